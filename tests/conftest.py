@@ -1,0 +1,20 @@
+"""Where the real recordings are, and a quiet TensorFlow."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder that holds EMO-DB/ and teachers/; skips the test when there is none."""
+    named = os.environ.get("LIGHT_SERNET_KD_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not (folder / "EMO-DB" / "wav").is_dir():
+        pytest.skip(f"no EMO-DB in {folder}: set LIGHT_SERNET_KD_DATA to the folder that holds EMO-DB/")
+    return folder

@@ -1,0 +1,308 @@
+"""The front end: 16 kHz audio to MFCC, mel or spectrogram tensors, as Keras layers.
+
+The same layers run in the data pipeline and inside an exported model. They use operations that TFLite
+has as builtins, and every clip is worked on alone: its features do not depend on its batch mates.
+
+Two families, after the two published systems:
+
+`lsn` (Light-SERNet, arXiv:2110.03435)
+    Divide by the 99.9th percentile of |x|, clip to ±1. Magnitude STFT 1024/256, Hann. 128 mel bands,
+    80–7600 Hz on the HTK scale, log(mel + 1e-6); 40 MFCC clipped to ±10.
+`cubic` (Cubic KD)
+    Zero mean, unit variance. Power STFT centred on its frames. `mel_spectrogram`: 1024/256 Hann, 128 bands on
+    the Slaney scale, dB below the clip's maximum. `mfcc`: window 512 Hamming in an FFT of 1024, hop 512,
+    dB against 1, 40 coefficients. dB are floored 80 below the clip's maximum.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from light_sernet_kd.config import FRONT_END_NAMES, INPUT_TYPES, SAMPLE_RATE, UserError, choose
+
+PACKAGE = "light_sernet_kd"
+
+
+@dataclass(frozen=True)
+class SpectrumSettings:
+    """Everything that decides a front end's numbers; samples at 16 kHz."""
+
+    normalise: Literal["percentile", "variance"]
+    frame_length: int
+    frame_step: int
+    fft_length: int
+    window: Literal["hann", "hamming"]
+    centred: bool
+    power: int
+    mel_bands: int = 128
+    mel_scale: Literal["htk", "slaney"] = "htk"
+    lowest_hz: float = 80.0
+    highest_hz: float = 7600.0
+    compression: Literal["log", "db_to_max", "db"] = "log"
+    coefficients: int = 40
+
+
+LSN = SpectrumSettings(
+    normalise="percentile", frame_length=1024, frame_step=256, fft_length=1024,
+    window="hann", centred=False, power=1,
+)  # fmt: skip
+_CUBIC_MEL = SpectrumSettings(
+    normalise="variance", frame_length=1024, frame_step=256, fft_length=1024, window="hann", centred=True,
+    power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db_to_max",
+)  # fmt: skip
+_CUBIC_MFCC = SpectrumSettings(
+    normalise="variance", frame_length=512, frame_step=512, fft_length=1024, window="hamming", centred=True,
+    power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db",
+)  # fmt: skip
+
+FRONT_ENDS: dict[str, dict[str, SpectrumSettings]] = {
+    "lsn": {"mfcc": LSN, "mel_spectrogram": LSN, "spectrogram": LSN},
+    "cubic": {"mfcc": _CUBIC_MFCC, "mel_spectrogram": _CUBIC_MEL},
+}
+
+# Where a short clip's zeros go: system 1 on both sides, system 2 on the right.
+PADDING: dict[str, Literal["both", "right"]] = {"lsn": "both", "cubic": "right"}
+
+
+def frame_count(samples: int, settings: SpectrumSettings) -> int:
+    """Frames of a clip of `samples` samples; a `UserError` if it is shorter than one frame."""
+    if settings.centred:
+        return 1 + samples // settings.frame_step
+    if samples < settings.frame_length:
+        raise UserError(
+            f"{samples} samples are shorter than one frame of {settings.frame_length} samples: "
+            f"use a longer input (-id {settings.frame_length / SAMPLE_RATE:.3f} or more)."
+        )
+    return 1 + (samples - settings.frame_length) // settings.frame_step
+
+
+def hz_to_mel(hz: np.ndarray | float, scale: str) -> np.ndarray:
+    """Mel of a frequency in Hz: `htk` 2595 log10(1 + f/700); `slaney` linear to 1 kHz, then logarithmic."""
+    hz = np.asarray(hz, np.float64)
+    if scale == "htk":
+        return 2595.0 * np.log10(1.0 + hz / 700.0)
+    logarithmic = 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / math.log(6.4)
+    return np.where(hz < 1000.0, hz * 3.0 / 200.0, logarithmic)
+
+
+def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
+    mel = np.asarray(mel, np.float64)
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    logarithmic = 1000.0 * np.exp((np.maximum(mel, 15.0) - 15.0) * math.log(6.4) / 27.0)
+    return np.where(mel < 15.0, mel * 200.0 / 3.0, logarithmic)
+
+
+def mel_matrix(settings: SpectrumSettings, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Triangular mel bands, float32 `(fft_length // 2 + 1, mel_bands)`.
+
+    `htk` draws the triangles on the mel axis with peak 1 and leaves out the zero-frequency bin, as TensorFlow's
+    `linear_to_mel_weight_matrix`; `slaney` draws them on the frequency axis with equal areas, as librosa.
+    """
+    bins_hz = np.linspace(0.0, sample_rate / 2, settings.fft_length // 2 + 1)
+    ends = hz_to_mel(np.array([settings.lowest_hz, settings.highest_hz]), settings.mel_scale)
+    edges = np.linspace(ends[0], ends[1], settings.mel_bands + 2)
+    axis = hz_to_mel(bins_hz, "htk") if settings.mel_scale == "htk" else bins_hz
+    if settings.mel_scale == "slaney":
+        edges = mel_to_hz(edges, "slaney")
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    rising = (axis[:, None] - lower) / (centre - lower)
+    falling = (upper - axis[:, None]) / (upper - centre)
+    matrix = np.maximum(0.0, np.minimum(rising, falling))
+    if settings.mel_scale == "htk":
+        matrix[0] = 0.0
+    else:
+        matrix *= 2.0 / (upper - lower)
+    return matrix.astype(np.float32)
+
+
+def dct_matrix(bands: int, coefficients: int) -> np.ndarray:
+    """Orthonormal-style DCT-II as a matrix, float32 `(bands, coefficients)`, scaled like TensorFlow's MFCC.
+
+    TensorFlow scales every coefficient by sqrt(2 / bands), the first one too, where the orthonormal
+    transform (librosa) has sqrt(1 / bands) for the first: `cubic` divides that column by sqrt(2).
+    """
+    # A matrix, not tf.signal's DCT: that one slices a complex tensor, which TFLite lacks.
+    band, coefficient = np.arange(bands)[:, None], np.arange(coefficients)[None, :]
+    return (math.sqrt(2.0 / bands) * np.cos(math.pi / bands * (band + 0.5) * coefficient)).astype(np.float32)
+
+
+def _recorded_span(waveform):
+    """Mask of the samples between a clip's first and last non-zero sample, and their count `(batch, 1)`.
+
+    What lies outside is the padding that made the clip fit the input, and must not move its statistics:
+    then a short clip is normalised exactly as it would have been before padding.
+    """
+    samples = waveform.shape[-1]
+    position = ops.arange(samples, dtype="float32")
+    sounding = ops.cast(ops.not_equal(waveform, 0.0), "float32")
+    last = ops.max(sounding * position, axis=-1, keepdims=True)
+    first = (samples - 1.0) - ops.max(sounding * ((samples - 1.0) - position), axis=-1, keepdims=True)
+    inside = ops.cast(ops.logical_and(position >= first, position <= last), "float32")
+    return inside, ops.maximum(last - first + 1.0, 1.0)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class NormaliseByPercentile(keras.layers.Layer):
+    """Divide by the 99.9th percentile of |x| over the recorded span, clip to ±1: `(batch, samples)`, same shape.
+
+    The percentile lies between two order statistics as in NumPy's default (linear). A silent clip stays zero.
+    """
+
+    percentile = 99.9
+
+    def call(self, waveform):
+        magnitude = ops.abs(waveform)
+        share_above = 1.0 - self.percentile / 100.0
+        samples = waveform.shape[-1]
+        _, count = _recorded_span(waveform)
+        # Only the loudest thousandth can be at or above the percentile: sorting that much is enough.
+        largest, _ = ops.top_k(magnitude, k=min(samples, int(share_above * (samples - 1)) + 2))
+        rank = share_above * (count - 1.0)
+        # |rank - k| < 1 for the two neighbours: their hat functions are the interpolation weights.
+        weights = ops.maximum(0.0, 1.0 - ops.abs(rank - ops.arange(largest.shape[-1], dtype="float32")))
+        scale = ops.sum(weights * largest, axis=-1, keepdims=True)
+        return ops.clip(waveform / ops.maximum(scale, 1e-9), -1.0, 1.0)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class NormaliseByVariance(keras.layers.Layer):
+    """Zero mean and unit variance over the recorded span; padding stays zero: `(batch, samples)`, same shape."""
+
+    def call(self, waveform):
+        inside, count = _recorded_span(waveform)
+        mean = ops.sum(waveform, axis=-1, keepdims=True) / count
+        centred = (waveform - mean) * inside
+        variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / count
+        return centred * ops.rsqrt(ops.maximum(variance, 1e-14))
+
+
+def _window(settings: SpectrumSettings) -> np.ndarray:
+    """Periodic window, centred in the FFT's length, float32 `(fft_length,)`."""
+    phase = 2.0 * math.pi * np.arange(settings.frame_length) / settings.frame_length
+    raised = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}[settings.window]
+    window = raised[0] - raised[1] * np.cos(phase)
+    left = (settings.fft_length - settings.frame_length) // 2
+    return np.pad(window, (left, settings.fft_length - settings.frame_length - left)).astype(np.float32)
+
+
+class _Settled(keras.layers.Layer):
+    """A layer decided by `SpectrumSettings`, which it saves with itself."""
+
+    def __init__(self, settings: SpectrumSettings, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = settings
+
+    def get_config(self):
+        return {**super().get_config(), "settings": asdict(self.settings)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "settings": SpectrumSettings(**config["settings"])})
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Spectrogram(_Settled):
+    """Short-time spectrum: `(batch, samples)` to `(batch, frames, fft_length // 2 + 1)`, magnitude or power."""
+
+    def __init__(self, settings: SpectrumSettings, **kwargs):
+        super().__init__(settings, **kwargs)
+        self.window = _window(settings)
+
+    def call(self, waveform):
+        settings = self.settings
+        if settings.centred:
+            half = settings.fft_length // 2
+            waveform = ops.pad(waveform, [[0, 0], [half, half]])
+        frames = ops.extract_sequences(waveform, settings.fft_length, settings.frame_step)
+        real, imaginary = ops.rfft(frames * self.window, fft_length=settings.fft_length)
+        power = ops.square(real) + ops.square(imaginary)
+        return ops.sqrt(power) if settings.power == 1 else power
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class LogMel(_Settled):
+    """Compressed mel bands: `(batch, frames, bins)` to `(batch, frames, mel_bands)`."""
+
+    def __init__(self, settings: SpectrumSettings, **kwargs):
+        super().__init__(settings, **kwargs)
+        self.matrix = mel_matrix(settings)
+
+    def call(self, spectrum):
+        mel = ops.matmul(spectrum, self.matrix)
+        if self.settings.compression == "log":
+            return ops.log(mel + 1e-6)
+        decibels = (10.0 / math.log(10.0)) * ops.log(ops.maximum(mel, 1e-10))
+        # The maximum of this clip, never of the batch.
+        loudest = ops.max(decibels, axis=(1, 2), keepdims=True)
+        if self.settings.compression == "db_to_max":
+            return ops.maximum(decibels - loudest, -80.0)
+        return ops.maximum(decibels, loudest - 80.0)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MFCC(_Settled):
+    """Cepstral coefficients: `(batch, frames, mel_bands)` to `(batch, frames, coefficients)`."""
+
+    def __init__(self, settings: SpectrumSettings, **kwargs):
+        super().__init__(settings, **kwargs)
+        self.matrix = dct_matrix(settings.mel_bands, settings.coefficients)
+        if settings.compression != "log":
+            self.matrix[:, 0] /= math.sqrt(2.0)
+
+    def call(self, log_mel):
+        cepstrum = ops.matmul(log_mel, self.matrix)
+        return ops.clip(cepstrum, -10.0, 10.0) if self.settings.compression == "log" else cepstrum
+
+
+def settings_of(front_end: str, input_type: str) -> SpectrumSettings:
+    """The published settings of a front end (`lsn`, `cubic`) for an input type."""
+    choose("front end", front_end, FRONT_END_NAMES)
+    known = FRONT_ENDS[front_end]
+    if input_type in INPUT_TYPES and input_type not in known:
+        raise UserError(f"the front end {front_end} has no {input_type}; it has {', '.join(known)}.")
+    return known[choose("input type", input_type, known)]
+
+
+def front_end_layers(front_end: str, input_type: str) -> list[keras.layers.Layer]:
+    """The layers from `(batch, samples)` audio to `(batch, frames, features, 1)`."""
+    settings = settings_of(front_end, input_type)
+    normalise = NormaliseByPercentile if settings.normalise == "percentile" else NormaliseByVariance
+    layers: list[keras.layers.Layer] = [normalise(), Spectrogram(settings)]
+    if input_type != "spectrogram":
+        layers.append(LogMel(settings))
+    if input_type == "mfcc":
+        layers.append(MFCC(settings))
+    return [*layers, keras.layers.Reshape((-1, _width(settings, input_type), 1))]
+
+
+def _width(settings: SpectrumSettings, input_type: str) -> int:
+    widths = {
+        "mfcc": settings.coefficients,
+        "mel_spectrogram": settings.mel_bands,
+        "spectrogram": settings.fft_length // 2 + 1,
+    }
+    return widths[input_type]
+
+
+def feature_shape(front_end: str, input_type: str, samples: int) -> tuple[int, int, int]:
+    """`(frames, features, 1)` of a clip of `samples` samples."""
+    settings = settings_of(front_end, input_type)
+    return frame_count(samples, settings), _width(settings, input_type), 1
+
+
+def front_end_model(front_end: str, input_type: str, samples: int) -> keras.Model:
+    """A model from `(batch, samples)` float32 audio at 16 kHz to `(batch, frames, features, 1)`."""
+    frames, _, _ = feature_shape(front_end, input_type, samples)  # refuses a clip shorter than a frame
+    audio = keras.Input((samples,), name="audio", dtype="float32")
+    tensor = audio
+    for layer in front_end_layers(front_end, input_type):
+        tensor = layer(tensor)
+    model = keras.Model(audio, tensor, name=f"{front_end}_{input_type}")
+    if model.output_shape[1] != frames:
+        raise AssertionError(f"{model.output_shape} frames where {frames} were expected")
+    return model

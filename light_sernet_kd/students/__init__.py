@@ -1,0 +1,31 @@
+"""Students: small networks from features `(batch, frames, features, 1)` to logits `(batch, classes)`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from light_sernet_kd.config import STUDENT_NAMES, UserError, choose
+from light_sernet_kd.students.light_sernet import light_sernet, light_sernet_plus
+
+
+@dataclass(frozen=True)
+class Student:
+    """How to build a student, and the front end and schedule it was published with."""
+
+    build: Callable[..., keras.Model]
+    front_end: str
+    schedule: str
+
+
+STUDENTS: dict[str, Student] = {
+    "light_sernet": Student(light_sernet, front_end="lsn", schedule="light_sernet"),
+    "light_sernet_plus": Student(light_sernet_plus, front_end="cubic", schedule="cubic"),
+}
+
+
+def build(name: str, input_shape: tuple[int, int, int], classes: int, *, width: float = 1.0) -> keras.Model:
+    """A student by name; plain Keras layers only, so a saved one loads without this package."""
+    if not width > 0:
+        raise UserError(f"the width must be positive, found {width}.")
+    return STUDENTS[choose("student", name, STUDENT_NAMES)].build(input_shape, classes, width=width)

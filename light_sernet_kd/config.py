@@ -5,10 +5,11 @@ Standard library only: the command line answers `--help` and refuses a typo from
 
 import dataclasses
 import difflib
+import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 SAMPLE_RATE = 16_000
@@ -57,3 +58,159 @@ def choose(what: str, value: str, valid: Iterable[str]) -> str:
         nearest = next(name for name in names if name.lower() == close[0])
         hint = f" Did you mean {nearest}?"
     raise UserError(f"unknown {what} {value!r}.{hint} Valid: {', '.join(names)}.")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a published system trains.
+
+    Attributes:
+        weight_decay: added to the gradient as `weight_decay * weight`, as PyTorch's Adam does.
+        decay: the learning rate's factor, applied every `decay_every` units from `decay_from` on.
+    """
+
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    weight_decay: float
+    decay: float
+    decay_every: int
+    decay_unit: Literal["epochs", "steps"]
+    decay_from: int = 0
+
+
+SCHEDULES: dict[str, Schedule] = {
+    # exp(-0.15) every 20 epochs from epoch 50 on: arXiv:2110.03435, section 3.
+    "light_sernet": Schedule(1e-4, 32, 300, 0.0, 0.860707976425, 20, "epochs", 50),
+    "cubic": Schedule(1e-3, 16, 100, 1e-4, 0.9, 300, "steps"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run. None leaves it to the student: its own front end and schedule.
+
+    Attributes:
+        corpus: a name of `CORPORA`, or the path of a manifest.
+        input_seconds: length that clips are cut or padded to; `input_samples`, when given, wins.
+        distillation_weights: overrides of the distillation loss's published weights, by name.
+        teacher: `auto` (a wider network per fold) or a teacher file; None only with `pure`.
+        teacher_width, teacher_epochs: of the `auto` teacher.
+        folds: names of the folds to run; empty means all.
+        patience: stop a fold after this many epochs without a better validation UA; 0 never stops.
+        arithmetic: `bfloat16` computes convolutions in bfloat16 (weights stay float32), `float32` does not;
+            `auto` is bfloat16 where the processor has it in hardware.
+    """
+
+    corpus: str = "EMO-DB"
+    audio_type: AudioType = "all"
+    input_seconds: float = 3.0
+    input_samples: int | None = None
+    input_type: InputType = "mfcc"
+    front_end: FrontEndName | None = None
+    student: StudentName = "light_sernet"
+    width: float = 1.0
+    label_loss: LabelLossName = "cross_entropy"
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    class_weights: Literal["none", "balanced"] = "none"
+    distillation: DistillationName = "pure"
+    distillation_weights: Mapping[str, Any] = field(default_factory=dict)
+    teacher: str | None = None
+    teacher_width: float = 1.5
+    teacher_epochs: int | None = None
+    protocol: ProtocolName = "loso"
+    folds: tuple[str, ...] = ()
+    seed: int = 0
+    schedule: ScheduleName | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    patience: int = 0
+    arithmetic: Literal["auto", "bfloat16", "float32"] = "auto"
+    skip_bad: bool = False
+    export: bool = True
+    merge_tflite: bool = True
+
+    @property
+    def samples(self) -> int:
+        """Length of a clip in samples at 16 kHz."""
+        return self.input_samples or round(self.input_seconds * SAMPLE_RATE)
+
+    @property
+    def training_schedule(self) -> Schedule:
+        """The named schedule with this run's own epochs, batch size and learning rate in it."""
+        schedule = SCHEDULES[self.schedule or "light_sernet"]
+        own = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+        }
+        return dataclasses.replace(
+            schedule, **{key: value for key, value in own.items() if value is not None}
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that differ when a setting differs."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "audio_type": AUDIO_TYPES,
+    "input_type": INPUT_TYPES,
+    "front_end": FRONT_END_NAMES,
+    "student": STUDENT_NAMES,
+    "label_loss": LABEL_LOSS_NAMES,
+    "class_weights": ("none", "balanced"),
+    "distillation": DISTILLATION_NAMES,
+    "protocol": PROTOCOL_NAMES,
+    "schedule": SCHEDULE_NAMES,
+    "arithmetic": ("auto", "bfloat16", "float32"),
+}
+_POSITIVE = (
+    "input_seconds",
+    "input_samples",
+    "width",
+    "teacher_width",
+    "teacher_epochs",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+)
+
+
+def make_settings(**values: Any) -> Settings:
+    """`Settings` from loose values, checked.
+
+    Raises:
+        UserError: an unknown name or choice, or an impossible number.
+    """
+    names = [entry.name for entry in dataclasses.fields(Settings)]
+    for name in values:
+        choose("setting", name, names)
+    for name, valid in _CHOICES.items():
+        if values.get(name) is not None:
+            values[name] = choose(name.replace("_", " "), str(values[name]), valid)
+    values["folds"] = tuple(str(fold) for fold in values.get("folds", ()))
+    values["distillation_weights"] = dict(values.get("distillation_weights", {}))
+    settings = Settings(**values)
+    for name in _POSITIVE:
+        value = getattr(settings, name)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UserError(f"{name.replace('_', ' ')} must be above 0, found {value}.")
+    if not 0 <= settings.label_smoothing < 1:
+        raise UserError(f"label smoothing must be at least 0 and below 1, found {settings.label_smoothing}.")
+    if settings.patience < 0:
+        raise UserError(f"patience must be 0 (never stop early) or more epochs, found {settings.patience}.")
+    if settings.distillation == "pure":
+        if settings.teacher not in (None, "auto"):
+            raise UserError(
+                "pure training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
+            )
+        settings = dataclasses.replace(settings, teacher=None)
+    elif settings.teacher is None:
+        settings = dataclasses.replace(settings, teacher="auto")
+    return settings

@@ -100,8 +100,9 @@ def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 def mel_matrix(settings: SpectrumSettings, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Triangular mel bands, float32 `(fft_length // 2 + 1, mel_bands)`.
 
-    `htk` draws the triangles on the mel axis with peak 1 and leaves out the zero-frequency bin, as TensorFlow's
-    `linear_to_mel_weight_matrix`; `slaney` draws them on the frequency axis with equal areas, as librosa.
+    `htk` draws the triangles on the mel axis with peak 1 and leaves out the zero-frequency bin, as
+    TensorFlow's `linear_to_mel_weight_matrix`; `slaney` draws them on the frequency axis with equal areas,
+    as librosa.
     """
     bins_hz = np.linspace(0.0, sample_rate / 2, settings.fft_length // 2 + 1)
     ends = hz_to_mel(np.array([settings.lowest_hz, settings.highest_hz]), settings.mel_scale)
@@ -148,9 +149,10 @@ def _recorded_span(waveform):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class NormaliseByPercentile(keras.layers.Layer):
-    """Divide by the 99.9th percentile of |x| over the recorded span, clip to ±1: `(batch, samples)`, same shape.
+    """Divide by the 99.9th percentile of |x| over the recorded span, clip to ±1.
 
-    The percentile lies between two order statistics as in NumPy's default (linear). A silent clip stays zero.
+    Shape `(batch, samples)` in and out. The percentile lies between two order statistics, as NumPy's does by
+    default. A silent clip stays zero.
     """
 
     percentile = 99.9
@@ -171,7 +173,10 @@ class NormaliseByPercentile(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class NormaliseByVariance(keras.layers.Layer):
-    """Zero mean and unit variance over the recorded span; padding stays zero: `(batch, samples)`, same shape."""
+    """Zero mean and unit variance over the recorded span; padding stays zero.
+
+    Shape `(batch, samples)` in and out.
+    """
 
     def call(self, waveform):
         inside, count = _recorded_span(waveform)
@@ -207,7 +212,7 @@ class _Settled(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Spectrogram(_Settled):
-    """Short-time spectrum: `(batch, samples)` to `(batch, frames, fft_length // 2 + 1)`, magnitude or power."""
+    """Short-time magnitude or power: `(batch, samples)` to `(batch, frames, fft_length // 2 + 1)`."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
         super().__init__(settings, **kwargs)

@@ -1,0 +1,91 @@
+"""The same student, computed faster while it trains.
+
+A student is written, saved and exported with plain Keras layers. For training it gets a twin with the same
+weights whose convolutions may run in bfloat16 and whose batch norm is TensorFlow's fused operation:
+Keras 3 composes batch norm of about ten operations, each of which passes through memory once more.
+"""
+
+import re
+from pathlib import Path
+
+import keras
+from keras import ops
+
+PACKAGE = "light_sernet_kd"
+
+
+def has_bfloat16(cpu_info: str | None = None) -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; elsewhere it is emulated and slow.
+
+    Args:
+        cpu_info: the text of `/proc/cpuinfo`; by default this machine's, and no where there is none.
+    """
+    if cpu_info is None:
+        try:
+            cpu_info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        except OSError:
+            return False
+    return re.search(r"\b(avx512_bf16|amx_bf16)\b", cpu_info) is not None
+
+
+def arithmetic(wanted: str) -> str:
+    """`bfloat16` or `float32` for a setting that may also be `auto`."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if keras.backend.backend() == "tensorflow" and has_bfloat16() else "float32"
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch norm over the last axis; in training on TensorFlow one fused operation, else as in Keras.
+
+    Shape `(batch, height, width, channels)` in and out.
+    """
+
+    def add_weight(self, *args, **kwargs):
+        # the fused operation takes float32 statistics, scale and offset, whatever its inputs are
+        return super().add_weight(*args, **{**kwargs, "autocast": False})
+
+    def call(self, inputs, training=None, mask=None):
+        fused = self.scale and self.center and len(inputs.shape) == 4 and mask is None
+        if not (training and self.trainable and fused and keras.backend.backend() == "tensorflow"):
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.convert_to_tensor(self.gamma),
+            offset=ops.convert_to_tensor(self.beta),
+            mean=tf.zeros((0,)),
+            variance=tf.zeros((0,)),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # Keras keeps the biased variance of the batch, this operation returns the unbiased one.
+        count = ops.cast(ops.size(inputs) // inputs.shape[-1], "float32")
+        variance = variance * (count - 1.0) / count
+        for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + current * (1.0 - self.momentum))
+        return outputs
+
+
+def accelerated(student: keras.Model, *, arithmetic: str) -> keras.Model:
+    """A twin of `student` for training, with the same weights in the same order.
+
+    Args:
+        arithmetic: `bfloat16` computes the hidden layers in it (weights, logits and losses stay float32);
+            `float32` only fuses batch norm.
+    """
+    policy = {"bfloat16": "mixed_bfloat16", "float32": "float32"}[arithmetic]
+
+    def twin(layer):
+        config = layer.get_config()
+        # The logits stay as they are: a softmax over rounded logits would be no probability.
+        if layer.name != student.layers[-1].name:
+            config["dtype"] = policy
+        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
+        return kind.from_config(config)
+
+    copy = keras.models.clone_model(student, clone_function=twin)
+    copy.set_weights(student.get_weights())
+    return copy

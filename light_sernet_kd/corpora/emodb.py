@@ -1,0 +1,57 @@
+"""EMO-DB, the Berlin Database of Emotional Speech (Burkhardt et al., Interspeech 2005)."""
+
+import re
+from pathlib import Path
+
+from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Corpus, Utterance
+
+EMOTIONS = {
+    "W": "anger",
+    "L": "boredom",
+    "E": "disgust",
+    "A": "fear",
+    "F": "happiness",
+    "T": "sadness",
+    "N": "neutral",
+}
+SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+SENTENCES = {
+    "a01": "Der Lappen liegt auf dem Eisschrank.",
+    "a02": "Das will sie am Mittwoch abgeben.",
+    "a04": "Heute abend könnte ich es ihm sagen.",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
+    "a07": "In sieben Stunden wird es soweit sein.",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen?",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+}
+_NAME = re.compile(rf"({'|'.join(SPEAKERS)})({'|'.join(SENTENCES)})([{''.join(EMOTIONS)}])[a-z]")
+
+
+def utterances(root: Path) -> Corpus:
+    """The recordings of `root/wav`; the file name tells speaker, sentence and emotion.
+
+    Raises:
+        UserError: no recordings, or a name that is not EMO-DB's.
+    """
+    folder = root / "wav"
+    paths = sorted(path for path in folder.glob("*.wav") if not path.name.startswith("."))
+    if not paths:
+        raise UserError(
+            f"no recordings in {folder}. Put the corpus there (see data/README.md) or try -dn demo."
+        )
+    found = []
+    for path in paths:
+        match = _NAME.fullmatch(path.stem)
+        if match is None:
+            raise UserError(
+                f"{path} is not named as EMO-DB names its recordings: expected speaker "
+                f"({', '.join(SPEAKERS)}), sentence ({', '.join(SENTENCES)}), emotion letter "
+                f"({' '.join(EMOTIONS)}) and a version letter, as in 03a01Fa.wav."
+            )
+        speaker, sentence, letter = match.groups()
+        found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=SENTENCES[sentence]))
+    return Corpus("EMO-DB", tuple(found))

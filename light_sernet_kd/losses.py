@@ -1,0 +1,369 @@
+"""Losses on labels and losses on a teacher's logits, as pure functions of `keras.ops`.
+
+A label loss gives one value per example, in nats:
+
+    label_loss(labels (batch,), logits (batch, classes), **settings) -> (batch,)
+
+A distillation loss takes that vector wherever its definition has a cross entropy, so that each goes with
+cross entropy and with focal loss alike, and gives two parts:
+
+    distillation(label_loss (batch,), labels (batch,), teacher (batch, classes), student (batch, classes),
+                 **settings) -> (per_example (batch,), relational ())
+
+What is trained on is `mean(per_example) + relational`. Sample weights apply to the first part; the second
+compares examples with one another and belongs to no single one.
+
+`teacher` and `student` are logits. Every weight is a keyword whose default is the published one;
+`settings_of` lists them. Half-precision logits are computed with in float32. All is in log space, with
+finite values and gradients at logits of ±500.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras import backend, ops
+
+from light_sernet_kd.config import UserError, choose
+
+KL_MEANS = ("batch", "elements")
+
+# A share and its remainder are weights: above 1 the remainder would be trained away from.
+SHARES = ("label_smoothing of cross_entropy", "label_smoothing of focal", "alpha of KD", "alpha of CKD")
+
+# Stands for a logit of minus infinity, but a difference of two of them is 0 and not NaN.
+NO_LOGIT = -1e30
+
+# Logits nearer than 1e-6 coincide: below that float32 rounding decides the direction between them, and the
+# gradient of the distance, of size 1 / distance, would be noise.
+COINCIDENT_SQUARED = 1e-12
+
+
+def cross_entropy(labels, logits, *, label_smoothing=0.0):
+    """Negative log-likelihood of the label.
+
+    Args:
+        labels: class indices `(batch,)`.
+        logits: `(batch, classes)`.
+        label_smoothing: share of the target, 0 to 1, that is spread evenly over all classes.
+
+    Returns:
+        `(batch,)`, in nats.
+    """
+    logits = _at_least_float32(logits)
+    return -ops.sum(_targets(labels, logits, label_smoothing) * ops.log_softmax(logits), axis=-1)
+
+
+def focal(labels, logits, *, gamma=2.0, alpha=None, label_smoothing=0.0):
+    """Cross entropy in which a class already well predicted counts less.
+
+    `-Σ_c alpha_c q_c (1 - p_c)^gamma log p_c` with p the softmax and q the target. Without smoothing q is
+    1 at the label, and this is equation 5 of the paper. With it every class is a target with its share of
+    q, and is focused by its own p and weighted by its own alpha.
+
+    Args:
+        labels: class indices `(batch,)`.
+        logits: `(batch, classes)`.
+        gamma: focusing exponent, 0 or more; 0 is cross entropy.
+        alpha: one weight per class, in the order of the logits; None weighs all by 1.
+        label_smoothing: share of the target, 0 to 1, that is spread evenly over all classes.
+
+    Returns:
+        `(batch,)`, in nats where alpha is None.
+
+    Raises:
+        UserError: `alpha` has another length than there are classes.
+
+    Source: Lin et al. 2017, arXiv:1708.02002, sections 3.1 and 3.2.
+    """
+    logits = _at_least_float32(logits)
+    targets = _targets(labels, logits, label_smoothing)
+    if alpha is not None:
+        if len(alpha) != logits.shape[-1]:
+            raise UserError(
+                f"focal loss has {len(alpha)} class weights (alpha) for {logits.shape[-1]} classes."
+                " Give one weight per class."
+            )
+        targets = targets * ops.convert_to_tensor(alpha, dtype=logits.dtype)
+    # log(1 - p_c) as the share of all other classes: 1 - p itself rounds to 0 at a confident p, and its
+    # power has no finite gradient there for gamma below 1.
+    itself = ops.eye(logits.shape[-1], dtype="bool")
+    all_others = ops.logsumexp(ops.where(itself, NO_LOGIT, logits[:, None, :]), axis=-1)
+    log_rest = all_others - ops.logsumexp(logits, axis=-1, keepdims=True)
+    return -ops.sum(targets * ops.exp(gamma * log_rest) * ops.log_softmax(logits), axis=-1)
+
+
+def pure(label_loss, labels, teacher, student):
+    """The label loss alone: the student without a teacher, which may be None."""
+    return label_loss, ops.zeros((), dtype=label_loss.dtype)
+
+
+def kd(label_loss, labels, teacher, student, *, temperature=1.2, alpha=0.7, kl_mean="batch"):
+    """Divergence of the student's softened class distribution from the teacher's.
+
+    `(1 - alpha) label_loss + alpha T² KL(softmax(t / T) ‖ softmax(s / T))`; with T² the size of the gradient
+    hardly depends on the temperature.
+
+    Args:
+        label_loss: `(batch,)`.
+        labels: not used.
+        teacher, student: logits `(batch, classes)`.
+        temperature: T, positive; larger is softer.
+        alpha: weight of the teacher, 0 to 1; the label has the rest.
+        kl_mean: "batch" is the divergence per example. "elements" divides it by the number of classes
+            too, as PyTorch's `reduction="mean"` does, with which Cubic KD was released.
+
+    Returns:
+        `(batch,)`, and 0.
+
+    Source: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, section 2; weights from Cubic KD.
+    """
+    divergence = _divergence_over_temperatures(teacher, student, (temperature,), kl_mean)
+    per_example = (1 - alpha) * label_loss + alpha * divergence
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
+def rkd(
+    label_loss, labels, teacher, student, *, label_weight=0.5, relation_weight=0.5, distance=0.3, angle=0.7
+):
+    """Relations between the examples of a batch: how far apart they lie, and at which angles.
+
+    The smooth L1 loss (Huber, threshold 1) between teacher and student of
+    - the Euclidean distance of each two examples, over the mean of all that are not 0;
+    - the cosine of the angle that each two examples make at each third.
+
+    Means go over all batch² pairs and batch³ triplets, those that repeat an example included, which count
+    0: so does the authors' code, for which the weights were chosen. Examples that coincide have distance
+    0, direction 0 and no gradient.
+
+    Args:
+        label_loss: `(batch,)`.
+        labels: not used.
+        teacher, student: logits `(batch, classes)`.
+        label_weight: of the label loss.
+        relation_weight: of both relations together.
+        distance, angle: of each relation.
+
+    Returns:
+        `(batch,)`, the weighted label loss, and the weighted relations, a scalar.
+
+    Source: Park et al. 2019, arXiv:1904.05068, sections 3.2.1 and 3.2.2; weights from Cubic KD.
+    """
+    teacher_distances, teacher_cosines = _distances_and_cosines(_at_least_float32(teacher))
+    student_distances, student_cosines = _distances_and_cosines(_at_least_float32(student))
+    relations = distance * _mean_smooth_l1(teacher_distances - student_distances)
+    relations += angle * _mean_smooth_l1(teacher_cosines - student_cosines)
+    return label_weight * label_loss, relation_weight * relations
+
+
+def dkd(
+    label_loss, labels, teacher, student, *, alpha=1.0, beta=0.25, temperature=1.0, label_weight=0.0,
+    kl_mean="batch",
+):  # fmt: skip
+    """KD taken apart: label against rest (TCKD), and the other classes among themselves (NCKD).
+
+    `label_weight label_loss + T² (alpha TCKD + beta NCKD)`. With p the teacher's probability of the label,
+    `KD = TCKD + (1 - p) NCKD`: there NCKD, what the teacher knows beyond the label, fades as the teacher
+    grows certain, and here it keeps its weight.
+
+    Args:
+        label_loss: `(batch,)`.
+        labels: class indices `(batch,)`.
+        teacher, student: logits `(batch, classes)`.
+        alpha: weight of TCKD.
+        beta: weight of NCKD.
+        temperature: T, divides the logits; positive, larger is softer.
+        label_weight: of the label loss; 0 as Cubic KD was released, 1 in the paper.
+        kl_mean: "batch" or "elements", as in `kd`.
+
+    Returns:
+        `(batch,)`, and 0.
+
+    Source: Zhao et al. 2022, arXiv:2203.08679, section 3, equations 5 to 7; weights from Cubic KD.
+    """
+    teacher, student = _at_least_float32(teacher), _at_least_float32(student)
+    is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
+    teacher_label, teacher_rest, teacher_others = _label_rest_others(teacher / temperature, is_label)
+    student_label, student_rest, student_others = _label_rest_others(student / temperature, is_label)
+    target = ops.exp(teacher_label) * (teacher_label - student_label)
+    target += ops.exp(teacher_rest) * (teacher_rest - student_rest)
+    gaps = ops.where(is_label, 0.0, teacher_others - student_others)
+    non_target = ops.sum(ops.exp(teacher_others) * gaps, axis=-1)
+    divergence = temperature**2 * (alpha * target + beta * non_target)
+    if choose("kl_mean", kl_mean, KL_MEANS) == "elements":
+        divergence = divergence / student.shape[-1]
+    per_example = label_weight * label_loss + divergence
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
+def ckd(
+    label_loss, labels, teacher, student, *, alpha=0.7, temperatures=(1.0, 2.0, 3.0, 4.0, 5.0),
+    absolute=2.5e-4, squared=2.5e-4, lambda1=0.006, lambda2=0.015, kl_mean="batch",
+):  # fmt: skip
+    """Cubic KD: KD at several temperatures at once, and all products of two probabilities therein.
+
+    The cube `Q[k, b, c]` holds the probability of class c in example b at temperature k. With D all
+    differences `Q_t[i] Q_t[j] - Q_s[i] Q_s[j]` between any two of its N cells, the loss is
+
+        Σ_k kd(temperature=k) + absolute Σ|D| + squared Σ D²
+        + lambda1 Σ_k ‖Q_t[k] Q_t[k]ᵀ - Q_s[k] Q_s[k]ᵀ‖²_F    between instances, batch × batch
+        + lambda2 Σ_k ‖Q_t[k]ᵀ Q_t[k] - Q_s[k]ᵀ Q_s[k]‖²_F    between classes, classes × classes
+
+    The last four are sums, so their weight grows with the batch. The label loss enters once per temperature.
+
+    Args:
+        label_loss: `(batch,)`.
+        labels: not used.
+        teacher, student: logits `(batch, classes)`.
+        alpha: weight of the teacher in each KD, 0 to 1; the label has the rest.
+        temperatures: k, positive.
+        absolute, squared: weights of Σ|D| and Σ D².
+        lambda1, lambda2: weights between instances and between classes. Published: 0.006 and 0.015 for
+            EMO-DB (the defaults), 0.001 and 0.015 for IEMOCAP.
+        kl_mean: "batch" or "elements", as in `kd`.
+
+    Returns:
+        `(batch,)`, the KD terms, and the other four, a scalar. No matrix over pairs of cells is made: the
+        largest holds temperatures × batch² numbers.
+
+    Source: Cubic KD (2023).
+    """
+    divergence = _divergence_over_temperatures(teacher, student, temperatures, kl_mean)
+    per_example = len(temperatures) * (1 - alpha) * label_loss + alpha * divergence
+
+    log_t, log_s = _log_cube(teacher, temperatures), _log_cube(student, temperatures)
+    q_t, q_s = ops.exp(log_t), ops.exp(log_s)
+    relational = lambda1 * _gram_gap(q_t, q_s) + lambda2 * _gram_gap(
+        ops.swapaxes(q_t, 1, 2), ops.swapaxes(q_s, 1, 2)
+    )
+    # With d = q_t - q_s and e = q_t + q_s, multiplying out shows D = ½ (d eᵀ + e dᵀ). Therefore
+    # Σ D² = ½ (|d|² |e|² + (d·e)²): no N × N matrix, and nothing cancels as the student nears the teacher.
+    d, e = ops.reshape(q_t - q_s, (-1,)), ops.reshape(q_t + q_s, (-1,))
+    relational += squared * 0.5 * (ops.sum(d * d) * ops.sum(e * e) + ops.square(ops.sum(d * e)))
+    relational += absolute * _sum_of_absolute_gaps(d, e, ops.reshape(log_t - log_s, (-1,)))
+    return per_example, relational
+
+
+LABEL_LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "focal": focal}
+DISTILLATIONS: dict[str, Callable] = {"pure": pure, "KD": kd, "RKD": rkd, "DKD": dkd, "CKD": ckd}
+
+
+def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a label or distillation loss: its published defaults, and over them `overrides`.
+
+    Raises:
+        UserError: no such loss or setting, or a value that the setting cannot have.
+    """
+    losses = LABEL_LOSSES | DISTILLATIONS
+    name = choose("loss", name, losses)
+    parameters = inspect.signature(losses[name]).parameters.values()
+    settings = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    for key, value in (overrides or {}).items():
+        if not settings:
+            raise UserError(f"the loss {name} has no settings, but {key!r} is given. Leave it out.")
+        key = choose(f"setting of {name}", key, settings)
+        settings[key] = _checked(f"{key} of {name}", settings[key], value)
+    return settings
+
+
+def _checked(what: str, default: Any, value: Any) -> Any:
+    """`value` in the type of `default`, where None stands for a sequence that may be left out."""
+    if isinstance(default, str):
+        return choose(what, str(value), KL_MEANS)
+    if default is None and value is None:
+        return None
+    wants_several = default is None or isinstance(default, tuple)
+    numbers = value if wants_several and isinstance(value, list | tuple) and value else [value]
+    if wants_several and numbers is not value:
+        raise UserError(f"{what} is {value!r}, but must be a list of numbers, such as [1.0, 2.0].")
+    highest = 1 if what in SHARES else math.inf
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise UserError(f"{what} is {value!r}, but {number!r} is no finite number.")
+        if not 0 <= number <= highest or (number == 0 and "temperature" in what):
+            must = "more than 0" if "temperature" in what else "0 to 1" if highest == 1 else "0 or more"
+            raise UserError(f"{what} is {value!r}, but must be {must}.")
+    return tuple(map(float, numbers)) if wants_several else float(value)
+
+
+def _at_least_float32(x):
+    x = ops.convert_to_tensor(x)
+    return ops.cast(x, backend.result_type(x.dtype, "float32"))
+
+
+def _targets(labels, logits, label_smoothing):
+    classes = logits.shape[-1]
+    exact = ops.one_hot(labels, classes, dtype=logits.dtype)
+    return (1 - label_smoothing) * exact + label_smoothing / classes
+
+
+def _log_cube(logits, temperatures):
+    """Log-probabilities `(temperatures, batch, classes)`."""
+    logits = _at_least_float32(logits)
+    divisors = ops.convert_to_tensor(temperatures, dtype=logits.dtype)
+    return ops.log_softmax(logits[None] / divisors[:, None, None])
+
+
+def _divergence_over_temperatures(teacher, student, temperatures, kl_mean):
+    """Σ_k k² KL(softmax(t / k) ‖ softmax(s / k)), `(batch,)`."""
+    log_t, log_s = _log_cube(teacher, temperatures), _log_cube(student, temperatures)
+    divergences = ops.sum(ops.exp(log_t) * (log_t - log_s), axis=-1)
+    squares = ops.convert_to_tensor([k * k for k in temperatures], dtype=log_s.dtype)
+    total = ops.sum(squares[:, None] * divergences, axis=0)
+    return total / log_s.shape[-1] if choose("kl_mean", kl_mean, KL_MEANS) == "elements" else total
+
+
+def _label_rest_others(logits, is_label):
+    """Log-probability of the label, of all else, and of each other class given that it is not the label.
+
+    The last, `(batch, classes)`, is of no meaning at the label, where its `exp` is 0.
+    """
+    everything = ops.logsumexp(logits, axis=-1)
+    label = ops.sum(ops.where(is_label, logits, 0.0), axis=-1)
+    others = ops.where(is_label, NO_LOGIT, logits)
+    return label - everything, ops.logsumexp(others, axis=-1) - everything, ops.log_softmax(others)
+
+
+def _distances_and_cosines(points):
+    """Distances `(batch, batch)` over their mean, and cosines `(batch, batch, batch)`, vertex first."""
+    offsets = points[None, :, :] - points[:, None, :]
+    squares = ops.sum(ops.square(offsets), axis=-1)
+    apart = squares > COINCIDENT_SQUARED
+    # The root is taken of 1 where points coincide, since its slope at 0 is infinite.
+    roots = ops.sqrt(ops.where(apart, squares, 1.0))
+    distances = ops.where(apart, roots, 0.0)
+    pairs_apart = ops.sum(ops.cast(apart, points.dtype))
+    mean_distance = ops.sum(distances) / ops.maximum(pairs_apart, 1.0)
+    distances = distances / ops.where(pairs_apart > 0, mean_distance, 1.0)
+    directions = ops.where(apart[:, :, None], offsets / roots[:, :, None], 0.0)
+    return distances, ops.matmul(directions, ops.swapaxes(directions, 1, 2))
+
+
+def _mean_smooth_l1(differences):
+    sizes = ops.abs(differences)
+    return ops.mean(ops.where(sizes < 1, 0.5 * ops.square(differences), sizes - 0.5))
+
+
+def _sum_of_absolute_gaps(d, e, r):
+    """Σ|D| of D = ½ (d eᵀ + e dᵀ) = t tᵀ - s sᵀ, from d = t - s, e = t + s and r = log t - log s, all `(N,)`.
+
+    The sign of D[i, j] is that of log(t[i] t[j]) - log(s[i] s[j]) = r[i] + r[j]. Signs are symmetric, so
+    Σ|D| = Σ_i d[i] w[i] with w[i] = Σ_j sign(r[i] + r[j]) e[j]: in order of r, the sum of e over all j above
+    -r[i] less the sum over all j below. Signs are constant but where D is 0, and count 0 there, so what
+    autodiff finds is the gradient of |D|, and 0 where D is 0.
+    """
+    r = ops.stop_gradient(r)
+    order = ops.argsort(r)
+    d, e, r = ops.take(d, order), ops.take(e, order), ops.take(r, order)
+    sum_before = ops.pad(ops.cumsum(e), (1, 0))
+    below = ops.take(sum_before, ops.searchsorted(r, -r, side="left"))
+    not_above = ops.take(sum_before, ops.searchsorted(r, -r, side="right"))
+    return ops.sum(d * (sum_before[-1] - not_above - below))
+
+
+def _gram_gap(teacher, student):
+    """Σ_k ‖T_k T_kᵀ - S_k S_kᵀ‖²_F over the first axis."""
+    gram_t = ops.matmul(teacher, ops.swapaxes(teacher, 1, 2))
+    gram_s = ops.matmul(student, ops.swapaxes(student, 1, 2))
+    return ops.sum(ops.square(gram_t - gram_s))

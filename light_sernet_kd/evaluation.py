@@ -1,0 +1,278 @@
+"""How well a student does: UA, WA, F1 and recall, how sure we are of them, and predictions.csv.
+
+Every score is computed from a confusion matrix, so that a bootstrap is a sum of matrices. The definitions
+are scikit-learn's (`balanced_accuracy_score`, `accuracy_score`, `f1_score`); the tests compare the two.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from light_sernet_kd.config import UserError
+from light_sernet_kd.files import atomic
+
+SUMMARIES = ("ua", "wa", "macro_f1", "weighted_f1")
+FEWEST_SPEAKERS = 3
+CI_METHOD = (
+    "percentile bootstrap over test speakers: whole speakers are drawn with replacement; "
+    f"none is given for fewer than {FEWEST_SPEAKERS} speakers"
+)
+
+# A class may be called anything, "id" and "label" too; with the prefix no class hides another column.
+PROBABILITY_PREFIX = "p_"
+PREDICTION_COLUMNS = ("id", "fold", "label", "predicted")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares from 0 to 1 over `count` utterances.
+
+    Attributes:
+        ua: unweighted accuracy: the mean recall over the classes that occur in the labels.
+        wa: weighted accuracy: the share of utterances that are right.
+        macro_f1: mean F1 over the classes that occur in the labels or the predictions.
+        weighted_f1: mean F1 over classes, weighted by how many utterances have that label.
+        recall_per_class: None for a class without a test utterance.
+    """
+
+    ua: float
+    wa: float
+    macro_f1: float
+    weighted_f1: float
+    recall_per_class: dict[str, float | None]
+    count: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a student said about N utterances, in the order of `ids`.
+
+    Attributes:
+        labels, predicted: `(N,)` indices into `classes`. `predicted` is kept beside the probabilities
+            because two logits that differ can round to one probability.
+        probabilities: `(N, classes)` float32.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    folds: tuple[str, ...]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        count = len(self.ids)
+        lengths = {len(self.folds), len(self.labels), len(self.predicted), len(self.probabilities)}
+        if lengths != {count} or self.probabilities.shape != (count, len(self.classes)):
+            raise ValueError(
+                f"{count} ids with {len(self.folds)} folds, {len(self.labels)} labels, {len(self.predicted)} "
+                f"predictions and probabilities {self.probabilities.shape}; expected {count} of each and "
+                f"{len(self.classes)} probabilities per id"
+            )
+        # Refuses an index without a class; -1 would otherwise be written as the last class's name.
+        confusion(self.labels, self.predicted, self.classes)
+
+
+def softmax(logits: ArrayLike) -> NDArray[Any]:
+    """Probabilities over the last axis; finite for any finite logits, in the logits' float type."""
+    logits = np.asarray(logits)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _matrices(
+    labels: ArrayLike, predicted: ArrayLike, group: NDArray[np.intp] | int, groups: int, classes: int
+) -> NDArray[np.int64]:
+    """One confusion matrix per group: `(groups, classes, classes)`."""
+    indices = []
+    for name, values in (("labels", np.asarray(labels)), ("predictions", np.asarray(predicted))):
+        if values.ndim != 1 or not (values.size == 0 or np.issubdtype(values.dtype, np.integer)):
+            raise ValueError(f"{name} are {values.dtype} of shape {values.shape}; expected a row of integers")
+        # np.bincount would count an index out of range into a neighbouring row without complaint.
+        if values.size and not (values.min() >= 0 and values.max() < classes):
+            raise ValueError(
+                f"{name} run from {values.min()} to {values.max()}; expected 0 to {classes - 1} "
+                f"for {classes} classes"
+            )
+        indices.append(values.astype(np.int64))
+    truth, guess = indices
+    if truth.shape != guess.shape:
+        raise ValueError(
+            f"{truth.size} labels but {guess.size} predictions; expected one of each per utterance"
+        )
+    cells = (group * classes + truth) * classes + guess
+    return np.bincount(cells, minlength=groups * classes**2).reshape(groups, classes, classes)
+
+
+def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Utterances by label (row) and prediction (column): `(classes, classes)`.
+
+    Args:
+        labels, predicted: `(N,)` indices into `classes`.
+    """
+    return _matrices(labels, predicted, 0, 1, len(classes))[0]
+
+
+def _summaries(matrices: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """`SUMMARIES` of each of `(..., classes, classes)` confusion matrices: `(...,)` each."""
+    right = np.diagonal(matrices, axis1=-2, axis2=-1)
+    labelled = matrices.sum(axis=-1)
+    guessed = matrices.sum(axis=-2)
+    total = labelled.sum(axis=-1)
+    # Where a class is absent its numerator is 0 as well, so a denominator of 1 leaves a harmless 0.
+    recall = right / np.maximum(labelled, 1)
+    f1 = 2 * right / np.maximum(labelled + guessed, 1)
+    return {
+        "ua": recall.sum(axis=-1) / (labelled > 0).sum(axis=-1),
+        "wa": right.sum(axis=-1) / total,
+        "macro_f1": f1.sum(axis=-1) / (labelled + guessed > 0).sum(axis=-1),
+        "weighted_f1": (f1 * labelled).sum(axis=-1) / total,
+    }
+
+
+def scores(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> Scores:
+    """The scores of one set of utterances.
+
+    Args:
+        labels, predicted: `(N,)` indices into `classes`, N at least 1.
+    """
+    matrix = confusion(labels, predicted, classes)
+    if not matrix.any():
+        raise ValueError("no utterance to score")
+    summary = {name: float(value) for name, value in _summaries(matrix).items()}
+    recall = {
+        name: float(row[index] / row.sum()) if row.any() else None
+        for index, (name, row) in enumerate(zip(classes, matrix, strict=True))
+    }
+    return Scores(**summary, recall_per_class=recall, count=int(matrix.sum()))
+
+
+def bootstrap_ci(
+    labels: ArrayLike,
+    predicted: ArrayLike,
+    groups: ArrayLike,
+    classes: Sequence[str],
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]] | None:
+    """Percentile bootstrap intervals `(low, high)` of UA, WA and both F1 over speakers.
+
+    A speaker's utterances are alike, so it is speakers that are drawn with replacement, each with all of
+    their utterances. In a resample without any utterance of a class, UA is the mean over the others. The
+    intervals say how the score varies with who is tested; not with the seed, nor with who is trained on.
+
+    Args:
+        labels, predicted: `(N,)` indices into `classes`.
+        groups: `(N,)` speaker of each utterance.
+        level: share of the resamples that lie inside.
+
+    Returns:
+        An interval per score; None for fewer than 3 speakers, whose resamples are too few to rank.
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3; Ferrer and Riera,
+    Confidence Intervals for evaluation in machine learning, for the resampling of whole speakers.
+    """
+    names, speaker = np.unique(np.asarray(groups), return_inverse=True)
+    if speaker.shape != np.shape(labels):
+        raise ValueError(f"{speaker.size} groups for {np.size(labels)} labels; expected one per utterance")
+    per_speaker = _matrices(labels, predicted, speaker, len(names), len(classes))
+    if len(names) < FEWEST_SPEAKERS:
+        return None
+    # How often each speaker is drawn, which is all that a resample is.
+    draws = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=resamples
+    )
+    tail = 50 * (1 - level)
+    return {
+        name: (float(low), float(high))
+        for name, values in _summaries(np.tensordot(draws, per_speaker, axes=1)).items()
+        for low, high in [np.percentile(values, [tail, 100 - tail])]
+    }
+
+
+def write_predictions(path: str | os.PathLike[str], predictions: Predictions) -> None:
+    """Write a CSV file with columns id, fold, label, predicted, then `p_<class>` per class.
+
+    `label` and `predicted` are class names. The file is whole or absent.
+    """
+    classes = predictions.classes
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*PREDICTION_COLUMNS, *(PROBABILITY_PREFIX + name for name in classes)])
+        for identity, fold, label, guess, shares in zip(
+            predictions.ids,
+            predictions.folds,
+            predictions.labels,
+            predictions.predicted,
+            predictions.probabilities.tolist(),
+            strict=True,
+        ):
+            # Nine significant digits identify any float32.
+            writer.writerow([identity, fold, classes[label], classes[guess], *(f"{p:.9g}" for p in shares)])
+
+
+def read_predictions(path: str | os.PathLike[str]) -> Predictions:
+    """Read what `write_predictions` wrote: the same values, bit for bit.
+
+    Raises:
+        UserError: the file is absent, or a column or value is not what was written.
+    """
+    try:
+        # utf-8-sig: a spreadsheet that saved the file again puts a byte order mark in front.
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in csv.reader(file) if line]
+    except OSError as error:
+        raise UserError(
+            f"cannot read predictions: {path}: {error.strerror}. Evaluate the run first."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV file in UTF-8 ({error}); evaluate the run again.") from error
+    header = lines[0] if lines else []
+    fixed, rest = header[: len(PREDICTION_COLUMNS)], header[len(PREDICTION_COLUMNS) :]
+    classes = tuple(name.removeprefix(PROBABILITY_PREFIX) for name in rest)
+    if (
+        tuple(fixed) != PREDICTION_COLUMNS
+        or not all(name.startswith(PROBABILITY_PREFIX) for name in rest)
+        or not classes
+        or len(set(classes)) < len(classes)
+    ):
+        raise UserError(
+            f"{path} begins with columns {', '.join(header) or 'none'}; expected "
+            f"{', '.join(PREDICTION_COLUMNS)}, then {PROBABILITY_PREFIX}<class> once per class."
+        )
+    index = {name: number for number, name in enumerate(classes)}
+    ids, folds, labels, predicted, probabilities = [], [], [], [], []
+    for number, line in enumerate(lines[1:], start=1):
+        try:
+            identity, fold, label, guess, *shares = line
+            if len(shares) != len(classes):
+                raise ValueError(f"{len(shares)} probabilities for {len(classes)} classes")
+            labels.append(index[label])
+            predicted.append(index[guess])
+            probabilities.append([float(share) for share in shares])
+        except KeyError as error:
+            raise UserError(
+                f"{path}, row {number}: class {error} has no column; the classes are {', '.join(classes)}."
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{path}, row {number}: {error}; evaluate the run again.") from error
+        ids.append(identity)
+        folds.append(fold)
+    return Predictions(
+        classes=classes,
+        ids=tuple(ids),
+        folds=tuple(folds),
+        labels=np.array(labels, np.int64),
+        predicted=np.array(predicted, np.int64),
+        probabilities=np.array(probabilities, np.float32).reshape(len(ids), len(classes)),
+    )

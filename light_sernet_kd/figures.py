@@ -1,0 +1,335 @@
+"""Pictures of a run: the confusion matrix, how training went, what each TFLite precision costs.
+
+Same inputs, same bytes: no time stamps, no settings of the user's matplotlib, no global state (pyplot).
+"""
+
+import itertools
+import os
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import TextPath
+from numpy.typing import ArrayLike, NDArray
+
+from light_sernet_kd.files import atomic
+
+INK, QUIET, PALE, ALARM = "#1a1a1a", "#5f6368", "#c3c8ce", "#b00020"
+# Okabe and Ito's colours, told apart with every common colour vision; the markers differ as well.
+TRAIN, VALIDATION, MARK = "#0072B2", "#D55E00", "#000000"
+PRECISION_STYLES = (
+    ("#0072B2", "o"),
+    ("#E69F00", "s"),
+    ("#009E73", "D"),
+    ("#D55E00", "^"),
+    ("#CC79A7", "v"),
+    ("#56B4E9", "P"),
+)
+PANELS = (
+    ("loss", "training loss", TRAIN),
+    ("val_loss", "validation loss", VALIDATION),
+    ("val_ua", "validation UA (%)", VALIDATION),
+    ("test_ua", "test UA (%)", INK),
+)
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.parse_math": False,  # a class or file may have "$" in its name
+    "pdf.fonttype": 42,  # journals refuse Type 3 fonts
+    "savefig.dpi": 160,
+}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
+    """Write `<path>.png` and `<path>.pdf`, or, where `path` ends in one of the two, that file alone."""
+    path = Path(path)
+    both = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "pdf")]
+    targets = [path] if path.suffix in (".png", ".pdf") else both
+    unnamed: dict[str, dict[str, Any]] = {
+        ".png": {"Software": None},
+        ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    }
+    for target in targets:
+        with atomic(target) as temporary:
+            figure.savefig(temporary, metadata=unnamed[target.suffix])
+    return targets
+
+
+def _head_lines(title: str, notes: Sequence[str], *, width_inches: float) -> list[tuple[str, int, str, str]]:
+    """The wrapped lines above a picture, as (text, points, weight, colour)."""
+
+    def wrap(text: str, points: int, weight: str, color: str) -> list[tuple[str, int, str, str]]:
+        # Mean letter widths of DejaVu Sans. The no-break space keeps a number and its % together.
+        letter_inches = points * (0.0091 if weight == "bold" else 0.0081)
+        lines = textwrap.wrap(text.replace(" %", "\u00a0%"), int((width_inches - 0.24) / letter_inches))
+        return [(line, points, weight, color) for line in lines]
+
+    head = wrap("SYNTHETIC RECORDINGS", 9, "bold", ALARM) if "synthetic" in title.lower() else []
+    head += wrap(title, 12, "bold", INK)
+    return head + [line for note in notes for line in wrap(note, 9, "normal", INK)]
+
+
+def _line_inches(points: int) -> float:
+    return points * 1.45 / 72
+
+
+def _head_inches(lines: Sequence[tuple[str, int, str, str]]) -> float:
+    return 0.2 + sum(_line_inches(points) for _, points, _, _ in lines)
+
+
+def _draw_head(figure: Figure, lines: Sequence[tuple[str, int, str, str]]) -> None:
+    width, height = figure.get_size_inches()
+    inches = 0.1
+    for text, points, weight, color in lines:
+        at = (0.12 / width, 1 - inches / height)
+        figure.text(*at, text, size=points, weight=weight, color=color, va="top")
+        inches += _line_inches(points)
+
+
+def _figure_below_head(
+    title: str, notes: Sequence[str], *, width_inches: float, body_inches: float
+) -> Figure:
+    """A figure with its head drawn, whose axes are kept below it."""
+    head = _head_lines(title, notes, width_inches=width_inches)
+    height = _head_inches(head) + body_inches
+    below = ConstrainedLayoutEngine(rect=(0.01, 0.01, 0.98, body_inches / height - 0.01), wspace=0.05)
+    figure = Figure((width_inches, height), layout=below)
+    _draw_head(figure, head)
+    return figure
+
+
+def _text_inches(text: str, points: float) -> float:
+    """Width of the longest of `text`'s lines."""
+    return max(TextPath((0, 0), line, size=points).get_extents().width for line in text.split("\n")) / 72
+
+
+def _luminance(color: Sequence[float]) -> float:
+    """Relative luminance of `(red, green, blue, …)` in 0..1. Source: WCAG 2.1."""
+    channels = np.asarray(color[:3], float)
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def _text_color(background: Sequence[float]) -> str:
+    """White or ink, whichever has the greater WCAG contrast ratio to the background."""
+    behind, ink = _luminance(background) + 0.05, _luminance(to_rgb(INK)) + 0.05
+    return "white" if 1.05 / behind > behind / ink else INK
+
+
+def confusion_matrix(
+    matrix: ArrayLike,
+    classes: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    stamps: Sequence[str] = (),
+) -> list[Path]:
+    """Counts and shares of each row; true classes are rows, recall stands at the side.
+
+    Args:
+        matrix: `(classes, classes)` counts; rows are labels.
+        path: without suffix: `.png` and `.pdf` are written.
+        title: one that contains "synthetic" is marked as such in red.
+        stamps: what the reader must know of the result; shown below the title.
+
+    Returns:
+        The files written.
+    """
+    counts = np.asarray(matrix)
+    size = len(classes)
+    if counts.shape != (size, size):
+        raise ValueError(f"confusion matrix of shape {counts.shape} for {size} classes")
+    labelled = counts.sum(axis=1)
+    shares = counts / np.maximum(labelled, 1)[:, None]
+    cell = 0.62 if size > 4 else 0.9  # inches
+    with _style():
+        names = [textwrap.fill(name, 18, break_long_words=False) for name in classes]
+        longest = max(_text_inches(name, 9) for name in names)
+        slanted = longest > cell - 0.08
+        left, right = 0.48 + longest, 0.85
+        lines = max(name.count("\n") + 1 for name in names)
+        bottom = 0.36 + 0.16 * lines + (longest * np.sqrt(0.5) if slanted else 0)
+        width = max(left + cell * size + right, 4.6)
+        head = _head_lines(title, stamps, width_inches=width)
+        height = _head_inches(head) + 0.3 + cell * size + bottom
+        figure = Figure((width, height))
+        _draw_head(figure, head)
+        box = (left / width, bottom / height, cell * size / width, cell * size / height)
+        axes = figure.add_axes(box, frame_on=False)
+        colors = matplotlib.colormaps["Blues"]
+        axes.imshow(shares, cmap=colors, vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            share = float(shares[row, column])
+            axes.text(
+                column,
+                row,
+                f"{count}\n{100 * share:.0f} %" if labelled[row] else f"{count}\n–",
+                size=8 if size > 4 else 10,
+                color=_text_color(colors(share)),
+                weight="bold" if row == column else "normal",
+                ha="center",
+                va="center",
+                linespacing=1.25,
+            )
+        side = size - 0.5 + 0.1 / cell
+        axes.text(side, -0.5 - 0.06 / cell, "recall", size=9, color=QUIET)
+        for row, total in enumerate(labelled):
+            recall = f"{100 * shares[row, row]:.1f} %" if total else "–"
+            axes.text(side, row, f"{recall}\nof {total}", va="center", size=8, linespacing=1.25)
+        axes.set_xticks(range(size), names)
+        if slanted:
+            for label in axes.get_xticklabels():
+                label.set(rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(size), names)
+        axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(size - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.5)
+        axes.tick_params(which="both", length=0)
+        middle = (left + cell * size / 2) / width, (bottom + cell * size / 2) / height
+        figure.text(middle[0], 0.12 / height, "predicted class", ha="center", color=QUIET)
+        figure.text(0.12 / width, middle[1], "true class", rotation=90, va="center", color=QUIET)
+        return _save(figure, path)
+
+
+def _mean_over_folds(lines: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Mean per epoch, as far as every fold got: past a fold's end it would jump with who is left."""
+    return np.mean([line[: min(map(len, lines))] for line in lines], axis=0)
+
+
+def curves(
+    histories: Mapping[str, Mapping[str, Sequence[float | None]]],
+    path: str | os.PathLike[str],
+    *,
+    selected_epochs: Mapping[str, int | None],
+    title: str = "Training, fold by fold",
+) -> list[Path]:
+    """Training loss, validation loss, validation UA and test UA by epoch; a panel for each that was recorded.
+
+    Args:
+        histories: fold → column → value per epoch. UA is a share from 0 to 1; None is a gap.
+        path: without suffix: `.png` and `.pdf` are written.
+        selected_epochs: fold → the epoch whose weights were kept; the first epoch is 1.
+
+    Returns:
+        The files written.
+    """
+    panels = [panel for panel in PANELS if any(panel[0] in history for history in histories.values())]
+    if not panels:
+        raise ValueError(f"histories have none of the columns {', '.join(name for name, *_ in PANELS)}")
+    columns = 2 if len(panels) == 4 else len(panels)
+    rows = -(-len(panels) // columns)
+    width = max(3.5 * columns, 4.6)
+    several = len(histories) > 1
+    notes = ["dot: the epoch whose weights were kept"]
+    if several:
+        notes.insert(0, f"thin: each of {len(histories)} folds; bold: their mean, as far as all of them got")
+    with _style():
+        figure = _figure_below_head(title, notes, width_inches=width, body_inches=2.6 * rows)
+        for axes, (column, label, color) in zip(
+            figure.subplots(rows, columns, squeeze=False).flat, panels, strict=True
+        ):
+            scale = 100 if column.endswith("_ua") else 1
+            lines = {
+                fold: scale * np.array(history[column], float)
+                for fold, history in histories.items()
+                if column in history
+            }
+            for fold, line in lines.items():
+                axes.plot(
+                    np.arange(1, len(line) + 1),
+                    line,
+                    marker="o" if len(line) == 1 else None,  # a line through one point is invisible
+                    color=color,
+                    alpha=0.3 if several else 1,
+                    linewidth=0.8 if several else 1.8,
+                )
+                epoch = selected_epochs.get(fold)
+                if epoch is not None and 1 <= epoch <= len(line):
+                    kept = {"color": MARK, "markersize": 4, "markeredgecolor": "white", "zorder": 4}
+                    axes.plot(epoch, line[epoch - 1], "o", **kept)
+            if several:
+                mean = _mean_over_folds(list(lines.values()))
+                axes.plot(np.arange(1, len(mean) + 1), mean, color=color, linewidth=2.2, zorder=3)
+            axes.set_xlim(0, max(map(len, lines.values())) + 1)
+            axes.set_title(label, loc="left", size=10)
+            axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(color=PALE, linewidth=0.5, alpha=0.6)
+            axes.set_axisbelow(True)
+        return _save(figure, path)
+
+
+def precision_costs(
+    rows: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    *,
+    title: str = "What each TFLite precision costs",
+) -> list[Path]:
+    """UA against file size, one point per precision.
+
+    Args:
+        rows: precision (str), bytes (int), ua, and ua_low, ua_high (shares from 0 to 1, or None where
+            there is no interval).
+        path: without suffix: `.png` and `.pdf` are written.
+
+    Returns:
+        The files written.
+    """
+    intervals = any(row.get("ua_low") is not None for row in rows)
+    notes = ["bars: 95 % interval over test speakers"] if intervals else []
+    with _style():
+        figure = _figure_below_head(title, notes, width_inches=6.4, body_inches=3.1)
+        axes = figure.subplots()
+        ends = []
+        for row, (color, marker) in zip(rows, itertools.cycle(PRECISION_STYLES), strict=False):
+            ua, kilobytes = 100 * row["ua"], row["bytes"] / 1000
+            ends.append(ua)
+            if row.get("ua_low") is not None and row.get("ua_high") is not None:
+                interval = [100 * row["ua_low"], 100 * row["ua_high"]]
+                axes.plot([kilobytes] * 2, interval, color=color, marker="_", markersize=8, linewidth=1.2)
+                ends += interval
+            axes.plot(
+                kilobytes,
+                ua,
+                color=color,
+                marker=marker,
+                linestyle="none",
+                markersize=8,
+                markeredgecolor="white",
+                zorder=3,
+                label=f"{row['precision']}\n{kilobytes:,.0f} kB, {ua:.1f} %",
+            )
+        # Five points at least, so that a tenth of a point does not look like a cliff.
+        middle, half = (min(ends) + max(ends)) / 2, max((max(ends) - min(ends)) * 0.55, 2.5)
+        axes.set_ylim(max(middle - half, -1), min(middle + half, 101))
+        axes.set_xlim(0, 1.12 * max(row["bytes"] for row in rows) / 1000)
+        axes.set_xlabel("size of the .tflite file (kB)")
+        axes.set_ylabel("UA (%)")
+        axes.grid(color=PALE, linewidth=0.5, alpha=0.6)
+        axes.set_axisbelow(True)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=0.9)
+        return _save(figure, path)

@@ -1,0 +1,253 @@
+"""A run as one page of Markdown, written from metrics.json and config.json alone: every number is theirs."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Beside the report; figures.py writes them.
+CONFUSION_PICTURE = "confusion_matrix.png"
+CURVES_PICTURE = "curves.png"
+PRECISION_PICTURE = "precision_costs.png"
+
+NONE = "–"
+MOST_LISTED = 20
+HONEST = (
+    "> No stamp: an honest score. No test speaker was trained on, and nothing was chosen on test recordings."
+)
+SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
+
+
+def _text(value: Any) -> str:
+    """`value` on one line, with what Markdown would take for its own made harmless."""
+    line = " ".join(str(value).split())
+    # An underscore inside a word (light_sernet) means nothing to Markdown and reads better bare.
+    return re.sub(r"[\\`*|<>\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+
+
+def _percent(share: float | None) -> str:
+    return NONE if share is None else f"{100 * share:.1f}"
+
+
+def _with_percent_sign(share: float | None) -> str:
+    return NONE if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None, form: str = ",") -> str:
+    return NONE if value is None else format(value, form)
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" [{_percent(interval[0])}, {_percent(interval[1])}]"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> list[str]:
+    """A Markdown table whose first `words` columns are text (left) and the rest numbers (right)."""
+    rules = [":--"] * words + ["--:"] * (len(header) - words)
+    return ["| " + " | ".join(row) + " |" for row in (header, rules, *rows)]
+
+
+def _people(names: Sequence[str]) -> str:
+    return f"{len(names)} speakers" if len(names) > 8 else ", ".join(map(_text, names)) or NONE
+
+
+def _answer(metrics: Mapping[str, Any]) -> list[str]:
+    pooled, folds = metrics["pooled"], len(metrics["folds"])
+    intervals = metrics["ci95"] or {}
+    warning = "**Synthetic recordings, no evidence about real speech:** " if metrics["synthetic"] else ""
+    scores = [
+        f"**{label} {_with_percent_sign(pooled[key])}**{_interval(intervals.get(key))}"
+        for key, label in (("ua", "UA"), ("wa", "WA"))
+    ]
+    # The run may have taken its teacher's stamps over; each is said once.
+    stamps = dict.fromkeys([*metrics["stamps"], *((metrics["teacher"] or {}).get("stamps") or [])])
+    sure = "In brackets: 95 % interval" if any(intervals.values()) else "There is no interval"
+    return [
+        f"{warning}{', '.join(scores)} — protocol {_text(metrics['protocol'])}, "
+        f"{pooled['count']:,} test predictions in {folds} {'fold' if folds == 1 else 'folds'}.",
+        "",
+        *([f"> - **STAMP: {_text(stamp)}**" for stamp in stamps] or [HONEST]),
+        "",
+        "UA is the mean of the classes' recalls, WA the share of predictions that are right.",
+        f"{sure} ({_text(metrics['ci95_method'])}).",
+    ]
+
+
+def _what_was_run(metrics: Mapping[str, Any]) -> list[str]:
+    student, teacher = metrics["student"], metrics["teacher"]
+    speakers = metrics["speakers"]
+    speaker_count = speakers if isinstance(speakers, int) else len(speakers)
+    width = "" if student["width"] is None else f", width {_text(student['width'])}"
+    if teacher is None:
+        taught = "none; the student learnt from the labels alone."
+    else:
+        agreement = teacher["agreement"] or {}
+        taught = (
+            f"{_text(teacher['name'])}, made by {_text(teacher['made_by'])}. Scored against the labels, "
+            f"its own outputs reach UA {_with_percent_sign(agreement.get('ua'))}, "
+            f"WA {_with_percent_sign(agreement.get('wa'))}."
+        )
+    return [
+        f"- **Corpus:** {_text(metrics['corpus'])}{' (synthetic)' if metrics['synthetic'] else ''}, "
+        f"{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "
+        f"{len(metrics['classes'])} classes.",
+        f"- **Protocol {_text(metrics['protocol'])}:** {_text(metrics['protocol_description'])}.",
+        f"- **Student:** {_text(student['name'])}, {student['parameters']:,} parameters{width}.",
+        f"- **Teacher:** {taught}",
+        f"- **Seed:** {_text(metrics['seed'])}.",
+    ]
+
+
+def _folds(metrics: Mapping[str, Any]) -> list[str]:
+    header = ["fold", "test speakers", "validation speakers", "kept epoch", "of epochs", *SCORES.values()]
+    header += ["last epoch: UA", "last epoch: WA", "seconds"]
+    rows = []
+    for fold in metrics["folds"]:
+        last = fold["last_epoch"] or {}
+        rows.append(
+            [
+                _text(fold["name"]),
+                _people(fold["test_speakers"]),
+                _people(fold["validation_speakers"]),
+                _number(fold["best_epoch"]),
+                _number(fold["epochs"]),
+                *(_percent(fold[key]) for key in SCORES),
+                _percent(last.get("ua")),
+                _percent(last.get("wa")),
+                _number(fold["seconds"], ",.0f"),
+            ]
+        )
+    last = metrics["pooled_last_epoch"] or {}
+    rows.append(
+        [
+            "**pooled**",
+            *[""] * 4,
+            *(f"**{_percent(metrics['pooled'][key])}**" for key in SCORES),
+            _percent(last.get("ua")),
+            _percent(last.get("wa")),
+            "",
+        ]
+    )
+    means = [
+        f"{label} {_percent(mean)} ± {_percent(deviation)}"
+        for key, label in SCORES.items()
+        if metrics["mean_over_folds"].get(key)
+        for mean, deviation in [metrics["mean_over_folds"][key]]
+    ]
+    return [
+        "In per cent. *Pooled* scores the test predictions of all folds together and is the answer above. "
+        "The *kept epoch* is the one whose weights the protocol chose; the *last epoch* is what the same "
+        "training gives without any choice.",
+        "",
+        *_table(header, rows, words=3),
+        *(["", f"Mean over folds ± standard deviation: {', '.join(means)}."] if means else []),
+    ]
+
+
+def _recalls(metrics: Mapping[str, Any]) -> list[str]:
+    pooled, last = metrics["pooled"], metrics["pooled_last_epoch"] or {}
+    last_recall = last.get("recall_per_class") or {}
+    rows = [
+        [
+            _text(name),
+            _number(metrics["counts"].get(name)),
+            "no test utterance" if recall is None else _percent(recall),
+            _percent(last_recall.get(name)),
+        ]
+        for name in metrics["classes"]
+        for recall in [pooled["recall_per_class"].get(name)]
+    ]
+    return _table(["class", "utterances", "recall %", "last epoch: recall %"], rows)
+
+
+def _precisions(export: Mapping[str, Any]) -> list[str]:
+    samples, rate, epochs = export["samples"], export["sample_rate"], export["final_epochs"]
+    header = [
+        "precision",
+        "file",
+        "kB",
+        "UA %",
+        "WA %",
+        "UA lost (points)",
+        "largest probability change",
+    ]
+    rows = [
+        [
+            _text(row["precision"]),
+            f"`{row['file']}`",
+            _number(row["bytes"] / 1000, ",.1f"),
+            _percent(row["ua"]),
+            _percent(row["wa"]),
+            _number(row["ua_cost_points"], "z.1f"),
+            _number(row["max_probability_difference"], ".1e"),
+        ]
+        for row in export["rows"]
+    ]
+    return [
+        f"Each file takes {samples:,} samples at {rate:,} Hz ({samples / rate:g} s) and gives a probability "
+        f"per class. {_text(export['note'])}",
+        *([] if epochs is None else [f"Epochs of the final training: {epochs:,}."]),
+        "",
+        *_table(header, rows, words=2),
+        "",
+        f"![UA against file size for each precision]({PRECISION_PICTURE})",
+    ]
+
+
+def _left_out(metrics: Mapping[str, Any]) -> list[str]:
+    lines = [f"- {_text(reason)}: {count:,}" for reason, count in metrics["left_out"].items()]
+    skipped = metrics["skipped"]
+    if skipped:
+        lines.append(f"- skipped as unreadable, as `--skip-bad` asks: {len(skipped):,}")
+        lines += [f"  - {_text(item['id'])}: {_text(item['reason'])}" for item in skipped[:MOST_LISTED]]
+    if len(skipped) > MOST_LISTED:
+        lines.append(f"  - and {len(skipped) - MOST_LISTED:,} more, all in metrics.json")
+    return lines or ["Nothing: every recording of the corpus was used."]
+
+
+def report(metrics: Mapping[str, Any], config: Mapping[str, Any], *, export: Mapping[str, Any] | None) -> str:
+    """The page, beginning with the answer and what must be known to believe it.
+
+    Args:
+        metrics: what metrics.json holds. Scores are shares from 0 to 1; the page shows per cent.
+        config: what config.json holds; shown as it is.
+        export: rows of {precision, file, bytes, ua, wa, ua_cost_points, max_probability_difference},
+            samples, sample_rate, final_epochs, note; None where nothing was exported.
+            `ua_cost_points` is in percentage points, positive where the file is worse than float32;
+            all other scores are shares.
+    """
+    corpus = _text(metrics["corpus"]) + (" (SYNTHETIC)" if metrics["synthetic"] else "")
+    sections = [
+        (f"# {_text(metrics['student']['name'])} on {corpus}", _answer(metrics)),
+        ("## What was run", _what_was_run(metrics)),
+        ("## Folds", _folds(metrics)),
+        ("## Recall per class", _recalls(metrics)),
+        (
+            "## Pictures",
+            [
+                f"![Confusion matrix: true classes are rows, predicted ones columns]({CONFUSION_PICTURE})",
+                "",
+                f"![Loss and UA by epoch]({CURVES_PICTURE})",
+            ],
+        ),
+        (
+            "## On the device",
+            ["Nothing was exported in this run."] if export is None else _precisions(export),
+        ),
+        ("## What was left out", _left_out(metrics)),
+        (
+            "## How to repeat it",
+            [
+                "```sh",
+                metrics["command"],
+                "```",
+                "",
+                "All settings, as in config.json:",
+                "",
+                "```json",
+                json.dumps(config, indent=2, ensure_ascii=False),
+                "```",
+            ],
+        ),
+    ]
+    return "\n".join(line for head, lines in sections for line in (head, "", *lines, ""))

@@ -1,0 +1,213 @@
+"""What the pictures show: every number, nothing clipped, the same bytes each time."""
+
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from light_sernet_kd import figures
+
+LONG = "overwhelmed with something"
+HONEST = "optimistic: the epoch was chosen on the test fold"
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The `Figure` objects that would have been saved."""
+    kept = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure) or [])
+    return kept
+
+
+def shown(figure):
+    """Every non-empty text of a figure, after layout, with its box in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text() and text.get_visible()]
+    return [(text.get_text(), text.get_window_extent(renderer), text) for text in texts]
+
+
+def words(figure):
+    return [text for text, _, _ in shown(figure)]
+
+
+def random_matrix(size, most=1500):
+    return np.random.default_rng(size).integers(most, size=(size, size)) + most * 5 * np.eye(size, dtype=int)
+
+
+def histories(folds, columns=("loss", "val_loss", "val_ua"), epochs=20):
+    generator = np.random.default_rng(0)
+    return {
+        f"speaker {fold:02}": {name: generator.random(epochs + fold).tolist() for name in columns}
+        for fold in range(folds)
+    }
+
+
+def test_a_confusion_matrix_shows_each_count_with_its_share_of_the_row(drawn):
+    figures.confusion_matrix([[3, 1], [0, 2]], ["anger", "fear"], "x", title="t", stamps=[HONEST])
+    texts = words(drawn[0])
+    for cell in ("3\n75 %", "1\n25 %", "0\n0 %", "2\n100 %"):
+        assert texts.count(cell) == 1
+    assert texts.count("75.0 %\nof 4") == 1
+    assert texts.count("100.0 %\nof 2") == 1
+    assert {HONEST, "true class", "predicted class", "recall"} <= set(texts)
+
+
+def test_a_row_is_a_true_class_and_a_column_a_predicted_one(drawn):
+    figures.confusion_matrix([[3, 1], [0, 2]], ["anger", "fear"], "x", title="t")
+    axes = drawn[0].axes[0]
+    assert next(text.get_position() for text in axes.texts if text.get_text() == "1\n25 %") == (1, 0)
+    # Row 0 lies above row 1, beside the first class's name.
+    assert axes.yaxis_inverted()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["anger", "fear"]
+
+
+def test_a_class_without_utterance_shows_no_share(drawn):
+    figures.confusion_matrix([[0, 0], [1, 2]], ["anger", "fear"], "x", title="t")
+    texts = words(drawn[0])
+    assert texts.count("0\n–") == 2
+    assert texts.count("–\nof 0") == 1
+
+
+@pytest.mark.parametrize("names", ["short", "long"])
+@pytest.mark.parametrize("size", [2, 3, 5, 7, 12])
+def test_no_text_of_a_confusion_matrix_is_clipped_or_overlaps(drawn, size, names):
+    classes = [f"{LONG} {n}" if names == "long" else f"fear{n}" for n in range(size)]
+    title = "IEMOCAP, light_sernet_plus, protocol random (synthetic), UA 65.3 %, WA 64.2 %"
+    figures.confusion_matrix(random_matrix(size), classes, "x", title=title, stamps=[HONEST, HONEST * 3])
+    texts = shown(drawn[0])
+    page = drawn[0].bbox
+    for text, box, _ in texts:
+        assert page.x0 <= box.x0 <= box.x1 <= page.x1, text
+        assert page.y0 <= box.y0 <= box.y1 <= page.y1, text
+    # Slanted names have upright bounding boxes that overlap although the letters do not.
+    upright = [(text, box) for text, box, artist in texts if artist.get_rotation() != 45]
+    for index, (text, box) in enumerate(upright):
+        for other, neighbour in upright[index + 1 :]:
+            assert not box.overlaps(neighbour), (text, other)
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 1, 11))
+def test_text_contrasts_with_its_cell_by_at_least_four_to_one(share):
+    cell = matplotlib.colormaps["Blues"](float(share))
+    text = matplotlib.colors.to_rgb(figures._text_color(cell))
+    dark, bright = sorted((figures._luminance(cell), figures._luminance(text)))
+    assert (bright + 0.05) / (dark + 0.05) >= 4
+
+
+def test_luminance_is_that_of_wcag():
+    assert figures._luminance((1, 1, 1)) == pytest.approx(1)
+    assert figures._luminance((0, 1, 0)) == pytest.approx(0.7152)
+    # #777777 on white has the contrast 4.48 that WCAG's guides name as just short of 4.5.
+    assert 1.05 / (figures._luminance((0x77 / 255,) * 3) + 0.05) == pytest.approx(4.48, abs=0.005)
+
+
+def test_a_title_that_says_synthetic_is_marked_on_every_figure(drawn):
+    row = {"precision": "int8", "bytes": 1, "ua": 0.5}
+    for title in ("demo (synthetic)", "EMO-DB"):
+        figures.confusion_matrix([[1, 0], [0, 1]], "ab", "x", title=title)
+        figures.curves(histories(1), "x", selected_epochs={}, title=title)
+        figures.precision_costs([row], "x", title=title)
+    assert ["SYNTHETIC RECORDINGS" in words(figure) for figure in drawn] == [True] * 3 + [False] * 3
+
+
+def test_a_matrix_that_does_not_fit_its_classes_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 2\) for 3 classes"):
+        figures.confusion_matrix([[1, 0], [0, 1]], "abc", "x", title="t")
+
+
+@pytest.mark.parametrize("folds", [2, 10, 15])
+def test_curves_draw_each_fold_and_their_mean_as_far_as_all_got(drawn, folds):
+    told = histories(folds)
+    figures.curves(told, "x", selected_epochs=dict.fromkeys(told, 3))
+    panels = drawn[0].axes
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "training loss",
+        "validation loss",
+        "validation UA (%)",
+    ]
+    for axes, column, scale in zip(panels, ("loss", "val_loss", "val_ua"), (1, 1, 100), strict=True):
+        lines = [line for line in axes.lines if len(line.get_xdata()) > 1]
+        assert len(lines) == folds + 1
+        thickest = max(lines, key=lambda line: line.get_linewidth())
+        expected = scale * np.mean([history[column][:20] for history in told.values()], axis=0)
+        np.testing.assert_allclose(thickest.get_ydata(), expected)
+        np.testing.assert_array_equal(thickest.get_xdata(), np.arange(1, 21))
+        dots = [line.get_xydata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
+        np.testing.assert_allclose(dots, [(3, scale * history[column][2]) for history in told.values()])
+
+
+def test_one_fold_is_one_line_and_needs_no_mean(drawn):
+    figures.curves(histories(1, columns=("loss", "test_ua")), "x", selected_epochs={"speaker 00": None})
+    assert [len(axes.lines) for axes in drawn[0].axes] == [1, 1]
+    assert not any("mean" in text for text in words(drawn[0]))
+
+
+def test_one_epoch_and_gaps_are_drawn(drawn):
+    figures.curves({"1": {"loss": [1.0]}, "2": {"loss": [None]}}, "x", selected_epochs={"1": 1})
+    line = drawn[0].axes[0].lines[0]
+    assert line.get_marker() == "o"
+    assert drawn[0].axes[0].get_xlim() == (0, 2)
+
+
+def test_histories_without_a_known_column_are_refused():
+    with pytest.raises(ValueError, match="none of the columns loss, val_loss, val_ua, test_ua"):
+        figures.curves({"1": {"learning_rate": [0.1]}}, "x", selected_epochs={})
+
+
+PRECISIONS = [
+    {"precision": "float32", "bytes": 1_204_332, "ua": 0.8533, "ua_low": 0.8, "ua_high": 0.9},
+    {"precision": "int8", "bytes": 331_000, "ua": 0.843, "ua_low": None, "ua_high": None},
+]
+
+
+def test_precision_costs_shows_size_score_and_interval(drawn):
+    figures.precision_costs(PRECISIONS, "x")
+    axes = drawn[0].axes[0]
+    points = [tuple(line.get_xydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1]
+    assert points == [(1204.332, pytest.approx(85.33)), (331.0, pytest.approx(84.3))]
+    bars = [line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2]
+    assert bars == [pytest.approx([80, 90])]
+    assert {"float32\n1,204 kB, 85.3 %", "int8\n331 kB, 84.3 %"} <= set(words(drawn[0]))
+
+
+def test_a_tenth_of_a_point_does_not_look_like_a_cliff(drawn):
+    rows = [{"precision": "float32", "bytes": 9, "ua": 0.85}, {"precision": "int8", "bytes": 3, "ua": 0.849}]
+    figures.precision_costs(rows, "x")
+    low, high = drawn[0].axes[0].get_ylim()
+    assert high - low >= 5
+    assert drawn[0].axes[0].get_xlim()[0] == 0
+
+
+def draw_all(folder):
+    figures.confusion_matrix(random_matrix(3), ["$a$", "b_c", "d"], folder / "matrix", title="t")
+    figures.curves(histories(2), folder / "run.v1", selected_epochs={"speaker 00": 2})
+    figures.precision_costs(PRECISIONS, folder / "precision.png")
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_same_inputs_give_the_same_bytes_whatever_the_users_matplotlib_is_set_to(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    first = draw_all(tmp_path / "1")
+    with matplotlib.rc_context({"font.size": 20, "savefig.dpi": 30, "axes.facecolor": "black"}):
+        second = draw_all(tmp_path / "2")
+        assert matplotlib.rcParams["font.size"] == 20
+    assert sorted(first) == ["matrix.pdf", "matrix.png", "precision.png", "run.v1.pdf", "run.v1.png"]
+    assert first == second
+    for name, content in first.items():
+        assert content.startswith(b"%PDF" if name.endswith("pdf") else b"\x89PNG")
+        assert b"Date" not in content
+
+
+def test_figures_and_evaluation_import_neither_pyplot_nor_tensorflow():
+    program = (
+        "import sys, light_sernet_kd.figures, light_sernet_kd.evaluation\n"
+        "print({'matplotlib.pyplot', 'tensorflow', 'sklearn'} & set(sys.modules))"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"

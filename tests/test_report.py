@@ -1,0 +1,310 @@
+"""The page says what the dictionaries say: rendered, then read back."""
+
+import copy
+import json
+import re
+
+import pytest
+
+from light_sernet_kd.report import report
+
+STAMP = "optimistic: the epoch was chosen on the test fold"
+
+
+def score(ua, **more):
+    recall = {"anger": ua + 0.01, "fear": ua - 0.01, "surprise": None}
+    rest = {"wa": ua + 0.011, "macro_f1": ua - 0.022, "weighted_f1": ua + 0.003}
+    return {"ua": ua, **rest, "recall_per_class": recall, "count": 535, **more}
+
+
+METRICS = {
+    "protocol": "loso",
+    "protocol_description": "leave one speaker out",
+    "stamps": [],
+    "corpus": "EMO-DB",
+    "synthetic": False,
+    "classes": ["anger", "fear", "surprise"],
+    "counts": {"anger": 1270, "fear": 69, "surprise": 4},
+    "speakers": ["03", "08"],
+    "left_out": {"label xxx": 12},
+    "skipped": [{"id": "a|b", "reason": "empty file"}],
+    "pooled": score(0.853),
+    "pooled_last_epoch": score(0.842),
+    "ci95": {"ua": [0.801, 0.897], "wa": [0.812, 0.908], "macro_f1": [0.7, 0.8], "weighted_f1": [0.7, 0.8]},
+    "ci95_method": "bootstrap over speakers",
+    "folds": [
+        score(
+            0.9 - number / 10,
+            name=f"fold_{number}",
+            test_speakers=[f"{number:02}"],
+            validation_speakers=[f"{number + 1:02}"],
+            best_epoch=41 + number,
+            epochs=300,
+            seconds=1234.6 + number,
+            last_epoch=score(0.88 - number / 10),
+        )
+        for number in range(3)
+    ],
+    "mean_over_folds": {"ua": [0.8, 0.0816], "wa": [0.811, 0.0824]},
+    "student": {"name": "light_sernet_plus", "parameters": 234_567, "width": 32},
+    "teacher": {
+        "name": "WavLM Base+",
+        "made_by": "teach",
+        "agreement": {"wa": 0.963, "ua": 0.958},
+        "stamps": [],
+    },
+    "command": "light-sernet-kd train -dn EMO-DB --seed 7",
+    "seed": 7,
+}
+CONFIG = {"corpus": "EMO-DB", "learning_rate": 0.001, "folds": ["a", "b"]}
+EXPORT = {
+    "rows": [
+        {
+            "precision": "int8",
+            "file": "model_int8.tflite",
+            "bytes": 331_204,
+            "ua": 0.8429,
+            "wa": 0.8511,
+            "ua_cost_points": 1.04,
+            "max_probability_difference": 0.0312,
+        }
+    ],
+    "samples": 48_000,
+    "sample_rate": 16_000,
+    "final_epochs": 57,
+    "note": "Scored on the last fold.",
+}
+
+
+def changed(**values):
+    return {**copy.deepcopy(METRICS), **values}
+
+
+def tables(page):
+    """Every table as a list of rows, each a dict of header → cell; cells split at bare pipes."""
+    found, lines = [], iter(page.splitlines())
+    for line in lines:
+        if line.startswith("| "):
+            header = cells(line)
+            next(lines)
+            rows = []
+            for row in lines:
+                if not row.startswith("|"):
+                    break
+                assert len(cells(row)) == len(header), row
+                rows.append(dict(zip(header, cells(row), strict=True)))
+            found.append(rows)
+    return found
+
+
+def cells(line):
+    return [cell.strip(" *") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def one_decimal(share):
+    return f"{100 * share:.1f}"
+
+
+def test_the_page_begins_with_the_answer_and_its_intervals():
+    lines = report(METRICS, CONFIG, export=None).splitlines()
+    assert lines[0] == "# light_sernet_plus on EMO-DB"
+    assert lines[2] == (
+        "**UA 85.3 %** [80.1, 89.7], **WA 86.4 %** [81.2, 90.8] "
+        "— protocol loso, 535 test predictions in 3 folds."
+    )
+
+
+def test_the_fold_table_is_the_folds():
+    rows = tables(report(METRICS, CONFIG, export=None))[0]
+    assert [row["fold"] for row in rows] == ["fold_0", "fold_1", "fold_2", "pooled"]
+    for row, fold in zip(rows, METRICS["folds"], strict=False):
+        assert row == {
+            "fold": fold["name"],
+            "test speakers": fold["test_speakers"][0],
+            "validation speakers": fold["validation_speakers"][0],
+            "kept epoch": str(fold["best_epoch"]),
+            "of epochs": "300",
+            "UA": one_decimal(fold["ua"]),
+            "WA": one_decimal(fold["wa"]),
+            "macro F1": one_decimal(fold["macro_f1"]),
+            "weighted F1": one_decimal(fold["weighted_f1"]),
+            "last epoch: UA": one_decimal(fold["last_epoch"]["ua"]),
+            "last epoch: WA": one_decimal(fold["last_epoch"]["wa"]),
+            "seconds": f"{fold['seconds']:,.0f}",
+        }
+    assert (rows[-1]["UA"], rows[-1]["macro F1"], rows[-1]["last epoch: UA"]) == ("85.3", "83.1", "84.2")
+
+
+def test_the_recall_table_is_the_pooled_recall_and_none_is_no_utterance():
+    rows = tables(report(METRICS, CONFIG, export=None))[1]
+    assert [list(row.values()) for row in rows] == [
+        ["anger", "1,270", "86.3", "85.2"],
+        ["fear", "69", "84.3", "83.2"],
+        ["surprise", "4", "no test utterance", "–"],
+    ]
+    assert list(rows[0]) == ["class", "utterances", "recall %", "last epoch: recall %"]
+
+
+def test_the_precision_table_is_the_export():
+    page = report(METRICS, CONFIG, export=EXPORT)
+    assert tables(page)[2] == [
+        {
+            "precision": "int8",
+            "file": "`model_int8.tflite`",
+            "kB": "331.2",
+            "UA %": "84.3",
+            "WA %": "85.1",
+            "UA lost (points)": "1.0",
+            "largest probability change": "3.1e-02",
+        }
+    ]
+    for told in ("48,000 samples at 16,000 Hz (3 s)", "final training: 57.", "Scored on the last fold."):
+        assert told in page
+    assert "](precision_costs.png)" in page
+
+
+def test_without_an_export_no_precision_is_claimed():
+    page = report(METRICS, CONFIG, export=None)
+    assert "Nothing was exported" in page
+    assert len(tables(page)) == 2
+    assert "precision_costs.png" not in page
+
+
+def numbers(text):
+    return set(re.findall(r"\d+(?:[.,]\d+)*(?:e[-+]\d+)?", text))
+
+
+def without_numbers(value):
+    """The same dictionary with 0 for each number and no digit in any text."""
+    if isinstance(value, dict):
+        return {key: without_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_numbers(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"\d", "", value)
+    return value if isinstance(value, bool) or value is None else 0
+
+
+def test_no_number_is_on_the_page_that_is_not_in_the_dictionaries():
+    export = {**without_numbers(EXPORT), "sample_rate": 1}
+    page = report(without_numbers(METRICS), without_numbers(CONFIG), export=export)
+    # 3 folds and classes, 2 speakers, 1 skipped; "F1" and "95 % interval" are words.
+    assert numbers(page) == {"0", "0.0", "0.0e+00", "1", "2", "3", "95"}
+
+
+def leaves(value, path=()):
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(item, (dict, list)):
+            yield from leaves(item, (*path, key))
+        elif isinstance(item, (int, float)) and not isinstance(item, bool):
+            yield (*path, key)
+
+
+def test_every_number_that_changes_changes_the_page_but_for_those_named_here():
+    original = report(METRICS, CONFIG, export=EXPORT)
+    unshown = set()
+    for which, source in enumerate((METRICS, EXPORT)):
+        for path in leaves(source):
+            both = copy.deepcopy([METRICS, EXPORT])
+            *way, last = path
+            target = both[which]
+            for step in way:
+                target = target[step]
+            target[last] = target[last] * 2 + 1
+            if report(both[0], CONFIG, export=both[1]) == original:
+                unshown.add(".".join(str(step) for step in path if isinstance(step, str)))
+    # Left to metrics.json: recall of single folds, intervals of F1, F1 of the last epoch.
+    assert unshown == {
+        "pooled_last_epoch.count",
+        "pooled_last_epoch.macro_f1",
+        "pooled_last_epoch.weighted_f1",
+        "ci95.macro_f1",
+        "ci95.weighted_f1",
+        "folds.count",
+        *(f"folds.recall_per_class.{name}" for name in ("anger", "fear")),
+        "folds.last_epoch.count",
+        "folds.last_epoch.macro_f1",
+        "folds.last_epoch.weighted_f1",
+        *(f"folds.last_epoch.recall_per_class.{name}" for name in ("anger", "fear")),
+    }
+
+
+def test_a_stamp_stands_right_under_the_answer_and_honesty_is_only_claimed_without_one():
+    lines = report(changed(stamps=[STAMP]), CONFIG, export=None).splitlines()
+    assert lines[4] == f"> - **STAMP: {STAMP}**"
+    assert "honest" not in "\n".join(lines)
+    honest = report(METRICS, CONFIG, export=None)
+    assert "honest score" in honest.splitlines()[4]
+    assert "STAMP:" not in honest
+
+
+def test_a_teachers_stamp_is_shown_once_and_forbids_the_claim_of_honesty():
+    teacher = {**METRICS["teacher"], "stamps": ["the teacher may know the test speakers"]}
+    for own in ([], teacher["stamps"]):
+        page = report(changed(teacher=teacher, stamps=own), CONFIG, export=None)
+        assert page.count("the teacher may know the test speakers") == 1
+        assert "honest" not in page
+
+
+def test_a_synthetic_corpus_is_named_in_title_and_first_line():
+    lines = report(changed(synthetic=True), CONFIG, export=None).splitlines()
+    assert lines[0].endswith("EMO-DB (SYNTHETIC)")
+    assert lines[2].startswith("**Synthetic recordings")
+    assert "ynthetic" not in report(METRICS, CONFIG, export=None)
+
+
+def test_none_is_shown_as_absent_never_as_a_number():
+    metrics = changed(ci95=None, teacher=None, pooled_last_epoch=None, mean_over_folds={"ua": [0.9, None]})
+    metrics["student"]["width"] = None
+    metrics["folds"][0].update(best_epoch=None, last_epoch=None, seconds=None)
+    page = report(metrics, CONFIG, export={**EXPORT, "final_epochs": None})
+    assert page.splitlines()[2].startswith("**UA 85.3 %**, **WA 86.4 %** —")
+    assert "There is no interval (bootstrap over speakers)." in page
+    assert "labels alone" in page
+    assert "UA 90.0 ± –" in page
+    row = tables(page)[0][0]
+    assert [row[name] for name in ("kept epoch", "last epoch: UA", "last epoch: WA", "seconds")] == ["–"] * 4
+    assert "None" not in page
+
+
+def test_what_was_left_out_is_counted_and_what_was_skipped_is_named():
+    page = report(METRICS, CONFIG, export=None)
+    assert "- label xxx: 12\n" in page
+    assert "- skipped as unreadable, as `--skip-bad` asks: 1\n  - a\\|b: empty file\n" in page
+    assert "every recording" in report(changed(left_out={}, skipped=[]), CONFIG, export=None)
+    many = [{"id": f"u{n}", "reason": "too short"} for n in range(25)]
+    assert "and 5 more, all in metrics.json" in report(changed(skipped=many), CONFIG, export=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", "a\\|b"),
+        ("light_sernet", "light_sernet"),
+        ("_x_", "\\_x\\_"),
+        ("two\nlines", "two lines"),
+        ("<b>*", "\\<b\\>\\*"),
+    ],
+)
+def test_a_name_cannot_break_the_page(name, shown):
+    metrics = changed(classes=[name], counts={name: 3}, pooled=score(0.5, recall_per_class={name: 0.5}))
+    assert f"| {shown} | 3 | 50.0 | – |" in report(metrics, CONFIG, export=None)
+
+
+def test_the_page_tells_how_to_repeat_the_run_and_shows_its_pictures():
+    page = report(METRICS, CONFIG, export=None)
+    assert f"```sh\n{METRICS['command']}\n```" in page
+    assert json.loads(re.search(r"```json\n(.*?)\n```", page, re.S)[1]) == CONFIG
+    assert "](confusion_matrix.png)" in page
+    assert "](curves.png)" in page
+    assert "UA 95.8 %, WA 96.3 %" in page
+    assert "234,567 parameters, width 32" in page
+
+
+def test_many_speakers_are_counted_few_are_named():
+    metrics = changed()
+    metrics["folds"][0]["test_speakers"] = [f"s{n}" for n in range(9)]
+    metrics["folds"][0]["validation_speakers"] = ["s_1_", "b"]
+    row = tables(report(metrics, CONFIG, export=None))[0][0]
+    assert row["test speakers"] == "9 speakers"
+    assert row["validation speakers"] == "s_1\\_, b"

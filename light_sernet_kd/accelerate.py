@@ -69,12 +69,16 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-def accelerated(student: keras.Model, *, arithmetic: str) -> keras.Model:
+def accelerated(
+    student: keras.Model, *, arithmetic: str, batch_norm_momentum: float | None = None
+) -> keras.Model:
     """A twin of `student` for training, with the same weights in the same order.
 
     Args:
         arithmetic: `bfloat16` computes the hidden layers in it (weights, logits and losses stay float32);
             `float32` only fuses batch norm.
+        batch_norm_momentum: how slowly the statistics used in evaluation follow those of the batches; None
+            keeps each layer's own.
     """
     policy = {"bfloat16": "mixed_bfloat16", "float32": "float32"}[arithmetic]
 
@@ -83,8 +87,11 @@ def accelerated(student: keras.Model, *, arithmetic: str) -> keras.Model:
         # The logits stay as they are: a softmax over rounded logits would be no probability.
         if layer.name != student.layers[-1].name:
             config["dtype"] = policy
-        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
-        return kind.from_config(config)
+        if type(layer) is not keras.layers.BatchNormalization:
+            return type(layer).from_config(config)
+        if batch_norm_momentum is not None:
+            config["momentum"] = batch_norm_momentum
+        return FusedBatchNormalization.from_config(config)
 
     copy = keras.models.clone_model(student, clone_function=twin)
     copy.set_weights(student.get_weights())

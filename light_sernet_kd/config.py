@@ -66,7 +66,8 @@ class Schedule:
 
     Attributes:
         weight_decay: added to the gradient as `weight_decay * weight`, as PyTorch's Adam does.
-        decay: the learning rate's factor, applied every `decay_every` units from `decay_from` on.
+        decay: the learning rate's factor, applied at each multiple of `decay_every` from `decay_from` on.
+        decay_unit: whether epochs or steps are counted; both from 0.
     """
 
     learning_rate: float
@@ -78,9 +79,17 @@ class Schedule:
     decay_unit: Literal["epochs", "steps"]
     decay_from: int = 0
 
+    def learning_rate_at(self, *, epoch: int, step: int) -> float:
+        """The learning rate of training step `step` in epoch `epoch`, both counted from 0."""
+        now = epoch if self.decay_unit == "epochs" else step
+        if now < self.decay_from:
+            return self.learning_rate
+        skipped = max(0, self.decay_from - 1) // self.decay_every
+        return self.learning_rate * self.decay ** (now // self.decay_every - skipped)
+
 
 SCHEDULES: dict[str, Schedule] = {
-    # exp(-0.15) every 20 epochs from epoch 50 on: arXiv:2110.03435, section 3.
+    # As released: exp(-0.15) at epochs 60, 80, 100 …, counted from 0.
     "light_sernet": Schedule(1e-4, 32, 300, 0.0, 0.860707976425, 20, "epochs", 50),
     "cubic": Schedule(1e-3, 16, 100, 1e-4, 0.9, 300, "steps"),
 }
@@ -98,6 +107,8 @@ class Settings:
         teacher_width, teacher_epochs: of the `auto` teacher.
         folds: names of the folds to run; empty means all.
         patience: stop a fold after this many epochs without a better validation UA; 0 never stops.
+        batch_norm_momentum: with Keras' 0.99 it takes a few hundred steps until evaluation sees what
+            training does; a run of a few epochs wants 0.9.
         arithmetic: `bfloat16` computes convolutions in bfloat16 (weights stay float32), `float32` does not;
             `auto` is bfloat16 where the processor has it in hardware.
     """
@@ -127,6 +138,7 @@ class Settings:
     batch_size: int | None = None
     learning_rate: float | None = None
     patience: int = 0
+    batch_norm_momentum: float = 0.99
     arithmetic: Literal["auto", "bfloat16", "float32"] = "auto"
     skip_bad: bool = False
     export: bool = True
@@ -141,7 +153,7 @@ class Settings:
     def training_schedule(self) -> Schedule:
         """The named schedule with this run's own epochs, batch size and learning rate in it."""
         schedule = SCHEDULES[self.schedule or "light_sernet"]
-        own = {
+        own: dict[str, Any] = {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
@@ -203,6 +215,10 @@ def make_settings(**values: Any) -> Settings:
             raise UserError(f"{name.replace('_', ' ')} must be above 0, found {value}.")
     if not 0 <= settings.label_smoothing < 1:
         raise UserError(f"label smoothing must be at least 0 and below 1, found {settings.label_smoothing}.")
+    if not 0 <= settings.batch_norm_momentum < 1:
+        raise UserError(
+            f"batch norm momentum must be at least 0 and below 1, found {settings.batch_norm_momentum}."
+        )
     if settings.patience < 0:
         raise UserError(f"patience must be 0 (never stop early) or more epochs, found {settings.patience}.")
     if settings.distillation == "pure":

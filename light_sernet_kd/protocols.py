@@ -117,9 +117,20 @@ def fold_seed(seed: int, name: str) -> int:
 
 
 def select(folds: Sequence[Fold], names: Sequence[str]) -> list[Fold]:
-    """The folds named, in the protocol's order; all of them when none is named."""
+    """The folds named, in the protocol's order; all of them when none is named.
+
+    `#3` names the third fold.
+    """
     valid = [fold.name for fold in folds]
-    wanted = {choose("fold", name, valid) for name in names}
+    wanted = set()
+    for name in names:
+        if name.startswith("#") and name not in valid:
+            number = name.removeprefix("#")
+            if not number.isdecimal() or not 1 <= int(number) <= len(folds):
+                raise UserError(f"there is no fold number {number}; there are folds 1 to {len(folds)}.")
+            wanted.add(valid[int(number) - 1])
+        else:
+            wanted.add(choose("fold", name, valid))
     return [fold for fold in folds if not wanted or fold.name in wanted]
 
 

@@ -1,6 +1,7 @@
 """Any other corpus: a CSV or TSV table of its recordings."""
 
 import csv
+import io
 import math
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def utterances(path: Path) -> Corpus:
         raise UserError(f"{path} cannot be read as UTF-8 text: {error}.") from None
     first_line = text.partition("\n")[0]
     delimiter = "\t" if "\t" in first_line else ";" if ";" in first_line and "," not in first_line else ","
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = [name.strip() for name in reader.fieldnames or ()]
     reader.fieldnames = header
     missing = [name for name in REQUIRED if name not in header]

@@ -36,3 +36,12 @@ def load(name: str, data: Path, *, audio_type: str = "all") -> Corpus:
     if audio_type not in source.audio_types:
         raise UserError(f"{name} has no part {audio_type!r}; it has {', '.join(source.audio_types)}.")
     return source.utterances(root)
+
+
+def why_absent(name: str, data: Path, *, audio_type: str = "all") -> str | None:
+    """Why the corpus cannot be read here; None when it can."""
+    try:
+        load(name, data, audio_type=audio_type)
+    except UserError as error:
+        return str(error)
+    return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
-from light_sernet_kd.config import STUDENT_NAMES, UserError, choose
+from light_sernet_kd.config import STUDENT_NAMES, FrontEndName, ScheduleName, UserError, choose
 from light_sernet_kd.students.light_sernet import light_sernet, light_sernet_plus
 
 
@@ -14,8 +14,8 @@ class Student:
     """How to build a student, and the front end and schedule it was published with."""
 
     build: Callable[..., keras.Model]
-    front_end: str
-    schedule: str
+    front_end: FrontEndName
+    schedule: ScheduleName
 
 
 STUDENTS: dict[str, Student] = {

@@ -1,0 +1,8 @@
+"""`python -m light_sernet_kd` is `light-sernet-kd`."""
+
+import sys
+
+from light_sernet_kd.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

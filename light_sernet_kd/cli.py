@@ -1,0 +1,490 @@
+"""The command line. Nothing heavy is imported before the arguments are known to be good."""
+
+import argparse
+import contextlib
+import difflib
+import errno
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from light_sernet_kd import __version__, config
+from light_sernet_kd.config import Settings, UserError, choose, make_settings
+
+# A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
+_ENVIRONMENT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+_EPILOG = """examples:
+  %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
+  %(prog)s -dn EMO-DB -id 3 -kd CKD
+  %(prog)s -dn EMO-DB -id 3 -kd CKD --teacher logits.npz --folds 03,08 --epochs 60
+  %(prog)s -dn path/to/manifest.csv -ln focal -it mel_spectrogram --run mine
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors of one line that suggest the nearest option."""
+
+    def __init__(self, **kwargs):
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(**{"allow_abbrev": False, "formatter_class": formatter, **kwargs})
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message and unknown.startswith("-"):
+            option = unknown.split()[0].split("=")[0]
+            near = difflib.get_close_matches(option, self.known_options(), n=1)
+            message = f"unknown option {option}." + (f" Did you mean {near[0]}?" if near else "")
+        else:
+            message += "."
+        raise UserError(f"{message} See {self.prog} --help.")
+
+    def known_options(self) -> list[str]:
+        options = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    options += parser._option_string_actions
+        return options
+
+
+def _truth(text: str) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"expected true or false, found {text!r}")
+    return words[text.lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _session(text: str) -> tuple[str, ...]:
+    return tuple(f"#{number}" for number in _names(text))
+
+
+def _input_type(text: str) -> str:
+    return {"mel": "mel_spectrogram"}.get(text.lower(), text)
+
+
+def _weights(text: str) -> dict[str, Any]:
+    """`alpha=0.5,temperature=4` as a dictionary; several numbers of one weight are joined by `+`."""
+    weights: dict[str, Any] = {}
+    for part in _names(text):
+        name, equals, value = part.partition("=")
+        try:
+            numbers = [float(number) for number in value.split("+")]
+        except ValueError:
+            numbers = []
+        if not equals or not (numbers or value.isidentifier()):
+            raise argparse.ArgumentTypeError(f"expected name=number, found {part!r}")
+        weights[name.strip()] = value if not numbers else numbers[0] if len(numbers) == 1 else numbers
+    return weights
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
+    """The options whose `dest` is a field of `Settings`; one left out keeps the default."""
+
+    def add(group, *flags: str, dest: str, text: str, **kwargs) -> None:
+        shown = getattr(defaults, dest)
+        if shown is not None and shown not in ("", ()) and not isinstance(shown, Mapping):
+            text += f" (default {str(shown).lower() if isinstance(shown, bool) else shown})"
+        group.add_argument(*flags, dest=dest, default=argparse.SUPPRESS, help=text, **kwargs)
+
+    group = parser.add_argument_group("data")
+    add(group, "-dn", "--dataset_name", dest="corpus", metavar="NAME",
+        text="EMO-DB, demo, or the path of a manifest (.csv, .tsv)")  # fmt: skip
+    add(group, "-at", "--audio_type", dest="audio_type", metavar="PART",
+        text=f"part of the corpus: {_listed(config.AUDIO_TYPES)}")  # fmt: skip
+    add(group, "-id", "--input_durations", dest="input_seconds", type=float, metavar="S",
+        text="seconds that clips are cut or padded to")  # fmt: skip
+    add(group, "-len", "--input_samples", dest="input_samples", type=int, metavar="N",
+        text="the same in samples at 16 kHz; wins over -id")  # fmt: skip
+    add(group, "-it", "--input_type", "-input", dest="input_type", type=_input_type, metavar="TYPE",
+        text=f"{_listed(config.INPUT_TYPES)} (or mel)")  # fmt: skip
+    add(group, "--front_end", dest="front_end", metavar="NAME",
+        text=f"{_listed(config.FRONT_END_NAMES)}; by default the student's own")  # fmt: skip
+    group.add_argument("--skip-bad", dest="skip_bad", action="store_true", default=argparse.SUPPRESS,
+                       help="leave out recordings that cannot be read; the report lists them")  # fmt: skip
+
+    group = parser.add_argument_group("student and losses")
+    add(group, "--student", "-model", dest="student", metavar="NAME", text=_listed(config.STUDENT_NAMES))
+    add(group, "--width", dest="width", type=float, metavar="X", text="factor of the student's filters")
+    add(group, "-ln", "--loss_name", dest="label_loss", metavar="LOSS",
+        text=f"loss on the labels: {_listed(config.LABEL_LOSS_NAMES)}")  # fmt: skip
+    add(group, "--label_smoothing", dest="label_smoothing", type=float, metavar="X",
+        text="share of the label spread over all classes")  # fmt: skip
+    add(group, "--focal_gamma", dest="focal_gamma", type=float, metavar="X", text="of the focal loss")
+    add(group, "--class_weights", dest="class_weights", metavar="HOW", text="none, balanced")
+    add(group, "-kd", "--distillation", dest="distillation", metavar="METHOD",
+        text=_listed(config.DISTILLATION_NAMES))  # fmt: skip
+    add(group, "--kd_weights", dest="distillation_weights", type=_weights, metavar="NAME=X,…",
+        text="weights of the method other than the published, e.g. alpha=0.5,temperature=4")  # fmt: skip
+    for flag, name in (("-l1", "lambda1"), ("-l2", "lambda2")):
+        group.add_argument(flag, dest=name, type=float, default=argparse.SUPPRESS, metavar="X",
+                           help=f"CKD's {name}")  # fmt: skip
+
+    group = parser.add_argument_group("teacher")
+    add(group, "--teacher", dest="teacher", metavar="FILE",
+        text="a teacher file (.npz), or auto: a wider network trained per fold "
+        "(the default when -kd is not pure)")  # fmt: skip
+    add(group, "--teacher_width", dest="teacher_width", type=float, metavar="X",
+        text="the auto teacher's width over the student's")  # fmt: skip
+    add(group, "--teacher_epochs", dest="teacher_epochs", type=int, metavar="N",
+        text="the auto teacher's epochs; by default the student's")  # fmt: skip
+
+    group = parser.add_argument_group("protocol and training")
+    add(group, "--protocol", dest="protocol", metavar="NAME", text=_listed(config.PROTOCOL_NAMES))
+    add(group, "--folds", dest="folds", type=_names, metavar="A,B", text="names of the folds to run; all")
+    group.add_argument("-session", dest="folds", type=_session, default=argparse.SUPPRESS, metavar="N",
+                       help="number of the fold to run, from 1")  # fmt: skip
+    add(group, "--seed", dest="seed", type=int, metavar="N", text="decides weights, order and dropout")
+    add(group, "--schedule", dest="schedule", metavar="NAME",
+        text=f"{_listed(config.SCHEDULE_NAMES)}; by default the student's own")  # fmt: skip
+    add(group, "--epochs", "-epoc", dest="epochs", type=int, metavar="N",
+        text="by default the schedule's: 300 (light_sernet) or 100 (cubic)")  # fmt: skip
+    add(group, "--batch_size", "-bt", dest="batch_size", type=int, metavar="N",
+        text="by default the schedule's: 32 or 16")  # fmt: skip
+    add(group, "--learning_rate", "-lr", dest="learning_rate", type=float, metavar="X",
+        text="by default the schedule's: 1e-4 or 1e-3")  # fmt: skip
+    add(group, "--patience", dest="patience", type=int, metavar="N",
+        text="stop a fold after N epochs without a better validation UA; 0 never")  # fmt: skip
+    add(group, "--bn_momentum", dest="batch_norm_momentum", type=float, metavar="X",
+        text="of batch norm's statistics; 0.9 for runs of a few epochs")  # fmt: skip
+    add(group, "--arithmetic", dest="arithmetic", metavar="HOW",
+        text="auto, bfloat16 (faster where the processor has it), float32 (exact)")  # fmt: skip
+
+    group = parser.add_argument_group("export")
+    add(group, "--export", dest="export", action=argparse.BooleanOptionalAction,
+        text="train a final student on all speakers and write .tflite files")  # fmt: skip
+    add(group, "-m", "--merge_tflite", dest="merge_tflite", type=_truth, metavar="BOOL",
+        text="the files take raw audio: the front end is inside")  # fmt: skip
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("places")
+    _add_data(group)
+    group.add_argument(
+        "--result", default="result", metavar="DIR", help="where runs are stored (default result)"
+    )
+    group.add_argument(
+        "--run", metavar="NAME", help="name of the run's folder; by default made of the settings"
+    )
+    group.add_argument("-c", "--cache", default="disk", metavar="HOW", type=str.lower,
+                       help="features: disk (default), ram, none (computed for each batch)")  # fmt: skip
+    group.add_argument("-v", "--verbose", type=int, default=1, choices=(0, 1, 2), metavar="N",
+                       help="0 only the end, 1 a progress bar (default), 2 a line per epoch")  # fmt: skip
+    group.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs too")
+
+
+def _add_data(parser) -> None:
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("LIGHT_SERNET_KD_DATA", "data"),
+        metavar="DIR",
+        help="folder of the corpora (default data, or the environment variable LIGHT_SERNET_KD_DATA)",
+    )
+
+
+def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
+    parser = _Parser(prog=program, description="Distil speech-emotion teachers into small students.")
+    parser.add_argument("--version", action="version", version=f"light-sernet-kd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    # train.py is the train command: its name stands for both words.
+    train_program = program if program == "train.py" else f"{program} train"
+
+    train = commands.add_parser(
+        "train",
+        prog=train_program,
+        help="distil, cross-validate, report and export a student",
+        description="Distil, cross-validate, report and export a student.",
+        epilog=_EPILOG,
+    )
+    teach = commands.add_parser(
+        "teach",
+        help="train the auto teacher of every fold and write its outputs to a teacher file",
+        description="Train a wider network per fold, on that fold's training speakers only, and write a "
+        "teacher file for --teacher.",
+    )
+    teach.add_argument("--out", type=Path, metavar="FILE", help="default: teacher.npz in the run's folder")
+    for command in (train, teach):
+        _add_settings(command, defaults)
+        _add_places(command)
+
+    prepare = commands.add_parser(
+        "prepare",
+        help="check a corpus; convert and segment it; take the audio out of videos",
+        description="Check a corpus and print what is in it; with --to also convert it, or with --video take "
+        "the audio out of videos.",
+    )
+    prepare.add_argument("corpus", nargs="?", metavar="CORPUS", help="EMO-DB, demo, or a manifest's path")
+    prepare.add_argument("--to", type=Path, metavar="DIR", help="write 16-bit WAVs and a manifest.csv there")
+    prepare.add_argument("--sample-rate", type=int, default=config.SAMPLE_RATE, metavar="HZ")
+    prepare.add_argument("--segment", type=float, metavar="S", help="cut into segments of S seconds")
+    prepare.add_argument("--segments", default="centre", metavar="HOW",
+                         help="centre: one centred segment per recording (default); "
+                         "all: consecutive segments")  # fmt: skip
+    prepare.add_argument("--video", type=Path, metavar="PATH", help="a video, or a folder of videos")
+    prepare.add_argument("--overwrite", action="store_true", help="replace what is in --to")
+    prepare.add_argument("--skip-bad", action="store_true", help="convert what can be read")
+    prepare.add_argument("--json", action="store_true", help="print the check as JSON")
+    _add_data(prepare)
+
+    predict = commands.add_parser(
+        "predict",
+        help="classify recordings with an exported .tflite file, without TensorFlow",
+        description="Classify recordings of any length with an exported .tflite file.",
+    )
+    predict.add_argument("model", metavar="MODEL.tflite")
+    predict.add_argument("recordings", nargs="+", metavar="AUDIO")
+    predict.add_argument("--json", action="store_true", help="print a JSON list")
+    predict.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")
+
+    paper = commands.add_parser(
+        "paper",
+        help="run every entry of hyperparameters.EXPERIMENTS whose corpus is present (with train.py)",
+        description="Run every entry of hyperparameters.EXPERIMENTS whose corpus is present.",
+    )
+    _add_places(paper)
+    return parser
+
+
+def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
+    given = vars(arguments)
+    fields = {name: given[name] for name in Settings.__dataclass_fields__ if name in given}
+    lambdas = {name: given[name] for name in ("lambda1", "lambda2") if name in given}
+    values = {**defaults, **fields}
+    weights = dict(values.get("distillation_weights", {}))
+    if "distillation" in fields and "distillation_weights" not in fields:
+        # Weights in hyperparameters.py belong to the method named there.
+        weights = weights if fields["distillation"] == defaults.get("distillation") else {}
+    if lambdas and values.get("distillation") != "CKD":
+        raise UserError("-l1 and -l2 are weights of CKD: add -kd CKD.")
+    return make_settings(**{**values, "distillation_weights": weights | lambdas})
+
+
+def _heavy_imports() -> None:
+    """TensorFlow, without the lines it writes about itself."""
+    from light_sernet_kd.runner import without_chatter
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with without_chatter():
+        import tensorflow  # noqa: F401
+
+
+def _places(arguments: argparse.Namespace):
+    from light_sernet_kd.experiment import Places
+
+    return Places(
+        data=Path(arguments.data),
+        result=Path(arguments.result),
+        run=arguments.run,
+        cache=arguments.cache,
+        tensorboard=arguments.tensorboard,
+    )
+
+
+def _train(arguments: argparse.Namespace, defaults: Mapping[str, Any], command_line: str) -> None:
+    settings = _settings(arguments, defaults)
+    choose("cache", arguments.cache, config.CACHE_NAMES)
+    _heavy_imports()
+    from light_sernet_kd import experiment
+    from light_sernet_kd.display import Display
+
+    display = Display(verbose=arguments.verbose)
+    folder = experiment.train(settings, _places(arguments), display, command=command_line)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    display.say(experiment.summary(metrics), always=True)
+    display.say(f"Report: {folder / 'report.md'}", always=True)
+
+
+def _teach(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
+    settings = _settings(arguments, {**defaults, "distillation": "KD", "distillation_weights": {}})
+    choose("cache", arguments.cache, config.CACHE_NAMES)
+    _heavy_imports()
+    from light_sernet_kd import experiment
+    from light_sernet_kd.display import Display
+
+    display = Display(verbose=arguments.verbose)
+    path = experiment.teach(settings, _places(arguments), display, out=arguments.out)
+    display.say(f"Teacher file: {path}", always=True)
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from light_sernet_kd import prepare
+    from light_sernet_kd.corpora.registry import load
+
+    console = Console()
+    if arguments.video:
+        if arguments.to is None:
+            raise UserError("--video needs --to: the folder that the audio is written to.")
+        written = prepare.audio_of_video(
+            arguments.video, arguments.to, sample_rate=arguments.sample_rate, overwrite=arguments.overwrite
+        )
+        console.print(f"{len(written)} recordings written to {arguments.to}", markup=False, highlight=False)
+        return
+    if arguments.corpus is None:
+        raise UserError("which corpus? Name EMO-DB, demo or a manifest's path, or videos with --video.")
+    corpus = load(arguments.corpus, Path(arguments.data))
+    if arguments.to:
+        manifest = prepare.convert(
+            corpus,
+            arguments.to,
+            sample_rate=arguments.sample_rate,
+            segment_seconds=arguments.segment,
+            segments=arguments.segments,
+            overwrite=arguments.overwrite,
+            skip_bad=arguments.skip_bad,
+        )
+        console.print(f"Converted. Train on it with -dn {manifest}", markup=False, highlight=False)
+        return
+    if arguments.segment is not None:
+        raise UserError("--segment needs --to: the folder that the segments are written to.")
+    found = prepare.inspect(corpus)
+    if arguments.json:
+        print(json.dumps(prepare.as_json(found), indent=2, ensure_ascii=False))
+    else:
+        prepare.show(found, console)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from light_sernet_kd import audio
+    from light_sernet_kd.runner import Runner, RunnerError
+
+    if arguments.threads < 1:
+        raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
+    try:
+        runner = Runner(arguments.model, threads=arguments.threads)
+    except RunnerError as error:
+        raise UserError(str(error)) from None
+    answers: list[dict[str, Any]] = []
+    failed = 0
+    for path in arguments.recordings:
+        try:
+            probabilities = runner.probabilities(audio.read(path, sample_rate=runner.sample_rate))
+        except (audio.AudioError, RunnerError) as error:
+            print(f"light-sernet-kd: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        shares = {name: float(share) for name, share in zip(runner.labels, probabilities, strict=True)}
+        best = max(shares, key=lambda name: shares[name])
+        if arguments.json:
+            answers.append({"file": str(path), "label": best, "probabilities": shares})
+        else:
+            ranked = sorted(shares.items(), key=lambda item: -item[1])
+            print(f"{path}: {best} ({'  '.join(f'{name} {100 * share:.1f} %' for name, share in ranked)})")
+    if arguments.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    return 2 if failed else 0
+
+
+def _paper(
+    arguments: argparse.Namespace,
+    defaults: Mapping[str, Any],
+    experiments: Mapping[str, Mapping[str, Any]],
+    command_line: str,
+) -> None:
+    if not experiments:
+        raise UserError("there are no experiments here: run `sh run.sh paper` in the repository.")
+    choose("cache", arguments.cache, config.CACHE_NAMES)
+    runs = {
+        name: make_settings(**{**defaults, **entry.get("settings", {})})
+        for name, entry in experiments.items()
+    }
+    _heavy_imports()
+    import dataclasses
+
+    from light_sernet_kd import experiment
+    from light_sernet_kd.corpora.registry import why_absent
+    from light_sernet_kd.display import Display
+
+    display = Display(verbose=arguments.verbose)
+    places = _places(arguments)
+    lines = []
+    for name, settings in runs.items():
+        if why := why_absent(settings.corpus, places.data, audio_type=settings.audio_type):
+            display.say(f"not run: {name}: {why}", always=True)
+            continue
+        display.say(f"\n{name}", always=True)
+        folder = experiment.train(
+            settings, dataclasses.replace(places, run=f"paper-{name}"), display, command=command_line
+        )
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        published = experiments[name].get("published")
+        figures = f"published UA {published['ua']:.2f} %, WA {published['wa']:.2f} %" if published else "-"
+        lines.append(f"{name}: {experiment.summary(metrics)} ({figures})")
+    for line in lines:
+        display.say(line, always=True)
+
+
+def _with_known_spelling(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The arguments with `--an-option` and `--an_option` taken for the same."""
+    known = parser.known_options() if isinstance(parser, _Parser) else []
+    spelling = {option.replace("_", "-"): option for option in known if option.startswith("--")}
+    mended = []
+    for argument in argv:
+        option, equals, value = argument.partition("=")
+        mended.append(spelling.get(option.replace("_", "-"), option) + equals + value)
+    return mended
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    program: str = "light-sernet-kd",
+    defaults: Mapping[str, Any] | None = None,
+    experiments: Mapping[str, Mapping[str, Any]] | None = None,
+) -> int:
+    """Run a command; returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted.
+
+    Args:
+        argv: by default the process's own.
+        defaults: settings that a user edited, over those of `Settings`.
+        experiments: what `paper` runs: name → `settings`, and `published` UA and WA in per cent where known.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command_line = shlex.join([*(["python", program] if program.endswith(".py") else [program]), *argv])
+    defaults = dict(defaults or {})
+    if program == "train.py" and argv[:1] != ["paper"]:
+        argv = ["train", *argv]
+    try:
+        parser = _parser(program, make_settings(**defaults))
+        arguments = parser.parse_args(_with_known_spelling(argv, parser))
+        if arguments.command == "train":
+            _train(arguments, defaults, command_line)
+        elif arguments.command == "teach":
+            _teach(arguments, defaults)
+        elif arguments.command == "prepare":
+            _prepare(arguments)
+        elif arguments.command == "paper":
+            _paper(arguments, defaults, experiments or {}, command_line)
+        else:
+            return _predict(arguments)
+    except UserError as error:
+        print(f"light-sernet-kd: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRORS:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"light-sernet-kd: {error.strerror}{where}. What was finished is kept.", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # whoever read our output has gone; nothing more can be said there
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("light-sernet-kd: interrupted; the same command continues.", file=sys.stderr)
+        return 130
+    return 0

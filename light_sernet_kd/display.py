@@ -1,0 +1,65 @@
+"""What a run says on the terminal."""
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class Display:
+    """Says what a run does: 0 only its end, 1 a progress bar per network, 2 a line per epoch.
+
+    Where there is no terminal, 1 says a line per finished network instead.
+    """
+
+    def __init__(self, console: Console | None = None, *, verbose: int = 1):
+        self.console = console or Console()
+        self.verbose = verbose
+        self._progress: Progress | None = None
+
+    def say(self, text: str, *, always: bool = False) -> None:
+        if self.verbose or always:
+            # Text, because a path may look like rich's markup
+            self.console.print(Text(text), soft_wrap=True)
+
+    def network(self, name: str) -> "_NetworkDisplay":
+        """A context for the training of one network; its `epoch` is told of every epoch."""
+        return _NetworkDisplay(self, name)
+
+
+class _NetworkDisplay:
+    def __init__(self, display: Display, name: str):
+        self.display, self.name = display, name
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> "_NetworkDisplay":
+        if self.display.verbose == 1 and self.display.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[scores]}"),
+                TimeRemainingColumn(),
+                console=self.display.console,
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(self.name, total=None, scores="")
+        return self
+
+    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+        scores = f"loss {row['loss']:.3f}"
+        if "val_ua" in row:
+            scores += f", validation UA {100 * row['val_ua']:.1f} %"
+        if self.bar:
+            self.bar.update(self.task, completed=epoch, total=epochs, scores=scores)
+        elif self.display.verbose >= 2:
+            self.display.say(f"{self.name}: epoch {epoch}/{epochs}, {scores}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()

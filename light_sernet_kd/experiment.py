@@ -1,0 +1,660 @@
+"""A whole experiment: every fold of a protocol, the results folder, and the exported student.
+
+Each step leaves its outcome in the run's folder and is not done again: the same command continues a run
+that was interrupted at any moment, and ends with the same files.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import re
+import statistics
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from light_sernet_kd import __version__, evaluation, figures, pipeline, students, teachers
+from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.audio import fingerprint
+from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, FrontEndName, Settings, UserError
+from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.display import Display
+from light_sernet_kd.features import feature_shape
+from light_sernet_kd.files import atomic, write_arrays, write_json, write_text
+from light_sernet_kd.losses import settings_of
+from light_sernet_kd.protocols import PROTOCOLS, Fold, fold_seed, make_folds, select, shared_recordings
+from light_sernet_kd.report import report
+from light_sernet_kd.training import Examples, Network, Trained, read_history, write_history
+
+FINAL = teachers.ALL_SPEAKERS
+# Clips that calibrate int8: enough to meet every speaker and class, few enough to take a second.
+REPRESENTATIVE_CLIPS = 128
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes; none of it decides a score.
+
+    Attributes:
+        data: holds the corpora's folders.
+        result: holds the runs' folders and the cache of features.
+        run: name of the run's folder; by default made of the settings.
+        cache: `disk`, `ram` or `none`, for features.
+    """
+
+    data: Path
+    result: Path
+    run: str | None = None
+    cache: str = "disk"
+    tensorboard: bool = False
+
+
+def default_run_name(settings: Settings) -> str:
+    """A name that says what a run is, and differs when a setting differs."""
+    corpus = Path(settings.corpus).stem
+    length = f"{settings.samples / SAMPLE_RATE:g}s"
+    parts = [corpus, settings.student, settings.input_type, length, settings.distillation, settings.protocol]
+    return _folder_name("-".join([*parts, settings.digest()]))
+
+
+def _folder_name(name: str) -> str:
+    """`name` as part of a path: what a file system may not like is replaced, and names stay different."""
+    safe = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).strip(".")
+    return safe if safe == name else f"{safe}-{zlib.crc32(name.encode()):08x}"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder, so that two processes never train the same run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w", encoding="utf-8") as lock:
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            yield
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"another process is working on {folder}; wait for it or name another --run."
+            ) from None
+        yield
+
+
+def train(settings: Settings, places: Places, display: Display, *, command: str = "") -> Path:
+    """Run the experiment that `settings` describe; returns its folder.
+
+    Raises:
+        UserError: what the user can mend, before any training begins.
+    """
+    folder = places.result / _folder_name(places.run or default_run_name(settings))
+    with _locked(folder):
+        run = _Run(settings, places, folder, display, command)
+        outcomes = [run.fold(fold) for fold in run.folds]
+        exported = run.export(outcomes) if settings.export else None
+        run.write_results(outcomes, exported)
+    return folder
+
+
+def teach(settings: Settings, places: Places, display: Display, *, out: Path | None = None) -> Path:
+    """Train the `auto` teacher of every fold, and one on all speakers; returns the teacher file."""
+    settings = dataclasses.replace(settings, distillation="KD", teacher="auto", export=True)
+    name = places.run or f"teacher-{default_run_name(settings)}"
+    folder = places.result / _folder_name(name)
+    with _locked(folder):
+        run = _Run(settings, places, folder, display, "")
+        logits = [run.own_teacher_logits(fold) for fold in run.folds]
+        logits.append(run.own_teacher_logits(run.final_fold(), epochs=run.final_teacher_epochs()))
+        folds = [*run.folds, run.final_fold()]
+        path = out or folder / "teacher.npz"
+        teachers.write(
+            path,
+            teachers.Teacher(
+                ids=tuple(utterance.id for utterance in run.utterances),
+                classes=run.examples.classes,
+                logits=np.stack(logits),
+                folds=tuple(fold.name for fold in folds),
+                card={
+                    "made_by": run.teacher_name(),
+                    "corpus": run.corpus.name,
+                    "protocol": settings.protocol,
+                    "seed": settings.seed,
+                    "train_speakers": {fold.name: run.speakers(fold.train) for fold in folds},
+                },
+            ),
+        )
+    return path
+
+
+class _Run:
+    """What the steps of one run share: its corpus, features, folds, teacher and networks."""
+
+    def __init__(self, settings: Settings, places: Places, folder: Path, display: Display, command: str):
+        self.places, self.folder, self.display = places, folder, display
+        entry = students.STUDENTS[settings.student]
+        self.front_end: FrontEndName = settings.front_end or entry.front_end
+        self.settings = settings = dataclasses.replace(
+            settings, front_end=self.front_end, schedule=settings.schedule or entry.schedule
+        )
+        self.protocol = PROTOCOLS[settings.protocol]
+        self.label_settings = {"label_smoothing": settings.label_smoothing}
+        if settings.label_loss == "focal":
+            self.label_settings["gamma"] = settings.focal_gamma
+        self.distillation_settings = settings_of(settings.distillation, settings.distillation_weights)
+
+        self.corpus = load(settings.corpus, places.data, audio_type=settings.audio_type)
+        self.utterances: Sequence[Utterance] = self.corpus.utterances
+        self.skipped: list[dict[str, str]] = []
+        if settings.skip_bad:
+            self.utterances, self.skipped = pipeline.without_bad(self.corpus)
+        self.fingerprints = pipeline.fingerprints_of(self.utterances)
+        classes = Corpus("", tuple(self.utterances)).classes
+        if len(classes) < 2:
+            raise UserError(f"{self.corpus.name} has {len(classes)} emotion; at least 2 are needed.")
+        folds = make_folds(settings.protocol, self.utterances, self.fingerprints, seed=settings.seed)
+        self.folds = select(folds, settings.folds)
+        self.teacher = self._read_teacher(classes)
+        self._check_config(command)
+
+        shape = feature_shape(self.front_end, settings.input_type, settings.samples)
+        rows = pipeline.features(
+            self.utterances,
+            self.fingerprints,
+            front_end=self.front_end,
+            input_type=settings.input_type,
+            samples=settings.samples,
+            cache=places.cache,
+            cache_folder=places.result / ".cache",
+        )
+        index = {name: number for number, name in enumerate(classes)}
+        labels = np.array([index[utterance.emotion] for utterance in self.utterances], np.int32)
+        self.examples = Examples(rows, labels, classes)
+        self.shape = shape
+        self._networks: dict[str, Network] = {}
+        synthetic = ", SYNTHETIC recordings" if self.corpus.synthetic else ""
+        display.say(
+            f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, {len(classes)} emotions, "
+            f"{len({utterance.speaker for utterance in self.utterances})} speakers. "
+            f"Protocol {settings.protocol}: {len(self.folds)} folds. Results: {folder}"
+        )
+
+    # What is checked before anything is trained.
+
+    def _read_teacher(self, classes: Sequence[str]) -> teachers.Teacher | None:
+        if self.settings.teacher in (None, "auto"):
+            return None
+        teacher = teachers.read(Path(str(self.settings.teacher)))
+        needed = [fold.name for fold in self.folds] + ([FINAL] if self.settings.export else [])
+        for name in needed:
+            teachers.aligned(teacher, self.utterances, classes, name)
+        return teacher
+
+    def _check_config(self, command: str) -> None:
+        """Write config.json, or see that the one there is of this very run."""
+        digest = hashlib.sha256()
+        for utterance in self.utterances:
+            digest.update(f"{utterance.id} {utterance.emotion} {utterance.speaker} ".encode())
+            digest.update(self.fingerprints[utterance.id].encode())
+        decides = {
+            "settings": self.settings.as_dict(),
+            "corpus_sha256": digest.hexdigest(),
+            "teacher_sha256": fingerprint(str(self.settings.teacher)) if self.teacher else None,
+        }
+        path = self.folder / "config.json"
+        if path.exists():
+            try:
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                before = {name: stored[name] for name in decides}
+            except (OSError, ValueError, KeyError):
+                raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
+            if before != decides:
+                raise UserError(
+                    f"{self.folder} holds another run: {_difference(before, decides)}. "
+                    "Name another --run, or remove that folder."
+                )
+            # A run goes on as it began, also on a machine that would choose otherwise.
+            self.arithmetic = stored["resolved"]["arithmetic"]
+            self.config = stored
+            return
+        self.arithmetic = resolved_arithmetic(self.settings.arithmetic)
+        packages = ("tensorflow", "keras", "numpy", "ai-edge-litert")
+        self.config = {
+            **decides,
+            "resolved": {
+                "arithmetic": self.arithmetic,
+                "samples": self.settings.samples,
+                "schedule": dataclasses.asdict(self.settings.training_schedule),
+                "label_loss": {"name": self.settings.label_loss, **self.label_settings},
+                "distillation": {"name": self.settings.distillation, **self.distillation_settings},
+            },
+            "versions": {"light-sernet-kd": __version__}
+            | {name: importlib.metadata.version(name) for name in packages},
+            "command": command,
+        }
+        write_json(path, self.config)
+
+    # Networks and one fold.
+
+    def network(self, role: str) -> Network:
+        """The student's or the teacher's network, compiled when it is first asked for."""
+        if role not in self._networks:
+            settings = self.settings
+            schedule = settings.training_schedule
+            if role == "teacher" and settings.teacher_epochs:
+                schedule = dataclasses.replace(schedule, epochs=settings.teacher_epochs)
+            is_student = role == "student"
+            self._networks[role] = Network(
+                settings.student,
+                width=settings.width if is_student else settings.width * settings.teacher_width,
+                input_shape=self.shape,
+                classes=len(self.examples.classes),
+                schedule=schedule,
+                label_loss=settings.label_loss,
+                label_settings=self.label_settings,
+                distillation=settings.distillation if is_student else "pure",
+                distillation_settings=self.distillation_settings if is_student else {},
+                arithmetic=self.arithmetic,
+                batch_norm_momentum=settings.batch_norm_momentum,
+            )
+        return self._networks[role]
+
+    def speakers(self, indices: Sequence[int]) -> list[str]:
+        return sorted({self.utterances[i].speaker for i in indices})
+
+    def final_fold(self) -> Fold:
+        """Every utterance trains: for the student that is exported."""
+        return Fold(FINAL, tuple(range(len(self.utterances))), (), ())
+
+    def fold_folder(self, fold: Fold) -> Path:
+        return self.folder / f"fold-{_folder_name(fold.name)}"
+
+    def _train(
+        self, role: str, fold: Fold, teacher: np.ndarray | None = None, epochs: int | None = None
+    ) -> tuple[Trained, Path]:
+        """Train a network on a fold; also returns the checkpoint, to be removed once all is stored."""
+        folder = self.fold_folder(fold)
+        folder.mkdir(exist_ok=True)
+        checkpoint = folder / f"{role}-checkpoint.npz"
+        network = self.network(role)
+        with self.display.network(f"fold {fold.name}, {role}") as shown:
+            trained = network.train(
+                self.examples,
+                train=fold.train,
+                validation=fold.validation,
+                seed=fold_seed(self.settings.seed, f"{role} {fold.name}"),
+                checkpoint=checkpoint,
+                epochs=epochs,
+                teacher=teacher,
+                class_weights=self._class_weights(fold),
+                patience=self.settings.patience,
+                progress=shown.epoch,
+                callbacks=self._tensorboard(folder / "tensorboard" / role),
+            )
+        name = "history.csv" if role == "student" else f"{role}_history.csv"
+        write_history(folder / name, trained.history)
+        return trained, checkpoint
+
+    def _class_weights(self, fold: Fold) -> dict[int, float] | None:
+        if self.settings.class_weights == "none":
+            return None
+        counts = np.bincount(self.examples.labels[list(fold.train)], minlength=len(self.examples.classes))
+        return {i: len(fold.train) / (len(counts) * max(1, count)) for i, count in enumerate(counts.tolist())}
+
+    def _tensorboard(self, folder: Path) -> list[Any]:
+        if not self.places.tensorboard:
+            return []
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError:
+            raise UserError(
+                'TensorBoard is not installed: pip install "light-sernet-kd[tensorboard]".'
+            ) from None
+        import keras
+
+        return [keras.callbacks.TensorBoard(folder, write_graph=False)]
+
+    def teacher_name(self) -> str:
+        if self.teacher:
+            return self.teacher.made_by
+        return f"{self.settings.student}, width {self.settings.width * self.settings.teacher_width:g}"
+
+    def teacher_logits(self, fold: Fold, epochs: int | None = None) -> np.ndarray | None:
+        """Logits `(utterances, classes)` of the fold's teacher; None where there is no teacher."""
+        if self.settings.teacher is None:
+            return None
+        if self.teacher:
+            return teachers.aligned(self.teacher, self.utterances, self.examples.classes, fold.name)
+        return self.own_teacher_logits(fold, epochs=epochs)
+
+    def own_teacher_logits(self, fold: Fold, epochs: int | None = None) -> np.ndarray:
+        """Logits `(utterances, classes)` of a wider network trained on this fold's training set."""
+        path = self.fold_folder(fold) / "teacher.npz"
+        if not path.exists():
+            trained, checkpoint = self._train("teacher", fold, epochs=epochs)
+            everything = range(len(self.utterances))
+            logits = self.network("teacher").logits(trained.selected, self.examples.rows, everything)
+            card = {
+                "made_by": self.teacher_name(),
+                "corpus": self.corpus.name,
+                "protocol": self.settings.protocol,
+                "best_epoch": trained.best_epoch,
+                "train_speakers": {fold.name: self.speakers(fold.train)},
+            }
+            ids = tuple(utterance.id for utterance in self.utterances)
+            made = teachers.Teacher(ids, self.examples.classes, logits[None], (fold.name,), card)
+            teachers.write(path, made)
+            checkpoint.unlink(missing_ok=True)
+        return teachers.aligned(teachers.read(path), self.utterances, self.examples.classes, fold.name)
+
+    def final_teacher_epochs(self) -> int:
+        """The median of the epochs that the folds' teachers were selected at."""
+        stored = (teachers.read(self.fold_folder(fold) / "teacher.npz") for fold in self.folds)
+        return _median([int(teacher.card["best_epoch"]) for teacher in stored])
+
+    def fold(self, fold: Fold) -> dict[str, Any]:
+        """Train and test the student on one fold, unless that was done; returns the fold's outcome."""
+        folder = self.fold_folder(fold)
+        done = folder / "fold.json"
+        if not done.exists():
+            teacher = self.teacher_logits(fold)
+            trained, checkpoint = self._train("student", fold, teacher)
+            network = self.network("student")
+            logits = {
+                name: network.logits(weights, self.examples.rows, fold.test)
+                for name, weights in (("selected", trained.selected), ("last", trained.last))
+            }
+            if teacher is not None:
+                logits["teacher"] = teacher[list(fold.test)]
+            write_arrays(folder / "test_logits.npz", logits)
+            self._save_student(trained.selected, folder / "student.keras")
+            outcome = {
+                "name": fold.name,
+                "test_speakers": self.speakers(fold.test),
+                "validation_speakers": self.speakers(fold.validation),
+                "best_epoch": trained.best_epoch,
+                "epochs": len(trained.history["loss"]),
+                "seconds": round(trained.seconds, 2),
+                **self._scores(fold, logits["selected"]),
+                "last_epoch": self._scores(fold, logits["last"]),
+            }
+            write_json(done, outcome)
+            checkpoint.unlink(missing_ok=True)
+        outcome = json.loads(done.read_text(encoding="utf-8"))
+        with np.load(folder / "test_logits.npz", allow_pickle=False) as stored:
+            logits = {name: stored[name] for name in stored.files}
+        self.display.say(
+            f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} % "
+            f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
+        )
+        return {**outcome, "logits": logits}
+
+    def _scores(self, fold: Fold, logits: np.ndarray) -> dict[str, Any]:
+        labels = self.examples.labels[list(fold.test)]
+        return evaluation.scores(labels, logits.argmax(axis=1), self.examples.classes).as_dict()
+
+    def _save_student(self, weights: list[np.ndarray], path: Path) -> None:
+        network = self.network("student")
+        network.student.set_weights(weights)
+        with atomic(path) as temporary:
+            network.student.save(temporary)
+
+    # The exported student.
+
+    def export(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Train the final student on all speakers and export it; score every precision over the folds."""
+        epochs = _median([outcome["best_epoch"] for outcome in outcomes])
+        final = self.final_fold()
+        done = self.fold_folder(final) / "final.json"
+        if not done.exists():
+            teacher_epochs = self.final_teacher_epochs() if self.settings.teacher == "auto" else None
+            teacher = self.teacher_logits(final, epochs=teacher_epochs)
+            trained, checkpoint = self._train("student", final, teacher, epochs=epochs)
+            self._save_student(trained.last, self.fold_folder(final) / "student.keras")
+            rows = self._convert(final, self.folder, trained.last)
+            write_json(done, {"final_epochs": epochs, "rows": rows})
+            checkpoint.unlink(missing_ok=True)
+        exported = json.loads(done.read_text(encoding="utf-8"))
+        probabilities = [self._precision_probabilities(fold) for fold in self.folds]
+        labels = self._test_labels()
+        speakers = self._test_speakers()
+        for row in exported["rows"]:
+            predicted = np.concatenate([each[row["precision"]].argmax(axis=1) for each in probabilities])
+            scores = evaluation.scores(labels, predicted, self.examples.classes)
+            interval = evaluation.bootstrap_ci(labels, predicted, speakers, self.examples.classes)
+            row |= {"ua": scores.ua, "wa": scores.wa}
+            row |= {"ua_low": interval["ua"][0], "ua_high": interval["ua"][1]} if interval else {}
+        best = next(row["ua"] for row in exported["rows"] if row["precision"] == "float32")
+        for row in exported["rows"]:
+            row["ua_cost_points"] = 100 * (best - row["ua"])
+        return {
+            **exported,
+            "samples": self.settings.samples,
+            "sample_rate": SAMPLE_RATE,
+            "note": (
+                "UA and WA are those of each fold's student, converted and scored on its own test fold; "
+                "the files hold a student trained on all speakers."
+            ),
+        }
+
+    def _convert(self, fold: Fold, folder: Path, weights: list[np.ndarray]) -> list[dict[str, Any]]:
+        from light_sernet_kd.export import export
+
+        student = self.network("student").student
+        student.set_weights(weights)
+        # Evenly over the training set, which is sorted by id and so by speaker: everyone is heard.
+        chosen = np.unique(np.linspace(0, len(fold.train) - 1, REPRESENTATIVE_CLIPS).round().astype(int))
+        settings = self.settings
+        made = export(
+            student,
+            classes=self.examples.classes,
+            front_end=self.front_end,
+            input_type=settings.input_type,
+            samples=settings.samples,
+            representative=self._waveforms([fold.train[i] for i in chosen]),
+            folder=folder,
+            card={
+                "student": settings.student,
+                "corpus": self.corpus.name,
+                "synthetic": self.corpus.synthetic,
+                "distillation": settings.distillation,
+                "light_sernet_kd": __version__,
+            },
+            merge=settings.merge_tflite,
+        )
+        return [
+            {
+                "precision": each.precision,
+                "file": each.path.name,
+                "bytes": each.bytes,
+                "max_probability_difference": each.max_probability_difference,
+            }
+            for each in made
+        ]
+
+    def _precision_probabilities(self, fold: Fold) -> dict[str, np.ndarray]:
+        """Test probabilities of the fold's student in each precision, from converted files."""
+        folder = self.fold_folder(fold)
+        path = folder / "tflite_probabilities.npz"
+        if not path.exists():
+            import keras
+
+            from light_sernet_kd.runner import invoke, open_file
+
+            student = keras.saving.load_model(folder / "student.keras", compile=False, safe_mode=True)
+            inputs = self._tflite_inputs(fold.test)
+            probabilities = {}
+            with tempfile.TemporaryDirectory() as temporary:
+                for row in self._convert(fold, Path(temporary), student.get_weights()):
+                    interpreter, _, _ = open_file(Path(temporary) / row["file"], threads=2)
+                    probabilities[row["precision"]] = np.stack([invoke(interpreter, x) for x in inputs])
+            write_arrays(path, probabilities)
+            self.display.say(f"fold {fold.name}: converted and scored in {len(PRECISIONS)} precisions")
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
+    def _tflite_inputs(self, indices: Sequence[int]) -> np.ndarray:
+        """What an exported file takes: fitted audio, or features where the front end is left out of it."""
+        if not self.settings.merge_tflite:
+            return np.asarray(self.examples.rows[np.asarray(indices)])
+        return self._waveforms(indices)
+
+    def _waveforms(self, indices: Sequence[int]) -> np.ndarray:
+        utterances = [self.utterances[i] for i in indices]
+        return pipeline.waveforms(utterances, samples=self.settings.samples, front_end=self.front_end)
+
+    # The results folder.
+
+    def _test_indices(self) -> list[int]:
+        return [i for fold in self.folds for i in fold.test]
+
+    def _test_labels(self) -> np.ndarray:
+        return self.examples.labels[self._test_indices()]
+
+    def _test_speakers(self) -> list[str]:
+        return [self.utterances[i].speaker for i in self._test_indices()]
+
+    def stamps(self) -> list[str]:
+        """What a reader must know before believing the scores."""
+        found = list(self.protocol.stamps)
+        if self.protocol.mixes_speakers:
+            shared = shared_recordings(self.folds, self.utterances, self.fingerprints)
+            if shared:
+                found.append(f"optimistic: {shared} test recordings also occur in training")
+        if self.teacher:
+            found += teachers.stamps(self.teacher, self.folds, self.utterances)
+        return found
+
+    def metrics(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        classes, labels = self.examples.classes, self._test_labels()
+
+        def pooled(which: str) -> np.ndarray:
+            return np.concatenate([outcome["logits"][which] for outcome in outcomes])
+
+        def scores(which: str) -> dict[str, Any]:
+            return evaluation.scores(labels, pooled(which).argmax(axis=1), classes).as_dict()
+
+        teacher = None
+        if self.settings.teacher:
+            agreement = scores("teacher")
+            teacher = {
+                "name": Path(self.settings.teacher).name if self.teacher else "auto",
+                "made_by": self.teacher_name(),
+                "agreement": {name: agreement[name] for name in ("wa", "ua")},
+                "stamps": list(teachers.stamps(self.teacher, self.folds, self.utterances))
+                if self.teacher
+                else [],
+            }
+        counts = np.bincount(self.examples.labels, minlength=len(classes))
+        return {
+            "protocol": self.settings.protocol,
+            "protocol_description": self.protocol.description,
+            "stamps": self.stamps(),
+            "corpus": self.corpus.name,
+            "synthetic": self.corpus.synthetic,
+            "classes": list(classes),
+            "counts": dict(zip(classes, counts.tolist(), strict=True)),
+            "speakers": sorted({utterance.speaker for utterance in self.utterances}),
+            "left_out": dict(self.corpus.left_out),
+            "skipped": self.skipped,
+            "pooled": scores("selected"),
+            "pooled_last_epoch": scores("last"),
+            "ci95": evaluation.bootstrap_ci(
+                labels, pooled("selected").argmax(axis=1), self._test_speakers(), classes
+            ),
+            "ci95_method": evaluation.CI_METHOD,
+            "mean_over_folds": {
+                name: [
+                    float(np.mean([outcome[name] for outcome in outcomes])),
+                    float(np.std([outcome[name] for outcome in outcomes])),
+                ]
+                for name in evaluation.SUMMARIES
+            },
+            "folds": [
+                {name: value for name, value in outcome.items() if name != "logits"} for outcome in outcomes
+            ],
+            "student": {
+                "name": self.settings.student,
+                "parameters": self.network("student").parameters,
+                "width": self.settings.width,
+            },
+            "teacher": teacher,
+            "seed": self.settings.seed,
+            "command": self.config["command"],
+        }
+
+    def write_results(self, outcomes: Sequence[dict[str, Any]], exported: dict[str, Any] | None) -> None:
+        """Write metrics.json, predictions.csv, the pictures and the report."""
+        metrics = self.metrics(outcomes)
+        indices = self._test_indices()
+        logits = np.concatenate([outcome["logits"]["selected"] for outcome in outcomes])
+        predicted = logits.argmax(axis=1)
+        evaluation.write_predictions(
+            self.folder / "predictions.csv",
+            evaluation.Predictions(
+                classes=self.examples.classes,
+                ids=tuple(self.utterances[i].id for i in indices),
+                folds=tuple(fold.name for fold in self.folds for _ in fold.test),
+                labels=self._test_labels().astype(np.int64),
+                predicted=predicted,
+                probabilities=evaluation.softmax(logits),
+            ),
+        )
+        synthetic = " (synthetic)" if self.corpus.synthetic else ""
+        title = f"{self.settings.student} on {self.corpus.name}{synthetic}, protocol {self.settings.protocol}"
+        figures.confusion_matrix(
+            evaluation.confusion(self._test_labels(), predicted, self.examples.classes),
+            self.examples.classes,
+            self.folder / "confusion_matrix",
+            title=title,
+            stamps=metrics["stamps"],
+        )
+        figures.curves(
+            {fold.name: read_history(self.fold_folder(fold) / "history.csv") for fold in self.folds},
+            self.folder / "curves.png",
+            selected_epochs={outcome["name"]: outcome["best_epoch"] for outcome in outcomes},
+            title=title,
+        )
+        if exported:
+            figures.precision_costs(exported["rows"], self.folder / "precision_costs.png", title=title)
+            metrics["export"] = exported
+        write_text(self.folder / "report.md", report(metrics, self.config, export=exported))
+        # last, because its presence says that the run is finished
+        write_json(self.folder / "metrics.json", metrics)
+
+
+def _median(epochs: Sequence[int]) -> int:
+    return max(1, round(statistics.median(epochs)))
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    if before["settings"] != now["settings"]:
+        changed = [
+            f"{name} was {before['settings'].get(name)!r}, is {value!r}"
+            for name, value in now["settings"].items()
+            if before["settings"].get(name) != value
+        ]
+        return "; ".join(changed[:4])
+    if before["corpus_sha256"] != now["corpus_sha256"]:
+        return "the corpus has other recordings or labels now"
+    return "the teacher file has another content now"
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """A run's outcome in one line, with what must be known to believe it."""
+    pooled, interval = metrics["pooled"], metrics["ci95"]
+    between = f" [{100 * interval['ua'][0]:.1f}, {100 * interval['ua'][1]:.1f}]" if interval else ""
+    synthetic = " (SYNTHETIC)" if metrics["synthetic"] else ""
+    stamps = f" Stamps: {'; '.join(metrics['stamps'])}." if metrics["stamps"] else ""
+    return (
+        f"{metrics['corpus']}{synthetic}, {metrics['protocol']}: UA {100 * pooled['ua']:.1f} %{between}, "
+        f"WA {100 * pooled['wa']:.1f} %.{stamps}"
+    )

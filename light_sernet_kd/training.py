@@ -1,0 +1,315 @@
+"""Training: one network on one fold, continuing after an interruption from its last finished epoch."""
+
+import csv
+import json
+import math
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd import evaluation, pipeline, students
+from light_sernet_kd.accelerate import accelerated
+from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.config import Schedule
+from light_sernet_kd.distiller import Distiller
+from light_sernet_kd.files import atomic, write_arrays
+
+# Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A corpus as a network sees it.
+
+    Attributes:
+        rows: features `(utterances, frames, features, 1)`, indexed by an array of utterances.
+        labels: class indices `(utterances,)` int32.
+    """
+
+    rows: Any
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left.
+
+    Attributes:
+        selected: weights of the epoch that validation chose; of the last epoch where nothing validates.
+        last: weights of the last epoch.
+        history: column → one value per epoch.
+        best_epoch: of `selected`, counted from 1.
+    """
+
+    selected: list[np.ndarray]
+    last: list[np.ndarray]
+    history: dict[str, list[float]]
+    best_epoch: int
+    seconds: float
+
+
+class Network:
+    """One architecture with its losses, compiled once and trained from new weights for every fold.
+
+    Compiling anew for each fold would cost seconds each time, for the same graph.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        width: float,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        schedule: Schedule,
+        label_loss: str,
+        label_settings: Mapping[str, Any],
+        distillation: str = "pure",
+        distillation_settings: Mapping[str, Any] | None = None,
+        arithmetic: str = "auto",
+        batch_norm_momentum: float | None = None,
+    ):
+        self.name, self.width = name, width
+        self.schedule = schedule
+        self.distillation = distillation
+        self._build = lambda: students.build(name, input_shape, classes, width=width)
+        # Scores are always those of plain float32 layers, which are what is saved and exported.
+        self.student = self._build()
+        self.twin = accelerated(
+            self.student,
+            arithmetic=resolved_arithmetic(arithmetic),
+            batch_norm_momentum=batch_norm_momentum,
+        )
+        self.distiller = Distiller(
+            self.twin,
+            label_loss=label_loss,
+            label_settings=label_settings,
+            distillation=distillation,
+            distillation_settings=distillation_settings,
+            weight_decay=schedule.weight_decay,
+        )
+        # XLA's convolutions are slower than oneDNN's on CPU.
+        self.distiller.compile(keras.optimizers.Adam(schedule.learning_rate), jit_compile=False)
+        self.distiller.optimizer.build(self.twin.trainable_variables)
+
+    @property
+    def parameters(self) -> int:
+        return self.student.count_params()
+
+    def start_anew(self, seed: int) -> None:
+        """New weights, a new optimiser state and new dropout masks, all decided by `seed`."""
+        keras.utils.set_random_seed(seed)
+        self.twin.set_weights(self._build().get_weights())
+        for number, state in enumerate(_random_states(self.twin)):
+            state.assign(np.array([seed % 2**32, number], np.uint32))
+        for variable in self.distiller.optimizer.variables:
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+
+    def logits(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> np.ndarray:
+        """Logits `(len(indices), classes)` of the student with these weights."""
+        self.student.set_weights(weights)
+        chosen = np.asarray(indices)
+        size = pipeline.BATCH
+        batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        return np.concatenate([np.asarray(self.student.predict_on_batch(rows[batch])) for batch in batches])
+
+    def train(
+        self,
+        examples: Examples,
+        *,
+        train: Sequence[int],
+        validation: Sequence[int],
+        seed: int,
+        checkpoint: Path,
+        epochs: int | None = None,
+        teacher: np.ndarray | None = None,
+        class_weights: Mapping[int, float] | None = None,
+        patience: int = 0,
+        progress: Progress | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> Trained:
+        """Train from new weights, or continue where `checkpoint` stands.
+
+        Args:
+            train, validation: utterance indices; without validation the last epoch counts.
+            checkpoint: written after every epoch. The caller removes it when it has stored the outcome.
+            epochs: by default the schedule's.
+            teacher: logits `(utterances, classes)`.
+            patience: stop after this many epochs without a better one; 0 never does.
+        """
+        epochs = epochs or self.schedule.epochs
+        self.start_anew(seed)
+        state = _EpochState(self, examples, validation, checkpoint, epochs, patience, progress)
+        state.restore()
+        if state.epoch < epochs and not state.stopped:
+            steps = math.ceil(len(train) / self.schedule.batch_size)
+            batches = pipeline.dataset(
+                examples.rows,
+                examples.labels,
+                train,
+                batch_size=self.schedule.batch_size,
+                seed=seed,
+                first_epoch=state.epoch,
+                teacher=teacher if self.distillation != "pure" else None,
+            )
+            self.distiller.fit(
+                batches,
+                initial_epoch=state.epoch,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                class_weight=dict(class_weights) if class_weights else None,
+                callbacks=[_LearningRate(self.schedule, steps), state, *callbacks],
+                shuffle=False,  # the batches come in their epoch's order
+                verbose=0,
+            )
+        return Trained(state.best, state.last, state.history, state.best_epoch, state.seconds)
+
+
+def _random_states(model: keras.Model) -> list[Any]:
+    """The dropout layers' seed generator states: what `variables` has beyond the weights."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+class _LearningRate(keras.callbacks.Callback):
+    def __init__(self, schedule: Schedule, steps_per_epoch: int):
+        super().__init__()
+        self.schedule, self.steps_per_epoch = schedule, steps_per_epoch
+        self.epoch = 0
+
+    def _set(self, step_of_epoch: int) -> None:
+        step = self.epoch * self.steps_per_epoch + step_of_epoch
+        self.model.optimizer.learning_rate = self.schedule.learning_rate_at(epoch=self.epoch, step=step)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self._set(0)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.schedule.decay_unit == "steps":
+            self._set(batch)
+
+
+class _EpochState(keras.callbacks.Callback):
+    """After each epoch: validate, remember the best weights, write the checkpoint."""
+
+    def __init__(
+        self,
+        network: Network,
+        examples: Examples,
+        validation: Sequence[int],
+        checkpoint: Path,
+        epochs: int,
+        patience: int,
+        progress: Progress | None,
+    ):
+        super().__init__()
+        self.network, self.examples, self.validation = network, examples, validation
+        self.checkpoint, self.epochs, self.patience, self.progress = checkpoint, epochs, patience, progress
+        self.epoch = 0
+        self.stopped = False
+        self.history: dict[str, list[float]] = {}
+        self.best: list[np.ndarray] = []
+        self.last: list[np.ndarray] = []
+        self.best_epoch = 0
+        self.best_rank = (-math.inf, -math.inf)
+        self.seconds = 0.0
+        self.started = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch = epoch + 1
+        logs = logs or {}
+        row = {
+            "loss": float(logs["loss"]),
+            "label_loss": float(logs["label_loss"]),
+            "train_wa": float(logs["accuracy"]),
+            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
+        }
+        self.last = self.network.twin.get_weights()
+        rank = (float(epoch), 0.0)
+        if self.validation:
+            row |= self._validate()
+            # Small validation sets tie often: the smaller loss then decides, and between those the earlier.
+            rank = (row["val_ua"], -row["val_loss"])
+        if rank > self.best_rank:
+            self.best, self.best_rank, self.best_epoch = self.last, rank, self.epoch
+        for name, value in row.items():
+            self.history.setdefault(name, []).append(value)
+        if self.patience and self.epoch - self.best_epoch >= self.patience:
+            self.stopped = self.model.stop_training = True
+        self.seconds += time.perf_counter() - self.started
+        self._save()
+        if self.progress:
+            self.progress(self.epoch, self.epochs, row)
+
+    def _validate(self) -> dict[str, float]:
+        logits = self.network.logits(self.last, self.examples.rows, self.validation)
+        labels = self.examples.labels[list(self.validation)]
+        logits = logits.astype(np.float64)
+        highest = logits.max(axis=1, keepdims=True)
+        log_sum = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
+        scores = evaluation.scores(labels, logits.argmax(axis=1), self.examples.classes)
+        return {
+            "val_loss": float(np.mean(log_sum - logits[np.arange(len(labels)), labels])),
+            "val_ua": scores.ua,
+            "val_wa": scores.wa,
+        }
+
+    def _variables(self) -> list[Any]:
+        twin = self.network.twin
+        return [*twin.weights, *_random_states(twin), *self.network.distiller.optimizer.variables]
+
+    def _save(self) -> None:
+        facts = {
+            "epoch": self.epoch,
+            "stopped": self.stopped,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_rank": self.best_rank,
+            "seconds": self.seconds,
+        }
+        arrays = {f"state_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
+        arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best)}
+        write_arrays(self.checkpoint, {"facts": np.array(json.dumps(facts)), **arrays})
+
+    def restore(self) -> None:
+        try:
+            with np.load(self.checkpoint, allow_pickle=False) as stored:
+                facts = json.loads(str(stored["facts"]))
+                state = [stored[f"state_{i}"] for i in range(len(self._variables()))]
+                best = [stored[f"best_{i}"] for i in range(len(self.network.twin.weights))]
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return  # none, or damaged by something else than us: the fold begins anew
+        for variable, value in zip(self._variables(), state, strict=True):
+            variable.assign(value)
+        self.epoch, self.stopped = facts["epoch"], facts["stopped"]
+        self.history, self.seconds = facts["history"], facts["seconds"]
+        self.best, self.best_epoch, self.best_rank = best, facts["best_epoch"], tuple(facts["best_rank"])
+        self.last = self.network.twin.get_weights()
+
+
+def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
+    """One row per epoch, counted from 1."""
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["epoch", *history])
+        for epoch, values in enumerate(zip(*history.values(), strict=True), start=1):
+            writer.writerow([epoch, *(f"{value:.6g}" for value in values)])
+
+
+def read_history(path: Path) -> dict[str, list[float]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = [name for name in (rows[0] if rows else {}) if name != "epoch"]
+    return {name: [float(row[name]) for row in rows] for name in columns}

@@ -1,0 +1,59 @@
+#!/bin/sh
+# sh run.sh         set up, then distil, evaluate and export a student on the built-in demo corpus
+# sh run.sh test    set up, then the whole test suite; further arguments go to pytest
+# sh run.sh paper   set up, then every entry of hyperparameters.EXPERIMENTS whose corpus is present
+set -eu
+cd "$(dirname "$0")"
+
+fail() { echo "run.sh: $1" >&2; exit 2; }
+
+mode=${1:-demo}
+[ $# -gt 0 ] && shift
+case $mode in
+    demo|paper) requirements=requirements.txt ;;
+    test) requirements=requirements-test.txt ;;
+    *) fail "unknown argument $mode; valid: none (the demo), test, paper." ;;
+esac
+
+python_works() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
+if [ ! -x .venv/bin/python ] || ! python_works .venv/bin/python; then
+    for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
+        python_works "$python" && break
+        python=
+    done
+    if [ -n "$python" ]; then
+        rm -rf .venv
+        if command -v uv >/dev/null; then uv venv --quiet --python "$python" .venv
+        else "$python" -m venv .venv || fail "cannot make .venv; on Debian or Ubuntu: apt install python3-venv"; fi
+    elif command -v uv >/dev/null; then
+        rm -rf .venv
+        uv venv --quiet --python 3.12 .venv
+    else
+        fail "needs Python 3.11, 3.12 or 3.13; install one, or set PYTHON to its path."
+    fi
+fi
+
+# Installed once per content of the pins: the marker is a copy of them, written when all is in place.
+marker=.venv/installed-$requirements
+if ! { cmp -s "$requirements" "$marker" && cmp -s pyproject.toml .venv/installed-pyproject.toml; }; then
+    echo "Installing $requirements into .venv ..."
+    if command -v uv >/dev/null; then
+        uv pip install --quiet --python .venv/bin/python -r "$requirements"
+        uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+    else
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    fi
+    cp pyproject.toml .venv/installed-pyproject.toml
+    cp "$requirements" "$marker"
+fi
+
+case $mode in
+    demo)
+        .venv/bin/python train.py -dn demo -id 2 -kd KD --run demo \
+            --epochs 10 --learning_rate 1e-3 --bn_momentum 0.9 --teacher_width 1.25 "$@"
+        echo "Try it: .venv/bin/light-sernet-kd predict result/demo/student_int8.tflite data/demo/*.wav" ;;
+    test) .venv/bin/python -m pytest "$@" ;;
+    paper) .venv/bin/python train.py paper "$@" ;;
+esac

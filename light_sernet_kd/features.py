@@ -138,13 +138,13 @@ def _recorded_span(waveform):
     What lies outside is the padding that made the clip fit the input, and must not move its statistics:
     then a short clip is normalised exactly as it would have been before padding.
     """
-    samples = waveform.shape[-1]
-    position = ops.arange(samples, dtype="float32")
-    sounding = ops.cast(ops.not_equal(waveform, 0.0), "float32")
-    last = ops.max(sounding * position, axis=-1, keepdims=True)
-    first = (samples - 1.0) - ops.max(sounding * ((samples - 1.0) - position), axis=-1, keepdims=True)
-    inside = ops.cast(ops.logical_and(position >= first, position <= last), "float32")
-    return inside, ops.maximum(last - first + 1.0, 1.0)
+    sounding = ops.not_equal(waveform, 0.0)
+    # A running count, and no comparison with positions: a row of positions would be stored in the exported
+    # file, as large as the clip. Up to 2^24 samples float32 counts exactly.
+    so_far = ops.cumsum(ops.cast(sounding, "float32"), axis=-1)
+    not_after = ops.logical_or(so_far < so_far[:, -1:], sounding)
+    inside = ops.cast(ops.logical_and(so_far > 0.0, not_after), "float32")
+    return inside, ops.maximum(ops.sum(inside, axis=-1, keepdims=True), 1.0)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -16,7 +16,15 @@ from light_sernet_kd import __version__, config
 from light_sernet_kd.config import Settings, UserError, choose, make_settings
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
-_ENVIRONMENT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_ENVIRONMENT_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 _EPILOG = """examples:
   %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
@@ -474,7 +482,7 @@ def main(
         print(f"light-sernet-kd: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in _ENVIRONMENT_ERRORS:
+        if error.errno not in _FULL + _FORBIDDEN:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(f"light-sernet-kd: {error.strerror}{where}. What was finished is kept.", file=sys.stderr)

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any, Literal, get_args
 
 SAMPLE_RATE = 16_000
@@ -192,22 +193,44 @@ _POSITIVE = (
     "batch_size",
     "learning_rate",
 )
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _typed(name: str, annotation: Any, value: Any) -> Any:
+    """`value` in the type of its field: 3 seconds are 3.0, so that both have one digest."""
+    optional = isinstance(annotation, UnionType)
+    kind = get_args(annotation)[0] if optional else annotation
+    if kind not in _KINDS or (value is None and optional):
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # bool is a subclass of int, but true is not an answer to "how many?"
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise UserError(f"{name.replace('_', ' ')} must be {_KINDS[kind]}, found {value!r}.")
+    return value
 
 
 def make_settings(**values: Any) -> Settings:
     """`Settings` from loose values, checked.
 
     Raises:
-        UserError: an unknown name or choice, or an impossible number.
+        UserError: an unknown name or choice, a value of another type, or an impossible number.
     """
-    names = [entry.name for entry in dataclasses.fields(Settings)]
+    fields = {entry.name: entry for entry in dataclasses.fields(Settings)}
     for name in values:
-        choose("setting", name, names)
-    for name, valid in _CHOICES.items():
-        if values.get(name) is not None:
-            values[name] = choose(name.replace("_", " "), str(values[name]), valid)
-    values["folds"] = tuple(str(fold) for fold in values.get("folds", ()))
-    values["distillation_weights"] = dict(values.get("distillation_weights", {}))
+        choose("setting", name, fields)
+    for name, value in values.items():
+        if name in _CHOICES and not (value is None and fields[name].default is None):
+            values[name] = choose(name.replace("_", " "), str(value), _CHOICES[name])
+        else:
+            values[name] = _typed(name, fields[name].type, value)
+    folds, weights = values.get("folds", ()), values.get("distillation_weights", {})
+    if not isinstance(folds, list | tuple):
+        raise UserError(f"folds must be a list of names, such as ['03'], found {folds!r}.")
+    if not isinstance(weights, Mapping):
+        raise UserError(f"distillation weights must be numbers by name, found {weights!r}.")
+    values["folds"] = tuple(str(fold) for fold in folds)
+    values["distillation_weights"] = dict(weights)
     settings = Settings(**values)
     for name in _POSITIVE:
         value = getattr(settings, name)
@@ -219,6 +242,14 @@ def make_settings(**values: Any) -> Settings:
         raise UserError(
             f"batch norm momentum must be at least 0 and below 1, found {settings.batch_norm_momentum}."
         )
+    if settings.samples < 1:
+        raise UserError(
+            f"the input must hold a sample, found {settings.input_seconds} s at {SAMPLE_RATE} Hz."
+        )
+    if not 0 <= settings.focal_gamma < math.inf:
+        raise UserError(f"focal gamma must be 0 or more, found {settings.focal_gamma}.")
+    if not 0 <= settings.seed < 2**32:
+        raise UserError(f"the seed must be from 0 to {2**32 - 1}, found {settings.seed}.")
     if settings.patience < 0:
         raise UserError(f"patience must be 0 (never stop early) or more epochs, found {settings.patience}.")
     if settings.distillation == "pure":

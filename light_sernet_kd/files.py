@@ -1,6 +1,7 @@
 """Files that are either whole or absent: written beside their final name, then renamed."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -23,13 +24,18 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        with open(temporary, "r+b") as written:  # Windows syncs only what may be written
+            os.fsync(written.fileno())
         # mkstemp makes files private; results are as readable as any other file of the user.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # NumPy says in words alone that a write fell short
+        raise OSError(errno.EIO, f"the disk took only a part: {error}", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

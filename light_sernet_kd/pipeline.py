@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,13 @@ def waveforms(utterances: Sequence[Utterance], *, samples: int, front_end: str) 
         else:
             clips[row] = audio.fit(result, samples, pad=PADDING[front_end])
     if bad:
-        raise UserError(
-            audio.listing(bad, len(utterances))
-            + "\n  Mend or remove them, or leave them out with --skip-bad."
-        )
+        raise _unusable(bad, len(utterances))
     return clips
+
+
+def _unusable(bad: Mapping[str, str], total: int) -> UserError:
+    remedy = "\n  Mend or remove them, or leave them out with --skip-bad."
+    return UserError(audio.listing(bad, total) + remedy)
 
 
 class ComputedRows:
@@ -127,7 +129,11 @@ def without_bad(corpus: Corpus) -> tuple[tuple[Utterance, ...], list[dict[str, s
 
 
 def fingerprints_of(utterances: Sequence[Utterance]) -> dict[str, str]:
-    """Utterance id → content hash of its recording; a `UserError` lists every file that cannot be opened."""
+    """Utterance id → content hash of its recording.
+
+    Raises:
+        UserError: a file cannot be opened; lists every recording that cannot be used.
+    """
 
     def try_fingerprint(utterance: Utterance) -> str | audio.AudioError:
         try:
@@ -138,7 +144,8 @@ def fingerprints_of(utterances: Sequence[Utterance]) -> dict[str, str]:
     results = dict(zip((u.id for u in utterances), audio.in_order(try_fingerprint, utterances), strict=True))
     bad = {name: str(result) for name, result in results.items() if isinstance(result, audio.AudioError)}
     if bad:
-        raise UserError(audio.listing(bad, len(utterances)))
+        # All at once: also those that can be opened, but not decoded.
+        raise _unusable(audio.find_bad(utterances) or bad, len(utterances))
     return {name: str(result) for name, result in results.items()}
 
 

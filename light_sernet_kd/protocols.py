@@ -144,7 +144,8 @@ def make_folds(
         seed: draws the `random` splits; the others do not depend on it.
 
     Raises:
-        UserError: sets share a speaker or an identical recording and the protocol's name does not say so.
+        UserError: sets share an utterance, or they share a speaker or an identical recording and the
+            protocol's name does not say so.
     """
     entry = PROTOCOLS[choose("protocol", protocol, PROTOCOL_NAMES)]
     folds = entry.folds(utterances, seed)
@@ -158,7 +159,7 @@ def refuse_leaks(
 ) -> None:
     """Raise a `UserError` if the sets of `fold` share what `protocol` does not say they share."""
     pairs = [("train", fold.train, "test", fold.test)]
-    if not protocol.tests_on_validation:
+    if not protocol.tests_on_validation or fold.validation != fold.test:
         pairs += [
             ("train", fold.train, "validation", fold.validation),
             ("validation", fold.validation, "test", fold.test),
@@ -166,9 +167,11 @@ def refuse_leaks(
     for first_name, first, second_name, second in pairs:
         if not first or not second:
             raise UserError(f"fold {fold.name}: its {first_name if not first else second_name} set is empty.")
+        where = f"fold {fold.name}: {first_name} and {second_name}"
+        if shared := sorted(set(first) & set(second)):
+            raise UserError(f"{where} share {len(shared)} utterances, e.g. {utterances[shared[0]].id}.")
         if protocol.mixes_speakers:
             continue
-        where = f"fold {fold.name}: {first_name} and {second_name}"
         speakers = {utterances[i].speaker for i in first} & {utterances[i].speaker for i in second}
         if speakers:
             raise UserError(f"{where} share the speakers {', '.join(sorted(speakers))}.")

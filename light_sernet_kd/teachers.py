@@ -7,6 +7,7 @@ each fold has its own. The card is JSON text: who made the file and, per fold, w
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,10 +70,12 @@ def read(path: Path) -> Teacher:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
+            # What is in the archive but no array comes as bytes.
+            content = {name: np.asarray(file[name]) for name in file.files}
     except FileNotFoundError:
         raise UserError(f"no teacher file {path}.") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    # TypeError: a single array, from an .npy. RuntimeError: an archive with a password.
+    except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path} is not a teacher file: {error or 'it is empty'}. Expected an .npz with ids, classes, "
             "logits; `light-sernet-kd teach` makes one."
@@ -89,7 +92,7 @@ def read(path: Path) -> Teacher:
             f"{path}: logits are {logits.dtype} {logits.shape}; expected numbers {expected} "
             f"for {len(ids)} ids and {len(classes)} classes."
         )
-    if twice := repeated(ids) + repeated(classes):
+    if twice := repeated(ids) + repeated(classes) + repeated(folds):
         raise UserError(f"{path} names {', '.join(twice[:5])} twice.")
     try:
         card = json.loads(str(content["card"])) if "card" in content else {}
@@ -97,7 +100,8 @@ def read(path: Path) -> Teacher:
         card = None
     if not isinstance(card, dict):
         raise UserError(f"{path}: its card is not a JSON object.")
-    return Teacher(ids, classes, logits.reshape(-1, *logits.shape[-2:]).astype(np.float32), folds, card)
+    per_fold = logits if folds else logits[np.newaxis]
+    return Teacher(ids, classes, per_fold.astype(np.float32), folds, card)
 
 
 def aligned(
@@ -141,11 +145,12 @@ def stamps(teacher: Teacher, folds: Sequence[Fold], utterances: Sequence[Utteran
     trained_on = teacher.card.get("train_speakers")
     if not isinstance(trained_on, Mapping):
         return (STAMP_UNKNOWN,)
+    unknown = False
     for fold in folds:
         # A file for all folds lists its speakers once, under the name that stands for all.
         seen = trained_on.get(fold.name if teacher.folds else ALL_SPEAKERS)
-        if seen is None:
-            return (STAMP_UNKNOWN,)
-        if set(seen) & {utterances[i].speaker for i in fold.test}:
+        if not isinstance(seen, list) or not all(isinstance(name, str) for name in seen):
+            unknown = True  # also where a speaker is the number 3, which may or may not be "03"
+        elif set(seen) & {utterances[i].speaker for i in fold.test}:
             return (STAMP_SEEN,)
-    return ()
+    return (STAMP_UNKNOWN,) if unknown else ()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.corpora import Corpus, Utterance, repeated
 
 EMOTIONS = {
     "W": "anger",
@@ -38,11 +38,15 @@ def utterances(root: Path) -> Corpus:
         UserError: no recordings, or a name that is not EMO-DB's.
     """
     folder = root / "wav"
-    paths = sorted(path for path in folder.glob("*.wav") if not path.name.startswith("."))
+    paths = sorted(
+        path for path in folder.glob("*") if path.suffix.lower() == ".wav" and not path.name.startswith(".")
+    )
     if not paths:
         raise UserError(
             f"no recordings in {folder}. Put the corpus there (see data/README.md) or try -dn demo."
         )
+    if twice := repeated([path.stem for path in paths]):
+        raise UserError(f"{folder} holds {', '.join(twice[:5])} as .wav and as .WAV: keep one of each.")
     found = []
     for path in paths:
         match = _NAME.fullmatch(path.stem)

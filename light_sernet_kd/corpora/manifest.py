@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Utterance, repeated
+from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, Utterance, repeated
 
 REQUIRED = ("path", "emotion", "speaker")
 OPTIONAL = ("id", "session", "transcript", "split")
@@ -15,9 +15,10 @@ OPTIONAL = ("id", "session", "transcript", "split")
 def utterances(path: Path) -> Corpus:
     """The recordings that a manifest lists.
 
-    The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `transcript`, `split`;
-    every further column whose cells are numbers is an emotion's share of the annotators (soft labels). Paths
-    are relative to the manifest. Without `id`, the path without its suffix is the id.
+    The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `transcript`, `split`. A
+    column named after an emotion, one of `CANONICAL_EMOTIONS` or of the manifest's own, holds that emotion's
+    share of the annotators (soft labels); any other is ignored. Paths are relative to the manifest. Without
+    `id`, the path without its suffix is the id.
 
     Raises:
         UserError: names the manifest, the line and what was expected.
@@ -30,41 +31,48 @@ def utterances(path: Path) -> Corpus:
         raise UserError(f"{path} cannot be read as UTF-8 text: {error}.") from None
     first_line = text.partition("\n")[0]
     delimiter = "\t" if "\t" in first_line else ";" if ";" in first_line and "," not in first_line else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = header
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise UserError(
             f"{path}: the header lacks {', '.join(missing)}; expected at least {','.join(REQUIRED)}, "
             f"found {','.join(header) or 'nothing'}."
         )
-    if twice := repeated(header):
+    if twice := repeated([name.lower() for name in header if name]):
         raise UserError(f"{path}: the header names {', '.join(twice)} twice.")
-    soft_columns = [name for name in header if name not in REQUIRED + OPTIONAL]
-
-    found = []
-    try:
-        for row in reader:
-            found.append(_utterance(row, path, reader.line_num, soft_columns))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
-    if not found:
+    if not rows:
         raise UserError(f"{path} lists no recordings.")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UserError(
+                f"{path}, line {line}: {len(row)} cells, but the header has {len(header)}. A cell that holds "
+                "the delimiter needs quotes around it."
+            )
+    column = header.index("emotion")
+    emotions = {*CANONICAL_EMOTIONS, *(row[column].lower() for _, row in rows)}
+    further = [name for name in header if name and name not in REQUIRED + OPTIONAL]
+    soft_columns = [name for name in further if name.lower() in emotions]
+    found = [
+        _utterance(dict(zip(header, row, strict=True)), path, f"{path}, line {line}", soft_columns)
+        for line, row in rows
+    ]
     if twice := repeated([utterance.id for utterance in found]):
         raise UserError(f"{path}: ids must be unique; repeated: {', '.join(twice[:5])}.")
     return Corpus(path.stem, tuple(sorted(found, key=lambda utterance: utterance.id)))
 
 
-def _utterance(row: dict, manifest: Path, line: int, soft_columns: list[str]) -> Utterance:
-    where = f"{manifest}, line {line}"
-    if None in row or None in row.values():
-        raise UserError(f"{where}: another number of cells than the header has.")
-    cells = {name: cell.strip() for name, cell in row.items()}
+def _utterance(cells: dict[str, str], manifest: Path, where: str, soft_columns: list[str]) -> Utterance:
     for name in REQUIRED:
         if not cells[name]:
             raise UserError(f"{where}: the {name} is empty.")
     recording = Path(cells["path"])
+    if not recording.name:
+        raise UserError(f"{where}: the path {cells['path']} names no file.")
     return Utterance(
         id=cells.get("id") or recording.with_suffix("").as_posix(),
         path=recording if recording.is_absolute() else manifest.parent / recording,
@@ -83,9 +91,10 @@ def _soft_label(cells: dict[str, str], columns: list[str], where: str) -> dict[s
         if not cells[name]:
             continue
         try:
-            shares[name.lower()] = float(cells[name])
+            share = float(cells[name])
         except ValueError:
-            continue  # a column of notes, not of shares
-        if not (math.isfinite(shares[name.lower()]) and shares[name.lower()] >= 0):
+            share = math.nan
+        if not 0 <= share < math.inf:
             raise UserError(f"{where}: the share of {name} must be a number from 0 on, found {cells[name]}.")
+        shares[name.lower()] = share
     return shares or None

@@ -1,0 +1,395 @@
+"""The commands as a user gives them, on a small made corpus and on the real one where it is found."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import REPOSITORY
+
+from light_sernet_kd import cli
+from light_sernet_kd.corpora import demo
+
+EMOTIONS = ("anger", "neutral", "sadness")
+SPEAKERS = tuple(demo.SPEAKERS)[:4]
+SENTENCES = tuple(demo.SENTENCES)[:3]
+# Small enough to train in seconds, and every part of the real thing is there.
+QUICK = ["-id", "1.2", "--width", "0.15", "--learning_rate", "3e-3", "--bn_momentum", "0.8", "-bt", "8"]
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory) -> Path:
+    """36 synthetic clips of 4 speakers and 3 emotions, with a manifest."""
+    folder = tmp_path_factory.mktemp("corpus")
+    with open(folder / "small.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "emotion", "speaker"])
+        for speaker in SPEAKERS:
+            for sentence in SENTENCES:
+                for emotion in EMOTIONS:
+                    name = f"{speaker}-{sentence}-{emotion}.wav"
+                    soundfile.write(folder / name, demo.synthesise(speaker, sentence, emotion), 16000)
+                    writer.writerow([name, emotion, speaker])
+    return folder / "small.csv"
+
+
+def train(manifest: Path, result: Path, *arguments: str) -> int:
+    return cli.main(["train", "-dn", str(manifest), *QUICK, "--result", str(result), "-v", "0", *arguments])
+
+
+def error_of(capsys) -> str:
+    """The one line on stderr."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("light-sernet-kd: ")
+    return lines[0]
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    import keras
+
+    pairs = zip(
+        keras.saving.load_model(first, compile=False).get_weights(),
+        keras.saving.load_model(second, compile=False).get_weights(),
+        strict=True,
+    )
+    return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def without_seconds(metrics: dict) -> dict:
+    folds = [{key: value for key, value in fold.items() if key != "seconds"} for fold in metrics["folds"]]
+    return {**metrics, "folds": folds, "command": ""}
+
+
+@pytest.fixture(scope="session")
+def distilled(manifest, tmp_path_factory) -> Path:
+    """The folder of a run with everything: auto teacher, KD, every fold, export."""
+    result = tmp_path_factory.mktemp("result")
+    assert train(manifest, result, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
+    return result / "all"
+
+
+def test_a_run_leaves_what_the_readme_of_results_promises(distilled):
+    promised = [
+        "report.md", "metrics.json", "predictions.csv", "config.json", "labels.txt", "curves.png",
+        "confusion_matrix.png", "confusion_matrix.pdf", "precision_costs.png",
+        *(f"student_{precision}.tflite" for precision in ("float32", "float16", "dynamic", "int8")),
+        *(f"fold-{speaker}/{name}" for speaker in SPEAKERS for name in ("student.keras", "history.csv")),
+    ]  # fmt: skip
+    assert [name for name in promised if not (distilled / name).is_file()] == []
+    unfinished = [
+        path for path in distilled.rglob("*") if "checkpoint" in path.name or ".student" in path.name
+    ]
+    assert unfinished == []
+
+
+def test_metrics_agree_with_the_predictions_file(distilled):
+    from sklearn.metrics import balanced_accuracy_score
+
+    metrics = json.loads((distilled / "metrics.json").read_text())
+    with open(distilled / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 36
+    assert {row["fold"] for row in rows} == set(SPEAKERS)
+    labels, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
+    assert metrics["pooled"]["ua"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    for row in rows:
+        shares = {name: float(row[f"p_{name}"]) for name in EMOTIONS}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
+        assert max(shares, key=shares.get) == row["predicted"]
+    assert metrics["ci95"]["ua"][0] <= metrics["pooled"]["ua"] <= metrics["ci95"]["ua"][1]
+    assert metrics["stamps"] == []
+    assert metrics["protocol"] == "loso"
+    assert all("ua" in fold["last_epoch"] for fold in metrics["folds"])
+
+
+def test_the_exported_student_answers_as_the_saved_one(distilled, manifest):
+    import keras
+
+    from light_sernet_kd import audio, features
+    from light_sernet_kd.runner import Runner
+
+    student = keras.saving.load_model(distilled / "fold-all-speakers" / "student.keras", compile=False)
+    clip = audio.read(manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-anger.wav")
+    fitted = audio.fit(clip, 19200)
+    tensor = features.front_end_model("lsn", "mfcc", 19200).predict_on_batch(fitted[None])
+    expected = keras.ops.softmax(student(tensor))[0]
+    given = Runner(distilled / "student_float32.tflite").probabilities(clip)
+    np.testing.assert_allclose(given, expected, atol=1e-4)
+
+
+def test_predict_prints_labels_and_json(distilled, manifest, capsys):
+    clips = [str(manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-{emotion}.wav") for emotion in EMOTIONS]
+    model = str(distilled / "student_int8.tflite")
+    assert cli.main(["predict", model, *clips]) == 0
+    assert len(capsys.readouterr().out.strip().splitlines()) == 3
+    assert cli.main(["predict", model, *clips, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [answer["file"] for answer in answers] == clips
+    assert all(sum(answer["probabilities"].values()) == pytest.approx(1, abs=0.02) for answer in answers)
+
+
+def test_predict_needs_neither_tensorflow_nor_keras(distilled, manifest):
+    clip = manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-anger.wav"
+    code = (
+        "import sys; from light_sernet_kd.cli import main\n"
+        f"code = main(['predict', {str(distilled / 'student_float32.tflite')!r}, {str(clip)!r}])\n"
+        "print(code, sorted({'tensorflow', 'keras', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("0 []")
+    assert done.stderr == ""
+
+
+def test_predict_names_each_bad_file_and_still_answers_for_the_others(distilled, manifest, tmp_path, capsys):
+    (tmp_path / "notes.wav").write_text("no audio")
+    good = str(manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-anger.wav")
+    model = str(distilled / "student_float32.tflite")
+    assert cli.main(["predict", model, str(tmp_path / "notes.wav"), str(tmp_path / "none.wav"), good]) == 2
+    captured = capsys.readouterr()
+    assert "notes.wav" in captured.err
+    assert "none.wav" in captured.err
+    assert captured.out.startswith(good)
+    assert cli.main(["predict", str(tmp_path / "notes.wav"), good]) == 2
+    assert "not a TFLite file" in error_of(capsys)
+
+
+def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, manifest):
+    before = {path: path.read_bytes() for path in distilled.rglob("*") if path.is_file()}
+    assert train(manifest, distilled.parent, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
+    after = {path: path.read_bytes() for path in distilled.rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_another_setting_under_the_same_name_is_refused(distilled, manifest, capsys):
+    assert train(manifest, distilled.parent, "-kd", "KD", "--epochs", "5", "--run", "all") == 2
+    message = error_of(capsys)
+    assert "epochs was 4, is 5" in message
+    assert "--run" in message
+
+
+def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path):
+    command = [sys.executable, "-m", "light_sernet_kd", "train", "-dn", str(manifest), *QUICK, "-kd", "CKD",
+               "--epochs", "5", "--folds", ",".join(SPEAKERS[:2]), "--teacher_epochs", "2",
+               "--run", "run", "-v", "2", "--no-export"]  # fmt: skip
+    assert (
+        subprocess.run([*command, "--result", str(tmp_path / "whole")], capture_output=True).returncode == 0
+    )
+
+    killed = [*command, "--result", str(tmp_path / "killed")]
+    for moment in (f"fold {SPEAKERS[0]}, student: epoch 3/5", f"fold {SPEAKERS[1]}, teacher: epoch 1/2"):
+        with subprocess.Popen(
+            killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            for line in process.stdout:
+                if line.startswith(moment):
+                    break
+            else:
+                pytest.fail(f"the run never said {moment!r}")
+            os.kill(process.pid, signal.SIGKILL)
+    done = subprocess.run(killed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    whole, continued = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (whole, continued)]
+    assert without_seconds(metrics[0]) == without_seconds(metrics[1])
+    names = {path.relative_to(whole) for path in whole.rglob("*")}
+    assert names == {path.relative_to(continued) for path in continued.rglob("*")}
+    for name in ("predictions.csv", "curves.png", *(f"fold-{s}/history.csv" for s in SPEAKERS[:2])):
+        assert (whole / name).read_bytes() == (continued / name).read_bytes(), name
+    for speaker in SPEAKERS[:2]:
+        file = f"fold-{speaker}/student.keras"
+        assert same_weights(whole / file, continued / file)
+
+
+def test_two_processes_do_not_train_the_same_run(manifest, tmp_path, capsys):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert train(manifest, tmp_path, "--run", "run") == 2
+    assert "another process" in error_of(capsys)
+
+
+def test_bad_recordings_stop_the_run_before_it_starts_and_all_are_named(manifest, tmp_path, capsys):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(manifest.parent, corpus)
+    broken = sorted(corpus.glob("*.wav"))[:2]
+    broken[0].write_bytes(b"")
+    broken[1].write_text("this is no audio")
+    copy = corpus / "small.csv"
+    assert train(copy, tmp_path / "r", "--run", "x", "--epochs", "1") == 2
+    message = capsys.readouterr().err
+    assert all(path.name in message for path in broken)
+    assert not list((tmp_path / "r").glob("x/fold-*"))
+
+    arguments = ("--run", "y", "--epochs", "1", "--no-export", "--folds", SPEAKERS[2], "--skip-bad")
+    assert train(copy, tmp_path / "r", *arguments) == 0
+    metrics = json.loads((tmp_path / "r" / "y" / "metrics.json").read_text())
+    assert len(metrics["skipped"]) == 2
+    report = (tmp_path / "r" / "y" / "report.md").read_text()
+    assert all(path.stem in report for path in broken)
+
+
+def test_teach_writes_a_file_that_gives_what_auto_gives(distilled, manifest, tmp_path):
+    out = tmp_path / "teacher.npz"
+    common = ["-dn", str(manifest), *QUICK, "--epochs", "4", "--result", str(tmp_path), "-v", "0"]
+    assert cli.main(["teach", *common, "--out", str(out)]) == 0
+    arguments = ("-kd", "KD", "--epochs", "4", "--run", "file", "--teacher", str(out), "--no-export")
+    assert train(manifest, tmp_path, *arguments) == 0
+    auto, file = (json.loads((p / "metrics.json").read_text()) for p in (distilled, tmp_path / "file"))
+    assert file["stamps"] == []
+    assert [fold["ua"] for fold in file["folds"]] == [fold["ua"] for fold in auto["folds"]]
+    assert (tmp_path / "file" / "predictions.csv").read_bytes() == (
+        distilled / "predictions.csv"
+    ).read_bytes()
+
+
+def test_files_without_the_front_end_are_refused_by_predict_with_the_remedy(manifest, tmp_path, capsys):
+    arguments = ("--epochs", "1", "--folds", SPEAKERS[0], "-m", "false", "--run", "bare")
+    assert train(manifest, tmp_path, *arguments) == 0
+    clip = str(manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-anger.wav")
+    capsys.readouterr()
+    assert cli.main(["predict", str(tmp_path / "bare" / "student_float32.tflite"), clip]) == 2
+    assert "-m true" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "folds"), [("published", SPEAKERS[0]), ("random", "01")], ids=["published", "random"]
+)
+def test_optimistic_protocols_are_stamped_in_every_report(manifest, tmp_path, protocol, folds):
+    arguments = ("--epochs", "1", "--protocol", protocol, "--folds", folds, "--no-export", "--run", "r")
+    assert train(manifest, tmp_path, *arguments) == 0
+    metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    report = (tmp_path / "r" / "report.md").read_text()
+    assert metrics["stamps"]
+    assert all(stamp in report for stamp in metrics["stamps"])
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_the_cache_decides_no_score(manifest, tmp_path, cache):
+    for name, how in (("disk", "disk"), ("other", cache)):
+        arguments = ("--epochs", "2", "--folds", SPEAKERS[1], "--no-export", "--run", name, "-c", how)
+        assert train(manifest, tmp_path, *arguments) == 0
+    files = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("disk", "other")]
+    assert files[0] == files[1]
+
+
+def test_light_sernet_plus_trains_on_its_own_front_end_and_schedule(manifest, tmp_path):
+    result = str(tmp_path)
+    command = ["train", "-dn", str(manifest), "-len", "19200", "-input", "mel", "-model", "light_sernet_plus",
+               "--width", "0.1", "-epoc", "1", "-session", "2", "-kd", "CKD", "-l1", "0.001", "-l2", "0.02",
+               "-ln", "focal", "--class_weights", "balanced", "--result", result, "--run", "plus",
+               "-v", "0"]  # fmt: skip
+    assert cli.main(command) == 0
+    config = json.loads((tmp_path / "plus" / "config.json").read_text())
+    assert config["settings"]["front_end"] == "cubic"
+    assert config["resolved"]["schedule"]["learning_rate"] == 1e-3
+    assert config["resolved"]["schedule"]["weight_decay"] == 1e-4
+    assert config["resolved"]["distillation"]["lambda1"] == 0.001
+    assert config["resolved"]["distillation"]["lambda2"] == 0.02
+    metrics = json.loads((tmp_path / "plus" / "metrics.json").read_text())
+    assert [fold["name"] for fold in metrics["folds"]] == [SPEAKERS[1]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-dn", "EMODB"], "Did you mean EMO-DB?"),
+        (["-kd", "KDD"], "Valid: pure, KD, RKD, DKD, CKD"),
+        (["-dn", "demo", "--student", "light_sernt"], "Did you mean light_sernet?"),
+        (["-dn", "demo", "--epoch", "3"], "Did you mean --epochs?"),
+        (["-dn", "demo", "-id", "three"], "invalid float value"),
+        (["-dn", "demo", "-id", "-1"], "must be above 0"),
+        (["-dn", "demo", "-m", "maybe"], "expected true or false"),
+        (["-dn", "demo", "-kd", "KD", "-l1", "0.1"], "add -kd CKD"),
+        (["-dn", "demo", "-kd", "KD", "--kd_weights", "alfa=0.5"], "alpha"),
+        (["-dn", "demo", "-c", "tape"], "unknown cache"),
+        (["-dn", "demo", "-kd", "pure", "--teacher", "x.npz"], "pure training has no teacher"),
+        (["-dn", "none.csv"], "no manifest none.csv"),
+        (["-dn", "EMO-DB", "--data", "nowhere"], "no recordings in nowhere"),
+        (["-dn", "EMO-DB", "-at", "impro"], "has no part 'impro'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, expected, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *arguments]) == 2
+    assert expected in error_of(capsys)
+
+
+def test_m_false_is_false():
+    parser = cli._parser("light-sernet-kd", cli.make_settings())
+    assert parser.parse_args(["train", "-m", "false"]).merge_tflite is False
+    assert parser.parse_args(["train", "-m", "True"]).merge_tflite is True
+
+
+def test_both_spellings_of_an_option_are_one():
+    parser = cli._parser("light-sernet-kd", cli.make_settings())
+    mended = cli._with_known_spelling(
+        ["train", "--dataset-name=x_y", "--skip_bad", "--input-type", "a-b"], parser
+    )
+    assert mended == ["train", "--dataset_name=x_y", "--skip-bad", "--input_type", "a-b"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_partial_file(manifest, tmp_path):
+    code = (
+        "import resource, sys; from light_sernet_kd.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        f"sys.exit(main(['train', '-dn', {str(manifest)!r}, *{QUICK!r}, '--result', {str(tmp_path)!r}, "
+        "'--run', 'r', '--epochs', '1', '-v', '0']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "What was finished is kept" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_train_py_uses_the_edited_hyperparameters():
+    done = subprocess.run(
+        [sys.executable, "train.py", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: train.py")
+    for flag in ("-dn", "--dataset_name", "-id", "-at", "-ln", "-it", "-c", "-m", "-session", "-kd",
+                 "-input", "-lr", "-bt", "-epoc", "-l1", "-l2", "-len", "-model",
+                 "--teacher", "--protocol"):  # fmt: skip
+        assert flag in done.stdout
+
+
+def test_prepare_checks_and_converts(manifest, tmp_path, capsys):
+    assert cli.main(["prepare", str(manifest), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]
+    assert cli.main(["prepare", str(manifest)]) == 0
+    assert "sadness" in capsys.readouterr().out
+    target = tmp_path / "cut"
+    assert (
+        cli.main(["prepare", str(manifest), "--to", str(target), "--segment", "0.5", "--segments", "all"])
+        == 0
+    )
+    lengths = {soundfile.info(path).frames for path in target.glob("**/*.wav")}
+    assert lengths == {8000}
+
+
+def test_the_shared_teacher_teaches_on_emodb_and_is_stamped(shared_data, tmp_path):
+    teacher = shared_data / "teachers" / "emodb_wavlm_base_plus_logits.npz"
+    command = ["train", "-dn", "EMO-DB", "-id", "3", "-kd", "CKD", "--teacher", str(teacher), "--folds", "03",
+               "--epochs", "2", "--width", "0.25", "--data", str(shared_data), "--result", str(tmp_path),
+               "--run", "emodb", "-v", "0", "--learning_rate", "1e-3", "--bn_momentum", "0.8"]  # fmt: skip
+    assert cli.main(command) == 0
+    metrics = json.loads((tmp_path / "emodb" / "metrics.json").read_text())
+    assert metrics["stamps"] == ["teacher may have seen test speakers"]
+    assert metrics["pooled"]["count"] == 49
+    assert metrics["pooled"]["wa"] > 1 / 7
+    assert [row["precision"] for row in metrics["export"]["rows"]] == [
+        "float32",
+        "float16",
+        "dynamic",
+        "int8",
+    ]

@@ -1,0 +1,312 @@
+"""The front ends against TensorFlow's signal functions and librosa, and at the edges of what audio can be."""
+
+import functools
+
+import keras
+import librosa
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from light_sernet_kd import audio, features
+from light_sernet_kd.config import FRONT_END_NAMES, INPUT_TYPES, SAMPLE_RATE, UserError
+from light_sernet_kd.features import FRONT_ENDS, LSN, front_end_model, mel_matrix, settings_of
+
+SAMPLES = 16_000
+KINDS = [(front_end, input_type) for front_end, known in FRONT_ENDS.items() for input_type in known]
+kinds = pytest.mark.parametrize(("front_end", "input_type"), KINDS)
+
+# One clip of each speaker and emotion group: long and short, whispered and shouted.
+EMODB_CLIPS = ("03a01Fa", "08b03Tc", "09a02Wb", "10a05Ld", "15a04Ac", "16b10Wb")
+
+
+@functools.cache
+def cached_model(front_end, input_type, samples):
+    return front_end_model(front_end, input_type, samples)
+
+
+def compute(front_end, input_type, clips):
+    """Features `(batch, frames, features, 1)` of clips `(batch, samples)`."""
+    clips = np.asarray(clips, np.float32)
+    return cached_model(front_end, input_type, clips.shape[1])(clips).numpy()
+
+
+def noise(samples=SAMPLES, seed=0, level=0.1):
+    return (level * np.random.default_rng(seed).standard_normal(samples)).astype("float32")
+
+
+def chirp(samples=SAMPLES, level=0.3):
+    """A sweep of the whole band that swells and fades.
+
+    Some noise is added: without it the bands that the sweep is not in hold float32 rounding, and their
+    logarithms differ between any two libraries.
+    """
+    seconds = np.arange(samples) / SAMPLE_RATE
+    swell = np.sin(np.pi * np.arange(samples) / samples)
+    phase = 2 * np.pi * (50 * seconds + 3900 * seconds**2 / seconds[-1])
+    return (level * swell * np.sin(phase)).astype("float32") + noise(samples, seed=7, level=0.03 * level)
+
+
+def synthetic_clips(samples=SAMPLES):
+    return np.stack([noise(samples), chirp(samples), noise(samples, seed=1) * 1e-3 + chirp(samples)])
+
+
+def in_span(clip):
+    """The clip from its first to its last sample that is not 0."""
+    (sounding,) = np.nonzero(clip)
+    return slice(sounding[0], sounding[-1] + 1)
+
+
+def lsn_reference(clip, input_type):
+    """Light-SERNet's front end from NumPy's percentile and TensorFlow's signal functions."""
+    scale = np.percentile(np.abs(clip[in_span(clip)]), 99.9)
+    normalised = np.clip(clip / scale, -1, 1).astype("float32")
+    spectrum = tf.abs(tf.signal.stft(normalised, 1024, 256, 1024, window_fn=tf.signal.hann_window))
+    if input_type == "spectrogram":
+        return spectrum.numpy()
+    mel = spectrum @ tf.signal.linear_to_mel_weight_matrix(128, 513, SAMPLE_RATE, 80.0, 7600.0)
+    log_mel = tf.math.log(mel + 1e-6)
+    if input_type == "mel_spectrogram":
+        return log_mel.numpy()
+    return np.clip(tf.signal.mfccs_from_log_mel_spectrograms(log_mel)[:, :40], -10, 10)
+
+
+def cubic_reference(clip, input_type):
+    """Cubic KD's front end from librosa."""
+    span = in_span(clip)
+    normalised = np.zeros_like(clip, np.float64)
+    normalised[span] = (clip[span] - clip[span].mean(dtype="float64")) / clip[span].std(dtype="float64")
+    common = {"y": normalised.astype("float32"), "sr": SAMPLE_RATE, "n_fft": 1024, "n_mels": 128}
+    if input_type == "mfcc":
+        return librosa.feature.mfcc(n_mfcc=40, win_length=512, hop_length=512, window="hamming", **common).T
+    return librosa.power_to_db(librosa.feature.melspectrogram(hop_length=256, **common), ref=np.max).T
+
+
+REFERENCES = {"lsn": lsn_reference, "cubic": cubic_reference}
+
+# Features span ±10 (lsn) and hundreds of dB (cubic); float32 FFTs of two libraries differ by this much.
+TOLERANCE = {"lsn": 2e-4, "cubic": 2e-2}
+
+
+def assert_is_reference(computed, clips, front_end, input_type):
+    for ours, clip in zip(computed, clips, strict=True):
+        theirs = REFERENCES[front_end](clip, input_type)
+        np.testing.assert_allclose(ours[..., 0], theirs, rtol=1e-4, atol=TOLERANCE[front_end])
+
+
+# Against other libraries
+
+
+def test_every_name_in_config_has_a_front_end():
+    assert tuple(FRONT_ENDS) == FRONT_END_NAMES
+    assert tuple(FRONT_ENDS["lsn"]) == INPUT_TYPES
+    assert set(features.PADDING) == set(FRONT_ENDS)
+
+
+def test_htk_mel_bands_are_those_of_tensorflow():
+    theirs = tf.signal.linear_to_mel_weight_matrix(128, 513, SAMPLE_RATE, 80.0, 7600.0, dtype=tf.float64)
+    np.testing.assert_allclose(mel_matrix(LSN), theirs, atol=1e-7)
+
+
+@pytest.mark.parametrize("input_type", ["mfcc", "mel_spectrogram"])
+def test_slaney_mel_bands_are_those_of_librosa(input_type):
+    theirs = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=1024, n_mels=128).T
+    np.testing.assert_allclose(mel_matrix(settings_of("cubic", input_type)), theirs, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", ["htk", "slaney"])
+def test_mel_scales_are_those_of_librosa(scale):
+    hz = np.linspace(0, 8000, 1001)
+    mel = features.hz_to_mel(hz, scale)
+    np.testing.assert_allclose(mel, librosa.hz_to_mel(hz, htk=scale == "htk"), rtol=1e-9)
+    np.testing.assert_allclose(features.mel_to_hz(mel, scale), hz, rtol=1e-9, atol=1e-9)
+
+
+@kinds
+def test_features_are_those_of_the_reference(front_end, input_type):
+    clips = synthetic_clips()
+    assert_is_reference(compute(front_end, input_type, clips), clips, front_end, input_type)
+
+
+@kinds
+def test_features_of_recordings_are_those_of_the_reference(front_end, input_type, shared_data):
+    """3 s is shorter than some of the clips and longer than others."""
+    samples = 3 * SAMPLE_RATE
+    waveforms = [soundfile.read(shared_data / f"EMO-DB/wav/{name}.wav")[0] for name in EMODB_CLIPS]
+    assert min(map(len, waveforms)) < samples < max(map(len, waveforms))
+    clips = np.stack(
+        [audio.fit(each.astype("float32"), samples, pad=features.PADDING[front_end]) for each in waveforms]
+    )
+    assert_is_reference(compute(front_end, input_type, clips), clips, front_end, input_type)
+
+
+# Normalisation
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 999, 1000, 1001, 1002, 2500, 16_000])
+def test_percentile_is_that_of_numpy(samples):
+    clip = noise(samples, seed=samples)
+    expected = np.clip(clip / np.percentile(np.abs(clip), 99.9), -1, 1)
+    computed = features.NormaliseByPercentile()(clip[None]).numpy()[0]
+    np.testing.assert_allclose(computed, expected, rtol=1e-5)
+
+
+def test_variance_normalisation_has_zero_mean_and_unit_variance():
+    clip = noise() + 0.4
+    computed = features.NormaliseByVariance()(clip[None]).numpy()[0]
+    np.testing.assert_allclose(computed, (clip - clip.mean()) / clip.std(), atol=1e-4)
+
+
+@pytest.mark.parametrize("pad", ["both", "right"])
+@pytest.mark.parametrize("samples", [700, 1500, 9000])
+@pytest.mark.parametrize("layer", [features.NormaliseByPercentile, features.NormaliseByVariance])
+def test_a_padded_clip_is_normalised_as_before_padding(layer, samples, pad):
+    clip = noise(samples, seed=2) + 0.05
+    clip[samples // 3 : samples // 2] = 0.0  # a pause belongs to the recording
+    before = layer()(clip[None]).numpy()[0]
+    after = layer()(audio.fit(clip, SAMPLES, pad=pad)[None]).numpy()[0]
+    np.testing.assert_allclose(after, audio.fit(before, SAMPLES, pad=pad), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [1e-4, 1e-2, 30.0, 32_768.0])
+@kinds
+def test_level_does_not_matter(front_end, input_type, level):
+    plain, scaled = compute(front_end, input_type, np.stack([chirp(), level * chirp()]))
+    np.testing.assert_allclose(scaled, plain, rtol=1e-4, atol=TOLERANCE[front_end])
+
+
+# Batch mates and edges
+
+
+@kinds
+def test_batch_mates_never_matter(front_end, input_type):
+    clip, loud, silent = chirp(), 1000 * noise(), np.zeros(SAMPLES)
+    alone = compute(front_end, input_type, clip[None])[0]
+    with_loud, with_silent = (
+        compute(front_end, input_type, np.stack([mate, clip, *[mate] * 14]))[1] for mate in (loud, silent)
+    )
+    np.testing.assert_array_equal(with_loud, with_silent)
+    # A batch of another size adds in another order, and rounds differently.
+    np.testing.assert_allclose(with_loud, alone, rtol=1e-5, atol=1e-4)
+
+
+def one_sample(value=0.5):
+    clip = np.zeros(SAMPLES, "float32")
+    clip[SAMPLES // 2] = value
+    return clip
+
+
+EDGES = {
+    "silence": np.zeros(SAMPLES, "float32"),
+    "one sample": one_sample(),
+    "constant": np.full(SAMPLES, 0.5, "float32"),
+    "full-scale square wave": np.where(np.arange(SAMPLES) // 40 % 2, -1, 1).astype("float32"),
+    "very loud": 1e30 * noise(),
+    "very quiet": 1e-12 * noise(),
+    "subnormal": one_sample(1e-42),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@kinds
+def test_features_are_finite(front_end, input_type, edge):
+    computed = compute(front_end, input_type, EDGES[edge][None])
+    assert np.isfinite(computed).all()
+
+
+@kinds
+def test_silence_is_the_lowest_value_everywhere(front_end, input_type):
+    floors = {
+        ("lsn", "spectrogram"): 0.0,
+        ("lsn", "mel_spectrogram"): np.log(1e-6),
+        ("cubic", "mel_spectrogram"): 0.0,  # dB below its own maximum
+    }
+    computed = compute(front_end, input_type, EDGES["silence"][None])[0, ..., 0]
+    if input_type != "mfcc":
+        np.testing.assert_allclose(computed, floors[front_end, input_type], atol=1e-5)
+        return
+    # A flat spectrum has no coefficient but the first: log(1e-6) √256 clipped, and -100 dB √128.
+    first = {"lsn": -10.0, "cubic": -100 * np.sqrt(128)}[front_end]
+    np.testing.assert_allclose(computed[:, 0], first, rtol=1e-5)
+    np.testing.assert_allclose(computed[:, 1:], 0.0, atol=1e-3)
+
+
+def test_decibels_are_floored_80_below_the_maximum():
+    levels = compute("cubic", "mel_spectrogram", chirp()[None])
+    assert levels.max() == 0.0
+    assert levels.min() == -80.0
+
+
+def test_mfcc_of_lsn_are_clipped_at_10():
+    """A tone leaves most bands near log(1e-6), so that the first coefficient is far below -10."""
+    tone = np.sin(2 * np.pi * 1000 * np.arange(SAMPLES) / SAMPLE_RATE)
+    computed = compute("lsn", "mfcc", tone[None])
+    assert computed.min() == -10.0
+    assert computed.max() <= 10.0
+
+
+# Shapes
+
+
+@pytest.mark.parametrize(
+    ("front_end", "input_type", "samples", "shape"),
+    [
+        ("lsn", "mfcc", 48_000, (184, 40, 1)),
+        ("lsn", "mfcc", 112_000, (434, 40, 1)),
+        ("lsn", "mel_spectrogram", 48_000, (184, 128, 1)),
+        ("lsn", "spectrogram", 48_000, (184, 513, 1)),
+        ("lsn", "mfcc", 1024, (1, 40, 1)),
+        ("lsn", "mfcc", 1279, (1, 40, 1)),
+        ("lsn", "mfcc", 1280, (2, 40, 1)),
+        ("cubic", "mfcc", 80_000, (157, 40, 1)),
+        ("cubic", "mel_spectrogram", 80_000, (313, 128, 1)),
+        ("cubic", "mfcc", 10, (1, 40, 1)),
+    ],
+)
+def test_shapes_are_those_of_the_papers(front_end, input_type, samples, shape):
+    assert features.feature_shape(front_end, input_type, samples) == shape
+    assert front_end_model(front_end, input_type, samples).output_shape == (None, *shape)
+
+
+def test_a_clip_shorter_than_a_frame_is_refused():
+    with pytest.raises(UserError, match=r"1023 samples are shorter than one frame of 1024.*-id 0\.064"):
+        front_end_model("lsn", "mfcc", 1023)
+
+
+def test_the_cubic_front_end_has_no_spectrogram():
+    with pytest.raises(UserError, match=r"cubic has no spectrogram; it has mfcc, mel_spectrogram"):
+        front_end_model("cubic", "spectrogram", SAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("front_end", "input_type", "message"),
+    [("lns", "mfcc", "front end 'lns'.*lsn"), ("lsn", "mfc", "input type 'mfc'.*mfcc")],
+)
+def test_a_misspelt_name_is_refused(front_end, input_type, message):
+    with pytest.raises(UserError, match=message):
+        settings_of(front_end, input_type)
+
+
+# Saving
+
+
+@kinds
+def test_layers_are_made_again_from_their_configuration(front_end, input_type):
+    tensor = chirp()[None]
+    for layer in features.front_end_layers(front_end, input_type):
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+        assert type(again) is type(layer)
+        assert getattr(again, "settings", None) == getattr(layer, "settings", None)
+        expected = layer(tensor)
+        np.testing.assert_array_equal(again(tensor), expected)
+        tensor = expected
+
+
+@kinds
+def test_a_saved_front_end_loads_in_safe_mode(front_end, input_type, tmp_path):
+    model = front_end_model(front_end, input_type, 4000)
+    model.save(tmp_path / "front_end.keras")
+    loaded = keras.saving.load_model(tmp_path / "front_end.keras", safe_mode=True)
+    clips = synthetic_clips(4000)
+    np.testing.assert_array_equal(loaded(clips), model(clips))

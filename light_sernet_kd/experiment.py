@@ -353,6 +353,9 @@ class _Run:
             made = teachers.Teacher(ids, self.examples.classes, logits[None], (fold.name,), card)
             teachers.write(path, made)
             checkpoint.unlink(missing_ok=True)
+            if fold.test:
+                ua = self._scores(fold, logits[list(fold.test)])["ua"]
+                self.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")
         return teachers.aligned(teachers.read(path), self.utterances, self.examples.classes, fold.name)
 
     def final_teacher_epochs(self) -> int:

@@ -229,16 +229,31 @@ class Spectrogram(_Settled):
         return ops.sqrt(power) if settings.power == 1 else power
 
 
+def _mel_blocks(matrix: np.ndarray, *, blocks: int = 4) -> list[tuple[int, np.ndarray]]:
+    """A mel matrix as blocks of neighbouring bands: (first bin, matrix `(bins, bands)`), in order.
+
+    A block keeps only the bins its bands use. The whole matrix is mostly zeros, which an exported file would
+    store and a device multiply: a quarter of the values is left.
+    """
+    parts = []
+    for part in np.array_split(matrix, blocks, axis=1):
+        used = np.flatnonzero(part.any(axis=1))
+        parts.append((int(used[0]), part[used[0] : used[-1] + 1]))
+    return parts
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class LogMel(_Settled):
     """Compressed mel bands: `(batch, frames, bins)` to `(batch, frames, mel_bands)`."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
         super().__init__(settings, **kwargs)
-        self.matrix = mel_matrix(settings)
+        self.blocks = _mel_blocks(mel_matrix(settings))
 
     def call(self, spectrum):
-        mel = ops.matmul(spectrum, self.matrix)
+        mel = ops.concatenate(
+            [ops.matmul(spectrum[..., low : low + len(block)], block) for low, block in self.blocks], axis=-1
+        )
         if self.settings.compression == "log":
             return ops.log(mel + 1e-6)
         decibels = (10.0 / math.log(10.0)) * ops.log(ops.maximum(mel, 1e-10))

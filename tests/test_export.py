@@ -275,13 +275,14 @@ def test_the_same_student_gives_the_same_bytes(one_case, tmp_path):
             assert exported.path.read_bytes() == one_case.paths[exported.precision].read_bytes()
 
 
-def test_export_is_quiet_and_leaves_nothing_behind(one_case, tmp_path, monkeypatch, capfd, recwarn):
+def test_export_is_quiet_and_leaves_nothing_behind(one_case, tmp_path, monkeypatch, capfd, caplog, recwarn):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     folder = tmp_path / "result" / "model"
     again(one_case, folder)
     assert capfd.readouterr() == ("", "")
+    assert not caplog.records
     assert not [warning for warning in recwarn if "quantized" in str(warning.message)]
     assert not list(scratch.iterdir())
     expected = {"labels.txt", *(f"student_{precision}.tflite" for precision in PRECISIONS)}
@@ -386,3 +387,23 @@ def test_a_wrong_argument_is_named_before_anything_is_written(one_case, tmp_path
     with pytest.raises(error, match=message):
         again(one_case, tmp_path, **wrong)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_published_student_with_its_front_end_fits_a_phone(tmp_path):
+    samples = 48_000
+    shape = features.feature_shape("lsn", "mfcc", samples)
+    exported = export(
+        students.build("light_sernet", shape, 7),
+        classes=list("abcdefg"),
+        front_end="lsn",
+        input_type="mfcc",
+        samples=samples,
+        representative=clips(2, samples),
+        folder=tmp_path,
+        card={},
+    )
+    megabytes = {e.precision: e.bytes / 1e6 for e in exported}
+    assert megabytes["float32"] <= 2.0
+    assert megabytes["float16"] <= 1.1
+    assert megabytes["dynamic"] <= 0.65
+    assert megabytes["int8"] <= 0.65

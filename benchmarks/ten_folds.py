@@ -4,8 +4,8 @@
 
 The reference trains the same layers on the same folds in the ordinary way: per fold a new plain Keras model,
 `compile`, a `tf.data` pipeline that reads the WAV files, computes MFCC with TensorFlow's own operations and
-caches them, `fit` with the test fold as validation data, `predict`. Each side is a process of its own, timed from
-its start to its end; peak memory is the operating system's figure.
+caches them, `fit` with the test fold as validation data, `predict`. Each side is a process of its own, timed
+from its start to its end; peak memory is the operating system's figure.
 """
 
 import argparse
@@ -89,9 +89,7 @@ def main() -> None:
         ours = [sys.executable, "train.py", "-dn", "EMO-DB", "-id", "3", "-kd", "pure", "--no-export",
                 "-v", "0", "--result", result, *common]  # fmt: skip
         our_seconds, our_mb = timed(ours)
-    print(
-        f"  ours       {our_seconds:7.1f} s, peak {our_mb:6.0f} MB   (python train.py …, nothing cached before)"
-    )
+    print(f"  ours       {our_seconds:7.1f} s, peak {our_mb:6.0f} MB   (train.py, nothing cached before)")
     their_seconds, their_mb = timed([sys.executable, __file__, "--reference", *common])
     print(f"  reference  {their_seconds:7.1f} s, peak {their_mb:6.0f} MB   (ordinary Keras loop)")
     print(f"ratio of time, reference / ours: {their_seconds / our_seconds:.2f}")

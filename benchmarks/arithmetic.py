@@ -2,8 +2,8 @@
 
     python benchmarks/arithmetic.py --data DIR --seeds 3 --folds 03,08 --epochs 20
 
-Trains the same folds with `--arithmetic float32` and `bfloat16` for several seeds and prints each one's pooled
-test UA at the last epoch (no epoch is chosen, which would add noise), the mean difference of the two, and the
+Trains the same folds with `--arithmetic float32` and `bfloat16` for several seeds and prints each one's
+pooled test UA at the last epoch (no epoch is chosen, which would add noise), the mean difference of the two, and the
 standard deviation over seeds.
 """
 
@@ -46,13 +46,11 @@ def main() -> None:
         for seed in range(arguments.seeds):
             for arithmetic, column in scores.items():
                 column.append(last_epoch_ua(arguments, arithmetic, seed, result))
-            print(
-                f"seed {seed}: UA float32 {scores['float32'][-1]:.1f} %, bfloat16 {scores['bfloat16'][-1]:.1f} %"
-            )
+            latest = ", ".join(f"{name} {column[-1]:.1f} %" for name, column in scores.items())
+            print(f"seed {seed}: UA {latest}", flush=True)
     for arithmetic, column in scores.items():
-        print(
-            f"{arithmetic}: mean {statistics.mean(column):.1f} %, standard deviation {statistics.stdev(column):.1f}"
-        )
+        spread = statistics.stdev(column)
+        print(f"{arithmetic}: mean {statistics.mean(column):.1f} %, standard deviation {spread:.1f}")
     differences = [b - a for a, b in zip(*scores.values(), strict=True)]
     error = statistics.stdev(differences) / len(differences) ** 0.5
     print(f"bfloat16 - float32: {statistics.mean(differences):+.1f} points, standard error {error:.1f}")

@@ -3,8 +3,8 @@
     python benchmarks/arithmetic.py --data DIR --seeds 3 --folds 03,08 --epochs 20
 
 Trains the same folds with `--arithmetic float32` and `bfloat16` for several seeds and prints each one's
-pooled test UA at the last epoch (no epoch is chosen, which would add noise), the mean difference of the two, and the
-standard deviation over seeds.
+pooled test UA at the last epoch (no epoch is chosen, which would add noise), the mean difference of the two,
+and the standard deviation over seeds.
 """
 
 import argparse

@@ -37,9 +37,9 @@ def arithmetic(wanted: str) -> str:
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch norm over the last axis; in training on TensorFlow one fused operation, else as in Keras.
+    """Batch norm; in training on TensorFlow one fused operation, else as in Keras.
 
-    Shape `(batch, height, width, channels)` in and out.
+    Fused is what students have: `(batch, height, width, channels)` in and out, with scale and offset.
     """
 
     def add_weight(self, *args, **kwargs):
@@ -47,7 +47,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return super().add_weight(*args, **{**kwargs, "autocast": False})
 
     def call(self, inputs, training=None, mask=None):
-        fused = self.scale and self.center and len(inputs.shape) == 4 and mask is None
+        over_channels = len(inputs.shape) == 4 and self.axis in (-1, 3)
+        fused = self.scale and self.center and over_channels and mask is None
         if not (training and self.trainable and fused and keras.backend.backend() == "tensorflow"):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf

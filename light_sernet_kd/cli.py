@@ -474,17 +474,17 @@ def main(
     except UserError as error:
         print(f"light-sernet-kd: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # whoever read our output has gone; nothing more can be said there
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if error.errno not in _FULL + _FORBIDDEN:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(f"light-sernet-kd: {error.strerror}{where}. What was finished is kept.", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        # whoever read our output has gone; nothing more can be said there
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt:
         print("light-sernet-kd: interrupted; the same command continues.", file=sys.stderr)
         return 130

@@ -217,8 +217,7 @@ def make_settings(**values: Any) -> Settings:
         UserError: an unknown name or choice, a value of another type, or an impossible number.
     """
     fields = {entry.name: entry for entry in dataclasses.fields(Settings)}
-    for name in values:
-        choose("setting", name, fields)
+    values = {choose("setting", name, fields): value for name, value in values.items()}
     for name, value in values.items():
         if name in _CHOICES and not (value is None and fields[name].default is None):
             values[name] = choose(name.replace("_", " "), str(value), _CHOICES[name])

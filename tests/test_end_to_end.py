@@ -148,6 +148,15 @@ def test_predict_needs_neither_tensorflow_nor_keras(distilled, manifest):
     assert done.stderr == ""
 
 
+def test_predict_into_head_ends_quietly(distilled, manifest):
+    clips = " ".join(f"'{path}'" for path in sorted(manifest.parent.glob("*.wav")))
+    command = (
+        f"'{sys.executable}' -m light_sernet_kd predict '{distilled}/student_int8.tflite' {clips} | head -0"
+    )
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
 def test_predict_names_each_bad_file_and_still_answers_for_the_others(distilled, manifest, tmp_path, capsys):
     (tmp_path / "notes.wav").write_text("no audio")
     good = str(manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-anger.wav")

@@ -1,0 +1,389 @@
+"""Settings: what is refused, what a name means, and that a digest stands for every setting."""
+
+import dataclasses
+import math
+import runpy
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+from light_sernet_kd import config, features, losses, protocols, students
+from light_sernet_kd.config import SCHEDULES, Settings, UserError, choose, make_settings
+
+HYPERPARAMETERS = runpy.run_path(str(REPOSITORY / "hyperparameters.py"))
+DEFAULTS, EXPERIMENTS = HYPERPARAMETERS["DEFAULTS"], HYPERPARAMETERS["EXPERIMENTS"]
+
+# One value per setting that is valid and not the default.
+OTHER = {
+    "corpus": "demo",
+    "audio_type": "impro",
+    "input_seconds": 7.0,
+    "input_samples": 80_000,
+    "input_type": "spectrogram",
+    "front_end": "cubic",
+    "student": "light_sernet_plus",
+    "width": 0.5,
+    "label_loss": "focal",
+    "label_smoothing": 0.1,
+    "focal_gamma": 1.0,
+    "class_weights": "balanced",
+    "distillation": "CKD",
+    "distillation_weights": {"alpha": 0.5},
+    "teacher": "logits.npz",
+    "teacher_width": 2.0,
+    "teacher_epochs": 5,
+    "protocol": "random",
+    "folds": ("03",),
+    "seed": 1,
+    "schedule": "cubic",
+    "epochs": 8,
+    "batch_size": 64,
+    "learning_rate": 1e-2,
+    "patience": 3,
+    "batch_norm_momentum": 0.9,
+    "arithmetic": "float32",
+    "skip_bad": True,
+    "export": False,
+    "merge_tflite": False,
+}
+FIELDS = [field.name for field in dataclasses.fields(Settings)]
+
+
+# choose
+
+
+def test_choose_gives_back_a_valid_name():
+    assert choose("student", "b", ["a", "b"]) == "b"
+
+
+def test_choose_forgives_case():
+    assert choose("distillation", "ckd", config.DISTILLATION_NAMES) == "CKD"
+    assert choose("corpus", "emo-db", ["EMO-DB", "demo"]) == "EMO-DB"
+
+
+def test_choose_does_not_guess_between_names_that_differ_by_case_only():
+    assert choose("fold", "A", ["a", "A"]) == "A"
+    with pytest.raises(UserError, match="unknown fold 'Ab'"):
+        choose("fold", "Ab", ["ab", "AB"])
+
+
+def test_choose_names_the_nearest_and_lists_all():
+    with pytest.raises(UserError) as caught:
+        choose("protocol", "lsoo", ["loso", "published", "random"])
+    assert str(caught.value) == (
+        "unknown protocol 'lsoo'. Did you mean loso? Valid: loso, published, random."
+    )
+
+
+def test_choose_spells_the_nearest_as_it_is_spelled():
+    with pytest.raises(UserError, match=r"Did you mean EMO-DB\?"):
+        choose("corpus", "emodb", ["EMO-DB", "demo"])
+
+
+def test_choose_suggests_nothing_where_nothing_is_near():
+    with pytest.raises(UserError, match=r"^unknown protocol 'xyz'\. Valid: loso, random\.$"):
+        choose("protocol", "xyz", ["loso", "random"])
+
+
+# Registries
+
+
+@pytest.mark.parametrize(
+    ("names", "registry"),
+    [
+        (config.STUDENT_NAMES, students.STUDENTS),
+        (config.LABEL_LOSS_NAMES, losses.LABEL_LOSSES),
+        (config.DISTILLATION_NAMES, losses.DISTILLATIONS),
+        (config.FRONT_END_NAMES, features.FRONT_ENDS),
+        (config.FRONT_END_NAMES, features.PADDING),
+        (config.PROTOCOL_NAMES, protocols.PROTOCOLS),
+        (config.SCHEDULE_NAMES, SCHEDULES),
+    ],
+    ids=["students", "label losses", "distillations", "front ends", "paddings", "protocols", "schedules"],
+)
+def test_names_that_help_lists_are_the_registrys(names, registry):
+    assert names == tuple(registry)
+
+
+def test_a_student_names_a_front_end_and_a_schedule_that_exist():
+    for student in students.STUDENTS.values():
+        assert student.front_end in config.FRONT_END_NAMES
+        assert student.schedule in config.SCHEDULE_NAMES
+
+
+def test_input_types_are_those_of_the_front_ends():
+    assert tuple(features.FRONT_ENDS["lsn"]) == config.INPUT_TYPES
+    assert set(features.FRONT_ENDS["cubic"]) <= set(config.INPUT_TYPES)
+
+
+# make_settings
+
+
+def test_without_values_they_are_the_defaults_of_settings():
+    assert make_settings() == Settings()
+
+
+def test_every_setting_has_another_value_here():
+    assert list(OTHER) == FIELDS
+
+
+def test_every_setting_arrives():
+    settings = make_settings(**OTHER)
+    assert {name: getattr(settings, name) for name in FIELDS} == OTHER
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["audio_type", "input_type", "front_end", "student", "label_loss", "class_weights", "distillation",
+     "protocol", "schedule", "arithmetic"],
+)  # fmt: skip
+def test_an_unknown_choice_is_refused_by_name(name):
+    with pytest.raises(UserError, match=f"unknown {name.replace('_', ' ')} 'nonsense123'"):
+        make_settings(**{name: "nonsense123"})
+
+
+def test_a_choice_is_stored_as_it_is_spelled():
+    assert make_settings(distillation="ckd", student="LIGHT_SERNET").distillation == "CKD"
+
+
+@pytest.mark.parametrize("name", ["student", "protocol", "label_loss", "input_type"])
+def test_none_is_no_choice_where_there_is_no_default_to_leave_it_to(name):
+    with pytest.raises(UserError, match=f"unknown {name.replace('_', ' ')} 'None'"):
+        make_settings(**{name: None})
+
+
+@pytest.mark.parametrize("name", ["front_end", "schedule", "epochs", "batch_size", "learning_rate"])
+def test_none_leaves_it_to_the_student(name):
+    assert getattr(make_settings(**{name: None}), name) is None
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest():
+    with pytest.raises(UserError, match=r"unknown setting 'epoch'\. Did you mean epochs\?"):
+        make_settings(epoch=3)
+
+
+def test_a_setting_in_capitals_is_that_setting():
+    assert make_settings(Epochs=3).epochs == 3
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["input_seconds", "width", "teacher_width", "learning_rate"])
+def test_a_size_must_be_above_0_and_finite(name, value):
+    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} must be above 0, found"):
+        make_settings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("name", ["input_samples", "teacher_epochs", "epochs", "batch_size"])
+def test_a_count_must_be_above_0(name, value):
+    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} must be above 0, found {value}"):
+        make_settings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, math.nan])
+@pytest.mark.parametrize("name", ["label_smoothing", "batch_norm_momentum"])
+def test_a_share_lies_from_0_to_below_1(name, value):
+    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} must be at least 0 and below 1"):
+        make_settings(**{name: value})
+    assert getattr(make_settings(**{name: 0}), name) == 0
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_the_focus_of_the_focal_loss_is_not_negative(value):
+    with pytest.raises(UserError, match="focal gamma must be 0 or more"):
+        make_settings(focal_gamma=value)
+
+
+def test_patience_is_not_negative():
+    with pytest.raises(UserError, match=r"patience must be 0 \(never stop early\) or more epochs, found -1"):
+        make_settings(patience=-1)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_is_one_that_every_generator_takes(seed):
+    with pytest.raises(UserError, match=f"the seed must be from 0 to 4294967295, found {seed}"):
+        make_settings(seed=seed)
+    assert make_settings(seed=2**32 - 1).seed == 2**32 - 1
+
+
+def test_an_input_shorter_than_a_sample_is_refused():
+    with pytest.raises(UserError, match="the input must hold a sample, found 1e-05 s"):
+        make_settings(input_seconds=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("export", "false", "true or false"),
+        ("merge_tflite", 0, "true or false"),
+        ("epochs", 2.5, "a whole number"),
+        ("epochs", "10", "a whole number"),
+        ("epochs", True, "a whole number"),
+        ("seed", None, "a whole number"),
+        ("input_seconds", "3", "a number"),
+        ("input_seconds", True, "a number"),
+        ("width", None, "a number"),
+        ("corpus", None, "text"),
+        ("teacher", 3, "text"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name, value, kind):
+    with pytest.raises(UserError) as caught:
+        make_settings(**{name: value})
+    assert str(caught.value) == f"{name.replace('_', ' ')} must be {kind}, found {value!r}."
+
+
+def test_one_fold_that_is_not_in_a_list_is_refused_rather_than_spelled_out():
+    with pytest.raises(UserError, match=r"folds must be a list of names, such as \['03'\], found '03'"):
+        make_settings(folds="03")
+
+
+def test_weights_without_names_are_refused():
+    with pytest.raises(UserError, match=r"distillation weights must be numbers by name, found \[1.0\]"):
+        make_settings(distillation_weights=[1.0])
+
+
+def test_folds_are_names():
+    assert make_settings(folds=[3, "08"]).folds == ("3", "08")
+
+
+# The teacher
+
+
+def test_a_distillation_without_a_teacher_takes_the_auto_one():
+    for method in ("KD", "RKD", "DKD", "CKD"):
+        assert make_settings(distillation=method).teacher == "auto"
+
+
+def test_a_teacher_file_is_kept():
+    assert make_settings(distillation="KD", teacher="logits.npz").teacher == "logits.npz"
+
+
+def test_pure_training_has_no_teacher():
+    assert make_settings(distillation="pure").teacher is None
+    assert make_settings(distillation="pure", teacher="auto").teacher is None
+    with pytest.raises(UserError, match="pure training has no teacher: choose -kd KD, RKD, DKD or CKD"):
+        make_settings(distillation="pure", teacher="logits.npz")
+
+
+# Length and schedule
+
+
+def test_input_samples_win_over_input_seconds():
+    assert make_settings(input_seconds=3).samples == 48_000
+    assert make_settings(input_seconds=0.30004).samples == 4801
+    assert make_settings(input_seconds=3, input_samples=80_000).samples == 80_000
+
+
+def test_a_runs_own_epochs_batch_size_and_learning_rate_replace_the_schedules():
+    own = make_settings(schedule="cubic", epochs=7, batch_size=5, learning_rate=0.5).training_schedule
+    assert own == dataclasses.replace(SCHEDULES["cubic"], epochs=7, batch_size=5, learning_rate=0.5)
+    assert make_settings(schedule="cubic").training_schedule == SCHEDULES["cubic"]
+
+
+def test_light_sernets_learning_rate_falls_by_exp_minus_015_at_epochs_60_80_and_100():
+    schedule = SCHEDULES["light_sernet"]
+    assert (schedule.batch_size, schedule.epochs, schedule.weight_decay) == (32, 300, 0)
+    rates = [schedule.learning_rate_at(epoch=epoch, step=10**6) for epoch in range(121)]
+    falls = [epoch for epoch in range(1, 121) if rates[epoch] != rates[epoch - 1]]
+    assert falls == [60, 80, 100, 120]
+    assert rates[0] == 1e-4
+    assert rates[59] == 1e-4
+    assert rates[100] == pytest.approx(1e-4 * math.exp(-0.45))
+
+
+def test_cubics_learning_rate_falls_by_a_tenth_every_300_steps():
+    schedule = SCHEDULES["cubic"]
+    assert (schedule.batch_size, schedule.epochs, schedule.weight_decay) == (16, 100, 1e-4)
+    assert schedule.learning_rate_at(epoch=0, step=0) == 1e-3
+    assert schedule.learning_rate_at(epoch=9, step=299) == 1e-3
+    assert schedule.learning_rate_at(epoch=0, step=300) == pytest.approx(9e-4)
+    assert schedule.learning_rate_at(epoch=0, step=900) == pytest.approx(1e-3 * 0.9**3)
+
+
+def test_a_decay_from_one_of_its_multiples_begins_there():
+    schedule = dataclasses.replace(SCHEDULES["light_sernet"], decay_from=60)
+    rates = [schedule.learning_rate_at(epoch=epoch, step=0) for epoch in (59, 60, 80)]
+    assert rates == pytest.approx([1e-4, 1e-4 * schedule.decay, 1e-4 * schedule.decay**2])
+
+
+# The digest
+
+
+def test_the_digest_differs_when_any_setting_differs():
+    digests = {name: dataclasses.replace(Settings(), **{name: OTHER[name]}).digest() for name in FIELDS}
+    assert len({Settings().digest(), *digests.values()}) == len(FIELDS) + 1
+    assert all(len(digest) == 8 and int(digest, 16) >= 0 for digest in digests.values())
+
+
+def test_the_digest_is_the_same_in_another_process():
+    code = "from light_sernet_kd import config; print(config.make_settings(folds=['03'], seed=4).digest())"
+    other = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert other.stdout.strip() == make_settings(folds=["03"], seed=4).digest()
+
+
+def test_the_digest_does_not_depend_on_spelling():
+    weights = {"alpha": 0.5, "temperature": 4.0}
+    mirrored = dict(reversed(weights.items()))
+    assert (
+        make_settings(input_seconds=3, distillation="kd", distillation_weights=weights).digest()
+        == make_settings(input_seconds=3.0, distillation="KD", distillation_weights=mirrored).digest()
+    )
+
+
+def test_settings_are_json_that_makes_them_again():
+    settings = make_settings(**OTHER)
+    assert make_settings(**settings.as_dict()) == settings
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().seed = 1
+
+
+# hyperparameters.py
+
+
+def test_hyperparameters_begin_with_the_defaults_of_settings():
+    assert make_settings(**DEFAULTS) == Settings()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_valid(name):
+    entry = EXPERIMENTS[name]
+    settings = make_settings(**{**DEFAULTS, **entry["settings"]})
+    assert settings.input_type in features.FRONT_ENDS[students.STUDENTS[settings.student].front_end]
+    losses.settings_of(settings.distillation, settings.distillation_weights)
+
+
+def test_experiments_are_different_runs():
+    digests = [make_settings(**entry["settings"]).digest() for entry in EXPERIMENTS.values()]
+    assert len(set(digests)) == len(digests)
+
+
+def test_experiments_are_the_rows_of_light_sernets_table_and_every_method_of_cubic_kd():
+    table = {}
+    for entry in EXPERIMENTS.values():
+        if "published" in entry:
+            row = entry["settings"]
+            key = (row["corpus"], row["audio_type"], row["input_seconds"], row["label_loss"])
+            table[key] = (entry["published"]["ua"], entry["published"]["wa"])
+            assert row["protocol"] == "random"
+    assert table == {
+        ("EMO-DB", "all", 3.0, "cross_entropy"): (94.15, 94.21),
+        ("EMO-DB", "all", 3.0, "focal"): (92.88, 93.08),
+        ("IEMOCAP", "all", 3.0, "cross_entropy"): (65.81, 65.37),
+        ("IEMOCAP", "all", 3.0, "focal"): (66.10, 65.47),
+        ("IEMOCAP", "all", 7.0, "cross_entropy"): (70.12, 69.15),
+        ("IEMOCAP", "all", 7.0, "focal"): (70.76, 70.23),
+        ("IEMOCAP", "impro", 3.0, "cross_entropy"): (68.42, 76.60),
+        ("IEMOCAP", "impro", 3.0, "focal"): (68.38, 77.41),
+        ("IEMOCAP", "impro", 7.0, "cross_entropy"): (71.51, 78.73),
+        ("IEMOCAP", "impro", 7.0, "focal"): (70.78, 79.87),
+    }  # fmt: skip
+    methods = [
+        entry["settings"]["distillation"] for entry in EXPERIMENTS.values() if "published" not in entry
+    ]
+    assert tuple(methods) == config.DISTILLATION_NAMES

@@ -1,0 +1,220 @@
+"""A file of ours is whole or absent, whatever interrupts its writer."""
+
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from light_sernet_kd import files
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals, umask and resource limits are POSIX's")
+
+
+def python(code, *arguments):
+    """Another process that runs `code` beside the package."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], cwd=REPOSITORY, **pipes)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_has_its_name_only_once_it_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    with files.atomic(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".txt"
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+def test_missing_folders_are_made(tmp_path):
+    files.write_text(tmp_path / "a" / "b" / "c.txt", "x")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_content_and_nothing_else(tmp_path, error, before):
+    path = tmp_path / "a.txt"
+    if before:
+        path.write_text(before)
+
+    def write_half():
+        with files.atomic(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert names_in(tmp_path) == (["a.txt"] if before else [])
+    assert before is None or path.read_text() == before
+
+
+@posix
+def test_a_killed_writer_leaves_the_old_content(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    code = (
+        "import sys, time\n"
+        "from light_sernet_kd.files import atomic\n"
+        "with atomic(sys.argv[1]) as temporary, open(temporary, 'w') as file:\n"
+        "    file.write('half' * 10_000)\n"
+        "    file.flush()\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    writer = python(code, path)
+    try:
+        assert writer.stdout.readline() == "writing\n"
+    finally:
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+    assert writer.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    files.write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+@posix
+@pytest.mark.parametrize("writer", ["text", "json", "arrays"])
+def test_a_disk_that_is_full_leaves_the_old_content(tmp_path, writer):
+    # A limit on the size of files stops a write in its middle, as a full disk does.
+    path = tmp_path / "a.bin"
+    path.write_text("old")
+    calls = {
+        "text": "files.write_text(path, 'x' * 100_000)",
+        "json": "files.write_json(path, ['x' * 100_000])",
+        "arrays": "files.write_arrays(path, {'x': np.zeros(100_000)})",
+    }
+    code = (
+        "import resource, signal, sys\n"
+        "import numpy as np\n"
+        "from light_sernet_kd import files\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "path = sys.argv[1]\n"
+        "try:\n"
+        f"    {calls[writer]}\n"
+        "except OSError as error:\n"
+        "    sys.exit(error.errno)\n"
+    )
+    done = python(code, path)
+    assert done.communicate(timeout=30) == ("", "")
+    assert done.returncode == errno.EFBIG
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["a.bin"]
+
+
+def test_a_disk_that_is_full_when_the_content_is_forced_to_it_leaves_the_old_content(tmp_path, monkeypatch):
+    # Where writing is delayed, only fsync hears of the full disk.
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+def test_the_content_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    # Else a power failure can leave the name on an empty file.
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(descriptor):
+        events.append(("fsync", os.fstat(descriptor).st_size))
+        fsync(descriptor)
+
+    def note_replace(source, target):
+        events.append(("replace", os.stat(source).st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    files.write_text(tmp_path / "a.txt", "12345")
+    assert events == [("fsync", 5), ("replace", 5)]
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions_are_those_that_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        files.write_text(tmp_path / "a.txt", "x")
+        (tmp_path / "peer.txt").write_text("x")
+        assert os.umask(umask) == umask, "the process's umask must stay"
+    finally:
+        os.umask(before)
+    ours, peer = ((tmp_path / name).stat().st_mode for name in ("a.txt", "peer.txt"))
+    assert stat.S_IMODE(ours) == stat.S_IMODE(peer) == 0o666 & ~umask
+
+
+def test_text_is_utf_8(tmp_path):
+    files.write_text(tmp_path / "a.txt", "Schwärze – σ")
+    assert (tmp_path / "a.txt").read_bytes() == "Schwärze – σ".encode()
+
+
+def test_json_is_read_back_and_readable(tmp_path):
+    value = {"ä": [1, 2.5, None, True], "deep": {"x": "y"}}
+    files.write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert '  "ä": [\n' in text
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_has_no_nan(tmp_path, value):
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"ua": value})
+    assert path.read_text() == "{}"
+    assert names_in(tmp_path) == ["a.json"]
+
+
+def test_arrays_are_read_back_bit_for_bit_without_pickle(tmp_path):
+    arrays = {"x": np.float32([[0.1, np.nan]]), "names": np.array(["ä", "bc"]), "empty": np.zeros((0, 3))}
+    files.write_arrays(tmp_path / "a.npz", arrays)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as stored:
+        assert set(stored.files) == set(arrays)
+        for name, array in arrays.items():
+            assert stored[name].dtype == array.dtype
+            np.testing.assert_array_equal(stored[name], array)
+
+
+@posix
+def test_of_several_writers_at_once_one_wins_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    code = (
+        "import sys\n"
+        "from light_sernet_kd.files import write_text\n"
+        "for _ in range(50): write_text(sys.argv[1], sys.argv[2] * 10_000)\n"
+    )
+    writers = [python(code, path, letter) for letter in "ab"]
+    deadline = time.monotonic() + 30
+    seen = set()
+    while any(writer.poll() is None for writer in writers) and time.monotonic() < deadline:
+        if path.exists():
+            seen.add(path.read_text())
+    assert [writer.communicate(timeout=30) for writer in writers] == [("", "")] * 2
+    assert seen <= {"a" * 10_000, "b" * 10_000}
+    assert path.read_text() in {"a" * 10_000, "b" * 10_000}
+    assert names_in(tmp_path) == ["a.txt"]

@@ -1,0 +1,370 @@
+"""From recordings to batches: features are computed once, and every batch is the one that it should be."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+import soundfile
+
+from light_sernet_kd import audio, features, pipeline
+from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Corpus, Utterance
+
+RATE, SAMPLES = 16_000, 8_000
+FORMS = [
+    ("lsn", "mfcc"),
+    ("lsn", "mel_spectrogram"),
+    ("lsn", "spectrogram"),
+    ("cubic", "mfcc"),
+    ("cubic", "mel_spectrogram"),
+]
+
+
+def noise(seed: int, samples: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, samples).clip(-1, 1)
+
+
+def recorded(folder, lengths) -> tuple[Utterance, ...]:
+    """One recording of noise per length in samples."""
+    made = []
+    for number, length in enumerate(lengths):
+        path = folder / f"u{number:02d}.wav"
+        soundfile.write(path, noise(number, length), RATE, subtype="FLOAT")
+        made.append(Utterance(path.stem, path, ("anger", "fear")[number % 2], f"s{number % 3}"))
+    return tuple(made)
+
+
+@pytest.fixture
+def utterances(tmp_path) -> tuple[Utterance, ...]:
+    return recorded(tmp_path, (SAMPLES, 5000, 12_001, 3000, 9000))
+
+
+class Counting:
+    """Reads as the pipeline does, and counts how often."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, *args, **kwargs) -> np.ndarray:
+        self.calls += 1
+        return pipeline.waveforms(*args, **kwargs)
+
+
+def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipeline.waveforms, **changes):
+    form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES} | changes
+    return pipeline.features(
+        utterances,
+        fingerprints or pipeline.fingerprints_of(utterances),
+        cache=cache,
+        cache_folder=folder / "cache",
+        read=read,
+        **form,
+    )
+
+
+# Waveforms
+
+
+@pytest.mark.parametrize("front_end", ["lsn", "cubic"])
+def test_waveforms_are_the_recordings_cut_or_padded_as_the_front_end_pads(utterances, front_end):
+    clips = pipeline.waveforms(utterances, samples=SAMPLES, front_end=front_end)
+    assert (clips.shape, clips.dtype) == ((5, SAMPLES), np.float32)
+    np.testing.assert_array_equal(clips[0], noise(0, SAMPLES).astype(np.float32))
+    short = noise(1, 5000).astype(np.float32)
+    start = {"lsn": 1500, "cubic": 0}[front_end]
+    np.testing.assert_array_equal(clips[1, start : start + 5000], short)
+    assert np.count_nonzero(clips[1]) == np.count_nonzero(short)
+    np.testing.assert_array_equal(clips[2], noise(2, 12_001).astype(np.float32)[2000:10_000])
+
+
+def test_every_recording_that_cannot_be_used_is_listed_at_once(utterances):
+    utterances[1].path.write_bytes(b"")
+    utterances[3].path.unlink()
+    utterances[4].path.write_text("not audio")
+    with pytest.raises(UserError) as caught:
+        pipeline.waveforms(utterances, samples=SAMPLES, front_end="lsn")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "3 of 5 recordings cannot be used:"
+    assert [next(u.id for u in utterances if str(u.path) in line) for line in lines[1:4]] == [
+        "u01", "u03", "u04",
+    ]  # fmt: skip
+    assert lines[4:] == ["  Mend or remove them, or leave them out with --skip-bad."]
+
+
+def test_without_bad_keeps_what_can_be_read_and_says_why_not_the_rest(utterances):
+    utterances[3].path.write_text("not audio")
+    utterances[1].path.unlink()
+    kept, skipped = pipeline.without_bad(Corpus("x", utterances))
+    assert kept == (utterances[0], utterances[2], utterances[4])
+    assert [row["id"] for row in skipped] == ["u01", "u03"]
+    assert "no such recording" in skipped[0]["reason"]
+    assert "is not audio" in skipped[1]["reason"]
+
+
+def test_without_bad_keeps_a_sound_corpus_as_it_is(utterances):
+    assert pipeline.without_bad(Corpus("x", utterances)) == (utterances, [])
+
+
+# Fingerprints
+
+
+def test_fingerprints_are_those_of_the_content(utterances):
+    utterances[2].path.write_bytes(utterances[0].path.read_bytes())
+    found = pipeline.fingerprints_of(utterances)
+    assert list(found) == [utterance.id for utterance in utterances]
+    assert found["u00"] == found["u02"]
+    assert len(set(found.values())) == 4
+
+
+def test_where_a_file_cannot_be_opened_every_unusable_one_is_listed(utterances):
+    # Else a user who mended the missing ones would be told of the broken ones a run later.
+    utterances[1].path.unlink()
+    utterances[3].path.write_text("not audio")
+    with pytest.raises(UserError) as caught:
+        pipeline.fingerprints_of(utterances)
+    message = str(caught.value)
+    assert message.startswith("2 of 5 recordings cannot be used:\n")
+    assert "u01.wav" in message
+    assert "u03.wav" in message
+    assert message.endswith("leave them out with --skip-bad.")
+
+
+# Features and their cache
+
+
+@pytest.mark.parametrize(("front_end", "input_type"), FORMS)
+def test_features_are_the_same_from_disk_from_memory_and_computed_per_batch(
+    tmp_path, utterances, front_end, input_type
+):
+    form = {"front_end": front_end, "input_type": input_type}
+    disk, ram, none = (
+        rows_of(utterances, tmp_path, cache=cache, **form) for cache in ("disk", "ram", "none")
+    )
+    expected = (5, *features.feature_shape(front_end, input_type, SAMPLES))
+    assert disk.shape == ram.shape == none.shape == expected
+    assert len(disk) == len(ram) == len(none) == 5
+    assert disk.dtype == ram.dtype == np.float32
+    assert len(np.unique(ram)) > 100
+    np.testing.assert_array_equal(disk, ram)
+    for rows in ([0, 1, 2, 3, 4], [3, 1], [2]):
+        batch = none[np.array(rows)]
+        assert batch.dtype == np.float32
+        np.testing.assert_allclose(batch, ram[rows], rtol=1e-5, atol=2e-5)
+
+
+def test_more_utterances_than_a_batch_keep_their_order(tmp_path, utterances, monkeypatch):
+    whole = rows_of(utterances, tmp_path, cache="ram")
+    monkeypatch.setattr(pipeline, "BATCH", 2)
+    np.testing.assert_allclose(rows_of(utterances, tmp_path, cache="ram"), whole, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("cache", ["disk", "ram", "none"])
+def test_recordings_are_read_once(tmp_path, utterances, cache):
+    read = Counting()
+    rows = rows_of(utterances, tmp_path, cache=cache, read=read)
+    for _ in range(3):
+        rows[np.array([0, 1])]
+    assert read.calls == 1
+
+
+def test_a_later_run_takes_the_features_from_disk(tmp_path, utterances):
+    first = np.array(rows_of(utterances, tmp_path))
+    read = Counting()
+    again = rows_of(utterances, tmp_path, read=read)
+    assert read.calls == 0
+    assert isinstance(again, np.memmap)
+    np.testing.assert_array_equal(again, first)
+
+
+def test_the_features_on_disk_cannot_be_changed_by_who_reads_them(tmp_path, utterances):
+    rows = rows_of(utterances, tmp_path)
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0] = 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples": 8001},
+        {"input_type": "mel_spectrogram"},
+        {"front_end": "cubic"},
+        {"front_end": "cubic", "input_type": "mel_spectrogram"},
+    ],
+)
+def test_other_settings_have_another_cache(tmp_path, utterances, change):
+    before = np.array(rows_of(utterances, tmp_path))
+    read = Counting()
+    rows_of(utterances, tmp_path, read=read, **change)
+    assert read.calls == 1
+    unread = Counting()
+    np.testing.assert_array_equal(rows_of(utterances, tmp_path, read=unread), before)
+    assert unread.calls == 0
+
+
+def test_a_front_end_that_changed_has_another_cache(tmp_path, utterances, monkeypatch):
+    rows_of(utterances, tmp_path)
+    monkeypatch.setattr(pipeline, "FEATURE_VERSION", pipeline.FEATURE_VERSION + 1)
+    read = Counting()
+    rows_of(utterances, tmp_path, read=read)
+    assert read.calls == 1
+
+
+def test_a_recording_that_changed_is_read_anew(tmp_path, utterances):
+    before = np.array(rows_of(utterances, tmp_path))
+    soundfile.write(utterances[1].path, noise(99, 5000), RATE, subtype="FLOAT")
+    after = rows_of(utterances, tmp_path)
+    np.testing.assert_array_equal(after[[0, 2, 3, 4]], before[[0, 2, 3, 4]])
+    assert np.abs(after[1] - before[1]).max() > 0.1
+
+
+def test_other_utterances_or_another_order_have_another_cache(tmp_path, utterances):
+    before = np.array(rows_of(utterances, tmp_path))
+    np.testing.assert_allclose(rows_of(utterances[::-1], tmp_path), before[::-1], rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(rows_of(utterances[1:4], tmp_path), before[1:4], rtol=1e-5, atol=2e-5)
+
+
+def test_the_cache_does_not_depend_on_where_the_recordings_lie(tmp_path, utterances):
+    rows_of(utterances, tmp_path)
+    (tmp_path / "moved").mkdir()
+    moved = []
+    for utterance in utterances:
+        path = tmp_path / "moved" / utterance.path.name
+        os.replace(utterance.path, path)
+        moved.append(Utterance(f"other-{utterance.id}", path, utterance.emotion, utterance.speaker))
+    read = Counting()
+    rows_of(moved, tmp_path, read=read)
+    assert read.calls == 0
+
+
+@pytest.mark.parametrize("left", [0, 10, 200, -4])
+def test_a_cache_file_that_was_cut_short_is_computed_anew(tmp_path, utterances, left):
+    before = np.array(rows_of(utterances, tmp_path))
+    (path,) = (tmp_path / "cache").iterdir()
+    content = path.read_bytes()
+    path.write_bytes(content[:left])
+    read = Counting()
+    np.testing.assert_array_equal(rows_of(utterances, tmp_path, read=read), before)
+    assert read.calls == 1
+    assert path.read_bytes() == content
+
+
+def test_recordings_that_cannot_be_used_leave_no_cache(tmp_path, utterances):
+    utterances[2].path.write_text("not audio")
+    with pytest.raises(UserError, match="1 of 5 recordings cannot be used"):
+        rows_of(utterances, tmp_path)
+    assert not list(tmp_path.glob("cache/*"))
+
+
+# Batches
+
+COUNT, CLASSES = 23, 3
+# Each feature, label and logit tells whose it is.
+ROWS = (np.arange(COUNT, dtype=np.float32)[:, None, None, None] + np.zeros((1, 4, 2, 1), np.float32)) * 10
+LABELS = (np.arange(COUNT) % CLASSES).astype(np.int32)
+LOGITS = np.arange(COUNT, dtype=np.float32)[:, None] * 100 + np.arange(CLASSES, dtype=np.float32)
+TRAIN = [i for i in range(COUNT) if i % 5 != 0]  # 18 of 23
+STEPS = 5  # of 4, the last of 2
+
+
+def batches(epochs, *, first_epoch=0, seed=7, teacher=LOGITS, indices=TRAIN, rows=ROWS, batch_size=4):
+    """The batches of the first `epochs` epochs, as NumPy."""
+    made = pipeline.dataset(
+        rows, LABELS, indices, batch_size=batch_size, seed=seed, first_epoch=first_epoch, teacher=teacher
+    )
+    steps = -(-len(indices) // batch_size)
+    return [
+        list(made.take(steps * epochs).as_numpy_iterator())[n * steps : (n + 1) * steps]
+        for n in range(epochs)
+    ]
+
+
+def visited(epoch) -> list[int]:
+    """The utterances of an epoch in their order."""
+    return [round(float(row[0, 0, 0])) // 10 for inputs, _ in epoch for row in inputs["features"]]
+
+
+def test_every_epoch_visits_each_training_utterance_once():
+    for epoch in batches(3):
+        assert sorted(visited(epoch)) == TRAIN
+
+
+def test_the_last_batch_holds_what_is_left():
+    for epoch in batches(2):
+        assert [len(labels) for _, labels in epoch] == [4, 4, 4, 4, 2]
+
+
+def test_labels_and_teacher_rows_are_those_of_the_features():
+    for inputs, labels in itertools.chain.from_iterable(batches(2)):
+        whose = inputs["features"][:, 0, 0, 0].astype(int) // 10
+        assert inputs["features"].shape == (len(whose), 4, 2, 1)
+        np.testing.assert_array_equal(inputs["features"], ROWS[whose])
+        np.testing.assert_array_equal(labels, LABELS[whose])
+        np.testing.assert_array_equal(inputs["teacher"], LOGITS[whose])
+        assert labels.dtype == np.int32
+
+
+def test_without_a_teacher_the_batches_are_the_same_and_carry_none():
+    for (inputs, labels), (taught, same) in zip(batches(1, teacher=None)[0], batches(1)[0], strict=True):
+        assert set(inputs) == {"features"}
+        np.testing.assert_array_equal(inputs["features"], taught["features"])
+        np.testing.assert_array_equal(labels, same)
+
+
+def together(epoch) -> list[frozenset[int]]:
+    """Who shares a batch, batch after batch."""
+    order = visited(epoch)
+    return [frozenset(order[start : start + 4]) for start in range(0, len(order), 4)]
+
+
+def test_seed_and_epoch_alone_decide_who_shares_a_batch():
+    first, again, other = batches(3), batches(3), batches(3, seed=8)
+    assert [visited(epoch) for epoch in first] == [visited(epoch) for epoch in again]
+    compositions = [tuple(together(epoch)) for epoch in first + other]
+    assert len(set(compositions)) == 6
+    assert together(first[0])[0] != frozenset(TRAIN[:4]), "the order is not the corpus's"
+
+
+def test_beginning_at_epoch_3_is_skipping_three_epochs():
+    whole, continued = batches(5), batches(2, first_epoch=3)
+    for before, after in zip(whole[3:], continued, strict=True):
+        for (inputs, labels), (same_inputs, same_labels) in zip(before, after, strict=True):
+            np.testing.assert_array_equal(labels, same_labels)
+            for name in ("features", "teacher"):
+                np.testing.assert_array_equal(inputs[name], same_inputs[name])
+
+
+def test_epoch_order_is_a_permutation_that_stays_the_same_everywhere():
+    # Stored, because a run may be continued on another machine.
+    assert pipeline.epoch_order(8, seed=1, epoch=2).tolist() == [6, 0, 7, 5, 1, 4, 3, 2]
+    assert sorted(pipeline.epoch_order(100, seed=0, epoch=0)) == list(range(100))
+    drawn = {tuple(pipeline.epoch_order(20, seed=s, epoch=e)) for s in range(3) for e in range(3)}
+    assert len(drawn) == 9, "seed 1 epoch 2 is not seed 2 epoch 1"
+
+
+def test_a_batch_as_large_as_the_set_and_a_batch_of_one():
+    assert [len(labels) for _, labels in batches(1, batch_size=18)[0]] == [18]
+    assert [len(labels) for _, labels in batches(1, batch_size=64)[0]] == [18]
+    assert visited(batches(1, indices=[6])[0]) == [6]
+
+
+def test_rows_may_come_from_disk_or_be_computed(tmp_path):
+    np.save(tmp_path / "rows.npy", ROWS)
+    on_disk = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    computed = pipeline.ComputedRows(
+        ROWS.reshape(COUNT, 8), lambda clips: clips.reshape(-1, 4, 2, 1), (4, 2, 1)
+    )
+    for rows in (on_disk, computed):
+        for (inputs, _), (same, _) in zip(batches(1, rows=rows)[0], batches(1)[0], strict=True):
+            np.testing.assert_array_equal(inputs["features"], same["features"])
+
+
+def test_real_recordings_have_the_features_of_each_alone(tmp_path, shared_data):
+    paths = sorted((shared_data / "EMO-DB" / "wav").glob("*.wav"))[:70:10]
+    real = [Utterance(path.stem, path, "fear", path.stem[:2]) for path in paths]
+    rows = rows_of(real, tmp_path, samples=48_000)
+    model = features.front_end_model("lsn", "mfcc", 48_000)
+    assert rows.shape == (7, 184, 40, 1)
+    for path, row in zip(paths, rows, strict=True):
+        alone = model(audio.fit(audio.read(path), 48_000)[None])
+        np.testing.assert_allclose(row, alone[0], rtol=1e-4, atol=2e-5)

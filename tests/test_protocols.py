@@ -1,0 +1,306 @@
+"""Protocols: who trains, who validates, who tests, and that nothing leaks unsaid."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from light_sernet_kd import config, protocols
+from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Utterance, registry
+from light_sernet_kd.protocols import PROTOCOLS, Fold, fold_seed, make_folds, refuse_leaks, select
+
+
+def speech(*speakers: str) -> list[Utterance]:
+    """One utterance per entry; the ids count, so that they do not tell the speaker."""
+    return [Utterance(f"u{n:02d}", Path(f"u{n:02d}.wav"), "fear", s) for n, s in enumerate(speakers)]
+
+
+def distinct(utterances) -> dict[str, str]:
+    return {utterance.id: f"hash of {utterance.id}" for utterance in utterances}
+
+
+def speakers_of(utterances, indices) -> set[str]:
+    return {utterances[i].speaker for i in indices}
+
+
+FOUR = speech("b", "a", "c", "a", "d", "b", "c", "d", "a")
+
+
+def test_the_protocols_are_those_that_config_names():
+    assert tuple(PROTOCOLS) == config.PROTOCOL_NAMES
+
+
+def test_only_the_honest_protocol_has_no_stamp():
+    assert [name for name, protocol in PROTOCOLS.items() if not protocol.stamps] == ["loso"]
+
+
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(UserError, match=r"unknown protocol 'los'\. Did you mean loso\?"):
+        make_folds("los", FOUR, distinct(FOUR), seed=0)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_fold_uses_every_utterance_once_in_training_or_out_of_it(protocol):
+    for fold in make_folds(protocol, FOUR, distinct(FOUR), seed=3):
+        held_out = {*fold.validation, *fold.test}
+        assert sorted([*fold.train, *held_out]) == list(range(len(FOUR)))
+        for part in (fold.train, fold.validation, fold.test):
+            assert part
+            assert list(part) == sorted(set(part))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_fold_names_are_unique(protocol):
+    names = [fold.name for fold in make_folds(protocol, FOUR, distinct(FOUR), seed=0)]
+    assert len(set(names)) == len(names)
+
+
+# loso
+
+
+def test_loso_of_three_speakers_worked_by_hand():
+    utterances = speech("b", "a", "c", "a")
+    assert make_folds("loso", utterances, distinct(utterances), seed=0) == [
+        Fold("a", train=(2,), validation=(0,), test=(1, 3)),
+        Fold("b", train=(1, 3), validation=(2,), test=(0,)),
+        Fold("c", train=(0,), validation=(1, 3), test=(2,)),
+    ]
+
+
+def test_under_loso_every_utterance_tests_once_and_validates_once():
+    folds = make_folds("loso", FOUR, distinct(FOUR), seed=0)
+    assert sorted(i for fold in folds for i in fold.test) == list(range(len(FOUR)))
+    assert sorted(i for fold in folds for i in fold.validation) == list(range(len(FOUR)))
+
+
+def test_under_loso_no_two_sets_share_a_speaker():
+    for fold in make_folds("loso", FOUR, distinct(FOUR), seed=0):
+        sets = [speakers_of(FOUR, part) for part in (fold.train, fold.validation, fold.test)]
+        assert sum(map(len, sets)) == len(set().union(*sets)) == 4
+        assert sets[2] == {fold.name}
+
+
+def test_the_speaker_who_validates_is_the_next_one():
+    folds = make_folds("loso", FOUR, distinct(FOUR), seed=0)
+    validating = {fold.name: speakers_of(FOUR, fold.validation) for fold in folds}
+    assert validating == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"a"}}
+
+
+def test_loso_and_published_do_not_depend_on_the_seed():
+    for protocol in ("loso", "published"):
+        assert make_folds(protocol, FOUR, distinct(FOUR), seed=0) == make_folds(
+            protocol, FOUR, distinct(FOUR), seed=9
+        )
+
+
+def test_loso_of_emo_db_has_ten_folds_named_after_its_speakers(shared_data):
+    utterances = registry.load("EMO-DB", shared_data).utterances
+    folds = make_folds("loso", utterances, distinct(utterances), seed=0)
+    assert [fold.name for fold in folds] == ["03", "08", "09", "10", "11", "12", "13", "14", "15", "16"]
+    assert [len(fold.test) for fold in folds] == [49, 58, 43, 38, 55, 35, 61, 69, 56, 71]
+    assert [len(fold.train) for fold in folds][:2] == [535 - 49 - 58, 535 - 58 - 43]
+
+
+# published
+
+
+def test_published_chooses_the_epoch_on_the_test_fold_and_says_so():
+    folds = make_folds("published", FOUR, distinct(FOUR), seed=0)
+    assert [fold.name for fold in folds] == ["a", "b", "c", "d"]
+    assert sorted(i for fold in folds for i in fold.test) == list(range(len(FOUR)))
+    for fold in folds:
+        assert fold.validation == fold.test
+        assert speakers_of(FOUR, fold.test) == {fold.name}
+        assert fold.name not in speakers_of(FOUR, fold.train)
+    assert PROTOCOLS["published"].stamps == ("optimistic: the epoch was chosen on the test fold",)
+
+
+# random
+
+
+def test_random_is_ten_splits_of_80_to_20_that_mix_speakers_and_says_so():
+    utterances = speech(*"abcde" * 20)
+    folds = make_folds("random", utterances, distinct(utterances), seed=0)
+    assert [fold.name for fold in folds] == [f"{n:02d}" for n in range(1, 11)]
+    assert len({fold.test for fold in folds}) == 10
+    for fold in folds:
+        assert (len(fold.train), len(fold.test)) == (80, 20)
+        assert fold.validation == fold.test
+    assert any(speakers_of(utterances, f.train) & speakers_of(utterances, f.test) for f in folds)
+    assert PROTOCOLS["random"].stamps == (
+        "optimistic: test speakers are also in training",
+        "optimistic: the epoch was chosen on the test fold",
+    )
+
+
+def test_random_splits_are_decided_by_the_seed():
+    utterances = speech(*"abcde" * 20)
+    first, again, other = (make_folds("random", utterances, distinct(utterances), seed=s) for s in (1, 1, 2))
+    assert first == again
+    assert all(one.test != two.test for one, two in zip(first, other, strict=True))
+
+
+# Too little to split
+
+
+@pytest.mark.parametrize(
+    ("protocol", "speakers", "message"),
+    [
+        ("loso", "aabb", "leaving one speaker out needs at least 3 speakers .*; found 2: a, b."),
+        ("published", "aaaaa", "folds by speaker need at least 2 speakers; found a."),
+        ("random", "abcd", "80/20 splits need at least 5 utterances; found 4."),
+    ],
+)
+def test_too_few_to_split_is_refused_with_what_was_found(protocol, speakers, message):
+    utterances = speech(*speakers)
+    with pytest.raises(UserError, match=message):
+        make_folds(protocol, utterances, distinct(utterances), seed=0)
+
+
+def test_the_fewest_that_can_be_split():
+    for protocol, speakers, folds in (("loso", "abc", 3), ("published", "ab", 2), ("random", "aaaaa", 10)):
+        utterances = speech(*speakers)
+        assert len(make_folds(protocol, utterances, distinct(utterances), seed=0)) == folds
+
+
+# Leaks
+
+
+def twins(*pair: int) -> dict[str, str]:
+    return distinct(FOUR) | {FOUR[i].id: "the same recording" for i in pair}
+
+
+@pytest.mark.parametrize("protocol", ["loso", "published"])
+def test_one_recording_under_two_speakers_is_refused_with_both_files(protocol):
+    with pytest.raises(UserError) as caught:
+        make_folds(protocol, FOUR, twins(0, 2), seed=0)
+    message = str(caught.value)
+    assert "share 1 identical recordings, e.g. " in message
+    assert "u00.wav" in message
+    assert "u02.wav" in message
+    assert message.endswith("keep one of each, or give both the same speaker.")
+
+
+def test_one_recording_twice_of_one_speaker_is_no_leak_under_loso():
+    assert len(make_folds("loso", FOUR, twins(1, 3), seed=0)) == 4
+
+
+def test_identical_recordings_are_allowed_under_random_and_counted():
+    fingerprints = twins(0, 2)
+    folds = make_folds("random", FOUR, fingerprints, seed=0)
+    expected = sum((0 in fold.test) != (2 in fold.test) for fold in folds)
+    assert 0 < expected < 10
+    assert protocols.shared_recordings(folds, FOUR, fingerprints) == expected
+    assert protocols.shared_recordings(folds, FOUR, distinct(FOUR)) == 0
+
+
+def test_each_test_recording_that_occurs_in_training_counts_once():
+    fold = Fold("x", train=(0, 1, 2), validation=(3, 4), test=(3, 4))
+    fingerprints = distinct(FOUR) | {FOUR[i].id: "the same recording" for i in (0, 1, 3, 4)}
+    assert protocols.shared_recordings([fold], FOUR, fingerprints) == 2
+
+
+# FOUR is b a c a d b c d a: a 1 3 8, b 0 5, c 2 6, d 4 7.
+SOUND = Fold("a", train=(2, 4, 6, 7), validation=(0, 5), test=(1, 3, 8))
+
+
+def test_a_sound_fold_made_by_hand_is_accepted():
+    refuse_leaks(SOUND, FOUR, distinct(FOUR), PROTOCOLS["loso"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": (0, 2, 4)}, "fold a: train and validation share 1 utterances, e.g. u00"),
+        ({"train": (1, 2, 4)}, "fold a: train and test share 1 utterances, e.g. u01"),
+        ({"validation": (1, 3, 8)}, "fold a: validation and test share 3 utterances, e.g. u01"),
+        ({"test": (1, 3), "train": (2, 4, 8)}, "fold a: train and test share the speakers a"),
+        ({"validation": (0,), "train": (2, 5)}, "fold a: train and validation share the speakers b"),
+        ({"validation": (0, 8), "test": (1, 3)}, "fold a: validation and test share the speakers a"),
+        ({"test": ()}, "fold a: its test set is empty"),
+        ({"train": ()}, "fold a: its train set is empty"),
+        ({"validation": ()}, "fold a: its validation set is empty"),
+    ],
+)
+def test_a_leaking_fold_made_by_hand_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        refuse_leaks(dataclasses.replace(SOUND, **change), FOUR, distinct(FOUR), PROTOCOLS["loso"])
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 0), (2, 1), (0, 1)])
+def test_a_recording_shared_between_any_two_sets_is_refused(first, second):
+    with pytest.raises(UserError, match="share 1 identical recordings"):
+        refuse_leaks(SOUND, FOUR, twins(first, second), PROTOCOLS["loso"])
+
+
+def test_published_permits_only_that_validation_is_the_test_set():
+    same = Fold("a", train=(2, 4, 6, 7), validation=(1, 3, 8), test=(1, 3, 8))
+    refuse_leaks(same, FOUR, distinct(FOUR), PROTOCOLS["published"])
+    refuse_leaks(SOUND, FOUR, distinct(FOUR), PROTOCOLS["published"])
+    for validation, message in (((2,), "train and validation share"), ((1,), "validation and test share")):
+        with pytest.raises(UserError, match=message):
+            refuse_leaks(
+                dataclasses.replace(same, validation=validation), FOUR, distinct(FOUR), PROTOCOLS["published"]
+            )
+
+
+def test_random_permits_shared_speakers_but_no_utterance_on_both_sides():
+    mixed = Fold("01", train=(0, 1, 2), validation=(3, 5), test=(3, 5))
+    refuse_leaks(mixed, FOUR, distinct(FOUR), PROTOCOLS["random"])
+    leaking = dataclasses.replace(mixed, train=(0, 1, 5))
+    with pytest.raises(UserError, match="fold 01: train and test share 1 utterances"):
+        refuse_leaks(leaking, FOUR, distinct(FOUR), PROTOCOLS["random"])
+
+
+def test_make_folds_checks_the_folds_of_a_protocol(monkeypatch):
+    leaking = dataclasses.replace(SOUND, validation=SOUND.test)
+    entry = dataclasses.replace(PROTOCOLS["loso"], folds=lambda utterances, seed: [SOUND, leaking])
+    monkeypatch.setitem(PROTOCOLS, "loso", entry)
+    with pytest.raises(UserError, match="validation and test share 3 utterances"):
+        make_folds("loso", FOUR, distinct(FOUR), seed=0)
+
+
+# select and fold_seed
+
+
+FOLDS = [Fold(name, (), (), ()) for name in ("03", "08", "Ses01")]
+
+
+def test_all_folds_run_when_none_is_named():
+    assert select(FOLDS, ()) == FOLDS
+
+
+def test_named_folds_run_in_the_protocols_order_and_once():
+    assert select(FOLDS, ["Ses01", "03", "03"]) == [FOLDS[0], FOLDS[2]]
+    assert select(FOLDS, ["ses01"]) == [FOLDS[2]]
+
+
+def test_a_fold_has_a_number_from_1():
+    assert select(FOLDS, ["#3"]) == [FOLDS[2]]
+    assert select(FOLDS, ["#1", "08"]) == FOLDS[:2]
+    assert select(FOLDS, ["#2", "08"]) == [FOLDS[1]]
+
+
+@pytest.mark.parametrize("number", ["0", "4", "-1", "x", "1.0", ""])
+def test_a_number_that_no_fold_has_is_refused(number):
+    with pytest.raises(UserError, match=f"there is no fold number {number}; there are folds 1 to 3"):
+        select(FOLDS, [f"#{number}"])
+
+
+def test_a_speaker_may_be_called_as_a_number_is_written():
+    folds = [*FOLDS, Fold("#1", (), (), ())]
+    assert select(folds, ["#1"]) == [folds[3]]
+
+
+def test_a_typo_in_a_fold_gets_the_nearest():
+    with pytest.raises(UserError, match=r"unknown fold '3'\. Did you mean 03\? Valid: 03, 08, Ses01\."):
+        select(FOLDS, ["3"])
+
+
+def test_the_seed_of_a_fold_is_decided_by_seed_and_name_alone():
+    # Stored, because a run that continues on another machine must draw the same numbers.
+    assert fold_seed(0, "03") == 2122449735
+    names = [fold.name for fold in FOLDS]
+    assert len({fold_seed(seed, name) for seed in range(5) for name in names}) == 15
+    assert all(0 <= fold_seed(seed, name) < 2**32 for seed in (0, 2**32 - 1) for name in names)

@@ -1,0 +1,351 @@
+"""Training on one fold: that it continues as if never stopped, chooses its epoch, and follows its schedule."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from light_sernet_kd import students, training
+from light_sernet_kd.config import SCHEDULES, Schedule
+from light_sernet_kd.training import Examples, Network
+
+SHAPE, CLASSES = (16, 12, 1), ("anger", "fear", "neutral")
+COUNT = 42
+TRAIN, VALIDATION = range(30), range(30, COUNT)
+SCHEDULE = Schedule(
+    learning_rate=0.01,
+    batch_size=8,
+    epochs=4,
+    weight_decay=1e-4,
+    decay=0.5,
+    decay_every=3,
+    decay_unit="steps",
+)
+STEPS = math.ceil(len(TRAIN) / SCHEDULE.batch_size)
+
+
+def examples():
+    """Features in which the class is the level of a band, in noise."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, len(CLASSES), COUNT).astype(np.int32)
+    rows = rng.standard_normal((COUNT, *SHAPE)).astype("float32")
+    for row, label in zip(rows, labels, strict=True):
+        row[:, 4 * label : 4 * label + 4] += 1.0
+    return Examples(rows, labels, CLASSES)
+
+
+EXAMPLES = examples()
+TEACHER = (3 * np.eye(len(CLASSES))[EXAMPLES.labels] + 0.1).astype("float32")
+
+
+def network(*, schedule=SCHEDULE, distillation="pure", arithmetic="float32", **settings):
+    return Network(
+        "light_sernet",
+        width=0.1,
+        input_shape=SHAPE,
+        classes=len(CLASSES),
+        schedule=schedule,
+        label_loss="cross_entropy",
+        label_settings={},
+        distillation=distillation,
+        arithmetic=arithmetic,
+        batch_norm_momentum=0.8,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A network that many folds are trained with, one after another, as in a run."""
+    return network()
+
+
+def train(trained_network, folder, *, seed=1, validation=VALIDATION, **settings):
+    return trained_network.train(
+        EXAMPLES, train=TRAIN, validation=validation, seed=seed, checkpoint=folder / "fold.npz", **settings
+    )
+
+
+def assert_same(found, expected):
+    """Bit by bit: weights, history and choice; only the time may differ."""
+    assert found.history == expected.history
+    assert found.best_epoch == expected.best_epoch
+    for kind in ("selected", "last"):
+        for ours, theirs in zip(getattr(found, kind), getattr(expected, kind), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def differs(some, others):
+    return any(not np.array_equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(epoch):
+    def progress(done, epochs, row):
+        if done == epoch:
+            raise Interrupted
+
+    return progress
+
+
+# Continuing
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, arithmetic):
+    """CKD with dropout, the optimiser's moments, weight decay and a schedule that counts steps."""
+    settings = {"distillation": "CKD", "arithmetic": arithmetic}
+    weights = {"class_weights": {0: 1.0, 1: 2.0, 2: 0.5}, "teacher": TEACHER}
+    first = network(**settings)
+    expected = train(first, tmp_path / "whole", **weights)
+    with pytest.raises(Interrupted):
+        train(first, tmp_path / "parts", progress=interrupt_after(2), **weights)
+    # as in a new process: nothing is left of the first network but the file
+    epochs_run = []
+    found = train(
+        network(**settings),
+        tmp_path / "parts",
+        progress=lambda epoch, *_: epochs_run.append(epoch),
+        **weights,
+    )
+    assert epochs_run == [3, 4]
+    assert_same(found, expected)
+
+
+def test_an_interruption_within_an_epoch_repeats_that_epoch(shared, tmp_path):
+    expected = train(shared, tmp_path / "whole")
+
+    class Crash(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == STEPS + 2:
+                raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(shared, tmp_path / "parts", callbacks=[Crash()])
+    epochs_run = []
+    found = train(shared, tmp_path / "parts", progress=lambda epoch, *_: epochs_run.append(epoch))
+    assert epochs_run == [2, 3, 4]
+    assert_same(found, expected)
+
+
+def test_a_finished_training_is_not_repeated(shared, tmp_path):
+    expected = train(shared, tmp_path)
+    train(shared, tmp_path / "other", seed=9, epochs=1)  # other weights are in the network now
+    epochs_run = []
+    found = train(shared, tmp_path, progress=lambda epoch, *_: epochs_run.append(epoch))
+    assert epochs_run == []
+    assert_same(found, expected)
+    assert found.seconds == expected.seconds
+
+
+def damaged(content, kind):
+    middle = len(content) // 2
+    return {
+        "empty": b"",
+        "cut short": content[:middle],
+        "another file": b"not a checkpoint",
+        "one wrong byte": content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut short", "another file", "one wrong byte"])
+def test_a_damaged_checkpoint_is_ignored(shared, tmp_path, kind):
+    expected = train(shared, tmp_path / "whole", epochs=2)
+    with pytest.raises(Interrupted):
+        train(shared, tmp_path / "parts", epochs=2, progress=interrupt_after(1))
+    checkpoint = tmp_path / "parts" / "fold.npz"
+    checkpoint.write_bytes(damaged(checkpoint.read_bytes(), kind))
+    epochs_run = []
+    found = train(shared, tmp_path / "parts", epochs=2, progress=lambda epoch, *_: epochs_run.append(epoch))
+    assert epochs_run == [1, 2]
+    assert_same(found, expected)
+
+
+def test_a_checkpoint_of_another_network_is_ignored(shared, tmp_path):
+    expected = train(shared, tmp_path / "whole", epochs=1)
+    (tmp_path / "parts").mkdir()
+    with np.load(tmp_path / "whole" / "fold.npz") as stored:
+        wider = {
+            name: np.concatenate([array, array]) if array.ndim else array for name, array in stored.items()
+        }
+    np.savez(tmp_path / "parts" / "fold.npz", **wider)
+    assert_same(train(shared, tmp_path / "parts", epochs=1), expected)
+
+
+# Chance
+
+
+def test_a_seed_decides_everything(shared, tmp_path):
+    """Also what the network was trained on before: weights, moments and dropout start anew."""
+    shared_after_others = train(shared, tmp_path / "a", seed=5, epochs=2)
+    fresh = train(network(), tmp_path / "b", seed=5, epochs=2)
+    assert_same(shared_after_others, fresh)
+    other = train(shared, tmp_path / "c", seed=6, epochs=2)
+    assert differs(other.last, fresh.last)
+    assert other.history["loss"] != fresh.history["loss"]
+
+
+def test_starting_anew_leaves_nothing_of_the_last_training(shared, tmp_path):
+    shared.start_anew(3)
+    start = [np.array(weight) for weight in shared.twin.get_weights()]
+    train(shared, tmp_path, epochs=1)
+    assert any(np.any(variable) for variable in shared.distiller.optimizer.variables)
+    assert differs(shared.twin.get_weights(), start)
+    shared.start_anew(3)
+    assert not any(np.any(variable) for variable in shared.distiller.optimizer.variables)
+    assert not differs(shared.twin.get_weights(), start)
+    states = training._random_states(shared.twin)
+    assert [state.numpy().tolist() for state in states] == [[3, 0]]  # one dropout layer
+    shared.start_anew(4)
+    assert differs(shared.twin.get_weights(), start)
+
+
+# Which epoch
+
+
+def scripted(monkeypatch, scores):
+    """Validation that finds these (UA, loss), epoch by epoch."""
+    remaining = iter(scores)
+
+    def validate(state):
+        ua, loss = next(remaining)
+        return {"val_loss": loss, "val_ua": ua, "val_wa": ua}
+
+    monkeypatch.setattr(training._EpochState, "_validate", validate)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([(0.5, 1.0), (0.7, 2.0), (0.6, 0.1)], 2),  # the highest UA, whatever the loss
+        ([(0.7, 0.9), (0.7, 0.8), (0.7, 0.85)], 2),  # of equal UA the smallest loss
+        ([(0.5, 0.9), (0.7, 0.8), (0.7, 0.8)], 2),  # of all equal the earliest
+        ([(0.0, 5.0), (0.0, math.nan), (0.0, math.nan)], 1),  # a training that diverged
+    ],
+)
+def test_the_selected_epoch_has_the_best_validation(shared, tmp_path, monkeypatch, scores, best):
+    scripted(monkeypatch, scores)
+    weights = []
+    found = train(shared, tmp_path, epochs=3, progress=lambda *_: weights.append(shared.twin.get_weights()))
+    assert found.best_epoch == best
+    assert not differs(found.selected, weights[best - 1])
+    assert not differs(found.last, weights[-1])
+    assert differs(weights[0], weights[1])
+
+
+def test_without_validation_the_last_epoch_counts(shared, tmp_path):
+    found = train(shared, tmp_path, validation=(), epochs=3, patience=1)
+    assert found.best_epoch == 3
+    assert not differs(found.selected, found.last)
+    assert list(found.history) == ["loss", "label_loss", "train_wa", "learning_rate"]
+
+
+def test_patience_counts_epochs_without_a_better_one(shared, tmp_path, monkeypatch):
+    scores = [(0.5, 1.0), (0.6, 1.0), (0.6, 1.0), (0.5, 0.5), (0.9, 0.1), (0.9, 0.1)]
+    scripted(monkeypatch, scores)
+    found = train(shared, tmp_path, epochs=6, patience=2)
+    assert len(found.history["loss"]) == 4
+    assert found.best_epoch == 2
+    # A training that stopped stays so when it is asked for again.
+    again = train(shared, tmp_path, epochs=6, patience=2)
+    assert_same(again, found)
+
+
+def test_validation_scores_are_those_of_the_plain_student(shared, tmp_path):
+    found = train(shared, tmp_path)
+    student = students.build("light_sernet", SHAPE, len(CLASSES), width=0.1)
+    student.set_weights(found.last)
+    logits = student(EXAMPLES.rows[list(VALIDATION)]).numpy().astype("float64")
+    labels = EXAMPLES.labels[list(VALIDATION)]
+    right = logits.argmax(axis=1) == labels
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    loss = -np.mean(np.log(probabilities[np.arange(len(labels)), labels]))
+    ua = np.mean([right[labels == label].mean() for label in range(len(CLASSES))])
+    assert found.history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
+    assert found.history["val_ua"][-1] == pytest.approx(ua)
+    assert found.history["val_wa"][-1] == pytest.approx(right.mean())
+    np.testing.assert_allclose(
+        shared.logits(found.last, EXAMPLES.rows, VALIDATION), logits, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_validation_changes_nothing_in_training(shared, tmp_path):
+    with_it = train(shared, tmp_path / "a", epochs=2)
+    without = train(shared, tmp_path / "b", epochs=2, validation=())
+    assert not differs(with_it.last, without.last)
+
+
+def test_it_learns_what_there_is_to_learn(shared, tmp_path):
+    found = train(shared, tmp_path, epochs=10)
+    assert found.history["loss"][-1] < 0.7 * found.history["loss"][0]
+    assert max(found.history["val_ua"]) > 0.8
+
+
+# The schedule
+
+
+def test_light_sernets_learning_rate_falls_as_it_was_released():
+    """By exp(-0.15) at epochs 60, 80, 100 and so on, counted from 0."""
+    schedule = SCHEDULES["light_sernet"]
+    falls = {0: 0, 49: 0, 50: 0, 59: 0, 60: 1, 79: 1, 80: 2, 99: 2, 100: 3, 299: 12}
+    for epoch, count in falls.items():
+        for step in (0, 10_000):
+            expected = 1e-4 * math.exp(-0.15 * count)
+            assert schedule.learning_rate_at(epoch=epoch, step=step) == pytest.approx(expected, rel=1e-9)
+
+
+def test_cubic_kds_learning_rate_falls_by_a_tenth_every_300_steps():
+    schedule = SCHEDULES["cubic"]
+    for step, count in {0: 0, 299: 0, 300: 1, 599: 1, 600: 2, 3000: 10}.items():
+        for epoch in (0, 70):
+            expected = 1e-3 * 0.9**count
+            assert schedule.learning_rate_at(epoch=epoch, step=step) == pytest.approx(expected, rel=1e-9)
+
+
+class RecordedLearningRates(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.values = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.values.append(float(self.model.optimizer.learning_rate.numpy()))
+
+
+def test_the_optimiser_follows_a_schedule_in_steps(shared, tmp_path):
+    """30 examples in batches of 8 are 4 steps; the rate halves every 3, also where an epoch continues."""
+    with pytest.raises(Interrupted):
+        train(shared, tmp_path, epochs=3, progress=interrupt_after(1), callbacks=[])
+    recorded = RecordedLearningRates()
+    found = train(shared, tmp_path, epochs=3, callbacks=[recorded])
+    expected = [0.01 * 0.5 ** (step // 3) for step in range(3 * STEPS)]
+    np.testing.assert_allclose(recorded.values, expected[STEPS:], rtol=1e-6)
+    np.testing.assert_allclose(found.history["learning_rate"], expected[STEPS - 1 :: STEPS], rtol=1e-6)
+
+
+def test_the_optimiser_follows_a_schedule_in_epochs(shared, tmp_path, monkeypatch):
+    schedule = dataclasses.replace(SCHEDULE, decay_unit="epochs", decay_every=2, decay_from=2)
+    monkeypatch.setattr(shared, "schedule", schedule)
+    recorded = RecordedLearningRates()
+    found = train(shared, tmp_path, epochs=5, callbacks=[recorded])
+    per_epoch = [0.01, 0.01, 0.005, 0.005, 0.0025]
+    np.testing.assert_allclose(found.history["learning_rate"], per_epoch, rtol=1e-6)
+    np.testing.assert_allclose(recorded.values, np.repeat(per_epoch, STEPS), rtol=1e-6)
+
+
+# The history file
+
+
+def test_a_history_is_read_as_it_was_written(tmp_path):
+    history = {"loss": [1.25, 0.5, 1e-7], "val_ua": [0.25, 1 / 3, 1.0]}
+    training.write_history(tmp_path / "history.csv", history)
+    lines = (tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == ["epoch,loss,val_ua", "1,1.25,0.25"]
+    read = training.read_history(tmp_path / "history.csv")
+    assert list(read) == ["loss", "val_ua"]
+    for name, values in history.items():
+        np.testing.assert_allclose(read[name], values, rtol=1e-5)

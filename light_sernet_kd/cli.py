@@ -17,7 +17,7 @@ from light_sernet_kd.config import Settings, UserError, choose, make_settings
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 _EPILOG = """examples:
   %(prog)s -dn demo -id 2.5 -kd KD --epochs 8

@@ -291,6 +291,8 @@ class _EpochState(keras.callbacks.Callback):
                 best = [stored[f"best_{i}"] for i in range(len(self.network.twin.weights))]
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return  # none, or damaged by something else than us: the fold begins anew
+        if [value.shape for value in state] != [tuple(variable.shape) for variable in self._variables()]:
+            return  # of another network
         for variable, value in zip(self._variables(), state, strict=True):
             variable.assign(value)
         self.epoch, self.stopped = facts["epoch"], facts["stopped"]

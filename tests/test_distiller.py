@@ -121,19 +121,20 @@ def test_logs_hold_the_label_loss_and_the_accuracy_of_the_batch():
     np.testing.assert_allclose(logs["accuracy"], [np.mean(logits.argmax(axis=1) == labels)], rtol=1e-6)
 
 
-def test_weight_decay_adds_the_weight_itself_to_its_gradient():
-    """Of every trained weight, bias and batch norm's scale and offset: as PyTorch's Adam does."""
+def test_weight_decay_and_l2_add_to_the_gradient():
+    """The weight itself, of every trained weight, bias and batch norm's scale and offset: as PyTorch's Adam
+    does. L2 adds twice the weight of the layer that asks for it."""
     inputs, labels = examples()
     after = []
-    for decay in (0.0, 0.25):
-        network = student()
+    for decay, l2 in ((0.0, 0.0), (0.25, 0.2)):
+        network = student(l2=l2)
         start = [np.array(weight) for weight in network.trainable_variables]
         distiller = compiled(Distiller(network, weight_decay=decay), keras.optimizers.SGD(1.0))
         distiller.train_on_batch(inputs, labels)
         after.append([np.array(weight) for weight in network.trainable_variables])
-    assert len(start) == 6
-    for weight, without, with_decay in zip(start, *after, strict=True):
-        np.testing.assert_allclose(without - with_decay, 0.25 * weight, atol=1e-6)
+    factors = [0.25 + 2 * 0.2, *[0.25] * 5]  # the first is the regularised kernel
+    for weight, factor, without, with_both in zip(start, factors, *after, strict=True):
+        np.testing.assert_allclose(without - with_both, factor * weight, atol=1e-6)
 
 
 def test_the_gradient_is_that_of_the_loss():
@@ -290,7 +291,7 @@ def test_an_unknown_loss_or_weight_is_refused(mistake, message):
 def test_every_method_trains_on_jax_from_arrays_in_memory():
     """Tests of this file that train, once more in a process of its own."""
     pytest.importorskip("jax")
-    tests = "test_training or test_weight_decay or (test_loss and CKD and examples) or on_jax"
+    tests = "test_training or test_weight_decay or on_jax"
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-k", tests, __file__]
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
@@ -298,4 +299,4 @@ def test_every_method_trains_on_jax_from_arrays_in_memory():
     )
     assert done.returncode == 0, done.stdout
     # This very test is what is skipped: the back end was indeed another.
-    assert f"{len(losses.DISTILLATIONS) + len(TAUGHT) + 2} passed, 1 skipped" in done.stdout
+    assert f"{len(losses.DISTILLATIONS) + len(TAUGHT) + 1} passed, 1 skipped" in done.stdout

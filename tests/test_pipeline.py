@@ -1,5 +1,6 @@
 """From recordings to batches: features are computed once, and every batch is the one that it should be."""
 
+import dataclasses
 import itertools
 import os
 
@@ -202,9 +203,14 @@ def test_other_settings_have_another_cache(tmp_path, utterances, change):
     assert unread.calls == 0
 
 
-def test_a_front_end_that_changed_has_another_cache(tmp_path, utterances, monkeypatch):
+@pytest.mark.parametrize("changed", ["its settings", "its code"])
+def test_a_front_end_that_changed_has_another_cache(tmp_path, utterances, monkeypatch, changed):
     rows_of(utterances, tmp_path)
-    monkeypatch.setattr(pipeline, "FEATURE_VERSION", pipeline.FEATURE_VERSION + 1)
+    if changed == "its code":
+        monkeypatch.setattr(pipeline, "FEATURE_VERSION", pipeline.FEATURE_VERSION + 1)
+    else:
+        other = dataclasses.replace(features.LSN, lowest_hz=100.0)
+        monkeypatch.setitem(features.FRONT_ENDS, "lsn", {"mfcc": other})
     read = Counting()
     rows_of(utterances, tmp_path, read=read)
     assert read.calls == 1

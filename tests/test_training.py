@@ -1,4 +1,4 @@
-"""Training on one fold: that it continues as if never stopped, chooses its epoch, and follows its schedule."""
+"""Training on one fold: it continues as if never stopped, chooses its epoch, and follows its schedule."""
 
 import dataclasses
 import math
@@ -81,8 +81,8 @@ def differs(some, others):
     return any(not np.array_equal(one, other) for one, other in zip(some, others, strict=True))
 
 
-class Interrupted(Exception):
-    pass
+class Interrupted(BaseException):
+    """As KeyboardInterrupt, which nothing in between may catch."""
 
 
 def interrupt_after(epoch):

@@ -42,13 +42,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Fused is what students have: `(batch, height, width, channels)` in and out, with scale and offset.
     """
 
-    def add_weight(self, *args, **kwargs):
-        # the fused operation takes float32 statistics, scale and offset, whatever its inputs are
-        return super().add_weight(*args, **{**kwargs, "autocast": False})
-
     def call(self, inputs, training=None, mask=None):
         over_channels = len(inputs.shape) == 4 and self.axis in (-1, 3)
-        fused = self.scale and self.center and over_channels and mask is None
+        common = not self.renorm and not self.synchronized and mask is None
+        fused = self.scale and self.center and over_channels and common
         if not (training and self.trainable and fused and keras.backend.backend() == "tensorflow"):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf

@@ -100,9 +100,8 @@ def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 def mel_matrix(settings: SpectrumSettings, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Triangular mel bands, float32 `(fft_length // 2 + 1, mel_bands)`.
 
-    `htk` draws the triangles on the mel axis with peak 1 and leaves out the zero-frequency bin, as
-    TensorFlow's `linear_to_mel_weight_matrix`; `slaney` draws them on the frequency axis with equal areas,
-    as librosa.
+    `htk` draws the triangles on the mel axis with peak 1, as TensorFlow's `linear_to_mel_weight_matrix`;
+    `slaney` draws them on the frequency axis with equal areas, as librosa.
     """
     bins_hz = np.linspace(0.0, sample_rate / 2, settings.fft_length // 2 + 1)
     ends = hz_to_mel(np.array([settings.lowest_hz, settings.highest_hz]), settings.mel_scale)
@@ -114,9 +113,7 @@ def mel_matrix(settings: SpectrumSettings, *, sample_rate: int = SAMPLE_RATE) ->
     rising = (axis[:, None] - lower) / (centre - lower)
     falling = (upper - axis[:, None]) / (upper - centre)
     matrix = np.maximum(0.0, np.minimum(rising, falling))
-    if settings.mel_scale == "htk":
-        matrix[0] = 0.0
-    else:
+    if settings.mel_scale == "slaney":
         matrix *= 2.0 / (upper - lower)
     return matrix.astype(np.float32)
 
@@ -132,19 +129,28 @@ def dct_matrix(bands: int, coefficients: int) -> np.ndarray:
     return (math.sqrt(2.0 / bands) * np.cos(math.pi / bands * (band + 0.5) * coefficient)).astype(np.float32)
 
 
-def _recorded_span(waveform):
-    """Mask of the samples between a clip's first and last non-zero sample, and their count `(batch, 1)`.
+# What lies before a clip's first and after its last non-zero sample is the padding that made it fit the
+# input, and must not move its statistics: a short clip is normalised exactly as it would be without padding.
 
-    What lies outside is the padding that made the clip fit the input, and must not move its statistics:
-    then a short clip is normalised exactly as it would have been before padding.
+
+def _recorded_samples(waveform):
+    """How many samples lie from the first to the last that is not zero, float32 `(batch, 1)`.
+
+    All of them where there is none.
     """
+    sounding = ops.cast(ops.not_equal(waveform, 0.0), "int32")
+    before, after = (ops.argmax(each, axis=-1, keepdims=True) for each in (sounding, ops.flip(sounding, -1)))
+    return ops.cast(waveform.shape[-1] - before - after, "float32")
+
+
+def _recorded_span(waveform):
+    """Mask of the samples from the first to the last that is not zero, float32 `(batch, samples)`."""
     sounding = ops.not_equal(waveform, 0.0)
     # A running count, and no comparison with positions: a row of positions would be stored in the exported
     # file, as large as the clip. Up to 2^24 samples float32 counts exactly.
     so_far = ops.cumsum(ops.cast(sounding, "float32"), axis=-1)
     not_after = ops.logical_or(so_far < so_far[:, -1:], sounding)
-    inside = ops.cast(ops.logical_and(so_far > 0.0, not_after), "float32")
-    return inside, ops.maximum(ops.sum(inside, axis=-1, keepdims=True), 1.0)
+    return ops.cast(ops.logical_and(so_far > 0.0, not_after), "float32")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -161,7 +167,7 @@ class NormaliseByPercentile(keras.layers.Layer):
         magnitude = ops.abs(waveform)
         share_above = 1.0 - self.percentile / 100.0
         samples = waveform.shape[-1]
-        _, count = _recorded_span(waveform)
+        count = _recorded_samples(waveform)
         # Only the loudest thousandth can be at or above the percentile: sorting that much is enough.
         largest, _ = ops.top_k(magnitude, k=min(samples, int(share_above * (samples - 1)) + 2))
         rank = share_above * (count - 1.0)
@@ -179,7 +185,7 @@ class NormaliseByVariance(keras.layers.Layer):
     """
 
     def call(self, waveform):
-        inside, count = _recorded_span(waveform)
+        inside, count = _recorded_span(waveform), _recorded_samples(waveform)
         mean = ops.sum(waveform, axis=-1, keepdims=True) / count
         centred = (waveform - mean) * inside
         variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / count

@@ -109,7 +109,7 @@ def test_moving_statistics_follow_the_batch_by_the_momentum():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"scale": False}, {"center": False}, {"trainable": False}, {"axis": 1}, {}]
+    "settings", [{"scale": False}, {"center": False}, {"trainable": False}, {"axis": 1}, {"renorm": True}, {}]
 )
 def test_fused_batch_norm_is_that_of_keras_whatever_its_settings(settings):
     values = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 2)).astype("float32")

@@ -72,8 +72,10 @@ def by_hand(network, inputs, labels, method, label_loss, weights, decay, setting
 # The loss
 
 
-@pytest.mark.parametrize("weighing", ["none", "examples", "classes"])
-@methods
+@pytest.mark.parametrize(
+    ("method", "weighing"),
+    [*((method, "examples") for method in losses.DISTILLATIONS), ("CKD", "classes"), ("CKD", "nothing")],
+)
 def test_loss_is_that_of_the_definition(method, weighing):
     inputs, labels = examples()
     sample_weight = np.linspace(0.2, 2.0, BATCH).astype("float32") if weighing == "examples" else None
@@ -172,7 +174,7 @@ def test_training_lowers_the_loss_and_learns_the_labels(method):
     distiller = compiled(Distiller(student(dropout=0.2), distillation=method), keras.optimizers.Adam(0.02))
     history = distiller.fit(inputs, labels, batch_size=32, epochs=12, verbose=0).history
     assert history["loss"][-1] < 0.7 * history["loss"][0]
-    assert distiller.evaluate(inputs, labels, verbose=0, return_dict=True)["accuracy"] > 0.7
+    assert history["accuracy"][-1] > 0.7
 
 
 @pytest.mark.parametrize("method", TAUGHT)
@@ -291,7 +293,7 @@ def test_an_unknown_loss_or_weight_is_refused(mistake, message):
 def test_every_method_trains_on_jax_from_arrays_in_memory():
     """Tests of this file that train, once more in a process of its own."""
     pytest.importorskip("jax")
-    tests = "test_training or test_weight_decay or on_jax"
+    tests = "test_training or test_validation or test_weight_decay or on_jax"
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-k", tests, __file__]
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
@@ -299,4 +301,4 @@ def test_every_method_trains_on_jax_from_arrays_in_memory():
     )
     assert done.returncode == 0, done.stdout
     # This very test is what is skipped: the back end was indeed another.
-    assert f"{len(losses.DISTILLATIONS) + len(TAUGHT) + 1} passed, 1 skipped" in done.stdout
+    assert f"{len(losses.DISTILLATIONS) + len(TAUGHT) + 2} passed, 1 skipped" in done.stdout

@@ -194,7 +194,7 @@ sys.modules["light_sernet_kd"] = None  # an import would raise
 import keras, numpy as np
 for name in sys.argv[1:]:
     student = keras.saving.load_model(f"{name}.keras", safe_mode=True)
-    np.save(f"{name}.npy", student(np.load("features.npy")))
+    np.save(f"{name}.npy", student.predict(np.load("features.npy"), verbose=0))
 """
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", script, *config.STUDENT_NAMES]

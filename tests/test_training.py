@@ -1,6 +1,7 @@
 """Training on one fold: it continues as if never stopped, chooses its epoch, and follows its schedule."""
 
 import dataclasses
+import io
 import math
 
 import keras
@@ -17,7 +18,7 @@ TRAIN, VALIDATION = range(30), range(30, COUNT)
 SCHEDULE = Schedule(
     learning_rate=0.01,
     batch_size=8,
-    epochs=4,
+    epochs=3,
     weight_decay=1e-4,
     decay=0.5,
     decay_every=3,
@@ -68,6 +69,25 @@ def train(trained_network, folder, *, seed=1, validation=VALIDATION, **settings)
     )
 
 
+@pytest.fixture(scope="module")
+def whole(shared, tmp_path_factory):
+    """A training of all its epochs without interruption, and its checkpoints, epoch by epoch."""
+    folder = tmp_path_factory.mktemp("whole")
+    checkpoints = []
+    trained = train(
+        shared, folder, progress=lambda *_: checkpoints.append((folder / "fold.npz").read_bytes())
+    )
+    return trained, checkpoints
+
+
+def continued(trained_network, folder, content, **settings):
+    """Train where a checkpoint of this content lies; the outcome, and the epochs that were run."""
+    (folder / "fold.npz").write_bytes(content)
+    epochs = []
+    trained = train(trained_network, folder, progress=lambda epoch, *_: epochs.append(epoch), **settings)
+    return trained, epochs
+
+
 def assert_same(found, expected):
     """Bit by bit: weights, history and choice; only the time may differ."""
     assert found.history == expected.history
@@ -96,51 +116,40 @@ def interrupt_after(epoch):
 # Continuing
 
 
-@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
-def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, arithmetic):
-    """CKD with dropout, the optimiser's moments, weight decay and a schedule that counts steps."""
-    settings = {"distillation": "CKD", "arithmetic": arithmetic}
-    weights = {"class_weights": {0: 1.0, 1: 2.0, 2: 0.5}, "teacher": TEACHER}
+def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path):
+    """CKD in bfloat16, with dropout, Adam's moments, weight decay and a schedule that counts steps."""
+    settings = {"distillation": "CKD", "arithmetic": "bfloat16"}
+    given = {"class_weights": {0: 1.0, 1: 2.0, 2: 0.5}, "teacher": TEACHER, "epochs": 4}
     first = network(**settings)
-    expected = train(first, tmp_path / "whole", **weights)
+    expected = train(first, tmp_path / "whole", **given)
     with pytest.raises(Interrupted):
-        train(first, tmp_path / "parts", progress=interrupt_after(2), **weights)
-    # as in a new process: nothing is left of the first network but the file
-    epochs_run = []
-    found = train(
-        network(**settings),
-        tmp_path / "parts",
-        progress=lambda epoch, *_: epochs_run.append(epoch),
-        **weights,
-    )
-    assert epochs_run == [3, 4]
+        train(first, tmp_path, progress=interrupt_after(2), **given)
+    # As in a new process: nothing is left of the first network but the file.
+    checkpoint = (tmp_path / "fold.npz").read_bytes()
+    found, epochs = continued(network(**settings), tmp_path, checkpoint, **given)
+    assert epochs == [3, 4]
     assert_same(found, expected)
 
 
-def test_an_interruption_within_an_epoch_repeats_that_epoch(shared, tmp_path):
-    expected = train(shared, tmp_path / "whole")
-
+def test_an_interruption_within_an_epoch_repeats_that_epoch(shared, whole, tmp_path):
     class Crash(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if int(self.model.optimizer.iterations) == STEPS + 2:
                 raise Interrupted
 
     with pytest.raises(Interrupted):
-        train(shared, tmp_path / "parts", callbacks=[Crash()])
-    epochs_run = []
-    found = train(shared, tmp_path / "parts", progress=lambda epoch, *_: epochs_run.append(epoch))
-    assert epochs_run == [2, 3, 4]
-    assert_same(found, expected)
+        train(shared, tmp_path, callbacks=[Crash()])
+    found, epochs = continued(shared, tmp_path, (tmp_path / "fold.npz").read_bytes())
+    assert epochs == [2, 3]
+    assert_same(found, whole[0])
 
 
-def test_a_finished_training_is_not_repeated(shared, tmp_path):
-    expected = train(shared, tmp_path)
-    train(shared, tmp_path / "other", seed=9, epochs=1)  # other weights are in the network now
-    epochs_run = []
-    found = train(shared, tmp_path, progress=lambda epoch, *_: epochs_run.append(epoch))
-    assert epochs_run == []
+def test_a_finished_training_is_not_repeated(shared, whole, tmp_path):
+    expected, checkpoints = whole
+    shared.start_anew(9)  # other weights are in the network now
+    found, epochs = continued(shared, tmp_path, checkpoints[-1])
+    assert epochs == []
     assert_same(found, expected)
-    assert found.seconds == expected.seconds
 
 
 def damaged(content, kind):
@@ -154,40 +163,37 @@ def damaged(content, kind):
 
 
 @pytest.mark.parametrize("kind", ["empty", "cut short", "another file", "one wrong byte"])
-def test_a_damaged_checkpoint_is_ignored(shared, tmp_path, kind):
-    expected = train(shared, tmp_path / "whole", epochs=2)
-    with pytest.raises(Interrupted):
-        train(shared, tmp_path / "parts", epochs=2, progress=interrupt_after(1))
-    checkpoint = tmp_path / "parts" / "fold.npz"
-    checkpoint.write_bytes(damaged(checkpoint.read_bytes(), kind))
-    epochs_run = []
-    found = train(shared, tmp_path / "parts", epochs=2, progress=lambda epoch, *_: epochs_run.append(epoch))
-    assert epochs_run == [1, 2]
+def test_a_damaged_checkpoint_is_ignored(shared, whole, tmp_path, kind):
+    expected, checkpoints = whole
+    found, epochs = continued(shared, tmp_path, damaged(checkpoints[0], kind))
+    assert epochs == [1, 2, 3]
     assert_same(found, expected)
 
 
-def test_a_checkpoint_of_another_network_is_ignored(shared, tmp_path):
-    expected = train(shared, tmp_path / "whole", epochs=1)
-    (tmp_path / "parts").mkdir()
-    with np.load(tmp_path / "whole" / "fold.npz") as stored:
+def test_a_checkpoint_of_another_network_is_ignored(shared, whole, tmp_path):
+    expected, checkpoints = whole
+    with np.load(io.BytesIO(checkpoints[0])) as stored:
         wider = {
-            name: np.concatenate([array, array]) if array.ndim else array for name, array in stored.items()
+            name: np.repeat(array, 2, axis=-1) if array.ndim else array for name, array in stored.items()
         }
-    np.savez(tmp_path / "parts" / "fold.npz", **wider)
-    assert_same(train(shared, tmp_path / "parts", epochs=1), expected)
+    content = io.BytesIO()
+    np.savez(content, **wider)
+    found, epochs = continued(shared, tmp_path, content.getvalue())
+    assert epochs == [1, 2, 3]
+    assert_same(found, expected)
 
 
 # Chance
 
 
-def test_a_seed_decides_everything(shared, tmp_path):
-    """Also what the network was trained on before: weights, moments and dropout start anew."""
-    shared_after_others = train(shared, tmp_path / "a", seed=5, epochs=2)
-    fresh = train(network(), tmp_path / "b", seed=5, epochs=2)
-    assert_same(shared_after_others, fresh)
-    other = train(shared, tmp_path / "c", seed=6, epochs=2)
-    assert differs(other.last, fresh.last)
-    assert other.history["loss"] != fresh.history["loss"]
+def test_a_seed_decides_everything(shared, whole, tmp_path):
+    """Also after other trainings of the same network: weights, moments and dropout start anew."""
+    expected, _ = whole
+    assert_same(train(network(), tmp_path / "fresh"), expected)
+    other = train(shared, tmp_path / "other", seed=6)
+    assert differs(other.last, expected.last)
+    assert other.history["loss"] != expected.history["loss"]
+    assert_same(train(shared, tmp_path / "again"), expected)
 
 
 def test_starting_anew_leaves_nothing_of_the_last_training(shared, tmp_path):
@@ -256,8 +262,8 @@ def test_patience_counts_epochs_without_a_better_one(shared, tmp_path, monkeypat
     assert_same(again, found)
 
 
-def test_validation_scores_are_those_of_the_plain_student(shared, tmp_path):
-    found = train(shared, tmp_path)
+def test_validation_scores_are_those_of_the_plain_student(shared, whole):
+    found, _ = whole
     student = students.build("light_sernet", SHAPE, len(CLASSES), width=0.1)
     student.set_weights(found.last)
     logits = student(EXAMPLES.rows[list(VALIDATION)]).numpy().astype("float64")
@@ -274,16 +280,24 @@ def test_validation_scores_are_those_of_the_plain_student(shared, tmp_path):
     )
 
 
-def test_validation_changes_nothing_in_training(shared, tmp_path):
-    with_it = train(shared, tmp_path / "a", epochs=2)
-    without = train(shared, tmp_path / "b", epochs=2, validation=())
-    assert not differs(with_it.last, without.last)
+def test_validation_changes_nothing_in_training(shared, whole, tmp_path):
+    without = train(shared, tmp_path, validation=())
+    assert not differs(without.last, whole[0].last)
 
 
 def test_it_learns_what_there_is_to_learn(shared, tmp_path):
     found = train(shared, tmp_path, epochs=10)
     assert found.history["loss"][-1] < 0.7 * found.history["loss"][0]
     assert max(found.history["val_ua"]) > 0.8
+
+
+def test_a_heavier_class_is_named_more_often(shared, tmp_path):
+    named = []
+    for weight in (0.1, 10.0):
+        found = train(shared, tmp_path / str(weight), class_weights={0: 1.0, 1: 1.0, 2: weight})
+        predicted = shared.logits(found.last, EXAMPLES.rows, range(COUNT)).argmax(axis=1)
+        named.append(np.count_nonzero(predicted == 2))
+    assert named[1] > named[0] + 5
 
 
 # The schedule

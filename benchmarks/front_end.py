@@ -30,7 +30,7 @@ import scipy.fft  # noqa: E402
 from light_sernet_kd import audio, pipeline  # noqa: E402
 from light_sernet_kd.config import SAMPLE_RATE  # noqa: E402
 from light_sernet_kd.corpora import emodb  # noqa: E402
-from light_sernet_kd.features import LSN, PADDING, front_end_model, mel_matrix  # noqa: E402
+from light_sernet_kd.features import LSN, PADDING, mel_matrix  # noqa: E402
 
 # librosa's triangles are straight over Hz; TensorFlow's, which Light-SERNet uses, over mel.
 MEL = mel_matrix(LSN).T.copy()
@@ -67,13 +67,15 @@ def main():
 
     utterances = emodb.utterances(options.data).utterances[: options.clips]
     samples = round(options.seconds * SAMPLE_RATE)
-    model = front_end_model("lsn", "mfcc", samples)
     threads = os.cpu_count() or 1
 
     def ours():
-        clips = pipeline.waveforms(utterances, samples=samples, front_end="lsn")
-        starts = range(0, len(clips), pipeline.BATCH)
-        return np.concatenate([model.predict_on_batch(clips[i : i + pipeline.BATCH]) for i in starts])[..., 0]
+        fingerprints = {utterance.id: "" for utterance in utterances}
+        rows = pipeline.features(
+            utterances, fingerprints, front_end="lsn", input_type="mfcc", samples=samples,
+            cache="ram", cache_folder=Path(),
+        )  # fmt: skip
+        return np.asarray(rows)[..., 0]
 
     def peer():
         return np.stack([librosa_mfcc(utterance.path, samples) for utterance in utterances])

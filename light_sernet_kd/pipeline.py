@@ -1,8 +1,10 @@
 """From a corpus to batches: waveforms, features computed once, and tf.data with the teacher's logits."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,17 @@ FEATURE_VERSION = 1
 BATCH = 64
 
 
-def waveforms(utterances: Sequence[Utterance], *, samples: int, front_end: str) -> np.ndarray:
+def waveforms(
+    utterances: Sequence[Utterance],
+    *,
+    samples: int,
+    front_end: str,
+    on_block: Callable[[np.ndarray, slice], object] | None = None,
+) -> np.ndarray:
     """The recordings, cut or padded: float32 `(utterances, samples)`, as `front_end` pads.
+
+    Args:
+        on_block: called with the clips and their rows whenever another `BATCH` of them has been read.
 
     Raises:
         UserError: lists every recording that cannot be used.
@@ -34,6 +45,9 @@ def waveforms(utterances: Sequence[Utterance], *, samples: int, front_end: str) 
             bad[utterances[row].id] = str(result)
         else:
             clips[row] = audio.fit(result, samples, pad=PADDING[front_end])
+        if on_block and ((row + 1) % BATCH == 0 or row + 1 == len(utterances)):
+            block = slice(row // BATCH * BATCH, row + 1)
+            on_block(clips[block], block)
     if bad:
         raise _unusable(bad, len(utterances))
     return clips
@@ -60,6 +74,10 @@ class ComputedRows:
         return self.compute(self.clips[rows])
 
 
+# A model is traced when it is first called, which costs as much as some hundred clips.
+_front_end = functools.lru_cache(maxsize=4)(front_end_model)
+
+
 def features(
     utterances: Sequence[Utterance],
     fingerprints: dict[str, str],
@@ -79,12 +97,26 @@ def features(
             once per run; `none` computes each batch when it is used.
     """
     shape = feature_shape(front_end, input_type, samples)
-    model = front_end_model(front_end, input_type, samples)
+    model = _front_end(front_end, input_type, samples)
 
-    def compute(clips: np.ndarray) -> np.ndarray:
-        return np.concatenate(
-            [model.predict_on_batch(clips[start : start + BATCH]) for start in range(0, len(clips), BATCH)]
-        )
+    def compute() -> np.ndarray:
+        values = np.empty((len(utterances), *shape), np.float32)
+
+        def fill(clips: np.ndarray, block: slice) -> None:
+            values[block] = model.predict_on_batch(clips)
+
+        # On a thread of its own, so that the next recordings are read meanwhile.
+        with ThreadPoolExecutor(1) as pool:
+            filled: list[Future[None]] = []
+            read(
+                utterances,
+                samples=samples,
+                front_end=front_end,
+                on_block=lambda clips, block: filled.append(pool.submit(fill, clips, block)),
+            )
+            for block in filled:
+                block.result()
+        return values
 
     if cache == "none":
         return ComputedRows(
@@ -93,7 +125,7 @@ def features(
             shape,
         )
     if cache == "ram":
-        return compute(read(utterances, samples=samples, front_end=front_end))
+        return compute()
 
     key = hashlib.sha256(
         json.dumps(
@@ -108,7 +140,7 @@ def features(
     ).hexdigest()[:32]
     path = cache_folder / f"{front_end}-{input_type}-{key}.npy"
     if not _is_whole(path, (len(utterances), *shape)):
-        values = compute(read(utterances, samples=samples, front_end=front_end))
+        values = compute()
         with atomic(path) as temporary, open(temporary, "wb") as file:
             np.save(file, values)
     return np.load(path, mmap_mode="r")

@@ -1,4 +1,4 @@
-"""Claim: MFCC of a corpus, read and computed, take at most half of the time that librosa takes.
+"""Target: MFCC of a corpus, read and computed, in at most half of the time that librosa takes.
 
 Ours is what the pipeline does: recordings are read on several threads and go through the Keras front end
 in batches. The peer computes the same numbers file by file with librosa, which is how it is used, and once
@@ -103,7 +103,7 @@ def main():
     for name, value in median.items():
         if name != "ours":
             print(f"ratio: ours takes {median['ours'] / value:.2f} of the time of {name}")
-    print("(claim: at most 0.50 of the time of librosa)")
+    print("(target: at most 0.50 of the time of librosa)")
 
 
 if __name__ == "__main__":

@@ -281,27 +281,29 @@ def _heavy_imports() -> None:
         import tensorflow  # noqa: F401
 
 
-def _places(arguments: argparse.Namespace):
+def _start(arguments: argparse.Namespace):
+    """What a command that trains needs beside its settings: a `Display` and the `Places`."""
+    choose("cache", arguments.cache, config.CACHE_NAMES)
+    _heavy_imports()
+    from light_sernet_kd.display import Display
     from light_sernet_kd.experiment import Places
 
-    return Places(
+    places = Places(
         data=Path(arguments.data),
         result=Path(arguments.result),
         run=arguments.run,
         cache=arguments.cache,
         tensorboard=arguments.tensorboard,
     )
+    return Display(verbose=arguments.verbose), places
 
 
 def _train(arguments: argparse.Namespace, defaults: Mapping[str, Any], command_line: str) -> None:
     settings = _settings(arguments, defaults)
-    choose("cache", arguments.cache, config.CACHE_NAMES)
-    _heavy_imports()
+    display, places = _start(arguments)
     from light_sernet_kd import experiment
-    from light_sernet_kd.display import Display
 
-    display = Display(verbose=arguments.verbose)
-    folder = experiment.train(settings, _places(arguments), display, command=command_line)
+    folder = experiment.train(settings, places, display, command=command_line)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     display.say(experiment.summary(metrics), always=True)
     display.say(f"Report: {folder / 'report.md'}", always=True)
@@ -309,13 +311,10 @@ def _train(arguments: argparse.Namespace, defaults: Mapping[str, Any], command_l
 
 def _teach(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
     settings = _settings(arguments, {**defaults, "distillation": "KD", "distillation_weights": {}})
-    choose("cache", arguments.cache, config.CACHE_NAMES)
-    _heavy_imports()
+    display, places = _start(arguments)
     from light_sernet_kd import experiment
-    from light_sernet_kd.display import Display
 
-    display = Display(verbose=arguments.verbose)
-    path = experiment.teach(settings, _places(arguments), display, out=arguments.out)
+    path = experiment.teach(settings, places, display, out=arguments.out)
     display.say(f"Teacher file: {path}", always=True)
 
 
@@ -397,20 +396,16 @@ def _paper(
 ) -> None:
     if not experiments:
         raise UserError("there are no experiments here: run `sh run.sh paper` in the repository.")
-    choose("cache", arguments.cache, config.CACHE_NAMES)
     runs = {
         name: make_settings(**{**defaults, **entry.get("settings", {})})
         for name, entry in experiments.items()
     }
-    _heavy_imports()
+    display, places = _start(arguments)
     import dataclasses
 
     from light_sernet_kd import experiment
     from light_sernet_kd.corpora.registry import why_absent
-    from light_sernet_kd.display import Display
 
-    display = Display(verbose=arguments.verbose)
-    places = _places(arguments)
     lines = []
     for name, settings in runs.items():
         if why := why_absent(settings.corpus, places.data, audio_type=settings.audio_type):

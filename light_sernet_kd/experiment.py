@@ -532,9 +532,10 @@ class _Run:
             shared = shared_recordings(self.folds, self.utterances, self.fingerprints)
             if shared:
                 found.append(f"optimistic: {shared} test recordings also occur in training")
-        if self.teacher:
-            found += teachers.stamps(self.teacher, self.folds, self.utterances)
-        return found
+        return found + self.teacher_stamps()
+
+    def teacher_stamps(self) -> list[str]:
+        return list(teachers.stamps(self.teacher, self.folds, self.utterances)) if self.teacher else []
 
     def metrics(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         classes, labels = self.examples.classes, self._test_labels()
@@ -552,9 +553,7 @@ class _Run:
                 "name": Path(self.settings.teacher).name if self.teacher else "auto",
                 "made_by": self.teacher_name(),
                 "agreement": {name: agreement[name] for name in ("wa", "ua")},
-                "stamps": list(teachers.stamps(self.teacher, self.folds, self.utterances))
-                if self.teacher
-                else [],
+                "stamps": self.teacher_stamps(),
             }
         counts = np.bincount(self.examples.labels, minlength=len(classes))
         return {

@@ -372,6 +372,25 @@ def test_train_py_uses_the_edited_hyperparameters():
         assert flag in done.stdout
 
 
+def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, capsys):
+    quick = {"input_seconds": 1.2, "width": 0.15, "epochs": 1, "folds": ("01",), "export": False}
+    experiments = {
+        "here": {
+            "settings": {"corpus": str(manifest), "protocol": "random", **quick},
+            "published": {"ua": 94.15, "wa": 94.21},
+        },
+        "elsewhere": {"settings": {"corpus": "IEMOCAP"}},
+    }
+    places = ["--result", str(tmp_path), "--data", str(tmp_path), "-v", "0"]
+    assert cli.main(["paper", *places], program="train.py", experiments=experiments) == 0
+    said = capsys.readouterr().out
+    assert "not run: elsewhere: unknown corpus 'IEMOCAP'" in said
+    assert "published UA 94.15 %" in said
+    assert (tmp_path / "paper-here" / "report.md").is_file()
+    assert cli.main(["paper", *places]) == 2
+    assert "sh run.sh paper" in error_of(capsys)
+
+
 def test_prepare_checks_and_converts(manifest, tmp_path, capsys):
     assert cli.main(["prepare", str(manifest), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"]

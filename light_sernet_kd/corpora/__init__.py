@@ -20,6 +20,7 @@ class Utterance:
         path: the audio file.
         emotion: a canonical English word (`CANONICAL_EMOTIONS`), or any word a manifest uses.
         speaker: who speaks; unique in the corpus.
+        dialog: the conversation or scene that the recording is cut from.
         soft_label: share of annotators per emotion, where the corpus has it.
     """
 
@@ -28,6 +29,7 @@ class Utterance:
     emotion: str
     speaker: str
     session: str | None = None
+    dialog: str | None = None
     transcript: str | None = None
     split: str | None = None
     soft_label: Mapping[str, float] | None = None

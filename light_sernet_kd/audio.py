@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import stat
 import struct
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -97,18 +98,25 @@ def decode(path: str | os.PathLike[str]) -> Recording:
     """
     import soundfile
 
-    content = _content(path)
-    if missing := _missing_part(content):
-        raise AudioError(f"{path} is cut short: {missing}")
+    descriptor = _open(path)
     try:
-        # Not the path: soundfile takes a name such as x.raw for headerless samples.
-        with soundfile.SoundFile(_Buffer(_with_known_size(content))) as file:
+        content = _content(descriptor, path)
+        if missing := _missing_part(content):
+            raise AudioError(f"{path} is cut short: {missing}")
+        mended = _with_known_size(content)
+        # Not the path: soundfile takes a name such as x.raw for headerless samples. And not a buffer where
+        # the file itself will do: its reads call Python back, so that threads would wait for one another.
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        source = descriptor if mended is content else _Buffer(mended)
+        with soundfile.SoundFile(source, closefd=False) as file:
             samples = _all_samples(file)
             promised, rate = file.frames, file.samplerate
             container, subtype = file.format, file.subtype
     except soundfile.SoundFileError as error:
         detail = getattr(error, "error_string", str(error)).strip().rstrip(".")
         raise AudioError(f"{path} {_why_not_opened(content)} (libsndfile: {detail})") from None
+    finally:
+        os.close(descriptor)
     if promised == _FRAMES_UNKNOWN or (container == "MP3" and not _states_its_length(content)):
         promised = 0  # where an MP3 does not say, libsndfile guesses from the file's size
     # Some MP3 writers count the header's own frame too.
@@ -243,17 +251,30 @@ class _Buffer(io.BytesIO):
         return super().seek(max(0, base + offset))
 
 
-def _content(path: str | os.PathLike[str]) -> bytes:
+def _open(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a regular file, for reading; the caller closes it."""
     path = Path(path)
+    # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        if path.is_dir():
-            raise AudioError(f"{path} is a folder, not a recording")
-        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-            raise AudioError(f"{path} is not a regular file")
-        content = path.read_bytes()
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         broken_link = " (a link to a file that is not there)" if path.is_symlink() else ""
         raise AudioError(f"no such recording: {path}{broken_link}") from None
+    except OSError as error:
+        raise AudioError(f"cannot read {path}: {error.strerror}") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        what = "a folder, not a recording" if stat.S_ISDIR(mode) else "not a regular file"
+        raise AudioError(f"{path} is {what}")
+    return descriptor
+
+
+def _content(descriptor: int, path: str | os.PathLike[str]) -> bytes:
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read()
     except OSError as error:
         raise AudioError(f"cannot read {path}: {error.strerror}") from None
     if not content:

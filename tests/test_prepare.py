@@ -438,7 +438,15 @@ def test_the_manifest_is_read_back_as_the_same_corpus(tmp_path):
         "x",
         (
             Utterance(
-                "a", tmp_path / "a.wav", "anger", "s1", "1", 'Say "yes", Grüße', "test", {"anger": 1 / 3}
+                "a",
+                tmp_path / "a.wav",
+                "anger",
+                "s1",
+                session="1",
+                dialog="1-2",
+                transcript='Say "yes", Grüße',
+                split="test",
+                soft_label={"anger": 1 / 3},
             ),
             Utterance("b", tmp_path / "b.wav", "fear", "s2"),
         ),

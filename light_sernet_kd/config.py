@@ -20,7 +20,9 @@ FrontEndName = Literal["lsn", "cubic"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
 LabelLossName = Literal["cross_entropy", "focal"]
 DistillationName = Literal["pure", "KD", "RKD", "DKD", "CKD"]
-ProtocolName = Literal["loso", "published", "random"]
+ProtocolName = Literal[
+    "loso", "session", "group_kfold", "split", "cross_corpus", "published", "random", "split_mixed"
+]
 ScheduleName = Literal["light_sernet", "cubic"]
 CacheName = Literal["disk", "ram", "none"]
 AudioType = Literal["all", "impro", "script"]

@@ -28,24 +28,48 @@ class Protocol:
     """A way to split a corpus.
 
     Attributes:
+        folds: from the utterances, a seed and a wished number of folds; most look at the first alone.
         stamps: what makes its scores optimistic; shown on every result.
         tests_on_validation: the test fold chooses the epoch, as the papers did.
         mixes_speakers: train and test share speakers, and so perhaps recordings.
     """
 
     description: str
-    folds: Callable[[Sequence[Utterance], int], list[Fold]]
+    folds: Callable[[Sequence[Utterance], int, int], list[Fold]]
     stamps: tuple[str, ...] = ()
     tests_on_validation: bool = False
     mixes_speakers: bool = False
 
 
-def _by_speaker(utterances: Sequence[Utterance]) -> dict[str, tuple[int, ...]]:
-    speakers = sorted({utterance.speaker for utterance in utterances})
-    return {
-        speaker: tuple(i for i, utterance in enumerate(utterances) if utterance.speaker == speaker)
-        for speaker in speakers
-    }
+# The words a `split` column may use; `evaluation` validates in ESD.
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development", "evaluation"),
+    "test": ("test", "testing"),
+}
+# Of the training utterances, where a split names no validation set: whole speakers up to at least this share.
+HELD_OUT_SHARE = 0.1
+
+
+def _groups(utterances: Sequence[Utterance], key: Callable[[Utterance], str]) -> dict[str, tuple[int, ...]]:
+    """Indices of the utterances by what `key` says of them, in alphabetical order."""
+    found: dict[str, list[int]] = {}
+    for index, utterance in enumerate(utterances):
+        found.setdefault(key(utterance), []).append(index)
+    return {name: tuple(found[name]) for name in sorted(found)}
+
+
+def _speaker(utterance: Utterance) -> str:
+    return utterance.speaker
+
+
+def _by_session(utterances: Sequence[Utterance]) -> dict[str, tuple[int, ...]]:
+    if without := [utterance.id for utterance in utterances if not utterance.session]:
+        raise UserError(
+            f"folds by session need the session of every recording; {len(without)} have none, e.g. "
+            f"{without[0]}. Take --protocol loso."
+        )
+    return _groups(utterances, lambda utterance: str(utterance.session))
 
 
 def _rest(count: int, *taken: tuple[int, ...]) -> tuple[int, ...]:
@@ -53,29 +77,88 @@ def _rest(count: int, *taken: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(i for i in range(count) if i not in used)
 
 
-def _leave_one_speaker_out(utterances: Sequence[Utterance], seed: int) -> list[Fold]:
-    groups = _by_speaker(utterances)
-    if len(groups) < 3:
+def _leave_one_out(groups: Mapping[str, tuple[int, ...]], what: str, count: int) -> list[Fold]:
+    """Each group tests once, the next one validates, the rest of the `count` utterances train."""
+    names = list(groups)
+    if len(names) < 3:
         raise UserError(
-            f"leaving one speaker out needs at least 3 speakers (one tests, one validates, the rest train); "
-            f"found {len(groups)}: {', '.join(groups)}."
+            f"leaving one {what} out needs at least 3 {what}s (one tests, one validates, the rest train); "
+            f"found {len(names)}: {', '.join(names)}."
         )
-    speakers = list(groups)
     folds = []
-    for speaker, following in zip(speakers, speakers[1:] + speakers[:1], strict=True):
-        test, validation = groups[speaker], groups[following]
-        folds.append(Fold(speaker, _rest(len(utterances), test, validation), validation, test))
+    for name, following in zip(names, names[1:] + names[:1], strict=True):
+        test, validation = groups[name], groups[following]
+        folds.append(Fold(name, _rest(count, test, validation), validation, test))
     return folds
 
 
-def _speaker_folds_as_published(utterances: Sequence[Utterance], seed: int) -> list[Fold]:
-    groups = _by_speaker(utterances)
+def _leave_one_speaker_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+    return _leave_one_out(_groups(utterances, _speaker), "speaker", len(utterances))
+
+
+def _leave_one_session_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+    return _leave_one_out(_by_session(utterances), "session", len(utterances))
+
+
+def _folds_of_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+    from sklearn.model_selection import GroupKFold
+
+    speakers = [utterance.speaker for utterance in utterances]
+    if not 3 <= wished <= len(set(speakers)):
+        raise UserError(
+            f"{wished} folds of speakers: at least 3 are needed (one tests, one validates, the rest train), "
+            f"and no more than there are speakers, {len(set(speakers))}."
+        )
+    splits = GroupKFold(n_splits=wished).split(speakers, groups=speakers)
+    groups = {f"{n:02d}": tuple(test.tolist()) for n, (_, test) in enumerate(splits, start=1)}
+    return _leave_one_out(groups, "group", len(utterances))
+
+
+def _by_split_column(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+    set_of = {word: name for name, words in SPLITS.items() for word in words}
+    for utterance in utterances:
+        if (utterance.split or "").lower() not in set_of:
+            raise UserError(
+                f"{utterance.id}: its split is {utterance.split or 'empty'}; expected one of "
+                f"{', '.join(SPLITS)} (or {', '.join(word for word in set_of if word not in SPLITS)})."
+            )
+    sets = _groups(utterances, lambda utterance: set_of[str(utterance.split).lower()])
+    train, test = sets.get("train", ()), sets.get("test", ())
+    if not train or not test:
+        raise UserError(
+            f"the split names no recording for {'train' if not train else 'test'}; it has "
+            f"{', '.join(f'{name} {len(indices)}' for name, indices in sets.items())}."
+        )
+    validation = sets.get("validation") or _some_speakers(utterances, train)
+    return [Fold("split", tuple(i for i in train if i not in set(validation)), validation, test)]
+
+
+def _some_speakers(utterances: Sequence[Utterance], train: tuple[int, ...]) -> tuple[int, ...]:
+    """Whole speakers taken from the training set, to validate on."""
+    groups = _groups([utterances[i] for i in train], _speaker)
     if len(groups) < 2:
-        raise UserError(f"folds by speaker need at least 2 speakers; found {', '.join(groups)}.")
+        raise UserError(
+            f"the split has no validation set, and its only training speaker, {next(iter(groups))}, cannot "
+            "give one: mark some recordings as validation."
+        )
+    taken: list[int] = []
+    for positions in list(groups.values())[:-1]:
+        if len(taken) >= HELD_OUT_SHARE * len(train):
+            break
+        taken += [train[position] for position in positions]
+    return tuple(sorted(taken))
+
+
+def _folds_as_published(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+    by_session = all(utterance.session for utterance in utterances)
+    groups = _by_session(utterances) if by_session else _groups(utterances, _speaker)
+    if len(groups) < 2:
+        what = "session" if by_session else "speaker"
+        raise UserError(f"folds by {what} need at least 2 {what}s; found {', '.join(groups)}.")
     return [Fold(name, _rest(len(utterances), test), test, test) for name, test in groups.items()]
 
 
-def _random_splits(utterances: Sequence[Utterance], seed: int) -> list[Fold]:
+def _random_splits(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     from sklearn.model_selection import ShuffleSplit
 
     if len(utterances) < 5:
@@ -94,10 +177,30 @@ PROTOCOLS: dict[str, Protocol] = {
         "the rest train",
         _leave_one_speaker_out,
     ),
+    "session": Protocol(
+        "leave one session out: each session tests once, the next session validates and chooses the epoch, "
+        "the rest train",
+        _leave_one_session_out,
+    ),
+    "group_kfold": Protocol(
+        "folds of whole speakers, alike in size: each fold tests once, the next fold validates and chooses "
+        "the epoch, the rest train",
+        _folds_of_speakers,
+    ),
+    "split": Protocol(
+        "the corpus's own split; where it has no validation set, the first training speakers, a tenth of the "
+        "training recordings or a little more, choose the epoch",
+        _by_split_column,
+    ),
+    "cross_corpus": Protocol(
+        "train on one corpus, test on another, over the emotions that both have; the first training "
+        "speakers, a tenth of the recordings or a little more, choose the epoch",
+        _by_split_column,
+    ),
     "published": Protocol(
-        "speaker folds as published: each speaker tests once, the rest train, the best epoch on the test "
-        "fold counts",
-        _speaker_folds_as_published,
+        "folds as published: each session (where the corpus has none, each speaker) tests once, the rest "
+        "train, the best epoch on the test fold counts",
+        _folds_as_published,
         stamps=(STAMP_EPOCH,),
         tests_on_validation=True,
     ),
@@ -106,6 +209,12 @@ PROTOCOLS: dict[str, Protocol] = {
         _random_splits,
         stamps=(STAMP_SPEAKERS, STAMP_EPOCH),
         tests_on_validation=True,
+        mixes_speakers=True,
+    ),
+    "split_mixed": Protocol(
+        "the corpus's own split, in which speakers are on both sides",
+        _by_split_column,
+        stamps=(STAMP_SPEAKERS,),
         mixes_speakers=True,
     ),
 }
@@ -135,20 +244,26 @@ def select(folds: Sequence[Fold], names: Sequence[str]) -> list[Fold]:
 
 
 def make_folds(
-    protocol: str, utterances: Sequence[Utterance], fingerprints: Mapping[str, str], *, seed: int
+    protocol: str,
+    utterances: Sequence[Utterance],
+    fingerprints: Mapping[str, str],
+    *,
+    seed: int,
+    wished: int = 5,
 ) -> list[Fold]:
     """The folds of `protocol`, checked for leaks.
 
     Args:
         fingerprints: utterance id → hash of the recording's content.
         seed: draws the `random` splits; the others do not depend on it.
+        wished: how many folds `group_kfold` makes; the others have as many as their groups.
 
     Raises:
         UserError: sets share an utterance, or they share a speaker or an identical recording and the
             protocol's name does not say so.
     """
     entry = PROTOCOLS[choose("protocol", protocol, PROTOCOL_NAMES)]
-    folds = entry.folds(utterances, seed)
+    folds = entry.folds(utterances, seed, wished)
     for fold in folds:
         refuse_leaks(fold, utterances, fingerprints, entry)
     return folds

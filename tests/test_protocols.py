@@ -24,15 +24,21 @@ def speakers_of(utterances, indices) -> set[str]:
     return {utterances[i].speaker for i in indices}
 
 
-FOUR = speech("b", "a", "c", "a", "d", "b", "c", "d", "a")
+# Each speaker is a session of her own; d tests in the corpus's own split.
+FOUR = [
+    dataclasses.replace(u, session=f"of {u.speaker}", split="test" if u.speaker == "d" else "train")
+    for u in speech("b", "a", "c", "a", "d", "b", "c", "d", "a")
+]
 
 
 def test_the_protocols_are_those_that_config_names():
     assert tuple(PROTOCOLS) == config.PROTOCOL_NAMES
 
 
-def test_only_the_honest_protocol_has_no_stamp():
-    assert [name for name, protocol in PROTOCOLS.items() if not protocol.stamps] == ["loso"]
+def test_a_protocol_that_mixes_speakers_or_tests_on_validation_is_stamped_and_no_other():
+    for protocol in PROTOCOLS.values():
+        assert (protocols.STAMP_SPEAKERS in protocol.stamps) == protocol.mixes_speakers
+        assert (protocols.STAMP_EPOCH in protocol.stamps) == protocol.tests_on_validation
 
 
 def test_an_unknown_protocol_is_refused():
@@ -42,7 +48,7 @@ def test_an_unknown_protocol_is_refused():
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_fold_uses_every_utterance_once_in_training_or_out_of_it(protocol):
-    for fold in make_folds(protocol, FOUR, distinct(FOUR), seed=3):
+    for fold in make_folds(protocol, FOUR, distinct(FOUR), seed=3, wished=4):
         held_out = {*fold.validation, *fold.test}
         assert sorted([*fold.train, *held_out]) == list(range(len(FOUR)))
         for part in (fold.train, fold.validation, fold.test):
@@ -52,7 +58,7 @@ def test_every_fold_uses_every_utterance_once_in_training_or_out_of_it(protocol)
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_fold_names_are_unique(protocol):
-    names = [fold.name for fold in make_folds(protocol, FOUR, distinct(FOUR), seed=0)]
+    names = [fold.name for fold in make_folds(protocol, FOUR, distinct(FOUR), seed=0, wished=3)]
     assert len(set(names)) == len(names)
 
 
@@ -102,11 +108,120 @@ def test_loso_of_emo_db_has_ten_folds_named_after_its_speakers(shared_data):
     assert [len(fold.train) for fold in folds][:2] == [535 - 49 - 58, 535 - 58 - 43]
 
 
+# session
+
+
+def in_sessions(*pairs: str) -> list[Utterance]:
+    """Utterances from texts such as "1a": session and speaker."""
+    return [dataclasses.replace(u, session=u.speaker[0]) for u in speech(*pairs)]
+
+
+def test_session_folds_of_six_speakers_in_three_sessions_worked_by_hand():
+    utterances = in_sessions("1a", "1b", "2c", "3e", "2d", "3f")
+    assert make_folds("session", utterances, distinct(utterances), seed=0) == [
+        Fold("1", train=(3, 5), validation=(2, 4), test=(0, 1)),
+        Fold("2", train=(0, 1), validation=(3, 5), test=(2, 4)),
+        Fold("3", train=(2, 4), validation=(0, 1), test=(3, 5)),
+    ]
+
+
+def test_session_folds_need_every_session():
+    utterances = [*in_sessions("1a", "2b", "3c"), Utterance("lost", Path("lost.wav"), "fear", "4d")]
+    with pytest.raises(UserError, match=r"1 have none, e\.g\. lost\. Take --protocol loso\."):
+        make_folds("session", utterances, distinct(utterances), seed=0)
+
+
+def test_a_speaker_in_two_sessions_is_refused():
+    utterances = [dataclasses.replace(u, session=s) for u, s in zip(speech(*"aba"), "123", strict=True)]
+    with pytest.raises(UserError, match="share the speakers a"):
+        make_folds("session", utterances, distinct(utterances), seed=0)
+
+
+# group_kfold
+
+
+def test_group_folds_hold_whole_speakers_and_are_alike_in_size():
+    utterances = speech(*("a" * 6 + "b" * 5 + "c" * 4 + "d" * 3 + "e" * 2 + "f"))
+    folds = make_folds("group_kfold", utterances, distinct(utterances), seed=0, wished=3)
+    assert [fold.name for fold in folds] == ["01", "02", "03"]
+    # 21 utterances: 6 + 1, 5 + 2, 4 + 3.
+    assert [len(fold.test) for fold in folds] == [7, 7, 7]
+    assert sorted(i for fold in folds for i in fold.test) == list(range(21))
+    for fold, following in zip(folds, folds[1:] + folds[:1], strict=True):
+        assert fold.validation == following.test
+
+
+@pytest.mark.parametrize("wished", [2, 5])
+def test_a_number_of_groups_that_cannot_be_is_refused(wished):
+    with pytest.raises(UserError, match=r"at least 3 are needed .* no more than there are speakers, 4"):
+        make_folds("group_kfold", FOUR, distinct(FOUR), seed=0, wished=wished)
+
+
+# split and cross_corpus
+
+
+def split(*marks: str) -> list[Utterance]:
+    """Utterances from texts such as "a:train": speaker and split."""
+    pairs = [mark.split(":") for mark in marks]
+    named = speech(*(speaker for speaker, _ in pairs))
+    return [dataclasses.replace(u, split=s) for u, (_, s) in zip(named, pairs, strict=True)]
+
+
+@pytest.mark.parametrize("word", ["validation", "dev", "VAL", "evaluation"])
+def test_the_split_column_names_the_sets(word):
+    utterances = split("a:train", f"b:{word}", "c:test", "a:training")
+    folds = make_folds("split", utterances, distinct(utterances), seed=0)
+    assert folds == [Fold("split", train=(0, 3), validation=(1,), test=(2,))]
+
+
+def test_without_a_validation_set_whole_training_speakers_validate():
+    # 20 utterances train, so the tenth is 2: speaker a alone has 1, a and b have 3.
+    utterances = split("a:train", "b:train", "b:train", *["c:train"] * 9, *["d:train"] * 8, "e:test")
+    (fold,) = make_folds("split", utterances, distinct(utterances), seed=0)
+    assert fold == Fold("split", train=tuple(range(3, 20)), validation=(0, 1, 2), test=(20,))
+
+
+def test_the_last_training_speaker_is_never_taken_for_validation():
+    utterances = split("a:train", *["b:train"] * 30, "c:test")
+    (fold,) = make_folds("split", utterances, distinct(utterances), seed=0)
+    assert speakers_of(utterances, fold.validation) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("marks", "message"),
+    [
+        (("a:train", "b:", "c:test"), "u01: its split is empty; expected one of train, validation, test"),
+        (("a:train", "b:tset"), "u01: its split is tset; expected"),
+        (("a:train", "b:dev"), "names no recording for test; it has train 1, validation 1"),
+        (("a:train", "b:test"), "no validation set, and its only training speaker, a"),
+        (("a:train", "b:dev", "a:test"), "train and test share the speakers a"),
+    ],
+)
+def test_an_unusable_split_is_refused(marks, message):
+    utterances = split(*marks)
+    with pytest.raises(UserError, match=message):
+        make_folds("split", utterances, distinct(utterances), seed=0)
+
+
+def test_a_split_that_shares_speakers_has_a_protocol_that_says_so():
+    utterances = split("a:train", "b:dev", "a:test")
+    (fold,) = make_folds("split_mixed", utterances, distinct(utterances), seed=0)
+    assert fold == Fold("split", train=(0,), validation=(1,), test=(2,))
+    assert PROTOCOLS["split_mixed"].stamps == (protocols.STAMP_SPEAKERS,)
+
+
 # published
 
 
+def test_published_leaves_sessions_out_where_there_are_any():
+    utterances = in_sessions("1a", "1b", "2c", "2d")
+    folds = make_folds("published", utterances, distinct(utterances), seed=0)
+    assert folds == [Fold("1", (2, 3), (0, 1), (0, 1)), Fold("2", (0, 1), (2, 3), (2, 3))]
+
+
 def test_published_chooses_the_epoch_on_the_test_fold_and_says_so():
-    folds = make_folds("published", FOUR, distinct(FOUR), seed=0)
+    utterances = speech(*(utterance.speaker for utterance in FOUR))
+    folds = make_folds("published", utterances, distinct(utterances), seed=0)
     assert [fold.name for fold in folds] == ["a", "b", "c", "d"]
     assert sorted(i for fold in folds for i in fold.test) == list(range(len(FOUR)))
     for fold in folds:
@@ -255,7 +370,7 @@ def test_random_permits_shared_speakers_but_no_utterance_on_both_sides():
 
 def test_make_folds_checks_the_folds_of_a_protocol(monkeypatch):
     leaking = dataclasses.replace(SOUND, validation=SOUND.test)
-    entry = dataclasses.replace(PROTOCOLS["loso"], folds=lambda utterances, seed: [SOUND, leaking])
+    entry = dataclasses.replace(PROTOCOLS["loso"], folds=lambda *_: [SOUND, leaking])
     monkeypatch.setitem(PROTOCOLS, "loso", entry)
     with pytest.raises(UserError, match="validation and test share 3 utterances"):
         make_folds("loso", FOUR, distinct(FOUR), seed=0)

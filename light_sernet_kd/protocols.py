@@ -262,11 +262,18 @@ def make_folds(
         UserError: sets share an utterance, or they share a speaker or an identical recording and the
             protocol's name does not say so.
     """
-    entry = PROTOCOLS[choose("protocol", protocol, PROTOCOL_NAMES)]
-    folds = entry.folds(utterances, seed, wished)
+    protocol = choose("protocol", protocol, PROTOCOL_NAMES)
+    folds = propose_folds(protocol, utterances, seed=seed, wished=wished)
     for fold in folds:
-        refuse_leaks(fold, utterances, fingerprints, entry)
+        refuse_leaks(fold, utterances, fingerprints, PROTOCOLS[protocol])
     return folds
+
+
+def propose_folds(
+    protocol: str, utterances: Sequence[Utterance], *, seed: int, wished: int = 5
+) -> list[Fold]:
+    """`make_folds` without its checks."""
+    return PROTOCOLS[choose("protocol", protocol, PROTOCOL_NAMES)].folds(utterances, seed, wished)
 
 
 def refuse_leaks(

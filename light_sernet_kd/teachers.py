@@ -140,17 +140,24 @@ def aligned(
     return logits
 
 
+def speakers_of_fold(teacher: Teacher, fold: str) -> set[str] | None:
+    """The speakers that the teacher of `fold` was trained on; None where its card does not tell."""
+    trained_on = teacher.card.get("train_speakers")
+    # A file for all folds lists its speakers once, under the name that stands for all.
+    seen = (
+        trained_on.get(fold if teacher.folds else ALL_SPEAKERS) if isinstance(trained_on, Mapping) else None
+    )
+    # A speaker who is the number 3 may or may not be "03".
+    return set(seen) if isinstance(seen, list) and all(isinstance(name, str) for name in seen) else None
+
+
 def stamps(teacher: Teacher, folds: Sequence[Fold], utterances: Sequence[Utterance]) -> tuple[str, ...]:
     """What the teacher makes doubtful in scores on these folds; empty for one that saw no tested speaker."""
-    trained_on = teacher.card.get("train_speakers")
-    if not isinstance(trained_on, Mapping):
-        return (STAMP_UNKNOWN,)
     unknown = False
     for fold in folds:
-        # A file for all folds lists its speakers once, under the name that stands for all.
-        seen = trained_on.get(fold.name if teacher.folds else ALL_SPEAKERS)
-        if not isinstance(seen, list) or not all(isinstance(name, str) for name in seen):
-            unknown = True  # also where a speaker is the number 3, which may or may not be "03"
-        elif set(seen) & {utterances[i].speaker for i in fold.test}:
+        seen = speakers_of_fold(teacher, fold.name)
+        if seen is None:
+            unknown = True
+        elif seen & {utterances[i].speaker for i in fold.test}:
             return (STAMP_SEEN,)
     return (STAMP_UNKNOWN,) if unknown else ()

@@ -1,0 +1,296 @@
+"""What the training and the test set of a fold have in common, and what a teacher knows of the test set.
+
+A score says how well a student does on speech it has not met. Whatever both sets share makes it say less:
+a speaker, a session or dialog recorded in one go, a recording that is there twice.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from light_sernet_kd import audio
+from light_sernet_kd.config import SAMPLE_RATE, UserError
+from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.files import write_arrays
+from light_sernet_kd.protocols import Fold
+from light_sernet_kd.teachers import Teacher, speakers_of_fold
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Of copies of EMO-DB at another level, rate or codec (MP3, Ogg Vorbis) or with silence around them, 95 % are
+# above this; of its different recordings, takes of one sentence by one speaker included, none is above 0.93.
+NEAR_IDENTICAL = 0.98
+SIGNATURE_VERSION = 1
+
+_FRAME_SAMPLES, _HOP_SAMPLES = 512, 160
+_BANDS, _SEGMENTS = 16, 32
+# Energy this far below the loudest is silence, and is not told apart from any other silence.
+_FLOOR = 1e-4
+# Copies may lose or gain this share of their length, and two frames, at their ends.
+_LENGTH_SLACK = 0.03
+
+
+@dataclass(frozen=True)
+class FoldAudit:
+    """What the training and the test set of one fold share.
+
+    Attributes:
+        identical: ids of test recordings that are in training too, byte for byte.
+        near_identical: ids of test recordings that sound like one in training (`NEAR_IDENTICAL`).
+        transcripts: sentences spoken on both sides; known to a student that reads, not to one that listens.
+        teacher_speakers: test speakers the teacher was trained on; None where that is not known.
+    """
+
+    fold: str
+    train: int
+    validation: int
+    test: int
+    speakers: tuple[str, ...]
+    sessions: tuple[str, ...]
+    dialogs: tuple[str, ...]
+    identical: tuple[str, ...]
+    near_identical: tuple[str, ...]
+    transcripts: tuple[str, ...]
+    chosen_on_test: bool
+    teacher_speakers: tuple[str, ...] | None = ()
+
+    @property
+    def leaks(self) -> list[str]:
+        """What makes the fold's score optimistic, in words; empty for a fold that is fair."""
+        found = []
+        for what in ("speakers", "sessions", "dialogs", "identical", "near_identical"):
+            if shared := getattr(self, what):
+                recordings = " recordings" if "identical" in what else ""
+                found.append(f"{len(shared)} {what.replace('_', '-')}{recordings} shared")
+        if self.chosen_on_test:
+            found.append("the test set chooses the epoch")
+        if self.teacher_speakers is None:
+            found.append("the teacher's training speakers are not known")
+        elif self.teacher_speakers:
+            found.append(f"the teacher was trained on {', '.join(self.teacher_speakers)}")
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "leaks": self.leaks}
+
+
+def audit(
+    folds: Sequence[Fold],
+    utterances: Sequence[Utterance],
+    fingerprints: Mapping[str, str],
+    pairs: Sequence[tuple[int, int]],
+    teacher: Teacher | None = None,
+) -> list[FoldAudit]:
+    """Compare the training with the test set of every fold.
+
+    Args:
+        fingerprints: utterance id → hash of the recording's content.
+        pairs: indices of recordings that sound alike, from `alike`.
+        teacher: also ask whether it was trained on the test speakers.
+    """
+    return [_audit_of(fold, utterances, fingerprints, pairs, teacher) for fold in folds]
+
+
+def _audit_of(
+    fold: Fold,
+    utterances: Sequence[Utterance],
+    fingerprints: Mapping[str, str],
+    pairs: Sequence[tuple[int, int]],
+    teacher: Teacher | None,
+) -> FoldAudit:
+    train, test = set(fold.train), set(fold.test)
+
+    def shared(attribute: str) -> tuple[str, ...]:
+        sides = ({getattr(utterances[i], attribute) for i in side} - {None} for side in (train, test))
+        return tuple(sorted(set.intersection(*sides)))
+
+    prints = {fingerprints[utterances[i].id] for i in train}
+    identical = {i for i in test if fingerprints[utterances[i].id] in prints}
+    near = {b for a, b in (*pairs, *((b, a) for a, b in pairs)) if a in train and b in test} - identical
+    seen = speakers_of_fold(teacher, fold.name) if teacher else set()
+    return FoldAudit(
+        fold=fold.name,
+        train=len(fold.train),
+        validation=len(fold.validation),
+        test=len(fold.test),
+        speakers=shared("speaker"),
+        sessions=shared("session"),
+        dialogs=shared("dialog"),
+        identical=tuple(utterances[i].id for i in sorted(identical)),
+        near_identical=tuple(utterances[i].id for i in sorted(near)),
+        transcripts=shared("transcript"),
+        chosen_on_test=bool(test & set(fold.validation)),
+        teacher_speakers=None
+        if seen is None
+        else tuple(sorted(seen & {utterances[i].speaker for i in test})),
+    )
+
+
+def stamps(audits: Sequence[FoldAudit]) -> list[str]:
+    """What folds share that no protocol's name gives away; shown on every result.
+
+    That speakers are shared, or that the test set chose the epoch, is the protocol's own stamp.
+    """
+    found = []
+    for what, text in (("sessions", "sessions"), ("dialogs", "dialogs")):
+        folds = sum(bool(getattr(each, what)) and not each.speakers for each in audits)
+        if folds:
+            found.append(f"optimistic: training shares {text} with the test speakers in {folds} folds")
+    for what, text in (("identical", "also occur"), ("near_identical", "have a near-identical twin")):
+        if count := sum(len(getattr(each, what)) for each in audits):
+            found.append(f"optimistic: {count} test recordings {text} in training")
+    return found
+
+
+# Recordings that sound alike
+
+
+def signature(waveform: np.ndarray) -> tuple[np.ndarray, int]:
+    """What of a recording survives another level, rate, codec or silence around it.
+
+    Log energies of 16 bands from 100 to 3800 Hz in 32 equal parts of what is not silence, less their mean.
+
+    Args:
+        waveform: `(samples,)` at 16 kHz.
+
+    Returns:
+        float32 `(512,)` of length 1 (of length 0 for silence), and the length of what is not silence in
+        frames of 10 ms.
+    """
+    padded = np.pad(waveform, (0, max(0, _FRAME_SAMPLES - len(waveform))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME_SAMPLES)[::_HOP_SAMPLES]
+    power = np.abs(np.fft.rfft(frames * np.hanning(_FRAME_SAMPLES).astype(np.float32))) ** 2
+    edges = (np.geomspace(100, 3800, _BANDS + 1) * _FRAME_SAMPLES / SAMPLE_RATE).astype(int)
+    bands = np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1)
+    energy = bands.sum(axis=1)
+    sounding = np.flatnonzero(energy > _FLOOR * energy.max())
+    if not len(sounding):
+        return np.zeros(_BANDS * _SEGMENTS, np.float32), 0
+    bands = bands[sounding[0] : sounding[-1] + 1]
+    sums = np.concatenate([np.zeros((1, _BANDS)), np.cumsum(np.log(bands + _FLOOR * bands.max()), axis=0)])
+    ends = np.linspace(0, len(bands), _SEGMENTS + 1)
+    # Sums up to a fraction of a frame, so that recordings shorter than 32 frames have 32 parts too.
+    whole = np.minimum(ends.astype(int), len(bands) - 1)
+    at_ends = sums[whole] + (ends - whole)[:, None] * (sums[whole + 1] - sums[whole])
+    means = np.diff(at_ends, axis=0) / np.diff(ends)[:, None]
+    centred = (means - means.mean()).ravel()
+    return (centred / max(float(np.linalg.norm(centred)), 1e-9)).astype(np.float32), len(bands)
+
+
+def signatures(
+    utterances: Sequence[Utterance], fingerprints: Mapping[str, str], cache_folder: Path | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`signature` of every recording: float32 `(utterances, 512)` and int64 `(utterances,)`.
+
+    Args:
+        cache_folder: keeps them in a file for the next time; None keeps nothing.
+
+    Raises:
+        UserError: lists every recording that cannot be used.
+    """
+    key = hashlib.sha256(str(SIGNATURE_VERSION).encode())
+    for utterance in utterances:
+        key.update(fingerprints[utterance.id].encode())
+    path = cache_folder / f"signatures-{key.hexdigest()[:32]}.npz" if cache_folder else None
+    if path and (stored := _stored(path)):
+        return stored
+
+    def signature_of(utterance: Utterance) -> tuple[np.ndarray, int] | audio.AudioError:
+        try:
+            return signature(audio.read(utterance.path))
+        except audio.AudioError as error:
+            return error
+
+    vectors = np.zeros((len(utterances), _BANDS * _SEGMENTS), np.float32)
+    lengths = np.zeros(len(utterances), np.int64)
+    bad = {}
+    for row, result in enumerate(audio.in_order(signature_of, utterances)):
+        if isinstance(result, audio.AudioError):
+            bad[utterances[row].id] = str(result)
+        else:
+            vectors[row], lengths[row] = result
+    if bad:
+        raise UserError(audio.listing(bad, len(utterances)))
+    if path:
+        write_arrays(path, {"vectors": vectors, "lengths": lengths})
+    return vectors, lengths
+
+
+def _stored(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["vectors"], stored["lengths"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def alike(vectors: np.ndarray, lengths: np.ndarray, *, threshold: float = NEAR_IDENTICAL, block: int = 512):
+    """Pairs of recordings that sound alike: a list of indices `(first, second)`, first < second.
+
+    Args:
+        vectors, lengths: from `signatures`. Silence is like nothing.
+        threshold: cosine of the angle between two signatures, from which on they are alike.
+    """
+    order = np.argsort(lengths, kind="stable")
+    sorted_lengths = lengths[order]
+    found = []
+    # Only recordings of about the same length are compared: in order of length these are neighbours.
+    for start in range(0, len(order), block):
+        rows = order[start : start + block]
+        longest = sorted_lengths[min(start + block, len(order)) - 1] * (1 + _LENGTH_SLACK) + 2
+        stop = int(np.searchsorted(sorted_lengths, longest, side="right"))
+        for other in range(start, stop, 8 * block):
+            columns = order[other : min(other + 8 * block, stop)]
+            similarity = vectors[rows] @ vectors[columns].T
+            for a, b in np.argwhere(similarity >= threshold).tolist():
+                first, second = sorted((int(rows[a]), int(columns[b])))
+                slack = _LENGTH_SLACK * max(lengths[first], lengths[second]) + 2
+                if first != second and abs(int(lengths[first] - lengths[second])) <= slack:
+                    found.append((first, second))
+    return sorted(set(found))
+
+
+# The table
+
+
+def show(
+    audits: Sequence[FoldAudit], console: "Console", *, protocol: str, description: str, most: int = 5
+) -> None:
+    """Print a row per fold, then what leaks; `most` names per kind."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style), soft_wrap=True)
+
+    line(f"{protocol}: {description}")
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("fold")
+    kinds = ("speakers", "sessions", "dialogs", "identical", "near_identical", "transcripts")
+    for name in ("train", "validation", "test", *(kind.replace("_", "-") for kind in kinds)):
+        table.add_column(name, justify="right")
+    for each in audits:
+        sizes = (str(each.train), "= test" if each.chosen_on_test else str(each.validation), str(each.test))
+        shared = (str(len(getattr(each, kind)) or "·") for kind in kinds)
+        table.add_row(Text(each.fold), *sizes, *shared)
+    console.print(table)
+    line("Columns from speakers on: how many of them training and test share.")
+    leaking = [each for each in audits if each.leaks]
+    if any(each.transcripts for each in audits):
+        line("Shared transcripts are known to a student that reads the words, not to one that only listens.")
+    for each in leaking:
+        line(f"fold {each.fold}: {'; '.join(each.leaks)}", style="bold yellow")
+        for kind in kinds[:-1]:
+            names = getattr(each, kind)
+            if names:
+                more = f" and {len(names) - most} more" if len(names) > most else ""
+                line(f"  {kind.replace('_', '-')}: {', '.join(names[:most])}{more}")
+    if not leaking:
+        line("nothing leaks from test to training", style="green")

@@ -1,0 +1,243 @@
+"""The audit: what training and test share, and which recordings are copies of one another."""
+
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from rich.console import Console
+
+from light_sernet_kd import audio, audit, teachers
+from light_sernet_kd.audit import alike, signature, signatures
+from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Utterance, emodb
+from light_sernet_kd.protocols import Fold
+
+RATE = 16_000
+
+
+def utterance(name: str, speaker: str, **facts) -> Utterance:
+    return Utterance(name, Path(f"{name}.wav"), "fear", speaker, **facts)
+
+
+UTTERANCES = [
+    utterance("a1", "a", session="1", dialog="1x", transcript="yes"),
+    utterance("a2", "a", session="1", dialog="1y", transcript="no"),
+    utterance("b1", "b", session="1", dialog="1x", transcript="yes"),
+    utterance("c1", "c", session="2", dialog="2x", transcript="never"),
+    utterance("d1", "d"),
+]
+PRINTS = {each.id: f"hash of {each.id}" for each in UTTERANCES}
+
+
+def one(fold: Fold, *, prints=PRINTS, pairs=(), teacher=None) -> audit.FoldAudit:
+    (found,) = audit.audit([fold], UTTERANCES, prints, pairs, teacher)
+    return found
+
+
+def test_what_a_fold_shares_worked_by_hand():
+    found = one(Fold("b", train=(0, 1, 3), validation=(4,), test=(2,)))
+    assert (found.train, found.validation, found.test) == (3, 1, 1)
+    assert found.speakers == ()
+    assert found.sessions == ("1",)
+    assert found.dialogs == ("1x",)
+    assert found.transcripts == ("yes",)
+    assert found.leaks == ["1 sessions shared", "1 dialogs shared"]
+
+
+def test_a_fair_fold_leaks_nothing_and_shared_sentences_are_no_leak():
+    assert one(Fold("d", train=(0, 1, 2), validation=(3,), test=(4,))).leaks == []
+    spoken = [utterance("x", "a", transcript="yes"), utterance("y", "b", transcript="yes")]
+    prints = {"x": "1", "y": "2"}
+    (found,) = audit.audit([Fold("b", (0,), (), (1,))], spoken, prints, [])
+    assert found.transcripts == ("yes",)
+    assert found.leaks == []
+
+
+def test_what_is_unknown_on_both_sides_is_not_shared():
+    # c1 and d1 name no transcript or session in common; d1 names none at all
+    found = one(Fold("x", train=(4,), validation=(), test=(3,)))
+    assert (found.sessions, found.dialogs, found.transcripts) == ((), (), ())
+
+
+def test_the_test_set_that_chooses_the_epoch_is_a_leak():
+    assert one(Fold("c", (0, 1), (3,), (3,))).leaks == ["the test set chooses the epoch"]
+
+
+def test_identical_and_near_identical_recordings_count_once_as_what_they_are():
+    fold = Fold("x", train=(0, 1), validation=(4,), test=(2, 3))
+    prints = PRINTS | {"a1": "same", "b1": "same"}
+    found = one(fold, prints=prints, pairs=[(0, 2), (1, 3), (3, 4)])
+    assert found.identical == ("b1",)
+    assert found.near_identical == ("c1",)
+    # whichever of the pair comes first
+    assert one(Fold("x", (2, 3), (4,), (0, 1)), pairs=[(0, 2)]).near_identical == ("a1",)
+
+
+def teacher(train_speakers, folds=()) -> teachers.Teacher:
+    logits = np.zeros((len(folds) or 1, 1, 2), np.float32)
+    return teachers.Teacher(("a1",), ("x", "y"), logits, folds, {"train_speakers": train_speakers})
+
+
+def test_a_teacher_is_asked_for_the_speakers_of_each_fold():
+    fold = Fold("c", (0, 1), (2,), (3,))
+    assert one(fold, teacher=teacher({"c": ["a"]}, ("c",))).leaks == []
+    assert one(fold, teacher=teacher({"c": ["a", "c"]}, ("c",))).leaks == ["the teacher was trained on c"]
+    assert one(fold, teacher=teacher({"all-speakers": ["c"]})).leaks == ["the teacher was trained on c"]
+    unknown = one(fold, teacher=teacher({}))
+    assert unknown.teacher_speakers is None
+    assert unknown.leaks == ["the teacher's training speakers are not known"]
+
+
+def test_stamps_name_what_no_protocol_says():
+    fair = one(Fold("d", (0, 1, 2), (3,), (4,)))
+    assert audit.stamps([fair]) == []
+    session = one(Fold("b", (0, 1), (3,), (2,)))
+    assert audit.stamps([fair, session]) == [
+        "optimistic: training shares sessions with the test speakers in 1 folds",
+        "optimistic: training shares dialogs with the test speakers in 1 folds",
+    ]
+    twins = one(Fold("x", (0, 1), (), (4, 3)), prints=PRINTS | {"a1": "s", "d1": "s"}, pairs=[(1, 3)])
+    assert audit.stamps([twins, twins]) == [
+        "optimistic: 2 test recordings also occur in training",
+        "optimistic: 2 test recordings have a near-identical twin in training",
+    ]
+    # the protocol that shares speakers says so by itself
+    assert audit.stamps([one(Fold("01", (0,), (4,), (1,)))]) == []
+
+
+# Recordings that sound alike
+
+
+def coded(waveform: np.ndarray, **how) -> np.ndarray:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, RATE, **how)
+    buffer.seek(0)
+    return soundfile.read(buffer, dtype="float32")[0]
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(int(seconds * RATE), np.float32)
+
+
+COPIES = {
+    "level": lambda x: 0.1 * x,
+    "8-kHz": lambda x: soxr.resample(soxr.resample(x, RATE, 8000), 8000, RATE),
+    "44.1-kHz": lambda x: soxr.resample(soxr.resample(x, RATE, 44_100), 44_100, RATE),
+    "MP3": lambda x: coded(x, format="MP3"),
+    "Vorbis": lambda x: coded(x, format="OGG", subtype="VORBIS"),
+    "silence": lambda x: np.concatenate([silence(0.4), x, silence(0.2)]),
+}
+
+
+@pytest.fixture(scope="module")
+def real(shared_data):
+    utterances = emodb.utterances(shared_data / "EMO-DB").utterances
+    return utterances, signatures(utterances, {each.id: each.id for each in utterances})
+
+
+def test_different_recordings_of_emo_db_are_not_alike(real):
+    _, (vectors, lengths) = real
+    assert alike(vectors, lengths) == []
+    closest = np.sort((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)])[-1]
+    assert 0.8 < closest < 0.93
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_copies_of_emo_db_are_alike_and_found_among_all_others(real, kind):
+    utterances, (vectors, lengths) = real
+    chosen = range(0, len(utterances), 27)
+    copies = [signature(COPIES[kind](audio.read(utterances[i].path))) for i in chosen]
+    everything = np.concatenate([vectors, [vector for vector, _ in copies]])
+    found = alike(everything, np.concatenate([lengths, [length for _, length in copies]]))
+    expected = {(i, len(vectors) + n) for n, i in enumerate(chosen)}
+    assert set(found) <= expected
+    assert len(found) >= 0.9 * len(expected)
+
+
+def test_pairs_are_those_of_the_double_loop():
+    random = np.random.default_rng(0)
+    base = random.normal(size=(60, 512))
+    vectors = np.concatenate([base, base + 0.1 * random.normal(size=base.shape)]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # some twins are of nearly the same length, some are not
+    lengths = np.concatenate([np.arange(100, 160), np.arange(100, 160) + 2 * (np.arange(60) % 9)])
+    expected = [
+        (a, b)
+        for a, b in itertools.combinations(range(120), 2)
+        if vectors[a] @ vectors[b] >= 0.98
+        and abs(lengths[a] - lengths[b]) <= 0.03 * max(lengths[a], lengths[b]) + 2
+    ]
+    assert 20 < len(expected) < 60
+    for block in (7, 512):
+        assert alike(vectors, lengths, block=block) == expected
+
+
+def test_silence_is_like_nothing_and_the_shortest_clip_has_a_signature():
+    vector, length = signature(silence(1))
+    assert (np.linalg.norm(vector), length) == (0, 0)
+    assert alike(np.stack([vector, vector]), np.zeros(2, int)) == []
+    for samples in (100, 600, 5000):
+        clip = np.random.default_rng(samples).normal(size=samples).astype(np.float32)
+        vector, length = signature(clip)
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+        assert length >= 1
+
+
+def test_signatures_are_kept_for_the_next_time(tmp_path, monkeypatch):
+    files = []
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(0).normal(size=RATE) / 9, RATE)
+        files.append(Utterance(name, tmp_path / f"{name}.wav", "fear", name))
+    prints = {"a": "1", "b": "2"}
+    first = signatures(files, prints, tmp_path / "cache")
+    assert alike(*first) == [(0, 1)]
+    monkeypatch.setattr(audio, "read", None)
+    again = signatures(files, prints, tmp_path / "cache")
+    for one_array, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one_array, other)
+    with pytest.raises(TypeError):  # another content: reads again
+        signatures(files, prints | {"b": "3"}, tmp_path / "cache")
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones(RATE) / 2, RATE)
+    files = [Utterance("a", tmp_path / "a.wav", "fear", "a")]
+    first = signatures(files, {"a": "1"}, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_bytes(kept.read_bytes()[:50])
+    np.testing.assert_array_equal(signatures(files, {"a": "1"}, tmp_path / "cache")[0], first[0])
+
+
+def test_every_unreadable_recording_is_listed(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.wav").write_bytes(b"no audio")
+    files = [Utterance(name, tmp_path / f"{name}.wav", "fear", name) for name in "ab"]
+    with pytest.raises(UserError, match="2 of 2 recordings cannot be used") as caught:
+        signatures(files, {"a": "1", "b": "2"})
+    assert "a.wav is not audio" in str(caught.value)
+    assert "b.wav is not audio" in str(caught.value)
+
+
+# The table
+
+
+def shown(*audits: audit.FoldAudit) -> str:
+    console = Console(file=io.StringIO(), width=140)
+    audit.show(audits, console, protocol="loso", description="leave one speaker out")
+    return console.file.getvalue()
+
+
+def test_the_table_names_what_leaks():
+    text = shown(one(Fold("b[/]", (0, 1), (3,), (2,)), prints=PRINTS | {"a1": "s", "b1": "s"}))
+    assert "fold b[/]: 1 sessions shared; 1 dialogs shared; 1 identical recordings shared" in text
+    assert "  identical: b1" in text
+    assert "nothing leaks" not in text
+
+
+def test_the_table_of_fair_folds_says_so():
+    text = shown(one(Fold("d", (0, 1, 2), (3,), (4,))))
+    assert "nothing leaks from test to training" in text

@@ -626,7 +626,8 @@ class _Run:
             title=title,
         )
         if exported:
-            figures.precision_costs(exported["rows"], self.folder / "precision_costs.png", title=title)
+            rows = [{**row, "name": row["precision"]} for row in exported["rows"]]
+            figures.size_against_ua(rows, self.folder / "precision_costs.png", title=title)
             metrics["export"] = exported
         write_text(self.folder / "report.md", report(metrics, self.config, export=exported))
         # last, because its presence says that the run is finished

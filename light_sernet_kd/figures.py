@@ -1,4 +1,4 @@
-"""Pictures of a run: the confusion matrix, how training went, what each TFLite precision costs.
+"""Pictures of a run: the confusion matrix, how training went, size against UA.
 
 Same inputs, same bytes: no time stamps, no settings of the user's matplotlib, no global state (pyplot).
 """
@@ -24,7 +24,7 @@ from light_sernet_kd.files import atomic
 INK, QUIET, PALE, ALARM = "#1a1a1a", "#5f6368", "#c3c8ce", "#b00020"
 # Okabe and Ito's colours, told apart with every common colour vision; the markers differ as well.
 TRAIN, VALIDATION, MARK = "#0072B2", "#D55E00", "#000000"
-PRECISION_STYLES = (
+POINT_STYLES = (
     ("#0072B2", "o"),
     ("#E69F00", "s"),
     ("#009E73", "D"),
@@ -283,17 +283,17 @@ def curves(
         return _save(figure, path)
 
 
-def precision_costs(
+def size_against_ua(
     rows: Sequence[Mapping[str, Any]],
     path: str | os.PathLike[str],
     *,
-    title: str = "What each TFLite precision costs",
+    title: str,
 ) -> list[Path]:
-    """UA against file size, one point per precision.
+    """UA against file size, one point per precision or run.
 
     Args:
-        rows: precision (str), bytes (int), ua, and ua_low, ua_high (shares from 0 to 1, or None where
-            there is no interval).
+        rows: name (str), bytes (int), ua, and ua_low, ua_high (shares from 0 to 1, or None where there is no
+            interval).
         path: without suffix: `.png` and `.pdf` are written.
 
     Returns:
@@ -305,7 +305,7 @@ def precision_costs(
         figure = _figure_below_head(title, notes, width_inches=6.4, body_inches=3.1)
         axes = figure.subplots()
         ends = []
-        for row, (color, marker) in zip(rows, itertools.cycle(PRECISION_STYLES), strict=False):
+        for row, (color, marker) in zip(rows, itertools.cycle(POINT_STYLES), strict=False):
             ua, kilobytes = 100 * row["ua"], row["bytes"] / 1000
             ends.append(ua)
             if row.get("ua_low") is not None and row.get("ua_high") is not None:
@@ -321,7 +321,7 @@ def precision_costs(
                 markersize=8,
                 markeredgecolor="white",
                 zorder=3,
-                label=f"{row['precision']}\n{kilobytes:,.0f} kB, {ua:.1f} %",
+                label=f"{row['name']}\n{kilobytes:,.0f} kB, {ua:.1f} %",
             )
         # Five points at least, so that a tenth of a point does not look like a cliff.
         middle, half = (min(ends) + max(ends)) / 2, max((max(ends) - min(ends)) * 0.55, 2.5)

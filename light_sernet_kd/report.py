@@ -18,7 +18,7 @@ HONEST = (
 SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 
 
-def _text(value: Any) -> str:
+def plain(value: Any) -> str:
     """`value` on one line, with what Markdown would take for its own made harmless."""
     line = " ".join(str(value).split())
     # An underscore inside a word (light_sernet) means nothing to Markdown and reads better bare.
@@ -41,14 +41,14 @@ def _interval(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f" [{_percent(interval[0])}, {_percent(interval[1])}]"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> list[str]:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> list[str]:
     """A Markdown table whose first `words` columns are text (left) and the rest numbers (right)."""
     rules = [":--"] * words + ["--:"] * (len(header) - words)
     return ["| " + " | ".join(row) + " |" for row in (header, rules, *rows)]
 
 
 def _people(names: Sequence[str]) -> str:
-    return f"{len(names)} speakers" if len(names) > 8 else ", ".join(map(_text, names)) or NONE
+    return f"{len(names)} speakers" if len(names) > 8 else ", ".join(map(plain, names)) or NONE
 
 
 def _answer(metrics: Mapping[str, Any]) -> list[str]:
@@ -63,13 +63,13 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
     stamps = dict.fromkeys([*metrics["stamps"], *((metrics["teacher"] or {}).get("stamps") or [])])
     sure = "In brackets: 95 % interval" if any(intervals.values()) else "There is no interval"
     return [
-        f"{warning}{', '.join(scores)} — protocol {_text(metrics['protocol'])}, "
+        f"{warning}{', '.join(scores)} — protocol {plain(metrics['protocol'])}, "
         f"{pooled['count']:,} test predictions in {folds} {'fold' if folds == 1 else 'folds'}.",
         "",
-        *([f"> - **STAMP: {_text(stamp)}**" for stamp in stamps] or [HONEST]),
+        *([f"> - **STAMP: {plain(stamp)}**" for stamp in stamps] or [HONEST]),
         "",
         "UA is the mean of the classes' recalls, WA the share of predictions that are right.",
-        f"{sure} ({_text(metrics['ci95_method'])}).",
+        f"{sure} ({plain(metrics['ci95_method'])}).",
     ]
 
 
@@ -77,24 +77,24 @@ def _what_was_run(metrics: Mapping[str, Any]) -> list[str]:
     student, teacher = metrics["student"], metrics["teacher"]
     speakers = metrics["speakers"]
     speaker_count = speakers if isinstance(speakers, int) else len(speakers)
-    width = "" if student["width"] is None else f", width {_text(student['width'])}"
+    width = "" if student["width"] is None else f", width {plain(student['width'])}"
     if teacher is None:
         taught = "none; the student learnt from the labels alone."
     else:
         agreement = teacher["agreement"] or {}
         taught = (
-            f"{_text(teacher['name'])}, made by {_text(teacher['made_by'])}. Scored against the labels, "
+            f"{plain(teacher['name'])}, made by {plain(teacher['made_by'])}. Scored against the labels, "
             f"its own outputs reach UA {_with_percent_sign(agreement.get('ua'))}, "
             f"WA {_with_percent_sign(agreement.get('wa'))}."
         )
     return [
-        f"- **Corpus:** {_text(metrics['corpus'])}{' (synthetic)' if metrics['synthetic'] else ''}, "
+        f"- **Corpus:** {plain(metrics['corpus'])}{' (synthetic)' if metrics['synthetic'] else ''}, "
         f"{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "
         f"{len(metrics['classes'])} classes.",
-        f"- **Protocol {_text(metrics['protocol'])}:** {_text(metrics['protocol_description'])}.",
-        f"- **Student:** {_text(student['name'])}, {student['parameters']:,} parameters{width}.",
+        f"- **Protocol {plain(metrics['protocol'])}:** {plain(metrics['protocol_description'])}.",
+        f"- **Student:** {plain(student['name'])}, {student['parameters']:,} parameters{width}.",
         f"- **Teacher:** {taught}",
-        f"- **Seed:** {_text(metrics['seed'])}.",
+        f"- **Seed:** {plain(metrics['seed'])}.",
     ]
 
 
@@ -106,7 +106,7 @@ def _folds(metrics: Mapping[str, Any]) -> list[str]:
         last = fold["last_epoch"] or {}
         rows.append(
             [
-                _text(fold["name"]),
+                plain(fold["name"]),
                 _people(fold["test_speakers"]),
                 _people(fold["validation_speakers"]),
                 _number(fold["best_epoch"]),
@@ -139,7 +139,7 @@ def _folds(metrics: Mapping[str, Any]) -> list[str]:
         "The *kept epoch* is the one whose weights the protocol chose; the *last epoch* is what the same "
         "training gives without any choice.",
         "",
-        *_table(header, rows, words=3),
+        *markdown_table(header, rows, words=3),
         *(["", f"Mean over folds ± standard deviation: {', '.join(means)}."] if means else []),
     ]
 
@@ -149,7 +149,7 @@ def _recalls(metrics: Mapping[str, Any]) -> list[str]:
     last_recall = last.get("recall_per_class") or {}
     rows = [
         [
-            _text(name),
+            plain(name),
             _number(metrics["counts"].get(name)),
             "no test utterance" if recall is None else _percent(recall),
             _percent(last_recall.get(name)),
@@ -157,7 +157,7 @@ def _recalls(metrics: Mapping[str, Any]) -> list[str]:
         for name in metrics["classes"]
         for recall in [pooled["recall_per_class"].get(name)]
     ]
-    return _table(["class", "utterances", "recall %", "last epoch: recall %"], rows)
+    return markdown_table(["class", "utterances", "recall %", "last epoch: recall %"], rows)
 
 
 def _precisions(export: Mapping[str, Any]) -> list[str]:
@@ -173,7 +173,7 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
     ]
     rows = [
         [
-            _text(row["precision"]),
+            plain(row["precision"]),
             f"`{row['file']}`",
             _number(row["bytes"] / 1000, ",.1f"),
             _percent(row["ua"]),
@@ -185,21 +185,21 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"Each file takes {samples:,} samples at {rate:,} Hz ({samples / rate:g} s) and gives a probability "
-        f"per class. {_text(export['note'])}",
+        f"per class. {plain(export['note'])}",
         *([] if epochs is None else [f"Epochs of the final training: {epochs:,}."]),
         "",
-        *_table(header, rows, words=2),
+        *markdown_table(header, rows, words=2),
         "",
         f"![UA against file size for each precision]({PRECISION_PICTURE})",
     ]
 
 
 def _left_out(metrics: Mapping[str, Any]) -> list[str]:
-    lines = [f"- {_text(reason)}: {count:,}" for reason, count in metrics["left_out"].items()]
+    lines = [f"- {plain(reason)}: {count:,}" for reason, count in metrics["left_out"].items()]
     skipped = metrics["skipped"]
     if skipped:
         lines.append(f"- skipped as unreadable, as `--skip-bad` asks: {len(skipped):,}")
-        lines += [f"  - {_text(item['id'])}: {_text(item['reason'])}" for item in skipped[:MOST_LISTED]]
+        lines += [f"  - {plain(item['id'])}: {plain(item['reason'])}" for item in skipped[:MOST_LISTED]]
     if len(skipped) > MOST_LISTED:
         lines.append(f"  - and {len(skipped) - MOST_LISTED:,} more, all in metrics.json")
     return lines or ["Nothing: every recording of the corpus was used."]
@@ -216,9 +216,9 @@ def report(metrics: Mapping[str, Any], config: Mapping[str, Any], *, export: Map
             `ua_cost_points` is in percentage points, positive where the file is worse than float32;
             all other scores are shares.
     """
-    corpus = _text(metrics["corpus"]) + (" (SYNTHETIC)" if metrics["synthetic"] else "")
+    corpus = plain(metrics["corpus"]) + (" (SYNTHETIC)" if metrics["synthetic"] else "")
     sections = [
-        (f"# {_text(metrics['student']['name'])} on {corpus}", _answer(metrics)),
+        (f"# {plain(metrics['student']['name'])} on {corpus}", _answer(metrics)),
         ("## What was run", _what_was_run(metrics)),
         ("## Folds", _folds(metrics)),
         ("## Recall per class", _recalls(metrics)),

@@ -107,11 +107,11 @@ def test_luminance_is_that_of_wcag():
 
 
 def test_a_title_that_says_synthetic_is_marked_on_every_figure(drawn):
-    row = {"precision": "int8", "bytes": 1, "ua": 0.5}
+    row = {"name": "int8", "bytes": 1, "ua": 0.5}
     for title in ("demo (synthetic)", "EMO-DB"):
         figures.confusion_matrix([[1, 0], [0, 1]], "ab", "x", title=title)
         figures.curves(histories(1), "x", selected_epochs={}, title=title)
-        figures.precision_costs([row], "x", title=title)
+        figures.size_against_ua([row], "x", title=title)
     assert ["SYNTHETIC RECORDINGS" in words(figure) for figure in drawn] == [True] * 3 + [False] * 3
 
 
@@ -160,13 +160,13 @@ def test_histories_without_a_known_column_are_refused():
 
 
 PRECISIONS = [
-    {"precision": "float32", "bytes": 1_204_332, "ua": 0.8533, "ua_low": 0.8, "ua_high": 0.9},
-    {"precision": "int8", "bytes": 331_000, "ua": 0.843, "ua_low": None, "ua_high": None},
+    {"name": "float32", "bytes": 1_204_332, "ua": 0.8533, "ua_low": 0.8, "ua_high": 0.9},
+    {"name": "int8", "bytes": 331_000, "ua": 0.843, "ua_low": None, "ua_high": None},
 ]
 
 
-def test_precision_costs_shows_size_score_and_interval(drawn):
-    figures.precision_costs(PRECISIONS, "x")
+def test_size_against_ua_shows_size_score_and_interval(drawn):
+    figures.size_against_ua(PRECISIONS, "x", title="t")
     axes = drawn[0].axes[0]
     points = [tuple(line.get_xydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1]
     assert points == [(1204.332, pytest.approx(85.33)), (331.0, pytest.approx(84.3))]
@@ -176,8 +176,8 @@ def test_precision_costs_shows_size_score_and_interval(drawn):
 
 
 def test_a_tenth_of_a_point_does_not_look_like_a_cliff(drawn):
-    rows = [{"precision": "float32", "bytes": 9, "ua": 0.85}, {"precision": "int8", "bytes": 3, "ua": 0.849}]
-    figures.precision_costs(rows, "x")
+    rows = [{"name": "float32", "bytes": 9, "ua": 0.85}, {"name": "int8", "bytes": 3, "ua": 0.849}]
+    figures.size_against_ua(rows, "x", title="t")
     low, high = drawn[0].axes[0].get_ylim()
     assert high - low >= 5
     assert drawn[0].axes[0].get_xlim()[0] == 0
@@ -186,7 +186,7 @@ def test_a_tenth_of_a_point_does_not_look_like_a_cliff(drawn):
 def draw_all(folder):
     figures.confusion_matrix(random_matrix(3), ["$a$", "b_c", "d"], folder / "matrix", title="t")
     figures.curves(histories(2), folder / "run.v1", selected_epochs={"speaker 00": 2})
-    figures.precision_costs(PRECISIONS, folder / "precision.png")
+    figures.size_against_ua(PRECISIONS, folder / "precision.png", title="t")
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 

@@ -1,0 +1,265 @@
+"""Runs beside one another: scores with intervals, and whether their difference is more than chance.
+
+Everything is read from the runs' folders: `metrics.json`, `config.json`, `predictions.csv`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from light_sernet_kd import figures
+from light_sernet_kd.config import UserError
+from light_sernet_kd.evaluation import Predictions, read_predictions
+from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.report import NONE, markdown_table, plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PAIRED_METHOD = (
+    "difference of UA, its 95 % interval by a paired bootstrap over utterances and the p-value of a paired "
+    "permutation test (the two predictions of an utterance exchanged at random). Utterances of one speaker "
+    "are alike, so both are a little too sure; neither knows how scores vary with the seed."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as its folder tells of it."""
+
+    name: str
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+    predictions: Predictions
+
+    @property
+    def bytes_of(self) -> dict[str, int]:
+        """Size of the exported file per precision; empty where nothing was exported."""
+        return {row["precision"]: row["bytes"] for row in (self.metrics.get("export") or {}).get("rows", [])}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A run against the first one, over the same test utterances; shares from 0 to 1.
+
+    Attributes:
+        difference: UA of the run less UA of the first.
+        low, high: 95 % interval of the difference.
+        p: probability of so large a difference, either way, if the two runs were equally good.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def read_run(folder: Path) -> Run:
+    """A finished run.
+
+    Raises:
+        UserError: the folder holds no finished run, or a damaged one.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        run = Run(folder.name, metrics, config["settings"], read_predictions(folder / "predictions.csv"))
+        metrics["pooled"]["ua"], metrics["student"]["parameters"]  # what every table needs
+        return run
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} holds no finished run: {Path(error.filename).name} is missing. "
+            "The command that began the run continues it."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: its metrics.json or config.json is damaged ({error}).") from None
+
+
+def paired(
+    first: Predictions,
+    other: Predictions,
+    *,
+    resamples: int = 2000,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> Paired:
+    """How `other` differs from `first` on the utterances that both tested.
+
+    Raises:
+        UserError: the two did not test the same utterances, with the same labels.
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 16.4 (paired bootstrap) and
+    chapter 15 (permutation test); the p-value counts the observed arrangement as one of those drawn.
+    """
+    place = {key: row for row, key in enumerate(zip(first.ids, first.folds, strict=True))}
+    keys = list(zip(other.ids, other.folds, strict=True))
+    if set(place) != set(keys) or len(place) != len(keys):
+        raise UserError("they tested other utterances, or in other folds")
+    rows = np.array([place[key] for key in keys])
+    names = np.array(first.classes)[first.labels[rows]]
+    if (names != np.array(other.classes)[other.labels]).any():
+        raise UserError("their labels differ")
+    right = np.array(first.classes)[first.predicted[rows]] == names
+    right_other = np.array(other.classes)[other.predicted] == names
+    is_class = np.equal(names[:, None], np.unique(names)[None]).astype(np.float64)
+    gain = right_other.astype(np.float64) - right
+
+    def ua_gain(counts: NDArray[Any]) -> NDArray[np.float64]:
+        """Difference of UA when utterance i is drawn `counts[:, i]` times."""
+        drawn = counts @ is_class
+        recalls = (counts * gain) @ is_class / np.maximum(drawn, 1)
+        return recalls.sum(axis=1) / (drawn > 0).sum(axis=1)
+
+    random = np.random.default_rng(seed)
+    count = len(names)
+    difference = float(ua_gain(np.ones((1, count)))[0])
+    draws = [
+        ua_gain(random.multinomial(count, np.full(count, 1 / count), size=size))
+        for size in _portions(resamples, count)
+    ]
+    low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
+    # An exchange turns the sign of an utterance's gain; the classes' sizes stay.
+    weight = gain * (is_class / is_class.sum(axis=0)).sum(axis=1) / is_class.shape[1]
+    as_large = 0
+    for size in _portions(permutations, count):
+        signs = random.integers(0, 2, (size, count), dtype=np.int8) * 2 - 1
+        # rounding must not make an equal difference a smaller one
+        as_large += int((np.abs(signs @ weight) >= abs(difference) - 1e-12).sum())
+    return Paired(difference, float(low), float(high), (1 + as_large) / (1 + permutations))
+
+
+def _portions(total: int, count: int) -> list[int]:
+    """`total` draws over `count` utterances in portions that need about 32 MB each."""
+    portion = max(1, 4_000_000 // count)
+    return [min(portion, total - start) for start in range(0, total, portion)]
+
+
+def compare(runs: Sequence[Run]) -> dict[str, Any]:
+    """A row per run; every run after the first is also paired with it where both tested the same."""
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        metrics = run.metrics
+        row = {
+            "run": run.name,
+            "corpus": metrics["corpus"] + (" (SYNTHETIC)" if metrics["synthetic"] else ""),
+            "protocol": metrics["protocol"],
+            "stamps": metrics["stamps"],
+            "folds": len(metrics["folds"]),
+            "seed": metrics["seed"],
+            "student": metrics["student"]["name"],
+            "distillation": run.settings["distillation"],
+            "ua": metrics["pooled"]["ua"],
+            "ua_interval": (metrics["ci95"] or {}).get("ua"),
+            "wa": metrics["pooled"]["wa"],
+            "ua_last_epoch": metrics["pooled_last_epoch"]["ua"],
+            "parameters": metrics["student"]["parameters"],
+            "bytes": run.bytes_of,
+            "paired": None,
+            "not_paired": None,
+        }
+        if rows:
+            try:
+                row["paired"] = asdict(paired(runs[0].predictions, run.predictions))
+            except UserError as error:
+                row["not_paired"] = f"{run.name} is not paired with {runs[0].name}: {error}."
+        rows.append(row)
+    return {"first": runs[0].name, "paired_method": PAIRED_METHOD, "rows": rows}
+
+
+def _percent(share: float | None, form: str = ".1f") -> str:
+    return NONE if share is None else format(100 * share, form)
+
+
+def table(compared: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the comparison, as text."""
+    header = [
+        "run", "corpus", "protocol", "student", "method", "UA %", "95 %", "WA %", "ΔUA", "95 % of ΔUA", "p",
+        "parameters", "float32 kB", "int8 kB", "stamps",
+    ]  # fmt: skip
+    cells = []
+    for row in compared["rows"]:
+        interval, pair = row["ua_interval"], row["paired"]
+        sizes = [row["bytes"].get(precision) for precision in ("float32", "int8")]
+        cells.append(
+            [
+                row["run"], row["corpus"], row["protocol"], row["student"], row["distillation"],
+                _percent(row["ua"]),
+                f"{_percent(interval[0])} to {_percent(interval[1])}" if interval else NONE,
+                _percent(row["wa"]),
+                _percent(pair["difference"], "+.1f") if pair else NONE,
+                f"{_percent(pair['low'], '+.1f')} to {_percent(pair['high'], '+.1f')}" if pair else NONE,
+                ("<0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}") if pair else NONE,
+                f"{row['parameters']:,}",
+                *(f"{size / 1000:,.0f}" if size else NONE for size in sizes),
+                str(len(row["stamps"]) or NONE),
+            ]
+        )  # fmt: skip
+    return header, cells
+
+
+def notes(compared: dict[str, Any]) -> list[str]:
+    """What must be known to read the table."""
+    rows = compared["rows"]
+    lines = [row["not_paired"] for row in rows if row["not_paired"]]
+    lines += [f"{row['run']}: {stamp}" for row in rows for stamp in row["stamps"]]
+    if any(row["paired"] for row in rows):
+        lines.append(f"ΔUA against {compared['first']}, in points: {compared['paired_method']}")
+    return lines
+
+
+def show(compared: dict[str, Any], console: "Console") -> None:
+    """Print the table, one run per block where the terminal is narrow."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    header, cells = table(compared)
+    # Runs are columns: a run has more facts than a terminal has room for.
+    shown = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    for number in range(len(cells) + 1):
+        shown.add_column(justify="left" if number == 0 else "right", overflow="fold")
+    for name, *values in zip(header, *cells, strict=True):
+        shown.add_row(Text(name), *(Text(value) for value in values))
+    console.print(shown)
+    for line in notes(compared):
+        console.print(Text(line), soft_wrap=True)
+
+
+def write(compared: dict[str, Any], folder: Path) -> list[Path]:
+    """Write `compare.json`, `compare.md` and `size_against_ua.png`; returns them."""
+    header, cells = table(compared)
+    page = [
+        "# Runs compared",
+        "",
+        *markdown_table(header, [[*map(plain, row)] for row in cells], words=5),
+        "",
+    ]
+    page += [f"- {plain(line)}" for line in notes(compared)]
+    written = [folder / "compare.json", folder / "compare.md"]
+    write_json(written[0], compared)
+    points = [
+        {
+            "name": row["run"],
+            "bytes": row["bytes"]["float32"],
+            "ua": row["ua"],
+            **(
+                dict(zip(("ua_low", "ua_high"), row["ua_interval"], strict=True))
+                if row["ua_interval"]
+                else {}
+            ),
+        }
+        for row in compared["rows"]
+        if "float32" in row["bytes"]
+    ]
+    if points:
+        synthetic = " (SYNTHETIC)" if any("SYNTHETIC" in row["corpus"] for row in compared["rows"]) else ""
+        title = f"Size of the float32 file against UA{synthetic}"
+        written += figures.size_against_ua(points, folder / "size_against_ua.png", title=title)
+        page += ["", "![Size against UA](size_against_ua.png)"]
+    write_text(written[1], "\n".join(page) + "\n")
+    return written

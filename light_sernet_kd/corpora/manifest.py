@@ -9,16 +9,16 @@ from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, Utterance, repeated
 
 REQUIRED = ("path", "emotion", "speaker")
-OPTIONAL = ("id", "session", "transcript", "split")
+OPTIONAL = ("id", "session", "dialog", "transcript", "split")
 
 
 def utterances(path: Path) -> Corpus:
     """The recordings that a manifest lists.
 
-    The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `transcript`, `split`. A
-    column named after an emotion, one of `CANONICAL_EMOTIONS` or of the manifest's own, holds that emotion's
-    share of the annotators (soft labels); any other is ignored. Paths are relative to the manifest. Without
-    `id`, the path without its suffix is the id.
+    The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `dialog`, `transcript`
+    and `split`. A column named after an emotion, one of `CANONICAL_EMOTIONS` or of the manifest's own, holds
+    that emotion's share of the annotators (soft labels); any other is ignored. Paths are relative to the
+    manifest. Without `id`, the path without its suffix is the id.
 
     Raises:
         UserError: names the manifest, the line and what was expected.
@@ -79,6 +79,7 @@ def _utterance(cells: dict[str, str], manifest: Path, where: str, soft_columns: 
         emotion=cells["emotion"].lower(),
         speaker=cells["speaker"],
         session=cells.get("session") or None,
+        dialog=cells.get("dialog") or None,
         transcript=cells.get("transcript") or None,
         split=cells.get("split") or None,
         soft_label=_soft_label(cells, soft_columns, where),

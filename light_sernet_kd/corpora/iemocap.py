@@ -129,7 +129,7 @@ def _labels(path: Path) -> dict[str, tuple[str, dict[str, float] | None]]:
             if match is None:
                 raise UserError(
                     f"{where}: expected [start - end], utterance, emotion and [valence, activation, "
-                    f"dominance] with tabs between them, found {line.strip()!r}. The line is cut off or damaged."
+                    f"dominance] with tabs between them, found {line.strip()!r}. It is cut off or damaged."
                 )
             name, code = match.groups()
             if code not in EMOTIONS and code not in LEFT_OUT:

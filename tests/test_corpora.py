@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+import corpus_trees
 import pytest
 
 from light_sernet_kd.config import UserError
@@ -353,7 +354,8 @@ def test_a_typo_gets_the_nearest_corpus_and_the_manifests_form(tmp_path):
     with pytest.raises(UserError) as caught:
         registry.load("EMODB", tmp_path)
     assert str(caught.value) == (
-        "unknown corpus 'EMODB'. Did you mean EMO-DB? Valid: EMO-DB, demo, path/to/manifest.csv."
+        "unknown corpus 'EMODB'. Did you mean EMO-DB? Valid: EMO-DB, IEMOCAP, RAVDESS, CREMA-D, "
+        "TESS, ESD, KEMDy19, KEMDy20, demo, path/to/manifest.csv."
     )
 
 
@@ -387,7 +389,7 @@ def test_why_absent_is_the_refusal_in_words_and_none_where_the_corpus_is(tmp_pat
     assert registry.why_absent("EMO-DB", tmp_path, audio_type="impro") == (
         "EMO-DB has no part 'impro'; it has all."
     )
-    assert "unknown corpus 'IEMOCAP'" in registry.why_absent("IEMOCAP", tmp_path)
+    assert "unknown corpus 'IEMOCAB'" in registry.why_absent("IEMOCAB", tmp_path)
 
 
 # Every corpus
@@ -404,12 +406,22 @@ def made_demo(data: Path, monkeypatch) -> None:
     monkeypatch.setattr(demo, "SENTENCES", dict(list(demo.SENTENCES.items())[:1]))
 
 
-MADE = {"EMO-DB": made_emo_db, "demo": made_demo}
+MADE = {
+    "EMO-DB": made_emo_db,
+    "demo": made_demo,
+    **{
+        name: lambda data, monkeypatch, name=name: corpus_trees.TREES[name](data / name)
+        for name in corpus_trees.TREES
+    },
+}
+WITH_SOFT_LABELS = {"IEMOCAP", "CREMA-D", "KEMDy19", "KEMDy20"}
+WITH_SESSIONS = {"IEMOCAP", "KEMDy19", "KEMDy20"}
 
 
 @pytest.mark.parametrize("name", registry.CORPORA)
 def test_a_corpus_keeps_what_every_corpus_promises(tmp_path, monkeypatch, name):
     MADE[name](tmp_path, monkeypatch)
+    source = registry.CORPORA[name]
     corpus = registry.load(name, tmp_path)
     assert corpus.name == name
     assert registry.load(name, tmp_path) == corpus, "reading twice gives the same"
@@ -423,6 +435,42 @@ def test_a_corpus_keeps_what_every_corpus_promises(tmp_path, monkeypatch, name):
         assert utterance.path.is_relative_to(tmp_path / name)
         assert utterance.speaker
         assert utterance.transcript
+        assert (utterance.session is not None) == (name in WITH_SESSIONS)
+        assert (utterance.dialog is not None) == (name in WITH_SESSIONS)
+        assert (utterance.soft_label is not None) == (name in WITH_SOFT_LABELS)
+        if utterance.soft_label:
+            assert sum(utterance.soft_label.values()) == pytest.approx(1)
+            assert set(utterance.soft_label) <= set(corpus.classes)
+    assert source.sessions == (name in WITH_SESSIONS)
     assert len({utterance.path for utterance in corpus.utterances}) == len(ids)
     assert len(corpus.speakers) >= 2
-    assert "all" in registry.CORPORA[name].audio_types
+    assert "all" in source.audio_types
+
+
+@pytest.mark.parametrize("name", [name for name in registry.CORPORA if name != "demo"])
+def test_an_absent_corpus_is_refused_with_its_folder_and_where_to_read_on(tmp_path, name):
+    for prepare in (lambda: None, (tmp_path / name).mkdir):
+        prepare()
+        with pytest.raises(UserError) as caught:
+            registry.load(name, tmp_path)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "data/README.md" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.CORPORA if name != "demo"])
+def test_a_recording_that_a_mac_shadows_is_read_once(tmp_path, monkeypatch, name):
+    MADE[name](tmp_path, monkeypatch)
+    corpus = registry.load(name, tmp_path)
+    for path in list((tmp_path / name).rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            path.with_name("._" + path.name).write_bytes(b"\0\5\x16\7")
+    (tmp_path / name / ".Trashes").mkdir()
+    assert registry.load(name, tmp_path) == corpus
+
+
+@pytest.mark.parametrize("name", [name for name in registry.CORPORA if name != "demo"])
+def test_every_recording_is_used_or_counted(tmp_path, monkeypatch, name):
+    MADE[name](tmp_path, monkeypatch)
+    corpus = registry.load(name, tmp_path)
+    recordings = [path for path in (tmp_path / name).rglob("*.wav") if not path.name.startswith(".")]
+    assert len(corpus.utterances) + sum(corpus.left_out.values()) == len(recordings)

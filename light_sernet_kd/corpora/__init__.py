@@ -1,9 +1,12 @@
 """Speech-emotion corpora: where the recordings are, who speaks, and which emotion is meant."""
 
+import codecs
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from light_sernet_kd.config import UserError
 
 CANONICAL_EMOTIONS = (
     "anger", "boredom", "calm", "disgust", "excitement", "fear",
@@ -41,12 +44,14 @@ class Corpus:
 
     Attributes:
         left_out: reason → number of recordings, for the report.
+        merged: emotion → the emotion it was counted as.
         synthetic: the recordings are made, not recorded; every report says so.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    merged: Mapping[str, str] = field(default_factory=dict)
     synthetic: bool = False
 
     @property
@@ -57,6 +62,120 @@ class Corpus:
     @property
     def speakers(self) -> tuple[str, ...]:
         return tuple(sorted({utterance.speaker for utterance in self.utterances}))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a corpus comes from, and what its folder holds.
+
+    Attributes:
+        page: the corpus's own page, or where to apply for it.
+        layout: the files expected below the corpus's folder.
+        archive: address of a ZIP that anyone may download; None where there is none.
+        archive_hash: of the archive, as `md5:…` or `sha256:…`.
+        content_hash: where no hash of the archive is published: `content_digest` of the WAV files.
+        steps: how to get it by hand.
+    """
+
+    licence: str
+    page: str
+    layout: str
+    archive: str | None = None
+    archive_hash: str | None = None
+    content_hash: str | None = None
+    steps: str = ""
+
+
+def wav_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """The WAV files of a corpus, sorted; hidden ones are passed over (a Mac leaves `._x.wav` by `x.wav`).
+
+    Raises:
+        UserError: there are none.
+    """
+    found = sorted(path for path in visible(folder, pattern) if path.suffix.lower() == ".wav")
+    if not found:
+        raise UserError(
+            f"no recordings in {folder}. Put the corpus there (see data/README.md) or try -dn demo."
+        )
+    return found
+
+
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """What matches the pattern, without hidden files and folders."""
+    return [
+        path
+        for path in folder.glob(pattern)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+
+
+def read_text(path: Path, *encodings: str) -> str:
+    """The text of a corpus's label or transcript file, in the first of the encodings that fits.
+
+    Raises:
+        UserError: it is missing, or not text in these encodings.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. The corpus has it (see data/README.md): copy it anew.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    for encoding in encodings:
+        # without its mark, UTF-16 would fit any text
+        if encoding == "utf-16" and not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            continue
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    names = " or ".join(encoding.removesuffix("-sig").upper() for encoding in encodings)
+    raise UserError(f"{path} is not {names} text. Copy it as the corpus has it, in its own encoding.")
+
+
+def check_pairs(recordings: Mapping[str, Path], labels: Collection[str], label_file: Path) -> None:
+    """Every recording, given by id, has its label, and every label its recording.
+
+    Raises:
+        UserError: names the first that is alone.
+    """
+    for name, path in recordings.items():
+        if name not in labels:
+            raise UserError(f"{path} has no label: {label_file} does not list {name}.")
+    for name in labels:
+        if name not in recordings:
+            raise UserError(f"{label_file} lists {name}, but there is no recording {name}.wav.")
+
+
+def vote_shares(votes: Iterable[Sequence[str | None]]) -> dict[str, float] | None:
+    """Soft label from what each annotator heard.
+
+    One who names several emotions shares one vote among them. None stands for an emotion without a name
+    here; the shares of the others sum to 1. The result is None where nothing was named.
+    """
+    weights: dict[str, float] = {}
+    for heard in votes:
+        for emotion in heard:
+            if emotion is not None:
+                weights[emotion] = weights.get(emotion, 0.0) + 1 / len(heard)
+    total = sum(weights.values())
+    return {emotion: weights[emotion] / total for emotion in sorted(weights)} or None
+
+
+def make_corpus(
+    name: str, utterances: Iterable[Utterance], left_out: Mapping[str, int] | None = None
+) -> Corpus:
+    """The corpus of these utterances, sorted by id.
+
+    Raises:
+        UserError: an id occurs twice.
+    """
+    found: dict[str, Utterance] = {}
+    for utterance in sorted(utterances, key=lambda utterance: utterance.id):
+        if other := found.get(utterance.id):
+            raise UserError(f"{other.path} and {utterance.path} are one recording: keep one of them.")
+        found[utterance.id] = utterance
+    return Corpus(name, tuple(found.values()), left_out=dict(left_out or {}))
 
 
 def repeated(values: Sequence[str]) -> list[str]:

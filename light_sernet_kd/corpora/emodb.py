@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Utterance, repeated
+from light_sernet_kd.corpora import Corpus, Origin, Utterance, repeated, wav_files
 
 EMOTIONS = {
     "W": "anger",
@@ -28,6 +28,14 @@ SENTENCES = {
     "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
     "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
 }
+ORIGIN = Origin(
+    licence="CC0 1.0 by audEERING's data card; cite Burkhardt et al., Interspeech 2005",
+    page="http://emodb.bilderbar.info/docu/",
+    layout="wav/03a01Fa.wav …, 535 recordings",
+    archive="http://emodb.bilderbar.info/download/download.zip",
+    content_hash="sha256:cca8be65dd0e048ffd0b873da4b7def7983078ade8da7279dd3f0b0496b713b9",
+    steps="Unpack download.zip.",
+)
 _NAME = re.compile(rf"({'|'.join(SPEAKERS)})({'|'.join(SENTENCES)})([{''.join(EMOTIONS)}])[a-z]")
 
 
@@ -38,13 +46,7 @@ def utterances(root: Path) -> Corpus:
         UserError: no recordings, or a name that is not EMO-DB's.
     """
     folder = root / "wav"
-    paths = sorted(
-        path for path in folder.glob("*") if path.suffix.lower() == ".wav" and not path.name.startswith(".")
-    )
-    if not paths:
-        raise UserError(
-            f"no recordings in {folder}. Put the corpus there (see data/README.md) or try -dn demo."
-        )
+    paths = wav_files(folder)
     if twice := repeated([path.stem for path in paths]):
         raise UserError(f"{folder} holds {', '.join(twice[:5])} as .wav and as .WAV: keep one of each.")
     found = []

@@ -15,10 +15,10 @@ OPTIONAL = ("id", "session", "dialog", "transcript", "split")
 def utterances(path: Path) -> Corpus:
     """The recordings that a manifest lists.
 
-    The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `dialog`, `transcript`,
-    `split`. A column named after an emotion, one of `CANONICAL_EMOTIONS` or of the manifest's own, holds that
-    emotion's share of the annotators (soft labels); any other is ignored. Paths are relative to the manifest.
-    Without `id`, the path without its suffix is the id.
+    The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `dialog`, `transcript`
+    and `split`. A column named after an emotion, one of `CANONICAL_EMOTIONS` or of the manifest's own, holds
+    that emotion's share of the annotators (soft labels); any other is ignored. Paths are relative to the
+    manifest. Without `id`, the path without its suffix is the id.
 
     Raises:
         UserError: names the manifest, the line and what was expected.
@@ -57,8 +57,9 @@ def utterances(path: Path) -> Corpus:
     emotions = {*CANONICAL_EMOTIONS, *(row[column].lower() for _, row in rows)}
     further = [name for name in header if name and name not in REQUIRED + OPTIONAL]
     soft_columns = [name for name in further if name.lower() in emotions]
+    folder = path.parent
     found = [
-        _utterance(dict(zip(header, row, strict=True)), path, f"{path}, line {line}", soft_columns)
+        _utterance(dict(zip(header, row, strict=True)), folder, f"{path}, line {line}", soft_columns)
         for line, row in rows
     ]
     if twice := repeated([utterance.id for utterance in found]):
@@ -66,16 +67,16 @@ def utterances(path: Path) -> Corpus:
     return Corpus(path.stem, tuple(sorted(found, key=lambda utterance: utterance.id)))
 
 
-def _utterance(cells: dict[str, str], manifest: Path, where: str, soft_columns: list[str]) -> Utterance:
+def _utterance(cells: dict[str, str], folder: Path, where: str, soft_columns: list[str]) -> Utterance:
     for name in REQUIRED:
         if not cells[name]:
             raise UserError(f"{where}: the {name} is empty.")
-    recording = Path(cells["path"])
-    if not recording.name:
+    if not cells["path"].strip("./\\"):
         raise UserError(f"{where}: the path {cells['path']} names no file.")
     return Utterance(
-        id=cells.get("id") or recording.with_suffix("").as_posix(),
-        path=recording if recording.is_absolute() else manifest.parent / recording,
+        id=cells.get("id") or Path(cells["path"]).with_suffix("").as_posix(),
+        # an absolute path takes the place of the folder
+        path=folder / cells["path"],
         emotion=cells["emotion"].lower(),
         speaker=cells["speaker"],
         session=cells.get("session") or None,

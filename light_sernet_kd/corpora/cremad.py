@@ -1,0 +1,113 @@
+"""CREMA-D, the Crowd-sourced Emotional Multimodal Actors Dataset (Cao et al. 2014)."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, read_text, wav_files
+
+EMOTIONS = {
+    "ANG": "anger",
+    "DIS": "disgust",
+    "FEA": "fear",
+    "HAP": "happiness",
+    "NEU": "neutral",
+    "SAD": "sadness",
+}
+SENTENCES = {
+    "IEO": "It's eleven o'clock.",
+    "TIE": "That is exactly what happened.",
+    "IOM": "I'm on my way to the meeting.",
+    "IWW": "I wonder what this is about.",
+    "TAI": "The airplane is almost full.",
+    "MTI": "Maybe tomorrow it will be cold.",
+    "IWL": "I would like a new alarm clock.",
+    "ITH": "I think I have a doctor's appointment.",
+    "DFA": "Don't forget a jacket.",
+    "ITS": "I think I've seen this before.",
+    "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}
+VOTES = {"A": "anger", "D": "disgust", "F": "fear", "H": "happiness", "N": "neutral", "S": "sadness"}
+# One file of the release, 1040_ITH_SAD_X.wav, has lost the last letter of its name.
+_NAME = re.compile(rf"(1\d{{3}})_({'|'.join(SENTENCES)})_({'|'.join(EMOTIONS)})_(LO|MD|HI|XX?)")
+
+ORIGIN = Origin(
+    licence="ODbL 1.0",
+    page="https://github.com/CheyneyComputerScience/CREMA-D",
+    layout="AudioWAV/1001_DFA_ANG_XX.wav …, 7442 recordings; for soft labels "
+    "processedResults/tabulatedVotes.csv",
+    steps="Clone the repository with Git LFS (git lfs pull), which checks what it downloads; "
+    "AudioWAV and processedResults are enough.",
+)
+
+
+def utterances(root: Path) -> Corpus:
+    """The recordings of `root/AudioWAV`; the file name tells speaker, sentence and the emotion meant.
+
+    Where `processedResults/tabulatedVotes.csv` lies beside them, the soft label is the share of listeners
+    who, given the voice alone, heard an emotion.
+
+    Raises:
+        UserError: no recordings, a name that is not CREMA-D's, or a table of votes that is not the corpus's.
+    """
+    paths = wav_files(root / "AudioWAV")
+    table = root / "processedResults" / "tabulatedVotes.csv"
+    votes = _votes(table) if table.exists() else None
+    found = []
+    for path in paths:
+        match = _NAME.fullmatch(path.stem)
+        if match is None:
+            raise UserError(
+                f"{path} is not named as CREMA-D names its recordings: expected speaker (1001 to 1091), "
+                f"sentence ({' '.join(SENTENCES)}), emotion ({' '.join(EMOTIONS)}) and level (LO MD HI XX), "
+                "as in 1001_DFA_ANG_XX.wav."
+            )
+        speaker, sentence, emotion, level = match.groups()
+        clip = f"{speaker}_{sentence}_{emotion}_{'XX' if level == 'X' else level}"
+        if votes is not None and clip not in votes:
+            raise UserError(
+                f"{path} has no votes: {table} does not list {clip} among those on the voice alone."
+            )
+        found.append(
+            Utterance(
+                path.stem,
+                path,
+                EMOTIONS[emotion],
+                speaker,
+                transcript=SENTENCES[sentence],
+                soft_label=votes[clip] if votes is not None else None,
+            )
+        )
+    return make_corpus("CREMA-D", found)
+
+
+def _votes(path: Path) -> dict[str, dict[str, float]]:
+    """Clip → share of votes per emotion, from the rows on the voice alone.
+
+    Each clip was shown three times: the row numbers of the voice alone begin with 1, of the face with 2 and
+    of both with 3.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, "utf-8-sig"), newline=""))
+    if missing := [name for name in ("", *VOTES, "fileName") if name not in (reader.fieldnames or [])]:
+        raise UserError(
+            f"{path} is not CREMA-D's table of votes: its header lacks {', '.join(map(repr, missing))}. "
+            "If it is a Git LFS pointer, run git lfs pull."
+        )
+    shares: dict[str, dict[str, float]] = {}
+    for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        try:
+            counts = {VOTES[letter]: int(row[letter]) for letter in VOTES}
+            row_number, clip = row[""], row["fileName"]
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{where}: cut off or damaged; expected whole numbers in {' '.join(VOTES)}."
+            ) from None
+        if not clip or min(counts.values()) < 0 or not sum(counts.values()):
+            raise UserError(f"{where}: cut off or damaged; expected the clip's name and at least one vote.")
+        if row_number.startswith("1"):
+            shares[clip] = {name: count / sum(counts.values()) for name, count in counts.items() if count}
+    return shares

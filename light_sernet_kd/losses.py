@@ -1,4 +1,4 @@
-"""Losses on labels and losses on a teacher's logits, as pure functions of `keras.ops`.
+"""Losses on labels, on a teacher's logits and on its embeddings, as pure functions of `keras.ops`.
 
 A label loss gives one value per example, in nats:
 
@@ -11,11 +11,15 @@ cross entropy and with focal loss alike, and gives two parts:
                  **settings) -> (per_example (batch,), relational ())
 
 What is trained on is `mean(per_example) + relational`. Sample weights apply to the first part; the second
-compares examples with one another and belongs to no single one.
+compares examples with one another and belongs to no single one. A loss on embeddings gives the same two
+parts, and brings no label loss along:
 
-`teacher` and `student` are logits. Every weight is a keyword whose default is the published one;
-`settings_of` lists them. Half-precision logits are computed with in float32. All is in log space, with
-finite values and gradients at logits of ±500.
+    embedding_distillation(labels (batch,), teacher (batch, Et), student (batch, Es), **settings)
+        -> (per_example (batch,), relational ())
+
+Unless it is said otherwise `teacher` and `student` are logits. Every weight is a keyword whose default is
+the published one; `settings_of` lists them. Half-precision inputs are computed with in float32. All is in
+log space, with finite values and gradients at logits of ±500.
 """
 
 import inspect
@@ -25,6 +29,7 @@ from typing import Any
 
 from keras import backend, ops
 
+from light_sernet_kd import mixtures
 from light_sernet_kd.config import UserError, choose
 
 KL_MEANS = ("batch", "elements")
@@ -38,6 +43,9 @@ NO_LOGIT = -1e30
 # Logits nearer than 1e-6 coincide: below that float32 rounding decides the direction between them, and the
 # gradient of the distance, of size 1 / distance, would be noise.
 COINCIDENT_SQUARED = 1e-12
+
+# Keeps the quotients and logarithms of WSLD and PKT finite, as in their authors' code.
+SMALL = 1e-7
 
 
 def cross_entropy(labels, logits, *, label_smoothing=0.0):
@@ -245,26 +253,242 @@ def ckd(
     return per_example, relational
 
 
+def dist(label_loss, labels, teacher, student, *, label_weight=1.0, beta=2.0, gamma=2.0, temperature=1.0):
+    """DIST: correlation in place of divergence, which asks less of a student far weaker than its teacher.
+
+    `label_weight label_loss + T² (beta mean_b d(p_b, q_b) + gamma mean_c d(p_c, q_c))` with p and q the
+    softened class probabilities of teacher and student: p_b those of an example (inter-class), p_c those of
+    a class over the batch (intra-class), and d one minus Pearson's correlation. What does not vary, such as
+    a class in a batch of one, correlates with nothing: there d is 1, without gradient.
+
+    Args:
+        label_loss: `(batch,)`.
+        labels: not used.
+        teacher, student: logits `(batch, classes)`.
+        label_weight: of the label loss (the paper's α).
+        beta, gamma: weights between and within classes.
+        temperature: T, divides the logits; positive. Published: 1 for ImageNet, 4 for CIFAR-100.
+
+    Returns:
+        `(batch,)`, the label loss and the part between classes, and the part within classes, a scalar.
+
+    Source: Huang et al. 2022, arXiv:2205.10536, section 3; T² as the authors' code has it.
+    """
+    p = ops.exp(_log_cube(teacher, (temperature,))[0])
+    q = ops.exp(_log_cube(student, (temperature,))[0])
+    per_example = label_weight * label_loss + temperature**2 * beta * (1 - _correlations(p, q))
+    within = 1 - _correlations(ops.transpose(p), ops.transpose(q))
+    return per_example, temperature**2 * gamma * ops.mean(within)
+
+
+def nkd(label_loss, labels, teacher, student, *, label_weight=1.0, gamma=1.5, temperature=1.0):
+    """NKD: the label and the other classes apart, the others normalised to sum to 1 for both networks.
+
+    `label_weight label_loss - p_y log q_y - gamma T² Σ_(c≠y) N(p)_c log N(q)_c` with p and q the
+    probabilities of teacher and student, y the label, and N those of the other classes at temperature T over
+    their sum. Both terms are cross entropies: the first has its minimum where the student is certain of the
+    label, the second, above 0, where it sees the others as the teacher does.
+
+    Args:
+        label_loss: `(batch,)`.
+        labels: class indices `(batch,)`.
+        teacher, student: logits `(batch, classes)`.
+        label_weight: of the label loss.
+        gamma: weight of the other classes. The target term has weight 1.
+        temperature: T (the paper's λ), divides the logits of the other classes only; positive.
+
+    Returns:
+        `(batch,)`, and 0.
+
+    Source: Yang et al. 2023, arXiv:2303.13005, section 3.
+    """
+    teacher, student = _at_least_float32(teacher), _at_least_float32(student)
+    is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
+    teacher_label, _, _ = _label_rest_others(teacher, is_label)
+    student_label, _, _ = _label_rest_others(student, is_label)
+    _, _, teacher_others = _label_rest_others(teacher / temperature, is_label)
+    _, _, student_others = _label_rest_others(student / temperature, is_label)
+    non_target = ops.sum(ops.exp(teacher_others) * ops.where(is_label, 0.0, student_others), axis=-1)
+    per_example = label_weight * label_loss - ops.exp(teacher_label) * student_label
+    per_example = per_example - gamma * temperature**2 * non_target
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
+def wsld(label_loss, labels, teacher, student, *, label_weight=1.0, alpha=2.5, temperature=2.0):
+    """Weighted soft labels: KD counts less for examples that the student knows better than the teacher.
+
+    `label_weight label_loss + alpha w T² H(p, q)` with H the cross entropy between the class probabilities
+    p, q of teacher and student at temperature T, and `w = 1 - exp(-s / t)`, where s and t are the cross
+    entropies of student and teacher with the label, both at temperature 1. No gradient flows through w.
+
+    Args:
+        label_loss: `(batch,)`.
+        labels: class indices `(batch,)`.
+        teacher, student: logits `(batch, classes)`.
+        label_weight: of the label loss.
+        alpha: weight of the teacher.
+        temperature: T, divides the logits; positive, larger is softer.
+
+    Returns:
+        `(batch,)`, and 0.
+
+    Source: Zhou et al. 2021, arXiv:2102.00650, section 4; weights as for ImageNet.
+    """
+    teacher, student = _at_least_float32(teacher), _at_least_float32(student)
+    is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
+
+    def cross_entropy_to_the_last_digit(logits):
+        label = ops.sum(ops.where(is_label, logits, 0.0), axis=-1)
+        return ops.softplus(ops.logsumexp(ops.where(is_label, NO_LOGIT, logits), axis=-1) - label)
+
+    # A quotient of two numbers near 0 where both are certain: log_softmax would have rounded them.
+    ratio = cross_entropy_to_the_last_digit(student) / (cross_entropy_to_the_last_digit(teacher) + SMALL)
+    weight = ops.stop_gradient(-ops.expm1(-ratio))
+    p = ops.softmax(teacher / temperature)
+    soft = -ops.sum(p * ops.log_softmax(student / temperature), axis=-1)
+    per_example = label_weight * label_loss + alpha * temperature**2 * weight * soft
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
+def standardised(logits):
+    """Each example's logits with mean 0 and standard deviation 1; 0 where all are alike.
+
+    A distillation loss on standardised logits compares which classes lie above which, and how far relative
+    to one another: a student need not reproduce the size of its teacher's logits. The temperature then
+    alone decides how soft the probabilities are. No logit of C classes exceeds √(C - 1), so a temperature of
+    1 already softens a confident teacher, and higher ones flatten; the paper uses 2, and a weight of 9 for
+    KD. The label loss keeps the logits as they are.
+
+    Args:
+        logits: `(batch, classes)`.
+
+    Returns:
+        `(batch, classes)`.
+
+    Source: Sun et al. 2024, arXiv:2403.01427, section 4; the standard deviation is over all classes.
+    """
+    logits = _at_least_float32(logits)
+    # From the highest: the mean of equal large numbers would not quite be that number.
+    logits = logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
+    centred = logits - ops.mean(logits, axis=-1, keepdims=True)
+    return _over_length(centred, ops.mean)
+
+
+def hint(labels, teacher, student):
+    """Mean squared error to the teacher's embedding.
+
+    Args:
+        labels: not used.
+        teacher: embeddings `(batch, Et)`.
+        student: `(batch, Et)`, the student's embedding after a linear layer to the teacher's width, which
+            the Distiller owns: it trains with the student, and is neither saved nor exported.
+
+    Returns:
+        `(batch,)`, the mean over the width, and 0.
+
+    Source: Romero et al. 2015, arXiv:1412.6550, equation 3, which has half the sum.
+    """
+    gaps = _at_least_float32(student) - _at_least_float32(teacher)
+    per_example = ops.mean(ops.square(gaps), axis=-1)
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
+def pkt(labels, teacher, student):
+    """Probabilistic knowledge transfer: which examples are each other's neighbours.
+
+    With the kernel `K(a, b) = (1 + cos(a, b)) / 2`, an example i finds j as neighbour with probability
+    `p(j | i) = K(i, j) / Σ_(k≠i) K(i, k)`. The loss is `mean_i Σ_(j≠i) p(j | i) log(p(j | i) / q(j | i))`,
+    p of the teacher and q of the student.
+
+    Divergences of cosines are small, of the order of 0.001: a useful weight is in the hundreds. The paper
+    sums over the examples; the benchmark of CRD, whose weight is 30000, divides by batch² and has j = i too.
+
+    Args:
+        labels: not used.
+        teacher, student: embeddings `(batch, Et)` and `(batch, Es)`. One that is 0 has cosine 0 with all.
+
+    Returns:
+        `(batch,)` zeros, and the mean divergence in nats, a scalar; 0 for a batch of one.
+
+    Source: Passalis and Tefas 2018, arXiv:1803.10837, section 3.
+    """
+    log_p, log_q = _log_neighbours(teacher), _log_neighbours(student)
+    itself = ops.eye(ops.shape(log_q)[0], dtype="bool")
+    gaps = ops.where(itself, 0.0, log_p - log_q)
+    divergence = ops.mean(ops.sum(ops.exp(log_p) * gaps, axis=-1))
+    return ops.zeros_like(log_q[:, 0]), divergence
+
+
+def sp(labels, teacher, student):
+    """Similarity preserving: examples that excite the teacher alike excite the student alike.
+
+    `‖G_t - G_s‖²_F / batch²` with G the products of every two embeddings, each row divided by its length.
+    Published weight: 3000, as in `KD+SP:3000`.
+
+    Args:
+        labels: not used.
+        teacher, student: embeddings `(batch, Et)` and `(batch, Es)`. The row of one that is 0 is 0.
+
+    Returns:
+        `(batch,)` zeros, and the loss, a scalar.
+
+    Source: Tung and Mori 2019, arXiv:1907.09682, section 3.
+    """
+    similarities = [_over_length(_gram(_at_least_float32(each)), ops.sum) for each in (teacher, student)]
+    gaps = similarities[0] - similarities[1]
+    return ops.zeros_like(gaps[:, 0]), ops.mean(ops.square(gaps))
+
+
 LABEL_LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "focal": focal}
-DISTILLATIONS: dict[str, Callable] = {"pure": pure, "KD": kd, "RKD": rkd, "DKD": dkd, "CKD": ckd}
+DISTILLATIONS: dict[str, Callable] = {
+    "pure": pure, "KD": kd, "RKD": rkd, "DKD": dkd, "CKD": ckd, "DIST": dist, "NKD": nkd, "WSLD": wsld,
+}  # fmt: skip
+EMBEDDING_DISTILLATIONS: dict[str, Callable] = {"hint": hint, "PKT": pkt, "SP": sp}
 
 
 def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The settings of a label or distillation loss: its published defaults, and over them `overrides`.
 
+    A weighted sum, `KD:0.5+RKD:0.5`, has the settings of all its losses, under `KD.alpha` and so on.
+
     Raises:
         UserError: no such loss or setting, or a value that the setting cannot have.
     """
-    losses = LABEL_LOSSES | DISTILLATIONS
-    name = choose("loss", name, losses)
-    parameters = inspect.signature(losses[name]).parameters.values()
-    settings = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    every = LABEL_LOSSES | DISTILLATIONS | EMBEDDING_DISTILLATIONS
+    if "+" in name or ":" in name:
+        mixture = mixtures.parse(name)
+        names = [term.name for term in mixture.terms]
+        title = str(mixture)
+    else:
+        names = [title := choose("loss", name, every)]
+    settings: dict[str, Any] = {}
+    owners: dict[str, tuple[str, str]] = {}
+    for loss in names:
+        for each in inspect.signature(every[loss]).parameters.values():
+            if each.kind is each.KEYWORD_ONLY:
+                key = each.name if len(names) == 1 else f"{loss}.{each.name}"
+                settings[key], owners[key] = each.default, (loss, each.name)
     for key, value in (overrides or {}).items():
         if not settings:
-            raise UserError(f"the loss {name} has no settings, but {key!r} is given. Leave it out.")
-        key = choose(f"setting of {name}", key, settings)
-        settings[key] = _checked(f"{key} of {name}", settings[key], value)
+            raise UserError(f"the loss {title} has no settings, but {key!r} is given. Leave it out.")
+        key = choose(f"setting of {title}", key, settings)
+        loss, setting = owners[key]
+        settings[key] = _checked(f"{setting} of {loss}", settings[key], value)
     return settings
+
+
+def terms_of(
+    mixture: mixtures.Mixture, overrides: Mapping[str, Any] | None = None
+) -> list[tuple[mixtures.Term, dict[str, Any]]]:
+    """Each loss of a sum with its own settings, by their plain names. Raises as `settings_of`."""
+    settings = settings_of(str(mixture), overrides)
+    if len(mixture.terms) == 1:
+        return [(mixture.terms[0], settings)]
+    split: dict[str, dict[str, Any]] = {term.name: {} for term in mixture.terms}
+    for key, value in settings.items():
+        name, _, setting = key.partition(".")
+        split[name][setting] = value
+    return [(term, split[term.name]) for term in mixture.terms]
 
 
 def _checked(what: str, default: Any, value: Any) -> Any:
@@ -362,8 +586,32 @@ def _sum_of_absolute_gaps(d, e, r):
     return ops.sum(d * (sum_before[-1] - not_above - below))
 
 
+def _gram(rows):
+    return ops.matmul(rows, ops.swapaxes(rows, -1, -2))
+
+
 def _gram_gap(teacher, student):
     """Σ_k ‖T_k T_kᵀ - S_k S_kᵀ‖²_F over the first axis."""
-    gram_t = ops.matmul(teacher, ops.swapaxes(teacher, 1, 2))
-    gram_s = ops.matmul(student, ops.swapaxes(student, 1, 2))
-    return ops.sum(ops.square(gram_t - gram_s))
+    return ops.sum(ops.square(_gram(teacher) - _gram(student)))
+
+
+def _over_length(rows, reduce):
+    """Rows over the root of the sum or mean of their squares; one as good as 0 is 0, without slope."""
+    squares = reduce(ops.square(rows), axis=-1, keepdims=True)
+    some = squares > COINCIDENT_SQUARED
+    return ops.where(some, rows / ops.sqrt(ops.where(some, squares, 1.0)), 0.0)
+
+
+def _correlations(a, b):
+    """Pearson's, of each row of `a` with that of `b`."""
+    a, b = (_over_length(each - ops.mean(each, axis=-1, keepdims=True), ops.sum) for each in (a, b))
+    return ops.sum(a * b, axis=-1)
+
+
+def _log_neighbours(embeddings):
+    """Log p(column | row) from cosine kernels, `(batch, batch)`; next to nothing on the diagonal."""
+    cosines = _gram(_over_length(_at_least_float32(embeddings), ops.sum))
+    # Rounding may leave a cosine a little below -1.
+    kernel = ops.log(ops.maximum(0.5 * (1 + cosines), 0.0) + SMALL)
+    itself = ops.eye(ops.shape(kernel)[0], dtype="bool")
+    return ops.log_softmax(ops.where(itself, NO_LOGIT, kernel))

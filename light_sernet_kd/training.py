@@ -74,12 +74,13 @@ class Network:
         label_settings: Mapping[str, Any],
         distillation: str = "pure",
         distillation_settings: Mapping[str, Any] | None = None,
+        standardise_logits: bool = False,
+        teacher_embedding_width: int | None = None,
         arithmetic: str = "auto",
         batch_norm_momentum: float | None = None,
     ):
         self.name, self.width = name, width
         self.schedule = schedule
-        self.distillation = distillation
         self._build = lambda: students.build(name, input_shape, classes, width=width)
         # Scores are always those of plain float32 layers, which are what is saved and exported.
         self.student = self._build()
@@ -94,11 +95,13 @@ class Network:
             label_settings=label_settings,
             distillation=distillation,
             distillation_settings=distillation_settings,
+            standardise_logits=standardise_logits,
+            teacher_embedding_width=teacher_embedding_width,
             weight_decay=schedule.weight_decay,
         )
         # XLA's convolutions are slower than oneDNN's on CPU.
         self.distiller.compile(keras.optimizers.Adam(schedule.learning_rate), jit_compile=False)
-        self.distiller.optimizer.build(self.twin.trainable_variables)
+        self.distiller.optimizer.build(self.distiller.trainable_variables)
 
     @property
     def parameters(self) -> int:
@@ -110,6 +113,7 @@ class Network:
         self.twin.set_weights(self._build().get_weights())
         for number, state in enumerate(_random_states(self.twin)):
             state.assign(np.array([seed % 2**32, number], np.uint32))
+        self.distiller.start_projection_anew(seed)
         for variable in self.distiller.optimizer.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
@@ -131,6 +135,7 @@ class Network:
         checkpoint: Path,
         epochs: int | None = None,
         teacher: np.ndarray | None = None,
+        teacher_embedding: np.ndarray | None = None,
         class_weights: Mapping[int, float] | None = None,
         patience: int = 0,
         progress: Progress | None = None,
@@ -143,6 +148,7 @@ class Network:
             checkpoint: written after every epoch. The caller removes it when it has stored the outcome.
             epochs: by default the schedule's.
             teacher: logits `(utterances, classes)`.
+            teacher_embedding: `(utterances, width)`. Of both, only what the losses compare with is read.
             patience: stop after this many epochs without a better one; 0 never does.
         """
         epochs = epochs or self.schedule.epochs
@@ -151,6 +157,8 @@ class Network:
         state.restore()
         if state.epoch < epochs and not state.stopped:
             steps = math.ceil(len(train) / self.schedule.batch_size)
+            needs = self.distiller.mixture
+            embeddings = {"teacher_embedding": teacher_embedding} if needs.needs_embeddings else {}
             batches = pipeline.dataset(
                 examples.rows,
                 examples.labels,
@@ -158,7 +166,8 @@ class Network:
                 batch_size=self.schedule.batch_size,
                 seed=seed,
                 first_epoch=state.epoch,
-                teacher=teacher if self.distillation != "pure" else None,
+                teacher=teacher if needs.needs_logits else None,
+                **embeddings,
             )
             self.distiller.fit(
                 batches,
@@ -267,8 +276,9 @@ class _EpochState(keras.callbacks.Callback):
         }
 
     def _variables(self) -> list[Any]:
-        twin = self.network.twin
-        return [*twin.weights, *_random_states(twin), *self.network.distiller.optimizer.variables]
+        twin, distiller = self.network.twin, self.network.distiller
+        projection = distiller.projection.weights if distiller.projection else []
+        return [*twin.weights, *_random_states(twin), *projection, *distiller.optimizer.variables]
 
     def _save(self) -> None:
         facts = {

@@ -77,6 +77,97 @@ def angle_relation(teacher, student):
     ])  # fmt: skip
 
 
+def correlation(a, b):
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    together = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True))
+    return together / math.sqrt(sum((x - mean_a) ** 2 for x in a) * sum((y - mean_b) ** 2 for y in b))
+
+
+def dist(teacher, student, temperature):
+    """Huang et al. 2022: one minus Pearson's correlation, per example between classes, and the mean over
+    the classes of that within each."""
+    p = [softmax(row, temperature) for row in teacher]
+    q = [softmax(row, temperature) for row in student]
+    between = [1 - correlation(p[b], q[b]) for b in range(len(p))]
+    within = [1 - correlation([row[c] for row in p], [row[c] for row in q]) for c in range(len(p[0]))]
+    return np.array(between), sum(within) / len(within)
+
+
+def nkd(labels, teacher, student, gamma, temperature):
+    """Yang et al. 2023, per example: the label's probability as it is, all others over their sum."""
+    values = []
+    for b, label in enumerate(labels):
+        value = -softmax(teacher[b])[label] * math.log(softmax(student[b])[label])
+        p, q = softmax(teacher[b], temperature), softmax(student[b], temperature)
+        for c in range(len(p)):
+            if c != label:
+                value -= gamma * temperature**2 * p[c] / (1 - p[label]) * math.log(q[c] / (1 - q[label]))
+        values.append(value)
+    return np.array(values)
+
+
+def wsld_weights(labels, teacher, student):
+    """Zhou et al. 2021, per example: how far the student's regular loss is above none, by the teacher's."""
+    ratios = cross_entropy(labels, student) / cross_entropy(labels, teacher)
+    return np.array([1 - math.exp(-ratio) for ratio in ratios])
+
+
+def wsld(labels, teacher, student, temperature):
+    """Zhou et al. 2021, per example: the weighted cross entropy with the soft labels."""
+    values = []
+    for b, weight in enumerate(wsld_weights(labels, teacher, student)):
+        p, q = softmax(teacher[b], temperature), softmax(student[b], temperature)
+        soft = -sum(p[c] * math.log(q[c]) for c in range(len(p)))
+        values.append(weight * temperature**2 * soft)
+    return np.array(values)
+
+
+def standardised(logits):
+    """Sun et al. 2024, per example: less the mean, over the root of the mean of squares."""
+    rows = []
+    for row in logits:
+        mean = sum(row) / len(row)
+        deviation = math.sqrt(sum((x - mean) ** 2 for x in row) / len(row))
+        rows.append([(x - mean) / deviation for x in row])
+    return np.array(rows)
+
+
+def hint(teacher, student):
+    """Romero et al. 2015, per example."""
+    return np.array([
+        sum((t - s) ** 2 for t, s in zip(*rows, strict=True)) / len(rows[0])
+        for rows in zip(teacher, student, strict=True)
+    ])  # fmt: skip
+
+
+def pkt(teacher, student):
+    """Passalis and Tefas 2018: cosine kernels between examples as probabilities of the others, given one."""
+    examples = range(len(teacher))
+
+    def conditional(points):
+        def kernel(a, b):
+            return (float(np.dot(a, b)) / (math.hypot(*a) * math.hypot(*b)) + 1) / 2
+
+        raw = [[kernel(points[i], points[j]) for j in examples] for i in examples]
+        return [[raw[i][j] / sum(raw[i][k] for k in examples if k != i) for j in examples] for i in examples]
+
+    p, q = conditional(teacher), conditional(student)
+    total = sum(p[i][j] * math.log(p[i][j] / q[i][j]) for i in examples for j in examples if i != j)
+    return total / len(examples)
+
+
+def sp(teacher, student):
+    """Tung and Mori 2019: batch by batch products, rows normalised, mean of the squared differences."""
+    examples = range(len(teacher))
+
+    def similarity(points):
+        rows = [[float(np.dot(points[i], points[j])) for j in examples] for i in examples]
+        return [[x / math.hypot(*row) for x in row] for row in rows]
+
+    g_t, g_s = similarity(teacher), similarity(student)
+    return sum((g_t[i][j] - g_s[i][j]) ** 2 for i in examples for j in examples) / len(examples) ** 2
+
+
 def cube(logits, temperatures):
     """Q[b, c, k]: the probability of class c in example b at temperature k."""
     return np.array([np.transpose([softmax(row, k) for k in temperatures]) for row in logits])

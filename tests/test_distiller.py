@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from light_sernet_kd import losses
 from light_sernet_kd.config import UserError
-from light_sernet_kd.distiller import Distiller
+from light_sernet_kd.distiller import Distiller, embedding_of
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 BATCH, CLASSES, SHAPE = 12, 4, (5, 3, 1)
@@ -207,31 +207,270 @@ def test_labels_may_be_a_column():
     assert flat == column
 
 
+# Sums, and losses on embeddings
+
+
+def with_embeddings(inputs, width=6, seed=7):
+    """The teacher's embeddings beside its logits: what it says of the classes, turned and widened."""
+    turn = np.random.default_rng(seed).normal(size=(CLASSES, width))
+    return inputs | {"teacher_embedding": (inputs["teacher"] @ turn).astype("float32")}
+
+
+def outputs_by_hand(network, features):
+    """Logits and what the dropout before them is given, in training, with nothing left changed."""
+    before = weights_of(network)
+    both = keras.Model(network.inputs, [network.outputs[0], network.layers[-3].output])
+    found = [ops.convert_to_numpy(each) for each in both(features, training=True)]
+    network.set_weights(before)  # batch norm has moved its statistics
+    return found
+
+
+def unregularised(network, loss):
+    return loss - 0.01 * np.sum(weights_of(network)[0].astype("float64") ** 2)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_the_loss_of_a_sum_is_the_sum_of_the_losses(standardise):
+    inputs, labels = examples()
+    inputs = with_embeddings(inputs)
+    sample_weight = np.linspace(0.2, 2.0, BATCH).astype("float32")
+    network = student()
+    distiller = compiled(
+        Distiller(
+            network,
+            distillation="KD:0.5+DIST:2+NKD+PKT:300+SP:40+hint:5",
+            distillation_settings={"KD.alpha": 0.4},
+            standardise_logits=standardise,
+            teacher_embedding_width=6,
+        )
+    )
+    kernel, bias = (ops.convert_to_numpy(weight) for weight in distiller.projection.weights)
+    logs = distiller.train_on_batch(inputs, labels, sample_weight=sample_weight, return_dict=True)
+    logits, embedding = outputs_by_hand(network, inputs["features"])
+    label_loss = losses.cross_entropy(labels, logits)  # of the logits as they are
+    shown = [losses.standardised(each) if standardise else each for each in (inputs["teacher"], logits)]
+    wide, target = embedding @ kernel + bias, inputs["teacher_embedding"]
+    parts = [
+        (0.5, losses.kd(label_loss, labels, *shown, alpha=0.4)),
+        (2, losses.dist(label_loss, labels, *shown)),
+        (1, losses.nkd(label_loss, labels, *shown)),
+        (300, losses.pkt(labels, target, embedding)),
+        (40, losses.sp(labels, target, embedding)),
+        (5, losses.hint(labels, target, wide)),
+    ]
+    expected = sum(w * (np.mean(np.array(each) * sample_weight) + float(rest)) for w, (each, rest) in parts)
+    np.testing.assert_allclose(unregularised(network, logs["loss"]), expected, rtol=1e-5)
+    np.testing.assert_allclose(logs["label_loss"], np.average(label_loss, weights=sample_weight), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("distillation", "label_weight"), [("SP:40", 1), ("pure:0.5+SP:40", 0.5)])
+def test_losses_on_embeddings_alone_are_added_to_the_label_loss(distillation, label_weight):
+    inputs, labels = examples()
+    inputs = with_embeddings(inputs)
+    network = student()
+    # the teacher's logits are not needed
+    given = {key: value for key, value in inputs.items() if key != "teacher"}
+    distiller = compiled(Distiller(network, distillation=distillation))
+    logs = distiller.train_on_batch(given, labels, return_dict=True)
+    logits, embedding = outputs_by_hand(network, inputs["features"])
+    expected = label_weight * np.mean(losses.cross_entropy(labels, logits))
+    expected += 40 * float(losses.sp(labels, inputs["teacher_embedding"], embedding)[1])
+    np.testing.assert_allclose(unregularised(network, logs["loss"]), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("distillation", ["KD", "KD+hint+SP"])
+def test_the_student_runs_once_per_step(distillation):
+    inputs, labels = examples()
+    runs = []
+
+    class Counted(layers.Layer):
+        def call(self, inputs):
+            runs.append(1)
+            return inputs
+
+    features = keras.Input(SHAPE)
+    tensor = layers.BatchNormalization(momentum=0.5, center=False)(Counted()(layers.Flatten()(features)))
+    network = keras.Model(features, layers.Dense(CLASSES)(layers.Dense(5, name="embedding")(tensor)))
+    distiller = Distiller(network, distillation=distillation, teacher_embedding_width=6)
+    distiller.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    runs.clear()  # the symbolic ones
+    distiller.train_on_batch(with_embeddings(inputs), labels)
+    assert len(runs) == 1
+    # From 0 halfway to the mean of the batch, once.
+    mean = inputs["features"].reshape(BATCH, -1).mean(axis=0)
+    norm = next(layer for layer in network.layers if isinstance(layer, layers.BatchNormalization))
+    np.testing.assert_allclose(norm.moving_mean, 0.5 * mean, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", losses.EMBEDDING_DISTILLATIONS)
+def test_training_on_embeddings_brings_the_student_nearer_to_them(method):
+    inputs, labels = examples(96)
+    inputs = with_embeddings(inputs)
+    network = student(l2=0.0)
+    distiller = Distiller(
+        network, distillation=f"pure:0.001+{method}", teacher_embedding_width=6, label_loss="focal"
+    )
+    distiller = compiled(distiller, keras.optimizers.Adam(0.02))
+    history = distiller.fit(inputs, labels, batch_size=32, epochs=12, verbose=0).history
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+
+
+def test_the_projection_trains_decays_and_is_not_saved(tmp_path):
+    inputs, labels = examples()
+    inputs = with_embeddings(inputs)
+    after, start = [], []
+    for decay in (0.0, 0.25):
+        network = student()
+        distiller = Distiller(network, distillation="hint", teacher_embedding_width=6, weight_decay=decay)
+        distiller.start_projection_anew(5)
+        assert distiller.trainable_variables == [*network.trainable_variables, *distiller.projection.weights]
+        start = [np.array(weight) for weight in distiller.projection.weights]
+        compiled(distiller, keras.optimizers.SGD(0.1)).train_on_batch(inputs, labels)
+        after.append([np.array(weight) for weight in distiller.projection.weights])
+    for before, without, with_decay in zip(start, *after, strict=True):
+        assert np.abs(without - before).max() > 1e-4
+        np.testing.assert_allclose(without - with_decay, 0.1 * 0.25 * before, atol=1e-6)
+    distiller.save(tmp_path / "saved.keras")
+    loaded = keras.saving.load_model(tmp_path / "saved.keras", safe_mode=True)
+    assert [weight.shape for weight in loaded.weights] == [weight.shape for weight in network.weights]
+
+
+def test_a_seed_decides_the_projection():
+    distiller = Distiller(student(), distillation="hint", teacher_embedding_width=6)
+    drawn = []
+    for seed in (1, 2, 1):
+        distiller.projection.bias.assign(np.ones(6))
+        distiller.start_projection_anew(seed)
+        drawn.append([np.array(weight) for weight in distiller.projection.weights])
+    np.testing.assert_array_equal(drawn[0][0], drawn[2][0])
+    assert not np.array_equal(drawn[0][0], drawn[1][0])
+    assert all(not np.any(bias) for _, bias in drawn)
+    assert 0.2 < np.std(drawn[0][0]) < 0.4  # Glorot's: sqrt(2 / (16 + 6)) = 0.30
+    Distiller(student(), distillation="SP").start_projection_anew(1)  # which has none
+
+
+def functional(named, *, last=None):
+    features = keras.Input(SHAPE)
+    tensor = layers.Dense(8, name="embedding" if named else "wide")(layers.Flatten()(features))
+    tensor = layers.Dropout(0.5)(layers.Dropout(0.5)(layers.ReLU(name="relu")(tensor)))
+    return keras.Model(features, (last or layers.Dense(CLASSES))(tensor))
+
+
+@pytest.mark.parametrize(("named", "expected"), [(True, "embedding"), (False, "relu")])
+def test_the_embedding_is_the_layer_of_that_name_or_what_the_last_layer_gets(named, expected):
+    network = functional(named)
+    assert embedding_of(network) is network.get_layer(expected).output
+
+
+def test_a_student_without_an_embedding_is_refused():
+    maps = keras.Sequential([keras.Input(SHAPE), layers.Conv2D(2, 3), layers.Flatten()])
+    with pytest.raises(UserError, match="has no embedding: name its layer"):
+        Distiller(maps, distillation="SP")
+    Distiller(maps, distillation="KD")  # needs none
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [("teacher", "needs the teacher's logits"), ("teacher_embedding", "needs the teacher's embeddings")],
+)
+def test_a_batch_without_what_a_sum_compares_with_is_refused(left_out, message):
+    inputs, labels = examples()
+    given = {key: value for key, value in with_embeddings(inputs).items() if key != left_out}
+    with pytest.raises(UserError, match=rf"KD\+SP:40 {message} in every training batch"):
+        compiled(Distiller(student(), distillation="KD+SP:40")).train_on_batch(given, labels)
+
+
+def test_hint_wants_the_width_of_the_teachers_embeddings():
+    with pytest.raises(UserError, match="hint needs the width"):
+        Distiller(student(), distillation="KD+hint")
+    inputs, labels = examples()
+    distiller = compiled(Distiller(student(), distillation="hint", teacher_embedding_width=5))
+    with pytest.raises(UserError, match="embeddings are 6 wide, but teacher_embedding_width is 5"):
+        distiller.train_on_batch(with_embeddings(inputs), labels)
+
+
+# Examples mixed of two
+
+
+def mixed_examples():
+    inputs, labels = examples()
+    rng = np.random.default_rng(9)
+    others = rng.integers(0, CLASSES, BATCH).astype("int32")
+    share = rng.uniform(0, 1, BATCH).astype("float32")
+    return with_embeddings(inputs) | {"other_labels": others, "share": share}, labels
+
+
+@pytest.mark.parametrize("method", [*losses.DISTILLATIONS, "SP:40"])
+def test_the_loss_of_mixed_examples_is_mixed_example_by_example_and_relations_count_once(method):
+    inputs, labels = mixed_examples()
+    network = student()
+    logs = compiled(Distiller(network, distillation=method)).train_on_batch(inputs, labels, return_dict=True)
+    logits, embedding = outputs_by_hand(network, inputs["features"])
+
+    def parts(labels):
+        label_loss = losses.cross_entropy(labels, logits)
+        if method == "SP:40":
+            return label_loss, 40 * losses.sp(labels, inputs["teacher_embedding"], embedding)[1]
+        return losses.DISTILLATIONS[method](label_loss, labels, inputs["teacher"], logits)
+
+    expected = float(parts(labels)[1])
+    for b in range(BATCH):
+        for share, label in (
+            (inputs["share"][b], labels[b]),
+            (1 - inputs["share"][b], inputs["other_labels"][b]),
+        ):
+            expected += share * float(parts(np.full(BATCH, label))[0][b]) / BATCH
+    np.testing.assert_allclose(unregularised(network, logs["loss"]), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["pure", "WSLD"])
+def test_an_example_mixed_with_nothing_is_itself(method):
+    inputs, labels = mixed_examples()
+    plain = {key: value for key, value in inputs.items() if key not in ("other_labels", "share")}
+    whole = inputs | {"share": np.ones(BATCH, "float32")}
+    turned = inputs | {"share": np.zeros(BATCH, "float32"), "other_labels": labels}
+    found = []
+    for given, targets in ((plain, labels), (whole, labels), (turned, inputs["other_labels"])):
+        distiller = compiled(Distiller(student(), distillation=method))
+        found.append(distiller.train_on_batch(given, targets, return_dict=True))
+    for key in ("loss", "label_loss"):
+        np.testing.assert_allclose([logs[key] for logs in found], found[0][key], rtol=1e-6)
+
+
+@pytest.mark.parametrize("left_out", ["other_labels", "share"])
+def test_half_of_what_mixing_needs_is_refused(left_out):
+    inputs, labels = mixed_examples()
+    given = {key: value for key, value in inputs.items() if key != left_out}
+    with pytest.raises(UserError, match='has both "other_labels" and "share"'):
+        compiled(Distiller(student())).train_on_batch(given, labels)
+
+
 # Evaluation and prediction
 
 
-@methods
+@pytest.mark.parametrize("method", [*losses.DISTILLATIONS, "KD+hint+SP:40"])
 def test_evaluation_needs_no_teacher_and_moves_nothing(method):
     inputs, labels = examples()
     network = student(dropout=0.5)
-    distiller = compiled(Distiller(network, distillation=method, weight_decay=0.1))
-    distiller.train_on_batch(inputs, labels)  # away from the initial statistics
-    before = weights_of(network)
+    distiller = Distiller(network, distillation=method, weight_decay=0.1, teacher_embedding_width=6)
+    compiled(distiller).train_on_batch(with_embeddings(inputs), labels)  # away from the initial statistics
+    before = weights_of(distiller)
     weights = np.linspace(0.2, 2.0, BATCH).astype("float32")
     logs = distiller.evaluate(
         inputs["features"], labels, sample_weight=weights, batch_size=BATCH, verbose=0, return_dict=True
     )
-    for weight, after in zip(before, weights_of(network), strict=True):
+    for weight, after in zip(before, weights_of(distiller), strict=True):
         np.testing.assert_array_equal(weight, after)
     logits = ops.convert_to_numpy(network(inputs["features"], training=False))
     values = ops.convert_to_numpy(losses.cross_entropy(labels, logits))
     np.testing.assert_allclose(logs["loss"], np.mean(values * weights), rtol=1e-5)
 
 
-def test_predictions_are_the_students_logits_with_and_without_a_teacher():
+@pytest.mark.parametrize("method", ["KD", "KD+SP"])
+def test_predictions_are_the_students_logits_with_and_without_a_teacher(method):
     inputs, _ = examples()
     network = student(dropout=0.5)
-    distiller = compiled(Distiller(network, distillation="KD"))
+    distiller = compiled(Distiller(network, distillation=method))
     expected = ops.convert_to_numpy(network(inputs["features"], training=False))
     for given in (inputs, {"features": inputs["features"]}, inputs["features"]):
         np.testing.assert_allclose(distiller.predict(given, verbose=0), expected, rtol=1e-5, atol=1e-6)
@@ -244,9 +483,11 @@ def test_validation_in_fit_needs_no_teacher():
     assert {"val_loss", "val_label_loss", "val_accuracy"} <= set(history)
 
 
-def test_metrics_given_to_compile_are_computed():
+@pytest.mark.parametrize("method", ["pure", "KD+SP"])
+def test_metrics_given_to_compile_are_computed(method):
     inputs, labels = examples()
-    distiller = Distiller(student())
+    inputs = with_embeddings(inputs)
+    distiller = Distiller(student(), distillation=method)
     top2 = keras.metrics.SparseTopKCategoricalAccuracy(CLASSES, name="top")
     distiller.compile(keras.optimizers.SGD(0.0), metrics=[top2])
     assert distiller.train_on_batch(inputs, labels, return_dict=True)["top"] == 1.0
@@ -279,6 +520,7 @@ def test_a_loss_in_compile_is_refused():
         ({"label_settings": {"gamma": 2.0}}, "setting of cross_entropy 'gamma'"),
         ({"label_loss": "crossentropy"}, "Did you mean cross_entropy"),
         ({"distillation": "CDK"}, "Did you mean"),
+        ({"distillation": "KD+SP", "distillation_settings": {"alpha": 1.0}}, r"Did you mean KD\.alpha"),
     ],
 )
 def test_an_unknown_loss_or_weight_is_refused(mistake, message):
@@ -301,4 +543,5 @@ def test_every_method_trains_on_jax_from_arrays_in_memory():
     )
     assert done.returncode == 0, done.stdout
     # This very test is what is skipped: the back end was indeed another.
-    assert f"{len(losses.DISTILLATIONS) + len(TAUGHT) + 2} passed, 1 skipped" in done.stdout
+    count = len(losses.DISTILLATIONS) + len(TAUGHT) + len(losses.EMBEDDING_DISTILLATIONS) + 2
+    assert f"{count} passed, 1 skipped" in done.stdout

@@ -11,10 +11,10 @@ import reference_losses as reference
 import tensorflow as tf
 from conftest import REPOSITORY
 
-from light_sernet_kd import config, losses
+from light_sernet_kd import config, losses, mixtures
 from light_sernet_kd.config import UserError
 
-TAUGHT = ["KD", "RKD", "DKD", "CKD"]
+TAUGHT = ["KD", "RKD", "DKD", "CKD", "DIST"]  # teacher terms that are 0 where both agree
 
 
 def examples(batch=4, classes=5, seed=0, dtype="float64"):
@@ -43,9 +43,19 @@ def value_and_gradient(loss, student):
     return value.numpy(), tape.gradient(value, student).numpy()
 
 
-def test_registries_are_the_names_that_config_knows():
+def finite_differences(loss, student, step=1e-5):
+    slopes = np.zeros_like(student)
+    for cell in np.ndindex(student.shape):
+        moved = np.zeros_like(student)
+        moved[cell] = step
+        slopes[cell] = (loss(student + moved) - loss(student - moved)) / (2 * step)
+    return slopes
+
+
+def test_registries_are_the_names_that_are_known_without_keras():
     assert tuple(losses.LABEL_LOSSES) == config.LABEL_LOSS_NAMES
-    assert tuple(losses.DISTILLATIONS) == config.DISTILLATION_NAMES
+    assert tuple(losses.DISTILLATIONS) == mixtures.LOGIT_NAMES
+    assert tuple(losses.EMBEDDING_DISTILLATIONS) == mixtures.EMBEDDING_NAMES
 
 
 # Label losses
@@ -203,6 +213,90 @@ def test_ckd_keeps_its_digits_in_float32_when_the_student_is_near(only):
     np.testing.assert_allclose(single, double, rtol=2e-3)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_dist_is_huangs_correlations_between_and_within_classes(temperature):
+    labels, teacher, student = examples(6)
+    settings = {"temperature": temperature, "beta": 2.0, "gamma": 3.0, "label_weight": 0.5}
+    per_example, relational = parts("DIST", labels, teacher, student, **settings)
+    between, within = reference.dist(teacher, student, temperature)
+    expected = 0.5 * reference.cross_entropy(labels, student) + 2 * temperature**2 * between
+    np.testing.assert_allclose(per_example, expected, rtol=1e-10)
+    np.testing.assert_allclose(relational, 3 * temperature**2 * within, rtol=1e-10)
+
+
+def test_dist_of_two_classes_sees_between_them_only_which_is_higher():
+    """Two numbers less their mean correlate fully: by 1 or by -1."""
+    labels, teacher, student = examples(9, 2)
+    nothing = np.zeros(len(labels))
+    per_example, _ = parts("DIST", labels, teacher, student, label_loss=nothing, beta=1.0)
+    agree = teacher.argmax(axis=1) == student.argmax(axis=1)
+    np.testing.assert_allclose(per_example, np.where(agree, 0, 2), atol=1e-12)
+
+
+def test_dist_of_one_example_has_nothing_within_classes():
+    labels, teacher, student = examples(1)
+    value, gradient = value_and_gradient(
+        lambda student: parts("DIST", labels, teacher, student, gamma=3.0)[1], student
+    )
+    assert value == 3
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_nkd_is_yangs_two_cross_entropies(temperature):
+    labels, teacher, student = examples()
+    per_example, relational = parts("NKD", labels, teacher, student, gamma=0.7, temperature=temperature)
+    expected = reference.cross_entropy(labels, student)
+    expected += reference.nkd(labels, teacher, student, 0.7, temperature)
+    np.testing.assert_allclose(per_example, expected, rtol=1e-10)
+    assert float(relational) == 0
+
+
+def test_nkd_moves_the_other_classes_as_dkd_does():
+    labels, teacher, student = examples()
+    settings = {"label_loss": np.zeros(len(labels)), "temperature": 2.0}
+
+    def gradient(name, **weights):
+        def loss(student):
+            return tf.reduce_sum(parts(name, labels, teacher, student, **settings, **weights)[0])
+
+        return value_and_gradient(loss, student)[1]
+
+    others = gradient("NKD", gamma=0.25) - gradient("NKD", gamma=0.0)
+    np.testing.assert_allclose(others, gradient("DKD", alpha=0.0, beta=0.25), atol=1e-12)
+
+
+def test_wsld_is_zhous_weighted_cross_entropy_with_soft_labels():
+    labels, teacher, student = examples()
+    per_example, relational = parts("WSLD", labels, teacher, student, alpha=2.0, temperature=3.0)
+    expected = reference.cross_entropy(labels, student) + 2 * reference.wsld(labels, teacher, student, 3.0)
+    np.testing.assert_allclose(per_example, expected, rtol=1e-5)  # 1e-7 is added to the teacher's loss
+    assert float(relational) == 0
+
+
+def test_no_gradient_flows_through_the_weights_of_wsld():
+    """Example by example the gradient is the weight times that of KD at the same temperature."""
+    labels, teacher, student = examples()
+    settings = {"label_loss": np.zeros(len(labels)), "alpha": 1.0, "temperature": 2.0}
+
+    def gradient(name):
+        def loss(student):
+            return tf.reduce_sum(parts(name, labels, teacher, student, **settings)[0])
+
+        return value_and_gradient(loss, student)[1]
+
+    weights = reference.wsld_weights(labels, teacher, student)
+    np.testing.assert_allclose(gradient("WSLD"), weights[:, None] * gradient("KD"), rtol=1e-5, atol=1e-12)
+
+
+def test_wsld_leaves_a_student_alone_that_is_certain_and_right():
+    """Also where the teacher is: then the quotient of two losses of 0 decides."""
+    teacher = np.float32([[3, 0, 0], [500, -500, 0]])
+    student = np.float32([[500, -500, 0], [500, -500, 0]])
+    per_example, _ = parts("WSLD", [0, 0], teacher, student)
+    np.testing.assert_array_equal(per_example, 0)
+
+
 @pytest.mark.parametrize("name", ["KD", "DKD", "CKD"])
 def test_kl_mean_over_elements_divides_the_divergence_by_the_classes(name):
     labels, teacher, student = examples(classes=5)
@@ -214,7 +308,16 @@ def test_kl_mean_over_elements_divides_the_divergence_by_the_classes(name):
 
 @pytest.mark.parametrize(
     ("name", "settings", "share"),
-    [("pure", {}, 1), ("KD", {}, 0.3), ("RKD", {}, 0.5), ("DKD", {"label_weight": 2.0}, 2), ("CKD", {}, 1.5)],
+    [
+        ("pure", {}, 1),
+        ("KD", {}, 0.3),
+        ("RKD", {}, 0.5),
+        ("DKD", {"label_weight": 2.0}, 2),
+        ("CKD", {}, 1.5),
+        ("DIST", {}, 1),
+        ("NKD", {}, 1),
+        ("WSLD", {"label_weight": 0.5}, 0.5),
+    ],
 )
 def test_the_given_label_loss_enters_with_its_weight_example_by_example(name, settings, share):
     labels, teacher, student = examples()
@@ -227,17 +330,16 @@ def test_the_given_label_loss_enters_with_its_weight_example_by_example(name, se
 # Gradients and minima
 
 
-@pytest.mark.parametrize("name", config.DISTILLATION_NAMES)
+@pytest.mark.parametrize("name", losses.DISTILLATIONS)
 def test_gradient_is_that_of_finite_differences(name):
     labels, teacher, student = examples(4, 3)
-    _, gradient = value_and_gradient(lambda student: total(name, labels, teacher, student), student)
-    step = 1e-5
-    slopes = np.zeros_like(student)
-    for cell in np.ndindex(student.shape):
-        moved = np.zeros_like(student)
-        moved[cell] = step
-        above, below = (total(name, labels, teacher, student + sign * moved) for sign in (1, -1))
-        slopes[cell] = (above - below) / (2 * step)
+    settings = {"alpha": 0.0} if name == "WSLD" else {}  # its weights let no gradient through
+
+    def loss(student):
+        return total(name, labels, teacher, student, **settings)
+
+    _, gradient = value_and_gradient(loss, student)
+    slopes = finite_differences(loss, student)
     assert np.abs(slopes).max() > 1e-3
     np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-9)
 
@@ -301,7 +403,7 @@ EDGES = {
 
 
 @pytest.mark.parametrize("label_loss", config.LABEL_LOSS_NAMES)
-@pytest.mark.parametrize("name", config.DISTILLATION_NAMES)
+@pytest.mark.parametrize("name", losses.DISTILLATIONS)
 @pytest.mark.parametrize("edge", EDGES)
 def test_float32_is_finite_and_agrees_with_float64_at_the_edges(edge, name, label_loss):
     labels, teacher, student = EDGES[edge]
@@ -332,7 +434,7 @@ def test_rkd_has_no_gradient_where_all_examples_coincide():
     np.testing.assert_array_equal(gradient, 0)
 
 
-@pytest.mark.parametrize("name", config.DISTILLATION_NAMES)
+@pytest.mark.parametrize("name", losses.DISTILLATIONS)
 def test_half_precision_logits_are_computed_with_in_float32(name):
     labels, teacher, student = examples(dtype="float16")
     half = total(name, labels, teacher, student)
@@ -340,13 +442,134 @@ def test_half_precision_logits_are_computed_with_in_float32(name):
     assert half == total(name, labels, teacher.astype("float32"), student.astype("float32"))
 
 
+# Standardised logits
+
+
+def test_standardised_logits_are_suns():
+    _, logits, _ = examples()
+    found = losses.standardised(logits)
+    np.testing.assert_allclose(found, reference.standardised(logits), rtol=1e-10)
+    np.testing.assert_allclose(losses.standardised(3 * logits + 7), found, rtol=1e-10)
+
+
+def test_a_standardised_logit_is_at_most_the_root_of_one_less_than_the_classes():
+    found = losses.standardised(np.float32([[500, -500, -500, -500, -500]]))
+    np.testing.assert_allclose(found, [[2, -0.5, -0.5, -0.5, -0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("number", [500.1, -1e-3, 0.0])
+def test_logits_that_are_all_alike_become_0_without_gradient(number):
+    value, gradient = value_and_gradient(
+        lambda logits: tf.reduce_sum(losses.standardised(logits)[:, 0]), np.full((2, 7), number, "float32")
+    )
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+# Losses on embeddings
+
+
+def embeddings(batch=5, seed=0, dtype="float64"):
+    """Of a teacher and of a narrower student."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(0.3, 1, (batch, 7)).astype(dtype), rng.normal(0.3, 1, (batch, 4)).astype(dtype)
+
+
+def embedding_parts(name, teacher, student, **settings):
+    return losses.EMBEDDING_DISTILLATIONS[name](None, teacher, student, **settings)
+
+
+def embedding_total(name, teacher, student):
+    per_example, relational = embedding_parts(name, teacher, student)
+    return tf.reduce_mean(per_example) + relational
+
+
+def test_hint_is_romeros_squared_error():
+    teacher, _ = embeddings()
+    student, _ = embeddings(seed=1)
+    per_example, relational = embedding_parts("hint", teacher, student)
+    np.testing.assert_allclose(per_example, reference.hint(teacher, student), rtol=1e-12)
+    assert float(relational) == 0
+
+
+@pytest.mark.parametrize(("name", "written_out"), [("PKT", reference.pkt), ("SP", reference.sp)])
+def test_pkt_and_sp_are_their_papers_sums_over_pairs(name, written_out):
+    teacher, student = embeddings()
+    per_example, relational = embedding_parts(name, teacher, student)
+    np.testing.assert_array_equal(per_example, np.zeros(5))
+    np.testing.assert_allclose(relational, written_out(teacher, student), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["PKT", "SP"])
+def test_pkt_and_sp_see_no_rotation_and_no_common_scale(name):
+    teacher, _ = embeddings()
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(7, 7)))
+    _, relational = embedding_parts(name, teacher, 3 * teacher @ rotation)
+    np.testing.assert_allclose(relational, 0, atol=1e-25)
+
+
+@pytest.mark.parametrize("name", losses.EMBEDDING_DISTILLATIONS)
+def test_gradient_on_embeddings_is_that_of_finite_differences(name):
+    teacher, student = embeddings()
+    student = embeddings(seed=1)[0] if name == "hint" else student
+    _, gradient = value_and_gradient(lambda student: embedding_total(name, teacher, student), student)
+    slopes = finite_differences(lambda student: embedding_total(name, teacher, student), student)
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-9)
+
+
+SQUARE = embeddings(4, dtype="float32")[0][:, :4]
+EMBEDDING_EDGES = {
+    "large": (SQUARE, 500 * SQUARE[::-1]),
+    "zeros": (SQUARE, SQUARE * np.float32([[0], [1], [0], [1]])),
+    "all zeros": (SQUARE, 0 * SQUARE),
+    "teacher of zeros": (0 * SQUARE, SQUARE),
+    "opposite": (SQUARE, np.float32([[1], [-1], [1], [-1]]) * SQUARE[:1]),
+    "all alike": (SQUARE, np.repeat(SQUARE[:1], 4, axis=0)),
+    "as the teacher": (SQUARE, SQUARE),
+    "batch of one": (SQUARE[:1], SQUARE[1:2]),
+}
+
+
+@pytest.mark.parametrize("name", losses.EMBEDDING_DISTILLATIONS)
+@pytest.mark.parametrize("edge", EMBEDDING_EDGES)
+def test_losses_on_embeddings_are_finite_and_agree_with_float64_at_the_edges(edge, name):
+    teacher, student = EMBEDDING_EDGES[edge]
+
+    def at(dtype):
+        return value_and_gradient(
+            lambda student: embedding_total(name, teacher.astype(dtype), student), student.astype(dtype)
+        )
+
+    (value, gradient), (exact_value, exact_gradient) = at("float32"), at("float64")
+    assert np.isfinite(exact_value)
+    assert np.isfinite(gradient).all()
+    # Between opposite embeddings a float32 cosine of -1 is a number of the size of 1e-7 either way.
+    loose = (name, edge) == ("PKT", "opposite")
+    np.testing.assert_allclose(value, exact_value, rtol=0.2 if loose else 1e-5, atol=1e-6)
+    if not loose:
+        np.testing.assert_allclose(gradient, exact_gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", losses.EMBEDDING_DISTILLATIONS)
+def test_half_precision_embeddings_are_computed_with_in_float32(name):
+    teacher, student = (each.astype("float16") for each in EMBEDDING_EDGES["large"])
+    half = embedding_total(name, teacher, student)
+    assert half.dtype == tf.float32
+    assert half == embedding_total(name, teacher.astype("float32"), student.astype("float32"))
+
+
 # Back ends and graphs
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("name", config.DISTILLATION_NAMES)
+@pytest.mark.parametrize("name", [*losses.DISTILLATIONS, *losses.EMBEDDING_DISTILLATIONS])
 def test_a_graph_of_unknown_batch_size_gives_what_eager_gives(name, jit_compile):
     matrix = tf.TensorSpec([None, 5], tf.float32)
+
+    def loss(labels, teacher, student):
+        if name in losses.DISTILLATIONS:
+            return total(name, labels, teacher, student)
+        return embedding_total(name, teacher, student)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.int64), matrix, matrix],
@@ -356,13 +579,13 @@ def test_a_graph_of_unknown_batch_size_gives_what_eager_gives(name, jit_compile)
     def graph(labels, teacher, student):
         with tf.GradientTape() as tape:
             tape.watch(student)
-            value = total(name, labels, teacher, student)
+            value = loss(labels, teacher, student)
         return value, tape.gradient(value, student)
 
     for batch in (3, 6):
         labels, teacher, student = examples(batch, 5, dtype="float32")
         value, gradient = value_and_gradient(
-            lambda student, y=labels, t=teacher: total(name, y, t, student), student
+            lambda student, y=labels, t=teacher: loss(y, t, student), student
         )
         in_graph = graph(labels, teacher, student)
         np.testing.assert_allclose(in_graph[0], value, rtol=1e-5)
@@ -382,8 +605,14 @@ def value_and_gradient_of_each(labels, teacher, student):
         per_example, relational = distillation(label_loss, labels, teacher, student)
         return per_example.mean() + relational
 
+    def embedding_total(student, distillation):
+        per_example, relational = distillation(labels, teacher, student)
+        return per_example.mean() + relational
+
     each = losses.DISTILLATIONS.items()
-    return {name: jax.value_and_grad(total)(student, distillation) for name, distillation in each}
+    found = {name: jax.value_and_grad(total)(student, distillation) for name, distillation in each}
+    each = losses.EMBEDDING_DISTILLATIONS.items()
+    return found | {name: jax.value_and_grad(embedding_total)(student, loss) for name, loss in each}
 
 given = np.load(sys.argv[1])
 found = {}
@@ -421,6 +650,13 @@ def test_jax_gives_the_values_and_gradients_of_tensorflow(tmp_path):
             where = f"{name}, {edge}"
             np.testing.assert_allclose(found[f"{edge}/{name}/value"], value, 1e-5, 1e-5, err_msg=where)
             np.testing.assert_allclose(found[f"{edge}/{name}/gradient"], gradient, 1e-3, 1e-5, err_msg=where)
+    labels, teacher, student = cases["normal"]
+    for name in losses.EMBEDDING_DISTILLATIONS:
+        value, gradient = value_and_gradient(
+            lambda student, name=name: embedding_total(name, teacher, student), student
+        )
+        np.testing.assert_allclose(found[f"normal/{name}/value"], value, 1e-5, err_msg=name)
+        np.testing.assert_allclose(found[f"normal/{name}/gradient"], gradient, 1e-3, 1e-6, err_msg=name)
 
 
 # Settings
@@ -451,6 +687,10 @@ def test_every_weight_is_a_setting_with_the_published_default():
         "lambda2": 0.015,
         "kl_mean": "batch",
     }
+    assert losses.settings_of("DIST") == {"label_weight": 1.0, "beta": 2.0, "gamma": 2.0, "temperature": 1.0}
+    assert losses.settings_of("NKD") == {"label_weight": 1.0, "gamma": 1.5, "temperature": 1.0}
+    assert losses.settings_of("WSLD") == {"label_weight": 1.0, "alpha": 2.5, "temperature": 2.0}
+    assert [losses.settings_of(name) for name in losses.EMBEDDING_DISTILLATIONS] == [{}, {}, {}]
     assert losses.settings_of("focal") == {"gamma": 2.0, "alpha": None, "label_smoothing": 0.0}
 
 
@@ -459,6 +699,33 @@ def test_overrides_replace_defaults_and_lists_become_tuples():
     assert settings == losses.settings_of("CKD") | {"lambda1": 1.0, "temperatures": (1.0, 2.0)}
     per_class = losses.settings_of("focal", {"alpha": [1, 2]})
     assert per_class["alpha"] == (1.0, 2.0)
+
+
+def test_the_settings_of_a_sum_carry_the_names_of_their_losses():
+    settings = losses.settings_of("NKD:0.5+SP:3000+DIST", {"nkd.gamma": 2, "DIST.temperature": 4})
+    assert settings == {
+        "NKD.label_weight": 1.0,
+        "NKD.gamma": 2.0,
+        "NKD.temperature": 1.0,
+        "DIST.label_weight": 1.0,
+        "DIST.beta": 2.0,
+        "DIST.gamma": 2.0,
+        "DIST.temperature": 4.0,
+    }
+
+
+def test_a_single_loss_with_a_weight_keeps_the_plain_names():
+    assert losses.settings_of("kd:0.5", {"alpha": 0.2}) == losses.settings_of("KD", {"alpha": 0.2})
+
+
+def test_the_terms_of_a_sum_have_their_own_settings():
+    mixture = mixtures.parse("KD:0.5+SP:3000")
+    kd, sp = losses.terms_of(mixture, {"KD.alpha": 0.2})
+    assert kd == (mixtures.Term("KD", 0.5), losses.settings_of("KD", {"alpha": 0.2}))
+    assert sp == (mixtures.Term("SP", 3000.0), {})
+    assert losses.terms_of(mixtures.parse("NKD"), {"gamma": 3}) == [
+        (mixtures.Term("NKD"), {"label_weight": 1.0, "gamma": 3.0, "temperature": 1.0})
+    ]
 
 
 @pytest.mark.parametrize(
@@ -478,6 +745,11 @@ def test_overrides_replace_defaults_and_lists_become_tuples():
         ("DKD", {"beta": float("nan")}, "nan is no finite number"),
         ("KD", {"kl_mean": "mean"}, "Valid: batch, elements."),
         ("focal", {"label_smoothing": 2}, "must be 0 to 1."),
+        ("KD+RKD", {"alpha": 0.5}, "unknown setting of KD+RKD 'alpha'. Did you mean KD.alpha?"),
+        ("KD+RKD", {"KD.alpha": 1.5}, "alpha of KD is 1.5, but must be 0 to 1."),
+        ("hint+SP", {"hint.alpha": 1}, "the loss hint+SP has no settings"),
+        ("KD+focal", {}, "unknown distillation 'focal'"),
+        ("NKD", {"temperature": 0}, "temperature of NKD is 0, but must be more than 0."),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_would_be_right(name, overrides, sentence):

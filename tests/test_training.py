@@ -131,6 +131,49 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path):
     assert_same(found, expected)
 
 
+def with_embeddings(dataset):
+    """`pipeline.dataset` whose batches carry `teacher_embedding` too."""
+
+    def carrying(*args, teacher, teacher_embedding, **settings):
+        columns = teacher.shape[1]
+        batches = dataset(*args, teacher=np.concatenate([teacher, teacher_embedding], axis=1), **settings)
+        return batches.map(
+            lambda inputs, labels: (
+                {
+                    "features": inputs["features"],
+                    "teacher": inputs["teacher"][:, :columns],
+                    "teacher_embedding": inputs["teacher"][:, columns:],
+                },
+                labels,
+            )
+        )
+
+    return carrying
+
+
+def test_an_interrupted_training_with_hint_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    """The linear layer to the teacher's embeddings and its moments continue too, and start anew per fold."""
+    monkeypatch.setattr(training.pipeline, "dataset", with_embeddings(training.pipeline.dataset))
+    settings = {"distillation": "KD+hint:5", "teacher_embedding_width": 5}
+    embeddings = np.random.default_rng(3).normal(size=(COUNT, 5)).astype("float32")
+    given = {"teacher": TEACHER, "teacher_embedding": embeddings}
+    first = network(**settings)
+    train(first, tmp_path / "other", seed=7, epochs=1, **given)  # another fold before this one
+    expected = train(first, tmp_path / "whole", **given)
+    projection = [np.array(weight) for weight in first.distiller.projection.weights]
+    with pytest.raises(Interrupted):
+        train(first, tmp_path, progress=interrupt_after(1), **given)
+    checkpoint = (tmp_path / "fold.npz").read_bytes()
+    second = network(**settings)
+    found, epochs = continued(second, tmp_path, checkpoint, **given)
+    assert epochs == [2, 3]
+    assert_same(found, expected)
+    for ours, theirs in zip(second.distiller.projection.weights, projection, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    second.start_anew(1)
+    assert differs([np.array(weight) for weight in second.distiller.projection.weights], projection)
+
+
 def test_an_interruption_within_an_epoch_repeats_that_epoch(shared, whole, tmp_path):
     class Crash(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

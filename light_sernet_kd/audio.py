@@ -215,6 +215,34 @@ def listing(bad: Mapping[str, str], total: int, *, most: int = 20) -> str:
     return "\n  ".join(lines)
 
 
+def unusable(bad: Mapping[str, str], total: int) -> UserError:
+    """The error about all the recordings in `bad` (id → reason), with its remedy."""
+    remedy = "\n  Mend or remove them, or leave them out with --skip-bad."
+    return UserError(listing(bad, total) + remedy)
+
+
+def fingerprints(utterances: "Iterable[Utterance]") -> dict[str, str]:
+    """Utterance id → `fingerprint` of its recording.
+
+    Raises:
+        UserError: a file cannot be opened; lists every recording that cannot be used.
+    """
+    utterances = list(utterances)
+
+    def try_fingerprint(utterance: "Utterance") -> str | AudioError:
+        try:
+            return fingerprint(utterance.path)
+        except AudioError as error:
+            return error
+
+    results = dict(zip((u.id for u in utterances), in_order(try_fingerprint, utterances), strict=True))
+    bad = {name: str(result) for name, result in results.items() if isinstance(result, AudioError)}
+    if bad:
+        # All at once: also those that can be opened, but not decoded.
+        raise unusable(find_bad(utterances) or bad, len(utterances))
+    return {name: str(result) for name, result in results.items()}
+
+
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, jobs: int | None = None
 ) -> Generator[Result, None, None]:

@@ -274,17 +274,17 @@ def show(
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("fold")
     kinds = ("speakers", "sessions", "dialogs", "identical", "near_identical", "transcripts")
-    for name in ("train", "validation", "test", *(kind.replace("_", "-") for kind in kinds)):
+    for name in ("train", "valid.", "test", "speakers", "sessions", "dialogs", "identical", "near", "texts"):
         table.add_column(name, justify="right")
     for each in audits:
-        sizes = (str(each.train), "= test" if each.chosen_on_test else str(each.validation), str(each.test))
+        sizes = (str(each.train), "test" if each.chosen_on_test else str(each.validation), str(each.test))
         shared = (str(len(getattr(each, kind)) or "·") for kind in kinds)
         table.add_row(Text(each.fold), *sizes, *shared)
     console.print(table)
-    line("Columns from speakers on: how many of them training and test share.")
+    line("Columns from speakers on: how many training and test share; near: near-identical recordings.")
     leaking = [each for each in audits if each.leaks]
     if any(each.transcripts for each in audits):
-        line("Shared transcripts are known to a student that reads the words, not to one that only listens.")
+        line("Shared texts are known to a student that reads the words, not to one that only listens.")
     for each in leaking:
         line(f"fold {each.fold}: {'; '.join(each.leaks)}", style="bold yellow")
         for kind in kinds[:-1]:

@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from light_sernet_kd import __version__, config
+from light_sernet_kd import __version__, config, mixtures
 from light_sernet_kd.config import Settings, UserError, choose, make_settings
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+
+# The keys of registry.CORPORA, here so that --help need not import what reads them.
+_CORPORA = "EMO-DB, IEMOCAP, RAVDESS, CREMA-D, TESS, ESD, KEMDy19, KEMDy20, demo"
 
 _EPILOG = """examples:
   %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
@@ -102,9 +105,12 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
 
     group = parser.add_argument_group("data")
     add(group, "-dn", "--dataset_name", dest="corpus", metavar="NAME",
-        text="EMO-DB, demo, or the path of a manifest (.csv, .tsv)")  # fmt: skip
+        text=f"{_CORPORA}, or the path of a manifest (.csv, .tsv)")  # fmt: skip
     add(group, "-at", "--audio_type", dest="audio_type", metavar="PART",
         text=f"part of the corpus: {_listed(config.AUDIO_TYPES)}")  # fmt: skip
+    add(group, "--emotions", dest="emotions", type=_names, metavar="A,B,C=B",
+        text="emotions to tell apart, and which count as others; "
+        "by default the corpus's usual task")  # fmt: skip
     add(group, "-id", "--input_durations", dest="input_seconds", type=float, metavar="S",
         text="seconds that clips are cut or padded to")  # fmt: skip
     add(group, "-len", "--input_samples", dest="input_samples", type=int, metavar="N",
@@ -126,27 +132,40 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     add(group, "--focal_gamma", dest="focal_gamma", type=float, metavar="X", text="of the focal loss")
     add(group, "--class_weights", dest="class_weights", metavar="HOW", text="none, balanced")
     add(group, "-kd", "--distillation", dest="distillation", metavar="METHOD",
-        text=_listed(config.DISTILLATION_NAMES))  # fmt: skip
+        text=f"{_listed(mixtures.NAMES)}, or a weighted sum such as KD:0.5+RKD:0.5")  # fmt: skip
     add(group, "--kd_weights", dest="distillation_weights", type=_weights, metavar="NAME=X,…",
-        text="weights of the method other than the published, e.g. alpha=0.5,temperature=4")  # fmt: skip
+        text="weights of the method other than the published, e.g. alpha=0.5,temperature=4; "
+        "in a sum KD.alpha=0.5")  # fmt: skip
+    add(group, "--standardise_logits", dest="standardise_logits", action=argparse.BooleanOptionalAction,
+        text="standardise teacher's and student's logits before they are compared")  # fmt: skip
     for flag, name in (("-l1", "lambda1"), ("-l2", "lambda2")):
         group.add_argument(flag, dest=name, type=float, default=argparse.SUPPRESS, metavar="X",
                            help=f"CKD's {name}")  # fmt: skip
 
     group = parser.add_argument_group("teacher")
     add(group, "--teacher", dest="teacher", metavar="FILE",
-        text="a teacher file (.npz), or auto: a wider network trained per fold "
-        "(the default when -kd is not pure)")  # fmt: skip
+        text="a teacher file (.npz, .csv); yamnet: a probe on YAMNet's embeddings per fold; or auto: a wider "
+        "network trained per fold (the default when -kd is not pure)")  # fmt: skip
     add(group, "--teacher_width", dest="teacher_width", type=float, metavar="X",
         text="the auto teacher's width over the student's")  # fmt: skip
     add(group, "--teacher_epochs", dest="teacher_epochs", type=int, metavar="N",
         text="the auto teacher's epochs; by default the student's")  # fmt: skip
 
+    add(group, "--teacher_count", dest="teacher_count", type=int, metavar="N",
+        text="auto teachers trained per fold, whose outputs are averaged")  # fmt: skip
+
     group = parser.add_argument_group("protocol and training")
     add(group, "--protocol", dest="protocol", metavar="NAME", text=_listed(config.PROTOCOL_NAMES))
     add(group, "--folds", dest="folds", type=_names, metavar="A,B", text="names of the folds to run; all")
-    group.add_argument("-session", dest="folds", type=_session, default=argparse.SUPPRESS, metavar="N",
-                       help="number of the fold to run, from 1")  # fmt: skip
+    group.add_argument("-session", dest="session_number", type=_session, default=argparse.SUPPRESS,
+                       metavar="N", help="number of the fold to run, from 1; of the session, where the "
+                       "corpus has sessions and no --protocol is given")  # fmt: skip
+    add(group, "--fold_count", dest="fold_count", type=int, metavar="N", text="folds of group_kfold")
+    add(group, "--test-on", dest="test_on", metavar="NAME",
+        text="train on -dn, test on this corpus, over the emotions that both have "
+        "(protocol cross_corpus)")  # fmt: skip
+    add(group, "--augment", dest="augmentation", metavar="LIST",
+        text="augmentations of the training set, e.g. specaugment,noise,shift; see the README")  # fmt: skip
     add(group, "--seed", dest="seed", type=int, metavar="N", text="decides weights, order and dropout")
     add(group, "--schedule", dest="schedule", metavar="NAME",
         text=f"{_listed(config.SCHEDULE_NAMES)}; by default the student's own")  # fmt: skip
@@ -249,6 +268,35 @@ def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="print a JSON list")
     predict.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")
 
+    audit = commands.add_parser(
+        "audit",
+        help="what training and test of each fold share; exit code 1 when something leaks",
+        description="Print what the training and the test set of each fold share: speakers, sessions, "
+        "dialogs, transcripts, identical and near-identical recordings, and the speakers a teacher was "
+        "trained on. Exit code 1 when something leaks.",
+    )
+    audit.add_argument("corpus", metavar="CORPUS", help=f"{_CORPORA}, or a manifest's path")
+    audit.add_argument("--protocol", metavar="NAME", help=f"{_listed(config.PROTOCOL_NAMES)} (default loso)")
+    audit.add_argument("--teacher", type=Path, metavar="FILE", help="also ask what this teacher has seen")
+    audit.add_argument("-at", "--audio_type", default="all", metavar="PART", help="part of the corpus")
+    audit.add_argument("--emotions", type=_names, default=(), metavar="A,B,C=B", help="as for train")
+    audit.add_argument("--test-on", metavar="NAME", help="as for train")
+    audit.add_argument("--fold_count", type=int, default=5, metavar="N", help="folds of group_kfold")
+    audit.add_argument("--seed", type=int, default=0, metavar="N", help="draws the random splits")
+    audit.add_argument("--json", action="store_true", help="print a JSON list")
+    _add_data(audit)
+
+    compare = commands.add_parser(
+        "compare",
+        help="finished runs beside one another: scores, paired tests, sizes",
+        description="Compare finished runs: scores with intervals, paired tests against the first, sizes.",
+    )
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. result/demo")
+    compare.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write the table, JSON and a picture there"
+    )
+    compare.add_argument("--json", action="store_true", help="print JSON")
+
     paper = commands.add_parser(
         "paper",
         help="run every entry of hyperparameters.EXPERIMENTS whose corpus is present (with train.py)",
@@ -261,15 +309,37 @@ def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
 def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
     given = vars(arguments)
     fields = {name: given[name] for name in Settings.__dataclass_fields__ if name in given}
-    lambdas = {name: given[name] for name in ("lambda1", "lambda2") if name in given}
+    if "session_number" in given:
+        fields["folds"] = given["session_number"]
     values = {**defaults, **fields}
+    if "protocol" not in fields:
+        # An option that only makes sense under one protocol chooses it.
+        if "test_on" in fields:
+            values["protocol"] = "cross_corpus"
+        elif "session_number" in given and _has_sessions(str(values.get("corpus", Settings.corpus))):
+            values["protocol"] = "session"
     weights = dict(values.get("distillation_weights", {}))
     if "distillation" in fields and "distillation_weights" not in fields:
         # Weights in hyperparameters.py belong to the method named there.
         weights = weights if fields["distillation"] == defaults.get("distillation") else {}
-    if lambdas and values.get("distillation") != "CKD":
+    return make_settings(**{**values, "distillation_weights": weights | _lambdas(given, values)})
+
+
+def _has_sessions(corpus: str) -> bool:
+    from light_sernet_kd.corpora.registry import CORPORA
+
+    return corpus in CORPORA and CORPORA[corpus].sessions
+
+
+def _lambdas(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, float]:
+    """-l1 and -l2 as weights of CKD, alone or in a sum."""
+    lambdas = {name: given[name] for name in ("lambda1", "lambda2") if name in given}
+    if not lambdas:
+        return {}
+    names = [term.name for term in mixtures.parse(values.get("distillation", "pure")).terms]
+    if "CKD" not in names:
         raise UserError("-l1 and -l2 are weights of CKD: add -kd CKD.")
-    return make_settings(**{**values, "distillation_weights": weights | lambdas})
+    return {name if len(names) == 1 else f"CKD.{name}": value for name, value in lambdas.items()}
 
 
 def _heavy_imports() -> None:
@@ -357,6 +427,52 @@ def _prepare(arguments: argparse.Namespace) -> None:
         prepare.show(found, console)
 
 
+def _audit(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from light_sernet_kd import audio, audit, teachers
+    from light_sernet_kd.corpora.registry import load
+    from light_sernet_kd.protocols import PROTOCOLS, propose_folds
+
+    protocol = arguments.protocol or ("cross_corpus" if arguments.test_on else "loso")
+    protocol = choose("protocol", protocol, config.PROTOCOL_NAMES)
+    if (protocol == "cross_corpus") != (arguments.test_on is not None):
+        raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
+    teacher = teachers.read(arguments.teacher) if arguments.teacher else None
+    corpus = load(
+        arguments.corpus,
+        Path(arguments.data),
+        audio_type=arguments.audio_type,
+        emotions=arguments.emotions,
+        test_on=arguments.test_on,
+    )
+    utterances = corpus.utterances
+    folds = propose_folds(protocol, utterances, seed=arguments.seed, wished=arguments.fold_count)
+    fingerprints = audio.fingerprints(utterances)
+    pairs = audit.alike(*audit.signatures(utterances, fingerprints))
+    audits = audit.audit(folds, utterances, fingerprints, pairs, teacher)
+    if arguments.json:
+        print(json.dumps([each.as_dict() for each in audits], indent=2, ensure_ascii=False))
+    else:
+        audit.show(audits, Console(), protocol=protocol, description=PROTOCOLS[protocol].description)
+    return 1 if any(each.leaks for each in audits) else 0
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from light_sernet_kd import compare
+
+    compared = compare.compare([compare.read_run(folder) for folder in arguments.runs])
+    if arguments.json:
+        print(json.dumps(compared, indent=2, ensure_ascii=False))
+    else:
+        compare.show(compared, Console())
+    if arguments.out:
+        written = compare.write(compared, arguments.out)
+        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+
+
 def _predict(arguments: argparse.Namespace) -> int:
     from light_sernet_kd import audio
     from light_sernet_kd.runner import Runner, RunnerError
@@ -441,7 +557,9 @@ def main(
     defaults: Mapping[str, Any] | None = None,
     experiments: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> int:
-    """Run a command; returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted.
+    """Run a command; returns the exit code.
+
+    0; 1 when an audit found a leak; 2 for a mistake of the user's; 130 when interrupted.
 
     Args:
         argv: by default the process's own.
@@ -462,6 +580,10 @@ def main(
             _teach(arguments, defaults)
         elif arguments.command == "prepare":
             _prepare(arguments)
+        elif arguments.command == "audit":
+            return _audit(arguments)
+        elif arguments.command == "compare":
+            _compare(arguments)
         elif arguments.command == "paper":
             _paper(arguments, defaults, experiments or {}, command_line)
         else:

@@ -4,14 +4,16 @@ Standard library only: the command line answers `--help` and refuses a typo from
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, get_args
+
+from light_sernet_kd import mixtures
+from light_sernet_kd.errors import UserError, choose
 
 SAMPLE_RATE = 16_000
 
@@ -19,7 +21,6 @@ StudentName = Literal["light_sernet", "light_sernet_plus"]
 FrontEndName = Literal["lsn", "cubic"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
 LabelLossName = Literal["cross_entropy", "focal"]
-DistillationName = Literal["pure", "KD", "RKD", "DKD", "CKD"]
 ProtocolName = Literal[
     "loso", "session", "group_kfold", "split", "cross_corpus", "published", "random", "split_mixed"
 ]
@@ -32,35 +33,11 @@ STUDENT_NAMES: tuple[str, ...] = get_args(StudentName)
 FRONT_END_NAMES: tuple[str, ...] = get_args(FrontEndName)
 INPUT_TYPES: tuple[str, ...] = get_args(InputType)
 LABEL_LOSS_NAMES: tuple[str, ...] = get_args(LabelLossName)
-DISTILLATION_NAMES: tuple[str, ...] = get_args(DistillationName)
 PROTOCOL_NAMES: tuple[str, ...] = get_args(ProtocolName)
 SCHEDULE_NAMES: tuple[str, ...] = get_args(ScheduleName)
 CACHE_NAMES: tuple[str, ...] = get_args(CacheName)
 AUDIO_TYPES: tuple[str, ...] = get_args(AudioType)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-
-
-class UserError(Exception):
-    """A mistake the user can mend: shown as one line on stderr, exit code 2, no traceback."""
-
-
-def choose(what: str, value: str, valid: Iterable[str]) -> str:
-    """`value` if it is one of `valid`, else a `UserError` that lists them and names the nearest.
-
-    Case is forgiven where that is unambiguous: `ckd` means `CKD`.
-    """
-    names = list(valid)
-    if value in names:
-        return value
-    same = [name for name in names if name.lower() == value.lower()]
-    if len(same) == 1:
-        return same[0]
-    close = difflib.get_close_matches(value.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
-    hint = ""
-    if close:
-        nearest = next(name for name in names if name.lower() == close[0])
-        hint = f" Did you mean {nearest}?"
-    raise UserError(f"unknown {what} {value!r}.{hint} Valid: {', '.join(names)}.")
 
 
 @dataclass(frozen=True)
@@ -104,10 +81,16 @@ class Settings:
 
     Attributes:
         corpus: a name of `CORPORA`, or the path of a manifest.
+        emotions: names kept and merges `from=to`; empty is the corpus's usual task.
         input_seconds: length that clips are cut or padded to; `input_samples`, when given, wins.
+        distillation: a name or a weighted sum, as `mixtures.parse` reads it.
         distillation_weights: overrides of the distillation loss's published weights, by name.
-        teacher: `auto` (a wider network per fold) or a teacher file; None only with `pure`.
-        teacher_width, teacher_epochs: of the `auto` teacher.
+        standardise_logits: teacher's and student's logits are standardised before they are compared.
+        teacher: `auto` (a wider network per fold), `yamnet` or a teacher file; None only without a teacher.
+        teacher_width, teacher_epochs: of the `auto` teacher; `teacher_count` of them are averaged.
+        augmentation: what the training set is augmented with, as `augment.parse` reads it; empty for nothing.
+        fold_count: how many folds `group_kfold` makes.
+        test_on: the corpus that tests under `cross_corpus`.
         folds: names of the folds to run; empty means all.
         patience: stop a fold after this many epochs without a better validation UA; 0 never stops.
         batch_norm_momentum: with Keras' 0.99 it takes a few hundred steps until evaluation sees what
@@ -118,6 +101,7 @@ class Settings:
 
     corpus: str = "EMO-DB"
     audio_type: AudioType = "all"
+    emotions: tuple[str, ...] = ()
     input_seconds: float = 3.0
     input_samples: int | None = None
     input_type: InputType = "mfcc"
@@ -128,12 +112,17 @@ class Settings:
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0
     class_weights: Literal["none", "balanced"] = "none"
-    distillation: DistillationName = "pure"
+    distillation: str = "pure"
     distillation_weights: Mapping[str, Any] = field(default_factory=dict)
+    standardise_logits: bool = False
     teacher: str | None = None
     teacher_width: float = 1.5
     teacher_epochs: int | None = None
+    teacher_count: int = 1
+    augmentation: str = ""
     protocol: ProtocolName = "loso"
+    fold_count: int = 5
+    test_on: str | None = None
     folds: tuple[str, ...] = ()
     seed: int = 0
     schedule: ScheduleName | None = None
@@ -180,7 +169,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "student": STUDENT_NAMES,
     "label_loss": LABEL_LOSS_NAMES,
     "class_weights": ("none", "balanced"),
-    "distillation": DISTILLATION_NAMES,
     "protocol": PROTOCOL_NAMES,
     "schedule": SCHEDULE_NAMES,
     "arithmetic": ("auto", "bfloat16", "float32"),
@@ -191,6 +179,8 @@ _POSITIVE = (
     "width",
     "teacher_width",
     "teacher_epochs",
+    "teacher_count",
+    "fold_count",
     "epochs",
     "batch_size",
     "learning_rate",
@@ -225,13 +215,17 @@ def make_settings(**values: Any) -> Settings:
             values[name] = choose(name.replace("_", " "), str(value), _CHOICES[name])
         else:
             values[name] = _typed(name, fields[name].type, value)
-    folds, weights = values.get("folds", ()), values.get("distillation_weights", {})
-    if not isinstance(folds, list | tuple):
-        raise UserError(f"folds must be a list of names, such as ['03'], found {folds!r}.")
+    for name, example in (("folds", "['03']"), ("emotions", "['anger', 'neutral']")):
+        names = values.get(name, ())
+        if not isinstance(names, list | tuple):
+            raise UserError(f"{name} must be a list of names, such as {example}, found {names!r}.")
+        values[name] = tuple(map(str, names))
+    weights = values.get("distillation_weights", {})
     if not isinstance(weights, Mapping):
         raise UserError(f"distillation weights must be numbers by name, found {weights!r}.")
-    values["folds"] = tuple(str(fold) for fold in folds)
     values["distillation_weights"] = dict(weights)
+    mixture = mixtures.parse(values.get("distillation", "pure"))
+    values["distillation"] = str(mixture)
     settings = Settings(**values)
     for name in _POSITIVE:
         value = getattr(settings, name)
@@ -253,10 +247,12 @@ def make_settings(**values: Any) -> Settings:
         raise UserError(f"the seed must be from 0 to {2**32 - 1}, found {settings.seed}.")
     if settings.patience < 0:
         raise UserError(f"patience must be 0 (never stop early) or more epochs, found {settings.patience}.")
-    if settings.distillation == "pure":
+    if (settings.protocol == "cross_corpus") != (settings.test_on is not None):
+        raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
+    if not mixture.needs_teacher:
         if settings.teacher not in (None, "auto"):
             raise UserError(
-                "pure training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
+                f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
             )
         settings = dataclasses.replace(settings, teacher=None)
     elif settings.teacher is None:

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd import __version__, evaluation, figures, pipeline, students, teachers
+from light_sernet_kd import __version__, audio, audit, evaluation, figures, pipeline, students, teachers
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
-from light_sernet_kd.audio import fingerprint
 from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, FrontEndName, Settings, UserError
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.corpora.registry import load
@@ -30,7 +29,7 @@ from light_sernet_kd.display import Display
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import atomic, write_arrays, write_json, write_text
 from light_sernet_kd.losses import settings_of
-from light_sernet_kd.protocols import PROTOCOLS, Fold, fold_seed, make_folds, select, shared_recordings
+from light_sernet_kd.protocols import PROTOCOLS, Fold, fold_seed, make_folds, select
 from light_sernet_kd.report import report
 from light_sernet_kd.training import Examples, Network, Trained, read_history, write_history
 
@@ -135,6 +134,17 @@ def teach(settings: Settings, places: Places, display: Display, *, out: Path | N
     return path
 
 
+def load_corpus(settings: Settings, data: Path) -> Corpus:
+    """The corpus that the settings choose, or the two where another one tests."""
+    return load(
+        settings.corpus,
+        data,
+        audio_type=settings.audio_type,
+        emotions=settings.emotions,
+        test_on=settings.test_on,
+    )
+
+
 class _Run:
     """What the steps of one run share: its corpus, features, folds, teacher and networks."""
 
@@ -151,16 +161,22 @@ class _Run:
             self.label_settings["gamma"] = settings.focal_gamma
         self.distillation_settings = settings_of(settings.distillation, settings.distillation_weights)
 
-        self.corpus = load(settings.corpus, places.data, audio_type=settings.audio_type)
+        self.corpus = load_corpus(settings, places.data)
         self.utterances: Sequence[Utterance] = self.corpus.utterances
         self.skipped: list[dict[str, str]] = []
         if settings.skip_bad:
             self.utterances, self.skipped = pipeline.without_bad(self.corpus)
-        self.fingerprints = pipeline.fingerprints_of(self.utterances)
+        self.fingerprints = audio.fingerprints(self.utterances)
         classes = Corpus("", tuple(self.utterances)).classes
         if len(classes) < 2:
             raise UserError(f"{self.corpus.name} has {len(classes)} emotion; at least 2 are needed.")
-        folds = make_folds(settings.protocol, self.utterances, self.fingerprints, seed=settings.seed)
+        folds = make_folds(
+            settings.protocol,
+            self.utterances,
+            self.fingerprints,
+            seed=settings.seed,
+            wished=settings.fold_count,
+        )
         self.folds = select(folds, settings.folds)
         self.teacher = self._read_teacher(classes)
         self._check_config(command)
@@ -207,7 +223,7 @@ class _Run:
         decides = {
             "settings": self.settings.as_dict(),
             "corpus_sha256": digest.hexdigest(),
-            "teacher_sha256": fingerprint(str(self.settings.teacher)) if self.teacher else None,
+            "teacher_sha256": audio.fingerprint(str(self.settings.teacher)) if self.teacher else None,
         }
         path = self.folder / "config.json"
         if path.exists():
@@ -262,6 +278,7 @@ class _Run:
                 label_settings=self.label_settings,
                 distillation=settings.distillation if is_student else "pure",
                 distillation_settings=self.distillation_settings if is_student else {},
+                standardise_logits=is_student and settings.standardise_logits,
                 arithmetic=self.arithmetic,
                 batch_norm_momentum=settings.batch_norm_momentum,
             )
@@ -527,12 +544,10 @@ class _Run:
 
     def stamps(self) -> list[str]:
         """What a reader must know before believing the scores."""
-        found = list(self.protocol.stamps)
-        if self.protocol.mixes_speakers:
-            shared = shared_recordings(self.folds, self.utterances, self.fingerprints)
-            if shared:
-                found.append(f"optimistic: {shared} test recordings also occur in training")
-        return found + self.teacher_stamps()
+        cache = self.places.result / ".cache" if self.places.cache == "disk" else None
+        pairs = audit.alike(*audit.signatures(self.utterances, self.fingerprints, cache))
+        audits = audit.audit(self.folds, self.utterances, self.fingerprints, pairs)
+        return [*self.protocol.stamps, *audit.stamps(audits), *self.teacher_stamps()]
 
     def teacher_stamps(self) -> list[str]:
         return list(teachers.stamps(self.teacher, self.folds, self.utterances)) if self.teacher else []
@@ -566,6 +581,7 @@ class _Run:
             "counts": dict(zip(classes, counts.tolist(), strict=True)),
             "speakers": sorted({utterance.speaker for utterance in self.utterances}),
             "left_out": dict(self.corpus.left_out),
+            "merged": dict(self.corpus.merged),
             "skipped": self.skipped,
             "pooled": scores("selected"),
             "pooled_last_epoch": scores("last"),

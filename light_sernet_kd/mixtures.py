@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from light_sernet_kd.config import UserError, choose
+from light_sernet_kd.errors import UserError, choose
 
 # The keys of `losses.DISTILLATIONS` and `losses.EMBEDDING_DISTILLATIONS`.
 LOGIT_NAMES = ("pure", "KD", "RKD", "DKD", "CKD", "DIST", "NKD", "WSLD")

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from light_sernet_kd import audio
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.distiller import FEATURES, TEACHER
 from light_sernet_kd.features import PADDING, feature_shape, front_end_model, settings_of
@@ -49,13 +48,8 @@ def waveforms(
             block = slice(row // BATCH * BATCH, row + 1)
             on_block(clips[block], block)
     if bad:
-        raise _unusable(bad, len(utterances))
+        raise audio.unusable(bad, len(utterances))
     return clips
-
-
-def _unusable(bad: Mapping[str, str], total: int) -> UserError:
-    remedy = "\n  Mend or remove them, or leave them out with --skip-bad."
-    return UserError(audio.listing(bad, total) + remedy)
 
 
 class ComputedRows:
@@ -158,27 +152,6 @@ def without_bad(corpus: Corpus) -> tuple[tuple[Utterance, ...], list[dict[str, s
     bad = audio.find_bad(corpus.utterances)
     kept = tuple(utterance for utterance in corpus.utterances if utterance.id not in bad)
     return kept, [{"id": name, "reason": reason} for name, reason in sorted(bad.items())]
-
-
-def fingerprints_of(utterances: Sequence[Utterance]) -> dict[str, str]:
-    """Utterance id → content hash of its recording.
-
-    Raises:
-        UserError: a file cannot be opened; lists every recording that cannot be used.
-    """
-
-    def try_fingerprint(utterance: Utterance) -> str | audio.AudioError:
-        try:
-            return audio.fingerprint(utterance.path)
-        except audio.AudioError as error:
-            return error
-
-    results = dict(zip((u.id for u in utterances), audio.in_order(try_fingerprint, utterances), strict=True))
-    bad = {name: str(result) for name, result in results.items() if isinstance(result, audio.AudioError)}
-    if bad:
-        # All at once: also those that can be opened, but not decoded.
-        raise _unusable(audio.find_bad(utterances) or bad, len(utterances))
-    return {name: str(result) for name, result in results.items()}
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:

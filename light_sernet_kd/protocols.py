@@ -308,14 +308,3 @@ def refuse_leaks(
                 f"{where} share {len(twins)} identical recordings, e.g. {twins[0][0]} and {twins[0][1]}: "
                 f"keep one of each, or give both the same speaker."
             )
-
-
-def shared_recordings(
-    folds: Sequence[Fold], utterances: Sequence[Utterance], fingerprints: Mapping[str, str]
-) -> int:
-    """How many test recordings, over all folds, also occur in training under another id."""
-    count = 0
-    for fold in folds:
-        train = {fingerprints[utterances[i].id] for i in fold.train}
-        count += sum(fingerprints[utterances[i].id] in train for i in fold.test)
-    return count

@@ -56,7 +56,7 @@ def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipelin
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES} | changes
     return pipeline.features(
         utterances,
-        fingerprints or pipeline.fingerprints_of(utterances),
+        fingerprints or audio.fingerprints(utterances),
         cache=cache,
         cache_folder=folder / "cache",
         read=read,
@@ -112,7 +112,7 @@ def test_without_bad_keeps_a_sound_corpus_as_it_is(utterances):
 
 def test_fingerprints_are_those_of_the_content(utterances):
     utterances[2].path.write_bytes(utterances[0].path.read_bytes())
-    found = pipeline.fingerprints_of(utterances)
+    found = audio.fingerprints(utterances)
     assert list(found) == [utterance.id for utterance in utterances]
     assert found["u00"] == found["u02"]
     assert len(set(found.values())) == 4
@@ -123,7 +123,7 @@ def test_where_a_file_cannot_be_opened_every_unusable_one_is_listed(utterances):
     utterances[1].path.unlink()
     utterances[3].path.write_text("not audio")
     with pytest.raises(UserError) as caught:
-        pipeline.fingerprints_of(utterances)
+        audio.fingerprints(utterances)
     message = str(caught.value)
     assert message.startswith("2 of 5 recordings cannot be used:\n")
     assert "u01.wav" in message

@@ -301,19 +301,8 @@ def test_one_recording_twice_of_one_speaker_is_no_leak_under_loso():
     assert len(make_folds("loso", FOUR, twins(1, 3), seed=0)) == 4
 
 
-def test_identical_recordings_are_allowed_under_random_and_counted():
-    fingerprints = twins(0, 2)
-    folds = make_folds("random", FOUR, fingerprints, seed=0)
-    expected = sum((0 in fold.test) != (2 in fold.test) for fold in folds)
-    assert 0 < expected < 10
-    assert protocols.shared_recordings(folds, FOUR, fingerprints) == expected
-    assert protocols.shared_recordings(folds, FOUR, distinct(FOUR)) == 0
-
-
-def test_each_test_recording_that_occurs_in_training_counts_once():
-    fold = Fold("x", train=(0, 1, 2), validation=(3, 4), test=(3, 4))
-    fingerprints = distinct(FOUR) | {FOUR[i].id: "the same recording" for i in (0, 1, 3, 4)}
-    assert protocols.shared_recordings([fold], FOUR, fingerprints) == 2
+def test_identical_recordings_are_allowed_under_random():
+    assert len(make_folds("random", FOUR, twins(0, 2), seed=0)) == 10
 
 
 # FOUR is b a c a d b c d a: a 1 3 8, b 0 5, c 2 6, d 4 7.

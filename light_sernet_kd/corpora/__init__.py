@@ -3,8 +3,9 @@
 import codecs
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from light_sernet_kd.config import UserError
 
@@ -176,6 +177,46 @@ def make_corpus(
             raise UserError(f"{other.path} and {utterance.path} are one recording: keep one of them.")
         found[utterance.id] = utterance
     return Corpus(name, tuple(found.values()), left_out=dict(left_out or {}))
+
+
+def across(train: Corpus, test: Corpus) -> Corpus:
+    """Two corpora as one whose `split` says which trains and which tests.
+
+    Only emotions that both have are kept; what is left out is counted. Names of utterances, speakers,
+    sessions and dialogs begin with their corpus's name, so that none of the one is taken for another's.
+
+    Raises:
+        UserError: fewer than two emotions are in both.
+    """
+    shared = sorted(set(train.classes) & set(test.classes))
+    if len(shared) < 2:
+        raise UserError(
+            f"{train.name} has {', '.join(train.classes)}, {test.name} has {', '.join(test.classes)}: at "
+            "least two emotions must be in both. Merge some with --emotions, such as excitement=happiness."
+        )
+    utterances: list[Utterance] = []
+    left_out: dict[str, int] = {}
+    for corpus, split in ((train, "train"), (test, "test")):
+        prefix = f"{corpus.name}/"
+        left_out |= {f"{corpus.name}: {reason}": count for reason, count in corpus.left_out.items()}
+        for utterance in corpus.utterances:
+            if utterance.emotion not in shared:
+                reason = f"{corpus.name}: {utterance.emotion}, which the other corpus lacks"
+                left_out[reason] = left_out.get(reason, 0) + 1
+                continue
+            named: dict[str, Any] = {
+                name: f"{prefix}{value}"
+                for name in ("id", "speaker", "session", "dialog")
+                if (value := getattr(utterance, name)) is not None
+            }
+            utterances.append(replace(utterance, split=split, **named))
+    return Corpus(
+        f"{train.name} → {test.name}",
+        tuple(sorted(utterances, key=lambda utterance: utterance.id)),
+        left_out,
+        {**train.merged, **test.merged},
+        train.synthetic or test.synthetic,
+    )
 
 
 def repeated(values: Sequence[str]) -> list[str]:

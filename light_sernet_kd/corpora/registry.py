@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from light_sernet_kd.config import UserError, choose
 from light_sernet_kd.corpora import (
     Corpus,
     Origin,
+    across,
     cremad,
     demo,
     emodb,
@@ -69,7 +71,14 @@ def find(name: str, data: Path) -> tuple[str, Source, Path]:
     return name, CORPORA[name], data / name
 
 
-def load(name: str, data: Path, *, audio_type: str = "all", emotions: Sequence[str] = ()) -> Corpus:
+def load(
+    name: str,
+    data: Path,
+    *,
+    audio_type: str = "all",
+    emotions: Sequence[str] = (),
+    test_on: str | None = None,
+) -> Corpus:
     """The corpus `name` in the folder `data`, or the manifest that `name` is the path of.
 
     What the part and the task leave out is counted in `left_out`, what the task merges is in `merged`.
@@ -77,24 +86,39 @@ def load(name: str, data: Path, *, audio_type: str = "all", emotions: Sequence[s
     Args:
         audio_type: the part of it.
         emotions: the task, as names and merges `from=to` (see `tasks`); empty is the corpus's usual one.
+        test_on: a second corpus, whole; the two become one as `across` has it.
 
     Raises:
         UserError: no such corpus, part or emotion, or what its parser found wrong.
     """
+    corpora = [_whole(name, data, audio_type)]
+    if test_on is not None:
+        if find(test_on, data)[0] == corpora[0][1].name:
+            raise UserError(f"{test_on} trains already: --test-on takes another corpus.")
+        corpora.append(_whole(test_on, data, "all"))
+    if emotions:
+        task = tasks.parse(emotions)
+        present = {utterance.emotion: utterance for _, corpus in corpora for utterance in corpus.utterances}
+        names = " or ".join(corpus.name for _, corpus in corpora)
+        tasks.check(task, Corpus(names, tuple(present.values())))
+    restricted = [
+        tasks.restrict(corpus, task if emotions else tasks.parse(source.emotions))
+        for source, corpus in corpora
+    ]
+    return restricted[0] if test_on is None else across(*restricted)
+
+
+def _whole(name: str, data: Path, audio_type: str) -> tuple[Source, Corpus]:
     name, source, root = find(name, data)
     if audio_type not in source.audio_types:
         raise UserError(f"{name} has no part {audio_type!r}; it has {', '.join(source.audio_types)}.")
-    task = tasks.parse(emotions or source.emotions)
-    corpus = source.utterances(root)
-    if emotions:
-        tasks.check(task, corpus)
-    return tasks.restrict(_part(corpus, audio_type), task)
+    return source, _part(source.utterances(root), audio_type)
 
 
-def why_absent(name: str, data: Path, *, audio_type: str = "all", emotions: Sequence[str] = ()) -> str | None:
-    """Why the corpus cannot be read here; None when it can."""
+def why_absent(name: str, data: Path, **chosen: Any) -> str | None:
+    """Why the corpus cannot be read here, with `load`'s arguments; None when it can."""
     try:
-        load(name, data, audio_type=audio_type, emotions=emotions)
+        load(name, data, **chosen)
     except UserError as error:
         return str(error)
     return None

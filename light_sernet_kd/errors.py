@@ -1,0 +1,27 @@
+"""The one error that is the user's, and the choice of a name. Standard library only."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend: shown as one line on stderr, exit code 2, no traceback."""
+
+
+def choose(what: str, value: str, valid: Iterable[str]) -> str:
+    """`value` if it is one of `valid`, else a `UserError` that lists them and names the nearest.
+
+    Case is forgiven where that is unambiguous: `ckd` means `CKD`.
+    """
+    names = list(valid)
+    if value in names:
+        return value
+    same = [name for name in names if name.lower() == value.lower()]
+    if len(same) == 1:
+        return same[0]
+    close = difflib.get_close_matches(value.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
+    hint = ""
+    if close:
+        nearest = next(name for name in names if name.lower() == close[0])
+        hint = f" Did you mean {nearest}?"
+    raise UserError(f"unknown {what} {value!r}.{hint} Valid: {', '.join(names)}.")

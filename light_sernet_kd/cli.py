@@ -258,6 +258,15 @@ def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
     prepare.add_argument("--json", action="store_true", help="print the check as JSON")
     _add_data(prepare)
 
+    fetch = commands.add_parser(
+        "fetch",
+        help="download a corpus that is free; for the others, say where to get it",
+        description="Download a corpus that anyone may download, checked and unpacked; for the others print "
+        "where to apply and where to put the files.",
+    )
+    fetch.add_argument("corpus", metavar="NAME", help="EMO-DB, RAVDESS, IEMOCAP or another (-dn)")
+    _add_data(fetch)
+
     predict = commands.add_parser(
         "predict",
         help="classify recordings with an exported .tflite file, without TensorFlow",
@@ -473,6 +482,22 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
 
 
+def _fetch(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    from light_sernet_kd import fetch
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(arguments.corpus, total=None, visible=False)
+        fetch.fetch(
+            arguments.corpus,
+            Path(arguments.data),
+            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
+        )
+
+
 def _predict(arguments: argparse.Namespace) -> int:
     from light_sernet_kd import audio
     from light_sernet_kd.runner import Runner, RunnerError
@@ -584,6 +609,8 @@ def main(
             return _audit(arguments)
         elif arguments.command == "compare":
             _compare(arguments)
+        elif arguments.command == "fetch":
+            _fetch(arguments)
         elif arguments.command == "paper":
             _paper(arguments, defaults, experiments or {}, command_line)
         else:

@@ -1,13 +1,17 @@
 """From a corpus to batches: waveforms, features computed once, and tf.data with the teacher's logits."""
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,36 +25,50 @@ from light_sernet_kd.files import atomic
 # Raised when the numbers that a front end gives for the same settings change: old caches are then not used.
 FEATURE_VERSION = 1
 BATCH = 64
+MEMORY_LIMIT = 2**30
+# Half-written files this young are left alone: another process may be about to lock them.
+YOUNG_SECONDS = 60
 
 
-def waveforms(
-    utterances: Sequence[Utterance],
-    *,
-    samples: int,
-    front_end: str,
-    on_block: Callable[[np.ndarray, slice], object] | None = None,
-) -> np.ndarray:
+def waveforms(utterances: Sequence[Utterance], *, samples: int, front_end: str) -> np.ndarray:
     """The recordings, cut or padded: float32 `(utterances, samples)`, as `front_end` pads.
-
-    Args:
-        on_block: called with the clips and their rows whenever another `BATCH` of them has been read.
 
     Raises:
         UserError: lists every recording that cannot be used.
     """
-    clips = np.zeros((len(utterances), samples), np.float32)
+    blocks = waveform_blocks(utterances, samples=samples, front_end=front_end)
+    return _in_memory(blocks, (len(utterances), samples), np.dtype(np.float32))
+
+
+def waveform_blocks(utterances: Sequence[Utterance], *, samples: int, front_end: str) -> Iterator[np.ndarray]:
+    """As `waveforms`, but `BATCH` of them at a time: the memory does not grow with the corpus."""
+
+    def put(block: np.ndarray, row: int, waveform: np.ndarray) -> None:
+        block[row] = audio.fit(waveform, samples, pad=PADDING[front_end])
+
+    return _read_blocks(utterances, np.dtype((np.float32, (samples,))), put)
+
+
+def _read_blocks(
+    utterances: Sequence[Utterance], dtype: np.dtype, put: Callable[[np.ndarray, int, np.ndarray], None]
+) -> Iterator[np.ndarray]:
+    """Blocks of up to `BATCH` rows of `dtype`; `put(block, row, waveform)` writes a recording into one."""
     bad = {}
-    for row, result in enumerate(audio.read_all([utterance.path for utterance in utterances])):
-        if isinstance(result, audio.AudioError):
-            bad[utterances[row].id] = str(result)
-        else:
-            clips[row] = audio.fit(result, samples, pad=PADDING[front_end])
-        if on_block and ((row + 1) % BATCH == 0 or row + 1 == len(utterances)):
-            block = slice(row // BATCH * BATCH, row + 1)
-            on_block(clips[block], block)
+    results = audio.read_all([utterance.path for utterance in utterances])
+    for start in range(0, len(utterances), BATCH):
+        chosen = utterances[start : start + BATCH]
+        # Written into a block at once: a part of a long recording would hold all of it in memory.
+        block = np.zeros(len(chosen), dtype)
+        for row, result in enumerate(itertools.islice(results, len(chosen))):
+            if isinstance(result, audio.AudioError):
+                bad[chosen[row].id] = str(result)
+            elif not bad:
+                put(block, row, result)
+        # After the first that cannot be used, only the list of all such is still wanted.
+        if not bad:
+            yield block
     if bad:
         raise _unusable(bad, len(utterances))
-    return clips
 
 
 def _unusable(bad: Mapping[str, str], total: int) -> UserError:
@@ -71,7 +89,7 @@ class ComputedRows:
         return len(self.clips)
 
     def __getitem__(self, rows) -> np.ndarray:
-        return self.compute(self.clips[rows])
+        return self.compute(np.asarray(self.clips[rows]))
 
 
 # A model is traced when it is first called, which costs as much as some hundred clips.
@@ -87,70 +105,131 @@ def features(
     samples: int,
     cache: str,
     cache_folder: Path,
-    read: Callable[..., np.ndarray] = waveforms,
+    memory_limit: float = MEMORY_LIMIT,
+    read: Callable[..., Iterator[np.ndarray]] = waveform_blocks,
 ) -> np.ndarray | ComputedRows:
     """Features of every utterance, `(utterances, frames, features, 1)` float32, in their order.
 
     Args:
         fingerprints: utterance id → content hash; with the settings they are the cache's key.
         cache: `disk` keeps them in a file that every fold and later run maps into memory; `ram` computes them
-            once per run; `none` computes each batch when it is used.
+            once per run and keeps them in memory; `none` computes each batch when it is used.
+        memory_limit: in bytes; with `none`, more waveforms than that are kept in a file and not in memory.
+        read: as `waveform_blocks`.
     """
     shape = feature_shape(front_end, input_type, samples)
     model = _front_end(front_end, input_type, samples)
+    known = [fingerprints[utterance.id] for utterance in utterances]
 
-    def compute() -> np.ndarray:
-        values = np.empty((len(utterances), *shape), np.float32)
+    def clips() -> Iterator[np.ndarray]:
+        return read(utterances, samples=samples, front_end=front_end)
 
-        def fill(clips: np.ndarray, block: slice) -> None:
-            values[block] = model.predict_on_batch(clips)
-
-        # On a thread of its own, so that the next recordings are read meanwhile.
+    def computed() -> Iterator[np.ndarray]:
+        # On a thread of its own, so that the next recordings are read meanwhile; never more than one block
+        # waits, whichever of the two is slower.
         with ThreadPoolExecutor(1) as pool:
-            filled: list[Future[None]] = []
-            read(
-                utterances,
-                samples=samples,
-                front_end=front_end,
-                on_block=lambda clips, block: filled.append(pool.submit(fill, clips, block)),
-            )
-            for block in filled:
-                block.result()
-        return values
+            before: Future[np.ndarray] | None = None
+            for block in clips():
+                now = pool.submit(model.predict_on_batch, block)
+                if before is not None:
+                    yield before.result()
+                before = now
+            if before is not None:
+                yield before.result()
 
     if cache == "none":
-        return ComputedRows(
-            read(utterances, samples=samples, front_end=front_end),
-            lambda clips: np.asarray(model(clips)),
-            shape,
+        stored = _stored(
+            clips,
+            (len(utterances), samples),
+            np.dtype(np.float32),
+            cache_folder / f"clips-{_key(samples, PADDING[front_end], known)}.npy",
+            memory_limit,
         )
-    if cache == "ram":
-        return compute()
-
-    key = hashlib.sha256(
-        json.dumps(
-            [
-                FEATURE_VERSION,
-                asdict(settings_of(front_end, input_type)),
-                input_type,
-                samples,
-                [fingerprints[utterance.id] for utterance in utterances],
-            ]
-        ).encode()
-    ).hexdigest()[:32]
+        return ComputedRows(stored, lambda clips: np.asarray(model(clips)), shape)
+    whole = (len(utterances), *shape)
+    key = _key(FEATURE_VERSION, asdict(settings_of(front_end, input_type)), input_type, samples, known)
     path = cache_folder / f"{front_end}-{input_type}-{key}.npy"
-    if not _is_whole(path, (len(utterances), *shape)):
-        values = compute()
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, values)
+    return _stored(computed, whole, np.dtype(np.float32), path, math.inf if cache == "ram" else 0)
+
+
+# Large arrays: made of blocks, in memory or in a file that is mapped into it.
+
+
+def _key(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _stored(
+    blocks: Callable[[], Iterable[np.ndarray]],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    path: Path,
+    memory_limit: float,
+) -> np.ndarray:
+    """The rows of all blocks: in memory up to `memory_limit` bytes, else in the file `path`, read-only.
+
+    A file that is there already is used, and the blocks are not made.
+    """
+    if math.prod(shape) * dtype.itemsize <= memory_limit:
+        return _in_memory(blocks(), shape, dtype)
+    if not _is_whole(path, shape, dtype):
+        _write(blocks(), shape, dtype, path)
     return np.load(path, mmap_mode="r")
 
 
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+def _in_memory(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    rows, start = np.empty(shape, dtype), 0
+    for block in blocks:
+        rows[start : start + len(block)] = block
+        start += len(block)
+    return rows
+
+
+def _write(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype, path: Path) -> None:
+    """One `.npy` file, written block after block; it has its name only once it is whole."""
+    _clear_abandoned(path.parent)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    # Written and not mapped: a full disk is then an error, where a mapped page that finds no room kills the
+    # process, and what was written need not stay in memory.
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        _hold(file)
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            np.asarray(block, dtype).tofile(file)
+
+
+def _hold(file: IO[bytes]) -> bool:
+    """Whether the file could be locked, until it is closed; where there are no locks, it counts as such."""
     try:
-        return np.load(path, mmap_mode="r").shape == shape
+        import fcntl
+    except ImportError:  # on Windows an open file cannot be removed anyway
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """Remove what killed runs left half-written; what another process still writes is locked, and stays."""
+    for kind in (*PADDING, "clips", "recordings"):
+        for path in folder.glob(f".{kind}-*.npy"):
+            # OSError: another process was quicker. Young ones may not have been locked yet.
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > YOUNG_SECONDS:
+                    with open(path, "rb") as file:
+                        free = _hold(file)
+                    if free:
+                        path.unlink()
+
+
+def _is_whole(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    try:
+        found = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return False
+    return found.shape == shape and found.dtype == dtype
 
 
 def without_bad(corpus: Corpus) -> tuple[tuple[Utterance, ...], list[dict[str, str]]]:

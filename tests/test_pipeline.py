@@ -3,10 +3,15 @@
 import dataclasses
 import itertools
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import REPOSITORY
 
 from light_sernet_kd import audio, features, pipeline
 from light_sernet_kd.config import UserError
@@ -47,12 +52,12 @@ class Counting:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self, *args, **kwargs) -> np.ndarray:
+    def __call__(self, *args, **kwargs):
         self.calls += 1
-        return pipeline.waveforms(*args, **kwargs)
+        return pipeline.waveform_blocks(*args, **kwargs)
 
 
-def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipeline.waveforms, **changes):
+def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipeline.waveform_blocks, **changes):
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES} | changes
     return pipeline.features(
         utterances,
@@ -260,6 +265,120 @@ def test_recordings_that_cannot_be_used_leave_no_cache(tmp_path, utterances):
     with pytest.raises(UserError, match="1 of 5 recordings cannot be used"):
         rows_of(utterances, tmp_path)
     assert not list(tmp_path.glob("cache/*"))
+
+
+# What is held in memory
+
+
+def test_blocks_are_the_waveforms_in_their_order(utterances, monkeypatch):
+    whole = pipeline.waveforms(utterances, samples=SAMPLES, front_end="cubic")
+    monkeypatch.setattr(pipeline, "BATCH", 2)
+    blocks = list(pipeline.waveform_blocks(utterances, samples=SAMPLES, front_end="cubic"))
+    assert [len(block) for block in blocks] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+def test_waveforms_beyond_the_limit_lie_in_a_file_that_later_runs_use(tmp_path, utterances):
+    held = rows_of(utterances, tmp_path, cache="none", memory_limit=5 * SAMPLES * 4)
+    assert not list(tmp_path.glob("cache/*"))
+    read = Counting()
+    for _ in range(2):
+        mapped = rows_of(utterances, tmp_path, cache="none", memory_limit=5 * SAMPLES * 4 - 1, read=read)
+        assert isinstance(mapped.clips, np.memmap)
+        np.testing.assert_array_equal(mapped.clips, held.clips)
+        np.testing.assert_array_equal(mapped[np.array([1, 3])], held[np.array([1, 3])])
+    assert read.calls == 1
+    rows_of(utterances, tmp_path, cache="none", memory_limit=0, front_end="cubic")
+    assert len(list(tmp_path.glob("cache/clips-*.npy"))) == 2, "the other front end pads otherwise"
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from light_sernet_kd import audio, pipeline
+from light_sernet_kd.corpora import Utterance
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+# Two seconds of other noise for every recording; only the reading of files is left out.
+audio.read_all = lambda paths: (
+    np.random.default_rng(int(path.stem)).normal(0, 0.1, 32_000).astype(np.float32) for path in paths
+)
+def compute(count, cache):
+    chosen = [Utterance(str(i), Path(f"{i}.wav"), "fear", "s") for i in range(count)]
+    pipeline.features(
+        chosen, {u.id: u.id for u in chosen}, front_end="lsn", input_type="spectrogram", samples=32_000,
+        cache=cache, cache_folder=Path(sys.argv[1]) / cache, memory_limit=0,
+    )
+compute(3 * pipeline.BATCH, "disk")
+for cache in ("none", "disk", "ram"):
+    before = peak_mib()
+    compute(9 * pipeline.BATCH, cache)
+    print(peak_mib() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the peak is asked from Unix")
+def test_peak_memory_does_not_grow_with_the_corpus_but_where_asked_for(tmp_path):
+    command = [sys.executable, "-c", GROWTH, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    none, disk, ram = map(float, done.stdout.split())
+    # Three times as many clips: 70 MiB of waveforms and 137 MiB of features.
+    assert none < 30
+    assert disk < 30
+    assert ram > 100, "else this measures nothing"
+    assert len(list(tmp_path.glob("*/*.npy"))) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked")
+def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_run_removes_the_rest(tmp_path, utterances):
+    folder = tmp_path / "cache"
+    final = folder / f"lsn-mfcc-{'0' * 32}.npy"
+
+    def blocks():
+        yield np.zeros((1, 4), np.float32)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if not child:
+        pipeline._write(blocks(), (2, 4), np.dtype(np.float32), final)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (left,) = folder.iterdir()
+    assert left != final
+
+    rows_of(utterances, tmp_path)
+    assert left.exists(), "another process may just have begun it"
+    old = time.time() - 2 * pipeline.YOUNG_SECONDS
+    os.utime(left, (old, old))
+    rows_of(utterances[1:], tmp_path)
+    assert not left.exists()
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_what_another_process_still_writes_is_left_alone(tmp_path, utterances):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    mine, others = folder / ".cubic-mfcc-0.x.npy", folder / ".teacher-0.x.npy"
+    old = time.time() - 2 * pipeline.YOUNG_SECONDS
+    with open(mine, "wb") as file:
+        assert pipeline._hold(file)
+        others.touch()
+        for path in (mine, others):
+            os.utime(path, (old, old))
+        rows_of(utterances, tmp_path)
+        assert mine.exists()
+    rows_of(utterances[1:], tmp_path)
+    assert not mine.exists()
+    assert others.exists(), "not a file of this module"
+
+
+def test_the_files_are_those_that_numpy_writes(tmp_path):
+    rows = np.arange(24, dtype=np.float32).reshape(6, 4)
+    pipeline._write([rows[:4], rows[4:]], rows.shape, rows.dtype, tmp_path / "ours.npy")
+    np.save(tmp_path / "numpys.npy", rows)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()
 
 
 # Batches

@@ -9,13 +9,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from light_sernet_kd import audio
+from light_sernet_kd import audio, augment
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.distiller import FEATURES, TEACHER
@@ -25,6 +25,7 @@ from light_sernet_kd.files import atomic
 # Raised when the numbers that a front end gives for the same settings change: old caches are then not used.
 FEATURE_VERSION = 1
 BATCH = 64
+TEACHER_EMBEDDING, OTHER_LABELS, SHARE = "teacher_embedding", "other_labels", "share"
 MEMORY_LIMIT = 2**30
 # Half-written files this young are left alone: another process may be about to lock them.
 YOUNG_SECONDS = 60
@@ -268,6 +269,111 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
+@dataclass(frozen=True)
+class Augmenter:
+    """What a training set needs to be augmented.
+
+    Attributes:
+        recordings: what `recordings` gives, where the augmentations change waveforms, else None.
+        compute: clips `(batch, samples)` to features.
+    """
+
+    augmentations: tuple[augment.Augmentation, ...]
+    recordings: np.ndarray | None
+    compute: Callable[[np.ndarray], np.ndarray]
+    samples: int
+    pad: str
+
+    @property
+    def mixup(self) -> augment.Augmentation | None:
+        return next((each for each in self.augmentations if each.name == "mixup"), None)
+
+    def features(self, rows: Any, batch: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+        """Features `(batch, frames, features, 1)` of the utterances in `batch`, as they are in this epoch."""
+        if self.recordings is None:
+            clean = np.asarray(rows[batch])
+        else:
+            clips = [
+                augment.augmented_clip(
+                    recording["samples"][: recording["length"]],
+                    self.augmentations,
+                    samples=self.samples,
+                    pad=self.pad,
+                    seed=seed,
+                    epoch=epoch,
+                    utterance=int(utterance),
+                )
+                for utterance, recording in zip(batch, self.recordings[batch], strict=True)
+            ]
+            clean = self.compute(np.stack(clips))
+        changed = [
+            augment.augmented_features(
+                row, self.augmentations, seed=seed, epoch=epoch, utterance=int(utterance)
+            )
+            for utterance, row in zip(batch, clean, strict=True)
+        ]
+        return np.stack(changed)
+
+
+def augmenter(
+    augmentations: Sequence[augment.Augmentation],
+    utterances: Sequence[Utterance],
+    fingerprints: Mapping[str, str],
+    *,
+    front_end: str,
+    input_type: str,
+    samples: int,
+    cache_folder: Path,
+    memory_limit: float = MEMORY_LIMIT,
+) -> Augmenter | None:
+    """What `dataset` takes as `augmentation`; None where nothing is asked for.
+
+    Args:
+        augmentations: of `augment.parse`.
+        memory_limit: in bytes; more of the recordings than that are kept in a file and not in memory.
+    """
+    if not augmentations:
+        return None
+    kept = None
+    if augment.changes_waveforms(augmentations):
+        kept = recordings(
+            utterances,
+            fingerprints,
+            samples=augment.samples_needed(augmentations, samples),
+            cache_folder=cache_folder,
+            memory_limit=memory_limit,
+        )
+    model = _front_end(front_end, input_type, samples)
+    return Augmenter(tuple(augmentations), kept, model.predict_on_batch, samples, PADDING[front_end])
+
+
+def recordings(
+    utterances: Sequence[Utterance],
+    fingerprints: Mapping[str, str],
+    *,
+    samples: int,
+    cache_folder: Path,
+    memory_limit: float = MEMORY_LIMIT,
+) -> np.ndarray:
+    """The recordings without padding: `(utterances,)` of a `length` and as many of `samples` that count.
+
+    A longer one is cut to its middle `samples`.
+
+    Raises:
+        UserError: lists every recording that cannot be used.
+    """
+    dtype = np.dtype([("length", np.int32), ("samples", np.float32, (samples,))])
+
+    def put(block: np.ndarray, row: int, waveform: np.ndarray) -> None:
+        block["length"][row] = min(len(waveform), samples)
+        block["samples"][row] = audio.fit(waveform, samples, pad="right")
+
+    key = _key(samples, [fingerprints[utterance.id] for utterance in utterances])
+    path = cache_folder / f"recordings-{key}.npy"
+    blocks = functools.partial(_read_blocks, utterances, dtype, put)
+    return _stored(blocks, (len(utterances),), dtype, path, memory_limit)
+
+
 def dataset(
     rows: Any,
     labels: np.ndarray,
@@ -277,6 +383,8 @@ def dataset(
     seed: int,
     first_epoch: int = 0,
     teacher: np.ndarray | None = None,
+    teacher_embeddings: np.ndarray | None = None,
+    augmentation: Augmenter | None = None,
 ):
     """Endless training batches as a `tf.data.Dataset`; an epoch is `ceil(len(indices) / batch_size)` of them.
 
@@ -286,31 +394,56 @@ def dataset(
         indices: the training utterances.
         first_epoch: where to begin, for a run that continues.
         teacher: logits `(utterances, classes)`, carried with the batch.
+        teacher_embeddings: `(utterances, width)`, carried likewise.
+        augmentation: of `augmenter`; changes the batches' features. With mixup a batch's inputs also hold
+            `other_labels` and `share`: an example's target is `share` of its own label and the rest of the
+            other's, and what the batch carries of the teacher is mixed alike.
     """
     import tensorflow as tf
 
     chosen = np.asarray(indices)
-    feature_shape = tuple(rows.shape[1:])
+    mixup = augmentation.mixup if augmentation else None
+    spec = {FEATURES: tf.TensorSpec((None, *rows.shape[1:]), tf.float32)}
+    if teacher is not None:
+        spec[TEACHER] = tf.TensorSpec((None, teacher.shape[1]), tf.float32)
+    if teacher_embeddings is not None:
+        spec[TEACHER_EMBEDDING] = tf.TensorSpec((None, teacher_embeddings.shape[1]), tf.float32)
+    if mixup:
+        spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
+        spec[SHARE] = tf.TensorSpec((None,), tf.float32)
+
+    def inputs_of(batch: np.ndarray, epoch: int, number: int) -> dict[str, np.ndarray]:
+        inputs = {}
+        if augmentation:
+            inputs[FEATURES] = augmentation.features(rows, batch, seed=seed, epoch=epoch)
+        else:
+            inputs[FEATURES] = rows[batch]
+        if teacher is not None:
+            inputs[TEACHER] = teacher[batch]
+        if teacher_embeddings is not None:
+            inputs[TEACHER_EMBEDDING] = teacher_embeddings[batch]
+        if mixup:
+            share = augment.shares(mixup, seed=seed, epoch=epoch, utterances=batch)
+            other = augment.mates(len(batch), seed=seed, epoch=epoch, batch=number)
+            for name, values in inputs.items():
+                mixed = augment.mix_logits if name == TEACHER else augment.mix
+                inputs[name] = mixed(values, values[other], share)
+            inputs |= {OTHER_LABELS: labels[batch[other]], SHARE: share}
+        return inputs
 
     def batches():
         epoch = first_epoch
         while True:
             order = chosen[epoch_order(len(chosen), seed=seed, epoch=epoch)]
-            for start in range(0, len(order), batch_size):
+            for number, start in enumerate(range(0, len(order), batch_size)):
                 batch = order[start : start + batch_size]
                 # sorted, because a file mapped into memory is read fastest forwards
                 batch.sort()
-                inputs = {FEATURES: rows[batch]}
-                if teacher is not None:
-                    inputs[TEACHER] = teacher[batch]
-                yield inputs, labels[batch]
+                yield inputs_of(batch, epoch, number), labels[batch]
             epoch += 1
 
-    inputs_spec = {FEATURES: tf.TensorSpec((None, *feature_shape), tf.float32)}
-    if teacher is not None:
-        inputs_spec[TEACHER] = tf.TensorSpec((None, teacher.shape[1]), tf.float32)
     made = tf.data.Dataset.from_generator(
-        batches, output_signature=(inputs_spec, tf.TensorSpec((None,), tf.int32))
+        batches, output_signature=(spec, tf.TensorSpec((None,), tf.int32))
     ).prefetch(2)
     options = tf.data.Options()
     # The autotuner can hold the end of `fit` for seconds, and there is nothing here to tune.

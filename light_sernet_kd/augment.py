@@ -25,7 +25,7 @@ mixture.
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -165,7 +165,7 @@ class Kind:
     on: Literal["waveform", "place", "features", "batch"]
     stream: int
     possible: Mapping[str, Range]
-    with_teacher: Mapping[str, Range] = MappingProxyType({})
+    with_teacher: Mapping[str, Range] = field(default_factory=dict)
 
     @property
     def defaults(self) -> dict[str, float]:

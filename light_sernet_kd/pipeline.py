@@ -1,55 +1,73 @@
 """From a corpus to batches: waveforms, features computed once, and tf.data with the teacher's logits."""
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from light_sernet_kd import audio
+from light_sernet_kd import audio, augment
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.distiller import FEATURES, TEACHER
+from light_sernet_kd.distiller import FEATURES, OTHER_LABELS, SHARE, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.features import PADDING, feature_shape, front_end_model, settings_of
 from light_sernet_kd.files import atomic
 
 # Raised when the numbers that a front end gives for the same settings change: old caches are then not used.
 FEATURE_VERSION = 1
 BATCH = 64
+MEMORY_LIMIT = 2**30
+# Half-written files this young are left alone: another process may be about to lock them.
+YOUNG_SECONDS = 60
 
 
-def waveforms(
-    utterances: Sequence[Utterance],
-    *,
-    samples: int,
-    front_end: str,
-    on_block: Callable[[np.ndarray, slice], object] | None = None,
-) -> np.ndarray:
+def waveforms(utterances: Sequence[Utterance], *, samples: int, front_end: str) -> np.ndarray:
     """The recordings, cut or padded: float32 `(utterances, samples)`, as `front_end` pads.
-
-    Args:
-        on_block: called with the clips and their rows whenever another `BATCH` of them has been read.
 
     Raises:
         UserError: lists every recording that cannot be used.
     """
-    clips = np.zeros((len(utterances), samples), np.float32)
+    blocks = waveform_blocks(utterances, samples=samples, front_end=front_end)
+    return _in_memory(blocks, (len(utterances), samples), np.dtype(np.float32))
+
+
+def waveform_blocks(utterances: Sequence[Utterance], *, samples: int, front_end: str) -> Iterator[np.ndarray]:
+    """As `waveforms`, but `BATCH` of them at a time: the memory does not grow with the corpus."""
+
+    def put(block: np.ndarray, row: int, waveform: np.ndarray) -> None:
+        block[row] = audio.fit(waveform, samples, pad=PADDING[front_end])
+
+    return _read_blocks(utterances, np.dtype((np.float32, (samples,))), put)
+
+
+def _read_blocks(
+    utterances: Sequence[Utterance], dtype: np.dtype, put: Callable[[np.ndarray, int, np.ndarray], None]
+) -> Iterator[np.ndarray]:
+    """Blocks of up to `BATCH` rows of `dtype`; `put(block, row, waveform)` writes a recording into one."""
     bad = {}
-    for row, result in enumerate(audio.read_all([utterance.path for utterance in utterances])):
-        if isinstance(result, audio.AudioError):
-            bad[utterances[row].id] = str(result)
-        else:
-            clips[row] = audio.fit(result, samples, pad=PADDING[front_end])
-        if on_block and ((row + 1) % BATCH == 0 or row + 1 == len(utterances)):
-            block = slice(row // BATCH * BATCH, row + 1)
-            on_block(clips[block], block)
+    results = audio.read_all([utterance.path for utterance in utterances])
+    for start in range(0, len(utterances), BATCH):
+        chosen = utterances[start : start + BATCH]
+        # Written into a block at once: a part of a long recording would hold all of it in memory.
+        block = np.zeros(len(chosen), dtype)
+        for row, result in enumerate(itertools.islice(results, len(chosen))):
+            if isinstance(result, audio.AudioError):
+                bad[chosen[row].id] = str(result)
+            elif not bad:
+                put(block, row, result)
+        # After the first that cannot be used, only the list of all such is still wanted.
+        if not bad:
+            yield block
     if bad:
         raise audio.unusable(bad, len(utterances))
-    return clips
 
 
 class ComputedRows:
@@ -65,7 +83,7 @@ class ComputedRows:
         return len(self.clips)
 
     def __getitem__(self, rows) -> np.ndarray:
-        return self.compute(self.clips[rows])
+        return self.compute(np.asarray(self.clips[rows]))
 
 
 # A model is traced when it is first called, which costs as much as some hundred clips.
@@ -81,70 +99,131 @@ def features(
     samples: int,
     cache: str,
     cache_folder: Path,
-    read: Callable[..., np.ndarray] = waveforms,
+    memory_limit: float = MEMORY_LIMIT,
+    read: Callable[..., Iterator[np.ndarray]] = waveform_blocks,
 ) -> np.ndarray | ComputedRows:
     """Features of every utterance, `(utterances, frames, features, 1)` float32, in their order.
 
     Args:
         fingerprints: utterance id → content hash; with the settings they are the cache's key.
         cache: `disk` keeps them in a file that every fold and later run maps into memory; `ram` computes them
-            once per run; `none` computes each batch when it is used.
+            once per run and keeps them in memory; `none` computes each batch when it is used.
+        memory_limit: in bytes; with `none`, more waveforms than that are kept in a file and not in memory.
+        read: as `waveform_blocks`.
     """
     shape = feature_shape(front_end, input_type, samples)
     model = _front_end(front_end, input_type, samples)
+    known = [fingerprints[utterance.id] for utterance in utterances]
 
-    def compute() -> np.ndarray:
-        values = np.empty((len(utterances), *shape), np.float32)
+    def clips() -> Iterator[np.ndarray]:
+        return read(utterances, samples=samples, front_end=front_end)
 
-        def fill(clips: np.ndarray, block: slice) -> None:
-            values[block] = model.predict_on_batch(clips)
-
-        # On a thread of its own, so that the next recordings are read meanwhile.
+    def computed() -> Iterator[np.ndarray]:
+        # On a thread of its own, so that the next recordings are read meanwhile; never more than one block
+        # waits, whichever of the two is slower.
         with ThreadPoolExecutor(1) as pool:
-            filled: list[Future[None]] = []
-            read(
-                utterances,
-                samples=samples,
-                front_end=front_end,
-                on_block=lambda clips, block: filled.append(pool.submit(fill, clips, block)),
-            )
-            for block in filled:
-                block.result()
-        return values
+            before: Future[np.ndarray] | None = None
+            for block in clips():
+                now = pool.submit(model.predict_on_batch, block)
+                if before is not None:
+                    yield before.result()
+                before = now
+            if before is not None:
+                yield before.result()
 
     if cache == "none":
-        return ComputedRows(
-            read(utterances, samples=samples, front_end=front_end),
-            lambda clips: np.asarray(model(clips)),
-            shape,
+        stored = _stored(
+            clips,
+            (len(utterances), samples),
+            np.dtype(np.float32),
+            cache_folder / f"clips-{_key(samples, PADDING[front_end], known)}.npy",
+            memory_limit,
         )
-    if cache == "ram":
-        return compute()
-
-    key = hashlib.sha256(
-        json.dumps(
-            [
-                FEATURE_VERSION,
-                asdict(settings_of(front_end, input_type)),
-                input_type,
-                samples,
-                [fingerprints[utterance.id] for utterance in utterances],
-            ]
-        ).encode()
-    ).hexdigest()[:32]
+        return ComputedRows(stored, lambda clips: np.asarray(model(clips)), shape)
+    whole = (len(utterances), *shape)
+    key = _key(FEATURE_VERSION, asdict(settings_of(front_end, input_type)), input_type, samples, known)
     path = cache_folder / f"{front_end}-{input_type}-{key}.npy"
-    if not _is_whole(path, (len(utterances), *shape)):
-        values = compute()
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, values)
+    return _stored(computed, whole, np.dtype(np.float32), path, math.inf if cache == "ram" else 0)
+
+
+# Large arrays: made of blocks, in memory or in a file that is mapped into it.
+
+
+def _key(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _stored(
+    blocks: Callable[[], Iterable[np.ndarray]],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    path: Path,
+    memory_limit: float,
+) -> np.ndarray:
+    """The rows of all blocks: in memory up to `memory_limit` bytes, else in the file `path`, read-only.
+
+    A file that is there already is used, and the blocks are not made.
+    """
+    if math.prod(shape) * dtype.itemsize <= memory_limit:
+        return _in_memory(blocks(), shape, dtype)
+    if not _is_whole(path, shape, dtype):
+        _write(blocks(), shape, dtype, path)
     return np.load(path, mmap_mode="r")
 
 
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+def _in_memory(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    rows, start = np.empty(shape, dtype), 0
+    for block in blocks:
+        rows[start : start + len(block)] = block
+        start += len(block)
+    return rows
+
+
+def _write(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype, path: Path) -> None:
+    """One `.npy` file, written block after block; it has its name only once it is whole."""
+    _clear_abandoned(path.parent)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    # Written and not mapped: a full disk is then an error, where a mapped page that finds no room kills the
+    # process, and what was written need not stay in memory.
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        _hold(file)
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            np.asarray(block, dtype).tofile(file)
+
+
+def _hold(file: IO[bytes]) -> bool:
+    """Whether the file could be locked, until it is closed; where there are no locks, it counts as such."""
     try:
-        return np.load(path, mmap_mode="r").shape == shape
+        import fcntl
+    except ImportError:  # on Windows an open file cannot be removed anyway
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """Remove what killed runs left half-written; what another process still writes is locked, and stays."""
+    for kind in (*PADDING, "clips", "recordings"):
+        for path in folder.glob(f".{kind}-*.npy"):
+            # OSError: another process was quicker. Young ones may not have been locked yet.
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > YOUNG_SECONDS:
+                    with open(path, "rb") as file:
+                        free = _hold(file)
+                    if free:
+                        path.unlink()
+
+
+def _is_whole(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    try:
+        found = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return False
+    return found.shape == shape and found.dtype == dtype
 
 
 def without_bad(corpus: Corpus) -> tuple[tuple[Utterance, ...], list[dict[str, str]]]:
@@ -162,6 +241,111 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
+@dataclass(frozen=True)
+class Augmenter:
+    """What a training set needs to be augmented.
+
+    Attributes:
+        recordings: what `recordings` gives, where the augmentations change waveforms, else None.
+        compute: clips `(batch, samples)` to features.
+    """
+
+    augmentations: tuple[augment.Augmentation, ...]
+    recordings: np.ndarray | None
+    compute: Callable[[np.ndarray], np.ndarray]
+    samples: int
+    pad: str
+
+    @property
+    def mixup(self) -> augment.Augmentation | None:
+        return next((each for each in self.augmentations if each.name == "mixup"), None)
+
+    def features(self, rows: Any, batch: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+        """Features `(batch, frames, features, 1)` of the utterances in `batch`, as they are in this epoch."""
+        if self.recordings is None:
+            clean = np.asarray(rows[batch])
+        else:
+            clips = [
+                augment.augmented_clip(
+                    recording["samples"][: recording["length"]],
+                    self.augmentations,
+                    samples=self.samples,
+                    pad=self.pad,
+                    seed=seed,
+                    epoch=epoch,
+                    utterance=int(utterance),
+                )
+                for utterance, recording in zip(batch, self.recordings[batch], strict=True)
+            ]
+            clean = self.compute(np.stack(clips))
+        changed = [
+            augment.augmented_features(
+                row, self.augmentations, seed=seed, epoch=epoch, utterance=int(utterance)
+            )
+            for utterance, row in zip(batch, clean, strict=True)
+        ]
+        return np.stack(changed)
+
+
+def augmenter(
+    augmentations: Sequence[augment.Augmentation],
+    utterances: Sequence[Utterance],
+    fingerprints: Mapping[str, str],
+    *,
+    front_end: str,
+    input_type: str,
+    samples: int,
+    cache_folder: Path,
+    memory_limit: float = MEMORY_LIMIT,
+) -> Augmenter | None:
+    """What `dataset` takes as `augmentation`; None where nothing is asked for.
+
+    Args:
+        augmentations: of `augment.parse`.
+        memory_limit: in bytes; more of the recordings than that are kept in a file and not in memory.
+    """
+    if not augmentations:
+        return None
+    kept = None
+    if augment.changes_waveforms(augmentations):
+        kept = recordings(
+            utterances,
+            fingerprints,
+            samples=augment.samples_needed(augmentations, samples),
+            cache_folder=cache_folder,
+            memory_limit=memory_limit,
+        )
+    model = _front_end(front_end, input_type, samples)
+    return Augmenter(tuple(augmentations), kept, model.predict_on_batch, samples, PADDING[front_end])
+
+
+def recordings(
+    utterances: Sequence[Utterance],
+    fingerprints: Mapping[str, str],
+    *,
+    samples: int,
+    cache_folder: Path,
+    memory_limit: float = MEMORY_LIMIT,
+) -> np.ndarray:
+    """The recordings without padding: `(utterances,)` of a `length` and as many of `samples` that count.
+
+    A longer one is cut to its middle `samples`.
+
+    Raises:
+        UserError: lists every recording that cannot be used.
+    """
+    dtype = np.dtype([("length", np.int32), ("samples", np.float32, (samples,))])
+
+    def put(block: np.ndarray, row: int, waveform: np.ndarray) -> None:
+        block["length"][row] = min(len(waveform), samples)
+        block["samples"][row] = audio.fit(waveform, samples, pad="right")
+
+    key = _key(samples, [fingerprints[utterance.id] for utterance in utterances])
+    path = cache_folder / f"recordings-{key}.npy"
+    blocks = functools.partial(_read_blocks, utterances, dtype, put)
+    return _stored(blocks, (len(utterances),), dtype, path, memory_limit)
+
+
 def dataset(
     rows: Any,
     labels: np.ndarray,
@@ -171,6 +355,8 @@ def dataset(
     seed: int,
     first_epoch: int = 0,
     teacher: np.ndarray | None = None,
+    teacher_embedding: np.ndarray | None = None,
+    augmentation: Augmenter | None = None,
 ):
     """Endless training batches as a `tf.data.Dataset`; an epoch is `ceil(len(indices) / batch_size)` of them.
 
@@ -180,31 +366,56 @@ def dataset(
         indices: the training utterances.
         first_epoch: where to begin, for a run that continues.
         teacher: logits `(utterances, classes)`, carried with the batch.
+        teacher_embedding: `(utterances, width)`, carried likewise.
+        augmentation: of `augmenter`; changes the batches' features. With mixup a batch's inputs also hold
+            `other_labels` and `share`: an example's target is `share` of its own label and the rest of the
+            other's, and what the batch carries of the teacher is mixed alike.
     """
     import tensorflow as tf
 
     chosen = np.asarray(indices)
-    feature_shape = tuple(rows.shape[1:])
+    mixup = augmentation.mixup if augmentation else None
+    spec = {FEATURES: tf.TensorSpec((None, *rows.shape[1:]), tf.float32)}
+    if teacher is not None:
+        spec[TEACHER] = tf.TensorSpec((None, teacher.shape[1]), tf.float32)
+    if teacher_embedding is not None:
+        spec[TEACHER_EMBEDDING] = tf.TensorSpec((None, teacher_embedding.shape[1]), tf.float32)
+    if mixup:
+        spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
+        spec[SHARE] = tf.TensorSpec((None,), tf.float32)
+
+    def inputs_of(batch: np.ndarray, epoch: int, number: int) -> dict[str, np.ndarray]:
+        inputs = {}
+        if augmentation:
+            inputs[FEATURES] = augmentation.features(rows, batch, seed=seed, epoch=epoch)
+        else:
+            inputs[FEATURES] = rows[batch]
+        if teacher is not None:
+            inputs[TEACHER] = teacher[batch]
+        if teacher_embedding is not None:
+            inputs[TEACHER_EMBEDDING] = teacher_embedding[batch]
+        if mixup:
+            share = augment.shares(mixup, seed=seed, epoch=epoch, utterances=batch)
+            other = augment.mates(len(batch), seed=seed, epoch=epoch, batch=number)
+            for name, values in inputs.items():
+                mixed = augment.mix_logits if name == TEACHER else augment.mix
+                inputs[name] = mixed(values, values[other], share)
+            inputs |= {OTHER_LABELS: labels[batch[other]], SHARE: share}
+        return inputs
 
     def batches():
         epoch = first_epoch
         while True:
             order = chosen[epoch_order(len(chosen), seed=seed, epoch=epoch)]
-            for start in range(0, len(order), batch_size):
+            for number, start in enumerate(range(0, len(order), batch_size)):
                 batch = order[start : start + batch_size]
                 # sorted, because a file mapped into memory is read fastest forwards
                 batch.sort()
-                inputs = {FEATURES: rows[batch]}
-                if teacher is not None:
-                    inputs[TEACHER] = teacher[batch]
-                yield inputs, labels[batch]
+                yield inputs_of(batch, epoch, number), labels[batch]
             epoch += 1
 
-    inputs_spec = {FEATURES: tf.TensorSpec((None, *feature_shape), tf.float32)}
-    if teacher is not None:
-        inputs_spec[TEACHER] = tf.TensorSpec((None, teacher.shape[1]), tf.float32)
     made = tf.data.Dataset.from_generator(
-        batches, output_signature=(inputs_spec, tf.TensorSpec((None,), tf.int32))
+        batches, output_signature=(spec, tf.TensorSpec((None,), tf.int32))
     ).prefetch(2)
     options = tf.data.Options()
     # The autotuner can hold the end of `fit` for seconds, and there is nothing here to tune.

@@ -1,14 +1,21 @@
 """From recordings to batches: features are computed once, and every batch is the one that it should be."""
 
 import dataclasses
+import functools
 import itertools
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import REPOSITORY
+from scipy.special import softmax
 
-from light_sernet_kd import audio, features, pipeline
+from light_sernet_kd import audio, augment, features, pipeline
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance
 
@@ -47,12 +54,12 @@ class Counting:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self, *args, **kwargs) -> np.ndarray:
+    def __call__(self, *args, **kwargs):
         self.calls += 1
-        return pipeline.waveforms(*args, **kwargs)
+        return pipeline.waveform_blocks(*args, **kwargs)
 
 
-def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipeline.waveforms, **changes):
+def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipeline.waveform_blocks, **changes):
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES} | changes
     return pipeline.features(
         utterances,
@@ -262,6 +269,120 @@ def test_recordings_that_cannot_be_used_leave_no_cache(tmp_path, utterances):
     assert not list(tmp_path.glob("cache/*"))
 
 
+# What is held in memory
+
+
+def test_blocks_are_the_waveforms_in_their_order(utterances, monkeypatch):
+    whole = pipeline.waveforms(utterances, samples=SAMPLES, front_end="cubic")
+    monkeypatch.setattr(pipeline, "BATCH", 2)
+    blocks = list(pipeline.waveform_blocks(utterances, samples=SAMPLES, front_end="cubic"))
+    assert [len(block) for block in blocks] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+def test_waveforms_beyond_the_limit_lie_in_a_file_that_later_runs_use(tmp_path, utterances):
+    held = rows_of(utterances, tmp_path, cache="none", memory_limit=5 * SAMPLES * 4)
+    assert not list(tmp_path.glob("cache/*"))
+    read = Counting()
+    for _ in range(2):
+        mapped = rows_of(utterances, tmp_path, cache="none", memory_limit=5 * SAMPLES * 4 - 1, read=read)
+        assert isinstance(mapped.clips, np.memmap)
+        np.testing.assert_array_equal(mapped.clips, held.clips)
+        np.testing.assert_array_equal(mapped[np.array([1, 3])], held[np.array([1, 3])])
+    assert read.calls == 1
+    rows_of(utterances, tmp_path, cache="none", memory_limit=0, front_end="cubic")
+    assert len(list(tmp_path.glob("cache/clips-*.npy"))) == 2, "the other front end pads otherwise"
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from light_sernet_kd import audio, pipeline
+from light_sernet_kd.corpora import Utterance
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+# Two seconds of other noise for every recording; only the reading of files is left out.
+audio.read_all = lambda paths: (
+    np.random.default_rng(int(path.stem)).normal(0, 0.1, 32_000).astype(np.float32) for path in paths
+)
+def compute(count, cache):
+    chosen = [Utterance(str(i), Path(f"{i}.wav"), "fear", "s") for i in range(count)]
+    pipeline.features(
+        chosen, {u.id: u.id for u in chosen}, front_end="lsn", input_type="spectrogram", samples=32_000,
+        cache=cache, cache_folder=Path(sys.argv[1]) / cache, memory_limit=0,
+    )
+compute(3 * pipeline.BATCH, "disk")
+for cache in ("none", "disk", "ram"):
+    before = peak_mib()
+    compute(9 * pipeline.BATCH, cache)
+    print(peak_mib() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the peak is asked from Unix")
+def test_peak_memory_does_not_grow_with_the_corpus_but_where_asked_for(tmp_path):
+    command = [sys.executable, "-c", GROWTH, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    none, disk, ram = map(float, done.stdout.split())
+    # Three times as many clips: 70 MiB of waveforms and 137 MiB of features.
+    assert none < 30
+    assert disk < 30
+    assert ram > 100, "else this measures nothing"
+    assert len(list(tmp_path.glob("*/*.npy"))) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked")
+def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_run_removes_the_rest(tmp_path, utterances):
+    folder = tmp_path / "cache"
+    final = folder / f"lsn-mfcc-{'0' * 32}.npy"
+
+    def blocks():
+        yield np.zeros((1, 4), np.float32)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if not child:
+        pipeline._write(blocks(), (2, 4), np.dtype(np.float32), final)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (left,) = folder.iterdir()
+    assert left != final
+
+    rows_of(utterances, tmp_path)
+    assert left.exists(), "another process may just have begun it"
+    old = time.time() - 2 * pipeline.YOUNG_SECONDS
+    os.utime(left, (old, old))
+    rows_of(utterances[1:], tmp_path)
+    assert not left.exists()
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_what_another_process_still_writes_is_left_alone(tmp_path, utterances):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    mine, others = folder / ".cubic-mfcc-0.x.npy", folder / ".teacher-0.x.npy"
+    old = time.time() - 2 * pipeline.YOUNG_SECONDS
+    with open(mine, "wb") as file:
+        assert pipeline._hold(file)
+        others.touch()
+        for path in (mine, others):
+            os.utime(path, (old, old))
+        rows_of(utterances, tmp_path)
+        assert mine.exists()
+    rows_of(utterances[1:], tmp_path)
+    assert not mine.exists()
+    assert others.exists(), "not a file of this module"
+
+
+def test_the_files_are_those_that_numpy_writes(tmp_path):
+    rows = np.arange(24, dtype=np.float32).reshape(6, 4)
+    pipeline._write([rows[:4], rows[4:]], rows.shape, rows.dtype, tmp_path / "ours.npy")
+    np.save(tmp_path / "numpys.npy", rows)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()
+
+
 # Batches
 
 COUNT, CLASSES = 23, 3
@@ -273,11 +394,15 @@ TRAIN = [i for i in range(COUNT) if i % 5 != 0]  # 18 of 23
 STEPS = 5  # of 4, the last of 2
 
 
-def batches(epochs, *, first_epoch=0, seed=7, teacher=LOGITS, indices=TRAIN, rows=ROWS, batch_size=4):
+def batches(
+    epochs, *, first_epoch=0, seed=7, teacher=LOGITS, indices=TRAIN, rows=ROWS, batch_size=4,
+    embeddings=None, augmentation=None,
+):  # fmt: skip
     """The batches of the first `epochs` epochs, as NumPy."""
     made = pipeline.dataset(
-        rows, LABELS, indices, batch_size=batch_size, seed=seed, first_epoch=first_epoch, teacher=teacher
-    )
+        rows, LABELS, indices, batch_size=batch_size, seed=seed, first_epoch=first_epoch, teacher=teacher,
+        teacher_embedding=embeddings, augmentation=augmentation,
+    )  # fmt: skip
     steps = -(-len(indices) // batch_size)
     return [
         list(made.take(steps * epochs).as_numpy_iterator())[n * steps : (n + 1) * steps]
@@ -363,6 +488,192 @@ def test_rows_may_come_from_disk_or_be_computed(tmp_path):
     for rows in (on_disk, computed):
         for (inputs, _), (same, _) in zip(batches(1, rows=rows)[0], batches(1)[0], strict=True):
             np.testing.assert_array_equal(inputs["features"], same["features"])
+
+
+# Augmented batches
+
+
+EMBEDDINGS = np.arange(COUNT, dtype=np.float32)[:, None] * 1000 + np.arange(5, dtype=np.float32)
+
+
+def augmented(text, **changes):
+    """A batch source for `ROWS`, and the augmenter of features that `text` asks for."""
+    asked = augment.parse(text)
+    made = pipeline.Augmenter(asked, None, lambda clips: clips, SAMPLES, "both")
+    return functools.partial(batches, augmentation=made, **changes)
+
+
+def flat(epochs):
+    return list(itertools.chain.from_iterable(epochs))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Ten recordings, shorter and longer than a clip, with their features and an augmenter of `text`."""
+    utterances = recorded(tmp_path, [3000, 8000, 12_001, 5001, 9000, 20_000, 7999, 8001, 640, 6000])
+    form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
+    fingerprints = audio.fingerprints(utterances)
+    rows = pipeline.features(utterances, fingerprints, **form, cache="ram", cache_folder=tmp_path)
+
+    def batches(text, epochs, *, first_epoch=0, batch_size=4, **changes):
+        augmenter = pipeline.augmenter(
+            augment.parse(text), utterances, fingerprints, **form, cache_folder=tmp_path / "cache", **changes
+        )
+        made = pipeline.dataset(
+            rows, np.arange(10, dtype=np.int32), range(10), batch_size=batch_size, seed=3,
+            first_epoch=first_epoch, augmentation=augmenter,
+        )  # fmt: skip
+        steps = -(-10 // batch_size) * epochs
+        return list(made.take(steps).as_numpy_iterator())
+
+    return rows, batches
+
+
+def by_utterance(found) -> dict[int, np.ndarray]:
+    """Features of the utterances of one epoch; the labels say whose they are."""
+    pairs = (zip(labels, inputs["features"], strict=True) for inputs, labels in found)
+    return {int(label): row for label, row in itertools.chain.from_iterable(pairs)}
+
+
+def test_nothing_asked_for_is_no_augmenter(utterances, tmp_path):
+    form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
+    assert pipeline.augmenter((), utterances, {}, **form, cache_folder=tmp_path) is None
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**30])
+def test_recordings_are_kept_without_padding(utterances, tmp_path, memory_limit):
+    fingerprints = audio.fingerprints(utterances)
+    kept = pipeline.recordings(
+        utterances, fingerprints, samples=8999, cache_folder=tmp_path / "cache", memory_limit=memory_limit
+    )
+    assert isinstance(kept, np.memmap) == (memory_limit == 0)
+    assert kept["length"].tolist() == [8000, 5000, 8999, 3000, 8999]
+    for utterance, row in zip(utterances, kept, strict=True):
+        whole = audio.read(utterance.path)
+        middle = audio.fit(whole, 8999) if len(whole) > 8999 else whole
+        np.testing.assert_array_equal(row["samples"][: row["length"]], middle)
+
+
+def test_clips_that_chance_spares_have_the_features_of_the_cache(corpus):
+    rows, batches = corpus
+    spared = ",".join(f"{name}:chance=0" for name in augment.AUGMENTATIONS)
+    found = by_utterance(batches(spared, 1))
+    assert sorted(found) == list(range(10))
+    for utterance, row in found.items():
+        np.testing.assert_allclose(row, rows[utterance], rtol=1e-5, atol=2e-5)
+
+
+ALL = "speed,noise,gain,shift,specaugment,mixup"
+
+
+def test_an_epoch_that_is_continued_is_augmented_as_if_it_never_stopped(corpus):
+    _, batches = corpus
+    whole, continued = batches(ALL, 4)[6:], batches(ALL, 2, first_epoch=2)
+    for (inputs, labels), (same, same_labels) in zip(whole, continued, strict=True):
+        assert set(inputs) == set(same) == {"features", "other_labels", "share"}
+        np.testing.assert_array_equal(labels, same_labels)
+        for name in inputs:
+            np.testing.assert_array_equal(inputs[name], same[name])
+
+
+def test_every_epoch_augments_anew(corpus):
+    rows, batches = corpus
+    found = batches("speed,noise:chance=1,specaugment", 3)
+    epochs = [by_utterance(found[start : start + 3]) for start in (0, 3, 6)]
+    for utterance in range(10):
+        versions = [rows[utterance], *(epoch[utterance] for epoch in epochs)]
+        assert all(np.abs(a - b).max() > 0.1 for a, b in itertools.combinations(versions, 2))
+
+
+def test_what_an_utterance_becomes_does_not_depend_on_its_batch_mates(corpus):
+    _, batches = corpus
+    text = "speed,noise,gain,shift,specaugment"
+    alone, together = (by_utterance(batches(text, 1, batch_size=size)) for size in (1, 10))
+    for utterance in range(10):
+        np.testing.assert_allclose(alone[utterance], together[utterance], rtol=1e-4, atol=5e-5)
+
+
+def test_recordings_in_a_file_give_the_same_batches(corpus, tmp_path):
+    _, batches = corpus
+    held, mapped = batches(ALL, 1), batches(ALL, 1, memory_limit=0)
+    assert len(list(tmp_path.glob("cache/recordings-*.npy"))) == 1
+    for (inputs, _), (same, _) in zip(held, mapped, strict=True):
+        np.testing.assert_array_equal(inputs["features"], same["features"])
+
+
+def test_an_augmented_clip_has_the_features_of_its_waveform_alone(corpus, tmp_path):
+    _, batches = corpus
+    found = by_utterance(batches("speed,noise:chance=1,shift", 1))
+    model = features.front_end_model("lsn", "mfcc", SAMPLES)
+    asked = augment.parse("speed,noise:chance=1,shift")
+    for utterance, length in ((0, 3000), (1, 8000), (9, 6000)):
+        clip = augment.augmented_clip(
+            noise(utterance, length).astype(np.float32), asked,
+            samples=SAMPLES, pad="both", seed=3, epoch=0, utterance=utterance,
+        )  # fmt: skip
+        np.testing.assert_allclose(found[utterance], model(clip[None])[0], rtol=1e-4, atol=5e-5)
+
+
+def test_validation_and_test_see_the_clean_features(corpus):
+    # They are read from the same rows, which augmentation must leave as they are.
+    rows, batches = corpus
+    before = rows.copy()
+    batches(ALL, 2)
+    np.testing.assert_array_equal(rows, before)
+    clean, changed = ROWS.copy(), augmented("specaugment:time_masks=100:time_most=1,mixup")(2)
+    np.testing.assert_array_equal(ROWS, clean)
+    assert set(visited(changed[0])) != set(TRAIN), "else nothing was augmented"
+
+
+def test_augmentation_takes_nothing_from_outside_the_training_set():
+    # What is 0 outside of it and at least 100 inside would show in a mixture.
+    rows = np.where(np.isin(np.arange(COUNT), TRAIN), 100.0, 0.0).astype(np.float32)[:, None, None, None]
+    rows = rows + np.zeros((1, 4, 2, 1), np.float32)
+    for inputs, _ in flat(augmented("specaugment,mixup:alpha=5", rows=rows)(3)):
+        np.testing.assert_allclose(inputs["features"], 100.0, rtol=1e-6)
+
+
+def test_masked_features_belong_to_the_labels_and_the_teacher_of_their_utterance():
+    for inputs, labels in flat(augmented("specaugment")(2)):
+        whose = inputs["features"].mean(axis=(1, 2, 3)).round().astype(int) // 10
+        np.testing.assert_array_equal(labels, LABELS[whose])
+        np.testing.assert_array_equal(inputs["teacher"], LOGITS[whose])
+        assert set(inputs) == {"features", "teacher"}
+
+
+def test_mixup_is_the_papers_formula_for_features_labels_and_teacher():
+    clean = flat(batches(2, embeddings=EMBEDDINGS))
+    mixed = flat(augmented("mixup:alpha=1", embeddings=EMBEDDINGS)(2))
+    assert len(clean) == len(mixed)
+    for number, ((plain, labels), (inputs, same_labels)) in enumerate(zip(clean, mixed, strict=True)):
+        np.testing.assert_array_equal(labels, same_labels)
+        epoch, batch = divmod(number, STEPS)
+        mates = augment.mates(len(labels), seed=7, epoch=epoch, batch=batch)
+        assert inputs["share"].dtype == np.float32
+        assert inputs["other_labels"].dtype == np.int32
+        for one, mate in enumerate(mates):
+            share = float(inputs["share"][one])
+            assert inputs["other_labels"][one] == labels[mate]
+            for name in ("features", "teacher_embedding"):
+                expected = share * plain[name][one] + (1 - share) * plain[name][mate]
+                np.testing.assert_allclose(inputs[name][one], expected, rtol=1e-5)
+            expected = share * softmax(plain["teacher"][one]) + (1 - share) * softmax(plain["teacher"][mate])
+            np.testing.assert_allclose(softmax(inputs["teacher"][one].astype(float)), expected, rtol=2e-3)
+    shares = np.concatenate([inputs["share"] for inputs, _ in mixed])
+    assert len(np.unique(shares)) == len(shares), "every example of every epoch has its own"
+
+
+def test_mixup_without_a_teacher_and_in_a_batch_of_one():
+    for inputs, labels in flat(augmented("mixup", teacher=None, indices=[6])(3)):
+        assert set(inputs) == {"features", "other_labels", "share"}
+        np.testing.assert_allclose(inputs["features"], ROWS[[6]], rtol=1e-6)
+        assert inputs["other_labels"] == labels == LABELS[6]
+
+
+def test_teacher_embedding_are_those_of_the_features():
+    for inputs, _ in flat(batches(1, embeddings=EMBEDDINGS)):
+        whose = inputs["features"][:, 0, 0, 0].astype(int) // 10
+        np.testing.assert_array_equal(inputs["teacher_embedding"], EMBEDDINGS[whose])
 
 
 def test_real_recordings_have_the_features_of_each_alone(tmp_path, shared_data):

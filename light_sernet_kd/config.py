@@ -15,7 +15,14 @@ from typing import Any, Literal, get_args
 
 SAMPLE_RATE = 16_000
 
-StudentName = Literal["light_sernet", "light_sernet_plus"]
+StudentName = Literal[
+    "light_sernet",
+    "light_sernet_plus",
+    "mobilenetv3_small_075",
+    "mobilenetv3_small_100",
+    "efficientnet_b0",
+    "resnet18",
+]
 FrontEndName = Literal["lsn", "cubic"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
 LabelLossName = Literal["cross_entropy", "focal"]

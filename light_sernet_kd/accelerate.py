@@ -81,6 +81,8 @@ def accelerated(
     policy = {"bfloat16": "mixed_bfloat16", "float32": "float32"}[arithmetic]
 
     def twin(layer):
+        if not isinstance(layer, keras.layers.Layer):
+            return layer  # an operation without weights, such as `+`
         config = layer.get_config()
         # The logits stay as they are: a softmax over rounded logits would be no probability.
         if layer.name != student.layers[-1].name:

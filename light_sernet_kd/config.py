@@ -17,7 +17,14 @@ from light_sernet_kd.errors import UserError, choose
 
 SAMPLE_RATE = 16_000
 
-StudentName = Literal["light_sernet", "light_sernet_plus"]
+StudentName = Literal[
+    "light_sernet",
+    "light_sernet_plus",
+    "mobilenetv3_small_075",
+    "mobilenetv3_small_100",
+    "efficientnet_b0",
+    "resnet18",
+]
 FrontEndName = Literal["lsn", "cubic"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
 LabelLossName = Literal["cross_entropy", "focal"]

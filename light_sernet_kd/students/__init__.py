@@ -6,6 +6,12 @@ from dataclasses import dataclass
 import keras
 
 from light_sernet_kd.config import STUDENT_NAMES, FrontEndName, ScheduleName, UserError, choose
+from light_sernet_kd.students.cnn import (
+    efficientnet_b0,
+    mobilenetv3_small_075,
+    mobilenetv3_small_100,
+    resnet18,
+)
 from light_sernet_kd.students.light_sernet import light_sernet, light_sernet_plus
 
 
@@ -21,6 +27,10 @@ class Student:
 STUDENTS: dict[str, Student] = {
     "light_sernet": Student(light_sernet, front_end="lsn", schedule="light_sernet"),
     "light_sernet_plus": Student(light_sernet_plus, front_end="cubic", schedule="cubic"),
+    "mobilenetv3_small_075": Student(mobilenetv3_small_075, front_end="cubic", schedule="cubic"),
+    "mobilenetv3_small_100": Student(mobilenetv3_small_100, front_end="cubic", schedule="cubic"),
+    "efficientnet_b0": Student(efficientnet_b0, front_end="cubic", schedule="cubic"),
+    "resnet18": Student(resnet18, front_end="cubic", schedule="cubic"),
 }
 
 

@@ -79,7 +79,7 @@ def _network(
         tensor = _normalised(tensor)
         if pool:
             tensor = layers.AveragePooling2D(pool, padding="same")(tensor)
-    tensor = layers.GlobalAveragePooling2D()(tensor)
+    tensor = layers.GlobalAveragePooling2D(name="embedding")(tensor)
     tensor = layers.Dropout(architecture.dropout)(tensor)
     logits = layers.Dense(classes, name="logits", dtype="float32")(tensor)
     return keras.Model(features, logits, name=name)

@@ -3,8 +3,13 @@
 A teacher file is an `.npz` with `ids` (N,), `classes` (C,), `logits` and, where it is known, a `card`.
 `logits` is (N, C) float32 where one teacher serves every fold, or (F, N, C) with `folds` (F,) names where
 each fold has its own. The card is JSON text: who made the file and, per fold, who was in training.
+`embeddings` may be there too: float32 or float16, (N, E), or (F, N, E) where each fold has its own.
+
+A `.csv` does as well: a header with `id`, a column per class and, where each fold has its own, `fold`. The
+numbers are logits, or probabilities (soft labels) where each row sums to 1.
 """
 
+import csv
 import json
 import zipfile
 import zlib
@@ -26,15 +31,21 @@ ALL_SPEAKERS = "all-speakers"
 STAMP_UNKNOWN = "teacher may have seen test speakers"
 STAMP_SEEN = "teacher was trained on test speakers"
 
+# What a probability of 0 counts as: its logarithm would be infinite.
+SMALLEST_PROBABILITY = 1e-7
+# Probabilities that were rounded to two decimals may miss 1 by as much.
+_ROUNDING = 0.01 + 1e-9
+
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher's logits.
+    """A teacher's logits, and its embeddings where it has them.
 
     Attributes:
         folds: names along the first axis of `logits`; empty where one teacher serves every fold.
         logits: `(len(folds) or 1, N, C)` float32.
         card: `made_by`, `corpus`, `protocol`, `train_speakers` (fold → names); empty where unknown.
+        embeddings: `(1, N, E)` where all folds share them, or `(len(folds), N, E)`; float32 or float16.
     """
 
     ids: tuple[str, ...]
@@ -42,6 +53,7 @@ class Teacher:
     logits: np.ndarray
     folds: tuple[str, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
+    embeddings: np.ndarray | None = None
 
     @property
     def made_by(self) -> str:
@@ -50,24 +62,27 @@ class Teacher:
 
 def write(path: Path, teacher: Teacher) -> None:
     """Write a teacher file; whole or absent."""
-    write_arrays(
-        path,
-        {
-            "ids": np.array(teacher.ids),
-            "classes": np.array(teacher.classes),
-            "folds": np.array(teacher.folds, dtype=str),
-            "logits": (teacher.logits if teacher.folds else teacher.logits[0]).astype(np.float32),
-            "card": np.array(json.dumps(dict(teacher.card), ensure_ascii=False)),
-        },
-    )
+    arrays = {
+        "ids": np.array(teacher.ids),
+        "classes": np.array(teacher.classes),
+        "folds": np.array(teacher.folds, dtype=str),
+        "logits": (teacher.logits if teacher.folds else teacher.logits[0]).astype(np.float32),
+        "card": np.array(json.dumps(dict(teacher.card), ensure_ascii=False)),
+    }
+    if teacher.embeddings is not None:
+        shared = len(teacher.embeddings) == 1
+        arrays["embeddings"] = teacher.embeddings[0] if shared else teacher.embeddings
+    write_arrays(path, arrays)
 
 
 def read(path: Path) -> Teacher:
-    """Read a teacher file; nothing in it is executed.
+    """Read a teacher file, a `.csv` by its name and else an `.npz`; nothing in it is executed.
 
     Raises:
-        UserError: no such file, not a teacher file, or logits that do not fit its ids and classes.
+        UserError: no such file, not a teacher file, or outputs that do not fit its ids and classes.
     """
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             # What is in the archive but no array comes as bytes.
@@ -101,7 +116,93 @@ def read(path: Path) -> Teacher:
     if not isinstance(card, dict):
         raise UserError(f"{path}: its card is not a JSON object.")
     per_fold = logits if folds else logits[np.newaxis]
-    return Teacher(ids, classes, per_fold.astype(np.float32), folds, card)
+    embeddings = (
+        _embeddings(path, content["embeddings"], len(ids), len(folds)) if "embeddings" in content else None
+    )
+    return Teacher(ids, classes, per_fold.astype(np.float32), folds, card, embeddings)
+
+
+def _embeddings(path: Path, found: np.ndarray, ids: int, folds: int) -> np.ndarray:
+    """The embeddings of a file as `Teacher` holds them; float16 stays so, other numbers become float32."""
+    fits = found.shape[:-1] == (ids,) or (folds and found.shape[:-1] == (folds, ids))
+    if not fits or not found.shape[-1] or found.dtype.kind not in "fiu":
+        or_per_fold = f" or ({folds}, {ids}, E)" if folds else ""
+        raise UserError(
+            f"{path}: embeddings are {found.dtype} {found.shape}; expected numbers ({ids}, E){or_per_fold}."
+        )
+    kept = found if found.dtype == np.float16 else found.astype(np.float32)
+    return kept if found.ndim == 3 else kept[np.newaxis]
+
+
+def _read_csv(path: Path) -> Teacher:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file)
+            header = [name.strip() for name in next(lines, [])]
+            rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
+    except FileNotFoundError:
+        raise UserError(f"no teacher file {path}.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a teacher file: {error}. Expected a CSV in UTF-8.") from None
+    classes = tuple(name for name in header if name not in ("id", "fold"))
+    if "id" not in header or not classes or not all(classes):
+        raise UserError(
+            f"{path}, line 1: expected id, a column per class and perhaps fold, separated by commas; "
+            f"found {', '.join(header) or 'nothing'}."
+        )
+    if twice := repeated(header):
+        raise UserError(f"{path}, line 1 names {', '.join(twice[:5])} twice.")
+    if not rows:
+        raise UserError(f"{path} holds a header but no rows.")
+
+    columns = {name: header.index(name) for name in header}
+    found: dict[str, dict[str, int]] = {}  # fold → id → row
+    values = np.empty((len(rows), len(classes)))
+    for row, (line, cells) in enumerate(rows):
+        if len(cells) != len(header):
+            raise UserError(f"{path}, line {line}: {len(cells)} values for {len(header)} columns.")
+        name, fold = cells[columns["id"]].strip(), cells[columns["fold"]].strip() if "fold" in columns else ""
+        if not name or (not fold and "fold" in columns):
+            raise UserError(f"{path}, line {line}: no {'fold' if name else 'id'}.")
+        rows_of_fold = found.setdefault(fold, {})
+        if name in rows_of_fold:
+            of_fold = f" of fold {fold}" if fold else ""
+            raise UserError(
+                f"{path}, line {line}: {name}{of_fold} stands in line {rows[rows_of_fold[name]][0]} too."
+            )
+        rows_of_fold[name] = row
+        for column, label in enumerate(classes):
+            cell = cells[columns[label]].strip()
+            try:
+                values[row, column] = float(cell)
+            except ValueError:
+                values[row, column] = np.nan
+            if not np.isfinite(values[row, column]):
+                raise UserError(f"{path}, line {line}: expected a number for {label}, found {cell!r}.")
+
+    ids = tuple(dict.fromkeys(name for rows_of_fold in found.values() for name in rows_of_fold))
+    for fold, rows_of_fold in found.items():
+        if absent := [name for name in ids if name not in rows_of_fold]:
+            raise UserError(
+                f"{path}: fold {fold} lacks {len(absent)} of {len(ids)} utterances, e.g. {absent[0]}: "
+                "each fold needs the outputs for all."
+            )
+    order = [[rows_of_fold[name] for name in ids] for rows_of_fold in found.values()]
+    logits = _as_logits(path, values, [line for line, _ in rows])[np.array(order)]
+    return Teacher(ids, classes, logits.astype(np.float32), tuple(found) if "fold" in columns else ())
+
+
+def _as_logits(path: Path, values: np.ndarray, lines: Sequence[int]) -> np.ndarray:
+    """Logits as they are; probabilities as their logarithms, whose softmax they are."""
+    is_distribution = np.abs(values.sum(axis=1) - 1) <= _ROUNDING
+    if values.min() < 0 or values.max() > 1 + _ROUNDING or 2 * is_distribution.sum() < len(values):
+        return values
+    if not is_distribution.all():
+        odd = int(np.flatnonzero(~is_distribution)[0])
+        raise UserError(
+            f"{path}, line {lines[odd]}: probabilities must sum to 1, these sum to {values[odd].sum():.4g}."
+        )
+    return np.log(np.maximum(values, SMALLEST_PROBABILITY))
 
 
 def aligned(
@@ -113,16 +214,44 @@ def aligned(
         UserError: the teacher has no outputs for the fold, lacks an utterance, names other classes, or has a
             logit that is not finite.
     """
-    if teacher.folds and fold not in teacher.folds:
-        raise UserError(
-            f"the teacher has no outputs for fold {fold}; it has {', '.join(teacher.folds)}. "
-            "Make them with `light-sernet-kd teach` under this protocol."
-        )
+    number = _fold_number(teacher, fold)
     if set(teacher.classes) != set(classes):
         raise UserError(
             f"the teacher names other classes: {', '.join(sorted(teacher.classes))}; "
             f"the corpus has {', '.join(sorted(classes))}."
         )
+    columns = [teacher.classes.index(name) for name in classes]
+    logits = teacher.logits[number][np.ix_(_rows(teacher, utterances), columns)]
+    return _finite(logits, "logits", utterances)
+
+
+def aligned_embeddings(teacher: Teacher, utterances: Sequence[Utterance], fold: str) -> np.ndarray:
+    """The teacher's embeddings for `fold`, `(utterances, width)` float32 in the order given here.
+
+    Raises:
+        UserError: the teacher has no embeddings, no outputs for the fold, lacks an utterance, or has an
+            embedding that is not finite.
+    """
+    if teacher.embeddings is None:
+        raise UserError(
+            f"the teacher ({teacher.made_by}) has no embeddings to learn from: its file needs an array "
+            "`embeddings`; teachers on YAMNet and on speech models have one."
+        )
+    number = _fold_number(teacher, fold) if len(teacher.embeddings) > 1 else 0
+    found = teacher.embeddings[number][_rows(teacher, utterances)].astype(np.float32)
+    return _finite(found, "embeddings", utterances)
+
+
+def _fold_number(teacher: Teacher, fold: str) -> int:
+    if teacher.folds and fold not in teacher.folds:
+        raise UserError(
+            f"the teacher has no outputs for fold {fold}; it has {', '.join(teacher.folds)}. "
+            "Make them with `light-sernet-kd teach` under this protocol."
+        )
+    return teacher.folds.index(fold) if teacher.folds else 0
+
+
+def _rows(teacher: Teacher, utterances: Sequence[Utterance]) -> list[int]:
     row_of = {name: row for row, name in enumerate(teacher.ids)}
     missing = [utterance.id for utterance in utterances if utterance.id not in row_of]
     if missing:
@@ -131,13 +260,80 @@ def aligned(
             f"the teacher lacks {len(missing)} of {len(utterances)} utterances: "
             f"{', '.join(missing[:5])}{more}."
         )
-    rows = [row_of[utterance.id] for utterance in utterances]
-    columns = [teacher.classes.index(name) for name in classes]
-    logits = teacher.logits[teacher.folds.index(fold) if teacher.folds else 0][np.ix_(rows, columns)]
-    unusable = [utterances[i].id for i in np.flatnonzero(~np.isfinite(logits).all(axis=1)).tolist()]
+    return [row_of[utterance.id] for utterance in utterances]
+
+
+def _finite(values: np.ndarray, what: str, utterances: Sequence[Utterance]) -> np.ndarray:
+    unusable = [utterances[i].id for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()]
     if unusable:
-        raise UserError(f"the teacher's logits of {', '.join(unusable[:5])} are not finite.")
-    return logits
+        raise UserError(f"the teacher's {what} of {', '.join(unusable[:5])} are not finite.")
+    return values
+
+
+def ensemble(members: Sequence[Teacher]) -> Teacher:
+    """One teacher from several: the mean of their logits.
+
+    Its class distribution is the geometric mean of theirs, one of the two means that Hinton, Vinyals and
+    Dean 2015 (arXiv:1503.02531, section 2) name. The other, arithmetic, would have to be taken anew at
+    each temperature; this one holds at all of them, and an ensemble of one is that one.
+
+    A member that serves every fold counts in each fold of the others. Embeddings are put side by side
+    where every member has them. Who trained a fold's members is known where all of them say so.
+
+    Raises:
+        UserError: no members, or members of other utterances, classes or folds.
+    """
+    if not members:
+        raise UserError("an ensemble needs at least one teacher.")
+    first = members[0]
+    folds = next((member.folds for member in members if member.folds), ())
+    for member in members[1:]:
+        for what, theirs, ours in (
+            ("utterances", member.ids, first.ids),
+            ("classes", member.classes, first.classes),
+            ("folds", member.folds or folds, folds),
+        ):
+            if set(theirs) != set(ours):
+                odd = sorted(set(theirs) ^ set(ours))
+                raise UserError(
+                    f"teachers of an ensemble must have the same {what}: {first.made_by} and "
+                    f"{member.made_by} differ in {len(odd)}, e.g. {odd[0]}."
+                )
+    logits, embeddings, speakers = [], [], []
+    for member in members:
+        row_of = {name: row for row, name in enumerate(member.ids)}
+        rows = [row_of[name] for name in first.ids]
+        columns = [member.classes.index(name) for name in first.classes]
+        numbers = [member.folds.index(fold) for fold in folds] if member.folds else [0] * max(1, len(folds))
+        logits.append(member.logits[np.ix_(numbers, rows, columns)])
+        if member.embeddings is not None:
+            own = numbers if len(member.embeddings) > 1 else [0]
+            embeddings.append(member.embeddings[np.ix_(own, rows)].astype(np.float32))
+        trained_on = member.card.get("train_speakers")
+        by_fold = trained_on if isinstance(trained_on, Mapping) else {}
+        names = [fold if member.folds else ALL_SPEAKERS for fold in folds or (ALL_SPEAKERS,)]
+        speakers.append([by_fold.get(name) for name in names])
+    card: dict[str, Any] = {
+        "made_by": f"mean of {len(members)}: {'; '.join(member.made_by for member in members)}",
+        "members": [dict(member.card) for member in members],
+    }
+    for name in ("corpus", "protocol"):
+        if first.card.get(name) is not None and all(
+            member.card.get(name) == first.card[name] for member in members
+        ):
+            card[name] = first.card[name]
+    card["train_speakers"] = {
+        fold: sorted(set().union(*lists))
+        for fold, *lists in zip(folds or (ALL_SPEAKERS,), *speakers, strict=True)
+        if all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
+    }
+    side_by_side = None
+    if len(embeddings) == len(members):
+        count = max(map(len, embeddings))
+        side_by_side = np.concatenate(
+            [np.broadcast_to(one, (count, *one.shape[1:])) for one in embeddings], axis=2
+        )
+    return Teacher(first.ids, first.classes, np.mean(logits, axis=0), folds, card, side_by_side)
 
 
 def speakers_of_fold(teacher: Teacher, fold: str) -> set[str] | None:

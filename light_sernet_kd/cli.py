@@ -230,10 +230,15 @@ def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
     )
     teach = commands.add_parser(
         "teach",
-        help="train the auto teacher of every fold and write its outputs to a teacher file",
-        description="Train a wider network per fold, on that fold's training speakers only, and write a "
-        "teacher file for --teacher.",
+        help="make a teacher for every fold and write its outputs to a teacher file",
+        description="Make a teacher per fold, on that fold's training speakers only, and write a teacher "
+        "file for --teacher: a wider network, or with --from a probe on another network's embeddings.",
     )
+    teach.add_argument("--from", dest="source", metavar="MODEL",
+                       help="yamnet, or a speech model (WavLM, wav2vec 2.0, HuBERT) by its name on the "
+                       "Hugging Face hub or its folder, e.g. microsoft/wavlm-base-plus")  # fmt: skip
+    teach.add_argument("--fine_tune", action="store_true",
+                       help="train the speech model itself, and not only a probe on its layers")  # fmt: skip
     teach.add_argument("--out", type=Path, metavar="FILE", help="default: teacher.npz in the run's folder")
     for command in (train, teach):
         _add_settings(command, defaults)
@@ -390,10 +395,17 @@ def _train(arguments: argparse.Namespace, defaults: Mapping[str, Any], command_l
 
 def _teach(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
     settings = _settings(arguments, {**defaults, "distillation": "KD", "distillation_weights": {}})
+    if arguments.fine_tune and not arguments.source:
+        raise UserError("--fine_tune needs --from: the speech model to train.")
     display, places = _start(arguments)
     from light_sernet_kd import experiment
 
-    path = experiment.teach(settings, places, display, out=arguments.out)
+    if arguments.source:
+        path = experiment.teach_from(
+            arguments.source, settings, places, display, fine_tune=arguments.fine_tune, out=arguments.out
+        )
+    else:
+        path = experiment.teach(settings, places, display, out=arguments.out)
     display.say(f"Teacher file: {path}", always=True)
 
 

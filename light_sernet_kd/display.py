@@ -1,6 +1,7 @@
 """What a run says on the terminal."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -23,6 +24,22 @@ class Display:
         if self.verbose or always:
             # Text, because a path may look like rich's markup
             self.console.print(Text(text), soft_wrap=True)
+
+    @contextlib.contextmanager
+    def counted(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """A context that gives a function to be told of (done, all)."""
+        if self.verbose != 1 or not self.console.is_terminal:
+            yield lambda done, total: None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(name, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def network(self, name: str) -> "_NetworkDisplay":
         """A context for the training of one network; its `epoch` is told of every epoch."""

@@ -199,15 +199,20 @@ _YAMNET_TENSOR = b"tower0/network/layer28/reduce_mean"
 _YAMNET_WINDOW = 15_600  # samples: 96 frames every 10 ms, the last 25 ms long
 
 
+def is_embedding_source(teacher: str | None) -> bool:
+    """Whether `--teacher` asks for a probe on a network's embeddings, and not for a file."""
+    return (teacher or "").partition("=")[0] == "yamnet"
+
+
 def yamnet_path(teacher: str, data: Path) -> Path | None:
     """The file that `--teacher yamnet` or `--teacher yamnet=PATH` means; None for another teacher.
 
     Raises:
         UserError: the file is not there; says where it is to be had.
     """
-    name, _, given = teacher.partition("=")
-    if name != "yamnet":
+    if not is_embedding_source(teacher):
         return None
+    given = teacher.partition("=")[2]
     path = Path(given) if given else data / "models" / YAMNET_FILE
     if not path.is_file():
         raise UserError(

@@ -6,6 +6,7 @@ that was interrupted at any moment, and ends with the same files.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -20,18 +21,30 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd import __version__, audio, audit, evaluation, figures, pipeline, students, teachers
+from light_sernet_kd import (
+    __version__,
+    audio,
+    audit,
+    augment,
+    evaluation,
+    figures,
+    mixtures,
+    pipeline,
+    students,
+    teachers,
+)
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, FrontEndName, Settings, UserError
-from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.display import Display
+from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import atomic, write_arrays, write_json, write_text
 from light_sernet_kd.losses import settings_of
-from light_sernet_kd.protocols import PROTOCOLS, Fold, fold_seed, make_folds, select
+from light_sernet_kd.protocols import PROTOCOLS, Fold, fold_seed
 from light_sernet_kd.report import report
-from light_sernet_kd.training import Examples, Network, Trained, read_history, write_history
+from light_sernet_kd.selection import selected
+from light_sernet_kd.teaching import embedding_teacher
+from light_sernet_kd.training import Examples, Network, Teaching, Trained, read_history, write_history
 
 FINAL = teachers.ALL_SPEAKERS
 # Clips that calibrate int8: enough to meet every speaker and class, few enough to take a second.
@@ -111,38 +124,67 @@ def teach(settings: Settings, places: Places, display: Display, *, out: Path | N
     folder = places.result / _folder_name(name)
     with _locked(folder):
         run = _Run(settings, places, folder, display, "")
-        logits = [run.own_teacher_logits(fold) for fold in run.folds]
-        logits.append(run.own_teacher_logits(run.final_fold(), epochs=run.final_teacher_epochs()))
-        folds = [*run.folds, run.final_fold()]
+        folds = [*run.folds, run.selection.final_fold]
+        made = [run.own_teacher(fold) for fold in run.folds]
+        made.append(run.own_teacher(folds[-1], epochs=run.final_teacher_epochs()))
         path = out or folder / "teacher.npz"
         teachers.write(
             path,
             teachers.Teacher(
                 ids=tuple(utterance.id for utterance in run.utterances),
-                classes=run.examples.classes,
-                logits=np.stack(logits),
+                classes=run.classes,
+                logits=np.concatenate([teacher.logits for teacher in made]),
                 folds=tuple(fold.name for fold in folds),
                 card={
                     "made_by": run.teacher_name(),
                     "corpus": run.corpus.name,
                     "protocol": settings.protocol,
                     "seed": settings.seed,
-                    "train_speakers": {fold.name: run.speakers(fold.train) for fold in folds},
+                    "train_speakers": {fold.name: run.selection.speakers(fold.train) for fold in folds},
                 },
+                embeddings=np.concatenate([np.asarray(teacher.embeddings) for teacher in made]),
             ),
         )
     return path
 
 
-def load_corpus(settings: Settings, data: Path) -> Corpus:
-    """The corpus that the settings choose, or the two where another one tests."""
-    return load(
-        settings.corpus,
-        data,
-        audio_type=settings.audio_type,
-        emotions=settings.emotions,
-        test_on=settings.test_on,
-    )
+def teach_from(
+    source: str,
+    settings: Settings,
+    places: Places,
+    display: Display,
+    *,
+    fine_tune: bool = False,
+    out: Path | None = None,
+) -> Path:
+    """Make the teacher that `source` names (see `teaching.embedding_teacher`); returns the teacher file."""
+    decides = [settings.digest(), source, fine_tune]
+    digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
+    corpus = Path(settings.corpus).stem
+    name = places.run or f"teacher-{corpus}-{Path(source).name}-{settings.protocol}-{digest}"
+    folder = places.result / _folder_name(name)
+    with _locked(folder):
+        selection = selected(settings, places.data)
+        display.say(f"{selection.corpus.name}: {len(selection.utterances)} utterances, {source}. In {folder}")
+        with display.counted("embeddings") as shown:
+            teacher = embedding_teacher(
+                source,
+                selection,
+                settings,
+                data=places.data,
+                cache=places.result / ".cache" / "embeddings",
+                work=folder,
+                fine_tune=fine_tune,
+                progress=shown,
+            )
+        path = out or folder / "teacher.npz"
+        teachers.write(path, teacher)
+    for fold in selection.folds:
+        logits = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
+        rows = list(fold.test)
+        scores = evaluation.scores(selection.labels[rows], logits[rows].argmax(axis=1), selection.classes)
+        display.say(f"fold {fold.name}: teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %")
+    return path
 
 
 class _Run:
@@ -161,69 +203,108 @@ class _Run:
             self.label_settings["gamma"] = settings.focal_gamma
         self.distillation_settings = settings_of(settings.distillation, settings.distillation_weights)
 
-        self.corpus = load_corpus(settings, places.data)
-        self.utterances: Sequence[Utterance] = self.corpus.utterances
-        self.skipped: list[dict[str, str]] = []
-        if settings.skip_bad:
-            self.utterances, self.skipped = pipeline.without_bad(self.corpus)
-        self.fingerprints = audio.fingerprints(self.utterances)
-        classes = Corpus("", tuple(self.utterances)).classes
-        if len(classes) < 2:
-            raise UserError(f"{self.corpus.name} has {len(classes)} emotion; at least 2 are needed.")
-        folds = make_folds(
-            settings.protocol,
-            self.utterances,
-            self.fingerprints,
-            seed=settings.seed,
-            wished=settings.fold_count,
-        )
-        self.folds = select(folds, settings.folds)
-        self.teacher = self._read_teacher(classes)
-        self._check_config(command)
+        self.augmentations = augment.parse(settings.augmentation) if settings.augmentation else ()
+        self.mixture = mixtures.parse(settings.distillation)
+        if self.mixture.needs_teacher:
+            augment.check_teacher(self.augmentations)
 
-        shape = feature_shape(self.front_end, settings.input_type, settings.samples)
-        rows = pipeline.features(
-            self.utterances,
-            self.fingerprints,
-            front_end=self.front_end,
-            input_type=settings.input_type,
-            samples=settings.samples,
-            cache=places.cache,
-            cache_folder=places.result / ".cache",
-        )
-        index = {name: number for number, name in enumerate(classes)}
-        labels = np.array([index[utterance.emotion] for utterance in self.utterances], np.int32)
-        self.examples = Examples(rows, labels, classes)
-        self.shape = shape
+        self.selection = selection = selected(settings, places.data)
+        self.corpus, self.utterances = selection.corpus, selection.utterances
+        self.classes, self.folds = selection.classes, selection.folds
+        self.shape = feature_shape(self.front_end, settings.input_type, settings.samples)
+        self.teacher = self._read_teacher()
+        self._check_config(command)
+        if is_embedding_source(settings.teacher):
+            self.teacher = self._embedding_teacher()
         self._networks: dict[str, Network] = {}
         synthetic = ", SYNTHETIC recordings" if self.corpus.synthetic else ""
+        speakers = selection.speakers(range(len(self.utterances)))
         display.say(
-            f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, {len(classes)} emotions, "
-            f"{len({utterance.speaker for utterance in self.utterances})} speakers. "
+            f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, "
+            f"{len(self.classes)} emotions, {len(speakers)} speakers. "
             f"Protocol {settings.protocol}: {len(self.folds)} folds. Results: {folder}"
+        )
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.places.result / ".cache"
+
+    @functools.cached_property
+    def examples(self) -> Examples:
+        rows = pipeline.features(
+            self.utterances,
+            self.selection.fingerprints,
+            front_end=self.front_end,
+            input_type=self.settings.input_type,
+            samples=self.settings.samples,
+            cache=self.places.cache,
+            cache_folder=self.cache_folder,
+        )
+        return Examples(rows, self.selection.labels, self.classes)
+
+    @functools.cached_property
+    def augmenter(self) -> pipeline.Augmenter | None:
+        return pipeline.augmenter(
+            self.augmentations,
+            self.utterances,
+            self.selection.fingerprints,
+            front_end=self.front_end,
+            input_type=self.settings.input_type,
+            samples=self.settings.samples,
+            cache_folder=self.cache_folder,
         )
 
     # What is checked before anything is trained.
 
-    def _read_teacher(self, classes: Sequence[str]) -> teachers.Teacher | None:
-        if self.settings.teacher in (None, "auto"):
+    def _read_teacher(self) -> teachers.Teacher | None:
+        """The teacher of a file; None for one that is made in this run, or where none is needed."""
+        source = self.settings.teacher
+        if source in (None, "auto") or is_embedding_source(source):
             return None
-        teacher = teachers.read(Path(str(self.settings.teacher)))
+        teacher = teachers.read(Path(str(source)))
         needed = [fold.name for fold in self.folds] + ([FINAL] if self.settings.export else [])
         for name in needed:
-            teachers.aligned(teacher, self.utterances, classes, name)
+            teachers.aligned(teacher, self.utterances, self.classes, name)
+            if self.mixture.needs_embeddings:
+                teachers.aligned_embeddings(teacher, self.utterances, name)
         return teacher
+
+    def _embedding_teacher(self) -> teachers.Teacher:
+        path = self.folder / "teacher.npz"
+        if not path.exists():
+            source = str(self.settings.teacher)
+            self.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
+            made = embedding_teacher(
+                source,
+                self.selection,
+                self.settings,
+                data=self.places.data,
+                cache=self.cache_folder / "embeddings",
+                work=self.folder,
+            )
+            teachers.write(path, made)
+        return teachers.read(path)
+
+    def _teacher_digest(self) -> str | None:
+        """Hash of the file that the teacher is, or is read by."""
+        source = self.settings.teacher
+        if source in (None, "auto"):
+            return None
+        path = yamnet_path(str(source), self.places.data) or Path(str(source))
+        if not path.exists():
+            raise UserError(f"no teacher file {path}.")
+        return audio.fingerprint(path)
 
     def _check_config(self, command: str) -> None:
         """Write config.json, or see that the one there is of this very run."""
         digest = hashlib.sha256()
         for utterance in self.utterances:
             digest.update(f"{utterance.id} {utterance.emotion} {utterance.speaker} ".encode())
-            digest.update(self.fingerprints[utterance.id].encode())
+            digest.update(self.selection.fingerprints[utterance.id].encode())
         decides = {
             "settings": self.settings.as_dict(),
             "corpus_sha256": digest.hexdigest(),
-            "teacher_sha256": audio.fingerprint(str(self.settings.teacher)) if self.teacher else None,
+            "teacher_sha256": self._teacher_digest(),
         }
         path = self.folder / "config.json"
         if path.exists():
@@ -272,36 +353,37 @@ class _Run:
                 settings.student,
                 width=settings.width if is_student else settings.width * settings.teacher_width,
                 input_shape=self.shape,
-                classes=len(self.examples.classes),
+                classes=len(self.classes),
                 schedule=schedule,
                 label_loss=settings.label_loss,
                 label_settings=self.label_settings,
                 distillation=settings.distillation if is_student else "pure",
                 distillation_settings=self.distillation_settings if is_student else {},
                 standardise_logits=is_student and settings.standardise_logits,
+                teacher_embedding_width=self._teacher_embedding_width() if is_student else None,
                 arithmetic=self.arithmetic,
                 batch_norm_momentum=settings.batch_norm_momentum,
             )
         return self._networks[role]
 
-    def speakers(self, indices: Sequence[int]) -> list[str]:
-        return sorted({self.utterances[i].speaker for i in indices})
-
-    def final_fold(self) -> Fold:
-        """Every utterance trains: for the student that is exported."""
-        return Fold(FINAL, tuple(range(len(self.utterances))), (), ())
+    def _teacher_embedding_width(self) -> int | None:
+        if not self.mixture.needs_embeddings:
+            return None
+        if self.teacher:
+            return np.asarray(self.teacher.embeddings).shape[-1]
+        return self.network("teacher").embedding_width * self.settings.teacher_count
 
     def fold_folder(self, fold: Fold) -> Path:
         return self.folder / f"fold-{_folder_name(fold.name)}"
 
     def _train(
-        self, role: str, fold: Fold, teacher: np.ndarray | None = None, epochs: int | None = None
+        self, role: str, fold: Fold, teaching: Teaching | None = None, epochs: int | None = None
     ) -> tuple[Trained, Path]:
         """Train a network on a fold; also returns the checkpoint, to be removed once all is stored."""
         folder = self.fold_folder(fold)
         folder.mkdir(exist_ok=True)
         checkpoint = folder / f"{role}-checkpoint.npz"
-        network = self.network(role)
+        network = self.network("student" if role == "student" else "teacher")
         with self.display.network(f"fold {fold.name}, {role}") as shown:
             trained = network.train(
                 self.examples,
@@ -310,7 +392,8 @@ class _Run:
                 seed=fold_seed(self.settings.seed, f"{role} {fold.name}"),
                 checkpoint=checkpoint,
                 epochs=epochs,
-                teacher=teacher,
+                teaching=teaching,
+                augmenter=self.augmenter if role == "student" else None,
                 class_weights=self._class_weights(fold),
                 patience=self.settings.patience,
                 progress=shown.epoch,
@@ -323,7 +406,7 @@ class _Run:
     def _class_weights(self, fold: Fold) -> dict[int, float] | None:
         if self.settings.class_weights == "none":
             return None
-        counts = np.bincount(self.examples.labels[list(fold.train)], minlength=len(self.examples.classes))
+        counts = np.bincount(self.selection.labels[list(fold.train)], minlength=len(self.classes))
         return {i: len(fold.train) / (len(counts) * max(1, count)) for i, count in enumerate(counts.tolist())}
 
     def _tensorboard(self, folder: Path) -> list[Any]:
@@ -344,36 +427,64 @@ class _Run:
             return self.teacher.made_by
         return f"{self.settings.student}, width {self.settings.width * self.settings.teacher_width:g}"
 
-    def teacher_logits(self, fold: Fold, epochs: int | None = None) -> np.ndarray | None:
-        """Logits `(utterances, classes)` of the fold's teacher; None where there is no teacher."""
+    def teaching(self, fold: Fold, epochs: int | None = None) -> Teaching | None:
+        """What the fold's teacher says of every utterance; None where there is no teacher."""
         if self.settings.teacher is None:
             return None
-        if self.teacher:
-            return teachers.aligned(self.teacher, self.utterances, self.examples.classes, fold.name)
-        return self.own_teacher_logits(fold, epochs=epochs)
+        teacher = self.teacher or self.own_teacher(fold, epochs=epochs)
+        logits = teachers.aligned(teacher, self.utterances, self.classes, fold.name)
+        if not self.mixture.needs_embeddings:
+            return Teaching(logits, None)
+        return Teaching(logits, teachers.aligned_embeddings(teacher, self.utterances, fold.name))
 
-    def own_teacher_logits(self, fold: Fold, epochs: int | None = None) -> np.ndarray:
-        """Logits `(utterances, classes)` of a wider network trained on this fold's training set."""
+    def own_teacher(self, fold: Fold, epochs: int | None = None) -> teachers.Teacher:
+        """The fold's `auto` teacher: wider networks trained on its training set, and the mean of them."""
         path = self.fold_folder(fold) / "teacher.npz"
         if not path.exists():
-            trained, checkpoint = self._train("teacher", fold, epochs=epochs)
+            members, best_epochs = [], []
+            for number in range(self.settings.teacher_count):
+                role = "teacher" if number == 0 else f"teacher-{number + 1}"
+                member, best_epoch = self._own_teacher(role, fold, epochs)
+                members.append(member)
+                best_epochs.append(best_epoch)
+            teacher = members[0] if len(members) == 1 else teachers.ensemble(members)
+            card = {**teacher.card, "best_epoch": _median(best_epochs)}
+            teachers.write(path, dataclasses.replace(teacher, card=card))
+            for number in range(1, len(members)):
+                self._member_path(fold, f"teacher-{number + 1}").unlink(missing_ok=True)
+            self._member_path(fold, "teacher").unlink(missing_ok=True)
+            if fold.test:
+                logits = teachers.aligned(teacher, self.utterances, self.classes, fold.name)
+                ua = self._scores(fold, logits[list(fold.test)])["ua"]
+                self.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")
+        return teachers.read(path)
+
+    def _member_path(self, fold: Fold, role: str) -> Path:
+        return self.fold_folder(fold) / f"{role}-member.npz"
+
+    def _own_teacher(self, role: str, fold: Fold, epochs: int | None) -> tuple[teachers.Teacher, int]:
+        """One network of the fold's teacher, and the epoch it was selected at."""
+        path = self._member_path(fold, role)
+        if not path.exists():
+            trained, checkpoint = self._train(role, fold, epochs=epochs)
             everything = range(len(self.utterances))
-            logits = self.network("teacher").logits(trained.selected, self.examples.rows, everything)
+            outputs = self.network("teacher").outputs(trained.selected, self.examples.rows, everything)
             card = {
                 "made_by": self.teacher_name(),
                 "corpus": self.corpus.name,
                 "protocol": self.settings.protocol,
                 "best_epoch": trained.best_epoch,
-                "train_speakers": {fold.name: self.speakers(fold.train)},
+                "train_speakers": {fold.name: self.selection.speakers(fold.train)},
             }
             ids = tuple(utterance.id for utterance in self.utterances)
-            made = teachers.Teacher(ids, self.examples.classes, logits[None], (fold.name,), card)
-            teachers.write(path, made)
+            embeddings = outputs["embedding"][None]
+            teachers.write(
+                path,
+                teachers.Teacher(ids, self.classes, outputs["logits"][None], (fold.name,), card, embeddings),
+            )
             checkpoint.unlink(missing_ok=True)
-            if fold.test:
-                ua = self._scores(fold, logits[list(fold.test)])["ua"]
-                self.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")
-        return teachers.aligned(teachers.read(path), self.utterances, self.examples.classes, fold.name)
+        teacher = teachers.read(path)
+        return teacher, int(teacher.card["best_epoch"])
 
     def final_teacher_epochs(self) -> int:
         """The median of the epochs that the folds' teachers were selected at."""
@@ -385,21 +496,21 @@ class _Run:
         folder = self.fold_folder(fold)
         done = folder / "fold.json"
         if not done.exists():
-            teacher = self.teacher_logits(fold)
-            trained, checkpoint = self._train("student", fold, teacher)
+            teaching = self.teaching(fold)
+            trained, checkpoint = self._train("student", fold, teaching)
             network = self.network("student")
             logits = {
                 name: network.logits(weights, self.examples.rows, fold.test)
                 for name, weights in (("selected", trained.selected), ("last", trained.last))
             }
-            if teacher is not None:
-                logits["teacher"] = teacher[list(fold.test)]
+            if teaching is not None:
+                logits["teacher"] = teaching.logits[list(fold.test)]
             write_arrays(folder / "test_logits.npz", logits)
             self._save_student(trained.selected, folder / "student.keras")
             outcome = {
                 "name": fold.name,
-                "test_speakers": self.speakers(fold.test),
-                "validation_speakers": self.speakers(fold.validation),
+                "test_speakers": self.selection.speakers(fold.test),
+                "validation_speakers": self.selection.speakers(fold.validation),
                 "best_epoch": trained.best_epoch,
                 "epochs": len(trained.history["loss"]),
                 "seconds": round(trained.seconds, 2),
@@ -418,8 +529,8 @@ class _Run:
         return {**outcome, "logits": logits}
 
     def _scores(self, fold: Fold, logits: np.ndarray) -> dict[str, Any]:
-        labels = self.examples.labels[list(fold.test)]
-        return evaluation.scores(labels, logits.argmax(axis=1), self.examples.classes).as_dict()
+        labels = self.selection.labels[list(fold.test)]
+        return evaluation.scores(labels, logits.argmax(axis=1), self.classes).as_dict()
 
     def _save_student(self, weights: list[np.ndarray], path: Path) -> None:
         network = self.network("student")
@@ -432,12 +543,12 @@ class _Run:
     def export(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Train the final student on all speakers and export it; score every precision over the folds."""
         epochs = _median([outcome["best_epoch"] for outcome in outcomes])
-        final = self.final_fold()
+        final = self.selection.final_fold
         done = self.fold_folder(final) / "final.json"
         if not done.exists():
             teacher_epochs = self.final_teacher_epochs() if self.settings.teacher == "auto" else None
-            teacher = self.teacher_logits(final, epochs=teacher_epochs)
-            trained, checkpoint = self._train("student", final, teacher, epochs=epochs)
+            teaching = self.teaching(final, epochs=teacher_epochs)
+            trained, checkpoint = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, self.fold_folder(final) / "student.keras")
             rows = self._convert(final, self.folder, trained.last)
             write_json(done, {"final_epochs": epochs, "rows": rows})
@@ -448,8 +559,8 @@ class _Run:
         speakers = self._test_speakers()
         for row in exported["rows"]:
             predicted = np.concatenate([each[row["precision"]].argmax(axis=1) for each in probabilities])
-            scores = evaluation.scores(labels, predicted, self.examples.classes)
-            interval = evaluation.bootstrap_ci(labels, predicted, speakers, self.examples.classes)
+            scores = evaluation.scores(labels, predicted, self.classes)
+            interval = evaluation.bootstrap_ci(labels, predicted, speakers, self.classes)
             row |= {"ua": scores.ua, "wa": scores.wa}
             row |= {"ua_low": interval["ua"][0], "ua_high": interval["ua"][1]} if interval else {}
         best = next(row["ua"] for row in exported["rows"] if row["precision"] == "float32")
@@ -475,7 +586,7 @@ class _Run:
         settings = self.settings
         made = export(
             student,
-            classes=self.examples.classes,
+            classes=self.classes,
             front_end=self.front_end,
             input_type=settings.input_type,
             samples=settings.samples,
@@ -537,7 +648,7 @@ class _Run:
         return [i for fold in self.folds for i in fold.test]
 
     def _test_labels(self) -> np.ndarray:
-        return self.examples.labels[self._test_indices()]
+        return self.selection.labels[self._test_indices()]
 
     def _test_speakers(self) -> list[str]:
         return [self.utterances[i].speaker for i in self._test_indices()]
@@ -545,15 +656,15 @@ class _Run:
     def stamps(self) -> list[str]:
         """What a reader must know before believing the scores."""
         cache = self.places.result / ".cache" if self.places.cache == "disk" else None
-        pairs = audit.alike(*audit.signatures(self.utterances, self.fingerprints, cache))
-        audits = audit.audit(self.folds, self.utterances, self.fingerprints, pairs)
+        pairs = audit.alike(*audit.signatures(self.utterances, self.selection.fingerprints, cache))
+        audits = audit.audit(self.folds, self.utterances, self.selection.fingerprints, pairs)
         return [*self.protocol.stamps, *audit.stamps(audits), *self.teacher_stamps()]
 
     def teacher_stamps(self) -> list[str]:
         return list(teachers.stamps(self.teacher, self.folds, self.utterances)) if self.teacher else []
 
     def metrics(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        classes, labels = self.examples.classes, self._test_labels()
+        classes, labels = self.classes, self._test_labels()
 
         def pooled(which: str) -> np.ndarray:
             return np.concatenate([outcome["logits"][which] for outcome in outcomes])
@@ -570,7 +681,7 @@ class _Run:
                 "agreement": {name: agreement[name] for name in ("wa", "ua")},
                 "stamps": self.teacher_stamps(),
             }
-        counts = np.bincount(self.examples.labels, minlength=len(classes))
+        counts = np.bincount(self.selection.labels, minlength=len(classes))
         return {
             "protocol": self.settings.protocol,
             "protocol_description": self.protocol.description,
@@ -582,7 +693,7 @@ class _Run:
             "speakers": sorted({utterance.speaker for utterance in self.utterances}),
             "left_out": dict(self.corpus.left_out),
             "merged": dict(self.corpus.merged),
-            "skipped": self.skipped,
+            "skipped": self.selection.skipped,
             "pooled": scores("selected"),
             "pooled_last_epoch": scores("last"),
             "ci95": evaluation.bootstrap_ci(
@@ -618,7 +729,7 @@ class _Run:
         evaluation.write_predictions(
             self.folder / "predictions.csv",
             evaluation.Predictions(
-                classes=self.examples.classes,
+                classes=self.classes,
                 ids=tuple(self.utterances[i].id for i in indices),
                 folds=tuple(fold.name for fold in self.folds for _ in fold.test),
                 labels=self._test_labels().astype(np.int64),
@@ -629,8 +740,8 @@ class _Run:
         synthetic = " (synthetic)" if self.corpus.synthetic else ""
         title = f"{self.settings.student} on {self.corpus.name}{synthetic}, protocol {self.settings.protocol}"
         figures.confusion_matrix(
-            evaluation.confusion(self._test_labels(), predicted, self.examples.classes),
-            self.examples.classes,
+            evaluation.confusion(self._test_labels(), predicted, self.classes),
+            self.classes,
             self.folder / "confusion_matrix",
             title=title,
             stamps=metrics["stamps"],

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from light_sernet_kd import audio, augment
-from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.distiller import FEATURES, OTHER_LABELS, SHARE, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.features import PADDING, feature_shape, front_end_model, settings_of
 from light_sernet_kd.files import atomic
@@ -224,13 +224,6 @@ def _is_whole(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
     except (OSError, ValueError, EOFError):
         return False
     return found.shape == shape and found.dtype == dtype
-
-
-def without_bad(corpus: Corpus) -> tuple[tuple[Utterance, ...], list[dict[str, str]]]:
-    """The utterances whose recordings can be read, and `{id, reason}` of each of the others."""
-    bad = audio.find_bad(corpus.utterances)
-    kept = tuple(utterance for utterance in corpus.utterances if utterance.id not in bad)
-    return kept, [{"id": name, "reason": reason} for name, reason in sorted(bad.items())]
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:

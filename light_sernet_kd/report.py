@@ -196,6 +196,7 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
 
 def _left_out(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"- {plain(reason)}: {count:,}" for reason, count in metrics["left_out"].items()]
+    lines += [f"- {plain(name)} counted as {plain(other)}" for name, other in metrics["merged"].items()]
     skipped = metrics["skipped"]
     if skipped:
         lines.append(f"- skipped as unreadable, as `--skip-bad` asks: {len(skipped):,}")
@@ -234,7 +235,7 @@ def report(metrics: Mapping[str, Any], config: Mapping[str, Any], *, export: Map
             "## On the device",
             ["Nothing was exported in this run."] if export is None else _precisions(export),
         ),
-        ("## What was left out", _left_out(metrics)),
+        ("## What was left out or merged", _left_out(metrics)),
         (
             "## How to repeat it",
             [

@@ -17,7 +17,7 @@ from light_sernet_kd import evaluation, pipeline, students
 from light_sernet_kd.accelerate import accelerated
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.config import Schedule
-from light_sernet_kd.distiller import Distiller
+from light_sernet_kd.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
 from light_sernet_kd.files import atomic, write_arrays
 
 # Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
@@ -36,6 +36,19 @@ class Examples:
     rows: Any
     labels: np.ndarray
     classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What a teacher says of every utterance.
+
+    Attributes:
+        logits: `(utterances, classes)`.
+        embedding: `(utterances, width)`; None where no loss compares with it.
+    """
+
+    logits: np.ndarray
+    embedding: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,23 @@ class Network:
         batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
         return np.concatenate([np.asarray(self.student.predict_on_batch(rows[batch])) for batch in batches])
 
+    def outputs(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """`logits` `(len(indices), classes)` and `embedding` `(len(indices), width)` with these weights."""
+        self.student.set_weights(weights)
+        both = keras.Model(
+            self.student.inputs, {LOGITS: self.student.outputs[0], EMBEDDING: embedding_of(self.student)}
+        )
+        chosen = np.asarray(indices)
+        size = pipeline.BATCH
+        found = [
+            both.predict_on_batch(rows[chosen[start : start + size]]) for start in range(0, len(chosen), size)
+        ]
+        return {name: np.concatenate([each[name] for each in found]) for name in (LOGITS, EMBEDDING)}
+
+    @property
+    def embedding_width(self) -> int:
+        return embedding_of(self.student).shape[-1]
+
     def train(
         self,
         examples: Examples,
@@ -134,8 +164,8 @@ class Network:
         seed: int,
         checkpoint: Path,
         epochs: int | None = None,
-        teacher: np.ndarray | None = None,
-        teacher_embedding: np.ndarray | None = None,
+        teaching: Teaching | None = None,
+        augmenter: pipeline.Augmenter | None = None,
         class_weights: Mapping[int, float] | None = None,
         patience: int = 0,
         progress: Progress | None = None,
@@ -147,8 +177,8 @@ class Network:
             train, validation: utterance indices; without validation the last epoch counts.
             checkpoint: written after every epoch. The caller removes it when it has stored the outcome.
             epochs: by default the schedule's.
-            teacher: logits `(utterances, classes)`.
-            teacher_embedding: `(utterances, width)`. Of both, only what the losses compare with is read.
+            teaching: what the teacher says; only what the losses compare with is read.
+            augmenter: changes the training batches; validation sees the clean features.
             patience: stop after this many epochs without a better one; 0 never does.
         """
         epochs = epochs or self.schedule.epochs
@@ -158,7 +188,6 @@ class Network:
         if state.epoch < epochs and not state.stopped:
             steps = math.ceil(len(train) / self.schedule.batch_size)
             needs = self.distiller.mixture
-            embeddings = {"teacher_embedding": teacher_embedding} if needs.needs_embeddings else {}
             batches = pipeline.dataset(
                 examples.rows,
                 examples.labels,
@@ -166,8 +195,9 @@ class Network:
                 batch_size=self.schedule.batch_size,
                 seed=seed,
                 first_epoch=state.epoch,
-                teacher=teacher if needs.needs_logits else None,
-                **embeddings,
+                teacher=teaching.logits if teaching and needs.needs_logits else None,
+                teacher_embedding=teaching.embedding if teaching and needs.needs_embeddings else None,
+                augmentation=augmenter,
             )
             self.distiller.fit(
                 batches,

@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from light_sernet_kd import config, features, losses, protocols, students
+from light_sernet_kd import config, features, losses, mixtures, protocols, students
 from light_sernet_kd.config import SCHEDULES, Settings, UserError, choose, make_settings
 
 HYPERPARAMETERS = runpy.run_path(str(REPOSITORY / "hyperparameters.py"))
@@ -19,6 +19,7 @@ DEFAULTS, EXPERIMENTS = HYPERPARAMETERS["DEFAULTS"], HYPERPARAMETERS["EXPERIMENT
 OTHER = {
     "corpus": "demo",
     "audio_type": "impro",
+    "emotions": ("anger", "excitement=happiness"),
     "input_seconds": 7.0,
     "input_samples": 80_000,
     "input_type": "spectrogram",
@@ -31,10 +32,15 @@ OTHER = {
     "class_weights": "balanced",
     "distillation": "CKD",
     "distillation_weights": {"alpha": 0.5},
+    "standardise_logits": True,
     "teacher": "logits.npz",
     "teacher_width": 2.0,
     "teacher_epochs": 5,
-    "protocol": "random",
+    "teacher_count": 3,
+    "augmentation": "noise",
+    "protocol": "cross_corpus",
+    "fold_count": 4,
+    "test_on": "RAVDESS",
     "folds": ("03",),
     "seed": 1,
     "schedule": "cubic",
@@ -59,7 +65,7 @@ def test_choose_gives_back_a_valid_name():
 
 
 def test_choose_forgives_case():
-    assert choose("distillation", "ckd", config.DISTILLATION_NAMES) == "CKD"
+    assert choose("protocol", "LOSO", config.PROTOCOL_NAMES) == "loso"
     assert choose("corpus", "emo-db", ["EMO-DB", "demo"]) == "EMO-DB"
 
 
@@ -95,13 +101,23 @@ def test_choose_suggests_nothing_where_nothing_is_near():
     [
         (config.STUDENT_NAMES, students.STUDENTS),
         (config.LABEL_LOSS_NAMES, losses.LABEL_LOSSES),
-        (config.DISTILLATION_NAMES, losses.DISTILLATIONS),
+        (mixtures.LOGIT_NAMES, losses.DISTILLATIONS),
+        (mixtures.EMBEDDING_NAMES, losses.EMBEDDING_DISTILLATIONS),
         (config.FRONT_END_NAMES, features.FRONT_ENDS),
         (config.FRONT_END_NAMES, features.PADDING),
         (config.PROTOCOL_NAMES, protocols.PROTOCOLS),
         (config.SCHEDULE_NAMES, SCHEDULES),
     ],
-    ids=["students", "label losses", "distillations", "front ends", "paddings", "protocols", "schedules"],
+    ids=[
+        "students",
+        "label losses",
+        "distillations",
+        "embedding distillations",
+        "front ends",
+        "paddings",
+        "protocols",
+        "schedules",
+    ],
 )
 def test_names_that_help_lists_are_the_registrys(names, registry):
     assert names == tuple(registry)
@@ -386,4 +402,4 @@ def test_experiments_are_the_rows_of_light_sernets_table_and_every_method_of_cub
     methods = [
         entry["settings"]["distillation"] for entry in EXPERIMENTS.values() if "published" not in entry
     ]
-    assert tuple(methods) == config.DISTILLATION_NAMES
+    assert tuple(methods) == ("pure", "KD", "RKD", "DKD", "CKD")

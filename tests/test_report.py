@@ -27,6 +27,7 @@ METRICS = {
     "counts": {"anger": 1270, "fear": 69, "surprise": 4},
     "speakers": ["03", "08"],
     "left_out": {"label xxx": 12},
+    "merged": {},
     "skipped": [{"id": "a|b", "reason": "empty file"}],
     "pooled": score(0.853),
     "pooled_last_epoch": score(0.842),

@@ -10,7 +10,7 @@ import pytest
 
 from light_sernet_kd import students, training
 from light_sernet_kd.config import SCHEDULES, Schedule
-from light_sernet_kd.training import Examples, Network
+from light_sernet_kd.training import Examples, Network, Teaching
 
 SHAPE, CLASSES = (16, 12, 1), ("anger", "fear", "neutral")
 COUNT = 42
@@ -119,7 +119,7 @@ def interrupt_after(epoch):
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path):
     """CKD in bfloat16, with dropout, Adam's moments, weight decay and a schedule that counts steps."""
     settings = {"distillation": "CKD", "arithmetic": "bfloat16"}
-    given = {"class_weights": {0: 1.0, 1: 2.0, 2: 0.5}, "teacher": TEACHER, "epochs": 4}
+    given = {"class_weights": {0: 1.0, 1: 2.0, 2: 0.5}, "teaching": Teaching(TEACHER), "epochs": 4}
     first = network(**settings)
     expected = train(first, tmp_path / "whole", **given)
     with pytest.raises(Interrupted):
@@ -131,32 +131,11 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path):
     assert_same(found, expected)
 
 
-def with_embeddings(dataset):
-    """`pipeline.dataset` whose batches carry `teacher_embedding` too."""
-
-    def carrying(*args, teacher, teacher_embedding, **settings):
-        columns = teacher.shape[1]
-        batches = dataset(*args, teacher=np.concatenate([teacher, teacher_embedding], axis=1), **settings)
-        return batches.map(
-            lambda inputs, labels: (
-                {
-                    "features": inputs["features"],
-                    "teacher": inputs["teacher"][:, :columns],
-                    "teacher_embedding": inputs["teacher"][:, columns:],
-                },
-                labels,
-            )
-        )
-
-    return carrying
-
-
-def test_an_interrupted_training_with_hint_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+def test_an_interrupted_training_with_hint_ends_as_if_it_had_not_been(tmp_path):
     """The linear layer to the teacher's embeddings and its moments continue too, and start anew per fold."""
-    monkeypatch.setattr(training.pipeline, "dataset", with_embeddings(training.pipeline.dataset))
     settings = {"distillation": "KD+hint:5", "teacher_embedding_width": 5}
     embeddings = np.random.default_rng(3).normal(size=(COUNT, 5)).astype("float32")
-    given = {"teacher": TEACHER, "teacher_embedding": embeddings}
+    given = {"teaching": Teaching(TEACHER, embeddings)}
     first = network(**settings)
     train(first, tmp_path / "other", seed=7, epochs=1, **given)  # another fold before this one
     expected = train(first, tmp_path / "whole", **given)

@@ -1,0 +1,75 @@
+"""What a run works on: the utterances of a corpus, their classes, and the folds of a protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from light_sernet_kd import audio
+from light_sernet_kd.config import Settings, UserError
+from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.protocols import Fold, make_folds, select
+from light_sernet_kd.teachers import ALL_SPEAKERS
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The part of a corpus that a run uses.
+
+    Attributes:
+        skipped: `{id, reason}` of each recording that `--skip-bad` left out.
+        fingerprints: utterance id → hash of the recording's content.
+        folds: those that run, in the protocol's order.
+    """
+
+    corpus: Corpus
+    utterances: tuple[Utterance, ...]
+    skipped: list[dict[str, str]]
+    fingerprints: dict[str, str]
+    classes: tuple[str, ...]
+    folds: list[Fold]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Class indices `(utterances,)` int32."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        return np.array([index[utterance.emotion] for utterance in self.utterances], np.int32)
+
+    @property
+    def final_fold(self) -> Fold:
+        """Every utterance trains: for the student that is exported."""
+        return Fold(ALL_SPEAKERS, tuple(range(len(self.utterances))), (), ())
+
+    def speakers(self, indices: Sequence[int]) -> list[str]:
+        return sorted({self.utterances[i].speaker for i in indices})
+
+
+def selected(settings: Settings, data: Path) -> Selection:
+    """Load the corpus (or the two of a cross-corpus test), check every recording, make the folds.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    corpus = load(
+        settings.corpus,
+        data,
+        audio_type=settings.audio_type,
+        emotions=settings.emotions,
+        test_on=settings.test_on,
+    )
+    utterances, skipped = corpus.utterances, []
+    if settings.skip_bad:
+        bad = audio.find_bad(utterances)
+        utterances = tuple(utterance for utterance in utterances if utterance.id not in bad)
+        skipped = [{"id": name, "reason": reason} for name, reason in sorted(bad.items())]
+    fingerprints = audio.fingerprints(utterances)
+    classes = Corpus("", utterances).classes
+    if len(classes) < 2:
+        raise UserError(f"{corpus.name} has {len(classes)} emotion; at least 2 are needed.")
+    folds = make_folds(
+        settings.protocol, utterances, fingerprints, seed=settings.seed, wished=settings.fold_count
+    )
+    return Selection(corpus, utterances, skipped, fingerprints, classes, select(folds, settings.folds))

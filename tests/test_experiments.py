@@ -1,0 +1,237 @@
+"""Every protocol, method, teacher and augmentation end to end, on a small made corpus."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from test_end_to_end import error_of, train
+
+from light_sernet_kd import cli, teachers
+from light_sernet_kd.corpora import demo
+
+EMOTIONS = ("anger", "neutral", "sadness")
+SPEAKERS = tuple(demo.SPEAKERS)[:6]
+# A session has two speakers, who talk to each other.
+SESSIONS = {speaker: str(number // 2 + 1) for number, speaker in enumerate(SPEAKERS)}
+SPLITS = dict(zip(SPEAKERS, ("train", "train", "train", "train", "validation", "test"), strict=True))
+ONE_EPOCH = ["--epochs", "1", "--no-export"]
+
+
+def written(folder: Path, name: str, speakers, emotions, sentence: str) -> Path:
+    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "emotion", "speaker", "session", "dialog", "split"])
+        for speaker in speakers:
+            for emotion in emotions:
+                path = f"{name}-{speaker}-{emotion}.wav"
+                soundfile.write(folder / path, demo.synthesise(speaker, sentence, emotion), 16_000)
+                session = SESSIONS[speaker]
+                writer.writerow([path, emotion, speaker, session, f"{session}-{sentence}", SPLITS[speaker]])
+    return folder / f"{name}.csv"
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory) -> dict[str, Path]:
+    """18 clips of 6 speakers in 3 sessions, and another corpus that has two of the three emotions."""
+    folder = tmp_path_factory.mktemp("corpora")
+    first, second = tuple(demo.SENTENCES)[:2]
+    return {
+        "one": written(folder, "one", SPEAKERS, EMOTIONS, first),
+        "two": written(folder, "two", SPEAKERS[:2], ("anger", "boredom", "sadness"), second),
+        "result": tmp_path_factory.mktemp("result"),
+    }
+
+
+def run(corpora, name: str, *arguments: str) -> dict:
+    assert train(corpora["one"], corpora["result"], "--run", name, *arguments) == 0
+    return json.loads((corpora["result"] / name / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "folds", "stamps"),
+    [
+        (["--protocol", "session"], ["1", "2", "3"], []),
+        (["--protocol", "group_kfold", "--fold_count", "3"], ["01", "02", "03"], ["sessions", "dialogs"]),
+        (["--protocol", "split"], ["split"], ["sessions", "dialogs"]),
+        (["--protocol", "published"], ["1", "2", "3"], ["epoch"]),
+    ],
+)
+def test_a_protocol_trains_and_is_stamped_with_what_its_folds_share(corpora, protocol, folds, stamps):
+    metrics = run(corpora, f"protocol-{protocol[1]}", *protocol, *ONE_EPOCH)
+    assert [fold["name"] for fold in metrics["folds"]] == folds
+    assert len(metrics["stamps"]) == len(stamps)
+    for stamp, word in zip(metrics["stamps"], stamps, strict=True):
+        assert word in stamp
+
+
+def test_one_corpus_trains_and_another_tests(corpora):
+    metrics = run(corpora, "cross", "--test-on", str(corpora["two"]), *ONE_EPOCH)
+    assert (metrics["protocol"], metrics["corpus"]) == ("cross_corpus", "one → two")
+    assert metrics["classes"] == ["anger", "sadness"]
+    assert metrics["pooled"]["count"] == 4
+    assert metrics["left_out"] == {
+        "one: neutral, which the other corpus lacks": 6,
+        "two: boredom, which the other corpus lacks": 2,
+    }
+    assert metrics["folds"][0]["test_speakers"] == [f"two/{speaker}" for speaker in sorted(SPEAKERS[:2])]
+    report = (corpora["result"] / "cross" / "report.md").read_text()
+    assert "one: neutral, which the other corpus lacks: 6" in report
+
+
+def test_merged_emotions_are_reported(corpora):
+    metrics = run(
+        corpora, "merged", "--emotions", "anger,neutral,sadness=neutral", "--folds", "#1", *ONE_EPOCH
+    )
+    assert metrics["merged"] == {"sadness": "neutral"}
+    assert metrics["counts"] == {"anger": 6, "neutral": 12}
+    assert "sadness counted as neutral" in (corpora["result"] / "merged" / "report.md").read_text()
+
+
+METHODS = [
+    ["-kd", "KD:0.5+RKD:0.5"],
+    ["-kd", "DIST"],
+    ["-kd", "NKD"],
+    ["-kd", "WSLD", "--standardise_logits"],
+    ["-kd", "KD+hint:0.1+SP:10+PKT", "--kd_weights", "KD.alpha=0.5", "--teacher_count", "2"],
+    ["-kd", "DKD", "--augment", "specaugment,noise,gain,shift,speed,mixup"],
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method[1])
+def test_a_method_trains_with_an_auto_teacher(corpora, method):
+    name = f"method-{METHODS.index(method)}"
+    metrics = run(corpora, name, *method, "--folds", "#1", "--epochs", "2", "--no-export")
+    assert metrics["stamps"][:1] != ["teacher was trained on test speakers"]
+    fold = corpora["result"] / name / f"fold-{sorted(SPEAKERS)[0]}"
+    with open(fold / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    left = {path.name for path in fold.iterdir()}
+    assert {"teacher.npz", "student.keras", "fold.json"} <= left
+    assert not [name for name in left if "member" in name or "checkpoint" in name]
+
+
+def test_an_ensemble_is_the_mean_of_its_networks(corpora):
+    common = ["-kd", "KD", "--folds", "#1", *ONE_EPOCH]
+    run(corpora, "single", *common)
+    run(corpora, "double", *common, "--teacher_count", "2")
+    fold = f"fold-{sorted(SPEAKERS)[0]}"
+    single, double = (
+        teachers.read(corpora["result"] / name / fold / "teacher.npz") for name in ("single", "double")
+    )
+    assert double.card["made_by"].startswith("mean of 2: ")
+    # The first of the two is the single one, so the other one's logits are what is missing to the mean.
+    assert not np.allclose(double.logits, single.logits)
+    assert double.embeddings.shape[-1] == 2 * single.embeddings.shape[-1]
+    np.testing.assert_allclose(
+        double.embeddings[..., : single.embeddings.shape[-1]], single.embeddings, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_augmentation_changes_training_and_nothing_else(corpora):
+    clean = run(corpora, "clean", "--folds", "#1", *ONE_EPOCH)
+    changed = run(corpora, "augmented", "--folds", "#1", "--augment", "noise:chance=1", *ONE_EPOCH)
+    assert clean["folds"][0]["ua"] is not None
+    histories = [
+        (corpora["result"] / name / f"fold-{sorted(SPEAKERS)[0]}" / "history.csv").read_text()
+        for name in ("clean", "augmented")
+    ]
+    assert histories[0] != histories[1]
+    assert changed["counts"] == clean["counts"]
+
+
+def test_yamnet_teaches_and_its_file_does_too(corpora, shared_data):
+    data = ["--data", str(shared_data), "--folds", "#1,#2", *ONE_EPOCH]
+    metrics = run(corpora, "yamnet", "-kd", "KD+hint:0.1", "--teacher", "yamnet", *data)
+    assert metrics["teacher"]["made_by"] == "probe on YAMNet"
+    assert not [stamp for stamp in metrics["stamps"] if "teacher" in stamp]
+    out = corpora["result"] / "yamnet.npz"
+    made = cli.main(
+        ["teach", "-dn", str(corpora["one"]), "--from", "yamnet", "--out", str(out), "-v", "0",
+         "--result", str(corpora["result"]), "--data", str(shared_data)]
+    )  # fmt: skip
+    assert made == 0
+    found, stored = teachers.read(out), teachers.read(corpora["result"] / "yamnet" / "teacher.npz")
+    assert found.folds == (*sorted(SPEAKERS), "all-speakers")
+    np.testing.assert_array_equal(found.logits[:2], stored.logits[:2])
+    again = run(corpora, "from-file", "-kd", "KD+hint:0.1", "--teacher", str(out), *data)
+    assert again["pooled"] == metrics["pooled"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-kd", "KD+KDD"], "Did you mean DKD"),
+        (["-kd", "KD:0"], "the weight of KD is '0'"),
+        (["-kd", "SP", "--teacher", "TEACHER"], "embedding"),
+        (["--augment", "nois"], "Did you mean noise?"),
+        (["--augment", "speed:low=0.3", "-kd", "KD"], "teacher"),
+        (["--protocol", "cross_corpus"], "takes --test-on CORPUS"),
+        (["--protocol", "group_kfold", "--fold_count", "9"], "no more than there are speakers"),
+        (["--teacher", "yamnet"], "training has no teacher"),
+        (["-kd", "KD", "--teacher", "yamnet=nowhere.tflite"], "no YAMNet in nowhere.tflite"),
+        (["--emotions", "anger,joy"], "unknown emotion of one 'joy'"),
+    ],
+)
+def test_a_users_mistake_is_one_line(corpora, capsys, tmp_path, arguments, expected):
+    ids = [f"one-{speaker}-{emotion}" for speaker in SPEAKERS for emotion in EMOTIONS]
+    plain = teachers.Teacher(tuple(ids), EMOTIONS, np.zeros((1, 18, 3), np.float32))
+    teachers.write(tmp_path / "plain.npz", plain)
+    arguments = [argument.replace("TEACHER", str(tmp_path / "plain.npz")) for argument in arguments]
+    assert train(corpora["one"], tmp_path / "result", *arguments, *ONE_EPOCH) == 2
+    assert expected in error_of(capsys)
+
+
+# audit and compare
+
+
+def audit(corpora, capsys, *arguments: str) -> tuple[int, str]:
+    code = cli.main(["audit", str(corpora["one"]), *arguments])
+    return code, capsys.readouterr().out
+
+
+def test_audit_says_with_its_exit_code_whether_something_leaks(corpora, capsys):
+    code, shown = audit(corpora, capsys, "--protocol", "session")
+    assert (code, "nothing leaks from test to training" in shown) == (0, True)
+    code, shown = audit(corpora, capsys)
+    assert code == 1
+    assert "1 sessions shared; 1 dialogs shared" in shown
+    code, shown = audit(corpora, capsys, "--protocol", "random", "--json")
+    assert code == 1
+    assert len(json.loads(shown)) == 10
+
+
+def test_audit_of_a_teacher_names_the_test_speakers_it_knows(corpora, capsys, tmp_path):
+    card = {"train_speakers": {"all-speakers": list(SPEAKERS)}}
+    knowing = teachers.Teacher(("x",), EMOTIONS, np.zeros((1, 1, 3), np.float32), (), card)
+    teachers.write(tmp_path / "t.npz", knowing)
+    code, shown = audit(corpora, capsys, "--protocol", "session", "--teacher", str(tmp_path / "t.npz"))
+    assert code == 1
+    assert shown.count("the teacher was trained on") == 3
+
+
+def test_compare_sets_runs_beside_one_another(corpora, capsys, tmp_path):
+    for name, method in (("left", "pure"), ("right", "KD")):
+        run(corpora, name, "-kd", method, "--protocol", "split", *ONE_EPOCH)
+    folders = [str(corpora["result"] / name) for name in ("left", "right")]
+    assert cli.main(["compare", *folders, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "ΔUA" in shown
+    assert (tmp_path / "out" / "compare.md").is_file()
+    assert cli.main(["compare", *folders, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows[1]["paired"]["difference"] == pytest.approx(rows[1]["ua"] - rows[0]["ua"], abs=1e-9)
+    assert cli.main(["compare", str(tmp_path)]) == 2
+    assert "holds no finished run" in error_of(capsys)
+
+
+def test_session_numbers_a_session_where_the_corpus_has_them():
+    parser = cli._parser("train.py", cli.make_settings())
+    for corpus, protocol in (("IEMOCAP", "session"), ("EMO-DB", "loso")):
+        arguments = parser.parse_args(["train", "-dn", corpus, "-session", "1"])
+        settings = cli._settings(arguments, {"protocol": "loso"})
+        assert (settings.protocol, settings.folds) == (protocol, ("#1",))

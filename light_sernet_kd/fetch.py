@@ -167,7 +167,8 @@ def _receive_once(url: str, part: Path, have: int, progress: Progress | None) ->
                 if progress:
                     progress(have, total)
     if total is not None and have > total:
-        raise requests.ConnectionError("more came than was announced")
+        # not one that is taken up again: it would happen for ever
+        raise requests.RequestException("more came than was announced")
     return total is None or have == total
 
 

@@ -110,6 +110,8 @@ def _download(name: str, url: str, data: Path, origin: Origin, progress: Progres
             f"what {url} sent is not the archive that its publisher names (the hash is another). Nothing was "
             f"kept; try again. {remedy}"
         ) from None
+    except PermissionError:  # pooch's has no errno, by which the command line knows it
+        raise UserError(f"{data} may not be written: name another folder with --data.") from None
     return data / f"{name}.zip"
 
 
@@ -144,13 +146,14 @@ def _receive_once(url: str, part: Path, have: int, progress: Progress | None) ->
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
         # "bytes 100-199/200", or "bytes */200" where there is nothing from there on
         match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", ""))
-        if response.status_code == 416 and have:
+        goes_on = response.status_code == 206 and match is not None and match[1] == str(have)
+        if have and response.status_code in (206, 416) and not goes_on:
             if match and int(match[2]) == have:
                 return True
-            part.unlink()  # it is longer than the file: not a part of it
+            part.unlink()  # it is longer than the file, or the server cannot go on: begin anew
             return False
         response.raise_for_status()
-        if response.status_code == 206 and match and match[1] == str(have):
+        if goes_on and match:
             total: int | None = int(match[2])
         else:
             have, total = 0, None
@@ -163,6 +166,9 @@ def _receive_once(url: str, part: Path, have: int, progress: Progress | None) ->
                 have += len(chunk)
                 if progress:
                     progress(have, total)
+    if total is not None and have > total:
+        # not one that is taken up again: it would happen for ever
+        raise requests.RequestException("more came than was announced")
     return total is None or have == total
 
 

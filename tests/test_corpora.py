@@ -1,6 +1,8 @@
 """Corpora: what a folder or a manifest says is what the utterances hold; what it says wrongly is refused."""
 
+import gc
 import hashlib
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -326,6 +328,17 @@ def test_ids_that_repeat_are_named(tmp_path):
         tmp_path, "path,emotion,speaker\na.wav,fear,s1\na.flac,fear,s1\nb.wav,fear,s2\nb.wav,fear,s2\n"
     )
     assert refusal(path) == f"{path}: ids must be unique; repeated: a, b."
+
+
+def test_a_hundred_thousand_rows_take_seconds_and_the_collector_is_back(tmp_path):
+    rows = [f"wav/{n}.wav,fear,s{n % 50},u{n}" for n in range(100_000)]
+    path = written(tmp_path, "\n".join(["path,emotion,speaker,id", *rows]))
+    started = time.process_time()
+    assert len(manifest.utterances(path).utterances) == 100_000
+    assert time.process_time() - started < 5
+    assert gc.isenabled()
+    refusal(tmp_path / "absent.csv")
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("cell", [".", "/"])

@@ -445,6 +445,9 @@ def test_a_wrong_tree_of_esd_is_named(tmp_path):
     put(lines, text)
     shutil.rmtree(root / "0012" / "Sad")
     assert f"{root / '0012' / '0012.txt'} lists 0012_000004" in refusal(esd.utterances, root)
+    for word in ("Angry", "Happy", "Neutral", "Surprise"):
+        shutil.rmtree(root / "0012" / word)
+    assert f"{root / '0012' / '0012.txt'} lists 0012_000001" in refusal(esd.utterances, root)
 
 
 def test_a_recording_of_esd_in_a_wrong_folder_is_named(tmp_path):
@@ -523,7 +526,7 @@ def test_the_other_encoding_is_refused_in_either_kemdy(tmp_path):
     assert refusal(kemdy19.utterances, root).startswith(f"{path} is not UTF-8 text.")
     root = corpus_trees.kemdy20(tmp_path / "20")
     path = root / "wav/Session01/Sess01_script01_User001F_003.txt"
-    for text in ("안녕하세요", "네"):
+    for text in ("안녕하세요", "그래"):  # the second passes for CP949
         put(path, text)
         assert refusal(kemdy20.utterances, root).startswith(f"{path} is ")
         assert "CP949 text" in refusal(kemdy20.utterances, root)

@@ -118,7 +118,7 @@ def _lines(path: Path) -> dict[str, tuple[str, str | None]]:
     text = read_text(path, "utf-8-sig", "utf-16", "cp1252", "latin-1")
     words = {word.lower(): word for word in EMOTIONS}
     found: dict[str, tuple[str, str | None]] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"

@@ -122,7 +122,7 @@ def _labels(path: Path) -> dict[str, tuple[str, dict[str, float] | None]]:
     codes: dict[str, str] = {}
     votes: dict[str, list[list[str | None]]] = {}
     name = ""
-    for number, line in enumerate(read_text(path, "utf-8", "latin-1").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "utf-8", "latin-1").split("\n"), start=1):
         where = f"{path}, line {number}"
         if line.startswith("["):
             match = _LABEL.fullmatch(line.strip())
@@ -152,5 +152,5 @@ def _labels(path: Path) -> dict[str, tuple[str, dict[str, float] | None]]:
 
 def _transcripts(path: Path) -> dict[str, str]:
     """Utterance → text; lines that belong to no utterance (`M: [LAUGHTER]`) are passed over."""
-    matches = map(_TRANSCRIPT.fullmatch, read_text(path, "utf-8", "latin-1").splitlines())
+    matches = map(_TRANSCRIPT.fullmatch, read_text(path, "utf-8", "latin-1").split("\n"))
     return {match[1]: match[2].strip() for match in matches if match}

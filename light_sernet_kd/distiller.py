@@ -80,7 +80,8 @@ class Distiller(keras.Model):
         self.projection: Any = None
         if self.mixture.needs_embeddings:
             embedding = embedding_of(student)
-            both = keras.Model(student.inputs, {LOGITS: student.outputs[0], EMBEDDING: embedding})
+            inputs = student.inputs[0] if len(student.inputs) == 1 else student.input
+            both = keras.Model(inputs, {LOGITS: student.outputs[0], EMBEDDING: embedding})
             # A function, because as an attribute Keras would count the student's layers twice.
             self._run = lambda features: both(features, training=True)
             if any(term.name == "hint" for term, _ in self.terms):

@@ -178,14 +178,13 @@ def _stored(folder: Path, encoder: Encoder) -> dict[str, tuple[Path, int, int]]:
         path = index.with_suffix(".npy")
         try:
             recordings = json.loads(index.read_text(encoding="utf-8"))["recordings"]
+            stops = np.cumsum(list(recordings.values())).tolist()
             block = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
             continue  # encoder.json, or a block that is damaged and will be made again
-        stops = np.cumsum(list(recordings.values())).tolist()
-        if block.shape != (stops[-1], *encoder.shape) or block.dtype != encoder.dtype:
-            continue
-        for name, rows, stop in zip(recordings, recordings.values(), stops, strict=True):
-            found[name] = (path, stop - rows, stop)
+        if block.shape == (max(stops, default=0), *encoder.shape) and block.dtype == encoder.dtype:
+            for name, start, stop in zip(recordings, [0, *stops], stops, strict=False):
+                found[name] = (path, start, stop)
     return found
 
 

@@ -355,7 +355,7 @@ def _quiet(transformers) -> Iterator[None]:
 
 def _digest(network) -> str:
     """Hash of a model's configuration and weights, wherever it was loaded from."""
-    told = network.config.to_dict()
+    told = network.config.to_diff_dict()  # fields that later releases add do not count
     for name in ("_name_or_path", "transformers_version", "architectures", "dtype", "_commit_hash"):
         told.pop(name, None)
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())

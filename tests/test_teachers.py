@@ -268,6 +268,252 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
+# Embeddings
+
+EMBEDDINGS = np.random.default_rng(1).normal(size=(2, 4, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("count", [1, 2])
+def test_embeddings_that_are_written_are_read_in_their_own_precision(tmp_path, dtype, count):
+    stored = EMBEDDINGS[:count].astype(dtype)
+    teachers.write(tmp_path / "t.npz", dataclasses.replace(PER_FOLD, embeddings=stored))
+    found = teachers.read(tmp_path / "t.npz").embeddings
+    assert found is not None
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, stored)
+
+
+def test_embeddings_are_joined_by_id_and_fold():
+    teacher = dataclasses.replace(PER_FOLD, embeddings=EMBEDDINGS)
+    found = teachers.aligned_embeddings(teacher, UTTERANCES[2:0:-1], "b")
+    np.testing.assert_array_equal(found, EMBEDDINGS[1, [2, 1]])
+    assert found.dtype == np.float32
+    shared = dataclasses.replace(PER_FOLD, embeddings=EMBEDDINGS[:1].astype(np.float16))
+    for fold in FOLDS:
+        found = teachers.aligned_embeddings(shared, UTTERANCES, fold)
+        np.testing.assert_array_equal(found, EMBEDDINGS[0].astype(np.float16))
+        assert found.dtype == np.float32
+
+
+def test_a_file_by_others_may_hold_embeddings_of_each_shape(tmp_path):
+    for folds, stored in (((), EMBEDDINGS[0]), (FOLDS, EMBEDDINGS[0]), (FOLDS, EMBEDDINGS)):
+        logits = LOGITS if folds else LOGITS[0]
+        path = saved(
+            tmp_path, folds=np.array(folds, dtype=str), logits=logits, embeddings=stored.astype(float)
+        )
+        found = teachers.read(path).embeddings
+        assert found is not None
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, stored if stored.ndim == 3 else stored[None])
+
+
+def test_what_lacks_embeddings_says_so():
+    with pytest.raises(UserError, match=r"the teacher \(WavLM\) has no embeddings to learn from"):
+        teachers.aligned_embeddings(PER_FOLD, UTTERANCES, "a")
+
+
+def test_embeddings_that_do_not_serve_are_refused():
+    teacher = dataclasses.replace(PER_FOLD, embeddings=EMBEDDINGS.copy())
+    with pytest.raises(UserError, match="no outputs for fold c; it has a, b"):
+        teachers.aligned_embeddings(teacher, UTTERANCES, "c")
+    with pytest.raises(UserError, match="lacks 1 of 1 utterances: x"):
+        teachers.aligned_embeddings(teacher, [Utterance("x", Path("x"), "joy", "s")], "a")
+    teacher.embeddings[1, 3, 2] = np.inf
+    with pytest.raises(UserError, match="the teacher's embeddings of ü3 are not finite"):
+        teachers.aligned_embeddings(teacher, UTTERANCES, "b")
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        (EMBEDDINGS[0, :3], "float32 (3, 5)"),
+        (EMBEDDINGS[0, :, 0], "float32 (4,)"),
+        (np.float32(1), "float32 ()"),
+        (EMBEDDINGS[0, :, :0], "float32 (4, 0)"),
+        (EMBEDDINGS[0] > 0, "bool (4, 5)"),
+        (EMBEDDINGS, "float32 (2, 4, 5)"),
+    ],
+)
+def test_embeddings_of_another_shape_or_type_are_refused(tmp_path, stored, found):
+    message = refusal(saved(tmp_path, embeddings=np.asarray(stored)))
+    assert message.endswith(f"embeddings are {found}; expected numbers (4, E).")
+
+
+def test_embeddings_that_do_not_fit_the_folds_are_refused(tmp_path):
+    three = np.concatenate([EMBEDDINGS, EMBEDDINGS[:1]])
+    path = saved(tmp_path, folds=np.array(FOLDS), logits=LOGITS, embeddings=three)
+    assert "expected numbers (4, E) or (2, 4, E)." in refusal(path)
+
+
+# CSV
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "teacher.CSV"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_csv_of_logits_is_a_teacher_for_every_fold(tmp_path):
+    text = "\ufefffear,id,joy\n1.5,u1,-2\n\n 0,ü0 ,3e2\n"
+    found = teachers.read(table(tmp_path, text))
+    assert (found.ids, found.classes, found.folds, found.card) == (("u1", "ü0"), ("fear", "joy"), (), {})
+    np.testing.assert_array_equal(found.logits, np.float32([[[1.5, -2], [0, 300]]]))
+    assert found.embeddings is None
+
+
+def test_a_csv_of_probabilities_gives_logits_whose_softmax_they_are(tmp_path):
+    text = "id,anger,fear,joy\nu0,0.2,0.3,0.5\nu1,0.33,0.33,0.33\nu2,1,0,0\n"
+    logits = teachers.read(table(tmp_path, text)).logits[0].astype(np.float64)
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax, [[0.2, 0.3, 0.5], [1 / 3] * 3, [1, 0, 0]], atol=1e-6)
+    assert np.isfinite(logits).all()
+
+
+def test_rows_that_mostly_do_not_sum_to_one_are_logits(tmp_path):
+    text = "id,anger,fear\nu0,0.2,0.8\nu1,0.1,0.2\nu2,0.5,0.9\n"
+    np.testing.assert_array_equal(
+        teachers.read(table(tmp_path, text)).logits[0], np.float32([[0.2, 0.8], [0.1, 0.2], [0.5, 0.9]])
+    )
+    text = "id,anger,fear\nu0,-1,2\nu1,0.5,0.5\nu2,3,-2\n"
+    np.testing.assert_array_equal(
+        teachers.read(table(tmp_path, text)).logits[0], np.float32([[-1, 2], [0.5, 0.5], [3, -2]])
+    )
+
+
+def test_a_csv_with_folds_has_outputs_for_each(tmp_path):
+    text = "fold,id,joy,fear\nb,u0,1,2\nb,u1,3,4\na,u1,7,8\na,u0,5,6\n"
+    found = teachers.read(table(tmp_path, text))
+    assert (found.ids, found.folds) == (("u0", "u1"), ("b", "a"))
+    np.testing.assert_array_equal(found.logits, np.float32([[[1, 2], [3, 4]], [[5, 6], [7, 8]]]))
+    utterances = [Utterance(name, Path(name), "joy", "s") for name in ("u1", "u0")]
+    np.testing.assert_array_equal(
+        teachers.aligned(found, utterances, ("fear", "joy"), "a"), np.float32([[8, 7], [6, 5]])
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "line 1: expected id, a column per class and perhaps fold, separated by commas; found nothing."),
+        ("name,joy\nu0,1\n", "line 1: expected id, a column per class and perhaps fold"),
+        ("id;joy;fear\nu0;1;2\n", "separated by commas; found id;joy;fear."),
+        ("id,fold\nu0,a\n", "line 1: expected id, a column per class"),
+        ("id,joy,\nu0,1,2\n", "line 1: expected id, a column per class"),
+        ("id,joy,joy\nu0,1,2\n", "line 1 names joy twice."),
+        ("id,joy\n", "holds a header but no rows."),
+        ("id,joy\nu0,1,2\n", "line 2: 3 values for 2 columns."),
+        ("id,joy\nu0\n", "line 2: 1 values for 2 columns."),
+        ("id,joy,fear\nu0,1,2\nu1,1,\n", "line 3: expected a number for fear, found ''."),
+        ("id,joy\nu0,high\n", "line 2: expected a number for joy, found 'high'."),
+        ("id,joy\nu0,nan\n", "line 2: expected a number for joy, found 'nan'."),
+        ("id,joy\nu0,-inf\n", "line 2: expected a number for joy, found '-inf'."),
+        ("id,joy\n,1\n", "line 2: no id."),
+        ("id,fold,joy\nu0,,1\n", "line 2: no fold."),
+        ("id,joy\nu0,1\n\nu0,2\n", "line 4: u0 stands in line 2 too."),
+        ("id,fold,joy\nu0,a,1\nu0,b,1\nu0,a,2\n", "line 4: u0 of fold a stands in line 2 too."),
+        ("id,fold,joy\nu0,a,1\nu1,a,1\nu0,b,2\n", "fold b lacks 1 of 2 utterances, e.g. u1"),
+        ("id,a,b\nu0,0.5,0.5\nu1,0.5,0.9\nu2,0,1\n", "line 3: probabilities must sum to 1, these sum to 1.4"),
+        ('id,joy\n"u0,1\n', "line 2: 1 values for 2 columns."),
+    ],
+)  # fmt: skip
+def test_a_csv_that_cannot_be_used_is_refused_with_its_line(tmp_path, text, expected):
+    assert expected in refusal(table(tmp_path, text))
+
+
+def test_a_csv_that_is_no_text_or_not_there_is_refused(tmp_path):
+    path = tmp_path / "teacher.csv"
+    assert refusal(path) == f"no teacher file {path}."
+    path.write_bytes(b"id,joy\n\xff\xfe,1\n")
+    assert "is not a teacher file: " in refusal(path)
+
+
+# Ensembles
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    values = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return values / values.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("temperature", [1, 4])
+def test_an_ensemble_is_the_geometric_mean_at_every_temperature(temperature):
+    members = [PER_FOLD, dataclasses.replace(PER_FOLD, logits=LOGITS[::-1] * 3), FLAT]
+    found = teachers.ensemble(members)
+    for number, fold in enumerate(FOLDS):
+        product = np.ones((4, 3))
+        for member in members:
+            logits = teachers.aligned(member, UTTERANCES, CLASSES, fold).astype(np.float64)
+            product *= softmax(logits / temperature) ** (1 / 3)
+        expected = product / product.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(softmax(found.logits[number] / temperature), expected, atol=1e-6)
+
+
+def test_an_ensemble_of_one_has_the_logits_of_that_one():
+    for one in (PER_FOLD, FLAT):
+        found = teachers.ensemble([one])
+        np.testing.assert_array_equal(found.logits, one.logits)
+        assert (found.ids, found.classes, found.folds) == (one.ids, one.classes, one.folds)
+    assert PER_FOLD.made_by in teachers.ensemble([PER_FOLD]).made_by
+
+
+def test_members_are_joined_by_id_class_and_fold():
+    rows, columns = [3, 1, 0, 2], [1, 2, 0]
+    shuffled = Teacher(
+        tuple(IDS[i] for i in rows),
+        tuple(CLASSES[i] for i in columns),
+        LOGITS[::-1][:, rows][:, :, columns],
+        ("b", "a"),
+        embeddings=EMBEDDINGS[::-1][:, rows],
+    )
+    plain = dataclasses.replace(PER_FOLD, embeddings=EMBEDDINGS)
+    found = teachers.ensemble([plain, shuffled])
+    np.testing.assert_array_equal(found.logits, LOGITS)
+    np.testing.assert_array_equal(found.embeddings, np.concatenate([EMBEDDINGS, EMBEDDINGS], axis=2))
+    shared = dataclasses.replace(FLAT, embeddings=EMBEDDINGS[:1, :, :2].astype(np.float16))
+    both = teachers.ensemble([plain, shared]).embeddings
+    np.testing.assert_array_equal(both[1, :, :5], EMBEDDINGS[1])
+    np.testing.assert_allclose(both[1, :, 5:], EMBEDDINGS[0, :, :2], atol=2e-3)
+    assert teachers.ensemble([plain, FLAT]).embeddings is None
+
+
+def test_an_ensemble_has_seen_whom_any_member_has_seen():
+    one, two = told({"train_speakers": {"a": ["s1"], "b": ["s2"]}}), told({"train_speakers": {"a": ["s3"]}})
+    found = teachers.ensemble([one, two])
+    assert found.card["train_speakers"] == {"a": ["s1", "s3"]}
+    assert teachers.stamps(found, [fold("a", 1)], UTTERANCES) == (STAMP_SEEN,)
+    assert teachers.stamps(found, [fold("a", 0)], UTTERANCES) == ()
+    assert teachers.stamps(found, [fold("b", 0)], UTTERANCES) == (STAMP_UNKNOWN,)
+    for_all = told({"train_speakers": {teachers.ALL_SPEAKERS: ["s0"]}}, ())
+    assert teachers.stamps(teachers.ensemble([one, for_all]), [fold("b", 0)], UTTERANCES) == (STAMP_SEEN,)
+    assert teachers.stamps(teachers.ensemble([one, FLAT]), [fold("b", 0)], UTTERANCES) == (STAMP_UNKNOWN,)
+
+
+def test_an_ensemble_survives_its_file(tmp_path):
+    found = teachers.ensemble([PER_FOLD, FLAT])
+    teachers.write(tmp_path / "t.npz", found)
+    assert teachers.read(tmp_path / "t.npz").card == found.card
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (Teacher(IDS[:3], CLASSES, LOGITS[:, :3], FOLDS), "utterances.*e.g. ü3"),
+        (Teacher(IDS, ("anger", "fear", "calm"), LOGITS, FOLDS), "classes.*differ in 2, e.g. calm"),
+        (Teacher(IDS, CLASSES, LOGITS, ("a", "c")), "folds.*e.g. b"),
+    ],
+)
+def test_members_that_differ_are_refused(other, what):
+    with pytest.raises(UserError, match=f"must have the same {what}"):
+        teachers.ensemble([PER_FOLD, other])
+
+
+def test_an_ensemble_of_none_is_refused():
+    with pytest.raises(UserError, match="at least one"):
+        teachers.ensemble([])
+
+
 # Stamps
 
 

@@ -1,0 +1,358 @@
+"""Embeddings: computed once per recording, whole or absent; YAMNet as LiteRT's own debugging shows it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import REPOSITORY
+
+from light_sernet_kd import audio, embeddings
+from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Utterance
+
+
+def recordings(folder: Path, count: int, *, first: int = 0) -> tuple[list[Utterance], dict[str, str]]:
+    """Recordings of different length and content, and their fingerprints."""
+    folder.mkdir(exist_ok=True)
+    utterances = []
+    for number in range(first, first + count):
+        path = folder / f"{number}.wav"
+        values = np.random.default_rng(number).uniform(-0.5, 0.5, 100 + number)
+        soundfile.write(path, values, 16_000, subtype="FLOAT")
+        utterances.append(Utterance(f"u{number}", path, "joy", "s"))
+    return utterances, {utterance.id: audio.fingerprint(utterance.path) for utterance in utterances}
+
+
+def moments(waveform: np.ndarray) -> np.ndarray:
+    return np.array([[waveform.mean(), waveform.std(), len(waveform)]])
+
+
+class Counting:
+    """An encoder of one row, or of one per 40 samples, that counts what it is given."""
+
+    def __init__(self, *, frames: bool = False, dtype="float32", **identity):
+        self.seen, self.calls, self.frames = 0, 0, frames
+        self.encoder = embeddings.Encoder("counting", identity, (3,), self.encode, dtype)
+
+    def encode(self, waveforms):
+        self.calls += 1
+        self.seen += len(waveforms)
+        for waveform in waveforms:
+            parts = [waveform[i : i + 40] for i in range(0, len(waveform), 40)] if self.frames else [waveform]
+            yield np.concatenate([moments(part) for part in parts])
+
+
+def expected(utterances) -> np.ndarray:
+    return np.concatenate([moments(soundfile.read(u.path, dtype="float32")[0]) for u in utterances])
+
+
+def test_embeddings_come_in_the_order_of_the_utterances(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 150)
+    shuffled = [utterances[i] for i in np.random.default_rng(0).permutation(150)]
+    found = embeddings.embed(shuffled, fingerprints, Counting().encoder, cache=tmp_path)
+    assert len(found) == 150
+    np.testing.assert_allclose(found.stacked(), expected(shuffled), rtol=1e-6)
+    np.testing.assert_allclose(found[7], expected(shuffled[7:8]), rtol=1e-6)
+    np.testing.assert_allclose(found[-1], expected(shuffled[-1:]), rtol=1e-6)
+    np.testing.assert_allclose(found[3:9].stacked(), expected(shuffled[3:9]), rtol=1e-6)
+
+
+def test_rows_of_different_number_keep_their_place(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 70)
+    found = embeddings.embed(utterances, fingerprints, Counting(frames=True).encoder, cache=tmp_path)
+    for utterance, rows, values in zip(utterances, found.rows, found, strict=True):
+        waveform = soundfile.read(utterance.path, dtype="float32")[0]
+        parts = [moments(waveform[i : i + 40]) for i in range(0, len(waveform), 40)]
+        assert rows == len(parts)
+        np.testing.assert_allclose(values, np.concatenate(parts), rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="more than one row"):
+        found.stacked()
+
+
+def test_what_is_stored_is_mapped_and_not_read(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 3)
+    for _ in range(2):
+        found = embeddings.embed(utterances, fingerprints, Counting().encoder, cache=tmp_path)
+        assert all(isinstance(block, np.memmap) and block.mode == "r" for block in found._blocks)
+
+
+def test_only_new_recordings_are_encoded(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 70)
+    counting = Counting()
+    embeddings.embed(utterances[:40], fingerprints, counting.encoder, cache=tmp_path)
+    embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    found = embeddings.embed(utterances[::-1], fingerprints, counting.encoder, cache=tmp_path)
+    assert counting.seen == 70
+    np.testing.assert_allclose(found.stacked(), expected(utterances[::-1]), rtol=1e-6)
+
+
+def test_a_recording_is_known_by_its_content(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 2)
+    counting = Counting()
+    embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    moved = Utterance("other", tmp_path / "moved.wav", "fear", "t")
+    shutil.move(utterances[0].path, moved.path)
+    again = {**fingerprints, "other": audio.fingerprint(moved.path)}
+    embeddings.embed([moved, utterances[1], moved], again, counting.encoder, cache=tmp_path)
+    assert counting.seen == 2
+    soundfile.write(moved.path, np.full(50, 0.25), 16_000, subtype="FLOAT")
+    again["other"] = audio.fingerprint(moved.path)
+    found = embeddings.embed([moved], again, counting.encoder, cache=tmp_path)
+    assert counting.seen == 3
+    np.testing.assert_allclose(found.stacked(), [[0.25, 0, 50]])
+
+
+def test_twins_are_encoded_once(tmp_path):
+    (utterance,), fingerprints = recordings(tmp_path / "wav", 1)
+    twin = Utterance("twin", utterance.path, "fear", "t")
+    fingerprints["twin"] = fingerprints[utterance.id]
+    counting = Counting()
+    found = embeddings.embed([utterance, twin], fingerprints, counting.encoder, cache=tmp_path)
+    assert counting.seen == 1
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_everything_that_decides_the_numbers_is_part_of_the_key(tmp_path):
+    folders = {
+        Counting(**identity).encoder.folder(tmp_path)
+        for identity in ({"hop": 1}, {"hop": 2}, {"hop": 1, "file": "x"}, {"hop": 1, "dtype": "float16"})
+    }
+    assert len(folders) == 4
+    one, two = (Counting(**order).encoder for order in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
+    assert one.folder(tmp_path) == two.folder(tmp_path)
+
+
+def test_half_precision_takes_half_the_space(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 5)
+    half = Counting(dtype="float16").encoder
+    found = embeddings.embed(utterances, fingerprints, half, cache=tmp_path)
+    np.testing.assert_allclose(found.stacked(), expected(utterances), rtol=1e-3)
+    assert found.stacked().dtype == np.float32
+    (block,) = half.folder(tmp_path).glob("*.npy")
+    assert np.load(block).nbytes == 5 * 3 * 2
+
+
+def test_what_half_precision_cannot_hold_is_refused(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 1)
+    large = embeddings.Encoder(
+        "large", {}, (1,), lambda clips: [np.full((1, 1), 7e4)] * len(clips), "float16"
+    )
+    with pytest.raises(UserError, match=r"not finite in float16 .*\. Store float32 instead\."):
+        embeddings.embed(utterances, fingerprints, large, cache=tmp_path)
+
+
+def test_a_run_that_is_killed_goes_on_behind_its_last_block(tmp_path):
+    utterances, _ = recordings(tmp_path / "wav", 200)
+    code = (
+        "import os, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from light_sernet_kd import audio, embeddings\n"
+        "from light_sernet_kd.corpora import Utterance\n"
+        "folder = Path(sys.argv[1])\n"
+        "utterances = [Utterance(f'u{n}', folder / 'wav' / f'{n}.wav', 'joy', 's') for n in range(200)]\n"
+        "prints = {u.id: audio.fingerprint(u.path) for u in utterances}\n"
+        "seen = 0\n"
+        "def encode(clips):\n"
+        "    global seen\n"
+        "    for clip in clips:\n"
+        "        seen += 1\n"
+        "        if seen == 150:\n"
+        "            os.kill(os.getpid(), 9)\n"
+        "        yield np.array([[clip.mean(), clip.std(), len(clip)]])\n"
+        "encoder = embeddings.Encoder('counting', {}, (3,), encode)\n"
+        "embeddings.embed(utterances, prints, encoder, cache=folder)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    fingerprints = {utterance.id: audio.fingerprint(utterance.path) for utterance in utterances}
+    counting = Counting()
+    reported = []
+    found = embeddings.embed(
+        utterances,
+        fingerprints,
+        counting.encoder,
+        cache=tmp_path,
+        progress=lambda done, total: reported.append((done, total)),
+    )
+    assert counting.seen == 200 - 2 * embeddings.BLOCK
+    assert reported == [(192, 200), (200, 200)]
+    np.testing.assert_allclose(found.stacked(), expected(utterances), rtol=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["cut block", "no block", "other block", "cut index", "other index"])
+def test_a_damaged_block_is_made_again(tmp_path, damage):
+    utterances, fingerprints = recordings(tmp_path / "wav", 10)
+    counting = Counting()
+    embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    (block,) = counting.encoder.folder(tmp_path).glob("*.npy")
+    index = block.with_suffix(".json")
+    if damage == "cut block":
+        block.write_bytes(block.read_bytes()[:-8])
+    elif damage == "no block":
+        block.unlink()
+    elif damage == "other block":
+        np.save(block, np.zeros((9, 3), np.float32))
+    elif damage == "cut index":
+        index.write_text(index.read_text()[:100])
+    else:
+        index.write_text(json.dumps({"recordings": {}}))
+    found = embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    assert counting.seen == 20
+    np.testing.assert_allclose(found.stacked(), expected(utterances), rtol=1e-6)
+
+
+def test_bad_recordings_are_named_together_and_the_others_kept(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 70)
+    for number in (3, 66):
+        utterances[number].path.write_bytes(b"")
+    counting = Counting()
+    with pytest.raises(UserError) as caught:
+        embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    message = str(caught.value)
+    assert message.startswith("2 of 70 recordings cannot be used:")
+    assert "3.wav is empty" in message
+    assert "66.wav is empty" in message
+    assert "--skip-bad" in message
+    good = [utterance for utterance in utterances if utterance.id not in ("u3", "u66")]
+    embeddings.embed(good, fingerprints, counting.encoder, cache=tmp_path)
+    assert counting.seen == 68
+
+
+def test_no_utterances_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no utterances"):
+        embeddings.embed([], {}, Counting().encoder, cache=tmp_path)
+
+
+# YAMNet
+
+
+@pytest.fixture(scope="module")
+def yamnet_file(shared_data) -> Path:
+    path = shared_data / "models" / embeddings.YAMNET_FILE
+    if not path.is_file():
+        pytest.skip(f"no YAMNet in {path}: {embeddings.YAMNET_ADDRESS}")
+    return path
+
+
+def test_the_file_found_is_the_one_named_or_the_one_in_the_data(tmp_path):
+    assert embeddings.yamnet_path("auto", tmp_path) is None
+    assert embeddings.yamnet_path("yamnets.npz", tmp_path) is None
+    with pytest.raises(UserError) as caught:
+        embeddings.yamnet_path("yamnet", tmp_path)
+    assert str(tmp_path / "models" / embeddings.YAMNET_FILE) in str(caught.value)
+    assert embeddings.YAMNET_ADDRESS in str(caught.value)
+    path = tmp_path / "models" / embeddings.YAMNET_FILE
+    path.parent.mkdir()
+    path.touch()
+    assert embeddings.yamnet_path("yamnet", tmp_path) == path
+    with pytest.raises(UserError, match=r"no YAMNet in other\.tflite"):
+        embeddings.yamnet_path("yamnet=other.tflite", tmp_path)
+    assert embeddings.yamnet_path(f"yamnet={path}", tmp_path / "elsewhere") == path
+
+
+def test_the_address_is_of_the_file_whose_hash_is_named(yamnet_file):
+    assert audio.fingerprint(yamnet_file) == embeddings.YAMNET_SHA256
+
+
+def preserved(path: Path, windows: list[np.ndarray]) -> np.ndarray:
+    """The embedding as LiteRT's debugging aid, which keeps every tensor, gives it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    (tensor,) = (
+        detail
+        for detail in interpreter.get_tensor_details()
+        if detail["name"] == "tower0/network/layer28/reduce_mean"
+    )
+    scale, zero = tensor["quantization"]
+    rows = []
+    for window in windows:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], window.astype(np.float32))
+        interpreter.invoke()
+        rows.append((interpreter.get_tensor(tensor["index"]).ravel().astype(np.float64) - zero) * scale)
+    return np.array(rows)
+
+
+@pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental_preserve_all_tensors`")
+def test_a_clip_is_the_mean_and_deviation_over_its_windows(yamnet_file):
+    rng = np.random.default_rng(0)
+    waveform = (0.3 * np.sin(np.arange(40_000) ** 1.3 / 50) + 0.01 * rng.normal(size=40_000)).astype(
+        np.float32
+    )
+    # 0.48 s apart; the last ends where the clip does
+    rows = preserved(
+        yamnet_file, [waveform[start : start + 15_600] for start in (0, 7680, 15_360, 23_040, 24_400)]
+    )
+    (both,) = embeddings.yamnet(yamnet_file, pooling="mean+std").encode([waveform])
+    (mean,) = embeddings.yamnet(yamnet_file).encode([waveform])
+    assert mean.shape == (1, 1024)
+    assert np.ptp(rows, axis=0).max() > 0.5, "else all windows are alike and the test says nothing"
+    np.testing.assert_allclose(mean[0], rows.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(both[0], [*rows.mean(axis=0), *rows.std(axis=0)], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental_preserve_all_tensors`")
+def test_a_short_clip_gets_zeros_at_its_end_and_a_fitting_one_none(yamnet_file):
+    waveform = np.random.default_rng(1).normal(size=15_600).astype(np.float32) * 0.1
+    short = waveform[:5000]
+    padded = np.concatenate([short, np.zeros(10_600)])
+    encoder = embeddings.yamnet(yamnet_file, pooling="mean+std")
+    for clip, window in ((waveform, waveform), (short, padded)):
+        (found,) = encoder.encode([clip])
+        np.testing.assert_allclose(found[0, :1024], preserved(yamnet_file, [window])[0], atol=1e-5)
+        assert not found[0, 1024:].any()
+
+
+@pytest.mark.parametrize("samples", [1, 15_599, 15_600, 15_601, 23_280, 23_281, 100_000])
+@pytest.mark.parametrize("hop", [1, 7680, 15_600])
+def test_windows_cover_every_sample_and_none_beyond(samples, hop):
+    samples = min(samples, 20_000) if hop == 1 else samples
+    waveform = np.arange(1, samples + 1)
+    windows = embeddings._windows(waveform, 15_600, hop)
+    assert {len(window) for window in windows} == {15_600}
+    starts = [int(window[0]) - 1 for window in windows]
+    assert starts == sorted(set(starts))
+    assert np.diff([*starts, starts[-1]]).max() <= hop
+    assert set(np.concatenate([windows[0], *(window[-hop:] for window in windows[1:])]).tolist()) - {
+        0
+    } == set(waveform.tolist())
+
+
+def test_other_settings_have_other_caches(yamnet_file, tmp_path):
+    made = [
+        embeddings.yamnet(yamnet_file),
+        embeddings.yamnet(yamnet_file, hop_seconds=0.24),
+        embeddings.yamnet(yamnet_file, pooling="mean+std"),
+    ]
+    assert len({encoder.folder(tmp_path) for encoder in made}) == 3
+
+
+@pytest.mark.parametrize("hop_seconds", [0, -1, 0.976, 1e-9])
+def test_an_impossible_hop_is_refused(yamnet_file, hop_seconds):
+    with pytest.raises(UserError, match=r"hop must be above 0 and at most 0\.975 s"):
+        embeddings.yamnet(yamnet_file, hop_seconds=hop_seconds)
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "beheaded", "another network"])
+def test_what_is_no_yamnet_is_refused(yamnet_file, tmp_path, damage):
+    content = yamnet_file.read_bytes()
+    path = tmp_path / "yamnet.tflite"
+    path.write_bytes(
+        {
+            "empty": b"",
+            "text": b"version https://git-lfs.github.com/spec/v1\n",
+            "cut": content[: len(content) // 2],
+            "beheaded": content[:8] + bytes(64) + content[72:],
+            "another network": content.replace(b"layer28/reduce_mean", b"layer28/reduce_none"),
+        }[damage]
+    )
+    with pytest.raises(UserError, match=r"yamnet\.tflite is not a YAMNet classifier or is damaged"):
+        embeddings.yamnet(path)

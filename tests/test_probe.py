@@ -1,0 +1,236 @@
+"""The probe against scikit-learn and a loop over held-out speakers; test speakers decide nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss as reference_log_loss
+
+from light_sernet_kd import audio, embeddings, evaluation, probe, protocols, teachers
+from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Utterance, registry
+from light_sernet_kd.protocols import Fold
+
+CLASSES = ("anger", "fear", "joy")
+RNG = np.random.default_rng(0)
+SPEAKERS = [f"s{n % 7}" for n in range(140)]
+LABELS = RNG.integers(3, size=140)
+UTTERANCES = [
+    Utterance(f"u{n}", Path(f"{n}.wav"), CLASSES[label], speaker)
+    for n, (label, speaker) in enumerate(zip(LABELS.tolist(), SPEAKERS, strict=True))
+]
+# Classes overlap, speakers differ, and the features are of very different size.
+VALUES = (
+    RNG.normal(size=(3, 10))[LABELS] + RNG.normal(size=(7, 10))[[int(s[1]) for s in SPEAKERS]]
+    + 1.5 * RNG.normal(size=(140, 10))
+) * 10.0 ** RNG.integers(-3, 4, size=10) + 5  # fmt: skip
+FOLDS = protocols.make_folds("loso", UTTERANCES, {u.id: u.id for u in UTTERANCES}, seed=0)[:2]
+FINAL = Fold(teachers.ALL_SPEAKERS, tuple(range(140)), (), ())
+
+
+def made(folds=FOLDS, values=VALUES, utterances=UTTERANCES, **settings) -> teachers.Teacher:
+    return probe.probe_teacher(values, utterances, CLASSES, folds, card={"made_by": "probe"}, **settings)
+
+
+def reference(train, rows, strength, class_weight=None) -> np.ndarray:
+    """Log probabilities of `rows`, from scikit-learn and standardisation written out."""
+    mean, deviation = VALUES[train].mean(axis=0), VALUES[train].std(axis=0)
+    model = LogisticRegression(C=strength, tol=1e-8, max_iter=10_000, class_weight=class_weight)
+    model.fit((VALUES[train] - mean) / deviation, LABELS[train])
+    return model.predict_log_proba((VALUES[rows] - mean) / deviation)
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    logits = logits.astype(np.float64)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_penalty_is_the_best_on_the_validation_set_and_the_logits_are_log_odds(balanced):
+    teacher = made(cross_fit=False, balanced=balanced)
+    weight = "balanced" if balanced else None
+    for number, fold in enumerate(FOLDS):
+        train, validation = list(fold.train), list(fold.validation)
+        losses = [
+            reference_log_loss(
+                LABELS[validation], np.exp(reference(train, validation, strength, weight)), labels=[0, 1, 2]
+            )
+            for strength in probe.STRENGTHS
+        ]
+        best = probe.STRENGTHS[int(np.argmin(losses))]
+        assert teacher.card["probe"]["strengths"][fold.name] == best
+        np.testing.assert_allclose(
+            log_probabilities(teacher.logits[number]), reference(train, range(140), best, weight), atol=2e-3
+        )
+    assert teacher.logits.dtype == np.float32
+
+
+def test_training_logits_are_from_probes_that_did_not_see_the_speaker():
+    teacher = made()
+    for number, fold in enumerate(FOLDS):
+        strength = teacher.card["probe"]["strengths"][fold.name]
+        train = np.array(fold.train)
+        parts = probe.held_out_parts(np.array(SPEAKERS)[train])
+        assert len(parts) == 5
+        np.testing.assert_array_equal(np.sum(parts, axis=0), 1)
+        for part in parts:
+            inside, outside = train[part], train[~part]
+            assert not {SPEAKERS[i] for i in inside} & {SPEAKERS[i] for i in outside}
+            np.testing.assert_allclose(
+                log_probabilities(teacher.logits[number][inside]),
+                reference(outside, inside, strength),
+                atol=2e-3,
+            )
+        others = [*fold.validation, *fold.test]
+        np.testing.assert_allclose(
+            log_probabilities(teacher.logits[number][others]), reference(train, others, strength), atol=2e-3
+        )
+
+
+def test_cross_fitting_takes_the_optimism_out_of_training_logits():
+    wide = np.concatenate([VALUES, RNG.normal(size=(140, 300))], axis=1)
+    optimistic, honest = made(values=wide, cross_fit=False), made(values=wide)
+    for number, fold in enumerate(FOLDS):
+        train, test = list(fold.train), list(fold.test)
+        loss = [
+            probe.log_loss(LABELS[rows], teacher.logits[number][rows])
+            for teacher, rows in ((optimistic, train), (honest, train), (honest, test))
+        ]
+        assert loss[0] < 0.7 * loss[1]
+        assert abs(loss[1] - loss[2]) < 0.3
+
+
+def test_test_speakers_decide_nothing():
+    fold = FOLDS[0]
+    changed, wrong = VALUES.copy(), list(UTTERANCES)
+    for i in fold.test:
+        changed[i] *= -3
+        wrong[i] = Utterance(wrong[i].id, wrong[i].path, CLASSES[(LABELS[i] + 1) % 3], wrong[i].speaker)
+    one, two = made([fold]), made([fold], changed, wrong)
+    others = [*fold.train, *fold.validation]
+    np.testing.assert_array_equal(one.logits[0][others], two.logits[0][others])
+    assert (one.logits[0][list(fold.test)] != two.logits[0][list(fold.test)]).any()
+
+
+@pytest.mark.parametrize("cross_fit", [True, False])
+def test_a_validation_set_that_tests_chooses_nothing(cross_fit):
+    test = FOLDS[0].test
+    rest = tuple(i for i in range(140) if i not in test)
+    published = Fold("s0", rest, test, test)
+    wrong = [
+        Utterance(u.id, u.path, CLASSES[(LABELS[i] + 1) % 3] if i in test else u.emotion, u.speaker)
+        for i, u in enumerate(UTTERANCES)
+    ]
+    one = made([published], cross_fit=cross_fit)
+    two = made([published], utterances=wrong, cross_fit=cross_fit)
+    assert one.card["probe"] == two.card["probe"]
+    np.testing.assert_array_equal(one.logits, two.logits)
+
+
+def test_without_a_validation_set_speakers_of_training_take_turns():
+    (strength,) = made([FINAL]).card["probe"]["strengths"].values()
+    losses = []
+    for tried in probe.STRENGTHS:
+        logits = np.empty((140, 3))
+        for part in probe.held_out_parts(np.array(SPEAKERS)):
+            logits[part] = reference(~part, part, tried)
+        losses.append(reference_log_loss(LABELS, np.exp(logits), labels=[0, 1, 2]))
+    assert strength == probe.STRENGTHS[int(np.argmin(losses))]
+
+
+def test_the_same_data_give_the_same_bits():
+    np.testing.assert_array_equal(made().logits, made().logits)
+
+
+def test_the_card_tells_who_was_in_training_and_what_is_known_of_the_encoder():
+    teacher = made([*FOLDS, FINAL])
+    assert teacher.made_by == "probe"
+    assert teacher.folds == ("s0", "s1", teachers.ALL_SPEAKERS)
+    assert teacher.card["train_speakers"] == {
+        "s0": ["s2", "s3", "s4", "s5", "s6"],
+        "s1": ["s0", "s3", "s4", "s5", "s6"],
+        teachers.ALL_SPEAKERS: [f"s{n}" for n in range(7)],
+    }
+    assert teachers.stamps(teacher, FOLDS, UTTERANCES) == ()
+
+
+def test_a_probe_survives_its_file_with_its_embeddings(tmp_path):
+    teacher = made(values=VALUES.astype(np.float16))
+    teachers.write(tmp_path / "t.npz", teacher)
+    found = teachers.read(tmp_path / "t.npz")
+    np.testing.assert_array_equal(found.logits, teacher.logits)
+    assert found.card == teacher.card
+    np.testing.assert_array_equal(
+        teachers.aligned_embeddings(found, UTTERANCES[::-1], "s1"), VALUES.astype(np.float16)[::-1]
+    )
+
+
+def test_two_classes_are_log_odds_too():
+    rows = np.flatnonzero(LABELS < 2)
+    utterances = [UTTERANCES[i] for i in rows]
+    folds = protocols.make_folds("loso", utterances, {u.id: u.id for u in utterances}, seed=0)[:1]
+    teacher = probe.probe_teacher(VALUES[rows], utterances, CLASSES[:2], folds, card={}, cross_fit=False)
+    train = rows[list(folds[0].train)]
+    expected = reference(train, rows, teacher.card["probe"]["strengths"]["s0"])
+    np.testing.assert_allclose(log_probabilities(teacher.logits[0]), expected, atol=2e-3)
+
+
+def test_a_class_that_training_lacks_is_the_least_likely():
+    fold = FOLDS[0]
+    train = tuple(i for i in fold.train if LABELS[i] != 1)
+    teacher = made([Fold("s0", train, fold.validation, fold.test)])
+    assert np.isfinite(teacher.logits).all()
+    rest = [*fold.validation, *fold.test]
+    odds = teacher.logits[0][rest]
+    np.testing.assert_allclose(odds[:, [0, 2]].min(axis=1) - odds[:, 1], np.log(len(train)), rtol=1e-4)
+
+
+def test_a_speaker_with_all_of_a_class_is_no_obstacle():
+    utterances = [
+        Utterance(f"u{n}", Path("x"), CLASSES[n % 2], f"s{n % 2}" if n < 40 else "t") for n in range(60)
+    ]
+    fold = Fold("t", tuple(range(40)), tuple(range(40, 50)), tuple(range(50, 60)))
+    values = RNG.normal(size=(60, 4)) + np.array([[n % 2] for n in range(60)])
+    teacher = probe.probe_teacher(values, utterances, CLASSES[:2], [fold], card={})
+    assert np.isfinite(teacher.logits).all()
+
+
+def test_what_cannot_be_trained_is_refused():
+    fold = FOLDS[0]
+    joy = tuple(i for i in fold.train if LABELS[i] == 2)
+    with pytest.raises(UserError, match="fold s0 trains on joy alone; a probe needs 2 emotions"):
+        made([Fold("s0", joy, fold.validation, fold.test)])
+
+
+def test_one_speaker_alone_is_split_by_utterances():
+    parts = probe.held_out_parts(np.array(["s"] * 12))
+    assert sorted(part.sum() for part in parts) == [2, 2, 2, 3, 3]
+    np.testing.assert_array_equal(np.sum(parts, axis=0), 1)
+
+
+def test_log_loss_is_scikit_learns_and_survives_large_logits():
+    logits = RNG.normal(size=(140, 3)) * 3
+    expected = reference_log_loss(LABELS, np.exp(log_probabilities(logits)), labels=[0, 1, 2])
+    assert probe.log_loss(LABELS, logits) == pytest.approx(expected)
+    assert probe.log_loss(np.array([0]), np.array([[-500.0, 500.0]])) == pytest.approx(1000)
+
+
+def test_yamnet_knows_emotions_of_speakers_it_never_heard(shared_data, tmp_path):
+    """One fold of EMO-DB: far above the chance of one in seven, and no stamp."""
+    path = shared_data / "models" / embeddings.YAMNET_FILE
+    if not path.is_file():
+        pytest.skip(f"no YAMNet in {path}: {embeddings.YAMNET_ADDRESS}")
+    corpus = registry.load("EMO-DB", shared_data)
+    utterances, classes = corpus.utterances, corpus.classes
+    fingerprints = {utterance.id: audio.fingerprint(utterance.path) for utterance in utterances}
+    folds = protocols.make_folds("loso", utterances, fingerprints, seed=0)[:1]
+    found = embeddings.embed(utterances, fingerprints, embeddings.yamnet(path), cache=tmp_path)
+    teacher = probe.probe_teacher(
+        found.stacked(), utterances, classes, folds, card={"made_by": "YAMNet"}, cross_fit=False
+    )
+    labels = np.array([classes.index(utterance.emotion) for utterance in utterances])
+    for fold in folds:
+        logits = teachers.aligned(teacher, utterances, classes, fold.name)[list(fold.test)]
+        assert evaluation.scores(labels[list(fold.test)], logits.argmax(axis=1), classes).ua > 0.5
+    assert teachers.stamps(teacher, folds, utterances) == ()

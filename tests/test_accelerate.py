@@ -8,28 +8,40 @@ import tensorflow as tf
 from light_sernet_kd import accelerate, config, students
 from light_sernet_kd.accelerate import FusedBatchNormalization, accelerated, has_bfloat16
 
-SHAPE, CLASSES, BATCH = (16, 12, 1), 5, 8
-names = pytest.mark.parametrize("name", config.STUDENT_NAMES)
+CLASSES, BATCH = 5, 8
+# One of each kind of network: the two MobileNets differ in width only.
+NAMES = tuple(name for name in config.STUDENT_NAMES if name != "mobilenetv3_small_100")
+names = pytest.mark.parametrize("name", NAMES)
+
+
+def shape_of(name):
+    return (16, 12, 1) if name.startswith("light_sernet") else (64, 64, 1)
 
 
 def trained_student(name="light_sernet"):
     """A student whose every weight and statistic differs from its start, and without dropout's chance."""
     keras.utils.set_random_seed(1)
-    student = students.build(name, SHAPE, CLASSES, width=0.25)
+    student = students.build(name, shape_of(name), CLASSES, width=0.25)
     rng = np.random.default_rng(2)
-    # positive, since some are variances
-    student.set_weights([weight + rng.uniform(0, 0.1, weight.shape) for weight in student.get_weights()])
+    student.set_weights(
+        [
+            # What is no kernel becomes larger, since some are variances.
+            weight * rng.uniform(0.8, 1.2, weight.shape)
+            + (weight.ndim == 1) * rng.uniform(0, 0.1, weight.shape)
+            for weight in student.get_weights()
+        ]
+    )
     for layer in student.layers:
         if type(layer) is keras.layers.Dropout:
             layer.rate = 0.0
     return student
 
 
-def batch(seed=0):
+def batch(name="light_sernet", seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, BATCH)
     # Far from zero mean and unit variance, as MFCC are.
-    features = 3 * rng.standard_normal((BATCH, *SHAPE)) + labels[:, None, None, None] - 4
+    features = 3 * rng.standard_normal((BATCH, *shape_of(name))) + labels[:, None, None, None] - 4
     return features.astype("float32"), labels
 
 
@@ -58,7 +70,7 @@ def test_a_float32_twin_has_the_same_loss_and_gradients(name):
     student = trained_student(name)
     twin = accelerated(student, arithmetic="float32")
     (expected_loss, expected), (loss, gradients) = (
-        loss_and_gradients(model, *batch()) for model in (student, twin)
+        loss_and_gradients(model, *batch(name)) for model in (student, twin)
     )
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     largest = max(np.abs(gradient).max() for gradient in expected)
@@ -75,14 +87,16 @@ def test_a_float32_twin_is_where_its_student_is_after_several_steps(name):
     start = student.get_weights()
     for model in (student, twin):
         model.compile(
-            keras.optimizers.SGD(0.01),
+            keras.optimizers.SGD(0.001),  # larger steps make the deep networks chaotic
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             jit_compile=False,
         )
         for step in range(4):
-            model.train_on_batch(*batch(step))
-    for expected, found in zip(student.get_weights(), twin.get_weights(), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+            model.train_on_batch(*batch(name, step))
+    for before, expected, found in zip(start, student.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-3, atol=1e-5 + 0.02 * np.abs(expected - before).max()
+        )
     for weight, before, after in zip(student.weights, start, student.get_weights(), strict=True):
         if "moving" in weight.path:
             assert np.abs(after - before).max() > 1e-3
@@ -92,7 +106,7 @@ def test_a_float32_twin_is_where_its_student_is_after_several_steps(name):
 def test_a_float32_twin_evaluates_as_its_student(name):
     student = trained_student(name)
     twin = accelerated(student, arithmetic="float32")
-    features, _ = batch()
+    features, _ = batch(name)
     np.testing.assert_allclose(
         twin(features, training=False), student(features, training=False), rtol=1e-5, atol=1e-6
     )
@@ -126,11 +140,13 @@ def test_fused_batch_norm_is_that_of_keras_whatever_its_settings(settings):
 def test_a_bfloat16_twin_keeps_weights_and_logits_in_float32(name):
     twin = accelerated(trained_student(name), arithmetic="bfloat16")
     assert {weight.dtype for weight in twin.weights} == {"float32"}
-    computed_in = {layer.compute_dtype for layer in twin.layers[1:-1]}
-    assert computed_in == {"bfloat16"}
+    for layer in twin.layers[1:-1]:
+        slow = isinstance(layer, accelerate.SLOW_IN_BFLOAT16)
+        assert layer.compute_dtype == ("float32" if slow else "bfloat16"), layer.name
+    assert "bfloat16" in {layer.compute_dtype for layer in twin.layers}
     assert twin.layers[-1].compute_dtype == "float32"
     for training in (False, True):
-        logits = twin(batch()[0], training=training)
+        logits = twin(batch(name)[0], training=training)
         assert logits.dtype == tf.float32
         # A value that was bfloat16 has zeros in its lower half.
         assert np.any(logits.numpy().view(np.uint32) & 0xFFFF)
@@ -138,17 +154,19 @@ def test_a_bfloat16_twin_keeps_weights_and_logits_in_float32(name):
 
 @names
 def test_a_bfloat16_twin_is_close_to_its_student(name):
-    """bfloat16 has 8 significant bits, a rounding of 0.4 %; a dozen layers add up."""
+    """bfloat16 has 8 significant bits, a rounding of 0.4 %; dozens of layers add up."""
     student = trained_student(name)
     twin = accelerated(student, arithmetic="bfloat16")
-    features, labels = batch()
+    features, labels = batch(name)
     (expected_loss, expected), (loss, gradients) = (
         loss_and_gradients(model, features, labels) for model in (student, twin)
     )
     assert loss == pytest.approx(expected_loss, rel=0.03)
     kernels = [i for i, weight in enumerate(student.trainable_variables) if weight.name == "kernel"]
     for i in kernels:
-        assert relative_gap(gradients[i], expected[i]) < 0.25
+        assert relative_gap(gradients[i], expected[i]) < 0.7
+    found, wanted = (np.concatenate([each[i].ravel() for i in kernels]) for each in (gradients, expected))
+    assert relative_gap(found, wanted) < 0.4
     assert relative_gap(twin(features), student(features).numpy()) < 0.03
     for found, layer in zip(batch_norms(twin), batch_norms(student), strict=True):
         assert relative_gap(found.moving_mean.numpy(), layer.moving_mean.numpy()) < 0.03
@@ -210,3 +228,16 @@ def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, in_hardware):
     assert accelerate.arithmetic("auto") == ("bfloat16" if in_hardware else "float32")
     assert accelerate.arithmetic("float32") == "float32"
     assert accelerate.arithmetic("bfloat16") == "bfloat16"
+
+
+def test_auto_is_float32_for_a_student_that_gains_nothing(monkeypatch):
+    monkeypatch.setattr(accelerate, "has_bfloat16", lambda: True)
+    assert accelerate.arithmetic("auto", gains=False) == "float32"
+    assert accelerate.arithmetic("bfloat16", gains=False) == "bfloat16"
+
+
+@pytest.mark.parametrize("name", config.STUDENT_NAMES)
+def test_students_of_depthwise_convolutions_gain_nothing(name):
+    student = students.build(name, shape_of(name), CLASSES)
+    depthwise = any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in student.layers)
+    assert students.STUDENTS[name].gains_from_bfloat16 is not depthwise

@@ -403,11 +403,11 @@ class _Run:
         write_history(folder / name, trained.history)
         return trained, checkpoint
 
-    def _class_weights(self, fold: Fold) -> dict[int, float] | None:
+    def _class_weights(self, fold: Fold) -> np.ndarray | None:
         if self.settings.class_weights == "none":
             return None
         counts = np.bincount(self.selection.labels[list(fold.train)], minlength=len(self.classes))
-        return {i: len(fold.train) / (len(counts) * max(1, count)) for i, count in enumerate(counts.tolist())}
+        return len(fold.train) / (len(counts) * np.maximum(1, counts))
 
     def _tensorboard(self, folder: Path) -> list[Any]:
         if not self.places.tensorboard:

@@ -350,6 +350,7 @@ def dataset(
     teacher: np.ndarray | None = None,
     teacher_embedding: np.ndarray | None = None,
     augmentation: Augmenter | None = None,
+    class_weights: np.ndarray | None = None,
 ):
     """Endless training batches as a `tf.data.Dataset`; an epoch is `ceil(len(indices) / batch_size)` of them.
 
@@ -363,6 +364,7 @@ def dataset(
         augmentation: of `augmenter`; changes the batches' features. With mixup a batch's inputs also hold
             `other_labels` and `share`: an example's target is `share` of its own label and the rest of the
             other's, and what the batch carries of the teacher is mixed alike.
+        class_weights: `(classes,)`; a batch then also carries the weight of each of its examples.
     """
     import tensorflow as tf
 
@@ -404,12 +406,23 @@ def dataset(
                 batch = order[start : start + batch_size]
                 # sorted, because a file mapped into memory is read fastest forwards
                 batch.sort()
-                yield inputs_of(batch, epoch, number), labels[batch]
+                inputs = inputs_of(batch, epoch, number)
+                if class_weights is None:
+                    yield inputs, labels[batch]
+                else:
+                    yield inputs, labels[batch], weights_of(inputs, labels[batch])
             epoch += 1
 
-    made = tf.data.Dataset.from_generator(
-        batches, output_signature=(spec, tf.TensorSpec((None,), tf.int32))
-    ).prefetch(2)
+    def weights_of(inputs: dict[str, np.ndarray], own: np.ndarray) -> np.ndarray:
+        weights = np.asarray(class_weights, np.float32)
+        if SHARE not in inputs:
+            return weights[own]
+        return augment.mix(weights[own], weights[inputs[OTHER_LABELS]], inputs[SHARE])
+
+    signature: tuple[Any, ...] = (spec, tf.TensorSpec((None,), tf.int32))
+    if class_weights is not None:
+        signature = (*signature, tf.TensorSpec((None,), tf.float32))
+    made = tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
     options = tf.data.Options()
     # The autotuner can hold the end of `fit` for seconds, and there is nothing here to tune.
     options.autotune.enabled = False

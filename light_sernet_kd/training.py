@@ -166,7 +166,7 @@ class Network:
         epochs: int | None = None,
         teaching: Teaching | None = None,
         augmenter: pipeline.Augmenter | None = None,
-        class_weights: Mapping[int, float] | None = None,
+        class_weights: np.ndarray | None = None,
         patience: int = 0,
         progress: Progress | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -198,13 +198,13 @@ class Network:
                 teacher=teaching.logits if teaching and needs.needs_logits else None,
                 teacher_embedding=teaching.embedding if teaching and needs.needs_embeddings else None,
                 augmentation=augmenter,
+                class_weights=class_weights,
             )
             self.distiller.fit(
                 batches,
                 initial_epoch=state.epoch,
                 epochs=epochs,
                 steps_per_epoch=steps,
-                class_weight=dict(class_weights) if class_weights else None,
                 callbacks=[_LearningRate(self.schedule, steps), state, *callbacks],
                 shuffle=False,  # the batches come in their epoch's order
                 verbose=0,

@@ -119,7 +119,7 @@ def interrupt_after(epoch):
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path):
     """CKD in bfloat16, with dropout, Adam's moments, weight decay and a schedule that counts steps."""
     settings = {"distillation": "CKD", "arithmetic": "bfloat16"}
-    given = {"class_weights": {0: 1.0, 1: 2.0, 2: 0.5}, "teaching": Teaching(TEACHER), "epochs": 4}
+    given = {"class_weights": np.array([1.0, 2.0, 0.5]), "teaching": Teaching(TEACHER), "epochs": 4}
     first = network(**settings)
     expected = train(first, tmp_path / "whole", **given)
     with pytest.raises(Interrupted):

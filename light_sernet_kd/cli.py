@@ -314,8 +314,12 @@ def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
     paper = commands.add_parser(
         "paper",
         help="run every entry of hyperparameters.EXPERIMENTS whose corpus is present (with train.py)",
-        description="Run every entry of hyperparameters.EXPERIMENTS whose corpus is present.",
+        description="Run every entry of hyperparameters.EXPERIMENTS whose corpus is present, as published "
+        "and under an honest protocol, and set both beside the published figures in result/paper.md.",
     )
+    paper.add_argument("--only", default="*", metavar="PATTERN",
+                       help="names of the entries, e.g. 'cubic-emodb-*'")  # fmt: skip
+    paper.add_argument("--epochs", type=int, metavar="N", help="for a trial, instead of the published number")
     _add_places(paper)
     return parser
 
@@ -549,31 +553,15 @@ def _paper(
 ) -> None:
     if not experiments:
         raise UserError("there are no experiments here: run `sh run.sh paper` in the repository.")
-    runs = {
-        name: make_settings(**{**defaults, **entry.get("settings", {})})
-        for name, entry in experiments.items()
-    }
+    if arguments.epochs is not None and arguments.epochs < 1:
+        raise UserError(f"--epochs must be at least 1, found {arguments.epochs}.")
     display, places = _start(arguments)
-    import dataclasses
+    from light_sernet_kd import paper
 
-    from light_sernet_kd import experiment
-    from light_sernet_kd.corpora.registry import why_absent
-
-    lines = []
-    for name, settings in runs.items():
-        if why := why_absent(settings.corpus, places.data, audio_type=settings.audio_type):
-            display.say(f"not run: {name}: {why}", always=True)
-            continue
-        display.say(f"\n{name}", always=True)
-        folder = experiment.train(
-            settings, dataclasses.replace(places, run=f"paper-{name}"), display, command=command_line
-        )
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        published = experiments[name].get("published")
-        figures = f"published UA {published['ua']:.2f} %, WA {published['wa']:.2f} %" if published else "-"
-        lines.append(f"{name}: {experiment.summary(metrics)} ({figures})")
-    for line in lines:
-        display.say(line, always=True)
+    rows = paper.rows_of(experiments, defaults, only=arguments.only, epochs=arguments.epochs)
+    found = paper.run(rows, places, display, command=command_line)
+    paper.show(found, display)
+    display.say(f"Table: {places.result / 'paper.md'}", always=True)
 
 
 def _with_known_spelling(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:

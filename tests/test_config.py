@@ -1,6 +1,7 @@
 """Settings: what is refused, what a name means, and that a digest stands for every setting."""
 
 import dataclasses
+import itertools
 import math
 import runpy
 import subprocess
@@ -399,7 +400,15 @@ def test_experiments_are_the_rows_of_light_sernets_table_and_every_method_of_cub
         ("IEMOCAP", "impro", 7.0, "cross_entropy"): (71.51, 78.73),
         ("IEMOCAP", "impro", 7.0, "focal"): (70.78, 79.87),
     }  # fmt: skip
-    methods = [
-        entry["settings"]["distillation"] for entry in EXPERIMENTS.values() if "published" not in entry
-    ]
-    assert tuple(methods) == ("pure", "KD", "RKD", "DKD", "CKD")
+    rows = [entry["settings"] for entry in EXPERIMENTS.values() if "published" not in entry]
+    assert {(row["corpus"], row["student"], row["distillation"]) for row in rows} == set(
+        itertools.product(
+            ("EMO-DB", "IEMOCAP"),
+            ("light_sernet_plus", "mobilenetv3_small_075", "efficientnet_b0", "resnet18"),
+            ("pure", "KD", "RKD", "DKD", "CKD"),
+        )
+    )
+    lambdas = {
+        (row["corpus"], *row["distillation_weights"].values()) for row in rows if row["distillation_weights"]
+    }
+    assert lambdas == {("EMO-DB", 0.006, 0.015), ("IEMOCAP", 0.001, 0.015)}

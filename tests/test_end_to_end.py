@@ -373,21 +373,38 @@ def test_train_py_uses_the_edited_hyperparameters():
 
 
 def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, capsys):
-    quick = {"input_seconds": 1.2, "width": 0.15, "epochs": 1, "folds": ("01",), "export": False}
+    quick = {"input_seconds": 1.2, "width": 0.15, "epochs": 1, "folds": ("#1",), "export": False}
     experiments = {
         "here": {
             "settings": {"corpus": str(manifest), "protocol": "random", **quick},
             "published": {"ua": 94.15, "wa": 94.21},
+            "differs": "synthetic clips",
         },
         "elsewhere": {"settings": {"corpus": "IEMOCAP"}},
     }
     places = ["--result", str(tmp_path), "--data", str(tmp_path), "-v", "0"]
-    assert cli.main(["paper", *places], program="train.py", experiments=experiments) == 0
+    command = ["paper", *places]
+    assert cli.main(command, program="train.py", experiments=experiments) == 0
     said = capsys.readouterr().out
-    assert "not run: elsewhere: unknown corpus 'IEMOCAP'" in said
-    assert "published UA 94.15 %" in said
-    assert (tmp_path / "paper-here" / "report.md").is_file()
-    assert cli.main(["paper", *places]) == 2
+    assert "not run: elsewhere: " in said
+    assert "here: published UA 94.15 %; ours as published (random)" in said
+    assert "because as published, test speakers are also in training and the test set chose the epoch" in said
+    page = (tmp_path / "paper.md").read_text()
+    scores = {
+        protocol: json.loads((tmp_path / f"paper-here-{protocol}" / "metrics.json").read_text())["pooled"]
+        for protocol in ("random", "loso")
+    }
+    ours, honest = (f"{100 * scores[name]['ua']:.2f}/{100 * scores[name]['wa']:.2f}" for name in scores)
+    assert f"| here | random | loso | 94.15/94.21 | {ours} | {honest} |" in page
+    assert "unlike the paper: synthetic clips (1 rows)" in page
+    assert "elsewhere: " in page
+    assert cli.main([*command, "--only", "h*"], program="train.py", experiments=experiments) == 0
+    metrics = json.loads((tmp_path / "paper-here-loso" / "metrics.json").read_text())
+    assert metrics["pooled"] == scores["loso"]
+    capsys.readouterr()
+    assert cli.main([*command, "--only", "x"], program="train.py", experiments=experiments) == 2
+    assert "no experiment is named x; there are here, elsewhere" in error_of(capsys)
+    assert cli.main(command) == 2
     assert "sh run.sh paper" in error_of(capsys)
 
 

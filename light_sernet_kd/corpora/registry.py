@@ -93,7 +93,7 @@ def load(
     """
     corpora = [_whole(name, data, audio_type)]
     if test_on is not None:
-        if find(test_on, data)[0] == corpora[0][1].name:
+        if find(test_on, data)[2] == find(name, data)[2]:
             raise UserError(f"{test_on} trains already: --test-on takes another corpus.")
         corpora.append(_whole(test_on, data, "all"))
     if emotions:

@@ -119,6 +119,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         text=f"{_listed(config.INPUT_TYPES)} (or mel)")  # fmt: skip
     add(group, "--front_end", dest="front_end", metavar="NAME",
         text=f"{_listed(config.FRONT_END_NAMES)}; by default the student's own")  # fmt: skip
+    add(group, "--reader", dest="reader", metavar="NAME",
+        text=f"{_listed(config.READER_NAMES)} (needs the extra tfio and TensorFlow 2.17)")  # fmt: skip
     group.add_argument("--skip-bad", dest="skip_bad", action="store_true", default=argparse.SUPPRESS,
                        help="leave out recordings that cannot be read; the report lists them")  # fmt: skip
 

@@ -32,6 +32,7 @@ ProtocolName = Literal[
     "loso", "session", "group_kfold", "split", "cross_corpus", "published", "random", "split_mixed"
 ]
 ScheduleName = Literal["light_sernet", "cubic"]
+ReaderName = Literal["soundfile", "tfio"]
 CacheName = Literal["disk", "ram", "none"]
 AudioType = Literal["all", "impro", "script"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
@@ -42,6 +43,7 @@ INPUT_TYPES: tuple[str, ...] = get_args(InputType)
 LABEL_LOSS_NAMES: tuple[str, ...] = get_args(LabelLossName)
 PROTOCOL_NAMES: tuple[str, ...] = get_args(ProtocolName)
 SCHEDULE_NAMES: tuple[str, ...] = get_args(ScheduleName)
+READER_NAMES: tuple[str, ...] = get_args(ReaderName)
 CACHE_NAMES: tuple[str, ...] = get_args(CacheName)
 AUDIO_TYPES: tuple[str, ...] = get_args(AudioType)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -104,6 +106,7 @@ class Settings:
             training does; a run of a few epochs wants 0.9.
         arithmetic: `bfloat16` computes convolutions in bfloat16 (weights stay float32), `float32` does not;
             `auto` is bfloat16 where the processor has it in hardware.
+        reader: `soundfile` (with soxr), or `tfio`, tensorflow-io inside the tf.data graph.
     """
 
     corpus: str = "EMO-DB"
@@ -139,6 +142,7 @@ class Settings:
     patience: int = 0
     batch_norm_momentum: float = 0.99
     arithmetic: Literal["auto", "bfloat16", "float32"] = "auto"
+    reader: ReaderName = "soundfile"
     skip_bad: bool = False
     export: bool = True
     merge_tflite: bool = True
@@ -178,6 +182,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "class_weights": ("none", "balanced"),
     "protocol": PROTOCOL_NAMES,
     "schedule": SCHEDULE_NAMES,
+    "reader": READER_NAMES,
     "arithmetic": ("auto", "bfloat16", "float32"),
 }
 _POSITIVE = (

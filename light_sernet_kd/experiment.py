@@ -239,8 +239,16 @@ class _Run:
             samples=self.settings.samples,
             cache=self.places.cache,
             cache_folder=self.cache_folder,
+            **self._reader(),
         )
         return Examples(rows, self.selection.labels, self.classes)
+
+    def _reader(self) -> dict[str, Any]:
+        if self.settings.reader == "soundfile":
+            return {}
+        from light_sernet_kd import tfio_reader
+
+        return {"reader": self.settings.reader, "read": tfio_reader.waveform_blocks}
 
     @functools.cached_property
     def augmenter(self) -> pipeline.Augmenter | None:

@@ -101,6 +101,7 @@ def features(
     cache_folder: Path,
     memory_limit: float = MEMORY_LIMIT,
     read: Callable[..., Iterator[np.ndarray]] = waveform_blocks,
+    reader: str = "soundfile",
 ) -> np.ndarray | ComputedRows:
     """Features of every utterance, `(utterances, frames, features, 1)` float32, in their order.
 
@@ -109,11 +110,11 @@ def features(
         cache: `disk` keeps them in a file that every fold and later run maps into memory; `ram` computes them
             once per run and keeps them in memory; `none` computes each batch when it is used.
         memory_limit: in bytes; with `none`, more waveforms than that are kept in a file and not in memory.
-        read: as `waveform_blocks`.
+        read: as `waveform_blocks`; `reader` is its name, for the cache.
     """
     shape = feature_shape(front_end, input_type, samples)
     model = _front_end(front_end, input_type, samples)
-    known = [fingerprints[utterance.id] for utterance in utterances]
+    known = [reader, *(fingerprints[utterance.id] for utterance in utterances)]
 
     def clips() -> Iterator[np.ndarray]:
         return read(utterances, samples=samples, front_end=front_end)

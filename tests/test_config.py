@@ -51,6 +51,7 @@ OTHER = {
     "patience": 3,
     "batch_norm_momentum": 0.9,
     "arithmetic": "float32",
+    "reader": "tfio",
     "skip_bad": True,
     "export": False,
     "merge_tflite": False,

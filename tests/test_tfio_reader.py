@@ -1,0 +1,64 @@
+"""The optional reader on tensorflow-io, where its extra is installed."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import soundfile
+
+from light_sernet_kd import pipeline, tfio_reader
+from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Utterance
+
+
+def works() -> bool:
+    if importlib.util.find_spec("tensorflow_io") is None:
+        return False
+    try:
+        tfio_reader._tensorflow_io()
+    except UserError:
+        return False
+    return True
+
+
+needs_tfio = pytest.mark.skipif(not works(), reason='no tensorflow-io: pip install "light-sernet-kd[tfio]"')
+
+
+def recording(folder, name: str, rate: int, seconds: float, channels: int = 1, **how) -> Utterance:
+    """Three tones, which any good resampler keeps."""
+    time = np.arange(round(rate * seconds)) / rate
+    tones = sum(np.sin(2 * np.pi * hz * time) for hz in (220, 1000, 3100)) / 8
+    samples = np.stack([tones * (channel + 1) / channels for channel in range(channels)], axis=1)
+    soundfile.write(folder / name, samples, rate, **how)
+    return Utterance(name, folder / name, "fear", "s")
+
+
+@needs_tfio
+@pytest.mark.parametrize("front_end", ["lsn", "cubic"])
+def test_it_reads_what_soundfile_and_soxr_read(tmp_path, front_end):
+    made = [
+        recording(tmp_path, "a.wav", 16_000, 0.7, subtype="PCM_16"),
+        recording(tmp_path, "b.wav", 16_000, 1.5, channels=2, subtype="PCM_24"),
+        recording(tmp_path, "c.wav", 24_000, 0.9, subtype="FLOAT"),
+        recording(tmp_path, "d.flac", 48_000, 1.0),
+    ]
+    expected = pipeline.waveforms(made, samples=16_000, front_end=front_end)
+    (found,) = tfio_reader.waveform_blocks(made, samples=16_000, front_end=front_end)
+    np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
+    # Resamplers differ at the ends of a recording, and by their filters' delay.
+    for one, other in zip(found[2:], expected[2:], strict=True):
+        assert np.corrcoef(one[2000:12_000], other[2000:12_000])[0, 1] > 0.999
+
+
+@needs_tfio
+def test_what_it_reads_wrong_is_refused(tmp_path):
+    made = [recording(tmp_path, "w.wav", 16_000, 0.5, subtype="PCM_32")]
+    with pytest.raises(UserError, match="which tensorflow-io does not read right"):
+        list(tfio_reader.waveform_blocks(made, samples=8000, front_end="lsn"))
+
+
+@pytest.mark.skipif(works(), reason="tensorflow-io works here")
+def test_where_it_cannot_work_it_says_so(tmp_path):
+    made = [recording(tmp_path, "a.wav", 16_000, 0.5)]
+    with pytest.raises(UserError, match=r"--reader tfio needs tensorflow-io on TensorFlow 2\.17"):
+        list(tfio_reader.waveform_blocks(made, samples=8000, front_end="lsn"))

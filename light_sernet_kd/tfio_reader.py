@@ -1,8 +1,8 @@
 """An optional reader on tensorflow-io, which decodes and resamples inside the tf.data graph.
 
 Its native operations load on TensorFlow up to 2.17 alone, and it trusts its input: told the wrong sample type
-it ends the process, and 32-bit WAV it takes for floating point. So every recording is first looked at by
-soundfile, and soundfile with soxr stays the default.
+it ends the process, 32-bit WAV it takes for floating point, and what it resamples comes some milliseconds
+late. So every recording is first looked at by soundfile, and soundfile with soxr stays the default.
 """
 
 from collections.abc import Iterator, Sequence

@@ -45,9 +45,11 @@ def test_it_reads_what_soundfile_and_soxr_read(tmp_path, front_end):
     expected = pipeline.waveforms(made, samples=16_000, front_end=front_end)
     (found,) = tfio_reader.waveform_blocks(made, samples=16_000, front_end=front_end)
     np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
-    # Resamplers differ at the ends of a recording, and by their filters' delay.
+    # tensorflow-io's resampler leaves its filter's delay in: 32 samples at these rates.
     for one, other in zip(found[2:], expected[2:], strict=True):
-        assert np.corrcoef(one[2000:12_000], other[2000:12_000])[0, 1] > 0.999
+        likeness = [np.corrcoef(one[2000 + d : 12_000 + d], other[2000:12_000])[0, 1] for d in range(64)]
+        assert max(likeness) > 0.999
+        assert 0 < np.argmax(likeness) < 60
 
 
 @needs_tfio

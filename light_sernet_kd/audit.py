@@ -66,8 +66,8 @@ class FoldAudit:
         found = []
         for what in ("speakers", "sessions", "dialogs", "identical", "near_identical"):
             if shared := getattr(self, what):
-                recordings = " recordings" if "identical" in what else ""
-                found.append(f"{len(shared)} {what.replace('_', '-')}{recordings} shared")
+                kind = f"{what.replace('_', '-')} recordings" if "identical" in what else what
+                found.append(f"{len(shared)} {kind if len(shared) > 1 else kind[:-1]} shared")
         if self.chosen_on_test:
             found.append("the test set chooses the epoch")
         if self.teacher_speakers is None:
@@ -141,7 +141,8 @@ def stamps(audits: Sequence[FoldAudit]) -> list[str]:
     for what, text in (("sessions", "sessions"), ("dialogs", "dialogs")):
         folds = sum(bool(getattr(each, what)) and not each.speakers for each in audits)
         if folds:
-            found.append(f"optimistic: training shares {text} with the test speakers in {folds} folds")
+            where = f"{folds} fold{'s' if folds > 1 else ''}"
+            found.append(f"optimistic: training shares {text} with the test speakers in {where}")
     for what, text in (("identical", "also occur"), ("near_identical", "have a near-identical twin")):
         if count := sum(len(getattr(each, what)) for each in audits):
             found.append(f"optimistic: {count} test recordings {text} in training")

@@ -45,7 +45,7 @@ def test_what_a_fold_shares_worked_by_hand():
     assert found.sessions == ("1",)
     assert found.dialogs == ("1x",)
     assert found.transcripts == ("yes",)
-    assert found.leaks == ["1 sessions shared", "1 dialogs shared"]
+    assert found.leaks == ["1 session shared", "1 dialog shared"]
 
 
 def test_a_fair_fold_leaks_nothing_and_shared_sentences_are_no_leak():
@@ -97,8 +97,8 @@ def test_stamps_name_what_no_protocol_says():
     assert audit.stamps([fair]) == []
     session = one(Fold("b", (0, 1), (3,), (2,)))
     assert audit.stamps([fair, session]) == [
-        "optimistic: training shares sessions with the test speakers in 1 folds",
-        "optimistic: training shares dialogs with the test speakers in 1 folds",
+        "optimistic: training shares sessions with the test speakers in 1 fold",
+        "optimistic: training shares dialogs with the test speakers in 1 fold",
     ]
     twins = one(Fold("x", (0, 1), (), (4, 3)), prints=PRINTS | {"a1": "s", "d1": "s"}, pairs=[(1, 3)])
     assert audit.stamps([twins, twins]) == [
@@ -233,7 +233,7 @@ def shown(*audits: audit.FoldAudit) -> str:
 
 def test_the_table_names_what_leaks():
     text = shown(one(Fold("b[/]", (0, 1), (3,), (2,)), prints=PRINTS | {"a1": "s", "b1": "s"}))
-    assert "fold b[/]: 1 sessions shared; 1 dialogs shared; 1 identical recordings shared" in text
+    assert "fold b[/]: 1 session shared; 1 dialog shared; 1 identical recording shared" in text
     assert "  identical: b1" in text
     assert "nothing leaks" not in text
 

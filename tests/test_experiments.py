@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import corpus_trees
 import numpy as np
 import pytest
 import soundfile
@@ -186,6 +187,49 @@ def test_a_users_mistake_is_one_line(corpora, capsys, tmp_path, arguments, expec
     assert expected in error_of(capsys)
 
 
+# Every corpus in its own format
+
+
+def sound(path: Path, number: int) -> None:
+    """Noise as the corpora have it: some at 48 kHz, some with two channels, one AIFF that is named .wav."""
+    rate, channels = ((16_000, 1), (48_000, 1), (48_000, 2))[number % 3]
+    samples = np.random.default_rng(number).normal(0, 0.1, (rate, channels))
+    soundfile.write(path, samples, rate, format="AIFF" if number == 4 else "WAV", subtype="PCM_16")
+
+
+@pytest.mark.parametrize("name", corpus_trees.TREES)
+def test_a_corpus_trains_from_its_own_folders(tmp_path, name):
+    root = corpus_trees.TREES[name](tmp_path / "data" / name)
+    for number, path in enumerate(sorted(root.rglob("[!.]*.wav"))):
+        sound(path, number)
+    quick = [
+        "-id",
+        "0.5",
+        "--width",
+        "0.1",
+        "--protocol",
+        "published",
+        "--folds",
+        "#1",
+        "--run",
+        "x",
+        "-v",
+        "0",
+    ]
+    places = ["--data", str(tmp_path / "data"), "--result", str(tmp_path / "result")]
+    assert cli.main(["train", "-dn", name, *quick, *places, *ONE_EPOCH]) == 0
+    metrics = json.loads((tmp_path / "result" / "x" / "metrics.json").read_text())
+    assert metrics["corpus"] == name
+    with open(tmp_path / "result" / "x" / "predictions.csv", newline="") as file:
+        tested = {row["label"] for row in csv.DictReader(file)}
+    assert tested <= set(metrics["classes"])
+    assert sum(metrics["counts"].values()) > metrics["pooled"]["count"] > 0
+    if name == "IEMOCAP":
+        assert metrics["classes"] == ["anger", "happiness", "neutral", "sadness"]
+        assert metrics["merged"] == {"excitement": "happiness"}
+        assert metrics["folds"][0]["name"] == "1"
+
+
 # audit and compare
 
 
@@ -199,7 +243,7 @@ def test_audit_says_with_its_exit_code_whether_something_leaks(corpora, capsys):
     assert (code, "nothing leaks from test to training" in shown) == (0, True)
     code, shown = audit(corpora, capsys)
     assert code == 1
-    assert "1 sessions shared; 1 dialogs shared" in shown
+    assert "1 session shared; 1 dialog shared" in shown
     code, shown = audit(corpora, capsys, "--protocol", "random", "--json")
     assert code == 1
     assert len(json.loads(shown)) == 10

@@ -141,7 +141,7 @@ def test_a_bfloat16_twin_keeps_weights_and_logits_in_float32(name):
     twin = accelerated(trained_student(name), arithmetic="bfloat16")
     assert {weight.dtype for weight in twin.weights} == {"float32"}
     for layer in twin.layers[1:-1]:
-        slow = isinstance(layer, accelerate.SLOW_IN_BFLOAT16)
+        slow = type(layer).__name__ in ("DepthwiseConv2D", "Activation", "GlobalAveragePooling2D")
         assert layer.compute_dtype == ("float32" if slow else "bfloat16"), layer.name
     assert "bfloat16" in {layer.compute_dtype for layer in twin.layers}
     assert twin.layers[-1].compute_dtype == "float32"

@@ -79,7 +79,7 @@ def test_a_float32_twin_has_the_same_loss_and_gradients(name):
         np.testing.assert_allclose(found, gradient, rtol=1e-3, atol=1e-5 * largest)
 
 
-@names
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "efficientnet_b0"])  # 20 s to trace
 def test_a_float32_twin_is_where_its_student_is_after_several_steps(name):
     """Weights and moving statistics alike: Keras' moving variance is that of the biased batch variances."""
     student = trained_student(name)
@@ -141,7 +141,7 @@ def test_a_bfloat16_twin_keeps_weights_and_logits_in_float32(name):
     twin = accelerated(trained_student(name), arithmetic="bfloat16")
     assert {weight.dtype for weight in twin.weights} == {"float32"}
     for layer in twin.layers[1:-1]:
-        slow = isinstance(layer, accelerate.SLOW_IN_BFLOAT16)
+        slow = type(layer).__name__ in ("DepthwiseConv2D", "Activation", "GlobalAveragePooling2D")
         assert layer.compute_dtype == ("float32" if slow else "bfloat16"), layer.name
     assert "bfloat16" in {layer.compute_dtype for layer in twin.layers}
     assert twin.layers[-1].compute_dtype == "float32"

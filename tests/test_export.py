@@ -41,16 +41,17 @@ OPERATIONS = {
 # Mean over clips of the largest difference from Keras', twice what these students had when they were
 # measured. Probabilities of another clip differ by 0.35 and more.
 BOUNDS = {"float32": 1e-5, "float16": 0.004, "dynamic": 0.06, "int8": 0.08}
-# Deep networks carry rounding further, the more so as these are random and four times narrower than published.
-# In int8 swish, squeeze and excite and depthwise kernels suffer most: quantised after training, such a network
-# need not tell clips apart.
-DEEP_BOUNDS = {"float32": 1e-5, "float16": 0.015, "dynamic": 0.11, "int8": 1.0}
+# Deep networks carry rounding further, and squeeze and excite and swish suffer in int8 most: at a quarter of
+# their width these tell no clips apart, so they are tested at their own.
+DEEP_BOUNDS = {"float32": 1e-5, "float16": 0.01, "dynamic": 0.1, "int8": 0.3}
 RESNET_BOUNDS = {**BOUNDS, "int8": 0.18}
 
 
+DEEP = {"mobilenetv3_small_075": DEEP_BOUNDS, "efficientnet_b0": {**DEEP_BOUNDS, "int8": 0.5}}
+
+
 def bounds(case) -> dict[str, float]:
-    deep = {"mobilenetv3_small_075": DEEP_BOUNDS, "efficientnet_b0": DEEP_BOUNDS, "resnet18": RESNET_BOUNDS}
-    return deep.get(case.student.name, BOUNDS)
+    return {**DEEP, "resnet18": RESNET_BOUNDS}.get(case.student.name, BOUNDS)
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,24 @@ def made_student(name: str, front_end: keras.Model, waveforms: np.ndarray) -> ke
     """A student with random batch norm, whose logits tell the waveforms apart as a trained one's do."""
     keras.utils.set_random_seed(3)
     inputs = front_end(waveforms)
-    student = students.build(name, inputs.shape[1:], len(CLASSES), width=0.25)
+    student = students.build(name, inputs.shape[1:], len(CLASSES), width=1.0 if name in DEEP else 0.25)
     rng = np.random.default_rng(3)
     normalisations = [layer for layer in student.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in normalisations:
         layer.momentum = 0.0
-        gamma, beta, *statistics = layer.get_weights()
-        layer.set_weights([rng.uniform(0.5, 1.5, gamma.shape), rng.normal(0.0, 0.5, beta.shape), *statistics])
-    student(inputs, training=True)  # moving statistics are now those of the clips
+    student(inputs, training=True)  # moving statistics are now those of the clips, and then some
+    for layer in normalisations:
+        gamma, beta, mean, variance = layer.get_weights()
+        layer.set_weights(
+            [
+                rng.uniform(0.5, 1.5, gamma.shape),
+                rng.normal(0.0, 0.5, beta.shape),
+                mean * rng.uniform(0.9, 1.1, mean.shape),
+                variance * rng.uniform(0.8, 1.2, variance.shape),
+            ]
+        )
+    if not name.startswith("light_sernet"):
+        student(inputs, training=True)  # else dozens of layers multiply what is wrong with each
     logits = ops.convert_to_numpy(student(inputs, training=False))
     kernel, _ = student.layers[-1].get_weights()
     scale = 2.0 / logits.std(axis=0)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from light_sernet_kd import figures
 from light_sernet_kd.config import UserError
 from light_sernet_kd.evaluation import Predictions, read_predictions
 from light_sernet_kd.files import write_json, write_text
@@ -258,8 +257,19 @@ def write(compared: dict[str, Any], folder: Path) -> list[Path]:
     ]
     if points:
         synthetic = " (SYNTHETIC)" if any("SYNTHETIC" in row["corpus"] for row in compared["rows"]) else ""
+        from light_sernet_kd import figures
+
+        stamps: dict[str, list[str]] = {}
+        for row in compared["rows"]:
+            for stamp in row["stamps"]:
+                stamps.setdefault(stamp, []).append(row["run"])
         title = f"Size of the float32 file against UA{synthetic}"
-        written += figures.size_against_ua(points, folder / "size_against_ua.png", title=title)
+        written += figures.size_against_ua(
+            points,
+            folder / "size_against_ua.png",
+            title=title,
+            stamps=[f"{', '.join(runs)}: {stamp}" for stamp, runs in stamps.items()],
+        )
         page += ["", "![Size against UA](size_against_ua.png)"]
     write_text(written[1], "\n".join(page) + "\n")
     return written

@@ -12,7 +12,7 @@ from rich.text import Text
 class Display:
     """Says what a run does: 0 only its end, 1 a progress bar per network, 2 a line per epoch.
 
-    Where there is no terminal, 1 says a line per finished network instead.
+    Where there is no terminal, 1 says a line where a network begins and where a fold ends instead.
     """
 
     def __init__(self, console: Console | None = None, *, verbose: int = 1):
@@ -64,6 +64,8 @@ class _NetworkDisplay:
             )
             self.bar.start()
             self.task = self.bar.add_task(self.name, total=None, scores="")
+        elif self.display.verbose == 1:
+            self.display.say(f"{self.name} ...")
         return self
 
     def epoch(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:

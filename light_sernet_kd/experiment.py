@@ -11,10 +11,12 @@ import hashlib
 import importlib.metadata
 import json
 import re
+import shutil
 import statistics
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +42,20 @@ from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import atomic, write_arrays, write_json, write_text
 from light_sernet_kd.losses import settings_of
-from light_sernet_kd.protocols import PROTOCOLS, Fold, fold_seed
-from light_sernet_kd.report import report
+from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
+from light_sernet_kd.report import counted, report
 from light_sernet_kd.selection import selected
 from light_sernet_kd.teaching import embedding_teacher
-from light_sernet_kd.training import Examples, Network, Teaching, Trained, read_history, write_history
+from light_sernet_kd.training import (
+    DivergenceError,
+    Examples,
+    Network,
+    Teaching,
+    Trained,
+    read_history,
+    write_history,
+)
 
-FINAL = teachers.ALL_SPEAKERS
 # Clips that calibrate int8: enough to meet every speaker and class, few enough to take a second.
 REPRESENTATIVE_CLIPS = 128
 
@@ -83,10 +92,26 @@ def _folder_name(name: str) -> str:
     return safe if safe == name else f"{safe}-{zlib.crc32(name.encode()):08x}"
 
 
+def _nothing_done(folder: Path) -> bool:
+    """Whether the folder holds no more than a start that failed leaves."""
+    return all(path.name in (".lock", "config.json") for path in folder.rglob("*") if not path.is_dir())
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder, so that two processes never train the same run."""
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _lock(folder):
+            yield
+    finally:
+        if made and _nothing_done(folder):
+            shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
     with open(folder / ".lock", "w", encoding="utf-8") as lock:
         try:
             import fcntl
@@ -211,6 +236,8 @@ class _Run:
         self.selection = selection = selected(settings, places.data)
         self.corpus, self.utterances = selection.corpus, selection.utterances
         self.classes, self.folds = selection.classes, selection.folds
+        if places.tensorboard:
+            _require_tensorboard()
         self.shape = feature_shape(self.front_end, settings.input_type, settings.samples)
         self.teacher = self._read_teacher()
         self._check_config(command)
@@ -222,7 +249,7 @@ class _Run:
         display.say(
             f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, "
             f"{len(self.classes)} emotions, {len(speakers)} speakers. "
-            f"Protocol {settings.protocol}: {len(self.folds)} folds. Results: {folder}"
+            f"Protocol {settings.protocol}: {counted(len(self.folds), 'fold')}. Results: {folder}"
         )
 
     @property
@@ -270,7 +297,7 @@ class _Run:
         if source in (None, "auto") or is_embedding_source(source):
             return None
         teacher = teachers.read(Path(str(source)))
-        needed = [fold.name for fold in self.folds] + ([FINAL] if self.settings.export else [])
+        needed = [fold.name for fold in self.folds] + ([ALL_SPEAKERS] if self.settings.export else [])
         for name in needed:
             teachers.aligned(teacher, self.utterances, self.classes, name)
             if self.mixture.needs_embeddings:
@@ -315,7 +342,7 @@ class _Run:
             "teacher_sha256": self._teacher_digest(),
         }
         path = self.folder / "config.json"
-        if path.exists():
+        if path.exists() and not _nothing_done(self.folder):
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))
                 before = {name: stored[name] for name in decides}
@@ -392,21 +419,26 @@ class _Run:
         folder.mkdir(exist_ok=True)
         checkpoint = folder / f"{role}-checkpoint.npz"
         network = self.network("student" if role == "student" else "teacher")
-        with self.display.network(f"fold {fold.name}, {role}") as shown:
-            trained = network.train(
-                self.examples,
-                train=fold.train,
-                validation=fold.validation,
-                seed=fold_seed(self.settings.seed, f"{role} {fold.name}"),
-                checkpoint=checkpoint,
-                epochs=epochs,
-                teaching=teaching,
-                augmenter=self.augmenter if role == "student" else None,
-                class_weights=self._class_weights(fold),
-                patience=self.settings.patience,
-                progress=shown.epoch,
-                callbacks=self._tensorboard(folder / "tensorboard" / role),
-            )
+        title = f"fold {fold.name}, {role}"
+        with self.display.network(title) as shown:
+            try:
+                trained = network.train(
+                    self.examples,
+                    train=fold.train,
+                    validation=fold.validation,
+                    seed=fold_seed(self.settings.seed, f"{role} {fold.name}"),
+                    checkpoint=checkpoint,
+                    epochs=epochs,
+                    teaching=teaching,
+                    augmenter=self.augmenter if role == "student" else None,
+                    class_weights=self._class_weights(fold),
+                    patience=self.settings.patience,
+                    progress=shown.epoch,
+                    callbacks=self._tensorboard(folder / "tensorboard" / role),
+                )
+            except DivergenceError as error:
+                checkpoint.unlink(missing_ok=True)  # going on from it would end the same way
+                raise UserError(f"{title}: {error}; lower --learning_rate.") from None
         name = "history.csv" if role == "student" else f"{role}_history.csv"
         write_history(folder / name, trained.history)
         return trained, checkpoint
@@ -420,12 +452,6 @@ class _Run:
     def _tensorboard(self, folder: Path) -> list[Any]:
         if not self.places.tensorboard:
             return []
-        try:
-            import tensorboard  # noqa: F401
-        except ImportError:
-            raise UserError(
-                'TensorBoard is not installed: pip install "light-sernet-kd[tensorboard]".'
-            ) from None
         import keras
 
         return [keras.callbacks.TensorBoard(folder, write_graph=False)]
@@ -496,8 +522,7 @@ class _Run:
 
     def final_teacher_epochs(self) -> int:
         """The median of the epochs that the folds' teachers were selected at."""
-        stored = (teachers.read(self.fold_folder(fold) / "teacher.npz") for fold in self.folds)
-        return _median([int(teacher.card["best_epoch"]) for teacher in stored])
+        return _median([int(self.own_teacher(fold).card["best_epoch"]) for fold in self.folds])
 
     def fold(self, fold: Fold) -> dict[str, Any]:
         """Train and test the student on one fold, unless that was done; returns the fold's outcome."""
@@ -527,9 +552,8 @@ class _Run:
             }
             write_json(done, outcome)
             checkpoint.unlink(missing_ok=True)
-        outcome = json.loads(done.read_text(encoding="utf-8"))
-        with np.load(folder / "test_logits.npz", allow_pickle=False) as stored:
-            logits = {name: stored[name] for name in stored.files}
+        outcome = _stored(done, _read_json, remove=done)
+        logits = _stored(folder / "test_logits.npz", _read_arrays, remove=done)
         self.display.say(
             f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} % "
             f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
@@ -561,7 +585,7 @@ class _Run:
             rows = self._convert(final, self.folder, trained.last)
             write_json(done, {"final_epochs": epochs, "rows": rows})
             checkpoint.unlink(missing_ok=True)
-        exported = json.loads(done.read_text(encoding="utf-8"))
+        exported = _stored(done, _read_json, remove=done)
         probabilities = [self._precision_probabilities(fold) for fold in self.folds]
         labels = self._test_labels()
         speakers = self._test_speakers()
@@ -585,30 +609,36 @@ class _Run:
         }
 
     def _convert(self, fold: Fold, folder: Path, weights: list[np.ndarray]) -> list[dict[str, Any]]:
-        from light_sernet_kd.export import export
+        from light_sernet_kd.export import ExportError, export
 
         student = self.network("student").student
         student.set_weights(weights)
         # Evenly over the training set, which is sorted by id and so by speaker: everyone is heard.
         chosen = np.unique(np.linspace(0, len(fold.train) - 1, REPRESENTATIVE_CLIPS).round().astype(int))
         settings = self.settings
-        made = export(
-            student,
-            classes=self.classes,
-            front_end=self.front_end,
-            input_type=settings.input_type,
-            samples=settings.samples,
-            representative=self._waveforms([fold.train[i] for i in chosen]),
-            folder=folder,
-            card={
-                "student": settings.student,
-                "corpus": self.corpus.name,
-                "synthetic": self.corpus.synthetic,
-                "distillation": settings.distillation,
-                "light_sernet_kd": __version__,
-            },
-            merge=settings.merge_tflite,
-        )
+        try:
+            made = export(
+                student,
+                classes=self.classes,
+                front_end=self.front_end,
+                input_type=settings.input_type,
+                samples=settings.samples,
+                representative=self._waveforms([fold.train[i] for i in chosen]),
+                folder=folder,
+                card={
+                    "student": settings.student,
+                    "corpus": self.corpus.name,
+                    "synthetic": self.corpus.synthetic,
+                    "distillation": settings.distillation,
+                    "light_sernet_kd": __version__,
+                },
+                merge=settings.merge_tflite,
+            )
+        except ExportError as error:
+            raise UserError(
+                f"fold {fold.name}: its student cannot be exported: {error}. Train it otherwise, e.g. with a "
+                "lower --learning_rate, or take --no-export."
+            ) from None
         return [
             {
                 "precision": each.precision,
@@ -637,8 +667,7 @@ class _Run:
                     probabilities[row["precision"]] = np.stack([invoke(interpreter, x) for x in inputs])
             write_arrays(path, probabilities)
             self.display.say(f"fold {fold.name}: converted and scored in {len(PRECISIONS)} precisions")
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        return _stored(path, _read_arrays, remove=path)
 
     def _tflite_inputs(self, indices: Sequence[int]) -> np.ndarray:
         """What an exported file takes: fitted audio, or features where the front end is left out of it."""
@@ -728,6 +757,10 @@ class _Run:
             "command": self.config["command"],
         }
 
+    def _history(self, fold: Fold) -> dict[str, list[float]]:
+        folder = self.fold_folder(fold)
+        return _stored(folder / "history.csv", read_history, remove=folder / "fold.json")
+
     def write_results(self, outcomes: Sequence[dict[str, Any]], exported: dict[str, Any] | None) -> None:
         """Write metrics.json, predictions.csv, the pictures and the report."""
         metrics = self.metrics(outcomes)
@@ -746,27 +779,61 @@ class _Run:
             ),
         )
         synthetic = " (synthetic)" if self.corpus.synthetic else ""
-        title = f"{self.settings.student} on {self.corpus.name}{synthetic}, protocol {self.settings.protocol}"
+        settings, stamps = self.settings, metrics["stamps"]
+        title = (
+            f"{settings.student} on {self.corpus.name}{synthetic}, {settings.distillation}, "
+            f"{settings.input_type} of {settings.samples / SAMPLE_RATE:g} s, protocol {settings.protocol}"
+        )
+        if letters := figures.letters_without_font([title, *self.classes]):
+            self.display.say(f"No font here has {letters}: the pictures show boxes. Noto Sans has them all.")
         figures.confusion_matrix(
             evaluation.confusion(self._test_labels(), predicted, self.classes),
             self.classes,
             self.folder / "confusion_matrix",
             title=title,
-            stamps=metrics["stamps"],
+            stamps=stamps,
         )
         figures.curves(
-            {fold.name: read_history(self.fold_folder(fold) / "history.csv") for fold in self.folds},
+            {fold.name: self._history(fold) for fold in self.folds},
             self.folder / "curves.png",
             selected_epochs={outcome["name"]: outcome["best_epoch"] for outcome in outcomes},
             title=title,
+            stamps=stamps,
         )
         if exported:
             rows = [{**row, "name": row["precision"]} for row in exported["rows"]]
-            figures.size_against_ua(rows, self.folder / "precision_costs.png", title=title)
+            figures.size_against_ua(rows, self.folder / "precision_costs.png", title=title, stamps=stamps)
             metrics["export"] = exported
         write_text(self.folder / "report.md", report(metrics, self.config, export=exported))
         # last, because its presence says that the run is finished
         write_json(self.folder / "metrics.json", metrics)
+
+
+def _require_tensorboard() -> None:
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError('TensorBoard is not installed: pip install "light-sernet-kd[tensorboard]".') from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
+    """What a finished step left in `path`; the step is done anew once `remove` is gone."""
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        state = "damaged" if path.exists() else "missing"
+        raise UserError(
+            f"{path} is {state}: remove {remove}, and the same command does that step anew."
+        ) from None
 
 
 def _median(epochs: Sequence[int]) -> int:

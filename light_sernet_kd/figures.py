@@ -6,8 +6,10 @@ Same inputs, same bytes: no time stamps, no settings of the user's matplotlib, n
 import itertools
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike, NDArray
@@ -38,8 +41,15 @@ PANELS = (
     ("val_ua", "validation UA (%)", VALIDATION),
     ("test_ua", "test UA (%)", INK),
 )
+# Comes with matplotlib, so every machine draws the same; the others give the letters it lacks.
+FONT = "DejaVu Sans"
+FURTHER_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Noto Sans Devanagari", "Noto Sans Bengali",
+    "Noto Sans Tamil", "Noto Sans Thai", "Noto Sans Ethiopic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+    "NanumGothic", "IPAGothic", "Droid Sans Fallback", "Microsoft YaHei", "Malgun Gothic", "Yu Gothic",
+    "Nirmala UI", "Leelawadee UI", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS",
+)  # fmt: skip
 STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": QUIET,
@@ -56,11 +66,24 @@ STYLE = {
 }
 
 
+@cache
+def _fonts() -> list[str]:
+    return [FONT, *(name for name in FURTHER_FONTS if name in fontManager.get_font_names())]
+
+
+def letters_without_font(texts: Iterable[str]) -> str:
+    """The letters that pictures show as boxes, because no font here has them."""
+    known = set().union(*(get_font(findfont(name)).get_charmap() for name in _fonts()))
+    return "".join(sorted({letter for letter in "".join(texts) if ord(letter) not in known}))
+
+
 @contextmanager
 def _style() -> Iterator[None]:
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+        matplotlib.rcParams.update({"font.family": _fonts(), **STYLE})
+        # `letters_without_font` says it once, and not for every letter and picture
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
@@ -226,6 +249,7 @@ def curves(
     *,
     selected_epochs: Mapping[str, int | None],
     title: str = "Training, fold by fold",
+    stamps: Sequence[str] = (),
 ) -> list[Path]:
     """Training loss, validation loss, validation UA and test UA by epoch; a panel for each that was recorded.
 
@@ -233,6 +257,7 @@ def curves(
         histories: fold → column → value per epoch. UA is a share from 0 to 1; None is a gap.
         path: without suffix: `.png` and `.pdf` are written.
         selected_epochs: fold → the epoch whose weights were kept; the first epoch is 1.
+        stamps: what the reader must know of the result; shown below the title.
 
     Returns:
         The files written.
@@ -244,9 +269,9 @@ def curves(
     rows = -(-len(panels) // columns)
     width = max(3.5 * columns, 4.6)
     several = len(histories) > 1
-    notes = ["dot: the epoch whose weights were kept"]
+    notes = [*stamps, "dot: the epoch whose weights were kept"]
     if several:
-        notes.insert(0, f"thin: each of {len(histories)} folds; bold: their mean, as far as all of them got")
+        notes.insert(-1, f"thin: each of {len(histories)} folds; bold: their mean, as far as all of them got")
     with _style():
         figure = _figure_below_head(title, notes, width_inches=width, body_inches=2.6 * rows)
         for axes, (column, label, color) in zip(
@@ -288,6 +313,7 @@ def size_against_ua(
     path: str | os.PathLike[str],
     *,
     title: str,
+    stamps: Sequence[str] = (),
 ) -> list[Path]:
     """UA against file size, one point per precision or run.
 
@@ -295,12 +321,13 @@ def size_against_ua(
         rows: name (str), bytes (int), ua, and ua_low, ua_high (shares from 0 to 1, or None where there is no
             interval).
         path: without suffix: `.png` and `.pdf` are written.
+        stamps: what the reader must know of the results; shown below the title.
 
     Returns:
         The files written.
     """
     intervals = any(row.get("ua_low") is not None for row in rows)
-    notes = ["bars: 95 % interval over test speakers"] if intervals else []
+    notes = [*stamps, *(["bars: 95 % interval over test speakers"] if intervals else [])]
     with _style():
         figure = _figure_below_head(title, notes, width_inches=6.4, body_inches=3.1)
         axes = figure.subplots()

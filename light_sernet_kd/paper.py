@@ -1,8 +1,14 @@
-"""The papers' tables anew: every published row as published and under an honest protocol, in one table."""
+"""The papers' tables anew: every published row as published and under an honest protocol, in one table.
+
+A row's settings are those of its entry over the defaults of `Settings`: what a user edits for runs of his own
+(`hyperparameters.DEFAULTS`) must not change what is published. Only the seed is taken from there.
+"""
 
 import dataclasses
 import fnmatch
+import glob
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +20,7 @@ from light_sernet_kd.corpora.registry import CORPORA, why_absent
 from light_sernet_kd.display import Display
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.protocols import PROTOCOLS
-from light_sernet_kd.report import NONE, markdown_table, plain
+from light_sernet_kd.report import NONE, counted, markdown_table, plain
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ def rows_of(
 
     Args:
         experiments: name → `settings`, and where known `published` and `differs`.
+        defaults: the user's own, of which the seed alone is read.
         epochs: instead of the published number, for a trial.
 
     Raises:
@@ -58,12 +65,13 @@ def rows_of(
     for name in names:
         entry = experiments[name]
         changed = {"epochs": epochs} if epochs else {}
-        settings = make_settings(**{**defaults, **entry.get("settings", {}), **changed})
+        seed = {"seed": defaults.get("seed", Settings.seed)}
+        settings = make_settings(**{**seed, **entry.get("settings", {}), **changed})
         source = CORPORA.get(settings.corpus)
         honest = "session" if source and source.sessions else "loso"
         differs = [entry["differs"]] if "differs" in entry else []
         if epochs:
-            differs.append(f"{epochs} epochs, which is not the published number")
+            differs.append(f"{counted(epochs, 'epoch')}, which is not the published number")
         rows.append(Row(name, settings, honest, entry.get("published", {}), "; ".join(differs)))
     return rows
 
@@ -71,31 +79,32 @@ def rows_of(
 def run(rows: Sequence[Row], places: experiment.Places, display: Display, *, command: str) -> dict[str, Any]:
     """Run every row whose corpus is here, as published and honestly; runs that are finished are only read.
 
-    Writes `paper.json` and `paper.md` into the results folder after each row.
+    A row that cannot be run is named with its reason, and the others go on. After each row, `paper.json` and
+    `paper.md` are written into the results folder.
     """
     found: dict[str, Any] = {"command": command, "rows": [], "not_run": {}}
     for row in rows:
         settings = row.settings
-        why = why_absent(
-            settings.corpus, places.data, audio_type=settings.audio_type, emotions=settings.emotions
-        )
-        if why:
-            display.say(f"not run: {row.name}: {why}", always=True)
-            found["not_run"][row.name] = why
-            continue
-        metrics = {}
-        for protocol in (settings.protocol, row.honest):
-            display.say(f"\n{row.name}, {protocol}", always=True)
-            folder = experiment.train(
-                make_settings(**{**settings.as_dict(), "protocol": protocol}),
-                dataclasses.replace(places, run=f"paper-{row.name}-{protocol}"),
-                display,
-                command=command,
-            )
-            metrics[protocol] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        found["rows"].append(_outcome(row, metrics[settings.protocol], metrics[row.honest]))
+        try:
+            if why := why_absent(
+                settings.corpus, places.data, audio_type=settings.audio_type, emotions=settings.emotions
+            ):
+                raise UserError(why)
+            metrics = {}
+            for protocol in (settings.protocol, row.honest):
+                display.say(f"\n{row.name}, {protocol}", always=True)
+                folder = experiment.train(
+                    make_settings(**{**settings.as_dict(), "protocol": protocol}),
+                    dataclasses.replace(places, run=f"paper-{row.name}-{protocol}"),
+                    display,
+                    command=f"{command} --only {shlex.quote(glob.escape(row.name))}",
+                )
+                metrics[protocol] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            found["rows"].append(_outcome(row, metrics[settings.protocol], metrics[row.honest]))
+        except UserError as error:
+            display.say(f"not run: {row.name}: {error}", always=True)
+            found["not_run"][row.name] = str(error)
         write(found, places.result)
-    write(found, places.result)
     return found
 
 
@@ -155,7 +164,7 @@ def page(found: Mapping[str, Any]) -> str:
         ):
             if reason:
                 reasons.setdefault(reason, []).append(row["name"])
-    lines += [f"- {plain(reason)} ({len(names)} rows)" for reason, names in reasons.items()]
+    lines += [f"- {plain(reason)} ({counted(len(names), 'row')})" for reason, names in reasons.items()]
     lines += ["", *markdown_table(header, cells, words=3)]
     if found["not_run"]:
         lines += ["", "Not run:", ""]

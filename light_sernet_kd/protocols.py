@@ -41,6 +41,8 @@ class Protocol:
     mixes_speakers: bool = False
 
 
+# The name of the student, and of the teacher, that every speaker trains.
+ALL_SPEAKERS = "all-speakers"
 # The words a `split` column may use; `evaluation` validates in ESD.
 SPLITS = {
     "train": ("train", "training"),
@@ -259,12 +261,14 @@ def make_folds(
         wished: how many folds `group_kfold` makes; the others have as many as their groups.
 
     Raises:
-        UserError: sets share an utterance, or they share a speaker or an identical recording and the
-            protocol's name does not say so.
+        UserError: a group has the final fold's name, sets share an utterance, or they share a speaker or an
+            identical recording and the protocol's name does not say so.
     """
     protocol = choose("protocol", protocol, PROTOCOL_NAMES)
     folds = propose_folds(protocol, utterances, seed=seed, wished=wished)
     for fold in folds:
+        if fold.name.casefold() == ALL_SPEAKERS:
+            raise UserError(f"{fold.name} is the name of the final student's fold: rename that speaker.")
         refuse_leaks(fold, utterances, fingerprints, PROTOCOLS[protocol])
     return folds
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from light_sernet_kd.config import SAMPLE_RATE
+
 # Beside the report; figures.py writes them.
 CONFUSION_PICTURE = "confusion_matrix.png"
 CURVES_PICTURE = "curves.png"
@@ -47,6 +49,10 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, word
     return ["| " + " | ".join(row) + " |" for row in (header, rules, *rows)]
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def _people(names: Sequence[str]) -> str:
     return f"{len(names)} speakers" if len(names) > 8 else ", ".join(map(plain, names)) or NONE
 
@@ -64,7 +70,7 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
     sure = "In brackets: 95 % interval" if any(intervals.values()) else "There is no interval"
     return [
         f"{warning}{', '.join(scores)} — protocol {plain(metrics['protocol'])}, "
-        f"{pooled['count']:,} test predictions in {folds} {'fold' if folds == 1 else 'folds'}.",
+        f"{counted(pooled['count'], 'test prediction')} in {counted(folds, 'fold')}.",
         "",
         *([f"> - **STAMP: {plain(stamp)}**" for stamp in stamps] or [HONEST]),
         "",
@@ -73,10 +79,45 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _what_was_run(metrics: Mapping[str, Any]) -> list[str]:
+def _options(values: Mapping[str, Any]) -> str:
+    """`{name: …, option: value}` as `name (option value, …)`."""
+    listed = {
+        key: "/".join(map(str, value)) if isinstance(value, list | tuple) else value
+        for key, value in values.items()
+    }
+    options = ", ".join(f"{plain(key)} {plain(value)}" for key, value in listed.items() if key != "name")
+    return plain(values["name"]) + (f" ({options})" if options else "")
+
+
+def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[str]:
+    schedule, samples = resolved["schedule"], resolved["samples"]
+    epochs = counted(schedule["epochs"], "epoch")
+    learnt = f"{_options(resolved['distillation'])}; loss on the labels: {_options(resolved['label_loss'])}"
+    if settings["class_weights"] != "none":
+        learnt += f"; class weights: {plain(settings['class_weights'])}"
+    if settings["standardise_logits"]:
+        learnt += "; logits standardised"
+    stops = f", stopping after {settings['patience']} without a better one" if settings["patience"] else ""
+    return [
+        f"- **Input:** {plain(settings['input_type'])} of {samples / SAMPLE_RATE:g} s ({samples:,} samples), "
+        f"front end {plain(settings['front_end'])}, read by {plain(settings['reader'])}.",
+        f"- **Method:** {learnt}.",
+        f"- **Augmentation:** {plain(settings['augmentation'] or 'none')}.",
+        f"- **Training:** schedule {plain(settings['schedule'])}, {epochs}{stops}, "
+        f"batches of {schedule['batch_size']}, learning rate {schedule['learning_rate']:g} (times "
+        f"{schedule['decay']:g} every {schedule['decay_every']} {plain(schedule['decay_unit'])} from "
+        f"{schedule['decay_from']}), weight decay {schedule['weight_decay']:g}, "
+        f"batch norm momentum {settings['batch_norm_momentum']:g}, "
+        f"arithmetic {plain(resolved['arithmetic'])}.",
+    ]
+
+
+def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     student, teacher = metrics["student"], metrics["teacher"]
     speakers = metrics["speakers"]
     speaker_count = speakers if isinstance(speakers, int) else len(speakers)
+    audio_type = config["settings"]["audio_type"]
+    part = "" if audio_type == "all" else f"part {plain(audio_type)}, "
     width = "" if student["width"] is None else f", width {plain(student['width'])}"
     if teacher is None:
         taught = "none; the student learnt from the labels alone."
@@ -89,11 +130,12 @@ def _what_was_run(metrics: Mapping[str, Any]) -> list[str]:
         )
     return [
         f"- **Corpus:** {plain(metrics['corpus'])}{' (synthetic)' if metrics['synthetic'] else ''}, "
-        f"{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "
-        f"{len(metrics['classes'])} classes.",
+        f"{part}{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "
+        f"{len(metrics['classes'])} emotions: {', '.join(map(plain, metrics['classes']))}.",
         f"- **Protocol {plain(metrics['protocol'])}:** {plain(metrics['protocol_description'])}.",
         f"- **Student:** {plain(student['name'])}, {student['parameters']:,} parameters{width}.",
         f"- **Teacher:** {taught}",
+        *_how_it_was_trained(config["settings"], config["resolved"]),
         f"- **Seed:** {plain(metrics['seed'])}.",
     ]
 
@@ -211,7 +253,7 @@ def report(metrics: Mapping[str, Any], config: Mapping[str, Any], *, export: Map
 
     Args:
         metrics: what metrics.json holds. Scores are shares from 0 to 1; the page shows per cent.
-        config: what config.json holds; shown as it is.
+        config: what config.json holds: `settings`, what they were `resolved` to, and more; shown as it is.
         export: rows of {precision, file, bytes, ua, wa, ua_cost_points, max_probability_difference},
             samples, sample_rate, final_epochs, note; None where nothing was exported.
             `ua_cost_points` is in percentage points, positive where the file is worse than float32;
@@ -220,7 +262,7 @@ def report(metrics: Mapping[str, Any], config: Mapping[str, Any], *, export: Map
     corpus = plain(metrics["corpus"]) + (" (SYNTHETIC)" if metrics["synthetic"] else "")
     sections = [
         (f"# {plain(metrics['student']['name'])} on {corpus}", _answer(metrics)),
-        ("## What was run", _what_was_run(metrics)),
+        ("## What was run", _what_was_run(metrics, config)),
         ("## Folds", _folds(metrics)),
         ("## Recall per class", _recalls(metrics)),
         (

@@ -11,8 +11,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import Settings, UserError
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.corpora.registry import load
-from light_sernet_kd.protocols import Fold, make_folds, select
-from light_sernet_kd.teachers import ALL_SPEAKERS
+from light_sernet_kd.protocols import ALL_SPEAKERS, Fold, make_folds, select
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ def selected(settings: Settings, data: Path) -> Selection:
     classes = Corpus("", utterances).classes
     if len(classes) < 2:
         raise UserError(f"{corpus.name} has {len(classes)} emotion; at least 2 are needed.")
+    if broken := [name for name in classes if name.splitlines() != [name]]:
+        raise UserError(f"a class name must be one line, found {broken[0]!r}: rename it in the manifest.")
     folds = make_folds(
         settings.protocol, utterances, fingerprints, seed=settings.seed, wished=settings.fold_count
     )

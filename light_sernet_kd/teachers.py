@@ -23,10 +23,7 @@ import numpy as np
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, repeated
 from light_sernet_kd.files import write_arrays
-from light_sernet_kd.protocols import Fold
-
-# The name under which a teacher trained on every speaker is stored, for the student that is exported.
-ALL_SPEAKERS = "all-speakers"
+from light_sernet_kd.protocols import ALL_SPEAKERS, Fold
 
 STAMP_UNKNOWN = "teacher may have seen test speakers"
 STAMP_SEEN = "teacher was trained on test speakers"

@@ -24,6 +24,10 @@ from light_sernet_kd.files import atomic, write_arrays
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
+class DivergenceError(ArithmeticError):
+    """A training that left the numbers; its weights are worth nothing."""
+
+
 @dataclass(frozen=True)
 class Examples:
     """A corpus as a network sees it.
@@ -180,6 +184,9 @@ class Network:
             teaching: what the teacher says; only what the losses compare with is read.
             augmenter: changes the training batches; validation sees the clean features.
             patience: stop after this many epochs without a better one; 0 never does.
+
+        Raises:
+            DivergenceError: a loss or a weight is no finite number any more.
         """
         epochs = epochs or self.schedule.epochs
         self.start_anew(seed)
@@ -281,6 +288,9 @@ class _EpochState(keras.callbacks.Callback):
             row |= self._validate()
             # Small validation sets tie often: the smaller loss then decides, and between those the earlier.
             rank = (row["val_ua"], -row["val_loss"])
+        weights_are_finite = all(np.isfinite(weight).all() for weight in self.last)
+        if not (all(map(math.isfinite, row.values())) and weights_are_finite):
+            raise DivergenceError(f"training diverged at epoch {self.epoch} (loss {row['loss']:g})")
         if rank > self.best_rank:
             self.best, self.best_rank, self.best_epoch = self.last, rank, self.epoch
         for name, value in row.items():

@@ -3,13 +3,15 @@
 import io
 import itertools
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 
-from light_sernet_kd import compare
+from light_sernet_kd import compare, figures
 from light_sernet_kd.config import UserError
 from light_sernet_kd.evaluation import Predictions, softmax, write_predictions
 
@@ -139,7 +141,7 @@ def run_folder(tmp_path, name, predicted, *, bytes_=None, stamps=(), synthetic=F
     return folder
 
 
-def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path):
+def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path, monkeypatch):
     folders = [
         run_folder(tmp_path, "plain", POOR, bytes_=1_956_000),
         run_folder(tmp_path, "distilled", GOOD, bytes_=900_000, stamps=["teacher may have seen [all]"]),
@@ -162,7 +164,16 @@ def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path):
     assert "distilled: teacher may have seen [all]" in shown
     assert "other is not paired with plain: they tested other utterances" in shown
 
+    drawn = []
+    size_against_ua = figures.size_against_ua
+
+    def kept(*arguments, **named):
+        drawn.append(named)
+        return size_against_ua(*arguments, **named)
+
+    monkeypatch.setattr(figures, "size_against_ua", kept)
     written = compare.write(compared, tmp_path / "out")
+    assert [each["stamps"] for each in drawn] == [["distilled: teacher may have seen [all]"]]
     assert [path.name for path in written] == ["compare.json", "compare.md", "size_against_ua.png"]
     assert json.loads(written[0].read_text()) == compared
     page = written[1].read_text()
@@ -176,6 +187,13 @@ def test_without_an_exported_file_there_is_no_picture(tmp_path):
         "compare.json",
         "compare.md",
     ]
+
+
+def test_matplotlib_is_loaded_for_pictures_alone():
+    """It speaks up where its folder cannot be written."""
+    code = "import sys, light_sernet_kd.compare; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_synthetic_recordings_are_named(tmp_path):

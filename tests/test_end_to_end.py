@@ -234,17 +234,88 @@ def test_bad_recordings_stop_the_run_before_it_starts_and_all_are_named(manifest
     broken[0].write_bytes(b"")
     broken[1].write_text("this is no audio")
     copy = corpus / "small.csv"
-    assert train(copy, tmp_path / "r", "--run", "x", "--epochs", "1") == 2
-    message = capsys.readouterr().err
-    assert all(path.name in message for path in broken)
-    assert not list((tmp_path / "r").glob("x/fold-*"))
+    left = tmp_path / "r" / "y"
+    left.mkdir(parents=True)
+    (left / "config.json").write_text("{")  # what a process that was killed at its start leaves
+    for name in "xy":
+        assert train(copy, tmp_path / "r", "--run", name, "--epochs", "1") == 2
+        message = capsys.readouterr().err
+        assert all(path.name in message for path in broken)
+    assert not (tmp_path / "r" / "x").exists()
+    assert (left / "config.json").exists()
 
-    arguments = ("--run", "y", "--epochs", "1", "--no-export", "--folds", SPEAKERS[2], "--skip-bad")
+    arguments = (
+        "--run",
+        "y",
+        "--epochs",
+        "1",
+        "--no-export",
+        "--folds",
+        SPEAKERS[2],
+        "--skip-bad",
+        "-v",
+        "1",
+    )
     assert train(copy, tmp_path / "r", *arguments) == 0
-    metrics = json.loads((tmp_path / "r" / "y" / "metrics.json").read_text())
+    said = capsys.readouterr().out
+    assert "Protocol loso: 1 fold. " in said
+    assert f"\nfold {SPEAKERS[2]}, student ...\n" in said
+    metrics = json.loads((left / "metrics.json").read_text())
     assert len(metrics["skipped"]) == 2
-    report = (tmp_path / "r" / "y" / "report.md").read_text()
+    report = (left / "report.md").read_text()
     assert all(path.stem in report for path in broken)
+
+
+@pytest.mark.parametrize(
+    ("file", "removed"),
+    [
+        (f"fold-{min(SPEAKERS)}/fold.json", f"fold-{min(SPEAKERS)}/fold.json"),
+        (f"fold-{min(SPEAKERS)}/test_logits.npz", f"fold-{min(SPEAKERS)}/fold.json"),
+        ("fold-all-speakers/final.json", "fold-all-speakers/final.json"),
+        (f"fold-{min(SPEAKERS)}/tflite_probabilities.npz", f"fold-{min(SPEAKERS)}/tflite_probabilities.npz"),
+        (f"fold-{min(SPEAKERS)}/history.csv", f"fold-{min(SPEAKERS)}/fold.json"),
+    ],
+    ids=lambda value: Path(value).name,
+)
+def test_a_damaged_step_is_named_with_what_to_remove(distilled, manifest, tmp_path, capsys, file, removed):
+    shutil.copytree(distilled, tmp_path / "all")
+    damaged = tmp_path / "all" / file
+    damaged.write_bytes(damaged.read_bytes()[:1])
+    again = ("-kd", "KD", "--epochs", "4", "--run", "all")
+    if file.endswith("history.csv"):
+        damaged.unlink()
+    assert train(manifest, tmp_path, *again) == 2
+    message = error_of(capsys)
+    assert str(damaged) in message
+    assert f"remove {tmp_path / 'all' / removed}, and" in message
+
+
+def test_what_cannot_be_done_later_is_refused_before_training(manifest, tmp_path, capsys, monkeypatch):
+    copy = manifest.parent / "renamed.csv"
+    copy.write_text(manifest.read_text().replace(",sadness,", ',"sad\nness",'))
+    assert train(copy, tmp_path, "--run", "x", "--epochs", "1", "--no-export") == 2
+    assert "a class name must be one line" in error_of(capsys)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert train(manifest, tmp_path, "--run", "x", "--epochs", "1", "--tensorboard") == 2
+    assert 'pip install "light-sernet-kd[tensorboard]"' in error_of(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_diverges_is_one_line_and_leaves_the_name_free(
+    manifest, tmp_path, capsys, monkeypatch
+):
+    from light_sernet_kd.training import DivergenceError, Network
+
+    def diverge(network, *arguments, checkpoint, **settings):
+        checkpoint.write_text("of epoch 1")
+        raise DivergenceError("training diverged at epoch 2 (loss nan)")
+
+    monkeypatch.setattr(Network, "train", diverge)
+    for rate in ("1e20", "1e19"):
+        assert train(manifest, tmp_path, "--run", "x", "-lr", rate, "--no-export") == 2
+        expected = f"fold {min(SPEAKERS)}, student: training diverged at epoch 2 (loss nan); lower --learn"
+        assert expected in error_of(capsys)
+        assert not (tmp_path / "x").exists()
 
 
 def test_teach_writes_a_file_that_gives_what_auto_gives(distilled, manifest, tmp_path):
@@ -375,6 +446,7 @@ def test_train_py_uses_the_edited_hyperparameters():
 def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, capsys):
     quick = {"input_seconds": 1.2, "width": 0.15, "epochs": 1, "folds": ("#1",), "export": False}
     experiments = {
+        "broken": {"settings": {"corpus": str(manifest), **quick, "folds": ("nobody",)}},
         "here": {
             "settings": {"corpus": str(manifest), "protocol": "random", **quick},
             "published": {"ua": 94.15, "wa": 94.21},
@@ -387,6 +459,7 @@ def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, cap
     assert cli.main(command, program="train.py", experiments=experiments) == 0
     said = capsys.readouterr().out
     assert "not run: elsewhere: " in said
+    assert "not run: broken: unknown fold 'nobody'" in said
     assert "here: published UA 94.15 %; ours as published (random)" in said
     assert "because as published, test speakers are also in training and the test set chose the epoch" in said
     page = (tmp_path / "paper.md").read_text()
@@ -396,14 +469,16 @@ def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, cap
     }
     ours, honest = (f"{100 * scores[name]['ua']:.2f}/{100 * scores[name]['wa']:.2f}" for name in scores)
     assert f"| here | random | loso | 94.15/94.21 | {ours} | {honest} |" in page
-    assert "unlike the paper: synthetic clips (1 rows)" in page
+    assert "unlike the paper: synthetic clips (1 row)" in page
     assert "elsewhere: " in page
+    own = (tmp_path / "paper-here-loso" / "report.md").read_text()
+    assert f"\npython train.py paper --result {tmp_path} --data {tmp_path} -v 0 --only here\n" in own
     assert cli.main([*command, "--only", "h*"], program="train.py", experiments=experiments) == 0
     metrics = json.loads((tmp_path / "paper-here-loso" / "metrics.json").read_text())
     assert metrics["pooled"] == scores["loso"]
     capsys.readouterr()
     assert cli.main([*command, "--only", "x"], program="train.py", experiments=experiments) == 2
-    assert "no experiment is named x; there are here, elsewhere" in error_of(capsys)
+    assert "no experiment is named x; there are broken, here, elsewhere" in error_of(capsys)
     assert cli.main(command) == 2
     assert "sh run.sh paper" in error_of(capsys)
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from test_end_to_end import error_of, train
 
-from light_sernet_kd import cli, teachers
+from light_sernet_kd import cli, paper, teachers
 from light_sernet_kd.corpora import demo
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -279,3 +279,10 @@ def test_session_numbers_a_session_where_the_corpus_has_them():
         arguments = parser.parse_args(["train", "-dn", corpus, "-session", "1"])
         settings = cli._settings(arguments, {"protocol": "loso"})
         assert (settings.protocol, settings.folds) == (protocol, ("#1",))
+
+
+def test_published_rows_take_nothing_from_the_users_own_defaults_but_the_seed():
+    experiments = {"row": {"settings": {"corpus": "EMO-DB", "label_loss": "focal"}}}
+    edited = {"width": 0.5, "epochs": 3, "augmentation": "noise", "student": "resnet18", "seed": 7}
+    (row,) = paper.rows_of(experiments, edited)
+    assert row.settings == cli.make_settings(**experiments["row"]["settings"], seed=7)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import matplotlib
 import numpy as np
@@ -113,6 +114,33 @@ def test_a_title_that_says_synthetic_is_marked_on_every_figure(drawn):
         figures.curves(histories(1), "x", selected_epochs={}, title=title)
         figures.size_against_ua([row], "x", title=title)
     assert ["SYNTHETIC RECORDINGS" in words(figure) for figure in drawn] == [True] * 3 + [False] * 3
+
+
+def test_stamps_stand_on_every_figure(drawn):
+    figures.confusion_matrix([[1, 0], [0, 1]], "ab", "x", title="t", stamps=[HONEST])
+    figures.curves(histories(2), "x", selected_epochs={}, stamps=[HONEST])
+    figures.size_against_ua(PRECISIONS, "x", title="t", stamps=[HONEST])
+    assert [HONEST in words(figure) for figure in drawn] == [True] * 3
+
+
+def test_letters_that_no_font_has_are_named_once_and_not_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "_fonts", lambda: [figures.FONT])
+    names = ["anger \u00fc", "\u0433\u043d\u0435\u0432", "\u6012\u308a", "\u6012"]
+    assert figures.letters_without_font(names) == "\u308a\u6012"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.confusion_matrix([[1, 0], [0, 1]], ["\u6012\u308a", "b"], tmp_path / "x", title="\u6012")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_font_that_is_installed_gives_the_letters_that_the_first_one_lacks(monkeypatch):
+    monkeypatch.setattr(figures, "FURTHER_FONTS", ("Nowhere Sans", "STIXGeneral"))
+    figures._fonts.cache_clear()
+    try:
+        assert figures._fonts() == [figures.FONT, "STIXGeneral"]
+        assert figures.letters_without_font("\u2a99\u6012") == "\u6012"
+    finally:
+        figures._fonts.cache_clear()
 
 
 def test_a_matrix_that_does_not_fit_its_classes_is_refused():

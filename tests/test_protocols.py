@@ -297,6 +297,14 @@ def test_one_recording_under_two_speakers_is_refused_with_both_files(protocol):
     assert message.endswith("keep one of each, or give both the same speaker.")
 
 
+@pytest.mark.parametrize("name", ["all-speakers", "All-Speakers"])
+def test_no_speaker_may_have_the_name_of_the_final_students_fold(name):
+    utterances = speech("a", "b", name)
+    with pytest.raises(UserError, match=f"{name} is the name of the final student's fold"):
+        make_folds("loso", utterances, distinct(utterances), seed=0)
+    make_folds("random", speech("a", "b", name, "c", "d"), distinct(speech(*"abcde")), seed=0)
+
+
 def test_one_recording_twice_of_one_speaker_is_no_leak_under_loso():
     assert len(make_folds("loso", FOUR, twins(1, 3), seed=0)) == 4
 

@@ -57,7 +57,37 @@ METRICS = {
     "command": "light-sernet-kd train -dn EMO-DB --seed 7",
     "seed": 7,
 }
-CONFIG = {"corpus": "EMO-DB", "learning_rate": 0.001, "folds": ["a", "b"]}
+CONFIG = {
+    "settings": {
+        "audio_type": "impro",
+        "input_type": "mel_spectrogram",
+        "front_end": "cubic",
+        "reader": "tfio",
+        "class_weights": "balanced",
+        "standardise_logits": True,
+        "augmentation": "noise,mixup",
+        "schedule": "cubic",
+        "patience": 12,
+        "batch_norm_momentum": 0.97,
+        "folds": ["a", "b"],
+    },
+    "resolved": {
+        "arithmetic": "bfloat16",
+        "samples": 40_000,
+        "schedule": {
+            "learning_rate": 0.003,
+            "batch_size": 24,
+            "epochs": 77,
+            "weight_decay": 0.0007,
+            "decay": 0.9,
+            "decay_every": 310,
+            "decay_unit": "steps",
+            "decay_from": 21,
+        },
+        "label_loss": {"name": "focal", "label_smoothing": 0.05, "gamma": 2.2},
+        "distillation": {"name": "CKD", "alpha": 0.65, "temperatures": [1.5, 2.5]},
+    },
+}
 EXPORT = {
     "rows": [
         {
@@ -162,6 +192,36 @@ def test_the_precision_table_is_the_export():
     for told in ("48,000 samples at 16,000 Hz (3 s)", "final training: 57.", "Scored on the last fold."):
         assert told in page
     assert "](precision_costs.png)" in page
+
+
+def test_what_was_run_is_told_without_reading_the_settings():
+    page = report(METRICS, CONFIG, export=None)
+    told = page[page.index("## What was run") : page.index("## Folds")]
+    for line in (
+        "- **Corpus:** EMO-DB, part impro, 1,343 utterances, 2 speakers, 3 emotions: anger, fear, surprise.",
+        "- **Input:** mel_spectrogram of 2.5 s (40,000 samples), front end cubic, read by tfio.",
+        "- **Method:** CKD (alpha 0.65, temperatures 1.5/2.5); loss on the labels: focal "
+        "(label_smoothing 0.05, gamma 2.2); class weights: balanced; logits standardised.",
+        "- **Augmentation:** noise,mixup.",
+        "- **Training:** schedule cubic, 77 epochs, stopping after 12 without a better one, batches of 24, "
+        "learning rate 0.003 (times 0.9 every 310 steps from 21), weight decay 0.0007, "
+        "batch norm momentum 0.97, arithmetic bfloat16.",
+    ):
+        assert f"{line}\n" in told
+    plain = copy.deepcopy(CONFIG)
+    plain["settings"] |= {"audio_type": "all", "class_weights": "none", "standardise_logits": False}
+    plain["settings"] |= {"augmentation": "", "patience": 0}
+    plain["resolved"]["distillation"] = {"name": "pure"}
+    page = report(METRICS, plain, export=None)
+    for line in ("- **Method:** pure; loss on the labels: focal (label_smoothing 0.05, gamma 2.2).",
+                 "- **Augmentation:** none.", "77 epochs, batches", "EMO-DB, 1,343"):  # fmt: skip
+        assert line in page
+
+
+def test_one_of_a_kind_is_no_plural():
+    pooled = score(0.5, count=1)
+    page = report(changed(pooled=pooled, folds=METRICS["folds"][:1]), CONFIG, export=None)
+    assert "1 test prediction in 1 fold." in page
 
 
 def test_without_an_export_no_precision_is_claimed():

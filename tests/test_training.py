@@ -253,7 +253,6 @@ def scripted(monkeypatch, scores):
         ([(0.5, 1.0), (0.7, 2.0), (0.6, 0.1)], 2),  # the highest UA, whatever the loss
         ([(0.7, 0.9), (0.7, 0.8), (0.7, 0.85)], 2),  # of equal UA the smallest loss
         ([(0.5, 0.9), (0.7, 0.8), (0.7, 0.8)], 2),  # of all equal the earliest
-        ([(0.0, 5.0), (0.0, math.nan), (0.0, math.nan)], 1),  # a training that diverged
     ],
 )
 def test_the_selected_epoch_has_the_best_validation(shared, tmp_path, monkeypatch, scores, best):
@@ -264,6 +263,18 @@ def test_the_selected_epoch_has_the_best_validation(shared, tmp_path, monkeypatc
     assert not differs(found.selected, weights[best - 1])
     assert not differs(found.last, weights[-1])
     assert differs(weights[0], weights[1])
+
+
+def test_a_training_that_diverges_ends_without_a_checkpoint_of_that_epoch(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared, "schedule", dataclasses.replace(SCHEDULE, learning_rate=1e38))
+    for validation in (VALIDATION, ()):
+        with pytest.raises(training.DivergenceError, match="training diverged at epoch 1"):
+            train(shared, tmp_path, validation=validation)
+        assert not (tmp_path / "fold.npz").exists()
+    monkeypatch.undo()
+    scripted(monkeypatch, [(0.9, 5.0), (0.9, math.inf)])
+    with pytest.raises(training.DivergenceError, match="training diverged at epoch 2"):
+        train(shared, tmp_path)
 
 
 def test_without_validation_the_last_epoch_counts(shared, tmp_path):
@@ -316,7 +327,7 @@ def test_it_learns_what_there_is_to_learn(shared, tmp_path):
 def test_a_heavier_class_is_named_more_often(shared, tmp_path):
     named = []
     for weight in (0.1, 10.0):
-        found = train(shared, tmp_path / str(weight), class_weights={0: 1.0, 1: 1.0, 2: weight})
+        found = train(shared, tmp_path / str(weight), class_weights=np.array([1.0, 1.0, weight]))
         predicted = shared.logits(found.last, EXAMPLES.rows, range(COUNT)).argmax(axis=1)
         named.append(np.count_nonzero(predicted == 2))
     assert named[1] > named[0] + 5

@@ -629,7 +629,7 @@ def _checked(argv: Sequence[str], program: str, parser: _Parser) -> list[str]:
         if argv and argv[0] in names and argv[0] != "train":
             raise UserError(f"train.py only trains: light-sernet-kd {shlex.join(argv)}")
         argv = argv if argv[:1] == ["train"] else ["train", *argv]
-    elif argv and not argv[0].startswith("-"):
+    elif argv and argv[0] not in parser._option_string_actions:
         argv[0] = choose("command", argv[0], names)
     for before, argument in zip(["", *argv], argv, strict=False):
         if argument == "" or (argument.startswith("--") and argument.endswith("=")):

@@ -2,6 +2,7 @@
 # sh run.sh         set up, then distil, evaluate and export a student on the built-in demo corpus
 # sh run.sh test    set up, then the whole test suite; further arguments go to pytest
 # sh run.sh paper   set up, then every entry of hyperparameters.EXPERIMENTS whose corpus is present
+# sh run.sh -h      this text
 set -eu
 cd "$(dirname "$0")"
 
@@ -10,6 +11,7 @@ fail() { echo "run.sh: $1" >&2; exit 2; }
 mode=${1:-demo}
 [ $# -gt 0 ] && shift
 case $mode in
+    -h|--help) sed -n 's/^# sh/sh/p' "${0##*/}"; exit ;;
     demo|paper) requirements=requirements.txt ;;
     test) requirements=requirements-test.txt ;;
     *) fail "unknown argument $mode; valid: none (the demo), test, paper." ;;

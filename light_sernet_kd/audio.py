@@ -29,7 +29,10 @@ _SIZE_UNKNOWN = 0x7FFF_F000
 _FRAMES_UNKNOWN = 2**63 - 1  # libsndfile's, for a FLAC that was streamed
 _MPEG_FRAME_SAMPLES = 1152
 _BLOCK_SAMPLES = 2**20
-_LOWEST_SAMPLE_RATE = 1000
+# Beyond it, the sums of channels and of filters may exceed float32.
+_LARGEST_SAMPLE = 1e30
+LOWEST_SAMPLE_RATE = 1000
+SILENT_BELOW_DBFS = -60.0
 _AUDIO_MAGIC = (
     b"RIFF",
     b"RIFX",
@@ -93,8 +96,8 @@ def decode(path: str | os.PathLike[str]) -> Recording:
     MP3 may lack one MPEG frame (1152 samples), since some writers count one too many.
 
     Raises:
-        AudioError: the file is missing, unreadable, empty, cut short or damaged, not audio, or holds a NaN
-            or an infinity.
+        AudioError: the file is missing, unreadable, empty, cut short or damaged, not audio, or holds a NaN,
+            an infinity or a number near it.
     """
     import soundfile
 
@@ -126,13 +129,15 @@ def decode(path: str | os.PathLike[str]) -> Recording:
         )
     if not samples.size:
         raise AudioError(f"{path} holds a header but no samples")
-    if rate < _LOWEST_SAMPLE_RATE:
+    if rate < LOWEST_SAMPLE_RATE:
         raise AudioError(
-            f"{path} claims a sample rate of {rate} Hz, below any recording's ({_LOWEST_SAMPLE_RATE})"
+            f"{path} claims a sample rate of {rate} Hz, below any recording's ({LOWEST_SAMPLE_RATE})"
         )
     if not np.isfinite(samples).all():
         broken = np.count_nonzero(~np.isfinite(samples))
         raise AudioError(f"{path} holds {broken} values that are not finite (NaN or infinity)")
+    if (peak := max(samples.max(), -samples.min())) > _LARGEST_SAMPLE:
+        raise AudioError(f"{path} holds values up to {peak:.0e}, where full scale is 1")
     return Recording(samples, rate, f"{container} {subtype}")
 
 
@@ -163,6 +168,12 @@ def fit(waveform: np.ndarray, samples: int, *, pad: str = "both") -> np.ndarray:
         return waveform[start : start + samples]
     before = -surplus // 2 if pad == "both" else 0
     return np.pad(waveform, (before, -surplus - before))
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Whether every channel of `(samples,)` or `(samples, channels)` stays below -60 dBFS about its mean."""
+    span = samples.max(axis=0) - samples.min(axis=0)
+    return bool(np.max(span) / 2 < 10 ** (SILENT_BELOW_DBFS / 20))
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 import errno
+import io
 import json
 import os
 import shlex
@@ -17,7 +18,10 @@ from light_sernet_kd.config import Settings, UserError, choose, make_settings
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+_FORBIDDEN = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+)
 
 # The keys of registry.CORPORA, here so that --help need not import what reads them.
 _CORPORA = "EMO-DB, IEMOCAP, RAVDESS, CREMA-D, TESS, ESD, KEMDy19, KEMDy20, demo"
@@ -41,19 +45,22 @@ class _Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message and unknown.startswith("-"):
             option = unknown.split()[0].split("=")[0]
-            near = difflib.get_close_matches(option, self.known_options(), n=1)
+            near = difflib.get_close_matches(option, self._option_string_actions, n=1)
             message = f"unknown option {option}." + (f" Did you mean {near[0]}?" if near else "")
         else:
             message += "."
         raise UserError(f"{message} See {self.prog} --help.")
 
-    def known_options(self) -> list[str]:
-        options = list(self._option_string_actions)
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for parser in action.choices.values():
-                    options += parser._option_string_actions
-        return options
+    def parse_known_args(self, args=None, namespace=None):
+        # Else a command would leave what it does not know to the parser above, which knows no better.
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def commands(self) -> "Mapping[str, _Parser]":
+        subparsers = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return next((action.choices for action in subparsers), {})
 
 
 def _truth(text: str) -> bool:
@@ -64,7 +71,10 @@ def _truth(text: str) -> bool:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected names between commas, found {text!r}")
+    return names
 
 
 def _session(text: str) -> tuple[str, ...]:
@@ -210,13 +220,13 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 def _add_data(parser) -> None:
     parser.add_argument(
         "--data",
-        default=os.environ.get("LIGHT_SERNET_KD_DATA", "data"),
+        default=os.environ.get("LIGHT_SERNET_KD_DATA") or "data",
         metavar="DIR",
         help="folder of the corpora (default data, or the environment variable LIGHT_SERNET_KD_DATA)",
     )
 
 
-def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
+def _parser(program: str, defaults: Settings) -> _Parser:
     parser = _Parser(prog=program, description="Distil speech-emotion teachers into small students.")
     parser.add_argument("--version", action="version", version=f"light-sernet-kd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
@@ -254,9 +264,9 @@ def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
     )
     prepare.add_argument("corpus", nargs="?", metavar="CORPUS", help="EMO-DB, demo, or a manifest's path")
     prepare.add_argument("--to", type=Path, metavar="DIR", help="write 16-bit WAVs and a manifest.csv there")
-    prepare.add_argument("--sample-rate", type=int, default=config.SAMPLE_RATE, metavar="HZ")
+    prepare.add_argument("--sample-rate", type=int, metavar="HZ", help=f"default {config.SAMPLE_RATE}")
     prepare.add_argument("--segment", type=float, metavar="S", help="cut into segments of S seconds")
-    prepare.add_argument("--segments", default="centre", metavar="HOW",
+    prepare.add_argument("--segments", metavar="HOW",
                          help="centre: one centred segment per recording (default); "
                          "all: consecutive segments")  # fmt: skip
     prepare.add_argument("--video", type=Path, metavar="PATH", help="a video, or a folder of videos")
@@ -326,6 +336,18 @@ def _parser(program: str, defaults: Settings) -> argparse.ArgumentParser:
     return parser
 
 
+# With what each option of `prepare` goes; None is the check alone.
+_OF_PREPARE: dict[str, tuple[str | None, ...]] = {
+    "CORPUS": (None, "--to"),
+    "--json": (None,),
+    "--sample-rate": ("--to", "--video"),
+    "--overwrite": ("--to", "--video"),
+    "--segment": ("--to",),
+    "--segments": ("--to",),
+    "--skip-bad": ("--to",),
+}
+
+
 def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
     given = vars(arguments)
     fields = {name: given[name] for name in Settings.__dataclass_fields__ if name in given}
@@ -339,9 +361,11 @@ def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Set
         elif "session_number" in given and _has_sessions(str(values.get("corpus", Settings.corpus))):
             values["protocol"] = "session"
     weights = dict(values.get("distillation_weights", {}))
-    if "distillation" in fields and "distillation_weights" not in fields:
-        # Weights in hyperparameters.py belong to the method named there.
-        weights = weights if fields["distillation"] == defaults.get("distillation") else {}
+    if "distillation" in fields and fields["distillation"] != defaults.get("distillation"):
+        # Weights and a teacher in hyperparameters.py belong to the method named there.
+        weights = dict(fields.get("distillation_weights", {}))
+        if "teacher" not in fields and not mixtures.parse(fields["distillation"]).needs_teacher:
+            values["teacher"] = None
     return make_settings(**{**values, "distillation_weights": weights | _lambdas(given, values)})
 
 
@@ -362,10 +386,18 @@ def _lambdas(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, f
     return {name if len(names) == 1 else f"CKD.{name}": value for name, value in lambdas.items()}
 
 
+def _complain(text: str) -> None:
+    print(f"light-sernet-kd: {text}", file=sys.stderr)
+
+
 def _heavy_imports() -> None:
     """TensorFlow, without the lines it writes about itself."""
     from light_sernet_kd.runner import without_chatter
 
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise UserError(f"training needs KERAS_BACKEND=tensorflow, found {backend}: set it so or unset it.")
+    os.environ["KERAS_BACKEND"] = backend  # which also wins over Keras' own file of settings
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_chatter():
         import tensorflow  # noqa: F401
@@ -415,7 +447,14 @@ def _teach(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
     display.say(f"Teacher file: {path}", always=True)
 
 
-def _prepare(arguments: argparse.Namespace) -> None:
+def _prepare(arguments: argparse.Namespace) -> int:
+    doing = "--video" if arguments.video else "--to" if arguments.to else None
+    for option, goes_with in _OF_PREPARE.items():
+        given = getattr(arguments, option.strip("-").replace("-", "_").lower())
+        if given is not None and given is not False and doing not in goes_with:
+            remedy = f"does not go with {doing}" if doing else "needs --to, the folder that is written to"
+            raise UserError(f"{option} {remedy}.")
+    sample_rate = config.SAMPLE_RATE if arguments.sample_rate is None else arguments.sample_rate
     from rich.console import Console
 
     from light_sernet_kd import prepare
@@ -426,10 +465,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
         if arguments.to is None:
             raise UserError("--video needs --to: the folder that the audio is written to.")
         written = prepare.audio_of_video(
-            arguments.video, arguments.to, sample_rate=arguments.sample_rate, overwrite=arguments.overwrite
+            arguments.video, arguments.to, sample_rate=sample_rate, overwrite=arguments.overwrite
         )
         console.print(f"{len(written)} recordings written to {arguments.to}", markup=False, highlight=False)
-        return
+        return 0
     if arguments.corpus is None:
         raise UserError("which corpus? Name EMO-DB, demo or a manifest's path, or videos with --video.")
     corpus = load(arguments.corpus, Path(arguments.data))
@@ -437,21 +476,20 @@ def _prepare(arguments: argparse.Namespace) -> None:
         manifest = prepare.convert(
             corpus,
             arguments.to,
-            sample_rate=arguments.sample_rate,
+            sample_rate=sample_rate,
             segment_seconds=arguments.segment,
-            segments=arguments.segments,
+            segments=arguments.segments or "centre",
             overwrite=arguments.overwrite,
             skip_bad=arguments.skip_bad,
         )
         console.print(f"Converted. Train on it with -dn {manifest}", markup=False, highlight=False)
-        return
-    if arguments.segment is not None:
-        raise UserError("--segment needs --to: the folder that the segments are written to.")
+        return 0
     found = prepare.inspect(corpus)
     if arguments.json:
         print(json.dumps(prepare.as_json(found), indent=2, ensure_ascii=False))
     else:
         prepare.show(found, console)
+    return 2 if found.unreadable else 0
 
 
 def _audit(arguments: argparse.Namespace) -> int:
@@ -530,15 +568,21 @@ def _predict(arguments: argparse.Namespace) -> int:
     failed = 0
     for path in arguments.recordings:
         try:
-            probabilities = runner.probabilities(audio.read(path, sample_rate=runner.sample_rate))
+            waveform = audio.read(path, sample_rate=runner.sample_rate)
+            probabilities = runner.probabilities(waveform)
         except (audio.AudioError, RunnerError) as error:
-            print(f"light-sernet-kd: {error}", file=sys.stderr)
+            _complain(str(error))
             failed += 1
             continue
         shares = {name: float(share) for name, share in zip(runner.labels, probabilities, strict=True)}
         best = max(shares, key=lambda name: shares[name])
+        # Of a long recording, the middle that the student heard.
+        silent = audio.is_silent(audio.fit(waveform, min(len(waveform), runner.samples)))
+        if silent:
+            below = f"below {audio.SILENT_BELOW_DBFS:.0f} dBFS"
+            _complain(f"{path} is silent ({below}): its label may mean nothing.")
         if arguments.json:
-            answers.append({"file": str(path), "label": best, "probabilities": shares})
+            answers.append({"file": str(path), "label": best, "probabilities": shares, "silent": silent})
         else:
             ranked = sorted(shares.items(), key=lambda item: -item[1])
             print(f"{path}: {best} ({'  '.join(f'{name} {100 * share:.1f} %' for name, share in ranked)})")
@@ -566,15 +610,32 @@ def _paper(
     display.say(f"Table: {places.result / 'paper.md'}", always=True)
 
 
-def _with_known_spelling(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+def _with_known_spelling(argv: Sequence[str], parser: _Parser) -> list[str]:
     """The arguments with `--an-option` and `--an_option` taken for the same."""
-    known = parser.known_options() if isinstance(parser, _Parser) else []
+    command = parser.commands().get(argv[0] if argv else "", parser)
+    known = command._option_string_actions
     spelling = {option.replace("_", "-"): option for option in known if option.startswith("--")}
     mended = []
     for argument in argv:
         option, equals, value = argument.partition("=")
         mended.append(spelling.get(option.replace("_", "-"), option) + equals + value)
     return mended
+
+
+def _checked(argv: Sequence[str], program: str, parser: _Parser) -> list[str]:
+    """The arguments with the command first, spelled as it is, and none of them empty."""
+    argv, names = list(argv), parser.commands()
+    if program == "train.py" and argv[:1] != ["paper"]:
+        if argv and argv[0] in names and argv[0] != "train":
+            raise UserError(f"train.py only trains: light-sernet-kd {shlex.join(argv)}")
+        argv = argv if argv[:1] == ["train"] else ["train", *argv]
+    elif argv and argv[0] not in parser._option_string_actions:
+        argv[0] = choose("command", argv[0], names)
+    for before, argument in zip(["", *argv], argv, strict=False):
+        if argument == "" or (argument.startswith("--") and argument.endswith("=")):
+            option = argument.rstrip("=") or before
+            raise UserError(f"the value after {option} is empty: give one, or leave both out.")
+    return _with_known_spelling(argv, parser)
 
 
 def main(
@@ -586,7 +647,8 @@ def main(
 ) -> int:
     """Run a command; returns the exit code.
 
-    0; 1 when an audit found a leak; 2 for a mistake of the user's; 130 when interrupted.
+    0; 1 when an audit found a leak; 2 for a mistake of the user's or a recording that cannot be read; 130
+    when interrupted.
 
     Args:
         argv: by default the process's own.
@@ -596,17 +658,18 @@ def main(
     argv = list(sys.argv[1:] if argv is None else argv)
     command_line = shlex.join([*(["python", program] if program.endswith(".py") else [program]), *argv])
     defaults = dict(defaults or {})
-    if program == "train.py" and argv[:1] != ["paper"]:
-        argv = ["train", *argv]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold what the terminal's encoding lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parser = _parser(program, make_settings(**defaults))
-        arguments = parser.parse_args(_with_known_spelling(argv, parser))
+        arguments = parser.parse_args(_checked(argv, program, parser))
         if arguments.command == "train":
             _train(arguments, defaults, command_line)
         elif arguments.command == "teach":
             _teach(arguments, defaults)
         elif arguments.command == "prepare":
-            _prepare(arguments)
+            return _prepare(arguments)
         elif arguments.command == "audit":
             return _audit(arguments)
         elif arguments.command == "compare":
@@ -618,7 +681,7 @@ def main(
         else:
             return _predict(arguments)
     except UserError as error:
-        print(f"light-sernet-kd: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except BrokenPipeError:
         # whoever read our output has gone; nothing more can be said there
@@ -629,9 +692,13 @@ def main(
         if error.errno not in _FULL + _FORBIDDEN:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"light-sernet-kd: {error.strerror}{where}. What was finished is kept.", file=sys.stderr)
+        remedy = "Make room and give the same command again" if error.errno in _FULL else "Name another place"
+        _complain(f"{error.strerror}{where}. {remedy}.")
+        return 2
+    except MemoryError:
+        _complain("not enough memory. Shorter clips, smaller batches or a narrower student need less.")
         return 2
     except KeyboardInterrupt:
-        print("light-sernet-kd: interrupted; the same command continues.", file=sys.stderr)
+        _complain("interrupted; the same command continues.")
         return 130
     return 0

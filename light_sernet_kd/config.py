@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args
 
@@ -82,6 +83,12 @@ SCHEDULES: dict[str, Schedule] = {
     "light_sernet": Schedule(1e-4, 32, 300, 0.0, 0.860707976425, 20, "epochs", 50),
     "cubic": Schedule(1e-3, 16, 100, 1e-4, 0.9, 300, "steps"),
 }
+
+
+def corpus_name(corpus: str) -> str:
+    """What to call a corpus: its name, or that of its manifest, or of the folder of a `manifest.csv`."""
+    path = Path(corpus)
+    return path.stem if path.stem != "manifest" else path.resolve().parent.name or path.stem
 
 
 @dataclass(frozen=True)
@@ -185,18 +192,20 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "reader": READER_NAMES,
     "arithmetic": ("auto", "bfloat16", "float32"),
 }
-_POSITIVE = (
-    "input_seconds",
-    "input_samples",
-    "width",
-    "teacher_width",
-    "teacher_epochs",
-    "teacher_count",
-    "fold_count",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-)
+# The largest that is possible; all are above 0. A length or a width beyond these is a slip of the keyboard
+# that no memory holds.
+_LARGEST: dict[str, float] = {
+    "input_seconds": 600,
+    "input_samples": 600 * SAMPLE_RATE,
+    "width": 16,
+    "teacher_width": 16,
+    "teacher_epochs": math.inf,
+    "teacher_count": math.inf,
+    "fold_count": math.inf,
+    "epochs": math.inf,
+    "batch_size": math.inf,
+    "learning_rate": math.inf,
+}
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -211,6 +220,8 @@ def _typed(name: str, annotation: Any, value: Any) -> Any:
     # bool is a subclass of int, but true is not an answer to "how many?"
     if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise UserError(f"{name.replace('_', ' ')} must be {_KINDS[kind]}, found {value!r}.")
+    if value == "" and name != "augmentation":
+        raise UserError(f"{name.replace('_', ' ')} is empty: name one or leave it out.")
     return value
 
 
@@ -239,10 +250,11 @@ def make_settings(**values: Any) -> Settings:
     mixture = mixtures.parse(values.get("distillation", "pure"))
     values["distillation"] = str(mixture)
     settings = Settings(**values)
-    for name in _POSITIVE:
+    for name, largest in _LARGEST.items():
         value = getattr(settings, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UserError(f"{name.replace('_', ' ')} must be above 0, found {value}.")
+        if value is not None and not (0 < value <= largest and math.isfinite(value)):
+            most = f" and at most {largest}" if largest < math.inf else ""
+            raise UserError(f"{name.replace('_', ' ')} must be above 0{most}, found {value}.")
     if not 0 <= settings.label_smoothing < 1:
         raise UserError(f"label smoothing must be at least 0 and below 1, found {settings.label_smoothing}.")
     if not 0 <= settings.batch_norm_momentum < 1:
@@ -262,11 +274,10 @@ def make_settings(**values: Any) -> Settings:
     if (settings.protocol == "cross_corpus") != (settings.test_on is not None):
         raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
     if not mixture.needs_teacher:
-        if settings.teacher not in (None, "auto"):
+        if settings.teacher is not None:
             raise UserError(
                 f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
             )
-        settings = dataclasses.replace(settings, teacher=None)
     elif settings.teacher is None:
         settings = dataclasses.replace(settings, teacher="auto")
     return settings

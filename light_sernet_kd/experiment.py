@@ -88,8 +88,10 @@ def default_run_name(settings: Settings) -> str:
 
 def _folder_name(name: str) -> str:
     """`name` as part of a path: what a file system may not like is replaced, and names stay different."""
-    safe = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).strip(".")
-    return safe if safe == name else f"{safe}-{zlib.crc32(name.encode()):08x}"
+    # 150 bytes leave room for a prefix: file systems take 255.
+    plain = re.sub(r"[^\w.-]", "_", name).strip(".")
+    safe = plain.encode()[:150].decode(errors="ignore")
+    return safe if safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
 
 
 def _nothing_done(folder: Path) -> bool:

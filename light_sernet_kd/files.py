@@ -32,17 +32,20 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None:
-            raise
-        # NumPy says in words alone that a write fell short
-        raise OSError(errno.EIO, f"the disk took only a part: {error}", str(path)) from error
+        if error.errno is None:
+            # NumPy says in words alone that a write fell short
+            raise OSError(errno.EIO, f"the disk took only a part: {error}", str(path)) from error
+        # a write that fails does not know its file's name
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A path that is not UTF-8 holds surrogates; JSON reads these escapes back as they were.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import statistics
 import tempfile
+import wave
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 SEGMENTS = ("centre", "all")
 VIDEO_SUFFIXES = (".avi", ".flv", ".mkv", ".mov", ".mp4", ".webm")
 
-SILENT_BELOW_DBFS = -60.0
 SHORT_BELOW_SECONDS = 0.3
 CLIPPED_SHARE = 0.001
+HIGHEST_SAMPLE_RATE = 384_000
+LONGEST_SEGMENT_SECONDS = 3600
 CLIPPED_RUN_SAMPLES = 3
 
 _MANIFEST, _LEFT_OUT, _WAV_FOLDER = "manifest.csv", "left_out.csv", "wav"
@@ -207,7 +209,7 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     conflicting = set(report.conflicting)
     findings = {
         "unreadable": list(report.unreadable.values()),
-        f"silent (below {SILENT_BELOW_DBFS:.0f} dBFS)": list(report.silent),
+        f"silent (below {audio.SILENT_BELOW_DBFS:.0f} dBFS)": list(report.silent),
         "clipped": list(report.clipped),
         f"shorter than {SHORT_BELOW_SECONDS} s": list(report.short),
         "identical": [
@@ -264,12 +266,14 @@ def convert(
         AudioError: recordings cannot be read; names all of them.
     """
     choose("segments", segments, SEGMENTS)
-    if sample_rate <= 0:
-        raise UserError(f"the sample rate must be positive, not {sample_rate} Hz")
+    _check_rate(sample_rate)
     if segment_seconds is None and segments == "all":
         raise UserError("cutting into all segments needs their length in seconds")
-    if segment_seconds is not None and not 1 <= segment_seconds * sample_rate < float("inf"):
-        raise UserError(f"a segment must last longer than 0 s, not {segment_seconds} s")
+    if segment_seconds is not None and not 1 / sample_rate <= segment_seconds <= LONGEST_SEGMENT_SECONDS:
+        raise UserError(
+            f"a segment must last longer than 0 s and at most {LONGEST_SEGMENT_SECONDS} s, "
+            f"not {segment_seconds} s"
+        )
     if not 0 < min_share <= 1:
         raise UserError(f"the smallest share of a segment worth keeping lies in (0, 1], not {min_share}")
     if not corpus.utterances:
@@ -327,10 +331,11 @@ def audio_of_video(
         The WAV files, in the order of the videos' names.
 
     Raises:
-        UserError: PyAV is missing, there is no video, two would get the same name, or a WAV exists already
-            and `overwrite` is off: nothing is written. Or videos have no sound or cannot be decoded: names
-            them all, and those that can be are written.
+        UserError: PyAV is missing, the rate is out of range, there is no video, two would get the same name,
+            or a WAV exists already and `overwrite` is off: nothing is written. Or videos have no sound or
+            cannot be decoded: names them all, and those that can be are written.
     """
+    _check_rate(sample_rate)
     try:
         import av  # noqa: F401
     except ImportError:
@@ -367,13 +372,18 @@ def audio_of_video(
     return wavs
 
 
+def _check_rate(sample_rate: int) -> None:
+    lowest, highest = audio.LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE
+    if not lowest <= sample_rate <= highest:
+        raise UserError(f"the sample rate must be from {lowest} to {highest} Hz, not {sample_rate} Hz")
+
+
 def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
     try:
         recording = audio.decode(utterance.path)
     except audio.AudioError as error:
         return error
     samples = recording.samples
-    about_mean = (samples.max(axis=0) - samples.min(axis=0)).max() / 2
     digest = hashlib.sha256(f"{recording.sample_rate} {samples.shape[1]} ".encode())
     digest.update(np.ascontiguousarray(samples).data)
     return _Facts(
@@ -383,7 +393,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
         sample_rate=recording.sample_rate,
         channels=samples.shape[1],
         encoding=recording.encoding,
-        is_silent=bool(about_mean < 10 ** (SILENT_BELOW_DBFS / 20)),
+        is_silent=audio.is_silent(samples),
         is_clipped=_is_clipped(samples, full_scale=_LARGEST.get(recording.encoding.split()[-1], 1.0)),
         fingerprint=digest.hexdigest(),
     )
@@ -413,8 +423,6 @@ def _write_segments(
     min_share: float,
 ) -> list[Utterance] | audio.AudioError:
     """Write one recording's WAV files; their utterances' paths are relative to `folder`."""
-    import soundfile
-
     try:
         waveform = audio.read(utterance.path, sample_rate=sample_rate)
     except audio.AudioError as error:
@@ -438,14 +446,24 @@ def _write_segments(
     written = []
     for suffix, piece in pieces.items():
         path = Path(_WAV_FOLDER) / f"{stem}{suffix}.wav"
-        soundfile.write(folder / path, piece, sample_rate, subtype="PCM_16", format="WAV")
+        _write_wav(folder / path, [piece], sample_rate)
         transcript = utterance.transcript if len(pieces) == 1 else None
         written.append(replace(utterance, id=utterance.id + suffix, path=path, transcript=transcript))
     return written
 
 
+def _write_wav(path: Path, pieces: Iterable[np.ndarray], sample_rate: int) -> int:
+    """Write waveforms one after another as a 16-bit mono WAV file; returns how many samples it has."""
+    # not soundfile, whose errors do not tell a full disk
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, sample_rate, 0, "NONE", "not compressed"))
+        for piece in pieces:
+            file.writeframesraw(piece.tobytes())
+        return file.tell()
+
+
 def _as_int16(waveform: np.ndarray) -> np.ndarray:
-    # soundfile would multiply by 32767; by 32768, a 16-bit recording comes out as it went in.
+    # By 32768, and not 32767, a 16-bit recording comes out as it went in.
     return np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
 
 
@@ -506,21 +524,18 @@ def _whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             if replaced.exists():
                 replaced.rename(target)
             raise
+    except OSError as error:
+        # what was being written is hidden, and gone by now
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _extract(video: Path, wav: Path, *, sample_rate: int) -> None:
-    import soundfile
-
-    with (
-        files.atomic(wav) as temporary,
-        soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format="WAV") as output,
-    ):
-        for piece in _sound_of(video, sample_rate=sample_rate):
-            output.write(_as_int16(piece))
-        if not output.frames:
+    with files.atomic(wav) as temporary:
+        pieces = map(_as_int16, _sound_of(video, sample_rate=sample_rate))
+        if not _write_wav(temporary, pieces, sample_rate):
             raise audio.AudioError(f"{video} has a sound track without samples")
 
 

@@ -128,6 +128,8 @@ def open_file(
         )
     try:
         with without_chatter():
+            # LiteRT starts every thread it is told of, and ends in a crash at some tens of thousands.
+            threads = min(threads, os.cpu_count() or 1)
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

@@ -11,6 +11,7 @@ numbers are logits, or probabilities (soft labels) where each row sums to 1.
 
 import csv
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -88,15 +89,19 @@ def read(path: Path) -> Teacher:
         raise UserError(f"no teacher file {path}.") from None
     # TypeError: a single array, from an .npy. RuntimeError: an archive with a password.
     except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # In our words: NumPy's advise to load objects, which may execute what they like.
+        why = error.strerror if isinstance(error, OSError) else None
+        if why is None:
+            found = zipfile.is_zipfile(path)
+            why = "it is damaged, locked or holds Python objects" if found else "it is no archive of arrays"
         raise UserError(
-            f"{path} is not a teacher file: {error or 'it is empty'}. Expected an .npz with ids, classes, "
+            f"{path} is not a teacher file: {why}. Expected an .npz with ids, classes, "
             "logits; `light-sernet-kd teach` makes one."
         ) from None
     missing = [name for name in ("ids", "classes", "logits") if name not in content]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(content) or 'nothing'}.")
-    ids, classes = (tuple(str(name) for name in content[key].ravel()) for key in ("ids", "classes"))
-    folds = tuple(str(name) for name in content.get("folds", np.array([])).ravel())
+    ids, classes, folds = (_texts(content.get(key, np.array([]))) for key in ("ids", "classes", "folds"))
     logits = content["logits"]
     expected = (len(folds), len(ids), len(classes)) if folds else (len(ids), len(classes))
     if logits.shape != expected or logits.dtype.kind not in "fiu":
@@ -107,7 +112,7 @@ def read(path: Path) -> Teacher:
     if twice := repeated(ids) + repeated(classes) + repeated(folds):
         raise UserError(f"{path} names {', '.join(twice[:5])} twice.")
     try:
-        card = json.loads(str(content["card"])) if "card" in content else {}
+        card = json.loads("".join(_texts(content["card"]))) if "card" in content else {}
     except ValueError:
         card = None
     if not isinstance(card, dict):
@@ -116,7 +121,19 @@ def read(path: Path) -> Teacher:
     embeddings = (
         _embeddings(path, content["embeddings"], len(ids), len(folds)) if "embeddings" in content else None
     )
-    return Teacher(ids, classes, per_fold.astype(np.float32), folds, card, embeddings)
+    return Teacher(ids, classes, _float32(per_fold), folds, card, embeddings)
+
+
+def _texts(names: np.ndarray) -> tuple[str, ...]:
+    """The names in an array of any shape, text or bytes, as text."""
+    return tuple(
+        name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names.ravel()
+    )
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what float32 cannot hold is reported where it is used
+        return values.astype(np.float32)
 
 
 def _embeddings(path: Path, found: np.ndarray, ids: int, folds: int) -> np.ndarray:
@@ -127,7 +144,7 @@ def _embeddings(path: Path, found: np.ndarray, ids: int, folds: int) -> np.ndarr
         raise UserError(
             f"{path}: embeddings are {found.dtype} {found.shape}; expected numbers ({ids}, E){or_per_fold}."
         )
-    kept = found if found.dtype == np.float16 else found.astype(np.float32)
+    kept = found if found.dtype == np.float16 else _float32(found)
     return kept if found.ndim == 3 else kept[np.newaxis]
 
 
@@ -140,7 +157,8 @@ def _read_csv(path: Path) -> Teacher:
     except FileNotFoundError:
         raise UserError(f"no teacher file {path}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a teacher file: {error}. Expected a CSV in UTF-8.") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is not a teacher file: {why}. Expected a CSV in UTF-8.") from None
     classes = tuple(name for name in header if name not in ("id", "fold"))
     if "id" not in header or not classes or not all(classes):
         raise UserError(
@@ -186,7 +204,7 @@ def _read_csv(path: Path) -> Teacher:
             )
     order = [[rows_of_fold[name] for name in ids] for rows_of_fold in found.values()]
     logits = _as_logits(path, values, [line for line, _ in rows])[np.array(order)]
-    return Teacher(ids, classes, logits.astype(np.float32), tuple(found) if "fold" in columns else ())
+    return Teacher(ids, classes, _float32(logits), tuple(found) if "fold" in columns else ())
 
 
 def _as_logits(path: Path, values: np.ndarray, lines: Sequence[int]) -> np.ndarray:
@@ -213,9 +231,11 @@ def aligned(
     """
     number = _fold_number(teacher, fold)
     if set(teacher.classes) != set(classes):
+        same = {name.lower() for name in teacher.classes} == {name.lower() for name in classes}
         raise UserError(
             f"the teacher names other classes: {', '.join(sorted(teacher.classes))}; "
             f"the corpus has {', '.join(sorted(classes))}."
+            + (" They differ in capitals only: write the teacher's as the corpus's." if same else "")
         )
     columns = [teacher.classes.index(name) for name in classes]
     logits = teacher.logits[number][np.ix_(_rows(teacher, utterances), columns)]
@@ -253,9 +273,12 @@ def _rows(teacher: Teacher, utterances: Sequence[Utterance]) -> list[int]:
     missing = [utterance.id for utterance in utterances if utterance.id not in row_of]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        stems = {os.path.splitext(name)[0]: name for name in teacher.ids}
+        alike = [name for name in missing if name in stems]
+        hint = f" It has {stems[alike[0]]}: ids are without the suffix." if alike else ""
         raise UserError(
             f"the teacher lacks {len(missing)} of {len(utterances)} utterances: "
-            f"{', '.join(missing[:5])}{more}."
+            f"{', '.join(missing[:5])}{more}.{hint}"
         )
     return [row_of[utterance.id] for utterance in utterances]
 

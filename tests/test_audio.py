@@ -347,6 +347,19 @@ def test_a_header_alone_is_refused(tmp_path, container):
     assert "no samples" in refusal(path)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_numbers_near_infinity_are_refused_without_a_warning(tmp_path, channels):
+    path = tmp_path / "a.wav"
+    samples = np.full((1000, channels), 3e38, np.float32)
+    soundfile.write(path, samples, 44_100, subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(audio.AudioError, match=r"holds values up to 3e\+38, where full scale is 1"):
+            audio.read(path)
+    soundfile.write(path, samples / 3e8, 44_100, subtype="FLOAT")
+    assert np.isfinite(audio.read(path)).all()
+
+
 def test_a_finished_wav_without_samples_is_empty_even_if_other_chunks_follow(tmp_path):
     path = tmp_path / "empty.wav"
     path.write_bytes(wav_bytes(b"", after=chunk(b"LIST", b"INFO" + b"x" * 400)))

@@ -189,14 +189,23 @@ def test_a_setting_in_capitals_is_that_setting():
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 @pytest.mark.parametrize("name", ["input_seconds", "width", "teacher_width", "learning_rate"])
 def test_a_size_must_be_above_0_and_finite(name, value):
-    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} must be above 0, found"):
+    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} must be above 0.*, found"):
         make_settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "largest"), [("input_seconds", 600), ("input_samples", 9_600_000), ("width", 16)]
+)
+def test_a_size_that_no_memory_holds_is_refused_with_the_largest(name, largest):
+    assert getattr(make_settings(**{name: largest}), name) == largest
+    with pytest.raises(UserError, match=f"above 0 and at most {largest}, found {largest + 1}"):
+        make_settings(**{name: largest + 1})
 
 
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize("name", ["input_samples", "teacher_epochs", "epochs", "batch_size"])
 def test_a_count_must_be_above_0(name, value):
-    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} must be above 0, found {value}"):
+    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} must be above 0.*, found {value}"):
         make_settings(**{name: value})
 
 
@@ -253,6 +262,12 @@ def test_a_value_of_another_type_is_refused(name, value, kind):
     assert str(caught.value) == f"{name.replace('_', ' ')} must be {kind}, found {value!r}."
 
 
+@pytest.mark.parametrize("name", ["corpus", "teacher", "test_on"])
+def test_an_empty_name_is_refused(name):
+    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} is empty"):
+        make_settings(**{name: ""})
+
+
 def test_one_fold_that_is_not_in_a_list_is_refused_rather_than_spelled_out():
     with pytest.raises(UserError, match=r"folds must be a list of names, such as \['03'\], found '03'"):
         make_settings(folds="03")
@@ -279,11 +294,11 @@ def test_a_teacher_file_is_kept():
     assert make_settings(distillation="KD", teacher="logits.npz").teacher == "logits.npz"
 
 
-def test_pure_training_has_no_teacher():
+@pytest.mark.parametrize("teacher", ["logits.npz", "auto"])
+def test_pure_training_has_no_teacher(teacher):
     assert make_settings(distillation="pure").teacher is None
-    assert make_settings(distillation="pure", teacher="auto").teacher is None
     with pytest.raises(UserError, match="pure training has no teacher: choose -kd KD, RKD, DKD or CKD"):
-        make_settings(distillation="pure", teacher="logits.npz")
+        make_settings(distillation="pure", teacher=teacher)
 
 
 # Length and schedule
@@ -325,6 +340,19 @@ def test_a_decay_from_one_of_its_multiples_begins_there():
     schedule = dataclasses.replace(SCHEDULES["light_sernet"], decay_from=60)
     rates = [schedule.learning_rate_at(epoch=epoch, step=0) for epoch in (59, 60, 80)]
     assert rates == pytest.approx([1e-4, 1e-4 * schedule.decay, 1e-4 * schedule.decay**2])
+
+
+# The corpus's name
+
+
+@pytest.mark.parametrize(
+    ("corpus", "name"),
+    [("EMO-DB", "EMO-DB"), ("lists/mine.csv", "mine"), ("converted/manifest.csv", "converted")],
+)
+def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path, monkeypatch):
+    assert config.corpus_name(corpus) == name
+    monkeypatch.chdir(tmp_path)
+    assert config.corpus_name("manifest.csv") == tmp_path.name
 
 
 # The digest

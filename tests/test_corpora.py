@@ -158,7 +158,7 @@ def test_a_manifest_of_three_columns(tmp_path):
     path = written(tmp_path, "path,emotion,speaker\nwav/b.flac,Anger,s2\nwav/a.wav,joy,s1\n")
     corpus = manifest.utterances(path)
     assert corpus == Corpus(
-        "manifest",
+        tmp_path.name,
         (
             Utterance("wav/a", tmp_path / "wav/a.wav", "joy", "s1"),
             Utterance("wav/b", tmp_path / "wav/b.flac", "anger", "s2"),
@@ -351,13 +351,18 @@ def test_a_path_without_a_file_name_is_refused(tmp_path, cell):
 def test_another_encoding_is_refused(tmp_path, encoding):
     text = "path,emotion,speaker\na.wav,fear,{}\n".format("화자" if encoding == "cp949" else "Jürgen")
     path = written(tmp_path, text, encoding=encoding)
-    assert refusal(path).startswith(f"{path} cannot be read as UTF-8 text: ")
+    assert refusal(path).startswith(f"{path} is not UTF-8 text (")
+
+
+def test_a_nul_byte_is_refused_with_its_line(tmp_path):
+    path = written(tmp_path, "path,emotion,speaker\na.wav,fear,s1\nb\0.wav,fear,s1\n")
+    assert refusal(path) == f"{path}, line 3: holds a NUL byte: save the table as UTF-8 text."
 
 
 def test_a_manifest_that_is_not_there_or_a_folder_is_refused(tmp_path):
     assert refusal(tmp_path / "absent.csv") == f"no manifest {tmp_path / 'absent.csv'}."
     (tmp_path / "folder.csv").mkdir()
-    assert refusal(tmp_path / "folder.csv").startswith(f"{tmp_path / 'folder.csv'} cannot be read")
+    assert refusal(tmp_path / "folder.csv") == f"cannot read {tmp_path / 'folder.csv'}: Is a directory."
 
 
 # The registry

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import cli
+from light_sernet_kd import cli, experiment
 from light_sernet_kd.corpora import demo
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -168,6 +168,41 @@ def test_predict_names_each_bad_file_and_still_answers_for_the_others(distilled,
     assert captured.out.startswith(good)
     assert cli.main(["predict", str(tmp_path / "notes.wav"), good]) == 2
     assert "not a TFLite file" in error_of(capsys)
+
+
+def test_predict_says_that_it_heard_nothing(distilled, tmp_path, capsys):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000)
+    # What the student hears is the middle 1.2 s.
+    clips = {
+        "silence": 0 * sound[:20_000],
+        "edges": np.where(np.abs(np.arange(48_000) - 24_000) < 12_000, 0, sound),
+    }
+    for name, waveform in {**clips, "sound": sound}.items():
+        soundfile.write(tmp_path / f"{name}.wav", waveform, 16_000)
+    paths = [str(tmp_path / f"{name}.wav") for name in (*clips, "sound")]
+    assert cli.main(["predict", str(distilled / "student_float32.tflite"), "--json", *paths]) == 0
+    captured = capsys.readouterr()
+    assert [answer["silent"] for answer in json.loads(captured.out)] == [True, True, False]
+    assert len(captured.err.splitlines()) == 2
+    assert "edges.wav is silent (below -60 dBFS)" in captured.err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, os.fsdecode(b"a\xff"), "ü run"], ids=["long", "not UTF-8", "ü"])
+def test_any_name_of_a_run_becomes_a_folder(manifest, tmp_path, name):
+    arguments = ("--epochs", "1", "--folds", SPEAKERS[0], "--no-export", "--run", name)
+    assert train(manifest, tmp_path, *arguments) == 0
+    assert train(manifest, tmp_path, *arguments) == 0
+    (folder,) = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert folder.name.startswith({"x": "xxx", "a": "a_-", "ü": "ü_run-"}[name[0]])
+    assert (folder / "report.md").is_file()
+
+
+def test_names_of_runs_that_differ_only_beyond_what_is_kept_stay_different():
+    names = ["x" * 300, "x" * 299, "가" * 100, "가" * 99, os.fsdecode(b"a\xff"), os.fsdecode(b"a\xfe"), "a_"]
+    folders = {experiment._folder_name(name) for name in names}
+    assert len(folders) == len(names)
+    assert max(len(os.fsencode(folder)) for folder in folders) <= 160
+    assert experiment._folder_name("화자-01") == "화자-01"
 
 
 def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, manifest):
@@ -393,6 +428,15 @@ def test_light_sernet_plus_trains_on_its_own_front_end_and_schedule(manifest, tm
         (["-dn", "demo", "-kd", "KD", "--kd_weights", "alfa=0.5"], "alpha"),
         (["-dn", "demo", "-c", "tape"], "unknown cache"),
         (["-dn", "demo", "-kd", "pure", "--teacher", "x.npz"], "pure training has no teacher"),
+        (["-dn", "demo", "--teacher", "auto"], "pure training has no teacher"),
+        (["-dn", "demo", "--teacher", ""], "the value after --teacher is empty"),
+        (["-dn", "demo", "--result="], "the value after --result is empty"),
+        (["-dn", "demo", "--folds", ","], "expected names between commas, found ','"),
+        (["-dn", "demo", "--threads", "2"], "unknown option --threads. Did you mean --reader?"),
+        (["-dn", "demo", "--fol", "2"], "unknown option --fol. Did you mean --folds?"),
+        (["-dn", "demo", "-id", "1e7"], "input seconds must be above 0 and at most 600"),
+        (["-dn", "demo", "--width", "300"], "at most 16"),
+        (["-dn", "demo", "--result", "x" * 300], "File name too long (xxx"),
         (["-dn", "none.csv"], "no manifest none.csv"),
         (["-dn", "EMO-DB", "--data", "nowhere"], "no recordings in nowhere"),
         (["-dn", "EMO-DB", "-at", "impro"], "has no part 'impro'"),
@@ -403,6 +447,71 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, expected, tmp_pa
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", *arguments]) == 2
     assert expected in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["tran"], "unknown command 'tran'. Did you mean train?"),
+        (["--foo", "bar"], "unknown command '--foo'. Valid: train, teach,"),
+        (["fetch", "EMO-DB", "--ou", "x"], "unknown option --ou. See"),
+        (["prepare", "demo", "--segments", "all"], "--segments needs --to"),
+        (["prepare", "demo", "--sample-rate", "0"], "--sample-rate needs --to"),
+        (["prepare", "demo", "--overwrite"], "--overwrite needs --to"),
+        (["prepare", "demo", "--skip-bad"], "--skip-bad needs --to"),
+        (["prepare", "demo", "--to", "x", "--json"], "--json does not go with --to"),
+        (["prepare", "demo", "--to", "x", "--video", "v"], "CORPUS does not go with --video"),
+        (["prepare", "--to", "x", "--video", "v", "--segment", "1"], "--segment does not go with --video"),
+        (["prepare", "--to", "x", "--video", "v", "--sample-rate", "0"], "from 1000 to 384000 Hz"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_command_does_not_know_it_refuses(command, expected, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command) == 2
+    assert expected in error_of(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where no folder can be made differs between systems")
+@pytest.mark.parametrize("option", ["--data", "--result"])
+def test_a_place_where_no_folder_can_be_made_is_named(option, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "-dn", "demo", option, "/proc/x"]) == 2
+    assert "No such file or directory (/proc/x" in error_of(capsys)
+
+
+def test_train_py_points_to_the_other_commands(capsys):
+    assert cli.main(["teach", "-dn", "demo"], program="train.py") == 2
+    assert "light-sernet-kd teach -dn demo" in error_of(capsys)
+
+
+def test_another_keras_backend_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert cli.main(["train", "-dn", "demo"]) == 2
+    assert "needs KERAS_BACKEND=tensorflow, found jax" in error_of(capsys)
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def full(arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "_prepare", full)
+    assert cli.main(["prepare", "demo"]) == 2
+    assert "not enough memory" in error_of(capsys)
+
+
+def test_an_empty_variable_names_no_folder_of_corpora(monkeypatch):
+    monkeypatch.setenv("LIGHT_SERNET_KD_DATA", "")
+    assert cli._parser("x", cli.make_settings()).parse_args(["train"]).data == "data"
+
+
+def test_a_method_that_is_chosen_leaves_behind_what_belongs_to_the_edited_one():
+    edited = {"distillation": "KD", "distillation_weights": {"alpha": 0.5}, "teacher": "logits.npz"}
+    parser = cli._parser("train.py", cli.make_settings(**edited))
+    chosen = cli._settings(parser.parse_args(["train", "-kd", "pure"]), edited)
+    assert (chosen.teacher, chosen.distillation_weights) == (None, {})
+    assert cli._settings(parser.parse_args(["train", "-kd", "RKD"]), edited).teacher == "logits.npz"
 
 
 def test_m_false_is_false():
@@ -428,7 +537,9 @@ def test_a_full_disk_is_one_line_and_leaves_no_partial_file(manifest, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert "What was finished is kept" in done.stderr.splitlines()[-1]
+    (line,) = done.stderr.splitlines()
+    assert f"({tmp_path}" in line, "which file"
+    assert line.endswith("Make room and give the same command again.")
     assert not list(tmp_path.rglob("*.npy"))
 
 
@@ -495,6 +606,11 @@ def test_prepare_checks_and_converts(manifest, tmp_path, capsys):
     )
     lengths = {soundfile.info(path).frames for path in target.glob("**/*.wav")}
     assert lengths == {8000}
+    next(target.glob("**/*.wav")).write_bytes(b"")
+    capsys.readouterr()
+    for how in ([], ["--json"]):
+        assert cli.main(["prepare", str(target / "manifest.csv"), *how]) == 2
+        assert "cut" in capsys.readouterr().out
 
 
 def test_the_shared_teacher_teaches_on_emodb_and_is_stamped(shared_data, tmp_path):

@@ -127,8 +127,9 @@ def test_a_disk_that_is_full_when_the_content_is_forced_to_it_leaves_the_old_con
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         files.write_text(path, "new")
+    assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert names_in(tmp_path) == ["a.txt"]
 
@@ -169,6 +170,12 @@ def test_permissions_are_those_that_the_umask_leaves(tmp_path, umask):
 def test_text_is_utf_8(tmp_path):
     files.write_text(tmp_path / "a.txt", "Schwärze – σ")
     assert (tmp_path / "a.txt").read_bytes() == "Schwärze – σ".encode()
+
+
+def test_what_is_no_utf_8_in_a_path_is_escaped_so_that_json_reads_it_back(tmp_path):
+    value = {"path": os.fsdecode(b"a\xff.csv")}
+    files.write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
 
 
 def test_json_is_read_back_and_readable(tmp_path):

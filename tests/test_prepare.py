@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 import soundfile
+from conftest import REPOSITORY
 from rich.console import Console
 
 from light_sernet_kd import audio, prepare
@@ -525,6 +527,30 @@ def test_overwriting_that_fails_keeps_the_earlier_result(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="resource limits are POSIX's")
+def test_a_full_disk_is_an_error_that_names_the_folder_and_leaves_nothing_behind(tmp_path):
+    (tmp_path / "in").mkdir()
+    corpus_of(tmp_path / "in", {"a": noise(1), "b": noise(2)})
+    (tmp_path / "in" / "m.csv").write_text("path,emotion,speaker\na.wav,fear,s1\nb.wav,fear,s2\n")
+    make_video(tmp_path / "in" / "v.mkv")
+    for what, said in ((["in/m.csv"], "out"), (["--video", "in/v.mkv"], "v.wav")):
+        code = (
+            "import resource, sys; from light_sernet_kd.cli import main\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+            f"sys.exit(main(['prepare', *{what}, '--to', 'out']))"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("light-sernet-kd: File too large (")
+        assert f"{said}). Make room" in line
+        assert not list(tmp_path.glob("**/*.wav.*")) + list((tmp_path / "out").glob("**/*.wav"))
+    assert {path.name for path in tmp_path.iterdir()} <= {"in", "out"}
+
+
 def test_an_interrupt_leaves_nothing_behind(tmp_path):
     (tmp_path / "in").mkdir()
     corpus = corpus_of(tmp_path / "in", {str(index): noise(index) for index in range(20)})
@@ -592,11 +618,13 @@ def test_a_new_folder_has_the_permissions_of_any_other(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sample_rate": 0}, "sample rate must be positive"),
+        ({"sample_rate": 0}, "from 1000 to 384000 Hz, not 0 Hz"),
         ({"segment_seconds": 0}, "longer than 0 s"),
         ({"segment_seconds": -1}, "longer than 0 s"),
         ({"segment_seconds": float("nan")}, "longer than 0 s"),
         ({"segment_seconds": float("inf")}, "longer than 0 s"),
+        ({"sample_rate": 99_999_999_999}, "from 1000 to 384000 Hz"),
+        ({"segment_seconds": 1e12}, "at most 3600 s"),
         ({"segments": "all"}, "needs their length"),
         ({"segments": "center"}, "Did you mean centre"),
         ({"segment_seconds": 1, "segments": "all", "min_share": 0}, r"\(0, 1\]"),

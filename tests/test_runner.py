@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import ai_edge_litert.interpreter
 import numpy as np
 import pytest
 from test_export import CLASSES, Case, clips, made_case
@@ -118,6 +119,19 @@ def test_what_is_no_tflite_file_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(RunnerError, match="is not a TFLite file"):
         Runner(path)
+
+
+def test_more_threads_than_cores_are_no_use_and_are_not_started(case, monkeypatch):
+    asked = []
+
+    def interpreter(**arguments):
+        asked.append(arguments["num_threads"])
+        return ai_edge_litert.interpreter.Interpreter(**arguments)
+
+    monkeypatch.setattr(runner, "Interpreter", interpreter)
+    for threads in (1, 100_000):
+        Runner(case.paths["int8"], threads=threads)
+    assert asked == [1, os.cpu_count()]
 
 
 def test_a_tflite_file_without_our_card_is_refused(case, tmp_path):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -142,6 +143,33 @@ def test_a_logit_that_is_not_finite_is_refused_where_it_is_used(value):
     teachers.aligned(teacher, UTTERANCES, CLASSES, "a")
 
 
+def test_a_logit_that_float32_cannot_hold_is_refused_without_a_warning(tmp_path):
+    logits = LOGITS[0].astype(np.float64)
+    logits[2, 0] = 1e300
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        teacher = teachers.read(saved(tmp_path, logits=logits))
+    with pytest.raises(UserError, match=r"the teacher's logits of u2 are not finite\."):
+        teachers.aligned(teacher, UTTERANCES, CLASSES, "a")
+
+
+def test_names_stored_as_bytes_are_names(tmp_path):
+    card = np.array(json.dumps({"made_by": "x"}).encode())
+    found = teachers.read(
+        saved(tmp_path, ids=np.char.encode(IDS, "utf-8"), classes=np.char.encode(CLASSES, "utf-8"), card=card)
+    )
+    assert (found.ids, found.classes, found.made_by) == (IDS, CLASSES, "x")
+
+
+def test_ids_with_a_suffix_and_classes_in_capitals_are_recognised():
+    suffixed = dataclasses.replace(FLAT, ids=tuple(f"{name}.wav" for name in IDS))
+    with pytest.raises(UserError, match=rf"It has {UTTERANCES[0].id}\.wav: ids are without the suffix\."):
+        teachers.aligned(suffixed, UTTERANCES, CLASSES, "a")
+    capitals = dataclasses.replace(FLAT, classes=tuple(name.upper() for name in FLAT.classes))
+    with pytest.raises(UserError, match="They differ in capitals only"):
+        teachers.aligned(capitals, UTTERANCES, CLASSES, "a")
+
+
 # Files that are no teacher's
 
 
@@ -218,7 +246,7 @@ def test_what_is_not_an_npz_is_refused(tmp_path, content):
     path = tmp_path / "teacher.npz"
     path.write_bytes(content)
     message = refusal(path)
-    assert "is not a teacher file: " in message
+    assert "is not a teacher file: it is no archive of arrays. " in message
     assert "Expected an .npz with ids, classes, logits; `light-sernet-kd teach` makes one." in message
 
 
@@ -255,7 +283,9 @@ class Bomb:
 def test_pickled_objects_in_a_file_are_refused_and_not_executed(tmp_path, name):
     bomb = np.array([Bomb(tmp_path / "executed")], dtype=object)
     path = saved(tmp_path, **{name: bomb})
-    assert "is not a teacher file: Object arrays cannot be loaded" in refusal(path)
+    message = refusal(path)
+    assert "is not a teacher file: it is damaged, locked or holds Python objects" in message
+    assert "allow_pickle" not in message
     assert not (tmp_path / "executed").exists()
     np.load(path, allow_pickle=True)[name]
     assert (tmp_path / "executed").exists(), "the file was harmless, the test says nothing"
@@ -264,7 +294,7 @@ def test_pickled_objects_in_a_file_are_refused_and_not_executed(tmp_path, name):
 def test_a_pickle_is_refused_and_not_executed(tmp_path):
     path = tmp_path / "teacher.npz"
     path.write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
-    assert "is not a teacher file" in refusal(path)
+    assert "is not a teacher file: it is no archive of arrays. " in refusal(path)
     assert not (tmp_path / "executed").exists()
 
 

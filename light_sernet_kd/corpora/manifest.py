@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
+from light_sernet_kd.config import UserError, corpus_name
 from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, Utterance, repeated
 
 REQUIRED = ("path", "emotion", "speaker")
@@ -43,8 +43,15 @@ def utterances(path: Path) -> Corpus:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"no manifest {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as UTF-8 text: {error}.") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such."
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{path}, line {line}: holds a NUL byte: save the table as UTF-8 text.")
     first_line = text.partition("\n")[0]
     delimiter = "\t" if "\t" in first_line else ";" if ";" in first_line and "," not in first_line else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -105,7 +112,7 @@ def utterances(path: Path) -> Corpus:
     ]
     if twice := repeated([utterance.id for utterance in found]):
         raise UserError(f"{path}: ids must be unique; repeated: {', '.join(twice[:5])}.")
-    return Corpus(path.stem, tuple(sorted(found, key=lambda utterance: utterance.id)))
+    return Corpus(corpus_name(str(path)), tuple(sorted(found, key=lambda utterance: utterance.id)))
 
 
 def _shares(cells: Sequence[str], what: str, path: Path, lines: Sequence[int]) -> list[float | None]:

@@ -190,7 +190,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     add(group, "--patience", dest="patience", type=int, metavar="N",
         text="stop a fold after N epochs without a better validation UA; 0 never")  # fmt: skip
     add(group, "--bn_momentum", dest="batch_norm_momentum", type=float, metavar="X",
-        text="of batch norm's statistics; 0.9 for runs of a few epochs")  # fmt: skip
+        text="of batch norm's statistics, by default the schedule's: 0.99 or 0.9; "
+        "0.9 for runs of a few epochs")  # fmt: skip
     add(group, "--arithmetic", dest="arithmetic", metavar="HOW",
         text="auto, bfloat16 (faster where the processor has it), float32 (exact)")  # fmt: skip
 
@@ -212,6 +213,8 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("-c", "--cache", default="disk", metavar="HOW", type=str.lower,
                        help="features: disk (default), ram, none (computed for each batch)")  # fmt: skip
+    group.add_argument("--memory_limit", type=float, default=1.0, metavar="GB",
+                       help="larger arrays are kept in files mapped into memory (default 1)")  # fmt: skip
     group.add_argument("-v", "--verbose", type=int, default=1, choices=(0, 1, 2), metavar="N",
                        help="0 only the end, 1 a progress bar (default), 2 a line per epoch")  # fmt: skip
     group.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs too")
@@ -262,7 +265,7 @@ def _parser(program: str, defaults: Settings) -> _Parser:
         description="Check a corpus and print what is in it; with --to also convert it, or with --video take "
         "the audio out of videos.",
     )
-    prepare.add_argument("corpus", nargs="?", metavar="CORPUS", help="EMO-DB, demo, or a manifest's path")
+    prepare.add_argument("corpus", nargs="?", metavar="CORPUS", help=f"{_CORPORA}, or a manifest's path")
     prepare.add_argument("--to", type=Path, metavar="DIR", help="write 16-bit WAVs and a manifest.csv there")
     prepare.add_argument("--sample-rate", type=int, metavar="HZ", help=f"default {config.SAMPLE_RATE}")
     prepare.add_argument("--segment", type=float, metavar="S", help="cut into segments of S seconds")
@@ -416,6 +419,7 @@ def _start(arguments: argparse.Namespace):
         run=arguments.run,
         cache=arguments.cache,
         tensorboard=arguments.tensorboard,
+        memory_limit=arguments.memory_limit * 2**30,
     )
     return Display(verbose=arguments.verbose), places
 

@@ -58,6 +58,7 @@ class Schedule:
         weight_decay: added to the gradient as `weight_decay * weight`, as PyTorch's Adam does.
         decay: the learning rate's factor, applied at each multiple of `decay_every` from `decay_from` on.
         decay_unit: whether epochs or steps are counted; both from 0.
+        batch_norm_momentum: as Keras counts it, 1 less PyTorch's.
     """
 
     learning_rate: float
@@ -68,6 +69,7 @@ class Schedule:
     decay_every: int
     decay_unit: Literal["epochs", "steps"]
     decay_from: int = 0
+    batch_norm_momentum: float = 0.99
 
     def learning_rate_at(self, *, epoch: int, step: int) -> float:
         """The learning rate of training step `step` in epoch `epoch`, both counted from 0."""
@@ -81,7 +83,7 @@ class Schedule:
 SCHEDULES: dict[str, Schedule] = {
     # As released: exp(-0.15) at epochs 60, 80, 100 …, counted from 0.
     "light_sernet": Schedule(1e-4, 32, 300, 0.0, 0.860707976425, 20, "epochs", 50),
-    "cubic": Schedule(1e-3, 16, 100, 1e-4, 0.9, 300, "steps"),
+    "cubic": Schedule(1e-3, 16, 100, 1e-4, 0.9, 300, "steps", batch_norm_momentum=0.9),
 }
 
 
@@ -109,8 +111,8 @@ class Settings:
         test_on: the corpus that tests under `cross_corpus`.
         folds: names of the folds to run; empty means all.
         patience: stop a fold after this many epochs without a better validation UA; 0 never stops.
-        batch_norm_momentum: with Keras' 0.99 it takes a few hundred steps until evaluation sees what
-            training does; a run of a few epochs wants 0.9.
+        batch_norm_momentum: by default the schedule's. With 0.99 it takes a few hundred steps until evaluation
+            sees what training does; a run of a few epochs wants 0.9.
         arithmetic: `bfloat16` computes convolutions in bfloat16 (weights stay float32), `float32` does not;
             `auto` is bfloat16 where the processor has it in hardware.
         reader: `soundfile` (with soxr), or `tfio`, tensorflow-io inside the tf.data graph.
@@ -147,7 +149,7 @@ class Settings:
     batch_size: int | None = None
     learning_rate: float | None = None
     patience: int = 0
-    batch_norm_momentum: float = 0.99
+    batch_norm_momentum: float | None = None
     arithmetic: Literal["auto", "bfloat16", "float32"] = "auto"
     reader: ReaderName = "soundfile"
     skip_bad: bool = False
@@ -167,6 +169,7 @@ class Settings:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
+            "batch_norm_momentum": self.batch_norm_momentum,
         }
         return dataclasses.replace(
             schedule, **{key: value for key, value in own.items() if value is not None}
@@ -257,7 +260,7 @@ def make_settings(**values: Any) -> Settings:
             raise UserError(f"{name.replace('_', ' ')} must be above 0{most}, found {value}.")
     if not 0 <= settings.label_smoothing < 1:
         raise UserError(f"label smoothing must be at least 0 and below 1, found {settings.label_smoothing}.")
-    if not 0 <= settings.batch_norm_momentum < 1:
+    if settings.batch_norm_momentum is not None and not 0 <= settings.batch_norm_momentum < 1:
         raise UserError(
             f"batch norm momentum must be at least 0 and below 1, found {settings.batch_norm_momentum}."
         )

@@ -69,6 +69,8 @@ class Places:
         result: holds the runs' folders and the cache of features.
         run: name of the run's folder; by default made of the settings.
         cache: `disk`, `ram` or `none`, for features.
+        memory_limit: in bytes; larger arrays of recordings, and with `ram` of features, are kept in a file
+            and mapped into memory.
     """
 
     data: Path
@@ -76,6 +78,7 @@ class Places:
     run: str | None = None
     cache: str = "disk"
     tensorboard: bool = False
+    memory_limit: float = pipeline.MEMORY_LIMIT
 
 
 def default_run_name(settings: Settings) -> str:
@@ -268,6 +271,7 @@ class _Run:
             samples=self.settings.samples,
             cache=self.places.cache,
             cache_folder=self.cache_folder,
+            memory_limit=self.places.memory_limit,
             **self._reader(),
         )
         return Examples(rows, self.selection.labels, self.classes)
@@ -289,6 +293,7 @@ class _Run:
             input_type=self.settings.input_type,
             samples=self.settings.samples,
             cache_folder=self.cache_folder,
+            memory_limit=self.places.memory_limit,
         )
 
     # What is checked before anything is trained.
@@ -359,7 +364,8 @@ class _Run:
             self.arithmetic = stored["resolved"]["arithmetic"]
             self.config = stored
             return
-        self.arithmetic = resolved_arithmetic(self.settings.arithmetic)
+        gains = students.STUDENTS[self.settings.student].gains_from_bfloat16
+        self.arithmetic = resolved_arithmetic(self.settings.arithmetic, gains=gains)
         packages = ("tensorflow", "keras", "numpy", "ai-edge-litert")
         self.config = {
             **decides,
@@ -399,7 +405,6 @@ class _Run:
                 standardise_logits=is_student and settings.standardise_logits,
                 teacher_embedding_width=self._teacher_embedding_width() if is_student else None,
                 arithmetic=self.arithmetic,
-                batch_norm_momentum=settings.batch_norm_momentum,
             )
         return self._networks[role]
 

@@ -109,7 +109,8 @@ def features(
         fingerprints: utterance id → content hash; with the settings they are the cache's key.
         cache: `disk` keeps them in a file that every fold and later run maps into memory; `ram` computes them
             once per run and keeps them in memory; `none` computes each batch when it is used.
-        memory_limit: in bytes; with `none`, more waveforms than that are kept in a file and not in memory.
+        memory_limit: in bytes; larger features (with `ram`) or waveforms (with `none`) are kept in a file
+            that is mapped into memory.
         read: as `waveform_blocks`; `reader` is its name, for the cache.
     """
     shape = feature_shape(front_end, input_type, samples)
@@ -144,7 +145,7 @@ def features(
     whole = (len(utterances), *shape)
     key = _key(FEATURE_VERSION, asdict(settings_of(front_end, input_type)), input_type, samples, known)
     path = cache_folder / f"{front_end}-{input_type}-{key}.npy"
-    return _stored(computed, whole, np.dtype(np.float32), path, math.inf if cache == "ram" else 0)
+    return _stored(computed, whole, np.dtype(np.float32), path, memory_limit if cache == "ram" else 0)
 
 
 # Large arrays: made of blocks, in memory or in a file that is mapped into it.

@@ -107,7 +107,7 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         f"batches of {schedule['batch_size']}, learning rate {schedule['learning_rate']:g} (times "
         f"{schedule['decay']:g} every {schedule['decay_every']} {plain(schedule['decay_unit'])} from "
         f"{schedule['decay_from']}), weight decay {schedule['weight_decay']:g}, "
-        f"batch norm momentum {settings['batch_norm_momentum']:g}, "
+        f"batch norm momentum {schedule['batch_norm_momentum']:g}, "
         f"arithmetic {plain(resolved['arithmetic'])}.",
     ]
 

@@ -94,7 +94,6 @@ class Network:
         standardise_logits: bool = False,
         teacher_embedding_width: int | None = None,
         arithmetic: str = "auto",
-        batch_norm_momentum: float | None = None,
     ):
         self.name, self.width = name, width
         self.schedule = schedule
@@ -104,7 +103,7 @@ class Network:
         self.twin = accelerated(
             self.student,
             arithmetic=resolved_arithmetic(arithmetic),
-            batch_norm_momentum=batch_norm_momentum,
+            batch_norm_momentum=schedule.batch_norm_momentum,
         )
         self.distiller = Distiller(
             self.twin,

@@ -305,7 +305,8 @@ def compute(count, cache):
     chosen = [Utterance(str(i), Path(f"{i}.wav"), "fear", "s") for i in range(count)]
     return pipeline.features(
         chosen, {u.id: u.id for u in chosen}, front_end="lsn", input_type="spectrogram", samples=32_000,
-        cache=cache, cache_folder=Path(sys.argv[1]) / cache, memory_limit=0,
+        cache=cache, cache_folder=Path(sys.argv[1]) / cache,
+        memory_limit=2**40 if cache == "ram" else 0,
     )
 compute(4 * pipeline.BATCH, "disk")
 for cache in ("none", "disk", "ram"):

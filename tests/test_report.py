@@ -68,7 +68,6 @@ CONFIG = {
         "augmentation": "noise,mixup",
         "schedule": "cubic",
         "patience": 12,
-        "batch_norm_momentum": 0.97,
         "folds": ["a", "b"],
     },
     "resolved": {
@@ -83,6 +82,7 @@ CONFIG = {
             "decay_every": 310,
             "decay_unit": "steps",
             "decay_from": 21,
+            "batch_norm_momentum": 0.97,
         },
         "label_loss": {"name": "focal", "label_smoothing": 0.05, "gamma": 2.2},
         "distillation": {"name": "CKD", "alpha": 0.65, "temperatures": [1.5, 2.5]},

@@ -47,12 +47,11 @@ def network(*, schedule=SCHEDULE, distillation="pure", arithmetic="float32", **s
         width=0.1,
         input_shape=SHAPE,
         classes=len(CLASSES),
-        schedule=schedule,
+        schedule=dataclasses.replace(schedule, batch_norm_momentum=0.8),
         label_loss="cross_entropy",
         label_settings={},
         distillation=distillation,
         arithmetic=arithmetic,
-        batch_norm_momentum=0.8,
         **settings,
     )
 

@@ -111,8 +111,8 @@ class Settings:
         test_on: the corpus that tests under `cross_corpus`.
         folds: names of the folds to run; empty means all.
         patience: stop a fold after this many epochs without a better validation UA; 0 never stops.
-        batch_norm_momentum: by default the schedule's. With 0.99 it takes a few hundred steps until evaluation
-            sees what training does; a run of a few epochs wants 0.9.
+        batch_norm_momentum: by default the schedule's. With 0.99 it takes some hundred steps until
+            evaluation sees what training does; a run of a few epochs wants 0.9.
         arithmetic: `bfloat16` computes convolutions in bfloat16 (weights stay float32), `float32` does not;
             `auto` is bfloat16 where the processor has it in hardware.
         reader: `soundfile` (with soxr), or `tfio`, tensorflow-io inside the tf.data graph.

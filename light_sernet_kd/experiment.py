@@ -325,7 +325,7 @@ class _Run:
                 work=self.folder,
             )
             teachers.write(path, made)
-        return teachers.read(path)
+        return _stored(path, teachers.read, remove=path)
 
     def _teacher_digest(self) -> str | None:
         """Hash of the file that the teacher is, or is read by."""
@@ -498,7 +498,7 @@ class _Run:
                 logits = teachers.aligned(teacher, self.utterances, self.classes, fold.name)
                 ua = self._scores(fold, logits[list(fold.test)])["ua"]
                 self.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")
-        return teachers.read(path)
+        return _stored(path, teachers.read, remove=path)
 
     def _member_path(self, fold: Fold, role: str) -> Path:
         return self.fold_folder(fold) / f"{role}-member.npz"
@@ -524,7 +524,7 @@ class _Run:
                 teachers.Teacher(ids, self.classes, outputs["logits"][None], (fold.name,), card, embeddings),
             )
             checkpoint.unlink(missing_ok=True)
-        teacher = teachers.read(path)
+        teacher = _stored(path, teachers.read, remove=path)
         return teacher, int(teacher.card["best_epoch"])
 
     def final_teacher_epochs(self) -> int:
@@ -665,7 +665,8 @@ class _Run:
 
             from light_sernet_kd.runner import invoke, open_file
 
-            student = keras.saving.load_model(folder / "student.keras", compile=False, safe_mode=True)
+            load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
+            student = _stored(folder / "student.keras", load, remove=folder / "fold.json")
             inputs = self._tflite_inputs(fold.test)
             probabilities = {}
             with tempfile.TemporaryDirectory() as temporary:
@@ -789,7 +790,7 @@ class _Run:
         settings, stamps = self.settings, metrics["stamps"]
         title = (
             f"{settings.student} on {self.corpus.name}{synthetic}, {settings.distillation}, "
-            f"{settings.input_type} of {settings.samples / SAMPLE_RATE:g} s, protocol {settings.protocol}"
+            f"{settings.input_type} of {settings.samples / SAMPLE_RATE:g}\u00a0s, protocol {settings.protocol}"
         )
         if letters := figures.letters_without_font([title, *self.classes]):
             self.display.say(f"No font here has {letters}: the pictures show boxes. Noto Sans has them all.")
@@ -836,7 +837,7 @@ def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
     """What a finished step left in `path`; the step is done anew once `remove` is gone."""
     try:
         return read(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (UserError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         state = "damaged" if path.exists() else "missing"
         raise UserError(
             f"{path} is {state}: remove {remove}, and the same command does that step anew."

@@ -3,7 +3,6 @@
 Same inputs, same bytes: no time stamps, no settings of the user's matplotlib, no global state (pyplot).
 """
 
-import itertools
 import os
 import textwrap
 import warnings
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd.files import atomic
@@ -27,14 +27,8 @@ from light_sernet_kd.files import atomic
 INK, QUIET, PALE, ALARM = "#1a1a1a", "#5f6368", "#c3c8ce", "#b00020"
 # Okabe and Ito's colours, told apart with every common colour vision; the markers differ as well.
 TRAIN, VALIDATION, MARK = "#0072B2", "#D55E00", "#000000"
-POINT_STYLES = (
-    ("#0072B2", "o"),
-    ("#E69F00", "s"),
-    ("#009E73", "D"),
-    ("#D55E00", "^"),
-    ("#CC79A7", "v"),
-    ("#56B4E9", "P"),
-)
+POINT_COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+POINT_MARKERS = "osD^vP"
 PANELS = (
     ("loss", "training loss", TRAIN),
     ("val_loss", "validation loss", VALIDATION),
@@ -102,7 +96,9 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     return targets
 
 
-def _head_lines(title: str, notes: Sequence[str], *, width_inches: float) -> list[tuple[str, int, str, str]]:
+def _head_lines(
+    title: str, stamps: Sequence[str], notes: Sequence[str], *, width_inches: float
+) -> list[tuple[str, int, str, str]]:
     """The wrapped lines above a picture, as (text, points, weight, colour)."""
 
     def wrap(text: str, points: int, weight: str, color: str) -> list[tuple[str, int, str, str]]:
@@ -113,6 +109,7 @@ def _head_lines(title: str, notes: Sequence[str], *, width_inches: float) -> lis
 
     head = wrap("SYNTHETIC RECORDINGS", 9, "bold", ALARM) if "synthetic" in title.lower() else []
     head += wrap(title, 12, "bold", INK)
+    head += [line for stamp in stamps for line in wrap(stamp, 9, "normal", ALARM)]
     return head + [line for note in notes for line in wrap(note, 9, "normal", INK)]
 
 
@@ -134,10 +131,10 @@ def _draw_head(figure: Figure, lines: Sequence[tuple[str, int, str, str]]) -> No
 
 
 def _figure_below_head(
-    title: str, notes: Sequence[str], *, width_inches: float, body_inches: float
+    title: str, stamps: Sequence[str], notes: Sequence[str], *, width_inches: float, body_inches: float
 ) -> Figure:
     """A figure with its head drawn, whose axes are kept below it."""
-    head = _head_lines(title, notes, width_inches=width_inches)
+    head = _head_lines(title, stamps, notes, width_inches=width_inches)
     height = _head_inches(head) + body_inches
     below = ConstrainedLayoutEngine(rect=(0.01, 0.01, 0.98, body_inches / height - 0.01), wspace=0.05)
     figure = Figure((width_inches, height), layout=below)
@@ -197,7 +194,7 @@ def confusion_matrix(
         lines = max(name.count("\n") + 1 for name in names)
         bottom = 0.36 + 0.16 * lines + (longest * np.sqrt(0.5) if slanted else 0)
         width = max(left + cell * size + right, 4.6)
-        head = _head_lines(title, stamps, width_inches=width)
+        head = _head_lines(title, stamps, (), width_inches=width)
         height = _head_inches(head) + 0.3 + cell * size + bottom
         figure = Figure((width, height))
         _draw_head(figure, head)
@@ -269,11 +266,11 @@ def curves(
     rows = -(-len(panels) // columns)
     width = max(3.5 * columns, 4.6)
     several = len(histories) > 1
-    notes = [*stamps, "dot: the epoch whose weights were kept"]
+    notes = ["dot: the epoch whose weights were kept"]
     if several:
-        notes.insert(-1, f"thin: each of {len(histories)} folds; bold: their mean, as far as all of them got")
+        notes.insert(0, f"thin: each of {len(histories)} folds; bold: their mean, as far as all of them got")
     with _style():
-        figure = _figure_below_head(title, notes, width_inches=width, body_inches=2.6 * rows)
+        figure = _figure_below_head(title, stamps, notes, width_inches=width, body_inches=2.6 * rows)
         for axes, (column, label, color) in zip(
             figure.subplots(rows, columns, squeeze=False).flat, panels, strict=True
         ):
@@ -289,7 +286,7 @@ def curves(
                     line,
                     marker="o" if len(line) == 1 else None,  # a line through one point is invisible
                     color=color,
-                    alpha=0.3 if several else 1,
+                    alpha=(0.3 if len(histories) > 4 else 0.5) if several else 1,
                     linewidth=0.8 if several else 1.8,
                 )
                 epoch = selected_epochs.get(fold)
@@ -306,6 +303,26 @@ def curves(
             axes.grid(color=PALE, linewidth=0.5, alpha=0.6)
             axes.set_axisbelow(True)
         return _save(figure, path)
+
+
+def _aside(sizes: Sequence[int]) -> list[float]:
+    """By how many points each mark moves to the side, so that files of about the same size are all seen.
+
+    The axis is taken to be so long that the largest size lies 260 points from its start.
+    """
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+    groups: list[list[int]] = []
+    for i in order:
+        if groups and sizes[i] - sizes[groups[-1][-1]] < 0.015 * max(sizes):
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    moved = [0.0] * len(sizes)
+    for group in groups:
+        first = max(-4.5 * (len(group) - 1), 9 - 260 * sizes[group[0]] / max(sizes))
+        for place, i in enumerate(group if len(group) > 1 else ()):
+            moved[i] = first + 9 * place
+    return moved
 
 
 def size_against_ua(
@@ -327,17 +344,31 @@ def size_against_ua(
         The files written.
     """
     intervals = any(row.get("ua_low") is not None for row in rows)
-    notes = [*stamps, *(["bars: 95 % interval over test speakers"] if intervals else [])]
+    notes = ["bars: 95 % interval over test speakers"] if intervals else []
+    largest, aside = max(row["bytes"] for row in rows), _aside([row["bytes"] for row in rows])
+    if any(aside):
+        notes.append("files of about the same size stand side by side")
+    labels = [
+        f"{textwrap.fill(row['name'], 34)}\n{row['bytes'] / 1000:,.0f} kB, {100 * row['ua']:.1f} %"
+        for row in rows
+    ]
     with _style():
-        figure = _figure_below_head(title, notes, width_inches=6.4, body_inches=3.1)
+        legend_inches = 0.7 + max(_text_inches(label, 9) for label in labels)
+        lines = sum(label.count("\n") + 1.8 for label in labels)
+        figure = _figure_below_head(
+            title, stamps, notes, width_inches=4.8 + legend_inches, body_inches=max(3.1, 0.5 + 0.16 * lines)
+        )
         axes = figure.subplots()
         ends = []
-        for row, (color, marker) in zip(rows, itertools.cycle(POINT_STYLES), strict=False):
+        for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+            color, marker = POINT_COLORS[number % 6], POINT_MARKERS[(number + number // 6) % 6]
             ua, kilobytes = 100 * row["ua"], row["bytes"] / 1000
+            beside = axes.transData + ScaledTranslation(aside[number] / 72, 0, figure.dpi_scale_trans)
             ends.append(ua)
             if row.get("ua_low") is not None and row.get("ua_high") is not None:
                 interval = [100 * row["ua_low"], 100 * row["ua_high"]]
-                axes.plot([kilobytes] * 2, interval, color=color, marker="_", markersize=8, linewidth=1.2)
+                bar: dict[str, Any] = {"color": color, "marker": "_", "markersize": 8, "linewidth": 1.2}
+                axes.plot([kilobytes] * 2, interval, transform=beside, **bar)
                 ends += interval
             axes.plot(
                 kilobytes,
@@ -348,12 +379,16 @@ def size_against_ua(
                 markersize=8,
                 markeredgecolor="white",
                 zorder=3,
-                label=f"{row['name']}\n{kilobytes:,.0f} kB, {ua:.1f} %",
+                label=label,
+                transform=beside,
             )
         # Five points at least, so that a tenth of a point does not look like a cliff.
         middle, half = (min(ends) + max(ends)) / 2, max((max(ends) - min(ends)) * 0.55, 2.5)
         axes.set_ylim(max(middle - half, -1), min(middle + half, 101))
-        axes.set_xlim(0, 1.12 * max(row["bytes"] for row in rows) / 1000)
+        room = max(
+            1.12, *(row["bytes"] / largest + (move + 9) / 260 for row, move in zip(rows, aside, strict=True))
+        )
+        axes.set_xlim(0, room * largest / 1000)
         axes.set_xlabel("size of the .tflite file (kB)")
         axes.set_ylabel("UA (%)")
         axes.grid(color=PALE, linewidth=0.5, alpha=0.6)

@@ -309,6 +309,8 @@ def test_bad_recordings_stop_the_run_before_it_starts_and_all_are_named(manifest
         ("fold-all-speakers/final.json", "fold-all-speakers/final.json"),
         (f"fold-{min(SPEAKERS)}/tflite_probabilities.npz", f"fold-{min(SPEAKERS)}/tflite_probabilities.npz"),
         (f"fold-{min(SPEAKERS)}/history.csv", f"fold-{min(SPEAKERS)}/fold.json"),
+        (f"fold-{min(SPEAKERS)}/student.keras", f"fold-{min(SPEAKERS)}/fold.json"),
+        (f"fold-{min(SPEAKERS)}/teacher.npz", f"fold-{min(SPEAKERS)}/teacher.npz"),
     ],
     ids=lambda value: Path(value).name,
 )
@@ -317,12 +319,31 @@ def test_a_damaged_step_is_named_with_what_to_remove(distilled, manifest, tmp_pa
     damaged = tmp_path / "all" / file
     damaged.write_bytes(damaged.read_bytes()[:1])
     again = ("-kd", "KD", "--epochs", "4", "--run", "all")
-    if file.endswith("history.csv"):
+    if damaged.name == "history.csv":
         damaged.unlink()
+    elif damaged.name == "student.keras":
+        (damaged.parent / "tflite_probabilities.npz").unlink()  # only then it is read
+    elif damaged.name == "teacher.npz":
+        (damaged.parent / "fold.json").unlink()
     assert train(manifest, tmp_path, *again) == 2
     message = error_of(capsys)
     assert str(damaged) in message
     assert f"remove {tmp_path / 'all' / removed}, and" in message
+
+
+def test_a_student_that_cannot_be_exported_is_one_line(distilled, manifest, tmp_path, capsys, monkeypatch):
+    from light_sernet_kd import export
+
+    def refuse(*arguments, **settings):
+        raise export.ExportError("probabilities differ from Keras' by nan, more than 0.0001")
+
+    shutil.copytree(distilled, tmp_path / "all")
+    (tmp_path / "all" / f"fold-{min(SPEAKERS)}" / "tflite_probabilities.npz").unlink()
+    monkeypatch.setattr(export, "export", refuse)
+    assert train(manifest, tmp_path, "-kd", "KD", "--epochs", "4", "--run", "all") == 2
+    message = error_of(capsys)
+    assert f"fold {min(SPEAKERS)}: its student cannot be exported: probabilities differ" in message
+    assert "--no-export" in message
 
 
 def test_what_cannot_be_done_later_is_refused_before_training(manifest, tmp_path, capsys, monkeypatch):

@@ -203,6 +203,38 @@ def test_size_against_ua_shows_size_score_and_interval(drawn):
     assert {"float32\n1,204 kB, 85.3 %", "int8\n331 kB, 84.3 %"} <= set(words(drawn[0]))
 
 
+@pytest.mark.parametrize("others", [0, 50_000])
+def test_many_runs_of_long_names_and_one_size_are_all_seen_and_told_apart(drawn, others):
+    """None hides another, none leaves the axes, no label leaves the page."""
+    sizes = [1_000] * 12 + [others] * (others > 0)
+    rows = [
+        {"name": f"IEMOCAP-light_sernet_plus-mel_spectrogram-{n}", "bytes": size, "ua": 0.7,
+         "ua_low": 0.6, "ua_high": 0.8}
+        for n, size in enumerate(sizes)
+    ]  # fmt: skip
+    figures.size_against_ua(rows, "x", title="t", stamps=[HONEST])
+    figure = drawn[0]
+    ticks = [*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels()]
+    for text, box, artist in shown(figure):
+        if artist in ticks:  # those beyond the axes are not drawn
+            continue
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text
+    axes = figure.axes[0]
+    marks = [line for line in axes.lines if len(line.get_xdata()) == 1]
+    places = np.array([line.get_transform().transform(line.get_xydata()[0])[0] for line in marks])
+    points = figure.dpi / 72
+    assert (np.diff(np.sort(places)) >= 8 * points).all()
+    assert axes.bbox.x0 + 4 * points <= places.min()
+    assert places.max() <= axes.bbox.x1 - 4 * points
+    assert len({(line.get_color(), line.get_marker()) for line in marks}) == len(rows)
+
+
+def test_files_of_different_sizes_stand_at_their_sizes():
+    assert figures._aside([1_000, 990, 100, 500]) == [4.5, -4.5, 0, 0]
+    assert figures._aside([5]) == [0]
+
+
 def test_a_tenth_of_a_point_does_not_look_like_a_cliff(drawn):
     rows = [{"name": "float32", "bytes": 9, "ua": 0.85}, {"name": "int8", "bytes": 3, "ua": 0.849}]
     figures.size_against_ua(rows, "x", title="t")

@@ -788,9 +788,10 @@ class _Run:
         )
         synthetic = " (synthetic)" if self.corpus.synthetic else ""
         settings, stamps = self.settings, metrics["stamps"]
+        length = f"{settings.samples / SAMPLE_RATE:g}\u00a0s"
         title = (
             f"{settings.student} on {self.corpus.name}{synthetic}, {settings.distillation}, "
-            f"{settings.input_type} of {settings.samples / SAMPLE_RATE:g}\u00a0s, protocol {settings.protocol}"
+            f"{settings.input_type} of {length}, protocol {settings.protocol}"
         )
         if letters := figures.letters_without_font([title, *self.classes]):
             self.display.say(f"No font here has {letters}: the pictures show boxes. Noto Sans has them all.")

@@ -783,7 +783,8 @@ class _Run:
         settings, stamps = self.settings, metrics["stamps"]
         title = (
             f"{settings.student} on {self.corpus.name}{synthetic}, {settings.distillation}, "
-            f"{settings.input_type} of {settings.samples / SAMPLE_RATE:g}\u00a0s, protocol {settings.protocol}"
+            f"{settings.input_type} of {settings.samples / SAMPLE_RATE:g}\u00a0s, "
+            f"protocol {settings.protocol}"
         )
         if letters := figures.letters_without_font([title, *self.classes]):
             self.display.say(f"No font here has {letters}: the pictures show boxes. Noto Sans has them all.")

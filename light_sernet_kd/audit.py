@@ -45,6 +45,7 @@ class FoldAudit:
         near_identical: ids of test recordings that sound like one in training (`NEAR_IDENTICAL`).
         transcripts: sentences spoken on both sides; known to a student that reads, not to one that listens.
         teacher_speakers: test speakers the teacher was trained on; None where that is not known.
+        validation_speakers: test speakers on whom the epoch is chosen too.
     """
 
     fold: str
@@ -59,6 +60,7 @@ class FoldAudit:
     transcripts: tuple[str, ...]
     chosen_on_test: bool
     teacher_speakers: tuple[str, ...] | None = ()
+    validation_speakers: tuple[str, ...] = ()
 
     @property
     def leaks(self) -> list[str]:
@@ -70,6 +72,8 @@ class FoldAudit:
                 found.append(f"{len(shared)} {kind if len(shared) > 1 else kind[:-1]} shared")
         if self.chosen_on_test:
             found.append("the test set chooses the epoch")
+        elif self.validation_speakers:
+            found.append(f"validation shares {', '.join(self.validation_speakers)} with the test set")
         if self.teacher_speakers is None:
             found.append("the teacher's training speakers are not known")
         elif self.teacher_speakers:
@@ -114,6 +118,7 @@ def _audit_of(
     identical = {i for i in test if fingerprints[utterances[i].id] in prints}
     near = {b for a, b in (*pairs, *((b, a) for a, b in pairs)) if a in train and b in test} - identical
     seen = speakers_of_fold(teacher, fold.name) if teacher else set()
+    speakers_of = [{utterances[i].speaker for i in side} for side in (fold.validation, fold.test)]
     return FoldAudit(
         fold=fold.name,
         train=len(fold.train),
@@ -126,9 +131,8 @@ def _audit_of(
         near_identical=tuple(utterances[i].id for i in sorted(near)),
         transcripts=shared("transcript"),
         chosen_on_test=bool(test & set(fold.validation)),
-        teacher_speakers=None
-        if seen is None
-        else tuple(sorted(seen & {utterances[i].speaker for i in test})),
+        teacher_speakers=None if seen is None else tuple(sorted(seen & speakers_of[1])),
+        validation_speakers=tuple(sorted(set.intersection(*speakers_of))),
     )
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -145,7 +146,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     add(group, "--focal_gamma", dest="focal_gamma", type=float, metavar="X", text="of the focal loss")
     add(group, "--class_weights", dest="class_weights", metavar="HOW", text="none, balanced")
     add(group, "-kd", "--distillation", dest="distillation", metavar="METHOD",
-        text=f"{_listed(mixtures.NAMES)}, or a weighted sum such as KD:0.5+RKD:0.5")  # fmt: skip
+        text=f"{_listed(mixtures.NAMES)}, or a weighted sum such as KD:0.5+RKD:0.5 or KD+SP:3000 "
+        "(hint, PKT and SP want weights in the hundreds or thousands)")  # fmt: skip
     add(group, "--kd_weights", dest="distillation_weights", type=_weights, metavar="NAME=X,…",
         text="weights of the method other than the published, e.g. alpha=0.5,temperature=4; "
         "in a sum KD.alpha=0.5")  # fmt: skip
@@ -178,7 +180,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         text="train on -dn, test on this corpus, over the emotions that both have "
         "(protocol cross_corpus)")  # fmt: skip
     add(group, "--augment", dest="augmentation", metavar="LIST",
-        text="augmentations of the training set, e.g. specaugment,noise,shift; see the README")  # fmt: skip
+        text="of the training set: specaugment, noise, gain, shift, speed, mixup; with settings, "
+        "noise:snr_low=10:chance=1")  # fmt: skip
     add(group, "--seed", dest="seed", type=int, metavar="N", text="decides weights, order and dropout")
     add(group, "--schedule", dest="schedule", metavar="NAME",
         text=f"{_listed(config.SCHEDULE_NAMES)}; by default the student's own")  # fmt: skip
@@ -356,8 +359,13 @@ def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Set
     given = vars(arguments)
     fields = {name: given[name] for name in Settings.__dataclass_fields__ if name in given}
     if "session_number" in given:
+        if "folds" in fields:
+            raise UserError("-session and --folds both name the folds to run: give one of them.")
         fields["folds"] = given["session_number"]
     values = {**defaults, **fields}
+    for name in ("corpus", "test_on"):
+        if isinstance(values.get(name), str):
+            values[name] = _canonical(values[name])
     if "protocol" not in fields:
         # An option that only makes sense under one protocol chooses it.
         if "test_on" in fields:
@@ -373,10 +381,37 @@ def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Set
     return make_settings(**{**values, "distillation_weights": weights | _lambdas(given, values)})
 
 
+def _canonical(corpus: str) -> str:
+    """The corpus's own spelling, so that iemocap and IEMOCAP are one run."""
+    names = {name.lower(): name for name in _CORPORA.split(", ")}
+    return names.get(corpus.lower(), corpus)
+
+
 def _has_sessions(corpus: str) -> bool:
     from light_sernet_kd.corpora.registry import CORPORA
 
-    return corpus in CORPORA and CORPORA[corpus].sessions
+    if corpus in CORPORA:
+        return CORPORA[corpus].sessions
+    try:
+        with open(corpus, encoding="utf-8-sig") as file:
+            return "session" in re.split(r"[,;\t\s]+", file.readline())
+    except (OSError, UnicodeDecodeError):
+        return False  # what is wrong with the manifest is said when it is read
+
+
+# What makes no difference to a teacher, or is a student's alone.
+_NOT_OF_TEACH = {
+    "distillation": "-kd", "distillation_weights": "--kd_weights", "lambda1": "-l1", "lambda2": "-l2",
+    "standardise_logits": "--standardise_logits", "augmentation": "--augment", "teacher": "--teacher",
+    "export": "--export", "merge_tflite": "-m",
+}  # fmt: skip
+_NOT_OF_TEACH_FROM = {
+    "student": "--student", "width": "--width", "teacher_width": "--teacher_width", "input_type": "-it",
+    "teacher_count": "--teacher_count", "teacher_epochs": "--teacher_epochs", "input_seconds": "-id",
+    "input_samples": "-len", "front_end": "--front_end", "schedule": "--schedule", "label_loss": "-ln",
+    "patience": "--patience", "batch_norm_momentum": "--bn_momentum", "arithmetic": "--arithmetic",
+}  # fmt: skip
+_OF_FINE_TUNING = {"epochs": "--epochs", "batch_size": "-bt", "learning_rate": "-lr"}
 
 
 def _lambdas(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, float]:
@@ -439,9 +474,18 @@ def _train(arguments: argparse.Namespace, defaults: Mapping[str, Any], command_l
 
 
 def _teach(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
-    settings = _settings(arguments, {**defaults, "distillation": "KD", "distillation_weights": {}})
-    if arguments.fine_tune and not arguments.source:
-        raise UserError("--fine_tune needs --from: the speech model to train.")
+    if arguments.fine_tune and (arguments.source or "yamnet").startswith("yamnet"):
+        raise UserError("--fine_tune needs --from and a speech model, such as microsoft/wavlm-base-plus.")
+    without = dict(_NOT_OF_TEACH)
+    if arguments.source:
+        without |= _NOT_OF_TEACH_FROM | ({} if arguments.fine_tune else _OF_FINE_TUNING)
+    if given := [option for name, option in without.items() if name in vars(arguments)]:
+        how = f" --from {arguments.source}" if arguments.source else ""
+        raise UserError(f"teach{how} makes no use of {given[0]}: leave it out.")
+    settings = _settings(
+        arguments,
+        {**defaults, "distillation": "KD", "distillation_weights": {}, "teacher": None, "augmentation": ""},
+    )
     display, places = _start(arguments)
     from light_sernet_kd import experiment
 
@@ -510,6 +554,8 @@ def _audit(arguments: argparse.Namespace) -> int:
     protocol = choose("protocol", protocol, config.PROTOCOL_NAMES)
     if (protocol == "cross_corpus") != (arguments.test_on is not None):
         raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
+    if arguments.teacher and str(arguments.teacher).startswith(("yamnet", "auto")):
+        raise UserError("only a teacher file can be audited: make one with `light-sernet-kd teach`.")
     teacher = teachers.read(arguments.teacher) if arguments.teacher else None
     corpus = load(
         arguments.corpus,
@@ -526,6 +572,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([each.as_dict() for each in audits], indent=2, ensure_ascii=False))
     else:
+        print("\n".join([f"{corpus.name}: {len(utterances)} utterances", *corpus.reported()]))
         audit.show(audits, Console(), protocol=protocol, description=PROTOCOLS[protocol].description)
     return 1 if any(each.leaks for each in audits) else 0
 
@@ -614,7 +661,8 @@ def _paper(
     rows = paper.rows_of(experiments, defaults, only=arguments.only, epochs=arguments.epochs)
     found = paper.run(rows, places, display, command=command_line)
     paper.show(found, display)
-    display.say(f"Table: {places.result / 'paper.md'}", always=True)
+    table = "paper-trial.md" if arguments.epochs else "paper.md"
+    display.say(f"Table: {places.result / table}", always=True)
 
 
 def _with_known_spelling(argv: Sequence[str], parser: _Parser) -> list[str]:

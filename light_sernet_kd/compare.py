@@ -67,7 +67,9 @@ def read_run(folder: Path) -> Run:
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        run = Run(folder.name, metrics, config["settings"], read_predictions(folder / "predictions.csv"))
+        run = Run(
+            folder.resolve().name, metrics, config["settings"], read_predictions(folder / "predictions.csv")
+        )
         metrics["pooled"]["ua"], metrics["student"]["parameters"]  # what every table needs
         return run
     except FileNotFoundError as error:
@@ -241,10 +243,12 @@ def write(compared: dict[str, Any], folder: Path) -> list[Path]:
     page += [f"- {plain(line)}" for line in notes(compared)]
     written = [folder / "compare.json", folder / "compare.md"]
     write_json(written[0], compared)
+    # Where some run has no file, the size that all have: four bytes per parameter.
+    exported = all("float32" in row["bytes"] for row in compared["rows"])
     points = [
         {
             "name": row["run"],
-            "bytes": row["bytes"]["float32"],
+            "bytes": row["bytes"]["float32"] if exported else 4 * row["parameters"],
             "ua": row["ua"],
             **(
                 dict(zip(("ua_low", "ua_high"), row["ua_interval"], strict=True))
@@ -253,23 +257,23 @@ def write(compared: dict[str, Any], folder: Path) -> list[Path]:
             ),
         }
         for row in compared["rows"]
-        if "float32" in row["bytes"]
     ]
-    if points:
-        synthetic = " (SYNTHETIC)" if any("SYNTHETIC" in row["corpus"] for row in compared["rows"]) else ""
-        from light_sernet_kd import figures
+    synthetic = " (SYNTHETIC)" if any("SYNTHETIC" in row["corpus"] for row in compared["rows"]) else ""
+    from light_sernet_kd import figures
 
-        stamps: dict[str, list[str]] = {}
-        for row in compared["rows"]:
-            for stamp in row["stamps"]:
-                stamps.setdefault(stamp, []).append(row["run"])
-        title = f"Size of the float32 file against UA{synthetic}"
-        written += figures.size_against_ua(
-            points,
-            folder / "size_against_ua.png",
-            title=title,
-            stamps=[f"{', '.join(runs)}: {stamp}" for stamp, runs in stamps.items()],
-        )
-        page += ["", "![Size against UA](size_against_ua.png)"]
+    stamps: dict[str, list[str]] = {}
+    for row in compared["rows"]:
+        for stamp in row["stamps"]:
+            stamps.setdefault(stamp, []).append(row["run"])
+    what = "the float32 file" if exported else "the parameters in float32"
+    title = f"Size of {what} against UA{synthetic}"
+    written += figures.size_against_ua(
+        points,
+        folder / "size_against_ua.png",
+        title=title,
+        stamps=[f"{', '.join(runs)}: {stamp}" for stamp, runs in stamps.items()],
+        size_label=f"size of {what} (kB)",
+    )
+    page += ["", "![Size against UA](size_against_ua.png)"]
     write_text(written[1], "\n".join(page) + "\n")
     return written

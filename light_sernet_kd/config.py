@@ -274,8 +274,16 @@ def make_settings(**values: Any) -> Settings:
         raise UserError(f"the seed must be from 0 to {2**32 - 1}, found {settings.seed}.")
     if settings.patience < 0:
         raise UserError(f"patience must be 0 (never stop early) or more epochs, found {settings.patience}.")
-    if (settings.protocol == "cross_corpus") != (settings.test_on is not None):
-        raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
+    if settings.protocol == "cross_corpus" and settings.test_on is None:
+        raise UserError("the protocol cross_corpus takes --test-on CORPUS.")
+    if settings.test_on is not None and settings.protocol != "cross_corpus":
+        raise UserError(
+            f"--test-on means the protocol cross_corpus, found {settings.protocol}: leave out one."
+        )
+    if settings.standardise_logits and not mixture.needs_logits:
+        raise UserError(f"{mixture} compares no logits with a teacher's: leave out --standardise_logits.")
+    if settings.teacher_count > 1 and settings.teacher not in (None, "auto"):
+        raise UserError("--teacher_count is of the auto teacher: leave it out, or --teacher.")
     if not mixture.needs_teacher:
         if settings.teacher is not None:
             raise UserError(

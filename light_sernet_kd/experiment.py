@@ -196,6 +196,8 @@ def teach_from(
     with _locked(folder):
         selection = selected(settings, places.data)
         display.say(f"{selection.corpus.name}: {len(selection.utterances)} utterances, {source}. In {folder}")
+        for line in selection.corpus.reported():
+            display.say(f"  {line}")
         with display.counted("embeddings") as shown:
             teacher = embedding_teacher(
                 source,
@@ -256,6 +258,8 @@ class _Run:
             f"{len(self.classes)} emotions, {len(speakers)} speakers. "
             f"Protocol {settings.protocol}: {counted(len(self.folds), 'fold')}. Results: {folder}"
         )
+        for line in self.corpus.reported():
+            display.say(f"  {line}")
 
     @property
     def cache_folder(self) -> Path:
@@ -334,7 +338,9 @@ class _Run:
             return None
         path = yamnet_path(str(source), self.places.data) or Path(str(source))
         if not path.exists():
-            raise UserError(f"no teacher file {path}.")
+            raise UserError(
+                f"no teacher file {path}. `light-sernet-kd teach` makes one (--from: of a speech model)."
+            )
         return audio.fingerprint(path)
 
     def _check_config(self, command: str) -> None:
@@ -611,7 +617,8 @@ class _Run:
             "sample_rate": SAMPLE_RATE,
             "note": (
                 "UA and WA are those of each fold's student, converted and scored on its own test fold; "
-                "the files hold a student trained on all speakers."
+                "the files hold a student trained on "
+                + ("all recordings but the test ones." if self.selection.tests_apart else "all speakers.")
             ),
         }
 

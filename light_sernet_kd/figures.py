@@ -331,6 +331,7 @@ def size_against_ua(
     *,
     title: str,
     stamps: Sequence[str] = (),
+    size_label: str = "size of the .tflite file (kB)",
 ) -> list[Path]:
     """UA against file size, one point per precision or run.
 
@@ -389,7 +390,7 @@ def size_against_ua(
             1.12, *(row["bytes"] / largest + (move + 9) / 260 for row, move in zip(rows, aside, strict=True))
         )
         axes.set_xlim(0, room * largest / 1000)
-        axes.set_xlabel("size of the .tflite file (kB)")
+        axes.set_xlabel(size_label)
         axes.set_ylabel("UA (%)")
         axes.grid(color=PALE, linewidth=0.5, alpha=0.6)
         axes.set_axisbelow(True)

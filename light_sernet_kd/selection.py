@@ -22,6 +22,8 @@ class Selection:
         skipped: `{id, reason}` of each recording that `--skip-bad` left out.
         fingerprints: utterance id → hash of the recording's content.
         folds: those that run, in the protocol's order.
+        tests_apart: the test recordings are another corpus, or a part that its corpus set apart: the student
+            that is exported is not trained on them either.
     """
 
     corpus: Corpus
@@ -30,6 +32,7 @@ class Selection:
     fingerprints: dict[str, str]
     classes: tuple[str, ...]
     folds: list[Fold]
+    tests_apart: bool = False
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -39,8 +42,9 @@ class Selection:
 
     @property
     def final_fold(self) -> Fold:
-        """Every utterance trains: for the student that is exported."""
-        return Fold(ALL_SPEAKERS, tuple(range(len(self.utterances))), (), ())
+        """Every utterance trains (but those of `tests_apart`): for the student that is exported."""
+        apart = set(self.folds[0].test) if self.tests_apart else set()
+        return Fold(ALL_SPEAKERS, tuple(i for i in range(len(self.utterances)) if i not in apart), (), ())
 
     def speakers(self, indices: Sequence[int]) -> list[str]:
         return sorted({self.utterances[i].speaker for i in indices})
@@ -73,4 +77,12 @@ def selected(settings: Settings, data: Path) -> Selection:
     folds = make_folds(
         settings.protocol, utterances, fingerprints, seed=settings.seed, wished=settings.fold_count
     )
-    return Selection(corpus, utterances, skipped, fingerprints, classes, select(folds, settings.folds))
+    return Selection(
+        corpus,
+        utterances,
+        skipped,
+        fingerprints,
+        classes,
+        select(folds, settings.folds),
+        tests_apart=settings.protocol in ("split", "split_mixed", "cross_corpus"),
+    )

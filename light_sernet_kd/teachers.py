@@ -86,7 +86,9 @@ def read(path: Path) -> Teacher:
             # What is in the archive but no array comes as bytes.
             content = {name: np.asarray(file[name]) for name in file.files}
     except FileNotFoundError:
-        raise UserError(f"no teacher file {path}.") from None
+        raise UserError(
+            f"no teacher file {path}. `light-sernet-kd teach` makes one (--from: of a speech model)."
+        ) from None
     # TypeError: a single array, from an .npy. RuntimeError: an archive with a password.
     except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         # In our words: NumPy's advise to load objects, which may execute what they like.
@@ -155,7 +157,9 @@ def _read_csv(path: Path) -> Teacher:
             header = [name.strip() for name in next(lines, [])]
             rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
     except FileNotFoundError:
-        raise UserError(f"no teacher file {path}.") from None
+        raise UserError(
+            f"no teacher file {path}. `light-sernet-kd teach` makes one (--from: of a speech model)."
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} is not a teacher file: {why}. Expected a CSV in UTF-8.") from None

@@ -3,6 +3,7 @@
 They are made for all folds at once: the embeddings are the same for each, what is trained on them is not.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def embedding_teacher(
             card={"made_by": f"{source}, fine-tuned", **facts},
             work=work,
             seed=settings.seed,
+            settings=dataclasses.replace(speech_models.TuningSettings(), **_tuning(settings)),
         )
     model = speech_models.load(source)
     encoder = speech_models.layer_encoder(model)
@@ -63,3 +65,9 @@ def embedding_teacher(
     return speech_models.layer_probe_teacher(
         layers, utterances, selection.classes, folds, card=card, seed=settings.seed
     )
+
+
+def _tuning(settings: Settings) -> dict[str, Any]:
+    """What the user says of a fine-tuning; the rest stays as `TuningSettings` has it."""
+    own = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
+    return {name: value for name, value in own.items() if value is not None}

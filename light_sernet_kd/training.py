@@ -1,6 +1,7 @@
 """Training: one network on one fold, continuing after an interruption from its last finished epoch."""
 
 import csv
+import functools
 import json
 import math
 import time
@@ -144,15 +145,19 @@ class Network:
     def outputs(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
         """`logits` `(len(indices), classes)` and `embedding` `(len(indices), width)` with these weights."""
         self.student.set_weights(weights)
-        both = keras.Model(
-            self.student.inputs, {LOGITS: self.student.outputs[0], EMBEDDING: embedding_of(self.student)}
-        )
+        both = self._both
         chosen = np.asarray(indices)
         size = pipeline.BATCH
         found = [
             both.predict_on_batch(rows[chosen[start : start + size]]) for start in range(0, len(chosen), size)
         ]
         return {name: np.concatenate([each[name] for each in found]) for name in (LOGITS, EMBEDDING)}
+
+    @functools.cached_property
+    def _both(self) -> keras.Model:
+        return keras.Model(
+            self.student.inputs, {LOGITS: self.student.outputs[0], EMBEDDING: embedding_of(self.student)}
+        )
 
     @property
     def embedding_width(self) -> int:

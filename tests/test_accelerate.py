@@ -9,8 +9,7 @@ from light_sernet_kd import accelerate, config, students
 from light_sernet_kd.accelerate import FusedBatchNormalization, accelerated, has_bfloat16
 
 CLASSES, BATCH = 5, 8
-# One of each kind of network. EfficientNet, whose kinds of layers the MobileNets have too, takes 10 s to trace:
-# once is enough.
+# One of each kind of network. EfficientNet has the MobileNets' kinds of layers and takes 10 s to trace.
 NAMES = tuple(
     name for name in config.STUDENT_NAMES if name not in ("mobilenetv3_small_100", "efficientnet_b0")
 )

@@ -181,12 +181,12 @@ def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path, monkey
     assert "![Size against UA](size_against_ua.png)" in page
 
 
-def test_without_an_exported_file_there_is_no_picture(tmp_path):
-    compared = compare.compare([compare.read_run(run_folder(tmp_path, "a", GOOD))])
-    assert [path.name for path in compare.write(compared, tmp_path / "out")] == [
-        "compare.json",
-        "compare.md",
-    ]
+def test_without_exported_files_the_picture_has_the_size_of_the_parameters(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "size_against_ua", lambda points, path, **_: drawn.extend(points) or [path])
+    folders = [run_folder(tmp_path, "a", GOOD), run_folder(tmp_path, "b", POOR, bytes_=9)]
+    compare.write(compare.compare([compare.read_run(folder) for folder in folders]), tmp_path / "out")
+    assert [point["bytes"] for point in drawn] == [4 * 463_431] * 2
 
 
 def test_matplotlib_is_loaded_for_pictures_alone():

@@ -34,7 +34,7 @@ OTHER = {
     "distillation": "CKD",
     "distillation_weights": {"alpha": 0.5},
     "standardise_logits": True,
-    "teacher": "logits.npz",
+    "teacher": "auto",
     "teacher_width": 2.0,
     "teacher_epochs": 5,
     "teacher_count": 3,

@@ -176,6 +176,9 @@ def test_yamnet_teaches_and_its_file_does_too(corpora, shared_data):
         (["--teacher", "yamnet"], "training has no teacher"),
         (["-kd", "KD", "--teacher", "yamnet=nowhere.tflite"], "no YAMNet in nowhere.tflite"),
         (["--emotions", "anger,joy"], "unknown emotion of one 'joy'"),
+        (["-session", "1", "--folds", "s1"], "-session and --folds both name the folds"),
+        (["--standardise_logits"], "compares no logits with a teacher's"),
+        (["--test-on", "TESS", "--protocol", "loso"], "--test-on means the protocol cross_corpus"),
     ],
 )
 def test_a_users_mistake_is_one_line(corpora, capsys, tmp_path, arguments, expected):
@@ -273,9 +276,37 @@ def test_compare_sets_runs_beside_one_another(corpora, capsys, tmp_path):
     assert "holds no finished run" in error_of(capsys)
 
 
-def test_session_numbers_a_session_where_the_corpus_has_them():
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--augment", "mixup"], "teach makes no use of --augment"),
+        (["--from", "yamnet", "--epochs", "5"], "teach --from yamnet makes no use of --epochs"),
+        (["--from", "some/model", "--width", "2"], "teach --from some/model makes no use of --width"),
+        (["--fine_tune"], "--fine_tune needs --from and a speech model"),
+    ],
+)
+def test_teach_refuses_what_it_would_ignore(corpora, capsys, arguments, expected):
+    assert cli.main(["teach", "-dn", str(corpora["one"]), *arguments]) == 2
+    assert expected in error_of(capsys)
+
+
+def test_audit_tells_what_is_left_out_and_whom_validation_shares_with_the_test(corpora, capsys, tmp_path):
+    table = tmp_path / "shared.csv"
+    lines = corpora["one"].read_text().replace("one-", f"{corpora['one'].parent}/one-").splitlines()
+    moved = [line.replace(",validation", ",test") if ",anger," in line else line for line in lines]
+    table.write_text("\n".join(moved) + "\n")
+    assert cli.main(["audit", str(table), "--protocol", "split", "--emotions", "anger,neutral"]) == 1
+    shown = capsys.readouterr().out
+    assert "left out: sadness, which is not in the task: 6" in shown
+    assert "validation shares " in shown
+
+
+def test_session_numbers_a_session_where_the_corpus_has_them(corpora):
     parser = cli._parser("train.py", cli.make_settings())
-    for corpus, protocol in (("IEMOCAP", "session"), ("EMO-DB", "loso")):
+    one = str(corpora["one"])
+    for corpus, protocol in (
+        ("IEMOCAP", "session"), ("iemocap", "session"), ("EMO-DB", "loso"), (one, "session")
+    ):  # fmt: skip
         arguments = parser.parse_args(["train", "-dn", corpus, "-session", "1"])
         settings = cli._settings(arguments, {"protocol": "loso"})
         assert (settings.protocol, settings.folds) == (protocol, ("#1",))

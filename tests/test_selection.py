@@ -79,6 +79,8 @@ def test_two_corpora_share_their_emotions_and_no_name(manifest, tmp_path):
         {"six/a1", "six/a2"},
         {"other/a1", "other/a2"},
     ]
+    # Nothing of the corpus that tests is in what the exported student learns from.
+    assert {found.utterances[i].id.split("/")[0] for i in found.final_fold.train} == {"six"}
     assert found.corpus.left_out == {"other: boredom, which the other corpus lacks": 1}
     other.write_text("path,emotion,speaker\noa1.wav,boredom,a\n")
     with pytest.raises(UserError, match="at least two emotions must be in both"):

@@ -60,6 +60,11 @@ class Corpus:
         """The emotions that occur, in alphabetical order: the order of every logit column."""
         return tuple(sorted({utterance.emotion for utterance in self.utterances}))
 
+    def reported(self) -> list[str]:
+        """A line for each kind of recordings left out and for each emotion merged."""
+        lines = [f"left out: {reason}: {count}" for reason, count in self.left_out.items()]
+        return lines + [f"{name} is counted as {other}" for name, other in self.merged.items()]
+
     @property
     def speakers(self) -> tuple[str, ...]:
         return tuple(sorted({utterance.speaker for utterance in self.utterances}))
@@ -196,22 +201,24 @@ def across(train: Corpus, test: Corpus) -> Corpus:
         )
     utterances: list[Utterance] = []
     left_out: dict[str, int] = {}
-    for corpus, split in ((train, "train"), (test, "test")):
-        prefix = f"{corpus.name}/"
-        left_out |= {f"{corpus.name}: {reason}": count for reason, count in corpus.left_out.items()}
+    # Two manifests may have one name.
+    names = (train.name, test.name if test.name != train.name else f"{test.name}-2")
+    for corpus, split, name in zip((train, test), ("train", "test"), names, strict=True):
+        prefix = f"{name}/"
+        left_out |= {f"{name}: {reason}": count for reason, count in corpus.left_out.items()}
         for utterance in corpus.utterances:
             if utterance.emotion not in shared:
-                reason = f"{corpus.name}: {utterance.emotion}, which the other corpus lacks"
+                reason = f"{name}: {utterance.emotion}, which the other corpus lacks"
                 left_out[reason] = left_out.get(reason, 0) + 1
                 continue
             named: dict[str, Any] = {
-                name: f"{prefix}{value}"
-                for name in ("id", "speaker", "session", "dialog")
-                if (value := getattr(utterance, name)) is not None
+                fact: f"{prefix}{value}"
+                for fact in ("id", "speaker", "session", "dialog")
+                if (value := getattr(utterance, fact)) is not None
             }
             utterances.append(replace(utterance, split=split, **named))
     return Corpus(
-        f"{train.name} → {test.name}",
+        " → ".join(names),
         tuple(sorted(utterances, key=lambda utterance: utterance.id)),
         left_out,
         {**train.merged, **test.merged},

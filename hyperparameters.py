@@ -56,7 +56,8 @@ def _cubic(corpus, student, method):
     """
     lambda1, lambda2 = _CUBIC_LAMBDAS[corpus]
     weights = {"lambda1": lambda1, "lambda2": lambda2} if method == "CKD" else {}
-    teacher = {} if method == "pure" else {"differs": "the auto teacher instead of WavLM Base+"}
+    differs = "the auto teacher instead of WavLM Base+; divergences averaged over examples, not over elements"
+    teacher = {} if method == "pure" else {"differs": differs}
     return {
         "settings": {
             "corpus": corpus,

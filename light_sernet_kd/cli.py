@@ -137,7 +137,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
                        help="leave out recordings that cannot be read; the report lists them")  # fmt: skip
 
     group = parser.add_argument_group("student and losses")
-    add(group, "--student", "-model", dest="student", metavar="NAME", text=_listed(config.STUDENT_NAMES))
+    add(group, "--student", "-model", dest="student", metavar="NAME",
+        text=f"{_listed(config.STUDENT_NAMES)}; of speech and text: {_listed(config.MULTIMODAL_NAMES)}")  # fmt: skip
     add(group, "--width", dest="width", type=float, metavar="X", text="factor of the student's filters")
     add(group, "-ln", "--loss_name", dest="label_loss", metavar="LOSS",
         text=f"loss on the labels: {_listed(config.LABEL_LOSS_NAMES)}")  # fmt: skip
@@ -157,17 +158,44 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         group.add_argument(flag, dest=name, type=float, default=argparse.SUPPRESS, metavar="X",
                            help=f"CKD's {name}")  # fmt: skip
 
+    group = parser.add_argument_group("speech and text")
+    add(group, "--text_encoder", dest="text_encoder", metavar="NAME",
+        text="a keras-hub preset, a folder in the manner of Hugging Face, or random:width=64,layers=2; by "
+        "default the student's own preset")  # fmt: skip
+    add(group, "--audio_encoder", dest="audio_encoder", metavar="NAME",
+        text="vggish (in DATA/models/vggish), vggish=PATH, vggish=random; of cross_attention also yamnet or a "
+        "speech model as teach --from takes it")  # fmt: skip
+    add(group, "--vggish_pca", dest="vggish_pca", metavar="FILE",
+        text="whiten and quantise VGGish's embeddings with these parameters (.npz)")  # fmt: skip
+    add(group, "--text_tokens", dest="text_tokens", type=int, metavar="N",
+        text="tokens that texts are cut or padded to")  # fmt: skip
+    add(group, "--pooling", dest="pooling", metavar="HOW", text=f"of *_vggish: {_listed(config.POOLINGS)}")
+    add(group, "--modality", dest="modality", metavar="WHICH",
+        text=f"what cross_attention sees: {_listed(config.MODALITIES)}")  # fmt: skip
+    add(group, "--tune_epochs", dest="tune_epochs", type=int, metavar="N",
+        text="epochs in which the encoders are trained too, after --epochs with frozen ones; "
+        "by default the schedule's")  # fmt: skip
+
     group = parser.add_argument_group("teacher")
     add(group, "--teacher", dest="teacher", metavar="FILE",
-        text="a teacher file (.npz, .csv); yamnet: a probe on YAMNet's embeddings per fold; or auto: a wider "
-        "network trained per fold (the default when -kd is not pure)")  # fmt: skip
+        text="a teacher file (.npz, .csv); a student's name, such as bert_vggish: trained per fold; yamnet: a "
+        "probe on YAMNet's embeddings per fold; or auto: a wider network trained per fold (the default when "
+        "-kd is not pure)")  # fmt: skip
     add(group, "--teacher_width", dest="teacher_width", type=float, metavar="X",
         text="the auto teacher's width over the student's")  # fmt: skip
     add(group, "--teacher_epochs", dest="teacher_epochs", type=int, metavar="N",
-        text="the auto teacher's epochs; by default the student's")  # fmt: skip
-
+        text="of a teacher trained per fold; by default the student's, or of a network of another kind its "
+        "own")  # fmt: skip
+    add(group, "--teacher_batch_size", dest="teacher_batch_size", type=int, metavar="N", text="likewise")
+    add(group, "--teacher_learning_rate", dest="teacher_learning_rate", type=float, metavar="X",
+        text="likewise")  # fmt: skip
+    add(group, "--teacher_text_encoder", dest="teacher_text_encoder", metavar="NAME",
+        text="by default the student's")  # fmt: skip
     add(group, "--teacher_count", dest="teacher_count", type=int, metavar="N",
-        text="auto teachers trained per fold, whose outputs are averaged")  # fmt: skip
+        text="teachers trained per fold, whose outputs are averaged")  # fmt: skip
+    add(group, "--teacher_parts", dest="teacher_parts", type=int, metavar="N",
+        text="training utterances get their outputs from teachers trained without their speakers, divided "
+        "into N parts; 0 not (default 5 of speech and text, else 0)")  # fmt: skip
 
     group = parser.add_argument_group("protocol and training")
     add(group, "--protocol", dest="protocol", metavar="NAME", text=_listed(config.PROTOCOL_NAMES))
@@ -186,11 +214,19 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     add(group, "--schedule", dest="schedule", metavar="NAME",
         text=f"{_listed(config.SCHEDULE_NAMES)}; by default the student's own")  # fmt: skip
     add(group, "--epochs", "-epoc", dest="epochs", type=int, metavar="N",
-        text="by default the schedule's: 300 (light_sernet) or 100 (cubic)")  # fmt: skip
+        text="by default the schedule's: 300 (light_sernet), 100 (cubic), 50 (distilser, multi_still)")  # fmt: skip
     add(group, "--batch_size", "-bt", dest="batch_size", type=int, metavar="N",
-        text="by default the schedule's: 32 or 16")  # fmt: skip
+        text="by default the schedule's: 32, 16 (cubic) or 1 (distilser)")  # fmt: skip
     add(group, "--learning_rate", "-lr", dest="learning_rate", type=float, metavar="X",
-        text="by default the schedule's: 1e-4 or 1e-3")  # fmt: skip
+        text="by default the schedule's: 1e-4, 1e-3 (cubic), 1e-6 (distilser), 5e-5 (multi_still)")  # fmt: skip
+    add(group, "--optimizer", dest="optimizer", metavar="NAME",
+        text=f"{_listed(config.OPTIMIZERS)}; by default the schedule's")  # fmt: skip
+    add(group, "--accumulation", dest="accumulation", type=int, metavar="N",
+        text="batches whose gradients make one step; by default the schedule's: 1, or 8 (multi_still)")  # fmt: skip
+    add(group, "--most_per_emotion", dest="most_per_emotion", type=int, metavar="N",
+        text="train on at most N utterances of each emotion, drawn by the seed; 0 on all")  # fmt: skip
+    add(group, "--soft_labels", dest="soft_labels", action=argparse.BooleanOptionalAction,
+        text="train on the shares of the annotators instead of one label")  # fmt: skip
     add(group, "--patience", dest="patience", type=int, metavar="N",
         text="stop a fold after N epochs without a better validation UA; 0 never")  # fmt: skip
     add(group, "--bn_momentum", dest="batch_norm_momentum", type=float, metavar="X",
@@ -254,7 +290,7 @@ def _parser(program: str, defaults: Settings) -> _Parser:
         "file for --teacher: a wider network, or with --from a probe on another network's embeddings.",
     )
     teach.add_argument("--from", dest="source", metavar="MODEL",
-                       help="yamnet, or a speech model (WavLM, wav2vec 2.0, HuBERT) by its name on the "
+                       help="a student's name, such as bert_vggish or resnet18; yamnet; or a speech model (WavLM, wav2vec 2.0, HuBERT) by its name on the "
                        "Hugging Face hub or its folder, e.g. microsoft/wavlm-base-plus")  # fmt: skip
     teach.add_argument("--fine_tune", action="store_true",
                        help="train the speech model itself, and not only a probe on its layers")  # fmt: skip
@@ -477,19 +513,29 @@ def _teach(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
     if arguments.fine_tune and (arguments.source or "yamnet").startswith("yamnet"):
         raise UserError("--fine_tune needs --from and a speech model, such as microsoft/wavlm-base-plus.")
     without = dict(_NOT_OF_TEACH)
-    if arguments.source:
+    own = arguments.source if arguments.source in config.ALL_STUDENT_NAMES else None
+    if own:
+        without |= {"student": "--student", "teacher_width": "--teacher_width"}
+    elif arguments.source:
         without |= _NOT_OF_TEACH_FROM | ({} if arguments.fine_tune else _OF_FINE_TUNING)
     if given := [option for name, option in without.items() if name in vars(arguments)]:
         how = f" --from {arguments.source}" if arguments.source else ""
         raise UserError(f"teach{how} makes no use of {given[0]}: leave it out.")
     settings = _settings(
         arguments,
-        {**defaults, "distillation": "KD", "distillation_weights": {}, "teacher": None, "augmentation": ""},
+        {
+            **defaults,
+            **({"student": own} if own else {}),
+            "distillation": "KD",
+            "distillation_weights": {},
+            "teacher": own,
+            "augmentation": "",
+        },
     )
     display, places = _start(arguments)
     from light_sernet_kd import experiment
 
-    if arguments.source:
+    if arguments.source and not own:
         path = experiment.teach_from(
             arguments.source, settings, places, display, fine_tune=arguments.fine_tune, out=arguments.out
         )

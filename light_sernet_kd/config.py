@@ -26,19 +26,38 @@ StudentName = Literal[
     "efficientnet_b0",
     "resnet18",
 ]
+MultimodalName = Literal[
+    "bert_vggish",
+    "distilbert_vggish",
+    "minibert_vggish",
+    "microbert_vggish",
+    "nanobert_vggish",
+    "picobert_vggish",
+    "bert_tiny_vggish",
+    "bert_small_vggish",
+    "bert_medium_vggish",
+    "cross_attention",
+    "cross_attention_teacher",
+]
 FrontEndName = Literal["lsn", "cubic"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
 LabelLossName = Literal["cross_entropy", "focal"]
 ProtocolName = Literal[
     "loso", "session", "group_kfold", "split", "cross_corpus", "published", "random", "split_mixed"
 ]
-ScheduleName = Literal["light_sernet", "cubic"]
+ScheduleName = Literal["light_sernet", "cubic", "distilser", "multi_still"]
+Optimizer = Literal["adam", "adamw", "sgd"]
+Modality = Literal["both", "text", "audio"]
+Pooling = Literal["first", "mean", "max"]
 ReaderName = Literal["soundfile", "tfio"]
 CacheName = Literal["disk", "ram", "none"]
 AudioType = Literal["all", "impro", "script"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
 
+# Students of features alone, students of speech and text, and both.
 STUDENT_NAMES: tuple[str, ...] = get_args(StudentName)
+MULTIMODAL_NAMES: tuple[str, ...] = get_args(MultimodalName)
+ALL_STUDENT_NAMES = STUDENT_NAMES + MULTIMODAL_NAMES
 FRONT_END_NAMES: tuple[str, ...] = get_args(FrontEndName)
 INPUT_TYPES: tuple[str, ...] = get_args(InputType)
 LABEL_LOSS_NAMES: tuple[str, ...] = get_args(LabelLossName)
@@ -48,6 +67,9 @@ READER_NAMES: tuple[str, ...] = get_args(ReaderName)
 CACHE_NAMES: tuple[str, ...] = get_args(CacheName)
 AUDIO_TYPES: tuple[str, ...] = get_args(AudioType)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+MODALITIES: tuple[str, ...] = get_args(Modality)
+POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 
 @dataclass(frozen=True)
@@ -55,10 +77,14 @@ class Schedule:
     """How a published system trains.
 
     Attributes:
-        weight_decay: added to the gradient as `weight_decay * weight`, as PyTorch's Adam does.
+        weight_decay: added to the gradient as `weight_decay * weight`, as PyTorch's Adam does; with `adamw`
+            the decoupled one.
         decay: the learning rate's factor, applied at each multiple of `decay_every` from `decay_from` on.
         decay_unit: whether epochs or steps are counted; both from 0.
         batch_norm_momentum: as Keras counts it, 1 less PyTorch's.
+        accumulation: batches whose gradients are averaged into one step.
+        tune_epochs: with pretrained encoders, epochs in which all weights are trained, after `epochs` in
+            which the encoders are frozen.
     """
 
     learning_rate: float
@@ -70,6 +96,9 @@ class Schedule:
     decay_unit: Literal["epochs", "steps"]
     decay_from: int = 0
     batch_norm_momentum: float = 0.99
+    optimizer: Optimizer = "adam"
+    accumulation: int = 1
+    tune_epochs: int = 0
 
     def learning_rate_at(self, *, epoch: int, step: int) -> float:
         """The learning rate of training step `step` in epoch `epoch`, both counted from 0."""
@@ -84,6 +113,9 @@ SCHEDULES: dict[str, Schedule] = {
     # As released: exp(-0.15) at epochs 60, 80, 100 …, counted from 0.
     "light_sernet": Schedule(1e-4, 32, 300, 0.0, 0.860707976425, 20, "epochs", 50),
     "cubic": Schedule(1e-3, 16, 100, 1e-4, 0.9, 300, "steps", batch_norm_momentum=0.9),
+    "distilser": Schedule(1e-6, 1, 50, 0.0, 0.1, 30, "epochs", tune_epochs=50),
+    # PyTorch's AdamW decays by 0.01 where nothing is said.
+    "multi_still": Schedule(5e-5, 32, 50, 0.01, 1.0, 1, "epochs", optimizer="adamw", accumulation=8),
 }
 
 
@@ -104,13 +136,29 @@ class Settings:
         distillation: a name or a weighted sum, as `mixtures.parse` reads it.
         distillation_weights: overrides of the distillation loss's published weights, by name.
         standardise_logits: teacher's and student's logits are standardised before they are compared.
-        teacher: `auto` (a wider network per fold), `yamnet` or a teacher file; None only without a teacher.
-        teacher_width, teacher_epochs: of the `auto` teacher; `teacher_count` of them are averaged.
+        text_encoder: a keras-hub preset, a folder or `random:…`, as `text.load` reads it; by default the
+            student's own preset. `teacher_text_encoder` is the teacher's; by default the same.
+        audio_encoder: `vggish`, `vggish=PATH`, `vggish=random`, `yamnet`, or a speech model as `teach --from`
+            takes it (the last two for `cross_attention` alone).
+        vggish_pca: file of VGGish's PCA parameters; its embeddings are then whitened and quantised.
+        text_tokens: tokens that a text is cut or padded to.
+        pooling: what the fusion of `*_vggish` reads: the first position, or the mean or maximum of all.
+        modality: what `cross_attention` sees; its teacher sees both.
+        teacher: `auto` (a wider network of the student's kind), a student's name, `yamnet` or a teacher file;
+            None only without a teacher. The first two are trained per fold.
+        teacher_width: of the `auto` teacher, over the student's.
+        teacher_epochs, teacher_batch_size, teacher_learning_rate: of a teacher trained per fold.
+        teacher_count: so many teachers trained per fold are averaged.
+        teacher_parts: a training utterance's teacher outputs come from a teacher trained without its
+            speaker, the speakers being divided into so many parts; 0: from the one that trained on it too.
+            By default 5 for teachers of speech and text and 0 for the others.
         augmentation: what the training set is augmented with, as `augment.parse` reads it; empty for nothing.
         fold_count: how many folds `group_kfold` makes.
         test_on: the corpus that tests under `cross_corpus`.
         folds: names of the folds to run; empty means all.
         patience: stop a fold after this many epochs without a better validation UA; 0 never stops.
+        optimizer, accumulation, tune_epochs: by default the schedule's.
+        most_per_emotion: at most so many training utterances per emotion; 0 takes all.
         batch_norm_momentum: by default the schedule's. With 0.99 it takes some hundred steps until
             evaluation sees what training does; a run of a few epochs wants 0.9.
         arithmetic: `bfloat16` computes convolutions in bfloat16 (weights stay float32), `float32` does not;
@@ -125,8 +173,15 @@ class Settings:
     input_samples: int | None = None
     input_type: InputType = "mfcc"
     front_end: FrontEndName | None = None
-    student: StudentName = "light_sernet"
+    student: StudentName | MultimodalName = "light_sernet"
     width: float = 1.0
+    text_encoder: str | None = None
+    teacher_text_encoder: str | None = None
+    audio_encoder: str | None = None
+    vggish_pca: str | None = None
+    text_tokens: int = 128
+    pooling: Pooling = "first"
+    modality: Modality = "both"
     label_loss: LabelLossName = "cross_entropy"
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0
@@ -138,6 +193,9 @@ class Settings:
     teacher_width: float = 1.5
     teacher_epochs: int | None = None
     teacher_count: int = 1
+    teacher_batch_size: int | None = None
+    teacher_learning_rate: float | None = None
+    teacher_parts: int | None = None
     augmentation: str = ""
     protocol: ProtocolName = "loso"
     fold_count: int = 5
@@ -148,6 +206,10 @@ class Settings:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    optimizer: Optimizer | None = None
+    accumulation: int | None = None
+    tune_epochs: int | None = None
+    most_per_emotion: int = 0
     patience: int = 0
     batch_norm_momentum: float | None = None
     arithmetic: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -170,9 +232,33 @@ class Settings:
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "batch_norm_momentum": self.batch_norm_momentum,
+            "optimizer": self.optimizer,
+            "accumulation": self.accumulation,
+            "tune_epochs": self.tune_epochs,
         }
         return dataclasses.replace(
             schedule, **{key: value for key, value in own.items() if value is not None}
+        )
+
+    @property
+    def own_teacher(self) -> str | None:
+        """The architecture of a teacher that the run trains itself; None where it has none of its own."""
+        if self.teacher != "auto":
+            return self.teacher if self.teacher in ALL_STUDENT_NAMES else None
+        if self.student.endswith("_vggish"):
+            return "bert_vggish"
+        return "cross_attention_teacher" if self.student in MULTIMODAL_NAMES else self.student
+
+    @property
+    def multimodal(self) -> tuple[str, ...]:
+        """Which of the student and its own teacher hear speech and read text."""
+        return tuple(name for name in (self.student, self.own_teacher) if name in MULTIMODAL_NAMES)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the student or its own teacher needs transcripts."""
+        return self.own_teacher in MULTIMODAL_NAMES or (
+            self.student in MULTIMODAL_NAMES and self.modality != "audio"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -187,7 +273,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "audio_type": AUDIO_TYPES,
     "input_type": INPUT_TYPES,
     "front_end": FRONT_END_NAMES,
-    "student": STUDENT_NAMES,
+    "student": ALL_STUDENT_NAMES,
+    "optimizer": OPTIMIZERS,
+    "modality": MODALITIES,
+    "pooling": POOLINGS,
     "label_loss": LABEL_LOSS_NAMES,
     "class_weights": ("none", "balanced"),
     "protocol": PROTOCOL_NAMES,
@@ -208,6 +297,10 @@ _LARGEST: dict[str, float] = {
     "epochs": math.inf,
     "batch_size": math.inf,
     "learning_rate": math.inf,
+    "teacher_batch_size": math.inf,
+    "teacher_learning_rate": math.inf,
+    "accumulation": math.inf,
+    "text_tokens": 512,
 }
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -282,8 +375,9 @@ def make_settings(**values: Any) -> Settings:
         )
     if settings.standardise_logits and not mixture.needs_logits:
         raise UserError(f"{mixture} compares no logits with a teacher's: leave out --standardise_logits.")
-    if settings.teacher_count > 1 and settings.teacher not in (None, "auto"):
-        raise UserError("--teacher_count is of the auto teacher: leave it out, or --teacher.")
+    own = settings.teacher is None or settings.own_teacher is not None
+    if settings.teacher_count > 1 and not own:
+        raise UserError("--teacher_count is of a teacher that is trained here: leave it out, or --teacher.")
     if not mixture.needs_teacher:
         if settings.teacher is not None:
             raise UserError(
@@ -291,4 +385,51 @@ def make_settings(**values: Any) -> Settings:
             )
     elif settings.teacher is None:
         settings = dataclasses.replace(settings, teacher="auto")
-    return settings
+    return _with_encoders(settings)
+
+
+def _with_encoders(settings: Settings) -> Settings:
+    """The settings, checked in what they say of encoders, text and tuning."""
+    is_fusion = settings.student.endswith("_vggish")
+    is_multimodal = settings.student in MULTIMODAL_NAMES
+    if settings.tune_epochs is not None and settings.tune_epochs < 0:
+        raise UserError(f"tune epochs must be 0 or more, found {settings.tune_epochs}.")
+    if settings.most_per_emotion < 0:
+        raise UserError(f"most per emotion must be 0 (all) or more, found {settings.most_per_emotion}.")
+    if settings.teacher_parts is not None and (settings.teacher_parts < 0 or settings.teacher_parts == 1):
+        raise UserError(f"teacher parts must be 0 or at least 2, found {settings.teacher_parts}.")
+    if settings.modality != "both" and not settings.student.startswith("cross_attention"):
+        raise UserError(f"--modality is of cross_attention, not of {settings.student}.")
+    if settings.pooling != "first" and not any(name.endswith("_vggish") for name in settings.multimodal):
+        raise UserError(f"--pooling is of students such as bert_vggish, not of {settings.student}.")
+    of_encoders = {
+        "--text_encoder": settings.text_encoder,
+        "--teacher_text_encoder": settings.teacher_text_encoder,
+        "--audio_encoder": settings.audio_encoder,
+        "--vggish_pca": settings.vggish_pca,
+        "--tune_epochs": settings.tune_epochs,
+    }
+    for option, value in of_encoders.items():
+        if value is not None and not settings.multimodal:
+            raise UserError(
+                f"{option} is of speech and text: add --student or --teacher, such as bert_vggish "
+                f"({settings.student} hears alone)."
+            )
+    if settings.front_end == "vggish" and not is_multimodal:
+        raise UserError(f"the front end vggish is of bert_vggish and its like, not of {settings.student}.")
+    if not is_multimodal:
+        return settings
+    if settings.front_end not in (None, "vggish"):
+        raise UserError(f"{settings.student} has its own front end: leave out --front_end.")
+    if settings.input_type not in (Settings.input_type, "mel_spectrogram"):
+        raise UserError(f"{settings.student} takes mel_spectrogram features: leave out -it.")
+    if settings.width != 1:
+        raise UserError(f"--width is of convolutional students: {settings.student} has none.")
+    if settings.augmentation:
+        raise UserError(f"--augment is of students of features alone, not of {settings.student}.")
+    vggish = settings.audio_encoder is None or settings.audio_encoder.partition("=")[0] == "vggish"
+    if is_fusion and not vggish:
+        raise UserError(f"{settings.student} hears through VGGish: --audio_encoder vggish or vggish=PATH.")
+    if settings.vggish_pca is not None and not vggish:
+        raise UserError("--vggish_pca goes with --audio_encoder vggish.")
+    return dataclasses.replace(settings, input_type="mel_spectrogram", front_end="vggish")

@@ -149,7 +149,9 @@ def train(settings: Settings, places: Places, display: Display, *, command: str 
 
 def teach(settings: Settings, places: Places, display: Display, *, out: Path | None = None) -> Path:
     """Train the `auto` teacher of every fold, and one on all speakers; returns the teacher file."""
-    settings = dataclasses.replace(settings, distillation="KD", teacher="auto", export=True)
+    settings = dataclasses.replace(
+        settings, distillation="KD", teacher=settings.teacher or "auto", export=True
+    )
     name = places.run or f"teacher-{default_run_name(settings)}"
     folder = places.result / _folder_name(name)
     with _locked(folder):
@@ -219,12 +221,55 @@ def teach_from(
     return path
 
 
+@dataclass(frozen=True)
+class _Phase:
+    """One stage of a network's training.
+
+    Attributes:
+        initial: makes the weights it begins with of those that the phase before selected.
+    """
+
+    build: Callable[[], keras.Model]
+    rows: Any
+    schedule: Schedule
+    mixture: mixtures.Mixture
+    accelerate: bool = True
+    initial: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the phases of a training left; the weights and epochs of the last one count.
+
+    Attributes:
+        best_epochs: of each phase, counted from 1 in each.
+        epochs: of each phase, as many as were trained.
+        checkpoints: to be removed once all is stored.
+    """
+
+    selected: list[np.ndarray]
+    last: list[np.ndarray]
+    best_epochs: list[int]
+    epochs: list[int]
+    seconds: float
+    checkpoints: list[Path]
+
+    @property
+    def best_epoch(self) -> int:
+        """Of the last phase, counted from the first one's beginning."""
+        return sum(self.epochs[:-1]) + self.best_epochs[-1]
+
+    def done(self) -> None:
+        for checkpoint in self.checkpoints:
+            checkpoint.unlink(missing_ok=True)
+
+
 class _Run:
     """What the steps of one run share: its corpus, features, folds, teacher and networks."""
 
     def __init__(self, settings: Settings, places: Places, folder: Path, display: Display, command: str):
         self.places, self.folder, self.display = places, folder, display
-        entry = students.STUDENTS[settings.student]
+        entry = students.entry(settings.student)
         self.front_end: FrontEndName = settings.front_end or entry.front_end
         self.settings = settings = dataclasses.replace(
             settings, front_end=self.front_end, schedule=settings.schedule or entry.schedule
@@ -245,12 +290,20 @@ class _Run:
         self.classes, self.folds = selection.classes, selection.folds
         if places.tensorboard:
             _require_tensorboard()
-        self.shape = feature_shape(self.front_end, settings.input_type, settings.samples)
+        self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self.teacher = self._read_teacher()
+        self._multimodal = {
+            role: self._speech_and_text(role)
+            for role, name in self._architectures().items()
+            if name in MULTIMODAL_NAMES
+        }
+        self._check_states()
         self._check_config(command)
         if is_embedding_source(settings.teacher):
             self.teacher = self._embedding_teacher()
-        self._networks: dict[str, Network] = {}
+        self._networks: dict[tuple[str, int], Network] = {}
+        self._phases: dict[str, list[_Phase]] = {}
+        self._rows: dict[FrontEndName, Any] = {}
         synthetic = ", SYNTHETIC recordings" if self.corpus.synthetic else ""
         speakers = selection.speakers(range(len(self.utterances)))
         display.say(
@@ -265,20 +318,60 @@ class _Run:
     def cache_folder(self) -> Path:
         return self.places.result / ".cache"
 
-    @functools.cached_property
-    def examples(self) -> Examples:
-        rows = pipeline.features(
-            self.utterances,
-            self.selection.fingerprints,
-            front_end=self.front_end,
-            input_type=self.settings.input_type,
-            samples=self.settings.samples,
-            cache=self.places.cache,
-            cache_folder=self.cache_folder,
-            memory_limit=self.places.memory_limit,
-            **self._reader(),
+    def features(self, front_end: FrontEndName) -> Any:
+        """Features of every utterance, indexed by an array of utterances."""
+        if front_end not in self._rows:
+            self._rows[front_end] = pipeline.features(
+                self.utterances,
+                self.selection.fingerprints,
+                front_end=front_end,
+                input_type=self.settings.input_type,
+                samples=self.settings.samples,
+                cache=self.places.cache,
+                cache_folder=self.cache_folder,
+                memory_limit=self.places.memory_limit,
+                **self._reader(),
+            )
+        return self._rows[front_end]
+
+    def _architectures(self) -> dict[str, str]:
+        """Role → the name of its network, for the networks that are trained in this run."""
+        own = self.settings.own_teacher
+        return {"student": self.settings.student} | ({"teacher": own} if own else {})
+
+    def _speech_and_text(self, role: str) -> SpeechAndText:
+        from light_sernet_kd.multimodal import SpeechAndText
+
+        return SpeechAndText(
+            self._architectures()[role],
+            self.settings,
+            self.selection,
+            is_teacher=role == "teacher",
+            data=self.places.data,
+            cache=self.cache_folder / "embeddings",
+            features=functools.partial(self.features, "vggish"),
         )
-        return Examples(rows, self.selection.labels, self.classes)
+
+    def _check_states(self) -> None:
+        """Whether there are text states to compare, where a loss compares them."""
+        if not self.mixture.needs_states:
+            return
+        text = [self._multimodal[role].text for role in ("student", "teacher") if role in self._multimodal]
+        if len(text) < 2 or not all(text):
+            raise UserError(
+                f"{self.settings.distillation} compares the text states of student and teacher: it takes a "
+                "student and a teacher such as --student picobert_vggish --teacher bert_vggish."
+            )
+        if not self._schedule("student").tune_epochs:
+            raise UserError(
+                f"{self.settings.distillation} compares text states, which only change while the encoders are "
+                "trained: give --tune_epochs."
+            )
+        if text[0].tokeniser.vocabulary != text[1].tokeniser.vocabulary:
+            raise UserError(
+                f"{self.settings.distillation} compares text states token by token, but the encoders of student "
+                "and teacher have different vocabularies."
+            )
 
     def _reader(self) -> dict[str, Any]:
         if self.settings.reader == "soundfile":
@@ -305,7 +398,7 @@ class _Run:
     def _read_teacher(self) -> teachers.Teacher | None:
         """The teacher of a file; None for one that is made in this run, or where none is needed."""
         source = self.settings.teacher
-        if source in (None, "auto") or is_embedding_source(source):
+        if source is None or self.settings.own_teacher or is_embedding_source(source):
             return None
         teacher = teachers.read(Path(str(source)))
         needed = [fold.name for fold in self.folds] + ([ALL_SPEAKERS] if self.settings.export else [])
@@ -334,7 +427,7 @@ class _Run:
     def _teacher_digest(self) -> str | None:
         """Hash of the file that the teacher is, or is read by."""
         source = self.settings.teacher
-        if source in (None, "auto"):
+        if source is None or self.settings.own_teacher:
             return None
         path = yamnet_path(str(source), self.places.data) or Path(str(source))
         if not path.exists():
@@ -361,6 +454,8 @@ class _Run:
                 before = {name: stored[name] for name in decides}
             except (OSError, ValueError, KeyError):
                 raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
+            # A setting that a newer release added is as it was before: at its default.
+            before["settings"] = {**Settings().as_dict(), **before["settings"]}
             if before != decides:
                 raise UserError(
                     f"{self.folder} holds another run: {_difference(before, decides)}. "
@@ -370,7 +465,7 @@ class _Run:
             self.arithmetic = stored["resolved"]["arithmetic"]
             self.config = stored
             return
-        gains = students.STUDENTS[self.settings.student].gains_from_bfloat16
+        gains = students.entry(self.settings.student).gains_from_bfloat16
         self.arithmetic = resolved_arithmetic(self.settings.arithmetic, gains=gains)
         packages = ("tensorflow", "keras", "numpy", "ai-edge-litert")
         self.config = {
@@ -390,29 +485,79 @@ class _Run:
 
     # Networks and one fold.
 
-    def network(self, role: str) -> Network:
-        """The student's or the teacher's network, compiled when it is first asked for."""
-        if role not in self._networks:
-            settings = self.settings
-            schedule = settings.training_schedule
-            if role == "teacher" and settings.teacher_epochs:
-                schedule = dataclasses.replace(schedule, epochs=settings.teacher_epochs)
+    def _schedule(self, role: str) -> Schedule:
+        """How the role's network is trained: the teacher like the student, unless it is of another kind."""
+        settings = self.settings
+        if role == "student":
+            return settings.training_schedule
+        name = self._architectures()["teacher"]
+        schedule = settings.training_schedule
+        if students.entry(name).schedule != students.entry(settings.student).schedule:
+            schedule = SCHEDULES[students.entry(name).schedule]
+        own = {
+            "epochs": settings.teacher_epochs,
+            "batch_size": settings.teacher_batch_size,
+            "learning_rate": settings.teacher_learning_rate,
+            "tune_epochs": settings.tune_epochs,
+        }
+        return dataclasses.replace(
+            schedule, **{key: value for key, value in own.items() if value is not None}
+        )
+
+    def phases(self, role: str) -> list[_Phase]:
+        """The stages of the role's training; the last one's network is what is scored."""
+        if role not in self._phases:
+            self._phases[role] = self._made_phases(role)
+        return self._phases[role]
+
+    def _made_phases(self, role: str) -> list[_Phase]:
+        settings, name, schedule = self.settings, self._architectures()[role], self._schedule(role)
+        mixture = self.mixture if role == "student" else mixtures.parse("pure")
+        if role in self._multimodal:
+            both = self._multimodal[role]
+            frozen = _Phase(both.head, both.states, schedule, mixture.without_states(), accelerate=False)
+            if not schedule.tune_epochs:
+                return [frozen]
+            return [
+                frozen,
+                _Phase(
+                    both.whole,
+                    both.inputs,
+                    dataclasses.replace(schedule, epochs=schedule.tune_epochs),
+                    mixture,
+                    accelerate=False,
+                    initial=lambda selected: both.whole(selected).get_weights(),
+                ),
+            ]
+        width = settings.width
+        if role == "teacher":
+            width = settings.width * settings.teacher_width if settings.teacher == "auto" else 1.0
+        front_end = self.front_end if name == settings.student else students.entry(name).front_end
+        shape = feature_shape(front_end, settings.input_type, settings.samples)
+        build = functools.partial(students.build, name, shape, len(self.classes), width=width)
+        return [_Phase(build, self.features(front_end), schedule, mixture)]
+
+    def network(self, role: str, phase: int = -1) -> Network:
+        """The role's network in a phase (the last), compiled when it is first asked for."""
+        phases = self.phases(role)
+        key = (role, range(len(phases))[phase])
+        if key not in self._networks:
+            settings, stage = self.settings, phases[phase]
             is_student = role == "student"
-            self._networks[role] = Network(
-                settings.student,
-                width=settings.width if is_student else settings.width * settings.teacher_width,
-                input_shape=self.shape,
-                classes=len(self.classes),
-                schedule=schedule,
+            self._networks[key] = Network(
+                stage.build,
+                schedule=stage.schedule,
                 label_loss=settings.label_loss,
                 label_settings=self.label_settings,
-                distillation=settings.distillation if is_student else "pure",
-                distillation_settings=self.distillation_settings if is_student else {},
-                standardise_logits=is_student and settings.standardise_logits,
+                distillation=str(stage.mixture),
+                distillation_settings=self._settings_of(stage.mixture) if is_student else {},
+                standardise_logits=is_student and settings.standardise_logits and stage.mixture.needs_logits,
                 teacher_embedding_width=self._teacher_embedding_width() if is_student else None,
+                teacher_states_width=self._teacher_states_width() if is_student else None,
                 arithmetic=self.arithmetic,
+                accelerate=stage.accelerate,
             )
-        return self._networks[role]
+        return self._networks[key]
 
     def _teacher_embedding_width(self) -> int | None:
         if not self.mixture.needs_embeddings:
@@ -421,46 +566,85 @@ class _Run:
             return np.asarray(self.teacher.embeddings).shape[-1]
         return self.network("teacher").embedding_width * self.settings.teacher_count
 
+    def _teacher_states_width(self) -> int | None:
+        return self._multimodal["teacher"].text.width if self.mixture.needs_states else None
+
+    def weights_of_whole(self, role: str, weights: list[np.ndarray]) -> keras.Model:
+        """The role's network with these weights of its last phase, with its encoders wherever they are Keras
+        models: what is saved and exported."""
+        if role in self._multimodal and len(self.phases(role)) == 1:
+            both = self._multimodal[role]
+            if both.is_whole:
+                return both.whole(weights)
+        model = self.network(role).student
+        model.set_weights(weights)
+        return model
+
     def fold_folder(self, fold: Fold) -> Path:
         return self.folder / f"fold-{_folder_name(fold.name)}"
 
     def _train(
-        self, role: str, fold: Fold, teaching: Teaching | None = None, epochs: int | None = None
-    ) -> tuple[Trained, Path]:
-        """Train a network on a fold; also returns the checkpoint, to be removed once all is stored."""
+        self,
+        role: str,
+        fold: Fold,
+        teaching: Teaching | None = None,
+        epochs: Sequence[int] | None = None,
+    ) -> _Outcome:
+        """Train a network on a fold, phase after phase; `epochs` are those of each phase, else its own."""
         folder = self.fold_folder(fold)
         folder.mkdir(exist_ok=True)
-        checkpoint = folder / f"{role}-checkpoint.npz"
-        network = self.network("student" if role == "student" else "teacher")
-        title = f"fold {fold.name}, {role}"
-        with self.display.network(title) as shown:
-            try:
-                trained = network.train(
-                    self.examples,
-                    train=fold.train,
-                    validation=fold.validation,
-                    seed=fold_seed(self.settings.seed, f"{role} {fold.name}"),
-                    checkpoint=checkpoint,
-                    epochs=epochs,
-                    teaching=teaching,
-                    augmenter=self.augmenter if role == "student" else None,
-                    class_weights=self._class_weights(fold),
-                    patience=self.settings.patience,
-                    progress=shown.epoch,
-                    callbacks=self._tensorboard(folder / "tensorboard" / role),
-                )
-            except DivergenceError as error:
-                checkpoint.unlink(missing_ok=True)  # going on from it would end the same way
-                raise UserError(f"{title}: {error}; lower --learning_rate.") from None
+        kind = "student" if role == "student" else "teacher"
+        train = pipeline.capped(
+            fold.train, self.selection.labels, self.settings.most_per_emotion, seed=self.settings.seed
+        )
+        weights: list[np.ndarray] = []
+        made: list[Trained] = []
+        checkpoints = []
+        phases = self.phases(kind)
+        for number, phase in enumerate(phases):
+            title = f"fold {fold.name}, {role}" + (f", phase {number + 1}" if len(phases) > 1 else "")
+            part = "" if number == 0 else f"-{number + 1}"
+            checkpoints.append(folder / f"{role}-checkpoint{part}.npz")
+            with self.display.network(title) as shown:
+                try:
+                    trained = self.network(kind, number).train(
+                        Examples(phase.rows, self.selection.labels, self.classes, self.soft_labels),
+                        train=train,
+                        validation=fold.validation,
+                        seed=fold_seed(self.settings.seed, f"{role}{part} {fold.name}"),
+                        checkpoint=checkpoints[-1],
+                        epochs=epochs[number] if epochs else None,
+                        initial=functools.partial(phase.initial, weights) if phase.initial else None,
+                        teaching=teaching,
+                        augmenter=self.augmenter if kind == "student" else None,
+                        class_weights=self._class_weights(train),
+                        patience=self.settings.patience,
+                        progress=shown.epoch,
+                        callbacks=self._tensorboard(folder / "tensorboard" / f"{role}{part}"),
+                    )
+                except DivergenceError as error:
+                    # going on from it would end the same way
+                    checkpoints[-1].unlink(missing_ok=True)
+                    raise UserError(f"{title}: {error}; lower --learning_rate.") from None
+            weights = trained.selected
+            made.append(trained)
         name = "history.csv" if role == "student" else f"{role}_history.csv"
-        write_history(folder / name, trained.history)
-        return trained, checkpoint
+        columns = made[0].history
+        write_history(folder / name, {key: [x for each in made for x in each.history[key]] for key in columns})
+        return _Outcome(
+            made[-1].selected,
+            made[-1].last,
+            [each.best_epoch for each in made],
+            [len(each.history["loss"]) for each in made],
+            sum(each.seconds for each in made),
+            checkpoints,
+        )
 
-    def _class_weights(self, fold: Fold) -> np.ndarray | None:
+    def _class_weights(self, train: Sequence[int]) -> np.ndarray | None:
         if self.settings.class_weights == "none":
             return None
-        counts = np.bincount(self.selection.labels[list(fold.train)], minlength=len(self.classes))
-        return len(fold.train) / (len(counts) * np.maximum(1, counts))
+        counts = np.bincount(self.selection.labels[list(train)], minlength=len(self.classes))
+        return len(train) / (len(counts) * np.maximum(1, counts))
 
     def _tensorboard(self, folder: Path) -> list[Any]:
         if not self.places.tensorboard:
@@ -472,70 +656,127 @@ class _Run:
     def teacher_name(self) -> str:
         if self.teacher:
             return self.teacher.made_by
-        return f"{self.settings.student}, width {self.settings.width * self.settings.teacher_width:g}"
+        name = self._architectures()["teacher"]
+        if "teacher" in self._multimodal:
+            told = self._multimodal["teacher"].facts()
+            return f"{name} on {' and '.join(encoder['name'] for encoder in told.values())}"
+        auto = self.settings.teacher == "auto"
+        return f"{name}, width {self.settings.width * self.settings.teacher_width if auto else 1:g}"
 
-    def teaching(self, fold: Fold, epochs: int | None = None) -> Teaching | None:
+    def teaching(self, fold: Fold, epochs: Sequence[int] | None = None) -> Teaching | None:
         """What the fold's teacher says of every utterance; None where there is no teacher."""
         if self.settings.teacher is None:
             return None
         teacher = self.teacher or self.own_teacher(fold, epochs=epochs)
         logits = teachers.aligned(teacher, self.utterances, self.classes, fold.name)
-        if not self.mixture.needs_embeddings:
-            return Teaching(logits, None)
-        return Teaching(logits, teachers.aligned_embeddings(teacher, self.utterances, fold.name))
+        embedding = states = None
+        if self.mixture.needs_embeddings:
+            embedding = teachers.aligned_embeddings(teacher, self.utterances, fold.name)
+        if self.mixture.needs_states:
+            states = self._teacher_states(fold)
+        return Teaching(logits, embedding, states)
 
-    def own_teacher(self, fold: Fold, epochs: int | None = None) -> teachers.Teacher:
-        """The fold's `auto` teacher: wider networks trained on its training set, and the mean of them."""
+    def _teacher_states(self, fold: Fold) -> Any:
+        """Text states `(utterances, tokens, width)` of the fold's teacher, indexed by utterances."""
+        if len(self.phases("teacher")) == 1:
+            return self._multimodal["teacher"].text_states
+        return _stored(
+            self._member_path(fold, "teacher-states", "npy"),
+            lambda path: np.load(path, mmap_mode="r"),
+            remove=self.fold_folder(fold) / "teacher.npz",
+        )
+
+    def own_teacher(self, fold: Fold, epochs: Sequence[int] | None = None) -> teachers.Teacher:
+        """The fold's own teacher: networks trained on its training set, and the mean of them.
+
+        With `teacher_parts` a training utterance's logits are of networks that were trained without its
+        speaker, for as many epochs as the fold's own was: a teacher is surer of what it was trained on than
+        it is of anything that it will be asked.
+        """
         path = self.fold_folder(fold) / "teacher.npz"
         if not path.exists():
             members, best_epochs = [], []
             for number in range(self.settings.teacher_count):
                 role = "teacher" if number == 0 else f"teacher-{number + 1}"
-                member, best_epoch = self._own_teacher(role, fold, epochs)
-                members.append(member)
-                best_epochs.append(best_epoch)
+                member = self._own_teacher(role, fold, epochs)
+                best = list(member.card["best_epochs"])
+                members.append(self._with_held_out(member, role, fold, best))
+                best_epochs.append(best)
             teacher = members[0] if len(members) == 1 else teachers.ensemble(members)
-            card = {**teacher.card, "best_epoch": _median(best_epochs)}
+            card = {**teacher.card, "best_epochs": _medians(best_epochs), "parts": self._teacher_parts()}
             teachers.write(path, dataclasses.replace(teacher, card=card))
-            for number in range(1, len(members)):
-                self._member_path(fold, f"teacher-{number + 1}").unlink(missing_ok=True)
-            self._member_path(fold, "teacher").unlink(missing_ok=True)
+            for member_path in self.fold_folder(fold).glob("*-member.npz"):
+                member_path.unlink(missing_ok=True)
             if fold.test:
                 logits = teachers.aligned(teacher, self.utterances, self.classes, fold.name)
                 ua = self._scores(fold, logits[list(fold.test)])["ua"]
                 self.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")
         return _stored(path, teachers.read, remove=path)
 
-    def _member_path(self, fold: Fold, role: str) -> Path:
-        return self.fold_folder(fold) / f"{role}-member.npz"
+    def _teacher_parts(self) -> int:
+        parts = self.settings.teacher_parts
+        if parts is None:
+            parts = PARTS if "teacher" in self._multimodal else 0
+        return parts
 
-    def _own_teacher(self, role: str, fold: Fold, epochs: int | None) -> tuple[teachers.Teacher, int]:
-        """One network of the fold's teacher, and the epoch it was selected at."""
+    def _with_held_out(
+        self, teacher: teachers.Teacher, role: str, fold: Fold, epochs: Sequence[int]
+    ) -> teachers.Teacher:
+        """`teacher` with a training utterance's logits from networks that never met its speaker."""
+        if not self._teacher_parts():
+            return teacher
+        train = np.array(fold.train)
+        speakers = np.array([self.utterances[i].speaker for i in fold.train])
+        logits = teacher.logits.copy()
+        for number, part in enumerate(held_out_parts(speakers, self._teacher_parts()), start=1):
+            others = dataclasses.replace(fold, train=tuple(train[~part].tolist()), validation=())
+            member = self._own_teacher(f"{role}-without-{number}", others, epochs)
+            logits[0][train[part]] = member.logits[0][train[part]]
+        return dataclasses.replace(teacher, logits=logits)
+
+    def _member_path(self, fold: Fold, role: str, suffix: str = "npz") -> Path:
+        return self.fold_folder(fold) / f"{role}-member.{suffix}"
+
+    def _own_teacher(self, role: str, fold: Fold, epochs: Sequence[int] | None) -> teachers.Teacher:
+        """One network of the fold's teacher; its card has the epochs it was selected at."""
         path = self._member_path(fold, role)
         if not path.exists():
-            trained, checkpoint = self._train(role, fold, epochs=epochs)
+            outcome = self._train(role, fold, epochs=epochs)
             everything = range(len(self.utterances))
-            outputs = self.network("teacher").outputs(trained.selected, self.examples.rows, everything)
+            network, rows = self.network("teacher"), self.phases("teacher")[-1].rows
+            outputs = network.outputs(outcome.selected, rows, everything)
+            if role == "teacher" and self.mixture.needs_states and len(self.phases("teacher")) > 1:
+                self._write_teacher_states(fold, outcome.selected)
             card = {
                 "made_by": self.teacher_name(),
                 "corpus": self.corpus.name,
                 "protocol": self.settings.protocol,
-                "best_epoch": trained.best_epoch,
+                "best_epochs": outcome.best_epochs,
                 "train_speakers": {fold.name: self.selection.speakers(fold.train)},
             }
             ids = tuple(utterance.id for utterance in self.utterances)
-            embeddings = outputs["embedding"][None]
+            embeddings = outputs[EMBEDDING][None]
             teachers.write(
                 path,
-                teachers.Teacher(ids, self.classes, outputs["logits"][None], (fold.name,), card, embeddings),
+                teachers.Teacher(ids, self.classes, outputs[LOGITS][None], (fold.name,), card, embeddings),
             )
-            checkpoint.unlink(missing_ok=True)
-        teacher = _stored(path, teachers.read, remove=path)
-        return teacher, int(teacher.card["best_epoch"])
+            outcome.done()
+        return _stored(path, teachers.read, remove=path)
 
-    def final_teacher_epochs(self) -> int:
-        """The median of the epochs that the folds' teachers were selected at."""
-        return _median([int(self.own_teacher(fold).card["best_epoch"]) for fold in self.folds])
+    def _write_teacher_states(self, fold: Fold, weights: list[np.ndarray]) -> None:
+        """The text states of a teacher whose encoder was trained, float16, in a file of its own."""
+        network, rows = self.network("teacher"), self.phases("teacher")[-1].rows
+        network.student.set_weights(weights)
+        pipeline.write_states(
+            self._member_path(fold, "teacher-states", "npy"),
+            text_states_of(network.student),
+            rows,
+            len(self.utterances),
+        )
+
+    def final_teacher_epochs(self) -> list[int]:
+        """The medians of the epochs that the folds' teachers were selected at, for each phase."""
+        return _medians([self.own_teacher(fold).card["best_epochs"] for fold in self.folds])
 
     def fold(self, fold: Fold) -> dict[str, Any]:
         """Train and test the student on one fold, unless that was done; returns the fold's outcome."""
@@ -543,10 +784,10 @@ class _Run:
         done = folder / "fold.json"
         if not done.exists():
             teaching = self.teaching(fold)
-            trained, checkpoint = self._train("student", fold, teaching)
-            network = self.network("student")
+            trained = self._train("student", fold, teaching)
+            network, rows = self.network("student"), self.phases("student")[-1].rows
             logits = {
-                name: network.logits(weights, self.examples.rows, fold.test)
+                name: network.logits(weights, rows, fold.test)
                 for name, weights in (("selected", trained.selected), ("last", trained.last))
             }
             if teaching is not None:
@@ -558,13 +799,14 @@ class _Run:
                 "test_speakers": self.selection.speakers(fold.test),
                 "validation_speakers": self.selection.speakers(fold.validation),
                 "best_epoch": trained.best_epoch,
-                "epochs": len(trained.history["loss"]),
+                "best_epochs": trained.best_epochs,
+                "epochs": sum(trained.epochs),
                 "seconds": round(trained.seconds, 2),
                 **self._scores(fold, logits["selected"]),
                 "last_epoch": self._scores(fold, logits["last"]),
             }
             write_json(done, outcome)
-            checkpoint.unlink(missing_ok=True)
+            trained.done()
         outcome = _stored(done, _read_json, remove=done)
         logits = _stored(folder / "test_logits.npz", _read_arrays, remove=done)
         self.display.say(
@@ -578,26 +820,24 @@ class _Run:
         return evaluation.scores(labels, logits.argmax(axis=1), self.classes).as_dict()
 
     def _save_student(self, weights: list[np.ndarray], path: Path) -> None:
-        network = self.network("student")
-        network.student.set_weights(weights)
         with atomic(path) as temporary:
-            network.student.save(temporary)
+            self.weights_of_whole("student", weights).save(temporary)
 
     # The exported student.
 
     def export(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Train the final student on all speakers and export it; score every precision over the folds."""
-        epochs = _median([outcome["best_epoch"] for outcome in outcomes])
+        epochs = _medians([outcome["best_epochs"] for outcome in outcomes])
         final = self.selection.final_fold
         done = self.fold_folder(final) / "final.json"
         if not done.exists():
-            teacher_epochs = self.final_teacher_epochs() if self.settings.teacher == "auto" else None
+            teacher_epochs = self.final_teacher_epochs() if self.settings.own_teacher else None
             teaching = self.teaching(final, epochs=teacher_epochs)
-            trained, checkpoint = self._train("student", final, teaching, epochs=epochs)
+            trained = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, self.fold_folder(final) / "student.keras")
             rows = self._convert(final, self.folder, trained.last)
-            write_json(done, {"final_epochs": epochs, "rows": rows})
-            checkpoint.unlink(missing_ok=True)
+            write_json(done, {"final_epochs": sum(epochs), "rows": rows})
+            trained.done()
         exported = _stored(done, _read_json, remove=done)
         probabilities = [self._precision_probabilities(fold) for fold in self.folds]
         labels = self._test_labels()
@@ -852,8 +1092,9 @@ def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
         ) from None
 
 
-def _median(epochs: Sequence[int]) -> int:
-    return max(1, round(statistics.median(epochs)))
+def _medians(epochs: Sequence[Sequence[int]]) -> list[int]:
+    """The median over folds of each phase's epochs."""
+    return [max(1, round(statistics.median(phase))) for phase in zip(*epochs, strict=True)]
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:

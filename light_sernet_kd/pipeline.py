@@ -228,6 +228,16 @@ def _is_whole(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return found.shape == shape and found.dtype == dtype
 
 
+def capped(indices: Sequence[int], labels: np.ndarray, most: int, *, seed: int) -> Sequence[int]:
+    """At most `most` of the indices per class, drawn by `seed`, in their order; 0 keeps all."""
+    if not most:
+        return indices
+    chosen = np.asarray(indices)
+    rng = np.random.default_rng(seed)
+    kept = [rng.permutation(chosen[labels[chosen] == name])[:most] for name in np.unique(labels[chosen])]
+    return tuple(sorted(np.concatenate(kept).tolist()))
+
+
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     """The order in which an epoch visits its examples: a permutation that (seed, epoch) alone decide.
 

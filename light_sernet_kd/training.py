@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from light_sernet_kd import evaluation, pipeline, students
+from light_sernet_kd import evaluation, pipeline
 from light_sernet_kd.accelerate import accelerated
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.config import Schedule
@@ -34,13 +34,16 @@ class Examples:
     """A corpus as a network sees it.
 
     Attributes:
-        rows: features `(utterances, frames, features, 1)`, indexed by an array of utterances.
+        rows: features `(utterances, frames, features, 1)`, indexed by an array of utterances; for a network
+            of several inputs what gives a dictionary of such arrays.
         labels: class indices `(utterances,)` int32.
+        soft_labels: share of the annotators `(utterances, classes)`, where those are trained on.
     """
 
     rows: Any
     labels: np.ndarray
     classes: tuple[str, ...]
+    soft_labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,12 @@ class Teaching:
     Attributes:
         logits: `(utterances, classes)`.
         embedding: `(utterances, width)`; None where no loss compares with it.
+        states: text states `(utterances, tokens, width)`, likewise; indexed by an array of utterances.
     """
 
     logits: np.ndarray
     embedding: np.ndarray | None = None
+    states: Any = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,8 @@ class Network:
 
     def __init__(
         self,
-        name: str,
+        build: Callable[[], keras.Model],
         *,
-        width: float,
-        input_shape: tuple[int, int, int],
-        classes: int,
         schedule: Schedule,
         label_loss: str,
         label_settings: Mapping[str, Any],
@@ -94,18 +96,21 @@ class Network:
         distillation_settings: Mapping[str, Any] | None = None,
         standardise_logits: bool = False,
         teacher_embedding_width: int | None = None,
+        teacher_states_width: int | None = None,
         arithmetic: str = "auto",
+        accelerate: bool = True,
     ):
-        self.name, self.width = name, width
+        """`build` makes the network with new weights; without `accelerate` it is trained as it is."""
         self.schedule = schedule
-        self._build = lambda: students.build(name, input_shape, classes, width=width)
+        self._build = build
         # Scores are always those of plain float32 layers, which are what is saved and exported.
-        self.student = self._build()
-        self.twin = accelerated(
-            self.student,
-            arithmetic=resolved_arithmetic(arithmetic),
-            batch_norm_momentum=schedule.batch_norm_momentum,
-        )
+        self.student = self.twin = build()
+        if accelerate:
+            self.twin = accelerated(
+                self.student,
+                arithmetic=resolved_arithmetic(arithmetic),
+                batch_norm_momentum=schedule.batch_norm_momentum,
+            )
         self.distiller = Distiller(
             self.twin,
             label_loss=label_loss,
@@ -114,20 +119,22 @@ class Network:
             distillation_settings=distillation_settings,
             standardise_logits=standardise_logits,
             teacher_embedding_width=teacher_embedding_width,
-            weight_decay=schedule.weight_decay,
+            teacher_states_width=teacher_states_width,
+            # AdamW decays the weights itself
+            weight_decay=0.0 if schedule.optimizer == "adamw" else schedule.weight_decay,
         )
         # XLA's convolutions are slower than oneDNN's on CPU.
-        self.distiller.compile(keras.optimizers.Adam(schedule.learning_rate), jit_compile=False)
+        self.distiller.compile(_optimizer(schedule), jit_compile=False)
         self.distiller.optimizer.build(self.distiller.trainable_variables)
 
     @property
     def parameters(self) -> int:
         return self.student.count_params()
 
-    def start_anew(self, seed: int) -> None:
-        """New weights, a new optimiser state and new dropout masks, all decided by `seed`."""
+    def start_anew(self, seed: int, initial: Sequence[np.ndarray] | None = None) -> None:
+        """New (or `initial`) weights, a new optimiser state and new dropout masks, decided by `seed`."""
         keras.utils.set_random_seed(seed)
-        self.twin.set_weights(self._build().get_weights())
+        self.twin.set_weights(self._build().get_weights() if initial is None else initial)
         for number, state in enumerate(_random_states(self.twin)):
             state.assign(np.array([seed % 2**32, number], np.uint32))
         self.distiller.start_projection_anew(seed)
@@ -172,6 +179,7 @@ class Network:
         seed: int,
         checkpoint: Path,
         epochs: int | None = None,
+        initial: Callable[[], Sequence[np.ndarray]] | None = None,
         teaching: Teaching | None = None,
         augmenter: pipeline.Augmenter | None = None,
         class_weights: np.ndarray | None = None,
@@ -185,6 +193,7 @@ class Network:
             train, validation: utterance indices; without validation the last epoch counts.
             checkpoint: written after every epoch. The caller removes it when it has stored the outcome.
             epochs: by default the schedule's.
+            initial: gives the weights to begin with instead of new ones.
             teaching: what the teacher says; only what the losses compare with is read.
             augmenter: changes the training batches; validation sees the clean features.
             patience: stop after this many epochs without a better one; 0 never does.
@@ -193,7 +202,7 @@ class Network:
             DivergenceError: a loss or a weight is no finite number any more.
         """
         epochs = epochs or self.schedule.epochs
-        self.start_anew(seed)
+        self.start_anew(seed, None if initial is None else initial())
         state = _EpochState(self, examples, validation, checkpoint, epochs, patience, progress)
         state.restore()
         if state.epoch < epochs and not state.stopped:
@@ -208,6 +217,8 @@ class Network:
                 first_epoch=state.epoch,
                 teacher=teaching.logits if teaching and needs.needs_logits else None,
                 teacher_embedding=teaching.embedding if teaching and needs.needs_embeddings else None,
+                teacher_states=teaching.states if teaching and needs.needs_states else None,
+                soft_labels=examples.soft_labels,
                 augmentation=augmenter,
                 class_weights=class_weights,
             )
@@ -221,6 +232,16 @@ class Network:
                 verbose=0,
             )
         return Trained(state.best, state.last, state.history, state.best_epoch, state.seconds)
+
+
+def _optimizer(schedule: Schedule) -> keras.optimizers.Optimizer:
+    made: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+        "adam": keras.optimizers.Adam,
+        "adamw": functools.partial(keras.optimizers.AdamW, weight_decay=schedule.weight_decay),
+        "sgd": functools.partial(keras.optimizers.SGD, momentum=0.9),
+    }
+    steps = schedule.accumulation if schedule.accumulation > 1 else None  # Keras refuses 1
+    return made[schedule.optimizer](schedule.learning_rate, gradient_accumulation_steps=steps)
 
 
 def _random_states(model: keras.Model) -> list[Any]:

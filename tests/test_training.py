@@ -1,6 +1,7 @@
 """Training on one fold: it continues as if never stopped, chooses its epoch, and follows its schedule."""
 
 import dataclasses
+import functools
 import io
 import math
 
@@ -43,10 +44,7 @@ TEACHER = (3 * np.eye(len(CLASSES))[EXAMPLES.labels] + 0.1).astype("float32")
 
 def network(*, schedule=SCHEDULE, distillation="pure", arithmetic="float32", **settings):
     return Network(
-        "light_sernet",
-        width=0.1,
-        input_shape=SHAPE,
-        classes=len(CLASSES),
+        functools.partial(students.build, "light_sernet", SHAPE, len(CLASSES), width=0.1),
         schedule=dataclasses.replace(schedule, batch_norm_momentum=0.8),
         label_loss="cross_entropy",
         label_settings={},

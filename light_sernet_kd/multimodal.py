@@ -1,0 +1,222 @@
+"""Students of speech and text in a run: their encoders, what those say of every utterance, their networks.
+
+A student is two pretrained encoders and a head on their states. In the first phase of training the encoders
+are frozen, so their states are computed once and kept on disk, and only the head is trained; in the second,
+where there is one, everything is. What is saved and exported is the whole, wherever the encoders are Keras
+models; states of other frameworks (speech models in PyTorch, YAMNet in TFLite) stay inputs.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd import audio, embeddings, text, vggish
+from light_sernet_kd.config import Settings, UserError
+from light_sernet_kd.embeddings import Encoder, Padded
+from light_sernet_kd.features import feature_shape
+from light_sernet_kd.selection import Selection
+from light_sernet_kd.students import MULTIMODAL
+from light_sernet_kd.students.fusion import speech_and_text
+
+# Frames of 20 ms that a speech model's states are cut or padded to, as in Multi-Still: about 10 s.
+SPEECH_FRAMES = 512
+
+
+class Columns:
+    """Rows of several arrays: indexed by an array of utterances, it gives a dictionary by input name."""
+
+    def __init__(self, columns: Mapping[str, Any]):
+        self.columns = dict(columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, rows) -> dict[str, np.ndarray]:
+        return {name: np.asarray(column[rows]) for name, column in self.columns.items()}
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What a student hears through.
+
+    Attributes:
+        encoder: gives the states that the head is trained on while it is frozen.
+        rows: how many of them the head takes; shorter recordings are padded.
+        build: makes it as a Keras model of the front end's features; None where it is none.
+    """
+
+    encoder: Encoder
+    rows: int
+    build: Callable[[], keras.Model] | None = None
+
+
+class SpeechAndText:
+    """One such student or teacher, for the utterances of a selection.
+
+    Attributes:
+        name: of `config.MULTIMODAL_NAMES`.
+        text: its text encoder; None where it only hears.
+        hearing: what it hears through; None where it only reads.
+        notes: lines for the report: what was cut, what was empty.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        selection: Selection,
+        *,
+        is_teacher: bool = False,
+        data: Path,
+        cache: Path,
+        features: Callable[[], Any],
+    ):
+        self.name, self.settings, self.selection = name, settings, selection
+        self._entry = MULTIMODAL[name]
+        self._cache, self._features = cache, features
+        modality = "both" if is_teacher else settings.modality
+        self.notes: list[str] = []
+        self.text = self.hearing = None
+        if modality != "audio":
+            own = settings.teacher_text_encoder if is_teacher else None
+            self._texts, empty = text.texts_of(selection.utterances)
+            preset, layers = text.VARIANTS[self._entry.text]
+            self._load_text = functools.partial(
+                text.load,
+                own or settings.text_encoder or preset,
+                data=data,
+                layers=layers,
+                tokens=settings.text_tokens,
+                texts=self._texts,
+            )
+            self.text = self._load_text()
+            if empty:
+                self.notes.append(f"{empty} of {len(self._texts)} transcripts are empty: read as NULL.")
+            if cut := sum(self.text.tokeniser(self._texts).cut):
+                self.notes.append(
+                    f"{cut} of {len(self._texts)} transcripts are longer than {settings.text_tokens} tokens "
+                    "and were cut (--text_tokens)."
+                )
+        if modality != "text":
+            self.hearing = _hearing(settings, data)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the encoders are Keras models, so that all can be trained, saved and exported as one."""
+        return not (self.text and self.text.backbone is None) and not (
+            self.hearing and self.hearing.build is None
+        )
+
+    @functools.cached_property
+    def states(self) -> Columns:
+        """What the frozen encoders say of every utterance: the rows of the first phase."""
+        utterances, columns = self.selection.utterances, {}
+        if self.text:
+            columns["text_states"] = self.text_states
+        if self.hearing:
+            found = embeddings.embed(
+                utterances, self.selection.fingerprints, self.hearing.encoder, cache=self._cache
+            )
+            columns["audio_states"] = Padded(found, self.hearing.rows)
+        return Columns(columns)
+
+    @functools.cached_property
+    def text_states(self) -> Padded:
+        """`(utterances, tokens, width)` of the frozen text encoder."""
+        if self.text is None:
+            raise UserError(f"{self.name} reads no text.")
+        found = text.text_states(self.selection.utterances, self.text, cache=self._cache)
+        return Padded(found, self.settings.text_tokens)
+
+    @functools.cached_property
+    def inputs(self) -> Columns:
+        """Token ids, masks and patches of every utterance: the rows of the second phase."""
+        columns: dict[str, Any] = {}
+        if self.text:
+            tokens = self.text.tokeniser(self._texts)
+            columns |= {"token_ids": tokens.token_ids, "text_mask": tokens.text_mask}
+        if self.hearing:
+            columns["features"] = self._features()
+        return Columns(columns)
+
+    def head(self) -> keras.Model:
+        """The head with new weights: states to logits."""
+        shapes = {
+            "text_shape": (self.settings.text_tokens, self.text.width) if self.text else None,
+            "audio_shape": (self.hearing.rows, *self.hearing.encoder.shape) if self.hearing else None,
+        }
+        own: dict[str, Any] = {}
+        if self.name.endswith("_vggish"):
+            own["pooling"] = self.settings.pooling
+        elif not (self.text and self.hearing):
+            own["modality"] = "text" if self.text else "audio"
+        return self._entry.head(**shapes, classes=len(self.selection.classes), **own)
+
+    def whole(self, head_weights: Sequence[np.ndarray] | None = None) -> keras.Model:
+        """Encoders as they were pretrained, and the head with these (or new) weights: inputs to logits.
+
+        Raises:
+            UserError: an encoder is no Keras model.
+        """
+        if not self.is_whole:
+            raise UserError(
+                f"{self.name}: its encoders stay frozen, because they run in another framework than Keras; "
+                "leave out --tune_epochs."
+            )
+        head = self.head()
+        if head_weights is not None:
+            head.set_weights(list(head_weights))
+        return speech_and_text(
+            self._load_text().backbone if self.text else None,
+            self.hearing.build() if self.hearing else None,
+            head,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What the encoders are, for the report and the exported file's card."""
+        found: dict[str, Any] = {}
+        if self.text:
+            found["text_encoder"] = {"name": self.text.name, **self.text.identity}
+        if self.hearing:
+            encoder = self.hearing.encoder
+            found["audio_encoder"] = {"name": encoder.name, **encoder.identity}
+        return found
+
+
+def _hearing(settings: Settings, data: Path) -> Hearing:
+    spec = settings.audio_encoder or "vggish"
+    kind, _, where = spec.partition("=")
+    if kind == "vggish":
+        patches = feature_shape("vggish", "mel_spectrogram", settings.samples)[0]
+        pca = vggish.read_pca(Path(settings.vggish_pca)) if settings.vggish_pca else None
+        whole = vggish.vggish_encoder(where, data, pca=pca)
+        build = functools.partial(vggish.vggish, vggish.weights_of(where, data), patches=patches)
+        return Hearing(_clipped(whole, settings.samples), patches, None if pca else build)
+    if embeddings.is_embedding_source(spec):
+        path = embeddings.yamnet_path(spec, data)
+        if path is None:
+            raise UserError(f"no YAMNet in {spec}.")
+        windows = embeddings.yamnet_windows(settings.samples)
+        encoder = embeddings.yamnet(path, pooling="none")
+        return Hearing(_clipped(encoder, settings.samples), windows)
+
+    from light_sernet_kd import speech_models
+
+    model = speech_models.load(spec)
+    encoder = speech_models.frame_encoder(model)
+    frames = min(SPEECH_FRAMES, speech_models.frames_of(model, settings.samples))
+    return Hearing(_clipped(encoder, settings.samples), frames)
+
+
+def _clipped(encoder: Encoder, samples: int) -> Encoder:
+    """An encoder of the middle `samples` of longer recordings, which are what a student hears of them."""
+
+    def encode(waveforms: Sequence[np.ndarray]):
+        return encoder.encode([audio.fit(each, min(len(each), samples)) for each in waveforms])
+
+    return replace(encoder, identity={**encoder.identity, "samples": samples}, encode=encode)

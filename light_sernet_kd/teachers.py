@@ -360,6 +360,11 @@ def ensemble(members: Sequence[Teacher]) -> Teacher:
     return Teacher(first.ids, first.classes, np.mean(logits, axis=0), folds, card, side_by_side)
 
 
+def train_speakers(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> dict[str, list[str]]:
+    """Fold → the speakers who train in it, sorted: what a card says under `train_speakers`."""
+    return {fold.name: sorted({utterances[i].speaker for i in fold.train}) for fold in folds}
+
+
 def speakers_of_fold(teacher: Teacher, fold: str) -> set[str] | None:
     """The speakers that the teacher of `fold` was trained on; None where its card does not tell."""
     trained_on = teacher.card.get("train_speakers")

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from light_sernet_kd.config import UserError
 
 CANONICAL_EMOTIONS = (
@@ -224,6 +227,12 @@ def across(train: Corpus, test: Corpus) -> Corpus:
         {**train.merged, **test.merged},
         train.synthetic or test.synthetic,
     )
+
+
+def class_indices(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDArray[np.int64]:
+    """The label of each utterance, `(utterances,)`: where `classes` has its emotion."""
+    index = {name: number for number, name in enumerate(classes)}
+    return np.array([index[utterance.emotion] for utterance in utterances], np.int64)
 
 
 def repeated(values: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from light_sernet_kd.audio import Progress, in_order
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, class_indices
+from light_sernet_kd.evaluation import log_loss
 from light_sernet_kd.protocols import Fold
 from light_sernet_kd.teachers import Teacher, train_speakers
 
@@ -143,13 +144,6 @@ def held_out_parts(speakers: np.ndarray) -> list[np.ndarray]:
         mask[held_out] = True
         masks.append(mask)
     return masks
-
-
-def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Mean over `(utterances,)` labels of minus the log probability that `logits` give them, in nats."""
-    top = logits.max(axis=1)
-    partition = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    return float((partition - logits[np.arange(len(labels)), labels]).mean())
 
 
 def _fit(rows: np.ndarray, labels: np.ndarray, strength: float, classes: int, balanced: bool) -> Predict:

@@ -20,7 +20,8 @@ from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import SAMPLE_RATE, UserError
 from light_sernet_kd.corpora import Utterance, class_indices
 from light_sernet_kd.embeddings import Embeddings, Encoder
-from light_sernet_kd.probe import held_out_parts, log_loss
+from light_sernet_kd.evaluation import log_loss
+from light_sernet_kd.probe import held_out_parts
 from light_sernet_kd.protocols import Fold, fold_seed
 from light_sernet_kd.teachers import Teacher
 

@@ -1,6 +1,7 @@
 """Speech-emotion corpora: where the recordings are, who speaks, and which emotion is meant."""
 
 import codecs
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -107,6 +108,18 @@ def wav_files(folder: Path, pattern: str = "*") -> list[Path]:
             f"no recordings in {folder}. Put the corpus there (see data/README.md) or try -dn demo."
         )
     return found
+
+
+def name_parts(path: Path, name: re.Pattern[str], corpus: str, expected: str) -> tuple[str, ...]:
+    """The groups of the pattern of a corpus's names, in that of a recording without its suffix.
+
+    Raises:
+        UserError: it is not named so; says what is expected.
+    """
+    match = name.fullmatch(path.stem)
+    if match is None:
+        raise UserError(f"{path} is not named as {corpus} names its recordings: expected {expected}.")
+    return match.groups()
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:

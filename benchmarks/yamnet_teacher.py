@@ -52,7 +52,7 @@ def main() -> None:
             for found, indices in ((test, list(fold.test)), (train, list(fold.train))):
                 logits = teacher.logits[number][indices]
                 score = evaluation.scores(labels[indices], logits.argmax(axis=1), classes)
-                found[number] = 100 * score.ua, probe.log_loss(labels[indices], logits)
+                found[number] = 100 * score.ua, evaluation.log_loss(labels[indices], logits)
             pooled[list(fold.test)] = teacher.logits[number][list(fold.test)].argmax(axis=1)
         whole = evaluation.scores(labels, pooled, classes)
         if cross_fit:

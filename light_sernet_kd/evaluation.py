@@ -88,6 +88,13 @@ def softmax(logits: ArrayLike) -> NDArray[Any]:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
+def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Mean over `(utterances,)` labels of minus the log probability that `logits` give them, in nats."""
+    top = logits.max(axis=1)
+    partition = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return float((partition - logits[np.arange(len(labels)), labels]).mean())
+
+
 def _matrices(
     labels: ArrayLike, predicted: ArrayLike, group: NDArray[np.intp] | int, groups: int, classes: int
 ) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from light_sernet_kd import __version__
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Origin, registry, visible
+from light_sernet_kd.files import make_public
 
 Progress = Callable[[int, int | None], None]
 
@@ -195,10 +196,7 @@ def _unpack(name: str, archive: Path, target: Path, origin: Origin) -> None:
                     f"the recordings in {origin.archive} are not those of {name} as this program knows them "
                     f"(expected {origin.content_hash}, found {found}). Nothing was kept."
                 )
-        # mkdtemp makes a folder private; a corpus is as readable as any other folder of the user.
-        umask = os.umask(0)
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)
+        make_public(folder)
         if target.is_dir():
             target.rmdir()  # it is empty
         os.replace(folder, target)

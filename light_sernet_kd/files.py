@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 
+def make_public(path: Path) -> None:
+    """Make what `tempfile` made private as readable as any other file or folder of the user."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it takes the name `path`.
@@ -26,10 +33,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with open(temporary, "r+b") as written:  # Windows syncs only what may be written
             os.fsync(written.fileno())
-        # mkstemp makes files private; results are as readable as any other file of the user.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        make_public(temporary)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is None:

@@ -512,10 +512,7 @@ def _whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     replaced = Path(f"{building}.replaced")
     try:
         yield building
-        # mkdtemp makes folders private; results are as readable as any other of the user's.
-        umask = os.umask(0)
-        os.umask(umask)
-        building.chmod(0o777 & ~umask)
+        files.make_public(building)
         if target.exists():
             target.rename(replaced)
         try:

@@ -7,9 +7,10 @@ import numpy as np
 
 from light_sernet_kd.audio import Progress, in_order
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.corpora import Utterance, class_indices
+from light_sernet_kd.evaluation import log_loss
 from light_sernet_kd.protocols import Fold
-from light_sernet_kd.teachers import Teacher
+from light_sernet_kd.teachers import Teacher, train_speakers
 
 # Inverse strengths of the L2 penalty, for standardised embeddings: half decades.
 STRENGTHS = tuple((10.0 ** np.arange(-4, 0.1, 0.5)).tolist())
@@ -54,7 +55,7 @@ def probe_teacher(
 
     embeddings = np.asarray(embeddings)
     values = embeddings.astype(np.float64)
-    labels = np.array([list(classes).index(utterance.emotion) for utterance in utterances])
+    labels = class_indices(utterances, classes)
     speakers = np.array([utterance.speaker for utterance in utterances])
 
     def fit(rows: np.ndarray, strength: float) -> Predict:
@@ -80,7 +81,7 @@ def probe_teacher(
     card = {
         **card,
         "probe": {"strengths": strengths, "cross_fitted": cross_fit, "balanced": balanced},
-        "train_speakers": {fold.name: sorted(set(speakers[list(fold.train)].tolist())) for fold in folds},
+        "train_speakers": train_speakers(folds, utterances),
     }
     return Teacher(
         ids=tuple(utterance.id for utterance in utterances),
@@ -100,8 +101,8 @@ def _best_strength(
     fold: Fold,
 ) -> float:
     train = np.array(fold.train)
-    if fold.validation and not set(fold.validation) & set(fold.test):
-        judged = np.array(fold.validation)
+    if fold.judges:
+        judged = np.array(fold.judges)
         tried = in_order(lambda strength: fit(train, strength)(values[judged]), STRENGTHS)
     else:
         judged = train
@@ -143,13 +144,6 @@ def held_out_parts(speakers: np.ndarray) -> list[np.ndarray]:
         mask[held_out] = True
         masks.append(mask)
     return masks
-
-
-def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Mean over `(utterances,)` labels of minus the log probability that `logits` give them, in nats."""
-    top = logits.max(axis=1)
-    partition = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    return float((partition - logits[np.arange(len(labels)), labels]).mean())
 
 
 def _fit(rows: np.ndarray, labels: np.ndarray, strength: float, classes: int, balanced: bool) -> Predict:

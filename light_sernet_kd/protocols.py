@@ -22,6 +22,11 @@ class Fold:
     validation: tuple[int, ...]
     test: tuple[int, ...]
 
+    @property
+    def judges(self) -> tuple[int, ...]:
+        """What may choose an epoch or a penalty: the validation set, unless it tests too."""
+        return () if set(self.validation) & set(self.test) else self.validation
+
 
 @dataclass(frozen=True)
 class Protocol:

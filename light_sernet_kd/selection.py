@@ -9,7 +9,7 @@ import numpy as np
 
 from light_sernet_kd import audio
 from light_sernet_kd.config import Settings, UserError
-from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.corpora import Corpus, Utterance, class_indices
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.protocols import ALL_SPEAKERS, Fold, make_folds, select
 
@@ -37,8 +37,7 @@ class Selection:
     @cached_property
     def labels(self) -> np.ndarray:
         """Class indices `(utterances,)` int32."""
-        index = {name: number for number, name in enumerate(self.classes)}
-        return np.array([index[utterance.emotion] for utterance in self.utterances], np.int32)
+        return class_indices(self.utterances, self.classes).astype(np.int32)
 
     @property
     def final_fold(self) -> Fold:

@@ -18,9 +18,10 @@ import numpy as np
 
 from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import SAMPLE_RATE, UserError
-from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.corpora import Utterance, class_indices
 from light_sernet_kd.embeddings import Embeddings, Encoder
-from light_sernet_kd.probe import held_out_parts, log_loss
+from light_sernet_kd.evaluation import log_loss
+from light_sernet_kd.probe import held_out_parts
 from light_sernet_kd.protocols import Fold, fold_seed
 from light_sernet_kd.teachers import Teacher
 
@@ -192,7 +193,7 @@ def layer_probe_teacher(
 
     Source: Yang et al. 2021, arXiv:2105.01051, section 3 (the weighted sum).
     """
-    labels, speakers = _labels(utterances, classes), _speakers(utterances)
+    labels, speakers = class_indices(utterances, classes), _speakers(utterances)
     everything = np.arange(len(utterances))
     logits, embeddings, details = [], [], {}
     for fold in folds:
@@ -214,8 +215,8 @@ def layer_probe_teacher(
                 settings=settings,
             )
 
-        if judged := _judged(fold):
-            probe = fit(train, np.array(judged))
+        if fold.judges:
+            probe = fit(train, np.array(fold.judges))
         else:
             best = [fit(train[~part], train[part]).best_epoch for part in parts]
             probe = fit(train, None, round(statistics.median(best)))
@@ -272,7 +273,7 @@ def fine_tuned_teacher(
             overconfident on training.
         progress: called with (done, all) after each fold.
     """
-    labels, speakers = _labels(utterances, classes), _speakers(utterances)
+    labels, speakers = class_indices(utterances, classes), _speakers(utterances)
     identity = load(source, max_seconds=max_seconds, device="cpu").identity
 
     def outcome(name: str, train: np.ndarray, judged: Sequence[int]) -> Teacher:
@@ -306,10 +307,10 @@ def fine_tuned_teacher(
     for fold in folds:
         train = np.array(fold.train)
         parts = held_out_parts(speakers[train]) if cross_fit else []
-        whole = outcome(fold.name, train, _judged(fold))
+        whole = outcome(fold.name, train, fold.judges)
         found = whole.logits[0].copy()
         for number, part in enumerate(parts):
-            other = outcome(f"{fold.name} without part {number}", train[~part], _judged(fold))
+            other = outcome(f"{fold.name} without part {number}", train[~part], fold.judges)
             found[train[part]] = other.logits[0][train[part]]
         logits.append(found)
         embeddings.append(np.asarray(whole.embeddings)[0])
@@ -366,17 +367,8 @@ def _digest(network) -> str:
     return digest.hexdigest()
 
 
-def _labels(utterances: Sequence[Utterance], classes: Sequence[str]) -> np.ndarray:
-    return np.array([list(classes).index(utterance.emotion) for utterance in utterances])
-
-
 def _speakers(utterances: Sequence[Utterance]) -> np.ndarray:
     return np.array([utterance.speaker for utterance in utterances])
-
-
-def _judged(fold: Fold) -> tuple[int, ...]:
-    """What may choose an epoch: the validation set, unless it tests too."""
-    return () if set(fold.validation) & set(fold.test) else fold.validation
 
 
 def _teacher(
@@ -387,13 +379,12 @@ def _teacher(
     embeddings: np.ndarray,
     card: Mapping[str, Any],
 ) -> Teacher:
-    trained_on = {fold.name: sorted({utterances[i].speaker for i in fold.train}) for fold in folds}
     return Teacher(
         ids=tuple(utterance.id for utterance in utterances),
         classes=tuple(classes),
         logits=logits.astype(np.float32),
         folds=tuple(fold.name for fold in folds),
-        card={**card, "train_speakers": trained_on},
+        card={**card, "train_speakers": teachers.train_speakers(folds, utterances)},
         embeddings=embeddings.astype(np.float32),
     )
 

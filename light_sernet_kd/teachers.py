@@ -73,6 +73,13 @@ def write(path: Path, teacher: Teacher) -> None:
     write_arrays(path, arrays)
 
 
+def no_file(path: Path) -> UserError:
+    """What is said where there is no teacher file."""
+    return UserError(
+        f"no teacher file {path}. `light-sernet-kd teach` makes one (--from: of a speech model)."
+    )
+
+
 def read(path: Path) -> Teacher:
     """Read a teacher file, a `.csv` by its name and else an `.npz`; nothing in it is executed.
 
@@ -86,9 +93,7 @@ def read(path: Path) -> Teacher:
             # What is in the archive but no array comes as bytes.
             content = {name: np.asarray(file[name]) for name in file.files}
     except FileNotFoundError:
-        raise UserError(
-            f"no teacher file {path}. `light-sernet-kd teach` makes one (--from: of a speech model)."
-        ) from None
+        raise no_file(path) from None
     # TypeError: a single array, from an .npy. RuntimeError: an archive with a password.
     except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         # In our words: NumPy's advise to load objects, which may execute what they like.
@@ -157,9 +162,7 @@ def _read_csv(path: Path) -> Teacher:
             header = [name.strip() for name in next(lines, [])]
             rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
     except FileNotFoundError:
-        raise UserError(
-            f"no teacher file {path}. `light-sernet-kd teach` makes one (--from: of a speech model)."
-        ) from None
+        raise no_file(path) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} is not a teacher file: {why}. Expected a CSV in UTF-8.") from None
@@ -358,6 +361,11 @@ def ensemble(members: Sequence[Teacher]) -> Teacher:
             [np.broadcast_to(one, (count, *one.shape[1:])) for one in embeddings], axis=2
         )
     return Teacher(first.ids, first.classes, np.mean(logits, axis=0), folds, card, side_by_side)
+
+
+def train_speakers(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> dict[str, list[str]]:
+    """Fold → the speakers who train in it, sorted: what a card says under `train_speakers`."""
+    return {fold.name: sorted({utterances[i].speaker for i in fold.train}) for fold in folds}
 
 
 def speakers_of_fold(teacher: Teacher, fold: str) -> set[str] | None:

@@ -202,6 +202,21 @@ def test_line_ends_and_the_byte_order_mark_of_any_system_are_read(tmp_path, enco
     assert (second.emotion, second.transcript) == ("anger", "y")
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_columns_of_a_manifest_are_those_it_is_read_by(tmp_path, delimiter):
+    path = tmp_path / "list.csv"
+    header = ["path", " emotion", "speaker", '"my session"', "session "]
+    path.write_text("\ufeff" + delimiter.join(header) + '\na.wav,"', encoding="utf-8")
+    assert manifest.columns(path) == ("path", "emotion", "speaker", "my session", "session")
+    path.write_bytes(b"")
+    assert manifest.columns(path) == ()
+    path.write_bytes(b"path,\xff")
+    with pytest.raises(UserError, match="is not UTF-8 text"):
+        manifest.columns(path)
+    with pytest.raises(UserError, match="no manifest"):
+        manifest.columns(tmp_path / "absent.csv")
+
+
 def test_a_quoted_transcript_may_hold_line_breaks_quotes_and_delimiters(tmp_path):
     path = written(
         tmp_path, 'path,emotion,speaker,transcript\na.wav,fear,s1,"first,\n""second"""\nb.wav,fear,s2,x\n'

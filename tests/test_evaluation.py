@@ -13,6 +13,7 @@ from light_sernet_kd.evaluation import (
     Predictions,
     bootstrap_ci,
     confusion,
+    log_loss,
     read_predictions,
     scores,
     softmax,
@@ -144,6 +145,15 @@ def test_two_thousand_resamples_of_a_large_corpus_take_under_a_second():
     began = time.process_time()
     bootstrap_ci(labels, predicted, generator.integers(91, size=12_000), "abcdefghijkl")
     assert time.process_time() - began < 1
+
+
+def test_log_loss_is_scikit_learns_and_survives_large_logits():
+    generator = np.random.default_rng(0)
+    labels, logits = generator.integers(3, size=140), generator.normal(size=(140, 3)) * 3
+    powers = np.exp(logits)
+    expected = metrics.log_loss(labels, powers / powers.sum(axis=1, keepdims=True), labels=[0, 1, 2])
+    assert log_loss(labels, logits) == pytest.approx(expected)
+    assert log_loss(np.array([0]), np.array([[-500.0, 500.0]])) == pytest.approx(1000)
 
 
 def test_softmax_is_stable_and_exact_for_known_odds():

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import audio, embeddings, probe, protocols, teachers
+from light_sernet_kd import audio, embeddings, evaluation, probe, protocols, teachers
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.protocols import Fold
@@ -310,10 +310,10 @@ def test_the_epoch_of_the_probe_is_the_best_on_the_validation_set(layers, corpus
             settings=settings,
         )
         logits = model.logits(layers, np.array(folds[1].validation))
-        losses.append(probe.log_loss(labels_of(utterances)[list(folds[1].validation)], logits))
+        losses.append(evaluation.log_loss(labels_of(utterances)[list(folds[1].validation)], logits))
     chosen = best.card["probe"]["folds"][folds[1].name]["best_epoch"]
     assert chosen == 1 + int(np.argmin(losses))
-    found = probe.log_loss(
+    found = evaluation.log_loss(
         labels_of(utterances)[list(folds[1].validation)], best.logits[0][list(folds[1].validation)]
     )
     assert found == pytest.approx(min(losses), rel=1e-5)

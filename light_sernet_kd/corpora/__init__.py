@@ -1,11 +1,15 @@
 """Speech-emotion corpora: where the recordings are, who speaks, and which emotion is meant."""
 
 import codecs
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
 
@@ -104,6 +108,18 @@ def wav_files(folder: Path, pattern: str = "*") -> list[Path]:
             f"no recordings in {folder}. Put the corpus there (see data/README.md) or try -dn demo."
         )
     return found
+
+
+def name_parts(path: Path, name: re.Pattern[str], corpus: str, expected: str) -> tuple[str, ...]:
+    """The groups of the pattern of a corpus's names, in that of a recording without its suffix.
+
+    Raises:
+        UserError: it is not named so; says what is expected.
+    """
+    match = name.fullmatch(path.stem)
+    if match is None:
+        raise UserError(f"{path} is not named as {corpus} names its recordings: expected {expected}.")
+    return match.groups()
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
@@ -224,6 +240,12 @@ def across(train: Corpus, test: Corpus) -> Corpus:
         {**train.merged, **test.merged},
         train.synthetic or test.synthetic,
     )
+
+
+def class_indices(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDArray[np.int64]:
+    """The label of each utterance, `(utterances,)`: where `classes` has its emotion."""
+    index = {name: number for number, name in enumerate(classes)}
+    return np.array([index[utterance.emotion] for utterance in utterances], np.int64)
 
 
 def repeated(values: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, read_text, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, name_parts, read_text, wav_files
 
 EMOTIONS = {
     "ANG": "anger",
@@ -33,6 +33,10 @@ SENTENCES = {
 VOTES = {"A": "anger", "D": "disgust", "F": "fear", "H": "happiness", "N": "neutral", "S": "sadness"}
 # One file of the release, 1040_ITH_SAD_X.wav, has lost the last letter of its name.
 _NAME = re.compile(rf"(1\d{{3}})_({'|'.join(SENTENCES)})_({'|'.join(EMOTIONS)})_(LO|MD|HI|XX?)")
+_EXPECTED = (
+    f"speaker (1001 to 1091), sentence ({' '.join(SENTENCES)}), emotion ({' '.join(EMOTIONS)}) and level "
+    "(LO MD HI XX), as in 1001_DFA_ANG_XX.wav"
+)
 
 ORIGIN = Origin(
     licence="ODbL 1.0",
@@ -58,14 +62,7 @@ def utterances(root: Path) -> Corpus:
     votes = _votes(table) if table.exists() else None
     found = []
     for path in paths:
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
-            raise UserError(
-                f"{path} is not named as CREMA-D names its recordings: expected speaker (1001 to 1091), "
-                f"sentence ({' '.join(SENTENCES)}), emotion ({' '.join(EMOTIONS)}) and level (LO MD HI XX), "
-                "as in 1001_DFA_ANG_XX.wav."
-            )
-        speaker, sentence, emotion, level = match.groups()
+        speaker, sentence, emotion, level = name_parts(path, _NAME, "CREMA-D", _EXPECTED)
         clip = f"{speaker}_{sentence}_{emotion}_{'XX' if level == 'X' else level}"
         if votes is not None and clip not in votes:
             raise UserError(

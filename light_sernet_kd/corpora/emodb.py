@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, Utterance, repeated, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Utterance, name_parts, repeated, wav_files
 
 EMOTIONS = {
     "W": "anger",
@@ -37,6 +37,10 @@ ORIGIN = Origin(
     steps="Unpack download.zip.",
 )
 _NAME = re.compile(rf"({'|'.join(SPEAKERS)})({'|'.join(SENTENCES)})([{''.join(EMOTIONS)}])[a-z]")
+_EXPECTED = (
+    f"speaker ({', '.join(SPEAKERS)}), sentence ({', '.join(SENTENCES)}), emotion letter "
+    f"({' '.join(EMOTIONS)}) and a version letter, as in 03a01Fa.wav"
+)
 
 
 def utterances(root: Path) -> Corpus:
@@ -51,13 +55,6 @@ def utterances(root: Path) -> Corpus:
         raise UserError(f"{folder} holds {', '.join(twice[:5])} as .wav and as .WAV: keep one of each.")
     found = []
     for path in paths:
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
-            raise UserError(
-                f"{path} is not named as EMO-DB names its recordings: expected speaker "
-                f"({', '.join(SPEAKERS)}), sentence ({', '.join(SENTENCES)}), emotion letter "
-                f"({' '.join(EMOTIONS)}) and a version letter, as in 03a01Fa.wav."
-            )
-        speaker, sentence, letter = match.groups()
+        speaker, sentence, letter = name_parts(path, _NAME, "EMO-DB", _EXPECTED)
         found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=SENTENCES[sentence]))
     return Corpus("EMO-DB", tuple(found))

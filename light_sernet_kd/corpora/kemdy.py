@@ -1,13 +1,15 @@
-"""What KEMDy19 and KEMDy20 (ETRI) have in common: the table of labels and the transcripts."""
+"""What KEMDy19 and KEMDy20 (ETRI) have in common: tables of labels, and transcripts."""
 
 import csv
 import io
 import re
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import read_text, vote_shares
+from light_sernet_kd.corpora import Corpus, Utterance, check_pairs, make_corpus, read_text, vote_shares
 
 EMOTIONS = {
     "neutral": "neutral",
@@ -24,11 +26,53 @@ TIE = "a tie between emotions"
 _TAG = re.compile(r"(?<![A-Za-z])[A-Za-z]/")
 
 
+class Segment(NamedTuple):
+    """A recording, and what its name tells."""
+
+    path: Path
+    speaker: str
+    session: str
+    dialog: str
+
+
 class Label(NamedTuple):
     """`emotion` is None where several tie."""
 
     emotion: str | None
     soft_label: dict[str, float] | None
+
+
+def corpus(
+    name: str,
+    tables: Mapping[Path, Mapping[str, Segment]],
+    encoding: str,
+    *,
+    own: Callable[[Path, str], bool] = lambda table, segment: True,
+) -> Corpus:
+    """The corpus of these segments; ties between emotions are left out.
+
+    Args:
+        tables: table of labels → its segments by id.
+        encoding: of the transcripts, which lie beside the recordings.
+        own: whether a segment that a table lists is read from this table.
+
+    Raises:
+        UserError: as of `labels` and `transcript`; a segment without label, or a label without its segment.
+    """
+    found = []
+    left_out: Counter[str] = Counter()
+    for table, segments in sorted(tables.items()):
+        listed = {segment: label for segment, label in labels(table).items() if own(table, segment)}
+        check_pairs({key: segment.path for key, segment in segments.items()}, listed, table)
+        for key, segment in segments.items():
+            emotion, soft_label = listed[key]
+            if emotion is None:
+                left_out[TIE] += 1
+                continue
+            text = transcript(segment.path.with_suffix(".txt"), encoding)
+            facts = segment._asdict()
+            found.append(Utterance(id=key, emotion=emotion, transcript=text, soft_label=soft_label, **facts))
+    return make_corpus(name, found, left_out)
 
 
 def labels(path: Path) -> dict[str, Label]:

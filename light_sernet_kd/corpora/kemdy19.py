@@ -1,20 +1,10 @@
 """KEMDy19, the Korean Emotional Multi-modal Dataset of 2019 (ETRI; Noh and Jeong): actors, in pairs."""
 
 import re
-from collections import Counter
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import (
-    Corpus,
-    Origin,
-    Utterance,
-    check_pairs,
-    kemdy,
-    make_corpus,
-    visible,
-    wav_files,
-)
+from light_sernet_kd.corpora import Corpus, Origin, kemdy, visible, wav_files
 
 _NAME = re.compile(r"(Sess(\d\d)_(?:impro|script)\d\d)_([FM])\d{3}")
 
@@ -36,7 +26,7 @@ def utterances(root: Path) -> Corpus:
         UserError: no recordings, one in a wrong folder, one without label or transcript, a label without
             its recording, a table that is cut off, or a text that is not UTF-8.
     """
-    by_table: dict[Path, dict[str, Path]] = {
+    by_table: dict[Path, dict[str, kemdy.Segment]] = {
         table: {} for table in visible(root, "annotation/Session??_[FM]_res.csv")
     }
     for path in wav_files(root, "wav/Session*/*/*"):
@@ -46,32 +36,13 @@ def utterances(root: Path) -> Corpus:
                 f"{path} is not where KEMDy19 has its recordings: expected "
                 "wav/Session01/Sess01_script01/Sess01_script01_F001.wav or the like."
             )
-        table = root / "annotation" / f"Session{match[2]}_{match[3]}_res.csv"
-        by_table.setdefault(table, {})[path.stem] = path
-    found = []
-    left_out: Counter[str] = Counter()
-    for table, recordings in sorted(by_table.items()):
-        session, talker = table.stem.removeprefix("Session").split("_")[:2]
-        of_both = kemdy.labels(table)
-        labels = {
-            name: label for name, label in of_both.items() if name.rpartition("_")[2].startswith(talker)
-        }
-        check_pairs(recordings, labels, table)
-        for name, path in recordings.items():
-            emotion, soft_label = labels[name]
-            if emotion is None:
-                left_out[kemdy.TIE] += 1
-                continue
-            found.append(
-                Utterance(
-                    id=name,
-                    path=path,
-                    emotion=emotion,
-                    speaker=f"Sess{session}{talker}",
-                    session=session,
-                    dialog=path.parent.name,
-                    transcript=kemdy.transcript(path.with_suffix(".txt"), "utf-8-sig"),
-                    soft_label=soft_label,
-                )
-            )
-    return make_corpus("KEMDy19", found, left_out)
+        dialog, session, talker = match.groups()
+        table = root / "annotation" / f"Session{session}_{talker}_res.csv"
+        segment = kemdy.Segment(path, f"Sess{session}{talker}", session, dialog)
+        by_table.setdefault(table, {})[path.stem] = segment
+    return kemdy.corpus("KEMDy19", by_table, "utf-8-sig", own=_is_its_talkers)
+
+
+def _is_its_talkers(table: Path, segment: str) -> bool:
+    """Whether the talker whose table this is says the segment: F of Session01_F_res, as in …_F001."""
+    return segment.rpartition("_")[2].startswith(table.stem.split("_")[1])

@@ -1,20 +1,10 @@
 """KEMDy20, the Korean Emotional Multi-modal Dataset of 2020 (ETRI; Noh and Jeong): free conversation."""
 
 import re
-from collections import Counter
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import (
-    Corpus,
-    Origin,
-    Utterance,
-    check_pairs,
-    kemdy,
-    make_corpus,
-    visible,
-    wav_files,
-)
+from light_sernet_kd.corpora import Corpus, Origin, kemdy, visible, wav_files
 
 _NAME = re.compile(r"(Sess(\d\d)_script\d\d)_(User\d{3}[FM])_\d{3}")
 
@@ -33,7 +23,7 @@ def utterances(root: Path) -> Corpus:
         UserError: no recordings, one in a wrong folder, one without label or transcript, a label without
             its recording, a table that is cut off, or a text that is not CP949.
     """
-    by_table: dict[Path, dict[str, Path]] = {
+    by_table: dict[Path, dict[str, kemdy.Segment]] = {
         table: {} for table in visible(root, "annotation/Sess??_eval.csv")
     }
     for path in wav_files(root, "wav/Session*/*"):
@@ -43,28 +33,7 @@ def utterances(root: Path) -> Corpus:
                 f"{path} is not where KEMDy20 has its recordings: expected "
                 "wav/Session01/Sess01_script01_User001F_001.wav or the like."
             )
-        by_table.setdefault(root / "annotation" / f"Sess{match[2]}_eval.csv", {})[path.stem] = path
-    found = []
-    left_out: Counter[str] = Counter()
-    for table, recordings in sorted(by_table.items()):
-        labels = kemdy.labels(table)
-        check_pairs(recordings, labels, table)
-        for name, path in recordings.items():
-            emotion, soft_label = labels[name]
-            if emotion is None:
-                left_out[kemdy.TIE] += 1
-                continue
-            session, script, user, _ = name.split("_")
-            found.append(
-                Utterance(
-                    id=name,
-                    path=path,
-                    emotion=emotion,
-                    speaker=user,
-                    session=session.removeprefix("Sess"),
-                    dialog=f"{session}_{script}",
-                    transcript=kemdy.transcript(path.with_suffix(".txt"), "cp949"),
-                    soft_label=soft_label,
-                )
-            )
-    return make_corpus("KEMDy20", found, left_out)
+        dialog, session, user = match.groups()
+        table = root / "annotation" / f"Sess{session}_eval.csv"
+        by_table.setdefault(table, {})[path.stem] = kemdy.Segment(path, user, session, dialog)
+    return kemdy.corpus("KEMDy20", by_table, "cp949")

@@ -39,27 +39,9 @@ def utterances(path: Path) -> Corpus:
     Raises:
         UserError: names the manifest, the line and what was expected.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"no manifest {path}.") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such."
-        ) from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise UserError(f"{path}, line {line}: holds a NUL byte: save the table as UTF-8 text.")
-    first_line = text.partition("\n")[0]
-    delimiter = "\t" if "\t" in first_line else ";" if ";" in first_line and "," not in first_line else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
+    table = _rows(path)
+    _, header = next(table, (1, []))
+    rows = [(line, row) for line, row in table if row]
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise UserError(
@@ -78,22 +60,22 @@ def utterances(path: Path) -> Corpus:
             )
     lines = [line for line, _ in rows]
     # Whole columns at a time: a manifest may have a hundred thousand rows.
-    columns = dict(zip(header, zip(*(row for _, row in rows), strict=True), strict=True))
+    by_name = dict(zip(header, zip(*(row for _, row in rows), strict=True), strict=True))
     for name in REQUIRED:
-        if "" in columns[name]:
-            raise UserError(f"{path}, line {lines[columns[name].index('')]}: the {name} is empty.")
-    for line, cell in zip(lines, columns["path"], strict=True):
+        if "" in by_name[name]:
+            raise UserError(f"{path}, line {lines[by_name[name].index('')]}: the {name} is empty.")
+    for line, cell in zip(lines, by_name["path"], strict=True):
         if not cell.strip("./\\"):
             raise UserError(f"{path}, line {line}: the path {cell} names no file.")
-    emotions = [cell.lower() for cell in columns["emotion"]]
+    emotions = [cell.lower() for cell in by_name["emotion"]]
     known = {*CANONICAL_EMOTIONS, *emotions}
     shares = [
         (name.lower(), _shares(cells, f"the share of {name}", path, lines))
-        for name, cells in columns.items()
+        for name, cells in by_name.items()
         if name not in REQUIRED + OPTIONAL and name.lower() in known
     ]
     absent = ("",) * len(rows)
-    ids, sessions, dialogs, transcripts, splits = (columns.get(name, absent) for name in OPTIONAL)
+    ids, sessions, dialogs, transcripts, splits = (by_name.get(name, absent) for name in OPTIONAL)
     folder = path.parent
     found = [
         Utterance(
@@ -101,18 +83,53 @@ def utterances(path: Path) -> Corpus:
             # an absolute path takes the place of the folder
             path=folder / recording,
             emotion=emotions[row],
-            speaker=columns["speaker"][row],
+            speaker=by_name["speaker"][row],
             session=sessions[row] or None,
             dialog=dialogs[row] or None,
             transcript=transcripts[row] or None,
             split=splits[row] or None,
             soft_label={name: share for name, column in shares if (share := column[row]) is not None} or None,
         )
-        for row, recording in enumerate(columns["path"])
+        for row, recording in enumerate(by_name["path"])
     ]
     if twice := repeated([utterance.id for utterance in found]):
         raise UserError(f"{path}: ids must be unique; repeated: {', '.join(twice[:5])}.")
     return Corpus(corpus_name(str(path)), tuple(sorted(found, key=lambda utterance: utterance.id)))
+
+
+def columns(path: Path) -> tuple[str, ...]:
+    """The names in a manifest's header.
+
+    Raises:
+        UserError: there is no such file, or it is not a table.
+    """
+    _, header = next(_rows(path), (1, []))
+    return tuple(header)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row, the header first; an empty line has no cells."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"no manifest {path}.") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such."
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{path}, line {line}: holds a NUL byte: save the table as UTF-8 text.")
+    first_line = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in first_line else ";" if ";" in first_line and "," not in first_line else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            yield reader.line_num, [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
 
 
 def _shares(cells: Sequence[str], what: str, path: Path, lines: Sequence[int]) -> list[float | None]:

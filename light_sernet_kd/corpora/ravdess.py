@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, name_parts, wav_files
 
 EMOTIONS = {
     "01": "neutral",
@@ -24,6 +24,10 @@ STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by 
 SONG = "song, not speech (channel 02)"
 # Modality 03 (audio), channel, emotion, intensity, statement, repetition, actor.
 _NAME = re.compile(r"03-(01|02)-(0[1-8])-0[12]-(0[12])-0[12]-(0[1-9]|1\d|2[0-4])")
+_EXPECTED = (
+    f"modality 03, channel (01 02), emotion ({' '.join(EMOTIONS)}), intensity (01 02), statement (01 02), "
+    "repetition (01 02) and actor (01 to 24), as in 03-01-06-01-02-01-12.wav"
+)
 
 ORIGIN = Origin(
     licence="CC BY-NC-SA 4.0",
@@ -44,14 +48,7 @@ def utterances(root: Path) -> Corpus:
     found = []
     left_out: Counter[str] = Counter()
     for path in wav_files(root, "Actor_*/*"):
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
-            raise UserError(
-                f"{path} is not named as RAVDESS names its recordings: expected modality 03, channel (01 02),"
-                f" emotion ({' '.join(EMOTIONS)}), intensity (01 02), statement (01 02), repetition (01 02) "
-                "and actor (01 to 24), as in 03-01-06-01-02-01-12.wav."
-            )
-        channel, emotion, statement, actor = match.groups()
+        channel, emotion, statement, actor = name_parts(path, _NAME, "RAVDESS", _EXPECTED)
         if path.parent.name != f"Actor_{actor}":
             raise UserError(f"{path} is a recording of actor {actor}: move it to {root / f'Actor_{actor}'}.")
         if channel == "02":

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, name_parts, wav_files
 
 EMOTIONS = {
     "angry": "anger",
@@ -22,6 +22,9 @@ EMOTIONS = {
 SPEAKERS = ("OAF", "YAF")
 MISNAMED = {"OA_bite_neutral": "OAF_bite_neutral"}  # as published
 _NAME = re.compile(rf"({'|'.join(SPEAKERS)})_([A-Za-z]+)_({'|'.join(EMOTIONS)})")
+_EXPECTED = (
+    f"speaker ({' '.join(SPEAKERS)}), word and emotion ({' '.join(EMOTIONS)}), as in OAF_back_angry.wav"
+)
 
 ORIGIN = Origin(
     licence="CC BY-NC-ND 4.0",
@@ -40,13 +43,8 @@ def utterances(root: Path) -> Corpus:
     """
     found = []
     for path in wav_files(root, "**/*"):
-        match = _NAME.fullmatch(MISNAMED.get(path.stem, path.stem))
-        if match is None:
-            raise UserError(
-                f"{path} is not named as TESS names its recordings: expected speaker ({' '.join(SPEAKERS)}), "
-                f"word and emotion ({' '.join(EMOTIONS)}), as in OAF_back_angry.wav."
-            )
-        speaker, word, emotion = match.groups()
+        named = path.with_stem(MISNAMED.get(path.stem, path.stem))
+        speaker, word, emotion = name_parts(named, _NAME, "TESS", _EXPECTED)
         folder = path.parent.name.partition("_")[0]
         if path.parent != root and folder in SPEAKERS and folder != speaker:
             raise UserError(f"{path} is a recording of {speaker}, but lies in a folder of {folder}.")

@@ -19,18 +19,26 @@ import re
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 _STDERR = 2
 # What LiteRT, the TFLite converter and TensorFlow's start-up write about themselves.
 _CHATTER = re.compile(rb"(INFO: |[IW]\d{4} [\d.: ]+ |WARNING: All log messages before absl|fully_quantize: )")
 _one_at_a_time = threading.Lock()
+# The innermost (laughs) or [LAUGHTER]: none in it is left to open.
+_REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+# What a text without words is read as, in training too.
+NO_TEXT = "NULL"
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 class RunnerError(Exception):
@@ -143,6 +151,85 @@ def invoke(interpreter: Interpreter, values: np.ndarray) -> np.ndarray:
     interpreter.set_tensor(taken["index"], np.asarray(values, np.float32)[None])
     interpreter.invoke()
     return interpreter.get_tensor(given["index"])[0]
+
+
+def clean(text: str) -> str:
+    """A transcript as students read it: no bracketed remarks, single spaces, `NULL` where no word is left.
+
+    Remarks in round and square brackets go with all that is nested in them; a bracket without its partner
+    stays. Where a remark was, a space is left. Cleaning twice changes nothing.
+
+    Source: 3M-SER (Tran et al. 2023), as released, which leaves parts of nested brackets standing.
+    """
+    while _REMARK.search(text):
+        text = _REMARK.sub(" ", text)
+    return " ".join(text.split()) or NO_TEXT
+
+
+def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool) -> "Tokenizer":
+    """BERT's tokeniser, which puts `[CLS]` before a text and `[SEP]` behind it; it neither cuts nor pads.
+
+    Needs the package tokenizers. The same in training and on a device.
+
+    Args:
+        vocabulary: the tokens in the order of their ids, among them `[PAD]`, `[UNK]`, `[CLS]` and `[SEP]`.
+        lowercase, strip_accents: what the encoder was trained with: both for "uncased" vocabularies.
+
+    Raises:
+        RunnerError: tokenizers is not installed, or the vocabulary lacks a special token, repeats one or
+            has one that is no line of text.
+
+    Source: WordPiece as in Devlin et al. 2019, arXiv:1810.04805.
+    """
+    try:
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    except ImportError:
+        raise RunnerError("reading text needs the package tokenizers: pip install tokenizers") from None
+    if lacking := [token for token in _SPECIAL if token not in vocabulary]:
+        raise RunnerError(
+            f"the vocabulary of {len(vocabulary)} tokens lacks {', '.join(lacking)}: it is not BERT's kind "
+            "(vocab.txt, a token per line)."
+        )
+    ids: dict[str, int] = {}
+    for number, token in enumerate(vocabulary):
+        if not token or "\n" in token:
+            raise RunnerError(f"token {number} of the vocabulary must be one line of text, found {token!r}.")
+        if ids.setdefault(token, number) != number:
+            raise RunnerError(f"the vocabulary has {token!r} twice, as tokens {ids[token]} and {number}.")
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")]
+    )
+    return tokenizer
+
+
+def encode_text(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """A text's `token_ids` and `text_mask`, both int32 `(tokens,)`, and whether its end was cut off.
+
+    The text is cleaned first. The mask is 1 where the text is and 0 at `[PAD]` behind it; a text that is cut
+    keeps its `[SEP]`.
+
+    Args:
+        tokenizer: as `word_piece` makes it.
+        tokens: at least 2, with `[CLS]` and `[SEP]`.
+
+    Raises:
+        RunnerError: the text holds what is no Unicode text (half of a surrogate pair).
+    """
+    if tokens < 2:
+        raise ValueError(f"[CLS] and [SEP] need 2 tokens, found a limit of {tokens}")
+    try:
+        ids = tokenizer.encode(clean(text)).ids
+    except (UnicodeEncodeError, TypeError):
+        raise RunnerError(f"expected a text of Unicode characters, found {text!r:.80}.") from None
+    was_cut = len(ids) > tokens
+    if was_cut:
+        ids = [*ids[: tokens - 1], ids[-1]]
+    token_ids = np.full(tokens, tokenizer.token_to_id("[PAD]"), np.int32)
+    token_ids[: len(ids)] = ids
+    return token_ids, (np.arange(tokens) < len(ids)).astype(np.int32), was_cut
 
 
 @contextlib.contextmanager

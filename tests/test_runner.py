@@ -14,7 +14,7 @@ import pytest
 from test_export import CLASSES, Case, clips, made_case
 
 from light_sernet_kd import audio, runner
-from light_sernet_kd.runner import Runner, RunnerError
+from light_sernet_kd.runner import Runner, RunnerError, clean, encode_text, word_piece
 
 SAMPLES = 12_001
 
@@ -226,3 +226,118 @@ def test_what_was_written_before_an_error_is_passed_on(capfd):
     with pytest.raises(ValueError, match="conversion failed"):
         fails()
     assert capfd.readouterr().err == "loc: op is neither custom nor flex\n"
+
+
+# Text.
+
+VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *"aouüs,(.", "null", "##s", "##o", "grus", "日", "本")
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("Well, (uh) yes.", "Well, yes."),
+        ("[LAUGHTER]No[BREATHING]no", "No no"),
+        ("she (he [they]) said", "she said"),
+        ("(a (b) c) d", "d"),
+        ("a) b [c (d]", "a) b"),
+        (" one\u00a0two\u2028\tthree\n", "one two three"),
+        ("[LAUGHTER]", "NULL"),
+        ("", "NULL"),
+        ("NULL", "NULL"),
+        ("日本 (笑)", "日本"),
+        ("((" * 5000, "((" * 5000),
+    ],
+)
+def test_cleaning_leaves_the_spoken_words(text, cleaned):
+    assert clean(text) == cleaned
+    assert clean(cleaned) == cleaned
+
+
+def test_a_text_lies_between_cls_and_sep_and_pads_follow():
+    tokenizer = word_piece(VOCABULARY, lowercase=True, strip_accents=True)
+    ids, mask, was_cut = encode_text(tokenizer, "As, Grüs  日本 x [laughs]", 12)
+    expected = ["[CLS]", "a", "##s", ",", "grus", "日", "本", "[UNK]", "[SEP]", "[PAD]", "[PAD]", "[PAD]"]
+    assert [VOCABULARY[i] for i in ids] == expected
+    assert [*mask] == [1] * 9 + [0] * 3
+    assert (ids.dtype, mask.dtype, was_cut) == (np.int32, np.int32, False)
+
+
+def test_case_and_accents_are_kept_when_told():
+    def words(text, **how):
+        ids, mask, _ = encode_text(word_piece(VOCABULARY, **how), text, 8)
+        return [VOCABULARY[i] for i in ids[mask == 1]][1:-1]
+
+    assert words("A ü", lowercase=False, strip_accents=False) == ["[UNK]", "ü"]
+    assert words("A ü", lowercase=False, strip_accents=True) == ["[UNK]", "u"]
+    assert words("A ü", lowercase=True, strip_accents=False) == ["a", "ü"]
+
+
+def test_a_long_text_is_cut_before_its_sep_and_that_is_reported():
+    tokenizer = word_piece(VOCABULARY, lowercase=True, strip_accents=True)
+    whole, _, was_cut = encode_text(tokenizer, "a o u s", 6)
+    assert not was_cut
+    assert VOCABULARY[whole[-1]] == "[SEP]"
+    ids, mask, was_cut = encode_text(tokenizer, "a o u s", 5)
+    assert was_cut
+    assert [VOCABULARY[i] for i in ids] == ["[CLS]", "a", "o", "u", "[SEP]"]
+    assert mask.all()
+
+
+def test_what_a_text_says_is_never_a_special_token():
+    tokenizer = word_piece(VOCABULARY, lowercase=True, strip_accents=True)
+    ids = tokenizer.encode("[SEP] [PAD]").ids[1:-1]
+    assert not {VOCABULARY.index("[SEP]"), VOCABULARY.index("[PAD]")} & {*ids}
+
+
+def test_the_same_tokens_as_tensorflow_texts_bert_tokenizer(shared_data):
+    """tensorflow-text's is an implementation of its own, in C++ on ICU."""
+    text = pytest.importorskip("tensorflow_text")
+    import tensorflow as tf
+
+    path = shared_data / "models" / "bert_uncased_vocab.txt"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    vocabulary = path.read_text(encoding="utf-8").split("\n")[:-1]
+    sentences = [
+        "Das will sie am Mittwoch abgeben.",
+        "Heute abend könnte ich es ihm sagen: 7,5 % (naja)!",
+        "I'm  SO\tunbelievably antidisestablishmentarian...",
+        "日本語 and mixed-up naïve Ørsted x\u0301 ﬁ",
+    ]
+    ours = word_piece(vocabulary, lowercase=True, strip_accents=True)
+    table = tf.lookup.StaticVocabularyTable(
+        tf.lookup.KeyValueTensorInitializer(vocabulary, tf.range(len(vocabulary), dtype=tf.int64)), 1
+    )
+    theirs = text.BertTokenizer(table, lower_case=True, unknown_token="[UNK]")
+    for sentence in sentences:
+        ids, mask, _ = encode_text(ours, sentence, 64)
+        expected = theirs.tokenize([clean(sentence)]).merge_dims(-2, -1)[0].numpy()
+        np.testing.assert_array_equal(ids[mask == 1][1:-1], expected)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "message"),
+    [
+        ((), "of 0 tokens lacks .PAD., .UNK., .CLS., .SEP."),
+        (VOCABULARY[1:], r"lacks \[PAD\]: it is not BERT's kind"),
+        ((*VOCABULARY, "a"), "has 'a' twice, as tokens 4 and 18"),
+        ((*VOCABULARY, ""), "token 18 of the vocabulary must be one line of text, found ''"),
+        ((*VOCABULARY, "x\ny"), r"must be one line of text, found 'x\\ny'"),
+    ],
+)
+def test_a_vocabulary_that_is_none_is_refused(vocabulary, message):
+    with pytest.raises(RunnerError, match=message):
+        word_piece(vocabulary, lowercase=True, strip_accents=True)
+
+
+def test_text_that_is_no_unicode_is_named():
+    tokenizer = word_piece(VOCABULARY, lowercase=True, strip_accents=True)
+    with pytest.raises(RunnerError, match="Unicode characters, found 'a\\\\udcff'"):
+        encode_text(tokenizer, "a\udcff", 8)
+
+
+def test_without_tokenizers_the_install_line_is_given(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(RunnerError, match="pip install tokenizers"):
+        word_piece(VOCABULARY, lowercase=True, strip_accents=True)

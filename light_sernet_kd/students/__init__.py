@@ -6,13 +6,34 @@ from dataclasses import dataclass
 import keras
 
 from light_sernet_kd.config import STUDENT_NAMES, FrontEndName, ScheduleName, UserError, choose
+from light_sernet_kd.students.attention import attention_maps
 from light_sernet_kd.students.cnn import (
     efficientnet_b0,
     mobilenetv3_small_075,
     mobilenetv3_small_100,
     resnet18,
 )
+from light_sernet_kd.students.cross_attention import cross_attention
+from light_sernet_kd.students.fusion import fusion_head, head_of, speech_and_text, tensor_of
 from light_sernet_kd.students.light_sernet import light_sernet, light_sernet_plus
+
+__all__ = [
+    "STUDENTS",
+    "Student",
+    "attention_maps",
+    "build",
+    "cross_attention",
+    "efficientnet_b0",
+    "fusion_head",
+    "head_of",
+    "light_sernet",
+    "light_sernet_plus",
+    "mobilenetv3_small_075",
+    "mobilenetv3_small_100",
+    "resnet18",
+    "speech_and_text",
+    "tensor_of",
+]
 
 
 @dataclass(frozen=True)

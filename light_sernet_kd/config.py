@@ -26,7 +26,7 @@ StudentName = Literal[
     "efficientnet_b0",
     "resnet18",
 ]
-FrontEndName = Literal["lsn", "cubic"]
+FrontEndName = Literal["lsn", "cubic", "vggish"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
 LabelLossName = Literal["cross_entropy", "focal"]
 ProtocolName = Literal[

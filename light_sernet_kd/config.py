@@ -39,7 +39,7 @@ MultimodalName = Literal[
     "cross_attention",
     "cross_attention_teacher",
 ]
-FrontEndName = Literal["lsn", "cubic"]
+FrontEndName = Literal["lsn", "cubic", "vggish"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
 LabelLossName = Literal["cross_entropy", "focal"]
 ProtocolName = Literal[

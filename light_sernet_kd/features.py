@@ -3,7 +3,7 @@
 The same layers run in the data pipeline and inside an exported model. They use operations that TFLite
 has as builtins, and every clip is worked on alone: its features do not depend on its batch mates.
 
-Two families, after the two published systems:
+Three families, after the published systems:
 
 `lsn` (Light-SERNet, arXiv:2110.03435)
     Divide by the 99.9th percentile of |x|, clip to ±1. Magnitude STFT 1024/256, Hann. 128 mel bands,
@@ -12,6 +12,10 @@ Two families, after the two published systems:
     Zero mean, unit variance. Power STFT centred on its frames. `mel_spectrogram`: 1024/256 Hann, 128 bands on
     the Slaney scale, dB below the clip's maximum. `mfcc`: window 512 Hamming in an FFT of 1024, hop 512,
     dB against 1, 40 coefficients. dB are floored 80 below the clip's maximum.
+`vggish` (VGGish, Hershey et al. 2017, arXiv:1609.09430, as released with AudioSet)
+    The level as it is, in ±1. Magnitude STFT of 400 samples every 160 in an FFT of 512, Hann. 64 mel bands,
+    125–7500 Hz on the HTK scale, log(mel + 0.01), in patches of 96 frames that do not overlap.
+    https://github.com/tensorflow/models/tree/master/research/audioset/vggish
 """
 
 import math
@@ -31,7 +35,7 @@ PACKAGE = "light_sernet_kd"
 class SpectrumSettings:
     """Everything that decides a front end's numbers; samples at 16 kHz."""
 
-    normalise: Literal["percentile", "variance"]
+    normalise: Literal["percentile", "variance", "none"]
     frame_length: int
     frame_step: int
     fft_length: int
@@ -43,7 +47,9 @@ class SpectrumSettings:
     lowest_hz: float = 80.0
     highest_hz: float = 7600.0
     compression: Literal["log", "db_to_max", "db"] = "log"
+    log_offset: float = 1e-6
     coefficients: int = 40
+    patch_frames: int | None = None
 
 
 LSN = SpectrumSettings(
@@ -58,14 +64,21 @@ _CUBIC_MFCC = SpectrumSettings(
     normalise="variance", frame_length=512, frame_step=512, fft_length=1024, window="hamming", centred=True,
     power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db",
 )  # fmt: skip
+VGGISH = SpectrumSettings(
+    normalise="none", frame_length=400, frame_step=160, fft_length=512, window="hann", centred=False,
+    power=1, mel_bands=64, lowest_hz=125.0, highest_hz=7500.0, log_offset=0.01, patch_frames=96,
+)  # fmt: skip
 
 FRONT_ENDS: dict[str, dict[str, SpectrumSettings]] = {
     "lsn": {"mfcc": LSN, "mel_spectrogram": LSN, "spectrogram": LSN},
     "cubic": {"mfcc": _CUBIC_MFCC, "mel_spectrogram": _CUBIC_MEL},
+    "vggish": {"mel_spectrogram": VGGISH},
 }
 
-# Where a short clip's zeros go: system 1 on both sides, system 2 on the right.
-PADDING: dict[str, Literal["both", "right"]] = {"lsn": "both", "cubic": "right"}
+# Where a short clip's zeros go: system 1 on both sides, the others on the right.
+PADDING: dict[str, Literal["both", "right"]] = {"lsn": "both", "cubic": "right", "vggish": "right"}
+# What a recording in ±1 never reaches; it keeps powers finite in float32.
+_LARGEST_LEVEL = 1e6
 
 
 def frame_count(samples: int, settings: SpectrumSettings) -> int:
@@ -78,6 +91,18 @@ def frame_count(samples: int, settings: SpectrumSettings) -> int:
             f"use a longer input (-id {settings.frame_length / SAMPLE_RATE:.3f} or more)."
         )
     return 1 + (samples - settings.frame_length) // settings.frame_step
+
+
+def patch_ends(patches: int, settings: SpectrumSettings) -> np.ndarray:
+    """How many samples a recording must have for its 1st, 2nd, … patch to lie within it, `(patches,)`."""
+    last_frame = np.arange(1, patches + 1) * (settings.patch_frames or 1) - 1
+    return last_frame * settings.frame_step + settings.frame_length
+
+
+def patch_count(samples: int, settings: SpectrumSettings) -> int:
+    """Patches that lie within a recording of `samples` samples; at least 1, since silence fills the first."""
+    first, second = patch_ends(2, settings)
+    return max(1, 1 + (samples - int(first)) // int(second - first))
 
 
 def hz_to_mel(hz: np.ndarray | float, scale: str) -> np.ndarray:
@@ -242,9 +267,10 @@ class Spectrogram(_Settled):
 
     def call(self, waveform):
         settings = self.settings
-        if settings.centred:
-            half = settings.fft_length // 2
-            waveform = ops.pad(waveform, [[0, 0], [half, half]])
+        # Centred frames begin half an FFT early; the others by the zeros in front of their window.
+        early = settings.fft_length if settings.centred else settings.fft_length - settings.frame_length
+        if early:
+            waveform = ops.pad(waveform, [[0, 0], [early // 2, early - early // 2]])
         frames = ops.extract_sequences(waveform, settings.fft_length, settings.frame_step)
         real, imaginary = ops.rfft(frames * self.window, fft_length=settings.fft_length)
         power = ops.square(real) + ops.square(imaginary)
@@ -277,7 +303,7 @@ class LogMel(_Settled):
             [ops.matmul(spectrum[..., low : low + len(block)], block) for low, block in self.blocks], axis=-1
         )
         if self.settings.compression == "log":
-            return ops.log(mel + 1e-6)
+            return ops.log(mel + self.settings.log_offset)
         decibels = (10.0 / math.log(10.0)) * ops.log(ops.maximum(mel, 1e-10))
         # The maximum of this clip, never of the batch.
         loudest = ops.max(decibels, axis=(1, 2), keepdims=True)
@@ -301,8 +327,46 @@ class MFCC(_Settled):
         return ops.clip(cepstrum, -10.0, 10.0) if self.settings.compression == "log" else cepstrum
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class LogMelPatches(_Settled):
+    """Compressed mel bands in patches: `(batch, samples)` to `(batch, patches, patch_frames, mel_bands)`.
+
+    A patch that does not lie wholly within the recording, which ends with its last sample that is not 0, is
+    all zeros. The first is always there: silence fills it.
+    """
+
+    def __init__(self, settings: SpectrumSettings, **kwargs):
+        super().__init__(settings, **kwargs)
+        self.spectrogram, self.log_mel = Spectrogram(settings), LogMel(settings)
+
+    def build(self, waveform_shape):
+        # They have no weights: unless it is told, Keras warns that a saved file lacks theirs.
+        self.spectrogram.built = self.log_mel.built = True
+
+    def unmasked(self, waveform):
+        """The patches as if the recording reached the end of `waveform`, and zeros behind that."""
+        settings, samples = self.settings, waveform.shape[-1]
+        patches = patch_count(samples, settings)
+        used = int(patch_ends(patches, settings)[-1])
+        waveform = ops.clip(waveform[:, :used], -_LARGEST_LEVEL, _LARGEST_LEVEL)
+        waveform = ops.pad(waveform, [[0, 0], [0, max(0, used - samples)]])
+        frames = self.log_mel(self.spectrogram(waveform))
+        return ops.reshape(frames, (-1, patches, settings.patch_frames, settings.mel_bands))
+
+    def call(self, waveform):
+        patches = self.unmasked(waveform)
+        sounding = ops.cast(ops.not_equal(waveform, 0.0), "int32")
+        after = ops.argmax(ops.flip(sounding, -1), axis=-1, keepdims=True)
+        recorded = waveform.shape[-1] - ops.cast(after, "int32")
+        # A silent clip has no last sample: `recorded` is its whole length.
+        recorded = recorded * ops.max(sounding, axis=-1, keepdims=True)
+        needed = patch_ends(patches.shape[1], self.settings).astype(np.int32)
+        needed[0] = 0
+        return ops.where((recorded >= needed)[:, :, None, None], patches, 0.0)
+
+
 def settings_of(front_end: str, input_type: str) -> SpectrumSettings:
-    """The published settings of a front end (`lsn`, `cubic`) for an input type."""
+    """The published settings of a front end (`lsn`, `cubic`, `vggish`) for an input type."""
     choose("front end", front_end, FRONT_END_NAMES)
     known = FRONT_ENDS[front_end]
     if input_type in INPUT_TYPES and input_type not in known:
@@ -311,8 +375,10 @@ def settings_of(front_end: str, input_type: str) -> SpectrumSettings:
 
 
 def front_end_layers(front_end: str, input_type: str) -> list[keras.layers.Layer]:
-    """The layers from `(batch, samples)` audio to `(batch, frames, features, 1)`."""
+    """The layers from `(batch, samples)` audio to `(batch, *feature_shape)`."""
     settings = settings_of(front_end, input_type)
+    if settings.patch_frames:
+        return [LogMelPatches(settings)]
     normalise = NormaliseByPercentile if settings.normalise == "percentile" else NormaliseByVariance
     layers: list[keras.layers.Layer] = [normalise(), Spectrogram(settings)]
     if input_type != "spectrogram":
@@ -332,13 +398,15 @@ def _width(settings: SpectrumSettings, input_type: str) -> int:
 
 
 def feature_shape(front_end: str, input_type: str, samples: int) -> tuple[int, int, int]:
-    """`(frames, features, 1)` of a clip of `samples` samples."""
+    """Of a clip of `samples` samples: `(frames, features, 1)`, or `(patches, 96, 64)` of `vggish`."""
     settings = settings_of(front_end, input_type)
+    if settings.patch_frames:
+        return patch_count(samples, settings), settings.patch_frames, settings.mel_bands
     return frame_count(samples, settings), _width(settings, input_type), 1
 
 
 def front_end_model(front_end: str, input_type: str, samples: int) -> keras.Model:
-    """A model from `(batch, samples)` float32 audio at 16 kHz to `(batch, frames, features, 1)`."""
+    """A model from `(batch, samples)` float32 audio at 16 kHz to `(batch, *feature_shape)`."""
     frames, _, _ = feature_shape(front_end, input_type, samples)  # refuses a clip shorter than a frame
     audio = keras.Input((samples,), name="audio", dtype="float32")
     tensor = audio

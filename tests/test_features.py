@@ -27,7 +27,7 @@ def cached_model(front_end, input_type, samples):
 
 
 def compute(front_end, input_type, clips):
-    """Features `(batch, frames, features, 1)` of clips `(batch, samples)`."""
+    """Features `(batch, *feature_shape)` of clips `(batch, samples)`."""
     clips = np.asarray(clips, np.float32)
     return cached_model(front_end, input_type, clips.shape[1])(clips).numpy()
 
@@ -89,16 +89,40 @@ def cubic_reference(clip, input_type):
     return librosa.power_to_db(librosa.feature.melspectrogram(hop_length=256, **common), ref=np.max).T
 
 
-REFERENCES = {"lsn": lsn_reference, "cubic": cubic_reference}
+def vggish_reference(clip, input_type="mel_spectrogram"):
+    """VGGish's patches from NumPy, frame by frame, and librosa's HTK bands; zeros where it has none."""
+    shape = features.feature_shape("vggish", input_type, len(clip))
+    recorded = np.trim_zeros(clip, "b").astype("float64")
+    if len(recorded) < 15_600:  # 95 hops of 10 ms and a window of 25 ms
+        recorded = np.pad(recorded, (0, 15_600 - len(recorded)))
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    frames = 1 + (len(recorded) - 400) // 160
+    spectrum = [abs(np.fft.rfft(recorded[160 * t : 160 * t + 400] * window, 512)) for t in range(frames)]
+    bands = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=512, n_mels=64, fmin=125, fmax=7500, htk=True, norm=None, dtype="float64"
+    )
+    # librosa's triangles are straight on the axis of hertz, VGGish's on that of mel.
+    mel = librosa.hz_to_mel(np.linspace(0, 8000, 257), htk=True)
+    edges = np.linspace(*librosa.hz_to_mel(np.array([125, 7500]), htk=True), 66)
+    for band, (low, centre, high) in zip(bands, zip(edges, edges[1:], edges[2:], strict=False), strict=True):
+        band[:] = np.interp(mel, [low, centre, high], [0, 1, 0])
+    log_mel = np.log(np.array(spectrum) @ bands.T + 0.01)
+    patches = np.zeros(shape)
+    for number in range(min(frames // 96, shape[0])):
+        patches[number] = log_mel[96 * number : 96 * number + 96]
+    return patches
 
-# Features span ±10 (lsn) and hundreds of dB (cubic); float32 FFTs of two libraries differ by this much.
-TOLERANCE = {"lsn": 2e-4, "cubic": 2e-2}
+
+REFERENCES = {"lsn": lsn_reference, "cubic": cubic_reference, "vggish": vggish_reference}
+
+# Features span ±10 (lsn, vggish) and hundreds of dB (cubic); float32 FFTs of two libraries differ by this.
+TOLERANCE = {"lsn": 2e-4, "cubic": 2e-2, "vggish": 2e-4}
 
 
 def assert_is_reference(computed, clips, front_end, input_type):
     for ours, clip in zip(computed, clips, strict=True):
         theirs = REFERENCES[front_end](clip, input_type)
-        np.testing.assert_allclose(ours[..., 0], theirs, rtol=1e-4, atol=TOLERANCE[front_end])
+        np.testing.assert_allclose(np.squeeze(ours), np.squeeze(theirs), rtol=1e-4, atol=TOLERANCE[front_end])
 
 
 # Against other libraries
@@ -176,7 +200,7 @@ def test_a_padded_clip_is_normalised_as_before_padding(layer, samples, pad):
 
 
 @pytest.mark.parametrize("level", [1e-4, 1e-2, 30.0, 32_768.0])
-@kinds
+@pytest.mark.parametrize(("front_end", "input_type"), [kind for kind in KINDS if kind[0] != "vggish"])
 def test_level_does_not_matter(front_end, input_type, level):
     plain, scaled = compute(front_end, input_type, np.stack([chirp(), level * chirp()]))
     np.testing.assert_allclose(scaled, plain, rtol=1e-4, atol=TOLERANCE[front_end])
@@ -228,6 +252,7 @@ def test_silence_is_the_lowest_value_everywhere(front_end, input_type):
         ("lsn", "spectrogram"): 0.0,
         ("lsn", "mel_spectrogram"): np.log(1e-6),
         ("cubic", "mel_spectrogram"): 0.0,  # dB below its own maximum
+        ("vggish", "mel_spectrogram"): np.log(0.01),
     }
     computed = compute(front_end, input_type, EDGES["silence"][None])[0, ..., 0]
     if input_type != "mfcc":
@@ -254,6 +279,69 @@ def test_mfcc_of_lsn_are_clipped_at_10():
     assert computed.max() <= 10.0
 
 
+# Patches of vggish
+
+
+def patches_of(clip, samples):
+    return compute("vggish", "mel_spectrogram", audio.fit(clip, samples, pad="right")[None])[0]
+
+
+def test_patches_of_recordings_are_those_of_the_reference(shared_data):
+    samples = 64_000  # shorter than some of the clips and longer than others: the reference has zeros there
+    recorded = [soundfile.read(shared_data / f"EMO-DB/wav/{name}.wav")[0] for name in EMODB_CLIPS]
+    counts = []
+    for waveform in recorded:
+        clip = audio.fit(waveform.astype("float32"), samples, pad="right")
+        computed, theirs = patches_of(clip, samples), vggish_reference(clip)
+        np.testing.assert_allclose(computed, theirs, rtol=1e-4, atol=2e-4)
+        counts.append(int(computed.any(axis=(1, 2)).sum()))
+    assert min(counts) < max(counts) == len(computed)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "patches"),
+    [(1, 1), (399, 1), (15_599, 1), (15_600, 1), (30_959, 1), (30_960, 2), (46_319, 2), (46_320, 3),
+     (50_000, 3), (61_679, 3), (61_680, 4), (70_000, 4)],
+)  # fmt: skip
+def test_a_patch_counts_when_it_lies_within_the_recording(recorded, patches):
+    """Patch k ends with frame 96 k: 96 k hops of 160 samples, and 240 more of its window."""
+    clip = noise(recorded, seed=3)
+    clip[-1] = 0.1
+    computed = patches_of(clip, 70_000)
+    assert computed.shape == (4, 96, 64)
+    assert computed.any(axis=(1, 2)).tolist() == [number < patches for number in range(4)]
+    assert not computed[patches:].any()
+    np.testing.assert_allclose(computed[:patches], vggish_reference(clip)[:patches], rtol=1e-4, atol=2e-4)
+    assert features.patch_count(recorded, features.VGGISH) == patches
+
+
+def test_a_pause_is_part_of_the_recording():
+    clip = noise(70_000, seed=4)
+    clip[10_000:60_000] = 0.0
+    computed = patches_of(clip, 70_000)
+    np.testing.assert_allclose(computed[1:3], np.log(0.01), atol=1e-5)
+    np.testing.assert_allclose(computed, vggish_reference(clip), rtol=1e-4, atol=2e-4)
+
+
+def test_where_a_short_recording_ends_is_silence():
+    computed = patches_of(noise(4000), 8000)
+    assert computed.shape == (1, 96, 64)
+    np.testing.assert_allclose(computed[0, 25:], np.log(0.01), atol=1e-5)  # frame 25 begins at 4000
+    assert (computed[0, :24].max(axis=-1) > 0).all()
+
+
+def test_more_room_than_the_recording_adds_only_zeros():
+    clip = noise(40_000, seed=5)
+    short, long = patches_of(clip, 46_320), patches_of(clip, 160_000)
+    np.testing.assert_allclose(long[: len(short)], short, rtol=1e-5, atol=1e-5)
+    assert not long[len(short) :].any()
+
+
+def test_the_level_of_patches_is_that_of_the_recording():
+    quiet, loud = (patches_of(level * chirp(), SAMPLES) for level in (10.0, 100.0))
+    np.testing.assert_allclose(np.exp(loud) - 0.01, 10 * (np.exp(quiet) - 0.01), rtol=1e-3)
+
+
 # Shapes
 
 
@@ -270,6 +358,9 @@ def test_mfcc_of_lsn_are_clipped_at_10():
         ("cubic", "mfcc", 80_000, (157, 40, 1)),
         ("cubic", "mel_spectrogram", 80_000, (313, 128, 1)),
         ("cubic", "mfcc", 10, (1, 40, 1)),
+        ("vggish", "mel_spectrogram", 1, (1, 96, 64)),
+        ("vggish", "mel_spectrogram", 48_000, (3, 96, 64)),
+        ("vggish", "mel_spectrogram", 160_000, (10, 96, 64)),
     ],
 )
 def test_shapes_are_those_of_the_papers(front_end, input_type, samples, shape):
@@ -282,9 +373,17 @@ def test_a_clip_shorter_than_a_frame_is_refused():
         front_end_model("lsn", "mfcc", 1023)
 
 
-def test_the_cubic_front_end_has_no_spectrogram():
-    with pytest.raises(UserError, match=r"cubic has no spectrogram; it has mfcc, mel_spectrogram"):
-        front_end_model("cubic", "spectrogram", SAMPLES)
+@pytest.mark.parametrize(
+    ("front_end", "input_type", "message"),
+    [
+        ("cubic", "spectrogram", "cubic has no spectrogram; it has mfcc, mel_spectrogram"),
+        ("vggish", "spectrogram", "vggish has no spectrogram; it has mel_spectrogram"),
+        ("vggish", "mfcc", "vggish has no mfcc; it has mel_spectrogram"),
+    ],
+)
+def test_a_front_end_refuses_an_input_type_that_it_has_not(front_end, input_type, message):
+    with pytest.raises(UserError, match=message):
+        front_end_model(front_end, input_type, SAMPLES)
 
 
 @pytest.mark.parametrize(

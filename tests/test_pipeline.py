@@ -27,6 +27,7 @@ FORMS = [
     ("lsn", "spectrogram"),
     ("cubic", "mfcc"),
     ("cubic", "mel_spectrogram"),
+    ("vggish", "mel_spectrogram"),
 ]
 
 
@@ -75,13 +76,13 @@ def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipelin
 # Waveforms
 
 
-@pytest.mark.parametrize("front_end", ["lsn", "cubic"])
+@pytest.mark.parametrize("front_end", ["lsn", "cubic", "vggish"])
 def test_waveforms_are_the_recordings_cut_or_padded_as_the_front_end_pads(utterances, front_end):
     clips = pipeline.waveforms(utterances, samples=SAMPLES, front_end=front_end)
     assert (clips.shape, clips.dtype) == ((5, SAMPLES), np.float32)
     np.testing.assert_array_equal(clips[0], noise(0, SAMPLES).astype(np.float32))
     short = noise(1, 5000).astype(np.float32)
-    start = {"lsn": 1500, "cubic": 0}[front_end]
+    start = {"lsn": 1500}.get(front_end, 0)
     np.testing.assert_array_equal(clips[1, start : start + 5000], short)
     assert np.count_nonzero(clips[1]) == np.count_nonzero(short)
     np.testing.assert_array_equal(clips[2], noise(2, 12_001).astype(np.float32)[2000:10_000])

@@ -1,13 +1,12 @@
 """The cross-modal transformers of Multi-Still (ETRI 2023), on those of Tsai et al. 2019, arXiv:1906.00295."""
 
 import math
-from typing import Literal, get_args
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.config import MODALITIES, Modality, UserError, choose
 from light_sernet_kd.students.attention import (
     AUDIO_STATES,
     EMBEDDING,
@@ -18,9 +17,6 @@ from light_sernet_kd.students.attention import (
     mean_of_real,
     real,
 )
-
-Modality = Literal["both", "text", "audio"]
-MODALITIES: tuple[str, ...] = get_args(Modality)
 
 HIDDEN = 512
 DROPOUT = 0.1

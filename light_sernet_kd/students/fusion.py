@@ -4,12 +4,10 @@
 BERT Features with Multi-head Attention", INISCOM 2023. DistilSER: ICTC 2024.
 """
 
-from typing import Literal, get_args
-
 import keras
 from keras import layers, ops
 
-from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.config import POOLINGS, Pooling, UserError, choose
 from light_sernet_kd.students.attention import (
     AUDIO_STATES,
     EMBEDDING,
@@ -22,9 +20,6 @@ from light_sernet_kd.students.attention import (
     mean_of_real,
     real,
 )
-
-Pooling = Literal["first", "mean", "max"]
-POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 HIDDEN = 64
 # PyTorch's; Keras has 0.3.

@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -414,6 +413,11 @@ def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Set
         weights = dict(fields.get("distillation_weights", {}))
         if "teacher" not in fields and not mixtures.parse(fields["distillation"]).needs_teacher:
             values["teacher"] = None
+    if values.get("augmentation"):
+        from light_sernet_kd import augment
+
+        # One spelling for one meaning, and a typo is refused before TensorFlow is imported.
+        values["augmentation"] = augment.text_of(augment.parse(str(values["augmentation"])))
     return make_settings(**{**values, "distillation_weights": weights | _lambdas(given, values)})
 
 
@@ -424,14 +428,14 @@ def _canonical(corpus: str) -> str:
 
 
 def _has_sessions(corpus: str) -> bool:
+    from light_sernet_kd.corpora import manifest
     from light_sernet_kd.corpora.registry import CORPORA
 
     if corpus in CORPORA:
         return CORPORA[corpus].sessions
     try:
-        with open(corpus, encoding="utf-8-sig") as file:
-            return "session" in re.split(r"[,;\t\s]+", file.readline())
-    except (OSError, UnicodeDecodeError):
+        return "session" in manifest.columns(Path(corpus))
+    except UserError:
         return False  # what is wrong with the manifest is said when it is read
 
 

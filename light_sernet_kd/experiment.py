@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from light_sernet_kd import (
@@ -36,12 +37,23 @@ from light_sernet_kd import (
     teachers,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
-from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, FrontEndName, Settings, UserError, corpus_name
+from light_sernet_kd.config import (
+    MULTIMODAL_NAMES,
+    SAMPLE_RATE,
+    SCHEDULES,
+    FrontEndName,
+    Schedule,
+    Settings,
+    UserError,
+    corpus_name,
+)
 from light_sernet_kd.display import Display
+from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import atomic, write_arrays, write_json, write_text
 from light_sernet_kd.losses import settings_of
+from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
 from light_sernet_kd.report import counted, report
 from light_sernet_kd.selection import selected
@@ -553,7 +565,9 @@ class _Run:
                 distillation_settings=self._settings_of(stage.mixture) if is_student else {},
                 standardise_logits=is_student and settings.standardise_logits and stage.mixture.needs_logits,
                 teacher_embedding_width=self._teacher_embedding_width() if is_student else None,
-                teacher_states_width=self._teacher_states_width() if is_student else None,
+                teacher_state_width=(
+                    self._multimodal["teacher"].text.width if stage.mixture.needs_states else None
+                ),
                 arithmetic=self.arithmetic,
                 accelerate=stage.accelerate,
             )
@@ -566,8 +580,18 @@ class _Run:
             return np.asarray(self.teacher.embeddings).shape[-1]
         return self.network("teacher").embedding_width * self.settings.teacher_count
 
-    def _teacher_states_width(self) -> int | None:
-        return self._multimodal["teacher"].text.width if self.mixture.needs_states else None
+    def _settings_of(self, mixture: mixtures.Mixture) -> dict[str, Any]:
+        """The distillation's settings for a phase that trains on a part of it."""
+        if mixture == self.mixture:
+            return self.distillation_settings
+        first = self.mixture.terms[0].name
+        named = {
+            name if "." in name else f"{first}.{name}": value
+            for name, value in self.distillation_settings.items()
+        }
+        kept = [term.name for term in mixture.terms]
+        own = {name: value for name, value in named.items() if name.partition(".")[0] in kept}
+        return own if len(kept) > 1 else {name.partition(".")[2]: value for name, value in own.items()}
 
     def weights_of_whole(self, role: str, weights: list[np.ndarray]) -> keras.Model:
         """The role's network with these weights of its last phase, with its encoders wherever they are Keras
@@ -765,13 +789,18 @@ class _Run:
 
     def _write_teacher_states(self, fold: Fold, weights: list[np.ndarray]) -> None:
         """The text states of a teacher whose encoder was trained, float16, in a file of its own."""
-        network, rows = self.network("teacher"), self.phases("teacher")[-1].rows
-        network.student.set_weights(weights)
-        pipeline.write_states(
+        student, rows = self.network("teacher").student, self.phases("teacher")[-1].rows
+        student.set_weights(weights)
+        model = keras.Model(student.input, text_states_of(student))
+        count = len(self.utterances)
+        chosen = (
+            np.arange(start, min(start + pipeline.BATCH, count)) for start in range(0, count, pipeline.BATCH)
+        )
+        pipeline.write_blocks(
             self._member_path(fold, "teacher-states", "npy"),
-            text_states_of(network.student),
-            rows,
-            len(self.utterances),
+            (model.predict_on_batch(rows[batch]) for batch in chosen),
+            (count, *model.output_shape[1:]),
+            np.dtype(np.float16),
         )
 
     def final_teacher_epochs(self) -> list[int]:
@@ -865,8 +894,7 @@ class _Run:
     def _convert(self, fold: Fold, folder: Path, weights: list[np.ndarray]) -> list[dict[str, Any]]:
         from light_sernet_kd.export import ExportError, export
 
-        student = self.network("student").student
-        student.set_weights(weights)
+        student = self.weights_of_whole("student", weights)
         # Evenly over the training set, which is sorted by id and so by speaker: everyone is heard.
         chosen = np.unique(np.linspace(0, len(fold.train) - 1, REPRESENTATIVE_CLIPS).round().astype(int))
         settings = self.settings
@@ -877,8 +905,9 @@ class _Run:
                 front_end=self.front_end,
                 input_type=settings.input_type,
                 samples=settings.samples,
-                representative=self._waveforms([fold.train[i] for i in chosen]),
+                representative=self._file_inputs([fold.train[i] for i in chosen], merge=True),
                 folder=folder,
+                **self._text_and_encoders(),
                 card={
                     "student": settings.student,
                     "corpus": self.corpus.name,
@@ -908,27 +937,45 @@ class _Run:
         folder = self.fold_folder(fold)
         path = folder / "tflite_probabilities.npz"
         if not path.exists():
-            import keras
-
             from light_sernet_kd.runner import invoke, open_file
 
             load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
             student = _stored(folder / "student.keras", load, remove=folder / "fold.json")
-            inputs = self._tflite_inputs(fold.test)
+            inputs = self._file_inputs(fold.test, merge=self.settings.merge_tflite)
             probabilities = {}
             with tempfile.TemporaryDirectory() as temporary:
                 for row in self._convert(fold, Path(temporary), student.get_weights()):
                     interpreter, _, _ = open_file(Path(temporary) / row["file"], threads=2)
-                    probabilities[row["precision"]] = np.stack([invoke(interpreter, x) for x in inputs])
+                    probabilities[row["precision"]] = np.stack(
+                        [
+                            invoke(interpreter, {name: values[i] for name, values in inputs.items()})
+                            for i in range(len(fold.test))
+                        ]
+                    )
             write_arrays(path, probabilities)
-            self.display.say(f"fold {fold.name}: converted and scored in {len(PRECISIONS)} precisions")
+            self.display.say(f"fold {fold.name}: converted and scored in {len(probabilities)} precisions")
         return _stored(path, _read_arrays, remove=path)
 
-    def _tflite_inputs(self, indices: Sequence[int]) -> np.ndarray:
-        """What an exported file takes: fitted audio, or features where the front end is left out of it."""
-        if not self.settings.merge_tflite:
-            return np.asarray(self.examples.rows[np.asarray(indices)])
-        return self._waveforms(indices)
+    def _file_inputs(self, indices: Sequence[int], *, merge: bool) -> dict[str, np.ndarray]:
+        """What an exported file takes of these utterances, by name: fitted audio (features, where the front
+        end is left out of the file), token ids and masks, or states of encoders that cannot be in it."""
+        chosen = np.asarray(indices)
+        both = self._multimodal.get("student")
+        given = {FEATURES: self.phases("student")[-1].rows[chosen]} if both is None else {}
+        if both:
+            given = both.inputs[chosen] if both.is_whole else both.states[chosen]
+        if merge and given.pop(FEATURES, None) is not None:
+            given["audio"] = self._waveforms(indices)
+        return given
+
+    def _text_and_encoders(self) -> dict[str, Any]:
+        """What `export` must know of a student of speech and text."""
+        both = self._multimodal.get("student")
+        if both is None:
+            return {}
+        if not both.is_whole:
+            return {"encoders": both.state_encoders()}
+        return {"text": both.text_input()}
 
     def _waveforms(self, indices: Sequence[int]) -> np.ndarray:
         utterances = [self.utterances[i] for i in indices]
@@ -1004,13 +1051,23 @@ class _Run:
             ],
             "student": {
                 "name": self.settings.student,
-                "parameters": self.network("student").parameters,
-                "width": self.settings.width,
+                **self._parameters("student"),
+                "width": None if self.settings.student in MULTIMODAL_NAMES else self.settings.width,
+                "encoders": self._multimodal["student"].facts() if "student" in self._multimodal else {},
             },
+            "notes": [note for both in self._multimodal.values() for note in both.notes],
             "teacher": teacher,
             "seed": self.settings.seed,
             "command": self.config["command"],
         }
+
+    def _parameters(self, role: str) -> dict[str, int]:
+        """How many there are, with those of the encoders and, of the text encoder, without its embeddings."""
+        from light_sernet_kd.export import parameter_counts
+
+        if role not in self._multimodal:
+            return {"parameters": self.network(role).parameters}
+        return parameter_counts(self.weights_of_whole(role, self.network(role).student.get_weights()))
 
     def _history(self, fold: Fold) -> dict[str, list[float]]:
         folder = self.fold_folder(fold)

@@ -19,6 +19,7 @@ from light_sernet_kd import audio, embeddings, text, vggish
 from light_sernet_kd.config import Settings, UserError
 from light_sernet_kd.embeddings import Encoder, Padded
 from light_sernet_kd.features import feature_shape
+from light_sernet_kd.runner import TextInput
 from light_sernet_kd.selection import Selection
 from light_sernet_kd.students import MULTIMODAL
 from light_sernet_kd.students.fusion import speech_and_text
@@ -32,6 +33,7 @@ class Columns:
 
     def __init__(self, columns: Mapping[str, Any]):
         self.columns = dict(columns)
+        self.shapes = {name: tuple(column.shape[1:]) for name, column in self.columns.items()}
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -96,8 +98,8 @@ class SpeechAndText:
             )
             self.text = self._load_text()
             if empty:
-                self.notes.append(f"{empty} of {len(self._texts)} transcripts are empty: read as NULL.")
-            if cut := sum(self.text.tokeniser(self._texts).cut):
+                self.notes.append(f"{len(empty)} of {len(self._texts)} transcripts are empty: read as NULL.")
+            if cut := int(self.text.tokeniser(self._texts).cut.sum()):
                 self.notes.append(
                     f"{cut} of {len(self._texts)} transcripts are longer than {settings.text_tokens} tokens "
                     "and were cut (--text_tokens)."
@@ -176,6 +178,23 @@ class SpeechAndText:
             self.hearing.build() if self.hearing else None,
             head,
         )
+
+    def text_input(self) -> TextInput | None:
+        """What makes token ids of a text, as an exported file carries it; None where it reads none."""
+        if self.text is None:
+            return None
+        own = self.text.tokeniser
+        return TextInput(
+            vocabulary=own.vocabulary,
+            lowercase=own.lowercase,
+            strip_accents=own.strip_accents,
+            tokens=own.tokens,
+        )
+
+    def state_encoders(self) -> dict[str, str]:
+        """Input name → what makes these states, for a file that must be given them."""
+        named = {"text_states": self.text, "audio_states": self.hearing and self.hearing.encoder}
+        return {name: encoder.name for name, encoder in named.items() if encoder}
 
     def facts(self) -> dict[str, Any]:
         """What the encoders are, for the report and the exported file's card."""

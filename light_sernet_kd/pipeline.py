@@ -169,7 +169,7 @@ def _stored(
     if math.prod(shape) * dtype.itemsize <= memory_limit:
         return _in_memory(blocks(), shape, dtype)
     if not _is_whole(path, shape, dtype):
-        _write(blocks(), shape, dtype, path)
+        write_blocks(path, blocks(), shape, dtype)
     return np.load(path, mmap_mode="r")
 
 
@@ -181,7 +181,7 @@ def _in_memory(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.d
     return rows
 
 
-def _write(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype, path: Path) -> None:
+def write_blocks(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> None:
     """One `.npy` file, written block after block; it has its name only once it is whole."""
     _clear_abandoned(path.parent)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}

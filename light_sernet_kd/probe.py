@@ -127,15 +127,15 @@ def _out_of_part(
     return joined
 
 
-def held_out_parts(speakers: np.ndarray) -> list[np.ndarray]:
-    """Up to `PARTS` masks `(utterances,)` that cover all utterances once; none splits a speaker.
+def held_out_parts(speakers: np.ndarray, parts: int = PARTS) -> list[np.ndarray]:
+    """Up to `parts` masks `(utterances,)` that cover all utterances once; none splits a speaker.
 
     One speaker alone is split into parts of utterances.
     """
     from sklearn.model_selection import GroupKFold
 
     groups = speakers if len(set(speakers.tolist())) > 1 else np.arange(len(speakers))
-    count = min(PARTS, len(set(groups.tolist())))
+    count = min(parts, len(set(groups.tolist())))
     if count < 2:
         raise UserError("a probe needs at least 2 utterances to train on.")
     masks = []

@@ -39,6 +39,29 @@ class Selection:
         """Class indices `(utterances,)` int32."""
         return class_indices(self.utterances, self.classes).astype(np.int32)
 
+    @cached_property
+    def soft_labels(self) -> np.ndarray:
+        """Shares of the annotators `(utterances, classes)` float32, each row summing to 1.
+
+        What they gave to emotions that are no class here is left out of the sum; where nothing remains, the
+        label has it all.
+
+        Raises:
+            UserError: an utterance has no annotators' shares.
+        """
+        without = [utterance.id for utterance in self.utterances if not utterance.soft_label]
+        if without:
+            raise UserError(
+                f"{len(without)} of {len(self.utterances)} utterances of {self.corpus.name} have no soft label, "
+                f"e.g. {without[0]}: leave out --soft_labels."
+            )
+        shares = np.array(
+            [[(each.soft_label or {}).get(name, 0.0) for name in self.classes] for each in self.utterances]
+        )
+        outside = shares.sum(axis=1) == 0
+        shares[outside, self.labels[outside]] = 1.0
+        return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
     @property
     def final_fold(self) -> Fold:
         """Every utterance trains (but those of `tests_apart`): for the student that is exported."""
@@ -64,7 +87,9 @@ def selected(settings: Settings, data: Path) -> Selection:
     )
     utterances, skipped = corpus.utterances, []
     if settings.skip_bad:
-        bad = audio.find_bad(utterances)
+        bad = dict(audio.find_bad(utterances))
+        if settings.reads_text:
+            bad |= {each.id: "no transcript" for each in utterances if each.transcript is None}
         utterances = tuple(utterance for utterance in utterances if utterance.id not in bad)
         skipped = [{"id": name, "reason": reason} for name, reason in sorted(bad.items())]
     fingerprints = audio.fingerprints(utterances)

@@ -169,6 +169,38 @@ def layer_encoder(model: SpeechModel, *, dtype: Literal["float32", "float16"] = 
     )
 
 
+def frame_encoder(model: SpeechModel) -> Encoder:
+    """The frozen model as an encoder: its last hidden states, a row `(width,)` float16 per frame of 20 ms.
+
+    Source: Multi-Still (ETRI 2023) trains on them.
+    """
+    torch, _ = _packages()
+
+    def encode(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        found = [np.empty(0, np.float32)] * len(waveforms)
+        for batch in _batches([len(waveform) for waveform in waveforms], model):
+            with torch.inference_mode():
+                states, frames = _states(model, [waveforms[i] for i in batch])
+            for i, rows, count in zip(batch, states[-1].cpu().numpy(), frames, strict=True):
+                found[i] = rows[:count]
+        return found
+
+    return Encoder(
+        f"{model.network.config.model_type}-frames",
+        {**model.identity, "pooling": "none: the last layer's frames"},
+        (model.width,),
+        encode,
+        "float16",
+    )
+
+
+def frames_of(model: SpeechModel, samples: int) -> int:
+    """How many frames the model makes of a clip."""
+    config = model.network.config
+    count = frame_counts(np.array([samples]), config.conv_kernel, config.conv_stride)
+    return max(1, int(count[0]))
+
+
 def layer_probe_teacher(
     layers: Embeddings,
     utterances: Sequence[Utterance],
@@ -428,6 +460,19 @@ def _means(model: SpeechModel, waveforms: Sequence[np.ndarray], *, every_layer: 
         `(utterances, layers, width)`, or `(utterances, width)` of the last layer.
     """
     torch, _ = _packages()
+    states, frames = _states(model, waveforms)
+    inside = torch.from_numpy(np.arange(states[-1].shape[1]) < frames[:, None]).to(model.network.device)
+    share = (inside / inside.sum(dim=1, keepdim=True))[..., None]
+    if not every_layer:
+        return (states[-1] * share).sum(dim=1)
+    return torch.stack([(layer * share).sum(dim=1) for layer in states], dim=1)
+
+
+def _states(
+    model: SpeechModel, waveforms: Sequence[np.ndarray]
+) -> tuple[Sequence["torch.Tensor"], np.ndarray]:
+    """Each layer's hidden states `(utterances, frames, width)`, and how many frames each utterance has."""
+    torch, _ = _packages()
     config, device = model.network.config, model.network.device
     most, least = round(model.max_seconds * SAMPLE_RATE), _shortest(config)
     ready = []
@@ -447,12 +492,7 @@ def _means(model: SpeechModel, waveforms: Sequence[np.ndarray], *, every_layer: 
             attention_mask=None if mask is None else mask.long(),
             output_hidden_states=True,
         ).hidden_states
-    frames = frame_counts(lengths, config.conv_kernel, config.conv_stride)
-    inside = torch.from_numpy(np.arange(states[-1].shape[1]) < frames[:, None]).to(device)
-    share = (inside / inside.sum(dim=1, keepdim=True))[..., None]
-    if not every_layer:
-        return (states[-1] * share).sum(dim=1)
-    return torch.stack([(layer * share).sum(dim=1) for layer in states], dim=1)
+    return states, frame_counts(lengths, config.conv_kernel, config.conv_stride)
 
 
 def _utterance_means(

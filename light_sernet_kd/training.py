@@ -96,7 +96,7 @@ class Network:
         distillation_settings: Mapping[str, Any] | None = None,
         standardise_logits: bool = False,
         teacher_embedding_width: int | None = None,
-        teacher_states_width: int | None = None,
+        teacher_state_width: int | None = None,
         arithmetic: str = "auto",
         accelerate: bool = True,
     ):
@@ -119,7 +119,7 @@ class Network:
             distillation_settings=distillation_settings,
             standardise_logits=standardise_logits,
             teacher_embedding_width=teacher_embedding_width,
-            teacher_states_width=teacher_states_width,
+            teacher_state_width=teacher_state_width,
             # AdamW decays the weights itself
             weight_decay=0.0 if schedule.optimizer == "adamw" else schedule.weight_decay,
         )
@@ -330,20 +330,17 @@ class _EpochState(keras.callbacks.Callback):
     def _validate(self) -> dict[str, float]:
         logits = self.network.logits(self.last, self.examples.rows, self.validation)
         labels = self.examples.labels[list(self.validation)]
-        logits = logits.astype(np.float64)
-        highest = logits.max(axis=1, keepdims=True)
-        log_sum = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
         scores = evaluation.scores(labels, logits.argmax(axis=1), self.examples.classes)
         return {
-            "val_loss": float(np.mean(log_sum - logits[np.arange(len(labels)), labels])),
+            "val_loss": evaluation.log_loss(labels, logits.astype(np.float64)),
             "val_ua": scores.ua,
             "val_wa": scores.wa,
         }
 
     def _variables(self) -> list[Any]:
         twin, distiller = self.network.twin, self.network.distiller
-        projection = distiller.projection.weights if distiller.projection else []
-        return [*twin.weights, *_random_states(twin), *projection, *distiller.optimizer.variables]
+        projections = [weight for layer in distiller.projections for weight in layer.weights]
+        return [*twin.weights, *_random_states(twin), *projections, *distiller.optimizer.variables]
 
     def _save(self) -> None:
         facts = {

@@ -110,7 +110,7 @@ def utterances(root: Path) -> Corpus:
                     speaker=f"Ses0{match[1]}{talker[1]}",
                     session=match[1],
                     dialog=dialog,
-                    transcript=transcripts[name] or None,
+                    transcript=transcripts[name],
                     soft_label=soft_label,
                 )
             )

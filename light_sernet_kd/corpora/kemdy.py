@@ -120,8 +120,8 @@ def _emotions(cell: str, where: str) -> list[str]:
     return [EMOTIONS[word] for word in words]
 
 
-def transcript(path: Path, encoding: str) -> str | None:
-    """What was said, without the tags for noises; None where only noises were heard.
+def transcript(path: Path, encoding: str) -> str:
+    """What was said, without the tags for noises; empty where only noises were heard.
 
     Raises:
         UserError: the file is missing or in another encoding.
@@ -132,7 +132,7 @@ def transcript(path: Path, encoding: str) -> str | None:
         raise UserError(
             f"{path} is UTF-8, not CP949 text. Copy it as the corpus has it, in its own encoding."
         )
-    return " ".join(_TAG.sub(" ", text).split()) or None
+    return " ".join(_TAG.sub(" ", text).split())
 
 
 def _is_utf8(path: Path) -> bool:

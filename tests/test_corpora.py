@@ -10,6 +10,7 @@ import corpus_trees
 import numpy as np
 import pytest
 
+from light_sernet_kd import cli
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import (
     CANONICAL_EMOTIONS,
@@ -525,6 +526,10 @@ def test_across_corpora_soft_labels_are_of_the_emotions_that_both_have():
     test = Corpus("two", (labelled("a", "anger", {"calm": 1.0}), labelled("c", "fear")))
     found = {utterance.id: utterance.soft_label for utterance in across(train, test).utterances}
     assert found == {"one/a": {"anger": 0.5, "fear": 0.5}, "one/c": None, "two/a": None, "two/c": None}
+
+
+def test_the_command_line_names_every_corpus_without_reading_them():
+    assert ", ".join(registry.CORPORA) == cli._CORPORA
 
 
 @pytest.mark.parametrize("name", [name for name in registry.CORPORA if name != "demo"])

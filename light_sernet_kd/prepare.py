@@ -58,6 +58,9 @@ class Report:
         total_seconds, shortest_seconds, median_seconds, longest_seconds: of the
             readable recordings; 0 if there is none.
         sample_rates, channels, encodings: value → number of recordings, as stored.
+        transcripts: number of recordings with one.
+        texts: number of different transcripts.
+        soft_labels: number of recordings with shares of annotators.
         left_out: reason → number of recordings that the corpus's own rules left out.
         unreadable: file → what is wrong.
         silent: files that stay below -60 dBFS about their mean.
@@ -79,6 +82,9 @@ class Report:
     sample_rates: Mapping[int, int]
     channels: Mapping[int, int]
     encodings: Mapping[str, int]
+    transcripts: int
+    texts: int
+    soft_labels: int
     left_out: Mapping[str, int]
     unreadable: Mapping[str, str]
     silent: tuple[str, ...]
@@ -129,6 +135,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             progress(done, len(utterances))
     seconds = [found.seconds for found in facts]
     groups = [group for group in same.values() if len(group) > 1]
+    transcripts = [utterance.transcript for utterance in utterances if utterance.transcript]
     return Report(
         corpus=corpus.name,
         synthetic=corpus.synthetic,
@@ -141,6 +148,9 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
         sample_rates=_tally(found.sample_rate for found in facts),
         channels=_tally(found.channels for found in facts),
         encodings=_tally(found.encoding for found in facts),
+        transcripts=len(transcripts),
+        texts=len(set(transcripts)),
+        soft_labels=sum(bool(utterance.soft_label) for utterance in utterances),
         left_out=dict(corpus.left_out),
         unreadable=unreadable,
         silent=tuple(found.name for found in facts if found.is_silent),
@@ -203,6 +213,10 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     line("sample rate: " + _counted({f"{rate} Hz": count for rate, count in report.sample_rates.items()}))
     line("channels: " + _counted(report.channels))
     line("encoding: " + _counted(report.encodings))
+    line(
+        f"transcripts: {report.transcripts} of {report.recordings}, {report.texts} different; "
+        f"soft labels: {report.soft_labels} of {report.recordings}"
+    )
     if report.left_out:
         line("left out by the corpus's own rules: " + _counted(report.left_out))
 

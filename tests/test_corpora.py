@@ -7,10 +7,23 @@ from collections import Counter
 from pathlib import Path
 
 import corpus_trees
+import numpy as np
 import pytest
 
+from light_sernet_kd import cli
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, Utterance, demo, emodb, manifest, registry
+from light_sernet_kd.corpora import (
+    CANONICAL_EMOTIONS,
+    Corpus,
+    Utterance,
+    across,
+    class_indices,
+    demo,
+    emodb,
+    manifest,
+    registry,
+    soft_labels,
+)
 
 # EMO-DB
 
@@ -64,6 +77,7 @@ def test_each_sentence_of_emo_db_has_its_transcript(real):
     assert by_code["a05"] == "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück."
     assert by_code["b10"] == "Die wird auf dem Platz sein, wo wir sie immer hinlegen."
     assert len(set(by_code.values())) == 10
+    assert {code for code, text in by_code.items() if not text.isascii()} == {"a04", "a05", "b01"}
     assert all(utterance.transcript == by_code[utterance.id[2:5]] for utterance in real.utterances)
 
 
@@ -478,6 +492,44 @@ def test_a_corpus_keeps_what_every_corpus_promises(tmp_path, monkeypatch, name):
     assert len({utterance.path for utterance in corpus.utterances}) == len(ids)
     assert len(corpus.speakers) >= 2
     assert "all" in source.audio_types
+
+
+def labelled(name: str, emotion: str, soft_label=None) -> Utterance:
+    return Utterance(name, Path(f"{name}.wav"), emotion, "s1", soft_label=soft_label)
+
+
+def test_soft_labels_are_shares_over_the_classes():
+    found = soft_labels(
+        [
+            labelled("a", "fear", {"fear": 3, "anger": 1}),  # votes do as well
+            labelled("b", "fear", {"boredom": 0.5, "anger": 0.3, "fear": 0.2}),
+            labelled("c", "anger", {"boredom": 1.0}),
+            labelled("d", "fear"),
+        ],
+        ("anger", "fear"),
+    )
+    np.testing.assert_allclose(found, [[0.25, 0.75], [0.6, 0.4], [1, 0], [0, 1]], rtol=1e-6)
+    assert found.dtype == np.float32
+    with pytest.raises(UserError, match="have no soft labels"):
+        soft_labels([labelled("d", "fear")], ("anger", "fear"))
+
+
+def test_label_indices_are_places_in_the_classes():
+    found = class_indices([labelled("a", "fear"), labelled("b", "anger")], ("anger", "fear"))
+    assert found.tolist() == [1, 0]
+    assert class_indices([], ("anger",)).shape == (0,)
+
+
+def test_across_corpora_soft_labels_are_of_the_emotions_that_both_have():
+    votes = {"anger": 0.25, "fear": 0.25, "boredom": 0.5}
+    train = Corpus("one", (labelled("a", "anger", votes), labelled("b", "boredom"), labelled("c", "fear")))
+    test = Corpus("two", (labelled("a", "anger", {"calm": 1.0}), labelled("c", "fear")))
+    found = {utterance.id: utterance.soft_label for utterance in across(train, test).utterances}
+    assert found == {"one/a": {"anger": 0.5, "fear": 0.5}, "one/c": None, "two/a": None, "two/c": None}
+
+
+def test_the_command_line_names_every_corpus_without_reading_them():
+    assert ", ".join(registry.CORPORA) == cli._CORPORA
 
 
 @pytest.mark.parametrize("name", [name for name in registry.CORPORA if name != "demo"])

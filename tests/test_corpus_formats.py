@@ -122,6 +122,20 @@ def test_the_soft_label_of_iemocap_is_that_of_its_evaluators(tmp_path):
     assert second.soft_label is None
 
 
+def test_the_usual_task_of_iemocap_merges_soft_labels_too(tmp_path):
+    root = tmp_path / "IEMOCAP"
+    iemocap_dialog(root, "Ses03F_impro01", {"F000": "exc", "F001": "ang", "F002": "neu"})
+    annotators = ["Excited;", "Happiness; Surprise;", "Frustration;", "Neutral state;"]
+    put(root / "Session3/dialog/EmoEvaluation/Ses03F_impro01.txt",
+        iemocap_label("Ses03F_impro01_F000", "exc", annotators)
+        + iemocap_label("Ses03F_impro01_F001", "ang")
+        + iemocap_label("Ses03F_impro01_F002", "neu"))  # fmt: skip
+    happy, angry, _ = registry.load("IEMOCAP", tmp_path).utterances
+    # surprise and frustration are not in the task: 1.5 and 1 of the 2.5 votes that remain
+    assert happy.soft_label == {"happiness": pytest.approx(0.6), "neutral": pytest.approx(0.4)}
+    assert (happy.emotion, angry.soft_label) == ("happiness", {"anger": 1.0})
+
+
 def test_the_usual_task_of_iemocap_counts_excitement_as_happiness(iemocap_root):
     corpus = registry.load("IEMOCAP", iemocap_root.parent)
     assert Counter(utterance.emotion for utterance in corpus.utterances) == {
@@ -304,6 +318,13 @@ def test_the_soft_label_of_crema_d_is_that_of_the_voice_alone(tmp_path):
     assert angry.soft_label == {"anger": 0.6, "disgust": 0.2, "neutral": 0.2}
     # the release's one misnamed file finds its votes
     assert utterances["1040_ITH_SAD_X"].soft_label == {"anger": 0.6, "disgust": 0.2, "neutral": 0.2}
+
+
+def test_a_code_of_crema_d_is_of_its_sentences_initials():
+    assert len(set(cremad.SENTENCES.values())) == 12
+    for code, sentence in cremad.SENTENCES.items():
+        initials = iter(word[0].upper() for word in sentence.split())
+        assert all(letter in initials for letter in code), sentence
 
 
 def test_crema_d_without_its_table_has_no_soft_labels(tmp_path):

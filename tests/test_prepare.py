@@ -315,6 +315,22 @@ def test_findings_name_the_first_files_and_count_the_others(tmp_path):
     assert "and 11 more" in shown(prepare.inspect(corpus_of(tmp_path, clips)), most=2)
 
 
+def test_transcripts_texts_and_soft_labels_are_counted_and_shown(tmp_path):
+    facts = [
+        {"transcript": "yes"},
+        {"transcript": "yes", "soft_label": {"fear": 1}},
+        {"transcript": "no"},
+        {},
+    ]
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", noise(number), RATE)
+    corpus = Corpus("x", tuple(utterance(tmp_path / f"{n}.wav", **fact) for n, fact in enumerate(facts)))
+    report = prepare.inspect(corpus)
+    assert (report.transcripts, report.texts, report.soft_labels) == (3, 2, 1)
+    assert "transcripts: 3 of 4, 2 different; soft labels: 1 of 4\n" in shown(report)
+    assert {"transcripts": 3, "texts": 2, "soft_labels": 1}.items() <= prepare.as_json(report).items()
+
+
 def test_what_was_left_out_and_that_it_is_made_are_shown(tmp_path):
     corpus = corpus_of(tmp_path, {"a": noise(1)})
     text = shown(prepare.inspect(Corpus("demo", corpus.utterances, {"xxx": 2507, "oth": 3}, synthetic=True)))

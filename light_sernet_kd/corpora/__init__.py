@@ -184,6 +184,23 @@ def vote_shares(votes: Iterable[Sequence[str | None]]) -> dict[str, float] | Non
     return {emotion: weights[emotion] / total for emotion in sorted(weights)} or None
 
 
+def shares_among(
+    shares: Mapping[str, float] | None, kept: Iterable[str], merged: Mapping[str, str]
+) -> dict[str, float] | None:
+    """What a soft label says of the emotions kept, raised to a sum of 1; None where it says nothing of them.
+
+    Args:
+        merged: emotion → the emotion it is counted as.
+    """
+    sums = dict.fromkeys(sorted(kept), 0.0)
+    for name, share in (shares or {}).items():
+        target = merged.get(name, name)
+        if target in sums:
+            sums[target] += share
+    total = sum(sums.values())
+    return {name: share / total for name, share in sums.items() if share} or None
+
+
 def make_corpus(
     name: str, utterances: Iterable[Utterance], left_out: Mapping[str, int] | None = None
 ) -> Corpus:
@@ -203,8 +220,9 @@ def make_corpus(
 def across(train: Corpus, test: Corpus) -> Corpus:
     """Two corpora as one whose `split` says which trains and which tests.
 
-    Only emotions that both have are kept; what is left out is counted. Names of utterances, speakers,
-    sessions and dialogs begin with their corpus's name, so that none of the one is taken for another's.
+    Only emotions that both have are kept, in soft labels too; what is left out is counted. Names of
+    utterances, speakers, sessions and dialogs begin with their corpus's name, so that none of the one is
+    taken for another's.
 
     Raises:
         UserError: fewer than two emotions are in both.
@@ -232,7 +250,8 @@ def across(train: Corpus, test: Corpus) -> Corpus:
                 for fact in ("id", "speaker", "session", "dialog")
                 if (value := getattr(utterance, fact)) is not None
             }
-            utterances.append(replace(utterance, split=split, **named))
+            soft_label = shares_among(utterance.soft_label, shared, {})
+            utterances.append(replace(utterance, split=split, soft_label=soft_label, **named))
     return Corpus(
         " → ".join(names),
         tuple(sorted(utterances, key=lambda utterance: utterance.id)),
@@ -246,6 +265,29 @@ def class_indices(utterances: Sequence[Utterance], classes: Sequence[str]) -> ND
     """The label of each utterance, `(utterances,)`: where `classes` has its emotion."""
     index = {name: number for number, name in enumerate(classes)}
     return np.array([index[utterance.emotion] for utterance in utterances], np.int64)
+
+
+def soft_labels(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDArray[np.float32]:
+    """The share of annotators per class, `(utterances, classes)`; each row sums to 1.
+
+    Votes for emotions that are no class do not count. Where an utterance has no other votes, or none at all,
+    its label has the whole share.
+
+    Raises:
+        UserError: no utterance has a soft label.
+    """
+    if not any(utterance.soft_label for utterance in utterances):
+        raise UserError(
+            "these recordings have no soft labels. IEMOCAP, KEMDy19, KEMDy20, CREMA-D (with its table of "
+            "votes) and manifests with a column per emotion have them."
+        )
+    index = {name: number for number, name in enumerate(classes)}
+    found = np.zeros((len(utterances), len(classes)), np.float32)
+    for row, utterance in zip(found, utterances, strict=True):
+        shares = shares_among(utterance.soft_label, classes, {}) or {utterance.emotion: 1.0}
+        for name, share in shares.items():
+            row[index[name]] = share
+    return found
 
 
 def repeated(values: Sequence[str]) -> list[str]:

@@ -6,11 +6,11 @@ Merges alone keep every emotion.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from light_sernet_kd.config import UserError, choose
-from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus
+from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, shares_among
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def restrict(corpus: Corpus, task: Task) -> Corpus:
     for utterance in corpus.utterances:
         emotion = named[utterance.emotion]
         if emotion in kept:
-            soft_label = _restricted(utterance.soft_label, task, kept) if utterance.soft_label else None
+            soft_label = shares_among(utterance.soft_label, kept, task.merged)
             utterances.append(dataclasses.replace(utterance, emotion=emotion, soft_label=soft_label))
         else:
             left_out[f"{emotion}, which is not in the task"] += 1
@@ -96,13 +96,3 @@ def restrict(corpus: Corpus, task: Task) -> Corpus:
     return dataclasses.replace(
         corpus, utterances=tuple(utterances), left_out=dict(left_out), merged={**corpus.merged, **merged}
     )
-
-
-def _restricted(shares: Mapping[str, float], task: Task, kept: Iterable[str]) -> dict[str, float] | None:
-    sums = dict.fromkeys(sorted(kept), 0.0)
-    for name, share in shares.items():
-        target = task.merged.get(name, name)
-        if target in sums:
-            sums[target] += share
-    total = sum(sums.values())
-    return {name: share / total for name, share in sums.items() if share} or None

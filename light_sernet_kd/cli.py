@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import csv
 import difflib
 import errno
 import io
@@ -10,6 +11,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -328,11 +330,17 @@ def _parser(program: str, defaults: Settings) -> _Parser:
 
     predict = commands.add_parser(
         "predict",
-        help="classify recordings with an exported .tflite file, without TensorFlow",
-        description="Classify recordings of any length with an exported .tflite file.",
+        help="classify recordings or texts with an exported .tflite file, without TensorFlow",
+        description="Classify recordings of any length with an exported .tflite file; a student that reads "
+        "text wants what is said beside the recording, or in its place.",
     )
     predict.add_argument("model", metavar="MODEL.tflite")
-    predict.add_argument("recordings", nargs="+", metavar="AUDIO")
+    predict.add_argument("recordings", nargs="*", metavar="AUDIO")
+    texts = predict.add_mutually_exclusive_group()
+    texts.add_argument("--text", metavar="TEXT", help="what is said, of one recording")
+    texts.add_argument("--text_file", type=Path, metavar="FILE",
+                       help="what is said in several: a table (.csv, .tsv) with the columns path and "
+                       "transcript, as a manifest has them")  # fmt: skip
     predict.add_argument("--json", action="store_true", help="print a JSON list")
     predict.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")
 
@@ -660,39 +668,118 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from light_sernet_kd import audio
-    from light_sernet_kd.runner import Runner, RunnerError
+    from light_sernet_kd.runner import Runner, RunnerError, TextWarning
 
     if arguments.threads < 1:
         raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
+    recordings = arguments.recordings
+    if arguments.text is not None and len(recordings) > 1:
+        raise UserError(f"--text is for one recording, found {len(recordings)}: take --text-file.")
     try:
         runner = Runner(arguments.model, threads=arguments.threads)
+        runner.require(audio=bool(recordings), text=(arguments.text or arguments.text_file) is not None)
     except RunnerError as error:
         raise UserError(str(error)) from None
+    table = _transcripts(arguments.text_file) if arguments.text_file else []
+    texts = _by_file_name(table)
+    # Without recordings there is a text, and a name where the table has one.
+    rows = [(path, arguments.text) for path in recordings] or table or [("", arguments.text)]
     answers: list[dict[str, Any]] = []
     failed = 0
-    for path in arguments.recordings:
+    for path, text in rows:
+        waveform = None
         try:
-            waveform = audio.read(path, sample_rate=runner.sample_rate)
-            probabilities = runner.probabilities(waveform)
-        except (audio.AudioError, RunnerError) as error:
+            if recordings and table:
+                text = _transcript_of(path, texts, arguments.text_file)
+            if recordings:
+                waveform = audio.read(path, sample_rate=runner.sample_rate)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", TextWarning)
+                probabilities = runner.probabilities(waveform, text)
+        except (audio.AudioError, RunnerError, UserError) as error:
             _complain(str(error))
             failed += 1
             continue
+        what = path or text
+        unread = [str(warning.message) for warning in caught]
+        for message in unread:
+            _complain(f"{what}: {message}")
         shares = {name: float(share) for name, share in zip(runner.labels, probabilities, strict=True)}
         best = max(shares, key=lambda name: shares[name])
-        # Of a long recording, the middle that the student heard.
-        silent = audio.is_silent(audio.fit(waveform, min(len(waveform), runner.samples)))
-        if silent:
-            below = f"below {audio.SILENT_BELOW_DBFS:.0f} dBFS"
-            _complain(f"{path} is silent ({below}): its label may mean nothing.")
+        answer: dict[str, Any] = {"file": str(path)} if path else {}
+        answer |= {"label": best, "probabilities": shares}
+        if waveform is not None:
+            # Of a long recording, the middle that the student heard.
+            silent = audio.is_silent(audio.fit(waveform, min(len(waveform), runner.samples)))
+            answer["silent"] = silent
+            if silent:
+                below = f"below {audio.SILENT_BELOW_DBFS:.0f} dBFS"
+                _complain(f"{path} is silent ({below}): its label may mean nothing.")
+        if text is not None:
+            answer |= {"text": text, "text_warnings": unread}
         if arguments.json:
-            answers.append({"file": str(path), "label": best, "probabilities": shares, "silent": silent})
+            answers.append(answer)
         else:
             ranked = sorted(shares.items(), key=lambda item: -item[1])
-            print(f"{path}: {best} ({'  '.join(f'{name} {100 * share:.1f} %' for name, share in ranked)})")
+            print(f"{what}: {best} ({'  '.join(f'{name} {100 * share:.1f} %' for name, share in ranked)})")
     if arguments.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0
+
+
+def _transcripts(table: Path) -> list[tuple[str, str]]:
+    """Path and transcript of each row of a table; the path is empty where there is no such column."""
+    try:
+        content = table.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {table}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{table} is not UTF-8 text ({error.reason}): save it as such.") from None
+    first = content.partition("\n")[0]
+    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise UserError(f"{table}, line {reader.line_num}: {error}.") from None
+    if "transcript" not in header:
+        raise UserError(
+            f"{table}: the header lacks transcript; expected path,transcript, "
+            f"found {','.join(header) or 'nothing'}."
+        )
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UserError(
+                f"{table}, line {line}: {len(row)} cells, but the header has {len(header)}. A cell that "
+                "holds the delimiter needs quotes around it."
+            )
+    if not rows:
+        raise UserError(f"{table} lists no texts.")
+    cells = [dict(zip(header, row, strict=True)) for _, row in rows]
+    return [(row.get("path", "").strip(), row["transcript"].strip()) for row in cells]
+
+
+def _by_file_name(table: Sequence[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    named: dict[str, list[tuple[str, str]]] = {}
+    for path, text in table:
+        named.setdefault(Path(path).name, []).append((path, text))
+    return named
+
+
+def _transcript_of(recording: str, texts: Mapping[str, Sequence[tuple[str, str]]], table: Path) -> str:
+    """The text of the row with the recording's file name; of several, of that with its whole path."""
+    rows = texts.get(Path(recording).name, ())
+    if len({text for _, text in rows}) > 1:
+        whole = Path(recording).resolve()
+        rows = [row for row in rows if whole in (Path(row[0]).resolve(), (table.parent / row[0]).resolve())]
+    found = {text for _, text in rows}
+    if len(found) != 1:
+        raise UserError(
+            f"{recording}: {table} has {'several texts' if found else 'no text'} for it; "
+            "expected one row with its path."
+        )
+    return found.pop()
 
 
 def _paper(

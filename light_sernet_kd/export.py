@@ -1,8 +1,8 @@
-"""A trained Keras student as TFLite files that take audio and return probabilities.
+"""A trained Keras student as TFLite files that take audio, text or both and return probabilities.
 
-Each file is a chain of three parts: the front end, the student, softmax. They are converted apart and their
-flatbuffers joined, because only the student may be quantised: int8 mel and DCT matrices would ruin the
-features, float16 would turn the front end's floor of 1e-9 into 0, and an int8 softmax has steps of 1/256.
+Each file is made of the front end (where it takes audio), the student and softmax. They are converted apart
+and their flatbuffers joined, because only the student may be quantised: int8 mel and DCT matrices would ruin
+the features, float16 would turn the front end's floor of 1e-9 into 0, and an int8 softmax has steps of 1/256.
 Folds then also share one converted front end.
 
 The alternatives, as of TensorFlow 2.21: the converter leaves out operations only through its quantisation
@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ import tensorflow as tf
 from absl import logging as absl_logging
 from flatbuffers import Builder
 from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.python.convert_phase import ConverterError
 
 from light_sernet_kd import files, runner
 from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, UserError, choose
@@ -38,6 +40,8 @@ CALIBRATION_CLIPS = 64
 CHECK_CLIPS = 8
 # Of the float32 file's probabilities from Keras'; sums are taken in another order, nothing else differs.
 TOLERANCE = 1e-4
+TEXT_INPUTS = ("token_ids", "text_mask")
+STATE_INPUTS = ("text_states", "audio_states")
 
 
 class ExportError(RuntimeError):
@@ -64,67 +68,114 @@ def export(
     student: keras.Model,
     *,
     classes: Sequence[str],
-    front_end: str,
-    input_type: str,
-    samples: int,
-    representative: np.ndarray,
+    representative: np.ndarray | Mapping[str, np.ndarray],
     folder: Path,
     card: Mapping[str, Any],
-    precisions: Sequence[str] = PRECISIONS,
+    front_end: str | None = None,
+    input_type: str | None = None,
+    samples: int | None = None,
+    text: runner.TextInput | None = None,
+    encoders: Mapping[str, str] | None = None,
+    precisions: Sequence[str] | None = None,
     merge: bool = True,
 ) -> list[Exported]:
     """Write `labels.txt` and one `student_<precision>.tflite` per precision into `folder`.
 
-    A file maps `audio` `[1, samples]` (16 kHz, any level) to `probabilities` `[1, classes]`, both float32,
-    with the signature `serving_default`, and is made of TFLite's builtin operations only. `float32` is the
-    student as it is; `float16` and `dynamic` store its weights in 16 and 8 bits; `int8` computes in integers,
-    and has too few steps for the quiet parts of `spectrogram` features, which are no logarithms.
-    Behind the flatbuffer is a zip archive of `labels.txt` and `card.json`: `zipfile` opens the file itself.
-    For a fold's student, name a temporary folder and the one precision that is to be scored.
+    A file gives `probabilities` `[1, classes]` float32, has the signature `serving_default`, and is made of
+    TFLite's builtin operations only. What it takes, `[1, ...]` each, follows from the names of the student's
+    inputs:
+
+    - `features`, of the front end's shape: the file takes `audio` `[1, samples]` float32, at 16 kHz and any
+      level;
+    - `token_ids` and `text_mask`, int32 `(tokens,)`: the same;
+    - `text_states` and `audio_states`, float32 `(rows, width)`: the same. Encoders that cannot be in the file
+      made them.
+
+    `float32` is the student as it is; `float16` and `dynamic` store its weights in 16 and 8 bits; `int8`
+    computes in integers, and has too few steps for the quiet parts of `spectrogram` features, which are no
+    logarithms. It is left out for all students but those of `features` alone: INT8REASON
+
+    Behind the flatbuffer is a zip archive of `labels.txt`, `card.json` and, for text, `vocab.txt`: `zipfile`
+    opens the file itself. For a fold's student, name a temporary folder and the one precision that is to be
+    scored.
 
     Args:
-        student: from features `(batch, frames, features, 1)` to logits `(batch, classes)`.
-        representative: training clips, float32 `(n, samples)`; some of them set the ranges of int8, and
-            some are what the files are checked on.
+        student: from its inputs to logits `(batch, classes)`. A single input of another name is `features`.
+        representative: training examples by the names of the file's inputs (with `merge`), `(n, ...)` each;
+            an array is `audio`, float32 `(n, samples)`. Some of them set the ranges of int8, and some are
+            what the files are checked on.
         card: more facts for `card.json`.
-        merge: if false, the files take `features` `[1, frames, features, 1]` instead of `audio`.
+        front_end, input_type, samples: what makes `features` of a clip; of no matter where there are none.
+        text: what makes `token_ids` and `text_mask` of a text.
+        encoders: by the name of an input of states, what made them, for people to read.
+        precisions: by default all that the student can have.
+        merge: if false, the files take `features` instead of `audio`.
 
     Raises:
         ExportError: the float32 file's probabilities differ from Keras', or an operation is no builtin.
-        UserError: an unknown name, a class name of several lines, or Keras runs on another back end.
+        UserError: an unknown name, a class name of several lines, a vocabulary that is not BERT's kind, int8
+            where it is left out, or Keras runs on another back end.
     """
-    shape = feature_shape(front_end, input_type, samples)
-    _check_arguments(student, shape, classes, samples, representative)
-    precisions = [choose("precision", precision, PRECISIONS) for precision in precisions]
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"export needs Keras on TensorFlow, found {keras.backend.backend()}: "
+            "set KERAS_BACKEND=tensorflow."
+        )
+    if broken := [name for name in classes if name.splitlines() != [name]]:
+        raise UserError(f"a class name must be one line, found {broken[0]!r}: rename it in the manifest.")
+    names = _input_names(student)
+    shapes, facts = _inputs_and_facts(student, names, front_end, input_type, samples, text, encoders or {})
+    hears = "features" in names
+    # The files' inputs, and those of the examples: what the front end is given in the place of what it gives.
+    taken = [name for name in names if name != "features"]
+    recorded = ["audio"] if hears else []
+    examples = dict(representative) if isinstance(representative, Mapping) else {"audio": representative}
+    _check_shapes(student, names, shapes, classes)
+    _check_examples(examples, {name: shapes.get(name) or (samples,) for name in [*recorded, *taken]})
+    precisions = _precisions(precisions, names)
+    modes = [
+        *((["audio"] if merge else ["features"]) if hears else []),
+        *(["text"] if text else []),
+        *(["states"] if encoders else []),
+    ]
     facts = {
-        "input": "audio" if merge else "features",
-        "sample_rate": SAMPLE_RATE,
-        "samples": samples,
-        "padding": PADDING[front_end],
-        "front_end": front_end,
-        "input_type": input_type,
+        "input": " and ".join(modes),
+        "inputs": [*(modes[:1] if hears else []), *taken],
+        **facts,
         "classes": list(classes),
+        **parameter_counts(student),
     }
-    if taken := card.keys() & {*facts, "precision", "model_bytes", "model_sha256"}:
-        raise ValueError(f"the card's {', '.join(sorted(taken))} is written by export itself")
+    if clash := card.keys() & {*facts, "precision", "model_bytes", "model_sha256"}:
+        raise ValueError(f"the card's {', '.join(sorted(clash))} is written by export itself")
 
-    features_of = _front_end(front_end, input_type, samples)
-    clips = _spread(representative, CALIBRATION_CLIPS)
-    features = np.concatenate([features_of(tf.constant(clip[None])) for clip in clips])
-    checked = _spread(np.arange(len(clips)), CHECK_CLIPS)
-    inputs = (clips if merge else features)[checked]
-    expected = keras.ops.convert_to_numpy(keras.ops.softmax(student(features[checked], training=False)))
+    examples = {name: _spread(array, CALIBRATION_CLIPS) for name, array in examples.items()}
+    given = {name: examples[name] for name in taken}
+    if hears:
+        features_of = _front_end(front_end, input_type, samples)
+        given["features"] = np.concatenate(
+            [features_of(tf.constant(clip[None])) for clip in examples["audio"]]
+        )
+    checked = _spread(np.arange(len(given[names[0]])), CHECK_CLIPS)
+    inputs = {name: array[checked] for name, array in (examples if merge else given).items()}
+    expected = keras.ops.convert_to_numpy(
+        keras.ops.softmax(_logits(student, names, {name: array[checked] for name, array in given.items()}))
+    )
 
-    logits_of = _traced(lambda tensor: student(tensor, training=False), shape, "features")
+    logits_of = tf.function(functools.partial(_logits, student, names)).get_concrete_function(
+        {name: tf.TensorSpec((1, *shapes[name]), _dtype(name), name=name) for name in names}
+    )
     exported = []
     for precision in precisions:
-        parts = {"student": _convert(logits_of, precision, features), "softmax": _softmax_part(len(classes))}
-        if merge:
-            parts = {"front_end": _front_end_part(front_end, input_type, samples), **parts}
-        model = _joined(parts, input_name="audio" if merge else "features", output_name="probabilities")
+        parts = [
+            _Part("student", _convert(logits_of, precision, given.get("features", ())), gives="logits"),
+            _Part("softmax", _softmax_part(len(classes)), gives="probabilities"),
+        ]
+        if hears and merge:
+            part = _front_end_part(front_end, input_type, samples)
+            parts = [_Part("front_end", part, gives="features"), *parts]
         path = Path(folder) / f"student_{precision}.tflite"
         with files.atomic(path) as temporary:
-            _write(temporary, model, {**facts, "precision": precision, **card})
+            _write(temporary, _joined(parts), {**facts, "precision": precision, **card}, text)
             difference = _difference(temporary, inputs, expected)
             # Not `>`: a NaN must not pass.
             if precision == "float32" and not difference <= TOLERANCE:
@@ -135,6 +186,19 @@ def export(
         exported.append(Exported(precision, path, path.stat().st_size, difference))
     files.write_text(Path(folder) / "labels.txt", _labels_text(classes))
     return exported
+
+
+def parameter_counts(model: keras.Model) -> dict[str, int]:
+    """How many numbers a model holds, with and without its tables of tokens, positions and segments.
+
+    `parameters` and `parameters_without_embeddings`; of the latter is the reduction of 44.9 % that DistilSER
+    (ICTC 2024) reports.
+    """
+    sizes = [(weight.name == "embeddings", int(np.prod(weight.shape))) for weight in model.weights]
+    return {
+        "parameters": sum(size for _, size in sizes),
+        "parameters_without_embeddings": sum(size for embeds, size in sizes if not embeds),
+    }
 
 
 def operator_names(content: bytes) -> list[str]:
@@ -150,21 +214,106 @@ def operator_names(content: bytes) -> list[str]:
     return [name(model.operatorCodes[operator.opcodeIndex]) for operator in model.subgraphs[0].operators]
 
 
-def _check_arguments(student, shape, classes, samples, representative) -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise UserError(
-            f"export needs Keras on TensorFlow, found {keras.backend.backend()}: "
-            "set KERAS_BACKEND=tensorflow."
-        )
-    if broken := [name for name in classes if name.splitlines() != [name]]:
-        raise UserError(f"a class name must be one line, found {broken[0]!r}: rename it in the manifest.")
-    if student.input_shape[1:] != shape or student.output_shape[1:] != (len(classes),):
+def _input_names(student: keras.Model) -> list[str]:
+    names = [tensor.name for tensor in student.inputs]
+    known = {"features", *TEXT_INPUTS, *STATE_INPUTS}
+    return names if len(names) > 1 or names[0] in known else ["features"]
+
+
+def _dtype(name: str) -> str:
+    return "int32" if name in TEXT_INPUTS else "float32"
+
+
+def _logits(student: keras.Model, names: Sequence[str], given: Mapping[str, Any]):
+    """What the student makes of its inputs by name, however its inputs are nested."""
+    values = keras.tree.pack_sequence_as(student.input, [given[name] for name in names])
+    return student(values, training=False)
+
+
+def _inputs_and_facts(
+    student: keras.Model,
+    names: Sequence[str],
+    front_end: str | None,
+    input_type: str | None,
+    samples: int | None,
+    text: runner.TextInput | None,
+    encoders: Mapping[str, str],
+) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """The shape each input must have, without the batch axis, and what the card says about them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    facts: dict[str, Any] = {}
+    if "features" in names:
+        if front_end is None or input_type is None or samples is None:
+            raise ValueError("a student of features needs front_end, input_type and samples")
+        shapes["features"] = feature_shape(front_end, input_type, samples)
+        facts |= {
+            "sample_rate": SAMPLE_RATE,
+            "samples": samples,
+            "padding": PADDING[front_end],
+            "front_end": front_end,
+            "input_type": input_type,
+        }
+    if text is not None:
+        try:
+            text.tokenizer()
+        except runner.RunnerError as error:
+            raise UserError(str(error)) from None
+        shapes |= dict.fromkeys(TEXT_INPUTS, (text.tokens,))
+        facts["text"] = {
+            "tokens": text.tokens,
+            "lowercase": text.lowercase,
+            "strip_accents": text.strip_accents,
+            "cleaning": text.cleaning,
+            "vocabulary_sha256": hashlib.sha256(_vocabulary_text(text).encode()).hexdigest(),
+        }
+    if encoders:
+        # Of states the student alone knows the shape.
+        found = {tensor.name: tensor.shape[1:] for tensor in student.inputs}
+        shapes |= {name: tuple(found.get(name, (None, None))) for name in encoders}
+        facts["states"] = {
+            name: {"rows": shapes[name][0], "width": shapes[name][1], "encoder": encoder}
+            for name, encoder in encoders.items()
+        }
+    return shapes, facts
+
+
+def _check_shapes(student, names, shapes, classes) -> None:
+    """Names, shapes and number types are those that the arguments promise."""
+    if {*names} != {*shapes}:
         raise ValueError(
-            f"a student from {shape} to {len(classes)} classes was expected, "
-            f"found {student.input_shape[1:]} to {student.output_shape[1:]}"
+            f"a student of {', '.join(shapes) or 'nothing'} was expected after front_end, text and encoders, "
+            f"found one of {', '.join(names)}"
         )
-    if representative.ndim != 2 or representative.shape[1] != samples or not len(representative):
-        raise ValueError(f"clips of shape (n, {samples}) were expected, found {representative.shape}")
+    for name, tensor in zip(names, student.inputs, strict=True):
+        found, output = tuple(tensor.shape[1:]), student.output_shape[1:]
+        if (found, tensor.dtype, output) != (shapes[name], _dtype(name), (len(classes),)) or None in found:
+            raise ValueError(
+                f"a student from {name} {shapes[name]} {_dtype(name)} to {len(classes)} classes was "
+                f"expected, found {found} {tensor.dtype} to {output}"
+            )
+
+
+def _check_examples(examples: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+    if {*examples} != {*shapes}:
+        raise ValueError(f"examples of {', '.join(shapes)} were expected, found {', '.join(examples)}")
+    count = len(next(iter(examples.values())))
+    for name, array in examples.items():
+        if array.shape != (count, *shapes[name]) or not count:
+            raise ValueError(
+                f"{name} of shape ({count or 'n'}, {', '.join(map(str, shapes[name]))}) was expected, "
+                f"found {array.shape}"
+            )
+
+
+def _precisions(wanted: Sequence[str] | None, names: Sequence[str]) -> list[str]:
+    possible = [each for each in PRECISIONS if each != "int8" or [*names] == ["features"]]
+    chosen = [choose("precision", each, PRECISIONS) for each in (possible if wanted is None else wanted)]
+    if left_out := {*chosen} - {*possible}:
+        raise UserError(
+            f"{', '.join(left_out)} is for students of audio alone, and this one takes {', '.join(names)}: "
+            f"take {', '.join(possible)}."
+        )
+    return chosen
 
 
 def _spread(items: np.ndarray, most: int) -> np.ndarray:
@@ -196,6 +345,10 @@ def _convert(function, precision: str, features: Iterable[np.ndarray] = ()) -> b
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
                 converter.representative_dataset = functools.partial(_one_by_one, features)
             return converter.convert()
+    except ConverterError as error:
+        if not (lacking := re.findall(r"'tf\.(\w+)' op is neither", str(error))):
+            raise
+        raise ExportError(f"operations that TFLite lacks: {', '.join(sorted({*lacking}))}") from error
     finally:
         absl_logging.set_verbosity(absl_level)
 
@@ -230,9 +383,21 @@ class _AlignedBuffer(schema.BufferT):
         return super().Pack(builder)
 
 
-def _joined(parts: Mapping[str, bytes], *, input_name: str, output_name: str) -> bytes:
-    """One flatbuffer from several: each part's only input is the only output of the part before it."""
-    graph = schema.SubGraphT(name="main", tensors=[], operators=[])
+@dataclass(frozen=True)
+class _Part:
+    """A flatbuffer whose inputs are named after what they take; `gives` names its only output."""
+
+    name: str
+    content: bytes
+    gives: str
+
+
+def _joined(parts: Sequence[_Part]) -> bytes:
+    """One flatbuffer from several, linked by names: what no part before gives is an input of the whole.
+
+    Its output is that of the last part.
+    """
+    graph = schema.SubGraphT(name="main", tensors=[], operators=[], inputs=[])
     model = schema.ModelT(
         version=3,
         description="light-sernet-kd",
@@ -240,22 +405,26 @@ def _joined(parts: Mapping[str, bytes], *, input_name: str, output_name: str) ->
         subgraphs=[graph],
         buffers=[schema.BufferT()],  # the first is empty by convention: tensors that are no constants
     )
-    output = None
-    for part_name, content in parts.items():
-        part = schema.ModelT.InitFromPackedBuf(content)
-        (part_graph,) = part.subgraphs  # a second one would mean a loop or a branch
-        (part_input,), (part_output,) = part_graph.inputs, part_graph.outputs
+    linked: dict[str, int] = {}  # tensors by the names of inputs and outputs
+    for part in parts:
+        content = schema.ModelT.InitFromPackedBuf(part.content)
+        (part_graph,) = content.subgraphs  # a second one would mean a loop or a branch
+        (part_output,) = part_graph.outputs
+        names = {index: part_graph.tensors[index].name.decode() for index in part_graph.inputs}
         new_index = {-1: -1}  # -1 stands for an input that is left out, such as a bias
-        if output is not None:
-            given, taken = graph.tensors[output], part_graph.tensors[part_input]
-            if [*given.shape] != [*taken.shape] or given.type != taken.type:
-                raise ExportError(f"the {part_name} takes {[*taken.shape]} where {[*given.shape]} is given")
-            new_index[part_input] = output
+        for index, name in names.items():
+            if name in linked:
+                given, taken = graph.tensors[linked[name]], part_graph.tensors[index]
+                if [*given.shape] != [*taken.shape] or given.type != taken.type:
+                    raise ExportError(
+                        f"the {part.name} takes {name} {[*taken.shape]} where {[*given.shape]} is given"
+                    )
+                new_index[index] = linked[name]
         new_buffer = {}
         for index, tensor in enumerate(part_graph.tensors):
             if index in new_index:
                 continue
-            data = part.buffers[tensor.buffer].data
+            data = content.buffers[tensor.buffer].data
             if data is None or not len(data):
                 tensor.buffer = 0
             else:
@@ -263,7 +432,7 @@ def _joined(parts: Mapping[str, bytes], *, input_name: str, output_name: str) ->
                     new_buffer[tensor.buffer] = len(model.buffers)
                     model.buffers.append(_AlignedBuffer(data))
                 tensor.buffer = new_buffer[tensor.buffer]
-            tensor.name = f"{part_name}/{tensor.name.decode()}"
+            tensor.name = f"{part.name}/{tensor.name.decode()}"
             new_index[index] = len(graph.tensors)
             graph.tensors.append(tensor)
         for operator in part_graph.operators:
@@ -271,29 +440,32 @@ def _joined(parts: Mapping[str, bytes], *, input_name: str, output_name: str) ->
             operator.inputs = [new_index[index] for index in operator.inputs]
             operator.outputs = [new_index[index] for index in operator.outputs]
         graph.operators += part_graph.operators
-        model.operatorCodes += part.operatorCodes
-        if output is None:
-            graph.inputs = [new_index[part_input]]
-        output = new_index[part_output]
-    graph.outputs = [output]
-    ends = {}
-    for name, (index,) in ((input_name, graph.inputs), (output_name, graph.outputs)):
+        model.operatorCodes += content.operatorCodes
+        graph.inputs += [new_index[index] for index, name in names.items() if name not in linked]
+        linked |= {name: new_index[index] for index, name in names.items()}
+        linked[part.gives] = new_index[part_output]
+        graph.outputs = [new_index[part_output]]
+    ends = {index: name for name, index in linked.items() if index in [*graph.inputs, *graph.outputs]}
+    for index, name in ends.items():
         graph.tensors[index].name = name
-        ends[name] = [schema.TensorMapT(name=name, tensorIndex=index)]
+
+    def signature(indices):
+        return [schema.TensorMapT(name=ends[index], tensorIndex=index) for index in indices]
+
     model.signatureDefs = [
         schema.SignatureDefT(
             signatureKey="serving_default",
-            inputs=ends[input_name],
-            outputs=ends[output_name],
+            inputs=signature(graph.inputs),
+            outputs=signature(graph.outputs),
             subgraphIndex=0,
         )
     ]
-    builder = Builder(sum(map(len, parts.values())) + 2**16)
+    builder = Builder(sum(len(part.content) for part in parts) + 2**16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
 
-def _write(path: Path, model: bytes, card: Mapping[str, Any]) -> None:
+def _write(path: Path, model: bytes, card: Mapping[str, Any], text: runner.TextInput | None = None) -> None:
     """The flatbuffer, and behind it, where TFLite's metadata packs files, what a device must know."""
     foreign = [name for name in operator_names(model) if not hasattr(schema.BuiltinOperator, name)]
     if foreign:
@@ -301,20 +473,29 @@ def _write(path: Path, model: bytes, card: Mapping[str, Any]) -> None:
     card = {**card, "model_bytes": len(model), "model_sha256": hashlib.sha256(model).hexdigest()}
     path.write_bytes(model)
     with zipfile.ZipFile(path, "a") as archive:
-        for name, text in (
+        for name, content in (
             ("labels.txt", _labels_text(card["classes"])),
             ("card.json", json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
         ):
             # A fixed date, 1980-01-01: the same student gives the same bytes.
-            archive.writestr(zipfile.ZipInfo(name), text)
+            archive.writestr(zipfile.ZipInfo(name), content)
+        if text is not None:
+            archive.writestr(zipfile.ZipInfo("vocab.txt"), _vocabulary_text(text), zipfile.ZIP_DEFLATED)
 
 
 def _labels_text(classes: Sequence[str]) -> str:
     return "".join(f"{name}\n" for name in classes)
 
 
-def _difference(path: str | os.PathLike[str], inputs: np.ndarray, expected: np.ndarray) -> float:
+def _vocabulary_text(text: runner.TextInput) -> str:
+    return "".join(f"{token}\n" for token in text.vocabulary)
+
+
+def _difference(
+    path: str | os.PathLike[str], inputs: Mapping[str, np.ndarray], expected: np.ndarray
+) -> float:
     """Largest difference of the file's probabilities for `inputs` from the expected ones."""
     interpreter, _, _ = runner.open_file(path)
-    found = [runner.invoke(interpreter, clip) for clip in inputs]
+    rows = [{name: array[i] for name, array in inputs.items()} for i in range(len(expected))]
+    found = [runner.invoke(interpreter, row) for row in rows]
     return float(np.abs(np.array(found) - expected).max())

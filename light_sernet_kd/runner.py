@@ -1,13 +1,14 @@
 """Runs an exported student on a device: this one file, NumPy and LiteRT; no TensorFlow, nothing else of ours.
 
-    pip install numpy ai-edge-litert
+    pip install numpy ai-edge-litert  # and tokenizers, for students that read text
 
     runner = Runner("student_int8.tflite")
     probabilities = runner.probabilities(waveform)  # float32 mono at runner.sample_rate
+    probabilities = runner.probabilities(waveform, "what is said")  # where the student reads text too
     runner.labels[probabilities.argmax()]
 
-An exported file is a TFLite flatbuffer with a zip archive behind it, which holds `labels.txt` and
-`card.json`: `unzip student_int8.tflite` shows what the file expects and where it comes from.
+An exported file is a TFLite flatbuffer with a zip archive behind it, which holds `labels.txt`, `card.json`
+and, for text, `vocab.txt`: `unzip student_int8.tflite` shows what the file expects and where it comes from.
 """
 
 import contextlib
@@ -18,8 +19,10 @@ import os
 import re
 import tempfile
 import threading
+import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +41,8 @@ _one_at_a_time = threading.Lock()
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 # What a text without words is read as, in training too.
 NO_TEXT = "NULL"
+# The name of what `clean` does: a file that was trained on texts cleaned otherwise must not be run with it.
+CLEANING = "3m_ser"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
@@ -45,14 +50,48 @@ class RunnerError(Exception):
     """A file or a waveform that cannot be used; the message says what was found and what to do."""
 
 
+class TextWarning(UserWarning):
+    """Something of a text that the student did not read."""
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """How a student reads text.
+
+    Attributes:
+        vocabulary: WordPiece tokens in the order of their ids, as `word_piece` takes them.
+        tokens: how many the student reads, with `[CLS]` and `[SEP]`; the end of a longer text is cut off.
+        lowercase, strip_accents: what becomes of a text before it is looked up.
+        cleaning: the name of what comes before that; there is only `clean`'s.
+    """
+
+    vocabulary: tuple[str, ...]
+    tokens: int
+    lowercase: bool
+    strip_accents: bool
+    cleaning: str = CLEANING
+
+    def tokenizer(self) -> "Tokenizer":
+        """As `word_piece` makes it, with its errors; also where `cleaning` is not known here."""
+        if self.cleaning != CLEANING:
+            raise RunnerError(
+                f"texts are cleaned by {self.cleaning!r} here, and this runner knows {CLEANING!r} alone: "
+                "take the runner that came with the file."
+            )
+        return word_piece(self.vocabulary, lowercase=self.lowercase, strip_accents=self.strip_accents)
+
+
 class Runner:
-    """An exported student, ready to classify waveforms. Not for several threads at once.
+    """An exported student, ready to classify recordings, texts or both. Not for several threads at once.
 
     Attributes:
         labels: the classes, in the order of `probabilities`.
-        samples: length of the clip the student looks at, in samples.
-        sample_rate: in Hz.
-        padding: where a short clip's zeros go, `both` ends or the `right`.
+        inputs: what the file takes: `audio`, `token_ids` and `text_mask` (made of a text), and `text_states`
+            and `audio_states`, which encoders that are not in the file have made.
+        samples: length of the clip the student looks at, in samples; 0 where it hears none.
+        sample_rate: in Hz; 0 where it hears no clip.
+        padding: where a short clip's zeros go, `both` ends or the `right`; empty where it hears no clip.
+        text: how it reads text; None where it does not.
         precision: `float32`, `float16`, `dynamic` or `int8`.
         card: everything the file says about itself.
     """
@@ -64,44 +103,145 @@ class Runner:
             threads: how many processor cores may work on one clip.
 
         Raises:
-            RunnerError: the file is missing, damaged, not ours, or takes features instead of audio.
+            RunnerError: the file is missing, damaged, not ours, takes features instead of audio, or reads
+                text and tokenizers is not installed.
         """
-        self._interpreter, self.card, self.labels = open_file(path, threads=threads)
-        if self.card["input"] != "audio":
+        self._interpreter, self.card, self.labels, vocabulary = _opened(path, threads=threads)
+        self.inputs: tuple[str, ...] = tuple(self.card.get("inputs", [self.card["input"]]))
+        if "features" in self.inputs:
             raise RunnerError(
                 f"{path} takes {self.card['input']}, not audio: "
                 "export it with the front end inside (-m true)."
             )
-        self.samples: int = self.card["samples"]
-        self.sample_rate: int = self.card["sample_rate"]
-        self.padding: str = self.card["padding"]
+        self.samples: int = self.card.get("samples", 0)
+        self.sample_rate: int = self.card.get("sample_rate", 0)
+        self.padding: str = self.card.get("padding", "")
         self.precision: str = self.card["precision"]
+        self.text: TextInput | None = None
+        if vocabulary:
+            how = ("tokens", "lowercase", "strip_accents", "cleaning")
+            self.text = TextInput(vocabulary, **{name: self.card["text"][name] for name in how})
+            self._tokenizer = self.text.tokenizer()
 
-    def probabilities(self, waveform: np.ndarray) -> np.ndarray:
+    def probabilities(self, waveform: np.ndarray | None = None, text: str | None = None) -> np.ndarray:
         """How likely each class is: float32 `(classes,)`, which sums to 1.
 
         Args:
             waveform: `(n,)`, n ≥ 1, floating-point, at `sample_rate`, at any level. It is cut or padded to
                 `samples` as in training.
+            text: what is said, as spoken or transcribed; it is cleaned as in training. A text too long or
+                without a word is a `TextWarning`.
 
         Raises:
-            RunnerError: the waveform is empty, not one channel, of integers, or not finite.
+            RunnerError: the waveform is empty, not one channel, of integers, or not finite; or the file
+                takes something else than was given.
         """
-        waveform = np.asarray(waveform)
-        if waveform.ndim != 1 or not waveform.size:
+        self.require(audio=waveform is not None, text=text is not None)
+        return invoke(self._interpreter, self._values(waveform, text))
+
+    def probabilities_of_states(
+        self,
+        states: Mapping[str, np.ndarray],
+        *,
+        waveform: np.ndarray | None = None,
+        text: str | None = None,
+    ) -> np.ndarray:
+        """The same for a file that takes states of encoders outside of it, which `card["states"]` names.
+
+        Args:
+            states: `text_states` and `audio_states`, those the file takes: floating-point `(n, width)`, n ≥ 1
+                rows as the encoder gave them, not all zero. Rows of zeros are added up to the file's own.
+            waveform, text: where the file takes them beside states.
+
+        Raises:
+            RunnerError: as `probabilities`, or states are missing, not taken, too long or of another width.
+        """
+        taken = self.card.get("states", {})
+        if not taken or {*states} != {*taken}:
             raise RunnerError(
-                f"expected one channel of samples, shape (n,) with n ≥ 1; found {waveform.shape}."
+                f"expected {' and '.join(taken) or 'no states'}, which the file takes; "
+                f"found {' and '.join(states) or 'none'}."
             )
-        if not np.issubdtype(waveform.dtype, np.floating):
+        self.require(audio=waveform is not None, text=text is not None, states=True)
+        values = self._values(waveform, text)
+        for name, rows in states.items():
+            values[name] = _padded(name, np.asarray(rows), taken[name]["rows"], taken[name]["width"])
+        return invoke(self._interpreter, values)
+
+    def require(self, *, audio: bool, text: bool, states: bool = False) -> None:
+        """Check that the file takes what there is: a recording, a text, states of encoders.
+
+        Raises:
+            RunnerError: it takes something else; says what to add or to leave out.
+        """
+        encoders = self.card.get("states", {})
+        if encoders and not states:
+            named = " and ".join(f"{name} made by {each['encoder']}" for name, each in encoders.items())
             raise RunnerError(
-                f"expected floating-point samples, found {waveform.dtype}: divide 16-bit samples by 32768."
+                f"this student takes {named}, not {'audio' if audio else 'text'}: encoders that are not in "
+                "its file. Run them yourself and give their states to Runner.probabilities_of_states."
             )
-        with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
-            waveform = waveform.astype(np.float32)
-        if not np.isfinite(waveform).all():
-            broken = np.count_nonzero(~np.isfinite(waveform))
-            raise RunnerError(f"{broken} of {waveform.size} samples are not finite (NaN or infinity).")
-        return invoke(self._interpreter, _fit(waveform, self.samples, pad=self.padding))
+        if audio != ("audio" in self.inputs):
+            raise RunnerError(
+                "this student hears no audio: leave the recording out."
+                if audio
+                else "this student hears audio, and there is no recording: name one."
+            )
+        if text != (self.text is not None):
+            raise RunnerError(
+                "this student reads no text: leave it out."
+                if text
+                else "this student also reads what is said, and there is no text: give it (predict --text)."
+                if audio
+                else "this student reads text, and there is none: give it (predict --text)."
+            )
+
+    def _values(self, waveform: np.ndarray | None, text: str | None) -> dict[str, np.ndarray]:
+        """The file's inputs by name, without the batch axis; what was not given is left out."""
+        values = {}
+        if waveform is not None:
+            values["audio"] = _fit(_sound(waveform), self.samples, pad=self.padding)
+        if text is not None and self.text is not None:
+            ids, mask, was_cut = encode_text(self._tokenizer, text, self.text.tokens)
+            values |= {"token_ids": ids, "text_mask": mask}
+            if was_cut:
+                _warn(f"the text is longer than {self.text.tokens} tokens: its end was not read.")
+            if clean(text) == NO_TEXT != text.strip():
+                _warn(f"the text has no word outside of brackets: it was read as {NO_TEXT}.")
+        return values
+
+
+def _warn(message: str) -> None:
+    # Of four callers the outermost is the user's: this, _values, probabilities, theirs.
+    warnings.warn(message, TextWarning, stacklevel=4)
+
+
+def _sound(waveform: np.ndarray) -> np.ndarray:
+    waveform = np.asarray(waveform)
+    if waveform.ndim != 1 or not waveform.size:
+        raise RunnerError(f"expected one channel of samples, shape (n,) with n ≥ 1; found {waveform.shape}.")
+    if not np.issubdtype(waveform.dtype, np.floating):
+        raise RunnerError(
+            f"expected floating-point samples, found {waveform.dtype}: divide 16-bit samples by 32768."
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
+        waveform = waveform.astype(np.float32)
+    if not np.isfinite(waveform).all():
+        broken = np.count_nonzero(~np.isfinite(waveform))
+        raise RunnerError(f"{broken} of {waveform.size} samples are not finite (NaN or infinity).")
+    return waveform
+
+
+def _padded(name: str, states: np.ndarray, rows: int, width: int) -> np.ndarray:
+    """Float32 `(rows, width)` with rows of zeros behind the states."""
+    if states.ndim != 2 or not 1 <= len(states) <= rows or states.shape[1] != width:
+        raise RunnerError(
+            f"expected {name} of shape (n, {width}) with n from 1 to {rows}, found {states.shape}: "
+            "cut them as in training."
+        )
+    if not np.issubdtype(states.dtype, np.floating) or not np.isfinite(states).all():
+        raise RunnerError(f"expected {name} of finite floating-point numbers, found {states.dtype}.")
+    return np.pad(states.astype(np.float32), ((0, rows - len(states)), (0, 0)))
 
 
 def open_file(
@@ -112,6 +252,14 @@ def open_file(
     Raises:
         RunnerError: the file is missing, damaged or not ours.
     """
+    interpreter, card, labels, _ = _opened(path, threads=threads)
+    return interpreter, card, labels
+
+
+def _opened(
+    path: str | os.PathLike[str], *, threads: int
+) -> tuple[Interpreter, dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """What `open_file` gives, and the vocabulary: empty where the file reads no text."""
     path = Path(path)
     try:
         content = path.read_bytes()
@@ -123,6 +271,9 @@ def open_file(
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             card = json.loads(archive.read("card.json"))
             labels = tuple(archive.read("labels.txt").decode().splitlines())
+            # Tokens may hold the other line ends of Unicode, which splitlines would take for ends.
+            listed = archive.read("vocab.txt") if "text" in card else b""
+            vocabulary = tuple(listed.decode().split("\n")[:-1])
         model_bytes, expected = card["model_bytes"], card["model_sha256"]
     except Exception:  # a damaged archive makes zipfile fail in a dozen ways
         raise RunnerError(
@@ -134,6 +285,8 @@ def open_file(
         raise RunnerError(
             f"{path} is damaged: its checksum differs from its card's. Copy or export it again."
         )
+    if listed and hashlib.sha256(listed).hexdigest() != card["text"]["vocabulary_sha256"]:
+        raise RunnerError(f"{path} holds another vocabulary than its student's: export or copy it again.")
     try:
         with without_chatter():
             # LiteRT starts every thread it is told of, and ends in a crash at some tens of thousands.
@@ -142,13 +295,21 @@ def open_file(
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise RunnerError(f"this LiteRT cannot run {path}: {error}") from None
-    return interpreter, card, labels
+    return interpreter, card, labels, vocabulary
 
 
-def invoke(interpreter: Interpreter, values: np.ndarray) -> np.ndarray:
-    """One clip's input, without the batch axis, to its output `(classes,)`."""
-    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.set_tensor(taken["index"], np.asarray(values, np.float32)[None])
+def invoke(interpreter: Interpreter, values: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
+    """One example's inputs, without the batch axis, to its output `(classes,)`.
+
+    Args:
+        values: the only input, or all of them by name.
+    """
+    taken, (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    if not isinstance(values, Mapping):
+        (only,) = taken
+        values = {only["name"]: values}
+    for each in taken:
+        interpreter.set_tensor(each["index"], np.asarray(values[each["name"]], each["dtype"])[None])
     interpreter.invoke()
     return interpreter.get_tensor(given["index"])[0]
 

@@ -111,7 +111,7 @@ def _audit_of(
     train, test = set(fold.train), set(fold.test)
 
     def shared(attribute: str) -> tuple[str, ...]:
-        sides = ({getattr(utterances[i], attribute) for i in side} - {None} for side in (train, test))
+        sides = ({getattr(utterances[i], attribute) for i in side} - {None, ""} for side in (train, test))
         return tuple(sorted(set.intersection(*sides)))
 
     prints = {fingerprints[utterances[i].id] for i in train}

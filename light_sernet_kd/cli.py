@@ -139,7 +139,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
 
     group = parser.add_argument_group("student and losses")
     add(group, "--student", "-model", dest="student", metavar="NAME",
-        text=f"{_listed(config.STUDENT_NAMES)}; of speech and text: {_listed(config.MULTIMODAL_NAMES)}")  # fmt: skip
+        text=f"{_listed(config.STUDENT_NAMES)}; "
+        f"of speech and text: {_listed(config.MULTIMODAL_NAMES)}")  # fmt: skip
     add(group, "--width", dest="width", type=float, metavar="X", text="factor of the student's filters")
     add(group, "-ln", "--loss_name", dest="label_loss", metavar="LOSS",
         text=f"loss on the labels: {_listed(config.LABEL_LOSS_NAMES)}")  # fmt: skip
@@ -164,8 +165,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         text="a keras-hub preset, a folder in the manner of Hugging Face, or random:width=64,layers=2; by "
         "default the student's own preset")  # fmt: skip
     add(group, "--audio_encoder", dest="audio_encoder", metavar="NAME",
-        text="vggish (in DATA/models/vggish), vggish=PATH, vggish=random; of cross_attention also yamnet or a "
-        "speech model as teach --from takes it")  # fmt: skip
+        text="vggish (in DATA/models/vggish), vggish=PATH, vggish=random; of cross_attention also yamnet "
+        "or a speech model as teach --from takes it")  # fmt: skip
     add(group, "--vggish_pca", dest="vggish_pca", metavar="FILE",
         text="whiten and quantise VGGish's embeddings with these parameters (.npz)")  # fmt: skip
     add(group, "--text_tokens", dest="text_tokens", type=int, metavar="N",
@@ -179,9 +180,9 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
 
     group = parser.add_argument_group("teacher")
     add(group, "--teacher", dest="teacher", metavar="FILE",
-        text="a teacher file (.npz, .csv); a student's name, such as bert_vggish: trained per fold; yamnet: a "
-        "probe on YAMNet's embeddings per fold; or auto: a wider network trained per fold (the default when "
-        "-kd is not pure)")  # fmt: skip
+        text="a teacher file (.npz, .csv); a student's name, such as bert_vggish: trained per fold; yamnet: "
+        "a probe on YAMNet's embeddings per fold; or auto: a wider network trained per fold (the default "
+        "when -kd is not pure)")  # fmt: skip
     add(group, "--teacher_width", dest="teacher_width", type=float, metavar="X",
         text="the auto teacher's width over the student's")  # fmt: skip
     add(group, "--teacher_epochs", dest="teacher_epochs", type=int, metavar="N",
@@ -215,15 +216,18 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     add(group, "--schedule", dest="schedule", metavar="NAME",
         text=f"{_listed(config.SCHEDULE_NAMES)}; by default the student's own")  # fmt: skip
     add(group, "--epochs", "-epoc", dest="epochs", type=int, metavar="N",
-        text="by default the schedule's: 300 (light_sernet), 100 (cubic), 50 (distilser, multi_still)")  # fmt: skip
+        text="by default the schedule's: 300 (light_sernet), 100 (cubic), "
+        "50 (distilser, multi_still)")  # fmt: skip
     add(group, "--batch_size", "-bt", dest="batch_size", type=int, metavar="N",
         text="by default the schedule's: 32, 16 (cubic) or 1 (distilser)")  # fmt: skip
     add(group, "--learning_rate", "-lr", dest="learning_rate", type=float, metavar="X",
-        text="by default the schedule's: 1e-4, 1e-3 (cubic), 1e-6 (distilser), 5e-5 (multi_still)")  # fmt: skip
+        text="by default the schedule's: 1e-4, 1e-3 (cubic), "
+        "1e-6 (distilser), 5e-5 (multi_still)")  # fmt: skip
     add(group, "--optimizer", dest="optimizer", metavar="NAME",
         text=f"{_listed(config.OPTIMIZERS)}; by default the schedule's")  # fmt: skip
     add(group, "--accumulation", dest="accumulation", type=int, metavar="N",
-        text="batches whose gradients make one step; by default the schedule's: 1, or 8 (multi_still)")  # fmt: skip
+        text="batches whose gradients make one step; by default the schedule's: 1, "
+        "or 8 (multi_still)")  # fmt: skip
     add(group, "--most_per_emotion", dest="most_per_emotion", type=int, metavar="N",
         text="train on at most N utterances of each emotion, drawn by the seed; 0 on all")  # fmt: skip
     add(group, "--soft_labels", dest="soft_labels", action=argparse.BooleanOptionalAction,
@@ -291,7 +295,8 @@ def _parser(program: str, defaults: Settings) -> _Parser:
         "file for --teacher: a wider network, or with --from a probe on another network's embeddings.",
     )
     teach.add_argument("--from", dest="source", metavar="MODEL",
-                       help="a student's name, such as bert_vggish or resnet18; yamnet; or a speech model (WavLM, wav2vec 2.0, HuBERT) by its name on the "
+                       help="a student's name, such as bert_vggish or resnet18; yamnet; or a speech model "
+                       "(WavLM, wav2vec 2.0, HuBERT) by its name on the "
                        "Hugging Face hub or its folder, e.g. microsoft/wavlm-base-plus")  # fmt: skip
     teach.add_argument("--fine_tune", action="store_true",
                        help="train the speech model itself, and not only a probe on its layers")  # fmt: skip

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -67,6 +67,9 @@ from light_sernet_kd.training import (
     read_history,
     write_history,
 )
+
+if TYPE_CHECKING:
+    from light_sernet_kd.multimodal import SpeechAndText
 
 # Clips that calibrate int8: enough to meet every speaker and class, few enough to take a second.
 REPRESENTATIVE_CLIPS = 128
@@ -351,7 +354,7 @@ class _Run:
         own = self.settings.own_teacher
         return {"student": self.settings.student} | ({"teacher": own} if own else {})
 
-    def _speech_and_text(self, role: str) -> SpeechAndText:
+    def _speech_and_text(self, role: str) -> "SpeechAndText":
         from light_sernet_kd.multimodal import SpeechAndText
 
         return SpeechAndText(
@@ -376,13 +379,13 @@ class _Run:
             )
         if not self._schedule("student").tune_epochs:
             raise UserError(
-                f"{self.settings.distillation} compares text states, which only change while the encoders are "
-                "trained: give --tune_epochs."
+                f"{self.settings.distillation} compares text states, which only change while the encoders "
+                "are trained: give --tune_epochs."
             )
         if text[0].tokeniser.vocabulary != text[1].tokeniser.vocabulary:
             raise UserError(
-                f"{self.settings.distillation} compares text states token by token, but the encoders of student "
-                "and teacher have different vocabularies."
+                f"{self.settings.distillation} compares text states token by token, but the encoders of "
+                "student and teacher have different vocabularies."
             )
 
     def _reader(self) -> dict[str, Any]:
@@ -595,7 +598,8 @@ class _Run:
 
     def weights_of_whole(self, role: str, weights: list[np.ndarray]) -> keras.Model:
         """The role's network with these weights of its last phase, with its encoders wherever they are Keras
-        models: what is saved and exported."""
+        models: what is saved and exported.
+        """
         if role in self._multimodal and len(self.phases(role)) == 1:
             both = self._multimodal[role]
             if both.is_whole:
@@ -654,7 +658,9 @@ class _Run:
             made.append(trained)
         name = "history.csv" if role == "student" else f"{role}_history.csv"
         columns = made[0].history
-        write_history(folder / name, {key: [x for each in made for x in each.history[key]] for key in columns})
+        write_history(
+            folder / name, {key: [x for each in made for x in each.history[key]] for key in columns}
+        )
         return _Outcome(
             made[-1].selected,
             made[-1].last,
@@ -958,7 +964,8 @@ class _Run:
 
     def _file_inputs(self, indices: Sequence[int], *, merge: bool) -> dict[str, np.ndarray]:
         """What an exported file takes of these utterances, by name: fitted audio (features, where the front
-        end is left out of the file), token ids and masks, or states of encoders that cannot be in it."""
+        end is left out of the file), token ids and masks, or states of encoders that cannot be in it.
+        """
         chosen = np.asarray(indices)
         both = self._multimodal.get("student")
         given = {FEATURES: self.phases("student")[-1].rows[chosen]} if both is None else {}
@@ -997,7 +1004,24 @@ class _Run:
         cache = self.places.result / ".cache" if self.places.cache == "disk" else None
         pairs = audit.alike(*audit.signatures(self.utterances, self.selection.fingerprints, cache))
         audits = audit.audit(self.folds, self.utterances, self.selection.fingerprints, pairs)
-        return [*self.protocol.stamps, *audit.stamps(audits), *self.teacher_stamps()]
+        return [
+            *self.protocol.stamps,
+            *audit.stamps(audits),
+            *self._shared_texts(audits),
+            *self.teacher_stamps(),
+        ]
+
+    def _shared_texts(self, audits: Sequence[audit.FoldAudit]) -> list[str]:
+        """For a student that reads: how much of what it is tested on it has read in training."""
+        both = self._multimodal.get("student")
+        if both is None or both.text is None:
+            return []
+        known = sum(
+            self.utterances[i].transcript in each.transcripts
+            for fold, each in zip(self.folds, audits, strict=True)
+            for i in fold.test
+        )
+        return [f"{known} of {len(self._test_indices())} test texts occur in training"] if known else []
 
     def teacher_stamps(self) -> list[str]:
         return list(teachers.stamps(self.teacher, self.folds, self.utterances)) if self.teacher else []

@@ -9,7 +9,7 @@ import numpy as np
 
 from light_sernet_kd import audio
 from light_sernet_kd.config import Settings, UserError
-from light_sernet_kd.corpora import Corpus, Utterance, class_indices
+from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.protocols import ALL_SPEAKERS, Fold, make_folds, select
 
@@ -41,26 +41,8 @@ class Selection:
 
     @cached_property
     def soft_labels(self) -> np.ndarray:
-        """Shares of the annotators `(utterances, classes)` float32, each row summing to 1.
-
-        What they gave to emotions that are no class here is left out of the sum; where nothing remains, the
-        label has it all.
-
-        Raises:
-            UserError: an utterance has no annotators' shares.
-        """
-        without = [utterance.id for utterance in self.utterances if not utterance.soft_label]
-        if without:
-            raise UserError(
-                f"{len(without)} of {len(self.utterances)} utterances of {self.corpus.name} have no soft label, "
-                f"e.g. {without[0]}: leave out --soft_labels."
-            )
-        shares = np.array(
-            [[(each.soft_label or {}).get(name, 0.0) for name in self.classes] for each in self.utterances]
-        )
-        outside = shares.sum(axis=1) == 0
-        shares[outside, self.labels[outside]] = 1.0
-        return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+        """Shares of the annotators `(utterances, classes)`, as `corpora.soft_labels` makes them."""
+        return soft_labels(self.utterances, self.classes)
 
     @property
     def final_fold(self) -> Fold:

@@ -86,7 +86,7 @@ def utterances(path: Path) -> Corpus:
             speaker=by_name["speaker"][row],
             session=sessions[row] or None,
             dialog=dialogs[row] or None,
-            transcript=transcripts[row] if "transcript" in by_name else None,
+            transcript=transcripts[row] or None,
             split=splits[row] or None,
             soft_label={name: share for name, column in shares if (share := column[row]) is not None} or None,
         )

@@ -41,7 +41,7 @@ MultimodalName = Literal[
 ]
 FrontEndName = Literal["lsn", "cubic", "vggish"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
-LabelLossName = Literal["cross_entropy", "focal"]
+LabelLossName = Literal["cross_entropy", "focal", "mse"]
 ProtocolName = Literal[
     "loso", "session", "group_kfold", "split", "cross_corpus", "published", "random", "split_mixed"
 ]
@@ -133,6 +133,7 @@ class Settings:
         corpus: a name of `CORPORA`, or the path of a manifest.
         emotions: names kept and merges `from=to`; empty is the corpus's usual task.
         input_seconds: length that clips are cut or padded to; `input_samples`, when given, wins.
+        soft_labels: train on the shares of the annotators who heard each emotion, where the corpus has them.
         distillation: a name or a weighted sum, as `mixtures.parse` reads it.
         distillation_weights: overrides of the distillation loss's published weights, by name.
         standardise_logits: teacher's and student's logits are standardised before they are compared.
@@ -184,6 +185,7 @@ class Settings:
     modality: Modality = "both"
     label_loss: LabelLossName = "cross_entropy"
     label_smoothing: float = 0.0
+    soft_labels: bool = False
     focal_gamma: float = 2.0
     class_weights: Literal["none", "balanced"] = "none"
     distillation: str = "pure"

@@ -1,5 +1,6 @@
-"""The Keras model that trains a student on labels and on a teacher's logits and embeddings."""
+"""The Keras model that trains a student on labels and on a teacher's logits, embeddings and text states."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,19 +8,23 @@ import keras
 from keras import ops
 
 from light_sernet_kd import mixtures
-from light_sernet_kd.config import UserError
+from light_sernet_kd.config import UserError, choose
 from light_sernet_kd.losses import (
     DISTILLATIONS,
     EMBEDDING_DISTILLATIONS,
     LABEL_LOSSES,
+    STATE_DISTILLATIONS,
+    hard_labels,
     settings_of,
     standardised,
     terms_of,
 )
 
-FEATURES, TEACHER, TEACHER_EMBEDDING = "features", "teacher", "teacher_embedding"
+FEATURES, SOFT_LABELS = "features", "soft_labels"
+TEACHER, TEACHER_EMBEDDING, TEACHER_STATES = "teacher", "teacher_embedding", "teacher_states"
 OTHER_LABELS, SHARE = "other_labels", "share"
-LOGITS, EMBEDDING = "logits", "embedding"
+LOGITS, EMBEDDING, STATES = "logits", "embedding", "text_states"
+TEXT_ENCODER = "text_encoder"
 
 
 class Distiller(keras.Model):
@@ -27,12 +32,19 @@ class Distiller(keras.Model):
 
     A batch's targets are class indices `(batch,)`, its inputs the features alone or a dictionary of
 
-    - `features`: `(batch, frames, features, 1)`;
+    - `features`: `(batch, frames, features, 1)`, or of a student with several inputs a dictionary by their
+      names;
+    - `soft_labels`: `(batch, classes)`, where the label loss has these as its target. What a distillation
+      loss takes for the label is then the class with the largest share (`losses.hard_labels`). Accuracy is
+      that of the targets;
     - `teacher`: logits `(batch, classes)`, where a loss compares with them;
     - `teacher_embedding`: `(batch, Et)`, where a loss compares with it;
+    - `teacher_states`: of the text's tokens, `(batch, tokens, Wt)`, rows of zeros being padding, where a loss
+      compares with them;
     - `other_labels`, `share`: `(batch,)`, where examples are mixed of two (mixup). Whatever of the loss
       belongs to one example is then `share` times that with its label and `1 - share` times that with its
-      other label. Relations between examples read no labels and count once.
+      other label. Relations between examples read no labels and count once. Soft labels are given mixed;
+      a mixture does not tell the largest share of either, so the label is the target as it is.
 
     What comes from the teacher is data: only training reads it, so evaluation and prediction may leave it
     out. Sample and class weights weigh what a distillation loss says of one example; relations between
@@ -47,14 +59,18 @@ class Distiller(keras.Model):
         standardise_logits: distillation losses get teacher's and student's logits as `losses.standardised`
             makes them; the label loss does not.
         teacher_embedding_width: Et, which `hint` must know.
+        teacher_state_width: Wt, which `states` must know.
         weight_decay: adds `weight_decay * w` to every weight's gradient, as PyTorch's Adam does; Keras' own
             `weight_decay` is the decoupled one of AdamW.
 
     Attributes:
         projection: with `hint` the linear layer from the student's embedding to the teacher's, else None.
+        state_projection: with `states` that from the student's states to the teacher's where they differ in
+            width, else None.
 
     Raises:
-        UserError: an unknown loss or weight, or a batch without what the loss needs of the teacher.
+        UserError: an unknown loss or weight, a student without what a loss compares, or a batch without what
+            the loss needs of the teacher.
     """
 
     def __init__(
@@ -67,10 +83,12 @@ class Distiller(keras.Model):
         distillation_settings: Mapping[str, Any] | None = None,
         standardise_logits: bool = False,
         teacher_embedding_width: int | None = None,
+        teacher_state_width: int | None = None,
         weight_decay: float = 0.0,
     ):
         super().__init__(name=f"distiller_of_{student.name}")
         self.student = student
+        label_loss = choose("label loss", label_loss, LABEL_LOSSES)
         self.label_settings = settings_of(label_loss, label_settings)
         self.label_loss = LABEL_LOSSES[label_loss]
         self.mixture = mixtures.parse(distillation)
@@ -78,30 +96,44 @@ class Distiller(keras.Model):
         self.standardise_logits = standardise_logits
         self.weight_decay = weight_decay
         self.projection: Any = None
+        self.state_projection: Any = None
+        outputs = {LOGITS: student.outputs[0]}
         if self.mixture.needs_embeddings:
-            embedding = embedding_of(student)
-            inputs = student.inputs[0] if len(student.inputs) == 1 else student.input
-            both = keras.Model(inputs, {LOGITS: student.outputs[0], EMBEDDING: embedding})
-            # A function, because as an attribute Keras would count the student's layers twice.
-            self._run = lambda features: both(features, training=True)
+            outputs[EMBEDDING] = embedding = embedding_of(student)
             if any(term.name == "hint" for term, _ in self.terms):
                 if not teacher_embedding_width:
                     raise UserError(
                         "hint needs the width of the teacher's embeddings: pass teacher_embedding_width=…."
                     )
-                self.projection = keras.layers.Dense(
-                    teacher_embedding_width, name="projection", dtype="float32"
+                self.projection = _linear("projection", embedding, teacher_embedding_width)
+        if self.mixture.needs_states:
+            outputs[STATES] = states = text_states_of(student)
+            if not teacher_state_width:
+                raise UserError(
+                    "states needs the width of the teacher's text states: pass teacher_state_width=…."
                 )
-                self.projection.build(embedding.shape)
+            if states.shape[-1] != teacher_state_width:
+                self.state_projection = _linear("state_projection", states, teacher_state_width)
+        self.teacher_state_width = teacher_state_width
+        self._run: Any = None
+        if len(outputs) > 1:
+            by_name = isinstance(student.input, dict) or len(student.inputs) > 1
+            run = keras.Model(student.input if by_name else student.inputs[0], outputs)
+            # A function, because as an attribute Keras would count the student's layers twice.
+            self._run = lambda features: run(features, training=True)
         self.label_tracker = keras.metrics.Mean(name="label_loss")
         self.accuracy_tracker = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
+    @property
+    def projections(self) -> list[keras.layers.Dense]:
+        """The linear layers of `hint` and `states`, where there are: what trains beside the student."""
+        return [layer for layer in (self.projection, self.state_projection) if layer]
+
     def start_projection_anew(self, seed: int) -> None:
-        """Give the linear layer of `hint`, where there is one, new weights that `seed` decides."""
-        if self.projection:
-            kernel = self.projection.kernel
-            kernel.assign(keras.initializers.GlorotUniform(seed=seed)(kernel.shape))
-            self.projection.bias.assign(ops.zeros_like(self.projection.bias))
+        """Give the linear layers of `hint` and `states`, where there are, new weights that `seed` decides."""
+        for layer in self.projections:
+            layer.kernel.assign(keras.initializers.GlorotUniform(seed=seed)(layer.kernel.shape))
+            layer.bias.assign(ops.zeros_like(layer.bias))
 
     def compile(self, optimizer="adam", **kwargs):
         """As Keras' `compile`; the loss is this model's own, so it takes none."""
@@ -113,25 +145,34 @@ class Distiller(keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        """The student's logits; in training, where a loss needs it, the embedding beside them."""
-        features = inputs[FEATURES] if isinstance(inputs, Mapping) else inputs
-        if training and self.mixture.needs_embeddings:
-            return self._run(features)
-        return self.student(features, training=training)
+        """The student's logits; in training, where a loss needs them, embedding and states beside them."""
+        features = self._features(inputs)
+        return self._run(features) if training and self._run else self.student(features, training=training)
+
+    def _features(self, inputs):
+        if not isinstance(inputs, Mapping):
+            return inputs
+        names = [tensor.name for tensor in self.student.inputs]
+        if len(names) > 1 and not isinstance(inputs.get(FEATURES), Mapping):
+            # the student's inputs alone, one of which may be called features too
+            return {name: inputs[name] for name in names}
+        return inputs[FEATURES]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         labels = _indices(y)
-        logits, embedding = _logits_and_embedding(y_pred)
+        outputs = _by_name(y_pred)
+        given = x if isinstance(x, Mapping) else {}
         if not training:
-            label_loss = self.label_loss(labels, logits, **self.label_settings)
+            label_loss = self._label_loss(labels, given, outputs)
             self.label_tracker.update_state(label_loss, sample_weight=sample_weight)
             return _weighted_mean(label_loss, sample_weight)
-        given = x if isinstance(x, Mapping) else {}
         self._check(given)
-        label_loss, per_example, relational = self._parts(labels, given, logits, embedding)
+        if SOFT_LABELS in given and SHARE not in given:
+            labels = hard_labels(labels, given[SOFT_LABELS])
+        label_loss, per_example, relational = self._parts(labels, given, outputs)
         if SHARE in given:
             share = ops.cast(ops.reshape(given[SHARE], (-1,)), per_example.dtype)
-            others = self._parts(_indices(given[OTHER_LABELS]), given, logits, embedding)
+            others = self._parts(_indices(given[OTHER_LABELS]), given, outputs)
             label_loss = share * label_loss + (1 - share) * others[0]
             per_example = share * per_example + (1 - share) * others[1]
         self.label_tracker.update_state(label_loss, sample_weight=sample_weight)
@@ -148,6 +189,7 @@ class Distiller(keras.Model):
         for needed, key, what in (
             (self.mixture.needs_logits, TEACHER, "the teacher's logits"),
             (self.mixture.needs_embeddings, TEACHER_EMBEDDING, "the teacher's embeddings"),
+            (self.mixture.needs_states, TEACHER_STATES, "the teacher's text states"),
         ):
             if needed and given.get(key) is None:
                 raise UserError(
@@ -161,12 +203,20 @@ class Distiller(keras.Model):
                 f"the teacher's embeddings are {given[TEACHER_EMBEDDING].shape[-1]} wide, "
                 f"but teacher_embedding_width is {self.projection.units}."
             )
+        if self.mixture.needs_states and given[TEACHER_STATES].shape[-1] != self.teacher_state_width:
+            raise UserError(
+                f"the teacher's text states are {given[TEACHER_STATES].shape[-1]} wide, "
+                f"but teacher_state_width is {self.teacher_state_width}."
+            )
 
-    def _parts(self, labels, given, logits, embedding):
+    def _label_loss(self, labels, given, outputs):
+        return self.label_loss(given.get(SOFT_LABELS, labels), outputs[LOGITS], **self.label_settings)
+
+    def _parts(self, labels, given, outputs):
         """The label loss `(batch,)`, and the two parts of the weighted sum of all losses."""
-        label_loss = self.label_loss(labels, logits, **self.label_settings)
+        label_loss = self._label_loss(labels, given, outputs)
         teacher = given.get(TEACHER)
-        to_compare = logits
+        to_compare = logits = outputs[LOGITS]
         if self.standardise_logits and self.mixture.needs_logits:
             teacher, to_compare = standardised(teacher), standardised(logits)
         per_example = label_loss if self.mixture.adds_label_loss else ops.zeros_like(label_loss)
@@ -175,16 +225,24 @@ class Distiller(keras.Model):
             if term.name in DISTILLATIONS:
                 loss = DISTILLATIONS[term.name]
                 parts = loss(label_loss, labels, teacher, to_compare, **settings)
-            else:
-                compared = self.projection(embedding) if term.name == "hint" else embedding
+            elif term.name in EMBEDDING_DISTILLATIONS:
+                compared = outputs[EMBEDDING]
+                if term.name == "hint":
+                    compared = self.projection(compared)
                 loss = EMBEDDING_DISTILLATIONS[term.name]
                 parts = loss(labels, given[TEACHER_EMBEDDING], compared, **settings)
+            else:
+                compared = outputs[STATES]
+                if self.state_projection:
+                    compared = self.state_projection(compared)
+                loss = STATE_DISTILLATIONS[term.name]
+                parts = loss(labels, given[TEACHER_STATES], compared, **settings)
             per_example = per_example + term.weight * parts[0]
             relational = relational + term.weight * parts[1]
         return label_loss, per_example, relational
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        logits, _ = _logits_and_embedding(y_pred)
+        logits = _by_name(y_pred)[LOGITS]
         self.accuracy_tracker.update_state(y, logits, sample_weight=sample_weight)
         return super().compute_metrics(x, y, logits, sample_weight)
 
@@ -207,22 +265,62 @@ def embedding_of(student: keras.Model):
         UserError: there is no one vector per example there.
     """
     named = [layer for layer in student.layers if layer.name == EMBEDDING]
-    tensor = named[0].output if named else student.layers[-1].input
+    last = student.layers[-1]
+    # The input of a model within the student is not one of the student's tensors.
+    tensor = _output_in(student, named[0]) if named else None if _is_model(last) else last.input
     before = {
         id(each.output): each.input for each in student.layers if isinstance(each, keras.layers.Dropout)
     }
     while not named and id(tensor) in before:
         tensor = before[id(tensor)]
-    if isinstance(tensor, list | tuple | dict) or len(tensor.shape) != 2:
+    if not isinstance(tensor, keras.KerasTensor) or len(tensor.shape) != 2:
+        within = ", not within another of its layers" if any(map(_is_model, student.layers)) else ""
         raise UserError(
             f"the student {student.name} has no embedding: name its layer of that output, "
-            f"one vector per example, {EMBEDDING!r}."
+            f"one vector per example, {EMBEDDING!r}{within}."
         )
     return tensor
 
 
-def _logits_and_embedding(outputs):
-    return (outputs[LOGITS], outputs[EMBEDDING]) if isinstance(outputs, Mapping) else (outputs, None)
+def text_states_of(student: keras.Model):
+    """The symbolic tensor `(batch, tokens, Ws)` that losses on token states compare.
+
+    The output of the student's layer `text_states`, or else of its `text_encoder`, which may be a model.
+
+    Raises:
+        UserError: the student has neither, or their output is not one vector per token.
+    """
+    layers = {layer.name: layer for layer in student.layers}
+    layer = layers.get(STATES) or layers.get(TEXT_ENCODER)
+    tensor = _output_in(student, layer) if layer else None
+    if tensor is None or len(tensor.shape) != 3:
+        raise UserError(
+            f"the student {student.name} has no text states to compare with a teacher's: it needs a layer "
+            f"{STATES!r} or {TEXT_ENCODER!r} that gives one vector per token. "
+            "Choose a student that reads text, or a distillation without states."
+        )
+    return tensor
+
+
+def _output_in(student: keras.Model, layer: keras.layers.Layer):
+    """What `layer` gives within `student`: of a nested model, `output` is that of its own graph instead."""
+    graph = getattr(student, "_functional", student)  # which a Sequential wraps
+    nodes = itertools.chain.from_iterable(graph._nodes_by_depth.values())
+    return next(node.output_tensors[0] for node in nodes if node.operation is layer)
+
+
+def _is_model(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.Model)
+
+
+def _linear(name: str, source, width: int) -> keras.layers.Dense:
+    layer = keras.layers.Dense(width, name=name, dtype="float32")
+    layer.build(source.shape)
+    return layer
+
+
+def _by_name(outputs) -> Mapping[str, Any]:
+    return outputs if isinstance(outputs, Mapping) else {LOGITS: outputs}
 
 
 def _indices(labels):

@@ -1,8 +1,9 @@
-"""Losses on labels, on a teacher's logits and on its embeddings, as pure functions of `keras.ops`.
+"""Losses on labels, on a teacher's logits, embeddings and token states, as pure functions of `keras.ops`.
 
-A label loss gives one value per example, in nats:
+A label loss gives one value per example. Its labels are class indices `(batch,)` or soft labels
+`(batch, classes)`: each class's share of the target, such as that of the annotators who heard it.
 
-    label_loss(labels (batch,), logits (batch, classes), **settings) -> (batch,)
+    label_loss(labels, logits (batch, classes), **settings) -> (batch,)
 
 A distillation loss takes that vector wherever its definition has a cross entropy, so that each goes with
 cross entropy and with focal loss alike, and gives two parts:
@@ -11,10 +12,12 @@ cross entropy and with focal loss alike, and gives two parts:
                  **settings) -> (per_example (batch,), relational ())
 
 What is trained on is `mean(per_example) + relational`. Sample weights apply to the first part; the second
-compares examples with one another and belongs to no single one. A loss on embeddings gives the same two
-parts, and brings no label loss along:
+compares examples with one another and belongs to no single one. A loss on embeddings or on token states
+gives the same two parts, and brings no label loss along:
 
     embedding_distillation(labels (batch,), teacher (batch, Et), student (batch, Es), **settings)
+        -> (per_example (batch,), relational ())
+    state_distillation(labels (batch,), teacher (batch, tokens, W), student (batch, tokens, W), **settings)
         -> (per_example (batch,), relational ())
 
 Unless it is said otherwise `teacher` and `student` are logits. Every weight is a keyword whose default is
@@ -35,7 +38,13 @@ from light_sernet_kd.config import UserError, choose
 KL_MEANS = ("batch", "elements")
 
 # A share and its remainder are weights: above 1 the remainder would be trained away from.
-SHARES = ("label_smoothing of cross_entropy", "label_smoothing of focal", "alpha of KD", "alpha of CKD")
+SHARES = (
+    "label_smoothing of cross_entropy",
+    "label_smoothing of focal",
+    "label_smoothing of mse",
+    "alpha of KD",
+    "alpha of CKD",
+)
 
 # Stands for a logit of minus infinity, but a difference of two of them is 0 and not NaN.
 NO_LOGIT = -1e30
@@ -49,15 +58,18 @@ SMALL = 1e-7
 
 
 def cross_entropy(labels, logits, *, label_smoothing=0.0):
-    """Negative log-likelihood of the label.
+    """Negative log-likelihood of the label; of a soft label, the cross entropy `-Σ_c q_c log p_c`.
 
     Args:
-        labels: class indices `(batch,)`.
+        labels: class indices `(batch,)` or soft labels `(batch, classes)`.
         logits: `(batch, classes)`.
         label_smoothing: share of the target, 0 to 1, that is spread evenly over all classes.
 
     Returns:
         `(batch,)`, in nats.
+
+    Raises:
+        UserError: soft labels of another number of classes than there are logits.
     """
     logits = _at_least_float32(logits)
     return -ops.sum(_targets(labels, logits, label_smoothing) * ops.log_softmax(logits), axis=-1)
@@ -67,11 +79,11 @@ def focal(labels, logits, *, gamma=2.0, alpha=None, label_smoothing=0.0):
     """Cross entropy in which a class already well predicted counts less.
 
     `-Σ_c alpha_c q_c (1 - p_c)^gamma log p_c` with p the softmax and q the target. Without smoothing q is
-    1 at the label, and this is equation 5 of the paper. With it every class is a target with its share of
-    q, and is focused by its own p and weighted by its own alpha.
+    1 at the label, and this is equation 5 of the paper. With it, or with soft labels, every class is a
+    target with its share of q, and is focused by its own p and weighted by its own alpha.
 
     Args:
-        labels: class indices `(batch,)`.
+        labels: class indices `(batch,)` or soft labels `(batch, classes)`.
         logits: `(batch, classes)`.
         gamma: focusing exponent, 0 or more; 0 is cross entropy.
         alpha: one weight per class, in the order of the logits; None weighs all by 1.
@@ -81,7 +93,7 @@ def focal(labels, logits, *, gamma=2.0, alpha=None, label_smoothing=0.0):
         `(batch,)`, in nats where alpha is None.
 
     Raises:
-        UserError: `alpha` has another length than there are classes.
+        UserError: `alpha`, or a soft label, has another length than there are classes.
 
     Source: Lin et al. 2017, arXiv:1708.02002, sections 3.1 and 3.2.
     """
@@ -100,6 +112,48 @@ def focal(labels, logits, *, gamma=2.0, alpha=None, label_smoothing=0.0):
     all_others = ops.logsumexp(ops.where(itself, NO_LOGIT, logits[:, None, :]), axis=-1)
     log_rest = all_others - ops.logsumexp(logits, axis=-1, keepdims=True)
     return -ops.sum(targets * ops.exp(gamma * log_rest) * ops.log_softmax(logits), axis=-1)
+
+
+def mse(labels, logits, *, label_smoothing=0.0):
+    """Mean squared error of the outputs to the target, `mean_c (logit_c - q_c)²`.
+
+    As published, the outputs are taken as they are, without softmax or sigmoid, and the mean is over the
+    examples and the classes. They so become estimates of the shares themselves, between 0 and 1: the highest
+    is the class, but their softmax is far from sure of it (with 7 classes at most 0.31 for a perfect answer).
+
+    Args:
+        labels: class indices `(batch,)` or soft labels `(batch, classes)`, as published.
+        logits: `(batch, classes)`.
+        label_smoothing: share of the target, 0 to 1, that is spread evenly over all classes; 0 as published.
+
+    Returns:
+        `(batch,)`, without unit.
+
+    Raises:
+        UserError: soft labels of another number of classes than there are logits.
+
+    Source: Multi-Still (ETRI 2023), the training of its teacher and of its students.
+    """
+    logits = _at_least_float32(logits)
+    return ops.mean(ops.square(logits - _targets(labels, logits, label_smoothing)), axis=-1)
+
+
+def hard_labels(labels, soft_labels):
+    """The class with the largest share, for losses that need one class as the label.
+
+    Args:
+        labels: class indices `(batch,)`, which decide where several shares are the largest.
+        soft_labels: `(batch, classes)`.
+
+    Returns:
+        Class indices `(batch,)`.
+    """
+    labels, soft_labels = ops.convert_to_tensor(labels), ops.convert_to_tensor(soft_labels)
+    own = ops.sum(
+        ops.where(ops.one_hot(labels, soft_labels.shape[-1], dtype="bool"), soft_labels, 0), axis=-1
+    )
+    largest = ops.cast(ops.argmax(soft_labels, axis=-1), labels.dtype)
+    return ops.where(own >= ops.max(soft_labels, axis=-1), labels, largest)
 
 
 def pure(label_loss, labels, teacher, student):
@@ -350,6 +404,30 @@ def wsld(label_loss, labels, teacher, student, *, label_weight=1.0, alpha=2.5, t
     return per_example, ops.zeros((), dtype=per_example.dtype)
 
 
+def logit_mse(label_loss, labels, teacher, student, *, label_weight=1.0, teacher_weight=1.0):
+    """Mean squared error to the teacher's outputs.
+
+    `label_weight label_loss + teacher_weight mean_c (s_c - t_c)²`. As published, the outputs are compared as they are, without softmax, over all classes, both weights are
+    1, and the label loss is `mse` to soft labels: both networks then estimate shares. A teacher trained with
+    another label loss has logits of another size, which this makes the student's too.
+
+    Args:
+        label_loss: `(batch,)`.
+        labels: not used.
+        teacher, student: logits `(batch, classes)`.
+        label_weight: of the label loss.
+        teacher_weight: of the error to the teacher.
+
+    Returns:
+        `(batch,)`, and 0.
+
+    Source: Multi-Still (ETRI 2023), the training of its students.
+    """
+    gaps = _at_least_float32(student) - _at_least_float32(teacher)
+    per_example = label_weight * label_loss + teacher_weight * ops.mean(ops.square(gaps), axis=-1)
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
 def standardised(logits):
     """Each example's logits with mean 0 and standard deviation 1; 0 where all are alike.
 
@@ -439,28 +517,61 @@ def sp(labels, teacher, student):
     return ops.zeros_like(gaps[:, 0]), ops.mean(ops.square(gaps))
 
 
-LABEL_LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "focal": focal}
+def states(labels, teacher, student):
+    """Mean squared error to the teacher's states of the tokens.
+
+    The mean is over the width and the teacher's real tokens: rows of zeros are padding and do not count, and
+    a text of nothing else has loss 0. As published, but for the padding: there every batch is one text. A
+    token that only the teacher has a row for is compared with zeros.
+
+    Args:
+        labels: not used.
+        teacher: states `(batch, tokens, W)`.
+        student: `(batch, tokens, W)`; where the student's own states have another width, after a linear
+            layer to the teacher's, which the Distiller owns: it trains with the student, and is neither saved
+            nor exported.
+
+    Returns:
+        `(batch,)`, and 0.
+
+    Source: DistilSER (ICTC 2024), the third term of its loss.
+    """
+    teacher, student = _at_least_float32(teacher), _at_least_float32(student)
+    tokens = ops.shape(teacher)[1]
+    student = ops.pad(student, [[0, 0], [0, tokens], [0, 0]])[:, :tokens]
+    is_token = ops.any(teacher != 0, axis=-1)
+    errors = ops.mean(ops.square(ops.where(is_token[..., None], student - teacher, 0.0)), axis=-1)
+    count = ops.sum(ops.cast(is_token, errors.dtype), axis=-1)
+    per_example = ops.sum(errors, axis=-1) / ops.maximum(count, 1.0)
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
+LABEL_LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "focal": focal, "mse": mse}
 DISTILLATIONS: dict[str, Callable] = {
     "pure": pure, "KD": kd, "RKD": rkd, "DKD": dkd, "CKD": ckd, "DIST": dist, "NKD": nkd, "WSLD": wsld,
+    "MSE": logit_mse,
 }  # fmt: skip
 EMBEDDING_DISTILLATIONS: dict[str, Callable] = {"hint": hint, "PKT": pkt, "SP": sp}
+STATE_DISTILLATIONS: dict[str, Callable] = {"states": states}
 
 
 def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The settings of a label or distillation loss: its published defaults, and over them `overrides`.
 
-    A weighted sum, `KD:0.5+RKD:0.5`, has the settings of all its losses, under `KD.alpha` and so on.
+    A weighted sum, `KD:0.5+RKD:0.5`, has the settings of all its losses, under `KD.alpha` and so on. So has a
+    published sum, such as `DistilSER`, whose defaults are its own.
 
     Raises:
         UserError: no such loss or setting, or a value that the setting cannot have.
     """
-    every = LABEL_LOSSES | DISTILLATIONS | EMBEDDING_DISTILLATIONS
-    if "+" in name or ":" in name:
-        mixture = mixtures.parse(name)
-        names = [term.name for term in mixture.terms]
+    every = LABEL_LOSSES | DISTILLATIONS | EMBEDDING_DISTILLATIONS | STATE_DISTILLATIONS
+    is_sum = "+" in name or ":" in name
+    title = name if is_sum else choose("loss", name, [*every, *mixtures.PUBLISHED])
+    names, published = [title], mixtures.NO_SETTINGS
+    if title not in LABEL_LOSSES:
+        mixture = mixtures.parse(title)
+        names, published = [term.name for term in mixture.terms], mixture.settings
         title = str(mixture)
-    else:
-        names = [title := choose("loss", name, every)]
     settings: dict[str, Any] = {}
     owners: dict[str, tuple[str, str]] = {}
     for loss in names:
@@ -468,7 +579,7 @@ def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[s
             if each.kind is each.KEYWORD_ONLY:
                 key = each.name if len(names) == 1 else f"{loss}.{each.name}"
                 settings[key], owners[key] = each.default, (loss, each.name)
-    for key, value in (overrides or {}).items():
+    for key, value in [*published.items(), *(overrides or {}).items()]:
         if not settings:
             raise UserError(f"the loss {title} has no settings, but {key!r} is given. Leave it out.")
         key = choose(f"setting of {title}", key, settings)
@@ -518,7 +629,16 @@ def _at_least_float32(x):
 
 def _targets(labels, logits, label_smoothing):
     classes = logits.shape[-1]
-    exact = ops.one_hot(labels, classes, dtype=logits.dtype)
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) == 1:
+        exact = ops.one_hot(labels, classes, dtype=logits.dtype)
+    elif labels.shape[-1] == classes:
+        exact = ops.cast(labels, logits.dtype)
+    else:
+        raise UserError(
+            f"soft labels have shares of {labels.shape[-1]} classes, but there are logits of {classes}."
+            " Give one share per class."
+        )
     return (1 - label_smoothing) * exact + label_smoothing / classes
 
 

@@ -16,8 +16,17 @@ from typing import IO, Any
 import numpy as np
 
 from light_sernet_kd import audio, augment
+from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.distiller import FEATURES, OTHER_LABELS, SHARE, TEACHER, TEACHER_EMBEDDING
+from light_sernet_kd.distiller import (
+    FEATURES,
+    OTHER_LABELS,
+    SHARE,
+    SOFT_LABELS,
+    TEACHER,
+    TEACHER_EMBEDDING,
+    TEACHER_STATES,
+)
 from light_sernet_kd.features import PADDING, feature_shape, front_end_model, settings_of
 from light_sernet_kd.files import atomic
 
@@ -361,28 +370,63 @@ def dataset(
     first_epoch: int = 0,
     teacher: np.ndarray | None = None,
     teacher_embedding: np.ndarray | None = None,
+    teacher_states: Any = None,
+    soft_labels: np.ndarray | None = None,
     augmentation: Augmenter | None = None,
     class_weights: np.ndarray | None = None,
 ):
     """Endless training batches as a `tf.data.Dataset`; an epoch is `ceil(len(indices) / batch_size)` of them.
 
     Args:
-        rows: `(utterances, frames, features, 1)`, anything that can be indexed by an array.
+        rows: `(utterances, frames, features, 1)`, anything that can be indexed by an array. Of a student with
+            several inputs, what gives a dictionary of arrays by their names, of any types. The second axis of
+            each (tokens, patches) may differ from batch to batch, unless `rows.shapes` has the shape of one
+            example under the name.
         labels: `(utterances,)` class indices.
         indices: the training utterances.
         first_epoch: where to begin, for a run that continues.
         teacher: logits `(utterances, classes)`, carried with the batch.
         teacher_embedding: `(utterances, width)`, carried likewise.
+        teacher_states: what an array of utterances makes `(batch, tokens, width)`, rows of zeros being
+            padding; carried likewise.
+        soft_labels: `(utterances, classes)`, the share of each class in the target; carried likewise.
         augmentation: of `augmenter`; changes the batches' features. With mixup a batch's inputs also hold
             `other_labels` and `share`: an example's target is `share` of its own label and the rest of the
-            other's, and what the batch carries of the teacher is mixed alike.
+            other's, and what the batch carries of the teacher and of soft labels is mixed alike.
         class_weights: `(classes,)`; a batch then also carries the weight of each of its examples.
+
+    Raises:
+        UserError: an augmentation of what a student of several inputs reads, or mixup of a teacher's states.
     """
     import tensorflow as tf
 
+    def spec_of(array: np.ndarray, shape: tuple[int | None, ...] | None = None):
+        free = (None, *array.shape[2:]) if array.ndim > 1 else ()
+        return tf.TensorSpec((None, *(free if shape is None else shape)), array.dtype)
+
     chosen = np.asarray(indices)
     mixup = augmentation.mixup if augmentation else None
-    spec = {FEATURES: tf.TensorSpec((None, *rows.shape[1:]), tf.float32)}
+    spec: dict[str, Any] = {}
+    example = None if hasattr(rows, "shape") else rows[chosen[:1]]
+    if isinstance(example, Mapping):
+        if augmentation:
+            raise UserError(
+                "augmentation changes spectrograms, and this student reads text or embeddings too: "
+                "leave out --augment, or choose a student of audio alone."
+            )
+        shapes = getattr(rows, "shapes", {})
+        spec[FEATURES] = {name: spec_of(array, shapes.get(name)) for name, array in example.items()}
+    else:
+        spec[FEATURES] = tf.TensorSpec((None, *rows.shape[1:]), tf.float32)
+    if mixup and teacher_states is not None:
+        raise UserError(
+            "mixup cannot mix what a teacher says of two texts token by token: leave mixup out of --augment, "
+            "or choose a distillation without states."
+        )
+    if teacher_states is not None:
+        spec[TEACHER_STATES] = spec_of(teacher_states[chosen[:1]])
+    if soft_labels is not None:
+        spec[SOFT_LABELS] = tf.TensorSpec((None, soft_labels.shape[1]), tf.float32)
     if teacher is not None:
         spec[TEACHER] = tf.TensorSpec((None, teacher.shape[1]), tf.float32)
     if teacher_embedding is not None:
@@ -391,7 +435,7 @@ def dataset(
         spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
         spec[SHARE] = tf.TensorSpec((None,), tf.float32)
 
-    def inputs_of(batch: np.ndarray, epoch: int, number: int) -> dict[str, np.ndarray]:
+    def inputs_of(batch: np.ndarray, epoch: int, number: int) -> dict[str, Any]:
         inputs = {}
         if augmentation:
             inputs[FEATURES] = augmentation.features(rows, batch, seed=seed, epoch=epoch)
@@ -401,6 +445,10 @@ def dataset(
             inputs[TEACHER] = teacher[batch]
         if teacher_embedding is not None:
             inputs[TEACHER_EMBEDDING] = teacher_embedding[batch]
+        if teacher_states is not None:
+            inputs[TEACHER_STATES] = teacher_states[batch]
+        if soft_labels is not None:
+            inputs[SOFT_LABELS] = soft_labels[batch]
         if mixup:
             share = augment.shares(mixup, seed=seed, epoch=epoch, utterances=batch)
             other = augment.mates(len(batch), seed=seed, epoch=epoch, batch=number)

@@ -22,6 +22,35 @@ def cross_entropy(labels, logits):
     return np.array([-math.log(softmax(row)[label]) for label, row in zip(labels, logits, strict=True)])
 
 
+def soft_cross_entropy(shares, logits):
+    values = []
+    for target, row in zip(shares, logits, strict=True):
+        p = softmax(row)
+        values.append(-sum(target[c] * math.log(p[c]) for c in range(len(p))))
+    return np.array(values)
+
+
+def squared_error(target, outputs):
+    """Per example: mean over whatever an example is a vector of."""
+    return np.array([
+        sum((t - x) ** 2 for t, x in zip(*rows, strict=True)) / len(rows[0])
+        for rows in zip(target, outputs, strict=True)
+    ])  # fmt: skip
+
+
+def states(teacher, student):
+    """DistilSER's third term, per example: over the tokens whose state is not all zeros, and the width."""
+    values = []
+    for ours, theirs in zip(student, teacher, strict=True):
+        squares = [
+            (s - t) ** 2
+            for our_token, their_token in zip(ours, theirs, strict=True) if any(their_token)
+            for s, t in zip(our_token, their_token, strict=True)
+        ]  # fmt: skip
+        values.append(sum(squares) / len(squares) if squares else 0.0)
+    return np.array(values)
+
+
 def kd(label_loss, teacher, student, temperature, alpha):
     """Hinton et al. 2015, section 2, per example."""
     values = []
@@ -130,14 +159,6 @@ def standardised(logits):
         deviation = math.sqrt(sum((x - mean) ** 2 for x in row) / len(row))
         rows.append([(x - mean) / deviation for x in row])
     return np.array(rows)
-
-
-def hint(teacher, student):
-    """Romero et al. 2015, per example."""
-    return np.array([
-        sum((t - s) ** 2 for t, s in zip(*rows, strict=True)) / len(rows[0])
-        for rows in zip(teacher, student, strict=True)
-    ])  # fmt: skip
 
 
 def pkt(teacher, student):

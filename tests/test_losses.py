@@ -1,5 +1,6 @@
 """Losses against loops written from the papers, against algebra, and at the edges of floating point."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from conftest import REPOSITORY
 from light_sernet_kd import config, losses, mixtures
 from light_sernet_kd.config import UserError
 
-TAUGHT = ["KD", "RKD", "DKD", "CKD", "DIST"]  # teacher terms that are 0 where both agree
+TAUGHT = ["KD", "RKD", "DKD", "CKD", "DIST", "MSE"]  # teacher terms that are 0 where both agree
 
 
 def examples(batch=4, classes=5, seed=0, dtype="float64"):
@@ -56,6 +57,7 @@ def test_registries_are_the_names_that_are_known_without_keras():
     assert tuple(losses.LABEL_LOSSES) == config.LABEL_LOSS_NAMES
     assert tuple(losses.DISTILLATIONS) == mixtures.LOGIT_NAMES
     assert tuple(losses.EMBEDDING_DISTILLATIONS) == mixtures.EMBEDDING_NAMES
+    assert tuple(losses.STATE_DISTILLATIONS) == mixtures.STATE_NAMES
 
 
 # Label losses
@@ -108,6 +110,110 @@ def test_focal_of_a_certain_and_right_answer_has_no_gradient_even_with_a_root_as
 def test_focal_with_a_wrong_number_of_class_weights_is_refused():
     with pytest.raises(UserError, match=r"2 class weights \(alpha\) for 5 classes"):
         losses.focal(*examples()[:2], alpha=(1.0, 2.0))
+
+
+# Soft labels
+
+label_losses = pytest.mark.parametrize("name", losses.LABEL_LOSSES)
+smoothings = pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+
+
+def soft_examples(batch=9, classes=5, seed=0):
+    """The shares of seven annotators, and logits."""
+    rng = np.random.default_rng(seed)
+    shares = rng.multinomial(7, rng.dirichlet(np.ones(classes)), batch) / 7
+    return shares, rng.normal(0, 2, (batch, classes))
+
+
+def test_cross_entropy_of_soft_labels_is_the_sum_over_classes():
+    shares, logits = soft_examples()
+    expected = reference.soft_cross_entropy(shares, logits)
+    np.testing.assert_allclose(losses.cross_entropy(shares, logits), expected, rtol=1e-12)
+
+
+@smoothings
+def test_label_losses_of_soft_labels_are_those_of_keras(label_smoothing):
+    shares, logits = soft_examples()
+    alpha = (0.1, 0.2, 0.3, 0.4, 0.5)
+    common = {"from_logits": True, "label_smoothing": label_smoothing, "reduction": "none"}
+    peer = keras.losses.CategoricalCrossentropy(**common, dtype="float64")
+    ours = losses.cross_entropy(shares, logits, label_smoothing=label_smoothing)
+    np.testing.assert_allclose(ours, peer(shares, logits), rtol=1e-9)
+    peer = keras.losses.CategoricalFocalCrossentropy(list(alpha), 1.5, **common, dtype="float64")
+    ours = losses.focal(shares, logits, gamma=1.5, alpha=alpha, label_smoothing=label_smoothing)
+    np.testing.assert_allclose(ours, peer(shares, logits), rtol=1e-5)
+
+
+@smoothings
+def test_mse_is_the_mean_square_of_outputs_less_shares(label_smoothing):
+    shares, logits = soft_examples()
+    smooth = (1 - label_smoothing) * shares + label_smoothing / 5
+    ours = losses.mse(shares, logits, label_smoothing=label_smoothing)
+    np.testing.assert_allclose(ours, reference.squared_error(smooth, logits), rtol=1e-12)
+    peer = keras.losses.MeanSquaredError(dtype="float64")
+    np.testing.assert_allclose(np.mean(ours), peer(smooth, logits), rtol=1e-12)
+
+
+@label_losses
+@smoothings
+@pytest.mark.parametrize("form", [np.int32, np.float32, np.float64])
+def test_a_soft_label_of_one_class_is_that_class(name, label_smoothing, form):
+    labels, logits, _ = examples(batch=9)
+    loss = losses.LABEL_LOSSES[name]
+    soft = loss(np.eye(5)[labels].astype(form), logits, label_smoothing=label_smoothing)
+    np.testing.assert_array_equal(soft, loss(labels, logits, label_smoothing=label_smoothing))
+
+
+@label_losses
+def test_label_losses_are_linear_in_the_target_mse_but_for_what_no_output_changes(name):
+    one, logits = soft_examples()
+    other, _ = soft_examples(seed=1)
+    loss = losses.LABEL_LOSSES[name]
+    of_mixture = loss(0.3 * one + 0.7 * other, logits)
+    mixture = 0.3 * loss(one, logits) + 0.7 * loss(other, logits)
+    spread = 0.3 * 0.7 * np.mean((one - other) ** 2, axis=-1) if name == "mse" else 0
+    np.testing.assert_allclose(of_mixture + spread, mixture, rtol=1e-10)
+
+
+@label_losses
+def test_gradient_on_soft_labels_is_that_of_finite_differences(name):
+    shares, logits = soft_examples(4)
+
+    def loss(logits):
+        return tf.reduce_sum(losses.LABEL_LOSSES[name](shares, logits))
+
+    _, gradient = value_and_gradient(loss, logits)
+    np.testing.assert_allclose(gradient, finite_differences(loss, logits), rtol=1e-6, atol=1e-8)
+
+
+@label_losses
+def test_soft_labels_are_finite_at_logits_of_500_and_agree_with_float64(name):
+    shares, _ = soft_examples(4, 4)
+
+    def at(dtype):
+        loss = losses.LABEL_LOSSES[name]
+        return value_and_gradient(
+            lambda logits: tf.reduce_sum(loss(shares.astype(dtype), logits)), DOMINATED.astype(dtype)
+        )
+
+    (value, gradient), (exact_value, exact_gradient) = at("float32"), at("float64")
+    assert np.isfinite(exact_gradient).all()
+    np.testing.assert_allclose(value, exact_value, rtol=1e-5)
+    np.testing.assert_allclose(gradient, exact_gradient, rtol=2e-3, atol=1e-5)
+
+
+@label_losses
+def test_soft_labels_of_another_number_of_classes_are_refused(name):
+    shares, logits = soft_examples()
+    with pytest.raises(UserError, match="shares of 4 classes, but there are logits of 5"):
+        losses.LABEL_LOSSES[name](shares[:, :4], logits)
+
+
+def test_the_class_of_a_soft_label_has_the_largest_share_and_the_hard_label_decides_a_tie():
+    shares = np.float32([[0.2, 0.8, 0], [0.5, 0, 0.5], [0.5, 0, 0.5], [0.4, 0.2, 0.4], [1 / 3] * 3])
+    found = losses.hard_labels(np.int64([0, 0, 2, 1, 1]), shares)
+    np.testing.assert_array_equal(found, [1, 0, 2, 0, 1])
+    assert found.dtype == tf.int64
 
 
 # Distillation losses against loops
@@ -297,6 +403,24 @@ def test_wsld_leaves_a_student_alone_that_is_certain_and_right():
     np.testing.assert_array_equal(per_example, 0)
 
 
+def test_mse_to_the_teacher_is_the_mean_over_classes():
+    labels, teacher, student = examples()
+    settings = {"label_weight": 0.5, "teacher_weight": 3.0}
+    per_example, relational = parts("MSE", labels, teacher, student, **settings)
+    expected = 0.5 * reference.cross_entropy(labels, student) + 3 * reference.squared_error(teacher, student)
+    np.testing.assert_allclose(per_example, expected, rtol=1e-12)
+    assert float(relational) == 0
+
+
+def test_multi_still_is_the_sum_of_two_mean_squared_errors_over_batch_and_classes():
+    shares, student = soft_examples()
+    _, teacher = soft_examples(seed=1)
+    label_loss = losses.mse(shares, student)
+    found = total("MSE", None, teacher, student, label_loss=label_loss)
+    expected = np.mean((student - shares) ** 2) + np.mean((student - teacher) ** 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["KD", "DKD", "CKD"])
 def test_kl_mean_over_elements_divides_the_divergence_by_the_classes(name):
     labels, teacher, student = examples(classes=5)
@@ -317,6 +441,7 @@ def test_kl_mean_over_elements_divides_the_divergence_by_the_classes(name):
         ("DIST", {}, 1),
         ("NKD", {}, 1),
         ("WSLD", {"label_weight": 0.5}, 0.5),
+        ("MSE", {"label_weight": 0.5}, 0.5),
     ],
 )
 def test_the_given_label_loss_enters_with_its_weight_example_by_example(name, settings, share):
@@ -488,7 +613,7 @@ def test_hint_is_romeros_squared_error():
     teacher, _ = embeddings()
     student, _ = embeddings(seed=1)
     per_example, relational = embedding_parts("hint", teacher, student)
-    np.testing.assert_allclose(per_example, reference.hint(teacher, student), rtol=1e-12)
+    np.testing.assert_allclose(per_example, reference.squared_error(teacher, student), rtol=1e-12)
     assert float(relational) == 0
 
 
@@ -558,6 +683,98 @@ def test_half_precision_embeddings_are_computed_with_in_float32(name):
     assert half == embedding_total(name, teacher.astype("float32"), student.astype("float32"))
 
 
+# Losses on token states
+
+
+def token_states(lengths=(3, 1, 4), tokens=4, width=6, seed=0, dtype="float64"):
+    """Of a teacher, with rows of zeros beyond each text's own, and of a student that says something there."""
+    rng = np.random.default_rng(seed)
+    teacher, student = rng.normal(0, 1, (2, len(lengths), tokens, width))
+    teacher *= (np.arange(tokens) < np.array(lengths)[:, None])[..., None]
+    return teacher.astype(dtype), student.astype(dtype)
+
+
+def states_loss(teacher, student):
+    return losses.states(None, teacher, student)[0]
+
+
+def test_states_are_compared_over_real_tokens_and_the_width():
+    teacher, student = token_states()
+    per_example, relational = losses.states(None, teacher, student)
+    np.testing.assert_allclose(per_example, reference.states(teacher, student), rtol=1e-12)
+    assert float(relational) == 0
+
+
+def test_without_padding_states_is_the_mean_squared_error_of_the_release():
+    teacher, student = token_states((4,))
+    peer = keras.losses.MeanSquaredError(dtype="float64")
+    np.testing.assert_allclose(np.mean(states_loss(teacher, student)), peer(teacher, student), rtol=1e-12)
+
+
+def test_states_do_not_depend_on_batch_mates_or_on_how_far_either_is_padded():
+    teacher, student = token_states()
+    together = states_loss(teacher, student)
+    more = np.zeros((3, 5, 6))
+    longer = [np.concatenate([each, more], axis=1) for each in (teacher, student)]
+    for given in ((longer[0], student), (teacher, longer[1]), (longer[0], longer[1])):
+        np.testing.assert_allclose(states_loss(*given), together, rtol=1e-12)
+    for example, length in enumerate((3, 1, 4)):
+        alone = states_loss(*(each[example : example + 1, :length] for each in (teacher, student)))
+        np.testing.assert_allclose(alone, together[example : example + 1], rtol=1e-12)
+
+
+def test_tokens_that_only_the_teacher_has_count_against_zeros():
+    teacher, student = token_states()
+    shorter = np.concatenate([student[:, :2], np.zeros((3, 2, 6))], axis=1)
+    np.testing.assert_allclose(states_loss(teacher, student[:, :2]), reference.states(teacher, shorter))
+
+
+def test_a_state_with_one_number_that_is_not_0_is_a_token():
+    teacher, student = token_states((1, 1), tokens=2)
+    teacher[:, 1, 3] = 1e-20
+    np.testing.assert_allclose(states_loss(teacher, student), reference.states(teacher, student))
+    assert np.all(states_loss(teacher, student) != states_loss(*token_states((1, 1), tokens=2)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_text_of_padding_alone_has_no_loss_and_no_gradient(dtype):
+    teacher, student = token_states((0, 2), dtype=dtype)
+    per_example, gradient = value_and_gradient(lambda student: states_loss(teacher, student), 500 * student)
+    assert per_example[0] == 0 < per_example[1]
+    np.testing.assert_array_equal(gradient[0], 0)
+    np.testing.assert_array_equal(gradient[1, 2:], 0)
+    assert np.all(gradient[1, :2] != 0)
+    assert np.isfinite(gradient).all()
+
+
+def test_gradient_on_states_is_that_of_finite_differences():
+    teacher, student = token_states()
+
+    def loss(student):
+        return tf.reduce_mean(states_loss(teacher, student))
+
+    _, gradient = value_and_gradient(loss, student)
+    np.testing.assert_allclose(gradient, finite_differences(loss, student), rtol=1e-6, atol=1e-9)
+
+
+def test_half_precision_states_are_computed_with_in_float32():
+    teacher, student = token_states(dtype="float16")
+    teacher, student = 300 * teacher, -300 * student
+    half = states_loss(teacher, student)
+    assert half.dtype == tf.float32
+    np.testing.assert_array_equal(half, states_loss(teacher.astype("float32"), student.astype("float32")))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_graph_of_unknown_batch_and_tokens_gives_what_eager_gives(jit_compile):
+    states = tf.TensorSpec([None, None, 6], tf.float32)
+    graph = tf.function(states_loss, input_signature=[states, states], jit_compile=jit_compile)
+    for lengths, tokens in (((3, 1, 4), 4), ((0, 7), 8)):
+        teacher, student = token_states(lengths, tokens, dtype="float32")
+        expected = states_loss(teacher, student[:, :3])
+        np.testing.assert_allclose(graph(teacher, student[:, :3]), expected, rtol=1e-5)
+
+
 # Back ends and graphs
 
 
@@ -611,8 +828,14 @@ def value_and_gradient_of_each(labels, teacher, student):
 
     each = losses.DISTILLATIONS.items()
     found = {name: jax.value_and_grad(total)(student, distillation) for name, distillation in each}
-    each = losses.EMBEDDING_DISTILLATIONS.items()
+    each = [*losses.EMBEDDING_DISTILLATIONS.items(), ("MSE of labels", of_soft_labels), ("states", of_states)]
     return found | {name: jax.value_and_grad(embedding_total)(student, loss) for name, loss in each}
+
+def of_soft_labels(labels, teacher, student):
+    return losses.mse(jax.nn.softmax(teacher), student), 0.0
+
+def of_states(labels, teacher, student):
+    return losses.states(labels, teacher[:, None, :], student[:, None, :])
 
 given = np.load(sys.argv[1])
 found = {}
@@ -651,10 +874,15 @@ def test_jax_gives_the_values_and_gradients_of_tensorflow(tmp_path):
             np.testing.assert_allclose(found[f"{edge}/{name}/value"], value, 1e-5, 1e-5, err_msg=where)
             np.testing.assert_allclose(found[f"{edge}/{name}/gradient"], gradient, 1e-3, 1e-5, err_msg=where)
     labels, teacher, student = cases["normal"]
-    for name in losses.EMBEDDING_DISTILLATIONS:
-        value, gradient = value_and_gradient(
-            lambda student, name=name: embedding_total(name, teacher, student), student
-        )
+    totals = {name: functools.partial(embedding_total, name) for name in losses.EMBEDDING_DISTILLATIONS}
+    totals["MSE of labels"] = lambda teacher, student: tf.reduce_mean(
+        losses.mse(tf.nn.softmax(teacher), student)
+    )
+    totals["states"] = lambda teacher, student: tf.reduce_mean(
+        states_loss(teacher[:, None, :], student[:, None, :])
+    )
+    for name, of in totals.items():
+        value, gradient = value_and_gradient(lambda student, of=of: of(teacher, student), student)
         np.testing.assert_allclose(found[f"normal/{name}/value"], value, 1e-5, err_msg=name)
         np.testing.assert_allclose(found[f"normal/{name}/gradient"], gradient, 1e-3, 1e-6, err_msg=name)
 
@@ -690,8 +918,25 @@ def test_every_weight_is_a_setting_with_the_published_default():
     assert losses.settings_of("DIST") == {"label_weight": 1.0, "beta": 2.0, "gamma": 2.0, "temperature": 1.0}
     assert losses.settings_of("NKD") == {"label_weight": 1.0, "gamma": 1.5, "temperature": 1.0}
     assert losses.settings_of("WSLD") == {"label_weight": 1.0, "alpha": 2.5, "temperature": 2.0}
+    assert losses.settings_of("MSE") == {"label_weight": 1.0, "teacher_weight": 1.0}
     assert [losses.settings_of(name) for name in losses.EMBEDDING_DISTILLATIONS] == [{}, {}, {}]
+    assert losses.settings_of("states") == {}
     assert losses.settings_of("focal") == {"gamma": 2.0, "alpha": None, "label_smoothing": 0.0}
+    assert losses.settings_of("mse") == {"label_smoothing": 0.0}
+
+
+def test_a_published_sum_has_its_own_defaults_which_can_be_overridden():
+    published = {"KD.temperature": 2.0, "KD.alpha": 0.5, "KD.kl_mean": "batch"}
+    assert losses.settings_of("distilser") == published
+    assert losses.settings_of("DistilSER", {"kd.alpha": 0.25}) == published | {"KD.alpha": 0.25}
+    assert losses.settings_of("KD+states") == published | {"KD.temperature": 1.2, "KD.alpha": 0.7}
+    assert losses.settings_of("Multi-Still", {"teacher_weight": 2}) == {
+        "label_weight": 1.0,
+        "teacher_weight": 2.0,
+    }
+    kd, states = losses.terms_of(mixtures.parse("DistilSER"), {"KD.alpha": 0.25})
+    assert kd == (mixtures.Term("KD"), {"temperature": 2.0, "alpha": 0.25, "kl_mean": "batch"})
+    assert states == (mixtures.Term("states"), {})
 
 
 def test_overrides_replace_defaults_and_lists_become_tuples():
@@ -749,6 +994,10 @@ def test_the_terms_of_a_sum_have_their_own_settings():
         ("KD+RKD", {"KD.alpha": 1.5}, "alpha of KD is 1.5, but must be 0 to 1."),
         ("hint+SP", {"hint.alpha": 1}, "the loss hint+SP has no settings"),
         ("KD+focal", {}, "unknown distillation 'focal'"),
+        ("DistilSER", {"alpha": 0.5}, "unknown setting of DistilSER 'alpha'. Did you mean KD.alpha?"),
+        ("Multi-Still", {"alpha": 0.5}, "Valid: label_weight, teacher_weight."),
+        ("states", {"alpha": 0.5}, "the loss states has no settings"),
+        ("mse", {"label_smoothing": 2}, "label_smoothing of mse is 2, but must be 0 to 1."),
         ("NKD", {"temperature": 0}, "temperature of NKD is 0, but must be more than 0."),
     ],
 )

@@ -6,7 +6,16 @@ import sys
 import pytest
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.mixtures import EMBEDDING_NAMES, NAMES, Mixture, Term, parse
+from light_sernet_kd.mixtures import (
+    EMBEDDING_NAMES,
+    LOGIT_NAMES,
+    NAMES,
+    PUBLISHED,
+    STATE_NAMES,
+    Mixture,
+    Term,
+    parse,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,24 +49,54 @@ def test_the_text_of_a_sum_is_canonical_and_means_the_same(text, canonical):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_alone_is_a_sum_of_one(name):
     assert str(parse(name)) == name
-    assert parse(name).needs_embeddings == (name in EMBEDDING_NAMES)
-    assert parse(name).adds_label_loss == (name in EMBEDDING_NAMES)
+    if name not in PUBLISHED:
+        assert parse(name).terms == (Term(name),)
+        assert parse(name).needs_embeddings == (name in EMBEDDING_NAMES)
+        assert parse(name).needs_states == (name in STATE_NAMES)
+        assert parse(name).adds_label_loss == (name not in LOGIT_NAMES)
 
 
 @pytest.mark.parametrize(
-    ("text", "logits", "embeddings", "adds_label_loss"),
+    ("text", "terms", "settings"),
     [
-        ("pure", False, False, False),
-        ("pure:0.5+SP", False, True, False),
-        ("SP+PKT", False, True, True),
-        ("NKD+SP", True, True, False),
-        ("KD+RKD", True, False, False),
+        ("distilser", ["KD", "states"], {"KD.alpha": 0.5, "KD.temperature": 2.0}),
+        (" Multi-Still", ["MSE"], {}),
     ],
 )
-def test_a_sum_knows_what_it_needs(text, logits, embeddings, adds_label_loss):
+def test_a_published_sum_is_called_by_its_name(text, terms, settings):
     mixture = parse(text)
-    assert (mixture.needs_logits, mixture.needs_embeddings) == (logits, embeddings)
-    assert mixture.needs_teacher == (logits or embeddings)
+    assert mixture.terms == tuple(map(Term, terms))
+    assert mixture.settings == settings
+    assert str(mixture) in PUBLISHED
+    assert parse(str(mixture)) == mixture
+    assert mixture.needs_logits
+    assert mixture.needs_states == ("states" in terms)
+    assert not mixture.adds_label_loss
+
+
+def test_a_sum_written_out_has_no_settings_of_its_own():
+    assert parse("KD+states").settings == {}
+    assert parse("KD+states") != parse("DistilSER")
+
+
+@pytest.mark.parametrize(
+    ("text", "needs", "adds_label_loss"),
+    [
+        ("pure", (False, False, False), False),
+        ("pure:0.5+SP", (False, True, False), False),
+        ("SP+PKT", (False, True, False), True),
+        ("NKD+SP", (True, True, False), False),
+        ("KD+RKD", (True, False, False), False),
+        ("states", (False, False, True), True),
+        ("states+SP:40", (False, True, True), True),
+        ("pure+states:2", (False, False, True), False),
+        ("MSE+states", (True, False, True), False),
+    ],
+)
+def test_a_sum_knows_what_it_needs(text, needs, adds_label_loss):
+    mixture = parse(text)
+    assert (mixture.needs_logits, mixture.needs_embeddings, mixture.needs_states) == needs
+    assert mixture.needs_teacher == any(needs)
     assert mixture.adds_label_loss == adds_label_loss
 
 
@@ -77,6 +116,13 @@ def test_a_sum_knows_what_it_needs(text, logits, embeddings, adds_label_loss):
         ("SP:inf", "must be a number above 0"),
         ("KD:0.5+0.5", "the weight of KD is '0.5+0.5', but must be a number above 0"),
         ("KD:0.5:2", "the weight of KD is '0.5:2', but must be a number above 0"),
+        (
+            "DistilSER+SP:40",
+            "DistilSER is a whole sum: give it alone, or what it stands for, KD+states with "
+            "--kd_weights KD.alpha=0.5,KD.temperature=2.",
+        ),
+        ("hint+multi-still", "Multi-Still is a whole sum: give it alone, or what it stands for, MSE."),
+        ("DistilSER:2", "DistilSER is a whole sum"),
     ],
 )
 def test_a_mistake_is_refused_with_what_would_be_right(text, sentence):

@@ -70,6 +70,11 @@ class Mixture:
         """Whether a loss compares with the teacher's states of the text's tokens."""
         return any(term.name in STATE_NAMES for term in self.terms)
 
+    def without_states(self) -> "Mixture":
+        """What of the sum can be trained on while the encoders are frozen; the label loss where nothing is."""
+        kept = tuple(term for term in self.terms if term.name not in STATE_NAMES)
+        return self if kept == self.terms else Mixture(kept or (Term("pure"),))
+
     @property
     def needs_teacher(self) -> bool:
         return self.needs_logits or self.needs_embeddings or self.needs_states

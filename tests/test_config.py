@@ -27,6 +27,12 @@ OTHER = {
     "front_end": "cubic",
     "student": "light_sernet_plus",
     "width": 0.5,
+    "text_encoder": "random:width=32",
+    "teacher_text_encoder": "bert_tiny_en_uncased",
+    "audio_encoder": "vggish=random",
+    "vggish_pca": "pca.npz",
+    "text_tokens": 64,
+    "pooling": "mean",
     "label_loss": "focal",
     "label_smoothing": 0.1,
     "soft_labels": True,
@@ -35,10 +41,13 @@ OTHER = {
     "distillation": "CKD",
     "distillation_weights": {"alpha": 0.5},
     "standardise_logits": True,
-    "teacher": "auto",
+    "teacher": "bert_vggish",
     "teacher_width": 2.0,
     "teacher_epochs": 5,
     "teacher_count": 3,
+    "teacher_batch_size": 4,
+    "teacher_learning_rate": 1e-5,
+    "teacher_parts": 3,
     "augmentation": "noise",
     "protocol": "cross_corpus",
     "fold_count": 4,
@@ -49,6 +58,10 @@ OTHER = {
     "epochs": 8,
     "batch_size": 64,
     "learning_rate": 1e-2,
+    "optimizer": "adamw",
+    "accumulation": 2,
+    "tune_epochs": 3,
+    "most_per_emotion": 100,
     "patience": 3,
     "batch_norm_momentum": 0.9,
     "arithmetic": "float32",
@@ -57,7 +70,8 @@ OTHER = {
     "export": False,
     "merge_tflite": False,
 }
-FIELDS = [field.name for field in dataclasses.fields(Settings)]
+# The modality is of cross_attention, which has no width or augmentation.
+FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name != "modality"]
 
 
 # choose
@@ -103,6 +117,7 @@ def test_choose_suggests_nothing_where_nothing_is_near():
     ("names", "registry"),
     [
         (config.STUDENT_NAMES, students.STUDENTS),
+        (config.MULTIMODAL_NAMES, students.MULTIMODAL),
         (config.LABEL_LOSS_NAMES, losses.LABEL_LOSSES),
         (mixtures.LOGIT_NAMES, losses.DISTILLATIONS),
         (mixtures.EMBEDDING_NAMES, losses.EMBEDDING_DISTILLATIONS),
@@ -114,6 +129,7 @@ def test_choose_suggests_nothing_where_nothing_is_near():
     ],
     ids=[
         "students",
+        "students of speech and text",
         "label losses",
         "distillations",
         "embedding distillations",
@@ -129,7 +145,7 @@ def test_names_that_help_lists_are_the_registrys(names, registry):
 
 
 def test_a_student_names_a_front_end_and_a_schedule_that_exist():
-    for student in students.STUDENTS.values():
+    for student in (*students.STUDENTS.values(), *students.MULTIMODAL.values()):
         assert student.front_end in config.FRONT_END_NAMES
         assert student.schedule in config.SCHEDULE_NAMES
 
@@ -155,9 +171,13 @@ def test_every_setting_arrives():
     assert {name: getattr(settings, name) for name in FIELDS} == OTHER
 
 
+def test_the_modality_arrives():
+    assert make_settings(student="cross_attention", modality="text").modality == "text"
+
+
 @pytest.mark.parametrize(
     "name",
-    ["audio_type", "input_type", "front_end", "student", "label_loss", "class_weights", "distillation",
+    ["audio_type", "optimizer", "modality", "pooling", "input_type", "front_end", "student", "label_loss", "class_weights", "distillation",
      "protocol", "schedule", "arithmetic"],
 )  # fmt: skip
 def test_an_unknown_choice_is_refused_by_name(name):

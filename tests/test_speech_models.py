@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import audio, embeddings, evaluation, probe, protocols, teachers
+from light_sernet_kd import audio, cli, embeddings, evaluation, probe, protocols, teachers
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.protocols import Fold
@@ -492,3 +492,47 @@ def test_cross_fitted_training_logits_are_of_models_without_the_speaker(models, 
     wrong = (mislabelled(utterances, rows), *corpus[1:])
     again = tuned(models["wavlm", "layer"], wrong, tmp_path / "wrong", cross_fit=True)
     np.testing.assert_array_equal(again.logits[0][sorted(rows)], crossed.logits[0][sorted(rows)])
+
+
+# From a folder to a student
+
+
+@pytest.fixture(scope="module")
+def manifest(corpus, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("manifest") / "tones.csv"
+    rows = [f"{one.path},{one.emotion},{one.speaker},{one.id}" for one in corpus[0]]
+    path.write_text("\n".join(["path,emotion,speaker,id", *rows]), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        (("wavlm", "layer"), []),
+        (("wav2vec2", "group"), ["--fine_tune", "--epochs", "2", "-bt", "16", "-lr", "1e-4"]),
+    ],
+    ids=["probe", "fine-tuned"],
+)
+def test_teach_from_a_folder_makes_a_file_that_a_student_learns_from(models, manifest, tmp_path, kind, how):
+    common = ["-dn", str(manifest), "--protocol", "loso", "--folds", "s0"]
+    common += ["--result", str(tmp_path), "-v", "0"]
+    assert cli.main(["teach", "--from", models[kind], *how, *common, "--out", str(tmp_path / "t.npz")]) == 0
+    teacher = teachers.read(tmp_path / "t.npz")
+    assert teacher.folds == ("s0", protocols.ALL_SPEAKERS)
+    everyone = ["s0", "s1", "s2", "s3"]
+    # s0 tests and s1 validates
+    assert teacher.card["train_speakers"] == {"s0": everyone[2:], protocols.ALL_SPEAKERS: everyone}
+    assert teacher.made_by.endswith(", fine-tuned") == bool(how)
+    assert models[kind] in teacher.made_by
+    assert teacher.logits.shape == (2, 32, 3)
+    assert teacher.embeddings is not None
+    assert teacher.embeddings.shape == (2, 32, 32)
+    if how:
+        told = teacher.card["fine_tuning"]
+        assert (told["epochs"], told["batch_size"], told["learning_rate"]) == (2, 16, 1e-4)
+
+    quick = ["-id", "0.3", "--width", "0.15", "--epochs", "1", "--no-export", "--run", "student"]
+    teach = ["--teacher", str(tmp_path / "t.npz"), "-kd", "KD+hint"]
+    assert cli.main(["train", *common, *quick, *teach]) == 0
+    metrics = json.loads((tmp_path / "student" / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["teacher"]["made_by"], metrics["teacher"]["stamps"]) == (teacher.made_by, [])

@@ -183,6 +183,33 @@ def test_behind_its_front_end_it_is_builtins_of_tflite_only(narrow, samples):
         np.testing.assert_array_equal(found.any(axis=-1), expected.any(axis=-1))
 
 
+def test_a_student_on_it_is_exported_with_the_front_end_inside(narrow, tmp_path):
+    encoder = vggish.vggish(narrow, patches=3)
+    pooled = keras.ops.sum(encoder.output, axis=1) / 3
+    student = keras.Model(encoder.input, keras.layers.Dense(4, name="classes")(pooled))
+    recordings = np.stack(
+        [audio.fit(noise(n, seed=n), 48_000, pad="right") for n in (9000, 20_000, 40_000, 48_000)]
+    )
+    made = export.export(
+        student,
+        classes=("anger", "fear", "joy", "neutral"),
+        front_end="vggish",
+        input_type="mel_spectrogram",
+        samples=48_000,
+        representative=recordings,
+        folder=tmp_path,
+        card={},
+        precisions=("float32", "float16", "dynamic"),
+    )
+    front_end = features.front_end_model("vggish", "mel_spectrogram", 48_000)
+    expected = tf.nn.softmax(student(front_end(recordings))).numpy()
+    assert expected.std(axis=0).max() > 0.01
+    for each, bound in zip(made, (1e-4, 0.01, 0.1), strict=True):
+        opened = runner.Runner(each.path)
+        found = np.array([opened.probabilities(clip) for clip in recordings])
+        assert abs(found - expected).max() < bound
+
+
 # Weights from files
 
 

@@ -323,6 +323,12 @@ def test_a_pause_is_part_of_the_recording():
     np.testing.assert_allclose(computed, vggish_reference(clip), rtol=1e-4, atol=2e-4)
 
 
+def test_a_silent_recording_has_one_patch():
+    computed = patches_of(np.zeros(1, "float32"), 70_000)
+    np.testing.assert_allclose(computed[0], np.log(0.01), atol=1e-5)
+    assert not computed[1:].any()
+
+
 def test_where_a_short_recording_ends_is_silence():
     computed = patches_of(noise(4000), 8000)
     assert computed.shape == (1, 96, 64)

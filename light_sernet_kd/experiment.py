@@ -187,7 +187,7 @@ def teach(settings: Settings, places: Places, display: Display, *, out: Path | N
                     "corpus": run.corpus.name,
                     "protocol": settings.protocol,
                     "seed": settings.seed,
-                    "train_speakers": {fold.name: run.selection.speakers(fold.train) for fold in folds},
+                    "train_speakers": teachers.train_speakers(folds, run.utterances),
                 },
                 embeddings=np.concatenate([np.asarray(teacher.embeddings) for teacher in made]),
             ),
@@ -446,9 +446,7 @@ class _Run:
             return None
         path = yamnet_path(str(source), self.places.data) or Path(str(source))
         if not path.exists():
-            raise UserError(
-                f"no teacher file {path}. `light-sernet-kd teach` makes one (--from: of a speech model)."
-            )
+            raise teachers.no_file(path)
         return audio.fingerprint(path)
 
     def _check_config(self, command: str) -> None:

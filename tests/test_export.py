@@ -3,7 +3,7 @@
 import json
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -17,6 +17,7 @@ from light_sernet_kd import export as export_module
 from light_sernet_kd import features, runner, students
 from light_sernet_kd.config import PRECISIONS, UserError
 from light_sernet_kd.export import Exported, ExportError, export
+from light_sernet_kd.runner import TextInput, encode_text
 
 CLASSES = ("anger", "boredom", "Ärger & Wut", "neutral", "sadness")
 CARD = {"fold": "03", "seed": 7}
@@ -423,3 +424,387 @@ def test_the_published_student_with_its_front_end_fits_a_phone(tmp_path):
     assert megabytes["float16"] <= 1.1
     assert megabytes["dynamic"] <= 0.65
     assert megabytes["int8"] <= 0.65
+
+
+# Students of several inputs.
+
+WORDS = ("das", "will", "sie", "am", "mittwoch", "nicht", "abgeben", "heute", "abend", "ja", "nein")
+TEXT = TextInput(
+    vocabulary=(
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *WORDS,
+        "null",
+        "konnte",
+        "könnte",
+        "ich",
+        "es",
+        "##e",
+        ".",
+    ),
+    tokens=12,
+    lowercase=True,
+    strip_accents=True,
+)
+# Twice the mean over examples of the largest difference that was measured; of other examples it is 0.6.
+SPOKEN_BOUNDS = {"float32": 1e-5, "float16": 0.004, "dynamic": 0.06}
+
+
+def sentences(count: int, *, seed: int = 0) -> list[str]:
+    """Texts of one word to more than the student reads."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, 14))) for _ in range(count)]
+
+
+def encoded(texts: list[str]) -> dict[str, np.ndarray]:
+    ids, masks, _ = zip(*(encode_text(TEXT.tokenizer(), text, TEXT.tokens) for text in texts), strict=True)
+    return {"token_ids": np.stack(ids), "text_mask": np.stack(masks)}
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A student of several inputs, examples by the names of a file's inputs, and how to ask Keras."""
+
+    student: keras.Model
+    front_end: keras.Model | None
+    examples: dict[str, np.ndarray]
+
+    def keras_logits(self, examples: dict[str, np.ndarray]) -> np.ndarray:
+        given = dict(examples)
+        if self.front_end is not None:
+            given["features"] = ops.convert_to_numpy(self.front_end(given.pop("audio")))
+        inputs = [given[tensor.name] for tensor in self.student.inputs]
+        return ops.convert_to_numpy(self.student(inputs, training=False))
+
+    def keras_probabilities(self, examples: dict[str, np.ndarray]) -> np.ndarray:
+        return ops.convert_to_numpy(ops.softmax(self.keras_logits(examples)))
+
+    def export(self, folder: Path, **kwargs) -> dict[str, Exported]:
+        arguments = {
+            "classes": CLASSES,
+            "representative": self.examples,
+            "folder": folder,
+            "card": CARD,
+            "text": TEXT if "token_ids" in self.examples else None,
+        }
+        if self.front_end is not None:
+            arguments |= {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
+        return {each.precision: each for each in export(self.student, **{**arguments, **kwargs})}
+
+
+def spoken(*, hears: bool = True, reads: bool = True) -> Spoken:
+    """A BERT of two layers over the text, a convolution over the features, and a layer over both."""
+    keras_hub = pytest.importorskip("keras_hub")
+    keras.utils.set_random_seed(5)
+    inputs, pooled, examples, front_end = [], [], {}, None
+    if hears:
+        front_end = features.front_end_model("lsn", "mfcc", SAMPLES)
+        examples["audio"] = clips(24, SAMPLES)
+        inputs.append(keras.Input(front_end.output_shape[1:], name="features"))
+        maps = keras.layers.Conv2D(8, 5, strides=(4, 2), activation="relu")(inputs[0])
+        pooled.append(keras.layers.GlobalAveragePooling2D()(maps))
+    if reads:
+        examples |= encoded(sentences(24))
+        ids, mask = (
+            keras.Input((TEXT.tokens,), name=name, dtype="int32") for name in export_module.TEXT_INPUTS
+        )
+        bert = keras_hub.models.BertBackbone(
+            vocabulary_size=len(TEXT.vocabulary),
+            num_layers=2,
+            num_heads=2,
+            hidden_dim=32,
+            intermediate_dim=64,
+            max_sequence_length=TEXT.tokens,
+        )
+        for weight in bert.trainable_weights:
+            if weight.name in ("kernel", "embeddings"):
+                weight.assign(5 * weight)  # else a BERT that was never trained hardly tells texts apart
+        states = bert({"token_ids": ids, "segment_ids": ops.zeros_like(ids), "padding_mask": mask})
+        weights = ops.expand_dims(ops.cast(mask, "float32"), -1)
+        summed = ops.sum(states["sequence_output"] * weights, axis=1)
+        pooled.append(summed / ops.sum(weights, axis=1))
+        inputs += [ids, mask]
+    joined = keras.layers.Concatenate()(pooled) if len(pooled) > 1 else pooled[0]
+    embedding = keras.layers.Dense(16, activation="relu", name="embedding")(joined)
+    student = keras.Model(inputs, keras.layers.Dense(len(CLASSES), name="logits")(embedding))
+    case = Spoken(student, front_end, examples)
+    logits = case.keras_logits(examples)
+    kernel, _ = student.layers[-1].get_weights()
+    scale = 2.0 / logits.std(axis=0)
+    student.layers[-1].set_weights([kernel * scale, -logits.mean(axis=0) * scale])
+    return case
+
+
+def spoken_texts(seed: int) -> tuple[list[str], dict[str, np.ndarray]]:
+    """New texts, with what cleaning and accents must not change, and the examples they make."""
+    plain = sentences(12, seed=seed)
+    dressed = [f" [lacht] {text.upper().replace(' ', '  ')} (leise)" for text in plain]
+    return dressed, {"audio": clips(12, SAMPLES, seed=seed), **encoded(plain)}
+
+
+@pytest.fixture(scope="module")
+def both() -> Spoken:
+    return spoken()
+
+
+@pytest.fixture(scope="module")
+def both_files(both, tmp_path_factory) -> dict[str, Exported]:
+    return both.export(tmp_path_factory.mktemp("both"))
+
+
+def test_a_student_of_audio_and_text_has_every_precision_but_int8(both, both_files, tmp_path):
+    assert set(both_files) == {"float32", "float16", "dynamic"}
+    with pytest.raises(UserError, match="int8 is for students of audio alone, and this one takes features, "):
+        both.export(tmp_path, precisions=("float32", "int8"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_its_file_takes_audio_tokens_and_mask_by_name(both, both_files):
+    for exported in both_files.values():
+        interpreter = Interpreter(model_path=str(exported.path))
+        (signature,) = interpreter.get_signature_list().values()
+        assert sorted(signature["inputs"]) == ["audio", "text_mask", "token_ids"]
+        assert signature["outputs"] == ["probabilities"]
+        details = {
+            each["name"]: ([*each["shape"]], each["dtype"])
+            for each in [*interpreter.get_input_details(), *interpreter.get_output_details()]
+        }
+        assert details == {
+            "audio": ([1, SAMPLES], np.float32),
+            "token_ids": ([1, TEXT.tokens], np.int32),
+            "text_mask": ([1, TEXT.tokens], np.int32),
+            "probabilities": ([1, len(CLASSES)], np.float32),
+        }
+        row = {name: array[:1] for name, array in both.examples.items()}
+        (found,) = interpreter.get_signature_runner()(**row)["probabilities"]
+        np.testing.assert_allclose(
+            found, both.keras_probabilities(row)[0], atol=exported.max_probability_difference + 1e-6
+        )
+
+
+def test_its_precisions_do_what_keras_does_with_new_clips_and_texts(both, both_files):
+    texts, examples = spoken_texts(seed=1)
+    expected = both.keras_probabilities(examples)
+    silent = both.keras_probabilities({**examples, "audio": 0 * examples["audio"]})
+    other = both.keras_probabilities({**examples, **encoded(["nein"] * 12)})
+    for changed in (silent, other, expected[::-1]):
+        assert np.abs(changed - expected).max(axis=1).mean() > 0.1, "an input hardly matters"
+    for precision, exported in both_files.items():
+        opened = runner.Runner(exported.path)
+        pairs = zip(examples["audio"], texts, strict=True)
+        with pytest.warns(runner.TextWarning, match="longer than 12 tokens"):
+            found = np.array([opened.probabilities(clip, text) for clip, text in pairs])
+        assert np.abs(found - expected).max(axis=1).mean() < SPOKEN_BOUNDS[precision], precision
+        if precision == "float32":
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_embeddings_are_stored_small_too(both, both_files):
+    weights = sum(int(np.prod(w.shape)) for w in both.student.weights if w.name in ("kernel", "embeddings"))
+    sizes = {precision: exported.bytes for precision, exported in both_files.items()}
+    # The matrices of 256 and 512 values are too small for the converter to see a gain in 8 bits.
+    assert sizes["float32"] - sizes["float16"] == pytest.approx(2 * weights, rel=0.2)
+    assert sizes["dynamic"] < sizes["float16"]
+
+
+def test_parameters_are_counted_with_and_without_embeddings(both, both_files):
+    width, inner, words, hops = 32, 64, len(TEXT.vocabulary), TEXT.tokens
+    embeddings = (words + hops + 2) * width
+    layer = 4 * (width * width + width) + 2 * width * inner + inner + width + 4 * width
+    pooler = width * width + width  # part of every BERT, though this student reads the states
+    bert = 2 * width + 2 * layer + pooler
+    head = 8 * 25 + 8 + 16 * (width + 8) + 16 + 5 * 16 + 5
+    _, card, _ = runner.open_file(both_files["float16"].path)
+    assert card["parameters_without_embeddings"] == bert + head
+    assert card["parameters"] == bert + head + embeddings
+
+
+def test_card_and_vocabulary_tell_how_text_is_read(both_files):
+    path = both_files["float32"].path
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["labels.txt", "card.json", "vocab.txt"]
+        assert tuple(archive.read("vocab.txt").decode().split("\n")) == (*TEXT.vocabulary, "")
+        card = json.loads(archive.read("card.json"))
+    assert card["input"] == "audio and text"
+    assert sorted(card["inputs"]) == ["audio", "text_mask", "token_ids"]
+    assert card["text"].pop("vocabulary_sha256")
+    assert card["text"] == {"tokens": 12, "lowercase": True, "strip_accents": True, "cleaning": "3m_ser"}
+    assert runner.Runner(path).text == TEXT
+
+
+def test_the_same_student_of_several_inputs_gives_the_same_bytes(both, both_files, tmp_path):
+    exported = both.export(tmp_path, precisions=("dynamic",))["dynamic"]
+    assert exported.path.read_bytes() == both_files["dynamic"].path.read_bytes()
+
+
+def test_without_merging_the_file_takes_features_and_text(both, tmp_path):
+    path = both.export(tmp_path, precisions=("float32",), merge=False)["float32"].path
+    interpreter, card, _ = runner.open_file(path)
+    assert (card["input"], sorted(card["inputs"])) == (
+        "features and text",
+        ["features", "text_mask", "token_ids"],
+    )
+    row = {name: array[0] for name, array in both.examples.items()}
+    row["features"] = ops.convert_to_numpy(both.front_end(row.pop("audio")[None]))[0]
+    expected = both.keras_probabilities({name: array[:1] for name, array in both.examples.items()})[0]
+    np.testing.assert_allclose(runner.invoke(interpreter, row), expected, atol=1e-4)
+    with pytest.raises(runner.RunnerError, match="takes features and text, not audio"):
+        runner.Runner(path)
+
+
+def test_a_student_of_text_alone_needs_no_front_end(tmp_path):
+    case = spoken(hears=False)
+    # Inputs nested in a dictionary, whose order is not that of the list before.
+    named = keras.Model({tensor.name: tensor for tensor in case.student.inputs}, case.student.outputs[0])
+    for number, student in enumerate((case.student, named)):
+        folder = tmp_path / str(number)
+        made = replace(case, student=student).export(folder, precisions=("float32",), front_end="lsn")
+        opened = runner.Runner(made["float32"].path)
+        assert opened.card["input"] == "text"
+        assert not {"samples", "front_end", "padding"} & set(opened.card)
+        assert (opened.samples, opened.sample_rate) == (0, 0)
+        texts, examples = spoken_texts(seed=2)
+        del examples["audio"]
+        with pytest.warns(runner.TextWarning):
+            found = [opened.probabilities(text=text) for text in texts]
+        np.testing.assert_allclose(found, case.keras_probabilities(examples), atol=1e-4)
+
+
+def states_student(**widths: int) -> tuple[keras.Model, dict[str, np.ndarray]]:
+    """A student of encoders' states, which pools what is not zero, and examples of 1 to 7 rows of 7."""
+    keras.utils.set_random_seed(5)
+    rng = np.random.default_rng(0)
+    inputs = [keras.Input((7, width), name=name) for name, width in widths.items()]
+    pooled = []
+    for states in inputs:
+        rows = ops.sum(
+            ops.cast(ops.any(ops.not_equal(states, 0.0), axis=-1), "float32"), axis=1, keepdims=True
+        )
+        pooled.append(ops.sum(states, axis=1) / ops.maximum(rows, 1.0))
+    joined = keras.layers.Concatenate()(pooled) if len(pooled) > 1 else pooled[0]
+    student = keras.Model(inputs, keras.layers.Dense(len(CLASSES))(joined))
+    lengths = rng.integers(1, 8, 10)
+    examples = {name: rng.normal(size=(10, 7, width)).astype(np.float32) for name, width in widths.items()}
+    for array in examples.values():
+        array[np.arange(7) >= lengths[:, None]] = 0.0
+    return student, examples
+
+
+def test_a_student_of_states_is_exported_with_the_names_of_its_encoders(tmp_path):
+    student, examples = states_student(text_states=4, audio_states=6)
+    encoders = {"audio_states": "facebook/wav2vec2-large", "text_states": "monologg/koelectra"}
+    (exported,) = export(
+        student,
+        classes=CLASSES,
+        representative=examples,
+        folder=tmp_path,
+        card={},
+        encoders=encoders,
+        precisions=("float32",),
+    )
+    opened = runner.Runner(exported.path)
+    assert opened.card["input"] == "states"
+    assert opened.card["states"] == {
+        "audio_states": {"rows": 7, "width": 6, "encoder": "facebook/wav2vec2-large"},
+        "text_states": {"rows": 7, "width": 4, "encoder": "monologg/koelectra"},
+    }
+    expected = ops.convert_to_numpy(ops.softmax(student([*examples.values()])))
+    for row in range(10):
+        # As an encoder gives them: without the rows of zeros.
+        states = {name: array[row][array[row].any(axis=-1)] for name, array in examples.items()}
+        np.testing.assert_allclose(opened.probabilities_of_states(states), expected[row], atol=1e-4)
+
+
+def test_parts_are_linked_whatever_the_rank_of_the_features(tmp_path, monkeypatch):
+    def patches(front_end, input_type, samples):
+        audio = keras.Input((samples,), name="audio")
+        return keras.Model(audio, ops.reshape(audio[:, : 2 * 96 * 8], (-1, 2, 96, 8)))
+
+    monkeypatch.setattr(export_module, "front_end_model", patches)
+    monkeypatch.setattr(export_module, "feature_shape", lambda *_: (2, 96, 8))
+    taken = keras.Input((2, 96, 8), name="features")
+    student = keras.Model(taken, keras.layers.Dense(5)(ops.mean(keras.layers.Dense(3)(taken), axis=(1, 2))))
+    waveforms = clips(3, 2_345)
+    (exported,) = export(
+        student,
+        classes=CLASSES,
+        front_end="lsn",
+        input_type="mfcc",
+        samples=2_345,
+        representative={"audio": waveforms},
+        folder=tmp_path,
+        card={},
+        precisions=("float32",),
+    )
+    opened = runner.Runner(exported.path)
+    inputs = waveforms[:, : 2 * 96 * 8].reshape(3, 2, 96, 8)
+    expected = ops.convert_to_numpy(ops.softmax(student(inputs)))
+    np.testing.assert_allclose([opened.probabilities(clip) for clip in waveforms], expected, atol=1e-5)
+
+
+def test_a_student_with_an_operation_that_tflite_lacks_is_refused(tmp_path, capfd):
+    taken = keras.Input((7, 4), name="audio_states")
+    squashed = ops.erfinv(ops.tanh(taken))
+    student = keras.Model(taken, keras.layers.Dense(5)(ops.mean(squashed, axis=1)))
+    with pytest.raises(ExportError, match=r"^operations that TFLite lacks: Erfinv$"):
+        export(
+            student,
+            classes=CLASSES,
+            representative={"audio_states": np.ones((2, 7, 4), np.float32)},
+            folder=tmp_path,
+            card={},
+            encoders={"audio_states": "x"},
+        )
+    assert not list(tmp_path.iterdir())
+
+
+NO_BERT = replace(TEXT, vocabulary=TEXT.vocabulary[1:])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (
+            {"text": None},
+            ValueError,
+            "a student of features was expected .*, found one of features, t",
+        ),
+        (
+            {"text": replace(TEXT, tokens=9)},
+            ValueError,
+            r"token_ids \(9,\) int32 .* found \(12,\) int32",
+        ),
+        ({"text": NO_BERT}, UserError, r"lacks \[PAD\]: it is not BERT's kind"),
+        ({"text": replace(TEXT, cleaning="none")}, UserError, "cleaned by 'none' here"),
+        ({"front_end": None}, ValueError, "needs front_end, input_type and samples"),
+        (
+            {"encoders": {"audio_states": "x"}},
+            ValueError,
+            "of features, .*audio_states was expected",
+        ),
+        (
+            {"representative": clips(2, SAMPLES)},
+            ValueError,
+            "examples of audio, token_ids, text_mask were",
+        ),
+        ({"card": {"parameters": 1}}, ValueError, "the card's parameters is written by export itself"),
+    ],
+)
+def test_a_wrong_argument_for_several_inputs_is_named(both, tmp_path, wrong, error, message):
+    with pytest.raises(error, match=message):
+        both.export(tmp_path, **wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_examples_must_fit_each_other_and_the_student(both, tmp_path):
+    fewer = {**both.examples, "token_ids": both.examples["token_ids"][:3]}
+    with pytest.raises(ValueError, match=r"token_ids of shape \(24, 12\) was expected, found \(3, 12\)"):
+        both.export(tmp_path, representative=fewer)
+    strangers = {**both.examples, "token_ids": both.examples["token_ids"] + 99}
+    with pytest.raises(
+        ValueError, match=rf"token_ids from 0 to {len(TEXT.vocabulary) - 1} were expected, found 99 to"
+    ):
+        both.export(tmp_path, representative=strangers)

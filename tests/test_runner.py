@@ -11,10 +11,11 @@ from pathlib import Path
 import ai_edge_litert.interpreter
 import numpy as np
 import pytest
-from test_export import CLASSES, Case, clips, made_case
+from test_export import CLASSES, TEXT, Case, clips, made_case, spoken, states_student
 
-from light_sernet_kd import audio, runner
-from light_sernet_kd.runner import Runner, RunnerError, clean, encode_text, word_piece
+from light_sernet_kd import audio, cli, runner
+from light_sernet_kd.export import export
+from light_sernet_kd.runner import Runner, RunnerError, TextWarning, clean, encode_text, word_piece
 
 SAMPLES = 12_001
 
@@ -291,7 +292,10 @@ def test_what_a_text_says_is_never_a_special_token():
 
 
 def test_the_same_tokens_as_tensorflow_texts_bert_tokenizer(shared_data):
-    """tensorflow-text's is an implementation of its own, in C++ on ICU."""
+    """tensorflow-text's is an implementation of its own, in C++ on ICU.
+
+    It also folds ß to ss and ﬁ to fi, which BERT's own code does not: they are left out here.
+    """
     text = pytest.importorskip("tensorflow_text")
     import tensorflow as tf
 
@@ -303,7 +307,7 @@ def test_the_same_tokens_as_tensorflow_texts_bert_tokenizer(shared_data):
         "Das will sie am Mittwoch abgeben.",
         "Heute abend könnte ich es ihm sagen: 7,5 % (naja)!",
         "I'm  SO\tunbelievably antidisestablishmentarian...",
-        "日本語 and mixed-up naïve Ørsted x\u0301 ﬁ",
+        "日本語 and mixed-up naïve Ørsted x\u0301",
     ]
     ours = word_piece(vocabulary, lowercase=True, strip_accents=True)
     table = tf.lookup.StaticVocabularyTable(
@@ -341,3 +345,295 @@ def test_without_tokenizers_the_install_line_is_given(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(RunnerError, match="pip install tokenizers"):
         word_piece(VOCABULARY, lowercase=True, strip_accents=True)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> Path:
+    """A file that takes audio and text."""
+    folder = tmp_path_factory.mktemp("both")
+    return spoken().export(folder, precisions=("float32",))["float32"].path
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> Path:
+    """A file that takes text alone."""
+    folder = tmp_path_factory.mktemp("reader")
+    return spoken(hears=False).export(folder, precisions=("dynamic",))["dynamic"].path
+
+
+@pytest.fixture(scope="module")
+def of_states(tmp_path_factory) -> Path:
+    """A file that takes what an encoder has made of audio."""
+    student, examples = states_student(audio_states=6)
+    (exported,) = export(
+        student,
+        classes=CLASSES,
+        representative=examples,
+        folder=tmp_path_factory.mktemp("states"),
+        card={},
+        encoders={"audio_states": "facebook/wav2vec2-large"},
+        precisions=("float32",),
+    )
+    return exported.path
+
+
+VOICE = clips(1, 3_000)[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "message"),
+    [
+        ("both", {"waveform": VOICE}, "also reads what is said, and there is no text: give it"),
+        ("both", {"text": "ja"}, "hears audio, and there is no recording: name one"),
+        ("both", {}, "hears audio, and there is no recording"),
+        ("reader", {"waveform": VOICE, "text": "ja"}, "hears no audio: leave the recording out"),
+        ("reader", {}, "reads text, and there is none: give it"),
+        ("case", {"waveform": VOICE, "text": "ja"}, "reads no text: leave it out"),
+        ("case", {}, "hears audio, and there is no recording"),
+        ("of_states", {"waveform": VOICE}, "takes audio_states made by facebook/wav2vec2-large, not audio"),
+        ("of_states", {}, "give their states to Runner.probabilities_of_states"),
+    ],
+)
+def test_a_file_is_given_what_it_takes_and_nothing_else(request, file, given, message):
+    path = request.getfixturevalue(file)
+    opened = Runner(path.paths["float32"] if file == "case" else path)
+    with pytest.raises(RunnerError, match=message):
+        opened.probabilities(**given)
+
+
+def test_a_runner_says_what_it_takes(both, reader, of_states):
+    assert sorted(Runner(both).inputs) == ["audio", "text_mask", "token_ids"]
+    assert Runner(both).text == Runner(reader).text == TEXT
+    assert sorted(Runner(reader).inputs) == ["text_mask", "token_ids"]
+    assert Runner(of_states).inputs == ("audio_states",)
+    assert Runner(of_states).text is None
+
+
+def test_a_file_from_before_text_was_known_still_runs(case, tmp_path):
+    content = case.paths["float32"].read_bytes()
+    _, card, labels = runner.open_file(case.paths["float32"])
+    old = {name: fact for name, fact in card.items() if name not in ("inputs", "parameters")}
+    path = tmp_path / "old.tflite"
+    path.write_bytes(content[: card["model_bytes"]])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "\n".join(labels))
+        archive.writestr("card.json", json.dumps(old))
+    opened = Runner(path)
+    assert opened.inputs == ("audio",)
+    np.testing.assert_array_equal(
+        opened.probabilities(VOICE), Runner(case.paths["float32"]).probabilities(VOICE)
+    )
+
+
+def test_what_a_student_does_not_read_is_a_warning_at_the_callers_line(both):
+    opened = Runner(both)
+    opened.probabilities(VOICE, "ja nein " * 5)
+    with pytest.warns(TextWarning, match="longer than 12 tokens: its end was not read") as caught:
+        cut = opened.probabilities(VOICE, "ja nein " * 6)
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(cut, opened.probabilities(VOICE, "ja nein " * 5))
+    with pytest.warns(TextWarning, match="no word outside of brackets: it was read as NULL"):
+        empty = opened.probabilities(VOICE, "[lacht]")
+    np.testing.assert_array_equal(empty, opened.probabilities(VOICE, " NULL "))
+
+
+def test_states_may_be_shorter_than_the_file_and_fit_it_else(of_states):
+    opened = Runner(of_states)
+    states = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
+    padded = np.concatenate([states, np.zeros((4, 6), np.float32)])
+    found = opened.probabilities_of_states({"audio_states": states})
+    np.testing.assert_array_equal(found, opened.probabilities_of_states({"audio_states": padded}))
+    assert found.sum() == pytest.approx(1.0, abs=1e-5)
+    for wrong, message in (
+        ({"audio_states": np.ones((8, 6))}, r"shape \(n, 6\) with n from 1 to 7, found \(8, 6\)"),
+        ({"audio_states": np.ones((3, 5))}, r"found \(3, 5\)"),
+        ({"audio_states": np.ones((0, 6))}, r"found \(0, 6\)"),
+        ({"audio_states": np.ones(6)}, r"found \(6,\)"),
+        ({"audio_states": np.ones((3, 6), int)}, "floating-point numbers, found int64"),
+        ({"audio_states": np.full((3, 6), np.nan)}, "finite"),
+        ({"text_states": states}, "expected audio_states, which the file takes; found text_states"),
+        ({}, "expected audio_states, which the file takes; found none"),
+    ):
+        with pytest.raises(RunnerError, match=message):
+            opened.probabilities_of_states(wrong)
+    with pytest.raises(RunnerError, match="hears no audio"):
+        opened.probabilities_of_states({"audio_states": states}, waveform=VOICE)
+
+
+def test_a_file_of_audio_takes_no_states(case):
+    with pytest.raises(RunnerError, match="expected no states, which the file takes; found audio_states"):
+        Runner(case.paths["float32"]).probabilities_of_states({"audio_states": np.ones((3, 6))})
+
+
+def test_a_damaged_or_exchanged_vocabulary_is_refused(reader, tmp_path):
+    content = reader.read_bytes()
+    _, card, _ = runner.open_file(reader)
+    path = tmp_path / "damaged.tflite"
+    with zipfile.ZipFile(reader) as archive:
+        entry = archive.getinfo("vocab.txt")
+        vocabulary = archive.read(entry)
+    start = entry.header_offset + 30 + len("vocab.txt")
+    for position in range(start, start + entry.compress_size, 7):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(RunnerError, match="Export or copy it again"):
+            Runner(path)
+    path.write_bytes(content[: card["model_bytes"]])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "".join(f"{name}\n" for name in CLASSES))
+        archive.writestr("card.json", json.dumps(card))
+        archive.writestr("vocab.txt", vocabulary.replace(b"ja\nnein", b"nein\nja"))
+    with pytest.raises(RunnerError, match="holds another vocabulary than its student's"):
+        Runner(path)
+
+
+def test_reading_text_on_a_device_needs_no_tensorflow(both, tmp_path):
+    shutil.copy(runner.__file__, tmp_path / "copied.py")
+    program = f"""
+import sys
+import numpy as np
+import copied
+found = copied.Runner({str(both)!r}).probabilities(np.ones(5000, np.float32), "Das könnte ich")
+heavy = {{"tensorflow", "keras", "light_sernet_kd", "scipy", "transformers", "huggingface_hub"}}
+print(len(found), sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (f"{len(CLASSES)} []\n", "", 0)
+
+
+# The command predict.
+
+
+@pytest.fixture
+def recordings(shared_data) -> list[str]:
+    """Two sentences of EMO-DB."""
+    return [str(shared_data / "EMO-DB" / "wav" / name) for name in ("03a01Fa.wav", "03a02Nc.wav")]
+
+
+def test_predict_with_a_text_says_what_the_runner_says(both, recordings, capsys):
+    text = "Das könnte sie – 日本?"
+    assert cli.main(["predict", str(both), recordings[0], "--text", text, "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    waveform = audio.read(Path(recordings[0]))
+    expected = Runner(both).probabilities(waveform, text)
+    np.testing.assert_allclose([*answer["probabilities"].values()], expected, atol=1e-6)
+    assert answer["label"] == CLASSES[expected.argmax()]
+    assert (answer["file"], answer["text"], answer["text_warnings"]) == (recordings[0], text, [])
+    # The text counts: another one, another answer.
+    assert cli.main(["predict", str(both), recordings[0], "--text=nein", "--json"]) == 0
+    (other,) = json.loads(capsys.readouterr().out)
+    assert other["probabilities"] != answer["probabilities"]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_predict_takes_the_texts_of_a_manifest(both, recordings, tmp_path, capsys, delimiter):
+    table = tmp_path / "manifest.csv"
+    rows = [("emotion", "path", "transcript"), ("anger", "x/03a02Nc.wav", "ja ja")]
+    rows += [("anger", recordings[0], "das will sie nicht " * 4), ("anger", "y/other.wav", "nein")]
+    table.write_text("\ufeff" + "".join(f"{delimiter.join(row)}\n" for row in rows), encoding="utf-8")
+    assert cli.main(["predict", str(both), *recordings, "--text-file", str(table), "--json"]) == 0
+    captured = capsys.readouterr()
+    first, second = json.loads(captured.out)
+    assert (first["text"], second["text"]) == (rows[2][2].strip(), "ja ja")
+    assert second["text_warnings"] == []
+    assert first["text_warnings"] == ["the text is longer than 12 tokens: its end was not read."]
+    assert captured.err == f"light-sernet-kd: {recordings[0]}: {first['text_warnings'][0]}\n"
+
+
+def test_predict_of_a_file_name_that_is_there_twice_goes_by_the_path(both, recordings, tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(recordings[0], tmp_path / folder / "1.wav")
+    table = tmp_path / "texts.tsv"
+    table.write_text("path\ttranscript\na/1.wav\tja\nb/1.wav\tnein\n")
+    paths = [str(tmp_path / folder / "1.wav") for folder in "ba"]
+    assert cli.main(["predict", str(both), *paths, "--text-file", str(table), "--json"]) == 0
+    assert [answer["text"] for answer in json.loads(capsys.readouterr().out)] == ["nein", "ja"]
+    table.write_text("path\ttranscript\n1.wav\tja\n1.wav\tnein\n")
+    assert cli.main(["predict", str(both), paths[0], "--text-file", str(table)]) == 2
+    assert "no text for it; expected one row with its path" in capsys.readouterr().err
+
+
+def test_predict_names_a_recording_without_a_text_and_answers_for_the_others(
+    both, recordings, tmp_path, capsys
+):
+    table = tmp_path / "texts.csv"
+    table.write_text("path,transcript\n03a02Nc.wav,\n")
+    assert cli.main(["predict", str(both), *recordings, "--text-file", str(table)]) == 2
+    captured = capsys.readouterr()
+    missing, empty = captured.err.splitlines()
+    assert missing.endswith(f"{recordings[0]}: {table} has no text for it; expected one row with its path.")
+    assert empty.endswith("the text has no word outside of brackets: it was read as NULL.")
+    assert captured.out.startswith(f"{recordings[1]}: ")
+
+
+def test_predict_of_text_alone(reader, tmp_path, capsys):
+    assert cli.main(["predict", str(reader), "--text", "ja nein"]) == 0
+    assert capsys.readouterr().out.startswith("ja nein: ")
+    table = tmp_path / "texts.csv"
+    table.write_text('path,transcript\none.wav,ja\n,"nein, ja"\n')
+    assert cli.main(["predict", str(reader), "--text-file", str(table), "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [(answer.get("file"), answer["text"]) for answer in answers] == [
+        ("one.wav", "ja"),
+        (None, "nein, ja"),
+    ]
+    assert not any("silent" in answer for answer in answers)
+    np.testing.assert_allclose(
+        [*answers[0]["probabilities"].values()], Runner(reader).probabilities(text="ja"), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "message"),
+    [
+        ("both", ["x.wav"], "there is no text: give it (predict --text)."),
+        ("both", ["--text", "ja"], "there is no recording: name one."),
+        (
+            "both",
+            ["a.wav", "b.wav", "--text", "ja"],
+            "--text is for one recording, found 2: take --text-file.",
+        ),
+        ("both", ["a.wav", "--text", "ja", "--text-file", "t.csv"], "not allowed with argument --text"),
+        ("both", ["a.wav", "--text", ""], "the value after --text is empty"),
+        ("both", ["a.wav", "--text-file", "absent.csv"], "cannot read absent.csv: No such file"),
+        ("reader", ["x.wav", "--text", "ja"], "hears no audio: leave the recording out."),
+        ("reader", [], "there is none: give it (predict --text)."),
+        ("of_states", ["x.wav"], "made by facebook/wav2vec2-large, not audio: encoders that are not in its"),
+        ("of_states", [], "Runner.probabilities_of_states"),
+    ],
+)
+def test_predict_says_in_one_line_what_is_wrong(request, capsys, file, arguments, message):
+    assert cli.main(["predict", str(request.getfixturevalue(file)), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_predict_with_text_for_a_file_that_takes_none(case, capsys):
+    assert cli.main(["predict", str(case.paths["int8"]), "x.wav", "--text", "ja"]) == 2
+    assert "reads no text: leave it out." in capsys.readouterr().err
+    assert cli.main(["predict", str(case.paths["int8"])]) == 2
+    assert "there is no recording: name one." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the header lacks transcript; expected path,transcript, found nothing."),
+        (b"path,text\na.wav,ja\n", "lacks transcript; expected path,transcript, found path,text."),
+        (b"path,transcript\n", "lists no texts."),
+        (b"path,transcript\na.wav,ja, nein\n", "line 2: 3 cells, but the header has 2."),
+        (b'path,transcript\na.wav,"ja\n', "unexpected end of data"),
+        ("path,transcript\na.wav,könnte\n".encode("latin-1"), "is not UTF-8 text"),
+    ],
+)
+def test_a_table_of_texts_that_cannot_be_read_is_named(reader, tmp_path, capsys, content, message):
+    table = tmp_path / "texts.csv"
+    table.write_bytes(content)
+    assert cli.main(["predict", str(reader), "--text-file", str(table)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(table) in line
+    assert message in line

@@ -19,7 +19,7 @@ import re
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ _STDERR = 2
 # What LiteRT, the TFLite converter and TensorFlow's start-up write about themselves.
 _CHATTER = re.compile(rb"(INFO: |[IW]\d{4} [\d.: ]+ |WARNING: All log messages before absl|fully_quantize: )")
 _one_at_a_time = threading.Lock()
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+EMPTY_TEXT = "NULL"
+_REMARK = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
 
 
 class RunnerError(Exception):
@@ -143,6 +146,68 @@ def invoke(interpreter: Interpreter, values: np.ndarray) -> np.ndarray:
     interpreter.set_tensor(taken["index"], np.asarray(values, np.float32)[None])
     interpreter.invoke()
     return interpreter.get_tensor(given["index"])[0]
+
+
+def clean(transcript: str) -> str:
+    """A transcript as the text encoders get it, in training and on a device.
+
+    Remarks in brackets or parentheses, such as [LAUGHTER], are removed and white space is collapsed; what is
+    empty then becomes "NULL".
+
+    Source: the data loader of 3M-SER, https://github.com/tpnam0901/3m-ser, which DistilSER uses.
+    """
+    before = ""
+    while before != transcript:  # remarks may lie in one another
+        before, transcript = transcript, _REMARK.sub(" ", transcript)
+    return " ".join(transcript.split()) or EMPTY_TEXT
+
+
+def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: bool):
+    """BERT's tokeniser, as a `tokenizers.Tokenizer` that yields word pieces without special tokens.
+
+    Args:
+        vocabulary: the pieces; each one's place is its id. It holds `SPECIAL_TOKENS`.
+
+    Source: Devlin et al. 2019, arXiv:1810.04805, section 3; words of more than 100 characters are unknown, as
+    in transformers.
+
+    Raises:
+        RunnerError: the package is not installed, or a special token is not in the vocabulary.
+    """
+    try:
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    except ImportError as error:
+        raise RunnerError(f"text needs the package tokenizers ({error}): pip install tokenizers") from None
+    ids = {piece: number for number, piece in enumerate(vocabulary)}
+    if lacking := [token for token in SPECIAL_TOKENS if token not in ids]:
+        raise RunnerError(f"the vocabulary of {len(vocabulary)} pieces lacks {', '.join(lacking)}.")
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def token_arrays(
+    tokenizer, texts: Sequence[str], *, tokens: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texts as what a text encoder takes: [CLS], the pieces, [SEP], padding.
+
+    Args:
+        tokenizer: of `word_piece`.
+        tokens: the length, special tokens included; at least 3. A longer text loses its end.
+
+    Returns:
+        `token_ids` and `text_mask`, both int32 `(texts, tokens)`, and which texts were cut, `(texts,)`.
+    """
+    opening, closing, padding = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    pieces = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    token_ids = np.full((len(pieces), tokens), padding, np.int32)
+    text_mask = np.zeros((len(pieces), tokens), np.int32)
+    for row, mask, ids in zip(token_ids, text_mask, pieces, strict=True):
+        whole = [opening, *ids[: tokens - 2], closing]
+        row[: len(whole)] = whole
+        mask[: len(whole)] = 1
+    return token_ids, text_mask, np.array([len(ids) > tokens - 2 for ids in pieces], bool)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
-"""Embeddings of recordings by pretrained encoders, kept on disk.
+"""Embeddings of recordings and texts by pretrained encoders, kept on disk.
 
 An encoder's folder in the cache is named by everything that decides its numbers. In it, each block of
 recordings is an `.npy` with their rows one below the other, which is mapped into memory, and a `.json` that
 says whose they are: the hash of each recording's bytes and its number of rows. The `.json` is written last:
 a block counts when it is whole, and a run that was killed goes on behind its last block. A recording that is
-moved, renamed or used by another corpus is not encoded again.
+moved, renamed or used by another corpus is not encoded again. Texts are kept in the same way.
 """
 
 import hashlib
@@ -29,15 +29,15 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns waveforms into embeddings.
+    """Turns waveforms, or the token ids of texts, into embeddings.
 
     Attributes:
         name: for people, and the beginning of a folder's name.
         identity: everything that decides the numbers, as JSON values.
         shape: of one row.
-        encode: 16 kHz waveforms `(samples,)` → as many arrays `(rows, *shape)`, in their order; one row
-            each where an utterance has one embedding, many where it has one per frame. What it gives for a
-            waveform must not depend on the others.
+        encode: 16 kHz waveforms `(samples,)`, or what `embed_by_key` reads → as many arrays
+            `(rows, *shape)`, in their order; one row each where an utterance has one embedding, many where it
+            has one per frame or token. What it gives for a waveform must not depend on the others.
         dtype: as stored; float16 halves the file.
     """
 
@@ -59,12 +59,14 @@ class Embeddings(Sequence[np.ndarray]):
 
     Attributes:
         rows: `(utterances,)`, how many rows each has.
+        shape: of one row.
     """
 
     def __init__(self, blocks: Sequence[np.ndarray], places: np.ndarray):
         """`places` `(utterances, 3)`: which block, its first row, and the row behind its last."""
         self._blocks, self._places = blocks, places
         self.rows = places[:, 2] - places[:, 1]
+        self.shape: tuple[int, ...] = blocks[0].shape[1:]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -79,10 +81,44 @@ class Embeddings(Sequence[np.ndarray]):
         """`(utterances, *shape)` float32 in memory, of an encoder that gives one row for each."""
         if (self.rows != 1).any():
             raise ValueError("some utterances have more than one row")
-        stacked = np.empty((len(self), *self._blocks[0].shape[1:]), np.float32)
+        stacked = np.empty((len(self), *self.shape), np.float32)
         for row, embedding in enumerate(self):
             stacked[row] = embedding[0]
         return stacked
+
+
+class Padded:
+    """The rows of many utterances as one array of float32, zeros behind an utterance's own.
+
+    `padded[indices]`, with indices as NumPy takes them for one axis, is `(*indices.shape, rows, *shape)`; of
+    an utterance with more rows, the first are kept. Only what is asked for is read.
+
+    Attributes:
+        shape: `(utterances, rows, *shape)`.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, embeddings: Embeddings, rows: int):
+        if rows < 1:
+            raise ValueError(f"rows must be at least 1, found {rows}")
+        self._embeddings = embeddings
+        self.shape = (len(embeddings), rows, *embeddings.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices) -> np.ndarray:
+        chosen = np.arange(len(self))[indices]
+        found = np.zeros((chosen.size, *self.shape[1:]), np.float32)
+        for place, index in zip(found, chosen.ravel(), strict=True):
+            own = self._embeddings[index][: self.shape[1]]
+            place[: len(own)] = own
+        return found.reshape(*chosen.shape, *self.shape[1:])
+
+
+# Keys, what they stand for, and how many were tried to get these.
+Block = tuple[Sequence[str], Sequence[np.ndarray], int]
 
 
 def embed(
@@ -102,67 +138,86 @@ def embed(
     Raises:
         UserError: lists every recording that cannot be used, when all others are encoded.
     """
-    if not utterances:
+    keys = [fingerprints[utterance.id] for utterance in utterances]
+    # of twins, the first is read
+    by_key = dict(zip(reversed(keys), reversed(utterances), strict=True))
+
+    def read(missing: Sequence[str]) -> Iterator[Block]:
+        return _readable([by_key[key] for key in missing], missing, len(utterances))
+
+    return embed_by_key(keys, read, encoder, cache=cache, progress=progress)
+
+
+def embed_by_key(
+    keys: Sequence[str],
+    read: Callable[[Sequence[str]], Iterator[Block]],
+    encoder: Encoder,
+    *,
+    cache: Path,
+    progress: audio.Progress | None = None,
+) -> Embeddings:
+    """The embeddings of what `keys` stand for, in their order, as `embed` makes those of recordings.
+
+    Args:
+        keys: content hashes; what has the same hash is encoded once.
+        read: given those keys that `cache` lacks, yields them with what they stand for, a block at a time. A
+            key may be left out, if the error that `read` raises at its end says why: what it yielded is kept.
+        progress: called with (done, all) after each block.
+    """
+    if not keys:
         raise UserError("there are no utterances to embed.")
     folder = encoder.folder(cache)
     stored = _stored(folder, encoder)
-    missing: dict[str, Utterance] = {}
-    for utterance in utterances:
-        if fingerprints[utterance.id] not in stored:
-            missing.setdefault(fingerprints[utterance.id], utterance)
+    missing = [key for key in dict.fromkeys(keys) if key not in stored]
     if missing:
         # for people: nothing reads it
         write_json(folder / "encoder.json", {"name": encoder.name, **encoder.identity})
-    bad: dict[str, str] = {}
-    done = len(utterances) - len(missing)
-    for names, waveforms, count in _readable(missing, bad):
-        if names:
-            _write_block(folder, encoder, names, waveforms)
-        done += count
-        if progress:
-            progress(done, len(utterances))
-    if bad:
-        remedy = "\n  Mend or remove them, or leave them out with --skip-bad."
-        raise UserError(audio.listing(bad, len(utterances)) + remedy)
-
-    if missing:
+        done = len(keys) - len(missing)
+        for names, items, count in read(missing):
+            if names:
+                _write_block(folder, encoder, names, items)
+            done += count
+            if progress:
+                progress(done, len(keys))
         stored = _stored(folder, encoder)
-    paths = sorted({stored[fingerprints[utterance.id]][0] for utterance in utterances})
+    found = [stored[key] for key in keys]
+    paths = sorted({path for path, _, _ in found})
     number = {path: index for index, path in enumerate(paths)}
-    found = [stored[fingerprints[utterance.id]] for utterance in utterances]
     places = np.array([(number[path], start, stop) for path, start, stop in found])
     return Embeddings([np.load(path, mmap_mode="r") for path in paths], places)
 
 
-def _readable(
-    missing: Mapping[str, Utterance], bad: dict[str, str]
-) -> Iterator[tuple[list[str], list[np.ndarray], int]]:
-    """Fingerprints and waveforms in blocks, and how many recordings were tried; the others go into `bad`."""
+def _readable(utterances: Sequence[Utterance], fingerprints: Sequence[str], total: int) -> Iterator[Block]:
+    """Fingerprints and waveforms in blocks; at the end, an error about those that cannot be read."""
     names: list[str] = []
     waveforms: list[np.ndarray] = []
-    results = audio.read_all([utterance.path for utterance in missing.values()])
-    for tried, (name, result) in enumerate(zip(missing, results, strict=True), start=1):
+    bad: dict[str, str] = {}
+    results = audio.read_all([utterance.path for utterance in utterances])
+    for tried, (utterance, name, result) in enumerate(
+        zip(utterances, fingerprints, results, strict=True), start=1
+    ):
         if isinstance(result, audio.AudioError):
-            bad[missing[name].id] = str(result)
+            bad[utterance.id] = str(result)
         else:
             names.append(name)
             waveforms.append(result)
-        if tried % BLOCK == 0 or tried == len(missing):
+        if tried % BLOCK == 0 or tried == len(utterances):
             yield names, waveforms, (tried - 1) % BLOCK + 1
             names, waveforms = [], []
+    if bad:
+        raise audio.unusable(bad, total)
 
 
-def _write_block(
-    folder: Path, encoder: Encoder, names: Sequence[str], waveforms: Sequence[np.ndarray]
-) -> None:
+def _write_block(folder: Path, encoder: Encoder, names: Sequence[str], items: Sequence[np.ndarray]) -> None:
     rows = []
-    for name, values in zip(names, encoder.encode(waveforms), strict=True):
+    for name, values in zip(names, encoder.encode(items), strict=True):
         with np.errstate(over="ignore"):  # what float16 cannot hold is reported below
             kept = np.asarray(values, encoder.dtype)
         if not np.isfinite(kept).all():
+            remedy = " Store float32 instead." if encoder.dtype == "float16" else ""
             raise UserError(
-                f"{encoder.name} gives numbers that are not finite in {encoder.dtype} for the recording with "
-                f"SHA-256 {name[:16]}…." + (" Store float32 instead." if encoder.dtype == "float16" else "")
+                f"{encoder.name} gives numbers that are not finite in {encoder.dtype} for the recording or "
+                f"text with SHA-256 {name[:16]}….{remedy}"
             )
         rows.append(kept)
     path = folder / f"{hashlib.sha256(''.join(names).encode()).hexdigest()[:32]}.npy"

@@ -43,7 +43,7 @@ _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 NO_TEXT = "NULL"
 # The name of what `clean` does: a file that was trained on texts cleaned otherwise must not be run with it.
 CLEANING = "3m_ser"
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 class RunnerError(Exception):
@@ -346,7 +346,7 @@ def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: boo
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     except ImportError:
         raise RunnerError("reading text needs the package tokenizers: pip install tokenizers") from None
-    if lacking := [token for token in _SPECIAL if token not in vocabulary]:
+    if lacking := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
         raise RunnerError(
             f"the vocabulary of {len(vocabulary)} tokens lacks {', '.join(lacking)}: it is not BERT's kind "
             "(vocab.txt, a token per line)."

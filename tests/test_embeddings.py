@@ -225,6 +225,73 @@ def test_bad_recordings_are_named_together_and_the_others_kept(tmp_path):
     assert counting.seen == 68
 
 
+def test_rows_are_padded_with_zeros_or_cut_to_the_first(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 70)  # 3 or, from 121 samples on, 4 or 5 rows
+    found = embeddings.embed(utterances, fingerprints, Counting(frames=True).encoder, cache=tmp_path)
+    assert set(found.rows.tolist()) == {3, 4, 5}
+    padded = embeddings.Padded(found, 4)
+    assert (padded.shape, padded.dtype, len(padded)) == ((70, 4, 3), np.float32, 70)
+    wanted = np.zeros((70, 4, 3), np.float32)
+    for own, rows in zip(wanted, found, strict=True):
+        for i, row in enumerate(rows[:4]):
+            own[i] = row
+    assert (wanted[0, 3] == 0).all()
+    for index in (
+        np.array([69, 0, 0, -1]),
+        np.array([[1, 2], [3, 68]]),
+        np.array([], int),
+        np.arange(70) % 3 == 1,
+        slice(60, None, 2),
+        5,
+        np.int64(-2),
+    ):
+        values = padded[index]
+        np.testing.assert_array_equal(values, wanted[index])
+        assert values.dtype == np.float32
+    with pytest.raises(IndexError):
+        padded[np.array([0, 70])]
+    with pytest.raises(ValueError, match="at least 1"):
+        embeddings.Padded(found, 0)
+
+
+def test_what_lies_behind_keys_is_read_once_and_only_when_it_is_missing(tmp_path):
+    asked = []
+
+    def read(missing):
+        asked.append(list(missing))
+        for key in missing:
+            yield [key], [np.full(3, float(key))], 1
+
+    encoder = embeddings.Encoder("thrice", {}, (2,), lambda items: [item[:, None] * [1, 2] for item in items])
+    embeddings.embed_by_key(["4", "2", "4"], read, encoder, cache=tmp_path)
+    reported = []
+    found = embeddings.embed_by_key(
+        ["2", "9", "4", "9"], read, encoder, cache=tmp_path, progress=lambda *done: reported.append(done)
+    )
+    assert asked == [["4", "2"], ["9"]]
+    assert reported == [(4, 4)]
+    assert found.shape == (2,)
+    for value, rows in zip((2, 9, 4, 9), found, strict=True):
+        np.testing.assert_array_equal(rows, [[value, 2 * value]] * 3)
+
+
+def test_what_was_read_before_an_error_is_kept(tmp_path):
+    asked = []
+
+    def read(missing):
+        asked.append(list(missing))
+        for key in missing:
+            if key == "x":
+                raise UserError("x cannot be read.")
+            yield [key], [np.ones((1, 1))], 1
+
+    encoder = embeddings.Encoder("ones", {}, (1,), lambda items: items)
+    with pytest.raises(UserError, match="x cannot be read"):
+        embeddings.embed_by_key(["1", "2", "x"], read, encoder, cache=tmp_path)
+    embeddings.embed_by_key(["2", "1"], read, encoder, cache=tmp_path)
+    assert asked == [["1", "2", "x"]]
+
+
 def test_no_utterances_are_refused(tmp_path):
     with pytest.raises(UserError, match="no utterances"):
         embeddings.embed([], {}, Counting().encoder, cache=tmp_path)

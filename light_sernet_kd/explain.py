@@ -62,7 +62,7 @@ def grad_cam(student: "keras.Model", features: ArrayLike, class_index: int) -> N
     import keras
     import tensorflow as tf
 
-    both = keras.Model(student.inputs, [_last_maps(student), student.outputs[0]])
+    both = keras.Model(student.inputs[0], [_last_maps(student), student.outputs[0]])
     batch = tf.convert_to_tensor(np.asarray(features)[None])
     with tf.GradientTape() as tape:
         tape.watch(batch)
@@ -489,7 +489,8 @@ def _outputs(
     from light_sernet_kd import pipeline
     from light_sernet_kd.distiller import embedding_of
 
-    both = keras.Model(student.inputs, [student.outputs[0], embedding_of(student)])
+    inputs_of_student = student.inputs[0] if len(student.inputs) == 1 else student.inputs
+    both = keras.Model(inputs_of_student, [student.outputs[0], embedding_of(student)])
     found = []
     for start in range(0, count, pipeline.BATCH):
         rows = np.arange(start, min(start + pipeline.BATCH, count))
@@ -634,19 +635,20 @@ def _by_class(classes: Sequence[str], values: np.ndarray) -> dict[str, float]:
 
 def _draw_grad_cam(tested: _Tested, index: int, path: Path, head: dict[str, Any]) -> dict[str, Any]:
     """The picture, and per class where the map lies."""
-    from light_sernet_kd import pipeline
+    from light_sernet_kd.features import PADDING
 
     settings, classes = tested.settings, tested.run.predictions.classes
     features = np.asarray(tested.inputs["features"][np.array([index])])[0]
-    clip = pipeline.waveforms(
-        [tested.utterances[index]], samples=settings.samples, front_end=str(settings.front_end)
-    )[0]
+    recording, pad = audio.read(tested.utterances[index].path), PADDING[str(settings.front_end)]
+    clip, heard = (
+        audio.fit(each, settings.samples, pad=pad) for each in (recording, np.ones(len(recording)))
+    )
     shown = dict.fromkeys([int(tested.predicted[index]), int(tested.labels[index])])
     maps = {classes[number]: grad_cam(tested.student, features, number) for number in shown}
     axis = _feature_axes(settings, *features.shape[:2])
     positions = map_positions(tested.student)
-    heard = np.flatnonzero(clip)
-    begin, end = (heard[0] / SAMPLE_RATE, (heard[-1] + 1) / SAMPLE_RATE) if heard.size else (0.0, 0.0)
+    samples_heard = np.flatnonzero(heard)
+    begin, end = samples_heard[0] / SAMPLE_RATE, (samples_heard[-1] + 1) / SAMPLE_RATE
     recorded = (axis.seconds >= begin) & (axis.seconds < end)
     half_frame = (axis.seconds[1] - axis.seconds[0]) / 2 if len(axis.seconds) > 1 else 0.0
     facts: dict[str, Any] = {}
@@ -664,8 +666,11 @@ def _draw_grad_cam(tested: _Tested, index: int, path: Path, head: dict[str, Any]
         f"orange: Grad-CAM of {positions[0]} × {positions[1]} positions (time × bands)"
         + (", on one scale" if len(maps) > 1 else "")
     ]
-    if not recorded.all():
-        notes.append("grey: padding")
+    if len(recording) > settings.samples:
+        whole = len(recording) / SAMPLE_RATE
+        notes.append(f"what the student hears: the middle {end:g} s of {whole:.2f} s")
+    elif not heard.all():
+        notes.append("grey, in the waveform: padding")
     if nothing := [name for name, found in maps.items() if not found.any()]:
         notes.append(f"nothing speaks for {' or '.join(nothing)}: no orange")
     figures.grad_cam(

@@ -613,20 +613,15 @@ def _draw_panel(axes, panel: Panel, classes: Sequence[str], markers: Mapping[str
     if panel.mark is not None:
         ring = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 1.8, "zorder": 5}
         axes.plot(*points[panel.mark], "o", markersize=14, **ring)
-    for label in np.unique(labels):
-        # the median: a few strays do not pull the name away from the crowd
-        axes.text(
-            *np.median(points[labels == label], axis=0),
-            _tick(classes[label]),
-            ha="center",
-            va="center",
-            size=8,
-            weight="bold",
-            color=INK,
-            zorder=4,
-            clip_on=True,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )
+    shown = np.unique(labels)
+    # the median: a few strays do not pull the name away from the crowd
+    middles = np.array([np.median(points[labels == label], axis=0) for label in shown])
+    span = np.ptp(points, axis=0)
+    names = [_tick(classes[label]) for label in shown]
+    for at, name in zip(_apart(middles, names, np.where(span > 0, span, 1.0)), names, strict=True):
+        halo = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
+        look_of_name: dict[str, Any] = {"size": 8, "weight": "bold", "color": INK, "path_effects": halo}
+        axes.text(*at, name, ha="center", va="center", zorder=4, **look_of_name)
     axes.set_title(panel.title, loc="left", size=10)
     axes.set_xlabel(panel.axes[0])
     axes.set_ylabel(panel.axes[1])
@@ -634,6 +629,24 @@ def _draw_panel(axes, panel: Panel, classes: Sequence[str], markers: Mapping[str
     axes.locator_params(nbins=5)
     axes.grid(color=PALE, linewidth=0.5, alpha=0.6)
     axes.set_axisbelow(True)
+
+
+def _apart(middles: NDArray[Any], names: Sequence[str], span: NDArray[Any]) -> NDArray[Any]:
+    """Where the names stand: at `middles` `(names, 2)`, moved up where they would cover one another.
+
+    The axes, `span` of the data wide and high, are taken to be 2.6 inches each way.
+    """
+    placed: list[int] = []
+    places = middles.copy()
+    widths = [_text_inches(name, 9) for name in names]
+    for i in np.argsort(middles[:, 1], kind="stable").tolist():
+        for j in placed:
+            across, up = np.abs(places[i] - places[j]) / span * 2.6
+            if across < (widths[i] + widths[j]) / 2 and up < 0.15:
+                places[i, 1] = places[j, 1] + 0.15 / 2.6 * span[1]
+        placed.append(i)
+        placed.sort(key=lambda each: places[each, 1])
+    return places
 
 
 def similarity(
@@ -688,6 +701,7 @@ def similarity(
                 at = {"clip_on": False, "color": ALARM, "markersize": 7}
                 axes.plot(len(labels) - 0.5, mark, marker="<", **at)
                 axes.plot(mark, -0.5, marker="v", **at)
+            axes.set_xlabel(" ", size=5)  # slanted names reach further down than the layout knows
             axes.set_xlim(-0.5, len(labels) - 0.5)
             axes.set_ylim(len(labels) - 0.5, -0.5)
         bar = figure.colorbar(image, ax=panels.tolist(), shrink=0.7, pad=0.03)
@@ -720,10 +734,11 @@ def state_similarity(
     if values.shape != (len(names),):
         raise ValueError(f"similarities of shape {values.shape} for {len(names)} names")
     known = values[~np.isnan(values)]
+    width = float(np.clip(0.24 * len(names) + 1.2, 4.6, 12))
+    places = _thinned(len(names), most=int((width - 0.9) / 0.16))
+    texts = [_tick(names[i]) for i in places]
     with _style():
-        texts = [_tick(name) for name in names]
         longest = max((_text_inches(text, 8) for text in texts), default=0.0)
-        width = float(np.clip(0.24 * len(names) + 1.2, 4.6, 12))
         if known.size:
             notes = [*notes, f"line: mean, {known.mean():.3f}"]
         figure = _figure_below_head(title, stamps, notes, width_inches=width, body_inches=2.6 + longest)
@@ -732,8 +747,7 @@ def state_similarity(
         if known.size:
             axes.axhline(known.mean(), color=VALIDATION, linewidth=1.4)
         axes.axhline(0, color=QUIET, linewidth=0.8)
-        places = _thinned(len(names), most=int((width - 0.9) / 0.16))
-        axes.set_xticks(places, [texts[i] for i in places], rotation=90, size=8)
+        axes.set_xticks(places, texts, rotation=90, size=8)
         axes.set_xlim(-0.6, len(values) - 0.4)
         axes.set_ylim(min(0.0, 1.05 * float(known.min(initial=0.0))), 1.02)
         axes.set_ylabel("\n".join(textwrap.wrap(label, 32)))
@@ -741,8 +755,8 @@ def state_similarity(
 
 
 def _tick(name: str) -> str:
-    """A name that fits beside a tick."""
-    return name if len(name) <= 18 else f"{name[:17]}…"
+    """A name that fits beside a tick; a space that is a token is seen."""
+    return (name if len(name) <= 18 else f"{name[:17]}…") if name.strip() else "␣"
 
 
 def _thinned(count: int, *, most: int) -> list[int]:
@@ -779,10 +793,9 @@ def attention(
     heads = len(weights)
     side = float(np.clip(0.17 * max(len(queries), len(keys)), 2.6, 5.5))  # inches of the mean's longer side
     columns = 2 if heads > 1 else 0
+    places = [_thinned(len(names), most=int(side / 0.15)) for names in (queries, keys)]
+    texts = [[_tick(names[i]) for i in at] for names, at in zip((queries, keys), places, strict=True)]
     with _style():
-        texts = [
-            [textwrap.shorten(name, 18, placeholder="…") or "␣" for name in of] for of in (queries, keys)
-        ]
         left, below = (max(_text_inches(text, 8) for text in of) for of in texts)
         small = [side * 0.5] * columns
         body = side + below + 0.9
@@ -799,10 +812,8 @@ def attention(
         mean = figure.add_subplot(grid[:, 0])
         image = mean.imshow(weights.mean(axis=0), interpolation="nearest", **look)
         mean.set_title(f"mean of {heads} heads" if heads > 1 else "the one head", loc="left", size=10)
-        most = int(side / 0.15)
-        for axis, of in ((mean.yaxis, texts[0]), (mean.xaxis, texts[1])):
-            places = _thinned(len(of), most=most)
-            axis.set_ticks(places, [of[i] for i in places], size=8)
+        for axis, at, of in zip((mean.yaxis, mean.xaxis), places, texts, strict=True):
+            axis.set_ticks(at, of, size=8)
         mean.tick_params(axis="x", rotation=90)
         mean.set_xlabel("attended to")
         mean.set_ylabel("from")

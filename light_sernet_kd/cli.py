@@ -614,6 +614,8 @@ def _explain(arguments: argparse.Namespace) -> None:
 
     # before TensorFlow, which takes seconds
     utterances = explain.chosen(arguments.run, arguments.utterance, arguments.worst or 0)
+    if len(utterances) < (arguments.worst or 0):
+        print(f"the run made {len(utterances)} mistakes only: all are explained", file=sys.stderr)
     _heavy_imports()
     for folder in explain.explained(arguments.run, utterances, data=Path(arguments.data), out=arguments.out):
         print(folder / "explain.md")

@@ -149,10 +149,15 @@ def projected(embeddings: ArrayLike, how: Literal["pca", "tsne"] = "pca", *, see
         points = np.zeros((count, 2))
         if varies:
             from sklearn.manifold import TSNE
+            from threadpoolctl import threadpool_limits
 
             perplexity = min(30.0, (count - 1) / 3)
             init = "pca" if min(embeddings.shape) > 1 else "random"
-            points = TSNE(2, perplexity=perplexity, init=init, random_state=seed).fit_transform(embeddings)
+            # on one thread: for so few points, several mostly wait for each other
+            with threadpool_limits(1):
+                points = TSNE(2, perplexity=perplexity, init=init, random_state=seed).fit_transform(
+                    embeddings
+                )
         return Projection(np.asarray(points, np.float64), ("t-SNE 1", "t-SNE 2"))
     points, shares = np.zeros((count, 2)), np.zeros(2)
     if varies:
@@ -184,6 +189,24 @@ def embedding_panel(
     right = np.asarray(labels) == np.asarray(predicted)
     groups = np.where(right, "right", "wrong").tolist()
     return figures.Panel(title, plane.points, np.asarray(labels), groups, plane.axes, mark)
+
+
+def fold_panels(
+    tested: Sequence[tuple[str, ArrayLike, ArrayLike, ArrayLike]], folds: int
+) -> tuple[list[figures.Panel], list[str]]:
+    """Panels and notes of `figures.embeddings` for a run's report: the PCA of each fold's test utterances.
+
+    Every fold has a student of its own, whose embeddings mean nothing beside another's: folds share no panel.
+
+    Args:
+        tested: (fold, embeddings `(utterances, width)`, labels, predicted); the first `MOST_FOLDS` are shown.
+        folds: how many the run has.
+    """
+    panels = [embedding_panel(f"fold {name}", *arrays) for name, *arrays in tested[:MOST_FOLDS]]
+    notes = ["test utterances by the student's embedding; each fold's student has axes of its own"]
+    if len(panels) < folds:
+        notes.append(f"the first {len(panels)} of {folds} folds")
+    return panels, notes
 
 
 # Student and teacher beside each other.
@@ -320,7 +343,7 @@ def explained(folder: Path, utterances: Sequence[str], *, data: Path, out: Path 
     )
     into = [(out or folder / "explain") / _file_name(name) for name in utterances]
     for fold in dict.fromkeys(run.predictions.folds[row] for row in rows):
-        with tempfile.TemporaryDirectory() as work:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
             tested = _tested(folder, run, settings, corpus, fold, Path(work))
             for row, path in zip(rows, into, strict=True):
                 if run.predictions.folds[row] == fold:

@@ -441,7 +441,7 @@ def probabilities(
                 axes.text(value + 1, place, f"{value:.1f} %", va="center", size=8)
         axes.set_yticks(places, names)
         axes.get_yticklabels()[label].set_fontweight("bold")
-        axes.invert_yaxis()
+        axes.set_ylim(len(classes) - 0.45, -0.55)
         axes.set_xlim(0, 116)
         axes.set_xticks(range(0, 101, 25))
         axes.set_xlabel("probability (%)")
@@ -683,8 +683,13 @@ def similarity(
             stamps,
             notes,
             width_inches=3.2 * len(matrices) + longest + 1.0,
-            body_inches=3.3 + 0.75 * longest,
+            body_inches=3.4 + 0.75 * longest,
         )
+        # slanted names reach further down than the layout knows
+        layout, raised = figure.get_layout_engine(), 0.12 / figure.get_figheight()
+        if isinstance(layout, ConstrainedLayoutEngine):
+            left, bottom, wide, high = layout.get()["rect"]
+            layout.set(rect=(left, bottom + raised, wide, high - raised))
         panels = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
         for axes, (network, matrix) in zip(panels, matrices.items(), strict=True):
             # blue, white and orange are told apart with every common colour vision
@@ -701,7 +706,6 @@ def similarity(
                 at = {"clip_on": False, "color": ALARM, "markersize": 7}
                 axes.plot(len(labels) - 0.5, mark, marker="<", **at)
                 axes.plot(mark, -0.5, marker="v", **at)
-            axes.set_xlabel(" ", size=5)  # slanted names reach further down than the layout knows
             axes.set_xlim(-0.5, len(labels) - 0.5)
             axes.set_ylim(len(labels) - 0.5, -0.5)
         bar = figure.colorbar(image, ax=panels.tolist(), shrink=0.7, pad=0.03)
@@ -776,6 +780,8 @@ def attention(
 ) -> list[Path]:
     """Attention of one layer for one utterance: the mean over its heads, and beside it each head.
 
+    The heads share a scale; that of the mean, which is flatter, stands beside it.
+
     Args:
         weights: `(heads, queries, keys)`, padding left out; each row sums to 1 where nothing was masked.
         queries, keys: what the rows and the columns are: tokens, or patches in seconds
@@ -793,6 +799,9 @@ def attention(
     heads = len(weights)
     side = float(np.clip(0.17 * max(len(queries), len(keys)), 2.6, 5.5))  # inches of the mean's longer side
     columns = 2 if heads > 1 else 0
+    most, mean_weights = float(weights.max()), weights.mean(axis=0)
+    if columns:
+        notes = [*notes, f"the heads on one scale from 0 to {most:.2f}"]
     places = [_thinned(len(names), most=int(side / 0.15)) for names in (queries, keys)]
     texts = [[_tick(names[i]) for i in at] for names, at in zip((queries, keys), places, strict=True)]
     with _style():
@@ -808,9 +817,9 @@ def attention(
         )
         rows = max(1, -(-heads // 2))
         grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[side + left, *small])
-        look: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": weights.max() or 1.0, "aspect": "auto"}
+        look: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "aspect": "auto", "interpolation": "nearest"}
         mean = figure.add_subplot(grid[:, 0])
-        image = mean.imshow(weights.mean(axis=0), interpolation="nearest", **look)
+        image = mean.imshow(mean_weights, vmax=mean_weights.max() or 1.0, **look)
         mean.set_title(f"mean of {heads} heads" if heads > 1 else "the one head", loc="left", size=10)
         for axis, at, of in zip((mean.yaxis, mean.xaxis), places, texts, strict=True):
             axis.set_ticks(at, of, size=8)
@@ -820,14 +829,14 @@ def attention(
         others = [mean]
         for head in range(heads if columns else 0):
             axes = figure.add_subplot(grid[head // 2, 1 + head % 2])
-            axes.imshow(weights[head], interpolation="nearest", **look)
+            axes.imshow(weights[head], vmax=most or 1.0, **look)
             axes.set_title(f"head {head + 1}", loc="left", size=8)
             axes.set_xticks([])
             axes.set_yticks([])
             others.append(axes)
         for axes in others:
             axes.spines[:].set_visible(False)
-        bar = figure.colorbar(image, ax=others, shrink=0.6, pad=0.02)
-        bar.set_label("attention")
+        bar = figure.colorbar(image, ax=mean, fraction=0.05, pad=0.02)
+        bar.set_label("mean attention")
         bar.outline.set_visible(False)
         return _save(figure, path)

@@ -378,6 +378,21 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     )
     compare.add_argument("--json", action="store_true", help="print JSON")
 
+    explain = commands.add_parser(
+        "explain",
+        help="why a run's student answered as it did: Grad-CAM, probabilities, its embedding",
+        description="Explain answers of a finished run: what the fold's student looked at (Grad-CAM), its "
+        "and its teacher's probabilities, and which test utterances are alike to it. Writes a page "
+        "(explain.md), its numbers (explain.json) and pictures.",
+    )
+    explain.add_argument("run", type=Path, metavar="RUN", help="a run's folder, e.g. result/demo")
+    which = explain.add_mutually_exclusive_group(required=True)
+    which.add_argument("--utterance", metavar="ID", help="a recording that the run tested")
+    which.add_argument("--worst", type=int, metavar="N", help="the N most confident mistakes")
+    explain.add_argument("--out", type=Path, metavar="DIR",
+                         help="gets a folder per utterance (default: RUN/explain)")  # fmt: skip
+    _add_data(explain)
+
     paper = commands.add_parser(
         "paper",
         help="run every entry of hyperparameters.EXPERIMENTS whose corpus is present (with train.py)",
@@ -655,6 +670,20 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
 
 
+def _explain(arguments: argparse.Namespace) -> None:
+    if arguments.worst is not None and arguments.worst < 1:
+        raise UserError(f"--worst must be at least 1, found {arguments.worst}.")
+    from light_sernet_kd import explain
+
+    # before TensorFlow, which takes seconds
+    utterances = explain.chosen(arguments.run, arguments.utterance, arguments.worst or 0)
+    if len(utterances) < (arguments.worst or 0):
+        print(f"the run made {len(utterances)} mistakes only: all are explained", file=sys.stderr)
+    _heavy_imports()
+    for folder in explain.explained(arguments.run, utterances, data=Path(arguments.data), out=arguments.out):
+        print(folder / "explain.md")
+
+
 def _fetch(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
@@ -871,6 +900,8 @@ def main(
             return _audit(arguments)
         elif arguments.command == "compare":
             _compare(arguments)
+        elif arguments.command == "explain":
+            _explain(arguments)
         elif arguments.command == "fetch":
             _fetch(arguments)
         elif arguments.command == "paper":

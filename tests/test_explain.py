@@ -1,0 +1,749 @@
+"""Why a student answered as it did: numbers against algebra and loops, the pages and pictures of a run."""
+
+import csv
+import dataclasses
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from light_sernet_kd import cli, explain, figures, students, teachers
+from light_sernet_kd.config import UserError, make_settings
+from light_sernet_kd.corpora import Utterance, demo
+from light_sernet_kd.evaluation import Predictions, read_predictions, softmax
+
+RANDOM = np.random.default_rng(0)
+
+
+# Grad-CAM.
+
+
+def small_network(*layers, shape=(8, 6, 1), dtype="float32"):
+    import keras
+
+    keras.utils.set_random_seed(1)
+    features = keras.Input(shape, name="features", dtype=dtype)
+    tensor = features
+    for layer in layers:
+        tensor = layer(tensor)
+    return keras.Model(features, tensor)
+
+
+def test_grad_cam_of_pooled_maps_and_a_dense_layer_is_cam_over_the_positions():
+    """Zhou et al. 2016: there, the class activation map is the maps weighted by the class's weights."""
+    from keras import layers
+
+    conv = layers.Conv2D(5, 3, padding="same", activation="relu")
+    dense = layers.Dense(3)
+    network = small_network(conv, layers.GlobalAveragePooling2D(), dense)
+    features = RANDOM.normal(size=(8, 6, 1)).astype(np.float32)
+    maps = np.asarray(conv(features[None]))[0]
+    for number in range(3):
+        expected = np.maximum(maps @ np.asarray(dense.kernel)[:, number], 0) / 48
+        np.testing.assert_allclose(explain.grad_cam(network, features, number), expected, atol=1e-6)
+    assert explain.map_positions(network) == (8, 6)
+
+
+def test_grad_cam_weighs_a_map_by_how_the_logit_moves_when_the_whole_map_is_raised():
+    """Raising map k by e everywhere changes the logit by e times the sum of its gradients."""
+    from keras import layers
+
+    options = {"dtype": "float64"}
+    conv = layers.Conv2D(4, 3, activation="tanh", **options)
+    head = [
+        layers.Flatten(**options),
+        layers.Dense(7, activation="tanh", **options),
+        layers.Dense(2, **options),
+    ]
+    network = small_network(conv, *head, dtype="float64")
+    features = RANDOM.normal(size=(8, 6, 1))
+    maps = np.asarray(conv(features[None]))
+
+    def behind(maps):
+        for layer in head:
+            maps = layer(maps)
+        return maps
+
+    step, weights = 1e-5, []
+    for channel in range(4):
+        raised = step * np.eye(4)[channel]
+        ends = [float(np.asarray(behind(maps + sign * raised))[0, 1]) for sign in (1, -1)]
+        weights.append((ends[0] - ends[1]) / (2 * step) / (6 * 4))
+    expected = np.maximum(maps[0] @ np.array(weights), 0)
+    assert expected.any()
+    found = explain.grad_cam(network, features, 1)
+    assert found.shape == (8, 6)
+    np.testing.assert_allclose(found, resized(expected, (8, 6)), rtol=1e-4, atol=1e-8)
+
+
+def resized(positions, shape):
+    """Bilinear interpolation of positions that are areas, one axis after the other."""
+    for axis, count in enumerate(shape):
+        size = positions.shape[axis]
+        places = np.clip((np.arange(count) + 0.5) * size / count - 0.5, 0, size - 1)
+        positions = np.apply_along_axis(
+            lambda line, at=places: np.interp(at, np.arange(len(line)), line), axis, positions
+        )
+    return positions
+
+
+@pytest.mark.parametrize("name", ["light_sernet", "light_sernet_plus", "mobilenetv3_small_075", "resnet18"])
+def test_grad_cam_finds_the_last_maps_of_every_kind_of_student(name):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    shape = (96, 40, 1)
+    student = students.build(name, shape, 3, width=0.25)
+    pooling = [layer for layer in student.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
+    before = pooling[-1].input  # squeeze-and-excitation pools too, earlier
+    assert explain.has_maps(student)
+    assert explain.map_positions(student) == tuple(before.shape[1:3])
+    found = explain.grad_cam(student, RANDOM.normal(size=shape).astype(np.float32), 2)
+    assert found.shape == shape[:2]
+    assert found.min() >= 0
+    if name == "light_sernet":
+        features = RANDOM.normal(size=(1, *shape)).astype(np.float32)
+        maps = np.asarray(keras.Model(student.inputs[0], before)(features))[0]
+        kernel = np.asarray(student.get_layer("logits").kernel)[:, 2]
+        coarse = np.maximum(maps @ kernel, 0) / maps[..., 0].size
+        assert coarse.any()
+        np.testing.assert_allclose(
+            explain.grad_cam(student, features[0], 2), resized(coarse, shape[:2]), rtol=1e-3, atol=1e-7
+        )
+
+
+def test_a_student_without_convolutions_has_no_grad_cam():
+    from keras import layers
+
+    network = small_network(layers.Flatten(), layers.Dense(2))
+    assert not explain.has_maps(network)
+    with pytest.raises(UserError, match="no convolutional layer"):
+        explain.grad_cam(network, np.zeros((8, 6, 1)), 0)
+
+
+def test_the_shortest_span_is_that_of_a_search_over_all():
+    assert explain.shortest_span([0, 0, 0]) == (0, 3)
+    assert explain.shortest_span([1, 0, 0, 5, 4, 0], 0.5) == (3, 4)
+    assert explain.shortest_span([1, 1, 1, 1], 0.5) == (0, 2)
+    for _ in range(20):
+        values = RANDOM.random(12) ** 4
+        first, end = explain.shortest_span(values, 0.6)
+        assert values[first:end].sum() >= 0.6 * values.sum() - 1e-6
+        lengths = [
+            b - a for a in range(12) for b in range(a + 1, 13) if values[a:b].sum() >= 0.6 * values.sum()
+        ]
+        assert end - first == min(lengths)
+
+
+# Embeddings.
+
+
+def test_principal_components_are_those_of_the_covariance_matrix():
+    embeddings = RANDOM.normal(size=(30, 7)) * [9, 5, 1, 1, 1, 1, 1]
+    plane = explain.projected(embeddings)
+    variances, directions = np.linalg.eigh(np.cov(embeddings.T))
+    expected = (embeddings - embeddings.mean(axis=0)) @ directions[:, ::-1][:, :2]
+    np.testing.assert_allclose(np.abs(plane.points), np.abs(expected), atol=1e-9)
+    share = variances[::-1] / variances.sum()
+    assert plane.axes[0] == f"component 1 ({100 * share[0]:.0f} % of variance)"
+    assert plane.axes[1] == f"component 2 ({100 * share[1]:.0f} % of variance)"
+
+
+def test_tsne_keeps_far_groups_apart_and_repeats_itself():
+    embeddings = np.concatenate([RANDOM.normal(size=(15, 6)), RANDOM.normal(size=(15, 6)) + 30])
+    plane = explain.projected(embeddings, "tsne")
+    np.testing.assert_array_equal(plane.points, explain.projected(embeddings, "tsne").points)
+    distances = np.linalg.norm(plane.points[:, None] - plane.points, axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    nearest = distances.argmin(axis=1)
+    assert ((nearest < 15) == (np.arange(30) < 15)).all()
+    with pytest.raises(ValueError, match="3 utterances; it needs at least 4"):
+        explain.projected(embeddings[:3], "tsne")
+
+
+@pytest.mark.parametrize("how", ["pca", "tsne"])
+def test_embeddings_in_one_place_stay_there(how):
+    np.testing.assert_array_equal(explain.projected(np.ones((5, 4)), how).points, np.zeros((5, 2)))
+    assert explain.projected(np.ones((1, 4))).points.tolist() == [[0, 0]]
+
+
+def test_a_report_has_a_panel_for_each_of_the_first_folds_with_axes_of_its_own():
+    labels, predicted = np.arange(10) % 2, np.zeros(10, int)
+    rows = RANDOM.normal(size=(5, 10, 3))
+    tested = [(f"{n:02}", rows[n], labels, predicted) for n in range(5)]
+    panels, notes = explain.fold_panels(tested, 10)
+    assert [panel.title for panel in panels] == ["fold 00", "fold 01", "fold 02", "fold 03"]
+    assert notes[1:] == ["the first 4 of 10 folds"]
+    assert len(explain.fold_panels(tested[:2], 2)[1]) == 1
+    for panel, embeddings in zip(panels, rows, strict=False):
+        np.testing.assert_array_equal(panel.points, explain.projected(embeddings).points)
+        assert list(panel.groups) == ["right", "wrong"] * 5
+
+
+# Student and teacher.
+
+
+def test_cosine_similarity_is_that_of_each_row_and_padding_has_none():
+    student, teacher = RANDOM.normal(size=(2, 3, 5)), RANDOM.normal(size=(2, 3, 5))
+    teacher[1, 2] = 0
+    found = explain.cosine_similarity(student, teacher)
+    for index in np.ndindex(2, 3):
+        if index == (1, 2):
+            assert np.isnan(found[index])
+        else:
+            one, other = student[index], teacher[index]
+            expected = one @ other / np.sqrt(one @ one) / np.sqrt(other @ other)
+            assert found[index] == pytest.approx(expected)
+    # neither 1e-300 nor 1e300 can be squared
+    assert explain.cosine_similarity([[1e-300, 0]], [[1e300, 0]]) == pytest.approx(1)
+    with pytest.raises(ValueError, match="linear_cka"):
+        explain.cosine_similarity(student, teacher[..., :4])
+
+
+def test_a_similarity_matrix_holds_the_cosine_of_every_pair():
+    embeddings = RANDOM.normal(size=(6, 4))
+    found = explain.similarity_matrix(embeddings)
+    for one in range(6):
+        expected = explain.cosine_similarity(np.tile(embeddings[one], (6, 1)), embeddings)
+        np.testing.assert_allclose(found[one], expected)
+
+
+@pytest.mark.parametrize("utterances", [5, 40], ids=["wider than many", "more than wide"])
+def test_linear_cka_is_the_normalised_hsic_of_linear_kernels(utterances):
+    first, second = RANDOM.normal(size=(utterances, 9)), RANDOM.normal(size=(utterances, 12))
+    second[:, :9] += first
+    centring = np.eye(utterances) - 1 / utterances
+
+    def hsic(x, y):
+        return np.trace(x @ x.T @ centring @ y @ y.T @ centring)
+
+    expected = hsic(first, second) / np.sqrt(hsic(first, first) * hsic(second, second))
+    assert 0.1 < expected < 0.95
+    assert explain.linear_cka(first, second) == pytest.approx(expected)
+
+
+def test_linear_cka_sees_neither_rotation_nor_scale_and_has_no_value_for_one_place():
+    embeddings = RANDOM.normal(size=(20, 6))
+    turned = np.linalg.qr(RANDOM.normal(size=(6, 6)))[0]
+    assert explain.linear_cka(embeddings, 1e-200 * embeddings @ turned + 1e-201) == pytest.approx(1)
+    assert np.isnan(explain.linear_cka(embeddings, np.ones((20, 3))))
+    with pytest.raises(ValueError, match="20 and 19 utterances"):
+        explain.linear_cka(embeddings, embeddings[1:])
+
+
+def test_patches_are_named_in_seconds_behind_the_tokens():
+    assert explain.attention_labels(["[CLS]", "ich"], 2) == ["[CLS]", "ich", "0.00–0.96 s", "0.96–1.92 s"]
+    assert explain.attention_labels([], 2, patch_seconds=0.5) == ["0.0–0.5 s", "0.5–1.0 s"]
+
+
+# Pictures.
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    kept = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure) or [])
+    return kept
+
+
+def shown(figure):
+    """Every text that is seen, after layout, with its box in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    ticks = [
+        label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()
+    ]
+    inside = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick, place in zip(axis.get_major_ticks(), axis.get_majorticklocs(), strict=True)
+        if min(axis.get_view_interval()) - 1e-9 <= place <= max(axis.get_view_interval()) + 1e-9
+        for label in (tick.label1,)
+    }
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    return [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in texts
+        if text not in ticks or text in inside
+    ]
+
+
+def draw_all(folder, classes=("anger", "a class with quite a long name", "fear"), stamps=("optimistic: x",)):
+    """One of each picture, from arrays."""
+    head = {
+        "title": "03a01Fa of demo (synthetic): anger, taken for fear",
+        "stamps": stamps,
+        "notes": ["a note"],
+    }
+    random = np.random.default_rng(3)
+    labels = np.repeat(np.arange(len(classes)), 8)
+    rows = random.normal(size=(len(labels), 5)) + 3 * np.eye(5)[labels % 5]
+    panels = [
+        explain.embedding_panel(f"fold {n}", rows + n, labels, np.roll(labels, n), mark=3) for n in range(3)
+    ]
+    matrices = {
+        name: explain.similarity_matrix(rows[:, :width]) for name, width in (("student", 4), ("teacher", 5))
+    }
+    attention = softmax(random.normal(size=(8, 9, 9)) * 2)
+    tokens = explain.attention_labels(["[CLS]", "ein", "sehr", "langes", "unbeschreiblichesWort", "[SEP]"], 3)
+    shares = {name: softmax(random.normal(size=len(classes))) for name in ("student", "teacher")}
+    figures.probabilities(shares, classes, folder / "probabilities.png", label=1, **head)
+    figures.grad_cam(
+        random.normal(size=16_000), random.normal(size=(59, 40)),
+        {name: random.random((59, 40)) for name in classes[:2]}, folder / "grad_cam.png",
+        sample_rate=16_000, recorded=(0.2, 0.9), frame_seconds=0.032 + 0.016 * np.arange(59),
+        band_label="MFCC", band_ticks=[(0, "0"), (20, "20")], **head,
+    )  # fmt: skip
+    figures.embeddings(panels, classes, folder / "embeddings.png", **head)
+    figures.similarity(matrices, labels, classes, folder / "similarity.png", mark=3, **head)
+    figures.state_similarity(
+        [0.9, -0.2, np.nan, *random.random(6)], tokens, folder / "state_similarity.png", **head
+    )
+    figures.attention(attention, folder / "attention.png", queries=tokens, keys=tokens, **head)
+
+
+PICTURES = ("probabilities", "grad_cam", "embeddings", "similarity", "state_similarity", "attention")
+
+
+@pytest.mark.parametrize("count", [2, 11])
+def test_nothing_of_a_picture_is_cut_off_and_all_have_stamps(drawn, tmp_path, count):
+    classes = ["anger", "a class with quite a long name", *(f"fear {n}" for n in range(count - 2))]
+    draw_all(tmp_path, classes)
+    assert len(drawn) == len(PICTURES)
+    for figure, picture in zip(drawn, PICTURES, strict=True):
+        texts = shown(figure)
+        words = [text for text, _ in texts]
+        assert {"SYNTHETIC RECORDINGS", "optimistic: x", "a note"} <= set(words), picture
+        for text, box in texts:
+            assert -1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1, (picture, text)
+            assert -1 <= box.y0 <= box.y1 <= figure.bbox.y1 + 1, (picture, text)
+
+
+def test_pictures_are_files_of_some_size_and_with_colour(tmp_path):
+    draw_all(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.png" for name in PICTURES)
+    for picture in PICTURES:
+        assert is_a_picture(tmp_path / f"{picture}.png"), picture
+
+
+def is_a_picture(path):
+    pixels = matplotlib.image.imread(path)[..., :3]
+    return min(pixels.shape[:2]) >= 400 and (pixels.std(axis=-1) > 0.02).mean() > 0.001
+
+
+def test_bars_have_the_length_of_their_shares_and_the_label_is_named(drawn):
+    shares = {"student": np.array([0.7, 0.2, 0.1]), "teacher": np.array([0.5, 0.5, 0.0])}
+    figures.probabilities(shares, ["a", "b", "c"], "x", label=1, title="t")
+    axes = drawn[0].axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([70, 20, 10, 50, 50, 0])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b (label)", "c"]
+    assert [text.get_text() for text in axes.texts[:3]] == ["70.0 %", "20.0 %", "10.0 %"]
+
+
+def test_grad_cam_is_opaque_where_the_map_is_large_on_one_scale_for_all(drawn):
+    maps = {"a": np.array([[0.0, 1.0], [2.0, 4.0], [0.0, 0.0]]), "b": np.full((3, 2), 2.0)}
+    figures.grad_cam(
+        np.zeros(48_000), np.arange(6.0).reshape(3, 2), maps, "x", sample_rate=16_000, recorded=(1.0, 3.0),
+        frame_seconds=[0.5, 1.5, 2.5], band_label="kHz", band_ticks=[], title="t",
+    )  # fmt: skip
+    panels = drawn[0].axes[2:]
+    over = [axes.images[1] for axes in panels]
+    for image, found in zip(over, maps.values(), strict=True):
+        # rows are bands, the lowest at the bottom; columns are frames
+        np.testing.assert_allclose(np.asarray(image.get_array())[..., 3], 0.75 * found.T / 4)
+        assert image.origin == "lower"
+        assert image.get_extent() == [0.0, 3.0, -0.5, 1.5]
+    assert [axes.get_title(loc="left") for axes in panels] == ["Grad-CAM for a", "Grad-CAM for b"]
+
+
+def test_every_utterance_is_a_point_in_its_class_colour_and_its_groups_marker(drawn):
+    points = RANDOM.normal(size=(6, 2))
+    labels, groups = np.array([0, 0, 1, 1, 2, 2]), ["x", "y"] * 3
+    panel = figures.Panel("p", points, labels, groups, ("first", "second"), mark=4)
+    figures.embeddings([panel], ["a", "b", "c"], "x", title="t")
+    axes = drawn[0].axes[0]
+    lines = [line for line in axes.lines if line.get_markersize() == 6]
+    seen = {(line.get_markerfacecolor(), line.get_marker()): line.get_xydata().tolist() for line in lines}
+    for point, label, group in zip(points.tolist(), labels, groups, strict=True):
+        assert point in seen[figures.CLASS_COLORS[label], {"x": "o", "y": "X"}[group]]
+    (ring,) = [line for line in axes.lines if line.get_markersize() == 14]
+    np.testing.assert_array_equal(ring.get_xydata()[0], points[4])
+    entries = [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()]
+    assert entries == ["a", "b", "c", "x", "y"]
+
+
+def test_more_speakers_than_markers_are_said_to_have_none(drawn):
+    names = [f"s{n:02}" for n in range(13)]
+    panel = figures.Panel("p", RANDOM.normal(size=(13, 2)), np.zeros(13, int), names, ("", ""))
+    figures.embeddings([panel], ["a"], "x", title="t")
+    assert any("13 groups are more" in text for text, _ in shown(drawn[0]))
+
+
+def test_names_of_classes_do_not_cover_one_another(drawn):
+    names = [f"emotion {n}" for n in range(6)]
+    points = np.concatenate([RANDOM.normal(scale=0.1, size=(60, 2)), [[-5, -5], [5, 5]]])
+    labels = np.concatenate([np.arange(60) % 6, [0, 1]])
+    panel = figures.Panel("p", points, labels, ["right"] * 62, ("", ""))
+    figures.embeddings([panel], names, "x", title="t")
+    boxes = [box for text, box in shown(drawn[0]) if text in names]
+    in_axes = [box for box in boxes if box.x1 < drawn[0].axes[0].bbox.x1]
+    assert len(in_axes) == 6
+    assert not any(
+        a.shrunk(1, 0.8).overlaps(b.shrunk(1, 0.8)) for i, a in enumerate(in_axes) for b in in_axes[:i]
+    )
+
+
+def test_similarities_are_drawn_sorted_by_class(drawn):
+    matrix = np.eye(3)
+    figures.similarity({"student": matrix}, [0, 0, 1], ["a", "b"], "x", title="t")
+    axes = drawn[0].axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), matrix)
+    assert [tuple(line.get_ydata()) for line in axes.lines if line.get_xdata()[0] == 0] == [(1.5, 1.5)]
+    with pytest.raises(ValueError, match="not sorted"):
+        figures.similarity({"student": matrix}, [0, 1, 0], ["a", "b"], "x", title="t")
+
+
+def test_attention_shows_each_head_and_the_mean_of_all(drawn):
+    weights = softmax(RANDOM.normal(size=(3, 2, 4)))
+    figures.attention(weights, "x", queries=["p", "q"], keys=list("abcd"), title="t")
+    mean, *heads = drawn[0].axes[:-1]  # the last is the mean's scale
+    np.testing.assert_allclose(mean.images[0].get_array(), weights.mean(axis=0))
+    for axes, head in zip(heads, weights, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), head)
+    assert {axes.images[0].get_clim() for axes in heads} == {(0, weights.max())}
+    assert mean.images[0].get_clim() == (0, weights.mean(axis=0).max())
+    assert f"the heads on one scale from 0 to {weights.max():.2f}" in [text for text, _ in shown(drawn[0])]
+    assert [label.get_text() for label in mean.get_yticklabels()] == ["p", "q"]
+    assert [label.get_text() for label in mean.get_xticklabels()] == list("abcd")
+    with pytest.raises(ValueError, match=r"shape \(3, 2, 4\) for 2 queries and 3 keys"):
+        figures.attention(weights, "x", queries=["p", "q"], keys=list("abc"), title="t")
+
+
+def test_long_attention_is_labelled_as_far_as_there_is_room(drawn):
+    keys = explain.attention_labels([], 500, patch_seconds=0.02)
+    figures.attention(np.full((2, 1, 500), 0.002), "x", queries=["[CLS]"], keys=keys, title="t")
+    texts = [box for text, box in shown(drawn[0]) if text.endswith(" s")]
+    assert 10 < len(texts) < 60
+    assert all(not a.overlaps(b) for a, b in itertools.pairwise(texts))
+
+
+# A finished run.
+
+EMOTIONS = ("anger", "neutral", "sadness")
+SPEAKERS = tuple(demo.SPEAKERS)[:3]
+QUICK = [
+    "-id",
+    "1.2",
+    "--width",
+    "0.15",
+    "--learning_rate",
+    "3e-3",
+    "--bn_momentum",
+    "0.8",
+    "-bt",
+    "8",
+    "-v",
+    "0",
+]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    with open(folder / "small.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "emotion", "speaker"])
+        for speaker in SPEAKERS:
+            for sentence in tuple(demo.SENTENCES)[:2]:
+                for emotion in EMOTIONS:
+                    name = f"{speaker}-{sentence}-{emotion}.wav"
+                    soundfile.write(folder / name, demo.synthesise(speaker, sentence, emotion), 16_000)
+                    writer.writerow([name, emotion, speaker])
+    return folder / "small.csv"
+
+
+@pytest.fixture(scope="module")
+def teacher(manifest, tmp_path_factory):
+    """A teacher file of logits, and of embeddings that hold the logits."""
+    ids = [path.stem for path in sorted(manifest.parent.glob("*.wav"))]
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(1, len(ids), 3)).astype(np.float32)
+    embeddings = np.concatenate([logits, random.normal(size=(1, len(ids), 4))], axis=2)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.npz"
+    teachers.write(path, teachers.Teacher(tuple(ids), EMOTIONS, logits, embeddings=embeddings))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(manifest, teacher, tmp_path_factory):
+    """A run of two of three folds on mel features."""
+    result = tmp_path_factory.mktemp("result")
+    command = ["train", "-dn", str(manifest), *QUICK, "-it", "mel", "-kd", "KD", "--teacher", str(teacher)]
+    folds = ["--folds", ",".join(SPEAKERS[1:])]
+    options = ["--epochs", "1", "--no-export", "--result", str(result), "--run", "r"]
+    assert cli.main([*command, *folds, *options]) == 0
+    return result / "r"
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    """The page of the last utterance of the second fold."""
+    name, out = read_predictions(run / "predictions.csv").ids[-1], tmp_path_factory.mktemp("out")
+    assert cli.main(["explain", str(run), "--utterance", name, "--out", str(out)]) == 0
+    return out / name / "explain.md"
+
+
+def error_of(capsys):
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_a_page_tells_what_the_run_stored_of_the_utterance(run, page):
+    predictions = read_predictions(run / "predictions.csv")
+    facts = json.loads((page.parent / "explain.json").read_text())
+    assert (facts["utterance"], facts["fold"]) == (predictions.ids[-1], predictions.folds[-1])
+    assert facts["label"] == predictions.classes[predictions.labels[-1]]
+    assert facts["predicted"] == predictions.classes[predictions.predicted[-1]]
+    told = list(facts["probabilities"].values())
+    np.testing.assert_allclose(told, predictions.probabilities[-1], atol=1e-4)
+    assert facts["largest_difference_from_stored_logits"] < 1e-3
+    with np.load(run / f"fold-{facts['fold']}" / "test_logits.npz") as stored:
+        expected = softmax(stored["teacher"][-1])
+    np.testing.assert_allclose(list(facts["teacher_probabilities"].values()), expected, rtol=1e-5)
+    text = page.read_text()
+    assert f"Label **{facts['label']}**" in text
+    assert "**teacher may have seen test speakers**" in text
+    assert set(re.findall(r"\]\((\S+\.png)\)", text)) == set(facts["pictures"])
+    assert len(facts["pictures"]) == 4
+    assert all(is_a_picture(page.parent / picture) for picture in facts["pictures"])
+
+
+def test_a_page_names_what_is_alike_to_student_and_teacher(run, page, teacher):
+    predictions = read_predictions(run / "predictions.csv")
+    facts = json.loads((page.parent / "explain.json").read_text())
+    known = teachers.read(teacher)
+    ids = [
+        name for name, fold in zip(predictions.ids, predictions.folds, strict=True) if fold == facts["fold"]
+    ]
+    rows = known.embeddings[0][[known.ids.index(name) for name in ids]]
+    cosines = explain.cosine_similarity(np.tile(rows[-1], (5, 1)), rows[:-1])
+    nearest = facts["teacher_embedding"]["nearest"]
+    assert [each["utterance"] for each in nearest] == [ids[i] for i in np.argsort(-cosines)]
+    np.testing.assert_allclose(
+        [each["cosine_similarity"] for each in nearest], np.sort(cosines)[::-1], rtol=1e-5
+    )
+    assert {each["utterance"] for each in facts["embedding"]["nearest"]} == set(ids[:-1])
+    assert facts["teacher_embedding"]["width"] == 7
+    assert 0 <= facts["teacher_embedding"]["linear_cka"] <= 1
+
+
+def test_the_map_on_the_page_is_that_of_the_student_and_its_span_in_seconds(run, page):
+    import keras
+
+    from light_sernet_kd import audio, features
+
+    facts = json.loads((page.parent / "explain.json").read_text())
+    student = keras.saving.load_model(run / f"fold-{facts['fold']}" / "student.keras", compile=False)
+    clip = audio.fit(audio.read(facts["recording"]), 19_200)
+    tensor = features.front_end_model("lsn", "mel_spectrogram", 19_200).predict_on_batch(clip[None])[0]
+    assert set(facts["grad_cam"]) == {facts["label"], facts["predicted"]}
+    for label, told in facts["grad_cam"].items():
+        found = explain.grad_cam(student, tensor, EMOTIONS.index(label))
+        assert told["largest"] == pytest.approx(float(found.max()), rel=1e-3, abs=1e-7)
+        if not found.any():
+            assert told["half_of_it_from_seconds"] is None
+            continue
+        first, end = explain.shortest_span(found.sum(axis=1))
+        # frames of 1024 samples every 256, whose middles stand for 256 samples each
+        assert told["half_of_it_from_seconds"] == pytest.approx((256 * first + 512 - 128) / 16_000)
+        assert told["half_of_it_to_seconds"] == pytest.approx((256 * end + 512 - 128) / 16_000)
+
+
+def test_the_worst_are_the_most_confident_mistakes(run, capsys, tmp_path, monkeypatch):
+    rows = [(0, 1, 0.6), (0, 0, 0.9), (1, 0, 0.9), (2, 1, 0.7)]
+    made = Predictions(
+        classes=EMOTIONS,
+        ids=("a", "b", "c", "d"),
+        folds=("1", "1", "2", "2"),
+        labels=np.array([label for label, _, _ in rows]),
+        predicted=np.array([predicted for _, predicted, _ in rows]),
+        probabilities=np.array(
+            [np.where(np.arange(3) == guess, share, (1 - share) / 2) for _, guess, share in rows], np.float32
+        ),
+    )
+    assert explain.worst(made, 2) == ["c", "d"]
+    assert explain.worst(made, 9) == ["c", "d", "a"]
+    predictions = read_predictions(run / "predictions.csv")
+    expected = explain.worst(predictions, 2)
+    monkeypatch.setattr(
+        explain, "explained", lambda folder, names, data, out: [(out or folder) / name for name in names]
+    )
+    capsys.readouterr()
+    assert cli.main(["explain", str(run), "--worst", "2", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [str(tmp_path / name / "explain.md") for name in expected]
+    assert said.err == ""
+    assert cli.main(["explain", str(run), "--worst", "99"]) == 0
+    mistakes = len(explain.worst(predictions, 99))
+    assert capsys.readouterr().err == f"the run made {mistakes} mistakes only: all are explained\n"
+
+
+def test_an_unknown_utterance_is_told_with_ids_like_it_and_before_tensorflow(run, capsys):
+    known = read_predictions(run / "predictions.csv").ids[0]
+    wrong = known[:-1].upper()
+    code = (
+        "import sys; from light_sernet_kd.cli import main\n"
+        f"code = main(['explain', {str(run)!r}, '--utterance', {wrong!r}])\n"
+        "print(code, sorted({'tensorflow', 'keras', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2 []"
+    assert f"Did you mean {known}" in done.stderr
+    # of the speaker whose fold did not run
+    assert cli.main(["explain", str(run), "--utterance", "qqqq"]) == 2
+    assert f"tested no utterance 'qqqq' among its 12. Its ids are like {known}" in error_of(capsys)
+
+
+def test_what_is_no_finished_run_is_told(run, capsys, tmp_path):
+    for folder, message in (
+        (tmp_path / "none", "no folder"),
+        (tmp_path, "holds no finished run: metrics.json is missing"),
+    ):
+        assert cli.main(["explain", str(folder), "--worst", "1"]) == 2
+        assert message in error_of(capsys)
+    assert cli.main(["explain", str(run), "--worst", "0"]) == 2
+    assert "--worst must be at least 1, found 0" in error_of(capsys)
+    assert cli.main(["explain", str(run)]) == 2
+    assert "--utterance --worst is required" in error_of(capsys)
+
+
+@pytest.mark.parametrize("file", ["student.keras", "test_logits.npz", "fold.json"])
+@pytest.mark.parametrize("state", ["missing", "damaged"])
+def test_a_damaged_fold_is_named(run, tmp_path, file, state):
+    shutil.copytree(run, tmp_path / "r")
+    predictions = read_predictions(run / "predictions.csv")
+    path = tmp_path / "r" / f"fold-{predictions.folds[0]}" / file
+    path.unlink()
+    if state == "damaged":
+        path.write_bytes(b"PK")
+    with pytest.raises(UserError) as error:
+        explain.explain(tmp_path / "r", predictions.ids[0], data=tmp_path)
+    assert file in str(error.value)
+    assert "anew" in str(error.value)
+
+
+@pytest.fixture
+def movable(run, manifest, tmp_path):
+    """A copy of the run whose corpus may be changed, and the recording of its first test utterance."""
+    shutil.copytree(manifest.parent, tmp_path / "corpus")
+    shutil.copytree(run, tmp_path / "r")
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["corpus"] = str(tmp_path / "corpus" / manifest.name)
+    (tmp_path / "r" / "config.json").write_text(json.dumps(config))
+    name = read_predictions(run / "predictions.csv").ids[0]
+    return tmp_path / "r", name, tmp_path / "corpus" / f"{name}.wav"
+
+
+def test_a_recording_that_changed_since_is_an_error(movable):
+    folder, name, recording = movable
+    waveform, rate = soundfile.read(recording)
+    soundfile.write(recording, waveform[::-1], rate)
+    with pytest.raises(
+        UserError, match="other logits than the run stored for 1 of 6 test recordings"
+    ) as error:
+        explain.explain(folder, name, data=folder)
+    assert str(recording) in str(error.value)
+    assert not (folder / "explain").exists()
+
+
+def test_a_recording_that_is_gone_is_an_error(movable):
+    folder, name, recording = movable
+    recording.write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 of 6 recordings cannot be used:\n.*empty.*\n.*put them back"):
+        explain.explain(folder, name, data=folder)
+    recording.unlink()
+    with pytest.raises(UserError, match=recording.name):
+        explain.explain(folder, name, data=folder)
+    rows = (recording.parent / "small.csv").read_text().splitlines()
+    (recording.parent / "small.csv").write_text("\n".join(row for row in rows if recording.name not in row))
+    with pytest.raises(
+        UserError, match=f"1 of the 6 recordings .* no longer in small, e.g. {name}: put them back"
+    ):
+        explain.explain(folder, name, data=folder)
+
+
+def test_the_teachers_embeddings_are_the_folds_own_or_of_the_file_that_taught(run, teacher, tmp_path):
+    known = teachers.read(teacher)
+    utterances = [Utterance(name, tmp_path / name, "anger", "s") for name in known.ids[:3]]
+
+    def found(fold_folder, source):
+        settings = make_settings(distillation="KD", teacher=source)
+        return explain._teacher_embeddings(run, fold_folder, settings, utterances, "f")
+
+    embeddings, note = found(tmp_path, str(teacher))
+    np.testing.assert_allclose(embeddings, known.embeddings[0][:3], rtol=1e-6)
+    assert note == ""
+    other = dataclasses.replace(known, embeddings=None)
+    teachers.write(tmp_path / "other.npz", other)
+    assert found(tmp_path, str(tmp_path / "other.npz"))[1].endswith(
+        "has changed since, so its embeddings are not compared."
+    )
+    assert found(tmp_path, "auto") == (
+        None,
+        "The teacher file auto is not there, so its embeddings are not compared.",
+    )
+    shutil.copy(teacher, tmp_path / "teacher.npz")
+    np.testing.assert_array_equal(found(tmp_path, "auto")[0], embeddings)
+    shutil.copy(tmp_path / "other.npz", tmp_path / "teacher.npz")
+    assert found(tmp_path, "auto") == (None, "The teacher's file has no embeddings to compare with.")
+    without = explain._teacher_embeddings(run, tmp_path, make_settings(), utterances, "f")
+    assert without == (None, "The run had no teacher.")
+
+
+@pytest.mark.parametrize("names", [("a/b", "a_b", "a:b"), ("x" * 300, "x" * 299), ("..", ".", "_")])
+def test_ids_that_are_no_names_of_folders_become_some_and_stay_different(names):
+    folders = {explain._file_name(name) for name in names}
+    assert len(folders) == len(names)
+    assert all(
+        folder and "/" not in folder and folder.strip(".") and len(folder) <= 160 for folder in folders
+    )
+
+
+@pytest.mark.parametrize(
+    ("input_type", "front_end", "bands", "expected"),
+    [
+        ("mfcc", "lsn", 40, ("MFCC", {10: "10"})),
+        ("spectrogram", "lsn", 513, ("kHz", {128: "2"})),
+        ("mel_spectrogram", "lsn", 128, ("kHz", {})),
+        ("mel_spectrogram", "cubic", 128, ("kHz", {})),
+    ],
+)
+def test_bands_are_named_by_their_frequency(input_type, front_end, bands, expected):
+    from light_sernet_kd import features
+
+    settings = make_settings(input_type=input_type, front_end=front_end)
+    axis = explain._feature_axes(settings, 10, bands)
+    label, places = expected
+    assert axis.label == label
+    told = {round(place, 6): text for place, text in axis.ticks}
+    assert places.items() <= told.items()
+    if input_type == "mel_spectrogram":
+        matrix = features.mel_matrix(features.settings_of(front_end, input_type))
+        centres = (np.arange(513) @ matrix / matrix.sum(axis=0)) * 16_000 / 1024
+        for place, text in axis.ticks:
+            assert np.interp(place, np.arange(bands), centres) == pytest.approx(1000 * float(text), rel=0.03)
+    # a frame that is centred on its sample has its middle there
+    assert axis.seconds[0] == (0 if front_end == "cubic" else 512 / 16_000)
+    assert np.diff(axis.seconds) == pytest.approx(256 / 16_000)

@@ -277,7 +277,7 @@ def yamnet_path(teacher: str, data: Path) -> Path | None:
 
 
 def yamnet(
-    path: Path, *, hop_seconds: float = 0.48, pooling: Literal["mean", "mean+std"] = "mean"
+    path: Path, *, hop_seconds: float = 0.48, pooling: Literal["mean", "mean+std", "none"] = "mean"
 ) -> Encoder:
     """YAMNet, a network for the sounds of AudioSet, as an encoder; runs on LiteRT.
 
@@ -287,7 +287,7 @@ def yamnet(
     Args:
         path: the classifier as a TFLite file.
         pooling: what an utterance's windows become: their mean, `(1024,)`, or also their standard deviation
-            (0 for one window), `(2048,)`.
+            (0 for one window), `(2048,)`; or, with `none`, a row `(1024,)` for each.
 
     Raises:
         UserError: not a YAMNet, or an impossible hop.
@@ -311,6 +311,9 @@ def yamnet(
     def encode(waveforms: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         for waveform in waveforms:
             windows = np.stack([embedding(window) for window in _windows(waveform, _YAMNET_WINDOW, hop)])
+            if pooling == "none":
+                yield windows
+                continue
             parts = [windows.mean(axis=0)] + ([windows.std(axis=0)] if pooling == "mean+std" else [])
             yield np.concatenate(parts)[None]
 
@@ -324,12 +327,20 @@ def yamnet(
     return Encoder("yamnet", identity, (width,), encode)
 
 
+def yamnet_windows(samples: int, *, hop_seconds: float = 0.48) -> int:
+    """How many windows YAMNet looks at in so many samples."""
+    return len(_starts(samples, _YAMNET_WINDOW, round(hop_seconds * SAMPLE_RATE)))
+
+
+def _starts(samples: int, length: int, hop: int) -> list[int]:
+    last = max(0, samples - length)
+    return [*range(0, last, hop), last]
+
+
 def _windows(waveform: np.ndarray, length: int, hop: int) -> list[np.ndarray]:
     if len(waveform) < length:
         return [np.pad(waveform, (0, length - len(waveform)))]
-    last = len(waveform) - length
-    starts = [*range(0, last, hop), last]
-    return [waveform[start : start + length] for start in starts]
+    return [waveform[start : start + length] for start in _starts(len(waveform), length, hop)]
 
 
 def _embedding_interpreter(path: Path, content: bytes):

@@ -372,7 +372,7 @@ class _Run:
         if not self.mixture.needs_states:
             return
         text = [self._multimodal[role].text for role in ("student", "teacher") if role in self._multimodal]
-        if len(text) < 2 or not all(text):
+        if len(text) < 2 or text[0] is None or text[1] is None:
             raise UserError(
                 f"{self.settings.distillation} compares the text states of student and teacher: it takes a "
                 "student and a teacher such as --student picobert_vggish --teacher bert_vggish."
@@ -507,7 +507,7 @@ class _Run:
         schedule = settings.training_schedule
         if students.entry(name).schedule != students.entry(settings.student).schedule:
             schedule = SCHEDULES[students.entry(name).schedule]
-        own = {
+        own: dict[str, Any] = {
             "epochs": settings.teacher_epochs,
             "batch_size": settings.teacher_batch_size,
             "learning_rate": settings.teacher_learning_rate,
@@ -567,7 +567,7 @@ class _Run:
                 standardise_logits=is_student and settings.standardise_logits and stage.mixture.needs_logits,
                 teacher_embedding_width=self._teacher_embedding_width() if is_student else None,
                 teacher_state_width=(
-                    self._multimodal["teacher"].text.width if stage.mixture.needs_states else None
+                    self._multimodal["teacher"].text_states.shape[-1] if stage.mixture.needs_states else None
                 ),
                 arithmetic=self.arithmetic,
                 accelerate=stage.accelerate,

@@ -52,7 +52,7 @@ class Mixture:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Settings by name, `KD.alpha` in a sum, in which a published sum differs from its losses' defaults."""
+        """Settings by name, `KD.alpha` in a sum, where a published sum differs from its losses' defaults."""
         return PUBLISHED[self.published][1] if self.published else NO_SETTINGS
 
     @property
@@ -71,7 +71,7 @@ class Mixture:
         return any(term.name in STATE_NAMES for term in self.terms)
 
     def without_states(self) -> "Mixture":
-        """What of the sum can be trained on while the encoders are frozen; the label loss where nothing is."""
+        """What of the sum trains while the encoders are frozen; the label loss where nothing does."""
         kept = tuple(term for term in self.terms if term.name not in STATE_NAMES)
         return self if kept == self.terms else Mixture(kept or (Term("pure"),))
 

@@ -175,7 +175,7 @@ class SpeechAndText:
             head.set_weights(list(head_weights))
         return speech_and_text(
             self._load_text().backbone if self.text else None,
-            self.hearing.build() if self.hearing else None,
+            self.hearing.build() if self.hearing and self.hearing.build else None,
             head,
         )
 

@@ -39,6 +39,8 @@ VARIANTS: dict[str, tuple[str, int | None]] = {
     "bert_medium": ("bert_medium_en_uncased", None),
     "bert_small": ("bert_small_en_uncased", None),
     "bert_tiny": ("bert_tiny_en_uncased", None),
+    # of Multi-Still
+    "electra": ("electra_base_discriminator_uncased_en", None),
 }
 
 

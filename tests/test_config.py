@@ -177,7 +177,8 @@ def test_the_modality_arrives():
 
 @pytest.mark.parametrize(
     "name",
-    ["audio_type", "optimizer", "modality", "pooling", "input_type", "front_end", "student", "label_loss", "class_weights", "distillation",
+    ["audio_type", "optimizer", "modality", "pooling", "input_type",
+     "front_end", "student", "label_loss", "class_weights", "distillation",
      "protocol", "schedule", "arithmetic"],
 )  # fmt: skip
 def test_an_unknown_choice_is_refused_by_name(name):

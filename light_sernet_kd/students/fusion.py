@@ -4,6 +4,8 @@
 BERT Features with Multi-head Attention", INISCOM 2023. DistilSER: ICTC 2024.
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -95,7 +97,8 @@ def speech_and_text(
         UserError: an encoder is missing, not read, or of another width than the head reads.
     """
     read = {tensor.name: tensor.shape[-1] for tensor in head.inputs}
-    inputs, states = {}, {}
+    inputs: dict[str, Any] = {}
+    states: dict[str, Any] = {}
     for name, encoder in ((TEXT_STATES, text_encoder), (AUDIO_STATES, audio_encoder)):
         what = name.removesuffix("_states")
         if (encoder is None) != (name not in read):

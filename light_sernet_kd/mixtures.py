@@ -52,7 +52,7 @@ class Mixture:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Settings by name, `KD.alpha` in a sum, in which a published sum differs from its losses' defaults."""
+        """Where a published sum differs from its losses' defaults, by name: `KD.alpha` in a sum."""
         return PUBLISHED[self.published][1] if self.published else NO_SETTINGS
 
     @property

@@ -117,8 +117,8 @@ class Distiller(keras.Model):
         self.teacher_state_width = teacher_state_width
         self._run: Any = None
         if len(outputs) > 1:
-            by_name = isinstance(student.input, dict) or len(student.inputs) > 1
-            run = keras.Model(student.input if by_name else student.inputs[0], outputs)
+            inputs = student.inputs[0] if len(student.inputs) == 1 else student.input
+            run = keras.Model(inputs, outputs)
             # A function, because as an attribute Keras would count the student's layers twice.
             self._run = lambda features: run(features, training=True)
         self.label_tracker = keras.metrics.Mean(name="label_loss")

@@ -407,9 +407,10 @@ def wsld(label_loss, labels, teacher, student, *, label_weight=1.0, alpha=2.5, t
 def logit_mse(label_loss, labels, teacher, student, *, label_weight=1.0, teacher_weight=1.0):
     """Mean squared error to the teacher's outputs.
 
-    `label_weight label_loss + teacher_weight mean_c (s_c - t_c)²`. As published, the outputs are compared as they are, without softmax, over all classes, both weights are
-    1, and the label loss is `mse` to soft labels: both networks then estimate shares. A teacher trained with
-    another label loss has logits of another size, which this makes the student's too.
+    `label_weight label_loss + teacher_weight mean_c (s_c - t_c)²`. As published, the outputs are compared as
+    they are, without softmax, both weights are 1, and the label loss is `mse` to soft labels: both networks
+    then estimate shares. A teacher trained with another label loss has logits of another size, which this
+    makes the student's too.
 
     Args:
         label_loss: `(batch,)`.

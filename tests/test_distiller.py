@@ -10,9 +10,9 @@ import pytest
 from conftest import REPOSITORY
 from keras import layers, ops
 
-from light_sernet_kd import losses
+from light_sernet_kd import losses, pipeline
 from light_sernet_kd.config import UserError
-from light_sernet_kd.distiller import Distiller, embedding_of
+from light_sernet_kd.distiller import Distiller, embedding_of, text_states_of
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 BATCH, CLASSES, SHAPE = 12, 4, (5, 3, 1)
@@ -208,6 +208,89 @@ def test_labels_may_be_a_column():
     assert flat == column
 
 
+# Soft labels
+
+
+def soft_labels(labels, seed=4):
+    """The shares of five annotators, of whom most but not always the most hear the label."""
+    rng = np.random.default_rng(seed)
+    votes = np.eye(CLASSES)[labels] * rng.integers(1, 6, (len(labels), 1))
+    for row in votes:
+        for heard in rng.integers(0, CLASSES, 5 - int(row.sum())):
+            row[heard] += 1
+    return (votes / 5).astype("float32")
+
+
+def loss_on_logits(inputs, labels, logits, **choices):
+    """What a Distiller computes of given logits in training, without the student's L2."""
+    distiller = Distiller(student(l2=0.0), **choices)
+    return float(distiller.compute_loss(inputs, labels, ops.convert_to_tensor(logits), training=True))
+
+
+@pytest.fixture(scope="module")
+def guesses():
+    return np.random.default_rng(8).normal(0, 2, (BATCH, CLASSES)).astype("float32")
+
+
+@methods
+def test_soft_labels_are_the_label_losses_target_and_their_largest_share_is_the_label(method, guesses):
+    inputs, labels = examples()
+    assert labels[:2].tolist() == [3, 2]
+    shares = 0.6 * np.eye(CLASSES)[labels] + 0.4 * np.eye(CLASSES)[labels[::-1]]
+    shares[:2] = [[0.8, 0, 0, 0.2], [0.4, 0, 0.4, 0.2]]
+    highest = np.array([0, 2, *labels[2:]])
+    found = loss_on_logits(inputs | {"soft_labels": shares}, labels, guesses, distillation=method)
+    label_loss = losses.cross_entropy(shares, guesses)
+    per_example, relational = losses.DISTILLATIONS[method](label_loss, highest, inputs["teacher"], guesses)
+    np.testing.assert_allclose(found, np.mean(per_example) + float(relational), rtol=1e-6)
+
+
+@methods
+@pytest.mark.parametrize("label_loss", losses.LABEL_LOSSES)
+def test_soft_labels_of_one_class_are_hard_labels(method, label_loss, guesses):
+    inputs, labels = examples()
+    choices = {"distillation": method, "label_loss": label_loss, "label_settings": {"label_smoothing": 0.1}}
+    soft = inputs | {"soft_labels": np.eye(CLASSES, dtype="float32")[labels]}
+    hard = loss_on_logits(inputs, labels, guesses, **choices)
+    assert loss_on_logits(soft, labels, guesses, **choices) == hard
+
+
+@methods
+def test_mixed_soft_labels_of_one_class_are_mixed_hard_labels(method, guesses):
+    inputs, labels = mixed_examples()
+    share, one_hot = inputs["share"][:, None], np.eye(CLASSES, dtype="float32")
+    mixed = share * one_hot[labels] + (1 - share) * one_hot[inputs["other_labels"]]
+    hard = loss_on_logits(inputs, labels, guesses, distillation=method)
+    soft = loss_on_logits(inputs | {"soft_labels": mixed}, labels, guesses, distillation=method)
+    np.testing.assert_allclose(soft, hard, rtol=1e-5)
+
+
+def test_training_on_soft_labels_makes_the_student_as_unsure_as_the_annotators():
+    inputs, labels = examples(96)
+    shares = soft_labels(labels)
+    given = {"features": inputs["features"], "soft_labels": shares}
+    network = student(l2=0.0)
+    distiller = compiled(Distiller(network, label_loss="mse"), keras.optimizers.Adam(0.02))
+    distiller.fit(given, labels, batch_size=32, epochs=40, verbose=0)
+    outputs = ops.convert_to_numpy(network(inputs["features"]))
+    constant = np.mean((shares - shares.mean(axis=0)) ** 2)
+    assert np.mean((outputs - shares) ** 2) < 0.5 * constant
+    hard = np.mean((outputs - np.eye(CLASSES)[labels]) ** 2)
+    assert hard > 1.5 * np.mean((outputs - shares) ** 2)
+
+
+def test_evaluation_uses_soft_labels_where_they_are_given():
+    inputs, labels = examples()
+    shares = soft_labels(labels)
+    network = student(l2=0.0)
+    distiller = compiled(Distiller(network))
+    given = {"features": inputs["features"], "soft_labels": shares}
+    logs = distiller.evaluate(given, labels, batch_size=BATCH, verbose=0, return_dict=True)
+    logits = ops.convert_to_numpy(network(inputs["features"]))
+    np.testing.assert_allclose(logs["loss"], np.mean(losses.cross_entropy(shares, logits)), rtol=1e-5)
+    np.testing.assert_allclose(logs["accuracy"], np.mean(logits.argmax(axis=1) == labels), rtol=1e-6)
+
+
 # Sums, and losses on embeddings
 
 
@@ -390,6 +473,263 @@ def test_hint_wants_the_width_of_the_teachers_embeddings():
         distiller.train_on_batch(with_embeddings(inputs), labels)
 
 
+# Students of text and speech, and losses on text states
+
+TOKENS, PATCHES, WORDS, TEXT_WIDTH = 6, 3, 20, 8
+
+
+def text_encoder(width=TEXT_WIDTH):
+    token_ids, mask = (keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "text_mask"))
+    vectors = layers.Dense(width)(layers.Embedding(WORDS, 5)(token_ids))
+    states = layers.Multiply()([vectors, layers.Reshape((-1, 1))(mask)])
+    return keras.Model({"token_ids": token_ids, "text_mask": mask}, states, name="text_encoder")
+
+
+def audio_encoder():
+    patches = keras.Input((None, 4, 2), name="features")
+    states = layers.Dense(7, use_bias=False, activation="relu")(layers.Reshape((-1, 8))(patches))
+    return keras.Model(patches, states, name="audio_encoder")
+
+
+def fusion_head(width=TEXT_WIDTH):
+    states = {"text_states": keras.Input((None, width), name="text_states")}
+    states["audio_states"] = keras.Input((None, 7), name="audio_states")
+    # sums, which rows of zeros do not change
+    sums = [ops.sum(each, axis=1) for each in states.values()]
+    vector = layers.Dense(9, activation="relu", name="vector")(layers.Concatenate()(sums))
+    return keras.Model(states, vector, name="head")
+
+
+def reader(width=TEXT_WIDTH, *, inputs="by name"):
+    """A student of three inputs with models for the encoders and the head within it."""
+    keras.utils.set_random_seed(3)
+    token_ids, mask = (keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "text_mask"))
+    patches = keras.Input((None, 4, 2), name="features")
+    states = text_encoder(width)({"token_ids": token_ids, "text_mask": mask})
+    vector = fusion_head(width)({"text_states": states, "audio_states": audio_encoder()(patches)})
+    embedding = layers.Activation("linear", name="embedding")(vector)
+    each = [token_ids, mask, patches]
+    by_name = {tensor.name: tensor for tensor in each}
+    given = by_name if inputs == "by name" else each
+    return keras.Model(given, layers.Dense(CLASSES)(embedding), name=f"reader_{width}")
+
+
+def spoken(count=BATCH, *, teacher_width=TEXT_WIDTH, seed=0):
+    """Texts whose words and sounds that tell the label, with a teacher's logits and states."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count).astype("int32")
+    lengths = rng.integers(1, TOKENS + 1, count)
+    mask = (np.arange(TOKENS) < lengths[:, None]).astype("int32")
+    token_ids = mask * (1 + 4 * labels[:, None] + rng.integers(0, 4, (count, TOKENS))).astype("int32")
+    patches = rng.normal(0, 1, (count, PATCHES, 4, 2)) + labels[:, None, None, None]
+    patches[:, 1:] *= (rng.random((count, PATCHES - 1)) > 0.5)[:, :, None, None]
+    words = rng.normal(0, 1, (WORDS, teacher_width))
+    return {
+        "features": {"token_ids": token_ids, "text_mask": mask, "features": patches.astype("float32")},
+        "teacher": (rng.normal(0, 1, (count, CLASSES)) + 3 * np.eye(CLASSES)[labels]).astype("float32"),
+        "teacher_states": (words[token_ids] * mask[..., None]).astype("float32"),
+    }, labels
+
+
+def heard_and_read(network, inputs):
+    """Logits, and the text states that the student's encoder gives."""
+    texts = {name: inputs["features"][name] for name in ("token_ids", "text_mask")}
+    states = network.get_layer("text_encoder")(texts)
+    return [ops.convert_to_numpy(each) for each in (network(inputs["features"]), states)]
+
+
+@pytest.mark.parametrize("inputs", ["by name", "in order"])
+@pytest.mark.parametrize("settings", [{}, {"KD.alpha": 0.25}])
+def test_distilser_is_its_papers_three_terms(settings, inputs):
+    given, labels = spoken()
+    network = reader(inputs=inputs)
+    distiller = Distiller(
+        network,
+        distillation="DistilSER",
+        distillation_settings=settings,
+        teacher_state_width=TEXT_WIDTH,
+    )
+    assert distiller.projections == []
+    logs = compiled(distiller).train_on_batch(given, labels, return_dict=True)
+    logits, states = heard_and_read(network, given)
+    alpha = settings.get("KD.alpha", 0.5)
+    p, log_q = ops.softmax(given["teacher"] / 2), ops.log_softmax(logits / 2)
+    divergence = 4 * np.sum(p * (np.log(p) - log_q), axis=1)
+    errors = [
+        np.mean((ours[:length] - theirs[:length]) ** 2)
+        for ours, theirs, length in zip(
+            states, given["teacher_states"], given["features"]["text_mask"].sum(axis=1), strict=True
+        )
+    ]
+    label_loss = losses.cross_entropy(labels, logits)
+    expected = np.mean(alpha * divergence + (1 - alpha) * label_loss + errors)
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+
+
+def test_states_of_another_width_are_compared_after_a_linear_layer_beside_the_label_loss():
+    given, labels = spoken(teacher_width=11)
+    # the teacher's logits are not needed, and sample weights weigh both parts
+    given.pop("teacher")
+    weights = np.linspace(0.2, 2.0, BATCH).astype("float32")
+    network = reader()
+    distiller = Distiller(network, distillation="states:3", teacher_state_width=11)
+    (layer,) = distiller.projections
+    kernel, bias = (ops.convert_to_numpy(weight) for weight in layer.weights)
+    assert distiller.trainable_variables == [*network.trainable_variables, *layer.weights]
+    logs = compiled(distiller).train_on_batch(given, labels, sample_weight=weights, return_dict=True)
+    logits, states = heard_and_read(network, given)
+    errors = losses.states(None, given["teacher_states"], states @ kernel + bias)[0]
+    expected = np.mean(weights * (losses.cross_entropy(labels, logits) + 3 * errors))
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+
+
+def test_all_losses_together_on_a_student_of_three_inputs():
+    given, labels = spoken(teacher_width=11)
+    given = with_embeddings(given)
+    network = reader()
+    distiller = Distiller(
+        network,
+        distillation="MSE+hint+SP:40+states:2",
+        teacher_embedding_width=6,
+        teacher_state_width=11,
+    )
+    hint, state = ([ops.convert_to_numpy(w) for w in layer.weights] for layer in distiller.projections)
+    logs = compiled(distiller).train_on_batch(given, labels, return_dict=True)
+    logits, states = heard_and_read(network, given)
+    both = keras.Model(network.input, network.get_layer("embedding").output)
+    embedding = ops.convert_to_numpy(both(given["features"]))
+    target = given["teacher_embedding"]
+    expected = np.mean(losses.cross_entropy(labels, logits)) + np.mean((given["teacher"] - logits) ** 2)
+    expected += np.mean(losses.hint(labels, target, embedding @ hint[0] + hint[1])[0])
+    expected += 40 * float(losses.sp(labels, target, embedding)[1])
+    expected += 2 * np.mean(losses.states(labels, given["teacher_states"], states @ state[0] + state[1])[0])
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("teacher_width", [TEXT_WIDTH, 11])
+def test_a_student_of_three_inputs_learns_the_labels_and_the_teachers_states(teacher_width):
+    given, labels = spoken(96, teacher_width=teacher_width)
+    network = reader()
+    distiller = Distiller(network, distillation="DistilSER", teacher_state_width=teacher_width)
+    distiller = compiled(distiller, keras.optimizers.Adam(0.02))
+    before = distiller.evaluate(given, labels, verbose=0, return_dict=True)
+
+    def state_error():
+        states = text_states_of_batch(network, given)
+        for layer in distiller.projections:
+            states = ops.convert_to_numpy(layer(states))
+        return np.mean(losses.states(None, given["teacher_states"], states)[0])
+
+    far = state_error()
+    distiller.fit(given, labels, batch_size=32, epochs=12, verbose=0)
+    after = distiller.evaluate(given, labels, verbose=0, return_dict=True)
+    assert after["accuracy"] > 0.9 > before["accuracy"]
+    assert state_error() < 0.7 * far
+
+
+def text_states_of_batch(network, given):
+    return heard_and_read(network, given)[1]
+
+
+def test_a_student_of_three_inputs_predicts_from_a_batch_and_from_its_inputs_alone():
+    given, labels = spoken()
+    for inputs in ("by name", "in order"):
+        network = reader(inputs=inputs)
+        distiller = compiled(Distiller(network, distillation="DistilSER", teacher_state_width=TEXT_WIDTH))
+        expected = ops.convert_to_numpy(network(given["features"]))
+        for form in (given, {"features": given["features"]}, given["features"]):
+            np.testing.assert_allclose(distiller.predict(form, verbose=0), expected, rtol=1e-5, atol=1e-6)
+            logs = distiller.evaluate(form, labels, batch_size=BATCH, verbose=0, return_dict=True)
+            np.testing.assert_allclose(logs["loss"], np.mean(losses.cross_entropy(labels, expected)), 1e-5)
+
+
+def test_the_loss_of_a_text_does_not_depend_on_its_batch_mates_or_the_padding():
+    given, labels = spoken()
+    distiller = compiled(Distiller(reader(), distillation="DistilSER", teacher_state_width=TEXT_WIDTH))
+
+    def loss(rows, tokens):
+        cut = {name: each[rows, :tokens] for name, each in given["features"].items() if name != "features"}
+        batch = {
+            "features": cut | {"features": given["features"]["features"][rows]},
+            "teacher": given["teacher"][rows],
+            "teacher_states": given["teacher_states"][rows, :tokens],
+        }
+        distiller.reset_metrics()
+        return float(distiller.train_on_batch(batch, labels[rows], return_dict=True)["loss"])
+
+    lengths = given["features"]["text_mask"].sum(axis=1)
+    alone = [loss([row], lengths[row]) for row in range(BATCH)]
+    np.testing.assert_allclose(np.mean(alone), loss(np.arange(BATCH), TOKENS), rtol=1e-5)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="tf.data")
+def test_batches_of_the_pipeline_train_a_student_of_three_inputs():
+    given, labels = spoken(48, teacher_width=11)
+
+    class Rows:
+        def __getitem__(self, batch):
+            longest = given["features"]["text_mask"][batch].sum(axis=1).max()
+            cut = {name: each[batch] for name, each in given["features"].items()}
+            return {name: x if name == "features" else x[:, :longest] for name, x in cut.items()}
+
+    network = reader()
+    distiller = Distiller(network, label_loss="mse", distillation="MSE+states", teacher_state_width=11)
+    compiled(distiller, keras.optimizers.Adam(0.01))
+    batches = pipeline.dataset(
+        Rows(), labels, range(48), batch_size=10, seed=1,
+        teacher=given["teacher"], teacher_states=given["teacher_states"].astype("float16"),
+        soft_labels=soft_labels(labels), class_weights=np.array([1.0, 2.0, 1.0, 0.5]),
+    )  # fmt: skip
+    history = distiller.fit(batches, steps_per_epoch=5, epochs=12, shuffle=False, verbose=0).history
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+
+
+def test_text_states_are_found_by_the_layers_name_in_the_students_own_graph():
+    network, twin = reader(), keras.models.clone_model(reader())
+    for each in (network, twin):
+        assert text_states_of(each) is not each.get_layer("text_encoder").output, "which is the encoder's own"
+        found = keras.Model(each.input, text_states_of(each))
+        given, _ = spoken()
+        np.testing.assert_array_equal(found(given["features"]), text_states_of_batch(each, given))
+    head = fusion_head()
+    assert text_states_of(head) is head.input["text_states"]
+    features = keras.Input(SHAPE)
+    named = layers.Dense(3, name="text_states")(layers.Reshape((5, 3))(features))
+    assert text_states_of(keras.Model(features, layers.Flatten()(named))) is named
+
+
+@pytest.mark.parametrize("distillation", ["states", "DistilSER", "KD+SP+states"])
+def test_a_student_without_text_states_is_refused(distillation):
+    with pytest.raises(UserError, match=r"has no text states to compare .* Choose a student that reads text"):
+        Distiller(student(), distillation=distillation, teacher_state_width=8)
+
+
+def test_states_wants_the_width_of_the_teachers_states_and_the_states():
+    with pytest.raises(UserError, match="states needs the width"):
+        Distiller(reader(), distillation="DistilSER")
+    given, labels = spoken(teacher_width=5)
+    with pytest.raises(UserError, match="text states are 5 wide, but teacher_state_width is 8"):
+        compiled(Distiller(reader(), distillation="states", teacher_state_width=8)).train_on_batch(
+            given, labels
+        )
+    given.pop("teacher_states")
+    with pytest.raises(UserError, match="DistilSER needs the teacher's text states in every training batch"):
+        compiled(Distiller(reader(), distillation="DistilSER", teacher_state_width=8)).train_on_batch(
+            given, labels
+        )
+
+
+def test_the_embedding_of_a_student_of_models_is_its_own_layer_of_that_name():
+    network = reader()
+    assert embedding_of(network) is network.get_layer("embedding").output
+    vector = keras.Input((9,))
+    inner = keras.Model(vector, layers.Dense(CLASSES)(layers.Dense(5, name="embedding")(vector)))
+    features = keras.Input(SHAPE)
+    outer = keras.Model(features, inner(layers.Dense(9)(layers.Flatten()(features))))
+    with pytest.raises(UserError, match=r"name its layer of that output, .* not within another of"):
+        embedding_of(outer)
+
+
 # Examples mixed of two
 
 
@@ -542,6 +882,10 @@ def test_training_works_on_jax_from_arrays_in_memory():
         "test_the_loss_of_a_sum_is_the_sum_of_the_losses[True]",
         "test_training_on_embeddings_brings_the_student_nearer_to_them[hint]",
         "test_the_loss_of_mixed_examples_is_mixed_example_by_example_and_relations_count_once[NKD]",
+        "test_distilser_is_its_papers_three_terms[settings0-in order]",
+        "test_states_of_another_width_are_compared_after_a_linear_layer_beside_the_label_loss",
+        "test_soft_labels_are_the_label_losses_target_and_their_largest_share_is_the_label[NKD]",
+        "test_evaluation_uses_soft_labels_where_they_are_given",
         "test_weight_decay_and_l2_add_to_the_gradient",
         "test_validation_in_fit_needs_no_teacher",
         "test_training_works_on_jax_from_arrays_in_memory",

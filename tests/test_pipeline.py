@@ -396,12 +396,13 @@ STEPS = 5  # of 4, the last of 2
 
 def batches(
     epochs, *, first_epoch=0, seed=7, teacher=LOGITS, indices=TRAIN, rows=ROWS, batch_size=4,
-    embeddings=None, augmentation=None,
+    embeddings=None, augmentation=None, states=None, soft_labels=None,
 ):  # fmt: skip
     """The batches of the first `epochs` epochs, as NumPy."""
     made = pipeline.dataset(
         rows, LABELS, indices, batch_size=batch_size, seed=seed, first_epoch=first_epoch, teacher=teacher,
-        teacher_embedding=embeddings, augmentation=augmentation,
+        teacher_embedding=embeddings, augmentation=augmentation, teacher_states=states,
+        soft_labels=soft_labels,
     )  # fmt: skip
     steps = -(-len(indices) // batch_size)
     return [
@@ -674,6 +675,114 @@ def test_teacher_embedding_are_those_of_the_features():
     for inputs, _ in flat(batches(1, embeddings=EMBEDDINGS)):
         whose = inputs["features"][:, 0, 0, 0].astype(int) // 10
         np.testing.assert_array_equal(inputs["teacher_embedding"], EMBEDDINGS[whose])
+
+
+# Several inputs, text states and soft labels
+
+SHARES = np.random.default_rng(2).multinomial(9, [0.5, 0.2, 0.3], COUNT).astype(np.float32) / 9
+
+
+class Words:
+    """Of utterance n, n + 1 tokens; a batch is as long as its longest."""
+
+    def __init__(self, *inputs: str):
+        self.inputs = inputs
+
+    def __getitem__(self, batch):
+        mask = np.arange(batch.max() + 1) <= batch[:, None]
+        given = {
+            "token_ids": np.where(mask, batch[:, None] + 100, 0).astype(np.int32),
+            "text_states": np.where(mask[..., None], batch[:, None, None] / 8 + [1, 2, 3], 0).astype(
+                np.float16
+            ),
+            "features": ROWS[batch],
+            "length": batch + 1,
+        }
+        return {name: given[name] for name in self.inputs}
+
+
+class Padded(Words):
+    shapes = {"token_ids": (COUNT,), "features": (4, 2, 1)}
+
+    def __getitem__(self, batch):
+        more = COUNT - batch.max() - 1
+        given = super().__getitem__(batch)
+        return given | {"token_ids": np.pad(given["token_ids"], [(0, 0), (0, more)])}
+
+
+def test_rows_of_several_inputs_keep_their_names_types_and_lengths():
+    names = ("token_ids", "text_states", "features", "length")
+    rows = Words(*names)
+    found = flat(batches(2, rows=rows))
+    assert len({inputs["features"]["token_ids"].shape for inputs, _ in found}) > 3
+    for (inputs, labels), (plain, same_labels) in zip(found, flat(batches(2)), strict=True):
+        np.testing.assert_array_equal(labels, same_labels)
+        np.testing.assert_array_equal(inputs["teacher"], plain["teacher"])
+        given = inputs["features"]
+        whose = given["length"] - 1
+        assert set(given) == set(names)
+        for name, expected in rows[whose].items():
+            assert given[name].dtype == expected.dtype
+            np.testing.assert_array_equal(given[name], expected)
+        np.testing.assert_array_equal(given["features"], plain["features"])
+
+
+def test_a_second_axis_is_free_unless_the_rows_tell_its_length():
+    def signature(rows):
+        made = pipeline.dataset(rows, LABELS, TRAIN, batch_size=4, seed=7)
+        return {name: tuple(spec.shape) for name, spec in made.element_spec[0]["features"].items()}
+
+    names = ("token_ids", "features", "length")
+    assert signature(Words(*names)) == {
+        "token_ids": (None, None),
+        "features": (None, None, 2, 1),
+        "length": (None,),
+    }
+    assert signature(Padded("token_ids", "features")) == {
+        "token_ids": (None, COUNT),
+        "features": (None, 4, 2, 1),
+    }
+    whole = flat(batches(1, rows=Padded("token_ids", "features")))
+    assert {inputs["features"]["token_ids"].shape[1] for inputs, _ in whole} == {COUNT}
+
+
+class States:
+    def __getitem__(self, batch):
+        return Words("text_states")[batch]["text_states"]
+
+
+def test_teacher_states_and_soft_labels_are_those_of_the_features():
+    for inputs, labels in flat(batches(2, states=States(), soft_labels=SHARES)):
+        whose = inputs["features"][:, 0, 0, 0].astype(int) // 10
+        assert inputs["teacher_states"].dtype == np.float16
+        np.testing.assert_array_equal(inputs["teacher_states"], States()[whose])
+        np.testing.assert_array_equal(inputs["soft_labels"], SHARES[whose])
+        np.testing.assert_array_equal(labels, LABELS[whose])
+
+
+def test_mixup_mixes_soft_labels_linearly():
+    clean = flat(batches(2, soft_labels=SHARES))
+    mixed = flat(augmented("mixup:alpha=1", soft_labels=SHARES)(2))
+    for number, ((plain, _), (inputs, _)) in enumerate(zip(clean, mixed, strict=True)):
+        epoch, batch = divmod(number, STEPS)
+        mates = augment.mates(len(inputs["share"]), seed=7, epoch=epoch, batch=batch)
+        for one, mate in enumerate(mates):
+            share = float(inputs["share"][one])
+            expected = share * plain["soft_labels"][one] + (1 - share) * plain["soft_labels"][mate]
+            np.testing.assert_allclose(inputs["soft_labels"][one], expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(inputs["soft_labels"].sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["mixup", "specaugment", "noise"])
+def test_what_a_student_of_text_and_speech_reads_cannot_be_augmented(text):
+    with pytest.raises(UserError, match="leave out --augment, or choose a student of audio alone"):
+        augmented(text, rows=Words("token_ids", "features"))(1)
+
+
+def test_text_states_of_a_teacher_cannot_be_mixed_but_other_augmentations_stay():
+    with pytest.raises(UserError, match="mixup cannot mix .* leave mixup out of --augment"):
+        augmented("specaugment,mixup", states=States())(1)
+    assert "teacher_states" in flat(augmented("specaugment", states=States())(1))[0][0]
 
 
 def test_real_recordings_have_the_features_of_each_alone(tmp_path, shared_data):

@@ -118,14 +118,12 @@ class TextEncoder:
         name: for people, and the beginning of a cache's name.
         backbone: inputs `token_ids` and `text_mask`, int32 `(batch, tokens)` → states `(batch, tokens,
             width)`, zeros at padding.
-        identity: everything that decided the states when it was loaded, as JSON values.
     """
 
     name: str
     shape: bert.Shape
     tokeniser: Tokeniser
     backbone: keras.Model
-    identity: dict[str, Any]
 
     @property
     def width(self) -> int:
@@ -134,6 +132,12 @@ class TextEncoder:
     @property
     def layers(self) -> int:
         return self.shape.layers
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the states, with a hash of the present weights, as JSON values."""
+        weights = bert.digest(self.backbone)
+        return {**asdict(self.shape), "weights_sha256": weights, "tokeniser": self.tokeniser.identity}
 
     def states(self, token_ids: np.ndarray, text_mask: np.ndarray) -> np.ndarray:
         """float32 `(batch, tokens, width)` with the backbone's present weights, without dropout.
@@ -194,7 +198,6 @@ def text_states(
     encoded once, and only what `cache` does not hold yet.
 
     Args:
-        encoder: as it was loaded; what a trained one gives would be kept under the name of another.
         progress: called with (done, all) after each block.
 
     Raises:
@@ -274,15 +277,8 @@ def load(
 
 
 def _encoder(name: str, source: bert.Source, tokeniser: Tokeniser, *, cut: bool) -> TextEncoder:
-    backbone = bert.network(source)
-    identity = {
-        **asdict(source.shape),
-        "weights_sha256": bert.digest(backbone),
-        "tokeniser": tokeniser.identity,
-    }
-    return TextEncoder(
-        f"{name}-{source.shape.layers}" if cut else name, source.shape, tokeniser, backbone, identity
-    )
+    name = f"{name}-{source.shape.layers}" if cut else name
+    return TextEncoder(name, source.shape, tokeniser, bert.network(source))
 
 
 def _check(spec: str, shape: bert.Shape, tokeniser: Tokeniser) -> None:

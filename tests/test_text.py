@@ -760,6 +760,15 @@ def test_other_tokens_weights_and_layers_have_other_caches(tmp_path):
     assert len(list(tmp_path.glob("text-random-*"))) == len(encoders)
 
 
+def test_states_of_a_trained_encoder_have_a_cache_of_their_own(tmp_path):
+    encoder = random_encoder(layers=1)
+    before = text.text_states(utterances("das haus"), encoder, cache=tmp_path)[0]
+    norm = encoder.backbone.get_layer("layer_0_output_norm")
+    norm.beta.assign_add(np.ones(16))
+    after = text.text_states(utterances("das haus"), encoder, cache=tmp_path)[0]
+    np.testing.assert_allclose(after, before + 1.0, atol=4e-3)
+
+
 def test_states_need_every_transcript(tmp_path):
     with pytest.raises(UserError, match="1 of 2 utterances have no transcript: u1"):
         text.text_states(utterances("das", None), random_encoder(), cache=tmp_path)

@@ -1,7 +1,7 @@
 """The head of 3M-SER and DistilSER, and speech and text encoders put together with any head.
 
-3M-SER: Tran et al., "Multi-modal Speech Emotion Recognition: Improving Accuracy Through Fusion of VGGish and
-BERT Features with Multi-head Attention", INISCOM 2023. DistilSER: ICTC 2024.
+3M-SER: Tran et al., "Multi-modal Speech Emotion Recognition using Multi-head Attention Fusion of
+Multi-feature Embeddings", EAI INISCOM 2023. DistilSER: ICTC 2024.
 """
 
 from typing import Any, Literal, get_args
@@ -51,8 +51,8 @@ def fusion_head(
         pooling: which vector: of the `first` position, BERT's [CLS]; the `mean` or `max` over what is real.
         dropout: of the embedding and, as in the release, of both attentions' weights.
 
-    Source: Tran et al. 2023, figure 1, and what its release (tpnam0901/3m-ser) adds: layer norm of the audio,
-    leaky ReLU of slope 0.01. The release attends to padding; here it is masked.
+    Source: Tran et al. 2023 and its release (tpnam0901/3m-ser), which runs utterance by utterance and masks
+    nothing; here padding is masked.
     """
     choose("pooling", pooling, POOLINGS)
     text = keras.Input(text_shape, name=TEXT_STATES)

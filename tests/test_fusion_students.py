@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from light_sernet_kd import export
 from light_sernet_kd.distiller import embedding_of
@@ -26,16 +27,12 @@ TEXT, AUDIO = (7, 24), (9, 16)
 LENGTHS = ((7, 9), (3, 4), (1, 1), (5, 9))
 
 HEADS = {
-    **{
-        f"fusion {pooling}": functools.partial(fusion_head, pooling=pooling)
-        for pooling in ("first", "mean", "max")
-    },
-    **{
-        f"cross {modality} {layers}": functools.partial(
-            cross_attention, width=32, modality=modality, layers=layers
-        )
-        for modality, layers in (("both", 2), ("text", 2), ("audio", 1))
-    },
+    "fusion first": fusion_head,
+    "fusion mean": functools.partial(fusion_head, pooling="mean"),
+    "fusion max": functools.partial(fusion_head, pooling="max"),
+    "cross both 2": functools.partial(cross_attention, width=32, layers=2),
+    "cross text 2": functools.partial(cross_attention, width=32, layers=2, modality="text"),
+    "cross audio 1": functools.partial(cross_attention, width=32, modality="audio"),
 }
 every_head = pytest.mark.parametrize("name", HEADS)
 TWO = ("fusion mean", "cross both 2")
@@ -113,10 +110,8 @@ def attention(model, name, queries, rows, maps):
             shares = np.exp(np.array(raw) - max(raw))
             shares /= shares.sum()
             maps[name][head, index] = shares
-            value = sum(
-                share * (row @ wv[:, head] + bv[head]) for share, row in zip(shares, rows, strict=True)
-            )
-            out[index] += value @ wo[head]
+            for share, row in zip(shares, rows, strict=True):
+                out[index] += share * (row @ wv[:, head] + bv[head]) @ wo[head]
     return out
 
 
@@ -209,11 +204,11 @@ def test_a_padded_batch_scores_as_loops_over_each_utterance_alone(name):
         }
         real["fusion"] = np.concatenate([real["text"], real["audio"]])
         for layer, found in maps.items():
-            of, over = (
-                (layer.split("_")[0], layer.split("_")[2]) if "_over_" in layer else [layer.split("_")[0]] * 2
-            )
-            wanted = shares[layer]
-            np.testing.assert_allclose(found[index][:, real[of]][:, :, real[over]], wanted, atol=1e-4)
+            # "text_over_audio_1_attention", or "text_attention" of itself
+            asking, *rest = layer.split("_")
+            over = rest[1] if rest[0] == "over" else asking
+            found_real = found[index][:, real[asking]][:, :, real[over]]
+            np.testing.assert_allclose(found_real, shares[layer], atol=1e-4)
             assert np.all(found[index][:, :, ~real[over]] == 0)
 
 
@@ -268,14 +263,15 @@ def test_parameters_of_cross_attention_are_the_published_ones(settings, publishe
 
 
 def test_text_as_wide_as_the_transformer_is_not_projected_and_audio_always_is():
-    names = [layer.name for layer in cross_attention((4, 32), (5, 32), 3, width=32).layers]
-    assert "text_projection" not in names
-    assert "audio_projection" in names
-    assert "text_projection" in [
-        layer.name for layer in cross_attention((4, 24), (5, 32), 3, width=32).layers
-    ]
+    def projections(text_width):
+        model = cross_attention((4, text_width), (5, 32), 3, width=32)
+        return {layer.name for layer in model.layers if layer.name.endswith("_projection")}
+
+    assert projections(32) == {"audio_projection"}
+    assert projections(24) == {"audio_projection", "text_projection"}
 
 
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")  # of one row
 @every_head
 def test_batch_mates_never_matter(name):
     model, states = built(name), some_states()
@@ -322,20 +318,13 @@ def test_gradients_are_finite_at_extreme_states(name, size):
 
 def tflite(model, precision):
     """The content of a TFLite file of one utterance, by the converter that `export` uses."""
-    specs = {
-        tensor.name: tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, tensor.name)
-        for tensor in model.inputs
-    }
+    specs = {each.name: tf.TensorSpec((1, *each.shape[1:]), each.dtype, each.name) for each in model.inputs}
     run = tf.function(lambda **inputs: model(read_by(model, inputs), training=False))
     return export._convert(run.get_concrete_function(**specs), precision)
 
 
 def run_tflite(content, inputs):
-    interpreter = (
-        export.runner.Interpreter(model_content=content)
-        if hasattr(export.runner, "Interpreter")
-        else tf.lite.Interpreter(model_content=content)
-    )
+    interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
         name = detail["name"].removeprefix("serving_default_").split(":")[0]
@@ -350,7 +339,7 @@ def test_tflite_files_of_builtins_give_the_same_scores(name):
     model.set_weights(built(name).get_weights())
     states = some_states(((4, 5),))
     expected = scores(model, states)
-    precisions = {"float32": 1e-4, "float16": 0.05, "dynamic": 0.6} if name in TWO else {"float32": 1e-4}
+    precisions = {"float32": 1e-4, "float16": 2e-3, "dynamic": 0.03} if name in TWO else {"float32": 1e-4}
     sizes = {}
     for precision, tolerance in precisions.items():
         content = tflite(model, precision)
@@ -384,12 +373,8 @@ def test_a_student_of_one_modality_reads_no_other(modality, inputs):
 
 def test_dropout_is_where_the_releases_have_it():
     model = fusion_head(TEXT, AUDIO, CLASSES, dropout=0.25)
-    rates = {
-        layer.name: layer.dropout
-        for layer in model.layers
-        if isinstance(layer, keras.layers.MultiHeadAttention)
-    }
-    assert rates == {"text_attention": 0.25, "fusion_attention": 0.25}
+    assert model.get_layer("text_attention").dropout == 0.25
+    assert model.get_layer("fusion_attention").dropout == 0.25
     (dropout,) = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     assert dropout.rate == 0.25
     assert dropout.input is embedding_of(model)
@@ -462,9 +447,8 @@ def test_encoders_and_head_together_are_the_head_on_their_states(name, tmp_path)
     head, given = built(name), raw_inputs()
     text, audio = text_encoder(), audio_encoder()
     reads = {tensor.name for tensor in head.inputs}
-    model = speech_and_text(
-        text if "text_states" in reads else None, audio if "audio_states" in reads else None, head
-    )
+    encoders = [text if "text_states" in reads else None, audio if "audio_states" in reads else None]
+    model = speech_and_text(*encoders, head)
     wanted = {"text_states": {"token_ids", "text_mask"}, "audio_states": {"features"}}
     assert {tensor.name for tensor in model.inputs} == set.union(*(wanted[each] for each in reads))
     states = {
@@ -488,6 +472,10 @@ def test_encoders_and_head_together_are_the_head_on_their_states(name, tmp_path)
         assert len(back.get_weights()) == len(head.get_weights())
         np.testing.assert_allclose(scores(back, states), expected, atol=1e-5)
         assert embedding_of(back).shape == embedding_of(head).shape
+        # and goes in again
+        again = speech_and_text(*encoders, back)
+        np.testing.assert_allclose(scores(again, given), expected, atol=1e-5)
+        assert attention_maps(again, given).keys() == attention_maps(back, states).keys() == maps.keys()
     assert head_of(head) is head
 
 
@@ -540,10 +528,9 @@ def test_attention_is_that_of_torch():
     width = TEXT[1]
     theirs = torch.nn.MultiheadAttention(width, ours.num_heads, batch_first=True)
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(
-            torch.tensor(np.concatenate([w.reshape(width, width).T for w in (wq, wk, wv)]))
-        )
-        theirs.in_proj_bias.copy_(torch.tensor(np.concatenate([b.reshape(width) for b in (bq, bk, bv)])))
+        kernels = [kernel.reshape(width, width).T for kernel in (wq, wk, wv)]
+        theirs.in_proj_weight.copy_(torch.tensor(np.concatenate(kernels)))
+        theirs.in_proj_bias.copy_(torch.tensor(np.concatenate([bq, bk, bv]).reshape(-1)))
         theirs.out_proj.weight.copy_(torch.tensor(wo.reshape(width, width).T))
         theirs.out_proj.bias.copy_(torch.tensor(bo))
         given = torch.tensor(states)

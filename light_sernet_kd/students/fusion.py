@@ -1,7 +1,7 @@
 """The head of 3M-SER and DistilSER, and speech and text encoders put together with any head.
 
-3M-SER: Tran et al., "Multi-modal Speech Emotion Recognition: Improving Accuracy Through Fusion of VGGish and
-BERT Features with Multi-head Attention", INISCOM 2023. DistilSER: ICTC 2024.
+3M-SER: Tran et al., "Multi-modal Speech Emotion Recognition using Multi-head Attention Fusion of
+Multi-feature Embeddings", EAI INISCOM 2023. DistilSER: ICTC 2024.
 """
 
 from typing import Any
@@ -48,8 +48,8 @@ def fusion_head(
         pooling: which vector: of the `first` position, BERT's [CLS]; the `mean` or `max` over what is real.
         dropout: of the embedding and, as in the release, of both attentions' weights.
 
-    Source: Tran et al. 2023, figure 1, and what its release (tpnam0901/3m-ser) adds: layer norm of the audio,
-    leaky ReLU of slope 0.01. The release attends to padding; here it is masked.
+    Source: Tran et al. 2023 and its release (tpnam0901/3m-ser), which runs utterance by utterance and masks
+    nothing; here padding is masked.
     """
     choose("pooling", pooling, POOLINGS)
     text = keras.Input(text_shape, name=TEXT_STATES)
@@ -91,7 +91,7 @@ def speech_and_text(
     Args:
         text_encoder: to text states `(batch, tokens, width)`, or None if the head reads no text.
         audio_encoder: from one input to audio states `(batch, rows, width)`, or None if it reads no audio.
-        head: of `fusion_head` or `cross_attention`, flat as they make it.
+        head: of `fusion_head`, `cross_attention` or `head_of`.
 
     Raises:
         UserError: an encoder is missing, not read, or of another width than the head reads.
@@ -116,24 +116,20 @@ def speech_and_text(
         given = _inputs_like(encoder.input, name="features" if name == AUDIO_STATES else None)
         inputs |= {tensor.name: tensor for tensor in keras.tree.flatten(given)}
         states[name] = layers.Identity(name=name)(encoder(given))
-    split = tensor_of(head, EMBEDDING)
-    body = keras.Model(head.input, split, name="body")
-    classifier = keras.Model(split, head.output, name="classifier")
-    return _model(inputs, _from_states(body, classifier, states), f"speech_and_text_{head.name}")
+    return _model(inputs, _from_states(*_parts_of(head), states), f"speech_and_text_{head.name}")
 
 
 def head_of(model: keras.Model) -> keras.Model:
-    """The head of a model of `speech_and_text`, on the same weights; any other model is its own head.
+    """The head of a model of `speech_and_text`, on the same weights; a head is its own.
 
     Its weights come in the order in which the head that was given has them, so `get_weights` and
     `set_weights` carry them from one to the other.
     """
-    names = [layer.name for layer in model.layers]
-    if "body" not in names:
+    if not _is_in_parts(model):
         return model
-    body = model.get_layer("body")
+    body, classifier = _parts_of(model)
     states = {tensor.name: tensor for tensor in keras.tree.flatten(_inputs_like(body.input))}
-    return _model(states, _from_states(body, model.get_layer("classifier"), states), "head")
+    return _model(states, _from_states(body, classifier, states), "head")
 
 
 def tensor_of(model: keras.Model, name: str):
@@ -146,6 +142,18 @@ def tensor_of(model: keras.Model, name: str):
         inputs = ", ".join(tensor.name for tensor in model.inputs)
         raise UserError(f"{model.name} has no {name}: it reads {inputs}.")
     return model.get_layer(name).output
+
+
+def _is_in_parts(model: keras.Model) -> bool:
+    return any(layer.name == "body" for layer in model.layers)
+
+
+def _parts_of(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """A head's `body`, states to embedding, and its `classifier`, embedding to logits."""
+    if _is_in_parts(model):
+        return model.get_layer("body"), model.get_layer("classifier")
+    split = tensor_of(model, EMBEDDING)
+    return keras.Model(model.input, split, name="body"), keras.Model(split, model.output, name="classifier")
 
 
 def _from_states(body: keras.Model, classifier: keras.Model, states):

@@ -528,14 +528,14 @@ class _Run:
         mixture = self.mixture if role == "student" else mixtures.parse("pure")
         if role in self._multimodal:
             both = self._multimodal[role]
-            frozen = _Phase(both.head, both.states, schedule, mixture.without_states(), accelerate=False)
+            frozen = _Phase(both.head, both.states.rows, schedule, mixture.without_states(), accelerate=False)
             if not schedule.tune_epochs:
                 return [frozen]
             return [
                 frozen,
                 _Phase(
                     both.whole,
-                    both.inputs,
+                    both.inputs.rows,
                     dataclasses.replace(schedule, epochs=schedule.tune_epochs),
                     mixture,
                     accelerate=False,

@@ -290,10 +290,14 @@ def _check_shapes(student, names, shapes, classes) -> None:
             f"found one of {', '.join(names)}"
         )
     for name, tensor in zip(names, student.inputs, strict=True):
-        found, output = tuple(tensor.shape[1:]), student.output_shape[1:]
-        if (found, tensor.dtype, output) != (shapes[name], _dtype(name), (len(classes),)) or None in found:
+        found, output, shape = tuple(tensor.shape[1:]), student.output_shape[1:], shapes[name]
+        # An axis of any length gets the file's own.
+        fits = len(found) == len(shape) and all(
+            own in (None, size) for own, size in zip(found, shape, strict=True)
+        )
+        if not fits or None in shape or (tensor.dtype, output) != (_dtype(name), (len(classes),)):
             raise ValueError(
-                f"a student from {name} {shapes[name]} {_dtype(name)} to {len(classes)} classes was "
+                f"a student from {name} {shape} {_dtype(name)} to {len(classes)} classes was "
                 f"expected, found {found} {tensor.dtype} to {output}"
             )
 

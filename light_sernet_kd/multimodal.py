@@ -35,6 +35,11 @@ class Columns:
         self.columns = dict(columns)
         self.shapes = {name: tuple(column.shape[1:]) for name, column in self.columns.items()}
 
+    @property
+    def rows(self) -> Any:
+        """What a network of these inputs is trained on: of a single one its array alone."""
+        return self if len(self.columns) > 1 else next(iter(self.columns.values()))
+
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 

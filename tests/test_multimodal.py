@@ -18,7 +18,7 @@ from light_sernet_kd.students.fusion import head_of
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:4]
 # Of VGGish a sixteenth of each width: the whole has 72 million weights.
-NARROW = tuple((name, width // 16) for name, width in vggish.LAYERS)
+NARROW = tuple((name, width if name == "fc2" else width // 16) for name, width in vggish.LAYERS)
 TEXT = "random:width=16,layers=8,heads=2"
 QUICK = ["-id", "2", "--epochs", "1", "-bt", "4", "-lr", "0.01", "--text_encoder", TEXT, "--text_tokens", "12",
          "--audio_encoder", "vggish=random", "-v", "0"]  # fmt: skip

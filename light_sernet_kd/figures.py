@@ -506,7 +506,9 @@ def grad_cam(
                 first.axvspan(begin, end, color=PALE, alpha=0.6, linewidth=0)
         for axes, (name, found) in zip(others, panels, strict=True):
             look: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": box}
-            axes.imshow(features.T, cmap="Greys", vmin=light, vmax=max(dark, light + 1e-9), **look)
+            # paler where colour lies over them
+            darkest = dark if found is None else dark + 0.8 * (dark - light)
+            axes.imshow(features.T, cmap="Greys", vmin=light, vmax=max(darkest, light + 1e-9), **look)
             if found is not None:
                 over = np.empty((*features.T.shape, 4))
                 over[:] = orange

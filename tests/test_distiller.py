@@ -562,7 +562,7 @@ def test_distilser_is_its_papers_three_terms(settings, inputs):
         )
     ]
     label_loss = losses.cross_entropy(labels, logits)
-    expected = np.mean(alpha * divergence + (1 - alpha) * label_loss + errors)
+    expected = np.mean(alpha * divergence + (1 - alpha) * label_loss + np.array(errors))
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
 
 

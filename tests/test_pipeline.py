@@ -702,7 +702,9 @@ class Words:
 
 
 class Padded(Words):
-    shapes = {"token_ids": (COUNT,), "features": (4, 2, 1)}
+    @property
+    def shapes(self):
+        return {"token_ids": (COUNT,), "features": (4, 2, 1)}
 
     def __getitem__(self, batch):
         more = COUNT - batch.max() - 1
@@ -780,7 +782,7 @@ def test_what_a_student_of_text_and_speech_reads_cannot_be_augmented(text):
 
 
 def test_text_states_of_a_teacher_cannot_be_mixed_but_other_augmentations_stay():
-    with pytest.raises(UserError, match="mixup cannot mix .* leave mixup out of --augment"):
+    with pytest.raises(UserError, match=r"mixup cannot mix .* leave mixup out of --augment"):
         augmented("specaugment,mixup", states=States())(1)
     assert "teacher_states" in flat(augmented("specaugment", states=States())(1))[0][0]
 

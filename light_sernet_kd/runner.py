@@ -177,7 +177,7 @@ def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: boo
     try:
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     except ImportError as error:
-        raise RunnerError(f"text needs the package tokenizers ({error}): pip install tokenizers") from None
+        raise RunnerError(f"text needs the package tokenizers ({error}): pip install tokenizers.") from None
     ids = {piece: number for number, piece in enumerate(vocabulary)}
     if lacking := [token for token in SPECIAL_TOKENS if token not in ids]:
         raise RunnerError(f"the vocabulary of {len(vocabulary)} pieces lacks {', '.join(lacking)}.")

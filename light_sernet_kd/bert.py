@@ -90,10 +90,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Source:
-    """Where an encoder's weights are, not read yet."""
+    """Where an encoder's weights are, not read yet; `name` is for errors."""
 
     shape: Shape
     read: Read
+    name: str = "the text encoder"
 
 
 def network(source: Source) -> keras.Model:
@@ -147,7 +148,7 @@ def network(source: Source) -> keras.Model:
         x = norm(x + hidden, f"layer_{i}_output_norm")
     states = x * ops.expand_dims(ops.cast(text_mask, x.dtype), -1)
     model = keras.Model([token_ids, text_mask], states, name="text_encoder")
-    _fill(model, source.read)
+    _fill(model, source)
     return model
 
 
@@ -157,11 +158,11 @@ def _activated(x, activation: str):
     return ops.gelu(x, approximate=activation == "gelu_tanh")
 
 
-def _fill(model: keras.Model, read: Read) -> None:
+def _fill(model: keras.Model, source: Source) -> None:
     missing, other = [], []
     for weight in model.weights:
         try:
-            value = read(weight.path, tuple(weight.shape))
+            value = source.read(weight.path, tuple(weight.shape))
         except KeyError as error:
             missing.append(str(error.args[0]))
             continue
@@ -170,10 +171,10 @@ def _fill(model: keras.Model, read: Read) -> None:
         else:
             other.append(f"{weight.path} {tuple(value.shape)} instead of {tuple(weight.shape)}")
     if missing:
-        raise UserError(f"the text encoder lacks {len(missing)} of its weights, e.g. {missing[0]}.")
+        raise UserError(f"{source.name} lacks {len(missing)} of its weights, e.g. {missing[0]}.")
     if other:
         raise UserError(
-            f"{len(other)} of the text encoder's weights do not fit its configuration: {other[0]}."
+            f"{len(other)} weights of {source.name} do not fit its configuration, e.g. {other[0]}."
         )
 
 
@@ -186,8 +187,8 @@ def first_layers(source: Source, count: int | None) -> Source:
     if count is None:
         return source
     if not 1 <= count <= source.shape.layers:
-        raise UserError(f"this text encoder has {source.shape.layers} layers; asked for the first {count}.")
-    return Source(replace(source.shape, layers=count), source.read)
+        raise UserError(f"{source.name} has {source.shape.layers} layers; asked for the first {count}.")
+    return replace(source, shape=replace(source.shape, layers=count))
 
 
 def of_network(model: keras.Model, shape: Shape) -> Source:
@@ -300,7 +301,7 @@ def of_folder(folder: Path, config: Mapping[str, Any]) -> Source:
                 return value.T if kind == "kernel" else value
         raise KeyError(f"{name}.{kinds[kind][0]}")
 
-    return Source(shape, read)
+    return Source(shape, read, str(folder))
 
 
 def _shape(folder: Path, config: Mapping[str, Any]) -> Shape:

@@ -88,6 +88,10 @@ class Tokeniser:
     @functools.cached_property
     def _word_piece(self):
         try:
+            import tokenizers  # noqa: F401
+        except ImportError as error:
+            raise _not_installed(error) from None
+        try:
             return word_piece(self.vocabulary, lowercase=self.lowercase, strip_accents=self.strip_accents)
         except RunnerError as error:
             raise UserError(str(error)) from None

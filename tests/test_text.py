@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -583,6 +584,15 @@ def test_a_preset_without_network_says_what_to_do(monkeypatch, tmp_path):
     assert text.load("bert_tiny_en_uncased", data=tmp_path, tokens=12).layers == LAYERS
 
 
+@pytest.mark.parametrize("package", ["keras_hub", "tokenizers"])
+def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    tokeniser = text.Tokeniser(tuple(PIECES), True, True, 8)
+    with pytest.raises(UserError, match=package) as caught:
+        text._known_preset("bert_tiny_en_uncased") if package == "keras_hub" else tokeniser(["das"])
+    assert 'pip install "light-sernet-kd[text]"' in str(caught.value)
+
+
 def test_every_variant_is_a_preset():
     assert {layers for _, layers in text.VARIANTS.values()} == {None, 2, 4, 6, 8}
     for preset, _ in text.VARIANTS.values():
@@ -632,8 +642,8 @@ DAMAGES = {
     "activation": (set_config(hidden_act="swish"), "activation swish"),
     "positions": (set_config(position_embedding_type="relative_key"), "relative_key position"),
     "heads": (set_config(num_attention_heads=5), "a multiple of its 5 heads"),
-    "width": (set_config(hidden_size=16), "do not fit its configuration"),
-    "layers": (set_config(num_hidden_layers=4), r"lacks 16 .* e\.g\. encoder\.layer\.3"),
+    "width": (set_config(hidden_size=16), r"weights of .*bert do not fit its config.* instead of \(20, 16\)"),
+    "layers": (set_config(num_hidden_layers=4), r"bert lacks 16 .* e\.g\. encoder\.layer\.3"),
     "no weights": (remove("model.safetensors"), r"no weights: expected model\.safetensors\.$"),
     "pickle": (pickled, r"pytorch_model\.bin is not read"),
     "empty weights": (write("model.safetensors", ""), "not a safetensors file"),

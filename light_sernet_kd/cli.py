@@ -57,6 +57,12 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         # Else a command would leave what it does not know to the parser above, which knows no better.
         found, unknown = super().parse_known_args(args, namespace)
+        if hasattr(found, "recordings"):
+            # A list that may be empty is filled before the first option; argparse leaves what comes later.
+            end = unknown.index("--") if "--" in unknown else len(unknown)
+            if not any(argument.startswith("-") for argument in unknown[:end]):
+                found.recordings = [*found.recordings, *unknown[:end], *unknown[end + 1 :]]
+                unknown = []
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown

@@ -674,7 +674,7 @@ def test_a_student_of_text_alone_needs_no_front_end(tmp_path):
 
 
 def states_student(**widths: int) -> tuple[keras.Model, dict[str, np.ndarray]]:
-    """A student of encoders' states, which pools what is not zero, and examples of 1 to 7 rows of 7."""
+    """A student of encoders' states that weighs rows by their place, and examples of 1 to 7 rows of 7."""
     keras.utils.set_random_seed(5)
     rng = np.random.default_rng(0)
     inputs = [keras.Input((7, width), name=name) for name, width in widths.items()]
@@ -683,7 +683,8 @@ def states_student(**widths: int) -> tuple[keras.Model, dict[str, np.ndarray]]:
         rows = ops.sum(
             ops.cast(ops.any(ops.not_equal(states, 0.0), axis=-1), "float32"), axis=1, keepdims=True
         )
-        pooled.append(ops.sum(states, axis=1) / ops.maximum(rows, 1.0))
+        placed = states * np.arange(1, 8, dtype=np.float32)[:, None]
+        pooled.append(ops.sum(placed, axis=1) / ops.maximum(rows, 1.0))
     joined = keras.layers.Concatenate()(pooled) if len(pooled) > 1 else pooled[0]
     student = keras.Model(inputs, keras.layers.Dense(len(CLASSES))(joined))
     lengths = rng.integers(1, 8, 10)

@@ -612,6 +612,24 @@ def test_predict_says_in_one_line_what_is_wrong(request, capsys, file, arguments
     assert message in line
 
 
+def test_recordings_of_predict_may_stand_before_and_after_options(both, recordings, capsys):
+    first, second = recordings
+    orders = (
+        [str(both), "--text", "ja", "--json", first],
+        [str(both), first, "--json", "--text", "ja"],
+        ["--json", "--text", "ja", str(both), "--", first],
+        [str(both), "--json", "--text", "ja", "--", first],
+    )
+    for arguments in orders:
+        assert cli.main(["predict", *arguments]) == 0
+        (answer,) = json.loads(capsys.readouterr().out)
+        assert (answer["file"], answer["text"]) == (first, "ja")
+    assert cli.main(["predict", str(both), first, "--text", "ja", second]) == 2
+    assert "found 2" in capsys.readouterr().err
+    assert cli.main(["predict", str(both), "--jsn", first]) == 2
+    assert "unknown option --jsn. Did you mean --json?" in capsys.readouterr().err
+
+
 def test_predict_with_text_for_a_file_that_takes_none(case, capsys):
     assert cli.main(["predict", str(case.paths["int8"]), "x.wav", "--text", "ja"]) == 2
     assert "reads no text: leave it out." in capsys.readouterr().err

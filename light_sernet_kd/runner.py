@@ -345,7 +345,7 @@ def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: boo
     try:
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     except ImportError:
-        raise RunnerError("reading text needs the package tokenizers: pip install tokenizers") from None
+        raise RunnerError("reading text needs the package tokenizers: pip install tokenizers.") from None
     if lacking := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
         raise RunnerError(
             f"the vocabulary of {len(vocabulary)} tokens lacks {', '.join(lacking)}: it is not BERT's kind "

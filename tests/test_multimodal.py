@@ -2,18 +2,15 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from light_sernet_kd import cli, multimodal, teachers, training, vggish
-from light_sernet_kd.config import MULTIMODAL_NAMES, UserError, make_settings
+from light_sernet_kd import cli, vggish
+from light_sernet_kd.config import MULTIMODAL_NAMES
 from light_sernet_kd.corpora import demo
-from light_sernet_kd.selection import selected
-from light_sernet_kd.students.fusion import head_of
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:4]
@@ -21,6 +18,7 @@ SPEAKERS = tuple(demo.SPEAKERS)[:4]
 NARROW = tuple((name, width if name == "fc2" else width // 16) for name, width in vggish.LAYERS)
 TEXT = "random:width=16,layers=8,heads=2"
 QUICK = ["-id", "2", "--epochs", "1", "-bt", "4", "-lr", "0.01", "--text_encoder", TEXT, "--text_tokens", "12",
+        
          "--audio_encoder", "vggish=random", "-v", "0"]  # fmt: skip
 
 

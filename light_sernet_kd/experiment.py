@@ -340,7 +340,8 @@ class _Run:
                 self.utterances,
                 self.selection.fingerprints,
                 front_end=front_end,
-                input_type=self.settings.input_type,
+                # which is all that VGGish's front end makes
+                input_type="mel_spectrogram" if front_end == "vggish" else self.settings.input_type,
                 samples=self.settings.samples,
                 cache=self.places.cache,
                 cache_folder=self.cache_folder,
@@ -803,7 +804,7 @@ class _Run:
         pipeline.write_blocks(
             self._member_path(fold, "teacher-states", "npy"),
             (model.predict_on_batch(rows[batch]) for batch in chosen),
-            (count, *model.output_shape[1:]),
+            (count, self.settings.text_tokens, model.output_shape[-1]),
             np.dtype(np.float16),
         )
 

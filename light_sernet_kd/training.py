@@ -162,8 +162,10 @@ class Network:
 
     @functools.cached_property
     def _both(self) -> keras.Model:
+        several = len(self.student.inputs) > 1
         return keras.Model(
-            self.student.inputs, {LOGITS: self.student.outputs[0], EMBEDDING: embedding_of(self.student)}
+            self.student.input if several else self.student.inputs,
+            {LOGITS: self.student.outputs[0], EMBEDDING: embedding_of(self.student)},
         )
 
     @property

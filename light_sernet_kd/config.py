@@ -404,6 +404,8 @@ def _with_encoders(settings: Settings) -> Settings:
         raise UserError(f"--modality is of cross_attention, not of {settings.student}.")
     if settings.pooling != "first" and not any(name.endswith("_vggish") for name in settings.multimodal):
         raise UserError(f"--pooling is of students such as bert_vggish, not of {settings.student}.")
+    if settings.front_end == "vggish" and not is_multimodal:
+        raise UserError(f"the front end vggish is of bert_vggish and its like, not of {settings.student}.")
     of_encoders = {
         "--text_encoder": settings.text_encoder,
         "--teacher_text_encoder": settings.teacher_text_encoder,
@@ -417,8 +419,6 @@ def _with_encoders(settings: Settings) -> Settings:
                 f"{option} is of speech and text: add --student or --teacher, such as bert_vggish "
                 f"({settings.student} hears alone)."
             )
-    if settings.front_end == "vggish" and not is_multimodal:
-        raise UserError(f"the front end vggish is of bert_vggish and its like, not of {settings.student}.")
     if not is_multimodal:
         return settings
     if settings.front_end not in (None, "vggish"):

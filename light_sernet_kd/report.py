@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE
 
 # Beside the report; figures.py writes them.
 CONFUSION_PICTURE = "confusion_matrix.png"
@@ -97,6 +97,15 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         learnt += f"; class weights: {plain(settings['class_weights'])}"
     if settings["standardise_logits"]:
         learnt += "; logits standardised"
+    if settings.get("soft_labels"):
+        learnt += "; trained on the annotators' shares"
+    if settings.get("most_per_emotion"):
+        learnt += f"; at most {settings['most_per_emotion']:,} training utterances of an emotion"
+    tuned = schedule.get("tune_epochs") and settings["student"] in MULTIMODAL_NAMES
+    if tuned:
+        epochs += f" with frozen encoders and {schedule['tune_epochs']} of all weights"
+    steps = schedule.get("accumulation", 1)
+    optimizer = schedule.get("optimizer", "adam") + (f" over {steps} batches a step" if steps > 1 else "")
     stops = f", stopping after {settings['patience']} without a better one" if settings["patience"] else ""
     return [
         f"- **Input:** {plain(settings['input_type'])} of {samples / SAMPLE_RATE:g} s ({samples:,} samples), "
@@ -104,12 +113,26 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         f"- **Method:** {learnt}.",
         f"- **Augmentation:** {plain(settings['augmentation'] or 'none')}.",
         f"- **Training:** schedule {plain(settings['schedule'])}, {epochs}{stops}, "
-        f"batches of {schedule['batch_size']}, learning rate {schedule['learning_rate']:g} (times "
-        f"{schedule['decay']:g} every {schedule['decay_every']} {plain(schedule['decay_unit'])} from "
+        f"{optimizer}, batches of {schedule['batch_size']}, "
+        f"learning rate {schedule['learning_rate']:g} "
+        f"(times {schedule['decay']:g} every {schedule['decay_every']} {plain(schedule['decay_unit'])} from "
         f"{schedule['decay_from']}), weight decay {schedule['weight_decay']:g}, "
         f"batch norm momentum {schedule['batch_norm_momentum']:g}, "
         f"arithmetic {plain(resolved['arithmetic'])}.",
     ]
+
+
+def _without_embeddings(student: Mapping[str, Any]) -> str:
+    count = student.get("parameters_without_embeddings")
+    return "" if count is None else f", {count:,} without the tables of tokens and positions"
+
+
+def _encoders(student: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
+    """What a student of speech and text reads and hears through, and what became of its texts."""
+    names = {"text_encoder": "Reads through", "audio_encoder": "Hears through"}
+    found = student.get("encoders") or {}
+    lines = [f"- **{label}:** {plain(found[key]['name'])}." for key, label in names.items() if key in found]
+    return lines + [f"- **Texts:** {plain(note)}" for note in dict.fromkeys(notes)]
 
 
 def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
@@ -133,7 +156,9 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
         f"{part}{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "
         f"{len(metrics['classes'])} emotions: {', '.join(map(plain, metrics['classes']))}.",
         f"- **Protocol {plain(metrics['protocol'])}:** {plain(metrics['protocol_description'])}.",
-        f"- **Student:** {plain(student['name'])}, {student['parameters']:,} parameters{width}.",
+        f"- **Student:** {plain(student['name'])}, {student['parameters']:,} parameters{width}"
+        f"{_without_embeddings(student)}.",
+        *_encoders(student, metrics.get("notes", [])),
         f"- **Teacher:** {taught}",
         *_how_it_was_trained(config["settings"], config["resolved"]),
         f"- **Seed:** {plain(metrics['seed'])}.",

@@ -1,6 +1,8 @@
 """Students of speech and text end to end: every variant trains, is scored, exported and predicted with."""
 
 import csv
+import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -8,24 +10,29 @@ import numpy as np
 import pytest
 import soundfile
 
-from light_sernet_kd import cli, vggish
-from light_sernet_kd.config import MULTIMODAL_NAMES
+from light_sernet_kd import cli, multimodal, pipeline, students, teachers, training, vggish
+from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo
+from light_sernet_kd.selection import selected
+from light_sernet_kd.students.fusion import head_of
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:4]
 # Of VGGish a sixteenth of each width: the whole has 72 million weights.
 NARROW = tuple((name, width if name == "fc2" else width // 16) for name, width in vggish.LAYERS)
-TEXT = "random:width=16,layers=8,heads=2"
-QUICK = ["-id", "2", "--epochs", "1", "-bt", "4", "-lr", "0.01", "--text_encoder", TEXT, "--text_tokens", "12",
-        
-         "--audio_encoder", "vggish=random", "-v", "0"]  # fmt: skip
+TEXT = "random:width=16,layers=2,heads=2"
+QUICK = ["-id", "2", "--epochs", "1", "-bt", "4", "-lr", "0.01", "--text_tokens", "12", "-v", "0",
+         "--text_encoder", TEXT, "--audio_encoder", "vggish=random"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
 def narrow():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vggish, "LAYERS", NARROW)
+        for name, layers in (("cross_attention", 1), ("cross_attention_teacher", 2)):
+            head = functools.partial(students.cross_attention, layers=layers, width=32)
+            entry = dataclasses.replace(students.MULTIMODAL[name], head=head)
+            patch.setitem(students.MULTIMODAL, name, entry)
         yield
 
 
@@ -64,7 +71,7 @@ def metrics_of(folder: Path) -> dict:
 
 
 VARIANTS = [
-    *(["--student", name] for name in MULTIMODAL_NAMES if name.endswith("_vggish")),
+    ["--student", "picobert_vggish"],
     ["--student", "cross_attention"],
     ["--student", "cross_attention", "--modality", "text"],
     ["--student", "cross_attention", "--modality", "audio"],
@@ -100,3 +107,226 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
     logits = np.load(fold / "test_logits.npz")["selected"]
     exact = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(stored, exact, atol=1e-4)
+
+
+def settings_of(corpus: Path, **values):
+    quick = {"input_seconds": 2.0, "text_encoder": TEXT, "text_tokens": 12, "audio_encoder": "vggish=random"}
+    return make_settings(corpus=str(corpus), **{**quick, **values})
+
+
+def both_of(corpus: Path, cache: Path, **values) -> multimodal.SpeechAndText:
+    settings = settings_of(corpus, **values)
+    chosen = selected(settings, corpus.parent)
+
+    def features():
+        return pipeline.features(
+            chosen.utterances,
+            chosen.fingerprints,
+            front_end="vggish",
+            input_type="mel_spectrogram",
+            samples=settings.samples,
+            cache="ram",
+            cache_folder=cache,
+        )
+
+    return multimodal.SpeechAndText(
+        settings.student, settings, chosen, data=corpus.parent, cache=cache, features=features
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("bert_vggish", 9), ("minibert_vggish", 8), ("microbert_vggish", 6), ("nanobert_vggish", 4),
+     ("picobert_vggish", 2)],
+)  # fmt: skip
+def test_a_truncated_student_has_the_first_layers_of_its_teachers_encoder(corpus, tmp_path, name, layers):
+    deep = TEXT.replace("layers=2", "layers=9")
+    own = both_of(corpus, tmp_path, student=name, text_encoder=deep).text
+    assert own.layers == layers
+    teacher = both_of(corpus, tmp_path, student="bert_vggish", text_encoder=deep).text
+    of_teacher = {weight.path: weight for weight in teacher.backbone.weights}
+    for weight in own.backbone.weights:
+        np.testing.assert_array_equal(weight, of_teacher[weight.path])
+
+
+@pytest.mark.parametrize("name", ["nanobert_vggish", "cross_attention"])
+def test_the_head_on_cached_states_says_what_the_whole_says_of_text_and_audio(corpus, tmp_path, name):
+    both = both_of(corpus, tmp_path, student=name)
+    head = both.head()
+    everything = np.arange(len(both.selection.utterances))
+    whole = both.whole(head.get_weights())
+    cached = head.predict_on_batch(both.states[everything])
+    # kept in float16
+    np.testing.assert_allclose(whole.predict_on_batch(both.inputs[everything]), cached, atol=5e-3)
+    assert cached.std(axis=0).max() > 0.01
+    for mine, other in zip(head_of(whole).get_weights(), head.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_a_recording_and_a_text_score_alone_as_among_others(corpus, tmp_path):
+    both = both_of(corpus, tmp_path, student="picobert_vggish")
+    whole = both.whole()
+    together = whole.predict_on_batch(both.inputs[np.arange(12)])
+    for row in (0, 5, 11):
+        alone = whole.predict_on_batch(both.inputs[np.array([row])])
+        np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
+
+
+TAUGHT = ["--teacher", "bert_vggish", "--teacher_epochs", "2", "--teacher_learning_rate", "0.01",
+          "--teacher_batch_size", "4", "--tune_epochs", "0", "--folds", "#1", "--no-export"]  # fmt: skip
+
+
+def test_a_listener_learns_from_a_reader_that_never_met_the_speaker_it_speaks_of(corpus, tmp_path):
+    """The teacher's outputs for training speakers are of networks that were trained without them."""
+    outputs = {}
+    for parts in (0, 3):
+        folder = train(
+            corpus, tmp_path, f"parts-{parts}", "-kd", "CKD", *TAUGHT, "--teacher_parts", str(parts)
+        )
+        metrics = metrics_of(folder)
+        assert metrics["student"]["name"] == "light_sernet"
+        assert metrics["teacher"]["made_by"].startswith("bert_vggish on random and ")
+        assert metrics["stamps"] == []
+        (fold,) = metrics["folds"]
+        outputs[parts] = teachers.read(folder / f"fold-{fold['name']}" / "teacher.npz")
+    test = [fold["name"] == name.split("-")[0] for name in outputs[0].ids]
+    validation = [name.split("-")[0] in fold["validation_speakers"] for name in outputs[0].ids]
+    apart = np.array(test) | np.array(validation)
+    different = np.abs(outputs[0].logits - outputs[3].logits)[0].max(axis=1) > 1e-6
+    np.testing.assert_array_equal(different, ~apart)
+    # what the networks of parts know is kept apart from what embeddings are compared with
+    np.testing.assert_array_equal(outputs[0].embeddings, outputs[3].embeddings)
+
+
+def test_a_text_student_is_taught_the_states_of_its_tuned_teacher(corpus, tmp_path):
+    arguments = ["--student", "picobert_vggish", "-kd", "DistilSER", "--folds", "#1", "--tune_epochs", "1",
+                 "--teacher_parts", "0", "--no-export"]  # fmt: skip
+    folder = train(corpus, tmp_path, "states", *arguments)
+    metrics = metrics_of(folder)
+    assert metrics["teacher"]["made_by"].startswith("bert_vggish")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["resolved"]["distillation"]["KD.temperature"] == 2.0
+
+
+def test_shares_of_annotators_a_cap_and_gathered_gradients_train(corpus, tmp_path):
+    folder = train(
+        corpus, tmp_path, "multi-still", "--student", "cross_attention", "-kd", "Multi-Still", "-ln", "mse",
+        "--soft_labels", "--most_per_emotion", "2", "--accumulation", "2", "--folds", "#1", "--no-export",
+    )  # fmt: skip
+    report = (folder / "report.md").read_text()
+    assert "trained on the annotators' shares" in report
+    assert "at most 2 training utterances of an emotion" in report
+    assert "adamw over 2 batches a step" in report
+
+
+def test_a_run_that_was_stopped_in_its_second_phase_ends_as_one_that_was_not(corpus, tmp_path, monkeypatch):
+    arguments = ["--student", "bert_tiny_vggish", "--folds", "#1", "--epochs", "2", "--tune_epochs", "2",
+                 "--no-export"]  # fmt: skip
+    whole = train(corpus, tmp_path, "whole", *arguments)
+    save, saved = training._EpochState._save, []
+
+    def stopped(state):
+        save(state)
+        saved.append(state)
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._EpochState, "_save", stopped)
+    command = ["train", "-dn", str(corpus), "--result", str(tmp_path), "--run", "parts", *QUICK, *arguments]
+    assert cli.main(command) == 130
+    monkeypatch.setattr(training._EpochState, "_save", save)
+    assert cli.main(command) == 0
+    for name in ("predictions.csv", "fold-s1/history.csv"):
+        assert (tmp_path / "parts" / name).read_text() == (whole / name).read_text()
+
+
+def test_texts_that_training_knows_are_a_stamp_and_what_was_cut_or_empty_is_told(tmp_path):
+    corpus = written(tmp_path / "corpus")
+    rows = list(csv.reader(corpus.read_text().splitlines()))
+    column = rows[0].index("transcript")
+    for number, row in enumerate(rows[1:]):
+        row[column] = "[SIGH]" if number == 0 else "one two three four five six seven eight nine ten eleven"
+    with open(corpus, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    arguments = ["--student", "cross_attention", "--modality", "text", "--folds", "#2", "--no-export"]
+    metrics = metrics_of(train(corpus, tmp_path, "told", *arguments))
+    assert metrics["stamps"] == ["3 of 3 test texts occur in training"]
+    report = (tmp_path / "told" / "report.md").read_text()
+    assert "1 of 12 transcripts are empty: read as NULL" in report
+    assert "11 of 12 transcripts are longer than 12 tokens and were cut" in report
+
+
+def test_a_missing_transcript_is_refused_or_left_out(tmp_path, capsys):
+    corpus = written(tmp_path / "corpus")
+    lines = corpus.read_text().splitlines()
+    said = next(csv.reader([lines[1]]))[3]
+    corpus.write_text("\n".join([lines[0], lines[1].replace(said, ""), *lines[2:]]) + "\n")
+    arguments = ["train", "-dn", str(corpus), "--result", str(tmp_path), "--run", "r", *QUICK, "--no-export",
+                 "--student", "cross_attention", "--modality", "text", "--folds", "#2"]  # fmt: skip
+    assert cli.main(arguments) == 2
+    assert "1 of 12 utterances have no transcript" in capsys.readouterr().err
+    assert cli.main([*arguments, "--skip-bad"]) == 0
+    (skipped,) = metrics_of(tmp_path / "r")["skipped"]
+    assert skipped["reason"] == "no transcript"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--student", "bert_vggish", "--audio_encoder", "yamnet"], "hears through VGGish"),
+        (["--student", "bert_vggish", "--front_end", "lsn"], "its own front end"),
+        (["--student", "bert_vggish", "-it", "spectrogram"], "leave out -it"),
+        (["--student", "bert_vggish", "--width", "2"], "has none"),
+        (["--student", "bert_vggish", "--augment", "noise"], "--augment is of students of features alone"),
+        (["--student", "bert_vggish", "--modality", "text"], "--modality is of cross_attention"),
+        (["--student", "cross_attention", "--pooling", "mean"], "--pooling is of students such as"),
+        (["--student", "light_sernet", "--front_end", "vggish"], "the front end vggish is of"),
+        (["--student", "light_sernet"], "is of speech and text: add --student or --teacher"),
+        (["--student", "bert_vggish", "-kd", "DistilSER", "--tune_epochs", "0"], "give --tune_epochs"),
+        (["--student", "resnet18", "-kd", "DistilSER", "--teacher", "bert_vggish"], "text states of student"),
+        (["--student", "bert_vggish", "--teacher_parts", "1"], "0 or at least 2"),
+        (["--student", "bert_vggish", "--text_encoder", "bert_bse_en_uncased"], "bert_base_en_uncased"),
+        (["--student", "bert_vggish", "--audio_encoder", "vggish"], "no VGGish"),
+        (["--student", "bert_vggish", "--text_tokens", "1"], "at least 3"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_one_line(corpus, tmp_path, capsys, arguments, message):
+    command = ["train", "-dn", str(corpus), "--result", str(tmp_path), *QUICK, *arguments]
+    assert cli.main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not any(tmp_path.glob("[!.]*"))
+
+
+def test_teach_makes_a_file_of_a_reader_that_a_listener_learns_from(corpus, tmp_path):
+    quick = [argument for argument in QUICK if argument not in ("-id", "2")]
+    out = tmp_path / "reader.npz"
+    command = [
+        "teach",
+        "-dn",
+        str(corpus),
+        "--result",
+        str(tmp_path),
+        "--from",
+        "bert_vggish",
+        "--out",
+        str(out),
+    ]
+    assert cli.main([*command, *quick, "-id", "2", "--tune_epochs", "0", "--teacher_parts", "2"]) == 0
+    teacher = teachers.read(out)
+    assert set(teacher.folds) == {*SPEAKERS, "all-speakers"}
+    for speaker in SPEAKERS:
+        assert speaker not in teacher.card["train_speakers"][speaker]
+    result = [
+        "train",
+        "-dn",
+        str(corpus),
+        "--result",
+        str(tmp_path),
+        "--run",
+        "taught",
+        "--teacher",
+        str(out),
+    ]
+    assert cli.main([*result, "-kd", "KD+hint", "-id", "2", "--epochs", "1", "--no-export", "-v", "0"]) == 0
+    assert metrics_of(tmp_path / "taught")["stamps"] == []

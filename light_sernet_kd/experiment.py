@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import re
 import shutil
 import statistics
 import tempfile
@@ -30,6 +29,7 @@ from light_sernet_kd import (
     audit,
     augment,
     evaluation,
+    explain,
     figures,
     mixtures,
     pipeline,
@@ -51,7 +51,7 @@ from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.features import feature_shape
-from light_sernet_kd.files import atomic, write_arrays, write_json, write_text
+from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, write_text
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
@@ -101,15 +101,7 @@ def default_run_name(settings: Settings) -> str:
     corpus = corpus_name(settings.corpus)
     length = f"{settings.samples / SAMPLE_RATE:g}s"
     parts = [corpus, settings.student, settings.input_type, length, settings.distillation, settings.protocol]
-    return _folder_name("-".join([*parts, settings.digest()]))
-
-
-def _folder_name(name: str) -> str:
-    """`name` as part of a path: what a file system may not like is replaced, and names stay different."""
-    # 150 bytes leave room for a prefix: file systems take 255.
-    plain = re.sub(r"[^\w.-]", "_", name).strip(".")
-    safe = plain.encode()[:150].decode(errors="ignore")
-    return safe if safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
+    return path_part("-".join([*parts, settings.digest()]))
 
 
 def _nothing_done(folder: Path) -> bool:
@@ -153,7 +145,7 @@ def train(settings: Settings, places: Places, display: Display, *, command: str 
     Raises:
         UserError: what the user can mend, before any training begins.
     """
-    folder = places.result / _folder_name(places.run or default_run_name(settings))
+    folder = places.result / path_part(places.run or default_run_name(settings))
     with _locked(folder):
         run = _Run(settings, places, folder, display, command)
         outcomes = [run.fold(fold) for fold in run.folds]
@@ -168,7 +160,7 @@ def teach(settings: Settings, places: Places, display: Display, *, out: Path | N
         settings, distillation="KD", teacher=settings.teacher or "auto", export=True
     )
     name = places.run or f"teacher-{default_run_name(settings)}"
-    folder = places.result / _folder_name(name)
+    folder = places.result / path_part(name)
     with _locked(folder):
         run = _Run(settings, places, folder, display, "")
         folds = [*run.folds, run.selection.final_fold]
@@ -209,7 +201,7 @@ def teach_from(
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
     corpus = corpus_name(settings.corpus)
     name = places.run or f"teacher-{corpus}-{Path(source).name}-{settings.protocol}-{digest}"
-    folder = places.result / _folder_name(name)
+    folder = places.result / path_part(name)
     with _locked(folder):
         selection = selected(settings, places.data)
         display.say(f"{selection.corpus.name}: {len(selection.utterances)} utterances, {source}. In {folder}")
@@ -608,7 +600,7 @@ class _Run:
         return model
 
     def fold_folder(self, fold: Fold) -> Path:
-        return self.folder / f"fold-{_folder_name(fold.name)}"
+        return self.folder / f"fold-{path_part(fold.name)}"
 
     def _train(
         self,
@@ -774,7 +766,7 @@ class _Run:
             everything = range(len(self.utterances))
             network, rows = self.network("teacher"), self.phases("teacher")[-1].rows
             outputs = network.outputs(outcome.selected, rows, everything)
-            if role == "teacher" and self.mixture.needs_states and len(self.phases("teacher")) > 1:
+            if role == "teacher" and len(self.phases("teacher")) > 1:
                 self._write_teacher_states(fold, outcome.selected)
             card = {
                 "made_by": self.teacher_name(),
@@ -793,20 +785,37 @@ class _Run:
         return _stored(path, teachers.read, remove=path)
 
     def _write_teacher_states(self, fold: Fold, weights: list[np.ndarray]) -> None:
-        """The text states of a teacher whose encoder was trained, float16, in a file of its own."""
+        """The text states of a teacher whose encoder was trained, float16: of the test utterances, which
+        `explain` reads, and of all, for as long as a loss compares them, in a file that is mapped.
+        """
+        texts = [both.text for both in self._multimodal.values() if both.text]
+        if len(texts) < 2 or texts[0].tokeniser.vocabulary != texts[1].tokeniser.vocabulary:
+            return  # there is nothing to compare, token by token
         student, rows = self.network("teacher").student, self.phases("teacher")[-1].rows
         student.set_weights(weights)
         model = keras.Model(student.input, text_states_of(student))
-        count = len(self.utterances)
-        chosen = (
-            np.arange(start, min(start + pipeline.BATCH, count)) for start in range(0, count, pipeline.BATCH)
-        )
-        pipeline.write_blocks(
-            self._member_path(fold, "teacher-states", "npy"),
-            (model.predict_on_batch(rows[batch]) for batch in chosen),
-            (count, self.settings.text_tokens, model.output_shape[-1]),
-            np.dtype(np.float16),
-        )
+
+        def states(indices: Sequence[int]) -> Iterator[np.ndarray]:
+            for start in range(0, len(indices), pipeline.BATCH):
+                batch = np.asarray(indices[start : start + pipeline.BATCH])
+                yield model.predict_on_batch(rows[batch]).astype(np.float16)
+
+        if fold.test:
+            explain.write_text_states(self.fold_folder(fold), states(fold.test))
+        if self.mixture.needs_states:
+            everything = range(len(self.utterances))
+            pipeline.write_blocks(
+                self._member_path(fold, "teacher-states", "npy"),
+                states(everything),
+                (len(everything), self.settings.text_tokens, model.output_shape[-1]),
+                np.dtype(np.float16),
+            )
+
+    def _remove_teacher_states(self, fold: Fold) -> None:
+        """Of a fold that is done: at BERT's width they take a gigabyte for 5,500 utterances."""
+        # Windows removes no file that is still mapped; the command given again does.
+        with contextlib.suppress(PermissionError):
+            self._member_path(fold, "teacher-states", "npy").unlink(missing_ok=True)
 
     def final_teacher_epochs(self) -> list[int]:
         """The medians of the epochs that the folds' teachers were selected at, for each phase."""
@@ -827,6 +836,8 @@ class _Run:
             if teaching is not None:
                 logits["teacher"] = teaching.logits[list(fold.test)]
             write_arrays(folder / "test_logits.npz", logits)
+            if fold in self._pictured_folds:
+                self._write_test_embeddings(fold, trained.selected)
             self._save_student(trained.selected, folder / "student.keras")
             outcome = {
                 "name": fold.name,
@@ -841,6 +852,7 @@ class _Run:
             }
             write_json(done, outcome)
             trained.done()
+        self._remove_teacher_states(fold)
         outcome = _stored(done, _read_json, remove=done)
         logits = _stored(folder / "test_logits.npz", _read_arrays, remove=done)
         self.display.say(
@@ -848,6 +860,30 @@ class _Run:
             f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
         )
         return {**outcome, "logits": logits}
+
+    @property
+    def _pictured_folds(self) -> list[Fold]:
+        return self.folds[: explain.MOST_FOLDS]
+
+    def _write_test_embeddings(self, fold: Fold, weights: list[np.ndarray]) -> None:
+        """What the student's picture shows; nothing of a student that has no embedding of one vector."""
+        network, rows = self.network("student"), self.phases("student")[-1].rows
+        with contextlib.suppress(UserError):
+            embedding = network.outputs(weights, rows, fold.test)[EMBEDDING]
+            write_arrays(self.fold_folder(fold) / "test_embeddings.npz", {"selected": embedding})
+
+    def _test_embeddings(self) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """Per fold its name, embeddings, labels and predictions; a fold of an older release has none."""
+        found = []
+        for fold in self._pictured_folds:
+            folder = self.fold_folder(fold)
+            path = folder / "test_embeddings.npz"
+            if path.exists():
+                embedding = _stored(path, _read_arrays, remove=folder / "fold.json")["selected"]
+                logits = _stored(folder / "test_logits.npz", _read_arrays, remove=folder / "fold.json")
+                labels = self.selection.labels[list(fold.test)]
+                found.append((fold.name, embedding, labels, logits["selected"].argmax(axis=1)))
+        return found
 
     def _scores(self, fold: Fold, logits: np.ndarray) -> dict[str, Any]:
         labels = self.selection.labels[list(fold.test)]
@@ -872,6 +908,7 @@ class _Run:
             rows = self._convert(final, self.folder, trained.last)
             write_json(done, {"final_epochs": sum(epochs), "rows": rows})
             trained.done()
+        self._remove_teacher_states(final)
         exported = _stored(done, _read_json, remove=done)
         probabilities = [self._precision_probabilities(fold) for fold in self.folds]
         labels = self._test_labels()
@@ -1136,11 +1173,17 @@ class _Run:
             title=title,
             stamps=stamps,
         )
+        if tested := self._test_embeddings():
+            panels, notes = explain.fold_panels(tested, len(self.folds))
+            head: dict[str, Any] = {"title": title, "stamps": stamps, "notes": notes}
+            figures.embeddings(panels, self.classes, self.folder / "embeddings.png", **head)
         if exported:
             rows = [{**row, "name": row["precision"]} for row in exported["rows"]]
             figures.size_against_ua(rows, self.folder / "precision_costs.png", title=title, stamps=stamps)
             metrics["export"] = exported
-        write_text(self.folder / "report.md", report(metrics, self.config, export=exported))
+        write_text(
+            self.folder / "report.md", report(metrics, self.config, export=exported, embeddings=bool(tested))
+        )
         # last, because its presence says that the run is finished
         write_json(self.folder / "metrics.json", metrics)
 

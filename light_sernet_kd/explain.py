@@ -1,4 +1,4 @@
-"""Why a student says what it says: Grad-CAM, maps of its embeddings, its likeness to its teacher.
+"""Why a student says what it says: Grad-CAM, attention, maps of its embeddings, its likeness to its teacher.
 
 What works on arrays comes first; `explain` reads a finished run's folder and writes the page and pictures of
 one utterance. TensorFlow is imported where a network runs, so that a wrong name is told at once.
@@ -6,34 +6,39 @@ one utterance. TensorFlow is imported where a network runs, so that a wrong name
 
 import difflib
 import json
-import re
 import tempfile
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from light_sernet_kd import audio, figures, teachers
+from light_sernet_kd import audio, figures, mixtures, teachers
 from light_sernet_kd.compare import Run, read_run
-from light_sernet_kd.config import SAMPLE_RATE, Settings, UserError, make_settings
+from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE, Settings, UserError, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.evaluation import Predictions, softmax
-from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.files import path_part, write_arrays, write_json, write_text
 from light_sernet_kd.report import markdown_table, plain
 
 if TYPE_CHECKING:
     import keras
+
+    from light_sernet_kd.multimodal import SpeechAndText
 
 # Logits may differ from those stored by this share of the largest one: processors round differently, and a
 # recording that was changed moves them by more.
 TOLERANCE = 0.01
 NEAREST = 5
 MOST_FOLDS = 4
+# In a fold's folder: its teacher's text states of its test utterances.
+TEACHER_STATES = "test_teacher_states.npz"
+# How long an audio encoder's row is and when the next one begins, in seconds; frames of speech models.
+ROW_SECONDS = {"vggish": (0.96, 0.96), "yamnet": (0.975, 0.48)}
+FRAME_SECONDS = (0.02, 0.02)
 
 
 # What a network looks at.
@@ -205,7 +210,7 @@ def fold_panels(
     panels = [embedding_panel(f"fold {name}", *arrays) for name, *arrays in tested[:MOST_FOLDS]]
     notes = ["test utterances by the student's embedding; each fold's student has axes of its own"]
     if len(panels) < folds:
-        notes.append(f"the first {len(panels)} of {folds} folds")
+        notes.append(f"{len(panels)} of {folds} folds")
     return panels, notes
 
 
@@ -272,19 +277,48 @@ def linear_cka(first: ArrayLike, second: ArrayLike) -> float:
     return float(both / (alone[0] * alone[1])) if alone[0] and alone[1] else float("nan")
 
 
-def attention_labels(tokens: Sequence[str], patches: int, *, patch_seconds: float = 0.96) -> list[str]:
+def attention_labels(
+    tokens: Sequence[str], patches: int, *, patch_seconds: float = 0.96, hop_seconds: float | None = None
+) -> list[str]:
     """The names of a sequence of text tokens followed by audio patches: patches are named in seconds.
 
     Args:
         patches: how many of the recording's own; padding is left out.
-        patch_seconds: from one patch to the next; VGGish's are 0.96 s.
+        patch_seconds: how long one is; VGGish's are 0.96 s.
+        hop_seconds: from one patch to the next; by default they follow one another without overlap.
     """
-    digits = 2 if round(100 * patch_seconds) % 10 else 1
+    hop = patch_seconds if hop_seconds is None else hop_seconds
+    digits = 2 if round(100 * hop) % 10 or round(100 * patch_seconds) % 10 else 1
     times = [
-        f"{number * patch_seconds:.{digits}f}–{(number + 1) * patch_seconds:.{digits}f} s"
-        for number in range(patches)
+        f"{number * hop:.{digits}f}–{number * hop + patch_seconds:.{digits}f} s" for number in range(patches)
     ]
     return [*tokens, *times]
+
+
+def write_text_states(fold_folder: Path, batches: Iterable[np.ndarray]) -> None:
+    """Keep a teacher's text states of a fold's test utterances, `(batch, tokens, width)` at a time; padding,
+    rows of zeros, is left out.
+    """
+    own = [rows[rows.any(axis=-1)] for batch in batches for rows in batch]
+    arrays = {"states": np.concatenate(own), "tokens": np.array([len(rows) for rows in own])}
+    write_arrays(fold_folder / TEACHER_STATES, arrays)
+
+
+def read_text_states(fold_folder: Path) -> list[np.ndarray]:
+    """What `write_text_states` kept: `(tokens, width)` of each utterance.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = fold_folder / TEACHER_STATES
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return np.split(file["states"], np.cumsum(file["tokens"])[:-1])
+    # what a damaged archive raises depends on where it is damaged
+    except Exception as error:
+        raise UserError(
+            f"{path} is damaged: remove it, and the teacher's text states are not compared."
+        ) from error
 
 
 # One utterance of a finished run.
@@ -341,15 +375,27 @@ def explained(folder: Path, utterances: Sequence[str], *, data: Path, out: Path 
         emotions=settings.emotions,
         test_on=settings.test_on,
     )
-    into = [(out or folder / "explain") / _file_name(name) for name in utterances]
+    source = _Source(folder, run, settings, corpus, data)
+    into = [(out or folder / "explain") / path_part(name) for name in utterances]
     for fold in dict.fromkeys(run.predictions.folds[row] for row in rows):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
-            tested = _tested(folder, run, settings, corpus, fold, Path(work))
+            tested = _tested(source, fold, Path(work))
             for row, path in zip(rows, into, strict=True):
                 if run.predictions.folds[row] == fold:
                     _write(tested, tested.rows.index(row), path)
             del tested  # its features may be mapped from a file in `work`
     return into
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A run's folder, what it says of itself, its corpus, and the folder of corpora."""
+
+    folder: Path
+    run: Run
+    settings: Settings
+    corpus: Corpus
+    data: Path
 
 
 @dataclass(frozen=True)
@@ -362,11 +408,14 @@ class _Tested:
         embeddings: `(utterances, width)`; `teacher_embeddings` `(utterances, any width)` where known.
         teacher_logits: `(utterances, classes)` that the student learned from; None without a teacher.
         teacher_note: why there are no embeddings of the teacher; empty where there are.
+        both: the encoders of a student of speech and text.
+        tokens: each utterance's, where the student reads text.
+        text_states: each utterance's `(tokens, width)`, where it does.
+        teacher_text_states: likewise, of the same tokens, where they are known; `states_note` says why not,
+            if the student reads text and has a teacher.
     """
 
-    run: Run
-    settings: Settings
-    corpus: Corpus
+    source: _Source
     fold: str
     rows: list[int]
     utterances: tuple[Utterance, ...]
@@ -378,6 +427,28 @@ class _Tested:
     teacher_logits: NDArray[np.float32] | None
     teacher_embeddings: NDArray[np.float32] | None
     teacher_note: str
+    both: "SpeechAndText | None" = None
+    tokens: Sequence[Sequence[str]] = ()
+    text_states: Sequence[np.ndarray] = ()
+    teacher_text_states: Sequence[np.ndarray] | None = None
+    states_note: str = ""
+
+    @property
+    def states_were_taught(self) -> bool:
+        """Whether a loss compared the text states."""
+        return mixtures.parse(self.settings.distillation).needs_states
+
+    @property
+    def run(self) -> Run:
+        return self.source.run
+
+    @property
+    def settings(self) -> Settings:
+        return self.source.settings
+
+    @property
+    def corpus(self) -> Corpus:
+        return self.source.corpus
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -405,19 +476,29 @@ def _row_of(predictions: Predictions, utterance: str, folder: Path) -> int:
     raise UserError(f"{tested} {hint}{more}")
 
 
-def _file_name(utterance: str) -> str:
-    """An id as a folder's name: what a file system may not like is replaced, and ids stay different."""
-    plain_name = re.sub(r"[^\w.-]", "_", utterance).strip(".")
-    safe = plain_name.encode()[:150].decode(errors="ignore")
-    return safe if safe == utterance else f"{safe}-{zlib.crc32(utterance.encode(errors='surrogatepass')):08x}"
-
-
-def inputs_of(settings: Settings, utterances: Sequence[Utterance], *, work: Path) -> dict[str, Any]:
+def inputs_of(
+    settings: Settings, utterances: Sequence[Utterance], *, work: Path, both: "SpeechAndText | None" = None
+) -> dict[str, Any]:
     """What a run's student takes of these utterances: input name → rows in their order.
 
     Args:
         work: an empty folder; what does not fit into memory is kept there.
+        both: of a student of speech and text, its encoders for these utterances.
     """
+    if both and not both.is_whole:
+        return both.states.columns
+    inputs: dict[str, Any] = {}
+    if both and both.text:
+        from light_sernet_kd.text import texts_of
+
+        tokens = both.text.tokeniser(texts_of(utterances).cleaned)
+        inputs |= {"token_ids": tokens.token_ids, "text_mask": tokens.text_mask}
+    if both is None or both.hearing:
+        inputs["features"] = _features(settings, utterances, "vggish" if both else settings.front_end, work)
+    return inputs
+
+
+def _features(settings: Settings, utterances: Sequence[Utterance], front_end: str | None, work: Path) -> Any:
     from light_sernet_kd import pipeline
 
     reader: dict[str, Any] = {}
@@ -425,21 +506,63 @@ def inputs_of(settings: Settings, utterances: Sequence[Utterance], *, work: Path
         from light_sernet_kd import tfio_reader
 
         reader = {"reader": settings.reader, "read": tfio_reader.waveform_blocks}
-    features = pipeline.features(
+    return pipeline.features(
         utterances,
         audio.fingerprints(utterances),
-        front_end=str(settings.front_end),
+        front_end=str(front_end),
         input_type=settings.input_type,
         samples=settings.samples,
         cache="ram",
         cache_folder=work,
         **reader,
     )
-    return {"features": features}
 
 
-def _tested(folder: Path, run: Run, settings: Settings, corpus: Corpus, fold: str, work: Path) -> _Tested:
-    predictions = run.predictions
+def _speech_and_text(
+    source: _Source, utterances: tuple[Utterance, ...], *, work: Path, is_teacher: bool = False
+) -> "SpeechAndText | None":
+    """The encoders of the run's student (or its own teacher) for these utterances; None of another kind."""
+    settings = source.settings
+    name = settings.own_teacher if is_teacher else settings.student
+    if name not in MULTIMODAL_NAMES:
+        return None
+    from light_sernet_kd.multimodal import SpeechAndText
+    from light_sernet_kd.selection import Selection
+
+    skipped = {each["id"] for each in source.run.metrics["skipped"]}
+    every = tuple(each for each in source.corpus.utterances if each.id not in skipped)
+    selection = Selection(source.corpus, every, [], {}, source.run.predictions.classes, [])
+    cache = source.folder.resolve().parent / ".cache" / "embeddings"
+    both = SpeechAndText(
+        name,
+        settings,
+        selection,
+        is_teacher=is_teacher,
+        data=source.data,
+        cache=cache if cache.is_dir() else work / "embeddings",
+        features=lambda: None,  # inputs_of has them for these utterances
+    )
+    # Made of the texts of all, as a random encoder's vocabulary is; from here on only these are asked about.
+    both.selection = replace(selection, utterances=utterances, fingerprints=audio.fingerprints(utterances))
+    return both
+
+
+def _tokens(both: "SpeechAndText", utterances: Sequence[Utterance]) -> list[list[str]]:
+    """What the text encoder reads of each utterance; nothing where there is none."""
+    if both.text is None:
+        return []
+    from light_sernet_kd.text import texts_of
+
+    tokeniser = both.text.tokeniser
+    found = tokeniser(texts_of(utterances).cleaned)
+    return [
+        [tokeniser.vocabulary[number] for number in ids[mask.astype(bool)]]
+        for ids, mask in zip(found.token_ids, found.text_mask, strict=True)
+    ]
+
+
+def _tested(source: _Source, fold: str, work: Path) -> _Tested:
+    predictions, corpus = source.run.predictions, source.corpus
     rows = [row for row, name in enumerate(predictions.folds) if name == fold]
     known = {utterance.id: utterance for utterance in corpus.utterances}
     if gone := [predictions.ids[row] for row in rows if predictions.ids[row] not in known]:
@@ -450,16 +573,24 @@ def _tested(folder: Path, run: Run, settings: Settings, corpus: Corpus, fold: st
     utterances = tuple(known[predictions.ids[row]] for row in rows)
     if bad := audio.find_bad(utterances):
         raise UserError(audio.listing(bad, len(utterances)) + "\n  The run tested them: put them back.")
-    fold_folder = _fold_folder(folder, fold)
+    fold_folder = _fold_folder(source.folder, fold)
     stored, student = _stored(fold_folder)
-    inputs = inputs_of(settings, utterances, work=work)
-    logits, embeddings = _outputs(student, inputs, len(utterances))
+    both = _speech_and_text(source, utterances, work=work)
+    inputs = inputs_of(source.settings, utterances, work=work, both=both)
+    logits, embeddings, text_states = _outputs(student, inputs, len(utterances))
     _check(logits, stored["selected"], utterances, fold)
-    teacher, note = _teacher_embeddings(folder, fold_folder, settings, utterances, fold)
+    teacher, note = _teacher_embeddings(source.folder, fold_folder, source.settings, utterances, fold)
+    of_teacher, states_note = None, ""
+    if both and both.text:
+        of_teacher, states_note = _teacher_text_states(source, fold_folder, both, utterances, work)
+        lengths = [list(map(len, states or ())) for states in (text_states, of_teacher)]
+        if of_teacher is not None and lengths[0] != lengths[1]:
+            raise UserError(
+                f"the teacher of fold {fold} read other texts than the student does now: put the former "
+                "transcripts back, or run the experiment again."
+            )
     return _Tested(
-        run,
-        settings,
-        corpus,
+        source,
         fold,
         rows,
         utterances,
@@ -471,6 +602,11 @@ def _tested(folder: Path, run: Run, settings: Settings, corpus: Corpus, fold: st
         stored.get("teacher"),
         teacher,
         note,
+        both,
+        _tokens(both, utterances) if both else (),
+        text_states,
+        of_teacher,
+        states_note,
     )
 
 
@@ -504,23 +640,38 @@ def _stored(folder: Path) -> tuple[dict[str, np.ndarray], "keras.Model"]:
 
 
 def _outputs(
-    student: "keras.Model", inputs: dict[str, Any], count: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits `(count, classes)` and embeddings `(count, width)`."""
+    student: "keras.Model", inputs: Mapping[str, Any], count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], list[np.ndarray]]:
+    """Logits `(count, classes)`, embeddings `(count, width)` and, of a student that reads text, the states
+    `(tokens, width)` of each utterance's own tokens.
+    """
     import keras
 
     from light_sernet_kd import pipeline
     from light_sernet_kd.distiller import embedding_of
+    from light_sernet_kd.students.attention import TEXT_STATES
 
-    inputs_of_student = student.inputs[0] if len(student.inputs) == 1 else student.inputs
-    both = keras.Model(inputs_of_student, [student.outputs[0], embedding_of(student)])
-    found = []
+    outputs = [student.outputs[0], embedding_of(student), *_states_of(student, TEXT_STATES)]
+    model = keras.Model(student.inputs, outputs)
+    found, text_states = [], []
     for start in range(0, count, pipeline.BATCH):
         rows = np.arange(start, min(start + pipeline.BATCH, count))
-        batch = [np.asarray(inputs[tensor.name][rows]) for tensor in student.inputs]
-        found.append(both.predict_on_batch(batch[0] if len(batch) == 1 else batch))
+        *both, states = [*model.predict_on_batch(_given(student, inputs, rows)), ()][:3]
+        found.append(both)
+        text_states += [each[each.any(axis=-1)] for each in states]
     logits, embeddings = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return logits, embeddings
+    return logits, embeddings, text_states
+
+
+def _given(student: "keras.Model", inputs: Mapping[str, Any], rows: NDArray[np.int64]) -> list[np.ndarray]:
+    return [np.asarray(inputs[tensor.name][rows]) for tensor in student.inputs]
+
+
+def _states_of(student: "keras.Model", name: str) -> list[Any]:
+    """The tensor `text_states` or `audio_states`, if the student has it."""
+    from light_sernet_kd.students.fusion import tensor_of
+
+    return [tensor_of(student, name)] if name in (layer.name for layer in student.layers) else []
 
 
 def _check(logits: np.ndarray, stored: np.ndarray, utterances: Sequence[Utterance], fold: str) -> None:
@@ -538,9 +689,10 @@ def _check(logits: np.ndarray, stored: np.ndarray, utterances: Sequence[Utteranc
         )
     else:
         found = f"all: {logits.shape} where {stored.shape} were stored"
+    also = "or their transcripts " if utterances[0].transcript is not None else ""
     raise UserError(
         f"the student of fold {fold} now gives other logits than the run stored for {found}. The recordings "
-        "have changed since: put the former ones back, or run the experiment again."
+        f"{also}have changed since: put the former ones back, or run the experiment again."
     )
 
 
@@ -561,6 +713,37 @@ def _teacher_embeddings(
     if teacher.embeddings is None:
         return None, "The teacher's file has no embeddings to compare with."
     return teachers.aligned_embeddings(teacher, utterances, fold), ""
+
+
+def _teacher_text_states(
+    source: _Source,
+    fold_folder: Path,
+    student: "SpeechAndText",
+    utterances: tuple[Utterance, ...],
+    work: Path,
+) -> tuple[list[np.ndarray] | None, str]:
+    """The teacher's text states of each utterance's tokens, or why there are none to compare."""
+    settings = source.settings
+    if settings.teacher is None:
+        return None, ""
+    if settings.own_teacher not in MULTIMODAL_NAMES:
+        return None, "The teacher's text states are not known: it reads no text, or came as a file."
+    if (fold_folder / TEACHER_STATES).exists():
+        return read_text_states(fold_folder), ""
+    path = fold_folder / "teacher.npz"
+    # one number for each phase of its training
+    if not path.exists() or len(teachers.read(path).card.get("best_epochs", ())) != 1:
+        return None, (
+            "The teacher's text encoder was trained with it, and the run kept no text states of it: they "
+            "are kept where teacher and student have one vocabulary."
+        )
+    teacher = _speech_and_text(source, utterances, work=work, is_teacher=True)
+    if not (teacher and teacher.text and student.text):
+        return None, ""
+    if teacher.text.tokeniser.vocabulary != student.text.tokeniser.vocabulary:
+        return None, "The text states of student and teacher are of different tokens: theirs differ."
+    states = teacher.text_states[np.arange(len(utterances))]
+    return [rows[rows.any(axis=-1)] for rows in states], ""
 
 
 # The page.
@@ -629,12 +812,21 @@ def _write(tested: _Tested, index: int, folder: Path) -> None:
         "probabilities": _by_class(classes, student),
         "teacher_probabilities": None if teacher is None else _by_class(classes, teacher),
     }
+    if tested.tokens:
+        facts["tokens"] = list(tested.tokens[index])
     pictures = {"probabilities.png": "Probabilities per class"}
     shares = {"student": student} | ({} if teacher is None else {"teacher": teacher})
     figures.probabilities(
         shares, classes, folder / "probabilities.png", label=int(tested.labels[index]), **head
     )
-    if has_maps(tested.student):
+    facts["attention"] = None
+    if tested.both:
+        facts["grad_cam"] = None
+        facts["attention"] = _draw_attention(tested, index, folder, head)
+        pictures |= {
+            f"{name}.png": f"Attention: {each['between']}" for name, each in facts["attention"].items()
+        }
+    elif has_maps(tested.student):
         pictures["grad_cam.png"] = "Waveform, features, and where the student finds the class"
         facts["grad_cam"] = _draw_grad_cam(tested, index, folder / "grad_cam.png", head)
     else:
@@ -646,6 +838,12 @@ def _write(tested: _Tested, index: int, folder: Path) -> None:
         pictures["similarity.png"] = "Likeness of the fold's test utterances to student and teacher"
         facts["teacher_embedding"] = _draw_similarity(tested, index, folder / "similarity.png", head)
     facts["teacher_embedding_note"] = tested.teacher_note
+    facts["text_states"] = None
+    if tested.teacher_text_states is not None:
+        facts["text_states"] = _draw_states(tested, index, folder / "state_similarity.png", head)
+        if facts["text_states"]["cosine_similarity"] is not None:
+            pictures["state_similarity.png"] = "Likeness of the student's and the teacher's text states"
+    facts["text_states_note"] = tested.states_note
     facts["pictures"] = list(pictures)
     write_text(folder / "explain.md", _page(facts, pictures))
     # last, because its presence says that the folder is complete
@@ -710,6 +908,88 @@ def _draw_grad_cam(tested: _Tested, index: int, path: Path, head: dict[str, Any]
         **head,
     )
     return facts
+
+
+def _draw_attention(tested: _Tested, index: int, folder: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """A picture for each attention layer of the head, and what it attends to most."""
+    import keras
+
+    from light_sernet_kd.students.attention import (
+        AUDIO_STATES,
+        TEXT_STATES,
+        attention_between,
+        attention_maps,
+    )
+
+    student, settings = tested.student, tested.settings
+    given = _given(student, tested.inputs, np.array([index]))
+    by_name = {tensor.name: values for tensor, values in zip(student.inputs, given, strict=True)}
+    names: dict[str, list[str]] = {}
+    real: dict[str, NDArray[np.bool_]] = {}
+    for which in (TEXT_STATES, AUDIO_STATES):
+        for tensor in _states_of(student, which):
+            states = np.asarray(keras.Model(student.inputs, tensor)(given, training=False))[0]
+            real[which] = states.any(axis=-1)
+    if TEXT_STATES in real:
+        names[TEXT_STATES] = list(tested.tokens[index])
+    if AUDIO_STATES in real:
+        kind = (settings.audio_encoder or "vggish").partition("=")[0]
+        patch, hop = ROW_SECONDS.get(kind, FRAME_SECONDS)
+        times = attention_labels([], len(real[AUDIO_STATES]), patch_seconds=patch, hop_seconds=hop)
+        names[AUDIO_STATES] = [times[row] for row in np.flatnonzero(real[AUDIO_STATES])]
+    heard = audio.read(tested.utterances[index].path) if AUDIO_STATES in real else ()
+    facts: dict[str, Any] = {}
+    for layer, weights in attention_maps(student, by_name).items():
+        asking, asked = attention_between(layer)
+        queries, keys = ([name for side in sides for name in names[side]] for sides in (asking, asked))
+        rows, columns = (np.concatenate([real[side] for side in sides]) for sides in (asking, asked))
+        own = weights[0][:, rows][:, :, columns]
+        who, whom = (" and ".join(sides).replace("_states", "") for sides in (asking, asked))
+        between = f"{who} over {whom}" if asking != asked else f"{who} over itself"
+        notes = [f"{layer.replace('_', ' ')}: {between}; padding left out"]
+        if AUDIO_STATES in {*asking, *asked} and len(heard) > settings.samples:
+            end, whole = settings.samples / SAMPLE_RATE, len(heard) / SAMPLE_RATE
+            notes.append(f"seconds of what the student hears: the middle {end:g} s of {whole:.2f} s")
+        path = folder / f"{layer}.png"
+        figures.attention(own, path, queries=queries, keys=keys, notes=notes, **head)
+        shares = own.mean(axis=(0, 1))
+        most = np.argsort(-shares, kind="stable")[:NEAREST].tolist()
+        facts[layer] = {
+            "between": between,
+            "heads": len(own),
+            "queries": len(queries),
+            "keys": len(keys),
+            "most_attended": [{"name": keys[i], "mean_attention": float(shares[i])} for i in most],
+        }
+    return facts
+
+
+def _draw_states(tested: _Tested, index: int, path: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """How alike the text states are: token by token where they are of one width, and over the fold."""
+    student, teacher = tested.text_states, tested.teacher_text_states or ()
+    cka = linear_cka(np.concatenate(student), np.concatenate(teacher))
+    widths = [int(states[0].shape[1]) for states in (student, teacher)]
+    cosines = None
+    if widths[0] == widths[1]:
+        tokens = tested.tokens[index]
+        cosines = cosine_similarity(student[index], teacher[index])
+        notes = [f"linear CKA over all tokens of fold {tested.fold}'s test utterances: {cka:.2f}"]
+        if not tested.states_were_taught:
+            notes.append("the student was not trained to have the teacher's states")
+        figures.state_similarity(
+            cosines,
+            tokens,
+            path,
+            label="cosine similarity of student's and teacher's text states",
+            notes=notes,
+            **head,
+        )
+    return {
+        "widths": widths,
+        "tokens_in_fold": sum(map(len, student)),
+        "linear_cka": cka if np.isfinite(cka) else None,
+        "cosine_similarity": None if cosines is None else [float(each) for each in cosines],
+    }
 
 
 def _draw_embeddings(tested: _Tested, index: int, path: Path, head: dict[str, Any]) -> dict[str, Any]:
@@ -789,6 +1069,8 @@ def _page(facts: dict[str, Any], pictures: dict[str, str]) -> str:
     ]
     if facts["transcript"]:
         lines += [f"“{plain(facts['transcript'])}”", ""]
+    if "tokens" in facts:
+        lines += [f"As the student reads it: {plain(' '.join(facts['tokens']))}", ""]
     taught = facts["teacher_probabilities"]
     rows = [
         [plain(name), _percent(share), *([_percent(taught[name])] if taught else [])]
@@ -796,7 +1078,12 @@ def _page(facts: dict[str, Any], pictures: dict[str, str]) -> str:
     ]
     lines += markdown_table(["class", "student", *(["teacher"] if taught else [])], rows)
     lines += ["", "## What the student looked at", ""]
-    if facts["grad_cam"] is None:
+    for name, found in (facts["attention"] or {}).items():
+        most = ", ".join(
+            f"{plain(each['name'])} ({_percent(each['mean_attention'])})" for each in found["most_attended"]
+        )
+        lines.append(f"- {plain(name.replace('_', ' '))} ({found['between']}): the most to {most}.")
+    if facts["grad_cam"] is None and not facts["attention"]:
         lines += ["No Grad-CAM: this student has no convolutional layer over features alone.", ""]
     for name, found in (facts["grad_cam"] or {}).items():
         if found["half_of_it_from_seconds"] is None:
@@ -819,6 +1106,22 @@ def _page(facts: dict[str, Any], pictures: dict[str, str]) -> str:
         lines.append(f"Linear CKA of student and teacher over the fold's test utterances: {said}.")
     else:
         lines.append(plain(facts["teacher_embedding_note"]))
+    if states := facts["text_states"]:
+        cka, cosines = states["linear_cka"], states["cosine_similarity"]
+        widths = " and ".join(map(str, states["widths"]))
+        alike = (
+            f"no cosine similarity, because they are {widths} wide"
+            if cosines is None
+            else f"cosine similarity {np.mean(cosines):.3f} in the mean over this text's tokens"
+        )
+        said = "undefined" if cka is None else f"{cka:.3f}"
+        lines += [
+            "",
+            f"Text states of student and teacher: {alike}; linear CKA over the {states['tokens_in_fold']} "
+            f"tokens of the fold's test utterances: {said}.",
+        ]
+    elif facts["text_states_note"]:
+        lines += ["", plain(facts["text_states_note"])]
     for name, caption in pictures.items():
         lines += ["", f"![{caption}]({name})"]
     return "\n".join(lines) + "\n"

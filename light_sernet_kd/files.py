@@ -4,10 +4,20 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+
+def path_part(name: str) -> str:
+    """`name` for a file or folder: what a file system may not like is replaced; names stay different."""
+    # 150 bytes leave room for a prefix: file systems take 255.
+    plain = re.sub(r"[^\w.-]", "_", name).strip(".")
+    safe = plain.encode()[:150].decode(errors="ignore")
+    return safe if safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
 
 
 def make_public(path: Path) -> None:

@@ -30,7 +30,7 @@ class Row:
     Attributes:
         settings: as published, protocol included.
         honest: the protocol that keeps speakers (or sessions) and the choice of the epoch apart.
-        published: `ua` and `wa` in per cent; empty where the figure is not known.
+        published: `ua` and `wa` in per cent, as far as they are known.
         differs: what our run does otherwise than the paper's.
         trial: epochs of a trial, which is kept apart from the real run; None for that.
     """
@@ -145,7 +145,7 @@ def _outcome(row: Row, as_published: dict[str, Any], honest: dict[str, Any]) -> 
         reasons.append("the test set chose the epoch")
     difference = 100 * (honest["pooled"]["ua"] - as_published["pooled"]["ua"])
     why = f"as published, {' and '.join(reasons)}" if difference < 0 else "nothing but chance: a leak adds"
-    paper = 100 * as_published["pooled"]["ua"] - row.published["ua"] if row.published else None
+    paper = 100 * as_published["pooled"]["ua"] - row.published["ua"] if "ua" in row.published else None
     return {
         "name": row.name,
         "published": dict(row.published),
@@ -179,7 +179,7 @@ def page(found: Mapping[str, Any]) -> str:
                 row["honest"]["protocol"],
                 plain(row["why"]),
                 plain(row["differs_from_paper"]) or NONE,
-                f"{published['ua']:.2f}/{published['wa']:.2f}" if published else NONE,
+                "/".join(f"{published[name]:.2f}" if name in published else NONE for name in ("ua", "wa")),
                 f"{row['as_published']['ua']:.2f}/{row['as_published']['wa']:.2f}",
                 NONE if paper is None else f"{paper:+.1f}",
                 f"{row['honest']['ua']:.2f}/{row['honest']['wa']:.2f}",
@@ -204,7 +204,7 @@ def show(found: Mapping[str, Any], display: Display) -> None:
     """Say a line per row."""
     for row in found["rows"]:
         published, ours, honest = row["published"], row["as_published"], row["honest"]
-        figure = f"published UA {published['ua']:.2f} %" if published else "published UA not known"
+        figure = f"published UA {published['ua']:.2f} %" if "ua" in published else "published UA not known"
         display.say(
             f"{row['name']}: {figure}; ours as published ({ours['protocol']}) {ours['ua']:.2f} %; honest "
             f"({honest['protocol']}) {honest['ua']:.2f} %: {row['honest_less_as_published']:+.1f} points "

@@ -10,6 +10,7 @@ from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE
 # Beside the report; figures.py writes them.
 CONFUSION_PICTURE = "confusion_matrix.png"
 CURVES_PICTURE = "curves.png"
+EMBEDDINGS_PICTURE = "embeddings.png"
 PRECISION_PICTURE = "precision_costs.png"
 
 NONE = "–"
@@ -273,7 +274,13 @@ def _left_out(metrics: Mapping[str, Any]) -> list[str]:
     return lines or ["Nothing: every recording of the corpus was used."]
 
 
-def report(metrics: Mapping[str, Any], config: Mapping[str, Any], *, export: Mapping[str, Any] | None) -> str:
+def report(
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    export: Mapping[str, Any] | None,
+    embeddings: bool = False,
+) -> str:
     """The page, beginning with the answer and what must be known to believe it.
 
     Args:
@@ -283,6 +290,7 @@ def report(metrics: Mapping[str, Any], config: Mapping[str, Any], *, export: Map
             samples, sample_rate, final_epochs, note; None where nothing was exported.
             `ua_cost_points` is in percentage points, positive where the file is worse than float32;
             all other scores are shares.
+        embeddings: whether there is a picture of the test utterances' embeddings.
     """
     corpus = plain(metrics["corpus"]) + (" (SYNTHETIC)" if metrics["synthetic"] else "")
     sections = [
@@ -296,6 +304,7 @@ def report(metrics: Mapping[str, Any], config: Mapping[str, Any], *, export: Map
                 f"![Confusion matrix: true classes are rows, predicted ones columns]({CONFUSION_PICTURE})",
                 "",
                 f"![Loss and UA by epoch]({CURVES_PICTURE})",
+                *(["", f"![Test utterances by the student's embedding]({EMBEDDINGS_PICTURE})"] * embeddings),
             ],
         ),
         (

@@ -187,6 +187,29 @@ def test_json_is_read_back_and_readable(tmp_path):
     assert text.endswith("}\n")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a/b", "a_b", "a:b", "a\\b"),
+        ("x" * 300, "x" * 299),
+        ("가" * 100, "가" * 99),
+        (os.fsdecode(b"a\xff"), os.fsdecode(b"a\xfe"), "a_"),
+        ("..", ".", "_", ""),
+    ],
+)
+def test_names_become_parts_of_paths_and_stay_different(names):
+    parts = {files.path_part(name) for name in names}
+    assert len(parts) == len(names)
+    assert all(part.strip(".") and "/" not in part and "\\" not in part for part in parts)
+    assert max(len(os.fsencode(part)) for part in parts) <= 160
+
+
+def test_a_name_that_a_file_system_takes_stays_as_it_is():
+    assert [files.path_part(name) for name in ("화자-01", "03a01Fa", "all-speakers", "a.b_c")] == [
+        "화자-01", "03a01Fa", "all-speakers", "a.b_c"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_json_has_no_nan(tmp_path, value):
     path = tmp_path / "a.json"

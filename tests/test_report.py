@@ -358,6 +358,8 @@ def test_the_page_tells_how_to_repeat_the_run_and_shows_its_pictures():
     assert json.loads(re.search(r"```json\n(.*?)\n```", page, re.S)[1]) == CONFIG
     assert "](confusion_matrix.png)" in page
     assert "](curves.png)" in page
+    assert "embeddings.png" not in page
+    assert "](embeddings.png)" in report(METRICS, CONFIG, export=None, embeddings=True)
     assert "UA 95.8 %, WA 96.3 %" in page
     assert "234,567 parameters, width 32" in page
 

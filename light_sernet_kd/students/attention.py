@@ -4,6 +4,7 @@ States are `(batch, rows, width)`, one row per token, patch or frame. A row of z
 attends to it and no mean counts it, so an utterance scores the same alone or in any padded batch.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,18 @@ def attention_maps(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, n
     }
     weights = keras.Model(model.input, found)(_as_declared(model, inputs), training=False)
     return {name: ops.convert_to_numpy(each) for name, each in weights.items()}
+
+
+def attention_between(layer: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of a layer that `attention_maps` names: whose rows ask, and whose are asked, in their order.
+
+    Returns:
+        Each `text_states`, `audio_states` or both, one after the other.
+    """
+    if found := re.match("(text|audio)_over_(text|audio)_", layer):
+        return (f"{found[1]}_states",), (f"{found[2]}_states",)
+    rows = (TEXT_STATES,) if layer == "text_attention" else (TEXT_STATES, AUDIO_STATES)
+    return rows, rows
 
 
 def _as_declared(model: keras.Model, inputs: Mapping[str, Any]):

@@ -7,7 +7,7 @@ DEFAULTS = {
     "input_seconds": 3.0,
     "input_type": "mfcc",  # mfcc, mel_spectrogram, spectrogram
     # student and losses
-    # light_sernet, light_sernet_plus, mobilenetv3_small_075, mobilenetv3_small_100, efficientnet_b0, resnet18;
+    # light_sernet, light_sernet_plus, mobilenetv3_small_075, mobilenetv3_small_100, efficientnet_b0, resnet18
     # of speech and text: bert_vggish … picobert_vggish, cross_attention (all: python train.py --help)
     "student": "light_sernet",
     "label_loss": "cross_entropy",  # cross_entropy, focal, mse

@@ -6,9 +6,11 @@ import functools
 import json
 from pathlib import Path
 
+import corpus_trees
 import numpy as np
 import pytest
 import soundfile
+from test_experiments import sound
 
 from light_sernet_kd import cli, multimodal, pipeline, students, teachers, training, vggish
 from light_sernet_kd.config import make_settings
@@ -330,3 +332,17 @@ def test_teach_makes_a_file_of_a_reader_that_a_listener_learns_from(corpus, tmp_
     ]
     assert cli.main([*result, "-kd", "KD+hint", "-id", "2", "--epochs", "1", "--no-export", "-v", "0"]) == 0
     assert metrics_of(tmp_path / "taught")["stamps"] == []
+
+
+def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
+    root = corpus_trees.iemocap(tmp_path / "data" / "IEMOCAP")
+    for number, path in enumerate(sorted(root.rglob("[!.]*.wav"))):
+        sound(path, number)
+    places = ["-dn", "IEMOCAP", "--data", str(tmp_path / "data"), "--result", str(tmp_path), *QUICK]
+    common = [*places, "--protocol", "published", "--folds", "#1", "--tune_epochs", "0", "--no-export"]
+    teacher = ["--teacher", "bert_vggish", "--teacher_epochs", "1", "-kd", "CKD"]
+    assert cli.main(["train", *common, *teacher, "--run", "listener"]) == 0
+    assert metrics_of(tmp_path / "listener")["student"]["name"] == "light_sernet"
+    reader = ["--student", "bert_tiny_vggish", "--soft_labels", "--run", "reader"]
+    assert cli.main(["train", *common, *reader]) == 0
+    assert metrics_of(tmp_path / "reader")["pooled"]["count"] > 0

@@ -304,7 +304,7 @@ class _Run:
             for role, name in self._architectures().items()
             if name in MULTIMODAL_NAMES
         }
-        self._check_states()
+        self._check_encoders()
         self._check_config(command)
         if is_embedding_source(settings.teacher):
             self.teacher = self._embedding_teacher()
@@ -360,8 +360,11 @@ class _Run:
             features=functools.partial(self.features, "vggish"),
         )
 
-    def _check_states(self) -> None:
-        """Whether there are text states to compare, where a loss compares them."""
+    def _check_encoders(self) -> None:
+        """Whether the encoders can be trained where they are to be, and text states compared likewise."""
+        for role, both in self._multimodal.items():
+            if self._schedule(role).tune_epochs and not both.is_whole:
+                raise UserError(both.frozen_only)
         if not self.mixture.needs_states:
             return
         text = [self._multimodal[role].text for role in ("student", "teacher") if role in self._multimodal]

@@ -115,8 +115,14 @@ class SpeechAndText:
     @property
     def is_whole(self) -> bool:
         """Whether the encoders are Keras models, so that all can be trained, saved and exported as one."""
-        return not (self.text and self.text.backbone is None) and not (
-            self.hearing and self.hearing.build is None
+        return not (self.hearing and self.hearing.build is None)
+
+    @property
+    def frozen_only(self) -> str:
+        """Why its encoders cannot be trained where it is not whole."""
+        return (
+            f"{self.name}: its encoders stay frozen, because one is no Keras model (a speech model, YAMNet, "
+            "or VGGish with PCA): take --tune_epochs 0."
         )
 
     @functools.cached_property
@@ -171,10 +177,7 @@ class SpeechAndText:
             UserError: an encoder is no Keras model.
         """
         if not self.is_whole:
-            raise UserError(
-                f"{self.name}: its encoders stay frozen, because they run in another framework than Keras; "
-                "leave out --tune_epochs."
-            )
+            raise UserError(self.frozen_only)
         head = self.head()
         if head_weights is not None:
             head.set_weights(list(head_weights))

@@ -180,8 +180,10 @@ def frame_encoder(model: SpeechModel) -> Encoder:
         found = [np.empty(0, np.float32)] * len(waveforms)
         for batch in _batches([len(waveform) for waveform in waveforms], model):
             with torch.inference_mode():
-                states, frames = _states(model, [waveforms[i] for i in batch])
-            for i, rows, count in zip(batch, states[-1].cpu().numpy(), frames, strict=True):
+                output, frames = _output(model, [waveforms[i] for i in batch])
+            # Not the last of `hidden_states`, which the large models' final norm has not passed.
+            states = output.last_hidden_state.cpu().numpy()
+            for i, rows, count in zip(batch, states, frames, strict=True):
                 found[i] = rows[:count]
         return found
 
@@ -460,7 +462,8 @@ def _means(model: SpeechModel, waveforms: Sequence[np.ndarray], *, every_layer: 
         `(utterances, layers, width)`, or `(utterances, width)` of the last layer.
     """
     torch, _ = _packages()
-    states, frames = _states(model, waveforms)
+    output, frames = _output(model, waveforms)
+    states = output.hidden_states
     inside = torch.from_numpy(np.arange(states[-1].shape[1]) < frames[:, None]).to(model.network.device)
     share = (inside / inside.sum(dim=1, keepdim=True))[..., None]
     if not every_layer:
@@ -468,10 +471,8 @@ def _means(model: SpeechModel, waveforms: Sequence[np.ndarray], *, every_layer: 
     return torch.stack([(layer * share).sum(dim=1) for layer in states], dim=1)
 
 
-def _states(
-    model: SpeechModel, waveforms: Sequence[np.ndarray]
-) -> tuple[Sequence["torch.Tensor"], np.ndarray]:
-    """Each layer's hidden states `(utterances, frames, width)`, and how many frames each utterance has."""
+def _output(model: SpeechModel, waveforms: Sequence[np.ndarray]) -> tuple[Any, np.ndarray]:
+    """What the network says, `hidden_states` included, and how many frames each utterance has."""
     torch, _ = _packages()
     config, device = model.network.config, model.network.device
     most, least = round(model.max_seconds * SAMPLE_RATE), _shortest(config)
@@ -487,12 +488,12 @@ def _states(
     with warnings.catch_warnings():
         # WavLM's two masks, in transformers, are of different types
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-        states = model.network(
+        output = model.network(
             torch.from_numpy(padded.astype(np.float32)).to(device),
             attention_mask=None if mask is None else mask.long(),
             output_hidden_states=True,
-        ).hidden_states
-    return states, frame_counts(lengths, config.conv_kernel, config.conv_stride)
+        )
+    return output, frame_counts(lengths, config.conv_kernel, config.conv_stride)
 
 
 def _utterance_means(

@@ -536,3 +536,51 @@ def test_teach_from_a_folder_makes_a_file_that_a_student_learns_from(models, man
     assert cli.main(["train", *common, *quick, *teach]) == 0
     metrics = json.loads((tmp_path / "student" / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["teacher"]["made_by"], metrics["teacher"]["stamps"]) == (teacher.made_by, [])
+
+
+def test_frames_are_the_last_states_of_transformers(models):
+    kind = ("wav2vec2", "layer")
+    model = speech_models.load(models[kind])
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(models[kind])
+    network = transformers.AutoModel.from_pretrained(models[kind]).eval()
+    waveforms = clips(7000, 4000)
+    encoder = speech_models.frame_encoder(model)
+    for waveform, found in zip(waveforms, encoder.encode(waveforms), strict=True):
+        given = extractor(waveform, sampling_rate=16_000, return_tensors="pt")["input_values"]
+        with torch.no_grad():
+            expected = network(given).last_hidden_state[0].numpy()
+        assert len(found) == speech_models.frames_of(model, len(waveform)) == len(expected)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_cross_attention_hears_through_a_speech_models_frames(models, manifest, tmp_path, capsys):
+    """It is trained, scored and exported on states that PyTorch made; its file takes those states."""
+    from light_sernet_kd.runner import Runner
+
+    command = [
+        "train",
+        "-dn",
+        str(manifest),
+        "--result",
+        str(tmp_path),
+        "--run",
+        "x",
+        "-id",
+        "0.3",
+        "-v",
+        "0",
+    ]
+    command += ["--student", "cross_attention", "--audio_encoder", models["wav2vec2", "layer"]]
+    command += ["--modality", "audio", "--folds", "s0", "-bt", "8"]
+    assert cli.main([*command, "--epochs", "1", "--tune_epochs", "1"]) == 2
+    assert "its encoders stay frozen" in capsys.readouterr().err
+    assert cli.main([*command, "--epochs", "1"]) == 0
+    metrics = json.loads((tmp_path / "x" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["student"]["encoders"]["audio_encoder"]["name"] == "wav2vec2-frames"
+    assert [row["precision"] for row in metrics["export"]["rows"]] == ["float32", "float16", "dynamic"]
+    runner = Runner(tmp_path / "x" / "student_float32.tflite")
+    states = np.random.default_rng(0).standard_normal((5, 32)).astype("float32")
+    assert runner.probabilities_of_states({"audio_states": states}).sum() == pytest.approx(1, abs=1e-5)
+    sound = manifest.read_text(encoding="utf-8").splitlines()[1].split(",")[0]
+    assert cli.main(["predict", str(tmp_path / "x" / "student_float32.tflite"), sound]) == 2
+    assert "wav2vec2-frames" in capsys.readouterr().err

@@ -25,6 +25,8 @@ from light_sernet_kd.files import atomic, write_json
 CACHE_VERSION = 1
 # How many recordings are encoded, held in memory and, if the run is killed, lost at once.
 BLOCK = 64
+# Trimmed rows come in multiples of it: a network is compiled for every length that it is asked to predict.
+TRIM = 16
 
 
 @dataclass(frozen=True)
@@ -94,27 +96,38 @@ class Padded:
     an utterance with more rows, the first are kept. Only what is asked for is read.
 
     Attributes:
-        shape: `(utterances, rows, *shape)`.
+        shape: `(utterances, rows, *shape)`, without a number of rows where they are trimmed.
     """
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, embeddings: Embeddings, rows: int):
+    def __init__(self, embeddings: Embeddings, rows: int, *, trimmed: bool = False):
+        """With `trimmed`, what is asked for has as many rows as the longest of it, up to a multiple of
+        `TRIM`, and at most `rows`.
+        """
         if rows < 1:
             raise ValueError(f"rows must be at least 1, found {rows}")
-        self._embeddings = embeddings
-        self.shape = (len(embeddings), rows, *embeddings.shape)
+        self._embeddings, self._rows, self._trimmed = embeddings, rows, trimmed
+        self.shape = (len(embeddings), None if trimmed else rows, *embeddings.shape)
+
+    def trimmed(self) -> "Padded":
+        """The same rows without padding that none of those asked for together needs."""
+        return Padded(self._embeddings, self._rows, trimmed=True)
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return len(self._embeddings)
 
     def __getitem__(self, indices) -> np.ndarray:
         chosen = np.arange(len(self))[indices]
-        found = np.zeros((chosen.size, *self.shape[1:]), np.float32)
+        rows = self._rows
+        if self._trimmed:
+            longest = self._embeddings.rows[chosen].max(initial=1)
+            rows = min(rows, -(-int(longest) // TRIM) * TRIM)
+        found = np.zeros((chosen.size, rows, *self.shape[2:]), np.float32)
         for place, index in zip(found, chosen.ravel(), strict=True):
-            own = self._embeddings[index][: self.shape[1]]
+            own = self._embeddings[index][:rows]
             place[: len(own)] = own
-        return found.reshape(*chosen.shape, *self.shape[1:])
+        return found.reshape(*chosen.shape, *found.shape[1:])
 
 
 # Keys, what they stand for, and how many were tried to get these.

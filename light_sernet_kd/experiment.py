@@ -524,7 +524,13 @@ class _Run:
         mixture = self.mixture if role == "student" else mixtures.parse("pure")
         if role in self._multimodal:
             both = self._multimodal[role]
-            frozen = _Phase(both.head, both.states.rows, schedule, mixture.without_states(), accelerate=False)
+            frozen = _Phase(
+                functools.partial(both.head, any_length=True),
+                both.short_states.rows,
+                schedule,
+                mixture.without_states(),
+                accelerate=False,
+            )
             if not schedule.tune_epochs:
                 return [frozen]
             return [
@@ -598,7 +604,9 @@ class _Run:
             both = self._multimodal[role]
             if both.is_whole:
                 return both.whole(weights)
-        model = self.network(role).student
+            model = both.head()
+        else:
+            model = self.network(role).student
         model.set_weights(weights)
         return model
 

@@ -138,6 +138,11 @@ class SpeechAndText:
             columns["audio_states"] = Padded(found, self.hearing.rows)
         return Columns(columns)
 
+    @property
+    def short_states(self) -> Columns:
+        """The same for training: without the padding that no utterance of a batch needs."""
+        return Columns({name: column.trimmed() for name, column in self.states.columns.items()})
+
     @functools.cached_property
     def text_states(self) -> Padded:
         """`(utterances, tokens, width)` of the frozen text encoder."""
@@ -157,12 +162,14 @@ class SpeechAndText:
             columns["features"] = self._features()
         return Columns(columns)
 
-    def head(self) -> keras.Model:
-        """The head with new weights: states to logits."""
-        shapes = {
-            "text_shape": (self.settings.text_tokens, self.text.width) if self.text else None,
-            "audio_shape": (self.hearing.rows, *self.hearing.encoder.shape) if self.hearing else None,
-        }
+    def head(self, *, any_length: bool = False) -> keras.Model:
+        """The head with new weights: states to logits; with `any_length`, of any number of rows."""
+        shapes: dict[str, Any] = {"text_shape": None, "audio_shape": None}
+        if self.text:
+            shapes["text_shape"] = None if any_length else self.settings.text_tokens, self.text.width
+        if self.hearing:
+            rows = None if any_length else self.hearing.rows
+            shapes["audio_shape"] = rows, *self.hearing.encoder.shape
         own: dict[str, Any] = {}
         if self.name.endswith("_vggish"):
             own["pooling"] = self.settings.pooling

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import gc
 import json
 import math
 import time
@@ -205,6 +206,9 @@ class Network:
         """
         epochs = epochs or self.schedule.epochs
         self.start_anew(seed, None if initial is None else initial())
+        if initial is not None:
+            # The network that had these weights is a cycle, and could stay in memory for all of the training.
+            gc.collect()
         state = _EpochState(self, examples, validation, checkpoint, epochs, patience, progress)
         state.restore()
         if state.epoch < epochs and not state.stopped:
@@ -353,7 +357,8 @@ class _EpochState(keras.callbacks.Callback):
             "best_rank": self.best_rank,
             "seconds": self.seconds,
         }
-        arrays = {f"state_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
+        # Copied one by one as they are written: all at once would be three times the network.
+        arrays: dict[str, Any] = {f"state_{i}": variable for i, variable in enumerate(self._variables())}
         arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best)}
         write_arrays(self.checkpoint, {"facts": np.array(json.dumps(facts)), **arrays})
 
@@ -361,14 +366,16 @@ class _EpochState(keras.callbacks.Callback):
         try:
             with np.load(self.checkpoint, allow_pickle=False) as stored:
                 facts = json.loads(str(stored["facts"]))
-                state = [stored[f"state_{i}"] for i in range(len(self._variables()))]
+                state = {f"state_{i}": variable for i, variable in enumerate(self._variables())}
+                # All are read once before the first is assigned, and then again: at once they would be three
+                # times the network.
+                if any(stored[name].shape != tuple(variable.shape) for name, variable in state.items()):
+                    return  # of another network
                 best = [stored[f"best_{i}"] for i in range(len(self.network.twin.weights))]
+                for name, variable in state.items():
+                    variable.assign(stored[name])
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return  # none, or damaged by something else than us: the fold begins anew
-        if [value.shape for value in state] != [tuple(variable.shape) for variable in self._variables()]:
-            return  # of another network
-        for variable, value in zip(self._variables(), state, strict=True):
-            variable.assign(value)
         self.epoch, self.stopped = facts["epoch"], facts["stopped"]
         self.history, self.seconds = facts["history"], facts["seconds"]
         self.best, self.best_epoch, self.best_rank = best, facts["best_epoch"], tuple(facts["best_rank"])

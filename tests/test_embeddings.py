@@ -254,6 +254,26 @@ def test_rows_are_padded_with_zeros_or_cut_to_the_first(tmp_path):
         embeddings.Padded(found, 0)
 
 
+def test_trimmed_rows_are_padded_to_the_next_16_behind_the_longest_asked_for(tmp_path):
+    lengths = [3, 16, 17, 40, 1]
+    made = {str(length): np.full((length, 2), length, np.float32) for length in lengths}
+    encoder = embeddings.Encoder("made", {}, (2,), lambda items: items)
+    found = embeddings.embed_by_key(
+        list(made),
+        lambda keys: iter([(keys, [made[key] for key in keys], len(keys))]),
+        encoder,
+        cache=tmp_path,
+    )
+    padded = embeddings.Padded(found, 36)
+    trimmed = padded.trimmed()
+    assert (trimmed.shape, len(trimmed)) == ((5, None, 2), 5)
+    for index, rows in (([0, 1], 16), ([2, 4], 32), ([3, 0], 36), ([], 16), ([[1, 2], [0, 0]], 32)):
+        index = np.array(index, int)
+        np.testing.assert_array_equal(trimmed[index], padded[index][..., :rows, :])
+    assert trimmed[4].shape == (16, 2)
+    assert embeddings.Padded(found, 8).trimmed()[np.arange(5)].shape == (5, 8, 2)
+
+
 def test_what_lies_behind_keys_is_read_once_and_only_when_it_is_missing(tmp_path):
     asked = []
 

@@ -945,8 +945,13 @@ def _draw_attention(tested: _Tested, index: int, folder: Path, head: dict[str, A
         rows, columns = (np.concatenate([real[side] for side in sides]) for sides in (asking, asked))
         own = weights[0][:, rows][:, :, columns]
         who, whom = (" and ".join(sides).replace("_states", "") for sides in (asking, asked))
-        between = f"{who} over {whom}" if asking != asked else f"{who} over itself"
+        itself = "itself" if len(asking) == 1 else "themselves"
+        between = f"{who} over {whom if asking != asked else itself}"
         notes = [f"{layer.replace('_', ' ')}: {between}; padding left out"]
+        if len(keys) == 1:
+            notes.append("there is one row to attend to, so it gets everything")
+        if layer == "fusion_attention" and settings.pooling == "first":
+            notes.append(f"of these the student reads the first, {queries[0]}")
         if AUDIO_STATES in {*asking, *asked} and len(heard) > settings.samples:
             end, whole = settings.samples / SAMPLE_RATE, len(heard) / SAMPLE_RATE
             notes.append(f"seconds of what the student hears: the middle {end:g} s of {whole:.2f} s")

@@ -619,8 +619,16 @@ def _draw_panel(axes, panel: Panel, classes: Sequence[str], markers: Mapping[str
     # the median: a few strays do not pull the name away from the crowd
     middles = np.array([np.median(points[labels == label], axis=0) for label in shown])
     span = np.ptp(points, axis=0)
+    span = np.where(span > 0, span, 1.0)
+    # a name over a point or two would hide them
+    few = np.array([(labels == label).sum() < 3 for label in shown])
+    middles[:, 1] += np.where(few, 0.17 / 2.6 * span[1], 0)
     names = [_tick(classes[label]) for label in shown]
-    for at, name in zip(_apart(middles, names, np.where(span > 0, span, 1.0)), names, strict=True):
+    # at the sides they stay within the axes
+    half = np.array([_text_inches(name, 9) for name in names]) / 2 / 2.6 * span[0]
+    left, right = points[:, 0].min() - 0.08 * span[0] + half, points[:, 0].max() + 0.08 * span[0] - half
+    middles[:, 0] = np.clip(middles[:, 0], left, np.maximum(left, right))
+    for at, name in zip(_apart(middles, names, span), names, strict=True):
         halo = [withStroke(linewidth=2, foreground="white", alpha=0.8)]
         look_of_name: dict[str, Any] = {"size": 8, "weight": "bold", "color": INK, "path_effects": halo}
         axes.text(*at, name, ha="center", va="center", zorder=4, **look_of_name)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -243,6 +244,41 @@ def test_linear_cka_sees_neither_rotation_nor_scale_and_has_no_value_for_one_pla
 def test_patches_are_named_in_seconds_behind_the_tokens():
     assert explain.attention_labels(["[CLS]", "ich"], 2) == ["[CLS]", "ich", "0.00–0.96 s", "0.96–1.92 s"]
     assert explain.attention_labels([], 2, patch_seconds=0.5) == ["0.0–0.5 s", "0.5–1.0 s"]
+    overlapping = explain.attention_labels([], 2, patch_seconds=0.96, hop_seconds=0.5)
+    assert overlapping == ["0.00–0.96 s", "0.50–1.46 s"]
+
+
+def test_text_states_are_kept_without_padding(tmp_path):
+    states = RANDOM.normal(size=(3, 4, 5)).astype(np.float16)
+    lengths = (4, 1, 2)
+    for rows, length in zip(states, lengths, strict=True):
+        rows[length:] = 0
+    explain.write_text_states(tmp_path, [states[:2], states[2:]])
+    for kept, rows, length in zip(explain.read_text_states(tmp_path), states, lengths, strict=True):
+        np.testing.assert_array_equal(kept, rows[:length])
+    (tmp_path / explain.TEACHER_STATES).write_bytes(b"PK")
+    with pytest.raises(UserError, match="damaged: remove it, and the teacher's text states are not"):
+        explain.read_text_states(tmp_path)
+
+
+@pytest.mark.parametrize("modality", ["fusion", "both", "text", "audio"])
+def test_the_rows_of_an_attention_layer_are_those_that_its_name_tells(modality):
+    from light_sernet_kd.students.attention import attention_between, attention_maps
+    from light_sernet_kd.students.cross_attention import cross_attention
+    from light_sernet_kd.students.fusion import fusion_head
+
+    rows = {"text_states": 5, "audio_states": 3}
+    shapes = [(count, 16) for count in rows.values()]
+    if modality == "fusion":
+        head = fusion_head(*shapes, 3)
+    else:
+        head = cross_attention(*shapes, 3, width=16, modality=modality)
+    states = {name: RANDOM.normal(size=(1, count, 16)).astype(np.float32) for name, count in rows.items()}
+    maps = attention_maps(head, states)
+    assert len(maps) == (2 if modality in ("fusion", "both") else 1)
+    for name, weights in maps.items():
+        counts = [sum(rows[each] for each in side) for side in attention_between(name)]
+        assert list(weights.shape[2:]) == counts, name
 
 
 # Pictures.
@@ -738,3 +774,205 @@ def test_bands_are_named_by_their_frequency(input_type, front_end, bands, expect
     # a frame that is centred on its sample has its middle there
     assert axis.seconds[0] == (0 if front_end == "cubic" else 512 / 16_000)
     assert np.diff(axis.seconds) == pytest.approx(256 / 16_000)
+
+
+# Students of speech and text, and students that such teachers taught.
+
+TEXT = "random:width=16,layers=2,heads=2"
+SPEECH_AND_TEXT = [
+    "-id", "2", "--epochs", "1", "-bt", "12", "-lr", "0.01", "--text_tokens", "10", "--no-export", "-v", "0",
+    "--text_encoder", TEXT, "--audio_encoder", "vggish=random", "--teacher", "bert_vggish",
+    "--teacher_parts", "0", "--folds", SPEAKERS[0],
+]  # fmt: skip
+TEXTS = dict(zip(EMOTIONS, ["it is", "it is it", "it is it a"], strict=True))
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """A recording and a text for each emotion and speaker, of 0.75, 1.5 and 2.25 s."""
+    from light_sernet_kd import vggish
+
+    folder = tmp_path_factory.mktemp("said")
+    with open(folder / "said.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "emotion", "speaker", "transcript"])
+        for speaker in SPEAKERS:
+            for number, emotion in enumerate(EMOTIONS, start=1):
+                name = f"{speaker}-{emotion}.wav"
+                sound = demo.synthesise(speaker, next(iter(demo.SENTENCES)), emotion)
+                soundfile.write(folder / name, np.tile(sound, 3)[: 12_000 * number], 16_000)
+                writer.writerow([name, emotion, speaker, TEXTS[emotion]])
+    with pytest.MonkeyPatch.context() as patch:
+        # a sixteenth of each width: the whole has 72 million weights
+        narrow = tuple((name, width if name == "fc2" else width // 16) for name, width in vggish.LAYERS)
+        patch.setattr(vggish, "LAYERS", narrow)
+        yield folder / "said.csv"
+
+
+def train(said, result, *options):
+    import tensorflow as tf
+
+    command = ["train", "-dn", str(said), *SPEECH_AND_TEXT, "--result", str(result), "--run", "r", *options]
+    # for the one batch of an epoch, to trace a graph takes longer than to do without
+    tf.config.run_functions_eagerly(True)
+    try:
+        return cli.main(command)
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def explained(folder, out, *emotions):
+    """Facts and page of each utterance of the one fold."""
+    names = [f"{SPEAKERS[0]}-{emotion}" for emotion in emotions]
+    found = []
+    for written in explain.explained(folder, names, data=folder, out=out):
+        facts = json.loads((written / "explain.json").read_text())
+        assert {path.name for path in written.glob("*.png")} == set(facts["pictures"])
+        assert all(is_a_picture(path) for path in written.glob("*.png"))
+        found.append((facts, (written / "explain.md").read_text()))
+    return found
+
+
+def token_arrays(emotion):
+    from light_sernet_kd import text
+
+    encoder = text.load(TEXT, data=Path(), tokens=10, texts=list(TEXTS.values()) * len(SPEAKERS))
+    ids, mask, _ = encoder.tokeniser([TEXTS[emotion]])
+    return {"token_ids": ids, "text_mask": mask}
+
+
+@pytest.fixture(scope="module")
+def both(said, tmp_path_factory):
+    """A run whose encoders were trained, the student's by the teacher's text states too; it was interrupted
+    when a student was to be stored."""
+    from light_sernet_kd import experiment
+
+    result, found = tmp_path_factory.mktemp("both"), []
+    options = ["--student", "picobert_vggish", "-kd", "DistilSER", "--tune_epochs", "1"]
+    states = result / "r" / f"fold-{SPEAKERS[0]}" / "teacher-states-member.npy"
+
+    def stop(run, weights, path):
+        found.append(np.load(states, mmap_mode="r").shape)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment._Run, "_save_student", stop)
+        assert train(said, result, *options) == 130
+    assert found == [(9, 10, 16)]
+    assert states.exists()
+    assert train(said, result, *options) == 0
+    # of a gigabyte for a large corpus
+    assert not states.exists()
+    return result / "r"
+
+
+@pytest.fixture(scope="module")
+def told(both, tmp_path_factory):
+    """Facts and page of two utterances of `both`."""
+    emotions = ("anger", "sadness")
+    out = tmp_path_factory.mktemp("told")
+    return dict(zip(emotions, explained(both, out, *emotions), strict=True))
+
+
+@pytest.mark.parametrize(("emotion", "rows"), [("anger", [0]), ("sadness", [0, 1])])
+def test_what_a_student_attends_to_is_told_by_tokens_and_seconds(both, told, emotion, rows):
+    import keras
+
+    from light_sernet_kd import audio, features
+    from light_sernet_kd.students.attention import attention_maps
+
+    facts, page = told[emotion]
+    tokens = ["[CLS]", *TEXTS[emotion].split(), "[SEP]"]
+    assert facts["tokens"] == tokens
+    assert facts["grad_cam"] is None
+    assert facts["largest_difference_from_stored_logits"] < 1e-3
+    clip = audio.fit(audio.read(facts["recording"]), 32_000, pad="right")
+    patches = features.front_end_model("vggish", "mel_spectrogram", 32_000).predict_on_batch(clip[None])
+    student = keras.saving.load_model(both / f"fold-{SPEAKERS[0]}" / "student.keras", compile=False)
+    maps = attention_maps(student, {**token_arrays(emotion), "features": patches})
+    times = ["0.00–0.96 s", "0.96–1.92 s"]
+    real = {
+        "text_attention": np.arange(len(tokens)),
+        "fusion_attention": np.r_[: len(tokens), 10 + np.array(rows)],
+    }
+    assert set(facts["attention"]) == set(maps)
+    for layer, found in facts["attention"].items():
+        names = [*tokens, *(times[row] for row in rows if layer == "fusion_attention")]
+        assert found["queries"] == found["keys"] == len(names)
+        shares = maps[layer][0][:, real[layer]][..., real[layer]].mean(axis=(0, 1))
+        expected = np.argsort(-shares, kind="stable")[:5]
+        most = found["most_attended"]
+        assert [each["name"] for each in most] == [names[i] for i in expected]
+        np.testing.assert_allclose([each["mean_attention"] for each in most], shares[expected], rtol=1e-3)
+    assert f"As the student reads it: \\[CLS\\] {TEXTS[emotion]} \\[SEP\\]" in page
+    assert "- fusion attention (text and audio over themselves): the most to " in page
+    assert "Grad-CAM" not in page
+
+
+def test_text_states_are_compared_with_the_teachers_token_by_token(both, told):
+    import keras
+
+    facts, page = told["sadness"]
+    found, fold = facts["text_states"], both / f"fold-{SPEAKERS[0]}"
+    assert (found["widths"], found["tokens_in_fold"]) == ([16, 16], 4 + 5 + 6)
+    with np.load(fold / "test_teacher_states.npz") as stored:
+        teacher, counts = stored["states"], stored["tokens"]
+    assert counts.tolist() == [4, 5, 6]
+    encoder = keras.saving.load_model(fold / "student.keras", compile=False).get_layer("text_encoder")
+    student = [np.asarray(encoder(token_arrays(emotion)))[0] for emotion in EMOTIONS]
+    own = [states[:count] for states, count in zip(student, counts, strict=True)]
+    expected = explain.cosine_similarity(own[2], teacher[9:])
+    np.testing.assert_allclose(found["cosine_similarity"], expected, atol=1e-3)
+    assert found["linear_cka"] == pytest.approx(explain.linear_cka(np.concatenate(own), teacher), abs=1e-3)
+    assert "state_similarity.png" in facts["pictures"]
+    assert f"cosine similarity {expected.mean():.3f} in the mean over this text's tokens" in page
+
+
+def test_a_run_shows_the_embeddings_of_its_test_utterances(both):
+    with np.load(both / f"fold-{SPEAKERS[0]}" / "test_embeddings.npz") as stored:
+        assert stored["selected"].shape == (3, 128)
+    assert is_a_picture(both / "embeddings.png")
+    assert "](embeddings.png)" in (both / "report.md").read_text()
+
+
+def test_a_transcript_that_changed_since_is_an_error(both, said, tmp_path):
+    shutil.copytree(said.parent, tmp_path / "corpus")
+    shutil.copytree(both, tmp_path / "r")
+    table = tmp_path / "corpus" / said.name
+    config = (both / "config.json").read_text().replace(str(said), str(table))
+    (tmp_path / "r" / "config.json").write_text(config)
+    table.write_text(table.read_text().replace(f"{SPEAKERS[0]},it is it a", f"{SPEAKERS[0]},it is"))
+    with pytest.raises(UserError, match="The recordings or their transcripts have changed since"):
+        explained(tmp_path / "r", tmp_path, "anger")
+
+
+def test_states_of_encoders_that_the_student_does_not_hold_are_made_again(said, tmp_path):
+    """Whitened embeddings of VGGish are no Keras model. The teacher's text states have another width."""
+    random = np.random.default_rng(0)
+    directions = np.linalg.qr(random.normal(size=(128, 128)))[0].astype(np.float32)
+    np.savez(tmp_path / "pca.npz", pca_eigen_vectors=directions, pca_means=np.zeros((128, 1), np.float32))
+    options = ["--student", "picobert_vggish", "-kd", "KD", "--tune_epochs", "0"]
+    options += ["--vggish_pca", str(tmp_path / "pca.npz"), "--teacher_text_encoder", TEXT.replace("16", "32")]
+    assert train(said, tmp_path, *options) == 0
+    shutil.rmtree(tmp_path / ".cache")
+    ((facts, page),) = explained(tmp_path / "r", tmp_path / "out", "sadness")
+    assert not (tmp_path / ".cache").exists()
+    assert facts["attention"]["fusion_attention"]["keys"] == 8
+    told = facts["text_states"]
+    assert (told["widths"], told["tokens_in_fold"], told["cosine_similarity"]) == ([16, 32], 15, None)
+    assert 0 < told["linear_cka"] <= 1
+    assert "no cosine similarity, because they are 16 and 32 wide" in page
+    assert "state_similarity.png" not in facts["pictures"]
+
+
+def test_a_light_sernet_that_such_a_teacher_taught_is_explained_beside_it(said, tmp_path):
+    options = ["--width", "0.15", "-kd", "KD", "--tune_epochs", "0", "--teacher_epochs", "1"]
+    assert train(said, tmp_path, *options) == 0
+    ((facts, page),) = explained(tmp_path / "r", tmp_path / "out", "anger")
+    assert facts["student"] == "light_sernet"
+    assert (facts["attention"], facts["text_states"], facts["text_states_note"]) == (None, None, "")
+    assert set(facts["grad_cam"]) == {facts["label"], facts["predicted"]}
+    outputs = teachers.read(tmp_path / "r" / f"fold-{SPEAKERS[0]}" / "teacher.npz")
+    assert facts["teacher_embedding"]["width"] == outputs.embeddings.shape[-1] == 128
+    assert "To the teacher, by cosine similarity: " in page
+    assert set(facts["teacher_probabilities"]) == set(EMOTIONS)

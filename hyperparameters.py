@@ -91,6 +91,7 @@ def _distilser(student):
             "corpus": "IEMOCAP",
             "student": student,
             "input_seconds": 10.0,
+            "schedule": "distilser",
             "protocol": "random",
             "export": False,
             **teacher,

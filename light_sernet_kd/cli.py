@@ -182,7 +182,7 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         text=f"what cross_attention sees: {_listed(config.MODALITIES)}")  # fmt: skip
     add(group, "--tune_epochs", dest="tune_epochs", type=int, metavar="N",
         text="epochs in which the encoders are trained too, after --epochs with frozen ones; "
-        "by default the schedule's")  # fmt: skip
+        "by default the schedule's: 0, or 50 (distilser)")  # fmt: skip
 
     group = parser.add_argument_group("teacher")
     add(group, "--teacher", dest="teacher", metavar="FILE",
@@ -223,12 +223,12 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         text=f"{_listed(config.SCHEDULE_NAMES)}; by default the student's own")  # fmt: skip
     add(group, "--epochs", "-epoc", dest="epochs", type=int, metavar="N",
         text="by default the schedule's: 300 (light_sernet), 100 (cubic), "
-        "50 (distilser, multi_still)")  # fmt: skip
+        "50 (fusion, distilser, multi_still)")  # fmt: skip
     add(group, "--batch_size", "-bt", dest="batch_size", type=int, metavar="N",
         text="by default the schedule's: 32, 16 (cubic) or 1 (distilser)")  # fmt: skip
     add(group, "--learning_rate", "-lr", dest="learning_rate", type=float, metavar="X",
-        text="by default the schedule's: 1e-4, 1e-3 (cubic), "
-        "1e-6 (distilser), 5e-5 (multi_still)")  # fmt: skip
+        text="by default the schedule's: 1e-4, 1e-3 (cubic), 1e-6 (distilser), "
+        "5e-5 (multi_still)")  # fmt: skip
     add(group, "--optimizer", dest="optimizer", metavar="NAME",
         text=f"{_listed(config.OPTIMIZERS)}; by default the schedule's")  # fmt: skip
     add(group, "--accumulation", dest="accumulation", type=int, metavar="N",

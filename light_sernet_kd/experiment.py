@@ -865,6 +865,7 @@ class _Run:
             trained.done()
         self._remove_teacher_states(fold)
         outcome = _stored(done, _read_json, remove=done)
+        outcome.setdefault("best_epochs", [outcome["best_epoch"]])  # of an earlier release
         logits = _stored(folder / "test_logits.npz", _read_arrays, remove=done)
         self.display.say(
             f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} % "

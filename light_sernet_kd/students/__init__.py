@@ -72,7 +72,7 @@ class Multimodal:
 
 MULTIMODAL: dict[str, Multimodal] = {
     **{
-        name: Multimodal(fusion_head, name.removesuffix("_vggish"), "distilser")
+        name: Multimodal(fusion_head, name.removesuffix("_vggish"), "fusion")
         for name in MULTIMODAL_NAMES
         if name.endswith("_vggish")
     },

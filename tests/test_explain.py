@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import matplotlib.image
@@ -816,7 +817,9 @@ def train(said, result, *options):
     # for the one batch of an epoch, to trace a graph takes longer than to do without
     tf.config.run_functions_eagerly(True)
     try:
-        return cli.main(command)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Even though the .tf.config|The structure of .inputs")
+            return cli.main(command)
     finally:
         tf.config.run_functions_eagerly(False)
 

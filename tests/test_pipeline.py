@@ -796,3 +796,14 @@ def test_real_recordings_have_the_features_of_each_alone(tmp_path, shared_data):
     for path, row in zip(paths, rows, strict=True):
         alone = model(audio.fit(audio.read(path), 48_000)[None])
         np.testing.assert_allclose(row, alone[0], rtol=1e-4, atol=2e-5)
+
+
+def test_a_cap_keeps_so_many_of_each_emotion_and_those_below_it_whole():
+    labels = np.array([0] * 10 + [1] * 3 + [2] * 6)
+    indices = tuple(range(1, 19))
+    kept = pipeline.capped(indices, labels, 4, seed=0)
+    assert list(kept) == sorted(set(kept))
+    assert set(kept) <= set(indices)
+    assert np.bincount(labels[list(kept)]).tolist() == [4, 3, 4]
+    assert kept == pipeline.capped(indices, labels, 4, seed=0) != pipeline.capped(indices, labels, 4, seed=1)
+    assert pipeline.capped(indices, labels, 0, seed=0) == indices

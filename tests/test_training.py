@@ -393,3 +393,27 @@ def test_a_history_is_read_as_it_was_written(tmp_path):
     assert list(read) == ["loss", "val_ua"]
     for name, values in history.items():
         np.testing.assert_allclose(read[name], values, rtol=1e-5)
+
+
+# Optimisers
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_gathered_gradients_make_the_step_of_their_mean(name):
+    schedule = dataclasses.replace(SCHEDULE, optimizer=name)
+    gradients = [np.array([1.0, -3.0], "float32"), np.array([2.0, 5.0], "float32")]
+    one, gathered = (keras.Variable(np.array([0.5, -0.25], "float32")) for _ in range(2))
+    training._optimizer(schedule).apply([np.mean(gradients, axis=0)], [one])
+    optimizer = training._optimizer(dataclasses.replace(schedule, accumulation=2))
+    optimizer.apply(gradients[:1], [gathered])
+    np.testing.assert_array_equal(gathered, [0.5, -0.25])
+    optimizer.apply(gradients[1:], [gathered])
+    np.testing.assert_allclose(gathered, one, rtol=1e-6)
+    assert abs(float(one[0]) - 0.5) > 1e-4
+
+
+def test_adamw_decays_the_weights_themselves_and_the_loss_has_no_part_of_it():
+    adamw = network(schedule=dataclasses.replace(SCHEDULE, optimizer="adamw", weight_decay=0.01))
+    assert adamw.distiller.weight_decay == 0
+    assert adamw.distiller.optimizer.weight_decay == 0.01
+    assert network(schedule=dataclasses.replace(SCHEDULE, weight_decay=0.01)).distiller.weight_decay == 0.01

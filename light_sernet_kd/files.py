@@ -17,7 +17,7 @@ def path_part(name: str) -> str:
     # 150 bytes leave room for a prefix: file systems take 255.
     plain = re.sub(r"[^\w.-]", "_", name).strip(".")
     safe = plain.encode()[:150].decode(errors="ignore")
-    return safe if safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
+    return name if name and safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
 
 
 def make_public(path: Path) -> None:

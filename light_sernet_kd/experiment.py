@@ -916,7 +916,7 @@ class _Run:
             teaching = self.teaching(final, epochs=teacher_epochs)
             trained = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, self.fold_folder(final) / "student.keras")
-            rows = self._convert(final, self.folder, trained.last)
+            rows = self._convert(final, self.folder, self.weights_of_whole("student", trained.last))
             write_json(done, {"final_epochs": sum(epochs), "rows": rows})
             trained.done()
         self._remove_teacher_states(final)
@@ -944,10 +944,9 @@ class _Run:
             ),
         }
 
-    def _convert(self, fold: Fold, folder: Path, weights: list[np.ndarray]) -> list[dict[str, Any]]:
+    def _convert(self, fold: Fold, folder: Path, student: keras.Model) -> list[dict[str, Any]]:
         from light_sernet_kd.export import ExportError, export
 
-        student = self.weights_of_whole("student", weights)
         # Evenly over the training set, which is sorted by id and so by speaker: everyone is heard.
         chosen = np.unique(np.linspace(0, len(fold.train) - 1, REPRESENTATIVE_CLIPS).round().astype(int))
         settings = self.settings
@@ -997,7 +996,7 @@ class _Run:
             inputs = self._file_inputs(fold.test, merge=self.settings.merge_tflite)
             probabilities = {}
             with tempfile.TemporaryDirectory() as temporary:
-                for row in self._convert(fold, Path(temporary), student.get_weights()):
+                for row in self._convert(fold, Path(temporary), student):
                     interpreter, _, _ = open_file(Path(temporary) / row["file"], threads=2)
                     probabilities[row["precision"]] = np.stack(
                         [

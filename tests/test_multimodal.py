@@ -77,6 +77,7 @@ VARIANTS = [
     ["--student", "cross_attention"],
     ["--student", "cross_attention", "--modality", "text"],
     ["--student", "cross_attention", "--modality", "audio"],
+    ["--student", "cross_attention", "--tune_epochs", "0"],
 ]
 
 
@@ -84,17 +85,18 @@ VARIANTS = [
 def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored_with(
     corpus, tmp_path, capsys, variant
 ):
-    folder = train(corpus, tmp_path, "run", *variant, "--folds", "#1", "--tune_epochs", "1")
+    tuned = "--tune_epochs" not in variant
+    folder = train(
+        corpus, tmp_path, "run", *variant, "--folds", "#1", *(["--tune_epochs", "1"] if tuned else [])
+    )
     metrics = metrics_of(folder)
     assert metrics["pooled"]["count"] == 3
     fold = folder / f"fold-{metrics['folds'][0]['name']}"
-    assert metrics["folds"][0]["best_epochs"] == [1, 1]
+    assert metrics["folds"][0]["best_epochs"] == [1, 1][: 1 + tuned]
     with open(fold / "history.csv", newline="") as file:
-        assert len(list(csv.DictReader(file))) == 2
+        assert len(list(csv.DictReader(file))) == 1 + tuned
     rows = {row["precision"]: row for row in metrics["export"]["rows"]}
-    assert set(rows) == (
-        {"float32", "float16", "dynamic"} if "text" in variant or len(variant) == 2 else set(rows)
-    )
+    assert set(rows) == {"float32", "float16", "dynamic"} | ({"int8"} if "audio" in variant else set())
     # The file of all speakers is another student than the fold's; what it says of a text is its own.
     said, heard = [], []
     if "audio" not in variant:
@@ -108,7 +110,8 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
     stored = np.load(fold / "tflite_probabilities.npz")["float32"]
     logits = np.load(fold / "test_logits.npz")["selected"]
     exact = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(stored, exact, atol=1e-4)
+    # The states that a frozen encoder's head was scored on were kept in float16.
+    np.testing.assert_allclose(stored, exact, atol=1e-4 if tuned else 5e-3)
 
 
 def settings_of(corpus: Path, **values):

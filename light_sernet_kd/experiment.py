@@ -731,7 +731,7 @@ class _Run:
             for number in range(self.settings.teacher_count):
                 role = "teacher" if number == 0 else f"teacher-{number + 1}"
                 member = self._own_teacher(role, fold, epochs)
-                best = list(member.card["best_epochs"])
+                best = _epochs_of(member.card)
                 members.append(self._with_held_out(member, role, fold, best))
                 best_epochs.append(best)
             teacher = members[0] if len(members) == 1 else teachers.ensemble(members)
@@ -830,7 +830,7 @@ class _Run:
 
     def final_teacher_epochs(self) -> list[int]:
         """The medians of the epochs that the folds' teachers were selected at, for each phase."""
-        return _medians([self.own_teacher(fold).card["best_epochs"] for fold in self.folds])
+        return _medians([_epochs_of(self.own_teacher(fold).card) for fold in self.folds])
 
     def fold(self, fold: Fold) -> dict[str, Any]:
         """Train and test the student on one fold, unless that was done; returns the fold's outcome."""
@@ -908,7 +908,7 @@ class _Run:
 
     def export(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Train the final student on all speakers and export it; score every precision over the folds."""
-        epochs = _medians([outcome["best_epochs"] for outcome in outcomes])
+        epochs = _medians([_epochs_of(outcome) for outcome in outcomes])
         final = self.selection.final_fold
         done = self.fold_folder(final) / "final.json"
         if not done.exists():
@@ -1223,6 +1223,11 @@ def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
         raise UserError(
             f"{path} is {state}: remove {remove}, and the same command does that step anew."
         ) from None
+
+
+def _epochs_of(told: dict[str, Any]) -> list[int]:
+    """The epoch that was selected in each phase; older releases, which knew one phase, name it alone."""
+    return list(told["best_epochs"]) if "best_epochs" in told else [told["best_epoch"]]
 
 
 def _medians(epochs: Sequence[Sequence[int]]) -> list[int]:

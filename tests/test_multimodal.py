@@ -293,6 +293,9 @@ def test_a_missing_transcript_is_refused_or_left_out(tmp_path, capsys):
         (["--student", "bert_vggish", "--text_encoder", "bert_bse_en_uncased"], "bert_base_en_uncased"),
         (["--student", "bert_vggish", "--audio_encoder", "vggish"], "no VGGish"),
         (["--student", "bert_vggish", "--text_tokens", "1"], "at least 3"),
+        (["--teacher", "bert_vggish", "-kd", "KD", "--audio_encoder", "yamnet"], "bert_vggish hears through"),
+        (["--student", "bert_vggish", "--teacher_text_encoder", TEXT], "is of a teacher that reads"),
+        (["-kd", "KD", "--teacher", "file.npz", "--teacher_parts", "3"], "--teacher_parts is of a teacher"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_one_line(corpus, tmp_path, capsys, arguments, message):

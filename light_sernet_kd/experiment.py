@@ -155,7 +155,7 @@ def train(settings: Settings, places: Places, display: Display, *, command: str 
 
 
 def teach(settings: Settings, places: Places, display: Display, *, out: Path | None = None) -> Path:
-    """Train the `auto` teacher of every fold, and one on all speakers; returns the teacher file."""
+    """Train the teacher of every fold, and one on all speakers; returns the teacher file."""
     settings = dataclasses.replace(
         settings, distillation="KD", teacher=settings.teacher or "auto", export=True
     )
@@ -655,7 +655,8 @@ class _Run:
                 except DivergenceError as error:
                     # going on from it would end the same way
                     checkpoints[-1].unlink(missing_ok=True)
-                    raise UserError(f"{title}: {error}; lower --learning_rate.") from None
+                    option = "--learning_rate" if kind == "student" else "--teacher_learning_rate"
+                    raise UserError(f"{title}: {error}; lower {option}.") from None
             weights = trained.selected
             made.append(trained)
         name = "history.csv" if role == "student" else f"{role}_history.csv"
@@ -937,12 +938,23 @@ class _Run:
             **exported,
             "samples": self.settings.samples,
             "sample_rate": SAMPLE_RATE,
+            "takes": self._taken(),
             "note": (
                 "UA and WA are those of each fold's student, converted and scored on its own test fold; "
                 "the files hold a student trained on "
                 + ("all recordings but the test ones." if self.selection.tests_apart else "all speakers.")
             ),
         }
+
+    def _taken(self) -> list[str]:
+        """What an exported file takes, in words."""
+        both, samples = self._multimodal.get("student"), self.settings.samples
+        if both and not both.is_whole:
+            return [f"{name} made by {encoder}" for name, encoder in both.state_encoders().items()]
+        features = "" if self.settings.merge_tflite else "features of "
+        heard = f"{features}{samples:,} samples at {SAMPLE_RATE:,} Hz ({samples / SAMPLE_RATE:g} s)"
+        read = f"{self.settings.text_tokens} tokens of text"
+        return [heard] * (both is None or both.hearing is not None) + [read] * bool(both and both.text)
 
     def _convert(self, fold: Fold, folder: Path, student: keras.Model) -> list[dict[str, Any]]:
         from light_sernet_kd.export import ExportError, export
@@ -1085,7 +1097,7 @@ class _Run:
         if self.settings.teacher:
             agreement = scores("teacher")
             teacher = {
-                "name": Path(self.settings.teacher).name if self.teacher else "auto",
+                "name": Path(self.settings.teacher).name if self.teacher else self.settings.teacher,
                 "made_by": self.teacher_name(),
                 "agreement": {name: agreement[name] for name in ("wa", "ua")},
                 "stamps": self.teacher_stamps(),

@@ -95,6 +95,9 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
     assert metrics["folds"][0]["best_epochs"] == [1, 1][: 1 + tuned]
     with open(fold / "history.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 1 + tuned
+    heard, read = "32,000 samples at 16,000 Hz (2 s)", "12 tokens of text"
+    takes = {"text": [read], "audio": [heard]}.get(variant[-1], [heard, read])
+    assert f"Each file takes {' and '.join(takes)} and gives" in (folder / "report.md").read_text()
     rows = {row["precision"]: row for row in metrics["export"]["rows"]}
     assert set(rows) == {"float32", "float16", "dynamic"} | ({"int8"} if "audio" in variant else set())
     # The file of all speakers is another student than the fold's; what it says of a text is its own.
@@ -190,6 +193,7 @@ def test_a_listener_learns_from_a_reader_that_never_met_the_speaker_it_speaks_of
         )
         metrics = metrics_of(folder)
         assert metrics["student"]["name"] == "light_sernet"
+        assert metrics["teacher"]["name"] == "bert_vggish"
         assert metrics["teacher"]["made_by"].startswith("bert_vggish on random and ")
         assert metrics["stamps"] == []
         (fold,) = metrics["folds"]

@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,7 @@ from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
 from light_sernet_kd.report import counted, report
+from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.selection import selected
 from light_sernet_kd.teaching import embedding_teacher
 from light_sernet_kd.training import (
@@ -455,12 +456,15 @@ class _Run:
             "settings": self.settings.as_dict(),
             "corpus_sha256": digest.hexdigest(),
             "teacher_sha256": self._teacher_digest(),
+            "encoders_sha256": {role: both.digest() for role, both in self._multimodal.items()},
         }
         path = self.folder / "config.json"
         if path.exists() and not _nothing_done(self.folder):
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))
-                before = {name: stored[name] for name in decides}
+                # older releases did not store the encoders
+                before = {name: stored[name] for name in decides if name != "encoders_sha256"}
+                before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
             except (OSError, ValueError, KeyError):
                 raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
             # A setting that a newer release added is as it was before: at its default.
@@ -1065,20 +1069,22 @@ class _Run:
         return [
             *self.protocol.stamps,
             *audit.stamps(audits),
-            *self._shared_texts(audits),
+            *self._shared_texts(),
             *self.teacher_stamps(),
         ]
 
-    def _shared_texts(self, audits: Sequence[audit.FoldAudit]) -> list[str]:
+    def _shared_texts(self) -> list[str]:
         """For a student that reads: how much of what it is tested on it has read in training."""
         both = self._multimodal.get("student")
         if both is None or both.text is None:
             return []
-        known = sum(
-            self.utterances[i].transcript in each.transcripts
-            for fold, each in zip(self.folds, audits, strict=True)
-            for i in fold.test
-        )
+        # As it reads them: two spellings may be one text to it, and NULL stands for none.
+        texts = [ids.tobytes() for ids in both.tokens.token_ids]
+        none = both.text.tokeniser([NO_TEXT]).token_ids.tobytes()
+        known = 0
+        for fold in self.folds:
+            read = {texts[i] for i in fold.train} - {none}
+            known += sum(texts[i] in read for i in fold.test)
         return [f"{known} of {len(self._test_indices())} test texts occur in training"] if known else []
 
     def teacher_stamps(self) -> list[str]:
@@ -1237,7 +1243,7 @@ def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
         ) from None
 
 
-def _epochs_of(told: dict[str, Any]) -> list[int]:
+def _epochs_of(told: Mapping[str, Any]) -> list[int]:
     """The epoch that was selected in each phase; older releases, which knew one phase, name it alone."""
     return list(told["best_epochs"]) if "best_epochs" in told else [told["best_epoch"]]
 
@@ -1257,7 +1263,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "; ".join(changed[:4])
     if before["corpus_sha256"] != now["corpus_sha256"]:
         return "the corpus has other recordings or labels now"
-    return "the teacher file has another content now"
+    if before["teacher_sha256"] != now["teacher_sha256"]:
+        return "the teacher file has another content now"
+    return "the transcripts, or the encoders of speech or text, are others now"
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -133,7 +133,7 @@ def _encoders(student: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
     names = {"text_encoder": "Reads through", "audio_encoder": "Hears through"}
     found = student.get("encoders") or {}
     lines = [f"- **{label}:** {plain(found[key]['name'])}." for key, label in names.items() if key in found]
-    return lines + [f"- **Texts:** {plain(note)}" for note in dict.fromkeys(notes)]
+    return lines + [f"- **Note:** {plain(note)}" for note in dict.fromkeys(notes)]
 
 
 def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

@@ -254,7 +254,9 @@ def test_texts_that_training_knows_are_a_stamp_and_what_was_cut_or_empty_is_told
     rows = list(csv.reader(corpus.read_text().splitlines()))
     column = rows[0].index("transcript")
     for number, row in enumerate(rows[1:]):
-        row[column] = "[SIGH]" if number == 0 else "one two three four five six seven eight nine ten eleven"
+        said = "one two three four five six seven eight nine ten eleven"
+        # a reader of lower case cannot tell these apart
+        row[column] = "[SIGH]" if number == 0 else said if number % 2 else f"[LAUGHTER] {said.upper()}"
     with open(corpus, "w", newline="") as file:
         csv.writer(file).writerows(rows)
     arguments = ["--student", "cross_attention", "--modality", "text", "--folds", "#2", "--no-export"]
@@ -263,6 +265,21 @@ def test_texts_that_training_knows_are_a_stamp_and_what_was_cut_or_empty_is_told
     report = (tmp_path / "told" / "report.md").read_text()
     assert "1 of 12 transcripts are empty: read as NULL" in report
     assert "11 of 12 transcripts are longer than 12 tokens and were cut" in report
+    assert "random weights, and its vocabulary is made of all transcripts" in report
+
+
+def test_a_run_goes_on_with_its_own_texts_and_encoders_alone(tmp_path, capsys):
+    corpus = written(tmp_path / "corpus")
+    arguments = ["--student", "cross_attention", "--modality", "text", "--folds", "#2", "--no-export"]
+    folder = train(corpus, tmp_path, "own", *arguments)
+    before = (folder / "predictions.csv").read_bytes()
+    (folder / "metrics.json").unlink()
+    train(corpus, tmp_path, "own", *arguments)
+    corpus.write_text(corpus.read_text().replace("this anger one", "quite another one", 1))
+    command = ["train", "-dn", str(corpus), "--result", str(tmp_path), "--run", "own", *QUICK, *arguments]
+    assert cli.main(command) == 2
+    assert "the transcripts, or the encoders of speech or text, are others now" in capsys.readouterr().err
+    assert (folder / "predictions.csv").read_bytes() == before
 
 
 def test_a_missing_transcript_is_refused_or_left_out(tmp_path, capsys):

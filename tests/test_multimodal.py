@@ -373,3 +373,33 @@ def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
     reader = ["--student", "bert_tiny_vggish", "--soft_labels", "--run", "reader"]
     assert cli.main(["train", *common, *reader]) == 0
     assert metrics_of(tmp_path / "reader")["pooled"]["count"] > 0
+
+
+def test_on_emo_db_a_reader_of_german_is_scored_stamped_exported_and_predicts(shared_data, tmp_path, capsys):
+    arguments = ["train", "-dn", "EMO-DB", "--data", str(shared_data), "--result", str(tmp_path),
+                 "--run", "r", *QUICK, "-bt", "64", "--student", "picobert_vggish", "--folds", "03",
+                 "--tune_epochs", "0"]  # fmt: skip
+    assert cli.main(arguments) == 0
+    metrics = metrics_of(tmp_path / "r")
+    assert metrics["stamps"] == ["49 of 49 test texts occur in training"]
+    assert {row["precision"] for row in metrics["export"]["rows"]} == {"float32", "float16", "dynamic"}
+    capsys.readouterr()
+    recording = shared_data / "EMO-DB" / "wav" / "03a01Fa.wav"
+    said = ["--text", "Der Lappen liegt auf dem Eisschrank.", "--json"]
+    assert cli.main(["predict", str(tmp_path / "r" / "student_dynamic.tflite"), str(recording), *said]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert set(answer["probabilities"]) == set(metrics["classes"])
+    assert answer["text_warnings"] == []
+
+
+def test_states_of_yamnet_stay_inputs_of_the_exported_file(corpus, shared_data, tmp_path):
+    folder = train(
+        corpus, tmp_path, "yamnet", "--student", "cross_attention", "--modality", "audio", "--folds", "#1",
+        "--data", str(shared_data), "--audio_encoder", "yamnet",
+    )  # fmt: skip
+    assert "Each file takes audio_states made by yamnet and gives" in (folder / "report.md").read_text()
+    fold = folder / f"fold-{metrics_of(folder)['folds'][0]['name']}"
+    stored = np.load(fold / "tflite_probabilities.npz")["float32"]
+    logits = np.load(fold / "test_logits.npz")["selected"]
+    exact = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(stored, exact, atol=1e-4)

@@ -484,6 +484,11 @@ _NOT_OF_TEACH_FROM = {
     "teacher_count": "--teacher_count", "teacher_epochs": "--teacher_epochs", "input_seconds": "-id",
     "input_samples": "-len", "front_end": "--front_end", "schedule": "--schedule", "label_loss": "-ln",
     "patience": "--patience", "batch_norm_momentum": "--bn_momentum", "arithmetic": "--arithmetic",
+    "label_smoothing": "--label_smoothing", "focal_gamma": "--focal_gamma",
+    "class_weights": "--class_weights", "soft_labels": "--soft_labels",
+    "teacher_batch_size": "--teacher_batch_size", "teacher_learning_rate": "--teacher_learning_rate",
+    "teacher_parts": "--teacher_parts", "optimizer": "--optimizer", "accumulation": "--accumulation",
+    "most_per_emotion": "--most_per_emotion", "text_tokens": "--text_tokens",
 }  # fmt: skip
 _OF_FINE_TUNING = {"epochs": "--epochs", "batch_size": "-bt", "learning_rate": "-lr"}
 
@@ -553,7 +558,8 @@ def _teach(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
     without = dict(_NOT_OF_TEACH)
     own = arguments.source if arguments.source in config.ALL_STUDENT_NAMES else None
     if own:
-        without |= {"student": "--student", "teacher_width": "--teacher_width"}
+        # a teacher of speech and text has both
+        without |= {"student": "--student", "teacher_width": "--teacher_width", "modality": "--modality"}
     elif arguments.source:
         without |= _NOT_OF_TEACH_FROM | ({} if arguments.fine_tune else _OF_FINE_TUNING)
     if given := [option for name, option in without.items() if name in vars(arguments)]:

@@ -147,7 +147,8 @@ class Settings:
         text_tokens: tokens that a text is cut or padded to.
         pooling: what the fusion of `*_vggish` reads: the first position, or the mean or maximum of all.
         modality: what `cross_attention` sees; its teacher sees both.
-        teacher: `auto` (a wider network of the student's kind), a student's name, `yamnet` or a teacher file;
+        teacher: `auto` (a wider network of the student's kind; of speech and text `bert_vggish` or
+            `cross_attention_teacher`), a student's name, `yamnet` or a teacher file;
             None only without a teacher. The first two are trained per fold.
         teacher_width: of the `auto` teacher, over the student's.
         teacher_epochs, teacher_batch_size, teacher_learning_rate: of a teacher trained per fold.
@@ -380,8 +381,16 @@ def make_settings(**values: Any) -> Settings:
     if settings.standardise_logits and not mixture.needs_logits:
         raise UserError(f"{mixture} compares no logits with a teacher's: leave out --standardise_logits.")
     own = settings.teacher is None or settings.own_teacher is not None
-    if settings.teacher_count > 1 and not own:
-        raise UserError("--teacher_count is of a teacher that is trained here: leave it out, or --teacher.")
+    of_teacher = {
+        "--teacher_count": settings.teacher_count > 1,
+        "--teacher_parts": settings.teacher_parts is not None,
+        "--teacher_epochs": settings.teacher_epochs is not None,
+        "--teacher_batch_size": settings.teacher_batch_size is not None,
+        "--teacher_learning_rate": settings.teacher_learning_rate is not None,
+    }
+    for option, is_given in of_teacher.items():
+        if is_given and not own:
+            raise UserError(f"{option} is of a teacher that is trained here: leave it out, or --teacher.")
     if not mixture.needs_teacher:
         if settings.teacher is not None:
             raise UserError(
@@ -394,7 +403,6 @@ def make_settings(**values: Any) -> Settings:
 
 def _with_encoders(settings: Settings) -> Settings:
     """The settings, checked in what they say of encoders, text and tuning."""
-    is_fusion = settings.student.endswith("_vggish")
     is_multimodal = settings.student in MULTIMODAL_NAMES
     if settings.tune_epochs is not None and settings.tune_epochs < 0:
         raise UserError(f"tune epochs must be 0 or more, found {settings.tune_epochs}.")
@@ -421,6 +429,14 @@ def _with_encoders(settings: Settings) -> Settings:
                 f"{option} is of speech and text: add --student or --teacher, such as bert_vggish "
                 f"({settings.student} hears alone)."
             )
+    hears_vggish = (settings.audio_encoder or "vggish").partition("=")[0] == "vggish"
+    fusion = next((name for name in settings.multimodal if name.endswith("_vggish")), None)
+    if fusion and not hears_vggish:
+        raise UserError(f"{fusion} hears through VGGish: --audio_encoder vggish or vggish=PATH.")
+    if settings.vggish_pca is not None and not hears_vggish:
+        raise UserError("--vggish_pca goes with --audio_encoder vggish.")
+    if settings.teacher_text_encoder is not None and settings.own_teacher not in MULTIMODAL_NAMES:
+        raise UserError("--teacher_text_encoder is of a teacher that reads: add one, such as bert_vggish.")
     if not is_multimodal:
         return settings
     if settings.front_end not in (None, "vggish"):
@@ -431,9 +447,4 @@ def _with_encoders(settings: Settings) -> Settings:
         raise UserError(f"--width is of convolutional students: {settings.student} has none.")
     if settings.augmentation:
         raise UserError(f"--augment is of students of features alone, not of {settings.student}.")
-    vggish = settings.audio_encoder is None or settings.audio_encoder.partition("=")[0] == "vggish"
-    if is_fusion and not vggish:
-        raise UserError(f"{settings.student} hears through VGGish: --audio_encoder vggish or vggish=PATH.")
-    if settings.vggish_pca is not None and not vggish:
-        raise UserError("--vggish_pca goes with --audio_encoder vggish.")
     return dataclasses.replace(settings, input_type="mel_spectrogram", front_end="vggish")

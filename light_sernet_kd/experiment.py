@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,7 @@ from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
 from light_sernet_kd.report import counted, report
+from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.selection import selected
 from light_sernet_kd.teaching import embedding_teacher
 from light_sernet_kd.training import (
@@ -155,7 +156,7 @@ def train(settings: Settings, places: Places, display: Display, *, command: str 
 
 
 def teach(settings: Settings, places: Places, display: Display, *, out: Path | None = None) -> Path:
-    """Train the `auto` teacher of every fold, and one on all speakers; returns the teacher file."""
+    """Train the teacher of every fold, and one on all speakers; returns the teacher file."""
     settings = dataclasses.replace(
         settings, distillation="KD", teacher=settings.teacher or "auto", export=True
     )
@@ -455,12 +456,15 @@ class _Run:
             "settings": self.settings.as_dict(),
             "corpus_sha256": digest.hexdigest(),
             "teacher_sha256": self._teacher_digest(),
+            "encoders_sha256": {role: both.digest() for role, both in self._multimodal.items()},
         }
         path = self.folder / "config.json"
         if path.exists() and not _nothing_done(self.folder):
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))
-                before = {name: stored[name] for name in decides}
+                # older releases did not store the encoders
+                before = {name: stored[name] for name in decides if name != "encoders_sha256"}
+                before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
             except (OSError, ValueError, KeyError):
                 raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
             # A setting that a newer release added is as it was before: at its default.
@@ -655,7 +659,8 @@ class _Run:
                 except DivergenceError as error:
                     # going on from it would end the same way
                     checkpoints[-1].unlink(missing_ok=True)
-                    raise UserError(f"{title}: {error}; lower --learning_rate.") from None
+                    option = "--learning_rate" if kind == "student" else "--teacher_learning_rate"
+                    raise UserError(f"{title}: {error}; lower {option}.") from None
             weights = trained.selected
             made.append(trained)
         name = "history.csv" if role == "student" else f"{role}_history.csv"
@@ -731,7 +736,7 @@ class _Run:
             for number in range(self.settings.teacher_count):
                 role = "teacher" if number == 0 else f"teacher-{number + 1}"
                 member = self._own_teacher(role, fold, epochs)
-                best = list(member.card["best_epochs"])
+                best = _epochs_of(member.card)
                 members.append(self._with_held_out(member, role, fold, best))
                 best_epochs.append(best)
             teacher = members[0] if len(members) == 1 else teachers.ensemble(members)
@@ -830,7 +835,7 @@ class _Run:
 
     def final_teacher_epochs(self) -> list[int]:
         """The medians of the epochs that the folds' teachers were selected at, for each phase."""
-        return _medians([self.own_teacher(fold).card["best_epochs"] for fold in self.folds])
+        return _medians([_epochs_of(self.own_teacher(fold).card) for fold in self.folds])
 
     def fold(self, fold: Fold) -> dict[str, Any]:
         """Train and test the student on one fold, unless that was done; returns the fold's outcome."""
@@ -909,7 +914,7 @@ class _Run:
 
     def export(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Train the final student on all speakers and export it; score every precision over the folds."""
-        epochs = _medians([outcome["best_epochs"] for outcome in outcomes])
+        epochs = _medians([_epochs_of(outcome) for outcome in outcomes])
         final = self.selection.final_fold
         done = self.fold_folder(final) / "final.json"
         if not done.exists():
@@ -938,12 +943,23 @@ class _Run:
             **exported,
             "samples": self.settings.samples,
             "sample_rate": SAMPLE_RATE,
+            "takes": self._taken(),
             "note": (
                 "UA and WA are those of each fold's student, converted and scored on its own test fold; "
                 "the files hold a student trained on "
                 + ("all recordings but the test ones." if self.selection.tests_apart else "all speakers.")
             ),
         }
+
+    def _taken(self) -> list[str]:
+        """What an exported file takes, in words."""
+        both, samples = self._multimodal.get("student"), self.settings.samples
+        if both and not both.is_whole:
+            return [f"{name} made by {encoder}" for name, encoder in both.state_encoders().items()]
+        features = "" if self.settings.merge_tflite else "features of "
+        heard = f"{features}{samples:,} samples at {SAMPLE_RATE:,} Hz ({samples / SAMPLE_RATE:g} s)"
+        read = f"{self.settings.text_tokens} tokens of text"
+        return [heard] * (both is None or both.hearing is not None) + [read] * bool(both and both.text)
 
     def _convert(self, fold: Fold, folder: Path, student: keras.Model) -> list[dict[str, Any]]:
         from light_sernet_kd.export import ExportError, export
@@ -1054,20 +1070,22 @@ class _Run:
         return [
             *self.protocol.stamps,
             *audit.stamps(audits),
-            *self._shared_texts(audits),
+            *self._shared_texts(),
             *self.teacher_stamps(),
         ]
 
-    def _shared_texts(self, audits: Sequence[audit.FoldAudit]) -> list[str]:
+    def _shared_texts(self) -> list[str]:
         """For a student that reads: how much of what it is tested on it has read in training."""
         both = self._multimodal.get("student")
         if both is None or both.text is None:
             return []
-        known = sum(
-            self.utterances[i].transcript in each.transcripts
-            for fold, each in zip(self.folds, audits, strict=True)
-            for i in fold.test
-        )
+        # As it reads them: two spellings may be one text to it, and NULL stands for none.
+        texts = [ids.tobytes() for ids in both.tokens.token_ids]
+        none = both.text.tokeniser([NO_TEXT]).token_ids.tobytes()
+        known = 0
+        for fold in self.folds:
+            read = {texts[i] for i in fold.train} - {none}
+            known += sum(texts[i] in read for i in fold.test)
         return [f"{known} of {len(self._test_indices())} test texts occur in training"] if known else []
 
     def teacher_stamps(self) -> list[str]:
@@ -1086,7 +1104,7 @@ class _Run:
         if self.settings.teacher:
             agreement = scores("teacher")
             teacher = {
-                "name": Path(self.settings.teacher).name if self.teacher else "auto",
+                "name": Path(self.settings.teacher).name if self.teacher else self.settings.teacher,
                 "made_by": self.teacher_name(),
                 "agreement": {name: agreement[name] for name in ("wa", "ua")},
                 "stamps": self.teacher_stamps(),
@@ -1226,6 +1244,11 @@ def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
         ) from None
 
 
+def _epochs_of(told: Mapping[str, Any]) -> list[int]:
+    """The epoch that was selected in each phase; older releases, which knew one phase, name it alone."""
+    return list(told["best_epochs"]) if "best_epochs" in told else [told["best_epoch"]]
+
+
 def _medians(epochs: Sequence[Sequence[int]]) -> list[int]:
     """The median over folds of each phase's epochs."""
     return [max(1, round(statistics.median(phase))) for phase in zip(*epochs, strict=True)]
@@ -1241,7 +1264,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "; ".join(changed[:4])
     if before["corpus_sha256"] != now["corpus_sha256"]:
         return "the corpus has other recordings or labels now"
-    return "the teacher file has another content now"
+    if before["teacher_sha256"] != now["teacher_sha256"]:
+        return "the teacher file has another content now"
+    return "the transcripts, or the encoders of speech or text, are others now"
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ models; states of other frameworks (speech models in PyTorch, YAMNet in TFLite) 
 """
 
 import functools
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +69,7 @@ class SpeechAndText:
 
     Attributes:
         name: of `config.MULTIMODAL_NAMES`.
-        text: its text encoder; None where it only hears.
+        text: its text encoder; None where it only hears. `tokens` is then what that takes of every utterance.
         hearing: what it hears through; None where it only reads.
         notes: lines for the report: what was cut, what was empty.
     """
@@ -93,9 +95,13 @@ class SpeechAndText:
             own = settings.teacher_text_encoder if is_teacher else None
             self._texts, empty = text.texts_of(selection.utterances)
             preset, layers = text.VARIANTS[self._entry.text]
+            spec = own or settings.text_encoder or preset
+            if spec.startswith(text.RANDOM):
+                made = "" if "vocabulary=" in spec else ", and its vocabulary is made of all transcripts"
+                self.notes.append(f"The text encoder began with random weights{made}: for trials.")
             self._load_text = functools.partial(
                 text.load,
-                own or settings.text_encoder or preset,
+                spec,
                 data=data,
                 layers=layers,
                 tokens=settings.text_tokens,
@@ -104,13 +110,16 @@ class SpeechAndText:
             self.text = self._load_text()
             if empty:
                 self.notes.append(f"{len(empty)} of {len(self._texts)} transcripts are empty: read as NULL.")
-            if cut := int(self.text.tokeniser(self._texts).cut.sum()):
+            self.tokens = self.text.tokeniser(self._texts)
+            if cut := int(self.tokens.cut.sum()):
                 self.notes.append(
                     f"{cut} of {len(self._texts)} transcripts are longer than {settings.text_tokens} tokens "
                     "and were cut (--text_tokens)."
                 )
         if modality != "text":
             self.hearing = _hearing(settings, data)
+            if (settings.audio_encoder or "").startswith("vggish=random"):
+                self.notes.append("VGGish began with random weights: for trials.")
 
     @property
     def is_whole(self) -> bool:
@@ -156,8 +165,7 @@ class SpeechAndText:
         """Token ids, masks and patches of every utterance: the rows of the second phase."""
         columns: dict[str, Any] = {}
         if self.text:
-            tokens = self.text.tokeniser(self._texts)
-            columns |= {"token_ids": tokens.token_ids, "text_mask": tokens.text_mask}
+            columns |= {"token_ids": self.tokens.token_ids, "text_mask": self.tokens.text_mask}
         if self.hearing:
             columns["features"] = self._features()
         return Columns(columns)
@@ -210,6 +218,11 @@ class SpeechAndText:
         """Input name → what makes these states, for a file that must be given them."""
         named = {"text_states": self.text, "audio_states": self.hearing and self.hearing.encoder}
         return {name: encoder.name for name, encoder in named.items() if encoder}
+
+    def digest(self) -> str:
+        """Hash of the encoders and of the texts: what decides the states beside the recordings."""
+        decides = [self.facts(), self._texts if self.text else None]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def facts(self) -> dict[str, Any]:
         """What the encoders are, for the report and the exported file's card."""

@@ -133,7 +133,7 @@ def _encoders(student: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
     names = {"text_encoder": "Reads through", "audio_encoder": "Hears through"}
     found = student.get("encoders") or {}
     lines = [f"- **{label}:** {plain(found[key]['name'])}." for key, label in names.items() if key in found]
-    return lines + [f"- **Texts:** {plain(note)}" for note in dict.fromkeys(notes)]
+    return lines + [f"- **Note:** {plain(note)}" for note in dict.fromkeys(notes)]
 
 
 def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
@@ -230,6 +230,7 @@ def _recalls(metrics: Mapping[str, Any]) -> list[str]:
 
 def _precisions(export: Mapping[str, Any]) -> list[str]:
     samples, rate, epochs = export["samples"], export["sample_rate"], export["final_epochs"]
+    takes = export.get("takes", [f"{samples:,} samples at {rate:,} Hz ({samples / rate:g} s)"])
     header = [
         "precision",
         "file",
@@ -252,8 +253,8 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
         for row in export["rows"]
     ]
     return [
-        f"Each file takes {samples:,} samples at {rate:,} Hz ({samples / rate:g} s) and gives a probability "
-        f"per class. {plain(export['note'])}",
+        f"Each file takes {' and '.join(map(plain, takes))} and gives a probability per class. "
+        f"{plain(export['note'])}",
         *([] if epochs is None else [f"Epochs of the final training: {epochs:,}."]),
         "",
         *markdown_table(header, rows, words=2),
@@ -287,7 +288,7 @@ def report(
         metrics: what metrics.json holds. Scores are shares from 0 to 1; the page shows per cent.
         config: what config.json holds: `settings`, what they were `resolved` to, and more; shown as it is.
         export: rows of {precision, file, bytes, ua, wa, ua_cost_points, max_probability_difference},
-            samples, sample_rate, final_epochs, note; None where nothing was exported.
+            samples, sample_rate, takes, final_epochs, note; None where nothing was exported.
             `ua_cost_points` is in percentage points, positive where the file is worse than float32;
             all other scores are shares.
         embeddings: whether there is a picture of the test utterances' embeddings.

@@ -369,7 +369,7 @@ def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: boo
 def encode_text(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndarray, np.ndarray, bool]:
     """A text's `token_ids` and `text_mask`, both int32 `(tokens,)`, and whether its end was cut off.
 
-    The text is cleaned first. The mask is 1 where the text is and 0 at `[PAD]` behind it; a text that is cut
+    The text is cleaned first (`encode_cleaned` is for one that was). The mask is 1 where the text is and 0 at `[PAD]` behind it; a text that is cut
     keeps its `[SEP]`.
 
     Args:
@@ -379,10 +379,15 @@ def encode_text(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndar
     Raises:
         RunnerError: the text holds what is no Unicode text (half of a surrogate pair).
     """
+    return encode_cleaned(tokenizer, clean(text), tokens)
+
+
+def encode_cleaned(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """As `encode_text`, of a text as it is."""
     if tokens < 2:
         raise ValueError(f"[CLS] and [SEP] need 2 tokens, found a limit of {tokens}")
     try:
-        ids = tokenizer.encode(clean(text)).ids
+        ids = tokenizer.encode(text).ids
     except (UnicodeEncodeError, TypeError):
         raise RunnerError(f"expected a text of Unicode characters, found {text!r:.80}.") from None
     was_cut = len(ids) > tokens

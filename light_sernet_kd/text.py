@@ -17,7 +17,7 @@ import numpy as np
 from light_sernet_kd import audio, bert, embeddings
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_text, word_piece
+from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_cleaned, word_piece
 
 TOKENS = 128
 RANDOM = "random:"
@@ -109,7 +109,7 @@ class Tokeniser:
 
     def __call__(self, texts: Sequence[str]) -> TokenArrays:
         """Cleaned texts as arrays."""
-        encoded = [encode_text(self._word_piece, text, self.tokens) for text in texts]
+        encoded = [encode_cleaned(self._word_piece, text, self.tokens) for text in texts]
         token_ids, text_mask, cut = zip(*encoded, strict=True)
         return TokenArrays(np.stack(token_ids), np.stack(text_mask), np.array(cut))
 

@@ -1,6 +1,7 @@
 """The commands as a user gives them, on a small made corpus and on the real one where it is found."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import cli
+from light_sernet_kd import cli, teachers
 from light_sernet_kd.corpora import demo
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -202,6 +203,28 @@ def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, ma
     assert train(manifest, distilled.parent, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
     after = {path: path.read_bytes() for path in distilled.rglob("*") if path.is_file()}
     assert before == after
+
+
+def test_a_run_that_an_older_release_began_is_finished(distilled, manifest, tmp_path):
+    """It knew one phase of training, whose epoch stood alone, and fewer settings."""
+    folder = tmp_path / "all"
+    shutil.copytree(distilled, folder)
+    for path in folder.glob("fold-*/fold.json"):
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps({key: told[key] for key in told if key != "best_epochs"}))
+    for path in folder.glob("fold-*/teacher.npz"):
+        teacher = teachers.read(path)
+        (epoch,) = teacher.card["best_epochs"]
+        card = {key: teacher.card[key] for key in teacher.card if key != "best_epochs"}
+        teachers.write(path, dataclasses.replace(teacher, card={**card, "best_epoch": epoch}))
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"] = {key: value for key, value in config["settings"].items() if "tune" not in key}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "fold-all-speakers" / "final.json").unlink()
+    assert train(manifest, tmp_path, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
+    assert (folder / "predictions.csv").read_bytes() == (distilled / "predictions.csv").read_bytes()
+    final = Path("fold-all-speakers") / "student.keras"
+    assert same_weights(folder / final, distilled / final)
 
 
 def test_another_setting_under_the_same_name_is_refused(distilled, manifest, capsys):

@@ -282,6 +282,8 @@ def test_compare_sets_runs_beside_one_another(corpora, capsys, tmp_path):
         (["--augment", "mixup"], "teach makes no use of --augment"),
         (["--from", "yamnet", "--epochs", "5"], "teach --from yamnet makes no use of --epochs"),
         (["--from", "some/model", "--width", "2"], "teach --from some/model makes no use of --width"),
+        (["--from", "some/model", "--accumulation", "2"], "makes no use of --accumulation"),
+        (["--from", "cross_attention", "--modality", "text"], "makes no use of --modality"),
         (["--fine_tune"], "--fine_tune needs --from and a speech model"),
     ],
 )

@@ -345,7 +345,7 @@ def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_run_removes_the
 
     child = os.fork()
     if not child:
-        pipeline._write(blocks(), (2, 4), np.dtype(np.float32), final)
+        pipeline.write_blocks(final, blocks(), (2, 4), np.dtype(np.float32))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     (left,) = folder.iterdir()
     assert left != final
@@ -378,7 +378,7 @@ def test_what_another_process_still_writes_is_left_alone(tmp_path, utterances):
 
 def test_the_files_are_those_that_numpy_writes(tmp_path):
     rows = np.arange(24, dtype=np.float32).reshape(6, 4)
-    pipeline._write([rows[:4], rows[4:]], rows.shape, rows.dtype, tmp_path / "ours.npy")
+    pipeline.write_blocks(tmp_path / "ours.npy", [rows[:4], rows[4:]], rows.shape, rows.dtype)
     np.save(tmp_path / "numpys.npy", rows)
     assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()
 

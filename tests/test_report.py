@@ -203,8 +203,8 @@ def test_what_was_run_is_told_without_reading_the_settings():
         "- **Method:** CKD (alpha 0.65, temperatures 1.5/2.5); loss on the labels: focal "
         "(label_smoothing 0.05, gamma 2.2); class weights: balanced; logits standardised.",
         "- **Augmentation:** noise,mixup.",
-        "- **Training:** schedule cubic, 77 epochs, stopping after 12 without a better one, batches of 24, "
-        "learning rate 0.003 (times 0.9 every 310 steps from 21), weight decay 0.0007, "
+        "- **Training:** schedule cubic, 77 epochs, stopping after 12 without a better one, adam, "
+        "batches of 24, learning rate 0.003 (times 0.9 every 310 steps from 21), weight decay 0.0007, "
         "batch norm momentum 0.97, arithmetic bfloat16.",
     ):
         assert f"{line}\n" in told
@@ -214,7 +214,7 @@ def test_what_was_run_is_told_without_reading_the_settings():
     plain["resolved"]["distillation"] = {"name": "pure"}
     page = report(METRICS, plain, export=None)
     for line in ("- **Method:** pure; loss on the labels: focal (label_smoothing 0.05, gamma 2.2).",
-                 "- **Augmentation:** none.", "77 epochs, batches", "EMO-DB, 1,343"):  # fmt: skip
+                 "- **Augmentation:** none.", "77 epochs, adam, batches", "EMO-DB, 1,343"):  # fmt: skip
         assert line in page
 
 

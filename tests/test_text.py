@@ -180,8 +180,7 @@ def test_a_text_is_opened_closed_padded_and_cut():
 
 def test_special_tokens_in_a_text_are_text():
     tokeniser = text.Tokeniser((*PIECES, "[", "]", "sep"), True, True, 8)
-    device = runner.word_piece(tokeniser.vocabulary, lowercase=True, strip_accents=True)
-    assert device.encode("[SEP]").tokens == ["[CLS]", "[", "sep", "]", "[SEP]"]
+    assert pieces_of(tokeniser, "[SEP]") == ["[", "sep", "]"]
 
 
 def test_the_device_has_the_same_tokeniser():

@@ -369,8 +369,8 @@ def word_piece(vocabulary: Sequence[str], *, lowercase: bool, strip_accents: boo
 def encode_text(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndarray, np.ndarray, bool]:
     """A text's `token_ids` and `text_mask`, both int32 `(tokens,)`, and whether its end was cut off.
 
-    The text is cleaned first (`encode_cleaned` is for one that was). The mask is 1 where the text is and 0 at `[PAD]` behind it; a text that is cut
-    keeps its `[SEP]`.
+    The text is cleaned first; `encode_cleaned` is for one that was. The mask is 1 where the text is and 0 at
+    `[PAD]` behind it; a text that is cut keeps its `[SEP]`.
 
     Args:
         tokenizer: as `word_piece` makes it.

@@ -536,8 +536,9 @@ def test_ties_of_kemdy_are_left_out_and_its_typo_is_disgust(tmp_path, name):
 def test_the_tags_of_kemdy_are_cleaned_away(tmp_path):
     path = put(tmp_path / "a.txt", "n/ b/아니 l/  왜u/ o/그래 TV c/\n")
     assert kemdy.transcript(path, "utf-8-sig") == "아니 왜 그래 TV"
+    # that nothing was said is known, unlike where there is no transcript
     put(path, "n/ b/\n")
-    assert kemdy.transcript(path, "utf-8-sig") is None
+    assert kemdy.transcript(path, "utf-8-sig") == ""
 
 
 def test_the_other_encoding_is_refused_in_either_kemdy(tmp_path):

@@ -75,7 +75,7 @@ def _cubic(corpus, student, method):
 
 
 # What our runs of the systems of speech and text do otherwise than their papers.
-_FUSION_DIFFERS = "VGGish before its last activation and without PCA; padding is masked; ten splits"
+_FUSION_DIFFERS = "VGGish's embeddings without PCA; padding is masked; ten splits"
 _STILL_DIFFERS = "padding is masked; ten splits; text and audio students learn from one teacher of both"
 
 
@@ -92,6 +92,7 @@ def _distilser(student):
             "student": student,
             "input_seconds": 10.0,
             "schedule": "distilser",
+            "audio_encoder": "torchvggish",
             "protocol": "random",
             "export": False,
             **teacher,

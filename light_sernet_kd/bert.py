@@ -187,7 +187,10 @@ def first_layers(source: Source, count: int | None) -> Source:
     if count is None:
         return source
     if not 1 <= count <= source.shape.layers:
-        raise UserError(f"{source.name} has {source.shape.layers} layers; asked for the first {count}.")
+        raise UserError(
+            f"{source.name} has {source.shape.layers} layers; asked for the first {count}: take "
+            "a deeper text encoder, or a student of fewer layers."
+        )
     return replace(source, shape=replace(source.shape, layers=count))
 
 

@@ -171,8 +171,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         text="a keras-hub preset, a folder in the manner of Hugging Face, or random:width=64,layers=2; by "
         "default the student's own preset")  # fmt: skip
     add(group, "--audio_encoder", dest="audio_encoder", metavar="NAME",
-        text="vggish (in DATA/models/vggish), vggish=PATH, vggish=random; of cross_attention also yamnet "
-        "or a speech model as teach --from takes it")  # fmt: skip
+        text="vggish (in DATA/models/vggish), vggish=PATH, vggish=random, torchvggish; of cross_attention "
+        "also yamnet or a speech model as teach --from takes it")  # fmt: skip
     add(group, "--vggish_pca", dest="vggish_pca", metavar="FILE",
         text="whiten and quantise VGGish's embeddings with these parameters (.npz)")  # fmt: skip
     add(group, "--text_tokens", dest="text_tokens", type=int, metavar="N",
@@ -644,7 +644,8 @@ def _audit(arguments: argparse.Namespace) -> int:
     protocol = choose("protocol", protocol, config.PROTOCOL_NAMES)
     if (protocol == "cross_corpus") != (arguments.test_on is not None):
         raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
-    if arguments.teacher and str(arguments.teacher).startswith(("yamnet", "auto")):
+    made_here = ("yamnet", "auto", *config.ALL_STUDENT_NAMES)
+    if arguments.teacher and str(arguments.teacher).partition("=")[0] in made_here:
         raise UserError("only a teacher file can be audited: make one with `light-sernet-kd teach`.")
     teacher = teachers.read(arguments.teacher) if arguments.teacher else None
     corpus = load(

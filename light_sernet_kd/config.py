@@ -141,8 +141,9 @@ class Settings:
         standardise_logits: teacher's and student's logits are standardised before they are compared.
         text_encoder: a keras-hub preset, a folder or `random:…`, as `text.load` reads it; by default the
             student's own preset. `teacher_text_encoder` is the teacher's; by default the same.
-        audio_encoder: `vggish`, `vggish=PATH`, `vggish=random`, `yamnet`, or a speech model as `teach --from`
-            takes it (the last two for `cross_attention` alone).
+        audio_encoder: `vggish`, `vggish=PATH`, `vggish=random`; `torchvggish` likewise, with the ReLU at its
+            end that 3M-SER's port has; for `cross_attention` also `yamnet`, or a speech model as `teach
+            --from` takes it.
         vggish_pca: file of VGGish's PCA parameters; its embeddings are then whitened and quantised.
         text_tokens: tokens that a text is cut or padded to.
         pooling: what the fusion of `*_vggish` reads: the first position, or the mean or maximum of all.
@@ -429,10 +430,20 @@ def _with_encoders(settings: Settings) -> Settings:
                 f"{option} is of speech and text: add --student or --teacher, such as bert_vggish "
                 f"({settings.student} hears alone)."
             )
-    hears_vggish = (settings.audio_encoder or "vggish").partition("=")[0] == "vggish"
+    readers = settings.reads_text
+    for option, value in (("--text_encoder", settings.text_encoder), ("--vggish_pca", settings.vggish_pca)):
+        unused = not readers if option == "--text_encoder" else settings.modality == "text"
+        if value is not None and unused and len(settings.multimodal) == 1:
+            raise UserError(
+                f"{option} makes no difference with --modality {settings.modality}: leave it out."
+            )
+    hears_vggish = (settings.audio_encoder or "vggish").partition("=")[0] in ("vggish", "torchvggish")
     fusion = next((name for name in settings.multimodal if name.endswith("_vggish")), None)
     if fusion and not hears_vggish:
-        raise UserError(f"{fusion} hears through VGGish: --audio_encoder vggish or vggish=PATH.")
+        raise UserError(
+            f"{fusion} hears through VGGish: --audio_encoder vggish or vggish=PATH "
+            "(torchvggish: with a ReLU at its end)."
+        )
     if settings.vggish_pca is not None and not hears_vggish:
         raise UserError("--vggish_pca goes with --audio_encoder vggish.")
     if settings.teacher_text_encoder is not None and settings.own_teacher not in MULTIMODAL_NAMES:
@@ -447,4 +458,6 @@ def _with_encoders(settings: Settings) -> Settings:
         raise UserError(f"--width is of convolutional students: {settings.student} has none.")
     if settings.augmentation:
         raise UserError(f"--augment is of students of features alone, not of {settings.student}.")
+    if settings.reader != "soundfile":
+        raise UserError(f"--reader {settings.reader} is of students of features alone.")
     return dataclasses.replace(settings, input_type="mel_spectrogram", front_end="vggish")

@@ -374,6 +374,11 @@ class _Run:
                 f"{self.settings.distillation} compares the text states of student and teacher: it takes a "
                 "student and a teacher such as --student picobert_vggish --teacher bert_vggish."
             )
+        if self.settings.teacher_count > 1:
+            raise UserError(
+                f"{self.settings.distillation} compares text states, of which each of several teachers has "
+                "its own: leave out --teacher_count."
+            )
         if not self._schedule("student").tune_epochs:
             raise UserError(
                 f"{self.settings.distillation} compares text states, which only change while the encoders "
@@ -487,6 +492,11 @@ class _Run:
                 "arithmetic": self.arithmetic,
                 "samples": self.settings.samples,
                 "schedule": dataclasses.asdict(self.settings.training_schedule),
+                "own_teacher": (
+                    {**dataclasses.asdict(self._schedule("teacher")), "parts": self._teacher_parts()}
+                    if self.settings.own_teacher
+                    else None
+                ),
                 "label_loss": {"name": self.settings.label_loss, **self.label_settings},
                 "distillation": {"name": self.settings.distillation, **self.distillation_settings},
             },
@@ -767,21 +777,27 @@ class _Run:
         logits = teacher.logits.copy()
         for number, part in enumerate(held_out_parts(speakers, self._teacher_parts()), start=1):
             others = dataclasses.replace(fold, train=tuple(train[~part].tolist()), validation=())
-            member = self._own_teacher(f"{role}-without-{number}", others, epochs)
-            logits[0][train[part]] = member.logits[0][train[part]]
+            asked = train[part].tolist()
+            member = self._own_teacher(f"{role}-without-{number}", others, epochs, asked)
+            logits[0][asked] = member.logits[0]
         return dataclasses.replace(teacher, logits=logits)
 
     def _member_path(self, fold: Fold, role: str, suffix: str = "npz") -> Path:
         return self.fold_folder(fold) / f"{role}-member.{suffix}"
 
-    def _own_teacher(self, role: str, fold: Fold, epochs: Sequence[int] | None) -> teachers.Teacher:
-        """One network of the fold's teacher; its card has the epochs it was selected at."""
+    def _own_teacher(
+        self, role: str, fold: Fold, epochs: Sequence[int] | None, asked: Sequence[int] | None = None
+    ) -> teachers.Teacher:
+        """What one network of the fold's teacher says of the utterances `asked`, or of all.
+
+        Its card has the epochs it was selected at.
+        """
         path = self._member_path(fold, role)
         if not path.exists():
             outcome = self._train(role, fold, epochs=epochs)
-            everything = range(len(self.utterances))
+            asked = range(len(self.utterances)) if asked is None else asked
             network, rows = self.network("teacher"), self.phases("teacher")[-1].rows
-            outputs = network.outputs(outcome.selected, rows, everything)
+            outputs = network.outputs(outcome.selected, rows, asked)
             if role == "teacher" and len(self.phases("teacher")) > 1:
                 self._write_teacher_states(fold, outcome.selected)
             card = {
@@ -791,7 +807,7 @@ class _Run:
                 "best_epochs": outcome.best_epochs,
                 "train_speakers": {fold.name: self.selection.speakers(fold.train)},
             }
-            ids = tuple(utterance.id for utterance in self.utterances)
+            ids = tuple(self.utterances[i].id for i in asked)
             embeddings = outputs[EMBEDDING][None]
             teachers.write(
                 path,

@@ -54,11 +54,13 @@ class Hearing:
     """What a student hears through.
 
     Attributes:
+        name: for people.
         encoder: gives the states that the head is trained on while it is frozen.
         rows: how many of them the head takes; shorter recordings are padded.
         build: makes it as a Keras model of the front end's features; None where it is none.
     """
 
+    name: str
     encoder: Encoder
     rows: int
     build: Callable[[], keras.Model] | None = None
@@ -117,7 +119,8 @@ class SpeechAndText:
                     "and were cut (--text_tokens)."
                 )
         if modality != "text":
-            self.hearing = _hearing(settings, data)
+            spec = settings.audio_encoder or "vggish"
+            self.hearing = _hearing(spec, settings.vggish_pca, settings.samples, data)
             if (settings.audio_encoder or "").startswith("vggish=random"):
                 self.notes.append("VGGish began with random weights: for trials.")
 
@@ -216,7 +219,7 @@ class SpeechAndText:
 
     def state_encoders(self) -> dict[str, str]:
         """Input name → what makes these states, for a file that must be given them."""
-        named = {"text_states": self.text, "audio_states": self.hearing and self.hearing.encoder}
+        named = {"text_states": self.text, "audio_states": self.hearing}
         return {name: encoder.name for name, encoder in named.items() if encoder}
 
     def digest(self) -> str:
@@ -230,34 +233,36 @@ class SpeechAndText:
         if self.text:
             found["text_encoder"] = {"name": self.text.name, **self.text.identity}
         if self.hearing:
-            encoder = self.hearing.encoder
-            found["audio_encoder"] = {"name": encoder.name, **encoder.identity}
+            found["audio_encoder"] = {"name": self.hearing.name, **self.hearing.encoder.identity}
         return found
 
 
-def _hearing(settings: Settings, data: Path) -> Hearing:
-    spec = settings.audio_encoder or "vggish"
+@functools.lru_cache(maxsize=2)
+def _hearing(spec: str, pca_file: str | None, samples: int, data: Path) -> Hearing:
+    """Kept, because a student and its teacher mostly hear through one encoder of hundreds of megabytes."""
     kind, _, where = spec.partition("=")
-    if kind == "vggish":
-        patches = feature_shape("vggish", "mel_spectrogram", settings.samples)[0]
-        pca = vggish.read_pca(Path(settings.vggish_pca)) if settings.vggish_pca else None
-        whole = vggish.vggish_encoder(where, data, pca=pca)
-        build = functools.partial(vggish.vggish, vggish.weights_of(where, data), patches=patches)
-        return Hearing(_clipped(whole, settings.samples), patches, None if pca else build)
+    if kind in ("vggish", "torchvggish"):
+        relu = kind == "torchvggish"
+        patches = feature_shape("vggish", "mel_spectrogram", samples)[0]
+        pca = vggish.read_pca(Path(pca_file)) if pca_file else None
+        whole = vggish.vggish_encoder(where, data, pca=pca, relu=relu)
+        build = functools.partial(vggish.vggish, vggish.weights_of(where, data), patches=patches, relu=relu)
+        name = f"{spec}, PCA" if pca else spec
+        return Hearing(name, _clipped(whole, samples), patches, None if pca else build)
     if embeddings.is_embedding_source(spec):
         path = embeddings.yamnet_path(spec, data)
         if path is None:
             raise UserError(f"no YAMNet in {spec}.")
-        windows = embeddings.yamnet_windows(settings.samples)
         encoder = embeddings.yamnet(path, pooling="none")
-        return Hearing(_clipped(encoder, settings.samples), windows)
+        return Hearing("yamnet", _clipped(encoder, samples), embeddings.yamnet_windows(samples))
 
     from light_sernet_kd import speech_models
 
     model = speech_models.load(spec)
     encoder = speech_models.frame_encoder(model)
-    frames = min(SPEECH_FRAMES, speech_models.frames_of(model, settings.samples))
-    return Hearing(_clipped(encoder, settings.samples), frames)
+    frames = min(SPEECH_FRAMES, speech_models.frames_of(model, samples))
+    name = Path(spec).name if Path(spec).is_dir() else spec
+    return Hearing(name, _clipped(encoder, samples), frames)
 
 
 def _clipped(encoder: Encoder, samples: int) -> Encoder:

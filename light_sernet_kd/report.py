@@ -123,6 +123,23 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
     ]
 
 
+def _own_teacher(schedule: Mapping[str, Any] | None) -> str:
+    """How a teacher that the run trained itself was trained."""
+    if schedule is None:
+        return ""
+    tuned = f" and {schedule['tune_epochs']} of all weights" if schedule["tune_epochs"] else ""
+    parts = (
+        f" Of training utterances it speaks through {schedule['parts']} networks, each without the speakers "
+        "it is asked of."
+        if schedule["parts"]
+        else ""
+    )
+    return (
+        f" It was trained for {counted(schedule['epochs'], 'epoch')}{tuned}, batches of "
+        f"{schedule['batch_size']}, learning rate {schedule['learning_rate']:g}.{parts}"
+    )
+
+
 def _without_embeddings(student: Mapping[str, Any]) -> str:
     count = student.get("parameters_without_embeddings")
     return "" if count is None else f", {count:,} without the tables of tokens and positions"
@@ -160,7 +177,7 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
         f"- **Student:** {plain(student['name'])}, {student['parameters']:,} parameters{width}"
         f"{_without_embeddings(student)}.",
         *_encoders(student, metrics.get("notes", [])),
-        f"- **Teacher:** {taught}",
+        f"- **Teacher:** {taught}{_own_teacher(config['resolved'].get('own_teacher'))}",
         *_how_it_was_trained(config["settings"], config["resolved"]),
         f"- **Seed:** {plain(metrics['seed'])}.",
     ]

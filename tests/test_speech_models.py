@@ -576,11 +576,11 @@ def test_cross_attention_hears_through_a_speech_models_frames(models, manifest, 
     assert "its encoders stay frozen" in capsys.readouterr().err
     assert cli.main([*command, "--epochs", "1"]) == 0
     metrics = json.loads((tmp_path / "x" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["student"]["encoders"]["audio_encoder"]["name"] == "wav2vec2-frames"
+    assert metrics["student"]["encoders"]["audio_encoder"]["name"] == "wav2vec2-layer"
     assert [row["precision"] for row in metrics["export"]["rows"]] == ["float32", "float16", "dynamic"]
     runner = Runner(tmp_path / "x" / "student_float32.tflite")
     states = np.random.default_rng(0).standard_normal((5, 32)).astype("float32")
     assert runner.probabilities_of_states({"audio_states": states}).sum() == pytest.approx(1, abs=1e-5)
     sound = manifest.read_text(encoding="utf-8").splitlines()[1].split(",")[0]
     assert cli.main(["predict", str(tmp_path / "x" / "student_float32.tflite"), sound]) == 2
-    assert "wav2vec2-frames" in capsys.readouterr().err
+    assert "wav2vec2-layer" in capsys.readouterr().err

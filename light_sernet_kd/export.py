@@ -341,6 +341,9 @@ def _convert(function, precision: str, features: Iterable[np.ndarray] = ()) -> b
     # with it, it writes a SavedModel for every precision and takes three times as long.
     absl_level = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.ERROR)
+    # TensorFlow warns of every lookup table in the process, such as those of keras-hub's tokenisers.
+    logger, level = tf.get_logger(), tf.get_logger().level
+    logger.setLevel("ERROR")
     try:
         with runner.without_chatter(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
@@ -360,6 +363,7 @@ def _convert(function, precision: str, features: Iterable[np.ndarray] = ()) -> b
         raise ExportError(f"operations that TFLite lacks: {', '.join(sorted({*lacking}))}") from error
     finally:
         absl_logging.set_verbosity(absl_level)
+        logger.setLevel(level)
 
 
 def _one_by_one(features: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:

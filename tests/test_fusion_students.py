@@ -12,14 +12,9 @@ from ai_edge_litert.interpreter import Interpreter
 from light_sernet_kd import export
 from light_sernet_kd.distiller import embedding_of
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.students import (
-    attention_maps,
-    cross_attention,
-    fusion_head,
-    head_of,
-    speech_and_text,
-    tensor_of,
-)
+from light_sernet_kd.students.attention import attention_maps
+from light_sernet_kd.students.cross_attention import cross_attention
+from light_sernet_kd.students.fusion import fusion_head, head_of, speech_and_text, tensor_of
 
 CLASSES = 5
 TEXT, AUDIO = (7, 24), (9, 16)

@@ -17,7 +17,6 @@ average (16 utterances), 14 times where every text fills 128 tokens; 5.65 GiB.
 import argparse
 import functools
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -283,7 +282,9 @@ def train_in(folder: Path, width: int) -> None:
     """Phase 2 as a run has it behind phase 1, and once more from its checkpoint, as after an interruption."""
 
     def peak(when: str) -> None:
-        print(f"  {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB {when}", flush=True)
+        # Not getrusage: what that gives begins with the peak of the process that started this one.
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        print(f"  {int(status['VmHWM'].split()[0]) / 2**20:.2f} GiB {when}", flush=True)
 
     selection = spoken(folder, 4 * BATCH, words=20)
     both = network_of(STUDENT, selection, folder / "cache", width)

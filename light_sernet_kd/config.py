@@ -430,13 +430,6 @@ def _with_encoders(settings: Settings) -> Settings:
                 f"{option} is of speech and text: add --student or --teacher, such as bert_vggish "
                 f"({settings.student} hears alone)."
             )
-    readers = settings.reads_text
-    for option, value in (("--text_encoder", settings.text_encoder), ("--vggish_pca", settings.vggish_pca)):
-        unused = not readers if option == "--text_encoder" else settings.modality == "text"
-        if value is not None and unused and len(settings.multimodal) == 1:
-            raise UserError(
-                f"{option} makes no difference with --modality {settings.modality}: leave it out."
-            )
     hears_vggish = (settings.audio_encoder or "vggish").partition("=")[0] in ("vggish", "torchvggish")
     fusion = next((name for name in settings.multimodal if name.endswith("_vggish")), None)
     if fusion and not hears_vggish:

@@ -245,8 +245,9 @@ def _hearing(spec: str, pca_file: str | None, samples: int, data: Path) -> Heari
         relu = kind == "torchvggish"
         patches = feature_shape("vggish", "mel_spectrogram", samples)[0]
         pca = vggish.read_pca(Path(pca_file)) if pca_file else None
-        whole = vggish.vggish_encoder(where, data, pca=pca, relu=relu)
-        build = functools.partial(vggish.vggish, vggish.weights_of(where, data), patches=patches, relu=relu)
+        weights = vggish.weights_of(where, data)
+        whole = vggish.vggish_encoder(weights, pca=pca, relu=relu)
+        build = functools.partial(vggish.vggish, weights, patches=patches, relu=relu)
         name = f"{spec}, PCA" if pca else spec
         return Hearing(name, _clipped(whole, samples), patches, None if pca else build)
     if embeddings.is_embedding_source(spec):

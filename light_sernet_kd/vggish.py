@@ -260,8 +260,7 @@ def postprocessed(embeddings: np.ndarray, pca: PCA) -> np.ndarray:
 
 
 def vggish_encoder(
-    spec: str | None,
-    data: Path,
+    weights: Weights,
     *,
     pca: PCA | None = None,
     relu: bool = False,
@@ -273,15 +272,11 @@ def vggish_encoder(
     recording ends with its last sample that is not 0, and has one row at least.
 
     Args:
-        spec, data: as of `weights_of`.
+        weights: as of `weights_of`.
         pca: rows are then `postprocessed`.
         relu: as of `vggish`.
         dtype: as stored.
-
-    Raises:
-        UserError: as of `weights_of`.
     """
-    weights = weights_of(spec, data)
     model = vggish(weights, patches=1, relu=relu)
 
     def encode(waveforms: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

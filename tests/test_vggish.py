@@ -421,7 +421,7 @@ def clips():
 
 
 def test_an_encoders_rows_are_those_of_the_model_in_a_batch_of_one_length(narrow, tmp_path):
-    encoder = vggish.vggish_encoder("random=1", tmp_path)
+    encoder = vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path))
     recordings = clips()
     samples = max(map(len, recordings))
     batch = np.stack([audio.fit(clip, samples, pad="right") for clip in recordings])
@@ -436,7 +436,7 @@ def test_an_encoders_rows_are_those_of_the_model_in_a_batch_of_one_length(narrow
 
 
 def test_an_encoders_rows_do_not_depend_on_the_other_recordings(narrow, tmp_path):
-    encoder = vggish.vggish_encoder("random=1", tmp_path)
+    encoder = vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path))
     together = list(encoder.encode(clips()))
     for clip, rows in zip(clips(), together, strict=True):
         (alone,) = encoder.encode([clip])
@@ -445,8 +445,8 @@ def test_an_encoders_rows_do_not_depend_on_the_other_recordings(narrow, tmp_path
 
 def test_an_encoder_gives_postprocessed_rows(narrow, tmp_path):
     pca = vggish.read_pca(write_pca(tmp_path / "pca.npz"))
-    plain = vggish.vggish_encoder("random=1", tmp_path)
-    whitened = vggish.vggish_encoder("random=1", tmp_path, pca=pca)
+    plain = vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path))
+    whitened = vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path), pca=pca)
     for rows, other in zip(plain.encode(clips()), whitened.encode(clips()), strict=True):
         np.testing.assert_array_equal(other, vggish.postprocessed(rows, pca))
 
@@ -456,15 +456,17 @@ def test_what_decides_the_rows_decides_the_folder(narrow, tmp_path):
                   for change in ({}, {"pca_means": np.ones(128)}))  # fmt: skip
     write_checkpoint(tmp_path / "models" / "vggish" / "x.ckpt", vggish.random_weights(1))
     made = [
-        vggish.vggish_encoder("random=1", tmp_path),
-        vggish.vggish_encoder("random=2", tmp_path),
-        vggish.vggish_encoder("random=1", tmp_path, pca=pca),
-        vggish.vggish_encoder("random=1", tmp_path, pca=other),
-        vggish.vggish_encoder("random=1", tmp_path, relu=True),
-        vggish.vggish_encoder("random=1", tmp_path, dtype="float32"),
+        vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path)),
+        vggish.vggish_encoder(vggish.weights_of("random=2", tmp_path)),
+        vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path), pca=pca),
+        vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path), pca=other),
+        vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path), relu=True),
+        vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path), dtype="float32"),
     ]
     assert len({each.folder(tmp_path) for each in made}) == len(made)
-    assert vggish.vggish_encoder(None, tmp_path).folder(tmp_path) == made[0].folder(tmp_path)
+    assert vggish.vggish_encoder(vggish.weights_of(None, tmp_path)).folder(tmp_path) == made[0].folder(
+        tmp_path
+    )
     json.dumps(made[2].identity)
     assert {each.name for each in made} == {"vggish"}
 
@@ -473,7 +475,7 @@ def test_embeddings_of_recordings_are_kept(narrow, tmp_path, shared_data):
     names = ("03a01Fa", "15a04Ac")
     utterances = [Utterance(name, shared_data / f"EMO-DB/wav/{name}.wav", "joy", "03") for name in names]
     prints = {each.id: audio.fingerprint(each.path) for each in utterances}
-    encoder = vggish.vggish_encoder("random=1", tmp_path)
+    encoder = vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path))
     found = embeddings.embed(utterances, prints, encoder, cache=tmp_path)
     waveforms = [soundfile.read(each.path, dtype="float32")[0] for each in utterances]
     assert found.rows.tolist() == [max(1, (len(each) - 240) // 15_360) for each in waveforms]
@@ -491,7 +493,7 @@ def test_a_long_recording_is_worked_on_a_few_patches_at_a_time(narrow, tmp_path,
         return unmasked(self, waveform)
 
     monkeypatch.setattr(features.LogMelPatches, "unmasked", counted)
-    (rows,) = vggish.vggish_encoder("random=1", tmp_path).encode([noise(5 * 60 * 16_000)])
+    (rows,) = vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path)).encode([noise(5 * 60 * 16_000)])
     assert len(rows) == (5 * 60 * 16_000 - 240) // 15_360
     assert max(seen) == 16 * 15_360 + 240
     assert sum(seen) < 1.01 * 5 * 60 * 16_000

@@ -100,6 +100,10 @@ class Schedule:
     accumulation: int = 1
     tune_epochs: int = 0
 
+    def changed(self, **own: Any) -> "Schedule":
+        """The schedule with what is not None of `own` in the place of its values."""
+        return dataclasses.replace(self, **{key: value for key, value in own.items() if value is not None})
+
     def learning_rate_at(self, *, epoch: int, step: int) -> float:
         """The learning rate of training step `step` in epoch `epoch`, both counted from 0."""
         now = epoch if self.decay_unit == "epochs" else step
@@ -232,18 +236,14 @@ class Settings:
     @property
     def training_schedule(self) -> Schedule:
         """The named schedule with this run's own epochs, batch size and learning rate in it."""
-        schedule = SCHEDULES[self.schedule or "light_sernet"]
-        own: dict[str, Any] = {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "batch_norm_momentum": self.batch_norm_momentum,
-            "optimizer": self.optimizer,
-            "accumulation": self.accumulation,
-            "tune_epochs": self.tune_epochs,
-        }
-        return dataclasses.replace(
-            schedule, **{key: value for key, value in own.items() if value is not None}
+        return SCHEDULES[self.schedule or "light_sernet"].changed(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            batch_norm_momentum=self.batch_norm_momentum,
+            optimizer=self.optimizer,
+            accumulation=self.accumulation,
+            tune_epochs=self.tune_epochs,
         )
 
     @property

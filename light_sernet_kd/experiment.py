@@ -517,14 +517,11 @@ class _Run:
         schedule = settings.training_schedule
         if students.entry(name).schedule != students.entry(settings.student).schedule:
             schedule = SCHEDULES[students.entry(name).schedule]
-        own: dict[str, Any] = {
-            "epochs": settings.teacher_epochs,
-            "batch_size": settings.teacher_batch_size,
-            "learning_rate": settings.teacher_learning_rate,
-            "tune_epochs": settings.tune_epochs,
-        }
-        return dataclasses.replace(
-            schedule, **{key: value for key, value in own.items() if value is not None}
+        return schedule.changed(
+            epochs=settings.teacher_epochs,
+            batch_size=settings.teacher_batch_size,
+            learning_rate=settings.teacher_learning_rate,
+            tune_epochs=settings.tune_epochs,
         )
 
     def phases(self, role: str) -> list[_Phase]:

@@ -607,9 +607,10 @@ class _Run:
         own = {name: value for name, value in named.items() if name.partition(".")[0] in kept}
         return own if len(kept) > 1 else {name.partition(".")[2]: value for name, value in own.items()}
 
-    def weights_of_whole(self, role: str, weights: list[np.ndarray]) -> keras.Model:
-        """The role's network with these weights of its last phase, with its encoders wherever they are Keras
-        models: what is saved and exported.
+    def model_of(self, role: str, weights: list[np.ndarray]) -> keras.Model:
+        """What is saved and exported: the role's network with these weights of its last phase.
+
+        Its encoders are in it wherever they are Keras models.
         """
         if role in self._multimodal and len(self.phases(role)) == 1:
             both = self._multimodal[role]
@@ -671,10 +672,8 @@ class _Run:
             weights = trained.selected
             made.append(trained)
         name = "history.csv" if role == "student" else f"{role}_history.csv"
-        columns = made[0].history
-        write_history(
-            folder / name, {key: [x for each in made for x in each.history[key]] for key in columns}
-        )
+        history = {key: [value for each in made for value in each.history[key]] for key in made[0].history}
+        write_history(folder / name, history)
         return _Outcome(
             made[-1].selected,
             made[-1].last,
@@ -702,8 +701,8 @@ class _Run:
             return self.teacher.made_by
         name = self._architectures()["teacher"]
         if "teacher" in self._multimodal:
-            told = self._multimodal["teacher"].facts()
-            return f"{name} on {' and '.join(encoder['name'] for encoder in told.values())}"
+            # Not facts(), which hashes every weight; this is asked for each of a fold's networks.
+            return f"{name} on {' and '.join(self._multimodal['teacher'].state_encoders().values())}"
         auto = self.settings.teacher == "auto"
         return f"{name}, width {self.settings.width * self.settings.teacher_width if auto else 1:g}"
 
@@ -921,7 +920,7 @@ class _Run:
 
     def _save_student(self, weights: list[np.ndarray], path: Path) -> None:
         with atomic(path) as temporary:
-            self.weights_of_whole("student", weights).save(temporary)
+            self.model_of("student", weights).save(temporary)
 
     # The exported student.
 
@@ -935,7 +934,7 @@ class _Run:
             teaching = self.teaching(final, epochs=teacher_epochs)
             trained = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, self.fold_folder(final) / "student.keras")
-            rows = self._convert(final, self.folder, self.weights_of_whole("student", trained.last))
+            rows = self._convert(final, self.folder, self.model_of("student", trained.last))
             write_json(done, {"final_epochs": sum(epochs), "rows": rows})
             trained.done()
         self._remove_teacher_states(final)
@@ -1169,7 +1168,7 @@ class _Run:
 
         if role not in self._multimodal:
             return {"parameters": self.network(role).parameters}
-        return parameter_counts(self.weights_of_whole(role, self.network(role).student.get_weights()))
+        return parameter_counts(self.model_of(role, self.network(role).student.get_weights()))
 
     def _history(self, fold: Fold) -> dict[str, list[float]]:
         folder = self.fold_folder(fold)

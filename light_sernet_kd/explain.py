@@ -19,10 +19,10 @@ from light_sernet_kd import audio, figures, mixtures, teachers
 from light_sernet_kd.compare import Run, read_run
 from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE, Settings, UserError, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.evaluation import Predictions, softmax
 from light_sernet_kd.files import path_part, write_arrays, write_json, write_text
 from light_sernet_kd.report import markdown_table, plain
+from light_sernet_kd.selection import Selection, loaded
 
 if TYPE_CHECKING:
     import keras
@@ -368,13 +368,7 @@ def explained(folder: Path, utterances: Sequence[str], *, data: Path, out: Path 
     run = _read(folder)
     rows = [_row_of(run.predictions, name, folder) for name in utterances]
     settings = make_settings(**run.settings)
-    corpus = load(
-        settings.corpus,
-        data,
-        audio_type=settings.audio_type,
-        emotions=settings.emotions,
-        test_on=settings.test_on,
-    )
+    corpus = loaded(settings, data)
     source = _Source(folder, run, settings, corpus, data)
     into = [(out or folder / "explain") / path_part(name) for name in utterances]
     for fold in dict.fromkeys(run.predictions.folds[row] for row in rows):
@@ -527,7 +521,6 @@ def _speech_and_text(
     if name not in MULTIMODAL_NAMES:
         return None
     from light_sernet_kd.multimodal import SpeechAndText
-    from light_sernet_kd.selection import Selection
 
     skipped = {each["id"] for each in source.run.metrics["skipped"]}
     every = tuple(each for each in source.corpus.utterances if each.id not in skipped)

@@ -121,7 +121,8 @@ class SpeechAndText:
         if modality != "text":
             spec = settings.audio_encoder or "vggish"
             self.hearing = _hearing(spec, settings.vggish_pca, settings.samples, data)
-            if (settings.audio_encoder or "").startswith("vggish=random"):
+            kind, _, where = spec.partition("=")
+            if kind.endswith("vggish") and where.partition("=")[0] == "random":
                 self.notes.append("VGGish began with random weights: for trials.")
 
     @property

@@ -54,19 +54,24 @@ class Selection:
         return sorted({self.utterances[i].speaker for i in indices})
 
 
-def selected(settings: Settings, data: Path) -> Selection:
-    """Load the corpus (or the two of a cross-corpus test), check every recording, make the folds.
-
-    Raises:
-        UserError: what the user can mend.
-    """
-    corpus = load(
+def loaded(settings: Settings, data: Path) -> Corpus:
+    """The corpus of a run, or the two of a cross-corpus test, with its task's emotions."""
+    return load(
         settings.corpus,
         data,
         audio_type=settings.audio_type,
         emotions=settings.emotions,
         test_on=settings.test_on,
     )
+
+
+def selected(settings: Settings, data: Path) -> Selection:
+    """Load the corpus (or the two of a cross-corpus test), check every recording, make the folds.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    corpus = loaded(settings, data)
     utterances, skipped = corpus.utterances, []
     if settings.skip_bad:
         bad = dict(audio.find_bad(utterances))

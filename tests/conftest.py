@@ -10,6 +10,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The `Figure` objects that would have been saved."""
+    from light_sernet_kd import figures
+
+    kept = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure) or [])
+    return kept
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder that holds EMO-DB/ and teachers/; skips the test when there is none."""

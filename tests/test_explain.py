@@ -285,13 +285,6 @@ def test_the_rows_of_an_attention_layer_are_those_that_its_name_tells(modality):
 # Pictures.
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure) or [])
-    return kept
-
-
 def shown(figure):
     """Every text that is seen, after layout, with its box in pixels."""
     canvas = FigureCanvasAgg(figure)

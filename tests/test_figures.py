@@ -15,14 +15,6 @@ LONG = "overwhelmed with something"
 HONEST = "optimistic: the epoch was chosen on the test fold"
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The `Figure` objects that would have been saved."""
-    kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure) or [])
-    return kept
-
-
 def shown(figure):
     """Every non-empty text of a figure, after layout, with its box in pixels."""
     canvas = FigureCanvasAgg(figure)

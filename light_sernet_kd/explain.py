@@ -37,7 +37,7 @@ MOST_FOLDS = 4
 # In a fold's folder: its teacher's text states of its test utterances.
 TEACHER_STATES = "test_teacher_states.npz"
 # How long an audio encoder's row is and when the next one begins, in seconds; frames of speech models.
-ROW_SECONDS = {"vggish": (0.96, 0.96), "yamnet": (0.975, 0.48)}
+ROW_SECONDS = {"vggish": (0.96, 0.96), "torchvggish": (0.96, 0.96), "yamnet": (0.975, 0.48)}
 FRAME_SECONDS = (0.02, 0.02)
 
 

@@ -13,7 +13,7 @@ import soundfile
 from test_experiments import sound
 
 from light_sernet_kd import cli, multimodal, pipeline, students, teachers, training, vggish
-from light_sernet_kd.config import make_settings
+from light_sernet_kd.config import MULTIMODAL_NAMES, make_settings
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.selection import selected
 from light_sernet_kd.students.fusion import head_of
@@ -360,10 +360,16 @@ def test_teach_makes_a_file_of_a_reader_that_a_listener_learns_from(corpus, tmp_
     assert metrics_of(tmp_path / "taught")["stamps"] == []
 
 
-def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
-    root = corpus_trees.iemocap(tmp_path / "data" / "IEMOCAP")
+def tree_of(name: str, data: Path) -> Path:
+    """A corpus in its own folders and files, a sound in each recording."""
+    root = corpus_trees.TREES[name](data / name)
     for number, path in enumerate(sorted(root.rglob("[!.]*.wav"))):
         sound(path, number)
+    return root
+
+
+def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
+    tree_of("IEMOCAP", tmp_path / "data")
     places = ["-dn", "IEMOCAP", "--data", str(tmp_path / "data"), "--result", str(tmp_path), *QUICK]
     common = [*places, "--protocol", "published", "--folds", "#1", "--tune_epochs", "0", "--no-export"]
     teacher = ["--teacher", "bert_vggish", "--teacher_epochs", "1", "-kd", "CKD"]
@@ -402,3 +408,65 @@ def test_states_of_yamnet_stay_inputs_of_the_exported_file(corpus, shared_data, 
     logits = np.load(fold / "test_logits.npz")["selected"]
     exact = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(stored, exact, atol=1e-4)
+
+
+def test_multi_still_is_prepared_taught_and_trained_on_a_kemdy_tree(tmp_path, capsys):
+    """Its three stages: the teacher reads and hears, the student that only hears learns from its file."""
+    tree_of("KEMDy20", tmp_path / "data")
+    data = ["--data", str(tmp_path / "data")]
+    assert cli.main(["prepare", "KEMDy20", *data]) == 0
+    common = ["-dn", "KEMDy20", *data, "--result", str(tmp_path / "result"), *QUICK, "-id", "1",
+              "--protocol", "published", "--folds", "#1", "-ln", "mse", "--soft_labels"]  # fmt: skip
+    teacher = str(tmp_path / "teacher.npz")
+    assert cli.main(["teach", *common, "--from", "cross_attention_teacher", "--out", teacher]) == 0
+    student = ["--student", "cross_attention", "--modality", "audio", "--no-export", "--run", "student"]
+    assert cli.main(["train", *common, *student, "--teacher", teacher, "-kd", "Multi-Still"]) == 0
+    metrics = metrics_of(tmp_path / "result" / "student")
+    assert metrics["pooled"]["count"] > 0
+    assert metrics["teacher"]["made_by"].startswith("cross_attention_teacher")
+
+
+@pytest.fixture(scope="module")
+def corpora(shared_data, tmp_path_factory) -> Path:
+    """A part of EMO-DB, four speakers' recordings as they are, and a tree shaped as IEMOCAP's."""
+    data = tmp_path_factory.mktemp("corpora")
+    (data / "EMO-DB" / "wav").mkdir(parents=True)
+    recordings = sorted((shared_data / "EMO-DB" / "wav").glob("*.wav"))
+    for path in [each for each in recordings if each.name[:2] in ("03", "08", "09", "10")][::4]:
+        (data / "EMO-DB" / "wav" / path.name).symlink_to(path)
+    tree_of("IEMOCAP", data)
+    return data
+
+
+@pytest.mark.every
+@pytest.mark.parametrize("name", ["EMO-DB", "IEMOCAP"])
+@pytest.mark.parametrize(
+    "variant",
+    [[name] for name in MULTIMODAL_NAMES]
+    + [["cross_attention", "--modality", modality] for modality in ("text", "audio")],
+    ids="-".join,
+)
+def test_every_variant_is_trained_scored_exported_and_predicted_with(
+    corpora, tmp_path, capsys, name, variant
+):
+    folds = {"EMO-DB": ["--folds", "03"], "IEMOCAP": ["--protocol", "published", "--folds", "#1"]}[name]
+    # eight layers, for the truncated ones to have something to leave out
+    arguments = [*QUICK, "--text_encoder", "random:width=16,layers=8,heads=2", "-bt", "16", *folds]
+    phases = ["--tune_epochs", "0" if "text" in variant else "1"]
+    places = ["--data", str(corpora), "--result", str(tmp_path), "--run", "run"]
+    assert cli.main(["train", "-dn", name, *places, *arguments, *phases, "--student", *variant]) == 0
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["pooled"]["count"] == metrics["folds"][0]["count"] > 0
+    recording = next(iter(sorted((corpora / name).rglob("[!.]*.wav"))))
+    heard = [] if "text" in variant else [str(recording)]
+    read = [] if "audio" in variant else ["--text", "Der Lappen liegt auf dem Eisschrank."]
+    answers = []
+    for row in metrics["export"]["rows"]:
+        capsys.readouterr()
+        file = str(tmp_path / "run" / f"student_{row['precision']}.tflite")
+        assert cli.main(["predict", file, *heard, *read, "--json"]) == 0
+        (answer,) = json.loads(capsys.readouterr().out)
+        assert list(answer["probabilities"]) == metrics["classes"]
+        answers.append(list(answer["probabilities"].values()))
+    assert len(answers) == 3 + ("audio" in variant)
+    np.testing.assert_allclose(np.sum(answers, axis=1), 1, atol=1e-5)

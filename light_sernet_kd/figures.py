@@ -421,13 +421,13 @@ def reliability(
         The files written.
     """
     notes = [
-        "dot: the predictions of one bin; on the diagonal, probabilities are true",
+        "dot: a bin's predictions, larger for more; on the diagonal, probabilities are true",
         "grey: where 95 % of the dots would lie if they were, with so few predictions",
     ]
     most = max(each["count"] for told in panels.values() for each in told["reliability"])
     with _style():
         width = max(3.6 * len(panels), 5.4)
-        figure = _figure_below_head(title, stamps, notes, width_inches=width, body_inches=4.7)
+        figure = _figure_below_head(title, stamps, notes, width_inches=width, body_inches=5.1)
         axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
         for (above, below), (name, told) in zip(axes.T, panels.items(), strict=True):
             above.plot([0, 100], [0, 100], color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
@@ -441,24 +441,22 @@ def reliability(
                     [confidence] * 2, [confidence, accuracy], color=VALIDATION, linewidth=1.4, zorder=2
                 )
                 dot = {"color": TRAIN, "markeredgecolor": "white", "zorder": 3, "clip_on": False}
-                above.plot(confidence, accuracy, "o", markersize=7, **dot)
+                size = 3.5 + 5.5 * np.sqrt(each["count"] / most)
+                above.plot(confidence, accuracy, "o", markersize=size, **dot)
                 middle, wide = 50 * (each["low"] + each["high"]), 92 * (each["high"] - each["low"])
                 right = each["count"] * each["accuracy"]
                 below.bar(middle, right, wide, color=TRAIN)
                 below.bar(middle, each["count"] - right, wide, bottom=right, color=VALIDATION)
                 below.text(middle, each["count"] + 0.03 * most, each["count"], ha="center", size=6.5)
-            above.set_title(name, loc="left", size=10)
-            above.text(
-                0.03,
-                0.97,
-                f"ECE {100 * told['ece']:.1f} %  (by chance {100 * told['ece_by_chance']:.1f} %)\n"
+            # Above the axes: a dot may lie anywhere inside.
+            above.set_title(name, loc="left", size=10, weight="bold", pad=30)
+            told_in_numbers = (
+                f"ECE {100 * told['ece']:.1f} % (by chance {100 * told['ece_by_chance']:.1f} %), "
                 f"NLL {told['nll']:.3f}\n"
-                f"confidence {100 * told['confidence']:.1f} %, right {100 * told['accuracy']:.1f} %",
-                transform=above.transAxes,
-                va="top",
-                size=8,
-                linespacing=1.5,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2},
+                f"mean confidence {100 * told['confidence']:.1f} %, right {100 * told['accuracy']:.1f} %"
+            )
+            above.annotate(
+                told_in_numbers, (0, 1), (0, 4), "axes fraction", "offset points", va="bottom", size=8
             )
             above.set_xlim(0, 100)
             above.set_ylim(0, 100)
@@ -471,7 +469,8 @@ def reliability(
         axes[0, 0].set_ylabel("right (%)")
         axes[1, 0].set_ylabel("predictions")
         marks = [Line2D([], [], color=color, marker="s", linestyle="none") for color in (TRAIN, VALIDATION)]
-        axes[1, 0].legend(marks, ["right", "wrong"], loc="upper left", frameon=False, handletextpad=0.2)
+        beside = {"loc": "lower left", "bbox_to_anchor": (-0.04, 0.95), "ncols": 2, "columnspacing": 1.0}
+        axes[1, 0].legend(marks, ["right", "wrong"], frameon=False, handletextpad=0.2, **beside)
         return _save(figure, path)
 
 

@@ -300,8 +300,8 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
             "is of the folds' students."
         )
     lines.append(
-        f"- **Unsure:** below {unsure:g} an answer is more likely wrong than right, if its probability is true; "
-        "the files' cards tell a runner so."
+        f"- **Unsure:** below {unsure:g} an answer is more likely wrong than right, if its probability is "
+        "true; the files' cards tell a runner so."
     )
     return [*lines, "", f"![Reliability: confidence against accuracy]({RELIABILITY_PICTURE})"]
 

@@ -55,7 +55,7 @@ from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, w
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
-from light_sernet_kd.report import counted, report
+from light_sernet_kd.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.selection import selected
 from light_sernet_kd.teaching import embedding_teacher
@@ -864,6 +864,9 @@ class _Run:
             if teaching is not None:
                 logits["teacher"] = teaching.logits[list(fold.test)]
             write_arrays(folder / "test_logits.npz", logits)
+            if fold.judges:
+                judged = network.logits(trained.selected, rows, fold.judges)
+                write_arrays(folder / "validation_logits.npz", {"selected": judged})
             if fold in self._pictured_folds:
                 self._write_test_embeddings(fold, trained.selected)
             self._save_student(trained.selected, folder / "student.keras")
@@ -918,6 +921,73 @@ class _Run:
         labels = self.selection.labels[list(fold.test)]
         return evaluation.scores(labels, logits.argmax(axis=1), self.classes).as_dict()
 
+    # Calibration: no temperature sees a test label that it is scored on.
+
+    def _validation_logits(self, fold: Fold) -> np.ndarray:
+        """Of the fold's selected student, `(len(fold.judges), classes)`."""
+        folder = self.fold_folder(fold)
+        path = folder / "validation_logits.npz"
+        if not path.exists():  # of an earlier release
+            load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
+            student = _stored(folder / "student.keras", load, remove=folder / "fold.json")
+            # its inputs as a list, however it nests them
+            model = keras.Model(student.inputs, student.outputs[0])
+            logits = []
+            for start in range(0, len(fold.judges), pipeline.BATCH):
+                given = self._file_inputs(fold.judges[start : start + pipeline.BATCH], merge=False)
+                logits.append(model.predict_on_batch([given[tensor.name] for tensor in student.inputs]))
+            write_arrays(path, {"selected": np.concatenate(logits)})
+            self.display.say(f"fold {fold.name}: validation predictions made anew of its student")
+        return _stored(path, _read_arrays, remove=path)["selected"]
+
+    def _temperature(self, fold: Fold) -> float | None:
+        """For the fold's test predictions; None where its validation set tests too or is too small."""
+        if len(fold.judges) < evaluation.FEWEST_TO_CALIBRATE:
+            return None
+        labels = self.selection.labels[list(fold.judges)]
+        return evaluation.fit_temperature(self._validation_logits(fold), labels)
+
+    def pooled_temperature(self, outcomes: Sequence[dict[str, Any]]) -> float | None:
+        """For the exported student, from all folds' students and their validation sets; None if too few.
+
+        It was trained on these speakers, so none is held out of it: the folds' students, which heard fewer,
+        stand in for it. Where a fold's validation set is its test set, that serves: the exported student has
+        no score of its own that could profit.
+        """
+        folds = [(fold, fold.judges or fold.validation) for fold in self.folds]
+        labels = self.selection.labels[[i for _, judges in folds for i in judges]]
+        if len(labels) < evaluation.FEWEST_TO_CALIBRATE:
+            return None
+        logits = [
+            self._validation_logits(fold) if fold.judges else outcome["logits"]["selected"]
+            for (fold, _), outcome in zip(folds, outcomes, strict=True)
+        ]
+        return evaluation.fit_temperature(np.concatenate(logits), labels)
+
+    def calibration(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """How far the test probabilities can be believed, before and after each fold's temperature."""
+        labels = self._test_labels()
+        temperatures = [self._temperature(fold) for fold in self.folds]
+        before = [outcome["logits"]["selected"] for outcome in outcomes]
+        after = [logits / (by or 1.0) for logits, by in zip(before, temperatures, strict=True)]
+        return {
+            "bins": evaluation.ECE_BINS,
+            "before": evaluation.calibration(labels, np.concatenate(before)),
+            "after": evaluation.calibration(labels, np.concatenate(after)) if any(temperatures) else None,
+            "temperature": self.pooled_temperature(outcomes),
+            "folds": [
+                {
+                    "name": fold.name,
+                    "temperature": temperature,
+                    "validation_predictions": len(fold.judges),
+                }
+                for fold, temperature in zip(self.folds, temperatures, strict=True)
+            ],
+            "fewest_validation_predictions": evaluation.FEWEST_TO_CALIBRATE,
+            "tests_on_validation": self.protocol.tests_on_validation,
+            "unsure_below": evaluation.UNSURE_BELOW,
+        }
+
     def _save_student(self, weights: list[np.ndarray], path: Path) -> None:
         with atomic(path) as temporary:
             self.model_of("student", weights).save(temporary)
@@ -928,17 +998,24 @@ class _Run:
         """Train the final student on all speakers and export it; score every precision over the folds."""
         epochs = _medians([_epochs_of(outcome) for outcome in outcomes])
         final = self.selection.final_fold
-        done = self.fold_folder(final) / "final.json"
+        folder = self.fold_folder(final)
+        done = folder / "final.json"
         if not done.exists():
             teacher_epochs = self.final_teacher_epochs() if self.settings.own_teacher else None
             teaching = self.teaching(final, epochs=teacher_epochs)
             trained = self._train("student", final, teaching, epochs=epochs)
-            self._save_student(trained.last, self.fold_folder(final) / "student.keras")
-            rows = self._convert(final, self.folder, self.model_of("student", trained.last))
-            write_json(done, {"final_epochs": sum(epochs), "rows": rows})
+            self._save_student(trained.last, folder / "student.keras")
+            files = self._convert_final(outcomes, self.model_of("student", trained.last))
+            write_json(done, {"final_epochs": sum(epochs), **files})
             trained.done()
         self._remove_teacher_states(final)
         exported = _stored(done, _read_json, remove=done)
+        if "temperature" not in exported:  # files of an earlier release, which knew no calibration
+            load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
+            student = _stored(folder / "student.keras", load, remove=done)
+            exported |= self._convert_final(outcomes, student)
+            write_json(done, exported)
+            self.display.say("The final student was exported anew, with calibrated probabilities.")
         probabilities = [self._precision_probabilities(fold) for fold in self.folds]
         labels = self._test_labels()
         speakers = self._test_speakers()
@@ -963,6 +1040,11 @@ class _Run:
             ),
         }
 
+    def _convert_final(self, outcomes: Sequence[dict[str, Any]], student: keras.Model) -> dict[str, Any]:
+        temperature = self.pooled_temperature(outcomes) or 1.0
+        rows = self._convert(self.selection.final_fold, self.folder, student, temperature)
+        return {"rows": rows, "temperature": temperature}
+
     def _taken(self) -> list[str]:
         """What an exported file takes, in words."""
         both, samples = self._multimodal.get("student"), self.settings.samples
@@ -973,7 +1055,9 @@ class _Run:
         read = f"{self.settings.text_tokens} tokens of text"
         return [heard] * (both is None or both.hearing is not None) + [read] * bool(both and both.text)
 
-    def _convert(self, fold: Fold, folder: Path, student: keras.Model) -> list[dict[str, Any]]:
+    def _convert(
+        self, fold: Fold, folder: Path, student: keras.Model, temperature: float = 1.0
+    ) -> list[dict[str, Any]]:
         from light_sernet_kd.export import ExportError, export
 
         # Evenly over the training set, which is sorted by id and so by speaker: everyone is heard.
@@ -995,8 +1079,10 @@ class _Run:
                     "synthetic": self.corpus.synthetic,
                     "distillation": settings.distillation,
                     "light_sernet_kd": __version__,
+                    "unsure_below": evaluation.UNSURE_BELOW,
                 },
                 merge=settings.merge_tflite,
+                temperature=temperature,
             )
         except ExportError as error:
             raise UserError(
@@ -1014,7 +1100,10 @@ class _Run:
         ]
 
     def _precision_probabilities(self, fold: Fold) -> dict[str, np.ndarray]:
-        """Test probabilities of the fold's student in each precision, from converted files."""
+        """Test probabilities of the fold's student in each precision, from converted files.
+
+        They are not calibrated: only which is largest counts, and that no temperature changes.
+        """
         folder = self.fold_folder(fold)
         path = folder / "tflite_probabilities.npz"
         if not path.exists():
@@ -1140,6 +1229,7 @@ class _Run:
                 labels, pooled("selected").argmax(axis=1), self._test_speakers(), classes
             ),
             "ci95_method": evaluation.CI_METHOD,
+            "calibration": self.calibration(outcomes),
             "mean_over_folds": {
                 name: [
                     float(np.mean([outcome[name] for outcome in outcomes])),
@@ -1211,6 +1301,13 @@ class _Run:
             {fold.name: self._history(fold) for fold in self.folds},
             self.folder / "curves.png",
             selected_epochs={outcome["name"]: outcome["best_epoch"] for outcome in outcomes},
+            title=title,
+            stamps=stamps,
+        )
+        told = metrics["calibration"]
+        figures.reliability(
+            {name: told[when] for when, name in CALIBRATED.items() if told[when]},
+            self.folder / "reliability.png",
             title=title,
             stamps=stamps,
         )

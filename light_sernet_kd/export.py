@@ -78,6 +78,7 @@ def export(
     encoders: Mapping[str, str] | None = None,
     precisions: Sequence[str] | None = None,
     merge: bool = True,
+    temperature: float = 1.0,
 ) -> list[Exported]:
     """Write `labels.txt` and one `student_<precision>.tflite` per precision into `folder`.
 
@@ -111,6 +112,8 @@ def export(
         encoders: by the name of an input of states, what made them, for people to read.
         precisions: by default all that the student can have.
         merge: if false, the files take `features` instead of `audio`.
+        temperature: the probabilities are softmax(logits / temperature), in every precision; it is in the
+            card. Nobody who runs a file applies it again; `p ** temperature`, normalised, undoes it.
 
     Raises:
         ExportError: the float32 file's probabilities differ from Keras', or an operation is no builtin.
@@ -124,6 +127,8 @@ def export(
         )
     if broken := [name for name in classes if name.splitlines() != [name]]:
         raise UserError(f"a class name must be one line, found {broken[0]!r}: rename it in the manifest.")
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"a temperature above 0 was expected, found {temperature}")
     names = _input_names(student)
     shapes, facts = _inputs_and_facts(student, names, front_end, input_type, samples, text, encoders or {})
     hears = "features" in names
@@ -148,6 +153,7 @@ def export(
         "inputs": [*(modes[:1] if hears else []), *taken],
         **facts,
         "classes": list(classes),
+        "temperature": temperature,
         **parameter_counts(student),
     }
     if clash := card.keys() & {*facts, "precision", "model_bytes", "model_sha256"}:
@@ -162,18 +168,19 @@ def export(
         )
     checked = _spread(np.arange(len(given[names[0]])), CHECK_CLIPS)
     inputs = {name: array[checked] for name, array in (examples if merge else given).items()}
-    expected = keras.ops.convert_to_numpy(
-        keras.ops.softmax(_logits(student, names, {name: array[checked] for name, array in given.items()}))
-    )
+    logits = _logits(student, names, {name: array[checked] for name, array in given.items()})
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits / temperature))
 
     logits_of = tf.function(functools.partial(_logits, student, names)).get_concrete_function(
         {name: tf.TensorSpec((1, *shapes[name]), _dtype(name), name=name) for name in names}
     )
     exported = []
+    # A small temperature magnifies what the logits differ by.
+    tolerance = TOLERANCE * max(1.0, 1 / temperature)
     for precision in precisions:
         parts = [
             _Part("student", _convert(logits_of, precision, given.get("features", ())), gives="logits"),
-            _Part("softmax", _softmax_part(len(classes)), gives="probabilities"),
+            _Part("softmax", _softmax_part(len(classes), temperature), gives="probabilities"),
         ]
         if hears and merge:
             part = _front_end_part(front_end, input_type, samples)
@@ -183,10 +190,10 @@ def export(
             _write(temporary, _joined(parts), {**facts, "precision": precision, **card}, text)
             difference = _difference(temporary, inputs, expected)
             # Not `>`: a NaN must not pass.
-            if precision == "float32" and not difference <= TOLERANCE:
+            if precision == "float32" and not difference <= tolerance:
                 raise ExportError(
                     f"probabilities of {path.name} differ from Keras' by {difference:.2g}, "
-                    f"more than {TOLERANCE:g}"
+                    f"more than {tolerance:g}"
                 )
         exported.append(Exported(precision, path, path.stat().st_size, difference))
     files.write_text(Path(folder) / "labels.txt", _labels_text(classes))
@@ -383,8 +390,12 @@ def _front_end_part(front_end: str, input_type: str, samples: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=4)
-def _softmax_part(classes: int) -> bytes:
-    return _convert(_traced(tf.nn.softmax, (classes,), "logits"), "float32")
+def _softmax_part(classes: int, temperature: float = 1.0) -> bytes:
+    # SOFTMAX has a factor of its own, beta, but XNNPACK takes it with a beta of 1 alone.
+    def scaled(logits):
+        return tf.nn.softmax(logits if temperature == 1 else logits * (1 / temperature))
+
+    return _convert(_traced(scaled, (classes,), "logits"), "float32")
 
 
 class _AlignedBuffer(schema.BufferT):

@@ -404,6 +404,76 @@ def size_against_ua(
         return _save(figure, path)
 
 
+def reliability(
+    panels: Mapping[str, Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    stamps: Sequence[str] = (),
+) -> list[Path]:
+    """Accuracy against confidence, a panel each, and below how many predictions are how confident.
+
+    Args:
+        panels: name → what `evaluation.calibration` gives.
+        path: as for `curves`, and so for `stamps`.
+
+    Returns:
+        The files written.
+    """
+    notes = [
+        "dot: a bin's predictions, larger for more; on the diagonal, probabilities are true",
+        "grey: where 95 % of the dots would lie if they were, with so few predictions",
+    ]
+    most = max(each["count"] for told in panels.values() for each in told["reliability"])
+    with _style():
+        width = max(3.6 * len(panels), 5.4)
+        figure = _figure_below_head(title, stamps, notes, width_inches=width, body_inches=5.1)
+        axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
+        for (above, below), (name, told) in zip(axes.T, panels.items(), strict=True):
+            above.plot([0, 100], [0, 100], color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+            for each in told["reliability"]:
+                confidence, accuracy = 100 * each["confidence"], 100 * each["accuracy"]
+                low, high = (100 * end for end in each["expected"])
+                above.plot(
+                    [confidence] * 2, [low, high], color=PALE, linewidth=6, solid_capstyle="butt", zorder=0
+                )
+                above.plot(
+                    [confidence] * 2, [confidence, accuracy], color=VALIDATION, linewidth=1.4, zorder=2
+                )
+                dot = {"color": TRAIN, "markeredgecolor": "white", "zorder": 3, "clip_on": False}
+                size = 3.5 + 5.5 * np.sqrt(each["count"] / most)
+                above.plot(confidence, accuracy, "o", markersize=size, **dot)
+                middle, wide = 50 * (each["low"] + each["high"]), 92 * (each["high"] - each["low"])
+                right = each["count"] * each["accuracy"]
+                below.bar(middle, right, wide, color=TRAIN)
+                below.bar(middle, each["count"] - right, wide, bottom=right, color=VALIDATION)
+                below.text(middle, each["count"] + 0.03 * most, each["count"], ha="center", size=6.5)
+            # Above the axes: a dot may lie anywhere inside.
+            above.set_title(name, loc="left", size=10, weight="bold", pad=30)
+            told_in_numbers = (
+                f"ECE {100 * told['ece']:.1f} % (by chance {100 * told['ece_by_chance']:.1f} %), "
+                f"NLL {told['nll']:.3f}\n"
+                f"mean confidence {100 * told['confidence']:.1f} %, right {100 * told['accuracy']:.1f} %"
+            )
+            above.annotate(
+                told_in_numbers, (0, 1), (0, 4), "axes fraction", "offset points", va="bottom", size=8
+            )
+            above.set_xlim(0, 100)
+            above.set_ylim(0, 100)
+            above.set_xticks(range(0, 101, 20))
+            above.grid(color=PALE, linewidth=0.5, alpha=0.6)
+            above.set_axisbelow(True)
+            below.set_ylim(0, 1.22 * most)
+            below.set_xlabel("confidence: the largest probability (%)")
+            below.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+        axes[0, 0].set_ylabel("right (%)")
+        axes[1, 0].set_ylabel("predictions")
+        marks = [Line2D([], [], color=color, marker="s", linestyle="none") for color in (TRAIN, VALIDATION)]
+        beside = {"loc": "lower left", "bbox_to_anchor": (-0.04, 0.95), "ncols": 2, "columnspacing": 1.0}
+        axes[1, 0].legend(marks, ["right", "wrong"], frameon=False, handletextpad=0.2, **beside)
+        return _save(figure, path)
+
+
 def probabilities(
     shares: Mapping[str, ArrayLike],
     classes: Sequence[str],

@@ -12,12 +12,14 @@ CONFUSION_PICTURE = "confusion_matrix.png"
 CURVES_PICTURE = "curves.png"
 EMBEDDINGS_PICTURE = "embeddings.png"
 PRECISION_PICTURE = "precision_costs.png"
+RELIABILITY_PICTURE = "reliability.png"
 
 NONE = "–"
 MOST_LISTED = 20
 HONEST = (
     "> No stamp: an honest score. No test speaker was trained on, and nothing was chosen on test recordings."
 )
+CALIBRATED = {"before": "as trained", "after": "temperature scaled"}
 SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 
 
@@ -245,6 +247,65 @@ def _recalls(metrics: Mapping[str, Any]) -> list[str]:
     return markdown_table(["class", "utterances", "recall %", "last epoch: recall %"], rows)
 
 
+def _calibration(metrics: Mapping[str, Any]) -> list[str]:
+    told = metrics["calibration"]
+    pooled, unsure = told["temperature"], told["unsure_below"]
+    header = ["test probabilities", "ECE %", "by chance %", "NLL", "Brier score", "mean confidence %"]
+    header += ["right %", f"from {unsure:g} on: share %", "right %"]
+    rows = [
+        [
+            name,
+            *(_percent(found[key]) for key in ("ece", "ece_by_chance")),
+            *(_number(found[key], ".3f") for key in ("nll", "brier")),
+            *(_percent(found[key]) for key in ("confidence", "accuracy", "sure", "sure_accuracy")),
+        ]
+        for when, name in CALIBRATED.items()
+        if (found := told[when])
+    ]
+    fitted = [fold for fold in told["folds"] if fold["temperature"] is not None]
+    lacking = [fold["name"] for fold in told["folds"] if fold["temperature"] is None]
+    fewest = counted(told["fewest_validation_predictions"], "validation prediction")
+    lines = [
+        f"How far a probability can be believed: the largest of each prediction against how often such "
+        f"predictions are right. ECE is the mean gap between the two over {counted(told['bins'], 'bin')} of "
+        "equal width; *by chance* is what probabilities that are true would show with so few predictions. "
+        "NLL is the mean negative log likelihood in nats, the Brier score the mean squared distance to the "
+        "labels (at most two). No temperature changes which class is largest, and so none changes UA or WA.",
+        "",
+        *markdown_table(header, rows),
+        "",
+    ]
+    if fitted:
+        listed = ", ".join(f"{plain(fold['name'])} {fold['temperature']:.2f}" for fold in fitted)
+        lines.append(
+            "- **Temperature of each fold**, fitted on its validation predictions alone, scored on its test "
+            f"predictions: {listed}."
+        )
+    if told["tests_on_validation"]:
+        lines.append(
+            "- **Nothing is scored after scaling:** this protocol validates on the test fold, and a "
+            "temperature would be fitted on the very predictions it is scored on."
+        )
+    elif lacking:
+        lines.append(f"- **Not scaled**, for fewer than {fewest}: fold {', '.join(map(plain, lacking))}.")
+    if pooled is None:
+        lines.append(
+            f"- **Files for the device** are not calibrated: all folds together have fewer than {fewest}."
+        )
+    else:
+        lines.append(
+            f"- **Files for the device** divide their logits by {pooled:.2f}, fitted on all folds' "
+            f"{'test' if told['tests_on_validation'] else 'validation'} predictions. The student in them was "
+            "trained on those speakers too, so nobody is left to measure its own calibration on: the table "
+            "is of the folds' students."
+        )
+    lines.append(
+        f"- **Unsure:** below {unsure:g} an answer is more likely wrong than right, if its probability is "
+        "true; the files' cards tell a runner so."
+    )
+    return [*lines, "", f"![Reliability: confidence against accuracy]({RELIABILITY_PICTURE})"]
+
+
 def _precisions(export: Mapping[str, Any]) -> list[str]:
     samples, rate, epochs = export["samples"], export["sample_rate"], export["final_epochs"]
     takes = export.get("takes", [f"{samples:,} samples at {rate:,} Hz ({samples / rate:g} s)"])
@@ -316,6 +377,7 @@ def report(
         ("## What was run", _what_was_run(metrics, config)),
         ("## Folds", _folds(metrics)),
         ("## Recall per class", _recalls(metrics)),
+        ("## Calibration", _calibration(metrics)),
         (
             "## Pictures",
             [

@@ -81,6 +81,7 @@ def test_a_run_leaves_what_the_readme_of_results_promises(distilled):
     promised = [
         "report.md", "metrics.json", "predictions.csv", "config.json", "labels.txt", "curves.png",
         "confusion_matrix.png", "confusion_matrix.pdf", "precision_costs.png", "embeddings.png",
+        "reliability.png",
         *(f"student_{precision}.tflite" for precision in ("float32", "float16", "dynamic", "int8")),
         *(f"fold-{speaker}/{name}" for speaker in SPEAKERS for name in ("student.keras", "history.csv")),
     ]  # fmt: skip
@@ -111,6 +112,19 @@ def test_metrics_agree_with_the_predictions_file(distilled):
     assert all("ua" in fold["last_epoch"] for fold in metrics["folds"])
 
 
+def test_nine_validation_clips_are_too_few_for_a_fold_and_those_of_all_folds_serve_the_file(distilled):
+    from light_sernet_kd.runner import open_file
+
+    told = json.loads((distilled / "metrics.json").read_text())["calibration"]
+    assert told["after"] is None
+    assert {fold["temperature"] for fold in told["folds"]} == {None}
+    _, card, _ = open_file(distilled / "student_int8.tflite")
+    assert (card["temperature"], card["unsure_below"]) == (told["temperature"], 0.5)
+    page = (distilled / "report.md").read_text()
+    assert f"fewer than 20 validation predictions: fold {', '.join(SPEAKERS)}." in page
+    assert f"divide their logits by {told['temperature']:.2f}" in page
+
+
 def test_the_exported_student_answers_as_the_saved_one(distilled, manifest):
     import keras
 
@@ -121,9 +135,9 @@ def test_the_exported_student_answers_as_the_saved_one(distilled, manifest):
     clip = audio.read(manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-anger.wav")
     fitted = audio.fit(clip, 19200)
     tensor = features.front_end_model("lsn", "mfcc", 19200).predict_on_batch(fitted[None])
-    expected = keras.ops.softmax(student(tensor))[0]
-    given = Runner(distilled / "student_float32.tflite").probabilities(clip)
-    np.testing.assert_allclose(given, expected, atol=1e-4)
+    runner = Runner(distilled / "student_float32.tflite")
+    expected = keras.ops.softmax(student(tensor) / runner.card["temperature"])[0]
+    np.testing.assert_allclose(runner.probabilities(clip), expected, atol=1e-4)
 
 
 def test_predict_prints_labels_and_json(distilled, manifest, capsys):
@@ -221,6 +235,8 @@ def test_a_run_that_an_older_release_began_is_finished(distilled, manifest, tmp_
     config["settings"] = {key: value for key, value in config["settings"].items() if "tune" not in key}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "fold-all-speakers" / "final.json").unlink()
+    for path in folder.glob("fold-*/validation_logits.npz"):
+        path.unlink()
     assert train(manifest, tmp_path, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
     assert (folder / "predictions.csv").read_bytes() == (distilled / "predictions.csv").read_bytes()
     final = Path("fold-all-speakers") / "student.keras"
@@ -327,6 +343,7 @@ def test_bad_recordings_stop_the_run_before_it_starts_and_all_are_named(manifest
         (f"fold-{min(SPEAKERS)}/fold.json", f"fold-{min(SPEAKERS)}/fold.json"),
         (f"fold-{min(SPEAKERS)}/test_logits.npz", f"fold-{min(SPEAKERS)}/fold.json"),
         (f"fold-{min(SPEAKERS)}/test_embeddings.npz", f"fold-{min(SPEAKERS)}/fold.json"),
+        (f"fold-{min(SPEAKERS)}/validation_logits.npz", f"fold-{min(SPEAKERS)}/validation_logits.npz"),
         ("fold-all-speakers/final.json", "fold-all-speakers/final.json"),
         (f"fold-{min(SPEAKERS)}/tflite_probabilities.npz", f"fold-{min(SPEAKERS)}/tflite_probabilities.npz"),
         (f"fold-{min(SPEAKERS)}/history.csv", f"fold-{min(SPEAKERS)}/fold.json"),

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from test_end_to_end import error_of, train
 
-from light_sernet_kd import cli, paper, teachers
+from light_sernet_kd import cli, evaluation, paper, teachers
 from light_sernet_kd.corpora import demo
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -60,12 +60,25 @@ def run(corpora, name: str, *arguments: str) -> dict:
         (["--protocol", "published"], ["1", "2", "3"], ["epoch"]),
     ],
 )
-def test_a_protocol_trains_and_is_stamped_with_what_its_folds_share(corpora, protocol, folds, stamps):
+def test_a_protocol_trains_and_is_stamped_with_what_its_folds_share(
+    corpora, monkeypatch, protocol, folds, stamps
+):
+    monkeypatch.setattr(evaluation, "FEWEST_TO_CALIBRATE", 3)
     metrics = run(corpora, f"protocol-{protocol[1]}", *protocol, *ONE_EPOCH)
     assert [fold["name"] for fold in metrics["folds"]] == folds
     assert len(metrics["stamps"]) == len(stamps)
     for stamp, word in zip(metrics["stamps"], stamps, strict=True):
         assert word in stamp
+    # Where the test fold validates, a temperature of it has nothing left that it could be scored on.
+    told, tests_on_validation = metrics["calibration"], protocol[1] == "published"
+    assert (told["after"] is None) == tests_on_validation
+    folder = corpora["result"] / f"protocol-{protocol[1]}"
+    if tests_on_validation:
+        assert not list(folder.glob("fold-*/validation_logits.npz"))
+        predictions = evaluation.read_predictions(folder / "predictions.csv")
+        expected = evaluation.fit_temperature(np.log(predictions.probabilities), predictions.labels)
+        assert told["temperature"] == pytest.approx(expected, rel=1e-4)
+        assert "Nothing is scored after scaling" in (folder / "report.md").read_text()
 
 
 def test_one_corpus_trains_and_another_tests(corpora):

@@ -350,10 +350,38 @@ def test_a_float32_file_that_differs_from_keras_is_an_error(one_case, tmp_path, 
         export_module._traced(lambda logits: ops.softmax(1.01 * logits), (len(CLASSES),), "logits"), "float32"
     )
     assert colder != softmax
-    monkeypatch.setattr(export_module, "_softmax_part", lambda classes: colder)
+    monkeypatch.setattr(export_module, "_softmax_part", lambda classes, temperature: colder)
     with pytest.raises(ExportError, match=r"student_float32.tflite differ from Keras'"):
         again(one_case, tmp_path)
     assert not list(tmp_path.glob("*.tflite"))
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.7])
+def test_the_files_give_softmax_of_the_logits_over_the_temperature(one_case, tmp_path, temperature):
+    waveforms = clips(6, SAMPLES, seed=1)
+    logits = ops.convert_to_numpy(one_case.student(one_case.front_end(waveforms), training=False))
+    expected = ops.convert_to_numpy(ops.softmax(logits / temperature))
+    for made in again(one_case, tmp_path, precisions=("float32", "int8"), temperature=temperature):
+        opened = runner.Runner(made.path)
+        assert opened.card["temperature"] == temperature
+        found = np.array([opened.probabilities(waveform) for waveform in waveforms])
+        if made.precision == "float32":
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+        same = runner.Runner(one_case.paths[made.precision])
+        assert same.card["temperature"] == 1
+        scaled = np.array([same.probabilities(waveform) for waveform in waveforms], np.float64) ** (
+            1 / temperature
+        )
+        np.testing.assert_allclose(found, scaled / scaled.sum(axis=1, keepdims=True), atol=1e-4)
+    part = export_module.operator_names(export_module._softmax_part(len(CLASSES), temperature))
+    assert part == ["MUL", "SOFTMAX"]
+    assert export_module.operator_names(export_module._softmax_part(len(CLASSES), 1.0)) == ["SOFTMAX"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(one_case, tmp_path, temperature):
+    with pytest.raises(ValueError, match="a temperature above 0 was expected"):
+        again(one_case, tmp_path, temperature=temperature)
 
 
 def test_a_student_of_nan_is_no_success(one_case, tmp_path):

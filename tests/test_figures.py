@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from light_sernet_kd import figures
+from light_sernet_kd import evaluation, figures
 
 LONG = "overwhelmed with something"
 HONEST = "optimistic: the epoch was chosen on the test fold"
@@ -220,6 +220,34 @@ def test_many_runs_of_long_names_and_one_size_are_all_seen_and_told_apart(drawn,
     assert axes.bbox.x0 + 4 * points <= places.min()
     assert places.max() <= axes.bbox.x1 - 4 * points
     assert len({(line.get_color(), line.get_marker()) for line in marks}) == len(rows)
+
+
+def told_of_calibration(scale, count=200):
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(count, 4)) * 2
+    labels = (evaluation.softmax(logits).cumsum(axis=1) > generator.random((count, 1))).argmax(axis=1)
+    return evaluation.calibration(labels, logits * scale)
+
+
+@pytest.mark.parametrize("count", [1, 2, 200, 20_000])
+def test_reliability_shows_each_bin_its_count_and_the_ece_and_nothing_is_clipped(drawn, count):
+    panels = {"as trained": told_of_calibration(3, count), "scaled": told_of_calibration(1, count)}
+    figures.reliability(panels, "x", title="demo (synthetic), light_sernet_plus", stamps=[HONEST])
+    (figure,) = drawn
+    for text, box, _ in shown(figure):
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text
+    texts = words(figure)
+    assert {"SYNTHETIC RECORDINGS", HONEST, *panels} <= set(texts)
+    for place, told in enumerate(panels.values()):
+        above, below = figure.axes[place], figure.axes[place + 2]
+        assert any(f"ECE {100 * told['ece']:.1f} % (by chance" in text for text in texts)
+        dots = [line for line in above.lines if line.get_marker() == "o"]
+        expected = [(100 * each["confidence"], 100 * each["accuracy"]) for each in told["reliability"]]
+        assert [(*dot.get_xdata(), *dot.get_ydata()) for dot in dots] == expected
+        counts = [each["count"] for each in told["reliability"]]
+        assert [text.get_text() for text in below.texts] == [str(each) for each in counts]
+        assert sum(bar.get_height() for bar in below.patches) == pytest.approx(count)
 
 
 def test_files_of_different_sizes_stand_at_their_sizes():

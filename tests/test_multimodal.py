@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from test_experiments import sound
 
-from light_sernet_kd import cli, multimodal, pipeline, students, teachers, training, vggish
+from light_sernet_kd import cli, evaluation, multimodal, pipeline, students, teachers, training, vggish
 from light_sernet_kd.config import MULTIMODAL_NAMES, make_settings
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.selection import selected
@@ -114,6 +114,26 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
     exact = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     # The states that a frozen encoder's head was scored on were kept in float16.
     np.testing.assert_allclose(stored, exact, atol=1e-4 if tuned else 5e-3)
+
+
+@pytest.mark.parametrize("tuned", ["0", "1"])
+def test_a_run_of_an_earlier_release_is_calibrated_by_what_its_student_says_now(
+    corpus, tmp_path, monkeypatch, tuned
+):
+    """Its validation logits were not stored: the saved student, with its encoders, makes them anew."""
+    monkeypatch.setattr(evaluation, "FEWEST_TO_CALIBRATE", 3)
+    arguments = ["--student", "picobert_vggish", "--tune_epochs", tuned, "--folds", "#1", "--no-export"]
+    folder = train(corpus, tmp_path, "run", *arguments)
+    told = metrics_of(folder)["calibration"]
+    path = folder / f"fold-{told['folds'][0]['name']}" / "validation_logits.npz"
+    logits = np.load(path)["selected"]
+    assert logits.shape == (3, 3)
+    path.unlink()
+    train(corpus, tmp_path, "run", *arguments)
+    # states are kept as float16 while encoders are frozen
+    np.testing.assert_allclose(np.load(path)["selected"], logits, atol=1e-5 if tuned == "1" else 5e-3)
+    again = metrics_of(folder)["calibration"]["folds"][0]["temperature"]
+    assert again == pytest.approx(told["folds"][0]["temperature"], rel=0.05)
 
 
 def settings_of(corpus: Path, **values):

@@ -17,6 +17,11 @@ def score(ua, **more):
     return {"ua": ua, **rest, "recall_per_class": recall, "count": 535, **more}
 
 
+def probabilities(ece):
+    keys = ("ece", "ece_by_chance", "nll", "brier", "confidence", "accuracy", "sure", "sure_accuracy")
+    return {key: ece + number / 97 for number, key in enumerate(keys)} | {"reliability": []}
+
+
 METRICS = {
     "protocol": "loso",
     "protocol_description": "leave one speaker out",
@@ -33,6 +38,19 @@ METRICS = {
     "pooled_last_epoch": score(0.842),
     "ci95": {"ua": [0.801, 0.897], "wa": [0.812, 0.908], "macro_f1": [0.7, 0.8], "weighted_f1": [0.7, 0.8]},
     "ci95_method": "bootstrap over speakers",
+    "calibration": {
+        "bins": 12,
+        "before": probabilities(0.12),
+        "after": probabilities(0.04),
+        "temperature": 1.57,
+        "folds": [
+            {"name": f"fold_{number}", "temperature": 1.4 + number / 10, "validation_predictions": 50}
+            for number in range(3)
+        ],
+        "fewest_validation_predictions": 23,
+        "tests_on_validation": False,
+        "unsure_below": 0.45,
+    },
     "folds": [
         score(
             0.9 - number / 10,
@@ -176,9 +194,40 @@ def test_the_recall_table_is_the_pooled_recall_and_none_is_no_utterance():
     assert list(rows[0]) == ["class", "utterances", "recall %", "last epoch: recall %"]
 
 
+def test_the_calibration_table_is_that_of_the_test_probabilities():
+    page = report(METRICS, CONFIG, export=None)
+    rows = tables(page)[2]
+    assert [row["test probabilities"] for row in rows] == ["as trained", "temperature scaled"]
+    for row, told in zip(rows, (METRICS["calibration"][when] for when in ("before", "after")), strict=True):
+        assert (row["ECE %"], row["by chance %"]) == (
+            one_decimal(told["ece"]),
+            one_decimal(told["ece_by_chance"]),
+        )
+        assert (row["NLL"], row["Brier score"]) == (f"{told['nll']:.3f}", f"{told['brier']:.3f}")
+        assert row["from 0.45 on: share %"] == one_decimal(told["sure"])
+    assert "over 12 bins" in page
+    assert "on its test predictions: fold_0 1.40, fold_1 1.50, fold_2 1.60." in page
+    assert "divide their logits by 1.57, fitted on all folds' validation predictions" in page
+    assert "](reliability.png)" in page
+
+
+def test_why_there_is_no_temperature_is_said():
+    told = METRICS["calibration"] | {"after": None, "temperature": None}
+    told["folds"] = [{**fold, "temperature": None} for fold in told["folds"]]
+    page = report(changed(calibration=told), CONFIG, export=None)
+    assert "- **Not scaled**, for fewer than 23 validation predictions: fold fold_0, fold_1, fold_2." in page
+    assert "are not calibrated: all folds together have fewer than 23" in page
+    assert "Temperature of each fold" not in page
+    told |= {"tests_on_validation": True, "temperature": 1.2}
+    page = report(changed(calibration=told), CONFIG, export=None)
+    assert "Nothing is scored after scaling" in page
+    assert "fitted on all folds' test predictions" in page
+    assert "Not scaled" not in page
+
+
 def test_the_precision_table_is_the_export():
     page = report(METRICS, CONFIG, export=EXPORT)
-    assert tables(page)[2] == [
+    assert tables(page)[3] == [
         {
             "precision": "int8",
             "file": "`model_int8.tflite`",
@@ -227,7 +276,7 @@ def test_one_of_a_kind_is_no_plural():
 def test_without_an_export_no_precision_is_claimed():
     page = report(METRICS, CONFIG, export=None)
     assert "Nothing was exported" in page
-    assert len(tables(page)) == 2
+    assert len(tables(page)) == 3
     assert "precision_costs.png" not in page
 
 
@@ -250,7 +299,7 @@ def test_no_number_is_on_the_page_that_is_not_in_the_dictionaries():
     export = {**without_numbers(EXPORT), "sample_rate": 1}
     page = report(without_numbers(METRICS), without_numbers(CONFIG), export=export)
     # 3 folds and classes, 2 speakers, 1 skipped; "F1" and "95 % interval" are words.
-    assert numbers(page) == {"0", "0.0", "0.0e+00", "1", "2", "3", "95"}
+    assert numbers(page) == {"0", "0.0", "0.00", "0.000", "0.0e+00", "1", "2", "3", "95"}
 
 
 def leaves(value, path=()):
@@ -281,6 +330,9 @@ def test_every_number_that_changes_changes_the_page_but_for_those_named_here():
         "pooled_last_epoch.weighted_f1",
         "ci95.macro_f1",
         "ci95.weighted_f1",
+        # that said where a fold has too few; how many it had is left to metrics.json too
+        "calibration.folds.validation_predictions",
+        "calibration.fewest_validation_predictions",
         "folds.count",
         *(f"folds.recall_per_class.{name}" for name in ("anger", "fear")),
         "folds.last_epoch.count",

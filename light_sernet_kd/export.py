@@ -31,7 +31,7 @@ from flatbuffers import Builder
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from light_sernet_kd import files, runner
+from light_sernet_kd import files, metadata, runner
 from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, UserError, choose
 from light_sernet_kd.features import PADDING, feature_shape, front_end_model
 
@@ -77,6 +77,7 @@ def export(
     text: runner.TextInput | None = None,
     encoders: Mapping[str, str] | None = None,
     precisions: Sequence[str] | None = None,
+    precision_cards: Mapping[str, Mapping[str, Any]] | None = None,
     merge: bool = True,
 ) -> list[Exported]:
     """Write `labels.txt` and one `student_<precision>.tflite` per precision into `folder`.
@@ -96,8 +97,8 @@ def export(
     logarithms. It is left out where a student takes anything else: a small BERT beside a convolution came
     out 18 times as far from Keras as in `dynamic`, which is as small (a mean difference of 0.054, not 0.003).
 
-    Behind the flatbuffer is a zip archive of `labels.txt`, `card.json` and, for text, `vocab.txt`: `zipfile`
-    opens the file itself. For a fold's student, name a temporary folder and the one precision that is to be
+    Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
+    `labels.txt`, `card.json` and, for text, `vocab.txt`: `zipfile` opens the file itself. For a fold's student, name a temporary folder and the one precision that is to be
     scored.
 
     Args:
@@ -110,6 +111,7 @@ def export(
         text: what makes `token_ids` and `text_mask` of a text.
         encoders: by the name of an input of states, what made them, for people to read.
         precisions: by default all that the student can have.
+        precision_cards: facts for the card of one precision alone, such as its scores.
         merge: if false, the files take `features` instead of `audio`.
 
     Raises:
@@ -148,9 +150,12 @@ def export(
         "inputs": [*(modes[:1] if hears else []), *taken],
         **facts,
         "classes": list(classes),
+        "temperature": 1.0,
+        "unsure_below": unsure_below(len(classes)),
         **parameter_counts(student),
     }
-    if clash := card.keys() & {*facts, "precision", "model_bytes", "model_sha256"}:
+    own = {name for each in (precision_cards or {}).values() for name in each}
+    if clash := {*card, *own} & {*facts, "precision", "model_bytes", "model_sha256"}:
         raise ValueError(f"the card's {', '.join(sorted(clash))} is written by export itself")
 
     examples = {name: _spread(array, CALIBRATION_CLIPS) for name, array in examples.items()}
@@ -180,7 +185,8 @@ def export(
             parts = [_Part("front_end", part, gives="features"), *parts]
         path = Path(folder) / f"student_{precision}.tflite"
         with files.atomic(path) as temporary:
-            _write(temporary, _joined(parts), {**facts, "precision": precision, **card}, text)
+            told = {**facts, "precision": precision, **card, **(precision_cards or {}).get(precision, {})}
+            _write(temporary, _joined(parts, told), told, text)
             difference = _difference(temporary, inputs, expected)
             # Not `>`: a NaN must not pass.
             if precision == "float32" and not difference <= TOLERANCE:
@@ -191,6 +197,14 @@ def export(
         exported.append(Exported(precision, path, path.stat().st_size, difference))
     files.write_text(Path(folder) / "labels.txt", _labels_text(classes))
     return exported
+
+
+def unsure_below(classes: int) -> float:
+    """The probability that an answer must have to be one: a half, or of two classes three quarters.
+
+    Half as much again as chance where a half is no more than that.
+    """
+    return max(0.5, 1.5 / classes)
 
 
 def parameter_counts(model: keras.Model) -> dict[str, int]:
@@ -405,10 +419,10 @@ class _Part:
     gives: str
 
 
-def _joined(parts: Sequence[_Part]) -> bytes:
+def _joined(parts: Sequence[_Part], card: Mapping[str, Any]) -> bytes:
     """One flatbuffer from several, linked by names: what no part before gives is an input of the whole.
 
-    Its output is that of the last part.
+    Its output is that of the last part. It holds the TFLite metadata that the card's facts make.
     """
     graph = schema.SubGraphT(name="main", tensors=[], operators=[], inputs=[])
     model = schema.ModelT(
@@ -419,6 +433,7 @@ def _joined(parts: Sequence[_Part]) -> bytes:
         buffers=[schema.BufferT()],  # the first is empty by convention: tensors that are no constants
     )
     linked: dict[str, int] = {}  # tensors by the names of inputs and outputs
+    runtimes = []
     for part in parts:
         content = schema.ModelT.InitFromPackedBuf(part.content)
         (part_graph,) = content.subgraphs  # a second one would mean a loop or a branch
@@ -454,6 +469,11 @@ def _joined(parts: Sequence[_Part]) -> bytes:
             operator.outputs = [new_index[index] for index in operator.outputs]
         graph.operators += part_graph.operators
         model.operatorCodes += content.operatorCodes
+        runtimes += [
+            bytes(content.buffers[entry.buffer].data).rstrip(b"\0").decode()
+            for entry in content.metadata or ()
+            if entry.name.decode() == metadata.RUNTIME_ENTRY
+        ]
         graph.inputs += [new_index[index] for index, name in names.items() if name not in linked]
         linked |= {name: new_index[index] for index, name in names.items()}
         linked[part.gives] = new_index[part_output]
@@ -473,6 +493,16 @@ def _joined(parts: Sequence[_Part]) -> bytes:
             subgraphIndex=0,
         )
     ]
+    described = metadata.packed(card, [ends[index] for index in graph.inputs])
+    entries = {metadata.ENTRY: described}
+    if runtimes:
+        # What runs every part runs the whole.
+        newest = max(runtimes, key=lambda version: [int(number) for number in version.split(".")])
+        entries[metadata.RUNTIME_ENTRY] = newest.encode().ljust(16, b"\0")
+    model.metadata = []
+    for name, content in entries.items():
+        model.metadata.append(schema.MetadataT(name=name, buffer=len(model.buffers)))
+        model.buffers.append(_AlignedBuffer(np.frombuffer(content, np.uint8)))
     builder = Builder(sum(len(part.content) for part in parts) + 2**16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())

@@ -6,6 +6,7 @@ that was interrupted at any moment, and ends with the same files.
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import hashlib
 import importlib.metadata
@@ -47,6 +48,7 @@ from light_sernet_kd.config import (
     UserError,
     corpus_name,
 )
+from light_sernet_kd.corpora.registry import CORPORA
 from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
@@ -57,7 +59,7 @@ from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
 from light_sernet_kd.report import counted, report
 from light_sernet_kd.runner import NO_TEXT
-from light_sernet_kd.selection import selected
+from light_sernet_kd.selection import representative, selected
 from light_sernet_kd.teaching import embedding_teacher
 from light_sernet_kd.training import (
     DivergenceError,
@@ -71,9 +73,6 @@ from light_sernet_kd.training import (
 
 if TYPE_CHECKING:
     from light_sernet_kd.multimodal import SpeechAndText
-
-# Clips that calibrate int8: enough to meet every speaker and class, few enough to take a second.
-REPRESENTATIVE_CLIPS = 128
 
 
 @dataclass(frozen=True)
@@ -929,25 +928,19 @@ class _Run:
         epochs = _medians([_epochs_of(outcome) for outcome in outcomes])
         final = self.selection.final_fold
         done = self.fold_folder(final) / "final.json"
+        scores = self._precision_scores()
         if not done.exists():
             teacher_epochs = self.final_teacher_epochs() if self.settings.own_teacher else None
             teaching = self.teaching(final, epochs=teacher_epochs)
             trained = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, self.fold_folder(final) / "student.keras")
-            rows = self._convert(final, self.folder, self.model_of("student", trained.last))
+            rows = self._convert(final, self.folder, self.model_of("student", trained.last), scores)
             write_json(done, {"final_epochs": sum(epochs), "rows": rows})
             trained.done()
         self._remove_teacher_states(final)
         exported = _stored(done, _read_json, remove=done)
-        probabilities = [self._precision_probabilities(fold) for fold in self.folds]
-        labels = self._test_labels()
-        speakers = self._test_speakers()
         for row in exported["rows"]:
-            predicted = np.concatenate([each[row["precision"]].argmax(axis=1) for each in probabilities])
-            scores = evaluation.scores(labels, predicted, self.classes)
-            interval = evaluation.bootstrap_ci(labels, predicted, speakers, self.classes)
-            row |= {"ua": scores.ua, "wa": scores.wa}
-            row |= {"ua_low": interval["ua"][0], "ua_high": interval["ua"][1]} if interval else {}
+            row |= scores[row["precision"]]
         best = next(row["ua"] for row in exported["rows"] if row["precision"] == "float32")
         for row in exported["rows"]:
             row["ua_cost_points"] = 100 * (best - row["ua"])
@@ -956,12 +949,50 @@ class _Run:
             "samples": self.settings.samples,
             "sample_rate": SAMPLE_RATE,
             "takes": self._taken(),
-            "note": (
-                "UA and WA are those of each fold's student, converted and scored on its own test fold; "
-                "the files hold a student trained on "
-                + ("all recordings but the test ones." if self.selection.tests_apart else "all speakers.")
-            ),
+            "note": self._scored,
         }
+
+    def _precision_scores(self) -> dict[str, dict[str, float]]:
+        """Precision → UA, its interval where there is one, and WA over all folds."""
+        probabilities = [self._precision_probabilities(fold) for fold in self.folds]
+        labels, speakers, found = self._test_labels(), self._test_speakers(), {}
+        for precision in probabilities[0]:
+            predicted = np.concatenate([each[precision].argmax(axis=1) for each in probabilities])
+            scores = evaluation.scores(labels, predicted, self.classes)
+            interval = evaluation.bootstrap_ci(labels, predicted, speakers, self.classes)
+            found[precision] = {"ua": scores.ua, "wa": scores.wa}
+            found[precision] |= (
+                {"ua_low": interval["ua"][0], "ua_high": interval["ua"][1]} if interval else {}
+            )
+        return found
+
+    @property
+    def _scored(self) -> str:
+        """Whose scores those of the exported files are."""
+        return (
+            "UA and WA are those of each fold's student, converted and scored on its own test fold; "
+            "the files hold a student trained on "
+            + ("all recordings but the test ones." if self.selection.tests_apart else "all speakers.")
+        )
+
+    def _card(self, *, final: bool) -> dict[str, Any]:
+        """What an exported file says of the run it comes from, and the final student's how good it may be."""
+        sources = [CORPORA.get(str(name)) for name in (self.settings.corpus, self.settings.test_on)]
+        licences = {source.origin.licence for source in sources if source and source.origin}
+        card: dict[str, Any] = {
+            "student": self.settings.student,
+            "corpus": self.corpus.name,
+            "synthetic": self.corpus.synthetic,
+            "distillation": self.settings.distillation,
+            "protocol": self.settings.protocol,
+            "light_sernet_kd": __version__,
+        }
+        if licences:
+            card["corpus_licence"] = "; ".join(sorted(licences))
+        if final:
+            today = datetime.datetime.now(datetime.UTC).date()
+            card |= {"stamps": self.stamps, "scored": self._scored, "trained": today.isoformat()}
+        return card
 
     def _taken(self) -> list[str]:
         """What an exported file takes, in words."""
@@ -973,11 +1004,18 @@ class _Run:
         read = f"{self.settings.text_tokens} tokens of text"
         return [heard] * (both is None or both.hearing is not None) + [read] * bool(both and both.text)
 
-    def _convert(self, fold: Fold, folder: Path, student: keras.Model) -> list[dict[str, Any]]:
-        from light_sernet_kd.export import ExportError, export
+    def _convert(
+        self,
+        fold: Fold,
+        folder: Path,
+        student: keras.Model,
+        scores: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
+        from light_sernet_kd.export import CALIBRATION_CLIPS, ExportError, export
 
-        # Evenly over the training set, which is sorted by id and so by speaker: everyone is heard.
-        chosen = np.unique(np.linspace(0, len(fold.train) - 1, REPRESENTATIVE_CLIPS).round().astype(int))
+        speakers = [self.utterances[i].speaker for i in fold.train]
+        chosen = representative(self.selection.labels[list(fold.train)], speakers, CALIBRATION_CLIPS)
         settings = self.settings
         try:
             made = export(
@@ -989,13 +1027,8 @@ class _Run:
                 representative=self._file_inputs([fold.train[i] for i in chosen], merge=True),
                 folder=folder,
                 **self._text_and_encoders(),
-                card={
-                    "student": settings.student,
-                    "corpus": self.corpus.name,
-                    "synthetic": self.corpus.synthetic,
-                    "distillation": settings.distillation,
-                    "light_sernet_kd": __version__,
-                },
+                card=self._card(final=scores is not None),
+                precision_cards=scores,
                 merge=settings.merge_tflite,
             )
         except ExportError as error:
@@ -1074,6 +1107,7 @@ class _Run:
     def _test_speakers(self) -> list[str]:
         return [self.utterances[i].speaker for i in self._test_indices()]
 
+    @functools.cached_property
     def stamps(self) -> list[str]:
         """What a reader must know before believing the scores."""
         cache = self.places.result / ".cache" if self.places.cache == "disk" else None
@@ -1125,7 +1159,7 @@ class _Run:
         return {
             "protocol": self.settings.protocol,
             "protocol_description": self.protocol.description,
-            "stamps": self.stamps(),
+            "stamps": self.stamps,
             "corpus": self.corpus.name,
             "synthetic": self.corpus.synthetic,
             "classes": list(classes),

@@ -98,8 +98,8 @@ def export(
     out 18 times as far from Keras as in `dynamic`, which is as small (a mean difference of 0.054, not 0.003).
 
     Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
-    `labels.txt`, `card.json` and, for text, `vocab.txt`: `zipfile` opens the file itself. For a fold's student, name a temporary folder and the one precision that is to be
-    scored.
+    `labels.txt`, `card.json` and, for text, `vocab.txt`: `zipfile` opens the file itself. For a fold's
+    student, name a temporary folder and the one precision that is to be scored.
 
     Args:
         student: from its inputs to logits `(batch, classes)`. A single input of another name is `features`.

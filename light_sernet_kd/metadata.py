@@ -1,7 +1,7 @@
 """TFLite Model Metadata: what an app reads of a model file without knowing who made it.
 
-MediaPipe's AudioClassifier asks it for the sample rate and for where the labels are; Netron and Android Studio
-show it to people. It is a flatbuffer of its own inside the model's.
+MediaPipe's AudioClassifier asks it for the sample rate and for where the labels are; Netron and Android
+Studio show it to people. It is a flatbuffer of its own inside the model's.
 
 Source: tflite-support's metadata_schema.fbs, schema version 1.5.0, file identifier M001.
 """
@@ -76,7 +76,7 @@ def packed(card: Mapping[str, Any], inputs: Sequence[str]) -> bytes:
     Args:
         card: what `export` writes into `card.json`: `classes`, and of what the file takes `samples`,
             `sample_rate`, `text`, `states`. What else there is (`student`, `corpus`, `protocol`, `ua`,
-            `trained`, `licence`, …) is told in words.
+            `trained`, `corpus_licence`, …) is told in words.
         inputs: names of the graph's inputs, in its order, which is that of the metadata.
     """
     labels = _file("labels.txt", "The classes, one a line, in the order of the scores.", "TENSOR_AXIS_LABELS")
@@ -123,18 +123,20 @@ def _description(card: Mapping[str, Any]) -> str:
         synthetic = " (synthetic recordings)" if card.get("synthetic") else ""
         told.append(f"Trained on {card['corpus']}{synthetic}.")
     if card.get("ua") is not None:
-        between = "" if not card.get("ua_ci95") else " [{:.1f}, {:.1f}]".format(
-            *(100 * end for end in card["ua_ci95"])
-        )
-        told.append(f"Unweighted accuracy {100 * card['ua']:.1f} %{between}, protocol {card['protocol']}.")
+        interval = [f"{100 * card[end]:.1f}" for end in ("ua_low", "ua_high") if end in card]
+        between = f" [{', '.join(interval)}]" if interval else ""
+        protocol = f", protocol {card['protocol']}" if "protocol" in card else ""
+        told.append(f"Unweighted accuracy {100 * card['ua']:.1f} %{between}{protocol}.")
     if card.get("stamps"):
         told.append(f"Mind: {'; '.join(card['stamps'])}.")
     return " ".join(told)
 
 
 def _licence(card: Mapping[str, Any]) -> str:
-    corpus = f"; of {card['corpus']}, which it was trained on: {card['licence']}" if "licence" in card else ""
-    return f"light-sernet-kd, which made the file: MIT{corpus}"
+    made = "light-sernet-kd, which made the file: MIT"
+    if "corpus_licence" not in card:
+        return made
+    return f"{made}; {card['corpus']}, which it was trained on: {card['corpus_licence']}"
 
 
 def _input(name: str, card: Mapping[str, Any]) -> _Table:
@@ -159,9 +161,7 @@ def _input(name: str, card: Mapping[str, Any]) -> _Table:
         states = card["states"][name]
         described = f"{states['rows']} rows of {states['width']} numbers made by {states['encoder']}."
     filled = {"associated_files": files} if files else {}
-    return _Table(
-        "TensorMetadata", name=name, description=described, content=_content(properties), **filled
-    )
+    return _Table("TensorMetadata", name=name, description=described, content=_content(properties), **filled)
 
 
 def _content(properties: _Table) -> _Table:

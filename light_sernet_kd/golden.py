@@ -15,9 +15,10 @@ import numpy as np
 from light_sernet_kd.config import UserError
 from light_sernet_kd.runner import Runner, RunnerError, encode_text
 
-# How far a port's probabilities may be off: what was measured between LiteRT's optimised and reference kernels
-# and its WebAssembly, and then some. Integers round elsewhere where a processor has other instructions.
-TOLERANCES = {"float32": 1e-3, "float16": 5e-3, "dynamic": 0.05, "int8": 0.05}
+# How far a port's probabilities may be off. Between LiteRT's own kernels (XNNPACK, builtin, reference) a
+# student of EMO-DB differed by 1e-6 as float32 and float16, 0.002 as dynamic and 0.04 as int8: what is
+# computed in integers may round by a step wherever the kernels are others.
+TOLERANCES = {"float32": 1e-3, "float16": 5e-3, "dynamic": 0.02, "int8": 0.1}
 # Beginning and end of each clip in the recording, in lengths of the file's own clip.
 _CLIPS = {"fits": (0.0, 1.0), "short": (0.25, 0.75), "long": (0.0, 1.5)}
 

@@ -399,6 +399,17 @@ def _parser(program: str, defaults: Settings) -> _Parser:
                          help="gets a folder per utterance (default: RUN/explain)")  # fmt: skip
     _add_data(explain)
 
+    golden = commands.add_parser(
+        "golden",
+        help="what exported files answer to a made recording, for an app to compare itself with",
+        description="Write golden vectors: a made recording and what exported files answer to it, so that an "
+        "app on another system can check that it answers alike (docs/on-device.md).",
+    )
+    golden.add_argument("files", nargs="+", type=Path, metavar="RUN_OR_TFLITE",
+                        help="a run's folder or an exported file")  # fmt: skip
+    golden.add_argument("--out", type=Path, default=Path("golden.json"), metavar="FILE",
+                        help="default: golden.json")  # fmt: skip
+
     paper = commands.add_parser(
         "paper",
         help="run every entry of hyperparameters.EXPERIMENTS whose corpus is present (with train.py)",
@@ -697,6 +708,15 @@ def _explain(arguments: argparse.Namespace) -> None:
         print(folder / "explain.md")
 
 
+def _golden(arguments: argparse.Namespace) -> None:
+    from light_sernet_kd.files import write_json
+    from light_sernet_kd.golden import golden
+
+    found = golden(arguments.files)
+    write_json(arguments.out, found)
+    print(f"{arguments.out}: {', '.join(each['file'] for each in found['files'])}")
+
+
 def _fetch(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
@@ -917,6 +937,8 @@ def main(
             _explain(arguments)
         elif arguments.command == "fetch":
             _fetch(arguments)
+        elif arguments.command == "golden":
+            _golden(arguments)
         elif arguments.command == "paper":
             _paper(arguments, defaults, experiments or {}, command_line)
         else:

@@ -6,6 +6,7 @@ that was interrupted at any moment, and ends with the same files.
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import hashlib
 import importlib.metadata
@@ -47,6 +48,7 @@ from light_sernet_kd.config import (
     UserError,
     corpus_name,
 )
+from light_sernet_kd.corpora.registry import CORPORA
 from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
@@ -57,7 +59,7 @@ from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
 from light_sernet_kd.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
-from light_sernet_kd.selection import selected
+from light_sernet_kd.selection import representative, selected
 from light_sernet_kd.teaching import embedding_teacher
 from light_sernet_kd.training import (
     DivergenceError,
@@ -71,9 +73,6 @@ from light_sernet_kd.training import (
 
 if TYPE_CHECKING:
     from light_sernet_kd.multimodal import SpeechAndText
-
-# Clips that calibrate int8: enough to meet every speaker and class, few enough to take a second.
-REPRESENTATIVE_CLIPS = 128
 
 
 @dataclass(frozen=True)
@@ -1000,12 +999,13 @@ class _Run:
         final = self.selection.final_fold
         folder = self.fold_folder(final)
         done = folder / "final.json"
+        scores = self._precision_scores()
         if not done.exists():
             teacher_epochs = self.final_teacher_epochs() if self.settings.own_teacher else None
             teaching = self.teaching(final, epochs=teacher_epochs)
             trained = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, folder / "student.keras")
-            files = self._convert_final(outcomes, self.model_of("student", trained.last))
+            files = self._convert_final(outcomes, self.model_of("student", trained.last), scores)
             write_json(done, {"final_epochs": sum(epochs), **files})
             trained.done()
         self._remove_teacher_states(final)
@@ -1013,18 +1013,11 @@ class _Run:
         if "temperature" not in exported:  # files of an earlier release, which knew no calibration
             load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
             student = _stored(folder / "student.keras", load, remove=done)
-            exported |= self._convert_final(outcomes, student)
+            exported |= self._convert_final(outcomes, student, scores)
             write_json(done, exported)
             self.display.say("The final student was exported anew, with calibrated probabilities.")
-        probabilities = [self._precision_probabilities(fold) for fold in self.folds]
-        labels = self._test_labels()
-        speakers = self._test_speakers()
         for row in exported["rows"]:
-            predicted = np.concatenate([each[row["precision"]].argmax(axis=1) for each in probabilities])
-            scores = evaluation.scores(labels, predicted, self.classes)
-            interval = evaluation.bootstrap_ci(labels, predicted, speakers, self.classes)
-            row |= {"ua": scores.ua, "wa": scores.wa}
-            row |= {"ua_low": interval["ua"][0], "ua_high": interval["ua"][1]} if interval else {}
+            row |= scores[row["precision"]]
         best = next(row["ua"] for row in exported["rows"] if row["precision"] == "float32")
         for row in exported["rows"]:
             row["ua_cost_points"] = 100 * (best - row["ua"])
@@ -1033,17 +1026,60 @@ class _Run:
             "samples": self.settings.samples,
             "sample_rate": SAMPLE_RATE,
             "takes": self._taken(),
-            "note": (
-                "UA and WA are those of each fold's student, converted and scored on its own test fold; "
-                "the files hold a student trained on "
-                + ("all recordings but the test ones." if self.selection.tests_apart else "all speakers.")
-            ),
+            "note": self._scored,
         }
 
-    def _convert_final(self, outcomes: Sequence[dict[str, Any]], student: keras.Model) -> dict[str, Any]:
+    def _convert_final(
+        self,
+        outcomes: Sequence[dict[str, Any]],
+        student: keras.Model,
+        scores: Mapping[str, Mapping[str, float]],
+    ) -> dict[str, Any]:
         temperature = self.pooled_temperature(outcomes) or 1.0
-        rows = self._convert(self.selection.final_fold, self.folder, student, temperature)
+        rows = self._convert(self.selection.final_fold, self.folder, student, scores, temperature)
         return {"rows": rows, "temperature": temperature}
+
+    def _precision_scores(self) -> dict[str, dict[str, float]]:
+        """Precision → UA, its interval where there is one, and WA over all folds."""
+        probabilities = [self._precision_probabilities(fold) for fold in self.folds]
+        labels, speakers, found = self._test_labels(), self._test_speakers(), {}
+        for precision in probabilities[0]:
+            predicted = np.concatenate([each[precision].argmax(axis=1) for each in probabilities])
+            scores = evaluation.scores(labels, predicted, self.classes)
+            interval = evaluation.bootstrap_ci(labels, predicted, speakers, self.classes)
+            found[precision] = {"ua": scores.ua, "wa": scores.wa}
+            found[precision] |= (
+                {"ua_low": interval["ua"][0], "ua_high": interval["ua"][1]} if interval else {}
+            )
+        return found
+
+    @property
+    def _scored(self) -> str:
+        """Whose scores those of the exported files are."""
+        return (
+            "UA and WA are those of each fold's student, converted and scored on its own test fold; "
+            "the files hold a student trained on "
+            + ("all recordings but the test ones." if self.selection.tests_apart else "all speakers.")
+        )
+
+    def _card(self, *, final: bool) -> dict[str, Any]:
+        """What an exported file says of the run it comes from, and the final student's how good it may be."""
+        sources = [CORPORA.get(str(name)) for name in (self.settings.corpus, self.settings.test_on)]
+        licences = {source.origin.licence for source in sources if source and source.origin}
+        card: dict[str, Any] = {
+            "student": self.settings.student,
+            "corpus": self.corpus.name,
+            "synthetic": self.corpus.synthetic,
+            "distillation": self.settings.distillation,
+            "protocol": self.settings.protocol,
+            "light_sernet_kd": __version__,
+        }
+        if licences:
+            card["corpus_licence"] = "; ".join(sorted(licences))
+        if final:
+            today = datetime.datetime.now(datetime.UTC).date()
+            card |= {"stamps": self.stamps, "scored": self._scored, "trained": today.isoformat()}
+        return card
 
     def _taken(self) -> list[str]:
         """What an exported file takes, in words."""
@@ -1056,12 +1092,18 @@ class _Run:
         return [heard] * (both is None or both.hearing is not None) + [read] * bool(both and both.text)
 
     def _convert(
-        self, fold: Fold, folder: Path, student: keras.Model, temperature: float = 1.0
+        self,
+        fold: Fold,
+        folder: Path,
+        student: keras.Model,
+        scores: Mapping[str, Mapping[str, float]] | None = None,
+        temperature: float = 1.0,
     ) -> list[dict[str, Any]]:
-        from light_sernet_kd.export import ExportError, export
+        """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
+        from light_sernet_kd.export import CALIBRATION_CLIPS, ExportError, export
 
-        # Evenly over the training set, which is sorted by id and so by speaker: everyone is heard.
-        chosen = np.unique(np.linspace(0, len(fold.train) - 1, REPRESENTATIVE_CLIPS).round().astype(int))
+        speakers = [self.utterances[i].speaker for i in fold.train]
+        chosen = representative(self.selection.labels[list(fold.train)], speakers, CALIBRATION_CLIPS)
         settings = self.settings
         try:
             made = export(
@@ -1073,14 +1115,8 @@ class _Run:
                 representative=self._file_inputs([fold.train[i] for i in chosen], merge=True),
                 folder=folder,
                 **self._text_and_encoders(),
-                card={
-                    "student": settings.student,
-                    "corpus": self.corpus.name,
-                    "synthetic": self.corpus.synthetic,
-                    "distillation": settings.distillation,
-                    "light_sernet_kd": __version__,
-                    "unsure_below": evaluation.UNSURE_BELOW,
-                },
+                card=self._card(final=scores is not None),
+                precision_cards=scores,
                 merge=settings.merge_tflite,
                 temperature=temperature,
             )
@@ -1163,6 +1199,7 @@ class _Run:
     def _test_speakers(self) -> list[str]:
         return [self.utterances[i].speaker for i in self._test_indices()]
 
+    @functools.cached_property
     def stamps(self) -> list[str]:
         """What a reader must know before believing the scores."""
         cache = self.places.result / ".cache" if self.places.cache == "disk" else None
@@ -1214,7 +1251,7 @@ class _Run:
         return {
             "protocol": self.settings.protocol,
             "protocol_description": self.protocol.description,
-            "stamps": self.stamps(),
+            "stamps": self.stamps,
             "corpus": self.corpus.name,
             "synthetic": self.corpus.synthetic,
             "classes": list(classes),

@@ -31,8 +31,9 @@ from flatbuffers import Builder
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from light_sernet_kd import files, runner
+from light_sernet_kd import files, metadata, runner
 from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, UserError, choose
+from light_sernet_kd.evaluation import UNSURE_BELOW
 from light_sernet_kd.features import PADDING, feature_shape, front_end_model
 
 # On EMO-DB 16 clips gave ranges as good as 400 did; each costs up to 20 ms.
@@ -77,6 +78,7 @@ def export(
     text: runner.TextInput | None = None,
     encoders: Mapping[str, str] | None = None,
     precisions: Sequence[str] | None = None,
+    precision_cards: Mapping[str, Mapping[str, Any]] | None = None,
     merge: bool = True,
     temperature: float = 1.0,
 ) -> list[Exported]:
@@ -97,9 +99,9 @@ def export(
     logarithms. It is left out where a student takes anything else: a small BERT beside a convolution came
     out 18 times as far from Keras as in `dynamic`, which is as small (a mean difference of 0.054, not 0.003).
 
-    Behind the flatbuffer is a zip archive of `labels.txt`, `card.json` and, for text, `vocab.txt`: `zipfile`
-    opens the file itself. For a fold's student, name a temporary folder and the one precision that is to be
-    scored.
+    Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
+    `labels.txt`, `card.json` and, for text, `vocab.txt`: `zipfile` opens the file itself. For a fold's
+    student, name a temporary folder and the one precision that is to be scored.
 
     Args:
         student: from its inputs to logits `(batch, classes)`. A single input of another name is `features`.
@@ -111,6 +113,7 @@ def export(
         text: what makes `token_ids` and `text_mask` of a text.
         encoders: by the name of an input of states, what made them, for people to read.
         precisions: by default all that the student can have.
+        precision_cards: facts for the card of one precision alone, such as its scores.
         merge: if false, the files take `features` instead of `audio`.
         temperature: the probabilities are softmax(logits / temperature), in every precision; it is in the
             card. Nobody who runs a file applies it again; `p ** temperature`, normalised, undoes it.
@@ -154,9 +157,11 @@ def export(
         **facts,
         "classes": list(classes),
         "temperature": temperature,
+        "unsure_below": UNSURE_BELOW,
         **parameter_counts(student),
     }
-    if clash := card.keys() & {*facts, "precision", "model_bytes", "model_sha256"}:
+    own = {name for each in (precision_cards or {}).values() for name in each}
+    if clash := {*card, *own} & {*facts, "precision", "model_bytes", "model_sha256"}:
         raise ValueError(f"the card's {', '.join(sorted(clash))} is written by export itself")
 
     examples = {name: _spread(array, CALIBRATION_CLIPS) for name, array in examples.items()}
@@ -187,7 +192,8 @@ def export(
             parts = [_Part("front_end", part, gives="features"), *parts]
         path = Path(folder) / f"student_{precision}.tflite"
         with files.atomic(path) as temporary:
-            _write(temporary, _joined(parts), {**facts, "precision": precision, **card}, text)
+            told = {**facts, "precision": precision, **card, **(precision_cards or {}).get(precision, {})}
+            _write(temporary, _joined(parts, told), told, text)
             difference = _difference(temporary, inputs, expected)
             # Not `>`: a NaN must not pass.
             if precision == "float32" and not difference <= tolerance:
@@ -416,10 +422,10 @@ class _Part:
     gives: str
 
 
-def _joined(parts: Sequence[_Part]) -> bytes:
+def _joined(parts: Sequence[_Part], card: Mapping[str, Any]) -> bytes:
     """One flatbuffer from several, linked by names: what no part before gives is an input of the whole.
 
-    Its output is that of the last part.
+    Its output is that of the last part. It holds the TFLite metadata that the card's facts make.
     """
     graph = schema.SubGraphT(name="main", tensors=[], operators=[], inputs=[])
     model = schema.ModelT(
@@ -430,6 +436,7 @@ def _joined(parts: Sequence[_Part]) -> bytes:
         buffers=[schema.BufferT()],  # the first is empty by convention: tensors that are no constants
     )
     linked: dict[str, int] = {}  # tensors by the names of inputs and outputs
+    runtimes = []
     for part in parts:
         content = schema.ModelT.InitFromPackedBuf(part.content)
         (part_graph,) = content.subgraphs  # a second one would mean a loop or a branch
@@ -465,6 +472,11 @@ def _joined(parts: Sequence[_Part]) -> bytes:
             operator.outputs = [new_index[index] for index in operator.outputs]
         graph.operators += part_graph.operators
         model.operatorCodes += content.operatorCodes
+        runtimes += [
+            bytes(content.buffers[entry.buffer].data).rstrip(b"\0").decode()
+            for entry in content.metadata or ()
+            if entry.name.decode() == metadata.RUNTIME_ENTRY
+        ]
         graph.inputs += [new_index[index] for index, name in names.items() if name not in linked]
         linked |= {name: new_index[index] for index, name in names.items()}
         linked[part.gives] = new_index[part_output]
@@ -484,6 +496,16 @@ def _joined(parts: Sequence[_Part]) -> bytes:
             subgraphIndex=0,
         )
     ]
+    described = metadata.packed(card, [ends[index] for index in graph.inputs])
+    entries = {metadata.ENTRY: described}
+    if runtimes:
+        # What runs every part runs the whole.
+        newest = max(runtimes, key=lambda version: [int(number) for number in version.split(".")])
+        entries[metadata.RUNTIME_ENTRY] = newest.encode().ljust(16, b"\0")
+    model.metadata = []
+    for name, content in entries.items():
+        model.metadata.append(schema.MetadataT(name=name, buffer=len(model.buffers)))
+        model.buffers.append(_AlignedBuffer(np.frombuffer(content, np.uint8)))
     builder = Builder(sum(len(part.content) for part in parts) + 2**16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())

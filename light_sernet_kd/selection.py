@@ -97,3 +97,34 @@ def selected(settings: Settings, data: Path) -> Selection:
         select(folds, settings.folds),
         tests_apart=settings.protocol in ("split", "split_mixed", "cross_corpus"),
     )
+
+
+def representative(labels: np.ndarray, speakers: Sequence[str], most: int) -> list[int]:
+    """Utterances that stand for all: as even as can be over the classes and over the speakers.
+
+    One after the other is taken: first what brings a class or a speaker that was not there yet, then the
+    utterance whose class and speaker are furthest behind an even share. The draw is always the same.
+
+    Args:
+        labels: class indices `(utterances,)`.
+        speakers: of each utterance.
+        most: how many to draw; all, where there are fewer.
+
+    Returns:
+        Positions, ascending. None is missing where `most` is the number of classes and speakers together.
+    """
+    _, classes = np.unique(labels, return_inverse=True)
+    _, voices = np.unique(np.asarray(speakers), return_inverse=True)
+    by_class, by_voice = np.zeros(classes.max() + 1), np.zeros(voices.max() + 1)
+    # Shuffled, or of each speaker it would always be the first sentence of the corpus.
+    left = np.random.default_rng(0).permutation(len(classes))
+    drawn: list[int] = []
+    while len(drawn) < most and len(left):
+        of_class, of_voice = by_class[classes[left]], by_voice[voices[left]]
+        share = of_class * len(by_class) + of_voice * len(by_voice)
+        taken = np.lexsort((share, (of_class > 0) & (of_voice > 0)))[0]
+        drawn.append(int(left[taken]))
+        by_class[classes[drawn[-1]]] += 1
+        by_voice[voices[drawn[-1]]] += 1
+        left = np.delete(left, taken)
+    return sorted(drawn)

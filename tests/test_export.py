@@ -15,7 +15,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from light_sernet_kd import export as export_module
 from light_sernet_kd import features, runner, students
-from light_sernet_kd.config import PRECISIONS, UserError
+from light_sernet_kd.config import PRECISIONS, STUDENT_NAMES, UserError
 from light_sernet_kd.export import Exported, ExportError, export
 from light_sernet_kd.runner import TextInput, encode_text
 
@@ -28,6 +28,7 @@ SYSTEMS = [
     ("light_sernet_plus", "lsn", "spectrogram"),
     ("light_sernet", "cubic", "mel_spectrogram"),
     ("mobilenetv3_small_075", "lsn", "mfcc"),
+    ("mobilenetv3_small_100", "lsn", "mfcc"),
     ("efficientnet_b0", "lsn", "mfcc"),
     ("resnet18", "lsn", "mel_spectrogram"),
 ]
@@ -36,6 +37,7 @@ OPERATIONS = {
     "light_sernet": {"CONV_2D", "AVERAGE_POOL_2D", "CONCATENATION"},
     "light_sernet_plus": {"CONV_2D", "AVERAGE_POOL_2D", "CONCATENATION"},
     "mobilenetv3_small_075": {"CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "ADD", "MUL", "HARD_SWISH"},
+    "mobilenetv3_small_100": {"CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "ADD", "MUL", "HARD_SWISH"},
     "efficientnet_b0": {"CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "ADD", "MUL", "LOGISTIC"},
     "resnet18": {"CONV_2D", "MAX_POOL_2D", "ADD"},
 }
@@ -48,7 +50,11 @@ DEEP_BOUNDS = {"float32": 1e-5, "float16": 0.01, "dynamic": 0.1, "int8": 0.3}
 RESNET_BOUNDS = {**BOUNDS, "int8": 0.18}
 
 
-DEEP = {"mobilenetv3_small_075": DEEP_BOUNDS, "efficientnet_b0": {**DEEP_BOUNDS, "int8": 0.5}}
+DEEP = {
+    "mobilenetv3_small_075": DEEP_BOUNDS,
+    "mobilenetv3_small_100": DEEP_BOUNDS,
+    "efficientnet_b0": {**DEEP_BOUNDS, "int8": 0.5},
+}
 
 
 def bounds(case) -> dict[str, float]:
@@ -181,9 +187,20 @@ def operations(path: Path) -> list[tuple[str, str, list[int], list[int]]]:
     ]
 
 
+def test_every_student_of_features_is_tested():
+    assert {name for name, _, _ in SYSTEMS} == set(STUDENT_NAMES)
+
+
 def test_a_file_takes_one_clip_of_audio_and_gives_probabilities(case):
     assert set(case.paths) == set(PRECISIONS)
     for path in case.paths.values():
+        model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+        builtins = {*vars(schema.BuiltinOperator).values()} - {schema.BuiltinOperator.CUSTOM}
+        for code in model.operatorCodes:
+            # no Flex operation, nothing that an app would have to link
+            assert code.customCode is None
+            assert max(code.builtinCode, code.deprecatedBuiltinCode) in builtins
+        assert len(model.subgraphs) == 1
         interpreter = Interpreter(model_path=str(path))
         assert interpreter.get_signature_list() == {
             "serving_default": {"inputs": ["audio"], "outputs": ["probabilities"]}
@@ -229,11 +246,19 @@ def test_int8_computes_the_student_in_integers(case):
     assert (first[1], last[1]) == ("QUANTIZE", "DEQUANTIZE")
     convolutions = sum(isinstance(layer, keras.layers.Conv2D) for layer in case.student.layers)
     assert [name for _, name, _, _ in between].count("CONV_2D") == convolutions
+    with_weights = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+    assert {name for _, name, _, _ in between} >= {"CONV_2D", "FULLY_CONNECTED"}
     for _, name, inputs, outputs in between:
+        # what goes from one operation to the next; int32 are biases, shapes and axes, which are constants
         assert outputs == [schema.TensorType.INT8]
-        if name == "CONV_2D":
-            assert inputs == [schema.TensorType.INT8, schema.TensorType.INT8, schema.TensorType.INT32]
-        assert schema.TensorType.FLOAT32 not in inputs
+        assert inputs[0] == schema.TensorType.INT8
+        if name in with_weights:
+            # a bias that was learnt to be nothing is left out
+            assert inputs[:2] == [schema.TensorType.INT8, schema.TensorType.INT8]
+            assert inputs[2:] in ([], [schema.TensorType.INT32])
+        assert {*inputs} <= {schema.TensorType.INT8, schema.TensorType.INT32}
+    assert first[2:] == ([schema.TensorType.FLOAT32], [schema.TensorType.INT8])
+    assert last[2:] == ([schema.TensorType.INT8], [schema.TensorType.FLOAT32])
 
 
 def test_batch_norm_is_folded_into_the_convolutions(case):

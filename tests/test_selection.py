@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from light_sernet_kd.config import UserError, make_settings
-from light_sernet_kd.selection import selected
+from light_sernet_kd.selection import representative, selected
 
 
 @pytest.fixture
@@ -87,3 +87,36 @@ def test_two_corpora_share_their_emotions_and_no_name(manifest, tmp_path):
         chosen(manifest, test_on=str(other), protocol="cross_corpus")
     with pytest.raises(UserError, match="trains already: --test-on takes another corpus"):
         chosen(manifest, test_on=str(manifest), protocol="cross_corpus")
+
+
+def counts(values, drawn):
+    names, found = np.unique(np.asarray(values)[drawn], return_counts=True)
+    return dict(zip(names.tolist(), found.tolist(), strict=True))
+
+
+def test_a_representative_draw_of_emodb_is_even_over_classes_and_speakers(shared_data):
+    found = selected(make_settings(corpus="EMO-DB"), shared_data)
+    speakers = [utterance.speaker for utterance in found.utterances]
+    for most in (10, 16, 64, 128):
+        drawn = representative(found.labels, speakers, most)
+        assert drawn == sorted(set(drawn))
+        assert len(drawn) == most
+        for values, kinds in ((found.labels, 7), (speakers, 10)):
+            shares = counts(values, drawn)
+            assert len(shares) == kinds
+            assert max(shares.values()) - min(shares.values()) <= 1
+    # nor is it always the same sentence
+    sentences = {found.utterances[i].id[2:5] for i in representative(found.labels, speakers, 64)}
+    assert len(sentences) == 10
+
+
+def test_a_representative_draw_misses_no_class_and_no_speaker():
+    # Speaker 0 says everything; the others say class 0 once each; class 3 was said once.
+    labels = np.array([0] * 500 + [1] * 500 + [2] * 500 + [3] + [0] * 20)
+    speakers = ["0"] * 1501 + [f"other {i}" for i in range(20)]
+    drawn = representative(labels, speakers, 25)
+    assert counts(speakers, drawn) == {"0": 5, **{f"other {i}": 1 for i in range(20)}}
+    assert {*counts(labels, drawn)} == {0, 1, 2, 3}
+    assert representative(labels, speakers, 25) == drawn
+    assert representative(labels[:9], speakers[:9], 25) == [*range(9)]
+    assert representative(labels, speakers, 2000) == [*range(1521)]

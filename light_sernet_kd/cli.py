@@ -285,9 +285,11 @@ def _add_stream_settings(group) -> None:
     group.add_argument("--hop", dest="hop_seconds", type=float, metavar="S",
                        help="from one window's start to the next one's (default 0.5 s)")  # fmt: skip
     group.add_argument("--threshold", dest="unsure_below", type=float, metavar="P",
-                       help="`unsure` where all are less likely (default the file's own, else 0.5)")  # fmt: skip
+                       help="`unsure` where all classes are less likely "
+                       "(default the file's own, else 0.5)")  # fmt: skip
     group.add_argument("--silence", dest="silence_dbfs", type=float, metavar="DB",
-                       help="`unsure` below this level in dBFS (default -50; --silence=-inf for no gate)")  # fmt: skip
+                       help="`unsure` below this level in dBFS "
+                       "(default -50; --silence=-inf for no gate)")  # fmt: skip
     group.add_argument("--smoothing", dest="smoothing_seconds", type=float, metavar="S",
                        help="time constant of smoothing (default 1 s; 0 for none)")  # fmt: skip
 

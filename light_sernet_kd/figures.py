@@ -892,18 +892,21 @@ def timeline(
         strip, wave, lines = (figure.add_subplot(grid[row, 0]) for row in range(3))
         # The axes' width is what the legend and the ticks leave.
         room = (width - 1.1 - max(_text_inches(name, 9) for name in (*classes, "unsure below"))) / end
-        for start, stop, label, why in segments:
+        for label, why in dict.fromkeys((label, why) for _, _, label, why in segments):
+            spans = [(start, stop) for start, stop, *what in segments if what == [label, why]]
             color = PALE if why else colors[label]
-            look: dict[str, Any] = {"hatch": "////", "facecolor": "white"} if why else {"facecolor": color}
-            strip.axvspan(start, stop, edgecolor=color if why else "white", linewidth=0.8, **look)
-            name = _tick(f"unsure: {why}" if why else label)
-            if (text := next((each for each in (name, why and "unsure") if each), "")) and (
-                _text_inches(text, 8) < (stop - start) * room - 0.08
-            ):
-                ink = INK if why else _text_color(to_rgba(color))
-                halo = [withStroke(linewidth=3, foreground="white")] if why else []
-                at = (start + stop) / 2, 0.5
-                strip.text(*at, text, size=8, color=ink, ha="center", va="center", path_effects=halo)
+            look: dict[str, Any] = {"facecolor": "white" if why else color, "linewidth": 0.8}
+            look |= {"edgecolor": color if why else "white", "hatch": "////" if why == "not sure" else None}
+            strip.broken_barh([(start, stop - start) for start, stop in spans], (0, 1), **look)
+            names = [f"unsure: {why}", why] if why else [_tick(label)]
+            needed = [_text_inches(name, 8) + 0.08 for name in names]
+            look = {"color": INK if why else _text_color(to_rgba(color)), "ha": "center", "va": "center"}
+            look |= {"path_effects": [withStroke(linewidth=3, foreground="white")] if why else []}
+            for start, stop in spans:
+                fitting = [i for i, inches in enumerate(needed) if inches < (stop - start) * room]
+                if fitting:
+                    strip.text((start + stop) / 2, 0.5, names[fitting[0]], size=8, **look)
+        strip.set_ylim(0, 1)
         strip.set_yticks([])
         strip.spines[:].set_visible(False)
         times = np.arange(len(envelope)) * stretch_seconds

@@ -116,7 +116,8 @@ class _Microphone:
                 self._resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
             return
         raise UserError(
-            f"{self.name} records neither at {sample_rate} Hz nor at its own {own_rate} Hz ({refusal}). {LISTED}"
+            f"{self.name} records neither at {sample_rate} Hz nor at its own {own_rate} Hz ({refusal}). "
+            f"{LISTED}"
         )
 
     def __enter__(self) -> "_Microphone":

@@ -498,7 +498,7 @@ def _sound(waveform: np.ndarray) -> np.ndarray:
     if not waveform.size:
         raise RunnerError("expected one channel of samples, shape (n,) with n ≥ 1; found (0,).")
     with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
-        waveform = waveform.astype(np.float32)
+        waveform = waveform.astype(np.float32, copy=False)
     if not np.isfinite(waveform).all():
         broken = np.count_nonzero(~np.isfinite(waveform))
         raise RunnerError(f"{broken} of {waveform.size} samples are not finite (NaN or infinity).")

@@ -220,8 +220,8 @@ def predict(
 ) -> int:
     """Print the timeline of each recording; returns how many could not be read to their end.
 
-    Samples are read in blocks. What grows with a recording is a record per window, and that only for JSON, a
-    picture or every window.
+    Samples are read in blocks. What grows with a recording is a record per segment, and for JSON and a
+    picture one per window.
 
     Args:
         settings: of `Stream`.
@@ -242,93 +242,99 @@ def predict(
         )
     answers, failed = [], 0
     for path in recordings:
-        if not as_json:
-            console.print(Text(f"{path}:"), soft_wrap=True)
+        followed = _Followed(path, runner, settings, keep=as_json or picture is not None)
         try:
-            answers.append(_followed(path, runner, settings, console, as_json, every_window, picture))
+            if as_json:
+                found = list(segments(followed.windows(), runner.labels))
+                answers.append(followed.as_dict(found))
+            else:
+                console.print(Text(f"{path}:"), soft_wrap=True)
+                found = list(_printed(followed.windows(), runner.labels, console, every_window))
         except (audio.AudioError, RunnerError) as error:
             _tell(str(error))
             failed += 1
+            continue
+        if picture is not None:
+            followed.draw(found, picture)
     if as_json:
         print(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))
     return failed
 
 
-def _followed(path, runner, settings, console, as_json, every_window, picture) -> dict[str, Any]:
-    labels = runner.labels
-    envelope = Envelope(runner.sample_rate)
-    stream = Stream(runner, **settings)
-    windows: list[Window] = []
-    found: list[Segment] = []
+def _printed(
+    windows: Iterable[Window], labels: Sequence[str], console: Console, every_window: bool
+) -> Iterator[Segment]:
+    """The segments, each printed as soon as it ends, or after the lines of all windows."""
 
-    def followed() -> Iterator[Window]:
-        for block in envelope.passed(audio.blocks(path, sample_rate=runner.sample_rate)):
-            yield from stream.feed(block)
-        yield from stream.finish()
+    def with_line(window: Window) -> Window:
+        console.print(window_line(window, labels), soft_wrap=True)
+        return window
 
-    def shown() -> Iterator[Window]:
-        if every_window and not as_json:
-            console.print(heading_line(labels), soft_wrap=True)
-        for window in followed():
-            if as_json or picture is not None:
-                windows.append(window)
-            if every_window and not as_json:
-                console.print(window_line(window, labels), soft_wrap=True)
-            yield window
-        if every_window and not as_json:
-            console.print()
+    found: Iterable[Segment] = segments(windows, labels)
+    if every_window:
+        console.print(heading_line(labels), soft_wrap=True)
+        found = list(segments(map(with_line, windows), labels))
+        console.print()
+    for segment in found:
+        line = segment_line(segment, labels, ascii_only=console.options.ascii_only)
+        console.print(line, soft_wrap=True)
+        yield segment
 
-    ascii_only = console.options.ascii_only
-    for segment in segments(shown(), labels):
-        if as_json or picture is not None or every_window:
-            found.append(segment)
-        if not as_json and not every_window:
-            console.print(segment_line(segment, labels, ascii_only=ascii_only), soft_wrap=True)
-    if every_window and not as_json:
-        for segment in found:
-            console.print(segment_line(segment, labels, ascii_only=ascii_only), soft_wrap=True)
-    if picture is not None:
-        _draw(picture, path, runner, stream, windows, found, envelope)
-    return (
-        {
-            "file": str(path),
-            "seconds": stream.received / runner.sample_rate,
-            "sample_rate": runner.sample_rate,
-            "window_seconds": runner.samples / runner.sample_rate,
-            "hop_seconds": stream.hop_samples / runner.sample_rate,
-            "unsure_below": stream.unsure_below,
-            "silence_dbfs": _number(stream.silence_dbfs),
-            "windows": [window_dict(window, labels) for window in windows],
+
+class _Followed:
+    """A recording's windows as they come, and what is kept of them for JSON and a picture."""
+
+    def __init__(self, path: str, runner: Runner, settings: Mapping[str, Any], *, keep: bool):
+        self._path, self._runner, self._keep = path, runner, keep
+        self._stream = Stream(runner, **settings)
+        self._envelope = Envelope(runner.sample_rate)
+        self._kept: list[Window] = []
+
+    def windows(self) -> Iterator[Window]:
+        blocks = audio.blocks(self._path, sample_rate=self._runner.sample_rate)
+        for block in self._envelope.passed(blocks) if self._keep else blocks:
+            yield from self._passed(self._stream.feed(block))
+        yield from self._passed(self._stream.finish())
+
+    def _passed(self, windows: list[Window]) -> list[Window]:
+        if self._keep:
+            self._kept += windows
+        return windows
+
+    def as_dict(self, found: Sequence[Segment]) -> dict[str, Any]:
+        rate, labels = self._runner.sample_rate, self._runner.labels
+        return {
+            "file": str(self._path),
+            "seconds": self._stream.received / rate,
+            "sample_rate": rate,
+            "window_seconds": self._runner.samples / rate,
+            "hop_seconds": self._stream.hop_samples / rate,
+            "unsure_below": self._stream.unsure_below,
+            "silence_dbfs": _number(self._stream.silence_dbfs),
+            "windows": [window_dict(window, labels) for window in self._kept],
             "segments": [segment_dict(segment) for segment in found],
         }
-        if as_json
-        else {}
-    )
 
+    def draw(self, found: Sequence[Segment], picture: Path) -> None:
+        from light_sernet_kd import figures
 
-def _draw(picture, path, runner, stream, windows, found, envelope) -> None:
-    from light_sernet_kd import figures
-
-    middles = np.array([(window.start + window.end) / 2 for window in windows])
-    borders = (middles[1:] + middles[:-1]) / 2
-    smoothed = np.array([window.smoothed for window in windows])
-    heard = np.array([window.why not in (SILENT, NOT_FINITE) for window in windows])
-    figures.timeline(
-        envelope.pairs(),
-        np.where(heard[:, None], smoothed, np.nan),
-        np.concatenate([[0.0], borders, [windows[-1].end]]),
-        [(each.start, each.end, each.label, each.why) for each in found],
-        picture,
-        classes=runner.labels,
-        stretch_seconds=envelope.stretch_seconds,
-        unsure_below=stream.unsure_below,
-        title=Path(path).name,
-        notes=[
-            f"windows of {runner.samples / runner.sample_rate:g} s every "
-            f"{stream.hop_samples / runner.sample_rate:g} s, each drawn about its middle; "
-            f"student of {runner.card.get('corpus', 'an unnamed corpus')}, {runner.precision}"
-        ],
-    )
+        middles = np.array([(window.start + window.end) / 2 for window in self._kept])
+        heard = np.array([window.why not in (SILENT, NOT_FINITE) for window in self._kept])
+        shares = np.array([window.smoothed for window in self._kept])
+        rate = self._runner.sample_rate
+        window_seconds, hop_seconds = self._runner.samples / rate, self._stream.hop_samples / rate
+        figures.timeline(
+            self._envelope.pairs(),
+            np.where(heard[:, None], shares, np.nan),
+            np.array([0.0, *(middles[1:] + middles[:-1]) / 2, self._kept[-1].end]),
+            [(each.start, each.end, each.label, each.why) for each in found],
+            picture,
+            classes=self._runner.labels,
+            stretch_seconds=self._envelope.stretch_seconds,
+            unsure_below=self._stream.unsure_below,
+            title=Path(self._path).name,
+            notes=[f"windows of {window_seconds:g} s every {hop_seconds:g} s, each drawn about its middle"],
+        )
 
 
 def _tell(text: str) -> None:

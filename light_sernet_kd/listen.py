@@ -54,12 +54,12 @@ def listen(
     if seconds is not None and not 0 < seconds < math.inf:
         raise UserError(f"--seconds must be positive, found {seconds:g}.")
     stream = timeline.stream_of(runner, settings)
-    heard = _Heard(runner)
+    heard = _Heard()
     with contextlib.ExitStack() as stack:
         microphone = stack.enter_context(_Microphone(device, runner.sample_rate))
-        show = _json_line if as_json else _Lines(console, runner, microphone.name)
+        show = _json_line if as_json else _Lines(console, microphone.name)
         if not as_json and console.is_terminal:
-            show = stack.enter_context(_LiveDisplay(console, runner, stream.silence_dbfs, microphone.name))
+            show = stack.enter_context(_LiveDisplay(console, runner, stream.silence_dbfs, microphone))
         # Ctrl-C is how this is meant to end.
         with contextlib.suppress(KeyboardInterrupt):
             left = None if seconds is None else round(seconds * runner.sample_rate)
@@ -185,7 +185,7 @@ def _json_line(window: Window, labels) -> None:
 class _Heard:
     """How much of the time had which label."""
 
-    def __init__(self, runner: Runner):
+    def __init__(self):
         self._windows: Counter[str] = Counter()
 
     def add(self, window: Window) -> None:
@@ -201,7 +201,7 @@ class _Heard:
 class _Lines:
     """A line where the label changes."""
 
-    def __init__(self, console: Console, runner: Runner, name: str):
+    def __init__(self, console: Console, name: str):
         self._console, self._before = console, ("", "")
         console.print(Text(f"Listening to {name}; Ctrl-C ends."), soft_wrap=True)
 
@@ -218,9 +218,10 @@ class _Lines:
 class _LiveDisplay:
     """The label, a bar per class and the level, drawn anew for each window."""
 
-    def __init__(self, console: Console, runner: Runner, silence_dbfs: float, name: str):
-        self._labels, self._silence, self._name = runner.labels, silence_dbfs, name
-        waiting = f"Listening to {name}: the first window takes {runner.samples / runner.sample_rate:g} s …"
+    def __init__(self, console: Console, runner: Runner, silence_dbfs: float, microphone: _Microphone):
+        self._labels, self._silence, self._microphone = runner.labels, silence_dbfs, microphone
+        seconds = runner.samples / runner.sample_rate
+        waiting = f"Listening to {microphone.name}: the first window takes {seconds:g} s …"
         self._live = Live(Text(waiting), console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "_LiveDisplay":
@@ -249,4 +250,7 @@ class _LiveDisplay:
         bar = ProgressBar(total=80.0, completed=max(0.0, 80.0 + level), width=40, complete_style="yellow")
         gate = f" (silent below {self._silence:.0f})" if math.isfinite(self._silence) else ""
         table.add_row(Text("level", style="dim"), bar, Text(f"{timeline.decibels(window.level)}{gate}"))
-        return Group(head, table, Text(f"{self._name}; Ctrl-C ends", style="dim"))
+        foot = Text(f"{self._microphone.name}; Ctrl-C ends", style="dim")
+        if self._microphone.lost:
+            foot.append(f"\n{self._microphone.loss()}")
+        return Group(head, table, foot)

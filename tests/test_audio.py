@@ -585,7 +585,7 @@ def test_blocks_are_what_read_returns(tmp_path, monkeypatch, container, subtype,
     monkeypatch.setattr(audio, "_STREAMED_SAMPLES", 4096)
     rng = np.random.default_rng(rate)
     path = tmp_path / "clip"
-    for samples in (1, 4096, 3 * 4096, 70_001):
+    for samples in (2, 4096, 3 * 4096, 70_001):
         sound = rng.uniform(-0.5, 0.5, (samples, 2)).astype(np.float32)
         soundfile.write(path, sound, rate, format=container, subtype=subtype)
         blocks = [*audio.blocks(path)]
@@ -597,7 +597,7 @@ def test_blocks_are_what_read_returns(tmp_path, monkeypatch, container, subtype,
 def test_a_wav_whose_size_was_never_filled_in_comes_in_blocks_too(tmp_path):
     content = bytearray(encoded(voice_like(), "WAV", "PCM_16"))
     at = content.index(b"data") + 4
-    content[at : at + 4] = bytes(4)
+    content[4:8] = content[at : at + 4] = bytes(4)
     path = tmp_path / "streamed.wav"
     path.write_bytes(content)
     np.testing.assert_array_equal(np.concatenate([*audio.blocks(path)]), audio.read(path))

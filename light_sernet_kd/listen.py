@@ -18,7 +18,7 @@ from rich.text import Text
 
 from light_sernet_kd import timeline
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.runner import LEAST_DBFS, UNSURE, Runner, Window
+from light_sernet_kd.runner import LEAST_DBFS, NOT_FINITE, SILENT, UNSURE, Runner, Window
 
 INSTALL = "pip install 'light-sernet-kd[listen]'"
 LISTED = "`python -m sounddevice` lists the devices; choose one with --device."
@@ -169,7 +169,8 @@ def _sounddevice():
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().rstrip(".")
+    # Of several devices that fit, sounddevice writes a list.
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _remedy(sounddevice) -> str:
@@ -208,11 +209,12 @@ class _Lines:
     def __call__(self, window: Window, labels) -> None:
         if (window.label, window.why) != self._before:
             self._before = window.label, window.why
-            share = f"{100 * window.smoothed.max():.0f} %" if not window.why else window.why
-            line = (
-                f"{timeline.clock(window.end):>9}  {window.label}  {share}  {timeline.decibels(window.level)}"
-            )
-            self._console.print(Text(line), soft_wrap=True)
+            shares = dict(zip(labels, window.smoothed, strict=True))
+            parts = [window.label, window.why or f"{100 * shares[window.label]:.0f} %"]
+            if window.why != NOT_FINITE:
+                parts.append(timeline.decibels(window.level))
+            line = Text("  ".join([f"{timeline.clock(window.end):>9}", *parts]))
+            self._console.print(line, soft_wrap=True)
 
 
 class _LiveDisplay:
@@ -243,7 +245,11 @@ class _LiveDisplay:
             known = 0.0 if math.isnan(share) else float(share)
             style = "bold" if name == window.label else ""
             percent = "-" if math.isnan(share) else f"{100 * known:.0f} %"
-            bar = ProgressBar(total=1.0, completed=known, width=40)
+            # A full bar has another colour of rich's own, unless told.
+            color = "bright_black" if window.why in (SILENT, NOT_FINITE) else "cyan"
+            bar = ProgressBar(
+                total=1.0, completed=known, width=40, complete_style=color, finished_style=color
+            )
             table.add_row(Text(name, style=style), bar, Text(f"{percent:>5}", style=style))
         level = LEAST_DBFS if math.isnan(window.level) else window.level
         # Below -80 dBFS there is nothing to see.
@@ -252,5 +258,5 @@ class _LiveDisplay:
         table.add_row(Text("level", style="dim"), bar, Text(f"{timeline.decibels(window.level)}{gate}"))
         foot = Text(f"{self._microphone.name}; Ctrl-C ends", style="dim")
         if self._microphone.lost:
-            foot.append(f"\n{self._microphone.loss()}")
+            foot.append(f"\n{self._microphone.loss()}", style="yellow")
         return Group(head, table, foot)

@@ -672,7 +672,14 @@ def test_lost_sound_is_told(file, microphone, spoken_words, capsys):
     microphone(spoken_words, overflows=(3, 7))
     assert cli.main(["listen", str(file), "--seconds", "1"]) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[0] == "Listening to Tape; Ctrl-C ends."
+    heard = [*Runner(file).stream(spoken_words[:RATE])]
+    changes = [b for a, b in itertools.pairwise([None, *heard]) if a is None or a.label != b.label]
+    first, *lines = out.splitlines()[:-2]
+    assert first == "Listening to Tape; Ctrl-C ends."
+    for line, each in zip(lines, changes, strict=True):
+        shown = f"{100 * each.smoothed[CLASSES.index(each.label)]:.0f} %" if not each.why else each.why
+        expected = [timeline.clock(each.end), each.label, shown, f"{each.level:.0f} dBFS"]
+        assert line.strip() == "  ".join(expected)
     assert out.splitlines()[-1] == "Sound was lost 2 times: this machine was too slow. A longer --hop helps."
 
 

@@ -1,7 +1,9 @@
 """Recordings of any common format as 16 kHz mono waveforms, and a clear sentence for those that are not."""
 
+import contextlib
 import hashlib
 import io
+import mmap
 import os
 import stat
 import struct
@@ -29,6 +31,7 @@ _SIZE_UNKNOWN = 0x7FFF_F000
 _FRAMES_UNKNOWN = 2**63 - 1  # libsndfile's, for a FLAC that was streamed
 _MPEG_FRAME_SAMPLES = 1152
 _BLOCK_SAMPLES = 2**20
+_STREAMED_SAMPLES = 2**16
 # Beyond it, the sums of channels and of filters may exceed float32.
 _LARGEST_SAMPLE = 1e30
 LOWEST_SAMPLE_RATE = 1000
@@ -88,6 +91,38 @@ def read(path: str | os.PathLike[str], *, sample_rate: int = SAMPLE_RATE) -> np.
     return waveform
 
 
+def blocks(path: str | os.PathLike[str], *, sample_rate: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
+    """The samples that `read` returns, in blocks, so that a recording of hours needs no more memory.
+
+    Only a WAV whose header was never filled in is read whole.
+
+    Yields:
+        float32 `(n,)`, n ≥ 1.
+
+    Raises:
+        AudioError: as `decode`; what is wrong with the samples is found where they are.
+    """
+    import soxr
+
+    found = 0
+    with _opened(path, in_memory=False) as (file, content):
+        rate = _usable_rate(file, path)
+        resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        read = 0
+        for samples, last in _read_blocks(file, _STREAMED_SAMPLES):
+            _check_samples(samples, path)
+            read += len(samples)
+            waveform = mono(samples)
+            if rate != sample_rate:
+                waveform = resampler.resample_chunk(waveform, last=last)
+            found += len(waveform)
+            if len(waveform):
+                yield waveform
+        _check_length(file, content, read, path)
+    if not found:
+        raise AudioError(f"{path} holds only {read} samples, too few to convert")
+
+
 def decode(path: str | os.PathLike[str]) -> Recording:
     """Every sample of a WAV, FLAC, OGG, MP3 or AIFF file, whatever its name says it is.
 
@@ -99,11 +134,24 @@ def decode(path: str | os.PathLike[str]) -> Recording:
         AudioError: the file is missing, unreadable, empty, cut short or damaged, not audio, or holds a NaN,
             an infinity or a number near it.
     """
+    with _opened(path) as (file, content):
+        parts = [samples for samples, _ in _read_blocks(file, min(file.frames + 1, _BLOCK_SAMPLES))]
+        samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        _check_length(file, content, len(samples), path)
+        rate = _usable_rate(file, path)
+        encoding = f"{file.format} {file.subtype}"
+    _check_samples(samples, path)
+    return Recording(samples, rate, encoding)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str], *, in_memory: bool = True):
+    """An open `SoundFile` and the file's bytes, read or mapped; libsndfile's errors as `AudioError`."""
     import soundfile
 
     descriptor = _open(path)
     try:
-        content = _content(descriptor, path)
+        content = _content(descriptor, path) if in_memory else _mapped(descriptor, path)
         if missing := _missing_part(content):
             raise AudioError(f"{path} is cut short: {missing}")
         mended = _with_known_size(content)
@@ -112,33 +160,41 @@ def decode(path: str | os.PathLike[str]) -> Recording:
         os.lseek(descriptor, 0, os.SEEK_SET)
         source = descriptor if mended is content else _Buffer(mended)
         with soundfile.SoundFile(source, closefd=False) as file:
-            samples = _all_samples(file)
-            promised, rate = file.frames, file.samplerate
-            container, subtype = file.format, file.subtype
+            yield file, content
     except soundfile.SoundFileError as error:
         detail = getattr(error, "error_string", str(error)).strip().rstrip(".")
         raise AudioError(f"{path} {_why_not_opened(content)} (libsndfile: {detail})") from None
     finally:
         os.close(descriptor)
-    if promised == _FRAMES_UNKNOWN or (container == "MP3" and not _states_its_length(content)):
+
+
+def _usable_rate(file, path: str | os.PathLike[str]) -> int:
+    if file.samplerate < LOWEST_SAMPLE_RATE:
+        raise AudioError(
+            f"{path} claims a sample rate of {file.samplerate} Hz, "
+            f"below any recording's ({LOWEST_SAMPLE_RATE})"
+        )
+    return file.samplerate
+
+
+def _check_length(file, content, found: int, path: str | os.PathLike[str]) -> None:
+    """That an open `SoundFile` gave what its header promises."""
+    promised = file.frames
+    if promised == _FRAMES_UNKNOWN or (file.format == "MP3" and not _states_its_length(content)):
         promised = 0  # where an MP3 does not say, libsndfile guesses from the file's size
     # Some MP3 writers count the header's own frame too.
-    if len(samples) < promised - (_MPEG_FRAME_SAMPLES if container == "MP3" else 0):
-        raise AudioError(
-            f"{path} is cut short: its header promises {promised} samples, {len(samples)} are there"
-        )
-    if not samples.size:
+    if found < promised - (_MPEG_FRAME_SAMPLES if file.format == "MP3" else 0):
+        raise AudioError(f"{path} is cut short: its header promises {promised} samples, {found} are there")
+    if not found:
         raise AudioError(f"{path} holds a header but no samples")
-    if rate < LOWEST_SAMPLE_RATE:
-        raise AudioError(
-            f"{path} claims a sample rate of {rate} Hz, below any recording's ({LOWEST_SAMPLE_RATE})"
-        )
+
+
+def _check_samples(samples: np.ndarray, path: str | os.PathLike[str]) -> None:
     if not np.isfinite(samples).all():
         broken = np.count_nonzero(~np.isfinite(samples))
         raise AudioError(f"{path} holds {broken} values that are not finite (NaN or infinity)")
-    if (peak := max(samples.max(), -samples.min())) > _LARGEST_SAMPLE:
+    if samples.size and (peak := max(samples.max(), -samples.min())) > _LARGEST_SAMPLE:
         raise AudioError(f"{path} holds values up to {peak:.0e}, where full scale is 1")
-    return Recording(samples, rate, f"{container} {subtype}")
 
 
 def mono(samples: np.ndarray) -> np.ndarray:
@@ -321,26 +377,40 @@ def _content(descriptor: int, path: str | os.PathLike[str]) -> bytes:
     return content
 
 
-def _why_not_opened(content: bytes) -> str:
-    if content.startswith(b"version https://git-lfs"):
+def _mapped(descriptor: int, path: str | os.PathLike[str]) -> mmap.mmap:
+    """As `_content`, without holding it."""
+    try:
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except ValueError:
+        raise AudioError(f"{path} is empty (0 bytes)") from None
+    except OSError as error:
+        raise AudioError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _why_not_opened(content: bytes | mmap.mmap) -> str:
+    start = content[:32]
+    if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the recording: run git lfs pull"
-    if content.startswith(_AUDIO_MAGIC):
+    if start.startswith(_AUDIO_MAGIC):
         return "is damaged or cut short"
     return "is not audio: expected WAV, FLAC, OGG, MP3 or AIFF"
 
 
-def _all_samples(file) -> np.ndarray:
-    """The samples of an open `SoundFile`, read in blocks, since what it says of its length may be false."""
+def _read_blocks(file, block_samples: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """The samples of an open `SoundFile` and whether they are the last, which may be none.
+
+    In blocks, since what it says of its length may be false.
+    """
     # Else soundfile seeks after each block, which fails at the end of a streamed FLAC.
     file.seekable = lambda: False
-    block_samples = min(file.frames + 1, _BLOCK_SAMPLES)
-    blocks = [file.read(block_samples, dtype="float32", always_2d=True)]
-    while len(blocks[-1]) == block_samples:
-        blocks.append(file.read(block_samples, dtype="float32", always_2d=True))
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    last = False
+    while not last:
+        samples = file.read(block_samples, dtype="float32", always_2d=True)
+        last = len(samples) < block_samples
+        yield samples, last
 
 
-def _missing_part(content: bytes) -> str | None:
+def _missing_part(content: bytes | mmap.mmap) -> str | None:
     """What the container's own structure says should be there and is not.
 
     libsndfile shortens a WAV, AIFF or OGG to what is there and says nothing.
@@ -350,7 +420,7 @@ def _missing_part(content: bytes) -> str | None:
         present = len(content) - position
         if present < size < _SIZE_UNKNOWN:
             return f"its header promises {size} bytes of samples, {present} are there"
-    if content.startswith(b"OggS"):
+    if content[:4] == b"OggS":
         last = content.rfind(b"OggS")
         flags, segments = (content[last + 5 : last + 6], content[last + 26 : last + 27])
         lengths = content[last + 27 : last + 27 + segments[0]] if segments else b""
@@ -361,13 +431,13 @@ def _missing_part(content: bytes) -> str | None:
     return None
 
 
-def _with_known_size(content: bytes) -> bytes:
+def _with_known_size(content: bytes | mmap.mmap) -> bytes | mmap.mmap:
     """A WAV whose size was never filled in, as libsndfile reads it to its end: with an unknown size.
 
     libsndfile takes 0 for an empty recording. That is right where the size of the whole file was filled in.
     """
     chunk = _sample_chunk(content)
-    if chunk is None or not content.startswith(b"RIF"):
+    if chunk is None or content[:3] != b"RIF":
         return content
     position, size, order = chunk
     (riff_size,) = struct.unpack_from(order + "I", content, 4)
@@ -376,7 +446,7 @@ def _with_known_size(content: bytes) -> bytes:
     return content
 
 
-def _sample_chunk(content: bytes) -> tuple[int, int, str] | None:
+def _sample_chunk(content: bytes | mmap.mmap) -> tuple[int, int, str] | None:
     """Where a WAV's or AIFF's samples begin, their size in bytes as stated, and the byte order."""
     order = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}.get(content[:4])
     name = {b"WAVE": b"data", b"AIFF": b"SSND", b"AIFC": b"SSND"}.get(content[8:12])
@@ -392,10 +462,10 @@ def _sample_chunk(content: bytes) -> tuple[int, int, str] | None:
     return None
 
 
-def _states_its_length(mp3: bytes) -> bool:
+def _states_its_length(mp3: bytes | mmap.mmap) -> bool:
     """Whether the first MPEG frame is a Xing or Info header, which counts the frames."""
     start = 0
-    if mp3.startswith(b"ID3"):
+    if mp3[:3] == b"ID3":
         # ID3v2.4, section 3.1: four bytes of seven bits.
         start = 10 + sum(byte << shift for byte, shift in zip(mp3[6:10], (21, 14, 7, 0), strict=True))
     first_frame = mp3[start : start + 1500]

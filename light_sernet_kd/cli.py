@@ -280,6 +280,20 @@ def _add_data(parser) -> None:
     )
 
 
+def _add_stream_settings(group) -> None:
+    """Options of `runner.Stream`; their `dest` is its argument, None keeps its default."""
+    group.add_argument("--hop", dest="hop_seconds", type=float, metavar="S",
+                       help="from one window's start to the next one's (default 0.5 s)")  # fmt: skip
+    group.add_argument("--threshold", dest="unsure_below", type=float, metavar="P",
+                       help="`unsure` where all classes are less likely "
+                       "(default the file's own, else 0.5)")  # fmt: skip
+    group.add_argument("--silence", dest="silence_dbfs", type=float, metavar="DB",
+                       help="`unsure` below this level in dBFS "
+                       "(default -50; --silence=-inf for no gate)")  # fmt: skip
+    group.add_argument("--smoothing", dest="smoothing_seconds", type=float, metavar="S",
+                       help="time constant of smoothing (default 1 s; 0 for none)")  # fmt: skip
+
+
 def _parser(program: str, defaults: Settings) -> _Parser:
     parser = _Parser(prog=program, description="Distil speech-emotion teachers into small students.")
     parser.add_argument("--version", action="version", version=f"light-sernet-kd {__version__}")
@@ -354,6 +368,25 @@ def _parser(program: str, defaults: Settings) -> _Parser:
                        "transcript, as a manifest has them")  # fmt: skip
     predict.add_argument("--json", action="store_true", help="print a JSON list")
     predict.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")
+    predict.add_argument("--stream", action="store_true",
+                         help="overlapping windows over the whole recording: a timeline")  # fmt: skip
+    group = predict.add_argument_group("with --stream")
+    _add_stream_settings(group)
+    group.add_argument("--picture", type=Path, metavar="FILE", help="also draw it (.png or .pdf)")
+    group.add_argument("-v", "--verbose", action="store_true", help="print every window too")
+
+    listen = commands.add_parser(
+        "listen",
+        help="classify what the microphone hears with an exported .tflite file, without TensorFlow",
+        description="Classify what the microphone hears in overlapping windows, until Ctrl-C. Needs the "
+        "extra listen (sounddevice).",
+    )
+    listen.add_argument("model", metavar="MODEL.tflite")
+    listen.add_argument("--device", metavar="N", help="number or part of the name (python -m sounddevice)")
+    listen.add_argument("--seconds", type=float, metavar="S", help="end after S seconds of sound")
+    listen.add_argument("--json", action="store_true", help="print a line of JSON per window")
+    listen.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")
+    _add_stream_settings(listen.add_argument_group("windows"))
 
     audit = commands.add_parser(
         "audit",
@@ -740,10 +773,17 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.threads < 1:
         raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
     recordings = arguments.recordings
+    settings = _stream_settings(arguments)
+    if not arguments.stream and (settings or arguments.picture or arguments.verbose):
+        raise UserError("--hop, --threshold, --silence, --smoothing, --picture and -v go with --stream.")
+    if arguments.stream and (arguments.text or arguments.text_file) is not None:
+        raise UserError("--stream hears windows, and a text is of a whole clip: leave one of them out.")
     if arguments.text is not None and len(recordings) > 1:
         raise UserError(f"--text is for one recording, found {len(recordings)}: take --text-file.")
     try:
         runner = Runner(arguments.model, threads=arguments.threads)
+        if arguments.stream and recordings:
+            return _predict_stream(arguments, runner, settings)
         runner.require(audio=bool(recordings), text=(arguments.text or arguments.text_file) is not None)
     except RunnerError as error:
         raise UserError(str(error)) from None
@@ -792,6 +832,51 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0
+
+
+def _stream_settings(arguments: argparse.Namespace) -> dict[str, float]:
+    names = ("hop_seconds", "unsure_below", "silence_dbfs", "smoothing_seconds")
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def _predict_stream(arguments: argparse.Namespace, runner, settings: Mapping[str, float]) -> int:
+    from rich.console import Console
+
+    from light_sernet_kd import timeline
+
+    failed = timeline.predict(
+        runner,
+        arguments.recordings,
+        settings=settings,
+        console=Console(highlight=False),
+        as_json=arguments.json,
+        every_window=arguments.verbose,
+        picture=arguments.picture,
+    )
+    return 2 if failed else 0
+
+
+def _listen(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from light_sernet_kd import listen
+    from light_sernet_kd.runner import Runner, RunnerError
+
+    if arguments.threads < 1:
+        raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
+    try:
+        runner = Runner(arguments.model, threads=arguments.threads)
+    except RunnerError as error:
+        raise UserError(str(error)) from None
+    device = arguments.device
+    listen.listen(
+        runner,
+        settings=_stream_settings(arguments),
+        console=Console(highlight=False),
+        device=int(device) if device is not None and device.isdecimal() else device,
+        seconds=arguments.seconds,
+        as_json=arguments.json,
+    )
 
 
 def _transcripts(table: Path) -> list[tuple[str, str]]:
@@ -939,6 +1024,8 @@ def main(
             _fetch(arguments)
         elif arguments.command == "golden":
             _golden(arguments)
+        elif arguments.command == "listen":
+            _listen(arguments)
         elif arguments.command == "paper":
             _paper(arguments, defaults, experiments or {}, command_line)
         else:

@@ -22,6 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
@@ -919,4 +920,83 @@ def attention(
         bar = figure.colorbar(image, ax=mean, fraction=0.05, pad=0.02)
         bar.set_label("mean attention")
         bar.outline.set_visible(False)
+        return _save(figure, path)
+
+
+def timeline(
+    envelope: ArrayLike,
+    shares: ArrayLike,
+    borders: ArrayLike,
+    segments: Sequence[tuple[float, float, str, str]],
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str],
+    stretch_seconds: float,
+    unsure_below: float,
+    title: str,
+    notes: Sequence[str] = (),
+) -> list[Path]:
+    """A recording's waveform, above it what was heard in it, below it the probabilities over time.
+
+    Args:
+        envelope: `(stretches, 2)`, the lowest and highest sample of equal stretches of `stretch_seconds`.
+        shares: `(windows, classes)` from 0 to 1; a row of NaN is a gap.
+        borders: `(windows + 1,)` in seconds: the time that each window speaks for, to the sound's end.
+        segments: start, end in seconds, label and, where it is none of `classes`, why.
+        unsure_below: drawn as a line.
+        path: as for `curves`.
+
+    Returns:
+        The files written.
+    """
+    shares, borders, envelope = (np.asarray(array, float) for array in (shares, borders, envelope))
+    if shares.shape != (len(borders) - 1, len(classes)):
+        raise ValueError(f"{shares.shape} probabilities for {len(borders)} borders, {len(classes)} classes")
+    end = borders[-1]
+    colors = {name: CLASS_COLORS[i % len(CLASS_COLORS)] for i, name in enumerate(classes)}
+    dashes = {name: "-" if i < len(CLASS_COLORS) else "--" for i, name in enumerate(classes)}
+    width = float(np.clip(0.12 * end + 6, 7, 12))
+    with _style():
+        figure = _figure_below_head(title, (), notes, width_inches=width, body_inches=4.4)
+        grid = figure.add_gridspec(3, 2, height_ratios=[0.35, 1.3, 2.4], width_ratios=[width, 0.01])
+        strip, wave, lines = (figure.add_subplot(grid[row, 0]) for row in range(3))
+        # The axes' width is what the legend and the ticks leave.
+        room = (width - 1.1 - max(_text_inches(name, 9) for name in (*classes, "unsure below"))) / end
+        for label, why in dict.fromkeys((label, why) for _, _, label, why in segments):
+            spans = [(start, stop) for start, stop, *what in segments if what == [label, why]]
+            color = PALE if why else colors[label]
+            look: dict[str, Any] = {"facecolor": "white" if why else color, "linewidth": 0.8}
+            look |= {"edgecolor": color if why else "white", "hatch": "////" if why == "not sure" else None}
+            strip.broken_barh([(start, stop - start) for start, stop in spans], (0, 1), **look)
+            names = [f"unsure: {why}", why] if why else [_tick(label)]
+            needed = [_text_inches(name, 8) + 0.08 for name in names]
+            look = {"color": INK if why else _text_color(to_rgba(color)), "ha": "center", "va": "center"}
+            look |= {"path_effects": [withStroke(linewidth=3, foreground="white")] if why else []}
+            for start, stop in spans:
+                fitting = [i for i, inches in enumerate(needed) if inches < (stop - start) * room]
+                if fitting:
+                    strip.text((start + stop) / 2, 0.5, names[fitting[0]], size=8, **look)
+        strip.set_ylim(0, 1)
+        strip.set_yticks([])
+        strip.spines[:].set_visible(False)
+        times = np.arange(len(envelope)) * stretch_seconds
+        wave.fill_between(times, envelope[:, 0], envelope[:, 1], step="post", color=QUIET, linewidth=0.4)
+        top = 1.05 * max(float(np.abs(envelope).max(initial=0.0)), 1e-3)
+        wave.set_ylim(-top, top)
+        wave.set_ylabel("amplitude")
+        for i, name in enumerate(classes):
+            look = {"color": colors[name], "linestyle": dashes[name], "linewidth": 1.6, "baseline": None}
+            lines.stairs(shares[:, i], borders, label=name, **look)
+        lines.axhline(unsure_below, color=QUIET, linewidth=0.9, linestyle=":", label="unsure below")
+        lines.set_ylim(0, 1.02)
+        lines.set_ylabel("smoothed probability")
+        lines.grid(color=PALE, linewidth=0.5, alpha=0.6)
+        lines.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, borderaxespad=0)
+        for axes in (strip, wave, lines):
+            axes.set_xlim(0, end)
+            axes.tick_params(axis="x", labelbottom=axes is lines, length=3 if axes is lines else 0)
+        if end > 120:
+            lines.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 1.5, 3, 6, 10]))
+            lines.xaxis.set_major_formatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02}")
+        lines.set_xlabel("time (min:s)" if end > 120 else "time (s)")
         return _save(figure, path)

@@ -7,6 +7,10 @@
     probabilities = runner.probabilities(waveform, "what is said")  # where the student reads text too
     runner.labels[probabilities.argmax()]
 
+    stream = Stream(runner)  # overlapping windows of sound that comes in blocks; `unsure` where it is
+    for window in stream.feed(block):
+        print(window.start, window.label)
+
 An exported file is a TFLite flatbuffer with a zip archive behind it, which holds `labels.txt`, `card.json`
 and, for text, `vocab.txt`: `unzip student_int8.tflite` shows what the file expects and where it comes from.
 """
@@ -15,13 +19,14 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import tempfile
 import threading
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +49,19 @@ NO_TEXT = "NULL"
 # The name of what `clean` does: a file that was trained on texts cleaned otherwise must not be run with it.
 CLEANING = "3m_ser"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# What a window is labelled whose sound says too little, and why it is.
+UNSURE = "unsure"
+SILENT, NOT_SURE, NOT_FINITE = "silent", "not sure", "not finite"
+# Where a card has no `unsure_below`.
+UNSURE_BELOW = 0.5
+HOP_SECONDS = 0.5
+SMOOTHING_SECONDS = 1.0
+# The front end takes a clip's level away, so that the noise of an empty room would be classified like speech.
+# Quiet rooms stay below this with common microphones; EMO-DB's quietest utterance has -26.
+SILENCE_DBFS = -50.0
+# Sound that hovers about the threshold would else be silent in every other window.
+SILENCE_HYSTERESIS_DB = 3.0
+LEAST_DBFS = -120.0
 
 
 class RunnerError(Exception):
@@ -123,20 +141,28 @@ class Runner:
             self.text = TextInput(vocabulary, **{name: self.card["text"][name] for name in how})
             self._tokenizer = self.text.tokenizer()
 
-    def probabilities(self, waveform: np.ndarray | None = None, text: str | None = None) -> np.ndarray:
+    def probabilities(
+        self,
+        waveform: np.ndarray | None = None,
+        text: str | None = None,
+        *,
+        sample_rate: int | None = None,
+    ) -> np.ndarray:
         """How likely each class is: float32 `(classes,)`, which sums to 1.
 
         Args:
             waveform: `(n,)`, n ≥ 1, floating-point, at `sample_rate`, at any level. It is cut or padded to
-                `samples` as in training.
+                `samples` as in training: of a long recording the middle counts (`stream` hears all of it).
             text: what is said, as spoken or transcribed; it is cleaned as in training. A text too long or
                 without a word is a `TextWarning`.
+            sample_rate: the waveform's, in Hz, to have it checked.
 
         Raises:
-            RunnerError: the waveform is empty, not one channel, of integers, or not finite; or the file
-                takes something else than was given.
+            RunnerError: the waveform is empty, not one channel, of integers, not finite, or at another rate;
+                or the file takes something else than was given.
         """
         self.require(audio=waveform is not None, text=text is not None)
+        _require_rate(sample_rate, self.sample_rate)
         return invoke(self._interpreter, self._values(waveform, text))
 
     def probabilities_of_states(
@@ -167,6 +193,23 @@ class Runner:
         for name, rows in states.items():
             values[name] = _padded(name, np.asarray(rows), taken[name]["rows"], taken[name]["width"])
         return invoke(self._interpreter, values)
+
+    def stream(self, sound: np.ndarray | Iterable[np.ndarray], **settings: Any) -> "Iterator[Window]":
+        """Every window of a waveform `(n,)`, or of blocks that follow one another, as soon as it is known.
+
+        Of blocks, one is held at a time.
+
+        Args:
+            settings: of `Stream`.
+
+        Raises:
+            RunnerError: as `Stream` and its `feed`, or there is not one sample.
+        """
+        stream = Stream(self, **settings)
+        if isinstance(sound, np.ndarray):
+            _channel(sound)
+            sound = [sound]
+        return stream._of(sound)
 
     def require(self, *, audio: bool, text: bool, states: bool = False) -> None:
         """Check that the file takes what there is: a recording, a text, states of encoders.
@@ -211,21 +254,251 @@ class Runner:
         return values
 
 
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What a student made of one stretch of a stream.
+
+    Attributes:
+        start, end: of its sound, in seconds since the stream began; the last window may be shorter.
+        probabilities: float32 `(classes,)`, as the file gives them for this sound alone; NaN where the sound
+            is not finite.
+        smoothed: the same over this and earlier windows, float32 `(classes,)`.
+        level: root mean square about the mean, in dB of full scale, where a sine of amplitude 1 has -3.01;
+            no lower than -120. NaN where the sound is not finite.
+        label: a class, or `unsure`.
+        why: `silent`, `not sure` or `not finite` where it is unsure, else empty.
+    """
+
+    start: float
+    end: float
+    probabilities: np.ndarray
+    smoothed: np.ndarray
+    level: float
+    label: str
+    why: str
+
+
+class Stream:
+    """Sound that comes in blocks of any size, as overlapping windows of the student's `samples`.
+
+        stream = Stream(runner, hop_seconds=0.5)
+        for block in microphone:  # `(n,)` each, at runner.sample_rate
+            for window in stream.feed(block): ...
+        for window in stream.finish(): ...
+
+    Window k begins at sample k · hop, whatever the blocks were, and its probabilities are those of
+    `Runner.probabilities` for these samples. If the sound ends behind the last whole window, one more begins
+    at the next hop: it is padded as in training, as is the only window of a sound that is shorter than one.
+    A hop longer than a window leaves the sound between two windows unheard.
+
+    - A window is silent below `silence_dbfs`, and after a silent one until it is 3 dB above.
+    - Probabilities are smoothed exponentially. A silent window, or one with samples that are not finite, is
+      left out of that, and what follows it begins anew.
+    - The label is that of the largest smoothed probability. Another takes its place when it leads by
+      `margin`, or as soon as it has led in `patience` windows on end.
+    - It is `unsure` where the window is silent or not finite, or the largest smoothed probability is below
+      `unsure_below`.
+
+    Holds two windows of samples, however long the sound is. Not for several threads at once.
+
+    Attributes:
+        hop_samples: from one window's start to the next one's.
+        received: samples so far.
+        silence_dbfs, unsure_below: as given, or the defaults.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        hop_seconds: float = HOP_SECONDS,
+        unsure_below: float | None = None,
+        silence_dbfs: float = SILENCE_DBFS,
+        smoothing_seconds: float = SMOOTHING_SECONDS,
+        margin: float = 0.1,
+        patience: int = 3,
+        sample_rate: int | None = None,
+    ):
+        """Begin a stream.
+
+        Args:
+            hop_seconds: rounded to whole samples.
+            unsure_below: a probability; by default the card's `unsure_below`, else 0.5.
+            silence_dbfs: -inf for no gate.
+            smoothing_seconds: time in which a window's weight falls to 1/e; 0 for no smoothing.
+            margin: a difference of probabilities.
+            patience: in windows, at least 1; 1 shows each window's best class.
+            sample_rate: the sound's, in Hz, to have it checked.
+
+        Raises:
+            RunnerError: the file takes no audio, or text beside it; or a setting is out of range.
+        """
+        if runner.text is not None and "audio" in runner.inputs:
+            raise RunnerError(
+                "this student reads what is said in a clip, which windows of a stream do not have: "
+                "classify clips with their texts."
+            )
+        runner.require(audio=True, text=False)
+        _require_rate(sample_rate, runner.sample_rate)
+        if unsure_below is None:
+            unsure_below = runner.card.get("unsure_below", UNSURE_BELOW)
+        hop = hop_seconds * runner.sample_rate if math.isfinite(hop_seconds) else 0
+        for name, value, fits, range_ in (
+            ("hop_seconds", hop_seconds, hop >= 0.5, f"from 1/{runner.sample_rate} on"),
+            ("unsure_below", unsure_below, 0 <= unsure_below <= 1, "from 0 to 1"),
+            ("silence_dbfs", silence_dbfs, silence_dbfs <= 0, "in dB of full scale, so at most 0"),
+            ("smoothing_seconds", smoothing_seconds, 0 <= smoothing_seconds < math.inf, "from 0 on"),
+            ("margin", margin, 0 <= margin <= 1, "from 0 to 1"),
+            ("patience", patience, patience >= 1, "at least 1"),
+        ):
+            if not fits:
+                raise RunnerError(f"{name} must be {range_}, found {value:g}.")
+        self.hop_samples = max(1, round(hop))
+        self.unsure_below, self.silence_dbfs = float(unsure_below), silence_dbfs
+        self.received = 0
+        self._runner, self._margin, self._patience = runner, margin, patience
+        hops = smoothing_seconds * runner.sample_rate / self.hop_samples
+        self._new_share = -math.expm1(-1 / hops) if hops else 1.0
+        # Twice a window, so that samples move to the front once per window and not once per block.
+        self._buffer = np.empty(2 * runner.samples, np.float32)
+        self._filled = 0
+        self._buffer_start = self._next_start = 0  # in samples of the stream
+        self._silent = self._finished = False
+        self._begin_anew()
+
+    def feed(self, block: np.ndarray) -> list[Window]:
+        """The windows that end in this block, which follows the one before; there may be none.
+
+        Args:
+            block: `(n,)`, also n = 0, floating-point, at the file's rate, at any level. Samples that are not
+                finite make the windows that hold them `unsure`.
+
+        Raises:
+            RunnerError: the block is not one channel or of integers, or the stream is finished.
+        """
+        if self._finished:
+            raise RunnerError("the stream is finished: begin another for further sound.")
+        block = _channel(block)
+        windows = []
+        length = self._runner.samples
+        self.received += len(block)
+        while len(block):
+            piece = block[: len(self._buffer) - self._filled]
+            block = block[len(piece) :]
+            with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+                self._buffer[self._filled : self._filled + len(piece)] = piece
+            self._filled += len(piece)
+            while (first := self._next_start - self._buffer_start) + length <= self._filled:
+                windows.append(self._window(self._buffer[first : first + length]))
+            if self._filled == len(self._buffer):
+                # Where the hop is longer than a window, the next may begin behind all there is.
+                unneeded = min(first, self._filled)
+                kept = self._filled - unneeded
+                self._buffer[:kept] = self._buffer[unneeded : self._filled]
+                self._buffer_start += unneeded
+                self._filled = kept
+        return windows
+
+    def finish(self) -> list[Window]:
+        """The last window, if the sound goes on behind the one before it; ends the stream."""
+        self._finished = True
+        first = self._next_start - self._buffer_start
+        heard = self._next_start - self.hop_samples + self._runner.samples if self._next_start else 0
+        if self.received <= heard or first >= self._filled:
+            return []
+        return [self._window(self._buffer[first : self._filled])]
+
+    def _of(self, blocks: Iterable[np.ndarray]) -> Iterator[Window]:
+        for block in blocks:
+            for at in range(0, len(_channel(block)), self._runner.samples):
+                yield from self.feed(block[at : at + self._runner.samples])
+        if not self.received:
+            raise RunnerError("expected at least one sample, found none.")
+        yield from self.finish()
+
+    def _begin_anew(self) -> None:
+        self._smoothed: np.ndarray | None = None
+        self._shown = self._challenger = -1
+        self._led = 0
+
+    def _window(self, samples: np.ndarray) -> Window:
+        rate, start = self._runner.sample_rate, self._next_start
+        self._next_start += self.hop_samples
+        level = level_dbfs(samples)
+        if math.isnan(level):
+            probabilities = smoothed = np.full(len(self._runner.labels), np.nan, np.float32)
+            why = NOT_FINITE
+            self._begin_anew()
+        else:
+            probabilities = smoothed = self._runner.probabilities(samples)
+            opens_at = self.silence_dbfs + (SILENCE_HYSTERESIS_DB if self._silent else 0.0)
+            self._silent = level < opens_at
+            if self._silent:
+                why = SILENT
+                self._begin_anew()
+            else:
+                smoothed = self._smoothed = self._smooth(probabilities)
+                why = NOT_SURE if smoothed.max() < self.unsure_below else ""
+                self._choose(smoothed)
+        label = UNSURE if why else self._runner.labels[self._shown]
+        end = (start + len(samples)) / rate
+        return Window(start / rate, end, probabilities, smoothed, level, label, why)
+
+    def _smooth(self, probabilities: np.ndarray) -> np.ndarray:
+        if self._smoothed is None:
+            return probabilities
+        return self._smoothed + np.float32(self._new_share) * (probabilities - self._smoothed)
+
+    def _choose(self, smoothed: np.ndarray) -> None:
+        best = int(smoothed.argmax())
+        if self._shown < 0 or best == self._shown:
+            self._shown, self._led = best, 0
+            return
+        self._led = self._led + 1 if best == self._challenger else 1
+        self._challenger = best
+        if self._led >= self._patience or smoothed[best] - smoothed[self._shown] >= self._margin:
+            self._shown, self._led = best, 0
+
+
+def level_dbfs(samples: np.ndarray) -> float:
+    """Root mean square of `(n,)` about its mean, in dB of full scale, no lower than -120; NaN if not finite.
+
+    A square wave of amplitude 1 has 0, a sine -3.01.
+    """
+    if not np.isfinite(samples).all():
+        return math.nan
+    return 10 * math.log10(max(float(np.var(samples, dtype=np.float64)), 10 ** (LEAST_DBFS / 10)))
+
+
 def _warn(message: str) -> None:
     # Of four callers the outermost is the user's: this, _values, probabilities, theirs.
     warnings.warn(message, TextWarning, stacklevel=4)
 
 
-def _sound(waveform: np.ndarray) -> np.ndarray:
-    waveform = np.asarray(waveform)
-    if waveform.ndim != 1 or not waveform.size:
-        raise RunnerError(f"expected one channel of samples, shape (n,) with n ≥ 1; found {waveform.shape}.")
-    if not np.issubdtype(waveform.dtype, np.floating):
+def _require_rate(found: int | None, expected: int) -> None:
+    if found is not None and found != expected:
+        raise RunnerError(f"expected sound at {expected} Hz, found {found} Hz: resample it first.")
+
+
+def _channel(samples: np.ndarray) -> np.ndarray:
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
         raise RunnerError(
-            f"expected floating-point samples, found {waveform.dtype}: divide 16-bit samples by 32768."
+            f"expected one channel of samples, shape (n,); found {samples.shape}: take the mean of channels."
         )
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise RunnerError(
+            f"expected floating-point samples, found {samples.dtype}: divide 16-bit samples by 32768."
+        )
+    return samples
+
+
+def _sound(waveform: np.ndarray) -> np.ndarray:
+    waveform = _channel(waveform)
+    if not waveform.size:
+        raise RunnerError("expected one channel of samples, shape (n,) with n ≥ 1; found (0,).")
     with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
-        waveform = waveform.astype(np.float32)
+        waveform = waveform.astype(np.float32, copy=False)
     if not np.isfinite(waveform).all():
         broken = np.count_nonzero(~np.isfinite(waveform))
         raise RunnerError(f"{broken} of {waveform.size} samples are not finite (NaN or infinity).")

@@ -574,3 +574,61 @@ def test_every_real_recording_is_read_as_scipy_reads_it(shared_data):
             rate, values = scipy.io.wavfile.read(path)
         assert rate == RATE
         np.testing.assert_array_equal(waveform * 32768, values)
+
+
+# Blocks.
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100])
+@pytest.mark.parametrize(("container", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS")])
+def test_blocks_are_what_read_returns(tmp_path, monkeypatch, container, subtype, rate):
+    monkeypatch.setattr(audio, "_STREAMED_SAMPLES", 4096)
+    rng = np.random.default_rng(rate)
+    path = tmp_path / "clip"
+    for samples in (2, 4096, 3 * 4096, 70_001):
+        sound = rng.uniform(-0.5, 0.5, (samples, 2)).astype(np.float32)
+        soundfile.write(path, sound, rate, format=container, subtype=subtype)
+        blocks = [*audio.blocks(path)]
+        assert all(len(block) for block in blocks)
+        assert max(map(len, blocks)) < 3 * 4096 * 16_000 / min(rate, 16_000)
+        np.testing.assert_array_equal(np.concatenate(blocks), audio.read(path))
+
+
+def test_a_wav_whose_size_was_never_filled_in_comes_in_blocks_too(tmp_path):
+    content = bytearray(encoded(voice_like(), "WAV", "PCM_16"))
+    at = content.index(b"data") + 4
+    content[4:8] = content[at : at + 4] = bytes(4)
+    path = tmp_path / "streamed.wav"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(np.concatenate([*audio.blocks(path)]), audio.read(path))
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "ogg cut", "no samples", "nan", "loud", "slow"])
+def test_blocks_refuse_what_read_refuses(tmp_path, kind):
+    path = tmp_path / "bad"
+    sound = voice_like()
+    broken = {"nan": np.nan, "loud": 1e35}.get(kind, 0.0)
+    path.write_bytes(
+        {
+            "empty": b"",
+            "text": b"hello" * 99,
+            "cut": encoded(sound, "WAV", "PCM_16")[:-100],
+            "ogg cut": encoded(sound, "OGG", "VORBIS")[:-100],
+            "no samples": encoded(sound[:0], "WAV", "PCM_16"),
+        }.get(kind, b"")
+    )
+    if kind in ("nan", "loud", "slow"):
+        rate = 500 if kind == "slow" else 16_000
+        soundfile.write(path, np.append(sound, np.float32(broken)), rate, format="WAV", subtype="FLOAT")
+    message = refusal(path)
+    with pytest.raises(audio.AudioError) as caught:
+        [*audio.blocks(path)]
+    assert str(caught.value) == message
+
+
+def test_a_recording_that_is_not_there_or_a_folder_has_no_blocks(tmp_path):
+    for path in (tmp_path, tmp_path / "absent.wav"):
+        message = refusal(path)
+        with pytest.raises(audio.AudioError) as caught:
+            next(audio.blocks(path))
+        assert str(caught.value) == message

@@ -15,7 +15,7 @@ from test_export import CLASSES, TEXT, Case, clips, made_case, spoken, states_st
 
 from light_sernet_kd import audio, cli, runner
 from light_sernet_kd.export import export
-from light_sernet_kd.runner import Runner, RunnerError, TextWarning, clean, encode_text, word_piece
+from light_sernet_kd.runner import Runner, RunnerError, Stream, TextWarning, clean, encode_text, word_piece
 
 SAMPLES = 12_001
 
@@ -502,6 +502,13 @@ print(len(found), sorted(heavy & set(sys.modules)))
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert (done.stdout, done.stderr, done.returncode) == (f"{len(CLASSES)} []\n", "", 0)
+
+
+def test_a_student_that_reads_text_has_no_stream(both, reader):
+    with pytest.raises(RunnerError, match="reads what is said in a clip, which windows of a stream do not"):
+        Stream(Runner(both))
+    with pytest.raises(RunnerError, match="hears no audio"):
+        Stream(Runner(reader))
 
 
 # The command predict.

@@ -1,0 +1,262 @@
+"""Sound from the microphone, window by window, shown as it comes."""
+
+import contextlib
+import json
+import math
+import queue
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import soxr
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from light_sernet_kd import timeline
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.runner import LEAST_DBFS, NOT_FINITE, SILENT, UNSURE, Runner, Window
+
+INSTALL = "pip install 'light-sernet-kd[listen]'"
+LISTED = "`python -m sounddevice` lists the devices; choose one with --device."
+_BLOCK_SECONDS = 0.05
+# A device that was unplugged stops without a word.
+_PATIENCE_SECONDS = 5.0
+# More than any window takes; what comes in beyond it is dropped, and told.
+_HELD_BLOCKS = 400
+
+
+def listen(
+    runner: Runner,
+    *,
+    settings: Mapping[str, Any],
+    console: Console,
+    device: int | str | None = None,
+    seconds: float | None = None,
+    as_json: bool = False,
+) -> None:
+    """Classify what a microphone hears until Ctrl-C, or for `seconds` of sound; then print a summary.
+
+    Where there is no terminal, a line per change of the label; as JSON, a line per window, and the summary on
+    stderr.
+
+    Args:
+        settings: of `Stream`.
+        device: number or part of the name; by default the system's.
+
+    Raises:
+        UserError: the student cannot be streamed, sounddevice or PortAudio is missing, there is no such
+            device, or it refuses to record or stops.
+    """
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UserError(f"--seconds must be positive, found {seconds:g}.")
+    stream = timeline.stream_of(runner, settings)
+    heard = _Heard()
+    with contextlib.ExitStack() as stack:
+        microphone = stack.enter_context(_Microphone(device, runner.sample_rate))
+        show = _json_line if as_json else _Lines(console, microphone.name)
+        if not as_json and console.is_terminal:
+            show = stack.enter_context(_LiveDisplay(console, runner, stream.silence_dbfs, microphone))
+        # Ctrl-C is how this is meant to end.
+        with contextlib.suppress(KeyboardInterrupt):
+            left = None if seconds is None else round(seconds * runner.sample_rate)
+            for block in microphone.blocks():
+                block = block[:left]
+                left = None if left is None else left - len(block)
+                for window in stream.feed(block):
+                    heard.add(window)
+                    show(window, runner.labels)
+                if left == 0:
+                    break
+        for window in stream.finish():
+            heard.add(window)
+            show(window, runner.labels)
+    summary = Console(stderr=True) if as_json else console
+    summary.print(Text(heard.summary(stream.received / runner.sample_rate)), soft_wrap=True)
+    if microphone.lost:
+        summary.print(Text(microphone.loss()), soft_wrap=True)
+
+
+class _Microphone:
+    """An open input device as blocks `(n,)` at `sample_rate`.
+
+    Attributes:
+        name: the device's.
+        lost: how often sound was lost, since it was not fetched in time.
+    """
+
+    def __init__(self, device: int | str | None, sample_rate: int):
+        self._sounddevice = _sounddevice()
+        self._queue: queue.Queue[np.ndarray] = queue.Queue(_HELD_BLOCKS)
+        self.lost = 0
+        try:
+            found = self._sounddevice.query_devices(device, "input")
+        except (self._sounddevice.PortAudioError, ValueError) as error:
+            which = "no input device here" if device is None else f"no input device {device}"
+            raise UserError(f"{which} ({_reason(error)}). {_remedy(self._sounddevice)}") from None
+        self.name, own_rate = found["name"], int(found["default_samplerate"])
+        self._resampler, refusal = None, ""
+        for rate in dict.fromkeys((sample_rate, own_rate)):
+            try:
+                self._input = self._sounddevice.InputStream(
+                    samplerate=rate,
+                    blocksize=round(_BLOCK_SECONDS * rate),
+                    device=device,
+                    channels=1,
+                    dtype="float32",
+                    callback=self._came,
+                )
+            except self._sounddevice.PortAudioError as error:
+                refusal = refusal or _reason(error)
+                continue
+            if rate != sample_rate:
+                self._resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+            return
+        raise UserError(
+            f"{self.name} records neither at {sample_rate} Hz nor at its own {own_rate} Hz ({refusal}). "
+            f"{LISTED}"
+        )
+
+    def __enter__(self) -> "_Microphone":
+        try:
+            self._input.start()
+        except self._sounddevice.PortAudioError as error:
+            self._input.close()
+            raise UserError(f"{self.name} does not record ({_reason(error)}). {LISTED}") from None
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._input.close()  # which also stops it
+
+    def _came(self, samples, frames, when, status) -> None:
+        # On PortAudio's thread, where nothing may wait.
+        if status.input_overflow:
+            self.lost += 1
+        try:
+            self._queue.put_nowait(samples[:, 0].copy())
+        except queue.Full:
+            self.lost += 1
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        while True:
+            try:
+                block = self._queue.get(timeout=_PATIENCE_SECONDS)
+            except queue.Empty:
+                raise UserError(
+                    f"{self.name} gave no sound for {_PATIENCE_SECONDS:g} s: is it plugged in and allowed?"
+                ) from None
+            yield block if self._resampler is None else self._resampler.resample_chunk(block)
+
+    def loss(self) -> str:
+        times = "once" if self.lost == 1 else f"{self.lost} times"
+        return f"Sound was lost {times}: this machine was too slow. A longer --hop helps."
+
+
+def _sounddevice():
+    try:
+        import sounddevice
+    except ImportError:
+        raise UserError(f"listening needs the package sounddevice: {INSTALL}.") from None
+    except OSError as error:  # from where it looks for PortAudio
+        raise UserError(
+            f"sounddevice needs the library PortAudio ({_reason(error)}): apt install libportaudio2, or "
+            "reinstall sounddevice, whose wheels for macOS and Windows hold it."
+        ) from None
+    return sounddevice
+
+
+def _reason(error: Exception) -> str:
+    # Of several devices that fit, sounddevice writes a list.
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _remedy(sounddevice) -> str:
+    if any(device["max_input_channels"] for device in sounddevice.query_devices()):
+        return LISTED
+    return "Connect a microphone, or classify a file: light-sernet-kd predict MODEL FILE --stream."
+
+
+def _json_line(window: Window, labels) -> None:
+    print(json.dumps(timeline.window_dict(window, labels), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+class _Heard:
+    """How much of the time had which label."""
+
+    def __init__(self):
+        self._windows: Counter[str] = Counter()
+
+    def add(self, window: Window) -> None:
+        self._windows[f"{UNSURE} ({window.why})" if window.why else window.label] += 1
+
+    def summary(self, seconds: float) -> str:
+        total = self._windows.total()
+        shares = ", ".join(f"{name} {100 * n / total:.0f} %" for name, n in self._windows.most_common())
+        windows = "1 window" if total == 1 else f"{total} windows"
+        return f"Heard {timeline.clock(seconds)} in {windows}" + (f": {shares}." if total else ".")
+
+
+class _Lines:
+    """A line where the label changes."""
+
+    def __init__(self, console: Console, name: str):
+        self._console, self._before = console, ("", "")
+        console.print(Text(f"Listening to {name}; Ctrl-C ends."), soft_wrap=True)
+
+    def __call__(self, window: Window, labels) -> None:
+        if (window.label, window.why) != self._before:
+            self._before = window.label, window.why
+            shares = dict(zip(labels, window.smoothed, strict=True))
+            parts = [window.label, window.why or f"{100 * shares[window.label]:.0f} %"]
+            if window.why != NOT_FINITE:
+                parts.append(timeline.decibels(window.level))
+            line = Text("  ".join([f"{timeline.clock(window.end):>9}", *parts]))
+            self._console.print(line, soft_wrap=True)
+
+
+class _LiveDisplay:
+    """The label, a bar per class and the level, drawn anew for each window."""
+
+    def __init__(self, console: Console, runner: Runner, silence_dbfs: float, microphone: _Microphone):
+        self._labels, self._silence, self._microphone = runner.labels, silence_dbfs, microphone
+        seconds = runner.samples / runner.sample_rate
+        waiting = f"Listening to {microphone.name}: the first window takes {seconds:g} s …"
+        self._live = Live(Text(waiting), console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "_LiveDisplay":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._live.__exit__(*error)
+
+    def __call__(self, window: Window, labels) -> None:
+        self._live.update(self.drawn(window), refresh=True)
+
+    def drawn(self, window: Window) -> Group:
+        head = Text(f"{timeline.clock(window.end)}  ")
+        head.append(window.label.upper(), style="dim" if window.why else "bold green")
+        head.append(f"  {window.why}", style="dim")
+        table = Table.grid(padding=(0, 2))
+        for name, share in zip(self._labels, window.smoothed, strict=True):
+            known = 0.0 if math.isnan(share) else float(share)
+            style = "bold" if name == window.label else ""
+            percent = "-" if math.isnan(share) else f"{100 * known:.0f} %"
+            # A full bar has another colour of rich's own, unless told.
+            color = "bright_black" if window.why in (SILENT, NOT_FINITE) else "cyan"
+            bar = ProgressBar(
+                total=1.0, completed=known, width=40, complete_style=color, finished_style=color
+            )
+            table.add_row(Text(name, style=style), bar, Text(f"{percent:>5}", style=style))
+        level = LEAST_DBFS if math.isnan(window.level) else window.level
+        # Below -80 dBFS there is nothing to see.
+        bar = ProgressBar(total=80.0, completed=max(0.0, 80.0 + level), width=40, complete_style="yellow")
+        gate = f" (silent below {self._silence:.0f})" if math.isfinite(self._silence) else ""
+        table.add_row(Text("level", style="dim"), bar, Text(f"{timeline.decibels(window.level)}{gate}"))
+        foot = Text(f"{self._microphone.name}; Ctrl-C ends", style="dim")
+        if self._microphone.lost:
+            foot.append(f"\n{self._microphone.loss()}", style="yellow")
+        return Group(head, table, foot)

@@ -37,6 +37,7 @@ from light_sernet_kd import (
     teachers,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     MULTIMODAL_NAMES,
     SAMPLE_RATE,
@@ -46,6 +47,7 @@ from light_sernet_kd.config import (
     Settings,
     UserError,
     corpus_name,
+    make_settings,
 )
 from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
@@ -54,10 +56,10 @@ from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, write_text
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
-from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
+from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select
 from light_sernet_kd.report import counted, report
 from light_sernet_kd.runner import NO_TEXT
-from light_sernet_kd.selection import selected
+from light_sernet_kd.selection import Selection, selected
 from light_sernet_kd.teaching import embedding_teacher
 from light_sernet_kd.training import (
     DivergenceError,
@@ -227,6 +229,50 @@ def teach_from(
         scores = evaluation.scores(selection.labels[rows], logits[rows].argmax(axis=1), selection.classes)
         display.say(f"fold {fold.name}: teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %")
     return path
+
+
+def fold_files(
+    folder: Path, to: Path, *, data: Path, precisions: Sequence[str], folds: Sequence[str] = ()
+) -> tuple[Selection, list[tuple[Fold, dict[str, Path]]]]:
+    """The students of a finished run's folds as exported files that take audio, written below `to`.
+
+    Returns:
+        What the run works on, and per fold its files by precision.
+
+    Args:
+        folds: names of some; by default all that the run has.
+
+    Raises:
+        UserError: the run is not finished, its students do not hear alone, or its corpus has changed.
+    """
+    run = read_run(folder)
+    settings = make_settings(**run.settings)
+    if settings.student in MULTIMODAL_NAMES:
+        raise UserError(
+            f"{folder} has students of {settings.student}, which read or hear through encoders: expected "
+            "students that hear alone."
+        )
+    # What it learned from is of no matter here, and need not be there any more.
+    alone = dataclasses.replace(
+        settings, distillation="pure", distillation_weights={}, teacher=None, merge_tflite=True
+    )
+    places = Places(data=data, result=to, cache="none")
+    again = _Run(alone, places, to, Display(verbose=0), "")
+    if again.config["corpus_sha256"] != _read_json(folder / "config.json")["corpus_sha256"]:
+        raise UserError(
+            f"{again.corpus.name} is not as it was when {folder} was trained: expected the same recordings "
+            "and labels."
+        )
+    load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
+    made = []
+    for fold in select(again.folds, folds):
+        path = folder / again.fold_folder(fold).name / "student.keras"
+        if not path.exists():
+            raise UserError(f"{path} is missing: the run's folder lacks the student of fold {fold.name}.")
+        target = to / again.fold_folder(fold).name
+        again._convert(fold, target, load(path), precisions)
+        made.append((fold, {name: target / f"student_{name}.tflite" for name in precisions}))
+    return again.selection, made
 
 
 @dataclass(frozen=True)
@@ -973,7 +1019,9 @@ class _Run:
         read = f"{self.settings.text_tokens} tokens of text"
         return [heard] * (both is None or both.hearing is not None) + [read] * bool(both and both.text)
 
-    def _convert(self, fold: Fold, folder: Path, student: keras.Model) -> list[dict[str, Any]]:
+    def _convert(
+        self, fold: Fold, folder: Path, student: keras.Model, precisions: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
         from light_sernet_kd.export import ExportError, export
 
         # Evenly over the training set, which is sorted by id and so by speaker: everyone is heard.
@@ -989,6 +1037,7 @@ class _Run:
                 representative=self._file_inputs([fold.train[i] for i in chosen], merge=True),
                 folder=folder,
                 **self._text_and_encoders(),
+                precisions=precisions,
                 card={
                     "student": settings.student,
                     "corpus": self.corpus.name,

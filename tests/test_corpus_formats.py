@@ -95,9 +95,7 @@ def test_the_sex_of_a_speaker_is_as_the_corpus_tells(tmp_path, name):
 def test_crema_d_tells_the_sex_of_its_actors_in_a_table(tmp_path):
     root = corpus_trees.crema_d(tmp_path / "CREMA-D")
     table = root / "VideoDemographics.csv"
-    table.write_text(
-        "ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,\n1002,21,Female,,\n"
-    )
+    table.write_text("ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,\n1002,21,Female,,\n")
     sexes = {each.speaker: each.sex for each in cremad.utterances(root).utterances}
     assert sexes == {"1001": "male", "1002": "female", "1040": None}
     table.write_text("version https://git-lfs.github.com/spec/v1\n")

@@ -59,6 +59,6 @@ def utterances(root: Path) -> Corpus:
     found = []
     for path in paths:
         speaker, sentence, letter = name_parts(path, _NAME, "EMO-DB", _EXPECTED)
-        facts = {"transcript": SENTENCES[sentence], "sex": SPEAKERS[speaker]}
-        found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, **facts))
+        text, sex = SENTENCES[sentence], SPEAKERS[speaker]
+        found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=text, sex=sex))
     return Corpus("EMO-DB", tuple(found))

@@ -110,9 +110,17 @@ def utterances(root: Path) -> Corpus:
             if word not in (None, folder):
                 raise UserError(f"{path} lies in the folder {folder}, but {list_file} says {word}.")
             part = path.parent.name if path.parent.name in PARTS else None
-            sex = "male" if speaker in MEN else "female"
-            facts = {"transcript": transcript, "split": part, "sex": sex}
-            found.append(Utterance(name, path, EMOTIONS[folder], speaker, **facts))
+            found.append(
+                Utterance(
+                    name,
+                    path,
+                    EMOTIONS[folder],
+                    speaker,
+                    transcript=transcript,
+                    split=part,
+                    sex="male" if speaker in MEN else "female",
+                )
+            )
     return make_corpus("ESD", found, left_out)
 
 

@@ -55,6 +55,6 @@ def utterances(root: Path) -> Corpus:
             left_out[SONG] += 1
             continue
         # as published: odd numbers are men, even ones women
-        facts = {"transcript": STATEMENTS[statement], "sex": "male" if int(actor) % 2 else "female"}
-        found.append(Utterance(path.stem, path, EMOTIONS[emotion], actor, **facts))
+        text, sex = STATEMENTS[statement], "male" if int(actor) % 2 else "female"
+        found.append(Utterance(path.stem, path, EMOTIONS[emotion], actor, transcript=text, sex=sex))
     return make_corpus("RAVDESS", found, left_out)

@@ -813,26 +813,36 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
     _heavy_imports()
     from light_sernet_kd.experiment import fold_files
 
-    corpus, tested, students = None, {}, []
+    if len({path.resolve() for path in runs}) < sum(path.is_dir() for path in arguments.models):
+        raise UserError("a run is named twice: name each once.")
+    by_path: dict[Path, list[Any]] = {}
+    tested: dict[str, Any] = {}
+    corpora: list[Any] = []
     for path, run in runs.items():
         display.say(f"{path}: converting the students of its folds")
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         found, folds = fold_files(
             path, work, data=Path(arguments.data), precisions=precisions, folds=arguments.folds
         )
-        if corpus is not None and corpus.utterances != found.corpus.utterances:
+        corpora.append(found.corpus)
+        if found.corpus.utterances != corpora[0].utterances:
             raise UserError(f"{path} is of other recordings than {next(iter(runs))}: stress them apart.")
-        corpus = found.corpus
-        for precision in precisions:
-            parts = []
-            for fold, files in folds:
-                test = [found.utterances[i] for i in fold.test]
-                tested |= {each.id: each for each in test}
-                parts.append(stress.open_part(files[precision], frozenset(each.id for each in test)))
-            students.append(stress.of_folds(f"{run.name} {precision}", parts, run.metrics["stamps"]))
-    files = [path for path in arguments.models if not path.is_dir()]
-    students += stress.open_students(files, corpus)
-    return corpus, tuple(tested[name] for name in sorted(tested)), students
+        by_id = {each.id: each for each in found.utterances}
+        ids = [frozenset(found.utterances[i].id for i in fold.test) for fold, _ in folds]
+        tested |= {name: by_id[name] for name in frozenset().union(*ids)}
+        by_path[path] = [
+            stress.of_folds(
+                f"{run.name} {precision}",
+                [stress.open_part(made[precision], test) for (_, made), test in zip(folds, ids, strict=True)],
+                run.metrics["stamps"],
+            )
+            for precision in precisions
+        ]
+    alone = [path for path in arguments.models if path not in runs]
+    for path, student in zip(alone, stress.open_students(alone, corpora[0]), strict=True):
+        by_path[path] = [student]
+    students = [student for path in arguments.models for student in by_path[path]]
+    return corpora[0], tuple(tested[name] for name in sorted(tested)), students
 
 
 def _fetch(arguments: argparse.Namespace) -> None:

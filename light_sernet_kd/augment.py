@@ -63,20 +63,26 @@ def noise(waveform, rng, *, chance=0.5, snr_low=5.0, snr_high=20.0, pink=0.5):
     if rng.random() >= chance:
         return waveform
     ratio = 10.0 ** (rng.uniform(snr_low, snr_high) / 10.0)
-    is_pink = rng.random() < pink
-    if is_pink:
-        # Whole octaves are cheap to transform, and a part of pink noise is pink.
-        count = 2 ** max(1, math.ceil(math.log2(len(waveform))))
-        # Single precision halves the time; the real and the imaginary part are two draws.
-        spectrum = rng.standard_normal(count + 2, dtype=np.float32).view(np.complex64)
-        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum), dtype=np.float32))
-        spectrum[0] = 0.0
-        added = np.fft.irfft(spectrum, count)[: len(waveform)]
-    else:
-        added = rng.standard_normal(len(waveform), dtype=np.float32)
+    added = (pink_noise if rng.random() < pink else white_noise)(len(waveform), rng)
     power = np.mean(np.square(waveform, dtype=np.float64))
     scale = math.sqrt(power / (ratio * np.mean(np.square(added, dtype=np.float64)) + 1e-300))
     return waveform + np.float32(scale) * added
+
+
+def white_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Float32 `(samples,)`: normal, with a power spectrum that is flat per Hz; root mean square about 1."""
+    return rng.standard_normal(samples, dtype=np.float32)
+
+
+def pink_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """The same with a power spectrum that falls as 1/f, of whatever level comes out."""
+    # Whole octaves are cheap to transform, and a part of pink noise is pink.
+    count = 2 ** max(1, math.ceil(math.log2(samples)))
+    # Single precision halves the time; the real and the imaginary part are two draws.
+    spectrum = rng.standard_normal(count + 2, dtype=np.float32).view(np.complex64)
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum), dtype=np.float32))
+    spectrum[0] = 0.0
+    return np.fft.irfft(spectrum, count)[:samples]
 
 
 def gain(waveform, rng, *, chance=1.0, low_db=-10.0, high_db=10.0):

@@ -11,6 +11,7 @@ import logging
 import os
 import shlex
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -442,6 +443,37 @@ def _parser(program: str, defaults: Settings) -> _Parser:
                         help="a run's folder or an exported file")  # fmt: skip
     golden.add_argument("--out", type=Path, default=Path("golden.json"), metavar="FILE",
                         help="default: golden.json")  # fmt: skip
+    stress = commands.add_parser(
+        "stress",
+        help="exported files on degraded recordings: noise, rooms, codecs, levels, silence",
+        description="Run exported .tflite files on a corpus's recordings, clean and degraded: UA, WA and "
+        "what each condition costs, with intervals, per class, speaker and sex; and whether they are unsure "
+        "of silence and noise. Of a run's folder, each fold's own student hears its own test speakers.",
+    )
+    stress.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
+                        help="exported files, or run folders; compared with the first")  # fmt: skip
+    stress.add_argument("--on", metavar="CORPUS",
+                        help=f"{_CORPORA}, or a manifest's path; of a run's folder, its own")  # fmt: skip
+    stress.add_argument("-at", "--audio_type", metavar="PART", help="part of the corpus")
+    stress.add_argument("--emotions", type=_names, default=(), metavar="A,B,C=B", help="as for train")
+    which = stress.add_mutually_exclusive_group()
+    which.add_argument("--folds", type=_names, default=(), metavar="A,B",
+                       help="only the test utterances of these folds")  # fmt: skip
+    which.add_argument("--speakers", type=_names, default=(), metavar="A,B", help="only these speakers")
+    stress.add_argument("--protocol", metavar="NAME", help="whose folds --folds names (default loso)")
+    stress.add_argument("--precision", type=_names, metavar="A,B",
+                        help="of a run's folder: float32, float16, dynamic, int8 (default)")  # fmt: skip
+    stress.add_argument("--conditions", type=_names, default=(), metavar="A,B",
+                        help="only these: white, pink, babble, gain, clipped, telephone, MP3, room, speed, "
+                        "or one of them such as 'white 10 dB'")  # fmt: skip
+    stress.add_argument("--limit", type=int, metavar="N",
+                        help="at most N utterances of each emotion, drawn evenly over speakers")  # fmt: skip
+    stress.add_argument("--seed", type=int, default=0, metavar="N", help="draws noises, babble, rooms")
+    stress.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
+    stress.add_argument("--out", type=Path, metavar="DIR",
+                        help="also write stress.json, .csv, .md and .png there")  # fmt: skip
+    stress.add_argument("--json", action="store_true", help="print JSON")
+    _add_data(stress)
 
     paper = commands.add_parser(
         "paper",
@@ -750,6 +782,121 @@ def _golden(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {', '.join(each['file'] for each in found['files'])}")
 
 
+def _stress(arguments: argparse.Namespace) -> None:
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UserError(f"--limit must be at least 1, found {arguments.limit}.")
+    if arguments.seed < 0:
+        raise UserError(f"--seed must be 0 or more, found {arguments.seed}.")
+    from rich.console import Console
+
+    from light_sernet_kd import stress
+    from light_sernet_kd.corpora.registry import load
+    from light_sernet_kd.display import Display
+    from light_sernet_kd.protocols import propose_folds, select
+
+    stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
+    display = Display(Console(stderr=True))
+    with contextlib.ExitStack() as stack:
+        folders = [path for path in arguments.models if path.is_dir()]
+        if folders:
+            corpus, tested, students = _folds_of_runs(arguments, display, stack)
+        else:
+            if arguments.on is None:
+                raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")
+            if arguments.precision:
+                raise UserError("--precision is of a run's folder: a file has its own. Leave it out.")
+            corpus = load(
+                _canonical(arguments.on),
+                Path(arguments.data),
+                audio_type=arguments.audio_type or "all",
+                emotions=arguments.emotions,
+            )
+            students = stress.open_students(arguments.models, corpus)
+            tested = corpus.utterances
+            if arguments.folds:
+                protocol = choose("protocol", arguments.protocol or "loso", config.PROTOCOL_NAMES)
+                folds = select(propose_folds(protocol, tested, seed=arguments.seed), arguments.folds)
+                kept = sorted({i for fold in folds for i in fold.test})
+                tested = tuple(tested[i] for i in kept)
+            elif arguments.protocol:
+                raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
+        if arguments.speakers:
+            names = {choose("speaker", name, corpus.speakers) for name in arguments.speakers}
+            tested = tuple(each for each in tested if each.speaker in names)
+        if arguments.limit:
+            tested = stress.limited(tested, arguments.limit, seed=arguments.seed)
+        with display.counted("recordings") as told:
+            stressed = stress.stress(
+                students,
+                corpus,
+                tested=tested,
+                conditions=arguments.conditions,
+                seed=arguments.seed,
+                skip_bad=arguments.skip_bad,
+                progress=told,
+            )
+    if arguments.json:
+        print(stress.as_json(stressed))
+    else:
+        stress.show(stressed, Console())
+    if arguments.out:
+        written = stress.write(stressed, arguments.out)
+        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+
+
+def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.ExitStack):
+    """The corpus of the runs, their test utterances, and the students: of a run, one per precision."""
+    for option, given in {
+        "-at": arguments.audio_type,
+        "--emotions": arguments.emotions,
+        "--protocol": arguments.protocol,
+    }.items():
+        if given:
+            raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
+    from light_sernet_kd import stress
+    from light_sernet_kd.compare import read_run
+
+    precisions = [choose("precision", each, config.PRECISIONS) for each in arguments.precision or ("int8",)]
+    runs = {path: read_run(path) for path in arguments.models if path.is_dir()}
+    for path, run in runs.items():
+        own = run.settings["test_on"] or run.settings["corpus"]
+        if arguments.on is not None and _canonical(arguments.on) != own:
+            raise UserError(f"{path} was tested on {own}, not on {arguments.on}: leave --on out.")
+    _heavy_imports()
+    from light_sernet_kd.experiment import fold_files
+
+    if len({path.resolve() for path in runs}) < sum(path.is_dir() for path in arguments.models):
+        raise UserError("a run is named twice: name each once.")
+    by_path: dict[Path, list[Any]] = {}
+    tested: dict[str, Any] = {}
+    corpora: list[Any] = []
+    for path, run in runs.items():
+        display.say(f"{path}: converting the students of its folds")
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        found, folds = fold_files(
+            path, work, data=Path(arguments.data), precisions=precisions, folds=arguments.folds
+        )
+        corpora.append(found.corpus)
+        if found.corpus.utterances != corpora[0].utterances:
+            raise UserError(f"{path} is of other recordings than {next(iter(runs))}: stress them apart.")
+        by_id = {each.id: each for each in found.utterances}
+        ids = [frozenset(found.utterances[i].id for i in fold.test) for fold, _ in folds]
+        tested |= {name: by_id[name] for name in frozenset().union(*ids)}
+        by_path[path] = [
+            stress.of_folds(
+                f"{run.name} {precision}",
+                [stress.open_part(made[precision], test) for (_, made), test in zip(folds, ids, strict=True)],
+                run.metrics["stamps"],
+            )
+            for precision in precisions
+        ]
+    alone = [path for path in arguments.models if path not in runs]
+    for path, student in zip(alone, stress.open_students(alone, corpora[0]), strict=True):
+        by_path[path] = [student]
+    students = [student for path in arguments.models for student in by_path[path]]
+    return corpora[0], tuple(tested[name] for name in sorted(tested)), students
+
+
 def _fetch(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
@@ -1020,6 +1167,8 @@ def main(
             _compare(arguments)
         elif arguments.command == "explain":
             _explain(arguments)
+        elif arguments.command == "stress":
+            _stress(arguments)
         elif arguments.command == "fetch":
             _fetch(arguments)
         elif arguments.command == "golden":

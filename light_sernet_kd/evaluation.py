@@ -375,20 +375,59 @@ def bootstrap_ci(
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3; Ferrer and Riera,
     Confidence Intervals for evaluation in machine learning, for the resampling of whole speakers.
     """
+    per_speaker = _by_speaker(labels, predicted, groups, classes)
+    if len(per_speaker) < FEWEST_SPEAKERS:
+        return None
+    draws = _speaker_draws(len(per_speaker), resamples, seed)
+    return _intervals(_summaries(np.tensordot(draws, per_speaker, axes=1)), level)
+
+
+def bootstrap_difference_ci(
+    labels: ArrayLike,
+    first: ArrayLike,
+    other: ArrayLike,
+    groups: ArrayLike,
+    classes: Sequence[str],
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]] | None:
+    """As `bootstrap_ci`, of the scores of `other` less those of `first`, two predictions of each utterance.
+
+    Both are scored on the same drawn speakers, so what makes a speaker hard for both cancels out.
+
+    Source: as `bootstrap_ci`.
+    """
+    pair = [_by_speaker(labels, predicted, groups, classes) for predicted in (first, other)]
+    if len(pair[0]) < FEWEST_SPEAKERS:
+        return None
+    draws = _speaker_draws(len(pair[0]), resamples, seed)
+    before, after = (_summaries(np.tensordot(draws, each, axes=1)) for each in pair)
+    return _intervals({name: after[name] - before[name] for name in before}, level)
+
+
+def _by_speaker(
+    labels: ArrayLike, predicted: ArrayLike, groups: ArrayLike, classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """A confusion matrix per speaker, in the order of their names."""
     names, speaker = np.unique(np.asarray(groups), return_inverse=True)
     if speaker.shape != np.shape(labels):
         raise ValueError(f"{speaker.size} groups for {np.size(labels)} labels; expected one per utterance")
-    per_speaker = _matrices(labels, predicted, speaker, len(names), len(classes))
-    if len(names) < FEWEST_SPEAKERS:
-        return None
-    # How often each speaker is drawn, which is all that a resample is.
-    draws = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=resamples
-    )
+    return _matrices(labels, predicted, speaker, len(names), len(classes))
+
+
+def _speaker_draws(speakers: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each speaker is drawn in each resample, which is all that a resample is."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)
+
+
+def _intervals(summaries: dict[str, NDArray[np.float64]], level: float) -> dict[str, tuple[float, float]]:
     tail = 50 * (1 - level)
     return {
         name: (float(low), float(high))
-        for name, values in _summaries(np.tensordot(draws, per_speaker, axes=1)).items()
+        for name, values in summaries.items()
         for low, high in [np.percentile(values, [tail, 100 - tail])]
     }
 

@@ -38,6 +38,7 @@ from light_sernet_kd import (
     teachers,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     MULTIMODAL_NAMES,
     SAMPLE_RATE,
@@ -47,6 +48,7 @@ from light_sernet_kd.config import (
     Settings,
     UserError,
     corpus_name,
+    make_settings,
 )
 from light_sernet_kd.corpora.registry import CORPORA
 from light_sernet_kd.display import Display
@@ -56,10 +58,10 @@ from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, write_text
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
-from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
+from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select
 from light_sernet_kd.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
-from light_sernet_kd.selection import representative, selected
+from light_sernet_kd.selection import Selection, representative, selected
 from light_sernet_kd.teaching import embedding_teacher
 from light_sernet_kd.training import (
     DivergenceError,
@@ -226,6 +228,54 @@ def teach_from(
         scores = evaluation.scores(selection.labels[rows], logits[rows].argmax(axis=1), selection.classes)
         display.say(f"fold {fold.name}: teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %")
     return path
+
+
+def fold_files(
+    folder: Path, to: Path, *, data: Path, precisions: Sequence[str], folds: Sequence[str] = ()
+) -> tuple[Selection, list[tuple[Fold, dict[str, Path]]]]:
+    """The students of a finished run's folds as exported files that take audio, written below `to`.
+
+    Returns:
+        What the run works on, and per fold its files by precision.
+
+    Args:
+        folds: names of some; by default all that the run has.
+
+    Raises:
+        UserError: the run is not finished, its students do not hear alone, or its corpus has changed.
+    """
+    run = read_run(folder)
+    settings = make_settings(**run.settings)
+    if settings.student in MULTIMODAL_NAMES:
+        raise UserError(
+            f"{folder} has students of {settings.student}, which read or hear through encoders: expected "
+            "students that hear alone."
+        )
+    # What it learned from is of no matter here, and need not be there any more.
+    alone = dataclasses.replace(
+        settings, distillation="pure", distillation_weights={}, teacher=None, merge_tflite=True
+    )
+    places = Places(data=data, result=to, cache="none")
+    again = _Run(alone, places, to, Display(verbose=0), "")
+    if again.config["corpus_sha256"] != _read_json(folder / "config.json")["corpus_sha256"]:
+        raise UserError(
+            f"{again.corpus.name} is not as it was when {folder} was trained: expected the same recordings "
+            "and labels."
+        )
+    load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
+    # Each fold's own temperature, which saw no test label: what is unsure must be as calibrated as can be.
+    fitted = run.metrics.get("calibration", {}).get("folds", [])
+    temperatures = {each["name"]: each["temperature"] or 1.0 for each in fitted}
+    made = []
+    for fold in select(again.folds, folds):
+        path = folder / again.fold_folder(fold).name / "student.keras"
+        if not path.exists():
+            raise UserError(f"{path} is missing: the run's folder lacks the student of fold {fold.name}.")
+        target = to / again.fold_folder(fold).name
+        temperature = temperatures.get(fold.name, 1.0)
+        again._convert(fold, target, load(path), precisions=precisions, temperature=temperature)
+        made.append((fold, {name: target / f"student_{name}.tflite" for name in precisions}))
+    return again.selection, made
 
 
 @dataclass(frozen=True)
@@ -1036,7 +1086,9 @@ class _Run:
         scores: Mapping[str, Mapping[str, float]],
     ) -> dict[str, Any]:
         temperature = self.pooled_temperature(outcomes) or 1.0
-        rows = self._convert(self.selection.final_fold, self.folder, student, scores, temperature)
+        rows = self._convert(
+            self.selection.final_fold, self.folder, student, scores=scores, temperature=temperature
+        )
         return {"rows": rows, "temperature": temperature}
 
     def _precision_scores(self) -> dict[str, dict[str, float]]:
@@ -1096,8 +1148,10 @@ class _Run:
         fold: Fold,
         folder: Path,
         student: keras.Model,
+        *,
         scores: Mapping[str, Mapping[str, float]] | None = None,
         temperature: float = 1.0,
+        precisions: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
         """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
         from light_sernet_kd.export import CALIBRATION_CLIPS, ExportError, export
@@ -1115,6 +1169,7 @@ class _Run:
                 representative=self._file_inputs([fold.train[i] for i in chosen], merge=True),
                 folder=folder,
                 **self._text_and_encoders(),
+                precisions=precisions,
                 card=self._card(final=scores is not None),
                 precision_cards=scores,
                 merge=settings.merge_tflite,

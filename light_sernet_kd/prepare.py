@@ -35,7 +35,7 @@ LONGEST_SEGMENT_SECONDS = 3600
 CLIPPED_RUN_SAMPLES = 3
 
 _MANIFEST, _LEFT_OUT, _WAV_FOLDER = "manifest.csv", "left_out.csv", "wav"
-_MANIFEST_COLUMNS = ("path", "emotion", "speaker", "id", "session", "dialog", "transcript", "split")
+_MANIFEST_COLUMNS = ("path", "emotion", "speaker", "id", "session", "dialog", "transcript", "split", "sex")
 # The largest value of each sample type, where 1 is full scale; of all others it is 1.
 _LARGEST = {
     "PCM_S8": 1 - 2**-7,

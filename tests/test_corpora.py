@@ -90,6 +90,7 @@ def test_the_name_of_a_recording_of_emo_db_tells_all(tmp_path):
             emotion="boredom",
             speaker="16",
             transcript="Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+            sex="female",
         ),
     )
 
@@ -184,14 +185,14 @@ def test_a_manifest_of_three_columns(tmp_path):
 def test_a_manifest_with_every_column_in_any_order(tmp_path):
     path = written(
         tmp_path,
-        "split,transcript,id,anger,neutral,emotion,session,speaker,path\n"
-        'train,"Ja, gut.",u1,0.75,0.25,anger,S1,anna,a.wav\n'
-        ",,u2,,,neutral,,bob,b.wav\n",
+        "split,transcript,id,anger,neutral,emotion,session,speaker,path,sex\n"
+        'train,"Ja, gut.",u1,0.75,0.25,anger,S1,anna,a.wav,F\n'
+        ",,u2,,,neutral,,bob,b.wav,\n",
     )
     first, second = manifest.utterances(path).utterances
     assert first == Utterance(
         "u1", tmp_path / "a.wav", "anger", "anna", session="S1", transcript="Ja, gut.", split="train",
-        soft_label={"anger": 0.75, "neutral": 0.25},
+        soft_label={"anger": 0.75, "neutral": 0.25}, sex="female",
     )  # fmt: skip
     assert second == Utterance("u2", tmp_path / "b.wav", "neutral", "bob")
 

@@ -75,6 +75,34 @@ def test_recordings_and_labels_come_in_pairs(tmp_path):
         check_pairs({}, {"c"}, Path("labels"))
 
 
+SEX_OF = {
+    "IEMOCAP": lambda speaker: {"F": "female", "M": "male"}[speaker[-1]],
+    "RAVDESS": lambda speaker: ("female", "male")[int(speaker) % 2],
+    "TESS": lambda speaker: "female",  # two women
+    "ESD": lambda speaker: "female" if 15 <= int(speaker) <= 19 else "male",
+    "KEMDy19": lambda speaker: {"F": "female", "M": "male"}[speaker[-1]],
+    "KEMDy20": lambda speaker: {"F": "female", "M": "male"}[speaker[-1]],
+    "CREMA-D": lambda speaker: None,  # its table of actors is not there
+}
+
+
+@pytest.mark.parametrize("name", corpus_trees.TREES)
+def test_the_sex_of_a_speaker_is_as_the_corpus_tells(tmp_path, name):
+    utterances = registry.CORPORA[name].utterances(corpus_trees.TREES[name](tmp_path / name)).utterances
+    assert all(each.sex == SEX_OF[name](each.speaker) for each in utterances)
+
+
+def test_crema_d_tells_the_sex_of_its_actors_in_a_table(tmp_path):
+    root = corpus_trees.crema_d(tmp_path / "CREMA-D")
+    table = root / "VideoDemographics.csv"
+    table.write_text("ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,\n1002,21,Female,,\n")
+    sexes = {each.speaker: each.sex for each in cremad.utterances(root).utterances}
+    assert sexes == {"1001": "male", "1002": "female", "1040": None}
+    table.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match="not CREMA-D's table of actors: its header lacks ActorID or Sex"):
+        cremad.utterances(root)
+
+
 # IEMOCAP
 
 

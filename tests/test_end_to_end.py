@@ -140,6 +140,44 @@ def test_the_exported_student_answers_as_the_saved_one(distilled, manifest):
     np.testing.assert_allclose(runner.probabilities(clip), expected, atol=1e-4)
 
 
+def test_stress_of_a_run_gives_each_folds_student_its_own_test_speakers(
+    distilled, manifest, tmp_path, capsys
+):
+    arguments = ["stress", str(distilled), "--precision", "int8,float32", "--conditions", "clean,gain -12 dB"]
+    capsys.readouterr()
+    assert cli.main([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    metrics = json.loads((distilled / "metrics.json").read_text())
+    scored = {row["precision"]: row for row in metrics["export"]["rows"]}
+    for student, precision in zip(told["students"], ("int8", "float32"), strict=True):
+        assert student["name"] == f"all {precision}"
+        assert student["files"] == len(SPEAKERS)
+        assert (student["heard_in_training"], student["speakers"]) == (False, len(SPEAKERS))
+        clean = student["conditions"][0]
+        # What the run itself found of each fold's student in this precision.
+        assert clean["ua"] == pytest.approx(scored[precision]["ua"])
+        assert clean["wa"] == pytest.approx(scored[precision]["wa"])
+        assert clean["intervals"]["ua"] == pytest.approx(
+            [scored[precision][f"ua_{end}"] for end in ("low", "high")]
+        )
+    assert cli.main([*arguments, "--folds", "s1", "--on", str(manifest), "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)["students"][0]
+    assert list(one["conditions"][0]["per_speaker"]) == ["s1"]
+    final = distilled / "student_int8.tflite"
+    assert cli.main([*arguments, str(final), "--json"]) == 0
+    beside = json.loads(capsys.readouterr().out)["students"]
+    assert [each["heard_in_training"] for each in beside] == [False, False, True]
+    for extra, words in (
+        (["--on", "EMO-DB"], "was tested on"),
+        (["--emotions", "anger,neutral"], "--emotions is a run's own"),
+        (["--precision", "int4"], "unknown precision 'int4'"),
+        (["--folds", "s9"], "unknown fold 's9'"),
+        ([str(distilled)], "a run is named twice"),
+    ):
+        assert cli.main([*arguments, *extra]) == 2
+        assert words in error_of(capsys)
+
+
 def test_predict_prints_labels_and_json(distilled, manifest, capsys):
     clips = [str(manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-{emotion}.wav") for emotion in EMOTIONS]
     model = str(distilled / "student_int8.tflite")

@@ -12,6 +12,7 @@ from light_sernet_kd.evaluation import (
     SUMMARIES,
     Predictions,
     bootstrap_ci,
+    bootstrap_difference_ci,
     confusion,
     log_loss,
     read_predictions,
@@ -123,6 +124,29 @@ def test_bootstrap_depends_on_the_seed_alone_not_on_the_order_of_utterances():
     first = bootstrap_ci(labels, predicted, speakers, "abcde", seed=1)
     assert bootstrap_ci(labels[shuffled], predicted[shuffled], speakers[shuffled], "abcde", seed=1) == first
     assert bootstrap_ci(labels, predicted, speakers, "abcde", seed=2) != first
+
+
+def test_the_interval_of_a_difference_is_that_of_both_on_the_same_drawn_speakers():
+    labels, predicted, speakers = random_results(4, count=120)
+    other = np.where(np.arange(120) % 3 == 0, labels, predicted)
+    names = np.unique(speakers)
+    draws = np.random.default_rng(11).multinomial(len(names), [1 / len(names)] * len(names), size=60)
+    values = {name: [] for name in SUMMARIES}
+    for times in draws:
+        rows = np.concatenate(
+            [np.flatnonzero(speakers == n) for n, t in zip(names, times, strict=True) for _ in range(t)]
+        )
+        pair = [scores(labels[rows], each[rows], "abcde") for each in (predicted, other)]
+        for name in SUMMARIES:
+            values[name].append(getattr(pair[1], name) - getattr(pair[0], name))
+    interval = bootstrap_difference_ci(
+        labels, predicted, other, speakers, "abcde", resamples=60, level=0.9, seed=11
+    )
+    for name in SUMMARIES:
+        assert interval[name] == pytest.approx(np.percentile(values[name], [5, 95]), abs=1e-12)
+    same = bootstrap_difference_ci(labels, predicted, predicted, speakers, "abcde")
+    assert set(same.values()) == {(0.0, 0.0)}
+    assert bootstrap_difference_ci(labels[:2], other[:2], other[:2], ["a", "b"], "abcde") is None
 
 
 def test_fewer_than_three_speakers_give_no_interval():

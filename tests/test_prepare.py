@@ -465,6 +465,7 @@ def test_the_manifest_is_read_back_as_the_same_corpus(tmp_path):
                 transcript='Say "yes", Grüße',
                 split="test",
                 soft_label={"anger": 1 / 3},
+                sex="male",
             ),
             Utterance("b", tmp_path / "b.wav", "fear", "s2"),
         ),

@@ -30,6 +30,7 @@ class Utterance:
         speaker: who speaks; unique in the corpus.
         dialog: the conversation or scene that the recording is cut from.
         soft_label: share of annotators per emotion, where the corpus has it.
+        sex: the speaker's, `female` or `male`, or what else a manifest says; None where nothing tells.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Utterance:
     transcript: str | None = None
     split: str | None = None
     soft_label: Mapping[str, float] | None = None
+    sex: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Origin:
     archive_hash: str | None = None
     content_hash: str | None = None
     steps: str = ""
+
+
+SEXES = {"f": "female", "m": "male"}
 
 
 def wav_files(folder: Path, pattern: str = "*") -> list[Path]:

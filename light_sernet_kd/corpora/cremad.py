@@ -52,14 +52,16 @@ def utterances(root: Path) -> Corpus:
     """The recordings of `root/AudioWAV`; the file name tells speaker, sentence and the emotion meant.
 
     Where `processedResults/tabulatedVotes.csv` lies beside them, the soft label is the share of listeners
-    who, given the voice alone, heard an emotion.
+    who, given the voice alone, heard an emotion; where `VideoDemographics.csv` does, it gives the sex.
 
     Raises:
-        UserError: no recordings, a name that is not CREMA-D's, or a table of votes that is not the corpus's.
+        UserError: no recordings, a name that is not CREMA-D's, or a table that is not the corpus's.
     """
     paths = wav_files(root / "AudioWAV")
     table = root / "processedResults" / "tabulatedVotes.csv"
     votes = _votes(table) if table.exists() else None
+    actors = root / "VideoDemographics.csv"
+    sexes = _sexes(actors) if actors.exists() else {}
     found = []
     for path in paths:
         speaker, sentence, emotion, level = name_parts(path, _NAME, "CREMA-D", _EXPECTED)
@@ -76,9 +78,18 @@ def utterances(root: Path) -> Corpus:
                 speaker,
                 transcript=SENTENCES[sentence],
                 soft_label=votes[clip] if votes is not None else None,
+                sex=sexes.get(speaker),
             )
         )
     return make_corpus("CREMA-D", found)
+
+
+def _sexes(path: Path) -> dict[str, str]:
+    """Speaker → sex, of the table of actors."""
+    reader = csv.DictReader(io.StringIO(read_text(path, "utf-8-sig"), newline=""))
+    if not {"ActorID", "Sex"} <= {*(reader.fieldnames or ())}:
+        raise UserError(f"{path} is not CREMA-D's table of actors: its header lacks ActorID or Sex.")
+    return {row["ActorID"]: row["Sex"].lower() for row in reader if row["Sex"]}
 
 
 def _votes(path: Path) -> dict[str, dict[str, float]]:

@@ -15,7 +15,10 @@ EMOTIONS = {
     "T": "sadness",
     "N": "neutral",
 }
-SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+SPEAKERS = {
+    **dict.fromkeys(("03", "10", "11", "12", "15"), "male"),
+    **dict.fromkeys(("08", "09", "13", "14", "16"), "female"),
+}
 SENTENCES = {
     "a01": "Der Lappen liegt auf dem Eisschrank.",
     "a02": "Das will sie am Mittwoch abgeben.",
@@ -36,9 +39,9 @@ ORIGIN = Origin(
     content_hash="sha256:cca8be65dd0e048ffd0b873da4b7def7983078ade8da7279dd3f0b0496b713b9",
     steps="Unpack download.zip.",
 )
-_NAME = re.compile(rf"({'|'.join(SPEAKERS)})({'|'.join(SENTENCES)})([{''.join(EMOTIONS)}])[a-z]")
+_NAME = re.compile(rf"({'|'.join(sorted(SPEAKERS))})({'|'.join(SENTENCES)})([{''.join(EMOTIONS)}])[a-z]")
 _EXPECTED = (
-    f"speaker ({', '.join(SPEAKERS)}), sentence ({', '.join(SENTENCES)}), emotion letter "
+    f"speaker ({', '.join(sorted(SPEAKERS))}), sentence ({', '.join(SENTENCES)}), emotion letter "
     f"({' '.join(EMOTIONS)}) and a version letter, as in 03a01Fa.wav"
 )
 
@@ -56,5 +59,6 @@ def utterances(root: Path) -> Corpus:
     found = []
     for path in paths:
         speaker, sentence, letter = name_parts(path, _NAME, "EMO-DB", _EXPECTED)
-        found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=SENTENCES[sentence]))
+        text, sex = SENTENCES[sentence], SPEAKERS[speaker]
+        found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=text, sex=sex))
     return Corpus("EMO-DB", tuple(found))

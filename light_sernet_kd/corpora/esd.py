@@ -27,6 +27,7 @@ EMOTIONS = {
     "Surprise": "surprise",
 }
 PARTS = ("train", "evaluation", "test")
+MEN = ("0011", "0012", "0013", "0014", "0020")  # as its ReadMe says; 0015 to 0019 are women
 MANDARIN = "Mandarin (speakers 0001 to 0010)"
 # Lines that lack a tab or the emotion as published.
 IRREGULAR = frozenset(
@@ -109,7 +110,17 @@ def utterances(root: Path) -> Corpus:
             if word not in (None, folder):
                 raise UserError(f"{path} lies in the folder {folder}, but {list_file} says {word}.")
             part = path.parent.name if path.parent.name in PARTS else None
-            found.append(Utterance(name, path, EMOTIONS[folder], speaker, transcript=transcript, split=part))
+            found.append(
+                Utterance(
+                    name,
+                    path,
+                    EMOTIONS[folder],
+                    speaker,
+                    transcript=transcript,
+                    split=part,
+                    sex="male" if speaker in MEN else "female",
+                )
+            )
     return make_corpus("ESD", found, left_out)
 
 

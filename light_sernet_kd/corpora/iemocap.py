@@ -6,6 +6,7 @@ from pathlib import Path
 
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import (
+    SEXES,
     Corpus,
     Origin,
     Utterance,
@@ -112,6 +113,7 @@ def utterances(root: Path) -> Corpus:
                     dialog=dialog,
                     transcript=transcripts[name],
                     soft_label=soft_label,
+                    sex=SEXES[talker[1].lower()],
                 )
             )
     return make_corpus("IEMOCAP", found, left_out)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Utterance, check_pairs, make_corpus, read_text, vote_shares
+from light_sernet_kd.corpora import SEXES, Corpus, Utterance, check_pairs, make_corpus, read_text, vote_shares
 
 EMOTIONS = {
     "neutral": "neutral",
@@ -70,7 +70,8 @@ def corpus(
                 left_out[TIE] += 1
                 continue
             text = transcript(segment.path.with_suffix(".txt"), encoding)
-            facts = segment._asdict()
+            # both corpora end a speaker's name with F or M
+            facts = {**segment._asdict(), "sex": SEXES.get(segment.speaker[-1].lower())}
             found.append(Utterance(id=key, emotion=emotion, transcript=text, soft_label=soft_label, **facts))
     return make_corpus(name, found, left_out)
 

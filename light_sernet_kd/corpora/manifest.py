@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from light_sernet_kd.config import UserError, corpus_name
-from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, Utterance, repeated
+from light_sernet_kd.corpora import CANONICAL_EMOTIONS, SEXES, Corpus, Utterance, repeated
 
 REQUIRED = ("path", "emotion", "speaker")
-OPTIONAL = ("id", "session", "dialog", "transcript", "split")
+OPTIONAL = ("id", "session", "dialog", "transcript", "split", "sex")
 
 
 @contextlib.contextmanager
@@ -31,10 +31,11 @@ def _collector_paused() -> Iterator[None]:
 def utterances(path: Path) -> Corpus:
     """The recordings that a manifest lists.
 
-    The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `dialog`, `transcript`
-    and `split`. A column named after an emotion, one of `CANONICAL_EMOTIONS` or of the manifest's own, holds
-    that emotion's share of the annotators (soft labels); any other is ignored. Paths are relative to the
-    manifest. Without `id`, the path without its suffix is the id.
+    The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `dialog`, `transcript`,
+    `split` and `sex` (`f` and `m` are read as female and male). A column named after an emotion, one of
+    `CANONICAL_EMOTIONS` or of the manifest's own, holds that emotion's share of the annotators (soft
+    labels); any other is ignored. Paths are relative to the manifest. Without `id`, the path without its
+    suffix is the id.
 
     Raises:
         UserError: names the manifest, the line and what was expected.
@@ -75,7 +76,7 @@ def utterances(path: Path) -> Corpus:
         if name not in REQUIRED + OPTIONAL and name.lower() in known
     ]
     absent = ("",) * len(rows)
-    ids, sessions, dialogs, transcripts, splits = (by_name.get(name, absent) for name in OPTIONAL)
+    ids, sessions, dialogs, transcripts, splits, sexes = (by_name.get(name, absent) for name in OPTIONAL)
     folder = path.parent
     found = [
         Utterance(
@@ -88,6 +89,7 @@ def utterances(path: Path) -> Corpus:
             dialog=dialogs[row] or None,
             transcript=transcripts[row] or None,
             split=splits[row] or None,
+            sex=SEXES.get(sexes[row].lower(), sexes[row].lower()) or None,
             soft_label={name: share for name, column in shares if (share := column[row]) is not None} or None,
         )
         for row, recording in enumerate(by_name["path"])

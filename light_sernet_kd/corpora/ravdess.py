@@ -54,5 +54,7 @@ def utterances(root: Path) -> Corpus:
         if channel == "02":
             left_out[SONG] += 1
             continue
-        found.append(Utterance(path.stem, path, EMOTIONS[emotion], actor, transcript=STATEMENTS[statement]))
+        # as published: odd numbers are men, even ones women
+        text, sex = STATEMENTS[statement], "male" if int(actor) % 2 else "female"
+        found.append(Utterance(path.stem, path, EMOTIONS[emotion], actor, transcript=text, sex=sex))
     return make_corpus("RAVDESS", found, left_out)

@@ -49,6 +49,13 @@ def utterances(root: Path) -> Corpus:
         if path.parent != root and folder in SPEAKERS and folder != speaker:
             raise UserError(f"{path} is a recording of {speaker}, but lies in a folder of {folder}.")
         found.append(
-            Utterance(path.stem, path, EMOTIONS[emotion], speaker, transcript=f"Say the word {word.lower()}.")
+            Utterance(
+                path.stem,
+                path,
+                EMOTIONS[emotion],
+                speaker,
+                transcript=f"Say the word {word.lower()}.",
+                sex="female",
+            )
         )
     return make_corpus("TESS", found)

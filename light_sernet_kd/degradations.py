@@ -1,0 +1,337 @@
+"""What happens to speech between a mouth and a network: noise, overload, a line, a codec, a room, silence.
+
+Pure functions from a waveform `(samples,)` float32 at 16 kHz to another, and the tables of conditions made of
+them. Training never uses them: `augment` draws changes for training, these are fixed ones for tests.
+
+Levels are those of the active part of a recording, between its first and its last sample that is not zero,
+because zeros at its ends are padding and no speech. What is added reaches over all of the recording.
+"""
+
+import io
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from light_sernet_kd import augment
+from light_sernet_kd.audio import resample
+from light_sernet_kd.config import SAMPLE_RATE
+
+TELEPHONE_RATE = 8000
+TELEPHONE_BAND_HZ = (300.0, 3400.0)
+# Width of the slopes outside of the band: wide enough for the filter to ring for milliseconds only.
+_SLOPE_HZ = (100.0, 300.0)
+# libsndfile spreads its compression level evenly over MPEG-2 layer III's rates, the highest at 0.
+_MP3_KILOBITS = (8, 160)
+BABBLE_TALKERS = 6
+NOISE_DBFS = -20.0
+FAINT_DBFS = -70.0
+
+
+def active(waveform: np.ndarray) -> np.ndarray:
+    """The part between the first and the last sample that is not zero; empty of silence."""
+    (heard,) = np.nonzero(waveform)
+    return waveform[heard[0] : heard[-1] + 1] if len(heard) else waveform[:0]
+
+
+def level_dbfs(waveform: np.ndarray) -> float:
+    """Root mean square of all samples in dB of full scale, where a sine of amplitude 1 has -3.01."""
+    power = np.mean(np.square(waveform, dtype=np.float64)) if len(waveform) else 0.0
+    return 10 * math.log10(power) if power else -math.inf
+
+
+def at_level(waveform: np.ndarray, dbfs: float) -> np.ndarray:
+    """The waveform scaled so that its active part has this level; silence stays silence."""
+    found = level_dbfs(active(waveform))
+    return waveform if found == -math.inf else waveform * np.float32(10 ** ((dbfs - found) / 20))
+
+
+def with_noise(waveform: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.ndarray:
+    """The waveform with as much noise `(samples,)` as gives this ratio of powers over its active part.
+
+    The sum is not cut at full scale, which would change the ratio. Silence stays silence, since no noise has
+    a ratio to it.
+    """
+    (heard,) = np.nonzero(waveform)
+    if not len(heard):
+        return waveform
+    part = slice(heard[0], heard[-1] + 1)
+    surplus = level_dbfs(waveform[part]) - level_dbfs(noise[part])
+    return waveform if surplus == math.inf else waveform + np.float32(10 ** ((surplus - snr_db) / 20)) * noise
+
+
+def babble(samples: int, talkers: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Several people talking at once: `(samples,)`, each as loud as the others.
+
+    Args:
+        talkers: recordings `(n,)`, at least one. Each is repeated from a place drawn by `rng`.
+    """
+    mixed = np.zeros(samples, np.float32)
+    for talker in talkers:
+        voice = at_level(active(talker), NOISE_DBFS)
+        if len(voice):
+            mixed += voice[(int(rng.integers(len(voice))) + np.arange(samples)) % len(voice)]
+    return mixed
+
+
+def overloaded(waveform: np.ndarray, *, percentile: float) -> np.ndarray:
+    """The waveform cut at the level that this share of its active part, in per cent, does not exceed."""
+    speech = np.abs(active(waveform))
+    if not len(speech):
+        return waveform
+    most = np.float32(np.percentile(speech, percentile))
+    return np.clip(waveform, -most, most)
+
+
+def telephone(waveform: np.ndarray) -> np.ndarray:
+    """As heard over a narrow-band line: 300 to 3400 Hz, 8 kHz, G.711 µ-law; of the same length, no delay.
+
+    What exceeds full scale is cut, as the codec does.
+
+    Source: the band of ITU-T G.712; G.711 by libsndfile.
+    """
+    import soundfile
+
+    narrow = _band_passed(resample(waveform, SAMPLE_RATE, TELEPHONE_RATE), TELEPHONE_RATE, TELEPHONE_BAND_HZ)
+    line = io.BytesIO()
+    # Beyond full scale libsndfile would look behind the end of its table.
+    soundfile.write(line, np.clip(narrow, -1, 1), TELEPHONE_RATE, format="WAV", subtype="ULAW")
+    line.seek(0)
+    received, _ = soundfile.read(line, dtype="float32")
+    return _as_long(resample(received, TELEPHONE_RATE, SAMPLE_RATE), len(waveform))
+
+
+def _band_passed(waveform: np.ndarray, sample_rate: int, band_hz: tuple[float, float]) -> np.ndarray:
+    """A filter without phase: 1 inside the band, cosine slopes outside of it."""
+    # Zeros behind it, so that what rings at the end does not come round to the beginning.
+    count = 2 ** math.ceil(math.log2(len(waveform) + sample_rate // 10))
+    hz = np.fft.rfftfreq(count, 1 / sample_rate)
+    (low, high), (low_slope, high_slope) = band_hz, _SLOPE_HZ
+    depth = np.clip(np.maximum((low - hz) / low_slope, (hz - high) / high_slope), 0, 1)
+    response = (0.5 + 0.5 * np.cos(np.pi * depth)).astype(np.float32)
+    return np.fft.irfft(np.fft.rfft(waveform, count) * response, count)[: len(waveform)].astype(np.float32)
+
+
+def mp3(waveform: np.ndarray, *, kilobits: int = 64) -> np.ndarray:
+    """Written as MP3 and read again, of the same length and without the codec's delay.
+
+    Raises:
+        ValueError: no rate of MPEG-2 layer III from 48 to 160, which leave room for the delay's field.
+    """
+    import soundfile
+
+    received, _ = soundfile.read(io.BytesIO(mp3_bytes(waveform, kilobits=kilobits)), dtype="float32")
+    # The header states the delay and the length, and libsndfile takes both into account.
+    return _as_long(received, len(waveform))
+
+
+def mp3_bytes(waveform: np.ndarray, *, kilobits: int = 64) -> bytes:
+    """An MP3 file of constant bit rate, mono at 16 kHz (MPEG-2 layer III); what exceeds full scale is cut."""
+    import soundfile
+
+    if kilobits not in (48, 56, 64, 80, 96, 112, 128, 144, 160):
+        raise ValueError(f"expected a rate of MPEG-2 layer III from 48 to 160 kbit/s, found {kilobits}")
+    lowest, highest = _MP3_KILOBITS
+    file = io.BytesIO()
+    with soundfile.SoundFile(
+        file,
+        "w",
+        SAMPLE_RATE,
+        1,
+        format="MP3",
+        compression_level=(highest - kilobits) / (highest - lowest),
+        bitrate_mode="CONSTANT",
+    ) as encoder:
+        encoder.write(np.clip(waveform, -1, 1))
+    return file.getvalue()
+
+
+def room(rng: np.random.Generator, *, t60_seconds: float) -> np.ndarray:
+    """Impulse response of a room, float32, as long as its reverberation time; at 16 kHz.
+
+    h(t) = δ(t) + g · b(t) · exp(-3 ln(10) t / T60), where b is white noise drawn by `rng` and g makes the
+    tail as strong as the direct sound: a talker at the room's critical distance. After T60 the tail has lost
+    60 dB.
+
+    Source: exponentially decaying noise as a room's response: Moorer 1979, About this reverberation
+    business, Computer Music Journal 3(2); Polack 1988, La transmission de l'énergie sonore dans les salles.
+    """
+    seconds = np.arange(round(t60_seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.standard_normal(len(seconds)) * np.exp(-3 * math.log(10) * seconds / t60_seconds)
+    response = tail / math.sqrt(np.sum(tail**2))
+    response[0] += 1.0
+    return response.astype(np.float32)
+
+
+def reverberated(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """The waveform in a room, as long as it is and at its level: the recording ends where it ended."""
+    count = 2 ** math.ceil(math.log2(len(waveform) + len(response)))
+    spectrum = np.fft.rfft(waveform, count) * np.fft.rfft(response, count)
+    heard = np.fft.irfft(spectrum, count)[: len(waveform)].astype(np.float32)
+    # The transform's rounding must not become sound.
+    level = level_dbfs(active(waveform))
+    return waveform if level == -math.inf else at_level(heard, level)
+
+
+def _as_long(waveform: np.ndarray, samples: int) -> np.ndarray:
+    return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is drawn for one utterance: the same whichever conditions and other utterances are tested.
+
+    Attributes:
+        utterance: its id.
+        talkers: recordings of other speakers, for babble; empty where the corpus has no other.
+    """
+
+    seed: int
+    utterance: str
+    talkers: Sequence[np.ndarray] = ()
+
+    def rng(self, stream: str) -> np.random.Generator:
+        """Random numbers of one kind of degradation; its levels share them, so that they alone differ."""
+        return np.random.default_rng(
+            [self.seed, zlib.crc32(self.utterance.encode()), zlib.crc32(stream.encode())]
+        )
+
+
+Apply = Callable[[np.ndarray, Surroundings], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way in which recordings are degraded.
+
+    Attributes:
+        name: for tables and `--conditions`.
+        kind: conditions of one kind differ in degree.
+        text: what is done.
+    """
+
+    name: str
+    kind: str
+    text: str
+    apply: Apply
+
+
+def _white(waveform: np.ndarray, around: Surroundings, *, snr_db: float) -> np.ndarray:
+    noise = augment.white_noise(len(waveform), around.rng("white"))
+    return with_noise(waveform, noise, snr_db=snr_db)
+
+
+def _pink(waveform: np.ndarray, around: Surroundings, *, snr_db: float) -> np.ndarray:
+    noise = augment.pink_noise(len(waveform), around.rng("pink"))
+    return with_noise(waveform, noise, snr_db=snr_db)
+
+
+def _babble(waveform: np.ndarray, around: Surroundings, *, snr_db: float) -> np.ndarray:
+    voices = babble(len(waveform), around.talkers, around.rng("babble"))
+    return with_noise(waveform, voices, snr_db=snr_db)
+
+
+def _gain(waveform: np.ndarray, around: Surroundings, *, db: float) -> np.ndarray:
+    return augment.gain(waveform, around.rng("gain"), low_db=db, high_db=db)
+
+
+def _speed(waveform: np.ndarray, around: Surroundings, *, factor: float) -> np.ndarray:
+    return augment.speed(waveform, around.rng("speed"), low=factor, high=factor)
+
+
+def _room(waveform: np.ndarray, around: Surroundings, *, t60_seconds: float) -> np.ndarray:
+    return reverberated(waveform, room(around.rng("room"), t60_seconds=t60_seconds))
+
+
+def _alone(function: Callable[[np.ndarray], np.ndarray]) -> Apply:
+    return lambda waveform, around: function(waveform)
+
+
+CLEAN = "clean"
+BABBLE = "babble"
+_NOISES = (
+    ("white", "noise that is flat per Hz", _white),
+    ("pink", "noise that is flat per octave", _pink),
+    (BABBLE, f"{BABBLE_TALKERS} other utterances at once, of other speakers", _babble),
+)
+CONDITIONS: Mapping[str, Condition] = {
+    condition.name: condition
+    for condition in (
+        Condition(CLEAN, CLEAN, "as recorded", _alone(lambda waveform: waveform)),
+        *(
+            Condition(f"{name} {snr} dB", name, f"{text}, at an SNR of {snr} dB", partial(add, snr_db=snr))
+            for name, text, add in _NOISES
+            for snr in (20, 10, 0)
+        ),
+        *(
+            Condition(f"gain {db:+} dB", "gain", f"{text}, then cut at full scale", partial(_gain, db=db))
+            for db, text in ((12, "12 dB louder"), (-12, "12 dB quieter"))
+        ),
+        *(
+            Condition(
+                f"clipped {100 - percentile} %",
+                "clipped",
+                f"the largest {100 - percentile} % of the samples cut to the {percentile}th percentile",
+                _alone(partial(overloaded, percentile=percentile)),
+            )
+            for percentile in (95, 80)
+        ),
+        Condition("telephone", "telephone", "300 to 3400 Hz, 8 kHz, G.711 µ-law", _alone(telephone)),
+        Condition("MP3 64", "MP3", "MP3 at 64 kbit/s, its delay taken out", _alone(mp3)),
+        *(
+            Condition(
+                f"room {seconds} s",
+                "room",
+                f"a room with a T60 of {seconds} s, reverberation as strong as the direct sound",
+                partial(_room, t60_seconds=seconds),
+            )
+            for seconds in (0.3, 0.8)
+        ),
+        *(
+            Condition(
+                f"speed {percent:+} %",
+                "speed",
+                f"played {abs(percent)} % {text}, pitch and formants with it",
+                partial(_speed, factor=1 + percent / 100),
+            )
+            for percent, text in ((5, "faster"), (-5, "slower"))
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Speechless:
+    """A clip that holds no speech, of which a student should be unsure.
+
+    Attributes:
+        make: `(samples, rng)` to `(samples,)`.
+        varies: whether every draw is another clip.
+    """
+
+    name: str
+    text: str
+    make: Callable[[int, np.random.Generator], np.ndarray]
+    varies: bool = True
+
+
+def _at(noise: Callable[[int, np.random.Generator], np.ndarray], dbfs: float):
+    return lambda samples, rng: at_level(noise(samples, rng), dbfs)
+
+
+SPEECHLESS: Mapping[str, Speechless] = {
+    each.name: each
+    for each in (
+        Speechless("zeros", "digital silence", lambda samples, rng: np.zeros(samples, np.float32), False),
+        Speechless(
+            "faint noise", f"white noise at {FAINT_DBFS:.0f} dBFS", _at(augment.white_noise, FAINT_DBFS)
+        ),
+        Speechless(
+            "white noise", f"white noise at {NOISE_DBFS:.0f} dBFS", _at(augment.white_noise, NOISE_DBFS)
+        ),
+        Speechless("pink noise", f"pink noise at {NOISE_DBFS:.0f} dBFS", _at(augment.pink_noise, NOISE_DBFS)),
+    )
+}

@@ -22,14 +22,11 @@ from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.degradations import BABBLE, BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS, Surroundings
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
-from light_sernet_kd.runner import Runner, RunnerError
+from light_sernet_kd.runner import SILENCE_DBFS, UNSURE_BELOW, Runner, RunnerError, level_dbfs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-UNSURE_BELOW = 0.5  # where the card does not tell
-# The gate of a clip. A stream's may be higher, since it waits for speech.
-SILENT_BELOW_DBFS = -60.0
 SPEECHLESS_DRAWS = 50
 # Recordings that babble is made of: so many are held in memory, however large the corpus is.
 POOL = 60
@@ -309,12 +306,12 @@ def stress(
 
 
 def is_silent(waveform: np.ndarray, *, samples: int) -> bool:
-    """Whether what a student of clips of `samples` samples hears of a waveform is below -60 dBFS.
+    """Whether what a student of clips of `samples` samples hears of a waveform is silent to a stream's gate.
 
     The level is the root mean square about the mean, without the zeros that pad a short recording.
     """
     clip = audio.fit(waveform, min(len(waveform), samples))
-    return degradations.level_dbfs(clip - clip.mean(dtype=np.float64)) < SILENT_BELOW_DBFS
+    return level_dbfs(clip) < SILENCE_DBFS
 
 
 def _read_pool(corpus: Corpus, seed: int, bad: dict[str, str]) -> list[tuple[str, str, np.ndarray]]:
@@ -429,7 +426,7 @@ def _of_student(answers: _Answers, names: Sequence[str], first: _Answers, seed: 
         "heard_in_training": student.heard,
         "stamps": list(student.stamps),
         "unsure_below": student.unsure_below,
-        "silent_below_dbfs": SILENT_BELOW_DBFS,
+        "silent_below_dbfs": SILENCE_DBFS,
         "utterances": len({each.id for each in answers.utterances}),
         "speakers": len({*speakers}),
         "conditions": rows,
@@ -621,7 +618,7 @@ def footnotes(stressed: Mapping[str, Any]) -> list[str]:
         f"95 %: {stressed['ci_method']}.",
         "mean p: mean of the largest probability. unsure: that is below "
         f"{' or '.join(format(each, 'g') for each in below)} (the card's, else {UNSURE_BELOW:g}), or the "
-        f"clip is below {SILENT_BELOW_DBFS:.0f} dBFS; unsure answers count in UA and WA all the same. sure "
+        f"clip is below {SILENCE_DBFS:.0f} dBFS; unsure answers count in UA and WA all the same. sure "
         "WA: of the others.",
     ]
 

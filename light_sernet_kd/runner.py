@@ -391,12 +391,10 @@ class Stream:
             while (first := self._next_start - self._buffer_start) + length <= self._filled:
                 windows.append(self._window(self._buffer[first : first + length]))
             if self._filled == len(self._buffer):
-                # Where the hop is longer than a window, the next may begin behind all there is.
-                unneeded = min(first, self._filled)
-                kept = self._filled - unneeded
-                self._buffer[:kept] = self._buffer[unneeded : self._filled]
-                self._buffer_start += unneeded
-                self._filled = kept
+                # The next window ends behind the buffer, so it begins in the second half or later.
+                self._buffer[:length] = self._buffer[length:]
+                self._buffer_start += length
+                self._filled = length
         return windows
 
     def finish(self) -> list[Window]:

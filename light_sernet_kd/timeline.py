@@ -134,7 +134,7 @@ def decibels(level: float | None) -> str:
 
 def segment_line(segment: Segment, labels: Sequence[str], *, ascii_only: bool = False) -> Text:
     width = max(len(UNSURE), *map(len, labels))
-    line = Text(f"{clock(segment.start):>9} – {clock(segment.end):>9}  ")
+    line = Text(f"{clock(segment.start):>9} - {clock(segment.end):>9}  ")
     if segment.probability is None:
         detail = f"{segment.why}, {decibels(segment.level)}" if segment.why == SILENT else segment.why
         return line.append(f"{UNSURE:<{width}}  {detail}", style="dim")
@@ -146,7 +146,7 @@ def segment_line(segment: Segment, labels: Sequence[str], *, ascii_only: bool = 
 def window_line(window: Window, labels: Sequence[str]) -> Text:
     width = max(len(UNSURE), *map(len, labels))
     level = "-" if math.isnan(window.level) else f"{window.level:.1f}"
-    line = Text(f"{clock(window.start):>9} – {clock(window.end):>9}  {level:>6}  ")
+    line = Text(f"{clock(window.start):>9} - {clock(window.end):>9}  {level:>6}  ")
     line.append(f"{window.label:<{width}}", style="dim" if window.why else "bold")
     for name, share in zip(labels, window.smoothed, strict=True):
         line.append(f"  {'-' if math.isnan(share) else f'{100 * share:.0f}':>{max(4, len(name))}}")

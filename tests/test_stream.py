@@ -468,7 +468,7 @@ def test_predict_prints_a_line_per_segment_and_with_v_per_window(file, talk, cap
     assert head == f"{talk}:"
     assert len(lines) == len(answer["segments"])
     for line, segment in zip(lines, answer["segments"], strict=True):
-        span = f"{timeline.clock(segment['start'])} – {timeline.clock(segment['end']):>9}  {segment['label']}"
+        span = f"{timeline.clock(segment['start'])} - {timeline.clock(segment['end']):>9}  {segment['label']}"
         assert line.strip().startswith(span)
         share = segment["probability"]
         assert (f"{100 * share:.0f} %" if share is not None else segment["why"]) in line
@@ -495,7 +495,7 @@ def test_predict_streams_an_hour_in_constant_memory(file, tmp_path, capsys):
     assert peak < 5e6
     captured = capsys.readouterr()
     assert "the hop of 60 s is longer than a window of 0.500062 s" in captured.err
-    assert captured.out.splitlines()[-1].split()[:3] == ["0:00.0", "–", "59:00.5"]
+    assert captured.out.splitlines()[-1].split()[:3] == ["0:00.0", "-", "59:00.5"]
 
 
 @pytest.mark.parametrize(

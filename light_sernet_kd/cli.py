@@ -716,9 +716,16 @@ def _download_bar() -> Iterator[Callable[[int, int | None], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("download", total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    with contextlib.ExitStack() as stack:
+
+        def progress(done: int, total: int | None) -> None:
+            if not bar.tasks:  # where nothing is downloaded, nothing is drawn
+                stack.enter_context(bar)
+                bar.add_task("download")
+            bar.update(bar.task_ids[0], completed=done, total=total)
+
+        yield progress
 
 
 def _fetch(arguments: argparse.Namespace) -> None:

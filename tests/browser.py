@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,15 @@ _FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-default-apps", "--disable-dev-shm-usage", "--remote-debugging-pipe"),
 )
+
+# DevTools listens on descriptor 3 and answers on 4: ours are put there, by way of numbers that are neither.
+_ON_3_AND_4 = """
+import fcntl, os, sys
+ours = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+for wanted, number in zip((3, 4), ours):
+    os.dup2(number, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -122,10 +132,11 @@ def opened(flags: Sequence[str] = ()) -> Iterator[Page]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser_reads, to_browser = os.pipe()
         from_browser, browser_writes = os.pipe()
-        # DevTools listens on descriptor 3 and answers on 4; the shell puts ours there.
-        script = f'exec "$@" 3<&{browser_reads} 4>&{browser_writes}'
         process = subprocess.Popen(
-            ["sh", "-c", script, "sh", CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", *flags],
+            [
+                *(sys.executable, "-c", _ON_3_AND_4, str(browser_reads), str(browser_writes)),
+                *(CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", *flags),
+            ],
             pass_fds=(browser_reads, browser_writes),
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ const LONGEST_SECONDS = 300;
 const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
 
 const $ = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 const pause = () => new Promise((resolve) => setTimeout(resolve));
 
 let students = [];
@@ -17,6 +17,8 @@ let student = null;
 /** The present recording: `{name, sound, spectrogram, answer, rows}`. */
 let clip = null;
 let microphone = null;
+/** Whether a student is loaded, a file read or the microphone started: nothing else may be begun then. */
+let busy = true;
 /** Counts what was begun: of two that overlap, the later one wins. */
 let turn = 0;
 
@@ -56,7 +58,7 @@ function showBars(found) {
   });
   filled($("bars"), ...rows);
   $("threshold").textContent =
-    `Dotted line: below ${percent(student.unsure_below)} the student counts as unsure, as it does on silence.`;
+    `Dotted line: below ${+(100 * student.unsure_below).toFixed(1)} % the student counts as unsure, as it does on silence.`;
 }
 
 function showAnswer(found, where) {
@@ -79,9 +81,10 @@ function showClip() {
   pictures.spectrogram($("spectrogram"), clip.spectrogram, rate);
   $("timeline").style.height = `${pictures.timelineHeight(student.labels)}px`;
   pictures.timeline($("timeline"), rows, student.labels, seconds, HOP_SECONDS);
-  $("waveform").ariaLabel = `Waveform of ${seconds.toFixed(1)} seconds`;
-  $("spectrogram").ariaLabel = `Mel spectrogram, 50 Hz to ${rate / 2000} kHz, 70 decibels from dark to bright`;
-  $("timeline").ariaLabel = `Timeline: ${pictures.said(rows)}`;
+  const described = (id, text) => $(id).setAttribute("aria-label", text);
+  described("waveform", `Waveform of ${seconds.toFixed(1)} seconds`);
+  described("spectrogram", `Mel spectrogram from 50 Hz to ${rate / 2000} kHz over ${seconds.toFixed(1)} seconds`);
+  described("timeline", `Timeline: ${pictures.said(rows)}`);
   const length = (student.samples / rate).toFixed(1);
   $("legend").textContent =
     (rows.length > 1
@@ -161,15 +164,20 @@ async function take(sound, name) {
 }
 
 async function takeFile(file) {
-  if (!file || !student || microphone) return;
+  if (!file) return;
+  if (microphone) return complain(`${file.name} was not taken: stop the recording first.`);
+  if (busy) return complain(`${file.name} was not taken: the page is still loading.`);
   say(`Reading ${file.name}…`);
   complain("");
+  enable(false);
   let sound;
   try {
     sound = await decode(await file.arrayBuffer(), student.sample_rate);
   } catch (error) {
     say("");
     return complain(`${file.name} cannot be read: ${error.message}.`);
+  } finally {
+    enable(true);
   }
   await take(sound, file.name);
 }
@@ -177,13 +185,16 @@ async function takeFile(file) {
 async function startRecording() {
   complain("");
   enable(false);
+  turn++;
   try {
     microphone = await record();
   } catch (error) {
     enable(true);
+    if (clip) await classify(); // whose timeline may have been stopped
     return complain(`No recording: ${error.message}.`);
   }
-  $("record").disabled = false;
+  $("record").setAttribute("aria-disabled", "false");
+  $("precisions").disabled = true;
   $("record").classList.add("recording");
   $("record-text").textContent = "Stop";
   $("label").textContent = "Listening…";
@@ -205,24 +216,37 @@ async function startRecording() {
     if (microphone !== mine) return;
     showAnswer(found, "The latest window, while recording.");
   }
-  if (microphone === mine) await stopRecording();
+  if (microphone !== mine) return;
+  await stopRecording();
+  complain(
+    stopped
+      ? "The microphone went away: the recording ends there."
+      : `The recording ends at ${LONGEST_SECONDS} s, the longest that the page takes.`,
+  );
 }
 
 async function stopRecording() {
   const ended = microphone;
   microphone = null;
+  $("record").setAttribute("aria-disabled", "true");
   $("record").classList.remove("recording");
   $("record-text").textContent = "Record";
   $("status").setAttribute("aria-live", "polite");
   $("label").setAttribute("aria-live", "polite");
   say("Classifying…");
   const sound = await ended.stop(student.sample_rate);
+  $("precisions").disabled = false;
   enable(true);
   await take(sound, "Recording");
 }
 
+/** Buttons that may not be pressed now stay where they are: a disabled one loses the keyboard's focus. */
 function enable(on) {
-  for (const id of ["record", "choose", "precisions"]) $(id).disabled = !on;
+  busy = !on;
+  for (const id of ["record", "choose"]) {
+    $(id).disabled = false;
+    $(id).setAttribute("aria-disabled", String(!on));
+  }
 }
 
 async function choosePrecision(facts) {
@@ -236,9 +260,11 @@ async function choosePrecision(facts) {
     student?.close();
     student = opened;
   } catch (error) {
+    if (mine !== turn) return;
     say("");
-    enable(students.length > 1);
-    $("record").disabled = $("choose").disabled = !student;
+    if (student) enable(true);
+    // What is still open is what is chosen.
+    for (const choice of document.getElementsByName("precision")) choice.checked = choice.value === student?.precision;
     return complain(`The student (${facts.precision}) does not run in this browser: ${error.message}.`);
   }
   enable(true);
@@ -262,7 +288,7 @@ function showPrecisions() {
     ...students.map((facts, k) => {
       const choice = element("input");
       Object.assign(choice, { type: "radio", name: "precision", value: facts.precision, checked: k === 0 });
-      choice.addEventListener("change", () => choosePrecision(facts).then(() => choice.focus()));
+      choice.addEventListener("change", () => choosePrecision(facts));
       const text = filled(element("span", ""), facts.precision, element("small", facts.size));
       return filled(element("label"), choice, text);
     }),
@@ -281,8 +307,11 @@ function redraw() {
 }
 
 function listen() {
-  $("record").addEventListener("click", () => (microphone ? stopRecording() : startRecording()));
-  $("choose").addEventListener("click", () => $("file").click());
+  $("record").addEventListener("click", () => {
+    if (microphone) stopRecording();
+    else if (!busy) startRecording();
+  });
+  $("choose").addEventListener("click", () => busy || $("file").click());
   $("file").addEventListener("change", async () => {
     await takeFile($("file").files[0]);
     $("file").value = ""; // so that the same file may be chosen again

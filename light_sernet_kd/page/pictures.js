@@ -34,7 +34,6 @@ function prepared(canvas) {
     height,
     left,
     span: width - left - END_PX,
-    scale,
     colour: (name) => style.getPropertyValue(`--${name}`).trim(),
   };
 }
@@ -57,7 +56,7 @@ export function place(canvas, share) {
 /** @param heard first and one past last sample of what the whole-recording answer heard. */
 export function waveform(canvas, sound, heard) {
   const view = prepared(canvas);
-  const { draw, width, height, left, span, colour } = view;
+  const { draw, height, left, span, colour } = view;
   const middle = height / 2;
   let peak = 0;
   for (const value of sound) peak = Math.max(peak, Math.abs(value));
@@ -81,8 +80,6 @@ export function waveform(canvas, sound, heard) {
   }
   name(view, "waveform", middle - 8);
   name(view, `±${peak.toPrecision(2)}`, middle + 8);
-  draw.textAlign = "left";
-  return width;
 }
 
 /** In-place transform of `BINS` complex numbers, radix 2. */
@@ -216,8 +213,15 @@ export function timeline(canvas, rows, labels, seconds, hop) {
   const { draw, height, left, span, colour } = view;
   const x = (second) => left + (Math.min(Math.max(second, 0), seconds) / seconds) * span;
   const middle = (row) => (row.start + row.end) / 2;
-  const edges = (k) =>
-    rows.length === 1 ? [x(0), x(seconds)] : [x(middle(rows[k]) - hop / 2), x(middle(rows[k]) + hop / 2)];
+  // The last window may be shorter, and its middle nearer.
+  const between = (k) => x((middle(rows[k - 1]) + middle(rows[k])) / 2);
+  const edges = (k) => {
+    if (rows.length === 1) return [x(0), x(seconds)];
+    return [
+      k ? between(k) : x(middle(rows[k]) - hop / 2),
+      k + 1 < rows.length ? between(k + 1) : x(middle(rows[k]) + hop / 2),
+    ];
+  };
   const top = ANSWER_PX + 6;
   const cell = (height - top - AXIS_PX) / labels.length;
 
@@ -257,9 +261,10 @@ export function timeline(canvas, rows, labels, seconds, hop) {
       draw.fillStyle = colour("accent");
       draw.fillRect(from, y + 1, Math.max(1, to - from - (to - from > 6 ? 1 : 0)), cell - 2);
       draw.globalAlpha = 1;
-      if (row.best !== line || to - from < 5) return;
+      const radius = Math.min(3, (to - from) / 2 - 1);
+      if (row.best !== line || radius < 1) return;
       draw.beginPath();
-      draw.arc((from + to) / 2, y + cell / 2, 3, 0, 2 * Math.PI);
+      draw.arc((from + to) / 2, y + cell / 2, radius, 0, 2 * Math.PI);
       draw.fillStyle = colour(row.probabilities[line] > 0.55 ? "on-accent" : "text");
       draw.fill();
     });

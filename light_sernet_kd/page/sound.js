@@ -47,39 +47,80 @@ export function resample(sound, rate, target) {
   return made;
 }
 
-/** The rate that a WAV or FLAC file names, in Hz; 48000 for other kinds, which the browser converts. */
-function rateOf(content) {
-  const view = new DataView(content);
-  const name = (at) => String.fromCharCode(...new Uint8Array(content, at, 4));
-  if (content.byteLength > 44 && name(0) === "RIFF" && name(8) === "WAVE") {
-    for (let at = 12; at + 16 <= content.byteLength; ) {
-      if (name(at) === "fmt ") return view.getUint32(at + 12, true);
-      const size = view.getUint32(at + 4, true);
-      at += 8 + size + (size % 2);
+/** Where a WAV file's format and samples begin, `{format, samples, size}` in bytes; null if it is none. */
+function wavParts(view) {
+  const name = (at) => String.fromCharCode(...new Uint8Array(view.buffer, at, 4));
+  if (view.byteLength < 44 || name(0) !== "RIFF" || name(8) !== "WAVE") return null;
+  let format = 0;
+  for (let at = 12; at + 8 <= view.byteLength; ) {
+    const size = view.getUint32(at + 4, true);
+    if (name(at) === "fmt " && at + 24 <= view.byteLength) format = at + 8;
+    if (name(at) === "data") {
+      return format ? { format, samples: at + 8, size: Math.min(size, view.byteLength - at - 8) } : null;
     }
+    at += 8 + size + (size % 2);
   }
-  if (content.byteLength > 42 && name(0) === "fLaC") return view.getUint32(18) >>> 12;
-  return ANY_RATE;
+  return null;
 }
 
-/** A file's bytes as one channel at `target` Hz. Throws an Error with a sentence for the user. */
-export async function decode(content, target) {
-  let decoded;
-  try {
-    let rate = rateOf(content);
-    if (!(rate >= 8000 && rate <= 96000)) rate = ANY_RATE; // what every browser takes
-    decoded = await new OfflineAudioContext(1, 1, rate).decodeAudioData(content);
-  } catch {
-    throw new Error("this browser finds no sound in it: take a WAV, FLAC, MP3, Ogg or M4A file");
+/**
+ * A WAV's samples as the training and `predict` read them, `{mono, rate}`; null for a kind that is not here.
+ * Browsers disagree on full scale: some divide 16 bits by 32767, which int8 files hear.
+ */
+function readWav(view, { format, samples, size }) {
+  const channels = view.getUint16(format + 2, true);
+  const rate = view.getUint32(format + 4, true);
+  const bits = view.getUint16(format + 14, true);
+  let kind = view.getUint16(format, true);
+  if (kind === 0xfffe && format + 26 <= samples) kind = view.getUint16(format + 24, true); // extensible
+  const readers = {
+    "1 8": (at) => (view.getUint8(at) - 128) / 2 ** 7,
+    "1 16": (at) => view.getInt16(at, true) / 2 ** 15,
+    "1 24": (at) => (view.getInt8(at + 2) * 2 ** 16 + view.getUint16(at, true)) / 2 ** 23,
+    "1 32": (at) => view.getInt32(at, true) / 2 ** 31,
+    "3 32": (at) => view.getFloat32(at, true),
+    "3 64": (at) => view.getFloat64(at, true),
+  };
+  const read = readers[`${kind} ${bits}`];
+  if (!read || !channels || !rate) return null;
+  const step = bits / 8;
+  const mono = new Float32Array(Math.floor(size / (step * channels)));
+  for (let i = 0; i < mono.length; i++) {
+    let sum = 0;
+    for (let channel = 0; channel < channels; channel++) sum += read(samples + step * (i * channels + channel));
+    mono[i] = sum / channels;
   }
-  if (!decoded.length) throw new Error("it holds no samples");
+  return { mono, rate };
+}
+
+/** Any other file's samples, as the browser decodes it: `{mono, rate}`. */
+async function readOther(content, view, parts) {
+  let rate = ANY_RATE; // a FLAC and a WAV say their own, and a browser converts worse than `resample`
+  if (parts) rate = view.getUint32(parts.format + 4, true);
+  else if (content.byteLength > 42 && view.getUint32(0) === 0x664c6143) rate = view.getUint32(18) >>> 12;
+  if (!(rate >= 8000 && rate <= 96000)) rate = ANY_RATE; // what every browser takes
+  const decoded = await new OfflineAudioContext(1, 1, rate).decodeAudioData(content);
   const mono = new Float32Array(decoded.length);
   for (let channel = 0; channel < decoded.numberOfChannels; channel++) {
     const samples = decoded.getChannelData(channel);
     for (let i = 0; i < mono.length; i++) mono[i] += samples[i] / decoded.numberOfChannels;
   }
-  if (!mono.every(Number.isFinite)) throw new Error("it holds samples that are not finite numbers");
-  return resample(mono, decoded.sampleRate, target);
+  return { mono, rate };
+}
+
+/** A file's bytes as one channel at `target` Hz. Throws an Error with a sentence for the user. */
+export async function decode(content, target) {
+  const view = new DataView(content);
+  const parts = wavParts(view);
+  let read;
+  try {
+    read = (parts && readWav(view, parts)) ?? (await readOther(content, view, parts));
+  } catch {
+    throw new Error("this browser finds no sound in it: take a WAV, FLAC, MP3, Ogg or M4A file");
+  }
+  if (!read.mono.length) throw new Error("it holds no samples");
+  if (!read.mono.every(Number.isFinite)) throw new Error("it holds samples that are not finite numbers");
+  return resample(read.mono, read.rate, target);
 }
 
 /** Starts the microphone; `latest(seconds, target)` and `stop(target)` give what it has heard. */

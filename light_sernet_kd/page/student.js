@@ -74,6 +74,6 @@ export async function answer(student, sound) {
   const best = probabilities.indexOf(Math.max(...probabilities));
   let why = "";
   if (level(heard) < student.silence_dbfs) why = "silence";
-  else if (probabilities[best] < student.unsure_below) why = `below ${Math.round(100 * student.unsure_below)} %`;
+  else if (probabilities[best] < student.unsure_below) why = `below ${+(100 * student.unsure_below).toFixed(1)} %`;
   return { probabilities, milliseconds, best, why, label: why ? null : student.labels[best] };
 }

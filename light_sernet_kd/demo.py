@@ -135,7 +135,8 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         parameters = f", {card['parameters']:,} parameters" if "parameters" in card else ""
         facts.append(("Student", f"{card['student']}{parameters}"))
     if "corpus" in card:
-        facts.append(("Trained on", str(card["corpus"])))
+        day = f", {card['trained']}" if card.get("trained") else ""
+        facts.append(("Trained on", f"{card['corpus']}{day}"))
     if "distillation" in card:
         own = card["distillation"] == "pure"
         facts.append(("Distillation", "none, labels alone" if own else str(card["distillation"])))
@@ -143,8 +144,6 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         between = f" [{100 * card['ua_low']:.1f}, {100 * card['ua_high']:.1f}]" if "ua_low" in card else ""
         under = f", protocol {card['protocol']}" if "protocol" in card else ""
         facts.append(("Unweighted accuracy (UA)", f"{100 * card['ua']:.1f} %{between}{under}"))
-        if "scored" in card:
-            facts.append(("How it was scored", card["scored"]))
     else:
         facts.append(("Unweighted accuracy (UA)", "the file does not say; see the run's report"))
     seconds = card["samples"] / card["sample_rate"]
@@ -154,7 +153,7 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("Front end", f"{card['front_end']}, {card['input_type']}"))
     if "temperature" in card:
         facts.append(("Calibration temperature", f"{card['temperature']:.3g}, already in the probabilities"))
-    for key, title in (("trained", "Trained on the day"), ("corpus_licence", "Licence of the corpus")):
+    for key, title in (("corpus_licence", "Licence of the corpus"), ("scored", "Whose scores these are")):
         if card.get(key):
             facts.append((title, str(card[key])))
     return facts
@@ -227,8 +226,10 @@ def demo(
     with server(files(found, runtime), port) as serving:
         url = f"http://127.0.0.1:{serving.server_port}/"
         say(f"{', '.join(found)} at {url} (Ctrl-C ends)")
-        if browser:
-            # A thread, because a browser in the terminal would hold up the server that it waits for.
+        # Without a screen webbrowser starts one for the terminal, which shows nothing of this page.
+        screen = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}
+        if browser and screen:
+            # A thread, because the browser may wait for the server before it lets go.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             serving.serve_forever()

@@ -371,7 +371,7 @@ def test_the_card_is_told(case):
     assert (told["unsure_below"], told["stamps"], told["size"]) == (0.6, ["VALIDATION IS TEST"], "1.23 MB")
     facts = dict(told["facts"])
     assert facts["Unweighted accuracy (UA)"] == "71.2 % [65.0, 77.0], protocol loso"
-    assert facts["Trained on the day"] == "2026-01-02"
+    assert facts["Trained on"] == "EMO-DB, 2026-01-02"
     assert facts["Hears"] == "3 s at 16,000 Hz; shorter clips get zeros at both ends"
     assert any(
         "SYNTHETIC" in stamp for stamp in demo.described({**card, "synthetic": True}, "/x", 1)["stamps"]

@@ -90,7 +90,7 @@ function showClip() {
     (rows.length > 1
       ? `Each column is a window of ${length} s, drawn at its middle; they follow every ${HOP_SECONDS} s. `
       : `The recording fits into one window of ${length} s. `) +
-    "The fuller the colour, the likelier; the dot marks the likeliest." +
+    "The fuller the colour, the likelier; the dot marks the likeliest; dashed means unsure." +
     (sound.length > student.samples ? " The answer above is that of the part with the coloured waveform." : "");
   filled(
     document.querySelector("#numbers thead"),

@@ -183,6 +183,7 @@ export function spectrogram(canvas, { values, frames }, rate) {
   draw.drawImage(small, left, 0, span, height);
   const low = mel(LOWEST_HZ);
   const y = (hz) => height * (1 - (mel(hz) - low) / (mel(rate / 2) - low));
+  name(view, "spectrogram", 8);
   for (const [hz, text] of [[250, "250 Hz"], [1000, "1 kHz"], [4000, "4 kHz"]]) {
     name(view, text, y(hz));
     draw.fillStyle = colour("soft");

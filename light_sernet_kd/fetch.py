@@ -83,12 +83,18 @@ def content_digest(recordings: Iterable[Path]) -> str:
 
 
 def download(
-    url: str, known_hash: str, target: Path, *, remedy: str, forbidden: str, progress: Progress | None = None
+    url: str,
+    known_hash: str | None,
+    target: Path,
+    *,
+    remedy: str,
+    forbidden: str,
+    progress: Progress | None = None,
 ) -> Path:
     """`target`, downloaded where it is not there already with that hash; a cut-off download is resumed.
 
     Args:
-        known_hash: `sha256:…` or `md5:…`, in hexadecimal.
+        known_hash: `sha256:…` or `md5:…`, in hexadecimal; None where the publisher names none.
         remedy: how else to get the file, as a sentence for the user.
         forbidden: what to say where the folder may not be written.
         progress: as for `fetch`.
@@ -131,7 +137,7 @@ def download(
 def _download(name: str, url: str, data: Path, origin: Origin, progress: Progress | None) -> Path:
     return download(
         url,
-        str(origin.archive_hash),
+        origin.archive_hash,
         data / f"{name}.zip",
         remedy=f"Or get it from {origin.page} and put it into {data / name}.",
         forbidden=f"{data} may not be written: name another folder with --data.",

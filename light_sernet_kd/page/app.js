@@ -7,6 +7,7 @@ import { answer, fit, openStudent, windows } from "./student.js";
 const HOP_SECONDS = 0.5;
 const LONGEST_SECONDS = 300;
 const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
+const PROGRESS_MILLISECONDS = 2000; // screen readers read each message out
 
 const $ = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
@@ -130,10 +131,14 @@ async function classify() {
   );
   const rows = [];
   let worked = performance.now();
+  let told = worked;
   for (const [from, to] of windows(sound.length, student.samples, Math.round(HOP_SECONDS * rate))) {
     rows.push({ start: from / rate, end: to / rate, ...(await answer(student, sound.subarray(from, to))) });
     if (performance.now() - worked > PAUSE_MILLISECONDS) {
-      say(`Timeline: ${(to / rate).toFixed(0)} of ${seconds} s`);
+      if (performance.now() - told > PROGRESS_MILLISECONDS) {
+        say(`Timeline: ${(to / rate).toFixed(0)} of ${seconds} s`);
+        told = performance.now();
+      }
       await pause();
       if (mine !== turn) return;
       worked = performance.now();
@@ -197,6 +202,7 @@ async function startRecording() {
   $("precisions").disabled = true;
   $("record").classList.add("recording");
   $("record-text").textContent = "Stop";
+  $("sound").hidden = true; // what is there is another recording
   $("label").textContent = "Listening…";
   $("label").className = "none";
   $("reason").textContent = "Bars show the latest window.";

@@ -14,7 +14,7 @@ const hertz = (mels) => 700 * (10 ** (mels / 2595) - 1);
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 /** Pixels left of the time axis, for names. */
-const gutter = (width) => (width < 480 ? 76 : 92);
+const gutter = (width) => (width < 480 ? 84 : 92);
 
 /** A canvas at the screen's resolution, empty, with the colours of the present theme. */
 function prepared(canvas) {

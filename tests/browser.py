@@ -117,7 +117,7 @@ class Page:
     def choose_file(self, selector: str, path: Path) -> None:
         root = self.send("DOM.getDocument")["root"]["nodeId"]
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
 
     def press(self, key: str, code: int, text: str = "") -> None:
         common = {"key": key, "code": key, "windowsVirtualKeyCode": code}

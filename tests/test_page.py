@@ -207,6 +207,20 @@ def test_other_rates_and_channels_are_heard_as_predict_hears_them(page, case, sh
     )
 
 
+@pytest.mark.parametrize(
+    ("rate", "kind"), [(16_000, "mp3"), (44_100, "mp3"), (16_000, "ogg"), (22_050, "flac")]
+)
+def test_compressed_files_are_answered_as_predict_does(page, case, short, tmp_path, rate, kind):
+    choose(page, "float32")
+    path = tmp_path / f"compressed.{kind}"
+    soundfile.write(path, audio.resample(audio.read(short), 16_000, rate), rate)
+    found, expected = given(page, path), audio.read(path)
+    assert len(found["sound"]) == len(expected)
+    np.testing.assert_allclose(
+        found["answer"]["probabilities"], Runner(case.paths["float32"]).probabilities(expected), atol=2e-3
+    )
+
+
 def test_the_microphone_is_heard_with_the_keyboard_alone(page, case, short):
     choose(page, "float32")
     page.run("document.getElementById('record').focus()")

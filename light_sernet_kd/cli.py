@@ -13,7 +13,7 @@ import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -349,9 +349,11 @@ def _parser(program: str, defaults: Settings) -> _Parser:
         "fetch",
         help="download a corpus that is free; for the others, say where to get it",
         description="Download a corpus that anyone may download, checked and unpacked; for the others print "
-        "where to apply and where to put the files.",
+        "where to apply and where to put the files. litert-web is what the command demo runs in the browser.",
     )
-    fetch.add_argument("corpus", metavar="NAME", help="EMO-DB, RAVDESS, IEMOCAP or another (-dn)")
+    fetch.add_argument(
+        "corpus", metavar="NAME", help="EMO-DB, RAVDESS, IEMOCAP or another (-dn); or litert-web"
+    )
     _add_data(fetch)
 
     predict = commands.add_parser(
@@ -388,6 +390,17 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     listen.add_argument("--json", action="store_true", help="print a line of JSON per window")
     listen.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")
     _add_stream_settings(listen.add_argument_group("windows"))
+
+    demo = commands.add_parser(
+        "demo",
+        help="a page on this machine that runs an exported student inside the browser",
+        description="Serve a page on 127.0.0.1 that runs a run's exported student inside the browser, on the "
+        "microphone or a file. Nothing leaves this machine. LiteRT's web runtime (12 MB) is downloaded once, "
+        "also by: fetch litert-web. (The corpus named demo is another thing: train -dn demo.)",
+    )
+    demo.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or an exported .tflite file")
+    demo.add_argument("--port", type=int, default=8237, metavar="N", help="default 8237; 0 any that is free")
+    demo.add_argument("--no-browser", action="store_true", help="only print the page's address")
 
     audit = commands.add_parser(
         "audit",
@@ -898,19 +911,38 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
+@contextlib.contextmanager
+def _download_bar() -> Iterator[Callable[[int, int | None], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-    from light_sernet_kd import fetch
-
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(arguments.corpus, total=None, visible=False)
-        fetch.fetch(
-            arguments.corpus,
-            Path(arguments.data),
-            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
-        )
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    with contextlib.ExitStack() as stack:
+
+        def progress(done: int, total: int | None) -> None:
+            if not bar.tasks:  # where nothing is downloaded, nothing is drawn
+                stack.enter_context(bar)
+                bar.add_task("download")
+            bar.update(bar.task_ids[0], completed=done, total=total)
+
+        yield progress
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from light_sernet_kd import demo, fetch
+
+    with _download_bar() as progress:
+        if arguments.corpus.lower() == demo.RUNTIME_NAME:
+            print(demo.fetch_runtime(progress=progress))
+        else:
+            fetch.fetch(arguments.corpus, Path(arguments.data), progress=progress)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from light_sernet_kd import demo
+
+    demo.demo(arguments.run, port=arguments.port, browser=not arguments.no_browser, bar=_download_bar)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -1175,6 +1207,8 @@ def main(
             _golden(arguments)
         elif arguments.command == "listen":
             _listen(arguments)
+        elif arguments.command == "demo":
+            _demo(arguments)
         elif arguments.command == "paper":
             _paper(arguments, defaults, experiments or {}, command_line)
         else:

@@ -82,20 +82,38 @@ def content_digest(recordings: Iterable[Path]) -> str:
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def _download(name: str, url: str, data: Path, origin: Origin, progress: Progress | None) -> Path:
+def download(
+    url: str,
+    known_hash: str | None,
+    target: Path,
+    *,
+    remedy: str,
+    forbidden: str,
+    progress: Progress | None = None,
+) -> Path:
+    """`target`, downloaded where it is not there already with that hash; a cut-off download is resumed.
+
+    Args:
+        known_hash: `sha256:…` or `md5:…`, in hexadecimal; None where the publisher names none.
+        remedy: how else to get the file, as a sentence for the user.
+        forbidden: what to say where the folder may not be written.
+        progress: as for `fetch`.
+
+    Raises:
+        UserError: no connection, too little space, or what comes has another hash.
+    """
     import pooch
     import requests
 
     pooch.get_logger().setLevel("ERROR")
-    part = data / f"{name}.zip.part"
-    remedy = f"Or get it from {origin.page} and put it into {data / name}."
+    part = target.with_name(f"{target.name}.part")
 
     def resume(url: str, output_file: str, _: object) -> None:
         _receive(url, part, progress)
         os.replace(part, output_file)
 
     try:
-        pooch.retrieve(url, origin.archive_hash, fname=f"{name}.zip", path=data, downloader=resume)
+        pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=resume)
     except requests.HTTPError as error:
         answer = f"{error.response.status_code} {error.response.reason}"
         raise UserError(f"{url} answers {answer}. {remedy}") from None
@@ -112,8 +130,19 @@ def _download(name: str, url: str, data: Path, origin: Origin, progress: Progres
             f"kept; try again. {remedy}"
         ) from None
     except PermissionError:  # pooch's has no errno, by which the command line knows it
-        raise UserError(f"{data} may not be written: name another folder with --data.") from None
-    return data / f"{name}.zip"
+        raise UserError(forbidden) from None
+    return target
+
+
+def _download(name: str, url: str, data: Path, origin: Origin, progress: Progress | None) -> Path:
+    return download(
+        url,
+        origin.archive_hash,
+        data / f"{name}.zip",
+        remedy=f"Or get it from {origin.page} and put it into {data / name}.",
+        forbidden=f"{data} may not be written: name another folder with --data.",
+        progress=progress,
+    )
 
 
 def _receive(url: str, part: Path, progress: Progress | None) -> None:

@@ -1,0 +1,310 @@
+"""A page on 127.0.0.1 that runs an exported student inside the browser; the corpus `demo` is something else.
+
+The browser gets the page (the folder `page`), the exported files and LiteRT's web runtime from this process,
+and is told by a Content-Security-Policy to ask nobody else. Recordings never leave it.
+"""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+import tarfile
+import threading
+import webbrowser
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd import runner
+from light_sernet_kd.config import PRECISIONS, UserError
+from light_sernet_kd.fetch import Progress, download
+
+RUNTIME_NAME = "litert-web"
+RUNTIME_VERSION = "2.5.3"
+RUNTIME_URL = f"https://registry.npmjs.org/@litertjs/core/-/core-{RUNTIME_VERSION}.tgz"
+RUNTIME_HASH = "sha256:a97660833e9e7e1063c95e12016718881240b14f7438728a2f62785e912d30fd"
+PORT = 8237
+# Where a card has no `unsure_below`.
+UNSURE_BELOW = 0.5
+# The front end takes the level away, so that an empty room's noise would be classified like speech.
+SILENCE_DBFS = -50.0
+
+_PAGE = Path(__file__).with_name("page")
+# In the archive, and under /litert/. Of the builds, browsers without relaxed SIMD take `compat`.
+_RUNTIME_FILES = {
+    "package/dist/index.js": "core.js",
+    **{
+        f"package/wasm/litert_wasm_{build}.{kind}": f"wasm/litert_wasm_{build}.{kind}"
+        for build in ("internal", "compat_internal")
+        for kind in ("js", "wasm")
+    },
+}
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+    ".tflite": "application/octet-stream",
+}
+# Address → its kind and content; nothing else is served.
+Files = Mapping[str, tuple[str, bytes]]
+
+
+def fetch_runtime(*, progress: Progress | None = None) -> Path:
+    """LiteRT's web runtime as npm publishes it, in the user's cache; downloaded where it is not there yet.
+
+    Raises:
+        UserError: it cannot be downloaded, or is not what it should be; says where to put it by hand.
+    """
+    import pooch
+
+    folder = Path(pooch.os_cache("light-sernet-kd"))
+    target = folder / f"{RUNTIME_NAME}-{RUNTIME_VERSION}.tgz"
+    return download(
+        RUNTIME_URL,
+        RUNTIME_HASH,
+        target,
+        remedy=f"Or get it elsewhere and put it there as {target}.",
+        forbidden=f"{folder} may not be written: name another place with XDG_CACHE_HOME.",
+        progress=progress,
+    )
+
+
+def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
+    """Card and content of each exported file by its name: of those in a run's folder, or of the one named.
+
+    Raises:
+        UserError: there is none, or one that is damaged or takes anything but audio.
+    """
+    paths = [run]
+    if run.is_dir():
+        paths = [path for each in PRECISIONS if (path := run / f"student_{each}.tflite").is_file()]
+        if not paths:
+            raise UserError(
+                f"no student_*.tflite in {run}: name the folder of a run that exported one, or a file."
+            )
+    found = {}
+    for path in paths:
+        try:
+            _, card, _ = runner.open_file(path)
+        except runner.RunnerError as error:
+            raise UserError(str(error)) from None
+        takes = card.get("inputs", [card["input"]])
+        if "audio" not in takes and "text" not in card and "states" not in card:
+            raise UserError(
+                f"{path} takes {takes[0]}, not audio: export it with the front end inside (-m true)."
+            )
+        if takes != ["audio"]:
+            raise UserError(f"{path} takes {', '.join(takes)}, and the page hears audio alone: use predict.")
+        found[path.name] = (card, path.read_bytes())
+    return found
+
+
+def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any]:
+    """What the page must know of a file, and what it says about it."""
+    return {
+        "file": address,
+        "size": f"{size / 1e6:.2f} MB",
+        "precision": card["precision"],
+        "labels": card["classes"],
+        "samples": card["samples"],
+        "sample_rate": card["sample_rate"],
+        "padding": card["padding"],
+        "unsure_below": card.get("unsure_below", UNSURE_BELOW),
+        "silence_dbfs": SILENCE_DBFS,
+        "stamps": [
+            *(["SYNTHETIC: trained on made-up voices, to try things out."] if card.get("synthetic") else []),
+            *card.get("stamps", []),
+        ],
+        "facts": _facts(card),
+    }
+
+
+def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Titles and texts, of what the card has."""
+    facts = []
+    if "student" in card:
+        parameters = f", {card['parameters']:,} parameters" if "parameters" in card else ""
+        facts.append(("Student", f"{card['student']}{parameters}"))
+    if "corpus" in card:
+        day = f", {card['trained']}" if card.get("trained") else ""
+        facts.append(("Trained on", f"{card['corpus']}{day}"))
+    if "distillation" in card:
+        own = card["distillation"] == "pure"
+        facts.append(("Distillation", "none, labels alone" if own else str(card["distillation"])))
+    if "ua" in card:
+        between = f" [{100 * card['ua_low']:.1f}, {100 * card['ua_high']:.1f}]" if "ua_low" in card else ""
+        under = f", protocol {card['protocol']}" if "protocol" in card else ""
+        facts.append(("Unweighted accuracy (UA)", f"{100 * card['ua']:.1f} %{between}{under}"))
+    else:
+        facts.append(("Unweighted accuracy (UA)", "the file does not say; see the run's report"))
+    seconds = card["samples"] / card["sample_rate"]
+    ends = "at both ends" if card["padding"] == "both" else "at the end"
+    facts.append(("Hears", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {ends}"))
+    if "front_end" in card:
+        facts.append(("Front end", f"{card['front_end']}, {card['input_type']}"))
+    if "temperature" in card:
+        facts.append(("Calibration temperature", f"{card['temperature']:.3g}, already in the probabilities"))
+    for key, title in (("corpus_licence", "Licence of the corpus"), ("scored", "Whose scores these are")):
+        if card.get(key):
+            facts.append((title, str(card[key])))
+    return facts
+
+
+def files(found: Mapping[str, tuple[Mapping[str, Any], bytes]], runtime: Path) -> Files:
+    """Everything that the page needs, by its address.
+
+    Args:
+        found: as `students` gives them.
+        runtime: the archive that `fetch_runtime` gives.
+    """
+    served = {f"/{path.name}": path.read_bytes() for path in _PAGE.iterdir() if path.suffix in _KINDS}
+    served["/"] = served.pop("/index.html")
+    told = []
+    for name, (card, content) in found.items():
+        address = f"/students/{card['precision']}.tflite"
+        told.append(described(card, address, len(content)) | {"name": name})
+        served[address] = content
+    served["/students.json"] = json.dumps(told).encode()
+    # Members are read, never unpacked: what the archive calls them is of no matter.
+    with tarfile.open(runtime) as archive:
+        for member in archive:
+            if member.name in _RUNTIME_FILES and (content_of := archive.extractfile(member)):
+                served[f"/litert/{_RUNTIME_FILES[member.name]}"] = content_of.read()
+    return {
+        address: (_KINDS[Path(address).suffix if address != "/" else ".html"], content)
+        for address, content in served.items()
+    }
+
+
+def server(served: Files, port: int) -> ThreadingHTTPServer:
+    """Serves these addresses on 127.0.0.1 and nothing else; port 0 is any that is free.
+
+    Raises:
+        UserError: the port is taken or not allowed.
+    """
+    try:
+        return _Server(served, port)
+    except OSError as error:
+        raise UserError(
+            f"port {port} cannot be used ({error.strerror}): name another with --port, or 0 for any free one."
+        ) from None
+
+
+def demo(
+    run: Path,
+    *,
+    port: int = PORT,
+    browser: bool = True,
+    say: Callable[[str], None] = print,
+    bar: Callable[[], AbstractContextManager[Progress | None]] = contextlib.nullcontext,
+) -> None:
+    """Serve the page of a run's exported files, or of one file, until Ctrl-C.
+
+    Args:
+        run: a run's folder or a `.tflite` file.
+        port: 0 for any that is free.
+        browser: open the user's browser there.
+        bar: shows the web runtime's download: gives what takes its progress, as of `fetch.fetch`.
+
+    Raises:
+        UserError: no file that a page can use, no runtime, or the port is taken.
+    """
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port must be from 0 to {2**16 - 1}, found {port}.")
+    found = students(run)
+    with bar() as progress:
+        runtime = fetch_runtime(progress=progress)
+    with server(files(found, runtime), port) as serving:
+        url = f"http://127.0.0.1:{serving.server_port}/"
+        say(f"{', '.join(found)} at {url} (Ctrl-C ends)")
+        # Without a screen webbrowser starts one for the terminal, which shows nothing of this page.
+        screen = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}
+        if browser and screen:
+            # A thread, because the browser may wait for the server before it lets go.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):
+            serving.serve_forever()
+        say("ended")
+
+
+class _Server(ThreadingHTTPServer):
+    # Elsewhere the address is free again at once; Windows would let two servers share it.
+    allow_reuse_address = os.name != "nt"
+    daemon_threads = True
+
+    def __init__(self, served: Files, port: int):
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.served = served
+        # A page of another name that was made to point here must not read the answers (DNS rebinding).
+        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
+        _, page = served["/"]
+        maps = re.findall(rb'<script type="importmap">(.*?)</script>', page, re.DOTALL)
+        hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(each).digest()).decode()}'" for each in maps]
+        self.policy = "; ".join(
+            (
+                "default-src 'none'",
+                f"script-src 'self' 'wasm-unsafe-eval' {' '.join(hashes)}",
+                "style-src 'self'",
+                "img-src 'self'",
+                "connect-src 'self'",
+                "media-src blob:",
+                "base-uri 'none'",
+                "form-action 'none'",
+                "frame-ancestors 'none'",
+            )
+        )
+
+    def handle_error(self, request, client_address):
+        # A browser that goes away in the middle of an answer is none of ours.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = "light-sernet-kd"
+    sys_version = ""
+    timeout = 30  # seconds that a connection may say nothing
+
+    def do_GET(self) -> None:
+        if self.headers.get("Host") not in self.server.hosts:
+            self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"this server answers to 127.0.0.1 only\n")
+            return
+        # What was not put there by name is not there: no path leads anywhere.
+        found = self.server.served.get(self.path.partition("?")[0])
+        if found is None:
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"not here\n")
+        else:
+            self._answer(HTTPStatus.OK, *found)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _answer(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(len(content)),
+            "Content-Security-Policy": self.server.policy,
+            "Cache-Control": "no-store",  # another run may be behind the same port tomorrow
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass

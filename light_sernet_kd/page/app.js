@@ -1,0 +1,374 @@
+// The page: what is pressed, dropped and chosen, and what it shows.
+
+import * as pictures from "./pictures.js";
+import { decode, record, wav } from "./sound.js";
+import { answer, fit, openStudent, windows } from "./student.js";
+
+const HOP_SECONDS = 0.5;
+const LONGEST_SECONDS = 300;
+const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
+const PROGRESS_MILLISECONDS = 2000; // screen readers read each message out
+
+const $ = (id) => document.getElementById(id);
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
+const pause = () => new Promise((resolve) => setTimeout(resolve));
+
+let students = [];
+let student = null;
+/** The present recording: `{name, sound, spectrogram, answer, rows}`. */
+let clip = null;
+let microphone = null;
+/** Whether a student is loaded, a file read or the microphone started: nothing else may be begun then. */
+let busy = true;
+/** Counts what was begun: of two that overlap, the later one wins. */
+let turn = 0;
+
+function say(text) {
+  $("status").textContent = text;
+}
+
+function complain(text) {
+  $("error").textContent = text;
+  $("error").hidden = !text;
+}
+
+function filled(parent, ...children) {
+  parent.replaceChildren(...children);
+  return parent;
+}
+
+function element(kind, text = "", className = "") {
+  const made = document.createElement(kind);
+  made.textContent = text;
+  made.className = className;
+  return made;
+}
+
+/** Bars in the classes' order; empty ones where there is no answer. */
+function showBars(found) {
+  const rows = student.labels.map((label, k) => {
+    const share = found?.probabilities[k] ?? 0;
+    const row = element("li", "", found?.best === k ? "best" : "");
+    const fill = element("span", "", "fill");
+    fill.style.width = `${100 * share}%`;
+    const mark = element("span", "", "mark");
+    mark.style.left = `${100 * student.unsure_below}%`;
+    const track = filled(element("span", "", "track"), fill, mark);
+    track.setAttribute("aria-hidden", "true");
+    return filled(row, element("span", label, "name"), track, element("span", found ? percent(share) : "–", "number"));
+  });
+  filled($("bars"), ...rows);
+  $("threshold").textContent =
+    `Dotted line: below ${+(100 * student.unsure_below).toFixed(1)} % the student counts as unsure, as it does on silence.`;
+}
+
+function showAnswer(found, where) {
+  const likeliest = `${student.labels[found.best]} ${percent(found.probabilities[found.best])}`;
+  $("label").textContent = found.label === null ? `unsure (${found.why})` : likeliest;
+  $("label").className = found.label === null ? "none" : "";
+  $("reason").textContent = (found.label === null ? `Most likely ${likeliest}. ` : "") + where;
+  showBars(found);
+}
+
+function showClip() {
+  const { sound, rows, name } = clip;
+  const rate = student.sample_rate;
+  const seconds = sound.length / rate;
+  const start = Math.floor(Math.max(0, sound.length - student.samples) / 2);
+  const heard = [start, Math.min(sound.length, start + student.samples)];
+  $("sound").hidden = false;
+  $("clip").textContent = `${name} · ${seconds.toFixed(2)} s, one channel at ${rate / 1000} kHz`;
+  pictures.waveform($("waveform"), sound, heard);
+  pictures.spectrogram($("spectrogram"), clip.spectrogram, rate);
+  $("timeline").style.height = `${pictures.timelineHeight(student.labels)}px`;
+  pictures.timeline($("timeline"), rows, student.labels, seconds, HOP_SECONDS);
+  const described = (id, text) => $(id).setAttribute("aria-label", text);
+  described("waveform", `Waveform of ${seconds.toFixed(1)} seconds`);
+  described("spectrogram", `Mel spectrogram from 50 Hz to ${rate / 2000} kHz over ${seconds.toFixed(1)} seconds`);
+  described("timeline", `Timeline: ${pictures.said(rows)}`);
+  const length = (student.samples / rate).toFixed(1);
+  $("legend").textContent =
+    (rows.length > 1
+      ? `Each column is a window of ${length} s, drawn at its middle; they follow every ${HOP_SECONDS} s. `
+      : `The recording fits into one window of ${length} s. `) +
+    "The fuller the colour, the likelier; the dot marks the likeliest; dashed means unsure." +
+    (sound.length > student.samples ? " The answer above is that of the part with the coloured waveform." : "");
+  filled(
+    document.querySelector("#numbers thead"),
+    filled(element("tr"), ...["Window", "Answer", ...student.labels].map(head)),
+  );
+  filled(document.querySelector("#numbers tbody"), ...rows.map(tableRow));
+}
+
+function head(text) {
+  const cell = element("th", text);
+  cell.scope = "col";
+  return cell;
+}
+
+function tableRow(row) {
+  const when = element("th", `${row.start.toFixed(1)}–${row.end.toFixed(1)} s`);
+  when.scope = "row";
+  const cells = row.probabilities.map((share, k) => element("td", (100 * share).toFixed(1), k === row.best ? "best" : ""));
+  return filled(element("tr"), when, element("td", row.label ?? `unsure (${row.why})`), ...cells);
+}
+
+/** Classifies the present recording: as a whole, then in windows. */
+async function classify() {
+  const mine = ++turn;
+  const { sound } = clip;
+  const rate = student.sample_rate;
+  const found = await answer(student, sound);
+  if (mine !== turn) return;
+  clip.answer = found;
+  const length = (student.samples / rate).toFixed(1);
+  const seconds = (sound.length / rate).toFixed(1);
+  showAnswer(
+    found,
+    sound.length > student.samples
+      ? `Of ${seconds} s, the ${length} s in the middle were heard, as light-sernet-kd predict does.`
+      : `All ${seconds} s were heard.`,
+  );
+  const rows = [];
+  let worked = performance.now();
+  let told = worked;
+  for (const [from, to] of windows(sound.length, student.samples, Math.round(HOP_SECONDS * rate))) {
+    rows.push({ start: from / rate, end: to / rate, ...(await answer(student, sound.subarray(from, to))) });
+    if (performance.now() - worked > PAUSE_MILLISECONDS) {
+      if (performance.now() - told > PROGRESS_MILLISECONDS) {
+        say(`Timeline: ${(to / rate).toFixed(0)} of ${seconds} s`);
+        told = performance.now();
+      }
+      await pause();
+      if (mine !== turn) return;
+      worked = performance.now();
+    }
+  }
+  clip.rows = rows;
+  showClip();
+  const times = rows.map((row) => row.milliseconds).sort((a, b) => a - b);
+  const median = times[Math.floor(times.length / 2)];
+  say(`Done: ${rows.length} window${rows.length > 1 ? "s" : ""}, ${median.toFixed(1)} ms each, ${student.precision}.`);
+}
+
+/** Takes a recording over and shows what the student makes of it. */
+async function take(sound, name) {
+  complain("");
+  const seconds = sound.length / student.sample_rate;
+  if (!sound.length) return complain(`${name} is empty: record or choose another.`);
+  if (seconds > LONGEST_SECONDS) {
+    return complain(
+      `${name} lasts ${seconds.toFixed(0)} s, and the page takes up to ${LONGEST_SECONDS} s: cut it, or take ` +
+        "light-sernet-kd predict.",
+    );
+  }
+  clip = { name, sound, spectrogram: pictures.melSpectrogram(sound, student.sample_rate), rows: [], answer: null };
+  URL.revokeObjectURL($("audio").src);
+  $("audio").src = URL.createObjectURL(wav(sound, student.sample_rate));
+  await classify();
+}
+
+async function takeFile(file) {
+  if (!file) return;
+  if (microphone) return complain(`${file.name} was not taken: stop the recording first.`);
+  if (busy) return complain(`${file.name} was not taken: the page is still loading.`);
+  say(`Reading ${file.name}…`);
+  complain("");
+  enable(false);
+  let sound;
+  try {
+    sound = await decode(await file.arrayBuffer(), student.sample_rate);
+  } catch (error) {
+    say("");
+    return complain(`${file.name} cannot be read: ${error.message}.`);
+  } finally {
+    enable(true);
+  }
+  await take(sound, file.name);
+}
+
+async function startRecording() {
+  complain("");
+  enable(false);
+  turn++;
+  try {
+    microphone = await record();
+  } catch (error) {
+    enable(true);
+    if (clip) await classify(); // whose timeline may have been stopped
+    return complain(`No recording: ${error.message}.`);
+  }
+  $("record").setAttribute("aria-disabled", "false");
+  $("precisions").disabled = true;
+  $("record").classList.add("recording");
+  $("record-text").textContent = "Stop";
+  $("sound").hidden = true; // what is there is another recording
+  $("label").textContent = "Listening…";
+  $("label").className = "none";
+  $("reason").textContent = "Bars show the latest window.";
+  // A screen reader hears the end, not every half second.
+  $("status").setAttribute("aria-live", "off");
+  $("label").setAttribute("aria-live", "off");
+  const mine = microphone;
+  let stopped = false;
+  mine.ended.then(() => (stopped = true));
+  while (microphone === mine && !stopped && mine.seconds() < LONGEST_SECONDS) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 * HOP_SECONDS));
+    if (microphone !== mine) return;
+    say(`Recording, ${mine.seconds().toFixed(1)} s of at most ${LONGEST_SECONDS} s`);
+    const latest = mine.latest(student.samples / student.sample_rate, student.sample_rate);
+    if (latest.length < HOP_SECONDS * student.sample_rate) continue;
+    const found = await answer(student, latest);
+    if (microphone !== mine) return;
+    showAnswer(found, "The latest window, while recording.");
+  }
+  if (microphone !== mine) return;
+  await stopRecording();
+  complain(
+    stopped
+      ? "The microphone went away: the recording ends there."
+      : `The recording ends at ${LONGEST_SECONDS} s, the longest that the page takes.`,
+  );
+}
+
+async function stopRecording() {
+  const ended = microphone;
+  microphone = null;
+  $("record").setAttribute("aria-disabled", "true");
+  $("record").classList.remove("recording");
+  $("record-text").textContent = "Record";
+  $("status").setAttribute("aria-live", "polite");
+  $("label").setAttribute("aria-live", "polite");
+  say("Classifying…");
+  const sound = await ended.stop(student.sample_rate);
+  $("precisions").disabled = false;
+  enable(true);
+  await take(sound, "Recording");
+}
+
+/** Buttons that may not be pressed now stay where they are: a disabled one loses the keyboard's focus. */
+function enable(on) {
+  busy = !on;
+  for (const id of ["record", "choose"]) {
+    $(id).disabled = false;
+    $(id).setAttribute("aria-disabled", String(!on));
+  }
+}
+
+async function choosePrecision(facts) {
+  const mine = ++turn;
+  complain("");
+  enable(false);
+  say(`Loading the student, ${facts.precision}…`);
+  try {
+    const opened = await openStudent(facts);
+    if (mine !== turn) return opened.close();
+    student?.close();
+    student = opened;
+  } catch (error) {
+    if (mine !== turn) return;
+    say("");
+    if (student) enable(true);
+    // What is still open is what is chosen.
+    for (const choice of document.getElementsByName("precision")) choice.checked = choice.value === student?.precision;
+    return complain(`The student (${facts.precision}) does not run in this browser: ${error.message}.`);
+  }
+  enable(true);
+  showFacts();
+  say(`Ready, ${facts.precision}.`);
+  if (clip) await classify();
+  else showBars(null);
+}
+
+function showFacts() {
+  filled($("stamps"), ...student.stamps.map((stamp) => element("p", stamp, "stamp")));
+  filled(
+    $("facts"),
+    ...student.facts.map(([title, text]) => filled(element("div"), element("dt", title), element("dd", text))),
+  );
+}
+
+function showPrecisions() {
+  filled(
+    $("precision-list"),
+    ...students.map((facts, k) => {
+      const choice = element("input");
+      Object.assign(choice, { type: "radio", name: "precision", value: facts.precision, checked: k === 0 });
+      choice.addEventListener("change", () => choosePrecision(facts));
+      const text = filled(element("span", ""), facts.precision, element("small", facts.size));
+      return filled(element("label"), choice, text);
+    }),
+  );
+}
+
+function follow() {
+  const { currentTime, duration, paused } = $("audio");
+  $("head").hidden = paused && !currentTime;
+  if (duration) $("head").style.left = `${100 * pictures.place($("waveform"), currentTime / duration)}%`;
+  if (!paused) requestAnimationFrame(follow);
+}
+
+function redraw() {
+  if (clip?.rows.length) showClip();
+}
+
+function listen() {
+  $("record").addEventListener("click", () => {
+    if (microphone) stopRecording();
+    else if (!busy) startRecording();
+  });
+  $("choose").addEventListener("click", () => busy || $("file").click());
+  $("file").addEventListener("change", async () => {
+    await takeFile($("file").files[0]);
+    $("file").value = ""; // so that the same file may be chosen again
+  });
+  for (const event of ["play", "timeupdate", "seeked"]) $("audio").addEventListener(event, follow);
+  let inside = 0; // every element that is entered and left tells
+  const curtain = (change) => {
+    inside = Math.max(0, inside + change);
+    $("curtain").hidden = !inside;
+  };
+  addEventListener("dragenter", (event) => event.dataTransfer.types.includes("Files") && curtain(1));
+  addEventListener("dragleave", (event) => event.dataTransfer.types.includes("Files") && curtain(-1));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    inside = 0;
+    curtain(0);
+    const { files } = event.dataTransfer;
+    if (files.length > 1) complain(`${files.length} files were dropped, and the page takes one: drop it alone.`);
+    else if (files.length) takeFile(files[0]);
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth !== width) redraw(); // a phone's address bar changes the height alone
+    width = innerWidth;
+  });
+}
+
+async function begin() {
+  listen();
+  try {
+    students = await (await fetch("/students.json")).json();
+  } catch {
+    say("");
+    return complain("The server on this machine does not answer: start light-sernet-kd demo again.");
+  }
+  showPrecisions();
+  await choosePrecision(students[0]);
+}
+
+begin();
+
+/** For tests, and for whoever wants the numbers: the present recording, its answers, and the windows' rule. */
+globalThis.demo = {
+  get clip() {
+    return clip && { ...clip, sound: Array.from(clip.sound), spectrogram: undefined };
+  },
+  get student() {
+    return student?.precision;
+  },
+  fit,
+  windows,
+};

@@ -1,0 +1,299 @@
+// Waveform, mel spectrogram and timeline of one recording, on one time axis.
+
+const FRAME = 400; // 25 ms at 16 kHz
+const HOP = 160;
+const BINS = 512;
+const BANDS = 64;
+const LOWEST_HZ = 50;
+const RANGE_DB = 70;
+const MOST_FRAMES = 1200; // more than a screen has columns
+const END_PX = 10;
+
+const mel = (hertz) => 2595 * Math.log10(1 + hertz / 700);
+const hertz = (mels) => 700 * (10 ** (mels / 2595) - 1);
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+/** Pixels left of the time axis, for names. */
+const gutter = (width) => (width < 480 ? 84 : 92);
+
+/** A canvas at the screen's resolution, empty, with the colours of the present theme. */
+function prepared(canvas) {
+  const { width, height } = canvas.getBoundingClientRect();
+  const scale = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * scale);
+  canvas.height = Math.round(height * scale);
+  const draw = canvas.getContext("2d");
+  draw.scale(scale, scale);
+  const style = getComputedStyle(canvas);
+  draw.font = `12px ${style.fontFamily}`;
+  draw.textBaseline = "middle";
+  const left = gutter(width);
+  return {
+    draw,
+    width,
+    height,
+    left,
+    span: width - left - END_PX,
+    colour: (name) => style.getPropertyValue(`--${name}`).trim(),
+  };
+}
+
+function name(view, text, y, { strong = false } = {}) {
+  const { draw, left, colour } = view;
+  draw.fillStyle = colour(strong ? "text" : "soft");
+  draw.font = draw.font.replace(/^(bold )?/, strong ? "bold " : "");
+  draw.textAlign = "right";
+  draw.fillText(text, left - 8, y, left - 10);
+  draw.font = draw.font.replace(/^bold /, "");
+}
+
+/** Where on the page a moment lies: its share of the canvas's width. */
+export function place(canvas, share) {
+  const { width } = canvas.getBoundingClientRect();
+  return (gutter(width) + share * (width - gutter(width) - END_PX)) / width;
+}
+
+/** @param heard first and one past last sample of what the whole-recording answer heard. */
+export function waveform(canvas, sound, heard) {
+  const view = prepared(canvas);
+  const { draw, height, left, span, colour } = view;
+  const middle = height / 2;
+  let peak = 0;
+  for (const value of sound) peak = Math.max(peak, Math.abs(value));
+  const reach = (middle - 6) / Math.max(peak, 0.01);
+  draw.fillStyle = colour("line");
+  draw.fillRect(left, middle - 0.5, span, 1);
+  const columns = Math.floor(span);
+  for (let column = 0; column < columns; column++) {
+    const from = Math.floor((column * sound.length) / columns);
+    const to = Math.max(from + 1, Math.floor(((column + 1) * sound.length) / columns));
+    let low = Infinity;
+    let high = -Infinity;
+    for (let i = from; i < to && i < sound.length; i++) {
+      low = Math.min(low, sound[i]);
+      high = Math.max(high, sound[i]);
+    }
+    if (low > high) continue;
+    const inside = !heard || (from >= heard[0] && from < heard[1]);
+    draw.fillStyle = colour(inside ? "accent" : "faint");
+    draw.fillRect(left + column, middle - high * reach, 1, Math.max(1, (high - low) * reach));
+  }
+  name(view, "waveform", middle - 8);
+  name(view, `±${peak.toPrecision(2)}`, middle + 8);
+}
+
+/** In-place transform of `BINS` complex numbers, radix 2. */
+function fourier(real, imaginary) {
+  for (let i = 1, j = 0; i < BINS; i++) {
+    let bit = BINS >> 1;
+    for (; j & bit; bit >>= 1) j ^= bit;
+    j ^= bit;
+    if (i < j) {
+      [real[i], real[j]] = [real[j], real[i]];
+      [imaginary[i], imaginary[j]] = [imaginary[j], imaginary[i]];
+    }
+  }
+  for (let size = 2; size <= BINS; size *= 2) {
+    for (let k = 0; k < size / 2; k++) {
+      const cosine = Math.cos((2 * Math.PI * k) / size);
+      const sine = -Math.sin((2 * Math.PI * k) / size);
+      for (let a = k; a < BINS; a += size) {
+        const b = a + size / 2;
+        const re = real[b] * cosine - imaginary[b] * sine;
+        const im = real[b] * sine + imaginary[b] * cosine;
+        real[b] = real[a] - re;
+        imaginary[b] = imaginary[a] - im;
+        real[a] += re;
+        imaginary[a] += im;
+      }
+    }
+  }
+}
+
+/** Triangles of height 1 on the mel scale: for each band, [first bin, weights]. */
+function bands(rate) {
+  const low = mel(LOWEST_HZ);
+  const step = (mel(rate / 2) - low) / (BANDS + 1);
+  return Array.from({ length: BANDS }, (_, band) => {
+    const [from, middle, to] = [0, 1, 2].map((k) => (hertz(low + (band + k) * step) * BINS) / rate);
+    const first = Math.ceil(from);
+    const weights = [];
+    for (let bin = first; bin <= to && bin <= BINS / 2; bin++) {
+      weights.push(bin < middle ? (bin - from) / (middle - from) : (to - bin) / (to - middle));
+    }
+    // The lowest bands are narrower than a bin.
+    return weights.some((each) => each > 0) ? [first, weights] : [Math.round(middle), [1]];
+  });
+}
+
+/** Mel spectrogram in dB: `frames` rows of `BANDS` values, low frequencies first. */
+export function melSpectrogram(sound, rate) {
+  const hop = Math.max(HOP, Math.ceil(sound.length / MOST_FRAMES));
+  const frames = Math.max(1, Math.ceil(sound.length / hop));
+  const values = new Float32Array(frames * BANDS);
+  const triangles = bands(rate);
+  const real = new Float64Array(BINS);
+  const imaginary = new Float64Array(BINS);
+  for (let frame = 0; frame < frames; frame++) {
+    const start = Math.round((frame + 0.5) * hop - FRAME / 2);
+    real.fill(0);
+    imaginary.fill(0);
+    for (let i = 0; i < FRAME; i++) {
+      const hann = 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / FRAME);
+      real[i] = hann * (sound[start + i] ?? 0);
+    }
+    fourier(real, imaginary);
+    triangles.forEach(([first, weights], band) => {
+      let sum = 0;
+      weights.forEach((weight, k) => (sum += weight * (real[first + k] ** 2 + imaginary[first + k] ** 2)));
+      values[frame * BANDS + band] = 10 * Math.log10(Math.max(sum, 1e-10));
+    });
+  }
+  return { values, frames };
+}
+
+/** Colours from quiet to loud, as red, green, blue. */
+const RAMPS = {
+  light: [[250, 250, 247], [196, 226, 219], [94, 169, 163], [22, 99, 112], [10, 34, 64]],
+  dark: [[17, 22, 26], [20, 58, 74], [31, 118, 122], [122, 190, 140], [246, 240, 170]],
+};
+
+function shade(ramp, share) {
+  const at = Math.min(Math.max(share, 0), 1) * (ramp.length - 1);
+  const k = Math.min(Math.floor(at), ramp.length - 2);
+  return ramp[k].map((from, channel) => from + (at - k) * (ramp[k + 1][channel] - from));
+}
+
+export function spectrogram(canvas, { values, frames }, rate) {
+  const view = prepared(canvas);
+  const { draw, height, left, span, colour } = view;
+  const ramp = RAMPS[colour("scheme")] ?? RAMPS.light;
+  let loudest = -Infinity;
+  for (const value of values) loudest = Math.max(loudest, value);
+  const image = new ImageData(frames, BANDS);
+  for (let frame = 0; frame < frames; frame++) {
+    for (let band = 0; band < BANDS; band++) {
+      const share = 1 + (values[frame * BANDS + band] - loudest) / RANGE_DB;
+      const at = 4 * ((BANDS - 1 - band) * frames + frame);
+      image.data.set([...shade(ramp, share), 255], at);
+    }
+  }
+  const small = new OffscreenCanvas(frames, BANDS);
+  small.getContext("2d").putImageData(image, 0, 0);
+  draw.drawImage(small, left, 0, span, height);
+  const low = mel(LOWEST_HZ);
+  const y = (hz) => height * (1 - (mel(hz) - low) / (mel(rate / 2) - low));
+  name(view, "spectrogram", 8);
+  for (const [hz, text] of [[250, "250 Hz"], [1000, "1 kHz"], [4000, "4 kHz"]]) {
+    name(view, text, y(hz));
+    draw.fillStyle = colour("soft");
+    draw.fillRect(left - 5, y(hz) - 0.5, 5, 1);
+  }
+}
+
+/** A round step of seconds that leaves labels room. */
+function tick(seconds, span) {
+  const least = (seconds * 52) / span;
+  return [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60].find((step) => step >= least) ?? 120;
+}
+
+const ANSWER_PX = 26;
+const AXIS_PX = 24;
+
+export const timelineHeight = (labels) => ANSWER_PX + 6 + 20 * labels.length + AXIS_PX;
+
+/**
+ * Per window a column at its middle: how dark says how likely, a dot marks the most likely. Above it, what
+ * the windows say, in words.
+ *
+ * @param rows `{start, end, probabilities, best, label}` per window, in seconds.
+ * @param hop seconds from one window to the next.
+ */
+export function timeline(canvas, rows, labels, seconds, hop) {
+  const view = prepared(canvas);
+  const { draw, height, left, span, colour } = view;
+  const x = (second) => left + (Math.min(Math.max(second, 0), seconds) / seconds) * span;
+  const middle = (row) => (row.start + row.end) / 2;
+  // The last window may be shorter, and its middle nearer.
+  const between = (k) => x((middle(rows[k - 1]) + middle(rows[k])) / 2);
+  const edges = (k) => {
+    if (rows.length === 1) return [x(0), x(seconds)];
+    return [
+      k ? between(k) : x(middle(rows[k]) - hop / 2),
+      k + 1 < rows.length ? between(k + 1) : x(middle(rows[k]) + hop / 2),
+    ];
+  };
+  const top = ANSWER_PX + 6;
+  const cell = (height - top - AXIS_PX) / labels.length;
+
+  name(view, "answer", ANSWER_PX / 2, { strong: true });
+  for (let k = 0; k < rows.length; ) {
+    let next = k + 1;
+    while (next < rows.length && rows[next].label === rows[k].label) next++;
+    const [from, to] = [edges(k)[0], edges(next - 1)[1]];
+    const sure = rows[k].label !== null;
+    draw.beginPath();
+    draw.roundRect(from + 1, 2, Math.max(2, to - from - 2), ANSWER_PX - 4, 4);
+    draw.setLineDash(sure ? [] : [4, 3]);
+    draw.strokeStyle = colour(sure ? "accent" : "soft");
+    draw.fillStyle = colour(sure ? "accent" : "surface");
+    draw.fill();
+    draw.stroke();
+    draw.setLineDash([]);
+    const text = rows[k].label ?? "unsure";
+    draw.textAlign = "center";
+    draw.fillStyle = colour(sure ? "on-accent" : "soft");
+    for (const short of [text, `${text.slice(0, 4)}.`, sure ? text[0] : "?"]) {
+      if (draw.measureText(short).width > to - from - 6) continue;
+      draw.fillText(short, (from + to) / 2, ANSWER_PX / 2 + 0.5);
+      break;
+    }
+    k = next;
+  }
+
+  labels.forEach((label, line) => {
+    const y = top + line * cell;
+    name(view, label, y + cell / 2);
+    draw.fillStyle = colour("track");
+    draw.fillRect(left, y + 1, span, cell - 2);
+    rows.forEach((row, k) => {
+      const [from, to] = edges(k);
+      draw.globalAlpha = row.probabilities[line];
+      draw.fillStyle = colour("accent");
+      draw.fillRect(from, y + 1, Math.max(1, to - from - (to - from > 6 ? 1 : 0)), cell - 2);
+      draw.globalAlpha = 1;
+      const radius = Math.min(3, (to - from) / 2 - 1);
+      if (row.best !== line || radius < 1) return;
+      draw.beginPath();
+      draw.arc((from + to) / 2, y + cell / 2, radius, 0, 2 * Math.PI);
+      draw.fillStyle = colour(row.probabilities[line] > 0.55 ? "on-accent" : "text");
+      draw.fill();
+    });
+  });
+
+  const step = tick(seconds, span);
+  draw.textAlign = "center";
+  for (let k = 0; k * step <= seconds + 1e-9; k++) {
+    draw.fillStyle = colour("soft");
+    draw.fillRect(x(k * step) - 0.5, height - AXIS_PX, 1, 5);
+    const text = step < 1 ? (k * step).toFixed(1) : String(k * step);
+    draw.fillText(k * step + step > seconds ? `${text} s` : text, Math.min(x(k * step), left + span - 6), height - 9);
+  }
+}
+
+/** A timeline in words. */
+export function said(rows) {
+  const parts = [];
+  for (let k = 0; k < rows.length; ) {
+    let next = k + 1;
+    while (next < rows.length && rows[next].label === rows[k].label) next++;
+    const sure = rows[k].label !== null;
+    const highest = Math.max(...rows.slice(k, next).map((row) => row.probabilities[row.best]));
+    parts.push(
+      `${rows[k].start.toFixed(1)} to ${rows[next - 1].end.toFixed(1)} s ` +
+        (sure ? `${rows[k].label}, up to ${percent(highest)}` : "unsure"),
+    );
+    k = next;
+  }
+  return parts.join("; ");
+}

@@ -1,0 +1,79 @@
+// The exported file in LiteRT's web runtime, and the windows that it is shown.
+
+import { Tensor, loadAndCompile, loadLiteRt } from "@litertjs/core";
+
+const RUNTIME = "/litert/wasm/";
+let runtime = null;
+
+/** A student of students.json, ready to classify; `close` frees its memory. */
+export async function openStudent(facts) {
+  runtime ??= loadLiteRt(RUNTIME);
+  await runtime;
+  const answer = await fetch(facts.file);
+  if (!answer.ok) throw new Error(`${facts.file} cannot be loaded (${answer.status})`);
+  const model = await loadAndCompile(new Uint8Array(await answer.arrayBuffer()), { accelerator: "wasm" });
+  const shape = [1, facts.samples];
+
+  /** Probabilities of one clip, cut or padded as in training, and the milliseconds it took. */
+  async function classify(clip) {
+    const started = performance.now();
+    const audio = new Tensor(fit(clip, facts.samples, facts.padding), shape);
+    try {
+      const [output] = await model.run([audio]);
+      try {
+        return { probabilities: Array.from(output.toTypedArray()), milliseconds: performance.now() - started };
+      } finally {
+        output.delete();
+      }
+    } finally {
+      audio.delete();
+    }
+  }
+
+  await classify(new Float32Array(facts.samples)); // the first run sets up memory and takes longer
+  return { ...facts, classify, close: () => model.delete() };
+}
+
+/** Exactly `length` samples: the middle of a long clip; zeros at both ends of a short one, or at its right. */
+export function fit(clip, length, padding) {
+  const surplus = clip.length - length;
+  if (surplus >= 0) {
+    const start = Math.floor(surplus / 2);
+    return clip.slice(start, start + length);
+  }
+  const padded = new Float32Array(length);
+  padded.set(clip, padding === "both" ? Math.floor(-surplus / 2) : 0);
+  return padded;
+}
+
+/** First and one past last sample of each window: whole ones every `hop`, and one more for an end unheard. */
+export function windows(total, length, hop) {
+  const found = [];
+  let start = 0;
+  for (; start + length <= total; start += hop) found.push([start, start + length]);
+  const heard = found.length ? found.at(-1)[1] : 0;
+  if (heard < total && start < total) found.push([start, total]);
+  return found;
+}
+
+/** Root mean square about the mean, in dB of full scale. */
+export function level(sound) {
+  let sum = 0;
+  for (const value of sound) sum += value;
+  const mean = sum / sound.length;
+  let squares = 0;
+  for (const value of sound) squares += (value - mean) ** 2;
+  return 10 * Math.log10(Math.max(squares / sound.length, 1e-12));
+}
+
+/** The answer for a stretch of sound: `label` is null where the student is unsure, `why` says why. */
+export async function answer(student, sound) {
+  const { probabilities, milliseconds } = await student.classify(sound);
+  // Padding is silence that was not recorded.
+  const heard = sound.length > student.samples ? fit(sound, student.samples, student.padding) : sound;
+  const best = probabilities.indexOf(Math.max(...probabilities));
+  let why = "";
+  if (level(heard) < student.silence_dbfs) why = "silence";
+  else if (probabilities[best] < student.unsure_below) why = `below ${+(100 * student.unsure_below).toFixed(1)} %`;
+  return { probabilities, milliseconds, best, why, label: why ? null : student.labels[best] };
+}

@@ -1,0 +1,461 @@
+"""The page of `demo` in a real browser, against the runner and `predict`; its server against strangers."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import browser
+import numpy as np
+import pytest
+import soundfile
+from conftest import REPOSITORY
+from test_export import CLASSES, Case, made_case
+
+from light_sernet_kd import audio, cli, demo
+from light_sernet_kd.config import PRECISIONS, UserError
+from light_sernet_kd.runner import Runner
+
+SAMPLES = 3 * 16_000
+HOP = 8_000
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Case:
+    return made_case(
+        "light_sernet", "lsn", "mfcc", SAMPLES, tmp_path_factory.mktemp("run"), precisions=PRECISIONS
+    )
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Path:
+    try:
+        return demo.fetch_runtime()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def serving(case, runtime):
+    with running(demo.server(demo.files(demo.students(case.paths["int8"].parent), runtime), 0)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running(server):
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def short(shared_data) -> Path:
+    """1.9 s of EMO-DB."""
+    return shared_data / "EMO-DB" / "wav" / "03a01Fa.wav"
+
+
+@pytest.fixture(scope="module")
+def long(shared_data, tmp_path_factory) -> Path:
+    """Several recordings of EMO-DB and two seconds of nothing, 3.1 windows or more."""
+    paths = sorted((shared_data / "EMO-DB" / "wav").glob("*.wav"))[::120]
+    sound = np.concatenate([*(audio.read(path) for path in paths), np.zeros(56_789, np.float32)])
+    path = tmp_path_factory.mktemp("long") / "several.wav"
+    soundfile.write(path, sound, 16_000, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(serving, short):
+    """The page with the first student ready, and a microphone that hears `short` over and over."""
+    if browser.CHROMIUM is None:
+        pytest.skip("no Chromium: install it, or Google Chrome")
+    flags = (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={short}",
+    )
+    with browser.opened(flags) as page:
+        page.open(f"http://127.0.0.1:{serving.server_port}/")
+        page.wait_for(status("Ready"))
+        yield page
+
+
+def status(begins: str) -> str:
+    return f"document.getElementById('status').textContent.startsWith({begins!r})"
+
+
+def text(page, selector: str) -> str:
+    return page.run(f"document.querySelector({selector!r}).innerText")
+
+
+def given(page, path: Path) -> dict:
+    """What the page makes of a file."""
+    page.run("document.getElementById('status').textContent = ''")
+    page.choose_file("#file", path)
+    page.wait_for(status("Done"))
+    return page.run("demo.clip")
+
+
+def choose(page, precision: str) -> None:
+    if page.run("demo.student") != precision:
+        page.run("document.getElementById('status').textContent = ''")
+        page.run(f"document.querySelector('[value={precision}]').click()")
+    page.wait_for(f"demo.student === {precision!r} && ({status('Ready')} || {status('Done')})")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_page_answers_as_predict_does(page, case, short, long, precision, capsys):
+    choose(page, precision)
+    paths = [short, long]
+    assert cli.main(["predict", str(case.paths[precision]), *map(str, paths), "--json"]) == 0
+    for path, expected in zip(paths, json.loads(capsys.readouterr().out), strict=True):
+        found = given(page, path)["answer"]
+        assert found["probabilities"] == pytest.approx([*expected["probabilities"].values()], abs=1e-3)
+        assert CLASSES[found["best"]] == expected["label"]
+
+
+def test_the_timeline_is_made_of_windows_cut_by_hand(page, case, long):
+    choose(page, "float32")
+    rows, sound = given(page, long)["rows"], audio.read(long)
+    starts, heard = [], 0
+    while heard < len(sound):
+        starts.append(HOP * len(starts))
+        heard = starts[-1] + SAMPLES
+    assert [row["start"] for row in rows] == [start / 16_000 for start in starts]
+    assert rows[-1]["end"] == len(sound) / 16_000
+    runner = Runner(case.paths["float32"])
+    for row, start in zip(rows, starts, strict=True):
+        window = sound[start : start + SAMPLES]
+        expected = runner.probabilities(window)
+        np.testing.assert_allclose(row["probabilities"], expected, atol=1e-3)
+        level = 10 * np.log10(max(np.var(window), 1e-12))
+        why = "silence" if level < -50 else "below 50 %" if expected.max() < 0.5 else ""
+        assert (row["why"], row["label"]) == (why, None if why else CLASSES[expected.argmax()])
+    assert rows[-1]["why"] == "silence"
+    assert len({row["why"] for row in rows}) > 1
+
+
+def test_what_is_shown_is_what_was_found(page, long):
+    found = given(page, long)
+    best = f"{CLASSES[found['answer']['best']]} {100 * max(found['answer']['probabilities']):.1f}\xa0%"
+    assert best in text(page, "#answer")
+    shown = [line.replace("\xa0", " ") for line in text(page, "#bars").split("\n") if "%" in line]
+    assert shown == [f"{100 * share:.1f} %" for share in found["answer"]["probabilities"]]
+    page.run("document.querySelector('#numbers').open = true")
+    table = [line.split("\t") for line in text(page, "tbody").split("\n") if line]
+    assert len(table) == len(found["rows"])
+    for cells, row in zip(table, found["rows"], strict=True):
+        assert cells[1] == (row["label"] or f"unsure ({row['why']})")
+        assert cells[2:] == [f"{100 * share:.1f}" for share in row["probabilities"]]
+    words = page.run("document.querySelector('#timeline').getAttribute('aria-label')")
+    assert words.endswith("unsure")
+
+
+def test_clips_are_cut_and_padded_as_in_training(page):
+    lengths = [1, 2, 7, 8, 9, 10, 11, 30]
+    for pad in ("both", "right"):
+        found = page.run(
+            f"{json.dumps(lengths)}.map((n) => "
+            f"[...demo.fit(Float32Array.from({{length: n}}, (_, i) => i + 1), 9, {pad!r})])"
+        )
+        expected = [audio.fit(np.arange(1, n + 1), 9, pad=pad).tolist() for n in lengths]
+        assert found == expected
+
+
+def test_every_sample_is_in_a_window(page):
+    for total, expected in (
+        (1, [[0, 1]]),
+        (9, [[0, 9]]),
+        (10, [[0, 9], [4, 10]]),
+        (13, [[0, 9], [4, 13]]),
+        (14, [[0, 9], [4, 13], [8, 14]]),
+    ):
+        assert page.run(f"demo.windows({total}, 9, 4)") == expected
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_a_wav_is_read_to_the_bit(page, tmp_path, subtype):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "noise.wav"
+    kind = "WAVEX" if subtype == "PCM_24" else "WAV"
+    soundfile.write(path, rng.uniform(-1, 1, (2_000, 2)), 16_000, subtype=subtype, format=kind)
+    np.testing.assert_allclose(given(page, path)["sound"], audio.read(path), atol=1e-7)
+
+
+@pytest.mark.parametrize(("rate", "kind"), [(8_000, "wav"), (44_100, "wav"), (48_000, "flac")])
+def test_other_rates_and_channels_are_heard_as_predict_hears_them(page, case, short, tmp_path, rate, kind):
+    choose(page, "float32")
+    sound = audio.resample(audio.read(short), 16_000, rate)
+    path = tmp_path / f"stereo.{kind}"
+    soundfile.write(path, np.stack([sound, 0.5 * sound], axis=1), rate, subtype="PCM_24")
+    expected, found = audio.read(path), given(page, path)
+    assert len(found["sound"]) == len(expected)
+    # Two good filters differ where the band ends.
+    assert np.std(found["sound"] - expected) < 5e-3 * np.std(expected)
+    np.testing.assert_allclose(
+        found["answer"]["probabilities"], Runner(case.paths["float32"]).probabilities(expected), atol=0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "kind"), [(16_000, "mp3"), (44_100, "mp3"), (16_000, "ogg"), (22_050, "flac")]
+)
+def test_compressed_files_are_answered_as_predict_does(page, case, short, tmp_path, rate, kind):
+    choose(page, "float32")
+    path = tmp_path / f"compressed.{kind}"
+    soundfile.write(path, audio.resample(audio.read(short), 16_000, rate), rate)
+    found, expected = given(page, path), audio.read(path)
+    assert len(found["sound"]) == len(expected)
+    np.testing.assert_allclose(
+        found["answer"]["probabilities"], Runner(case.paths["float32"]).probabilities(expected), atol=2e-3
+    )
+
+
+def test_the_microphone_is_heard_with_the_keyboard_alone(page, case, short):
+    choose(page, "float32")
+    page.run("document.getElementById('record').focus()")
+    page.press("Enter", 13, "\r")
+    page.wait_for(status("Recording, 2"))
+    assert "%" in text(page, "#bars"), "bars while recording"
+    page.press(" ", 32, " ")
+    page.wait_for(status("Done"))
+    clip = page.run("demo.clip")
+    sound = np.array(clip["sound"], np.float32)
+    assert 1.9 * 16_000 < len(sound) < 10 * 16_000
+    # The device plays the file over and over: a second of it is found in the recording of 1.9 s, looped.
+    original = audio.read(short)
+    looped = np.tile(original, 3)
+    second = sound[8_000:24_000]
+    matches = np.correlate(looped, second - second.mean(), "valid")
+    at = np.abs(matches).argmax()
+    part = looped[at : at + len(second)]
+    assert abs(np.corrcoef(part, second)[0, 1]) > 0.9
+    expected = Runner(case.paths["float32"]).probabilities(sound)
+    np.testing.assert_allclose(clip["answer"]["probabilities"], expected, atol=1e-3)
+
+
+def test_silence_is_unsure(page, tmp_path):
+    noise = np.random.default_rng(0).normal(0, 1e-3, 40_000)
+    soundfile.write(tmp_path / "room.wav", noise, 16_000, subtype="FLOAT")
+    found = given(page, tmp_path / "room.wav")
+    assert (found["answer"]["label"], found["answer"]["why"]) == (None, "silence")
+    assert text(page, "#label") == "unsure (silence)"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read: this browser finds no sound in it"),
+        (b"RIFF\0\0\0\0WAVEfmt no sound", "cannot be read: this browser finds no sound in it"),
+        (np.full(16_000 * 301, 0.1, np.float32), "lasts 301 s, and the page takes up to 300 s"),
+        (np.array([0.1, np.nan], np.float32), "not finite"),
+    ],
+    ids=["empty", "no wav", "too long", "NaN"],
+)
+def test_a_file_that_cannot_be_used_is_named(page, tmp_path, content, message):
+    path = tmp_path / "bad.wav"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        soundfile.write(path, content, 16_000, subtype="FLOAT")
+    page.run("document.getElementById('error').hidden = true")
+    page.choose_file("#file", path)
+    page.wait_for("!document.getElementById('error').hidden")
+    assert text(page, "#error").startswith("bad.wav")
+    assert message in text(page, "#error")
+
+
+def test_nothing_but_this_server_is_asked(page, serving, long):
+    given(page, long)
+    own = f"http://127.0.0.1:{serving.server_port}/"
+    assert own + "litert/wasm/litert_wasm_internal.wasm" in page.requests
+    # The player's icons are the browser's own, the blob is the recording.
+    strangers = [url for url in page.requests if not url.startswith((own, "data:", f"blob:{own}"))]
+    assert strangers == []
+    for attempt in (
+        "fetch('http://127.0.0.1:9/')",
+        "new Promise((yes, no) => { const i = new Image(); i.onload = yes; i.onerror = no; "
+        "i.src = 'http://127.0.0.1:9/i.png'; })",
+    ):
+        refused = page.run(
+            "new Promise((refused) => { addEventListener('securitypolicyviolation', (event) => "
+            f"refused(event.blockedURI), {{once: true}}); {attempt}.catch(() => 0); }})"
+        )
+        assert refused.startswith("http://127.0.0.1:9/")
+
+
+def test_everything_has_a_name_and_fits_a_phone(page, long):
+    given(page, long)
+    for width in (360, 1280):
+        page.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=740, deviceScaleFactor=2, mobile=width < 500,
+        )  # fmt: skip
+        assert page.run("document.documentElement.scrollWidth") <= width
+    page.send("Emulation.clearDeviceMetricsOverride")
+    page.send("Accessibility.enable")
+    nodes = page.send("Accessibility.getFullAXTree")["nodes"]
+    page.send("Accessibility.disable")
+    named = {}
+    for node in nodes:
+        role, name = node.get("role", {}).get("value"), node.get("name", {}).get("value", "")
+        if role in ("button", "radio", "image", "region", "slider", "heading") and not node["ignored"]:
+            named.setdefault(role, []).append(name)
+            assert name, f"a {role} without a name"
+    assert {"Record", "Choose a file…"} <= {*named["button"]}
+    assert [name.split()[0] for name in named["radio"]] == [*PRECISIONS]
+    assert len(named["image"]) == 3
+    assert page.run("[...document.querySelectorAll('[role=status], [role=alert], [aria-live]')].length") == 3
+
+
+def answer(serving, path: str, *, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", serving.server_port, timeout=5)
+    connection.putrequest(method, path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    response = connection.getresponse()
+    response.content = response.read()
+    return response
+
+
+def test_the_server_gives_its_own_files_with_their_kinds(serving, case):
+    for path, kind in (
+        ("/", "text/html; charset=utf-8"),
+        ("/app.js", "text/javascript; charset=utf-8"),
+        ("/litert/wasm/litert_wasm_compat_internal.wasm", "application/wasm"),
+        ("/students/int8.tflite", "application/octet-stream"),
+    ):
+        found = answer(serving, path)
+        assert (found.status, found.getheader("Content-Type")) == (200, kind)
+        assert "default-src 'none'" in found.getheader("Content-Security-Policy")
+        assert "unsafe-inline" not in found.getheader("Content-Security-Policy")
+    assert found.content == case.paths["int8"].read_bytes()
+    only_head = answer(serving, "/students/int8.tflite", method="HEAD")
+    assert (only_head.getheader("Content-Length"), only_head.content) == (str(len(found.content)), b"")
+    assert serving.server_address[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../demo.py",
+        "/%2e%2e/demo.py",
+        "//etc/passwd",
+        "/page/",
+        "/students/",
+        "/demo.py",
+        "/students/../app.js",
+    ],
+)
+def test_nothing_else_is_served(serving, path):
+    found = answer(serving, path)
+    assert (found.status, found.content) == (404, b"not here\n")
+
+
+def test_strangers_are_refused(serving):
+    assert answer(serving, "/", Host="evil.example").status == 403
+    assert answer(serving, "/", Host=f"evil.example:{serving.server_port}").status == 403
+    assert answer(serving, "/", Host=f"localhost:{serving.server_port}").status == 200
+    assert answer(serving, "/", method="POST").status == 501
+
+
+def test_the_card_is_told(case):
+    card = {
+        **demo.students(case.paths["int8"])["student_int8.tflite"][0],
+        **{"corpus": "EMO-DB", "synthetic": False, "ua": 0.7123, "ua_low": 0.65, "ua_high": 0.77},
+        **{
+            "protocol": "loso",
+            "stamps": ["VALIDATION IS TEST"],
+            "trained": "2026-01-02",
+            "unsure_below": 0.6,
+        },
+    }
+    told = demo.described(card, "/x.tflite", 1_234_567)
+    assert (told["unsure_below"], told["stamps"], told["size"]) == (0.6, ["VALIDATION IS TEST"], "1.23 MB")
+    facts = dict(told["facts"])
+    assert facts["Unweighted accuracy (UA)"] == "71.2 % [65.0, 77.0], protocol loso"
+    assert facts["Trained on"] == "EMO-DB, 2026-01-02"
+    assert facts["Hears"] == "3 s at 16,000 Hz; shorter clips get zeros at both ends"
+    assert any(
+        "SYNTHETIC" in stamp for stamp in demo.described({**card, "synthetic": True}, "/x", 1)["stamps"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ({"input": "mfcc", "inputs": ["mfcc"]}, "takes mfcc, not audio: export it with the front end inside"),
+        ({"inputs": ["audio", "token_ids", "text_mask"], "text": {}}, "the page hears audio alone"),
+        ({"inputs": ["text_states"], "states": {}}, "takes text_states, and the page hears audio alone"),
+    ],
+)
+def test_a_student_of_something_else_is_refused(monkeypatch, tmp_path, card, message):
+    monkeypatch.setattr(demo.runner, "open_file", lambda path: (None, {"input": "audio", **card}, ()))
+    with pytest.raises(UserError, match=message):
+        demo.students(tmp_path / "student.tflite")
+
+
+def refusal(capsys, *arguments: str) -> str:
+    assert cli.main(["demo", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_mistakes_are_one_line(capsys, tmp_path, case, runtime):
+    assert f"no student_*.tflite in {tmp_path}" in refusal(capsys, str(tmp_path))
+    (tmp_path / "x.tflite").write_bytes(b"no model at all")
+    assert "is not a TFLite file" in refusal(capsys, str(tmp_path / "x.tflite"))
+    assert "cannot read" in refusal(capsys, str(tmp_path / "absent"))
+    file = str(case.paths["int8"])
+    assert "--port must be from 0 to 65535, found 65536" in refusal(capsys, file, "--port", "65536")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal(capsys, file, "--port", str(port), "--no-browser")
+    assert f"port {port} cannot be used (Address already in use): name another with --port" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent as a signal")
+def test_ctrl_c_ends_it_quietly(case, runtime):
+    command = [sys.executable, "-m", "light_sernet_kd", "demo", str(case.paths["int8"]), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--no-browser"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    line = process.stdout.readline()
+    assert line.startswith("student_int8.tflite at http://127.0.0.1:")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10) == ("ended\n", "")
+    assert process.returncode == 0
+
+
+def test_without_a_network_it_is_said_how_to_get_the_runtime(monkeypatch, tmp_path, runtime):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/core.tgz"
+    monkeypatch.setattr(demo, "RUNTIME_URL", url)
+    with pytest.raises(UserError) as caught:
+        demo.fetch_runtime()
+    by_hand = tmp_path / "light-sernet-kd" / "litert-web-2.5.3.tgz"
+    assert f"{url} cannot be reached" in str(caught.value)
+    assert str(caught.value).endswith(f"put it there as {by_hand}.")
+    by_hand.write_bytes(runtime.read_bytes())
+    assert demo.fetch_runtime() == by_hand
+    by_hand.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="cannot be reached"):
+        demo.fetch_runtime()

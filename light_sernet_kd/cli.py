@@ -910,7 +910,6 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
     return corpora[0], tuple(tested[name] for name in sorted(tested)), students
 
 
-def _fetch(arguments: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _download_bar() -> Iterator[Callable[[int, int | None], None]]:
     from rich.console import Console

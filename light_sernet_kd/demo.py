@@ -31,9 +31,7 @@ RUNTIME_URL = f"https://registry.npmjs.org/@litertjs/core/-/core-{RUNTIME_VERSIO
 RUNTIME_HASH = "sha256:a97660833e9e7e1063c95e12016718881240b14f7438728a2f62785e912d30fd"
 PORT = 8237
 # Where a card has no `unsure_below`.
-UNSURE_BELOW = 0.5
 # The front end takes the level away, so that an empty room's noise would be classified like speech.
-SILENCE_DBFS = -50.0
 
 _PAGE = Path(__file__).with_name("page")
 # In the archive, and under /litert/. Of the builds, browsers without relaxed SIMD take `compat`.
@@ -118,8 +116,8 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "samples": card["samples"],
         "sample_rate": card["sample_rate"],
         "padding": card["padding"],
-        "unsure_below": card.get("unsure_below", UNSURE_BELOW),
-        "silence_dbfs": SILENCE_DBFS,
+        "unsure_below": card.get("unsure_below", runner.UNSURE_BELOW),
+        "silence_dbfs": runner.SILENCE_DBFS,
         "stamps": [
             *(["SYNTHETIC: trained on made-up voices, to try things out."] if card.get("synthetic") else []),
             *card.get("stamps", []),

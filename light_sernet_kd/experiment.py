@@ -1017,7 +1017,8 @@ class _Run:
         """How far the test probabilities can be believed, before and after each fold's temperature."""
         labels = self._test_labels()
         temperatures = [self._temperature(fold) for fold in self.folds]
-        before = [outcome["logits"]["selected"] for outcome in outcomes]
+        # In float64 no division makes two logits equal, and so the answers stay what they are.
+        before = [outcome["logits"]["selected"].astype(np.float64) for outcome in outcomes]
         after = [logits / (by or 1.0) for logits, by in zip(before, temperatures, strict=True)]
         return {
             "bins": evaluation.ECE_BINS,

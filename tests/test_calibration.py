@@ -274,7 +274,7 @@ def test_each_fold_is_scaled_by_what_its_validation_speaker_says_and_the_file_by
         labels.append(labels_of(corpus, following))
         temperature = fit_temperature(logits[-1], labels[-1])
         assert fold == {"name": speaker, "temperature": temperature, "validation_predictions": 21}
-        scaled.append(arrays(folder / "test_logits.npz") / temperature)
+        scaled.append(arrays(folder / "test_logits.npz").astype(np.float64) / temperature)
         tested.append(labels_of(corpus, speaker))
     expected = calibration(np.concatenate(tested), np.concatenate(scaled))
     assert found["after"] == json.loads(json.dumps(expected))
@@ -341,7 +341,8 @@ def test_no_test_label_reaches_the_temperature_that_it_is_scored_with(corpus, ex
     turned = written(corpus.parent, turned=SPEAKERS[0])
     other = told(run(turned, tmp_path, "y", "-ln", "mse", "--folds", "#1", "--no-export"))
     assert other["folds"] == told(exported)["folds"][:1]
-    scaled = arrays(exported / f"fold-{SPEAKERS[0]}" / "test_logits.npz") / other["folds"][0]["temperature"]
+    scaled = arrays(exported / f"fold-{SPEAKERS[0]}" / "test_logits.npz").astype(np.float64)
+    scaled /= other["folds"][0]["temperature"]
     honest = calibration(labels_of(corpus, SPEAKERS[0]), scaled)
     assert other["after"] == json.loads(json.dumps(calibration(labels_of(turned, SPEAKERS[0]), scaled)))
     assert other["after"]["nll"] != honest["nll"]

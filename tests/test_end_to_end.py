@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import datetime
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import cli, teachers
+from light_sernet_kd import __version__, cli, teachers
 from light_sernet_kd.corpora import demo
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -176,6 +177,28 @@ def test_stress_of_a_run_gives_each_folds_student_its_own_test_speakers(
     ):
         assert cli.main([*arguments, *extra]) == 2
         assert words in error_of(capsys)
+
+
+def test_the_card_of_each_file_tells_its_own_scores_and_what_the_run_was(distilled):
+    from light_sernet_kd.runner import Runner
+
+    metrics = json.loads((distilled / "metrics.json").read_text())
+    for row in metrics["export"]["rows"]:
+        card = Runner(distilled / row["file"]).card
+        told = ("ua", "wa", "ua_low", "ua_high")
+        assert {name: card[name] for name in told if name in card} == {
+            name: row[name] for name in told if name in row
+        }
+        assert card["scored"] == metrics["export"]["note"]
+        assert {name: card[name] for name in ("corpus", "synthetic", "protocol", "stamps")} == {
+            name: metrics[name] for name in ("corpus", "synthetic", "protocol", "stamps")
+        }
+        assert (card["temperature"], card["unsure_below"]) == (1.0, max(0.5, 1.5 / len(card["classes"])))
+        assert card["light_sernet_kd"] == __version__
+        # the day the final student was trained, in UTC
+        trained = datetime.datetime.fromisoformat(card["trained"]).replace(tzinfo=datetime.UTC)
+        age = datetime.datetime.now(datetime.UTC) - trained
+        assert datetime.timedelta(0) <= age < datetime.timedelta(days=2)
 
 
 def test_predict_prints_labels_and_json(distilled, manifest, capsys):

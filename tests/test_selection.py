@@ -120,3 +120,16 @@ def test_a_representative_draw_misses_no_class_and_no_speaker():
     assert representative(labels, speakers, 25) == drawn
     assert representative(labels[:9], speakers[:9], 25) == [*range(9)]
     assert representative(labels, speakers, 2000) == [*range(1521)]
+
+
+def test_what_is_new_goes_before_what_is_behind():
+    """A corpus in which filling up shares alone would miss one: (class, speaker) → utterances."""
+    cells = {
+        **{(0, 2): 2, (0, 7): 3, (1, 0): 1, (1, 1): 7, (2, 0): 7, (2, 2): 7},
+        **{(2, 3): 6, (2, 4): 2, (2, 7): 6, (2, 8): 1, (3, 0): 5, (3, 9): 6},
+    }
+    pairs = [cell for cell, count in cells.items() for _ in range(count)]
+    labels, speakers = np.array([label for label, _ in pairs]), [str(speaker) for _, speaker in pairs]
+    drawn = representative(labels, speakers, 4 + 8)
+    assert len(counts(labels, drawn)) == 4
+    assert len(counts(speakers, drawn)) == 8

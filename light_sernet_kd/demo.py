@@ -30,8 +30,6 @@ RUNTIME_VERSION = "2.5.3"
 RUNTIME_URL = f"https://registry.npmjs.org/@litertjs/core/-/core-{RUNTIME_VERSION}.tgz"
 RUNTIME_HASH = "sha256:a97660833e9e7e1063c95e12016718881240b14f7438728a2f62785e912d30fd"
 PORT = 8237
-# Where a card has no `unsure_below`.
-# The front end takes the level away, so that an empty room's noise would be classified like speech.
 
 _PAGE = Path(__file__).with_name("page")
 # In the archive, and under /litert/. Of the builds, browsers without relaxed SIMD take `compat`.

@@ -97,7 +97,7 @@ def telephone(waveform: np.ndarray) -> np.ndarray:
 
     narrow = _band_passed(resample(waveform, SAMPLE_RATE, TELEPHONE_RATE), TELEPHONE_RATE, TELEPHONE_BAND_HZ)
     line = io.BytesIO()
-    # Beyond full scale libsndfile would look behind the end of its table.
+    # Beyond full scale libsndfile 1.2.2 reads past its table, and the process may die of it.
     soundfile.write(line, np.clip(narrow, -1, 1), TELEPHONE_RATE, format="WAV", subtype="ULAW")
     line.seek(0)
     received, _ = soundfile.read(line, dtype="float32")

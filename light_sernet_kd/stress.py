@@ -132,20 +132,20 @@ def _training_of(card: Mapping[str, Any], corpus: Corpus) -> tuple[bool | None, 
     """Whether a file's student was trained on the corpus, and the sentence on it."""
     name = card.get("corpus")
     if not isinstance(name, str):
-        return None, "its card does not tell what it was trained on: its scores may be of training material"
+        return None, "the card does not tell what it was trained on: the scores may be of training material"
     # Of a cross-corpus run, the corpus before the arrow trained.
     trained_on = name.partition(" → ")[0]
     if trained_on != corpus.name.partition(" → ")[0]:
-        return False, f"it was trained on {trained_on}, not on {corpus.name}"
+        return False, f"trained on {trained_on}, not on {corpus.name}"
     if card.get("protocol") in ("split", "split_mixed"):
         return (
             None,
-            f"it was trained on {trained_on} but for the test part: only that part's scores are of speakers "
+            f"trained on {trained_on} but for its test part: only that part's scores are of speakers "
             "or recordings that it does not know",
         )
     return (
         True,
-        f"it was TRAINED ON these recordings (all of {trained_on}): its scores are those of training "
+        f"TRAINED ON these recordings (all of {trained_on}): the scores are those of training "
         "material, not of new speakers; what the conditions cost is still of use. For honest scores stress "
         "the run's folder, where each fold's student hears speakers it does not know",
     )
@@ -554,7 +554,7 @@ def _side_by_side(stressed: Mapping[str, Any]) -> tuple[list[str], list[list[str
     short = "precision" if len({*precisions}) == len(students) else "name"
     header = ["condition"]
     for number, student in enumerate(students):
-        header += [student[short], "Δ clean"] + ["Δ first", "95 %"] * (number > 0)
+        header += [student[short], "Δ clean"] + [f"Δ {students[0][short]}", "95 %"] * (number > 0)
     lines = []
     for place, condition in enumerate(stressed["conditions"]):
         line = [condition["name"]]

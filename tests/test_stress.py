@@ -44,7 +44,7 @@ class Loudness:
 
 
 def student(runner=None, name="s", ids=None, heard=None) -> Student:
-    return Student(name, (Part(runner or Loudness(), ids),), "it was trained elsewhere", heard)
+    return Student(name, (Part(runner or Loudness(), ids),), "trained elsewhere", heard)
 
 
 LEVELS = {"a": -40.0, "b": -25.0, "c": -10.0}
@@ -175,7 +175,7 @@ def test_a_second_student_is_paired_with_the_first_under_each_condition(corpus):
     # At a confidence of 0.2 of three classes it says anything but what the level says.
     assert other["clean"]["to_first"]["ua"]["difference"] == -1
     header, lines = stress._side_by_side(told)
-    assert header == ["condition", "s", "Δ clean", "unlike", "Δ clean", "Δ first", "95 %"]
+    assert header == ["condition", "s", "Δ clean", "unlike", "Δ clean", "Δ s", "95 %"]
     assert lines[0] == ["clean", "100.0", "+0.0", "0.0", "+0.0", "-100.0", "-100.0 to -100.0"]
 
 
@@ -309,7 +309,7 @@ def test_broken_recordings_are_all_named_or_left_out(corpus, tmp_path):
     ("card", "heard", "words"),
     [
         ({"corpus": "EMO-DB"}, True, "TRAINED ON these recordings"),
-        ({"corpus": "EMO-DB", "protocol": "split"}, None, "but for the test part"),
+        ({"corpus": "EMO-DB", "protocol": "split"}, None, "but for its test part"),
         ({"corpus": "IEMOCAP"}, False, "trained on IEMOCAP, not on EMO-DB"),
         ({"corpus": "IEMOCAP → EMO-DB"}, False, "trained on IEMOCAP, not on EMO-DB"),
         ({}, None, "does not tell what it was trained on"),

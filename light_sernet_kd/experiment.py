@@ -1131,6 +1131,7 @@ class _Run:
             card["corpus_licence"] = "; ".join(sorted(licences))
         if final:
             today = datetime.datetime.now(datetime.UTC).date()
+            card["folds"] = [fold.name for fold in self.folds]
             card |= {"stamps": self.stamps, "scored": self._scored, "trained": today.isoformat()}
         return card
 

@@ -196,6 +196,9 @@ def test_the_card_of_each_file_tells_its_own_scores_and_what_the_run_was(distill
         }
         assert (card["temperature"], card["unsure_below"]) == (1.0, max(0.5, 1.5 / len(card["classes"])))
         assert card["light_sernet_kd"] == __version__
+        assert card["folds"] == [fold["name"] for fold in metrics["folds"]]
+        page = (REPOSITORY / "docs" / "on-device.md").read_text(encoding="utf-8")
+        assert not {name for name in card if f"`{name}`" not in page}
         # the day the final student was trained, in UTC
         trained = datetime.datetime.fromisoformat(card["trained"]).replace(tzinfo=datetime.UTC)
         age = datetime.datetime.now(datetime.UTC) - trained

@@ -465,10 +465,10 @@ def notes(measured: Mapping[str, Any]) -> list[str]:
     """What must be known to read the table."""
     machine, files = measured["machine"], measured["files"]
     rounds = sorted({each["rounds"] for row in files for each in row["latency"].values()})
+    counts = " to ".join(map(str, dict.fromkeys((rounds[0], rounds[-1]))))
+    here = "{processor}, {cores} cores, {system}, LiteRT {ai_edge_litert}".format(**machine)
     lines = [
-        f"Times: {' to '.join(map(str, dict.fromkeys((rounds[0], rounds[-1]))))} rounds in which the files "
-        f"took turns, after {WARM_UP} to warm up; {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
-        f"LiteRT {machine['ai_edge_litert']}.",
+        f"Times: {counts} rounds in which the files took turns, after {WARM_UP} to warm up; {here}.",
         f"Multiply-adds: {measured['multiply_adds']}.",
         f"Memory: {measured['peak_memory']}.",
     ]

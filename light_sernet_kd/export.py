@@ -379,7 +379,9 @@ def _front_end(front_end: str, input_type: str, samples: int):
 
 @functools.lru_cache(maxsize=4)
 def _front_end_part(front_end: str, input_type: str, samples: int) -> bytes:
-    return _convert(_front_end(front_end, input_type, samples), "float32")
+    model = front_end_model(front_end, input_type, samples, on_device=True)
+    traced = _traced(lambda tensor: model(tensor, training=False), (samples,), "audio")
+    return _convert(traced, "float32")
 
 
 @functools.lru_cache(maxsize=4)

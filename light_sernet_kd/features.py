@@ -194,7 +194,7 @@ def _recorded_span(waveform):
 
 
 def _blocks(magnitude, *, block: int = 32):
-    """Non-negative numbers `(batch, n)` as rows of `block`, `(batch * blocks, block)`, and each row's largest.
+    """Non-negative numbers `(batch, n)` in rows `(batch * blocks, block)`, and the largest of each row.
 
     The largest are `(batch, blocks)`; zeros fill the last row.
     """

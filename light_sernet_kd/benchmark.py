@@ -6,7 +6,6 @@ does slows all of them alike; still, compare ratios and not the times of differe
 """
 
 import functools
-import json
 import math
 import os
 import platform
@@ -14,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,8 +150,9 @@ def example(interpreter, seed: int = 0) -> dict[str, NDArray[Any]]:
         if name == "text_mask":
             values[name] = np.ones(shape, taken["dtype"])
         elif np.issubdtype(taken["dtype"], np.integer):
-            # Of a vocabulary the first hundred are always there; the time depends on no token.
-            values[name] = rng.integers(0, 100, shape).astype(taken["dtype"])
+            # Every vocabulary has the special tokens; the time depends on no token.
+            tokens = len(runner.SPECIAL_TOKENS)
+            values[name] = rng.integers(0, tokens, shape).astype(taken["dtype"])
         else:
             noise = rng.normal(size=shape)
             if name == "audio":
@@ -302,14 +303,16 @@ def accuracy(path: Path, rows: Heard) -> dict[str, Any]:
             )
         if reads and (silent := [each.id for each in known if not each.transcript]):
             raise UserError(f"{path} also reads text, and {silent[0]} of {rows.corpus} has no transcript.")
-        predicted = [
-            opened.probabilities(
-                audio.read(each.path, sample_rate=opened.sample_rate), each.transcript if reads else None
-            ).argmax()
-            for each in known
-        ]
+        with warnings.catch_warnings(record=True) as cut:
+            warnings.simplefilter("always", runner.TextWarning)
+            predicted = [
+                opened.probabilities(
+                    audio.read(each.path, sample_rate=opened.sample_rate), each.transcript if reads else None
+                ).argmax()
+                for each in known
+            ]
     except runner.RunnerError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(str(error)) from None
     labels = [opened.labels.index(each.emotion) for each in known]
     scores = evaluation.scores(labels, predicted, opened.labels)
     return {
@@ -318,6 +321,7 @@ def accuracy(path: Path, rows: Heard) -> dict[str, Any]:
         "wa": scores.wa,
         "utterances": scores.count,
         "left_out": len(rows.utterances) - len(known),
+        "texts_partly_read": sum(issubclass(each.category, runner.TextWarning) for each in cut),
         "trained_on": _trained_on(opened.card, rows.corpus),
     }
 
@@ -472,15 +476,16 @@ def notes(measured: Mapping[str, Any]) -> list[str]:
         f"Multiply-adds: {measured['multiply_adds']}.",
         f"Memory: {measured['peak_memory']}.",
     ]
-    scored = {json.dumps(row["accuracy"], sort_keys=True): row for row in files if "accuracy" in row}
     told = {}
-    for row in scored.values():
-        found = row["accuracy"]
-        told[(found["on"], found["utterances"], found["left_out"], found["trained_on"])] = found
+    for row in files:
+        if found := row.get("accuracy"):
+            told[tuple(value for fact, value in found.items() if fact not in ("ua", "wa"))] = found
     for found in told.values():
         left = found["left_out"]
         apart = f", without {left} of emotions that the files do not know" if left else ""
         lines.append(f"UA and WA: on {found['on']}, {found['utterances']} utterances{apart}.")
+        if found["texts_partly_read"]:
+            lines.append(f"Of {found['texts_partly_read']} texts a part was not read: they are too long.")
         if found["trained_on"]:
             lines.append(
                 "This is no test: by its card the file's student was trained on all speakers of this corpus, "

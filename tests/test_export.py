@@ -255,11 +255,9 @@ def test_the_int8_student_is_one_part_of_xnnpack(one_case, tmp_path):
     assert [*part["outputs"]] == [output["index"]]
 
 
-@pytest.mark.parametrize("shape", [(12, 8), (13, 8), (12, 7), (11, 9), (2, 1)])
+@pytest.mark.parametrize("shape", [(12, 8), (13, 7), (11, 8)])
 @pytest.mark.parametrize(("size", "padding"), [((2, 2), "same"), ((2, 1), "same"), ((3, 2), "valid")])
 def test_an_int8_pool_gives_the_mean_of_what_it_covers(shape, size, padding):
-    if padding == "valid" and shape == (2, 1):
-        pytest.skip("the pool is larger")
     rng = np.random.default_rng(0)
     values = rng.uniform(-1, 1, (40, *shape, 3)).astype(np.float32)
     layer = keras.layers.AveragePooling2D(size, padding=padding)
@@ -754,7 +752,7 @@ def test_a_student_of_states_is_exported_with_the_names_of_its_encoders(tmp_path
 
 
 def test_parts_are_linked_whatever_the_rank_of_the_features(tmp_path, monkeypatch):
-    def patches(front_end, input_type, samples):
+    def patches(front_end, input_type, samples, **_):
         audio = keras.Input((samples,), name="audio")
         return keras.Model(audio, ops.reshape(audio[:, : 2 * 96 * 8], (-1, 2, 96, 8)))
 

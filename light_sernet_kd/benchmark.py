@@ -197,8 +197,10 @@ def in_turn(
 def latencies(
     paths: Sequence[Path], threads: Sequence[int], *, rounds: int, most_seconds: float = 60.0
 ) -> list[dict[int, dict[str, float]]]:
-    """By file: threads → `{median_ms, p95_ms, rounds}` of one `invoke`.
+    """By file: threads → `{median_ms, p95_ms, processor_ms, rounds}` of one `invoke`.
 
+    `processor_ms` is the median of the time that the process's threads ran: on one thread it is what the
+    file itself takes, however busy the machine is.
     Numbers of threads are measured one after another: those of another interpreter would wait in a loop.
     """
     found: list[dict[int, dict[str, float]]] = [{} for _ in paths]
@@ -206,9 +208,20 @@ def latencies(
         interpreters = [_opened(path, count)[0] for path in paths]
         for interpreter in interpreters:
             runner.invoke(interpreter, example(interpreter))
-        calls = {i: interpreter.invoke for i, interpreter in enumerate(interpreters)}
+        ran: list[list[float]] = [[] for _ in paths]
+
+        def call(i: int, interpreters=interpreters, ran=ran) -> None:
+            start = time.process_time()
+            interpreters[i].invoke()
+            ran[i].append(time.process_time() - start)
+
+        calls = {i: functools.partial(call, i) for i in range(len(paths))}
         for i, seconds in in_turn(calls, rounds=rounds, most_seconds=most_seconds).items():
-            found[i][count] = {**summary(seconds), "rounds": len(seconds)}
+            found[i][count] = {
+                **summary(seconds),
+                "processor_ms": 1e3 * statistics.median(ran[i][WARM_UP:]),
+                "rounds": len(seconds),
+            }
     return found
 
 
@@ -455,6 +468,7 @@ def table(measured: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         facts += [
             (f"{what}, median (ms)", functools.partial(latency, field="median_ms", form=".2f")),
             (f"{what}, p95 (ms)", functools.partial(latency, field="p95_ms", form=".2f")),
+            (f"{what}, processor (ms)", functools.partial(latency, field="processor_ms", form=".2f")),
             (f"{what}, real-time factor", functools.partial(latency, field="real_time_factor", form=".5f")),
         ]
     if "accuracy" in files[0]:
@@ -472,7 +486,8 @@ def notes(measured: Mapping[str, Any]) -> list[str]:
     counts = " to ".join(map(str, dict.fromkeys((rounds[0], rounds[-1]))))
     here = "{processor}, {cores} cores, {system}, LiteRT {ai_edge_litert}".format(**machine)
     lines = [
-        f"Times: {counts} rounds in which the files took turns, after {WARM_UP} to warm up; {here}.",
+        f"Times: {counts} rounds in which the files took turns, after {WARM_UP} to warm up; {here}. "
+        "Processor: the time that threads ran, which on one thread does not depend on what else is running.",
         f"Multiply-adds: {measured['multiply_adds']}.",
         f"Memory: {measured['peak_memory']}.",
     ]

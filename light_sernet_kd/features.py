@@ -338,7 +338,7 @@ class LogMel(_Settled):
 
 
 class SpectrogramByProducts(Spectrogram):
-    """`Spectrogram` as matrix products, which a device computes in a third of the time of its RFFT.
+    """`Spectrogram` as matrix products, which a device computes in less than half the time of its RFFT.
 
     XNNPACK takes them and leaves the RFFT alone. A frame is a table of `n1` rows of `n2` samples, sample
     `n2 * row + column`, and its transform is, as in the algorithm of Cooley and Tukey (1965): the transform

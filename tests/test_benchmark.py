@@ -182,7 +182,7 @@ def test_times_and_memory_are_those_of_an_answer(measured):
         for each in row["latency"].values():
             assert 0.1 < each["median_ms"] <= each["p95_ms"] < 10_000
             assert each["rounds"] == 20
-            assert 0.1 < each["processor_ms"]
+            assert each["processor_ms"] > 0.1
             assert each["real_time_factor"] == pytest.approx(each["median_ms"] / 3000)
         alone = row["latency"]["1"]
         assert alone["processor_ms"] <= 1.01 * alone["median_ms"]

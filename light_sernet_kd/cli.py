@@ -91,6 +91,17 @@ def _session(text: str) -> tuple[str, ...]:
     return tuple(f"#{number}" for number in _names(text))
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    """`1,2` as numbers, each once, in their order."""
+    try:
+        counts = tuple(dict.fromkeys(int(part) for part in _names(text)))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"expected whole numbers from 1 between commas, found {text!r}")
+    return counts
+
+
 def _input_type(text: str) -> str:
     return {"mel": "mel_spectrogram"}.get(text.lower(), text)
 
@@ -431,6 +442,29 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     )
     compare.add_argument("--json", action="store_true", help="print JSON")
 
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="what exported files cost here: size, operators, multiply-adds, time, memory; and their UA",
+        description="Measure exported files side by side: size, operators, multiply-adds, the time of one "
+        "answer, peak memory, and with --on their UA and WA. Without TensorFlow.",
+    )
+    benchmark.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
+                           help="exported files, or the folder of a run for all of its own")  # fmt: skip
+    benchmark.add_argument("--threads", type=_counts, default=(1, 2), metavar="N,M",
+                           help="processor cores to measure with (default 1,2)")  # fmt: skip
+    benchmark.add_argument("--rounds", type=int, default=100, metavar="N",
+                           help="times that each file answers (default 100; fewer where that takes more "
+                           "than a minute)")  # fmt: skip
+    benchmark.add_argument("--on", metavar="CORPUS", help=f"score them too: {_CORPORA}, or a manifest's path")
+    benchmark.add_argument("--fold", metavar="NAME", help="on the test speakers of this fold only")
+    benchmark.add_argument("--protocol", metavar="NAME", help="of the fold (default loso)")
+    benchmark.add_argument("--emotions", type=_names, default=(), metavar="A,B,C=B", help="as for train")
+    benchmark.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write benchmark.json and benchmark.md there"
+    )
+    benchmark.add_argument("--json", action="store_true", help="print JSON")
+    _add_data(benchmark)
+
     explain = commands.add_parser(
         "explain",
         help="why a run's student answered as it did: Grad-CAM, probabilities, its embedding",
@@ -769,6 +803,50 @@ def _compare(arguments: argparse.Namespace) -> None:
         compare.show(compared, Console())
     if arguments.out:
         written = compare.write(compared, arguments.out)
+        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    if arguments.rounds < 1:
+        raise UserError(f"--rounds must be at least 1, found {arguments.rounds}.")
+    for option in ("fold", "protocol", "emotions"):
+        if getattr(arguments, option) and not arguments.on:
+            raise UserError(f"--{option} needs --on, the corpus to score the files on.")
+    if arguments.protocol and not arguments.fold:
+        raise UserError("--protocol needs --fold, the fold whose test speakers are heard.")
+    from light_sernet_kd import benchmark
+
+    models: list[Path] = []
+    for path in arguments.models:
+        found = sorted(path.glob("*.tflite")) if path.is_dir() else [path]
+        if not found:
+            raise UserError(f"{path} holds no .tflite files: name a run that exported, or a file.")
+        models += [each for each in found if each not in models]
+    rows = None
+    if arguments.on:
+        rows = benchmark.heard(
+            arguments.on,
+            Path(arguments.data),
+            fold=arguments.fold,
+            protocol=choose("protocol", arguments.protocol or "loso", config.PROTOCOL_NAMES),
+            emotions=arguments.emotions,
+        )
+    with Console(stderr=True).status("") as status:
+        measured = benchmark.measure(
+            models,
+            threads=arguments.threads,
+            rounds=arguments.rounds,
+            rows=rows,
+            progress=lambda what: status.update(what.replace("[", r"\[")),
+        )
+    if arguments.json:
+        print(json.dumps(measured, indent=2, ensure_ascii=False))
+    else:
+        benchmark.show(measured, Console())
+    if arguments.out:
+        written = benchmark.write(measured, arguments.out)
         print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
 
 
@@ -1196,6 +1274,8 @@ def main(
             return _audit(arguments)
         elif arguments.command == "compare":
             _compare(arguments)
+        elif arguments.command == "benchmark":
+            _benchmark(arguments)
         elif arguments.command == "explain":
             _explain(arguments)
         elif arguments.command == "stress":

@@ -263,8 +263,40 @@ def test_int8_computes_the_student_in_integers(case):
 
 def test_batch_norm_is_folded_into_the_convolutions(case):
     allowed = OPERATIONS[case.student.name] | {"MEAN", "FULLY_CONNECTED", "QUANTIZE", "DEQUANTIZE"}
-    for path in case.paths.values():
+    for precision, path in case.paths.items():
+        if precision == "int8" and "AVERAGE_POOL_2D" in allowed:
+            allowed = allowed - {"AVERAGE_POOL_2D"} | {"DEPTHWISE_CONV_2D", "SLICE"}
         assert {name for part, name, _, _ in operations(path) if part == "student"} <= allowed
+
+
+def test_the_int8_student_is_one_part_of_xnnpack(one_case, tmp_path):
+    (exported,) = again(one_case, tmp_path, merge=False, precisions=("int8",))
+    interpreter = Interpreter(model_path=str(exported.path))
+    interpreter.allocate_tensors()
+    count = len(export_module.operator_names(exported.path.read_bytes()))
+    (part,) = [each for each in interpreter._get_ops_details() if each["index"] >= count]
+    (output,) = interpreter.get_output_details()
+    assert part["op_name"] == "DELEGATE"
+    assert [*part["outputs"]] == [output["index"]]
+
+
+@pytest.mark.parametrize("shape", [(12, 8), (13, 7), (11, 8)])
+@pytest.mark.parametrize(("size", "padding"), [((2, 2), "same"), ((2, 1), "same"), ((3, 2), "valid")])
+def test_an_int8_pool_gives_the_mean_of_what_it_covers(shape, size, padding):
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-1, 1, (40, *shape, 3)).astype(np.float32)
+    layer = keras.layers.AveragePooling2D(size, padding=padding)
+    function = export_module._traced(layer, values.shape[1:], "logits")
+    joined = export_module._joined(
+        [export_module._Part("student", export_module._convert(function, "int8", values), gives="mean")]
+    )
+    assert "AVERAGE_POOL_2D" not in export_module.operator_names(joined)
+    interpreter = Interpreter(model_content=joined)
+    interpreter.allocate_tensors()
+    found = np.array([runner.invoke(interpreter, each) for each in values])
+    # One step of 1/128 for the values' rounding, and a half for that of the mean.
+    np.testing.assert_allclose(found, layer(values), atol=1.01 / 128)
+    assert abs((found - layer(values)).numpy().mean()) < 0.0005, "rounding has a direction"
 
 
 def test_the_front_end_is_never_quantised(case):
@@ -773,7 +805,7 @@ def test_a_student_of_states_is_exported_with_the_names_of_its_encoders(tmp_path
 
 
 def test_parts_are_linked_whatever_the_rank_of_the_features(tmp_path, monkeypatch):
-    def patches(front_end, input_type, samples):
+    def patches(front_end, input_type, samples, **_):
         audio = keras.Input((samples,), name="audio")
         return keras.Model(audio, ops.reshape(audio[:, : 2 * 96 * 8], (-1, 2, 96, 8)))
 

@@ -1,5 +1,6 @@
 """The front ends against TensorFlow's signal functions and librosa, and at the edges of what audio can be."""
 
+import dataclasses
 import functools
 
 import keras
@@ -22,14 +23,14 @@ EMODB_CLIPS = ("03a01Fa", "08b03Tc", "09a02Wb", "10a05Ld", "15a04Ac", "16b10Wb")
 
 
 @functools.cache
-def cached_model(front_end, input_type, samples):
-    return front_end_model(front_end, input_type, samples)
+def cached_model(front_end, input_type, samples, on_device=False):
+    return front_end_model(front_end, input_type, samples, on_device=on_device)
 
 
-def compute(front_end, input_type, clips):
+def compute(front_end, input_type, clips, *, on_device=False):
     """Features `(batch, *feature_shape)` of clips `(batch, samples)`."""
     clips = np.asarray(clips, np.float32)
-    return cached_model(front_end, input_type, clips.shape[1])(clips).numpy()
+    return cached_model(front_end, input_type, clips.shape[1], on_device)(clips).numpy()
 
 
 def noise(samples=SAMPLES, seed=0, level=0.1):
@@ -156,7 +157,9 @@ def test_mel_scales_are_those_of_librosa(scale):
 @kinds
 def test_features_are_those_of_the_reference(front_end, input_type):
     clips = synthetic_clips()
-    assert_is_reference(compute(front_end, input_type, clips), clips, front_end, input_type)
+    for on_device in (False, True):
+        computed = compute(front_end, input_type, clips, on_device=on_device)
+        assert_is_reference(computed, clips, front_end, input_type)
 
 
 @kinds
@@ -168,7 +171,65 @@ def test_features_of_recordings_are_those_of_the_reference(front_end, input_type
     clips = np.stack(
         [audio.fit(each.astype("float32"), samples, pad=features.PADDING[front_end]) for each in waveforms]
     )
-    assert_is_reference(compute(front_end, input_type, clips), clips, front_end, input_type)
+    for on_device in (False, True):
+        computed = compute(front_end, input_type, clips, on_device=on_device)
+        assert_is_reference(computed, clips, front_end, input_type)
+
+
+# The front end of an exported file
+
+
+@kinds
+@pytest.mark.parametrize("samples", [15_600, 17_077, 20_480])
+def test_on_a_device_features_are_those_of_training(front_end, input_type, samples):
+    clips = [audio.fit(chirp(n), samples, pad=features.PADDING[front_end]) for n in (40, 9_000, samples)]
+    clips = np.stack([*clips, noise(samples), np.zeros(samples, np.float32)])
+    expected = compute(front_end, input_type, clips)
+    found = compute(front_end, input_type, clips, on_device=True)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=TOLERANCE[front_end])
+    (alone,) = compute(front_end, input_type, clips[1:2], on_device=True)
+    np.testing.assert_allclose(alone, found[1], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [LSN, settings_of("cubic", "mfcc"), settings_of("cubic", "mel_spectrogram"), features.VGGISH],
+    ids=["lsn", "cubic_mfcc", "cubic_mel", "vggish"],
+)
+def test_products_give_the_fourier_transform(settings):
+    clip = noise(7_777).astype("float64")
+    layer = features.SpectrogramByProducts(settings)
+    (found,) = layer(clip[None].astype("float32")).numpy()
+    window = features._window(settings).astype("float64")
+    length = settings.fft_length
+    early = (length if settings.centred else length - settings.frame_length) // 2
+    padded = np.pad(clip, (early, length))
+    starts = settings.frame_step * np.arange(features.frame_count(len(clip), settings))
+    spectrum = np.array([abs(np.fft.rfft(padded[start : start + length] * window)) for start in starts])
+    expected = spectrum[:, layer.bins] ** settings.power
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
+    assert {*layer.bins} == {*range(length // 2 + 1)}
+    # 34 after 34: neighbours.
+    blocks = layer.bins.reshape(16, -1)
+    assert all(np.ptp(block) == len(block) - 2 for block in blocks)
+
+
+def test_hops_that_are_no_rows_are_refused():
+    with pytest.raises(ValueError, match="frames of 1024 every 250 are no rows of 32"):
+        features.SpectrogramByProducts(dataclasses.replace(LSN, frame_step=250))
+
+
+@pytest.mark.parametrize("samples", [1, 31, 32, 33, 100, 4_000])
+def test_a_recording_reaches_from_its_first_to_its_last_sound(samples):
+    rng = np.random.default_rng(samples)
+    clips = np.zeros((20, samples), np.float32)
+    for clip in clips[1:]:
+        first, last = np.sort(rng.integers(0, samples, 2))
+        clip[first : last + 1] = rng.choice([0.0, -1.0, 1e-30], last + 1 - first)
+        clip[[first, last]] = rng.choice([-0.5, 2.0], 2)
+    expected = [samples if not clip.any() else np.ptp(np.flatnonzero(clip)) + 1 for clip in clips]
+    np.testing.assert_array_equal(np.squeeze(features._recorded_samples(clips), axis=1), expected)
 
 
 # Normalisation

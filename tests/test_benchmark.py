@@ -1,0 +1,322 @@
+"""What `benchmark` says of a file against hand counts, the Keras model and NumPy."""
+
+import json
+import math
+import zipfile
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from rich.console import Console
+
+from light_sernet_kd import benchmark, cli, runner, students
+from light_sernet_kd.config import UserError
+from light_sernet_kd.export import export
+
+CLASSES = ("anger", "boredom", "neutral")
+SAMPLES = 48_000
+# The issue's, of a student of 3 s with the front end inside.
+MOST_BYTES = {"float32": 2_000_000, "float16": 1_100_000, "int8": 650_000}
+
+
+def voices(count: int = 6) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    seconds = np.arange(SAMPLES) / 16_000
+    return np.array(
+        [
+            0.1 * np.sin(2 * np.pi * rng.uniform(80, 300) * seconds) + 0.02 * rng.normal(size=SAMPLES)
+            for _ in range(count)
+        ],
+        np.float32,
+    )
+
+
+@pytest.fixture(scope="module")
+def student() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return students.build("light_sernet", (184, 40, 1), len(CLASSES))
+
+
+@pytest.fixture(scope="module")
+def files(student, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    made = export(
+        student,
+        classes=CLASSES,
+        front_end="lsn",
+        input_type="mfcc",
+        samples=SAMPLES,
+        representative=voices(),
+        folder=folder,
+        card={"student": "light_sernet", "corpus": "EMO-DB"},
+        precisions=("float32", "float16", "int8"),
+    )
+    return {each.precision: each.path for each in made}
+
+
+@pytest.fixture(scope="module")
+def measured(files):
+    return benchmark.measure([*files.values()], threads=(1, 2), rounds=20)
+
+
+def model_of(path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return path.read_bytes()[: json.loads(archive.read("card.json"))["model_bytes"]]
+
+
+def keras_multiply_adds(model: keras.Model) -> int:
+    """By a loop over the layers, from the shapes that Keras knows."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            _, height, width, filters = layer.output.shape
+            total += height * width * filters * math.prod(layer.kernel.shape[:3])
+        elif isinstance(layer, keras.layers.Dense):
+            total += math.prod(layer.kernel.shape)
+    return total
+
+
+def test_multiply_adds_are_those_of_the_keras_layers(student, files):
+    found = {precision: benchmark.work(model_of(path)) for precision, path in files.items()}
+    expected = keras_multiply_adds(student)
+    assert found["float32"].network == found["float16"].network == expected
+    # Light-SERNet's seven pools of an int8 file, each of them a convolution of 4 or 2 values per mean.
+    pools = 4 * 92 * 20 * 96 + 4 * 46 * 10 * 64 + 4 * 23 * 5 * 96 + 2 * 12 * 5 * 128 + 2 * 6 * 5 * 160
+    assert found["int8"].network == expected + pools
+    # By hand: the first convolutions and the table's second, at 3 s and 40 coefficients.
+    assert expected > 184 * 40 * 32 * (11 + 9 + 9) + 92 * 20 * 64 * 3 * 3 * 96
+    assert {each.front_end for each in found.values()} == {found["float32"].front_end}
+
+
+def test_multiply_adds_of_the_front_end_are_those_of_its_products(files):
+    frames = 184
+    rows = frames * 34 * 32 * 32  # 32 columns of 32 rows to 17 complex numbers
+    columns = frames * 17 * 64 * 64  # 32 complex numbers to 32
+    cepstrum = frames * 128 * 40
+    bands = benchmark.work(model_of(files["float32"])).front_end - rows - columns - cepstrum
+    # Each band meets some neighbouring bins: between two and a quarter of all.
+    assert frames * 128 * 2 < bands < frames * 128 * 513 / 4
+
+
+def test_multiply_adds_by_hand():
+    count = benchmark._multiply_adds
+    options = SimpleNamespace(adjX=False)
+    assert count("CONV_2D", [(1, 9, 9, 6), (8, 3, 5, 6)], (1, 7, 5, 8), None) == 7 * 5 * 8 * 3 * 5 * 6
+    assert count("CONV_2D", [(1, 9, 9, 6), (8, 3, 5, 2)], (1, 7, 5, 8), None) == 7 * 5 * 8 * 3 * 5 * 2
+    assert count("DEPTHWISE_CONV_2D", [(1, 9, 9, 6), (1, 3, 3, 6)], (1, 7, 7, 6), None) == 7 * 7 * 6 * 9
+    assert count("FULLY_CONNECTED", [(4, 10), (3, 10), ()], (4, 3), None) == 4 * 10 * 3
+    assert count("BATCH_MATMUL", [(2, 4, 5), (2, 5, 6)], (2, 4, 6), options) == 2 * 4 * 5 * 6
+    assert count("BATCH_MATMUL", [(2, 5, 4), (2, 5, 6)], (2, 4, 6), SimpleNamespace(adjX=True)) == 240
+    assert count("AVERAGE_POOL_2D", [(1, 8, 8, 3)], (1, 4, 4, 3), None) == 0
+
+
+def test_operators_and_weights_are_those_of_the_flatbuffer(student, files):
+    for path in files.values():
+        content = model_of(path)
+        found = benchmark.work(content)
+        (graph,) = schema.ModelT.InitFromPackedBuf(content).subgraphs
+        assert sum(found.operators.values()) == len(graph.operators)
+        assert found.operators["CONV_2D"] == 8
+    # Batch norm is in the kernels, and a bias in its place.
+    kernels = sum(math.prod(w.shape) for w in student.weights if w.path.endswith("kernel"))
+    biases = 96 + 64 + 96 + 128 + 160 + 320
+    float32 = benchmark.work(model_of(files["float32"])).weights
+    assert 0 < float32 - kernels - biases < 30_000, "the front end's tables are small"
+
+
+def test_sizes_are_within_the_targets(measured, files):
+    for row in measured["files"]:
+        path = files[row["precision"]]
+        assert row["bytes"] == path.stat().st_size <= MOST_BYTES[row["precision"]]
+
+
+def test_parts_of_xnnpack_hold_all_but_what_is_named(measured):
+    for row in measured["files"]:
+        found = row["delegation"]
+        assert 1 <= found["parts"] <= 5
+        assert not {"CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "AVERAGE_POOL_2D"} & {*found["left"]}
+        assert "TOPK_V2" in found["left"]
+
+
+def test_delegation_is_read_from_what_a_part_takes_and_gives():
+    def node(index, name, inputs, outputs):
+        return {"index": index, "op_name": name, "inputs": inputs, "outputs": outputs}
+
+    nodes = [
+        node(0, "TOPK_V2", [0], [1]),
+        node(1, "MUL", [1, 9], [2]),
+        node(2, "ADD", [2], [3]),
+        node(3, "ARG_MAX", [3], [4]),
+        node(4, "DELEGATE", [1, 9], [3]),
+    ]
+    found = benchmark.delegation(SimpleNamespace(_get_ops_details=lambda: nodes))
+    assert found == {"parts": 1, "left": {"TOPK_V2": 1, "ARG_MAX": 1}}
+    assert benchmark.delegation(SimpleNamespace()) is None
+
+
+def test_median_and_percentile_are_numpys():
+    seconds = np.random.default_rng(0).exponential(0.004, 101)
+    found = benchmark.summary([*seconds])
+    assert found["median_ms"] == pytest.approx(1e3 * np.sort(seconds)[50])
+    assert found["p95_ms"] == pytest.approx(1e3 * np.sort(seconds)[95])
+    assert benchmark.summary([0.001, 0.003]) == pytest.approx({"median_ms": 2.0, "p95_ms": 2.9})
+
+
+def test_calls_take_turns_and_each_is_the_first_as_often():
+    order = []
+    calls = {name: (lambda name=name: order.append(name)) for name in "abc"}
+    found = benchmark.in_turn(calls, rounds=6)
+    assert {name: len(seconds) for name, seconds in found.items()} == dict.fromkeys("abc", 6)
+    assert "".join(order[3 * benchmark.WARM_UP :]) == "abcbcacab" * 2
+
+
+def test_rounds_end_after_their_time_but_not_before_there_are_enough():
+    found = benchmark.in_turn({0: lambda: None}, rounds=1000, most_seconds=0.0)
+    assert len(found[0]) == benchmark.FEWEST_ROUNDS
+
+
+def test_times_and_memory_are_those_of_an_answer(measured):
+    for row in measured["files"]:
+        for each in row["latency"].values():
+            assert 0.1 < each["median_ms"] <= each["p95_ms"] < 10_000
+            assert each["rounds"] == 20
+            assert each["processor_ms"] > 0.1
+            assert each["real_time_factor"] == pytest.approx(each["median_ms"] / 3000)
+        alone = row["latency"]["1"]
+        assert alone["processor_ms"] <= 1.01 * alone["median_ms"]
+        # At least the file itself is read, and its tensors have a place.
+        assert row["bytes"] < row["peak_memory_bytes"] < 100e6
+
+
+def test_the_table_names_files_shortly_and_says_what_is_counted(measured, tmp_path):
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+    benchmark.show(measured, console)
+    text = console.export_text()
+    assert text.split("\n")[1].split() == ["float32", "float16", "int8"]
+    size = measured["files"][0]["bytes"] / 1000
+    assert (
+        f"size (kB)  {size:,.0f}".split()
+        == [word for line in text.split("\n") if "size" in line for word in line.split()][:3]
+    )
+    assert "multiply-adds of convolutions" in text
+    assert "UA %" not in text
+
+
+def test_names_are_as_short_as_they_can_be():
+    def names(*paths):
+        return benchmark._names([{"file": path} for path in paths])
+
+    assert names("a/student_int8.tflite") == ["int8"]
+    assert names("a/student_int8.tflite", "b/student_int8.tflite") == ["a/int8", "b/int8"]
+    assert names("a/student_int8.tflite", "a/other.tflite") == ["int8", "other"]
+
+
+def test_what_is_written_is_what_was_measured(measured, tmp_path):
+    written = benchmark.write(measured, tmp_path / "new")
+    assert [path.name for path in written] == ["benchmark.json", "benchmark.md"]
+    assert json.loads(written[0].read_text()) == json.loads(json.dumps(measured))
+    lines = written[1].read_text().split("\n")
+    assert lines[2].split("|")[1:-1] == ["  ", " float32 ", " float16 ", " int8 "]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"benchmark.json", "benchmark.md"}
+
+
+def test_accuracy_is_that_of_the_runner_and_training_is_admitted(files, shared_data):
+    rows = benchmark.heard("EMO-DB", shared_data, fold="03")
+    assert {each.speaker for each in rows.utterances} == {"03"}
+    few = benchmark.Heard(rows.corpus, rows.what, rows.utterances[::4])
+    found = benchmark.accuracy(files["float32"], few)
+    known = [each for each in few.utterances if each.emotion in CLASSES]
+    opened = runner.Runner(files["float32"])
+    from light_sernet_kd import audio
+
+    right = [
+        opened.labels[opened.probabilities(audio.read(each.path)).argmax()] == each.emotion for each in known
+    ]
+    assert found["wa"] == pytest.approx(np.mean(right))
+    assert found["utterances"] + found["left_out"] == len(few.utterances)
+    assert found["utterances"] == len(known) < len(few.utterances)
+    assert found["trained_on"] is True
+    measured = {
+        "machine": {"processor": "x", "cores": 1, "system": "y", "ai_edge_litert": "1"},
+        "multiply_adds": "",
+        "peak_memory": "",
+        "files": [{"accuracy": found, "latency": {"1": {"rounds": 3}}}],
+    }
+    text = "\n".join(benchmark.notes(measured))
+    assert "This is no test" in text
+    assert f"without {found['left_out']} of emotions" in text
+
+
+@pytest.mark.parametrize(
+    ("card", "trained"),
+    [({"corpus": "EMO-DB"}, True), ({"corpus": "RAVDESS"}, False), ({}, None)],
+)
+def test_the_card_tells_whether_the_corpus_was_heard(card, trained):
+    assert benchmark._trained_on(card, "EMO-DB") is trained
+
+
+def test_what_no_file_can_be_scored_on_is_refused(files, shared_data):
+    rows = benchmark.heard("EMO-DB", shared_data)
+    others = benchmark.Heard("x", "y", tuple(u for u in rows.utterances if u.emotion not in CLASSES))
+    with pytest.raises(UserError, match="tells apart anger, boredom, neutral, and y have none"):
+        benchmark.accuracy(files["float32"], others)
+    with pytest.raises(UserError, match="unknown fold '3x'"):
+        benchmark.heard("EMO-DB", shared_data, fold="3x")
+
+
+def broken(files, tmp_path, kind):
+    path = tmp_path / "broken.tflite"
+    content = bytearray(files["int8"].read_bytes())
+    if kind == "cut":
+        content = content[:1000]
+    elif kind == "damaged":
+        content[5000] ^= 0xFF
+    elif kind == "other":
+        content = bytearray(b"RIFF and more")
+    if kind != "missing":
+        path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["cut", "damaged", "other", "missing"])
+def test_a_broken_file_is_one_line_and_exit_code_2(files, tmp_path, kind, capsys):
+    path = broken(files, tmp_path, kind)
+    assert cli.main(["benchmark", str(files["int8"]), str(path), "--rounds", "1"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert str(path) in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "0"], "expected whole numbers from 1"),
+        (["--threads", "two"], "expected whole numbers from 1"),
+        (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--fold", "03"], "--fold needs --on"),
+        (["--on", "demo", "--protocol", "loso"], "--protocol needs --fold"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(files, arguments, message, capsys):
+    assert cli.main(["benchmark", str(files["int8"]), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_without_files_is_refused(tmp_path, capsys):
+    assert cli.main(["benchmark", str(tmp_path)]) == 2
+    assert "holds no .tflite files" in capsys.readouterr().err
+
+
+def test_the_command_prints_json_of_every_file_of_a_run(files, tmp_path, capsys):
+    folder = files["int8"].parent
+    out = tmp_path / "out"
+    options = ["--rounds", "1", "--threads", "1", "--json", "--out", str(out)]
+    assert cli.main(["benchmark", str(folder), *options]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["precision"] for row in printed["files"]] == ["float16", "float32", "int8"]
+    assert printed == json.loads((out / "benchmark.json").read_text())

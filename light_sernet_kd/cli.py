@@ -238,6 +238,10 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         text="train on at most N utterances of each emotion, drawn by the seed; 0 on all")  # fmt: skip
     add(group, "--soft_labels", dest="soft_labels", action=argparse.BooleanOptionalAction,
         text="train on the shares of the annotators instead of one label")  # fmt: skip
+    add(group, "--qat", dest="qat", type=int, metavar="N",
+        text="epochs in which the student is trained on with the roundings of its int8 file; 0 none")  # fmt: skip
+    add(group, "--qat_learning_rate", dest="qat_learning_rate", type=float, metavar="X",
+        text="of these epochs, by default a tenth of the schedule's")  # fmt: skip
     add(group, "--patience", dest="patience", type=int, metavar="N",
         text="stop a fold after N epochs without a better validation UA; 0 never")  # fmt: skip
     add(group, "--bn_momentum", dest="batch_norm_momentum", type=float, metavar="X",

@@ -165,6 +165,8 @@ class Settings:
         fold_count: how many folds `group_kfold` makes.
         test_on: the corpus that tests under `cross_corpus`.
         folds: names of the folds to run; empty means all.
+        qat: epochs in which the student is trained on, with the roundings of its int8 file (quantisation-aware
+            training); 0 for none. `qat_learning_rate` is theirs; by default a tenth of the schedule's.
         patience: stop a fold after this many epochs without a better validation UA; 0 never stops.
         optimizer, accumulation, tune_epochs: by default the schedule's.
         most_per_emotion: at most so many training utterances per emotion; 0 takes all.
@@ -220,6 +222,8 @@ class Settings:
     accumulation: int | None = None
     tune_epochs: int | None = None
     most_per_emotion: int = 0
+    qat: int = 0
+    qat_learning_rate: float | None = None
     patience: int = 0
     batch_norm_momentum: float | None = None
     arithmetic: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -307,6 +311,7 @@ _LARGEST: dict[str, float] = {
     "teacher_learning_rate": math.inf,
     "accumulation": math.inf,
     "text_tokens": 512,
+    "qat_learning_rate": math.inf,
 }
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -373,6 +378,15 @@ def make_settings(**values: Any) -> Settings:
         raise UserError(f"the seed must be from 0 to {2**32 - 1}, found {settings.seed}.")
     if settings.patience < 0:
         raise UserError(f"patience must be 0 (never stop early) or more epochs, found {settings.patience}.")
+    if settings.qat < 0:
+        raise UserError(f"qat must be 0 (none) or more epochs, found {settings.qat}.")
+    if settings.qat and settings.student in MULTIMODAL_NAMES:
+        raise UserError(
+            f"--qat is for students whose int8 file exists, which hear alone: {settings.student} has none. "
+            "Leave it out."
+        )
+    if settings.qat_learning_rate is not None and not settings.qat:
+        raise UserError("--qat_learning_rate goes with --qat EPOCHS.")
     if settings.protocol == "cross_corpus" and settings.test_on is None:
         raise UserError("the protocol cross_corpus takes --test-on CORPUS.")
     if settings.test_on is not None and settings.protocol != "cross_corpus":

@@ -235,6 +235,7 @@ class _Phase:
 
     Attributes:
         initial: makes the weights it begins with of those that the phase before selected.
+        int8: whether it is trained and validated with the roundings of the int8 file.
     """
 
     build: Callable[[], keras.Model]
@@ -243,6 +244,7 @@ class _Phase:
     mixture: mixtures.Mixture
     accelerate: bool = True
     initial: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None
+    int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,11 @@ class _Run:
         self.classes, self.folds = selection.classes, selection.folds
         if places.tensorboard:
             _require_tensorboard()
+        if settings.qat and keras.backend.backend() != "tensorflow":
+            raise UserError(
+                f"--qat needs Keras on TensorFlow, found {keras.backend.backend()}: "
+                "set KERAS_BACKEND=tensorflow."
+            )
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self.teacher = self._read_teacher()
         self._multimodal = {
@@ -524,6 +531,12 @@ class _Run:
             tune_epochs=settings.tune_epochs,
         )
 
+    def _qat_schedule(self) -> Schedule:
+        """The learning rate stays as it is: so few epochs with one that falls would end before they learn."""
+        schedule = self._schedule("student")
+        rate = self.settings.qat_learning_rate or schedule.learning_rate / 10
+        return dataclasses.replace(schedule, epochs=self.settings.qat, learning_rate=rate, decay=1.0)
+
     def phases(self, role: str) -> list[_Phase]:
         """The stages of the role's training; the last one's network is what is scored."""
         if role not in self._phases:
@@ -561,7 +574,13 @@ class _Run:
         front_end = self.front_end if name == settings.student else students.entry(name).front_end
         shape = feature_shape(front_end, settings.input_type, settings.samples)
         build = functools.partial(students.build, name, shape, len(self.classes), width=width)
-        return [_Phase(build, self.features(front_end), schedule, mixture)]
+        first = _Phase(build, self.features(front_end), schedule, mixture)
+        if role == "teacher" or not settings.qat:
+            return [first]
+        return [
+            first,
+            dataclasses.replace(first, schedule=self._qat_schedule(), initial=list, int8=True),
+        ]
 
     def network(self, role: str, phase: int = -1) -> Network:
         """The role's network in a phase (the last), compiled when it is first asked for."""
@@ -584,6 +603,7 @@ class _Run:
                 ),
                 arithmetic=self.arithmetic,
                 accelerate=stage.accelerate,
+                int8=stage.int8,
             )
         return self._networks[key]
 
@@ -657,6 +677,7 @@ class _Run:
                         checkpoint=checkpoints[-1],
                         epochs=epochs[number] if epochs else None,
                         initial=functools.partial(phase.initial, weights) if phase.initial else None,
+                        initial_projections=self._projections(kind, number - 1) if phase.int8 else (),
                         teaching=teaching,
                         augmenter=self.augmenter if kind == "student" else None,
                         class_weights=self._class_weights(train),
@@ -682,6 +703,10 @@ class _Run:
             sum(each.seconds for each in made),
             checkpoints,
         )
+
+    def _projections(self, kind: str, number: int) -> list[list[np.ndarray]]:
+        """Of a phase that was just trained or restored: what `hint` compares through belongs to it."""
+        return [layer.get_weights() for layer in self.network(kind, number).distiller.projections]
 
     def _class_weights(self, train: Sequence[int]) -> np.ndarray | None:
         if self.settings.class_weights == "none":
@@ -960,8 +985,17 @@ class _Run:
                 "UA and WA are those of each fold's student, converted and scored on its own test fold; "
                 "the files hold a student trained on "
                 + ("all recordings but the test ones." if self.selection.tests_apart else "all speakers.")
+                + self._qat_note()
             ),
         }
+
+    def _qat_note(self) -> str:
+        if not self.settings.qat:
+            return ""
+        return (
+            f" After its training the student was fine-tuned for {counted(self.settings.qat, 'epoch')} with "
+            "simulated int8 arithmetic; all precisions have these weights."
+        )
 
     def _taken(self) -> list[str]:
         """What an exported file takes, in words."""

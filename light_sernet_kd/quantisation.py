@@ -27,6 +27,15 @@ PASSING = (
 )
 
 
+# Of the training set, as many as the converter is given.
+CALIBRATION_CLIPS = 64
+
+
+def spread(items: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of the items, evenly spread: a corpus is sorted by speaker."""
+    return items[np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
+
+
 class Steps:
     """The 256 values, zero among them, that a tensor of the int8 graph can have.
 
@@ -284,7 +293,8 @@ def _roles(calls: Sequence[_Call]) -> dict[str, _Role]:
             swallowed |= not isinstance(following, layers.Layer) and _inputs_of(calls, following) == 1
         merges = len(call.inputs) > 1 and not isinstance(operation, layers.Concatenate)
         if isinstance(operation, layers.Add):
-            overwritten[call.output] = before.steps if before and len(users[first]) == 1 else None
+            free = [tensor for tensor in call.inputs if len(users[tensor]) == 1 and tensor in made_by]
+            overwritten[call.output] = of(free[0]).steps if free else None
         if swallowed and (open_sum or merges):
             within.add(call.output)
             roles[operation.name] = _Role(None)

@@ -165,8 +165,9 @@ class Settings:
         fold_count: how many folds `group_kfold` makes.
         test_on: the corpus that tests under `cross_corpus`.
         folds: names of the folds to run; empty means all.
-        qat: epochs in which the student is trained on, with the roundings of its int8 file (quantisation-aware
-            training); 0 for none. `qat_learning_rate` is theirs; by default a tenth of the schedule's.
+        qat: epochs of quantisation-aware training: after `epochs` the student is fine-tuned, and validated,
+            with the roundings of its int8 file; 0 for none. `qat_learning_rate` is theirs; by default a tenth
+            of the schedule's.
         patience: stop a fold after this many epochs without a better validation UA; 0 never stops.
         optimizer, accumulation, tune_epochs: by default the schedule's.
         most_per_emotion: at most so many training utterances per emotion; 0 takes all.

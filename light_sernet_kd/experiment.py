@@ -55,6 +55,7 @@ from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, w
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed
+from light_sernet_kd.quantisation import REPRESENTATIVE_CLIPS
 from light_sernet_kd.report import counted, report
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.selection import selected
@@ -71,9 +72,6 @@ from light_sernet_kd.training import (
 
 if TYPE_CHECKING:
     from light_sernet_kd.multimodal import SpeechAndText
-
-# Clips that calibrate int8: enough to meet every speaker and class, few enough to take a second.
-REPRESENTATIVE_CLIPS = 128
 
 
 @dataclass(frozen=True)

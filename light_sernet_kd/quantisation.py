@@ -1,9 +1,10 @@
 """The same student with the roundings of its int8 file, for training and for scores.
 
-TFLite's full-integer graph keeps every tensor that it stores on 256 steps and computes in between with 32 bits.
-The twin here rounds at the same places: kernels symmetrically per output channel (before batch norm, whose
-scale per channel changes nothing about it), and the tensors that remain once convolution, batch norm, bias and
-ReLU are one operation. Gradients pass a rounding as if it were none (Jacob et al. 2018, arXiv:1712.05877).
+TFLite's full-integer graph keeps every tensor that it stores on 256 steps and computes in between with 32
+bits. The twin here rounds at the same places: kernels symmetrically per output channel (before batch norm,
+whose scale per channel changes nothing about it), and the tensors that remain once convolution, batch norm,
+bias and ReLU are one operation. Gradients pass a rounding as if it were none (Jacob et al. 2018,
+arXiv:1712.05877).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,13 +28,17 @@ PASSING = (
 )
 
 
-# Of the training set, as many as the converter is given.
-CALIBRATION_CLIPS = 64
+# Of the training set a run hands the first number to `export`, which calibrates on the second number of them.
+REPRESENTATIVE_CLIPS, CALIBRATION_CLIPS = 128, 64
 
 
-def spread(items: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the items, evenly spread: a corpus is sorted by speaker."""
-    return items[np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
+def calibration_clips(train: Sequence[int]) -> np.ndarray:
+    """Those that the converter sees: where steps are coarse, other clips mean other roundings."""
+
+    def spread(items: np.ndarray, most: int) -> np.ndarray:
+        return items[np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
+
+    return spread(spread(np.asarray(train), REPRESENTATIVE_CLIPS), CALIBRATION_CLIPS)
 
 
 class Steps:
@@ -228,7 +233,7 @@ class _Call:
 def _calls(student: keras.Model) -> list[_Call]:
     """The student's operations in the order in which they are computed."""
     made: list[_Call] = []
-    kept = []  # an identity is a tensor's own for as long as it lives
+    kept: list[Any] = []  # an identity is a tensor's own for as long as it lives
 
     def call(operation, *args, **kwargs):
         output = operation(*args, **kwargs)
@@ -293,8 +298,10 @@ def _roles(calls: Sequence[_Call]) -> dict[str, _Role]:
             swallowed |= not isinstance(following, layers.Layer) and _inputs_of(calls, following) == 1
         merges = len(call.inputs) > 1 and not isinstance(operation, layers.Concatenate)
         if isinstance(operation, layers.Add):
-            free = [tensor for tensor in call.inputs if len(users[tensor]) == 1 and tensor in made_by]
-            overwritten[call.output] = of(free[0]).steps if free else None
+            # The converter's calibration adds in place, and takes what it reads there for the input.
+            alone = [tensor for tensor in call.inputs if len(users[tensor]) == 1]
+            free = [role for role in map(of, alone) if role]
+            overwritten[call.output] = free[0].steps if free else None
         if swallowed and (open_sum or merges):
             within.add(call.output)
             roles[operation.name] = _Role(None)

@@ -21,7 +21,7 @@ from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.config import Schedule
 from light_sernet_kd.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
 from light_sernet_kd.files import atomic, write_arrays
-from light_sernet_kd.quantisation import CALIBRATION_CLIPS, Simulation, spread
+from light_sernet_kd.quantisation import Simulation, calibration_clips
 
 # Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -156,9 +156,9 @@ class Network:
         return _logits(self.student, rows, indices)
 
     def calibrate(self, rows: Any, indices: Sequence[int]) -> None:
-        """For a network of int8, find its ranges with the twin's weights, on utterances spread over these."""
+        """For a network of int8, find its ranges with the twin's weights on clips of these utterances."""
         if self.simulation:
-            chosen = spread(np.asarray(indices), CALIBRATION_CLIPS)
+            chosen = calibration_clips(indices)
             size = pipeline.BATCH
             self.simulation.calibrate(
                 rows[chosen[start : start + size]] for start in range(0, len(chosen), size)

@@ -239,7 +239,7 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     add(group, "--soft_labels", dest="soft_labels", action=argparse.BooleanOptionalAction,
         text="train on the shares of the annotators instead of one label")  # fmt: skip
     add(group, "--qat", dest="qat", type=int, metavar="N",
-        text="epochs in which the student is fine-tuned with the roundings of its int8 file; 0 none")  # fmt: skip
+        text="epochs in which the student is fine-tuned with the roundings of its int8 file")  # fmt: skip
     add(group, "--qat_learning_rate", dest="qat_learning_rate", type=float, metavar="X",
         text="of these epochs, by default a tenth of the schedule's")  # fmt: skip
     add(group, "--patience", dest="patience", type=int, metavar="N",

@@ -250,6 +250,10 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         text="train on at most N utterances of each emotion, drawn by the seed; 0 on all")  # fmt: skip
     add(group, "--soft_labels", dest="soft_labels", action=argparse.BooleanOptionalAction,
         text="train on the shares of the annotators instead of one label")  # fmt: skip
+    add(group, "--qat", dest="qat", type=int, metavar="N",
+        text="epochs in which the student is fine-tuned with the roundings of its int8 file")  # fmt: skip
+    add(group, "--qat_learning_rate", dest="qat_learning_rate", type=float, metavar="X",
+        text="of these epochs, by default a tenth of the schedule's")  # fmt: skip
     add(group, "--patience", dest="patience", type=int, metavar="N",
         text="stop a fold after N epochs without a better validation UA; 0 never")  # fmt: skip
     add(group, "--bn_momentum", dest="batch_norm_momentum", type=float, metavar="X",
@@ -302,6 +306,9 @@ def _add_stream_settings(group) -> None:
     group.add_argument("--silence", dest="silence_dbfs", type=float, metavar="DB",
                        help="`unsure` below this level in dBFS "
                        "(default -50; --silence=-inf for no gate)")  # fmt: skip
+    group.add_argument("--steady", dest="steady_db", type=float, metavar="DB",
+                       help="`unsure` where the level of 25 ms frames moves by less, as in noise "
+                       "(default 4; 0 for no gate)")  # fmt: skip
     group.add_argument("--smoothing", dest="smoothing_seconds", type=float, metavar="S",
                        help="time constant of smoothing (default 1 s; 0 for none)")  # fmt: skip
 
@@ -1031,7 +1038,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     recordings = arguments.recordings
     settings = _stream_settings(arguments)
     if not arguments.stream and (settings or arguments.picture or arguments.verbose):
-        raise UserError("--hop, --threshold, --silence, --smoothing, --picture and -v go with --stream.")
+        raise UserError("the options of windows, --picture and -v go with --stream.")
     if arguments.stream and (arguments.text or arguments.text_file) is not None:
         raise UserError("--stream hears windows, and a text is of a whole clip: leave one of them out.")
     if arguments.text is not None and len(recordings) > 1:
@@ -1091,7 +1098,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _stream_settings(arguments: argparse.Namespace) -> dict[str, float]:
-    names = ("hop_seconds", "unsure_below", "silence_dbfs", "smoothing_seconds")
+    names = ("hop_seconds", "unsure_below", "silence_dbfs", "steady_db", "smoothing_seconds")
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 

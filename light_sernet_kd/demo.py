@@ -116,6 +116,7 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "padding": card["padding"],
         "unsure_below": card.get("unsure_below", runner.UNSURE_BELOW),
         "silence_dbfs": runner.SILENCE_DBFS,
+        "steady_db": runner.STEADY_DB,
         "stamps": [
             *(["SYNTHETIC: trained on made-up voices, to try things out."] if card.get("synthetic") else []),
             *card.get("stamps", []),

@@ -40,6 +40,7 @@ from light_sernet_kd import (
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
+    CALIBRATION_CLIPS,
     MULTIMODAL_NAMES,
     SAMPLE_RATE,
     SCHEDULES,
@@ -284,6 +285,7 @@ class _Phase:
 
     Attributes:
         initial: makes the weights it begins with of those that the phase before selected.
+        int8: whether it is trained and validated with the roundings of the int8 file.
     """
 
     build: Callable[[], keras.Model]
@@ -292,6 +294,7 @@ class _Phase:
     mixture: mixtures.Mixture
     accelerate: bool = True
     initial: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None
+    int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -347,6 +350,11 @@ class _Run:
         self.classes, self.folds = selection.classes, selection.folds
         if places.tensorboard:
             _require_tensorboard()
+        if settings.qat and keras.backend.backend() != "tensorflow":
+            raise UserError(
+                f"--qat needs Keras on TensorFlow, found {keras.backend.backend()}: "
+                "set KERAS_BACKEND=tensorflow."
+            )
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self.teacher = self._read_teacher()
         self._multimodal = {
@@ -573,6 +581,12 @@ class _Run:
             tune_epochs=settings.tune_epochs,
         )
 
+    def _qat_schedule(self) -> Schedule:
+        """The learning rate stays as it is: so few epochs with one that falls would end before they learn."""
+        schedule = self._schedule("student")
+        rate = self.settings.qat_learning_rate or schedule.learning_rate / 10
+        return dataclasses.replace(schedule, epochs=self.settings.qat, learning_rate=rate, decay=1.0)
+
     def phases(self, role: str) -> list[_Phase]:
         """The stages of the role's training; the last one's network is what is scored."""
         if role not in self._phases:
@@ -610,7 +624,13 @@ class _Run:
         front_end = self.front_end if name == settings.student else students.entry(name).front_end
         shape = feature_shape(front_end, settings.input_type, settings.samples)
         build = functools.partial(students.build, name, shape, len(self.classes), width=width)
-        return [_Phase(build, self.features(front_end), schedule, mixture)]
+        first = _Phase(build, self.features(front_end), schedule, mixture)
+        if role == "teacher" or not settings.qat:
+            return [first]
+        return [
+            first,
+            dataclasses.replace(first, schedule=self._qat_schedule(), initial=list, int8=True),
+        ]
 
     def network(self, role: str, phase: int = -1) -> Network:
         """The role's network in a phase (the last), compiled when it is first asked for."""
@@ -633,6 +653,7 @@ class _Run:
                 ),
                 arithmetic=self.arithmetic,
                 accelerate=stage.accelerate,
+                int8=stage.int8,
             )
         return self._networks[key]
 
@@ -706,6 +727,8 @@ class _Run:
                         checkpoint=checkpoints[-1],
                         epochs=epochs[number] if epochs else None,
                         initial=functools.partial(phase.initial, weights) if phase.initial else None,
+                        initial_projections=self._projections(kind, number - 1) if phase.int8 else (),
+                        calibration=self._representative(fold) if phase.int8 else (),
                         teaching=teaching,
                         augmenter=self.augmenter if kind == "student" else None,
                         class_weights=self._class_weights(train),
@@ -731,6 +754,10 @@ class _Run:
             sum(each.seconds for each in made),
             checkpoints,
         )
+
+    def _projections(self, kind: str, number: int) -> list[list[np.ndarray]]:
+        """Of a phase that was just trained or restored: what `hint` compares through belongs to it."""
+        return [layer.get_weights() for layer in self.network(kind, number).distiller.projections]
 
     def _class_weights(self, train: Sequence[int]) -> np.ndarray | None:
         if self.settings.class_weights == "none":
@@ -1077,8 +1104,16 @@ class _Run:
             "samples": self.settings.samples,
             "sample_rate": SAMPLE_RATE,
             "takes": self._taken(),
-            "note": self._scored,
+            "note": self._scored + self._qat_note(),
         }
+
+    def _qat_note(self) -> str:
+        if not self.settings.qat:
+            return ""
+        return (
+            f" After its training the student was fine-tuned for {counted(self.settings.qat, 'epoch')} with "
+            "simulated int8 arithmetic; all precisions have these weights."
+        )
 
     def _convert_final(
         self,
@@ -1145,6 +1180,12 @@ class _Run:
         read = f"{self.settings.text_tokens} tokens of text"
         return [heard] * (both is None or both.hearing is not None) + [read] * bool(both and both.text)
 
+    def _representative(self, fold: Fold) -> list[int]:
+        """Training utterances that an int8 file is calibrated with."""
+        speakers = [self.utterances[i].speaker for i in fold.train]
+        chosen = representative(self.selection.labels[list(fold.train)], speakers, CALIBRATION_CLIPS)
+        return [fold.train[i] for i in chosen]
+
     def _convert(
         self,
         fold: Fold,
@@ -1156,10 +1197,8 @@ class _Run:
         precisions: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
         """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
-        from light_sernet_kd.export import CALIBRATION_CLIPS, ExportError, export
+        from light_sernet_kd.export import ExportError, export
 
-        speakers = [self.utterances[i].speaker for i in fold.train]
-        chosen = representative(self.selection.labels[list(fold.train)], speakers, CALIBRATION_CLIPS)
         settings = self.settings
         try:
             made = export(
@@ -1168,7 +1207,7 @@ class _Run:
                 front_end=self.front_end,
                 input_type=settings.input_type,
                 samples=settings.samples,
-                representative=self._file_inputs([fold.train[i] for i in chosen], merge=True),
+                representative=self._file_inputs(self._representative(fold), merge=True),
                 folder=folder,
                 **self._text_and_encoders(),
                 precisions=precisions,

@@ -32,12 +32,10 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from light_sernet_kd import files, metadata, runner
-from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, UserError, choose
+from light_sernet_kd.config import CALIBRATION_CLIPS, PRECISIONS, SAMPLE_RATE, UserError, choose
 from light_sernet_kd.evaluation import UNSURE_BELOW
 from light_sernet_kd.features import PADDING, feature_shape, front_end_model
 
-# On EMO-DB 16 clips gave ranges as good as 400 did; each costs up to 20 ms.
-CALIBRATION_CLIPS = 64
 CHECK_CLIPS = 8
 # Of the float32 file's probabilities from Keras'; sums are taken in another order, nothing else differs.
 TOLERANCE = 1e-4
@@ -584,8 +582,9 @@ def _pools_as_convolutions(model: schema.ModelT) -> None:
             add("CONCATENATION", 2, [taken, edge], longer)
             operators[-1].builtinOptions.axis = axis
             taken = longer
-        channels, scale = int(source.shape[3]), 1.0 / (127 * size[0] * size[1])
-        weights = constant(f"{name}/weights", np.full((1, *size, channels), 127, np.int8), scale)
+        # A power of two: products are then exact, and half a step goes to the even one, not to one side.
+        channels, scale = int(source.shape[3]), 1.0 / (64 * size[0] * size[1])
+        weights = constant(f"{name}/weights", np.full((1, *size, channels), 64, np.int8), scale)
         bias_scale = float(source.quantization.scale[0]) * scale
         bias = constant(f"{name}/bias", np.zeros(channels, np.int32), bias_scale)
         add("DEPTHWISE_CONV_2D", 3, [taken, weights, bias], given)

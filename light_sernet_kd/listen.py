@@ -18,7 +18,7 @@ from rich.text import Text
 
 from light_sernet_kd import timeline
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.runner import LEAST_DBFS, NOT_FINITE, SILENT, UNSURE, Runner, Window
+from light_sernet_kd.runner import LEAST_DBFS, NOT_FINITE, SILENT, STEADY, UNSURE, Runner, Window
 
 INSTALL = "pip install 'light-sernet-kd[listen]'"
 LISTED = "`python -m sounddevice` lists the devices; choose one with --device."
@@ -246,7 +246,7 @@ class _LiveDisplay:
             style = "bold" if name == window.label else ""
             percent = "-" if math.isnan(share) else f"{100 * known:.0f} %"
             # A full bar has another colour of rich's own, unless told.
-            color = "bright_black" if window.why in (SILENT, NOT_FINITE) else "cyan"
+            color = "bright_black" if window.why in (SILENT, STEADY, NOT_FINITE) else "cyan"
             bar = ProgressBar(
                 total=1.0, completed=known, width=40, complete_style=color, finished_style=color
             )

@@ -107,6 +107,8 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
     tuned = schedule.get("tune_epochs") and settings["student"] in MULTIMODAL_NAMES
     if tuned:
         epochs += f" with frozen encoders and {schedule['tune_epochs']} of all weights"
+    if settings.get("qat"):
+        epochs += f" and {settings['qat']} with simulated int8 arithmetic (validated with it too)"
     steps = schedule.get("accumulation", 1)
     optimizer = schedule.get("optimizer", "adam") + (f" over {steps} batches a step" if steps > 1 else "")
     stops = f", stopping after {settings['patience']} without a better one" if settings["patience"] else ""

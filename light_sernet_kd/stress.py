@@ -22,7 +22,7 @@ from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.degradations import BABBLE, BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS, Surroundings
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
-from light_sernet_kd.runner import SILENCE_DBFS, UNSURE_BELOW, Runner, RunnerError, level_dbfs
+from light_sernet_kd.runner import SILENCE_DBFS, STEADY_DB, UNSURE_BELOW, Runner, RunnerError, unheard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -194,13 +194,13 @@ class _Answers:
     Attributes:
         utterances: of each row.
         probabilities: `(conditions, rows, classes)`.
-        silent: `(conditions, rows)`, by the energy gate.
+        unheard: `(conditions, rows)`, whether a stream's gates would keep it from being classified.
     """
 
     student: Student
     utterances: list[Utterance]
     probabilities: NDArray[np.float32]
-    silent: NDArray[np.bool_]
+    unheard: NDArray[np.bool_]
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -224,7 +224,7 @@ def stress(
     recordings (paired: the same utterances and the same drawn speakers), the mean of the largest
     probability, the share that is unsure, recall per class, and the scores of each speaker and sex. An
     answer is unsure where its largest probability is below the card's `unsure_below` (0.5 by default) or the
-    clip is silent; it counts in UA and WA all the same.
+    clip is silent or as steady as noise; it counts in UA and WA all the same.
 
     Args:
         students: at least one; of several, each is also compared with the first.
@@ -284,7 +284,7 @@ def stress(
                 runner = each.student.parts[part].runner
                 for row, sound in enumerate(sounds):
                     each.probabilities[row, filled[place]] = runner.probabilities(sound)
-                    each.silent[row, filled[place]] = is_silent(sound, samples=runner.samples)
+                    each.unheard[row, filled[place]] = is_unheard(sound, samples=runner.samples)
                 filled[place] += 1
         if progress:
             progress(number, len(heard))
@@ -305,13 +305,13 @@ def stress(
     }
 
 
-def is_silent(waveform: np.ndarray, *, samples: int) -> bool:
-    """Whether what a student of clips of `samples` samples hears of a waveform is silent to a stream's gate.
+def is_unheard(waveform: np.ndarray, *, samples: int) -> bool:
+    """Whether what a student of clips of `samples` samples hears of a waveform is silence or no speech.
 
     The level is the root mean square about the mean, without the zeros that pad a short recording.
     """
     clip = audio.fit(waveform, min(len(waveform), samples))
-    return level_dbfs(clip) < SILENCE_DBFS
+    return unheard(clip, SAMPLE_RATE) != ""
 
 
 def _read_pool(corpus: Corpus, seed: int, bad: dict[str, str]) -> list[tuple[str, str, np.ndarray]]:
@@ -347,7 +347,7 @@ def _without(answers: _Answers, bad: Mapping[str, str]) -> _Answers:
         answers.student,
         [answers.utterances[row] for row in kept],
         answers.probabilities[:, kept],
-        answers.silent[:, kept],
+        answers.unheard[:, kept],
     )
 
 
@@ -389,7 +389,7 @@ def _of_student(answers: _Answers, names: Sequence[str], first: _Answers, seed: 
     for row, name in enumerate(names):
         scored = _scored(student.labels, labels, predicted[row], predicted[0], speakers)
         top = answers.probabilities[row].max(axis=1)
-        unsure = (top < student.unsure_below) | answers.silent[row]
+        unsure = (top < student.unsure_below) | answers.unheard[row]
         sure = ~unsure
         result = {
             "condition": name,
@@ -427,6 +427,7 @@ def _of_student(answers: _Answers, names: Sequence[str], first: _Answers, seed: 
         "stamps": list(student.stamps),
         "unsure_below": student.unsure_below,
         "silent_below_dbfs": SILENCE_DBFS,
+        "steady_below_db": STEADY_DB,
         "utterances": len({each.id for each in answers.utterances}),
         "speakers": len({*speakers}),
         "conditions": rows,
@@ -466,21 +467,21 @@ def _difference(classes, labels, before, after, speakers) -> dict[str, Any]:
 def _speechless(student: Student, name: str, seed: int) -> dict[str, Any]:
     """How often a student is unsure of clips of its own length without speech."""
     each = SPEECHLESS[name]
-    tops, silent, answers = [], [], Counter[str]()
+    tops, kept_out, answers = [], [], Counter[str]()
     for part in student.parts:
         for draw in range(SPEECHLESS_DRAWS if each.varies else 1):
             clip = each.make(part.runner.samples, Surroundings(seed, f"{draw}").rng(name))
             probabilities = part.runner.probabilities(clip)
             tops.append(float(probabilities.max()))
-            silent.append(is_silent(clip, samples=part.runner.samples))
+            kept_out.append(is_unheard(clip, samples=part.runner.samples))
             answers[student.labels[int(probabilities.argmax())]] += 1
-    unsure = (np.array(tops) < student.unsure_below) | np.array(silent)
+    unsure = (np.array(tops) < student.unsure_below) | np.array(kept_out)
     return {
         "clip": name,
         "text": each.text,
         "count": len(tops),
         "unsure": float(unsure.mean()),
-        "silent": float(np.mean(silent)),
+        "unheard": float(np.mean(kept_out)),
         "mean_top_probability": float(np.mean(tops)),
         "answers": dict(sorted(answers.items(), key=lambda item: -item[1])),
     }
@@ -618,8 +619,8 @@ def footnotes(stressed: Mapping[str, Any]) -> list[str]:
         f"95 %: {stressed['ci_method']}.",
         "mean p: mean of the largest probability. unsure: that is below "
         f"{' or '.join(format(each, 'g') for each in below)} (the card's, else {UNSURE_BELOW:g}), or the "
-        f"clip is below {SILENCE_DBFS:.0f} dBFS; unsure answers count in UA and WA all the same. sure "
-        "WA: of the others.",
+        f"clip is below {SILENCE_DBFS:.0f} dBFS or its level as steady as noise's; unsure answers count in "
+        "UA and WA all the same. sure WA: of the others.",
     ]
 
 

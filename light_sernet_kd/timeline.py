@@ -14,7 +14,7 @@ from rich.text import Text
 
 from light_sernet_kd import audio
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.runner import NOT_FINITE, SILENT, UNSURE, Runner, RunnerError, Stream, Window
+from light_sernet_kd.runner import NOT_FINITE, SILENT, STEADY, UNSURE, Runner, RunnerError, Stream, Window
 
 # The settings of a stream that have another name on the command line.
 OPTIONS = {
@@ -319,7 +319,7 @@ class _Followed:
         from light_sernet_kd import figures
 
         middles = np.array([(window.start + window.end) / 2 for window in self._kept])
-        heard = np.array([window.why not in (SILENT, NOT_FINITE) for window in self._kept])
+        heard = np.array([window.why not in (SILENT, STEADY, NOT_FINITE) for window in self._kept])
         shares = np.array([window.smoothed for window in self._kept])
         rate = self._runner.sample_rate
         window_seconds, hop_seconds = self._runner.samples / rate, self._stream.hop_samples / rate

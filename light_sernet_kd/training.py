@@ -21,6 +21,7 @@ from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.config import Schedule
 from light_sernet_kd.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
 from light_sernet_kd.files import atomic, write_arrays
+from light_sernet_kd.quantisation import Simulation
 
 # Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -100,13 +101,20 @@ class Network:
         teacher_state_width: int | None = None,
         arithmetic: str = "auto",
         accelerate: bool = True,
+        int8: bool = False,
     ):
-        """`build` makes the network with new weights; without `accelerate` it is trained as it is."""
+        """`build` makes the network with new weights; without `accelerate` it is trained as it is.
+
+        With `int8` it is trained, and validated, with the roundings of its int8 file, in float32.
+        """
         self.schedule = schedule
         self._build = build
         # Scores are always those of plain float32 layers, which are what is saved and exported.
         self.student = self.twin = build()
-        if accelerate:
+        self.simulation = Simulation(self.student) if int8 else None
+        if self.simulation:
+            self.twin = self.simulation.twin
+        elif accelerate:
             self.twin = accelerated(
                 self.student,
                 arithmetic=resolved_arithmetic(arithmetic),
@@ -145,10 +153,15 @@ class Network:
     def logits(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> np.ndarray:
         """Logits `(len(indices), classes)` of the student with these weights."""
         self.student.set_weights(weights)
-        chosen = np.asarray(indices)
-        size = pipeline.BATCH
-        batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-        return np.concatenate([np.asarray(self.student.predict_on_batch(rows[batch])) for batch in batches])
+        return _logits(self.student, rows, indices)
+
+    def calibrate(self, rows: Any, indices: Sequence[int]) -> None:
+        """For a network of int8, find its ranges with the twin's weights on clips of these utterances."""
+        if self.simulation:
+            chosen, size = np.asarray(indices), pipeline.BATCH
+            self.simulation.calibrate(
+                rows[chosen[start : start + size]] for start in range(0, len(chosen), size)
+            )
 
     def outputs(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
         """`logits` `(len(indices), classes)` and `embedding` `(len(indices), width)` with these weights."""
@@ -183,6 +196,8 @@ class Network:
         checkpoint: Path,
         epochs: int | None = None,
         initial: Callable[[], Sequence[np.ndarray]] | None = None,
+        initial_projections: Sequence[Sequence[np.ndarray]] = (),
+        calibration: Sequence[int] = (),
         teaching: Teaching | None = None,
         augmenter: pipeline.Augmenter | None = None,
         class_weights: np.ndarray | None = None,
@@ -197,6 +212,9 @@ class Network:
             checkpoint: written after every epoch. The caller removes it when it has stored the outcome.
             epochs: by default the schedule's.
             initial: gives the weights to begin with instead of new ones.
+            initial_projections: likewise those of the linear layers of `hint` and `states`.
+            calibration: for a network of int8, the utterances that its file is calibrated with too: where
+                steps are coarse, other clips mean other roundings.
             teaching: what the teacher says; only what the losses compare with is read.
             augmenter: changes the training batches; validation sees the clean features.
             patience: stop after this many epochs without a better one; 0 never does.
@@ -209,8 +227,12 @@ class Network:
         if initial is not None:
             # The network that had these weights is a cycle, and could stay in memory for all of the training.
             gc.collect()
-        state = _EpochState(self, examples, validation, checkpoint, epochs, patience, progress)
+        for layer, weights in zip(self.distiller.projections, initial_projections, strict=False):
+            layer.set_weights(weights)
+        state = _EpochState(self, examples, calibration, validation, checkpoint, epochs, patience, progress)
         state.restore()
+        # The ranges follow from the weights, so that no checkpoint holds them.
+        self.calibrate(examples.rows, calibration)
         if state.epoch < epochs and not state.stopped:
             steps = math.ceil(len(train) / self.schedule.batch_size)
             needs = self.distiller.mixture
@@ -238,6 +260,13 @@ class Network:
                 verbose=0,
             )
         return Trained(state.best, state.last, state.history, state.best_epoch, state.seconds)
+
+
+def _logits(model: keras.Model, rows: Any, indices: Sequence[int]) -> np.ndarray:
+    chosen = np.asarray(indices)
+    size = pipeline.BATCH
+    batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    return np.concatenate([np.asarray(model.predict_on_batch(rows[batch])) for batch in batches])
 
 
 def _optimizer(schedule: Schedule) -> keras.optimizers.Optimizer:
@@ -282,6 +311,7 @@ class _EpochState(keras.callbacks.Callback):
         self,
         network: Network,
         examples: Examples,
+        calibration: Sequence[int],
         validation: Sequence[int],
         checkpoint: Path,
         epochs: int,
@@ -289,7 +319,8 @@ class _EpochState(keras.callbacks.Callback):
         progress: Progress | None,
     ):
         super().__init__()
-        self.network, self.examples, self.validation = network, examples, validation
+        self.network, self.examples = network, examples
+        self.calibration, self.validation = calibration, validation
         self.checkpoint, self.epochs, self.patience, self.progress = checkpoint, epochs, patience, progress
         self.epoch = 0
         self.stopped = False
@@ -314,6 +345,7 @@ class _EpochState(keras.callbacks.Callback):
             "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
         }
         self.last = self.network.twin.get_weights()
+        self.network.calibrate(self.examples.rows, self.calibration)
         rank = (float(epoch), 0.0)
         if self.validation:
             row |= self._validate()
@@ -334,7 +366,11 @@ class _EpochState(keras.callbacks.Callback):
             self.progress(self.epoch, self.epochs, row)
 
     def _validate(self) -> dict[str, float]:
-        logits = self.network.logits(self.last, self.examples.rows, self.validation)
+        rows = self.examples.rows
+        if self.network.simulation:
+            logits = _logits(self.network.twin, rows, self.validation)
+        else:
+            logits = self.network.logits(self.last, rows, self.validation)
         labels = self.examples.labels[list(self.validation)]
         scores = evaluation.scores(labels, logits.argmax(axis=1), self.examples.classes)
         return {

@@ -62,6 +62,8 @@ OTHER = {
     "accumulation": 2,
     "tune_epochs": 3,
     "most_per_emotion": 100,
+    "qat": 2,
+    "qat_learning_rate": 1e-5,
     "patience": 3,
     "batch_norm_momentum": 0.9,
     "arithmetic": "float32",

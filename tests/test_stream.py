@@ -62,7 +62,9 @@ def scripted(opened, monkeypatch):
         shares = [np.float32([p, *rest, *[0] * (len(CLASSES) - 1 - len(rest))]) for p, *rest in shares]
         answers = iter(shares)
         monkeypatch.setattr(opened, "probabilities", lambda samples: next(answers))
-        stream = Stream(opened, hop_seconds=SAMPLES / RATE, **{"smoothing_seconds": 0, **settings})
+        stream = Stream(
+            opened, hop_seconds=SAMPLES / RATE, **{"smoothing_seconds": 0, "steady_db": 0, **settings}
+        )
         noise = np.random.default_rng(0).normal(size=SAMPLES).astype(np.float32)
         noise = (noise - noise.mean()) / noise.std()
         return [
@@ -182,6 +184,51 @@ def test_silence_begins_below_the_threshold_and_ends_three_db_above(scripted):
     ]
     np.testing.assert_allclose([window.level for window in windows], levels, atol=1e-3)
     assert not any(window.why for window in scripted([(0.9, 0.1)] * 6, levels=levels, silence_dbfs=-math.inf))
+
+
+def pink(samples: int, random: np.random.Generator) -> np.ndarray:
+    spectrum = np.fft.rfft(random.standard_normal(samples))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    spectrum[0] = 0
+    noise = np.fft.irfft(spectrum, samples)
+    return 0.1 * noise / noise.std()
+
+
+def test_noise_is_no_speech_and_every_recording_of_emo_db_is(shared_data):
+    random, rate = np.random.default_rng(0), 16_000
+    for seconds in (1, 3):
+        for _ in range(50):
+            assert runner.unheard(0.1 * random.standard_normal(seconds * rate), rate) == "no speech"
+            assert runner.unheard(pink(seconds * rate, random), rate) == "no speech"
+    hum = 0.1 * np.sin(2 * np.pi * 50 * np.arange(rate) / rate)
+    assert runner.unheard(hum, rate) == "no speech"
+    for path in sorted((shared_data / "EMO-DB" / "wav").glob("*.wav"))[::8]:
+        speech = audio.read(path)[: 3 * rate]
+        assert runner.unheard(speech, rate) == ""
+        noise = speech.std() * random.standard_normal(len(speech))
+        assert runner.unheard(speech + noise, rate) == ""  # at 0 dB
+    assert runner.unheard(np.zeros(rate), rate) == "silent"
+    assert runner.unheard(np.full(rate, np.nan), rate) == "not finite"
+    # Too short to tell.
+    assert runner.unheard(0.1 * random.standard_normal(7 * 400), rate) == ""
+
+
+def test_liveliness_is_from_the_quietest_fifth_to_the_loudest_twentieth():
+    levels = np.random.default_rng(0).permutation(np.linspace(-60, 0, 101))
+    frames = [10 ** (level / 20) * (-1.0) ** np.arange(400) for level in levels]
+    # Of 101 frames in steps of 0.6 dB, those at 20 and 95 % are 75 steps apart; what is left over counts not.
+    sound = np.concatenate([*frames, np.zeros(399)])
+    assert runner.liveliness(sound, 16_000) == pytest.approx(45, abs=1e-6)
+
+
+def test_a_stream_is_unsure_of_noise_between_words(opened, voices):
+    length = opened.samples
+    noise = (0.05 * np.random.default_rng(0).standard_normal(length)).astype(np.float32)
+    found = list(opened.stream(np.concatenate([voices[:length], noise]), hop_seconds=length / 16_000))
+    assert [window.why == "no speech" for window in found] == [False, True]
+    assert found[1].label == "unsure"
+    ungated = opened.stream(noise, steady_db=0, unsure_below=0)
+    assert [window.why for window in ungated] == [""]
 
 
 def test_a_short_clips_level_is_of_its_sound_without_the_padding(opened):

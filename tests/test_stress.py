@@ -60,6 +60,7 @@ def corpus(tmp_path_factory) -> Corpus:
             for number in range(4):
                 name = f"{speaker}-{emotion}-{number}"
                 noise = np.random.default_rng(zlib.crc32(name.encode())).uniform(-1, 1, RATE // 2)
+                noise *= np.where(np.arange(RATE // 2) % 4000 < 2000, 1, 0.3)  # not as steady as noise
                 sound = noise / np.sqrt(np.mean(noise**2)) * 10 ** (dbfs / 20)
                 soundfile.write(folder / f"{name}.wav", sound, RATE, subtype="FLOAT")
                 sex = {"A": "female", "B": "female", "C": "male", "D": "male"}.get(speaker)
@@ -129,10 +130,10 @@ def test_an_answer_below_the_cards_threshold_is_unsure_and_still_counts(corpus):
         assert row["wa_of_sure"] == (None if share else 1)
 
 
-def test_silence_is_unsure_whatever_the_student_says(stressed):
+def test_silence_and_noise_are_unsure_whatever_the_student_says(stressed):
     rows = {row["clip"]: row for row in stressed["students"][0]["without_speech"]}
-    assert {name: (row["unsure"], row["silent"]) for name, row in rows.items()} == {
-        "zeros": (1, 1), "faint noise": (1, 1), "white noise": (0, 0), "pink noise": (0, 0),
+    assert {name: (row["unsure"], row["unheard"]) for name, row in rows.items()} == {
+        "zeros": (1, 1), "faint noise": (1, 1), "white noise": (1, 1), "pink noise": (1, 1),
     }  # fmt: skip
     assert rows["zeros"]["count"] == 1  # it is always the same clip
     assert rows["faint noise"]["answers"] == {"a": stress.SPEECHLESS_DRAWS}
@@ -141,11 +142,12 @@ def test_silence_is_unsure_whatever_the_student_says(stressed):
 @pytest.mark.parametrize(("dbfs", "silent"), [(-49.9, False), (-50.1, True), (-200, True)])
 def test_the_energy_gate_is_the_level_about_the_mean_of_what_is_heard(dbfs, silent):
     tone = math.sqrt(2) * 10 ** (dbfs / 20) * np.sin(2 * np.pi * 500 * np.arange(RATE) / RATE)
-    assert stress.is_silent((0.2 + tone).astype(np.float64), samples=RATE) == silent
+    tone *= math.sqrt(2) * (np.arange(RATE) < RATE / 2)  # what is as steady as noise is kept out anyway
+    assert stress.is_unheard((0.2 + tone).astype(np.float64), samples=RATE) == silent
     # Padding is not heard, nor what lies beyond the clip's ends.
-    assert stress.is_silent(tone, samples=5 * RATE) == silent
+    assert stress.is_unheard(tone, samples=5 * RATE) == silent
     loud_ends = np.concatenate([np.ones(RATE), tone, -np.ones(RATE)])
-    assert stress.is_silent(loud_ends, samples=RATE) == silent
+    assert stress.is_unheard(loud_ends, samples=RATE) == silent
 
 
 def test_every_condition_is_heard_by_every_student_as_it_was_made(corpus):

@@ -59,7 +59,7 @@ function showBars(found) {
   });
   filled($("bars"), ...rows);
   $("threshold").textContent =
-    `Dotted line: below ${+(100 * student.unsure_below).toFixed(1)} % the student counts as unsure, as it does on silence.`;
+    `Dotted line: below ${+(100 * student.unsure_below).toFixed(1)} % the student counts as unsure, as it does on silence and on steady noise.`;
 }
 
 function showAnswer(found, where) {

@@ -66,6 +66,16 @@ export function level(sound) {
   return 10 * Math.log10(Math.max(squares / sound.length, 1e-12));
 }
 
+/** By how many dB the level rises and falls, over frames of 25 ms; infinite where there are too few. */
+export function liveliness(sound, sampleRate) {
+  const length = Math.round(0.025 * sampleRate);
+  const count = Math.floor(sound.length / length);
+  if (count < 8) return Infinity;
+  const levels = Float64Array.from({ length: count }, (_, i) => level(sound.subarray(i * length, (i + 1) * length)));
+  levels.sort();
+  return levels[Math.floor(0.95 * (count - 1))] - levels[Math.floor(0.2 * (count - 1))];
+}
+
 /** The answer for a stretch of sound: `label` is null where the student is unsure, `why` says why. */
 export async function answer(student, sound) {
   const { probabilities, milliseconds } = await student.classify(sound);
@@ -74,6 +84,7 @@ export async function answer(student, sound) {
   const best = probabilities.indexOf(Math.max(...probabilities));
   let why = "";
   if (level(heard) < student.silence_dbfs) why = "silence";
+  else if (liveliness(heard, student.sample_rate) < student.steady_db) why = "no speech";
   else if (probabilities[best] < student.unsure_below) why = `below ${+(100 * student.unsure_below).toFixed(1)} %`;
   return { probabilities, milliseconds, best, why, label: why ? null : student.labels[best] };
 }

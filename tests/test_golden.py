@@ -159,9 +159,9 @@ def run(program: str, place: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_the_pages_python_runs_and_all_programs_agree(place, case, number):
-    assert len(programs()) == 4
+    assert len(programs()) == 5
     program = programs()[number]
     done = run(program, place)
     if "mediapipe" in program and re.search(r"(ImportError|ModuleNotFoundError|OSError): ", done.stderr):
@@ -176,6 +176,9 @@ def test_the_pages_python_runs_and_all_programs_agree(place, case, number):
         np.testing.assert_allclose([*shares.values()], expected, atol=6e-4)
     elif "mediapipe" in program:
         assert re.fullmatch(r"(\d\.\d s: .+ 0\.\d{3}\n){3}", done.stdout)
+    elif "Stream" in program:
+        labels = "|".join((*CLASSES, "unsure (silent|no speech|not sure)"))
+        assert re.fullmatch(rf"(\d\.\d to \d\.\d s: ({labels}) ?\n)+", done.stdout)
     else:
         assert done.stdout.strip() in (*CLASSES, "unsure")
 

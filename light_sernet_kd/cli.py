@@ -1245,6 +1245,22 @@ def _checked(argv: Sequence[str], program: str, parser: _Parser) -> list[str]:
     return _with_known_spelling(argv, parser)
 
 
+# Those that need nothing but their arguments; what a function returns, if anything, is the exit code.
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "prepare": _prepare,
+    "fetch": _fetch,
+    "predict": _predict,
+    "listen": _listen,
+    "demo": _demo,
+    "audit": _audit,
+    "compare": _compare,
+    "explain": _explain,
+    "benchmark": _benchmark,
+    "stress": _stress,
+    "golden": _golden,
+}
+
+
 def main(
     argv: Sequence[str] | None = None,
     *,
@@ -1275,30 +1291,10 @@ def main(
             _train(arguments, defaults, command_line)
         elif arguments.command == "teach":
             _teach(arguments, defaults)
-        elif arguments.command == "prepare":
-            return _prepare(arguments)
-        elif arguments.command == "audit":
-            return _audit(arguments)
-        elif arguments.command == "compare":
-            _compare(arguments)
-        elif arguments.command == "benchmark":
-            _benchmark(arguments)
-        elif arguments.command == "explain":
-            _explain(arguments)
-        elif arguments.command == "stress":
-            _stress(arguments)
-        elif arguments.command == "fetch":
-            _fetch(arguments)
-        elif arguments.command == "golden":
-            _golden(arguments)
-        elif arguments.command == "listen":
-            _listen(arguments)
-        elif arguments.command == "demo":
-            _demo(arguments)
         elif arguments.command == "paper":
             _paper(arguments, defaults, experiments or {}, command_line)
         else:
-            return _predict(arguments)
+            return _COMMANDS[arguments.command](arguments) or 0
     except UserError as error:
         _complain(str(error))
         return 2

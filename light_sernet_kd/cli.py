@@ -1031,7 +1031,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from light_sernet_kd import audio
-    from light_sernet_kd.runner import Runner, RunnerError, TextWarning
+    from light_sernet_kd.runner import NOT_SURE, UNSURE_BELOW, Runner, RunnerError, TextWarning, unheard
 
     if arguments.threads < 1:
         raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
@@ -1078,20 +1078,23 @@ def _predict(arguments: argparse.Namespace) -> int:
         best = max(shares, key=lambda name: shares[name])
         answer: dict[str, Any] = {"file": str(path)} if path else {}
         answer |= {"label": best, "probabilities": shares}
+        why = ""
         if waveform is not None:
             # Of a long recording, the middle that the student heard.
-            silent = audio.is_silent(audio.fit(waveform, min(len(waveform), runner.samples)))
-            answer["silent"] = silent
-            if silent:
-                below = f"below {audio.SILENT_BELOW_DBFS:.0f} dBFS"
-                _complain(f"{path} is silent ({below}): its label may mean nothing.")
+            why = unheard(audio.fit(waveform, min(len(waveform), runner.samples)), runner.sample_rate)
+        if not why and shares[best] < runner.card.get("unsure_below", UNSURE_BELOW):
+            why = NOT_SURE
+        answer["unsure"] = why or None
         if text is not None:
             answer |= {"text": text, "text_warnings": unread}
         if arguments.json:
             answers.append(answer)
         else:
             ranked = sorted(shares.items(), key=lambda item: -item[1])
-            print(f"{what}: {best} ({'  '.join(f'{name} {100 * share:.1f} %' for name, share in ranked)})")
+            unsure = f", unsure: {why}" if why else ""
+            print(
+                f"{what}: {best}{unsure} ({'  '.join(f'{name} {100 * share:.1f} %' for name, share in ranked)})"
+            )
     if arguments.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0

@@ -250,21 +250,24 @@ def test_predict_names_each_bad_file_and_still_answers_for_the_others(distilled,
     assert "not a TFLite file" in error_of(capsys)
 
 
-def test_predict_says_that_it_heard_nothing(distilled, tmp_path, capsys):
+def test_predict_says_of_what_it_is_unsure(distilled, tmp_path, capsys):
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000)
     # What the student hears is the middle 1.2 s.
     clips = {
         "silence": 0 * sound[:20_000],
         "edges": np.where(np.abs(np.arange(48_000) - 24_000) < 12_000, 0, sound),
     }
-    for name, waveform in {**clips, "sound": sound}.items():
+    clips |= {"noise": sound, "speech": sound * np.sin(np.arange(48_000) / 2_000)}
+    for name, waveform in clips.items():
         soundfile.write(tmp_path / f"{name}.wav", waveform, 16_000)
-    paths = [str(tmp_path / f"{name}.wav") for name in (*clips, "sound")]
+    paths = [str(tmp_path / f"{name}.wav") for name in clips]
     assert cli.main(["predict", str(distilled / "student_float32.tflite"), "--json", *paths]) == 0
-    captured = capsys.readouterr()
-    assert [answer["silent"] for answer in json.loads(captured.out)] == [True, True, False]
-    assert len(captured.err.splitlines()) == 2
-    assert "edges.wav is silent (below -60 dBFS)" in captured.err
+    answers = json.loads(capsys.readouterr().out)
+    assert [answer["unsure"] for answer in answers[:3]] == ["silent", "silent", "no speech"]
+    sure = max(answers[3]["probabilities"].values()) >= 0.5
+    assert answers[3]["unsure"] == (None if sure else "not sure")
+    assert cli.main(["predict", str(distilled / "student_float32.tflite"), paths[2]]) == 0
+    assert f"noise.wav: {answers[2]['label']}, unsure: no speech (" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["x" * 300, os.fsdecode(b"a\xff"), "ü run"], ids=["long", "not UTF-8", "ü"])

@@ -1091,10 +1091,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             answers.append(answer)
         else:
             ranked = sorted(shares.items(), key=lambda item: -item[1])
-            unsure = f", unsure: {why}" if why else ""
-            print(
-                f"{what}: {best}{unsure} ({'  '.join(f'{name} {100 * share:.1f} %' for name, share in ranked)})"
-            )
+            listed = "  ".join(f"{name} {100 * share:.1f} %" for name, share in ranked)
+            print(f"{what}: {best}{f', unsure: {why}' if why else ''} ({listed})")
     if arguments.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0

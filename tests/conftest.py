@@ -10,6 +10,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# A file goes to one process as a whole: those that take longest begin, so that none is alone at the end.
+LONGEST = [f"test_{name}" for name in ("end_to_end", "multimodal", "experiments", "export", "quantisation")]
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """The `Figure` objects that would have been saved."""

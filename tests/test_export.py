@@ -288,7 +288,8 @@ def test_an_int8_pool_gives_the_mean_of_what_it_covers(shape, size, padding):
     layer = keras.layers.AveragePooling2D(size, padding=padding)
     function = export_module._traced(layer, values.shape[1:], "logits")
     joined = export_module._joined(
-        [export_module._Part("student", export_module._convert(function, "int8", values), gives="mean")]
+        [export_module._Part("student", export_module._convert(function, "int8", values), gives="mean")],
+        {"classes": CLASSES, "states": {"logits": {"rows": 1, "width": 1, "encoder": ""}}},
     )
     assert "AVERAGE_POOL_2D" not in export_module.operator_names(joined)
     interpreter = Interpreter(model_content=joined)

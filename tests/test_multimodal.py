@@ -116,7 +116,7 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
     np.testing.assert_allclose(stored, exact, atol=1e-4 if tuned else 5e-3)
 
 
-@pytest.mark.parametrize("tuned", ["0", "1"])
+@pytest.mark.parametrize("tuned", ["0", pytest.param("1", marks=pytest.mark.every)])
 def test_a_run_of_an_earlier_release_is_calibrated_by_what_its_student_says_now(
     corpus, tmp_path, monkeypatch, tuned
 ):
@@ -430,6 +430,7 @@ def test_states_of_yamnet_stay_inputs_of_the_exported_file(corpus, shared_data, 
     np.testing.assert_allclose(stored, exact, atol=1e-4)
 
 
+@pytest.mark.every
 def test_multi_still_is_prepared_taught_and_trained_on_a_kemdy_tree(tmp_path, capsys):
     """Its three stages: the teacher reads and hears, the student that only hears learns from its file."""
     tree_of("KEMDy20", tmp_path / "data")

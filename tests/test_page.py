@@ -435,6 +435,8 @@ def test_ctrl_c_ends_it_quietly(case, runtime):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell starts in the background ignores it, and all that such a process starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     line = process.stdout.readline()
     assert line.startswith("student_int8.tflite at http://127.0.0.1:")

@@ -872,6 +872,7 @@ def test_an_unknown_loss_or_weight_is_refused(mistake, message):
 # Other back ends
 
 
+@pytest.mark.every
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="this is the run that it starts")
 def test_training_works_on_jax_from_arrays_in_memory():
     """Tests of this file that train, once more in a process of its own. JAX compiles anew for each."""

@@ -623,7 +623,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     def full(arguments):
         raise MemoryError
 
-    monkeypatch.setattr(cli, "_prepare", full)
+    monkeypatch.setitem(cli._COMMANDS, "prepare", full)
     assert cli.main(["prepare", "demo"]) == 2
     assert "not enough memory" in error_of(capsys)
 

@@ -74,7 +74,7 @@ def metrics_of(folder: Path) -> dict:
 
 VARIANTS = [
     ["--student", "picobert_vggish"],
-    ["--student", "cross_attention"],
+    pytest.param(["--student", "cross_attention"], marks=pytest.mark.every),
     ["--student", "cross_attention", "--tune_epochs", "0", "--modality", "text"],
     ["--student", "cross_attention", "--modality", "audio"],
 ]
@@ -236,6 +236,7 @@ def test_a_text_student_is_taught_the_states_of_its_tuned_teacher(corpus, tmp_pa
     assert config["resolved"]["distillation"]["KD.temperature"] == 2.0
 
 
+@pytest.mark.every
 def test_shares_of_annotators_a_cap_and_gathered_gradients_train(corpus, tmp_path):
     folder = train(
         corpus, tmp_path, "multi-still", "--student", "cross_attention", "-kd", "Multi-Still", "-ln", "mse",

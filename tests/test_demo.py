@@ -290,6 +290,7 @@ def test_no_single_measure_parts_anger_from_happiness(measured):
         assert max(min(anger), min(happiness)) < min(max(anger), max(happiness))
 
 
+@pytest.mark.every
 def test_a_linear_classifier_learns_every_emotion_on_unseen_speakers_but_not_perfectly(
     corpus, clips, measured
 ):

@@ -73,7 +73,7 @@ def metrics_of(folder: Path) -> dict:
 
 
 VARIANTS = [
-    ["--student", "picobert_vggish"],
+    pytest.param(["--student", "picobert_vggish"], marks=pytest.mark.every),
     pytest.param(["--student", "cross_attention"], marks=pytest.mark.every),
     ["--student", "cross_attention", "--tune_epochs", "0", "--modality", "text"],
     ["--student", "cross_attention", "--modality", "audio"],
@@ -248,6 +248,7 @@ def test_shares_of_annotators_a_cap_and_gathered_gradients_train(corpus, tmp_pat
     assert "adamw over 2 batches a step" in report
 
 
+@pytest.mark.every
 def test_a_run_that_was_stopped_in_its_second_phase_ends_as_one_that_was_not(corpus, tmp_path, monkeypatch):
     arguments = ["--student", "bert_tiny_vggish", "--folds", "#1", "--epochs", "2", "--tune_epochs", "2",
                  "--no-export"]  # fmt: skip

@@ -649,8 +649,14 @@ def _heavy_imports() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Keras imports matplotlib, which complains where it may not write its cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    logging.getLogger("tensorflow").addFilter(_is_no_advice)
     with without_chatter():
         import tensorflow  # noqa: F401
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    # Every fold has networks of its own: their graphs are traced anew, and no user can change that.
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def _start(arguments: argparse.Namespace):
@@ -1031,7 +1037,14 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from light_sernet_kd import audio
-    from light_sernet_kd.runner import NOT_SURE, UNSURE_BELOW, Runner, RunnerError, TextWarning, unheard
+    from light_sernet_kd.runner import (
+        NOT_SURE,
+        Runner,
+        RunnerError,
+        TextWarning,
+        unheard,
+        unsure_threshold,
+    )
 
     if arguments.threads < 1:
         raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
@@ -1082,7 +1095,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         if waveform is not None:
             # Of a long recording, the middle that the student heard.
             why = unheard(audio.fit(waveform, min(len(waveform), runner.samples)), runner.sample_rate)
-        if not why and shares[best] < runner.card.get("unsure_below", UNSURE_BELOW):
+        if not why and shares[best] < unsure_threshold(runner.card):
             why = NOT_SURE
         answer["unsure"] = why or None
         if text is not None:

@@ -114,7 +114,7 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "samples": card["samples"],
         "sample_rate": card["sample_rate"],
         "padding": card["padding"],
-        "unsure_below": card.get("unsure_below", runner.UNSURE_BELOW),
+        "unsure_below": runner.unsure_threshold(card),
         "silence_dbfs": runner.SILENCE_DBFS,
         "steady_db": runner.STEADY_DB,
         "stamps": [

@@ -263,7 +263,6 @@ def fold_files(
             f"{again.corpus.name} is not as it was when {folder} was trained: expected the same recordings "
             "and labels."
         )
-    load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
     # Each fold's own temperature, which saw no test label: what is unsure must be as calibrated as can be.
     fitted = run.metrics.get("calibration", {}).get("folds", [])
     temperatures = {each["name"]: each["temperature"] or 1.0 for each in fitted}
@@ -274,9 +273,13 @@ def fold_files(
             raise UserError(f"{path} is missing: the run's folder lacks the student of fold {fold.name}.")
         target = to / again.fold_folder(fold).name
         temperature = temperatures.get(fold.name, 1.0)
-        again._convert(fold, target, load(path), precisions=precisions, temperature=temperature)
+        again._convert(fold, target, _load_student(path), precisions=precisions, temperature=temperature)
         made.append((fold, {name: target / f"student_{name}.tflite" for name in precisions}))
     return again.selection, made
+
+
+def _load_student(path: Path) -> keras.Model:
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 @dataclass(frozen=True)
@@ -1004,8 +1007,7 @@ class _Run:
         folder = self.fold_folder(fold)
         path = folder / "validation_logits.npz"
         if not path.exists():  # of an earlier release
-            load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
-            student = _stored(folder / "student.keras", load, remove=folder / "fold.json")
+            student = _stored(folder / "student.keras", _load_student, remove=folder / "fold.json")
             # its inputs as a list, however it nests them
             model = keras.Model(student.inputs, student.outputs[0])
             logits = []
@@ -1089,8 +1091,7 @@ class _Run:
         self._remove_teacher_states(final)
         exported = _stored(done, _read_json, remove=done)
         if "temperature" not in exported:  # files of an earlier release, which knew no calibration
-            load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
-            student = _stored(folder / "student.keras", load, remove=done)
+            student = _stored(folder / "student.keras", _load_student, remove=done)
             exported |= self._convert_final(outcomes, student, scores)
             write_json(done, exported)
             self.display.say("The final student was exported anew, with calibrated probabilities.")
@@ -1241,8 +1242,7 @@ class _Run:
         if not path.exists():
             from light_sernet_kd.runner import invoke, open_file
 
-            load = functools.partial(keras.saving.load_model, compile=False, safe_mode=True)
-            student = _stored(folder / "student.keras", load, remove=folder / "fold.json")
+            student = _stored(folder / "student.keras", _load_student, remove=folder / "fold.json")
             inputs = self._file_inputs(fold.test, merge=self.settings.merge_tflite)
             probabilities = {}
             with tempfile.TemporaryDirectory() as temporary:

@@ -350,7 +350,7 @@ class Stream:
         runner.require(audio=True, text=False)
         _require_rate(sample_rate, runner.sample_rate)
         if unsure_below is None:
-            unsure_below = runner.card.get("unsure_below", UNSURE_BELOW)
+            unsure_below = unsure_threshold(runner.card)
         hop = hop_seconds * runner.sample_rate if math.isfinite(hop_seconds) else 0
         for name, value, fits, range_ in (
             ("hop_seconds", hop_seconds, hop >= 0.5, f"from 1/{runner.sample_rate} on"),
@@ -492,6 +492,11 @@ def liveliness(samples: np.ndarray, sample_rate: int) -> float:
     frames = np.var(samples[: count * length].reshape(count, length), axis=1, dtype=np.float64)
     levels = np.sort(10 * np.log10(np.maximum(frames, 10 ** (LEAST_DBFS / 10))))
     return float(levels[int(0.95 * (count - 1))] - levels[int(0.2 * (count - 1))])
+
+
+def unsure_threshold(card: Mapping[str, Any]) -> float:
+    """The probability below which a file's answer is unsure: the card's, else 0.5."""
+    return float(card.get("unsure_below", UNSURE_BELOW))
 
 
 def unheard(samples: np.ndarray, sample_rate: int) -> str:

@@ -22,7 +22,15 @@ from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.degradations import BABBLE, BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS, Surroundings
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
-from light_sernet_kd.runner import SILENCE_DBFS, STEADY_DB, UNSURE_BELOW, Runner, RunnerError, unheard
+from light_sernet_kd.runner import (
+    SILENCE_DBFS,
+    STEADY_DB,
+    UNSURE_BELOW,
+    Runner,
+    RunnerError,
+    unheard,
+    unsure_threshold,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +79,7 @@ class Student:
 
     @property
     def unsure_below(self) -> float:
-        return float(self.parts[0].runner.card.get("unsure_below", UNSURE_BELOW))
+        return unsure_threshold(self.parts[0].runner.card)
 
     def tests(self, utterance: Utterance) -> Iterator[int]:
         """The parts that are tested on an utterance: none of an emotion that they cannot answer."""

@@ -116,7 +116,12 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "padding": card["padding"],
         "unsure_below": runner.unsure_threshold(card),
         "silence_dbfs": runner.SILENCE_DBFS,
+        "silence_hysteresis_db": runner.SILENCE_HYSTERESIS_DB,
         "steady_db": runner.STEADY_DB,
+        "hop_seconds": runner.HOP_SECONDS,
+        "smoothing_seconds": runner.SMOOTHING_SECONDS,
+        "margin": runner.MARGIN,
+        "patience": runner.PATIENCE,
         "stamps": [
             *(["SYNTHETIC: trained on made-up voices, to try things out."] if card.get("synthetic") else []),
             *card.get("stamps", []),

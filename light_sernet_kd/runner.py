@@ -56,6 +56,8 @@ SILENT, STEADY, NOT_SURE, NOT_FINITE = "silent", "no speech", "not sure", "not f
 UNSURE_BELOW = 0.5
 HOP_SECONDS = 0.5
 SMOOTHING_SECONDS = 1.0
+MARGIN = 0.1  # of probability
+PATIENCE = 3  # windows
 # The front end takes a clip's level away, so that the noise of an empty room would be classified like speech.
 # Quiet rooms stay below this with common microphones; EMO-DB's quietest utterance has -26.
 SILENCE_DBFS = -50.0
@@ -323,8 +325,8 @@ class Stream:
         silence_dbfs: float = SILENCE_DBFS,
         steady_db: float = STEADY_DB,
         smoothing_seconds: float = SMOOTHING_SECONDS,
-        margin: float = 0.1,
-        patience: int = 3,
+        margin: float = MARGIN,
+        patience: int = PATIENCE,
         sample_rate: int | None = None,
     ):
         """Begin a stream.

@@ -21,10 +21,9 @@ from test_export import CLASSES, Case, made_case
 
 from light_sernet_kd import audio, cli, demo
 from light_sernet_kd.config import PRECISIONS, UserError
-from light_sernet_kd.runner import Runner
+from light_sernet_kd.runner import NOT_SURE, SILENT, STEADY, UNSURE, Runner, Stream
 
 SAMPLES = 3 * 16_000
-HOP = 8_000
 
 
 @pytest.fixture(scope="module")
@@ -121,33 +120,75 @@ def test_the_page_answers_as_predict_does(page, case, short, long, precision, ca
     for path, expected in zip(paths, json.loads(capsys.readouterr().out), strict=True):
         found = given(page, path)["answer"]
         assert found["probabilities"] == pytest.approx([*expected["probabilities"].values()], abs=1e-3)
-        assert CLASSES[found["best"]] == expected["label"]
+        assert CLASSES[found["shown"]] == expected["label"]
 
 
-def test_the_timeline_is_made_of_windows_cut_by_hand(page, case, long):
+# What the page calls a window's reason, which it shows in words.
+REASONS = {"": "", "silence": SILENT, "no speech": STEADY, "below 50 %": NOT_SURE, "below 30 %": NOT_SURE}
+
+
+def test_the_timeline_is_that_of_predict_stream(page, case, long):
     choose(page, "float32")
     rows, sound = given(page, long)["rows"], audio.read(long)
-    starts, heard = [], 0
-    while heard < len(sound):
-        starts.append(HOP * len(starts))
-        heard = starts[-1] + SAMPLES
-    assert [row["start"] for row in rows] == [start / 16_000 for start in starts]
-    assert rows[-1]["end"] == len(sound) / 16_000
     runner = Runner(case.paths["float32"])
-    for row, start in zip(rows, starts, strict=True):
-        window = sound[start : start + SAMPLES]
-        expected = runner.probabilities(window)
-        np.testing.assert_allclose(row["probabilities"], expected, atol=1e-3)
-        level = 10 * np.log10(max(np.var(window), 1e-12))
-        why = "silence" if level < -50 else "below 50 %" if expected.max() < 0.5 else ""
-        assert (row["why"], row["label"]) == (why, None if why else CLASSES[expected.argmax()])
+    expected = [*runner.stream(sound)]
+    assert [(row["start"], row["end"]) for row in rows] == [(window.start, window.end) for window in expected]
+    for row, window in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(row["probabilities"], window.probabilities, atol=1e-3)
+        np.testing.assert_allclose(row["shares"], window.smoothed, atol=1e-3)
+        assert (row["label"] or UNSURE, REASONS[row["why"]]) == (window.label, window.why)
     assert rows[-1]["why"] == "silence"
     assert len({row["why"] for row in rows}) > 1
 
 
+def test_labels_follow_each_other_as_those_of_a_stream(page, case):
+    """Random probabilities and levels: smoothing, margin, patience, both gates and their hysteresis."""
+    rng, samples, count = np.random.default_rng(0), 8_000, 400
+    walk = rng.normal(0, 1, (count, len(CLASSES)))
+    for step in range(1, count):
+        walk[step] += 0.7 * walk[step - 1]
+    shares = np.exp(walk)
+    shares /= shares.sum(axis=1, keepdims=True)
+    levels = rng.choice([-20, -30, -48.5, -51, -60], count, p=[0.4, 0.4, 0.1, 0.05, 0.05])
+    lively = rng.random(count) < 0.9
+    script = [*zip(shares.tolist(), levels.tolist(), lively.tolist(), strict=True)]
+    found = page.run(
+        """(async (script, samples) => {
+            const facts = (await (await fetch("/students.json")).json())[0];
+            let at = 0;
+            const classify = async () => ({ probabilities: script[at++][0] });
+            const timeline = new demo.Timeline({ ...facts, samples, classify, unsure_below: 0.3 });
+            const found = [];
+            for (const [, level, lively] of script) {
+                const sound = Float32Array.from({ length: samples }, (_, i) => Math.sin(1.3 * i));
+                if (lively) sound.fill(0, samples / 2);
+                const amplitude = 10 ** (level / 20) * Math.sqrt(lively ? 4 : 2);
+                const { shares, label, why } = await timeline.next(sound.map((value) => amplitude * value));
+                found.push({ shares, label, why });
+            }
+            return found;
+        })"""
+        + f"({json.dumps(script)}, {samples})"
+    )
+    runner = Runner(case.paths["float32"])
+    runner.samples, answers = samples, iter(np.float32(shares))
+    runner.probabilities = lambda _: next(answers)
+    # The page is told of windows that begin every half second, and these ones do.
+    stream = Stream(runner, hop_seconds=samples / 16_000, unsure_below=0.3)
+    wave = np.sin(1.3 * np.arange(samples))
+    for row, level, alive in zip(found, levels, lively, strict=True):
+        sound = np.where(alive & (np.arange(samples) >= samples // 2), 0, wave)
+        (window,) = stream.feed(10 ** (level / 20) * np.sqrt(4 if alive else 2) * sound)
+        np.testing.assert_allclose(row["shares"], window.smoothed, atol=1e-5)
+        assert (row["label"] or UNSURE, REASONS[row["why"]]) == (window.label, window.why)
+    assert {row["why"] for row in found} == {"", "silence", "no speech", "below 30 %"}
+    sure = [(row["label"], CLASSES[int(np.argmax(row["shares"]))]) for row in found if row["label"]]
+    assert any(shown != likeliest for shown, likeliest in sure), "no label was held back"
+
+
 def test_what_is_shown_is_what_was_found(page, long):
     found = given(page, long)
-    best = f"{CLASSES[found['answer']['best']]} {100 * max(found['answer']['probabilities']):.1f}\xa0%"
+    best = f"{CLASSES[found['answer']['shown']]} {100 * max(found['answer']['probabilities']):.1f}\xa0%"
     assert best in text(page, "#answer")
     shown = [line.replace("\xa0", " ") for line in text(page, "#bars").split("\n") if "%" in line]
     assert shown == [f"{100 * share:.1f} %" for share in found["answer"]["probabilities"]]
@@ -156,7 +197,7 @@ def test_what_is_shown_is_what_was_found(page, long):
     assert len(table) == len(found["rows"])
     for cells, row in zip(table, found["rows"], strict=True):
         assert cells[1] == (row["label"] or f"unsure ({row['why']})")
-        assert cells[2:] == [f"{100 * share:.1f}" for share in row["probabilities"]]
+        assert cells[2:] == [f"{100 * share:.1f}" for share in row["shares"]]
     words = page.run("document.querySelector('#timeline').getAttribute('aria-label')")
     assert words.endswith("unsure")
 

@@ -2,9 +2,8 @@
 
 import * as pictures from "./pictures.js";
 import { decode, record, wav } from "./sound.js";
-import { answer, fit, openStudent, windows } from "./student.js";
+import { Timeline, answer, fit, openStudent, windows } from "./student.js";
 
-const HOP_SECONDS = 0.5;
 const LONGEST_SECONDS = 300;
 const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
 const PROGRESS_MILLISECONDS = 2000; // screen readers read each message out
@@ -47,8 +46,8 @@ function element(kind, text = "", className = "") {
 /** Bars in the classes' order; empty ones where there is no answer. */
 function showBars(found) {
   const rows = student.labels.map((label, k) => {
-    const share = found?.probabilities[k] ?? 0;
-    const row = element("li", "", found?.best === k ? "best" : "");
+    const share = found?.shares[k] ?? 0;
+    const row = element("li", "", found?.shown === k ? "best" : "");
     const fill = element("span", "", "fill");
     fill.style.width = `${100 * share}%`;
     const mark = element("span", "", "mark");
@@ -63,7 +62,7 @@ function showBars(found) {
 }
 
 function showAnswer(found, where) {
-  const likeliest = `${student.labels[found.best]} ${percent(found.probabilities[found.best])}`;
+  const likeliest = `${student.labels[found.shown]} ${percent(found.shares[found.shown])}`;
   $("label").textContent = found.label === null ? `unsure (${found.why})` : likeliest;
   $("label").className = found.label === null ? "none" : "";
   $("reason").textContent = (found.label === null ? `Most likely ${likeliest}. ` : "") + where;
@@ -81,7 +80,7 @@ function showClip() {
   pictures.waveform($("waveform"), sound, heard);
   pictures.spectrogram($("spectrogram"), clip.spectrogram, rate);
   $("timeline").style.height = `${pictures.timelineHeight(student.labels)}px`;
-  pictures.timeline($("timeline"), rows, student.labels, seconds, HOP_SECONDS);
+  pictures.timeline($("timeline"), rows, student.labels, seconds, student.hop_seconds);
   const described = (id, text) => $(id).setAttribute("aria-label", text);
   described("waveform", `Waveform of ${seconds.toFixed(1)} seconds`);
   described("spectrogram", `Mel spectrogram from 50 Hz to ${rate / 2000} kHz over ${seconds.toFixed(1)} seconds`);
@@ -89,7 +88,7 @@ function showClip() {
   const length = (student.samples / rate).toFixed(1);
   $("legend").textContent =
     (rows.length > 1
-      ? `Each column is a window of ${length} s, drawn at its middle; they follow every ${HOP_SECONDS} s. `
+      ? `Each column is a window of ${length} s, drawn at its middle; they follow every ${student.hop_seconds} s, and what they say is smoothed as predict --stream does. `
       : `The recording fits into one window of ${length} s. `) +
     "The fuller the colour, the likelier; the dot marks the likeliest; dashed means unsure." +
     (sound.length > student.samples ? " The answer above is that of the part with the coloured waveform." : "");
@@ -109,7 +108,7 @@ function head(text) {
 function tableRow(row) {
   const when = element("th", `${row.start.toFixed(1)}–${row.end.toFixed(1)} s`);
   when.scope = "row";
-  const cells = row.probabilities.map((share, k) => element("td", (100 * share).toFixed(1), k === row.best ? "best" : ""));
+  const cells = row.shares.map((share, k) => element("td", (100 * share).toFixed(1), k === row.shown ? "best" : ""));
   return filled(element("tr"), when, element("td", row.label ?? `unsure (${row.why})`), ...cells);
 }
 
@@ -130,10 +129,11 @@ async function classify() {
       : `All ${seconds} s were heard.`,
   );
   const rows = [];
+  const timeline = new Timeline(student);
   let worked = performance.now();
   let told = worked;
-  for (const [from, to] of windows(sound.length, student.samples, Math.round(HOP_SECONDS * rate))) {
-    rows.push({ start: from / rate, end: to / rate, ...(await answer(student, sound.subarray(from, to))) });
+  for (const [from, to] of windows(sound.length, student.samples, Math.round(student.hop_seconds * rate))) {
+    rows.push({ start: from / rate, end: to / rate, ...(await timeline.next(sound.subarray(from, to))) });
     if (performance.now() - worked > PAUSE_MILLISECONDS) {
       if (performance.now() - told > PROGRESS_MILLISECONDS) {
         say(`Timeline: ${(to / rate).toFixed(0)} of ${seconds} s`);
@@ -205,22 +205,23 @@ async function startRecording() {
   $("sound").hidden = true; // what is there is another recording
   $("label").textContent = "Listening…";
   $("label").className = "none";
-  $("reason").textContent = "Bars show the latest window.";
+  $("reason").textContent = "Bars show the latest windows.";
   // A screen reader hears the end, not every half second.
   $("status").setAttribute("aria-live", "off");
   $("label").setAttribute("aria-live", "off");
   const mine = microphone;
+  const timeline = new Timeline(student);
   let stopped = false;
   mine.ended.then(() => (stopped = true));
   while (microphone === mine && !stopped && mine.seconds() < LONGEST_SECONDS) {
-    await new Promise((resolve) => setTimeout(resolve, 1000 * HOP_SECONDS));
+    await new Promise((resolve) => setTimeout(resolve, 1000 * student.hop_seconds));
     if (microphone !== mine) return;
     say(`Recording, ${mine.seconds().toFixed(1)} s of at most ${LONGEST_SECONDS} s`);
     const latest = mine.latest(student.samples / student.sample_rate, student.sample_rate);
-    if (latest.length < HOP_SECONDS * student.sample_rate) continue;
-    const found = await answer(student, latest);
+    if (latest.length < student.hop_seconds * student.sample_rate) continue;
+    const found = await timeline.next(latest);
     if (microphone !== mine) return;
-    showAnswer(found, "The latest window, while recording.");
+    showAnswer(found, "The latest windows, smoothed, while recording.");
   }
   if (microphone !== mine) return;
   await stopRecording();
@@ -369,6 +370,7 @@ globalThis.demo = {
   get student() {
     return student?.precision;
   },
+  Timeline,
   fit,
   windows,
 };

@@ -206,7 +206,7 @@ export const timelineHeight = (labels) => ANSWER_PX + 6 + 20 * labels.length + A
  * Per window a column at its middle: how dark says how likely, a dot marks the most likely. Above it, what
  * the windows say, in words.
  *
- * @param rows `{start, end, probabilities, best, label}` per window, in seconds.
+ * @param rows `{start, end, shares, label}` per window, in seconds.
  * @param hop seconds from one window to the next.
  */
 export function timeline(canvas, rows, labels, seconds, hop) {
@@ -258,15 +258,15 @@ export function timeline(canvas, rows, labels, seconds, hop) {
     draw.fillRect(left, y + 1, span, cell - 2);
     rows.forEach((row, k) => {
       const [from, to] = edges(k);
-      draw.globalAlpha = row.probabilities[line];
+      draw.globalAlpha = row.shares[line];
       draw.fillStyle = colour("accent");
       draw.fillRect(from, y + 1, Math.max(1, to - from - (to - from > 6 ? 1 : 0)), cell - 2);
       draw.globalAlpha = 1;
       const radius = Math.min(3, (to - from) / 2 - 1);
-      if (row.best !== line || radius < 1) return;
+      if (row.shares[line] < Math.max(...row.shares) || radius < 1) return;
       draw.beginPath();
       draw.arc((from + to) / 2, y + cell / 2, radius, 0, 2 * Math.PI);
-      draw.fillStyle = colour(row.probabilities[line] > 0.55 ? "on-accent" : "text");
+      draw.fillStyle = colour(row.shares[line] > 0.55 ? "on-accent" : "text");
       draw.fill();
     });
   });
@@ -288,7 +288,7 @@ export function said(rows) {
     let next = k + 1;
     while (next < rows.length && rows[next].label === rows[k].label) next++;
     const sure = rows[k].label !== null;
-    const highest = Math.max(...rows.slice(k, next).map((row) => row.probabilities[row.best]));
+    const highest = Math.max(...rows.slice(k, next).map((row) => row.shares[row.shown]));
     parts.push(
       `${rows[k].start.toFixed(1)} to ${rows[next - 1].end.toFixed(1)} s ` +
         (sure ? `${rows[k].label}, up to ${percent(highest)}` : "unsure"),

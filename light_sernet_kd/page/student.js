@@ -76,15 +76,79 @@ export function liveliness(sound, sampleRate) {
   return levels[Math.floor(0.95 * (count - 1))] - levels[Math.floor(0.2 * (count - 1))];
 }
 
-/** The answer for a stretch of sound: `label` is null where the student is unsure, `why` says why. */
+const likeliest = (shares) => shares.indexOf(Math.max(...shares));
+
+/** Why a stretch of sound is nothing to classify; empty where it is. */
+function unheard(student, sound, silenceDbfs) {
+  if (level(sound) < silenceDbfs) return "silence";
+  return liveliness(sound, student.sample_rate) < student.steady_db ? "no speech" : "";
+}
+
+/** `found` with what is shown of it: the class number `shown`, or, where `why` says why, `label` null. */
+function judged(student, found, shares, shown, why) {
+  if (!why && Math.max(...shares) < student.unsure_below) {
+    why = `below ${+(100 * student.unsure_below).toFixed(1)} %`;
+  }
+  return { ...found, shares, shown, why, label: why ? null : student.labels[shown] };
+}
+
+/** The answer for one recording, as `light-sernet-kd predict` gives it. */
 export async function answer(student, sound) {
-  const { probabilities, milliseconds } = await student.classify(sound);
+  const found = await student.classify(sound);
   // Padding is silence that was not recorded.
   const heard = sound.length > student.samples ? fit(sound, student.samples, student.padding) : sound;
-  const best = probabilities.indexOf(Math.max(...probabilities));
-  let why = "";
-  if (level(heard) < student.silence_dbfs) why = "silence";
-  else if (liveliness(heard, student.sample_rate) < student.steady_db) why = "no speech";
-  else if (probabilities[best] < student.unsure_below) why = `below ${+(100 * student.unsure_below).toFixed(1)} %`;
-  return { probabilities, milliseconds, best, why, label: why ? null : student.labels[best] };
+  const why = unheard(student, heard, student.silence_dbfs);
+  return judged(student, found, found.probabilities, likeliest(found.probabilities), why);
+}
+
+/**
+ * Answers for windows that follow each other, as the runner's `Stream` gives them: `shares` are smoothed, and
+ * another label takes over when it leads by a margin, or has led for some windows on end. Silence, and what is
+ * no speech, is left out of that, and what follows it begins anew.
+ */
+export class Timeline {
+  constructor(student) {
+    this.student = student;
+    this.newShare = -Math.expm1(-student.hop_seconds / student.smoothing_seconds);
+    this.silent = false;
+    this.#beginAnew();
+  }
+
+  #beginAnew() {
+    this.shares = null;
+    this.shown = this.challenger = -1;
+    this.led = 0;
+  }
+
+  /** @param sound at most the student's `samples`. */
+  async next(sound) {
+    const { student } = this;
+    const found = await student.classify(sound);
+    const { probabilities } = found;
+    const why = unheard(student, sound, student.silence_dbfs + (this.silent ? student.silence_hysteresis_db : 0));
+    this.silent = why === "silence";
+    if (why) {
+      this.#beginAnew();
+      return judged(student, found, probabilities, likeliest(probabilities), why);
+    }
+    this.shares = this.shares?.map((share, k) => share + this.newShare * (probabilities[k] - share)) ?? probabilities;
+    this.#choose();
+    return judged(student, found, this.shares, this.shown, "");
+  }
+
+  #choose() {
+    const { shares, student } = this;
+    const best = likeliest(shares);
+    if (this.shown < 0 || best === this.shown) {
+      this.shown = best;
+      this.led = 0;
+      return;
+    }
+    this.led = best === this.challenger ? this.led + 1 : 1;
+    this.challenger = best;
+    if (this.led >= student.patience || shares[best] - shares[this.shown] >= student.margin) {
+      this.shown = best;
+      this.led = 0;
+    }
+  }
 }

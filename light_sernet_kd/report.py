@@ -16,6 +16,7 @@ RELIABILITY_PICTURE = "reliability.png"
 
 NONE = "–"
 MOST_LISTED = 20
+COSTLY_POINTS = 0.5
 HONEST = (
     "> No stamp: an honest score. No test speaker was trained on, and nothing was chosen on test recordings."
 )
@@ -308,6 +309,17 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
     return [*lines, "", f"![Reliability: confidence against accuracy]({RELIABILITY_PICTURE})"]
 
 
+def _costly(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to do about precisions that lose much, and an empty line; nothing where none does."""
+    costly = [plain(row["precision"]) for row in rows if row["ua_cost_points"] > COSTLY_POINTS]
+    if not costly:
+        return []
+    advice = "Look at the others before you ship " + ("it" if len(costly) == 1 else "one of these")
+    if "int8" in costly:
+        advice += "; `--qat` fine-tunes a student for int8"
+    return [f"**More than {COSTLY_POINTS:g} points are lost by {' and '.join(costly)}.** {advice}.", ""]
+
+
 def _precisions(export: Mapping[str, Any]) -> list[str]:
     samples, rate, epochs = export["samples"], export["sample_rate"], export["final_epochs"]
     takes = export.get("takes", [f"{samples:,} samples at {rate:,} Hz ({samples / rate:g} s)"])
@@ -339,6 +351,7 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
         "",
         *markdown_table(header, rows, words=2),
         "",
+        *_costly(export["rows"]),
         f"![UA against file size for each precision]({PRECISION_PICTURE})",
     ]
 

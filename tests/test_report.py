@@ -243,6 +243,20 @@ def test_the_precision_table_is_the_export():
     assert "](precision_costs.png)" in page
 
 
+def test_a_precision_that_costs_much_is_named():
+    assert "**More than 0.5 points are lost by int8.** Look at the others" in report(
+        METRICS, CONFIG, export=EXPORT
+    )
+    rows = [
+        {**EXPORT["rows"][0], "precision": name, "ua_cost_points": points}
+        for name, points in (("float16", 0.0), ("dynamic", 0.51), ("int8", 2.0))
+    ]
+    page = report(METRICS, CONFIG, export=EXPORT | {"rows": rows})
+    assert "lost by dynamic and int8.** Look at the others before you ship one of these; `--qat`" in page
+    page = report(METRICS, CONFIG, export=EXPORT | {"rows": rows[:1]})
+    assert "points are lost" not in page
+
+
 def test_what_was_run_is_told_without_reading_the_settings():
     page = report(METRICS, CONFIG, export=None)
     told = page[page.index("## What was run") : page.index("## Folds")]

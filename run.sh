@@ -1,6 +1,6 @@
 #!/bin/sh
 # sh run.sh         set up, then distil, evaluate and export a student on the built-in demo corpus
-# sh run.sh test    set up, then the whole test suite; further arguments go to pytest
+# sh run.sh test    set up, then the test suite; further arguments go to pytest
 # sh run.sh paper   set up, then every entry of hyperparameters.EXPERIMENTS whose corpus is present
 # sh run.sh -h      this text
 set -eu
@@ -26,11 +26,11 @@ if [ ! -x .venv/bin/python ] || ! python_works .venv/bin/python; then
     done
     if [ -n "$python" ]; then
         rm -rf .venv
-        if command -v uv >/dev/null; then uv venv --quiet --python "$python" .venv
+        if command -v uv >/dev/null; then uv venv --quiet --seed --python "$python" .venv
         else "$python" -m venv .venv || fail "cannot make .venv; on Debian or Ubuntu: apt install python3-venv"; fi
     elif command -v uv >/dev/null; then
         rm -rf .venv
-        uv venv --quiet --python 3.12 .venv
+        uv venv --quiet --seed --python 3.12 .venv
     else
         fail "needs Python 3.11, 3.12 or 3.13; install one, or set PYTHON to its path."
     fi

@@ -199,8 +199,9 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     group = parser.add_argument_group("teacher")
     add(group, "--teacher", dest="teacher", metavar="FILE",
         text="a teacher file (.npz, .csv); a student's name, such as bert_vggish: trained per fold; yamnet: "
-        "a probe on YAMNet's embeddings per fold; or auto: a wider network trained per fold (the default "
-        "when -kd is not pure)")  # fmt: skip
+        "a probe on YAMNet's embeddings per fold; or auto (the default when -kd is not pure): trained per "
+        "fold, a wider network of the student's kind, of speech and text bert_vggish or "
+        "cross_attention_teacher")  # fmt: skip
     add(group, "--teacher_width", dest="teacher_width", type=float, metavar="X",
         text="the auto teacher's width over the student's")  # fmt: skip
     add(group, "--teacher_epochs", dest="teacher_epochs", type=int, metavar="N",
@@ -378,7 +379,8 @@ def _parser(program: str, defaults: Settings) -> _Parser:
         "predict",
         help="classify recordings or texts with an exported .tflite file, without TensorFlow",
         description="Classify recordings of any length with an exported .tflite file; a student that reads "
-        "text wants what is said beside the recording, or in its place.",
+        "text wants what is said beside the recording, or in its place. An answer not to be trusted is "
+        "marked unsure, with the reason: too small a probability, silence, or steady noise.",
     )
     predict.add_argument("model", metavar="MODEL.tflite")
     predict.add_argument("recordings", nargs="*", metavar="AUDIO")
@@ -607,7 +609,7 @@ def _has_sessions(corpus: str) -> bool:
 _NOT_OF_TEACH = {
     "distillation": "-kd", "distillation_weights": "--kd_weights", "lambda1": "-l1", "lambda2": "-l2",
     "standardise_logits": "--standardise_logits", "augmentation": "--augment", "teacher": "--teacher",
-    "export": "--export", "merge_tflite": "-m",
+    "export": "--export", "merge_tflite": "-m", "qat": "--qat", "qat_learning_rate": "--qat_learning_rate",
 }  # fmt: skip
 _NOT_OF_TEACH_FROM = {
     "student": "--student", "width": "--width", "teacher_width": "--teacher_width", "input_type": "-it",

@@ -87,7 +87,7 @@ def export(
     inputs:
 
     - `features`, of the front end's shape: the file takes `audio` `[1, samples]` float32, at 16 kHz and any
-      level;
+      level (`vggish`: as recorded);
     - `token_ids` and `text_mask`, int32 `(tokens,)`: the same;
     - `text_states` and `audio_states`, float32 `(rows, width)`: the same. Encoders that cannot be in the file
       made them.

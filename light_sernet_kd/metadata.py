@@ -143,9 +143,8 @@ def _input(name: str, card: Mapping[str, Any]) -> _Table:
     described, properties, files = "", _Table("FeatureProperties"), []
     if name == "audio":
         rate, samples = card["sample_rate"], card["samples"]
-        described = (
-            f"One channel of {samples} samples at {rate} Hz ({samples / rate:g} s), float32 at any level."
-        )
+        level = "within ±1, as recorded" if card.get("front_end") == "vggish" else "at any level"
+        described = f"One channel of {samples} samples at {rate} Hz ({samples / rate:g} s), float32 {level}."
         properties = _Table("AudioProperties", sample_rate=rate, channels=1)
     elif name == "features":
         described = (

@@ -159,8 +159,9 @@ class Runner:
         """How likely each class is: float32 `(classes,)`, which sums to 1.
 
         Args:
-            waveform: `(n,)`, n ≥ 1, floating-point, at `sample_rate`, at any level. It is cut or padded to
-                `samples` as in training: of a long recording the middle counts (`stream` hears all of it).
+            waveform: `(n,)`, n ≥ 1, floating-point, at `sample_rate`, at any level (through VGGish: as
+                recorded). It is cut or padded to `samples` as in training: of a long recording the middle
+                counts (`stream` hears all of it).
             text: what is said, as spoken or transcribed; it is cleaned as in training. A text too long or
                 without a word is a `TextWarning`.
             sample_rate: the waveform's, in Hz, to have it checked.

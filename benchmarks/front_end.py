@@ -5,7 +5,7 @@ in batches. The peer computes the same numbers file by file with librosa, which 
 more on as many threads as there are cores. What happens once per process (imports, the graph, filters) is
 timed on neither side.
 
-    python benchmarks/front_end.py --data data/EMO-DB --clips 535
+    python benchmarks/front_end.py --data data --clips 535
 """
 
 import argparse
@@ -58,14 +58,17 @@ def seconds_of(function):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--data", type=Path, default=REPOSITORY / "data" / "EMO-DB", help="EMO-DB's folder (data/EMO-DB)"
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("LIGHT_SERNET_KD_DATA", "data")),
+        help="the folder that holds EMO-DB (LIGHT_SERNET_KD_DATA, else data)",
     )
     parser.add_argument("--clips", type=int, help="recordings to use (all)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a clip (3)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each, in turn (3)")
     options = parser.parse_args()
 
-    utterances = emodb.utterances(options.data).utterances[: options.clips]
+    utterances = emodb.utterances(options.data / "EMO-DB").utterances[: options.clips]
     samples = round(options.seconds * SAMPLE_RATE)
     threads = os.cpu_count() or 1
 

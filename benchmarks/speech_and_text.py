@@ -9,9 +9,6 @@ classes. Needs BERT's uncased vocabulary: `models/bert_uncased_vocab.txt` in LIG
   published, if encoders alone are counted, with BERT's pooler; 44.4 % and 38.6 % as they are here, with head;
 - phases: an epoch of phase 1 on cached states takes at most 1/20 of one that runs the encoders;
 - memory: phase 2 of the student fits in 8 GiB at batch 8.
-
-Measured on 2 cores of an AMD EPYC beside other work (load 4): 56 times faster with texts of 12 words on
-average (16 utterances), 14 times where every text fills 128 tokens; 5.65 GiB.
 """
 
 import argparse

@@ -1,11 +1,12 @@
 """How good the YAMNet teacher is: a probe per fold of leave one speaker out, and what it costs.
 
-    python benchmarks/yamnet_teacher.py --data DATA [--corpus EMO-DB] [--yamnet PATH]
+    python benchmarks/yamnet_teacher.py [--data DATA] [--corpus EMO-DB] [--yamnet PATH]
 
 Nothing is cached: every recording is read and encoded. Memory is this process' peak.
 """
 
 import argparse
+import os
 import resource
 import tempfile
 import time
@@ -19,7 +20,12 @@ from light_sernet_kd.corpora.registry import load
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="holds the corpora and models/")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("LIGHT_SERNET_KD_DATA", "data")),
+        help="holds the corpora and models/ (LIGHT_SERNET_KD_DATA, else data)",
+    )
     parser.add_argument("--corpus", default="EMO-DB")
     parser.add_argument("--yamnet", default="", help="the TFLite file, if it is not in DATA/models")
     parser.add_argument("--pooling", default="mean", choices=("mean", "mean+std"))

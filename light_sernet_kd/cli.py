@@ -332,7 +332,8 @@ def _parser(program: str, defaults: Settings) -> _Parser:
         "teach",
         help="make a teacher for every fold and write its outputs to a teacher file",
         description="Make a teacher per fold, on that fold's training speakers only, and write a teacher "
-        "file for --teacher: a wider network, or with --from a probe on another network's embeddings.",
+        "file for --teacher: a wider network, or with --from a student's architecture, a probe on another "
+        "network's embeddings, or that network fine-tuned.",
     )
     teach.add_argument("--from", dest="source", metavar="MODEL",
                        help="a student's name, such as bert_vggish or resnet18; yamnet; or a speech model "
@@ -1077,7 +1078,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             if recordings and table:
                 text = _transcript_of(path, texts, arguments.text_file)
             if recordings:
-                waveform = audio.read(path, sample_rate=runner.sample_rate)
+                # Of a long recording, the middle is what the student hears.
+                waveform = audio.middle(path, runner.samples, sample_rate=runner.sample_rate)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", TextWarning)
                 probabilities = runner.probabilities(waveform, text)
@@ -1095,8 +1097,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         answer |= {"label": best, "probabilities": shares}
         why = ""
         if waveform is not None:
-            # Of a long recording, the middle that the student heard.
-            why = unheard(audio.fit(waveform, min(len(waveform), runner.samples)), runner.sample_rate)
+            why = unheard(waveform, runner.sample_rate)
         if not why and shares[best] < unsure_threshold(runner.card):
             why = NOT_SURE
         answer["unsure"] = why or None
@@ -1223,6 +1224,8 @@ def _paper(
         raise UserError("there are no experiments here: run `sh run.sh paper` in the repository.")
     if arguments.epochs is not None and arguments.epochs < 1:
         raise UserError(f"--epochs must be at least 1, found {arguments.epochs}.")
+    if arguments.run is not None:
+        raise UserError("--run is for one run: paper names its own, paper-<row>-<protocol>.")
     display, places = _start(arguments)
     from light_sernet_kd import paper
 
@@ -1330,6 +1333,7 @@ def main(
         _complain("not enough memory. Shorter clips, smaller batches or a narrower student need less.")
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted; the same command continues.")
+        goes_on = program == "train.py" or (argv and argv[0] in ("train", "teach", "paper", "fetch"))
+        _complain("interrupted; the same command continues." if goes_on else "interrupted.")
         return 130
     return 0

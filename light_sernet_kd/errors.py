@@ -1,11 +1,18 @@
-"""The one error that is the user's, and the choice of a name. Standard library only."""
+"""The one error that is the user's, the choice of a name, what to install. Standard library only."""
 
 import difflib
+import shlex
+import sys
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """A mistake the user can mend: shown as one line on stderr, exit code 2, no traceback."""
+
+
+def install_line(extra: str) -> str:
+    """The command that adds an extra of this package to the Python that runs."""
+    return f'{shlex.quote(sys.executable)} -m pip install "light-sernet-kd[{extra}]"'
 
 
 def choose(what: str, value: str, valid: Iterable[str]) -> str:

@@ -55,6 +55,7 @@ from light_sernet_kd.corpora.registry import CORPORA
 from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
+from light_sernet_kd.errors import install_line
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, write_text
 from light_sernet_kd.losses import settings_of
@@ -1166,9 +1167,11 @@ class _Run:
         if licences:
             card["corpus_licence"] = "; ".join(sorted(licences))
         if final:
-            today = datetime.datetime.now(datetime.UTC).date()
+            # The day of its training: files may be made anew much later.
+            saved = (self.fold_folder(self.selection.final_fold) / "student.keras").stat().st_mtime
+            day = datetime.datetime.fromtimestamp(saved, datetime.UTC).date()
             card["folds"] = [fold.name for fold in self.folds]
-            card |= {"stamps": self.stamps, "scored": self._scored, "trained": today.isoformat()}
+            card |= {"stamps": self.stamps, "scored": self._scored, "trained": day.isoformat()}
         return card
 
     def _taken(self) -> list[str]:
@@ -1463,7 +1466,7 @@ def _require_tensorboard() -> None:
     try:
         import tensorboard  # noqa: F401
     except ImportError:
-        raise UserError('TensorBoard is not installed: pip install "light-sernet-kd[tensorboard]".') from None
+        raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from light_sernet_kd import timeline
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.runner import LEAST_DBFS, NOT_FINITE, SILENT, STEADY, UNSURE, Runner, Window
 
-INSTALL = "pip install 'light-sernet-kd[listen]'"
 LISTED = "`python -m sounddevice` lists the devices; choose one with --device."
 _BLOCK_SECONDS = 0.05
 # A device that was unplugged stops without a word.
@@ -60,8 +59,9 @@ def listen(
         show = _json_line if as_json else _Lines(console, microphone.name)
         if not as_json and console.is_terminal:
             show = stack.enter_context(_LiveDisplay(console, runner, stream.silence_dbfs, microphone))
-        # Ctrl-C is how this is meant to end.
-        with contextlib.suppress(KeyboardInterrupt):
+        lost_device: UserError | None = None
+        # Ctrl-C is how this is meant to end; a device that goes away ends it too.
+        try:
             left = None if seconds is None else round(seconds * runner.sample_rate)
             for block in microphone.blocks():
                 block = block[:left]
@@ -71,13 +71,20 @@ def listen(
                     show(window, runner.labels)
                 if left == 0:
                     break
+        except KeyboardInterrupt:
+            pass
+        except UserError as error:
+            lost_device = error
         for window in stream.finish():
             heard.add(window)
             show(window, runner.labels)
     summary = Console(stderr=True) if as_json else console
-    summary.print(Text(heard.summary(stream.received / runner.sample_rate)), soft_wrap=True)
+    if lost_device is None or stream.received:
+        summary.print(Text(heard.summary(stream.received / runner.sample_rate)), soft_wrap=True)
     if microphone.lost:
         summary.print(Text(microphone.loss()), soft_wrap=True)
+    if lost_device is not None:
+        raise lost_device
 
 
 class _Microphone:
@@ -159,7 +166,7 @@ def _sounddevice():
     try:
         import sounddevice
     except ImportError:
-        raise UserError(f"listening needs the package sounddevice: {INSTALL}.") from None
+        raise UserError(f"listening needs the package sounddevice: {install_line('listen')}") from None
     except OSError as error:  # from where it looks for PortAudio
         raise UserError(
             f"sounddevice needs the library PortAudio ({_reason(error)}): apt install libportaudio2, or "

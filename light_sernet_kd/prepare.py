@@ -21,6 +21,7 @@ import numpy as np
 from light_sernet_kd import audio, files
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.errors import install_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -353,7 +354,7 @@ def audio_of_video(
     try:
         import av  # noqa: F401
     except ImportError:
-        raise UserError('reading videos needs PyAV: pip install "light-sernet-kd[video]"') from None
+        raise UserError(f"reading videos needs PyAV: {install_line('video')}") from None
     source, target = Path(source), Path(target)
     if source.is_dir():
         videos = sorted(

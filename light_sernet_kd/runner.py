@@ -54,6 +54,8 @@ UNSURE = "unsure"
 SILENT, STEADY, NOT_SURE, NOT_FINITE = "silent", "no speech", "not sure", "not finite"
 # Where a card has no `unsure_below`.
 UNSURE_BELOW = 0.5
+# Full scale is 1; of numbers much larger, a front end's sums of squares exceed float32.
+LARGEST_SAMPLE = 1e9
 HOP_SECONDS = 0.5
 SMOOTHING_SECONDS = 1.0
 MARGIN = 0.1  # of probability
@@ -356,7 +358,7 @@ class Stream:
             unsure_below = unsure_threshold(runner.card)
         hop = hop_seconds * runner.sample_rate if math.isfinite(hop_seconds) else 0
         for name, value, fits, range_ in (
-            ("hop_seconds", hop_seconds, hop >= 0.5, f"from 1/{runner.sample_rate} on"),
+            ("hop_seconds", hop_seconds, 0.5 <= hop < math.inf, f"from 1/{runner.sample_rate} on"),
             ("unsure_below", unsure_below, 0 <= unsure_below <= 1, "from 0 to 1"),
             ("silence_dbfs", silence_dbfs, silence_dbfs <= 0, "in dB of full scale, so at most 0"),
             ("steady_db", steady_db, 0 <= steady_db < math.inf, "from 0 on"),
@@ -450,7 +452,7 @@ class Stream:
                 self._begin_anew()
             else:
                 smoothed = self._smoothed = self._smooth(probabilities)
-                why = NOT_SURE if smoothed.max() < self.unsure_below else ""
+                why = "" if smoothed.max() >= self.unsure_below else NOT_SURE
                 self._choose(smoothed)
         label = UNSURE if why else self._runner.labels[self._shown]
         end = (start + len(samples)) / rate
@@ -473,11 +475,12 @@ class Stream:
 
 
 def level_dbfs(samples: np.ndarray) -> float:
-    """Root mean square of `(n,)` about its mean, in dB of full scale, no lower than -120; NaN if not finite.
+    """Root mean square of `(n,)` about its mean, in dB of full scale, no lower than -120.
 
-    A square wave of amplitude 1 has 0, a sine -3.01.
+    A square wave of amplitude 1 has 0, a sine -3.01. NaN where a sample is not finite or beyond
+    `LARGEST_SAMPLE`.
     """
-    if not np.isfinite(samples).all():
+    if not np.abs(samples).max() <= LARGEST_SAMPLE:
         return math.nan
     return 10 * math.log10(max(float(np.var(samples, dtype=np.float64)), 10 ** (LEAST_DBFS / 10)))
 
@@ -544,6 +547,10 @@ def _sound(waveform: np.ndarray) -> np.ndarray:
     if not np.isfinite(waveform).all():
         broken = np.count_nonzero(~np.isfinite(waveform))
         raise RunnerError(f"{broken} of {waveform.size} samples are not finite (NaN or infinity).")
+    if (largest := np.abs(waveform).max()) > LARGEST_SAMPLE:
+        raise RunnerError(
+            f"samples reach {largest:.3g}, and {LARGEST_SAMPLE:g} is the most: full scale is 1. Divide them."
+        )
     return waveform
 
 
@@ -719,10 +726,12 @@ def without_chatter() -> Iterator[None]:
 
     Such code knows nothing of Python's `sys.stderr`, so the file descriptor itself is redirected.
     """
-    with _one_at_a_time, tempfile.TemporaryFile() as held:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_one_at_a_time)
         try:
+            held = stack.enter_context(tempfile.TemporaryFile())
             stderr = os.dup(_STDERR)
-        except OSError:  # the process has no stderr
+        except OSError:  # nowhere to write, or the process has no stderr
             yield
             return
         os.dup2(held.fileno(), _STDERR)

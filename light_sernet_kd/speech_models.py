@@ -1,7 +1,7 @@
 """Self-supervised speech models as teachers: WavLM, wav2vec 2.0 and HuBERT, probed or fine-tuned per fold.
 
 They come from a folder or from the Hugging Face hub through transformers, and run in PyTorch; both are an
-extra: pip install "light-sernet-kd[ssl]".
+extra `ssl`.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import SAMPLE_RATE, UserError
 from light_sernet_kd.corpora import Utterance, class_indices
 from light_sernet_kd.embeddings import Embeddings, Encoder
+from light_sernet_kd.errors import install_line
 from light_sernet_kd.evaluation import log_loss
 from light_sernet_kd.probe import held_out_parts
 from light_sernet_kd.protocols import Fold, fold_seed
@@ -368,7 +369,7 @@ def _packages():
         import transformers
     except ImportError as error:
         raise UserError(
-            f'speech models need PyTorch and transformers ({error}): pip install "light-sernet-kd[ssl]".'
+            f"speech models need PyTorch and transformers ({error}): {install_line('ssl')}"
         ) from None
     return torch, transformers
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from light_sernet_kd import audio, bert, embeddings
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.errors import UserError, choose, install_line
 from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_cleaned, word_piece
 
 TOKENS = 128
@@ -474,4 +474,4 @@ def _keras_hub():
 
 
 def _not_installed(error: ImportError) -> UserError:
-    return UserError(f'text needs keras-hub and tokenizers ({error}): pip install "light-sernet-kd[text]".')
+    return UserError(f"text needs keras-hub and tokenizers ({error}): {install_line('text')}")

@@ -38,7 +38,7 @@ def _tensorflow_io():
         raise UserError(
             f"--reader tfio needs tensorflow-io on TensorFlow 2.17 ({type(error).__name__}: "
             f"{str(error).splitlines()[0][:120]}). In an environment of its own with Python 3.11 or 3.12: "
-            'pip install "light-sernet-kd[tfio]". Or leave the option out: soundfile reads more formats.'
+            'pip install -e ".[tfio]". Or leave the option out: soundfile reads more formats.'
         ) from None
     return tf, tfio
 

@@ -21,6 +21,7 @@ OPTIONS = {
     "hop_seconds": "--hop",
     "unsure_below": "--threshold",
     "silence_dbfs": "--silence",
+    "steady_db": "--steady",
     "smoothing_seconds": "--smoothing",
 }
 _BAR_LETTERS = 20

@@ -459,7 +459,7 @@ def test_what_cannot_be_done_later_is_refused_before_training(manifest, tmp_path
     assert "a class name must be one line" in error_of(capsys)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert train(manifest, tmp_path, "--run", "x", "--epochs", "1", "--tensorboard") == 2
-    assert 'pip install "light-sernet-kd[tensorboard]"' in error_of(capsys)
+    assert '-m pip install "light-sernet-kd[tensorboard]"' in error_of(capsys)
     assert list(tmp_path.iterdir()) == []
 
 

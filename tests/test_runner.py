@@ -99,6 +99,10 @@ def test_silence_has_probabilities_too(case, precision):
         (np.float32(0.5), "one channel"),
         (np.zeros(100, np.int16), "int16: divide 16-bit samples by 32768"),
         (np.array([0.0, np.nan, np.inf], np.float32), "2 of 3 samples are not finite"),
+        (
+            np.array([0.0, -1e20], np.float32),
+            r"samples reach 1e\+20, and 1e\+09 is the most: full scale is 1",
+        ),
         (np.array([1e300]), "1 of 1 samples are not finite"),
     ],
 )

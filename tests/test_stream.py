@@ -299,7 +299,7 @@ def test_after_silence_no_label_is_held(scripted):
 # Bad input.
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, -1e10])
 def test_samples_that_are_not_finite_spoil_their_windows_alone(opened, voices, bad):
     hop, at = 2000, 3 * SAMPLES + 123
     whole = voices[: 6 * SAMPLES].astype(np.float64)
@@ -545,6 +545,50 @@ def test_predict_streams_an_hour_in_constant_memory(file, tmp_path, capsys):
     assert captured.out.splitlines()[-1].split()[:3] == ["0:00.0", "-", "59:00.5"]
 
 
+def test_predict_hears_the_middle_of_hours_in_constant_memory(file, opened, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "long.wav"
+    minutes = np.random.default_rng(0).normal(0, 0.1, (7, 60 * 8000)).astype(np.float32)
+    soundfile.write(path, minutes.reshape(-1), 8000, subtype="FLOAT")
+    whole = audio.read(path)
+    tracemalloc.start()
+    try:
+        monkeypatch.setattr(audio, "_MOST_HELD", 60 * RATE)
+        assert cli.main(["predict", str(file), str(path), "--json"]) == 0
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10e6 < whole.nbytes
+    (answer,) = json.loads(capsys.readouterr().out)
+    found = list(answer["probabilities"].values())
+    np.testing.assert_allclose(found, opened.probabilities(whole), rtol=1e-6)
+
+
+def test_predict_works_without_a_place_for_temporary_files(file, tmp_path, monkeypatch, capsys):
+    def full(*_args, **_kwargs):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(runner.tempfile, "TemporaryFile", full)
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
+    assert cli.main(["predict", str(file), str(tmp_path / "a.wav")]) == 0
+    assert "a.wav: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["golden", "result"], "interrupted."),
+        (["fetch", "EMO-DB"], "interrupted; the same command continues."),
+    ],
+)
+def test_only_what_goes_on_is_said_to(monkeypatch, capsys, arguments, said):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, arguments[0], interrupted)
+    assert cli.main(arguments) == 130
+    assert capsys.readouterr().err == f"light-sernet-kd: {said}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -552,6 +596,8 @@ def test_predict_streams_an_hour_in_constant_memory(file, tmp_path, capsys):
         (["a.wav", "--picture", "x.png"], "go with --stream"),
         (["a.wav", "--stream", "--text", "ja"], "--stream hears windows, and a text is of a whole clip"),
         (["a.wav", "--stream", "--hop", "-1"], "--hop must be from 1/16000 on, found -1"),
+        (["a.wav", "--stream", "--hop", "1e305"], "--hop must be from 1/16000 on, found 1e+305"),
+        (["a.wav", "--stream", "--steady", "-1"], "--steady must be from 0 on, found -1"),
         (["a.wav", "--stream", "--threshold", "50"], "--threshold must be from 0 to 1, found 50"),
         (["a.wav", "--stream", "--picture", "x.jpg"], "ends in .png or .pdf: found 1 and x.jpg"),
         (["a.wav", "b.wav", "--stream", "--picture", "x.png"], "is for one recording"),
@@ -784,6 +830,17 @@ def test_the_live_display_shows_label_bars_and_level(opened):
     assert "UNSURE  not finite" in console.export_text()
 
 
+def test_a_device_that_goes_away_loses_nothing_that_was_heard(
+    file, microphone, spoken_words, monkeypatch, capsys
+):
+    microphone(spoken_words[: RATE + 100])
+    monkeypatch.setattr(listen, "_PATIENCE_SECONDS", 0.1)
+    assert cli.main(["listen", str(file)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1].startswith("Heard 0:01.0 in 3 windows: ")  # the last one is padded
+    assert "Tape gave no sound for 0.1 s" in captured.err
+
+
 @pytest.mark.parametrize(
     ("world", "arguments", "message"),
     [
@@ -812,7 +869,7 @@ def test_what_hinders_listening_is_one_line(file, microphone, monkeypatch, capsy
 def test_without_sounddevice_the_install_line_is_given(file, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert cli.main(["listen", str(file)]) == 2
-    assert "pip install 'light-sernet-kd[listen]'" in capsys.readouterr().err
+    assert '-m pip install "light-sernet-kd[listen]"' in capsys.readouterr().err
 
 
 def test_without_portaudio_the_library_is_named(file, monkeypatch, tmp_path, capsys):

@@ -21,7 +21,7 @@ def works() -> bool:
     return True
 
 
-needs_tfio = pytest.mark.skipif(not works(), reason='no tensorflow-io: pip install "light-sernet-kd[tfio]"')
+needs_tfio = pytest.mark.skipif(not works(), reason='no tensorflow-io: pip install -e ".[tfio]"')
 
 
 def recording(folder, name: str, rate: int, seconds: float, channels: int = 1, **how) -> Utterance:

@@ -237,7 +237,7 @@ def test_a_limit_takes_as_many_of_each_emotion_evenly_over_the_speakers(corpus):
 
 
 def test_babble_is_of_other_speakers_and_as_many_as_there_are(corpus):
-    pool = stress._read_pool(corpus, 0, {})
+    pool = stress._read_pool(stress._spread(corpus.utterances, stress.POOL, 0), {})
     assert Counter(speaker for speaker, _, _ in pool) == dict.fromkeys("ABCDE", 12)
     own = {name: sound.tobytes() for _, name, sound in pool}
     for utterance in corpus.utterances[:13:4]:
@@ -295,32 +295,77 @@ def test_broken_recordings_are_all_named_or_left_out(corpus, tmp_path):
         broken[place] = dataclasses.replace(broken[place], path=path)
     damaged = dataclasses.replace(corpus, utterances=tuple(broken))
     for names in (("gain",), ("babble",)):
+        runner = Loudness()
         with pytest.raises(UserError, match=r"^2 of 60 recordings cannot be used:(.|\n)*--skip-bad"):
-            stress.stress([student()], damaged, conditions=names)
+            stress.stress([student(runner)], damaged, conditions=names)
+        assert runner.heard == []  # it is said before the work, not behind it
         told = stress.stress([student()], damaged, conditions=names, skip_bad=True)
         assert [each["id"] for each in told["left_out"]] == ["A-a-3", "B-b-1"]
         assert by_condition(told)["clean"]["count"] == 58
         assert by_condition(told)["clean"]["ua"] == 1
         assert any("cut short" in line for line in stress.heads(told))
+    # One that only babble is made of, too; without babble nothing of it is heard, and nothing is wrong.
+    others = damaged.utterances[4:12]
+    runner = Loudness()
+    with pytest.raises(UserError, match=r"^2 of 60 recordings cannot be used:"):
+        stress.stress([student(runner)], damaged, tested=others, conditions=("babble",))
+    assert runner.heard == []
+    told = stress.stress([student()], damaged, tested=others, conditions=("babble",), skip_bad=True)
+    assert by_condition(told)["clean"]["count"] == len(others)
+    assert stress.stress([student()], damaged, tested=others, conditions=("gain",))["left_out"] == []
+    with pytest.raises(UserError, match=r"^no recording of levels is left: 1 of 1 recordings"):
+        stress.stress(
+            [student()], damaged, tested=damaged.utterances[3:4], conditions=("gain",), skip_bad=True
+        )
 
 
 # What is known of the student
 
 
 @pytest.mark.parametrize(
-    ("card", "heard", "words"),
+    ("card", "corpus", "heard", "words"),
     [
-        ({"corpus": "EMO-DB"}, True, "TRAINED ON these recordings"),
-        ({"corpus": "EMO-DB", "protocol": "split"}, None, "but for its test part"),
-        ({"corpus": "IEMOCAP"}, False, "trained on IEMOCAP, not on EMO-DB"),
-        ({"corpus": "IEMOCAP → EMO-DB"}, False, "trained on IEMOCAP, not on EMO-DB"),
-        ({}, None, "does not tell what it was trained on"),
+        ({"corpus": "EMO-DB"}, "EMO-DB", True, "TRAINED ON these recordings"),
+        ({"corpus": "EMO-DB", "protocol": "split"}, "EMO-DB", None, "but for its test part"),
+        ({"corpus": "IEMOCAP", "protocol": "split"}, "EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "IEMOCAP"}, "EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "IEMOCAP → EMO-DB"}, "EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "IEMOCAP → EMO-DB"}, "IEMOCAP", True, "(all of IEMOCAP)"),
+        # Beside a cross-corpus run the recordings are those behind the arrow.
+        ({"corpus": "EMO-DB"}, "IEMOCAP → EMO-DB", True, "(all of EMO-DB)"),
+        ({"corpus": "IEMOCAP → EMO-DB"}, "IEMOCAP → EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "IEMOCAP"}, "IEMOCAP → EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "EMO-DB → IEMOCAP"}, "IEMOCAP → EMO-DB", True, "(all of EMO-DB)"),
+        ({}, "EMO-DB", None, "does not tell what it was trained on"),
     ],
 )
-def test_whether_a_student_knows_the_recordings_is_said(card, heard, words):
-    found, sentence = stress._training_of(card, Corpus("EMO-DB", ()))
+def test_whether_a_student_knows_the_recordings_is_said(card, corpus, heard, words):
+    found, sentence = stress._training_of(card, Corpus(corpus, ()))
     assert found is heard
     assert words in sentence
+    assert ("stress the run's folder" in sentence) is (heard is True)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "heard", "words"),
+    [
+        ("split", False, "but for its test part, not on these recordings"),
+        ("split_mixed", False, "not on these recordings but on their speakers"),
+        ("loso", True, "TRAINED ON these recordings"),
+    ],
+)
+def test_the_test_part_of_a_split_is_not_known_to_who_trained_under_it(protocol, heard, words):
+    card = {"corpus": "EMO-DB", "protocol": protocol}
+    found, sentence = stress._training_of(card, Corpus("EMO-DB", ()), test_part=True)
+    assert found is heard
+    assert words in sentence
+
+
+def test_footnotes_name_the_columns_as_the_table_does(stressed):
+    notes = " ".join(stress.footnotes(stressed))
+    for column in ("WA of sure %", "unsure %", "mean p"):
+        assert column in stress.HEADER
+        assert f"{column.removesuffix(' %')}: " in notes
 
 
 # What is written

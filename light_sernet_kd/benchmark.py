@@ -375,8 +375,8 @@ def _checked(threads: Sequence[int] | None) -> tuple[int, ...]:
         return tuple(count for count in (1, 2) if count <= cores)
     if more := [count for count in threads if count > cores]:
         raise UserError(
-            f"{counted(more[0], 'thread')} cannot be measured: there are {counted(cores, 'core')} here, and "
-            "LiteRT is given no more threads than that."
+            f"{counted(more[0], 'thread')} cannot be measured: this machine has {counted(cores, 'core')}, "
+            "and no file is run on more threads."
         )
     return tuple(threads)
 
@@ -561,12 +561,12 @@ def _notes_on_folds(files: Sequence[Mapping[str, Any]]) -> list[str]:
     """Whose the scores of the folds' students are, a line per run."""
     told: dict[str, None] = {}
     for found in filter(None, (row.get("folds_students") for row in files)):
-        folds = ", ".join(found["folds"] or ())
-        synthetic = ", SYNTHETIC recordings" if found["synthetic"] else ""
-        stamps = "".join(f" STAMP: {stamp}." for stamp in found["stamps"] or ())
+        synthetic = " (SYNTHETIC recordings)" if found["synthetic"] else ""
         told[
-            f"{FOLDS_UA}, of {found['corpus']}{synthetic} by the card: protocol {found['protocol']}, "
-            f"folds {folds}. {found['scored']}{stamps}"
+            f"{FOLDS_UA}: by the card, on {found['corpus']}{synthetic}, protocol {found['protocol']}, "
+            f"{counted(len(found['folds'] or ()), 'fold')}: each fold's student in this precision, scored on "
+            "its own test recordings. The file holds the run's final student, which no fold tested."
+            + "".join(f" STAMP: {stamp}." for stamp in found["stamps"] or ())
         ] = None
     if not told:
         return []

@@ -237,7 +237,7 @@ def stress(
         progress: called with (done, all) after each recording.
 
     Raises:
-        UserError: no emotion in common, or recordings that cannot be read.
+        UserError: no emotion in common, or recordings that cannot be read (before any is classified).
     """
     tested = corpus.utterances if tested is None else tested
     for student in students:
@@ -257,7 +257,7 @@ def stress(
         names = [name for name in names if CONDITIONS[name].kind != BABBLE]
         notes.append(f"no {BABBLE}: {corpus.name} has one speaker, and babble is of others")
     heard = [each for each in tested if any(True for student in students for _ in student.tests(each))]
-    # Each is decoded once more: a thousandth of the time that it takes under all of the conditions.
+    # Decoding each once more takes less than a hundredth of what all of its conditions take.
     bad, pool, read = audio.find_bad(heard), [], {each.id for each in heard}
     if any(CONDITIONS[name].kind == BABBLE for name in names):
         chosen = _spread(corpus.utterances, POOL, seed)

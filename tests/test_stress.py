@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from light_sernet_kd import cli, degradations, figures, stress
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.protocols import Fold, propose_folds
 from light_sernet_kd.stress import Part, Student
 
 RATE = 16_000
@@ -482,6 +484,90 @@ def test_mistakes_are_one_line(case, shared_data, tmp_path, capsys):
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1, lines
         assert words in lines[0]
+
+
+@pytest.fixture
+def tested_ids(monkeypatch):
+    """What would have been tested, in place of the work."""
+
+    def stopped(students, corpus, *, tested, **settings):
+        told["students"], told["ids"] = students, [each.id for each in tested]
+        raise UserError("enough")
+
+    told = {}
+    monkeypatch.setattr(stress, "stress", stopped)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds"), [({}, (3, 5)), ({"protocol": "random", "seed": 7, "corpus": "EMO-DB"}, (7, 7))]
+)
+def test_folds_of_a_file_are_its_runs_and_no_seed_redraws_them(
+    case, shared_data, tmp_path, tested_ids, settings, seeds
+):
+    file = tmp_path / "student_int8.tflite"
+    file.write_bytes(case.paths["int8"].read_bytes())
+    options = ["--on", "EMO-DB", "--data", shared_data, "--folds", "02"]
+    if settings:
+        (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    else:
+        options += ["--protocol", "random"]
+    utterances = load("EMO-DB", shared_data).utterances
+    for given, seed in zip((3, 5), seeds, strict=True):
+        assert run(file, *options, "--seed", given) == 2
+        fold = propose_folds("random", utterances, seed=seed)[1]
+        assert tested_ids["ids"] == [utterances[i].id for i in fold.test]
+
+
+@pytest.fixture
+def runs(case, corpus, tmp_path, monkeypatch):
+    """Two runs of one folder's name, whose only fold tests speaker A; files instead of conversions."""
+    from light_sernet_kd import compare, experiment
+
+    test = tuple(i for i, each in enumerate(corpus.utterances) if each.speaker == "A")
+    settings = {"corpus": "levels", "test_on": None, "protocol": "loso"}
+    monkeypatch.setattr(
+        compare, "read_run", lambda path: compare.Run(path.name, {"stamps": []}, settings, None)
+    )
+    selection = SimpleNamespace(corpus=corpus, utterances=corpus.utterances)
+    monkeypatch.setattr(
+        experiment,
+        "fold_files",
+        lambda path, to, precisions, **rest: (
+            selection,
+            [(Fold("A", (), (), test), {each: case.paths[each] for each in precisions})],
+        ),
+    )
+    folders = [tmp_path / name / "run" for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    return folders
+
+
+def test_students_of_runs_have_names_that_tell_them_apart(runs, tested_ids, capsys):
+    def names(*arguments):
+        assert run(*arguments) == 2
+        return [each.name for each in tested_ids["students"]]
+
+    assert names(runs[0]) == ["run int8"]
+    assert names(runs[0], "--precision", "int8,INT8,float32,int8") == ["run int8", "run float32"]
+    assert names(*runs) == [f"{folder} int8" for folder in runs]
+
+
+def test_speakers_that_no_fold_tests_are_named_with_those_that_are(runs, tested_ids, capsys):
+    assert run(runs[0], "--speakers", "A") == 2
+    assert {name[0] for name in tested_ids["ids"]} == {"A"}
+    for speakers in ("B,D", "A,B,D"):
+        capsys.readouterr()
+        assert run(runs[0], "--speakers", speakers) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert line == "light-sernet-kd: no recording of B, D is tested here: name some of A."
+
+
+def test_a_student_that_tests_none_of_what_is_chosen_says_so(corpus):
+    own = frozenset(each.id for each in corpus.utterances if each.speaker == "B")
+    with pytest.raises(UserError, match=r"^run tests none of the 12 recordings chosen: choose others"):
+        stress.stress([student(name="run", ids=own)], corpus, tested=corpus.utterances[:12])
 
 
 @pytest.mark.parametrize(

@@ -910,6 +910,7 @@ def _stress(arguments: argparse.Namespace) -> None:
 
     stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
     display = Display(Console(stderr=True))
+    notes: list[str] = []
     with contextlib.ExitStack() as stack:
         folders = [path for path in arguments.models if path.is_dir()]
         if folders:
@@ -934,7 +935,7 @@ def _stress(arguments: argparse.Namespace) -> None:
                     emotions=emotions,
                 )
                 corpus, tested, test_part = chosen.corpus, chosen.utterances, chosen.test_part
-                display.say(f"the test recordings of {chosen.what}")
+                notes.append(f"tested are the test recordings of {chosen.what}")
             elif arguments.protocol:
                 raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
             else:
@@ -960,6 +961,7 @@ def _stress(arguments: argparse.Namespace) -> None:
                 conditions=arguments.conditions,
                 seed=arguments.seed,
                 skip_bad=arguments.skip_bad,
+                notes=notes,
                 progress=told,
             )
     if arguments.json:

@@ -218,6 +218,7 @@ def stress(
     conditions: Sequence[str] = (),
     seed: int = 0,
     skip_bad: bool = False,
+    notes: Sequence[str] = (),
     progress: audio.Progress | None = None,
 ) -> dict[str, Any]:
     """What each condition costs each student; a dictionary as `stress.json` holds it.
@@ -234,6 +235,7 @@ def stress(
         tested: the utterances, by default all of the corpus.
         conditions: names of `CONDITIONS`, or their kinds; by default all.
         seed: decides noises, babble and rooms; the same for an utterance whatever else is tested.
+        notes: what else must be known of `tested`, for the result's `notes`.
         progress: called with (done, all) after each recording.
 
     Raises:
@@ -252,7 +254,7 @@ def stress(
                 f"{', '.join(sorted({each.emotion for each in tested}))} here: none in common."
             )
     names = conditions_of(conditions)
-    notes = []
+    notes = [*notes]
     if any(CONDITIONS[name].kind == BABBLE for name in names) and len(corpus.speakers) < 2:
         names = [name for name in names if CONDITIONS[name].kind != BABBLE]
         notes.append(f"no {BABBLE}: {corpus.name} has one speaker, and babble is of others")

@@ -595,5 +595,6 @@ def test_a_student_that_does_not_hear_alone_is_refused(monkeypatch, inputs, text
 def test_folds_choose_their_test_speakers(case, shared_data, capsys):
     arguments = ["--on", "EMO-DB", "--data", shared_data, "--conditions", "clean", "--limit", "1", "--json"]
     assert run(case.paths["int8"], *arguments, "--folds", "08,16") == 0
-    row = by_condition(json.loads(capsys.readouterr().out))["clean"]
-    assert {*row["per_speaker"]} <= {"08", "16"}
+    told = json.loads(capsys.readouterr().out)
+    assert {*by_condition(told)["clean"]["per_speaker"]} <= {"08", "16"}
+    assert "tested are the test recordings of folds 08, 16 (loso)." in stress.heads(told)

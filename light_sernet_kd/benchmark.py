@@ -26,11 +26,12 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from light_sernet_kd import audio, evaluation, runner
-from light_sernet_kd.config import UserError, choose
+from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.files import write_json, write_text
-from light_sernet_kd.protocols import propose_folds
+from light_sernet_kd.protocols import heard_in_training
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
+from light_sernet_kd.selection import named_folds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +48,9 @@ MEMORY = (
     "peak resident memory that a fresh process needs above that of Python, NumPy and LiteRT, to open and "
     "check the file and to answer once, on one thread"
 )
+
+
+FOLDS_UA = "UA % of the folds' students"
 
 
 @dataclass(frozen=True)
@@ -272,11 +276,13 @@ class Heard:
 
     Attributes:
         what: the rows in words: corpus, protocol, fold.
+        test_part: they are the test part of the corpus's own split.
     """
 
     corpus: str
     what: str
     utterances: tuple
+    test_part: bool = False
 
 
 def heard(
@@ -284,19 +290,21 @@ def heard(
     data: Path,
     *,
     fold: str | None = None,
-    protocol: str = "loso",
+    protocol: str | None = None,
     emotions: Sequence[str] = (),
+    files: Sequence[Path] = (),
 ) -> Heard:
-    """The test recordings of a fold, or all of a corpus where none is named."""
-    found = load(corpus, data, emotions=emotions)
-    utterances = found.utterances
-    what = f"all recordings of {found.name}"
-    if fold is not None:
-        folds = {each.name: each for each in propose_folds(protocol, utterances, seed=0)}
-        chosen = folds[choose("fold", fold, folds)]
-        utterances = tuple(utterances[i] for i in chosen.test)
-        what = f"the test recordings of fold {chosen.name} ({protocol}) of {found.name}"
-    return Heard(found.name, what, tuple(utterances))
+    """The test recordings of a fold, or all of a corpus where none is named.
+
+    The fold is that of the run in whose folder the files are; see `selection.named_folds`.
+    """
+    if fold is None:
+        found = load(corpus, data, emotions=emotions)
+        return Heard(found.name, f"all recordings of {found.name}", found.utterances)
+    chosen = named_folds([fold], files, corpus, data, protocol=protocol, emotions=emotions)
+    name = chosen.corpus.name
+    what = f"the test recordings of {chosen.what} of {name}"
+    return Heard(name, what, chosen.utterances, chosen.test_part)
 
 
 def accuracy(path: Path, rows: Heard) -> dict[str, Any]:
@@ -327,6 +335,7 @@ def accuracy(path: Path, rows: Heard) -> dict[str, Any]:
     except runner.RunnerError as error:
         raise UserError(str(error)) from None
     labels = [opened.labels.index(each.emotion) for each in known]
+    trained_on, trained = heard_in_training(opened.card, rows.corpus, test_part=rows.test_part)
     scores = evaluation.scores(labels, predicted, opened.labels)
     return {
         "on": rows.what,
@@ -335,32 +344,61 @@ def accuracy(path: Path, rows: Heard) -> dict[str, Any]:
         "utterances": scores.count,
         "left_out": len(rows.utterances) - len(known),
         "texts_partly_read": sum(issubclass(each.category, runner.TextWarning) for each in cut),
-        "trained_on": _trained_on(opened.card, rows.corpus),
+        "trained_on": trained_on,
+        "trained": trained,
     }
 
 
-def _trained_on(card: Mapping[str, Any], corpus: str) -> bool | None:
-    """Whether the file's student heard the corpus in training; None where its card does not say."""
-    own = card.get("corpus")
-    if card.get("protocol") in ("split", "split_mixed"):
-        return None  # it did not hear the test part
-    # Of two corpora the first trains and the second tests.
-    return None if own is None else corpus in str(own).split(" → ")[0].split(" + ")
+def folds_students(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a file's card tells of the folds' students of its run in this precision; None if it does not.
+
+    Returns:
+        `ua` and `wa`; `ua_interval`, None for too few speakers; `corpus`, `synthetic`, `protocol`, `folds`,
+        `stamps` and `scored`, which says whose scores these are.
+    """
+    if "ua" not in card:
+        return None
+    told = ("corpus", "synthetic", "protocol", "folds", "stamps", "scored")
+    interval = [card[end] for end in ("ua_low", "ua_high") if end in card]
+    return {
+        "ua": card["ua"],
+        "wa": card.get("wa"),
+        "ua_interval": interval or None,
+        **{name: card.get(name) for name in told},
+    }
+
+
+def _checked(threads: Sequence[int] | None) -> tuple[int, ...]:
+    """Numbers of threads that this machine has cores for."""
+    cores = os.cpu_count() or 1
+    if threads is None:
+        return tuple(count for count in (1, 2) if count <= cores)
+    if more := [count for count in threads if count > cores]:
+        raise UserError(
+            f"{counted(more[0], 'thread')} cannot be measured: this machine has {counted(cores, 'core')}, "
+            "and no file is run on more threads."
+        )
+    return tuple(threads)
 
 
 def measure(
     paths: Sequence[Path],
     *,
-    threads: Sequence[int] = (1, 2),
+    threads: Sequence[int] | None = None,
     rounds: int = 100,
     rows: Heard | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
     """Everything about the files; see `light-sernet-kd benchmark --help`.
 
+    Args:
+        threads: by default 1 and 2, where there are two cores.
+
     Raises:
-        UserError: a file that is none of ours or damaged, or cannot be scored on `rows`.
+        UserError: a file that is none of ours or damaged, or cannot be scored on `rows`; or more threads
+            than cores.
     """
+    threads = _checked(threads)
     opened = [(path, *_opened(path)) for path in paths]
     files = []
     for path, interpreter, card, labels in opened:
@@ -381,6 +419,7 @@ def measure(
                 "operators": found.operators,
                 "delegation": delegation(interpreter),
                 "multiply_adds": {"front_end": found.front_end, "network": found.network},
+                "folds_students": folds_students(card),
             }
         )
     del opened  # an interpreter's threads and memory would be measured with the others'
@@ -478,6 +517,16 @@ def table(measured: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             ("UA %", lambda row: f"{100 * row['accuracy']['ua']:.1f}"),
             ("WA %", lambda row: f"{100 * row['accuracy']['wa']:.1f}"),
         ]
+    if any(row["folds_students"] for row in files):
+
+        def interval(row: Mapping[str, Any]) -> str:
+            ends = (row["folds_students"] or {}).get("ua_interval")
+            return NONE if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+        facts += [
+            (FOLDS_UA, lambda row: optional((row["folds_students"] or {}).get("ua"), ".1%").rstrip("%")),
+            ("95 % of it", interval),
+        ]
     return ["", *_names(files)], [[name, *map(show_one, files)] for name, show_one in facts]
 
 
@@ -500,18 +549,28 @@ def notes(measured: Mapping[str, Any]) -> list[str]:
     for found in told.values():
         left = found["left_out"]
         apart = f", without {left} of emotions that the files do not know" if left else ""
-        lines.append(f"UA and WA: on {found['on']}, {found['utterances']} utterances{apart}.")
+        about = f"{found['on']}, {counted(found['utterances'], 'utterance')}{apart}"
+        this = "This is no test: " * (found["trained_on"] is True)
+        lines.append(f"UA and WA: on {about}. {this}{found['trained']}.")
         if found["texts_partly_read"]:
             lines.append(f"Of {found['texts_partly_read']} texts a part was not read: they are too long.")
-        if found["trained_on"]:
-            lines.append(
-                "This is no test: by its card the file's student was trained on all speakers of this corpus, "
-                "and heard these recordings. What a stranger may expect is in the report's table of "
-                "precisions, whose students had not heard the fold they were scored on."
-            )
-        elif found["trained_on"] is None:
-            lines.append("The card does not say what the student was trained on: it may know these speakers.")
-    return lines
+    return lines + _notes_on_folds(files)
+
+
+def _notes_on_folds(files: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whose the scores of the folds' students are, a line per run."""
+    told: dict[str, None] = {}
+    for found in filter(None, (row.get("folds_students") for row in files)):
+        synthetic = " (SYNTHETIC recordings)" if found["synthetic"] else ""
+        told[
+            f"{FOLDS_UA}: by the card, on {found['corpus']}{synthetic}, protocol {found['protocol']}, "
+            f"{counted(len(found['folds'] or ()), 'fold')}: each fold's student in this precision, scored on "
+            "its own test recordings. The file holds the run's final student, which no fold tested."
+            + "".join(f" STAMP: {stamp}." for stamp in found["stamps"] or ())
+        ] = None
+    if not told:
+        return []
+    return [*told, f"95 % of it: {evaluation.CI_METHOD}."]
 
 
 def show(measured: Mapping[str, Any], console: "Console") -> None:

@@ -456,18 +456,21 @@ def _parser(program: str, defaults: Settings) -> _Parser:
         "benchmark",
         help="what exported files cost here: size, operators, multiply-adds, time, memory; and their UA",
         description="Measure exported files side by side: size, operators, multiply-adds, the time of one "
-        "answer, peak memory, and with --on their UA and WA. Without TensorFlow.",
+        "answer, peak memory, and with --on their UA and WA; beside them the UA of the folds' students, each "
+        "on its own test fold, that a file's card tells. Without TensorFlow.",
     )
     benchmark.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
                            help="exported files, or the folder of a run for all of its own")  # fmt: skip
-    benchmark.add_argument("--threads", type=_counts, default=(1, 2), metavar="N,M",
-                           help="processor cores to measure with (default 1,2)")  # fmt: skip
+    benchmark.add_argument("--threads", type=_counts, metavar="N,M",
+                           help="processor cores to measure with (default 1,2; or 1 of one)")  # fmt: skip
     benchmark.add_argument("--rounds", type=int, default=100, metavar="N",
                            help="times that each file answers (default 100; fewer where that takes more "
                            "than a minute)")  # fmt: skip
     benchmark.add_argument("--on", metavar="CORPUS", help=f"score them too: {_CORPORA}, or a manifest's path")
     benchmark.add_argument("--fold", metavar="NAME", help="on the test speakers of this fold only")
-    benchmark.add_argument("--protocol", metavar="NAME", help="of the fold (default loso)")
+    benchmark.add_argument("--protocol", metavar="NAME",
+                           help="of the fold (default: that of the run in whose folder the files are, with "
+                           "its seed and number of folds; else loso)")  # fmt: skip
     benchmark.add_argument("--emotions", type=_names, default=(), metavar="A,B,C=B", help="as for train")
     benchmark.add_argument(
         "--out", type=Path, metavar="DIR", help="also write benchmark.json and benchmark.md there"
@@ -517,7 +520,9 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     which.add_argument("--folds", type=_names, default=(), metavar="A,B",
                        help="only the test utterances of these folds")  # fmt: skip
     which.add_argument("--speakers", type=_names, default=(), metavar="A,B", help="only these speakers")
-    stress.add_argument("--protocol", metavar="NAME", help="whose folds --folds names (default loso)")
+    stress.add_argument("--protocol", metavar="NAME",
+                        help="whose folds --folds names, of exported files (default: that of the run in "
+                        "whose folder they are, with its seed and number of folds; else loso)")  # fmt: skip
     stress.add_argument("--precision", type=_names, metavar="A,B",
                         help="of a run's folder: float32, float16, dynamic, int8 (default)")  # fmt: skip
     stress.add_argument("--conditions", type=_names, default=(), metavar="A,B",
@@ -525,7 +530,9 @@ def _parser(program: str, defaults: Settings) -> _Parser:
                         "or one of them such as 'white 10 dB'")  # fmt: skip
     stress.add_argument("--limit", type=int, metavar="N",
                         help="at most N utterances of each emotion, drawn evenly over speakers")  # fmt: skip
-    stress.add_argument("--seed", type=int, default=0, metavar="N", help="draws noises, babble, rooms")
+    stress.add_argument("--seed", type=int, default=0, metavar="N",
+                        help="draws noises, babble, rooms and what --limit takes; and, of files that are in "
+                        "no run's folder, the folds of --protocol random")  # fmt: skip
     stress.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
     stress.add_argument("--out", type=Path, metavar="DIR",
                         help="also write stress.json, .csv, .md and .png there")  # fmt: skip
@@ -846,8 +853,9 @@ def _benchmark(arguments: argparse.Namespace) -> None:
             arguments.on,
             Path(arguments.data),
             fold=arguments.fold,
-            protocol=choose("protocol", arguments.protocol or "loso", config.PROTOCOL_NAMES),
+            protocol=arguments.protocol and choose("protocol", arguments.protocol, config.PROTOCOL_NAMES),
             emotions=arguments.emotions,
+            files=models,
         )
     with Console(stderr=True).status("") as status:
         measured = benchmark.measure(
@@ -899,10 +907,11 @@ def _stress(arguments: argparse.Namespace) -> None:
     from light_sernet_kd import stress
     from light_sernet_kd.corpora.registry import load
     from light_sernet_kd.display import Display
-    from light_sernet_kd.protocols import propose_folds, select
+    from light_sernet_kd.selection import named_folds
 
     stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
     display = Display(Console(stderr=True))
+    notes: list[str] = []
     with contextlib.ExitStack() as stack:
         folders = [path for path in arguments.models if path.is_dir()]
         if folders:
@@ -912,23 +921,36 @@ def _stress(arguments: argparse.Namespace) -> None:
                 raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")
             if arguments.precision:
                 raise UserError("--precision is of a run's folder: a file has its own. Leave it out.")
-            corpus = load(
-                _canonical(arguments.on),
-                Path(arguments.data),
-                audio_type=arguments.audio_type or "all",
-                emotions=arguments.emotions,
-            )
-            students = stress.open_students(arguments.models, corpus)
-            tested = corpus.utterances
+            on, data, emotions = _canonical(arguments.on), Path(arguments.data), arguments.emotions
+            test_part = False
             if arguments.folds:
-                protocol = choose("protocol", arguments.protocol or "loso", config.PROTOCOL_NAMES)
-                folds = select(propose_folds(protocol, tested, seed=arguments.seed), arguments.folds)
-                kept = sorted({i for fold in folds for i in fold.test})
-                tested = tuple(tested[i] for i in kept)
+                chosen = named_folds(
+                    arguments.folds,
+                    arguments.models,
+                    on,
+                    data,
+                    protocol=arguments.protocol
+                    and choose("protocol", arguments.protocol, config.PROTOCOL_NAMES),
+                    seed=arguments.seed,
+                    audio_type=arguments.audio_type,
+                    emotions=emotions,
+                )
+                corpus, tested, test_part = chosen.corpus, chosen.utterances, chosen.test_part
+                notes.append(f"tested are the test recordings of {chosen.what}")
             elif arguments.protocol:
                 raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
+            else:
+                corpus = load(on, data, audio_type=arguments.audio_type or "all", emotions=emotions)
+                tested = corpus.utterances
+            students = stress.open_students(arguments.models, corpus, test_part=test_part)
         if arguments.speakers:
             names = {choose("speaker", name, corpus.speakers) for name in arguments.speakers}
+            there = {each.speaker for each in tested}
+            if absent := sorted(names - there):
+                raise UserError(
+                    f"no recording of {', '.join(absent)} is tested here: name some of "
+                    f"{', '.join(sorted(there))}."
+                )
             tested = tuple(each for each in tested if each.speaker in names)
         if arguments.limit:
             tested = stress.limited(tested, arguments.limit, seed=arguments.seed)
@@ -940,6 +962,7 @@ def _stress(arguments: argparse.Namespace) -> None:
                 conditions=arguments.conditions,
                 seed=arguments.seed,
                 skip_bad=arguments.skip_bad,
+                notes=notes,
                 progress=told,
             )
     if arguments.json:
@@ -962,9 +985,12 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
             raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
     from light_sernet_kd import stress
     from light_sernet_kd.compare import read_run
+    from light_sernet_kd.protocols import SPLIT_PROTOCOLS
 
-    precisions = [choose("precision", each, config.PRECISIONS) for each in arguments.precision or ("int8",)]
+    named = [choose("precision", each, config.PRECISIONS) for each in arguments.precision or ("int8",)]
+    precisions = [*dict.fromkeys(named)]
     runs = {path: read_run(path) for path in arguments.models if path.is_dir()}
+    names = [run.name for run in runs.values()]
     for path, run in runs.items():
         own = run.settings["test_on"] or run.settings["corpus"]
         if arguments.on is not None and _canonical(arguments.on) != own:
@@ -991,14 +1017,16 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
         tested |= {name: by_id[name] for name in frozenset().union(*ids)}
         by_path[path] = [
             stress.of_folds(
-                f"{run.name} {precision}",
+                f"{run.name if names.count(run.name) == 1 else path} {precision}",
                 [stress.open_part(made[precision], test) for (_, made), test in zip(folds, ids, strict=True)],
                 run.metrics["stamps"],
             )
             for precision in precisions
         ]
     alone = [path for path in arguments.models if path not in runs]
-    for path, student in zip(alone, stress.open_students(alone, corpora[0]), strict=True):
+    test_part = all(run.settings["protocol"] in SPLIT_PROTOCOLS for run in runs.values())
+    opened = stress.open_students(alone, corpora[0], test_part=test_part)
+    for path, student in zip(alone, opened, strict=True):
         by_path[path] = [student]
     students = [student for path in arguments.models for student in by_path[path]]
     return corpora[0], tuple(tested[name] for name in sorted(tested)), students

@@ -1,17 +1,19 @@
 """What a run works on: the utterances of a corpus, their classes, and the folds of a protocol."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from light_sernet_kd import audio
-from light_sernet_kd.config import Settings, UserError
+from light_sernet_kd.config import Settings, UserError, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
-from light_sernet_kd.corpora.registry import load
-from light_sernet_kd.protocols import ALL_SPEAKERS, Fold, make_folds, select
+from light_sernet_kd.corpora.registry import find, load
+from light_sernet_kd.protocols import ALL_SPEAKERS, SPLIT_PROTOCOLS, Fold, make_folds, propose_folds, select
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,97 @@ def selected(settings: Settings, data: Path) -> Selection:
         fingerprints,
         classes,
         select(folds, settings.folds),
-        tests_apart=settings.protocol in ("split", "split_mixed", "cross_corpus"),
+        tests_apart=settings.protocol in (*SPLIT_PROTOCOLS, "cross_corpus"),
     )
+
+
+def own_settings(file: Path) -> Settings | None:
+    """The settings of the run in whose folder a file lies; None where no run's config.json is beside it.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = file.parent / "config.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): copy the run's folder anew, or remove it.") from None
+    settings = stored.get("settings") if isinstance(stored, dict) else None
+    # Other programs have a config.json too.
+    return make_settings(**settings) if isinstance(settings, dict) else None
+
+
+@dataclass(frozen=True)
+class NamedFolds:
+    """The test utterances of some folds.
+
+    Attributes:
+        what: the folds in words.
+        test_part: they are those of the corpus's own split.
+    """
+
+    corpus: Corpus
+    utterances: tuple[Utterance, ...]
+    what: str
+    test_part: bool
+
+
+def named_folds(
+    folds: Sequence[str],
+    files: Sequence[Path],
+    corpus: str,
+    data: Path,
+    *,
+    protocol: str | None = None,
+    seed: int = 0,
+    audio_type: str | None = None,
+    emotions: Sequence[str] = (),
+) -> NamedFolds:
+    """What the folds of these names test of a corpus, for exported files to be scored on.
+
+    The folds are those of the run that the files are of, where it is on this corpus: its protocol, seed,
+    number of folds, part and emotions make them. Else they are those of `protocol` and `seed`.
+
+    Args:
+        protocol: if not the run's; without a run `loso`.
+        seed: of files without a run.
+        audio_type, emotions: of the utterances, if not the run's; which of them a fold tests stays as it is.
+
+    Raises:
+        UserError: unknown names, or the files are of runs whose folds of these names differ.
+    """
+    place = find(corpus, data)[2].resolve()
+    ways: dict[tuple[Any, ...], Path] = {}
+    for file in files:
+        own = own_settings(file)
+        if own and own.test_on is None and find(own.corpus, data)[2].resolve() == place:
+            made_by = (own.protocol, own.seed, own.fold_count, own.audio_type, own.emotions, own.skip_bad)
+            ways.setdefault(made_by, file)
+    if not ways:
+        plain = Settings()
+        ways[plain.protocol, seed, plain.fold_count, audio_type or "all", tuple(emotions), False] = Path()
+    found: list[NamedFolds] = []
+    for (name, drawn, wished, part, task, skips), file in ways.items():
+        whole = load(corpus, data, audio_type=part, emotions=task)
+        bad = audio.find_bad(whole.utterances) if skips else {}
+        utterances = [each for each in whole.utterances if each.id not in bad]
+        name = protocol or name
+        chosen = select(propose_folds(name, utterances, seed=drawn, wished=wished), folds)
+        ids = {utterances[i].id for fold in chosen for i in fold.test}
+        if audio_type or emotions:
+            whole = load(corpus, data, audio_type=audio_type or part, emotions=emotions or task)
+        how = {"random": f", seed {drawn}", "group_kfold": f" of {wished}"}.get(name, "")
+        listed = f"fold{'s' * (len(chosen) > 1)} {', '.join(fold.name for fold in chosen)} ({name}{how})"
+        tested = tuple(each for each in whole.utterances if each.id in ids)
+        found.append(NamedFolds(whole, tested, listed, name in SPLIT_PROTOCOLS))
+        if tested != found[0].utterances:
+            raise UserError(
+                f"{next(iter(ways.values()))} and {file} are of runs whose folds differ: {found[0].what} and "
+                f"{listed} test other recordings. Score them apart."
+            )
+    return found[0]
 
 
 def representative(labels: np.ndarray, speakers: Sequence[str], most: int) -> list[int]:

@@ -21,6 +21,7 @@ from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.degradations import BABBLE, BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS, Surroundings
 from light_sernet_kd.files import atomic, write_json, write_text
+from light_sernet_kd.protocols import heard_in_training
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
 from light_sernet_kd.runner import (
     SILENCE_DBFS,
@@ -109,8 +110,11 @@ def open_part(path: Path, ids: frozenset[str] | None = None) -> Part:
     return Part(runner, ids)
 
 
-def open_students(paths: Sequence[Path], corpus: Corpus) -> list[Student]:
+def open_students(paths: Sequence[Path], corpus: Corpus, *, test_part: bool = False) -> list[Student]:
     """A student of each exported file, to be stressed on a corpus.
+
+    Args:
+        test_part: nothing but the test part of the corpus's own split is tested.
 
     Raises:
         UserError: a file cannot be used, is named twice, or shares no emotion with the corpus.
@@ -121,7 +125,7 @@ def open_students(paths: Sequence[Path], corpus: Corpus) -> list[Student]:
     students = []
     for path, name in zip(paths, names, strict=True):
         part = open_part(path)
-        heard, trained = _training_of(part.runner.card, corpus)
+        heard, trained = _training_of(part.runner.card, corpus, test_part=test_part)
         shown = name if names.count(name) == 1 else str(path)
         students.append(Student(shown, (part,), trained, heard))
     return students
@@ -136,27 +140,17 @@ def of_folds(name: str, parts: Sequence[Part], stamps: Sequence[str] = ()) -> St
     return Student(name, tuple(parts), trained, False, tuple(stamps))
 
 
-def _training_of(card: Mapping[str, Any], corpus: Corpus) -> tuple[bool | None, str]:
+def _training_of(
+    card: Mapping[str, Any], corpus: Corpus, *, test_part: bool = False
+) -> tuple[bool | None, str]:
     """Whether a file's student was trained on the corpus, and the sentence on it."""
-    name = card.get("corpus")
-    if not isinstance(name, str):
-        return None, "the card does not tell what it was trained on: the scores may be of training material"
-    # Of a cross-corpus run, the corpus before the arrow trained.
-    trained_on = name.partition(" → ")[0]
-    if trained_on != corpus.name.partition(" → ")[0]:
-        return False, f"trained on {trained_on}, not on {corpus.name}"
-    if card.get("protocol") in ("split", "split_mixed"):
-        return (
-            None,
-            f"trained on {trained_on} but for its test part: only that part's scores are of speakers "
-            "or recordings that it does not know",
+    heard, sentence = heard_in_training(card, corpus.name, test_part=test_part)
+    if heard:
+        sentence += (
+            "; what the conditions cost is still of use. For honest scores stress the run's folder, where "
+            "each fold's student hears speakers it does not know"
         )
-    return (
-        True,
-        f"TRAINED ON these recordings (all of {trained_on}): the scores are those of training "
-        "material, not of new speakers; what the conditions cost is still of use. For honest scores stress "
-        "the run's folder, where each fold's student hears speakers it does not know",
-    )
+    return heard, sentence
 
 
 def limited(utterances: Sequence[Utterance], most: int, *, seed: int = 0) -> tuple[Utterance, ...]:
@@ -224,6 +218,7 @@ def stress(
     conditions: Sequence[str] = (),
     seed: int = 0,
     skip_bad: bool = False,
+    notes: Sequence[str] = (),
     progress: audio.Progress | None = None,
 ) -> dict[str, Any]:
     """What each condition costs each student; a dictionary as `stress.json` holds it.
@@ -240,28 +235,39 @@ def stress(
         tested: the utterances, by default all of the corpus.
         conditions: names of `CONDITIONS`, or their kinds; by default all.
         seed: decides noises, babble and rooms; the same for an utterance whatever else is tested.
+        notes: what else must be known of `tested`, for the result's `notes`.
         progress: called with (done, all) after each recording.
 
     Raises:
-        UserError: no emotion in common, or recordings that cannot be read.
+        UserError: no emotion in common, or recordings that cannot be read (before any is classified).
     """
     tested = corpus.utterances if tested is None else tested
     for student in students:
+        if not any(part.ids is None or each.id in part.ids for part in student.parts for each in tested):
+            raise UserError(
+                f"{student.name} tests none of the {counted(len(tested), 'recording')} chosen: choose others "
+                "(--speakers, --folds), or more of them (--limit)."
+            )
         if not any(True for each in tested for _ in student.tests(each)):
             raise UserError(
                 f"{student.name} tells apart {', '.join(student.labels)}; {corpus.name} has "
                 f"{', '.join(sorted({each.emotion for each in tested}))} here: none in common."
             )
     names = conditions_of(conditions)
-    notes = []
+    notes = [*notes]
     if any(CONDITIONS[name].kind == BABBLE for name in names) and len(corpus.speakers) < 2:
         names = [name for name in names if CONDITIONS[name].kind != BABBLE]
         notes.append(f"no {BABBLE}: {corpus.name} has one speaker, and babble is of others")
     heard = [each for each in tested if any(True for student in students for _ in student.tests(each))]
-    bad: dict[str, str] = {}
-    pool = []
+    # Decoding each once more takes less than a hundredth of what all of its conditions take.
+    bad, pool, read = audio.find_bad(heard), [], {each.id for each in heard}
     if any(CONDITIONS[name].kind == BABBLE for name in names):
-        pool = _read_pool(corpus, seed, bad)
+        chosen = _spread(corpus.utterances, POOL, seed)
+        pool = _read_pool(chosen, bad)
+        read |= {each.id for each in chosen}
+    if bad and not skip_bad:
+        raise audio.unusable(bad, len(read))
+    heard = [each for each in heard if each.id not in bad]
     answers = []
     for student in students:
         rows = [each for each in heard for _ in student.tests(each)]
@@ -274,17 +280,14 @@ def stress(
                 np.zeros(shape, bool),
             )
         )
+    if not all(each.utterances for each in answers):
+        raise UserError(f"no recording of {corpus.name} is left: {audio.listing(bad, len(read))}")
     filled = [0] * len(students)  # rows so far
     for number, (utterance, waveform) in enumerate(
         zip(heard, audio.read_all([each.path for each in heard]), strict=True), start=1
     ):
-        if isinstance(waveform, audio.AudioError):
-            bad[utterance.id] = str(waveform)
-            if not skip_bad:
-                raise audio.unusable(audio.find_bad(heard), len(heard))
-            for place, student in enumerate(students):
-                filled[place] += sum(1 for _ in student.tests(utterance))
-            continue
+        if isinstance(waveform, audio.AudioError):  # it was whole before
+            raise waveform
         around = Surroundings(seed, utterance.id, _talkers(utterance, pool, seed))
         sounds = [CONDITIONS[name].apply(waveform, around) for name in names]
         for place, each in enumerate(answers):
@@ -296,11 +299,6 @@ def stress(
                 filled[place] += 1
         if progress:
             progress(number, len(heard))
-    if bad and not skip_bad:
-        raise audio.unusable(bad, len(corpus.utterances))
-    answers = [_without(each, bad) for each in answers]
-    if not all(each.utterances for each in answers):
-        raise UserError(f"no recording of {corpus.name} is left: {audio.listing(bad, len(heard))}")
     return {
         "corpus": corpus.name,
         "synthetic": corpus.synthetic,
@@ -322,9 +320,8 @@ def is_unheard(waveform: np.ndarray, *, samples: int) -> bool:
     return unheard(clip, SAMPLE_RATE) != ""
 
 
-def _read_pool(corpus: Corpus, seed: int, bad: dict[str, str]) -> list[tuple[str, str, np.ndarray]]:
+def _read_pool(chosen: Sequence[Utterance], bad: dict[str, str]) -> list[tuple[str, str, np.ndarray]]:
     """Speaker, id and active part of the recordings that babble is made of; adds to `bad` what is broken."""
-    chosen = _spread(corpus.utterances, POOL, seed)
     pool = []
     for each, waveform in zip(chosen, audio.read_all([each.path for each in chosen]), strict=True):
         if isinstance(waveform, audio.AudioError):
@@ -347,16 +344,6 @@ def _talkers(
         turns.append((seen[speaker], place, index))
         seen[speaker] += 1
     return [others[index][2] for _, _, index in sorted(turns)[:BABBLE_TALKERS]]
-
-
-def _without(answers: _Answers, bad: Mapping[str, str]) -> _Answers:
-    kept = [row for row, each in enumerate(answers.utterances) if each.id not in bad]
-    return _Answers(
-        answers.student,
-        [answers.utterances[row] for row in kept],
-        answers.probabilities[:, kept],
-        answers.unheard[:, kept],
-    )
 
 
 def _notes(
@@ -628,7 +615,7 @@ def footnotes(stressed: Mapping[str, Any]) -> list[str]:
         "mean p: mean of the largest probability. unsure: that is below "
         f"{' or '.join(format(each, 'g') for each in below)} (the card's, else {UNSURE_BELOW:g}), or the "
         f"clip is below {SILENCE_DBFS:.0f} dBFS or its level as steady as noise's; unsure answers count in "
-        "UA and WA all the same. sure WA: of the others.",
+        "UA and WA all the same. WA of sure: of the others.",
     ]
 
 

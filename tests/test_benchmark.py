@@ -11,12 +11,15 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
-from light_sernet_kd import benchmark, cli, runner, students
+from light_sernet_kd import benchmark, cli, protocols, runner, students
 from light_sernet_kd.config import UserError
+from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.export import export
 
 CLASSES = ("anger", "boredom", "neutral")
 SAMPLES = 48_000
+SCORED = {"ua": 0.6789, "wa": 0.72, "ua_low": 0.611, "ua_high": 0.743}
 # The issue's, of a student of 3 s with the front end inside.
 MOST_BYTES = {"float32": 2_000_000, "float16": 1_100_000, "int8": 650_000}
 
@@ -50,15 +53,17 @@ def files(student, tmp_path_factory):
         samples=SAMPLES,
         representative=voices(),
         folder=folder,
-        card={"student": "light_sernet", "corpus": "EMO-DB"},
+        card={"student": "light_sernet", "corpus": "EMO-DB", "protocol": "loso", "synthetic": False}
+        | {"folds": ["03", "08"], "stamps": ["optimistic"], "scored": "UA and WA are the folds' students'."},
         precisions=("float32", "float16", "int8"),
+        precision_cards={"float16": {"ua": 0.61, "wa": 0.7}, "int8": SCORED},
     )
     return {each.precision: each.path for each in made}
 
 
 @pytest.fixture(scope="module")
 def measured(files):
-    return benchmark.measure([*files.values()], threads=(1, 2), rounds=20)
+    return benchmark.measure([*files.values()], rounds=20)
 
 
 def model_of(path) -> bytes:
@@ -201,7 +206,27 @@ def test_the_table_names_files_shortly_and_says_what_is_counted(measured, tmp_pa
         == [word for line in text.split("\n") if "size" in line for word in line.split()][:3]
     )
     assert "multiply-adds of convolutions" in text
-    assert "UA %" not in text
+    assert "WA %" not in text
+
+
+def test_the_ua_of_the_folds_students_is_the_cards_and_says_whose_it_is(measured):
+    assert [row["folds_students"] and row["folds_students"]["ua"] for row in measured["files"]] == [
+        None, 0.61, 0.6789,
+    ]  # fmt: skip
+    _, cells = benchmark.table(measured)
+    rows = {row[0]: row[1:] for row in cells}
+    assert rows["UA % of the folds' students"] == ["–", "61.0", "67.9"]
+    assert rows["95 % of it"] == ["–", "–", "61.1 to 74.3"]
+    notes = benchmark.notes(measured)
+    (note,) = [line for line in notes if line.startswith("UA % of the folds' students")]
+    assert "by the card, on EMO-DB, protocol loso, 2 folds: each fold's student in this precision" in note
+    assert note.endswith("STAMP: optimistic.")
+    assert any(line.startswith("95 % of it: percentile bootstrap over test speakers") for line in notes)
+    # Of files that know nothing of a run there is no such row.
+    untold = [{**row, "folds_students": None} for row in measured["files"]]
+    _, fewer = benchmark.table({**measured, "files": untold})
+    assert [row[0] for row in fewer] == [*rows][:-2]
+    assert not any("folds' students" in line for line in benchmark.notes({**measured, "files": untold}))
 
 
 def test_names_are_as_short_as_they_can_be():
@@ -250,11 +275,128 @@ def test_accuracy_is_that_of_the_runner_and_training_is_admitted(files, shared_d
 
 
 @pytest.mark.parametrize(
-    ("card", "trained"),
-    [({"corpus": "EMO-DB"}, True), ({"corpus": "RAVDESS"}, False), ({}, None)],
+    ("card", "test_part", "trained_on", "words"),
+    [
+        ({"corpus": "EMO-DB"}, False, True, "This is no test: TRAINED ON these recordings (all of EMO-DB)"),
+        ({"corpus": "EMO-DB", "protocol": "loso"}, True, True, "This is no test"),
+        ({"corpus": "RAVDESS"}, False, False, "trained on RAVDESS, not on EMO-DB."),
+        ({"corpus": "RAVDESS", "protocol": "split"}, False, False, "trained on RAVDESS, not on EMO-DB."),
+        ({"corpus": "RAVDESS → EMO-DB"}, False, False, "trained on RAVDESS, not on EMO-DB."),
+        ({"corpus": "EMO-DB → RAVDESS"}, False, True, "This is no test"),
+        ({"corpus": "EMO-DB", "protocol": "split"}, False, None, "only that part's scores are of speakers"),
+        ({"corpus": "EMO-DB", "protocol": "split_mixed"}, False, None, "only that part's scores are of"),
+        ({"corpus": "EMO-DB", "protocol": "split"}, True, False, "but for its test part, not on these"),
+        ({}, False, None, "the card does not tell what it was trained on"),
+    ],
 )
-def test_the_card_tells_whether_the_corpus_was_heard(card, trained):
-    assert benchmark._trained_on(card, "EMO-DB") is trained
+def test_what_the_card_tells_of_training_is_said(monkeypatch, card, test_part, trained_on, words):
+    class Known:
+        text, sample_rate, labels = None, 16_000, ("a", "b")
+
+        def __init__(self, path):
+            self.card = card
+
+        def require(self, **takes):
+            pass
+
+        def probabilities(self, waveform, text):
+            return np.array([0.6, 0.4])
+
+    monkeypatch.setattr(benchmark.runner, "Runner", Known)
+    monkeypatch.setattr(benchmark.audio, "read", lambda path, sample_rate: np.zeros(9))
+    rows = benchmark.Heard("EMO-DB", "x", (Utterance("i", "p", "a", "s"),), test_part)
+    found = benchmark.accuracy("f", rows)
+    assert (found["trained_on"], found["wa"]) == (trained_on, 1)
+    machine = {"processor": "x", "cores": 1, "system": "y", "ai_edge_litert": "1"}
+    files = [{"accuracy": found, "latency": {"1": {"rounds": 3}}}]
+    measured = {"machine": machine, "multiply_adds": "", "peak_memory": "", "files": files}
+    (line,) = [
+        line for line in benchmark.notes(measured) if line.startswith("UA and WA: on x, 1 utterance. ")
+    ]
+    assert words in line
+    assert ("This is no test" in line) is (trained_on is True)
+
+
+def run_of(folder, **settings):
+    """Where an exported file of a run with these settings would lie."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"settings": settings}))
+    return folder / "student_int8.tflite"
+
+
+@pytest.mark.parametrize(
+    ("settings", "fold", "what"),
+    [
+        ({"protocol": "random", "seed": 7}, "04", "fold 04 (random, seed 7)"),
+        ({"protocol": "group_kfold", "fold_count": 3}, "02", "fold 02 (group_kfold of 3)"),
+        ({"protocol": "published", "seed": 7}, "10", "fold 10 (published)"),
+        ({"protocol": "random", "emotions": ["anger", "neutral"]}, "01", "fold 01 (random, seed 0)"),
+    ],
+)
+def test_a_fold_is_that_of_the_run_in_whose_folder_the_file_is(shared_data, tmp_path, settings, fold, what):
+    file = run_of(tmp_path / "run", corpus="EMO-DB", **settings)
+    found = benchmark.heard("emo-db", shared_data, fold=fold, files=[file])
+    corpus = load("EMO-DB", shared_data, emotions=settings.get("emotions", ()))
+    folds = protocols.propose_folds(
+        settings["protocol"],
+        corpus.utterances,
+        seed=settings.get("seed", 0),
+        wished=settings.get("fold_count", 5),
+    )
+    (chosen,) = [each for each in folds if each.name == fold]
+    expected = tuple(corpus.utterances[i] for i in sorted(chosen.test))
+    assert found.utterances == expected
+    assert found.what == f"the test recordings of {what} of EMO-DB"
+    assert found.test_part is False
+    # Emotions that are named leave the fold as it is, and choose within.
+    anger = benchmark.heard("EMO-DB", shared_data, fold=fold, files=[file], emotions=("anger", "neutral"))
+    assert anger.utterances == tuple(each for each in expected if each.emotion in ("anger", "neutral"))
+    # A protocol that is named is taken.
+    assert {u.speaker for u in benchmark.heard("EMO-DB", shared_data, fold="03", protocol="loso",
+                                               files=[file]).utterances} == {"03"}  # fmt: skip
+
+
+def test_a_file_that_is_in_no_run_of_this_corpus_has_folds_of_one_speaker(shared_data, tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"model_type": "bert"}')
+    for file in (
+        tmp_path / "alone.tflite",
+        foreign / "x.tflite",
+        run_of(tmp_path / "other", corpus="RAVDESS", protocol="random"),
+        run_of(tmp_path / "across", corpus="EMO-DB", test_on="RAVDESS", protocol="cross_corpus"),
+    ):
+        found = benchmark.heard("EMO-DB", shared_data, fold="08", files=[file])
+        assert {each.speaker for each in found.utterances} == {"08"}
+        assert found.what == "the test recordings of fold 08 (loso) of EMO-DB"
+
+
+def test_runs_with_other_folds_are_refused_and_a_damaged_config_too(shared_data, tmp_path):
+    one, other, same = (
+        run_of(tmp_path / name, corpus="EMO-DB", protocol="random", seed=seed)
+        for name, seed in (("one", 1), ("other", 2), ("same", 1))
+    )
+    assert benchmark.heard("EMO-DB", shared_data, fold="01", files=[one, same]).utterances
+    with pytest.raises(UserError, match=r"folds differ: fold 01 \(random, seed 1\) and fold 01 \(random, se"):
+        benchmark.heard("EMO-DB", shared_data, fold="01", files=[one, other])
+    # Of one speaker they are alike, whatever the seed.
+    assert benchmark.heard("EMO-DB", shared_data, fold="03", protocol="loso", files=[one, other]).utterances
+    (tmp_path / "one" / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        benchmark.heard("EMO-DB", shared_data, fold="01", files=[one])
+
+
+def test_more_threads_than_cores_are_not_promised(files, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark.os, "cpu_count", lambda: 4)
+    assert cli.main(["benchmark", str(files["int8"]), "--threads", "1,8", "--rounds", "1"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "8 threads cannot be measured: this machine has 4 cores, and no file" in err
+    for cores, chosen in ((4, (1, 2)), (2, (1, 2)), (1, (1,)), (None, (1,))):
+        monkeypatch.setattr(benchmark.os, "cpu_count", lambda cores=cores: cores)
+        assert benchmark._checked(None) == chosen
+    with pytest.raises(UserError, match=r"^2 threads cannot be measured: this machine has 1 core,"):
+        benchmark._checked((2,))
 
 
 def test_what_no_file_can_be_scored_on_is_refused(files, shared_data):

@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from light_sernet_kd import cli, degradations, figures, stress
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.protocols import Fold, propose_folds
 from light_sernet_kd.stress import Part, Student
 
 RATE = 16_000
@@ -237,7 +239,7 @@ def test_a_limit_takes_as_many_of_each_emotion_evenly_over_the_speakers(corpus):
 
 
 def test_babble_is_of_other_speakers_and_as_many_as_there_are(corpus):
-    pool = stress._read_pool(corpus, 0, {})
+    pool = stress._read_pool(stress._spread(corpus.utterances, stress.POOL, 0), {})
     assert Counter(speaker for speaker, _, _ in pool) == dict.fromkeys("ABCDE", 12)
     own = {name: sound.tobytes() for _, name, sound in pool}
     for utterance in corpus.utterances[:13:4]:
@@ -295,32 +297,77 @@ def test_broken_recordings_are_all_named_or_left_out(corpus, tmp_path):
         broken[place] = dataclasses.replace(broken[place], path=path)
     damaged = dataclasses.replace(corpus, utterances=tuple(broken))
     for names in (("gain",), ("babble",)):
+        runner = Loudness()
         with pytest.raises(UserError, match=r"^2 of 60 recordings cannot be used:(.|\n)*--skip-bad"):
-            stress.stress([student()], damaged, conditions=names)
+            stress.stress([student(runner)], damaged, conditions=names)
+        assert runner.heard == []  # it is said before the work, not behind it
         told = stress.stress([student()], damaged, conditions=names, skip_bad=True)
         assert [each["id"] for each in told["left_out"]] == ["A-a-3", "B-b-1"]
         assert by_condition(told)["clean"]["count"] == 58
         assert by_condition(told)["clean"]["ua"] == 1
         assert any("cut short" in line for line in stress.heads(told))
+    # One that only babble is made of, too; without babble nothing of it is heard, and nothing is wrong.
+    others = damaged.utterances[4:12]
+    runner = Loudness()
+    with pytest.raises(UserError, match=r"^2 of 60 recordings cannot be used:"):
+        stress.stress([student(runner)], damaged, tested=others, conditions=("babble",))
+    assert runner.heard == []
+    told = stress.stress([student()], damaged, tested=others, conditions=("babble",), skip_bad=True)
+    assert by_condition(told)["clean"]["count"] == len(others)
+    assert stress.stress([student()], damaged, tested=others, conditions=("gain",))["left_out"] == []
+    with pytest.raises(UserError, match=r"^no recording of levels is left: 1 of 1 recordings"):
+        stress.stress(
+            [student()], damaged, tested=damaged.utterances[3:4], conditions=("gain",), skip_bad=True
+        )
 
 
 # What is known of the student
 
 
 @pytest.mark.parametrize(
-    ("card", "heard", "words"),
+    ("card", "corpus", "heard", "words"),
     [
-        ({"corpus": "EMO-DB"}, True, "TRAINED ON these recordings"),
-        ({"corpus": "EMO-DB", "protocol": "split"}, None, "but for its test part"),
-        ({"corpus": "IEMOCAP"}, False, "trained on IEMOCAP, not on EMO-DB"),
-        ({"corpus": "IEMOCAP → EMO-DB"}, False, "trained on IEMOCAP, not on EMO-DB"),
-        ({}, None, "does not tell what it was trained on"),
+        ({"corpus": "EMO-DB"}, "EMO-DB", True, "TRAINED ON these recordings"),
+        ({"corpus": "EMO-DB", "protocol": "split"}, "EMO-DB", None, "but for its test part"),
+        ({"corpus": "IEMOCAP", "protocol": "split"}, "EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "IEMOCAP"}, "EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "IEMOCAP → EMO-DB"}, "EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "IEMOCAP → EMO-DB"}, "IEMOCAP", True, "(all of IEMOCAP)"),
+        # Beside a cross-corpus run the recordings are those behind the arrow.
+        ({"corpus": "EMO-DB"}, "IEMOCAP → EMO-DB", True, "(all of EMO-DB)"),
+        ({"corpus": "IEMOCAP → EMO-DB"}, "IEMOCAP → EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "IEMOCAP"}, "IEMOCAP → EMO-DB", False, "trained on IEMOCAP, not on EMO-DB"),
+        ({"corpus": "EMO-DB → IEMOCAP"}, "IEMOCAP → EMO-DB", True, "(all of EMO-DB)"),
+        ({}, "EMO-DB", None, "does not tell what it was trained on"),
     ],
 )
-def test_whether_a_student_knows_the_recordings_is_said(card, heard, words):
-    found, sentence = stress._training_of(card, Corpus("EMO-DB", ()))
+def test_whether_a_student_knows_the_recordings_is_said(card, corpus, heard, words):
+    found, sentence = stress._training_of(card, Corpus(corpus, ()))
     assert found is heard
     assert words in sentence
+    assert ("stress the run's folder" in sentence) is (heard is True)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "heard", "words"),
+    [
+        ("split", False, "but for its test part, not on these recordings"),
+        ("split_mixed", False, "not on these recordings but on their speakers"),
+        ("loso", True, "TRAINED ON these recordings"),
+    ],
+)
+def test_the_test_part_of_a_split_is_not_known_to_who_trained_under_it(protocol, heard, words):
+    card = {"corpus": "EMO-DB", "protocol": protocol}
+    found, sentence = stress._training_of(card, Corpus("EMO-DB", ()), test_part=True)
+    assert found is heard
+    assert words in sentence
+
+
+def test_footnotes_name_the_columns_as_the_table_does(stressed):
+    notes = " ".join(stress.footnotes(stressed))
+    for column in ("WA of sure %", "unsure %", "mean p"):
+        assert column in stress.HEADER
+        assert f"{column.removesuffix(' %')}: " in notes
 
 
 # What is written
@@ -439,6 +486,90 @@ def test_mistakes_are_one_line(case, shared_data, tmp_path, capsys):
         assert words in lines[0]
 
 
+@pytest.fixture
+def tested_ids(monkeypatch):
+    """What would have been tested, in place of the work."""
+
+    def stopped(students, corpus, *, tested, **settings):
+        told["students"], told["ids"] = students, [each.id for each in tested]
+        raise UserError("enough")
+
+    told = {}
+    monkeypatch.setattr(stress, "stress", stopped)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds"), [({}, (3, 5)), ({"protocol": "random", "seed": 7, "corpus": "EMO-DB"}, (7, 7))]
+)
+def test_folds_of_a_file_are_its_runs_and_no_seed_redraws_them(
+    case, shared_data, tmp_path, tested_ids, settings, seeds
+):
+    file = tmp_path / "student_int8.tflite"
+    file.write_bytes(case.paths["int8"].read_bytes())
+    options = ["--on", "EMO-DB", "--data", shared_data, "--folds", "02"]
+    if settings:
+        (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    else:
+        options += ["--protocol", "random"]
+    utterances = load("EMO-DB", shared_data).utterances
+    for given, seed in zip((3, 5), seeds, strict=True):
+        assert run(file, *options, "--seed", given) == 2
+        fold = propose_folds("random", utterances, seed=seed)[1]
+        assert tested_ids["ids"] == [utterances[i].id for i in fold.test]
+
+
+@pytest.fixture
+def runs(case, corpus, tmp_path, monkeypatch):
+    """Two runs of one folder's name, whose only fold tests speaker A; files instead of conversions."""
+    from light_sernet_kd import compare, experiment
+
+    test = tuple(i for i, each in enumerate(corpus.utterances) if each.speaker == "A")
+    settings = {"corpus": "levels", "test_on": None, "protocol": "loso"}
+    monkeypatch.setattr(
+        compare, "read_run", lambda path: compare.Run(path.name, {"stamps": []}, settings, None)
+    )
+    selection = SimpleNamespace(corpus=corpus, utterances=corpus.utterances)
+    monkeypatch.setattr(
+        experiment,
+        "fold_files",
+        lambda path, to, precisions, **rest: (
+            selection,
+            [(Fold("A", (), (), test), {each: case.paths[each] for each in precisions})],
+        ),
+    )
+    folders = [tmp_path / name / "run" for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    return folders
+
+
+def test_students_of_runs_have_names_that_tell_them_apart(runs, tested_ids, capsys):
+    def names(*arguments):
+        assert run(*arguments) == 2
+        return [each.name for each in tested_ids["students"]]
+
+    assert names(runs[0]) == ["run int8"]
+    assert names(runs[0], "--precision", "int8,INT8,float32,int8") == ["run int8", "run float32"]
+    assert names(*runs) == [f"{folder} int8" for folder in runs]
+
+
+def test_speakers_that_no_fold_tests_are_named_with_those_that_are(runs, tested_ids, capsys):
+    assert run(runs[0], "--speakers", "A") == 2
+    assert {name[0] for name in tested_ids["ids"]} == {"A"}
+    for speakers in ("B,D", "A,B,D"):
+        capsys.readouterr()
+        assert run(runs[0], "--speakers", speakers) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert line == "light-sernet-kd: no recording of B, D is tested here: name some of A."
+
+
+def test_a_student_that_tests_none_of_what_is_chosen_says_so(corpus):
+    own = frozenset(each.id for each in corpus.utterances if each.speaker == "B")
+    with pytest.raises(UserError, match=r"^run tests none of the 12 recordings chosen: choose others"):
+        stress.stress([student(name="run", ids=own)], corpus, tested=corpus.utterances[:12])
+
+
 @pytest.mark.parametrize(
     ("inputs", "text", "words"),
     [
@@ -464,5 +595,6 @@ def test_a_student_that_does_not_hear_alone_is_refused(monkeypatch, inputs, text
 def test_folds_choose_their_test_speakers(case, shared_data, capsys):
     arguments = ["--on", "EMO-DB", "--data", shared_data, "--conditions", "clean", "--limit", "1", "--json"]
     assert run(case.paths["int8"], *arguments, "--folds", "08,16") == 0
-    row = by_condition(json.loads(capsys.readouterr().out))["clean"]
-    assert {*row["per_speaker"]} <= {"08", "16"}
+    told = json.loads(capsys.readouterr().out)
+    assert {*by_condition(told)["clean"]["per_speaker"]} <= {"08", "16"}
+    assert "tested are the test recordings of folds 08, 16 (loso)." in stress.heads(told)

@@ -222,6 +222,15 @@ def make_corpus(
     return Corpus(name, tuple(found.values()), left_out=dict(left_out or {}))
 
 
+_ACROSS = " → "
+
+
+def trains_and_tests(name: str) -> tuple[str, str]:
+    """Of the name of a corpus, which part of it trains and which is tested: of two, one each."""
+    trains, _, tests = name.partition(_ACROSS)
+    return trains, tests or trains
+
+
 def across(train: Corpus, test: Corpus) -> Corpus:
     """Two corpora as one whose `split` says which trains and which tests.
 
@@ -258,7 +267,7 @@ def across(train: Corpus, test: Corpus) -> Corpus:
             soft_label = shares_among(utterance.soft_label, shared, {})
             utterances.append(replace(utterance, split=split, soft_label=soft_label, **named))
     return Corpus(
-        " → ".join(names),
+        _ACROSS.join(names),
         tuple(sorted(utterances, key=lambda utterance: utterance.id)),
         left_out,
         {**train.merged, **test.merged},

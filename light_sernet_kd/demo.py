@@ -201,12 +201,16 @@ def server(served: Files, port: int) -> ThreadingHTTPServer:
         ) from None
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)  # a pipe would keep the address to itself
+
+
 def demo(
     run: Path,
     *,
     port: int = PORT,
     browser: bool = True,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _say,
     bar: Callable[[], AbstractContextManager[Progress | None]] = contextlib.nullcontext,
 ) -> None:
     """Serve the page of a run's exported files, or of one file, until Ctrl-C.
@@ -247,7 +251,10 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.served = served
         # A page of another name that was made to point here must not read the answers (DNS rebinding).
-        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
+        names = {"127.0.0.1", "localhost"}
+        self.hosts = {f"{name}:{self.server_port}" for name in names}
+        if self.server_port == 80:  # which browsers leave out
+            self.hosts |= names
         _, page = served["/"]
         maps = re.findall(rb'<script type="importmap">(.*?)</script>', page, re.DOTALL)
         hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(each).digest()).decode()}'" for each in maps]

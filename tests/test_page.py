@@ -1,15 +1,20 @@
 """The page of `demo` in a real browser, against the runner and `predict`; its server against strangers."""
 
 import contextlib
+import functools
 import http.client
+import http.server
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+import wave
 from pathlib import Path
 
 import browser
@@ -73,9 +78,9 @@ def long(shared_data, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def page(serving, short):
-    """The page with the first student ready, and a microphone that hears `short` over and over."""
+@contextlib.contextmanager
+def opened(short):
+    """An empty browser with a microphone that hears `short` over and over."""
     if browser.CHROMIUM is None:
         pytest.skip("no Chromium: install it, or Google Chrome")
     flags = (
@@ -84,8 +89,22 @@ def page(serving, short):
         f"--use-file-for-fake-audio-capture={short}",
     )
     with browser.opened(flags) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def page(serving, short):
+    """The page with the first student ready."""
+    with opened(short) as page:
         page.open(f"http://127.0.0.1:{serving.server_port}/")
         page.wait_for(status("Ready"))
+        yield page
+
+
+@pytest.fixture(scope="module")
+def tab(short):
+    """A browser for pages that are opened anew."""
+    with opened(short) as page:
         yield page
 
 
@@ -109,7 +128,8 @@ def choose(page, precision: str) -> None:
     if page.run("demo.student") != precision:
         page.run("document.getElementById('status').textContent = ''")
         page.run(f"document.querySelector('[value={precision}]').click()")
-    page.wait_for(f"demo.student === {precision!r} && ({status('Ready')} || {status('Done')})")
+    # A recording that is there is classified anew, and says so when the next one may come.
+    page.wait_for(f"demo.student === {precision!r} && (demo.clip ? {status('Done')} : {status('Ready')})")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -285,6 +305,146 @@ def test_the_microphone_is_heard_with_the_keyboard_alone(page, case, short):
     np.testing.assert_allclose(clip["answer"]["probabilities"], expected, atol=1e-3)
 
 
+def test_a_recording_ends_at_the_longest_and_is_answered(page, case, short):
+    choose(page, "float32")
+    given(page, short)
+    page.run("demo.longest.seconds = 1")
+    try:
+        page.run("document.getElementById('record').click()")
+        page.wait_for(status("Recording"))
+        page.send(
+            "Emulation.setDeviceMetricsOverride", width=700, height=740, deviceScaleFactor=1, mobile=False
+        )
+        page.wait_for("innerWidth === 700")
+        page.run("new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
+        assert page.run("document.getElementById('sound').hidden"), "the recording before is shown again"
+        page.wait_for(status("Done"))
+    finally:
+        page.run("demo.longest.seconds = 300")
+        page.send("Emulation.clearDeviceMetricsOverride")
+    clip = page.run("demo.clip")
+    assert (clip["name"], len(clip["sound"])) == ("Recording", 16_000)
+    assert text(page, "#error") == "The recording ends at 1 s, the longest that the page takes."
+    assert "All 1.0 s were heard." in text(page, "#reason")
+    expected = Runner(case.paths["float32"]).probabilities(np.float32(clip["sound"]))
+    np.testing.assert_allclose(clip["answer"]["probabilities"], expected, atol=1e-3)
+
+
+# Presses Stop as soon as there is one: no block has come by then.
+STOP_AT_ONCE = """{
+    const text = document.getElementById("record-text");
+    const stop = new MutationObserver(() => { stop.disconnect(); text.click(); });
+    stop.observe(text, { childList: true });
+    text.click();
+}"""
+
+
+def test_a_recording_of_nothing_leaves_what_was_there(page, short):
+    found = given(page, short)
+    label = text(page, "#label")
+    page.run(f"(() => {STOP_AT_ONCE})()")
+    page.wait_for("!document.getElementById('error').hidden")
+    assert text(page, "#error") == "Nothing was recorded: let it run for a second or more."
+    assert text(page, "#status").startswith("Done")
+    assert (text(page, "#label"), text(page, "#record")) == (label, "Record")
+    assert page.run("demo.clip")["sound"] == found["sound"]
+    assert not page.run("document.getElementById('sound').hidden")
+
+
+def test_the_student_stays_while_the_microphone_is_asked_for(page, short):
+    choose(page, "float32")
+    given(page, short)
+    asked = "new Promise((_, refuse) => { globalThis.refuse = refuse; })"
+    page.run(f"navigator.mediaDevices.getUserMedia = () => {asked}")
+    page.run("document.getElementById('record').click()")
+    page.wait_for("Boolean(globalThis.refuse)")
+    page.run("document.querySelector('[value=int8]').click()")
+    assert page.run("document.querySelector('[value=int8]').matches(':disabled')")
+    assert page.run("document.querySelector('[value=float32]').checked")
+    page.run("refuse(new DOMException('', 'NotAllowedError'))")
+    page.run("delete navigator.mediaDevices.getUserMedia")
+    page.wait_for("!document.getElementById('error').hidden")
+    assert "was not allowed to use the microphone" in text(page, "#error")
+    assert text(page, "#status").startswith("Done")
+    choose(page, "int8")
+
+
+def test_a_student_that_fails_says_so(page, short):
+    choose(page, "float32")
+    given(page, short)
+    # A clock is what it asks for first; compiled code throws numbers.
+    page.run("performance.now = () => { throw 12345; }")
+    try:
+        page.choose_file("#file", short)
+        page.wait_for("!document.getElementById('error').hidden")
+        told = text(page, "#error")
+        page.run("document.getElementById('record').click()")
+        page.wait_for("document.getElementById('error').textContent.includes('failed on Recording')")
+    finally:
+        page.run("delete performance.now")
+    assert told.startswith(f"The student (float32) failed on {short.name}: 12345.")
+    assert text(page, "#error").startswith("The student (float32) failed on Recording: 12345.")
+    assert (text(page, "#status"), text(page, "#label")) == ("", "No answer")
+    assert page.run("document.getElementById('sound').hidden")
+    assert text(page, "#record") == "Record"
+    assert len(given(page, short)["rows"]) == 1
+
+
+def test_a_runtime_that_did_not_load_is_tried_again(tab, serving):
+    tab.send("Network.setBlockedURLs", urls=["*/litert/wasm/*"])
+    tab.open(f"http://127.0.0.1:{serving.server_port}/")
+    tab.wait_for("!document.getElementById('error').hidden")
+    assert "(float32) does not run in this browser" in text(tab, "#error")
+    tab.send("Network.setBlockedURLs", urls=[])
+    tab.run("document.querySelector('[value=float32]').click()")
+    tab.wait_for(status("Ready"))
+    assert tab.run("demo.student") == "float32"
+    assert text(tab, "#error") == ""
+    label = text(tab, "#label")
+    tab.run(f"(() => {STOP_AT_ONCE})()")
+    tab.wait_for("!document.getElementById('error').hidden")
+    assert text(tab, "#error").startswith("Nothing was recorded")
+    assert (text(tab, "#label"), text(tab, "#status")) == (label, "Ready, float32.")
+    assert tab.run("demo.clip") is None
+
+
+def test_the_program_for_browsers_of_the_documents_answers_as_the_runner_does(
+    tab, case, runtime, short, tmp_path
+):
+    document = (REPOSITORY / "docs" / "on-device.md").read_text(encoding="utf-8")
+    (program,) = (
+        block for block in re.findall(r"```js\n(.*?)```", document, re.DOTALL) if "@litertjs/core" in block
+    )
+    (tmp_path / "program.js").write_text(program, encoding="utf-8")
+    (tmp_path / "student_int8.tflite").write_bytes(case.paths["int8"].read_bytes())
+    clip = audio.fit(audio.read(short), SAMPLES)
+    (tmp_path / "clip").write_bytes(clip.astype("<f4").tobytes())
+    with tarfile.open(runtime) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "package" / "wasm").rename(tmp_path / "wasm")
+    (tmp_path / "wasm-utils.js").write_bytes(
+        (Path(demo.__file__).parent / "page" / "wasm-utils.js").read_bytes()
+    )
+    modules = {"@litertjs/core": "./package/dist/index.js", "@litertjs/wasm-utils": "./wasm-utils.js"}
+    (tmp_path / "index.html").write_text(
+        f'<script type="importmap">{json.dumps({"imports": modules})}</script>'
+    )
+    handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    place = functools.partial(handler, directory=str(tmp_path))
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), place)) as server:
+        tab.open(f"http://127.0.0.1:{server.server_port}/")
+        tab.wait_for("document.readyState === 'complete' && document.scripts.length")
+        found = tab.run(
+            """(async () => {
+                const { probabilities } = await import("./program.js");
+                const clip = new Float32Array(await (await fetch("clip")).arrayBuffer());
+                await probabilities(clip.slice().reverse()); // a second clip gets its own answer
+                return Array.from(await probabilities(clip));
+            })()"""
+        )
+    np.testing.assert_allclose(found, Runner(case.paths["int8"]).probabilities(clip), atol=1e-3)
+
+
 def test_silence_is_unsure(page, tmp_path):
     noise = np.random.default_rng(0).normal(0, 1e-3, 40_000)
     soundfile.write(tmp_path / "room.wav", noise, 16_000, subtype="FLOAT")
@@ -314,6 +474,22 @@ def test_a_file_that_cannot_be_used_is_named(page, tmp_path, content, message):
     page.wait_for("!document.getElementById('error').hidden")
     assert text(page, "#error").startswith("bad.wav")
     assert message in text(page, "#error")
+    assert text(page, "#status") == ""
+
+
+def test_a_file_far_too_long_is_refused_at_once(page, tmp_path):
+    path = tmp_path / "hour.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(1)
+        file.setframerate(8_000)
+        file.writeframes(bytes(3600 * 8_000))
+    page.run("document.getElementById('error').hidden = true")
+    began = time.monotonic()
+    page.choose_file("#file", path)
+    page.wait_for("!document.getElementById('error').hidden")
+    assert time.monotonic() - began < 3, "it was resampled first"
+    assert "hour.wav lasts 3600 s, and the page takes up to 300 s" in text(page, "#error")
 
 
 def test_nothing_but_this_server_is_asked(page, serving, long):
@@ -360,7 +536,7 @@ def test_everything_has_a_name_and_fits_a_phone(page, long):
 
 
 def answer(serving, path: str, *, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", serving.server_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", serving.server_address[1], timeout=5)
     connection.putrequest(method, path, skip_host="Host" in headers)
     for name, value in headers.items():
         connection.putheader(name, value)
@@ -408,7 +584,21 @@ def test_strangers_are_refused(serving):
     assert answer(serving, "/", Host="evil.example").status == 403
     assert answer(serving, "/", Host=f"evil.example:{serving.server_port}").status == 403
     assert answer(serving, "/", Host=f"localhost:{serving.server_port}").status == 200
+    assert answer(serving, "/", Host="127.0.0.1").status == 403
     assert answer(serving, "/", method="POST").status == 501
+
+
+def test_port_80_goes_without_saying(serving, monkeypatch):
+    def bind(self):
+        super(demo._Server, self).server_bind()
+        self.server_port = 80  # as if: not everyone may have it
+
+    monkeypatch.setattr(demo._Server, "server_bind", bind)
+    with running(demo.server(serving.served, 0)) as as_if:
+        for host in ("127.0.0.1", "localhost", "127.0.0.1:80"):
+            assert answer(as_if, "/", Host=host).status == 200
+        for host in ("evil.example", "127.0.0.1:8237"):
+            assert answer(as_if, "/", Host=host).status == 403
 
 
 def test_the_card_is_told(case):
@@ -470,20 +660,32 @@ def test_mistakes_are_one_line(capsys, tmp_path, case, runtime):
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent as a signal")
 def test_ctrl_c_ends_it_quietly(case, runtime):
     command = [sys.executable, "-m", "light_sernet_kd", "demo", str(case.paths["int8"]), "--port", "0"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--no-browser"],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Into a pipe, which Python fills before it sends anything, unless told otherwise.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         # What a shell starts in the background ignores it, and all that such a process starts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    line = process.stdout.readline()
-    assert line.startswith("student_int8.tflite at http://127.0.0.1:")
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=10) == ("ended\n", "")
+    ) as process:
+        end = threading.Timer(30, process.kill)  # after which it reads as ended
+        end.start()
+        try:
+            line = process.stdout.readline()
+            found = re.match(r"student_int8.tflite at http://127.0.0.1:(\d+)/ ", line)
+            assert found, f"said {line!r}"
+            # Once it answers, it waits for Ctrl-C.
+            connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=10)
+            connection.request("HEAD", "/")
+            connection.getresponse()
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=10) == ("ended\n", "")
+        finally:
+            end.cancel()
+            process.kill()
     assert process.returncode == 0
 
 

@@ -4,20 +4,25 @@ import * as pictures from "./pictures.js";
 import { decode, record, wav } from "./sound.js";
 import { Timeline, answer, fit, openStudent, windows } from "./student.js";
 
-const LONGEST_SECONDS = 300;
+/** What a recording or a file may last; tests lower it. */
+const longest = { seconds: 300 };
 const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
 const PROGRESS_MILLISECONDS = 2000; // screen readers read each message out
 
 const $ = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 const pause = () => new Promise((resolve) => setTimeout(resolve));
+/** Of whatever was thrown: compiled code may throw a number. */
+const reason = (error) => error?.message || String(error);
+/** What the page says before there is a recording. */
+const atFirst = { label: $("label").textContent, reason: $("reason").textContent };
 
 let students = [];
 let student = null;
 /** The present recording: `{name, sound, spectrogram, answer, rows}`. */
 let clip = null;
 let microphone = null;
-/** Whether a student is loaded, a file read or the microphone started: nothing else may be begun then. */
+/** Whether a student is loaded, a file read, or the microphone started: nothing else may be begun then. */
 let busy = true;
 /** Counts what was begun: of two that overlap, the later one wins. */
 let turn = 0;
@@ -69,6 +74,14 @@ function showAnswer(found, where) {
   showBars(found);
 }
 
+function showNoAnswer(label, text) {
+  $("label").textContent = label;
+  $("label").className = "none";
+  $("reason").textContent = text;
+  $("sound").hidden = true;
+  showBars(null);
+}
+
 function showClip() {
   const { sound, rows, name } = clip;
   const rate = student.sample_rate;
@@ -112,9 +125,25 @@ function tableRow(row) {
   return filled(element("tr"), when, element("td", row.label ?? `unsure (${row.why})`), ...cells);
 }
 
-/** Classifies the present recording: as a whole, then in windows. */
+/** Classifies the present recording and shows the answers, or says why there are none. */
 async function classify() {
   const mine = ++turn;
+  try {
+    await answerAll(mine);
+  } catch (error) {
+    if (mine !== turn) return;
+    Object.assign(clip, { answer: null, rows: [] });
+    say("");
+    showNoAnswer("No answer", `${clip.name} was not classified.`);
+    complain(
+      `The student (${student.precision}) failed on ${clip.name}: ${reason(error)}. Reload the page, or choose another ` +
+        "precision.",
+    );
+  }
+}
+
+/** The present recording as a whole, then in windows, until something later has begun. */
+async function answerAll(mine) {
   const { sound } = clip;
   const rate = student.sample_rate;
   const found = await answer(student, sound);
@@ -140,9 +169,9 @@ async function classify() {
         told = performance.now();
       }
       await pause();
-      if (mine !== turn) return;
       worked = performance.now();
     }
+    if (mine !== turn) return;
   }
   clip.rows = rows;
   showClip();
@@ -153,15 +182,6 @@ async function classify() {
 
 /** Takes a recording over and shows what the student makes of it. */
 async function take(sound, name) {
-  complain("");
-  const seconds = sound.length / student.sample_rate;
-  if (!sound.length) return complain(`${name} is empty: record or choose another.`);
-  if (seconds > LONGEST_SECONDS) {
-    return complain(
-      `${name} lasts ${seconds.toFixed(0)} s, and the page takes up to ${LONGEST_SECONDS} s: cut it, or take ` +
-        "light-sernet-kd predict.",
-    );
-  }
   clip = { name, sound, spectrogram: pictures.melSpectrogram(sound, student.sample_rate), rows: [], answer: null };
   URL.revokeObjectURL($("audio").src);
   $("audio").src = URL.createObjectURL(wav(sound, student.sample_rate));
@@ -171,17 +191,27 @@ async function take(sound, name) {
 async function takeFile(file) {
   if (!file) return;
   if (microphone) return complain(`${file.name} was not taken: stop the recording first.`);
-  if (busy) return complain(`${file.name} was not taken: the page is still loading.`);
+  if (busy) return complain(`${file.name} was not taken: the page is busy, try again in a moment.`);
   say(`Reading ${file.name}…`);
   complain("");
   enable(false);
+  $("precisions").disabled = true;
   let sound;
   try {
-    sound = await decode(await file.arrayBuffer(), student.sample_rate);
+    const found = await decode(await file.arrayBuffer());
+    if (found.seconds > longest.seconds) {
+      say("");
+      return complain(
+        `${file.name} lasts ${Math.ceil(found.seconds)} s, and the page takes up to ${longest.seconds} s: cut it, or ` +
+          "take light-sernet-kd predict.",
+      );
+    }
+    sound = found.samples(student.sample_rate);
   } catch (error) {
     say("");
-    return complain(`${file.name} cannot be read: ${error.message}.`);
+    return complain(`${file.name} cannot be read: ${reason(error)}.`);
   } finally {
+    $("precisions").disabled = false;
     enable(true);
   }
   await take(sound, file.name);
@@ -190,16 +220,17 @@ async function takeFile(file) {
 async function startRecording() {
   complain("");
   enable(false);
+  $("precisions").disabled = true; // the timeline below holds this student
   turn++;
   try {
     microphone = await record();
   } catch (error) {
+    $("precisions").disabled = false;
     enable(true);
-    if (clip) await classify(); // whose timeline may have been stopped
-    return complain(`No recording: ${error.message}.`);
+    await goBack();
+    return complain(`No recording: ${reason(error)}.`);
   }
   $("record").setAttribute("aria-disabled", "false");
-  $("precisions").disabled = true;
   $("record").classList.add("recording");
   $("record-text").textContent = "Stop";
   $("sound").hidden = true; // what is there is another recording
@@ -211,29 +242,32 @@ async function startRecording() {
   $("label").setAttribute("aria-live", "off");
   const mine = microphone;
   const timeline = new Timeline(student);
-  let stopped = false;
-  mine.ended.then(() => (stopped = true));
-  while (microphone === mine && !stopped && mine.seconds() < LONGEST_SECONDS) {
+  let note = "";
+  mine.ended.then(() => (note = "The microphone went away: the recording ends there."));
+  while (!note && mine.seconds() < longest.seconds) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * student.hop_seconds));
     if (microphone !== mine) return;
-    say(`Recording, ${mine.seconds().toFixed(1)} s of at most ${LONGEST_SECONDS} s`);
-    const latest = mine.latest(student.samples / student.sample_rate, student.sample_rate);
-    if (latest.length < student.hop_seconds * student.sample_rate) continue;
-    const found = await timeline.next(latest);
-    if (microphone !== mine) return;
-    showAnswer(found, "The latest windows, smoothed, while recording.");
+    say(`Recording, ${mine.seconds().toFixed(1)} s of at most ${longest.seconds} s`);
+    try {
+      const latest = mine.latest(student.samples / student.sample_rate, student.sample_rate);
+      if (latest.length < student.hop_seconds * student.sample_rate) continue;
+      const found = await timeline.next(latest);
+      if (microphone !== mine) return;
+      showAnswer(found, "The latest windows, smoothed, while recording.");
+    } catch (error) {
+      if (microphone !== mine) return;
+      note = `The student (${student.precision}) failed: ${reason(error)}. The recording ends there.`;
+    }
   }
-  if (microphone !== mine) return;
-  await stopRecording();
-  complain(
-    stopped
-      ? "The microphone went away: the recording ends there."
-      : `The recording ends at ${LONGEST_SECONDS} s, the longest that the page takes.`,
-  );
+  await stopRecording(note);
 }
 
-async function stopRecording() {
+/** Ends the recording and takes it over; `note` says why it ended where nobody pressed Stop. */
+async function stopRecording(note = "") {
   const ended = microphone;
+  if (!note && ended.seconds() >= longest.seconds) {
+    note = `The recording ends at ${longest.seconds} s, the longest that the page takes.`;
+  }
   microphone = null;
   $("record").setAttribute("aria-disabled", "true");
   $("record").classList.remove("recording");
@@ -241,10 +275,25 @@ async function stopRecording() {
   $("status").setAttribute("aria-live", "polite");
   $("label").setAttribute("aria-live", "polite");
   say("Classifying…");
-  const sound = await ended.stop(student.sample_rate);
+  let sound = [];
+  try {
+    sound = await ended.stop(student.sample_rate, longest.seconds);
+  } catch (error) {
+    note = `The recording is lost: ${reason(error)}.`;
+  }
   $("precisions").disabled = false;
   enable(true);
-  await take(sound, "Recording");
+  complain(note);
+  if (sound.length) return take(sound, "Recording");
+  await goBack();
+  complain(note || "Nothing was recorded: let it run for a second or more.");
+}
+
+/** Shows what was there before a recording that came to nothing; it may have stopped a timeline. */
+async function goBack() {
+  if (clip) return classify();
+  showNoAnswer(atFirst.label, atFirst.reason);
+  say(`Ready, ${student.precision}.`);
 }
 
 /** Buttons that may not be pressed now stay where they are: a disabled one loses the keyboard's focus. */
@@ -272,7 +321,7 @@ async function choosePrecision(facts) {
     if (student) enable(true);
     // What is still open is what is chosen.
     for (const choice of document.getElementsByName("precision")) choice.checked = choice.value === student?.precision;
-    return complain(`The student (${facts.precision}) does not run in this browser: ${error.message}.`);
+    return complain(`The student (${facts.precision}) does not run in this browser: ${reason(error)}.`);
   }
   enable(true);
   showFacts();
@@ -310,7 +359,8 @@ function follow() {
 }
 
 function redraw() {
-  if (clip?.rows.length) showClip();
+  // While recording, what is there is another one.
+  if (clip?.rows.length && !$("sound").hidden) showClip();
 }
 
 function listen() {
@@ -370,6 +420,7 @@ globalThis.demo = {
   get student() {
     return student?.precision;
   },
+  longest,
   Timeline,
   fit,
   windows,

@@ -64,7 +64,7 @@ function wavParts(view) {
 }
 
 /**
- * A WAV's samples as the training and `predict` read them, `{mono, rate}`; null for a kind that is not here.
+ * A WAV's samples as the training and `predict` read them, `{length, rate, mono()}`; null for a kind that is not here.
  * Browsers disagree on full scale: some divide 16 bits by 32767, which int8 files hear.
  */
 function readWav(view, { format, samples, size }) {
@@ -84,13 +84,17 @@ function readWav(view, { format, samples, size }) {
   const read = readers[`${kind} ${bits}`];
   if (!read || !channels || !rate) return null;
   const step = bits / 8;
-  const mono = new Float32Array(Math.floor(size / (step * channels)));
-  for (let i = 0; i < mono.length; i++) {
-    let sum = 0;
-    for (let channel = 0; channel < channels; channel++) sum += read(samples + step * (i * channels + channel));
-    mono[i] = sum / channels;
-  }
-  return { mono, rate };
+  const length = Math.floor(size / (step * channels));
+  const mono = () => {
+    const mixed = new Float32Array(length);
+    for (let i = 0; i < length; i++) {
+      let sum = 0;
+      for (let channel = 0; channel < channels; channel++) sum += read(samples + step * (i * channels + channel));
+      mixed[i] = sum / channels;
+    }
+    return mixed;
+  };
+  return { length, rate, mono };
 }
 
 /**
@@ -115,7 +119,7 @@ function namedRate(view) {
   return [44100, 48000, 32000][index] / { 3: 1, 2: 2, 0: 4 }[version];
 }
 
-/** Any other file's samples, as the browser decodes it: `{mono, rate}`. */
+/** Any other file's samples, as the browser decodes it: `{length, rate, mono()}`. */
 async function readOther(content, view, parts) {
   let rate = ANY_RATE;
   try {
@@ -125,30 +129,41 @@ async function readOther(content, view, parts) {
   }
   if (!(rate >= 8000 && rate <= 96000)) rate = ANY_RATE; // what every browser takes
   const decoded = await new OfflineAudioContext(1, 1, rate).decodeAudioData(content);
-  const mono = new Float32Array(decoded.length);
-  for (let channel = 0; channel < decoded.numberOfChannels; channel++) {
-    const samples = decoded.getChannelData(channel);
-    for (let i = 0; i < mono.length; i++) mono[i] += samples[i] / decoded.numberOfChannels;
-  }
-  return { mono, rate };
+  const mono = () => {
+    const mixed = new Float32Array(decoded.length);
+    for (let channel = 0; channel < decoded.numberOfChannels; channel++) {
+      const samples = decoded.getChannelData(channel);
+      for (let i = 0; i < mixed.length; i++) mixed[i] += samples[i] / decoded.numberOfChannels;
+    }
+    return mixed;
+  };
+  return { length: decoded.length, rate, mono };
 }
 
-/** A file's bytes as one channel at `target` Hz. Throws an Error with a sentence for the user. */
-export async function decode(content, target) {
+/**
+ * A file's `seconds`, and `samples(target)`: one channel at `target` Hz, which is the work that takes time.
+ * Both throw an Error with a sentence for the user.
+ */
+export async function decode(content) {
   const view = new DataView(content);
   const parts = wavParts(view);
-  let read;
+  let found;
   try {
-    read = (parts && readWav(view, parts)) ?? (await readOther(content, view, parts));
+    found = (parts && readWav(view, parts)) ?? (await readOther(content, view, parts));
   } catch {
     throw new Error("this browser finds no sound in it: take a WAV, FLAC, MP3, Ogg or M4A file");
   }
-  if (!read.mono.length) throw new Error("it holds no samples");
-  if (!read.mono.every(Number.isFinite)) throw new Error("it holds samples that are not finite numbers");
-  return resample(read.mono, read.rate, target);
+  const samples = (target) => {
+    const mono = found.mono();
+    if (!mono.every(Number.isFinite)) throw new Error("it holds samples that are not finite numbers");
+    const sound = resample(mono, found.rate, target);
+    if (!sound.length) throw new Error("it holds no samples");
+    return sound;
+  };
+  return { seconds: found.length / found.rate, samples };
 }
 
-/** Starts the microphone; `latest(seconds, target)` and `stop(target)` give what it has heard. */
+/** Starts the microphone; `latest(seconds, target)` and `stop(target, longest)` give what it has heard. */
 export async function record() {
   if (!navigator.mediaDevices?.getUserMedia) throw new Error("this browser gives pages no microphone");
   let stream;
@@ -202,10 +217,11 @@ export async function record() {
     seconds: () => samples / context.sampleRate,
     latest: (seconds, target) =>
       resample(joined(Math.max(0, samples - Math.round(seconds * context.sampleRate))), context.sampleRate, target),
-    stop: async (target) => {
+    /** The first `longest` seconds: blocks come on until the end. */
+    stop: async (target, longest) => {
       const rate = context.sampleRate;
       await end();
-      return resample(joined(0), rate, target);
+      return resample(joined(0).subarray(0, Math.floor(longest * rate)), rate, target);
     },
   };
 }

@@ -8,7 +8,12 @@ let runtime = null;
 /** A student of students.json, ready to classify; `close` frees its memory. */
 export async function openStudent(facts) {
   runtime ??= loadLiteRt(RUNTIME);
-  await runtime;
+  try {
+    await runtime;
+  } catch (error) {
+    runtime = null; // the next choice tries again
+    throw error;
+  }
   const answer = await fetch(facts.file);
   if (!answer.ok) throw new Error(`${facts.file} cannot be loaded (${answer.status})`);
   const model = await loadAndCompile(new Uint8Array(await answer.arrayBuffer()), { accelerator: "wasm" });

@@ -10,6 +10,8 @@ files that TensorFlow's plain converter makes of the same student behind TensorF
 - `tf.signal`: stft, linear_to_mel_weight_matrix and mfccs_from_log_mel_spectrograms;
 - `raw_ops`: AudioSpectrogram and Mfcc, the older operations, which TFLite knows as custom ones.
 
+For what the front end could cost at best, SciPy's Fourier transform of its frames is timed too.
+
 All files take turns. On one thread it is the thread's own time that counts, which other processes change
 little; the time on the clock is given too.
 
@@ -36,12 +38,13 @@ sys.path.insert(0, str(REPOSITORY))
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+import scipy.fft  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 from light_sernet_kd import benchmark, runner, students  # noqa: E402
 from light_sernet_kd.export import ExportError, export, operator_names  # noqa: E402
-from light_sernet_kd.features import feature_shape  # noqa: E402
+from light_sernet_kd.features import LSN, feature_shape, frame_count  # noqa: E402
 
 SAMPLES = 48_000
 CLASSES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -176,6 +179,17 @@ def times(paths, rounds):
     }
 
 
+def transform_ms(rounds):
+    """The thread's own median time for the Fourier transforms of a clip's frames, by SciPy, in ms."""
+    frames = np.random.default_rng(0).normal(size=(frame_count(SAMPLES, LSN), LSN.fft_length))
+    frames, taken = frames.astype(np.float32), []
+    for _ in range(rounds):
+        start = time.thread_time()
+        scipy.fft.rfft(frames, workers=1)
+        taken.append(time.thread_time() - start)
+    return 1e3 * statistics.median(taken)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="a finished run, for its student of 3 s of MFCC (untrained)")
@@ -232,6 +246,11 @@ def main():
             for part in ("whole", "network"):
                 ratio = found[part, "int8"][0] / found[part, "float32"][0]
                 print(f"int8 takes {ratio:.2f} of the time of float32 ({part}; target below 1)")
+            transform, network = transform_ms(options.rounds), found["network", "int8"][0]
+            print(
+                f"SciPy takes {transform:.2f} ms for the Fourier transforms of the frames alone, "
+                f"{transform / network:.2f} of the int8 network's time"
+            )
 
 
 if __name__ == "__main__":

@@ -345,6 +345,9 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     for command in (train, teach):
         _add_settings(command, defaults)
         _add_places(command)
+    for action in teach._actions:
+        if action.dest in _NOT_OF_TEACH:
+            action.help = argparse.SUPPRESS  # known, so that it is refused with a reason
 
     prepare = commands.add_parser(
         "prepare",

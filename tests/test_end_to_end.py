@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -478,6 +479,15 @@ def test_a_training_that_diverges_is_one_line_and_leaves_the_name_free(
         expected = f"fold {min(SPEAKERS)}, student: training diverged at epoch 2 (loss nan); lower --learn"
         assert expected in error_of(capsys)
         assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--qat", "3"), ("-kd", "CKD"), ("--augment", "noise")])
+def test_teach_refuses_what_a_teacher_makes_no_use_of_and_does_not_offer_it(capsys, option, value):
+    assert cli.main(["teach", "-dn", "demo", option, value]) == 2
+    assert error_of(capsys) == f"light-sernet-kd: teach makes no use of {option}: leave it out."
+    with pytest.raises(SystemExit):
+        cli.main(["teach", "--help"])
+    assert not re.search(rf"(?<!\w){option}\b", capsys.readouterr().out)
 
 
 def test_teach_writes_a_file_that_gives_what_auto_gives(distilled, manifest, tmp_path):

@@ -856,7 +856,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
             arguments.on,
             Path(arguments.data),
             fold=arguments.fold,
-            protocol=arguments.protocol and choose("protocol", arguments.protocol, config.PROTOCOL_NAMES),
+            protocol=arguments.protocol,
             emotions=arguments.emotions,
             files=models,
         )
@@ -932,8 +932,7 @@ def _stress(arguments: argparse.Namespace) -> None:
                     arguments.models,
                     on,
                     data,
-                    protocol=arguments.protocol
-                    and choose("protocol", arguments.protocol, config.PROTOCOL_NAMES),
+                    protocol=arguments.protocol,
                     seed=arguments.seed,
                     audio_type=arguments.audio_type,
                     emotions=emotions,

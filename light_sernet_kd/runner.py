@@ -480,9 +480,14 @@ def level_dbfs(samples: np.ndarray) -> float:
     A square wave of amplitude 1 has 0, a sine -3.01. NaN where a sample is not finite or beyond
     `LARGEST_SAMPLE`.
     """
-    if not np.abs(samples).max() <= LARGEST_SAMPLE:
+    if not _largest(samples) <= LARGEST_SAMPLE:
         return math.nan
     return 10 * math.log10(max(float(np.var(samples, dtype=np.float64)), 10 ** (LEAST_DBFS / 10)))
+
+
+def _largest(samples: np.ndarray) -> float:
+    """The largest magnitude, without a copy of what may be an hour; NaN where a sample is NaN."""
+    return float(np.maximum(samples.max(), -samples.min()))
 
 
 def liveliness(samples: np.ndarray, sample_rate: int) -> float:
@@ -544,10 +549,9 @@ def _sound(waveform: np.ndarray) -> np.ndarray:
         raise RunnerError("expected one channel of samples, shape (n,) with n ≥ 1; found (0,).")
     with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
         waveform = waveform.astype(np.float32, copy=False)
-    if not np.isfinite(waveform).all():
-        broken = np.count_nonzero(~np.isfinite(waveform))
-        raise RunnerError(f"{broken} of {waveform.size} samples are not finite (NaN or infinity).")
-    if (largest := np.abs(waveform).max()) > LARGEST_SAMPLE:
+    if not (largest := _largest(waveform)) <= LARGEST_SAMPLE:
+        if broken := np.count_nonzero(~np.isfinite(waveform)):
+            raise RunnerError(f"{broken} of {waveform.size} samples are not finite (NaN or infinity).")
         raise RunnerError(
             f"samples reach {largest:.3g}, and {LARGEST_SAMPLE:g} is the most: full scale is 1. Divide them."
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from light_sernet_kd import audio
-from light_sernet_kd.config import Settings, UserError, make_settings
+from light_sernet_kd.config import PROTOCOL_NAMES, Settings, UserError, choose, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
 from light_sernet_kd.corpora.registry import find, load
 from light_sernet_kd.protocols import ALL_SPEAKERS, SPLIT_PROTOCOLS, Fold, make_folds, propose_folds, select
@@ -67,6 +67,16 @@ def loaded(settings: Settings, data: Path) -> Corpus:
     )
 
 
+def _usable(settings: Settings, corpus: Corpus) -> tuple[tuple[Utterance, ...], dict[str, str]]:
+    """The utterances that a run works on; id → reason of those that `--skip-bad` leaves out."""
+    if not settings.skip_bad:
+        return corpus.utterances, {}
+    bad = dict(audio.find_bad(corpus.utterances))
+    if settings.reads_text:
+        bad |= {each.id: "no transcript" for each in corpus.utterances if each.transcript is None}
+    return tuple(each for each in corpus.utterances if each.id not in bad), bad
+
+
 def selected(settings: Settings, data: Path) -> Selection:
     """Load the corpus (or the two of a cross-corpus test), check every recording, make the folds.
 
@@ -74,13 +84,8 @@ def selected(settings: Settings, data: Path) -> Selection:
         UserError: what the user can mend.
     """
     corpus = loaded(settings, data)
-    utterances, skipped = corpus.utterances, []
-    if settings.skip_bad:
-        bad = dict(audio.find_bad(utterances))
-        if settings.reads_text:
-            bad |= {each.id: "no transcript" for each in utterances if each.transcript is None}
-        utterances = tuple(utterance for utterance in utterances if utterance.id not in bad)
-        skipped = [{"id": name, "reason": reason} for name, reason in sorted(bad.items())]
+    utterances, bad = _usable(settings, corpus)
+    skipped = [{"id": name, "reason": reason} for name, reason in sorted(bad.items())]
     fingerprints = audio.fingerprints(utterances)
     classes = Corpus("", utterances).classes
     if len(classes) < 2:
@@ -158,34 +163,40 @@ def named_folds(
     Raises:
         UserError: unknown names, or the files are of runs whose folds of these names differ.
     """
+    if protocol:
+        protocol = choose("protocol", protocol, PROTOCOL_NAMES)
     place = find(corpus, data)[2].resolve()
-    ways: dict[tuple[Any, ...], Path] = {}
+    # Files of one run, or of runs alike, have the same folds.
+    runs: dict[tuple[Any, ...], tuple[Settings, Path]] = {}
     for file in files:
         own = own_settings(file)
         if own and own.test_on is None and find(own.corpus, data)[2].resolve() == place:
-            made_by = (own.protocol, own.seed, own.fold_count, own.audio_type, own.emotions, own.skip_bad)
-            ways.setdefault(made_by, file)
-    if not ways:
-        plain = Settings()
-        ways[plain.protocol, seed, plain.fold_count, audio_type or "all", tuple(emotions), False] = Path()
+            makes = (own.protocol, own.seed, own.fold_count, own.audio_type, own.emotions)
+            leaves_out = (own.skip_bad, own.skip_bad and own.reads_text)
+            runs.setdefault((*makes, *leaves_out), (own, file))
+    if not runs:
+        part = audio_type or "all"
+        plain = make_settings(corpus=corpus, seed=seed, audio_type=part, emotions=tuple(emotions))
+        runs[()] = (plain, Path())
     found: list[NamedFolds] = []
-    for (name, drawn, wished, part, task, skips), file in ways.items():
-        whole = load(corpus, data, audio_type=part, emotions=task)
-        bad = audio.find_bad(whole.utterances) if skips else {}
-        utterances = [each for each in whole.utterances if each.id not in bad]
-        name = protocol or name
-        chosen = select(propose_folds(name, utterances, seed=drawn, wished=wished), folds)
+    for own, file in runs.values():
+        whole = loaded(own, data)
+        utterances, _ = _usable(own, whole)
+        name = protocol or own.protocol
+        chosen = select(propose_folds(name, utterances, seed=own.seed, wished=own.fold_count), folds)
         ids = {utterances[i].id for fold in chosen for i in fold.test}
         if audio_type or emotions:
-            whole = load(corpus, data, audio_type=audio_type or part, emotions=emotions or task)
-        how = {"random": f", seed {drawn}", "group_kfold": f" of {wished}"}.get(name, "")
+            part = audio_type or own.audio_type
+            whole = load(corpus, data, audio_type=part, emotions=emotions or own.emotions)
+        how = {"random": f", seed {own.seed}", "group_kfold": f" of {own.fold_count}"}.get(name, "")
         listed = f"fold{'s' * (len(chosen) > 1)} {', '.join(fold.name for fold in chosen)} ({name}{how})"
         tested = tuple(each for each in whole.utterances if each.id in ids)
         found.append(NamedFolds(whole, tested, listed, name in SPLIT_PROTOCOLS))
         if tested != found[0].utterances:
+            _, first = next(iter(runs.values()))
             raise UserError(
-                f"{next(iter(ways.values()))} and {file} are of runs whose folds differ: {found[0].what} and "
-                f"{listed} test other recordings. Score them apart."
+                f"{first} and {file} are of runs whose folds differ: {found[0].what} and {listed} test other "
+                "recordings. Score them apart."
             )
     return found[0]
 

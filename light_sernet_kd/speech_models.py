@@ -1,7 +1,7 @@
 """Self-supervised speech models as teachers: WavLM, wav2vec 2.0 and HuBERT, probed or fine-tuned per fold.
 
-They come from a folder or from the Hugging Face hub through transformers, and run in PyTorch; both are an
-extra `ssl`.
+They come from a folder or from the Hugging Face hub through transformers, and run in PyTorch; both come
+with the extra `ssl`.
 """
 
 import contextlib

@@ -248,3 +248,20 @@ def test_of_several_writers_at_once_one_wins_whole(tmp_path):
     assert seen <= {"a" * 10_000, "b" * 10_000}
     assert path.read_text() in {"a" * 10_000, "b" * 10_000}
     assert names_in(tmp_path) == ["a.txt"]
+
+
+@posix
+def test_only_a_regular_file_is_read(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\n")
+    (tmp_path / "link").symlink_to("a.txt")
+    assert files.read_bytes(tmp_path / "a.txt") == b"\xef\xbb\xbfone\r\ntwo\n"
+    assert files.read_text(tmp_path / "link", encoding="utf-8-sig") == "one\ntwo\n"
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        for read in (files.read_bytes, files.read_text, files.open_regular):
+            with pytest.raises(OSError, match="not a regular file"):
+                read(path)
+    with pytest.raises(IsADirectoryError):
+        files.read_bytes(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        files.read_bytes(tmp_path / "none")

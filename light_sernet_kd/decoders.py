@@ -4,6 +4,9 @@ import contextlib
 import errno
 import io
 import os
+import re
+import tempfile
+import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,11 +33,18 @@ _WITHOUT_LENGTH = ("IRCAM", "PAF", "PVF")
 # Where a file tells how long its sound lasts, FFmpeg may end this much earlier.
 _LACK_SECONDS, _LACK_SHARE = 0.25, 0.02
 # Other demuxers guess a duration from the bit rate.
-_TELLS_DURATION = ("asf", "avi", "caf", "matroska", "mov", "ogg", "tta", "wav", "wv")
+_TELLS_DURATION = ("asf", "avi", "caf", "flv", "matroska", "mov", "ogg", "tta", "wav", "wv")
 
 
 # What FFmpeg calls containers of which libsndfile knows some encodings only.
 _DEMUXERS = {"AIFF": "aiff", "AU": "au", "CAF": "caf", "W64": "w64", "WAV": "wav"}
+
+
+_STDERR = 2
+_one_at_a_time = threading.Lock()
+_MPG123 = re.compile(
+    rb"\[src/libmpg123|Note: (Illegal Audio-MPEG|Trying to resync|Skipped|Hit end)|Warning: (Xing|Encount)|\s*$"
+)
 
 
 class AudioError(UserError):
@@ -117,7 +127,8 @@ def _through_libsndfile(
 
     def open_part(source):
         try:
-            return stack.enter_context(soundfile.SoundFile(source, closefd=False))
+            with _mpg123_silenced(path, layout):
+                return stack.enter_context(soundfile.SoundFile(source, closefd=False))
         except soundfile.SoundFileError as error:
             detail = getattr(error, "error_string", str(error)).strip().rstrip(".")
             if "unsupported encoding" in detail and layout.kind in _DEMUXERS:
@@ -168,7 +179,8 @@ def _of_libsndfile(files, frames: int | None, layout: Layout, path) -> Iterator[
         last = False
         while not last:
             try:
-                samples = file.read(block_samples, dtype="float32", always_2d=True)
+                with _mpg123_silenced(path, layout):
+                    samples = file.read(block_samples, dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
                 detail = getattr(error, "error_string", str(error)).strip().rstrip(".")
                 raise AudioError(f"{path} is damaged or cut short (libsndfile: {detail})") from None
@@ -184,6 +196,40 @@ def _of_libsndfile(files, frames: int | None, layout: Layout, path) -> Iterator[
         raise AudioError(f"{path} is damaged: its header promises {frames} samples, {found} are there")
     if not found:
         raise AudioError(f"{path} holds a header but no samples")
+
+
+@contextlib.contextmanager
+def _mpg123_silenced(path: str | os.PathLike[str], layout: Layout) -> Iterator[None]:
+    """Take what mpg123, which libsndfile calls, writes to the process's stderr; its errors as `AudioError`.
+
+    It replaces what it cannot decode by silence and tells nobody else. What other threads write meanwhile is
+    passed on.
+    """
+    if layout.kind != "MP3":
+        yield
+        return
+    with _one_at_a_time, contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(tempfile.TemporaryFile())
+            stderr = os.dup(_STDERR)
+        except OSError:  # nowhere to write, or the process has no stderr
+            yield
+            return
+        os.dup2(held.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, _STDERR)
+            held.seek(0)
+            lines = held.read().splitlines(keepends=True)
+            for line in lines:
+                if not _MPG123.match(line):
+                    os.write(stderr, line)
+            os.close(stderr)
+        for line in lines:
+            if b"libmpg123" in line and (at := line.find(b"error: ")) >= 0:
+                problem = line[at + 7 :].decode(errors="replace").strip(" !.\n")
+                raise AudioError(f"{path} is damaged: an MPEG frame cannot be decoded ({problem})")
 
 
 def _check_size(file, layout: Layout, path: str | os.PathLike[str]) -> None:

@@ -7,8 +7,10 @@ where it promises less; a header is therefore compared with the file before it i
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 from light_sernet_kd.containers.content import BrokenError, Content, Layout, Piece, cut_short, ends_at
+from light_sernet_kd.containers.mpeg import mpeg
 
 # More by as many bytes than there are is a writer that counted parts of the header as samples; less than
 # that is a sample that is missing.
@@ -22,8 +24,8 @@ _METADATA = frozenset(
     b"INST|MIDI|AESD|APPL|CHAN|FVER".split(b"|")
 )
 _PLAIN_TAGS = (1, 3, 6, 7)  # PCM, float, A-law, µ-law
-# Those, and MS and IMA ADPCM, GSM 6.10, G.721, NMS ADPCM and MP3.
-_LIBSNDFILE_TAGS = (*_PLAIN_TAGS, 2, 0x11, 0x31, 0x38, 0x40, 0x55)
+# Those, and MS and IMA ADPCM, GSM 6.10, G.721 and NMS ADPCM.
+_LIBSNDFILE_TAGS = (*_PLAIN_TAGS, 2, 0x11, 0x31, 0x38, 0x40)
 _FOUR_GIB = 2**32
 _GUID_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
@@ -81,14 +83,14 @@ def wav(content: Content) -> Layout:
         mended |= len(ranges) > 1
     parts = [_wav_of(content, magic, position, ranges, found.long_sizes)] if mended else []
     size = sum(stop - start for start, stop in ranges)
+    if found.tag in (0x50, 0x55) and not mended:
+        return replace(mpeg(content, *ranges[0]), notes=notes)
     foreign = found.tag not in _LIBSNDFILE_TAGS
     return Layout(
         f"WAV with codec 0x{found.tag:04x}" if foreign else "WAV",
         "wav" if foreign else None,
         parts=parts,
         sample_bytes=size if found.is_plain else None,
-        # libsndfile guesses how long MP3 in a WAV is
-        states_length=found.tag != 0x55,
         notes=notes,
     )
 

@@ -1,7 +1,7 @@
 """MP3 and its kin by their frames: ISO/IEC 11172-3 and 13818-3, and the header that LAME and Xing add."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from light_sernet_kd.containers.content import (
     BrokenError,
@@ -46,21 +46,45 @@ class _Stream:
     """One recording; several may lie behind one another.
 
     Attributes:
-        sizes_at: where the header of LAME or Xing tells the number of bytes; None where it does not.
-        stated: the frames that header counts; None where it does not.
+        stated: the frames that the header of LAME or Xing counts; None where there is none.
+        sizes_at: where that header tells the number of bytes; None where it does not.
         is_surplus: it follows where the header of the one before says that it ends.
+        ranges: where its frames lie, with nothing else between them.
     """
 
-    start: int
-    stop: int = 0
-    frames: int = 0
     stated: int | None = None
     sizes_at: int | None = None
     is_surplus: bool = False
+    frames: int = 0
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        return self.stated is not None and self.frames >= self.stated
+
+    def add(self, start: int, stop: int) -> None:
+        if self.ranges and self.ranges[-1][1] == start:
+            start = self.ranges.pop()[0]
+        self.ranges.append((start, stop))
+        self.frames += 1
+
+    def pieces(self) -> list[Piece]:
+        """Its bytes, with the size that its header tells put right."""
+        first, *others = self.ranges
+        if self.sizes_at is None:
+            return [*self.ranges]
+        size = struct.pack(">I", self.size & 0xFFFF_FFFF)
+        return [(first[0], self.sizes_at), size, (self.sizes_at + 4, first[1]), *others]
+
+    @property
+    def size(self) -> int:
+        return sum(stop - start for start, stop in self.ranges)
 
 
-def mpeg(content: Content) -> Layout:
-    streams, passed, partial = _streams(content)
+def mpeg(content: Content, start: int = 0, stop: int | None = None) -> Layout:
+    """MP3 or its kin, by itself or in a part of a file."""
+    stop = len(content) if stop is None else stop
+    streams, passed, partial = _streams(content, start, stop)
     if not streams and partial:
         raise BrokenError("is damaged or cut short: its first MPEG frame is incomplete")
     if not streams:
@@ -71,70 +95,97 @@ def mpeg(content: Content) -> Layout:
             raise cut_short(f"its header promises {stream.stated} MPEG frames, {stream.frames} are there")
     if partial:
         raise cut_short("its last MPEG frame is incomplete")
-    parts: list[list[Piece]] = []
-    mended = len(streams) > 1
-    for stream in streams:
-        pieces: list[Piece] = [(stream.start, stream.stop)]
-        if stream.sizes_at is not None:
-            (size,) = content.unpack(">I", stream.sizes_at)
-            real = stream.stop - stream.start
-            # mpg123 writes to stderr where they differ, as they do in front of tags
-            if abs(size - (len(content) if not mended else real)) > real // 200:
-                mended = True
-            fields = struct.pack(">I", real & 0xFFFF_FFFF)
-            pieces = [(stream.start, stream.sizes_at), fields, (stream.sizes_at + 4, stream.stop)]
-        parts.append(pieces)
     notes: tuple[str, ...] = ()
     if more := [stream for stream in streams if stream.is_surplus]:
         frames = sum(stream.frames for stream in more)
         notes += (f"{frames} MPEG frames follow those that its header promises: all are read",)
     if passed:
         notes += (f"{passed} bytes of it are no MPEG frames and are passed over",)
+    ranges = streams[0].ranges
+    mended = len(streams) > 1 or len(ranges) > 1 or ranges[0][0] > after_id3(content) or stop < len(content)
+    if streams[0].sizes_at is not None:
+        (size,) = content.unpack(">I", streams[0].sizes_at)
+        # mpg123 writes to stderr where it differs from the file's, of which tags are a part
+        mended |= abs(size - len(content)) > len(content) // 200
     return Layout(
         "MP3",
-        parts=parts if mended else (),
+        parts=[stream.pieces() for stream in streams] if mended else (),
         states_length=all(stream.stated is not None for stream in streams),
         notes=notes,
     )
 
 
-def _streams(content: Content) -> tuple[list[_Stream], int, bool]:
+def _streams(content: Content, start: int, end: int) -> tuple[list[_Stream], int, bool]:
     """The recordings, the bytes between frames that are none, and whether the last frame is cut."""
-    position, end = after_id3(content), len(content)
+    position = after_id3(content, start)
     streams: list[_Stream] = []
     passed = 0
     begins = True
     while position < end:
-        header = content[position : position + 4]
-        size = frame_bytes(header)
+        size = frame_bytes(content[position : position + 4])
         if size and position + size > end:
             return streams, passed, True
         if not size:
-            if ends_at(content, position) and content[position : position + 3] != b"ID3":
-                break
             behind = after_id3(content, position)
-            if behind == position:
-                behind = _next_frame(content, position + 1)
-                if behind < 0:
-                    passed += (end - position) if streams else 0
-                    break
-                if streams or any(content[position:behind]):
-                    passed += behind - position
-            else:
+            if behind > position:
                 begins = True
+            elif ends_at(content, position):
+                break
+            else:
+                behind = _next_frame(content, position + 1)
+                if streams or any(content[position : max(behind, position)]):
+                    passed += (end if behind < 0 else behind) - position
+                if behind < 0:
+                    break
             position = behind
             continue
-        stated, sizes_at = _stated(content, position, size)
-        full = bool(streams) and streams[-1].stated is not None and streams[-1].frames >= streams[-1].stated
-        if begins or not streams or stated is not None or full:
-            surplus = not begins and stated is None and full
-            streams.append(_Stream(position, stated=stated, sizes_at=sizes_at, is_surplus=surplus))
+        frame = content[position : position + size]
+        stated, sizes_at = _stated(frame, position)
+        if begins or stated is not None or streams[-1].is_full:
+            surplus = not begins and stated is None
+            streams.append(_Stream(stated, sizes_at, surplus, frames=-(stated is not None)))
             begins = False
-            streams[-1].frames -= stated is not None
-        streams[-1].frames += 1
+        if stated is None and not _is_sound(frame):
+            raise BrokenError(f"is damaged: the MPEG frame at byte {position} is")
+        streams[-1].add(position, position + size)
         position += size
-        streams[-1].stop = position
     return streams, passed, False
+
+
+def _is_sound(frame: bytes) -> bool:
+    """Whether the side information of a frame of layer III is possible; decoders mute it where it is not.
+
+    Source: ISO/IEC 11172-3, 2.4.1.7, and 13818-3, 2.4.1.7.
+    """
+    if frame[1] >> 1 & 3 != 1:  # another layer
+        return True
+    first_version, mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
+    start = 4 if frame[1] & 1 else 6
+    length = (17 if mono else 32) if first_version else (9 if mono else 17)
+    info = int.from_bytes(frame[start : start + length], "big")
+    left = 8 * length
+
+    def bits(count: int) -> int:
+        nonlocal left
+        left -= count
+        return info >> left & ((1 << count) - 1)
+
+    channels = 1 if mono else 2
+    held = bits(9 if first_version else 8)  # bytes of it lie in earlier frames
+    bits((5 if mono else 3) if first_version else channels)
+    if first_version:
+        bits(4 * channels)
+    used = 0
+    for _ in range(channels * (2 if first_version else 1)):
+        used += bits(12)
+        if bits(9) > 288:  # pairs of values, of 576
+            return False
+        bits(8 + (4 if first_version else 9))
+        switches, kind = bits(1), bits(2)
+        if switches and not kind:
+            return False
+        bits(20 + (3 if first_version else 2))
+    return used <= 8 * (held + len(frame) - start - length)
 
 
 def _next_frame(content: Content, position: int) -> int:
@@ -154,14 +205,12 @@ def _next_frame(content: Content, position: int) -> int:
     return -1
 
 
-def _stated(content: Content, position: int, size: int) -> tuple[int | None, int | None]:
+def _stated(frame: bytes, position: int) -> tuple[int | None, int | None]:
     """How many frames the header of LAME or Xing counts, and where it counts their bytes."""
-    frame = content[position : position + min(size, 64)]
-    at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if at < 0 or at > 40 or any(frame[6:at]):
+    at = max(frame.find(b"Xing", 0, 64), frame.find(b"Info", 0, 64))
+    if at < 0 or at > 40 or any(frame[6:at]) or len(frame) < at + 16:
         return None, None
-    (flags,) = struct.unpack_from(">I", frame.ljust(64, b"\0"), at + 4)
+    flags, frames = struct.unpack_from(">II", frame, at + 4)
     if not flags & 1:
         return None, None
-    (frames,) = struct.unpack_from(">I", frame.ljust(64, b"\0"), at + 8)
     return frames, position + at + 12 if flags & 2 else None

@@ -6,6 +6,7 @@ FFmpeg ends at the end of a file that was cut, and says nothing to its caller.
 from light_sernet_kd.containers.content import BrokenError, Content, Layout, after_id3, cut_short, ends_at
 
 _BRANDS = {b"M4A ": "M4A", b"M4B ": "M4B", b"qt  ": "QuickTime", b"3gp": "3GP", b"3g2": "3G2"}
+_NO_LENGTH = ("it does not state a length: whether it is whole cannot be told",)
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 # Magic bytes, name, FFmpeg's demuxer.
 _MAGIC = (
@@ -50,8 +51,11 @@ def identified(content: Content, position: int) -> Layout | None:
         if len(content) > 3 * stride and all(
             content[at : at + 1] == b"G" for at in range(offset, 4 * stride, stride)
         ):
-            return Layout("MPEG transport stream", "mpegts")
-    return next((Layout(kind, name) for magic, kind, name in _MAGIC if start.startswith(magic)), None)
+            return Layout("MPEG transport stream", "mpegts", notes=_NO_LENGTH)
+    for magic, kind, demuxer in _MAGIC:
+        if start.startswith(magic):
+            return Layout(kind, demuxer, notes=_NO_LENGTH if demuxer in ("mpeg", "ac3") else ())
+    return None
 
 
 def check(content: Content, layout: Layout) -> None:
@@ -179,6 +183,12 @@ def _check_flv(content: Content) -> None:
             raise cut_short("its last tag is incomplete")
 
 
+def _check_transport_stream(content: Content) -> None:
+    stride = 188 if content[:1] == b"G" else 192
+    if len(content) % stride and not ends_at(content, len(content) - len(content) % stride):
+        raise cut_short("its last packet is incomplete")
+
+
 _CHECKS = {
     "aac": _check_adts,
     "amr": _check_amr,
@@ -187,4 +197,5 @@ _CHECKS = {
     "flv": _check_flv,
     "matroska": _check_matroska,
     "mov": _check_iso,
+    "mpegts": _check_transport_stream,
 }

@@ -300,7 +300,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         AudioError: the file cannot be read.
     """
     try:
-        with regular(path) as file:
+        with open(regular(path), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise AudioError(f"cannot read {path}: {error.strerror}") from None

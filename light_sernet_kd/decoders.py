@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import os
 import re
 import tempfile
@@ -16,7 +15,7 @@ import numpy as np
 from light_sernet_kd import containers
 from light_sernet_kd.containers import BrokenError, Content, Layout, Spliced
 from light_sernet_kd.errors import UserError, install_line
-from light_sernet_kd.files import open_regular
+from light_sernet_kd.files import regular_descriptor
 
 BLOCK_VALUES = 2**18
 LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1000, 2**22
@@ -43,7 +42,7 @@ _DEMUXERS = {"AIFF": "aiff", "AU": "au", "CAF": "caf", "W64": "w64", "WAV": "wav
 _STDERR = 2
 _one_at_a_time = threading.Lock()
 _MPG123 = re.compile(
-    rb"\[src/libmpg123|Note: (Illegal Audio-MPEG|Trying to resync|Skipped|Hit end)|Warning: (Xing|Encount)|\s*$"
+    rb"\[src/libmpg123|Note: (Illegal Audio|Trying to resync|Skipped|Hit end)|Warning: (Xing|Encount)|\s*$"
 )
 
 
@@ -81,8 +80,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Source]:
     Raises:
         AudioError: it is missing, empty, cut short, damaged, not audio, or needs a package that is missing.
     """
-    with regular(path) as file, contextlib.ExitStack() as stack:
-        content = Content(file.fileno())
+    descriptor = regular(path)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        content = Content(descriptor)
         if not len(content):
             raise AudioError(f"{path} is empty (0 bytes)")
         try:
@@ -91,21 +92,21 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Source]:
             raise AudioError(f"{path} {error}") from None
         if not layout.demuxer:
             try:
-                yield _through_libsndfile(file.fileno(), content, layout, path, stack)
+                yield _through_libsndfile(descriptor, content, layout, path, stack)
                 return
             except _UnknownEncodingError:
                 layout = replace(layout, demuxer=_DEMUXERS[layout.kind])
         yield _through_pyav(content, layout, path, stack)
 
 
-def regular(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """A recording's file, open for reading its bytes; the caller closes it.
+def regular(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a recording's file, for reading; the caller closes it.
 
     Raises:
         AudioError: it is missing, unreadable or no regular file.
     """
     try:
-        return open_regular(path)
+        return regular_descriptor(path)
     except FileNotFoundError:
         broken_link = " (a link to a file that is not there)" if os.path.islink(path) else ""
         raise AudioError(f"no such recording: {path}{broken_link}") from None

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 
-def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """A regular file, open for reading its bytes; the caller closes it.
+def regular_descriptor(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a regular file, for reading; the caller closes it.
 
     A pipe without a writer would wait for ever, and `/dev/zero` never ends.
 
@@ -31,17 +31,26 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-        return open(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """A regular file, open for reading its bytes; the caller closes it.
+
+    Raises:
+        OSError: as `regular_descriptor`.
+    """
+    return open(regular_descriptor(path), "rb")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The content of a regular file.
 
     Raises:
-        OSError: as `open_regular`.
+        OSError: as `regular_descriptor`.
     """
     with open_regular(path) as file:
         return file.read()
@@ -51,7 +60,7 @@ def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:
     """The text of a regular file; every line ends in a line feed, whatever ended it in the file.
 
     Raises:
-        OSError: as `open_regular`.
+        OSError: as `regular_descriptor`.
         UnicodeDecodeError: it is not text in this encoding.
     """
     with io.TextIOWrapper(open_regular(path), encoding=encoding) as file:

@@ -59,9 +59,10 @@ class Content:
         return self._size
 
     def __getitem__(self, where: slice) -> bytes:
-        start, stop, step = where.indices(self._size)
-        if step != 1:
-            raise ValueError("bytes are given in order")
+        start, stop = where.start or 0, self._size if where.stop is None else where.stop
+        if where.step is not None or start < 0 or stop < 0:
+            raise ValueError("bytes are given in order, from a position of the file")
+        stop = min(stop, self._size)
         low, high = start - self._start, stop - self._start
         if low < 0 or high > len(self._window):
             self._start = start

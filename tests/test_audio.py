@@ -17,8 +17,8 @@ import scipy.io.wavfile
 import soundfile
 import soxr
 
-from light_sernet_kd import audio, decoders
-from light_sernet_kd.corpora import Utterance
+from light_sernet_kd import audio, audit, config, decoders, degradations, prepare
+from light_sernet_kd.corpora import Corpus, Utterance
 
 RATE = 16_000
 
@@ -371,6 +371,50 @@ def test_numbers_near_infinity_are_refused_without_a_warning(tmp_path, channels)
     assert np.isfinite(audio.read(path)).all()
 
 
+def test_the_limit_of_a_sample_is_one_for_files_and_streams(tmp_path):
+    from light_sernet_kd import runner
+
+    assert runner.LARGEST_SAMPLE == config.LARGEST_SAMPLE == 1e9
+    path = tmp_path / "a.wav"
+    for peak, fine in ((1e9, True), (1.001e9, False)):
+        soundfile.write(path, np.full(1000, peak), RATE, subtype="FLOAT")
+        if fine:
+            assert audio.read(path).max() == np.float32(1e9)
+        else:
+            assert "holds values up to 1e+09, where full scale is 1 and 1e+09 the most" in refusal(path)
+    soundfile.write(path, np.full(1000, 1e300), RATE, subtype="DOUBLE")
+    assert "not finite (NaN, infinity or beyond 32-bit floats)" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["largest", "spikes", "tiny", "denormal", "constant", "alternating"])
+def test_no_finite_file_makes_numpy_warn(tmp_path, kind):
+    rng = np.random.default_rng(2)
+    sound = {
+        "largest": rng.choice([-1e9, 1e9], 8000),
+        "spikes": np.where(np.arange(8000) % 997, 1e-30, 9e8),
+        "tiny": rng.standard_normal(8000) * 1e-30,
+        "denormal": rng.standard_normal(8000) * 1e-42,
+        "constant": np.full(8000, 1e9),
+        "alternating": np.resize([1e9, -1e9, 1e-38], 8000),
+    }[kind]
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([sound, sound[::-1]], axis=1), 44_100, subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            waveform = audio.read(path)
+        except audio.AudioError:  # a filter may overshoot
+            waveform = np.float32(sound)
+        for samples in (waveform, np.float32(sound)):
+            assert np.isfinite(audit.signature(samples)[0]).all()
+            audio.is_silent(samples)
+            around = degradations.Surroundings(0, "a", (np.float32(sine(200)), samples))
+            for condition in degradations.CONDITIONS.values():
+                assert np.isfinite(condition.apply(samples, around)).all(), condition.name
+        facts = prepare.inspect(Corpus("x", (Utterance("a", path, "anger", "1"),)))
+        assert not facts.unreadable
+
+
 def test_a_finished_wav_without_samples_is_empty_even_if_other_chunks_follow(tmp_path):
     path = tmp_path / "empty.wav"
     path.write_bytes(wav_bytes(b"", after=chunk(b"LIST", b"INFO" + b"x" * 400)))
@@ -498,6 +542,54 @@ def test_fingerprint_is_the_sha256_of_the_bytes(tmp_path):
     for missing in (tmp_path / "none.wav", tmp_path):
         with pytest.raises(audio.AudioError, match=str(missing)):
             audio.fingerprint(missing)
+
+
+def made_utterances(folder, contents):
+    """A recording of a speaker of its own for each content."""
+    found = []
+    for index, content in enumerate(contents):
+        path = folder / f"u{index}.wav"
+        path.write_bytes(content)
+        found.append(Utterance(f"u{index}", path, "anger", f"speaker {index}"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"<html><body>404 Not Found</body></html>\n" * 9, "is not audio"),
+        (encoded(np.zeros(0), "WAV", "PCM_16"), "holds a header but no samples"),
+        (encoded(sine(300), "WAV", "PCM_16")[:900], "is cut short"),
+    ],
+)
+def test_identical_files_that_are_no_recordings_are_unusable_and_no_copies(tmp_path, content, reason):
+    good = encoded(sine(300), "FLAC", "PCM_16")
+    utterances = made_utterances(tmp_path, [good, content, content, b"other words"])
+    with pytest.raises(audio.UserError) as caught:
+        audio.fingerprints(utterances)
+    message = str(caught.value)
+    assert message.startswith("3 of 4 recordings cannot be used:")
+    assert message.count(reason) >= 2
+    assert "u3.wav is not audio" in message
+    assert "speaker" not in message
+
+
+def test_identical_recordings_have_one_fingerprint_and_identical_silence_has_none_in_common(tmp_path):
+    sound, silence = encoded(sine(300), "WAV", "PCM_16"), encoded(np.zeros(8000), "WAV", "PCM_16")
+    found = audio.fingerprints(made_utterances(tmp_path, [sound, silence, sound, silence, b"x"]))
+    assert found["u0"] == found["u2"] == hashlib.sha256(sound).hexdigest()
+    assert len({*found.values()}) == 4
+    assert found["u4"] == hashlib.sha256(b"x").hexdigest()
+
+
+def test_only_recordings_that_may_be_copies_are_read_for_their_fingerprints(tmp_path, monkeypatch):
+    opened = []
+    original = audio.opened
+    monkeypatch.setattr(audio, "opened", lambda path: opened.append(path.name) or original(path))
+    contents = [encoded(sine(300 + 10 * index), "WAV", "PCM_16") for index in range(5)]
+    audio.fingerprints(made_utterances(tmp_path, [*contents, contents[0]]))
+    assert len(opened) == 1
 
 
 def test_read_all_keeps_the_order_and_puts_errors_in_their_place(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -379,18 +380,16 @@ def test_what_libsndfile_does_not_know_is_read_by_pyav_and_named(
         made_by_pyav(path, muxer, codec, rate=rate)
     except av.FFmpegError as error:
         pytest.skip(f"this PyAV does not write {kind}: {error}")
-    waveform, _ = both_ways(path)
+    waveform, notes = both_ways(path)
+    assert bool(notes) == (muxer == "mpegts")  # which does not tell how long it is
     # Codecs add their delay, and fill their last frame.
     assert RATE - 1152 <= len(waveform) <= 1.15 * RATE
     spectrum = np.abs(np.fft.rfft(waveform))
     assert abs(np.argmax(spectrum) * RATE / len(waveform) - 440) < 3
-    assert len(audio.middle(path, 8000)) == 8000
-    recording = audio.decode(path)
-    assert recording.encoding == f"{kind} {'mp3float' if codec == 'libmp3lame' else recording.encoding.split()[-1]}"
+    assert audio.decode(path).encoding.startswith(f"{kind} ")
     whole = path.read_bytes()
-    if kind not in ("CAF",):
-        path.write_bytes(whole[: int(len(whole) * 0.7) - 3])
-        assert "damaged" in refusal(path) or "cut short" in refusal(path) or "decoded" in refusal(path)
+    path.write_bytes(whole[: int(len(whole) * 0.7) - 3])
+    assert re.search("cut short|is damaged|cannot be decoded", refusal(path))
     monkeypatch.setitem(sys.modules, "av", None)
     path.write_bytes(whole)
     message = refusal(path)
@@ -552,7 +551,7 @@ def test_a_note_is_one_line_on_stderr_of_the_command(tmp_path):
     (tmp_path / "m.csv").write_text(content)
     (tmp_path / "half.wav").write_bytes(with_sizes("WAV", half=True)[0])
     (tmp_path / "whole.wav").write_bytes(wav_bytes(VALUES[::-1].tobytes()))
-    command = [sys.executable, "-m", "light_sernet_kd", "prepare", "-dn", str(tmp_path / "m.csv")]
+    command = [sys.executable, "-m", "light_sernet_kd", "prepare", str(tmp_path / "m.csv")]
     told = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert told.returncode == 0, told.stderr
     assert "read with a note: 1" in told.stdout
@@ -644,9 +643,9 @@ def outcome(read, path):
 
 @pytest.mark.filterwarnings("ignore::light_sernet_kd.audio.AudioNote")
 def test_damage_is_read_alike_in_both_ways_or_refused_and_nothing_is_printed(tmp_path, capfd):
-    read, refused = campaign(tmp_path, rounds=6, seed=5)
-    assert read + refused > 500
-    assert min(read, refused) > 100
+    read, refused = campaign(tmp_path, rounds=3, seed=5)
+    assert read + refused > 250
+    assert min(read, refused) > 50
     assert capfd.readouterr() == ("", "")
 
 

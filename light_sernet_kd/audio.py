@@ -170,20 +170,23 @@ def _resampled(source: Source, path: str | os.PathLike[str], sample_rate: int) -
     import soxr
 
     resampler = None
-    if source.sample_rate != sample_rate:
-        resampler = soxr.ResampleStream(source.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
     stored = found = 0
-    for samples in source.blocks:
+    samples = next(source.blocks, None)
+    while samples is not None:
         stored += len(samples)
         waveform = mono(_checked(samples, path))
-        if resampler is not None:
-            waveform = resampler.resample_chunk(np.ascontiguousarray(waveform))
+        samples = next(source.blocks, None)
+        if source.sample_rate != sample_rate:
+            if resampler is None and samples is None:
+                waveform = resample(waveform, source.sample_rate, sample_rate)
+            else:
+                resampler = resampler or soxr.ResampleStream(
+                    source.sample_rate, sample_rate, 1, dtype="float32", quality="HQ"
+                )
+                waveform = resampler.resample_chunk(waveform, last=samples is None)
         found += len(waveform)
         if len(waveform):
             yield waveform
-    if resampler is not None and len(rest := resampler.resample_chunk(np.zeros(0, np.float32), last=True)):
-        found += len(rest)
-        yield rest
     if not found:
         raise AudioError(f"{path} holds only {stored} samples, too few to convert")
 

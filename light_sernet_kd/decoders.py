@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def _through_libsndfile(
                 return stack.enter_context(soundfile.SoundFile(source, closefd=False))
         except soundfile.SoundFileError as error:
             detail = getattr(error, "error_string", str(error)).strip().rstrip(".")
-            if "unsupported encoding" in detail and layout.kind in _DEMUXERS:
+            if "unsupported encoding" in detail and layout.kind in _DEMUXERS and not layout.sample_bytes:
                 raise _UnknownEncodingError from None
             raise AudioError(f"{path} {_why_not_opened(content, layout)} (libsndfile: {detail})") from None
 
@@ -199,6 +199,13 @@ def _of_libsndfile(files, frames: int | None, layout: Layout, path) -> Iterator[
         raise AudioError(f"{path} holds a header but no samples")
 
 
+def _scratch_file() -> IO[bytes]:
+    """Like `tempfile.TemporaryFile`, in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("stderr"), "w+b", buffering=0)
+    return tempfile.TemporaryFile()
+
+
 @contextlib.contextmanager
 def _mpg123_silenced(path: str | os.PathLike[str], layout: Layout) -> Iterator[None]:
     """Take what mpg123, which libsndfile calls, writes to the process's stderr; its errors as `AudioError`.
@@ -211,7 +218,7 @@ def _mpg123_silenced(path: str | os.PathLike[str], layout: Layout) -> Iterator[N
         return
     with _one_at_a_time, contextlib.ExitStack() as stack:
         try:
-            held = stack.enter_context(tempfile.TemporaryFile())
+            held = stack.enter_context(_scratch_file())
             stderr = os.dup(_STDERR)
         except OSError:  # nowhere to write, or the process has no stderr
             yield
@@ -312,8 +319,9 @@ def _of_pyav(
     found = 0
     for pieces in parts:
         lasted = 0.0
-        # Only the sample type is changed here, so that channels and rate go the way of every recording.
-        planar = av.AudioResampler(format="fltp")
+        # Only the sample type is changed here, so that channels and rate go the way of every recording. In
+        # one plane: PyAV 18 ends the process at eight of them.
+        packed_floats = av.AudioResampler(format="flt")
         try:
             file: Any = Spliced(content, pieces)
             # The demuxer by name: some that FFmpeg would try open other files and addresses.
@@ -322,10 +330,10 @@ def _of_pyav(
                     raise AudioError(f"{path} has no sound track")
                 stream = container.streams.audio[0]
                 promised = _promised_seconds(container, stream, layout)
-                for packed in container.decode(stream):
-                    for frame in planar.resample(packed):
+                for decoded in container.decode(stream):
+                    for frame in packed_floats.resample(decoded):
                         _check_rate(frame.sample_rate, path)
-                        samples = frame.to_ndarray().T
+                        samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
                         if not len(samples):
                             continue
                         lasted += len(samples) / frame.sample_rate

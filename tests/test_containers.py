@@ -361,8 +361,9 @@ def made_by_pyav(path, demuxer, codec, *, rate=RATE, seconds=1.0, options=None):
 
 FOREIGN = [
     ("M4A", "ipod", "aac", RATE), ("MP4", "mp4", "aac", RATE), ("3GP", "3gp", "aac", RATE),
-    ("QuickTime", "mov", "pcm_s16le", RATE), ("AAC", "adts", "aac", RATE), ("WebM", "webm", "libopus", 48_000),
-    ("Matroska", "matroska", "aac", RATE), ("AMR", "amr", "libopencore_amrnb", 8000),
+    ("QuickTime", "mov", "pcm_s16le", RATE), ("AAC", "adts", "aac", RATE),
+    ("WebM", "webm", "libopus", 48_000), ("Matroska", "matroska", "aac", RATE),
+    ("AMR", "amr", "libopencore_amrnb", 8000),
     ("AVI", "avi", "libmp3lame", RATE), ("Flash video", "flv", "aac", RATE),
     ("MPEG transport stream", "mpegts", "aac", RATE), ("WMA", "asf", "wmav2", 44_100),
     ("CAF", "caf", "alac", RATE), ("Ogg FLAC", "ogg", "flac", RATE),
@@ -397,6 +398,21 @@ def test_what_libsndfile_does_not_know_is_read_by_pyav_and_named(
     assert 'pip install "light-sernet-kd[video]"' in message
     assert "prepare --video FILE --to DIR" in message
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("channels", [6, 8, 12])
+def test_any_number_of_channels_is_averaged_whoever_reads_them(tmp_path, channels):
+    values = np.random.default_rng(3).integers(-20_000, 20_000, (5000, channels)).astype("<i2")
+    path = tmp_path / "clip.mov"
+    with av.open(str(path), "w", format="mov") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE)
+        stream.layout = layout = {6: "5.1", 8: "7.1", 12: "7.1.4"}[channels]
+        frame = av.AudioFrame.from_ndarray(values.reshape(1, -1), "s16", layout)
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    waveform, _ = both_ways(path)
+    np.testing.assert_allclose(waveform, values.mean(axis=1) / 32768, atol=1e-6)
 
 
 def test_a_recording_beside_pictures_is_its_sound(tmp_path):
@@ -519,7 +535,7 @@ def test_what_does_not_state_its_length_is_refused_where_the_limit_is_reached(tm
         return replace(original(*arguments), frames=None)
 
     monkeypatch.setattr(decoders, "_through_libsndfile", without_length)
-    with pytest.raises(audio.AudioError, match="lasts more than 0.0 h, and at most"):
+    with pytest.raises(audio.AudioError, match=r"lasts more than 0\.0 h, and at most"):
         audio.read(path)
     with pytest.raises(audio.AudioError, match="lasts more than"):
         audio.decode(path)
@@ -589,7 +605,7 @@ WITHOUT_LENGTH = ("IRCAM", "PAF", "PVF", "OGG")
 
 
 def damaged(content, rng):
-    """Content with a few flipped bits, cut, or with a part doubled or left out; and whether it lost a part."""
+    """Content with a few flipped bits, cut, with a part doubled or left out; and whether a part is lost."""
     kind = rng.integers(5)
     content = bytearray(content)
     if kind < 2:
@@ -673,7 +689,14 @@ def test_content_gives_bytes_by_position(tmp_path):
     descriptor = os.open(path, os.O_RDONLY)
     try:
         content = Content(descriptor)
-        for start, stop in ((0, 10), (5, 4096), (150_000, 150_010), (4090, 70_000), (199_990, 300_000), (9, 9)):
+        for start, stop in (
+            (0, 10),
+            (5, 4096),
+            (150_000, 150_010),
+            (4090, 70_000),
+            (199_990, 300_000),
+            (9, 9),
+        ):
             assert content[start:stop] == data[start:stop]
         assert content.find(data[123_456:123_470]) == 123_456
         assert content.find(data[123_456:123_470], 123_457) == -1

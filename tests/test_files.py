@@ -268,14 +268,16 @@ def test_only_a_regular_file_is_read(tmp_path):
 
 
 def table_with(path, *recordings):
-    rows = [f"{name},{'anger' if at % 2 else 'fear'},speaker {at % 4},u{at}" for at, name in enumerate(recordings)]
+    rows = [
+        f"{name},{'anger' if at % 2 else 'fear'},speaker {at % 4},u{at}" for at, name in enumerate(recordings)
+    ]
     path.write_text("\n".join(["path,emotion,speaker,id", *rows]) + "\n")
     return path
 
 
 @posix
 def test_no_command_waits_for_a_path_that_is_no_regular_file(tmp_path):
-    """A pipe without a writer as a table, a teacher, a text file, a recording; /dev/zero, which never ends."""
+    """A pipe without a writer as a table, a teacher, a text file, a recording; and /dev/zero."""
     os.mkfifo(tmp_path / "pipe")
     zero = table_with(tmp_path / "zero.csv", *["/dev/zero"] * 4)
     piped = table_with(tmp_path / "piped.csv", *["pipe"] * 4)
@@ -303,7 +305,7 @@ def test_no_command_waits_for_a_path_that_is_no_regular_file(tmp_path):
         "    print(error, file=sys.stderr)\n"
     )
     process = python(code, pipe, zero, piped)
-    out, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 0, told
     assert "Traceback" not in told
     assert told.count("not a regular file") >= 12

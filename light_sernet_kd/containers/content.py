@@ -93,6 +93,7 @@ class Content:
         return -1
 
     def _read(self, start: int, size: int) -> bytes:
+        size = min(size, max(0, self._size - start))  # room for more would be made all the same
         if hasattr(os, "pread"):
             return os.pread(self._descriptor, size, start)
         os.lseek(self._descriptor, start, os.SEEK_SET)

@@ -8,8 +8,8 @@ from light_sernet_kd.containers.content import BrokenError, Content, Layout, Pie
 _RATES = (0, 88_200, 176_400, 192_000, 8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 _BITS = (0, 8, 12, 0, 16, 20, 24, 32)
 _STREAMINFO = b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22"
-# A frame of 65535 samples of 8 channels of 32 bits is longer; encoders write at most some 10 kB.
-_TAIL = 2**17
+# Encoders write frames of some 10 kB at most; a stream of longer ones is counted as it is decoded.
+_TAIL = 2**15
 _CANDIDATES = 3
 
 
@@ -56,11 +56,11 @@ def _streams(content: Content) -> Iterator[int]:
     """Where FLAC streams begin: usually one, at the start or behind an ID3 tag."""
     start = after_id3(content)
     yield start
-    for magic in _STREAMINFO:
-        found = content.find(magic, start + 4)
-        while found >= 0:
+    found = content.find(b"fLaC", start + 4)
+    while found >= 0:
+        if content[found : found + 8] in _STREAMINFO:
             yield found
-            found = content.find(magic, found + 4)
+        found = content.find(b"fLaC", found + 4)
 
 
 def _info(content: Content, start: int) -> _Info:
@@ -162,7 +162,7 @@ def _held(content: Content, info: _Info, stop: int) -> int | None:
     # Tags of other formats may follow.
     if tail[-128:-125] == b"TAG":
         tail = tail[:-128]
-    tail = tail.rstrip(b"\0") + b"\0" * 2
+    tail = tail.rstrip(b"\0") + b"\0" * 2  # a check sum may end in zeros
     at, candidates = len(tail), 0
     while candidates < _CANDIDATES:
         at = max(tail.rfind(b"\xff\xf8", 0, at), tail.rfind(b"\xff\xf9", 0, at))

@@ -7,7 +7,6 @@ from light_sernet_kd.containers.content import (
     BrokenError,
     Content,
     Layout,
-    Piece,
     after_id3,
     cut_short,
     ends_at,
@@ -47,13 +46,11 @@ class _Stream:
 
     Attributes:
         stated: the frames that the header of LAME or Xing counts; None where there is none.
-        sizes_at: where that header tells the number of bytes; None where it does not.
         is_surplus: it follows where the header of the one before says that it ends.
         ranges: where its frames lie, with nothing else between them.
     """
 
     stated: int | None = None
-    sizes_at: int | None = None
     is_surplus: bool = False
     frames: int = 0
     ranges: list[tuple[int, int]] = field(default_factory=list)
@@ -67,18 +64,6 @@ class _Stream:
             start = self.ranges.pop()[0]
         self.ranges.append((start, stop))
         self.frames += 1
-
-    def pieces(self) -> list[Piece]:
-        """Its bytes, with the size that its header tells put right."""
-        first, *others = self.ranges
-        if self.sizes_at is None:
-            return [*self.ranges]
-        size = struct.pack(">I", self.size & 0xFFFF_FFFF)
-        return [(first[0], self.sizes_at), size, (self.sizes_at + 4, first[1]), *others]
-
-    @property
-    def size(self) -> int:
-        return sum(stop - start for start, stop in self.ranges)
 
 
 def mpeg(content: Content, start: int = 0, stop: int | None = None) -> Layout:
@@ -103,13 +88,9 @@ def mpeg(content: Content, start: int = 0, stop: int | None = None) -> Layout:
         notes += (f"{passed} bytes of it are no MPEG frames and are passed over",)
     ranges = streams[0].ranges
     mended = len(streams) > 1 or len(ranges) > 1 or ranges[0][0] > after_id3(content) or stop < len(content)
-    if streams[0].sizes_at is not None:
-        (size,) = content.unpack(">I", streams[0].sizes_at)
-        # mpg123 writes to stderr where it differs from the file's, of which tags are a part
-        mended |= abs(size - len(content)) > len(content) // 200
     return Layout(
         "MP3",
-        parts=[stream.pieces() for stream in streams] if mended else (),
+        parts=[stream.ranges for stream in streams] if mended else (),
         states_length=all(stream.stated is not None for stream in streams),
         notes=notes,
     )
@@ -140,10 +121,10 @@ def _streams(content: Content, start: int, end: int) -> tuple[list[_Stream], int
             position = behind
             continue
         frame = content[position : position + size]
-        stated, sizes_at = _stated(frame, position)
+        stated = _stated(frame)
         if begins or stated is not None or streams[-1].is_full:
             surplus = not begins and stated is None
-            streams.append(_Stream(stated, sizes_at, surplus, frames=-(stated is not None)))
+            streams.append(_Stream(stated, surplus, frames=-(stated is not None)))
             begins = False
         if stated is None and not _is_sound(frame):
             raise BrokenError(f"is damaged: the MPEG frame at byte {position} is")
@@ -163,28 +144,18 @@ def _is_sound(frame: bytes) -> bool:
     start = 4 if frame[1] & 1 else 6
     length = (17 if mono else 32) if first_version else (9 if mono else 17)
     info = int.from_bytes(frame[start : start + length], "big")
-    left = 8 * length
-
-    def bits(count: int) -> int:
-        nonlocal left
-        left -= count
-        return info >> left & ((1 << count) - 1)
-
-    channels = 1 if mono else 2
-    held = bits(9 if first_version else 8)  # bytes of it lie in earlier frames
-    bits((5 if mono else 3) if first_version else channels)
-    if first_version:
-        bits(4 * channels)
+    # How many bytes of its sound lie in earlier frames.
+    held = info >> (8 * length - 9) if first_version else info >> (8 * length - 8)
     used = 0
-    for _ in range(channels * (2 if first_version else 1)):
-        used += bits(12)
-        if bits(9) > 288:  # pairs of values, of 576
+    width = 59 if first_version else 63  # bits that describe a granule of a channel, the last of them last
+    for place in range((1 if mono else 2) * (2 if first_version else 1)):
+        granule = info >> place * width
+        used += granule >> (width - 12) & 0xFFF
+        if granule >> (width - 21) & 0x1FF > 288:  # pairs of values, of 576
             return False
-        bits(8 + (4 if first_version else 9))
-        switches, kind = bits(1), bits(2)
-        if switches and not kind:
+        switch = granule >> (23 if first_version else 22) & 7
+        if switch == 4:  # a window of the usual kind that is said to be another
             return False
-        bits(20 + (3 if first_version else 2))
     return used <= 8 * (held + len(frame) - start - length)
 
 
@@ -205,12 +176,10 @@ def _next_frame(content: Content, position: int) -> int:
     return -1
 
 
-def _stated(frame: bytes, position: int) -> tuple[int | None, int | None]:
-    """How many frames the header of LAME or Xing counts, and where it counts their bytes."""
+def _stated(frame: bytes) -> int | None:
+    """How many frames the header of LAME or Xing counts; None where there is none."""
     at = max(frame.find(b"Xing", 0, 64), frame.find(b"Info", 0, 64))
     if at < 0 or at > 40 or any(frame[6:at]) or len(frame) < at + 16:
-        return None, None
+        return None
     flags, frames = struct.unpack_from(">II", frame, at + 4)
-    if not flags & 1:
-        return None, None
-    return frames, position + at + 12 if flags & 2 else None
+    return frames if flags & 1 else None

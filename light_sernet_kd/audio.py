@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 
 # Of one recording, in memory: 9.3 hours at 16 kHz. `blocks` and `middle` take any length.
 MOST_HELD_BYTES = 2**31
-_MOST_KEPT = 2**23  # of one channel, by `middle`: 32 MB
+_MOST_HELD = 2**23  # of one channel, by `middle`: 32 MB
 SILENT_BELOW_DBFS = -60.0
 
 # Where notes go on a thread of `in_order`.
@@ -123,9 +123,9 @@ def middle(path: str | os.PathLike[str], samples: int, *, sample_rate: int = SAM
     for block in blocks(path, sample_rate=sample_rate):
         count += len(block)
         parts.append(block)
-        if count > _MOST_KEPT:
+        if count > _MOST_HELD:
             parts.clear()
-    if count <= _MOST_KEPT:
+    if count <= _MOST_HELD:
         return fit(np.concatenate(parts), min(count, samples))
     parts, first = [], max(0, count - samples) // 2
     with opened(path) as source:

@@ -17,7 +17,7 @@ from light_sernet_kd.containers import BrokenError, Content, Layout, Spliced
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.files import regular_descriptor
 
-BLOCK_VALUES = 2**18
+BLOCK_VALUES = 2**17
 LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1000, 2**22
 _FRAMES_UNKNOWN = 2**63 - 1  # libsndfile's, for a FLAC that was streamed
 _MPEG_FRAME_SAMPLES = 1152

@@ -40,6 +40,9 @@ def look(content: Content) -> Layout:
     for magic, read in _LOOKS:
         if start.startswith(magic):
             return read(content)
+    if start[:2] == b"\xf0\x7e" and start[3:4] == b"\x01":
+        # before libsndfile opens it, which prints to stdout where it is damaged
+        raise BrokenError("is SDS, and whether it is whole cannot be told here: convert it to WAV")
     position = after_id3(content)
     behind = content[position : position + 8]
     if behind.startswith(b"fLaC"):

@@ -241,9 +241,7 @@ def _checked(samples: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
     if peak <= LARGEST_SAMPLE:
         return samples
     if broken := np.count_nonzero(~np.isfinite(samples)):
-        raise AudioError(
-            f"{path} holds {broken} values that are not finite (NaN, infinity or beyond 32-bit floats)"
-        )
+        raise AudioError(f"{path} holds {broken} values that are not finite (NaN or infinity)")
     raise AudioError(
         f"{path} holds values up to {peak:.0e}, where full scale is 1 and {LARGEST_SAMPLE:g} the most: "
         "divide them"

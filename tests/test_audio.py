@@ -383,7 +383,7 @@ def test_the_limit_of_a_sample_is_one_for_files_and_streams(tmp_path):
         else:
             assert "holds values up to 1e+09, where full scale is 1 and 1e+09 the most" in refusal(path)
     soundfile.write(path, np.full(1000, 1e300), RATE, subtype="DOUBLE")
-    assert "not finite (NaN, infinity or beyond 32-bit floats)" in refusal(path)
+    assert "not finite" in refusal(path)  # as 32-bit floats
 
 
 @pytest.mark.parametrize("kind", ["largest", "spikes", "tiny", "denormal", "constant", "alternating"])

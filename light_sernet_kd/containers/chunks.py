@@ -365,6 +365,8 @@ def nist(content: Content) -> Layout:
     if size is None or not 16 <= int(size[1]) <= 2**20:
         return Layout("NIST")
     header = content[: int(size[1])]
+    if not re.search(rb"^end_head\b", header, re.MULTILINE):
+        raise BrokenError("is damaged or cut short: its header has no end_head")
     values = {
         name.decode("latin-1"): value.decode("latin-1")
         for name, value in re.findall(rb"^(\w+)[ \t]+-\w+[ \t]+(.*?)[ \t]*$", header, re.MULTILINE)
@@ -375,7 +377,9 @@ def nist(content: Content) -> Layout:
         frames, channels = int(values["sample_count"]), int(values.get("channel_count", "1"))
         width = int(values["sample_n_bytes"])
     except (KeyError, ValueError):
-        return Layout("NIST")
+        return Layout(
+            "NIST", notes=("its header does not count its samples: whether it is whole cannot be told",)
+        )
     stated, present = frames * channels * width, len(content) - len(header)
     if stated > present:
         return Layout("NIST", sample_bytes=present, notes=_lacks(stated, present, channels * width))

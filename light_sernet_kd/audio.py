@@ -1,61 +1,61 @@
 """Recordings of any common format as 16 kHz mono waveforms, and a clear sentence for those that are not."""
 
-import contextlib
 import hashlib
-import io
-import mmap
 import os
-import stat
-import struct
-from collections import deque
+import threading
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
+from light_sernet_kd.config import LARGEST_SAMPLE, SAMPLE_RATE, UserError, choose
+from light_sernet_kd.containers import PYAV_SUFFIXES, SUFFIXES
+from light_sernet_kd.decoders import LOWEST_SAMPLE_RATE, AudioError, Source, opened, regular
 
 if TYPE_CHECKING:
     from light_sernet_kd.corpora import Utterance
 
+__all__ = [
+    "LOWEST_SAMPLE_RATE",
+    "MOST_HELD_BYTES",
+    "PYAV_SUFFIXES",
+    "SUFFIXES",
+    "AudioError",
+    "AudioNote",
+    "Recording",
+    "blocks",
+    "decode",
+    "fingerprint",
+    "fingerprints",
+    "in_order",
+    "middle",
+    "notes_of",
+    "read",
+    "read_all",
+]
+
 PADDINGS = ("both", "right")
 Progress = Callable[[int, int], None]
 
-# A size field at or above this says "until the end of the file": ffmpeg streams 0xFFFFFFFF, arecord
-# 0x80000000, SoX 0x7FFFF000 and a little.
-_SIZE_UNKNOWN = 0x7FFF_F000
-_FRAMES_UNKNOWN = 2**63 - 1  # libsndfile's, for a FLAC that was streamed
-_MPEG_FRAME_SAMPLES = 1152
-_BLOCK_SAMPLES = 2**20
-_STREAMED_SAMPLES = 2**16
-_MOST_HELD = 2**23  # of one channel: 32 MB
-# Beyond it, the sums of channels and of filters may exceed float32.
-_LARGEST_SAMPLE = 1e30
-LOWEST_SAMPLE_RATE = 1000
+# Of one recording, in memory: 9.3 hours at 16 kHz. `blocks` and `middle` take any length.
+MOST_HELD_BYTES = 2**31
+_MOST_HELD = 2**23  # of one channel, by `middle`: 32 MB
 SILENT_BELOW_DBFS = -60.0
-_AUDIO_MAGIC = (
-    b"RIFF",
-    b"RIFX",
-    b"RF64",
-    b"FORM",
-    b"fLaC",
-    b"OggS",
-    b"ID3",
-    b"\xff\xfb",
-    b"\xff\xf3",
-    b"\xff\xf2",
-)
+
+# Where notes go on a thread of `in_order`.
+_thread = threading.local()
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class AudioError(UserError):
-    """A recording that cannot be used; the message names the file and what is wrong with it."""
+class AudioNote(UserWarning):
+    """What the user should know of a recording that is read all the same; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,21 @@ class Recording:
         samples: float32 `(samples, channels)`; full scale is 1, float files may exceed it.
         sample_rate: in Hz.
         encoding: container and sample type, such as `WAV PCM_16`.
+        notes: what the user should know, such as a header that promises more than there is.
     """
 
     samples: np.ndarray
     sample_rate: int
     encoding: str
+    notes: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike[str], *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """The recording as one channel at `sample_rate`.
 
     Channels are averaged, other rates converted by soxr (HQ). The level is left alone: integer files lie
-    in [-1, 1), conversion may overshoot that slightly, and float files keep what they hold.
+    in [-1, 1), conversion may overshoot that slightly, and float files keep what they hold. What `notes_of`
+    tells of the file is an `AudioNote`.
 
     Returns:
         float32 `(samples,)`, where samples is the stored number × sample_rate ÷ stored rate, rounded.
@@ -85,43 +88,24 @@ def read(path: str | os.PathLike[str], *, sample_rate: int = SAMPLE_RATE) -> np.
     Raises:
         AudioError: as `decode`.
     """
-    recording = decode(path)
-    waveform = resample(mono(recording.samples), recording.sample_rate, sample_rate)
-    if not waveform.size:
-        raise AudioError(f"{path} holds only {len(recording.samples)} samples, too few to convert")
-    return waveform
+    with opened(path) as source:
+        _tell(path, source.notes)
+        ratio = sample_rate / source.sample_rate
+        return _gathered(_resampled(source, path, sample_rate), path, source, sample_rate, ratio)
 
 
 def blocks(path: str | os.PathLike[str], *, sample_rate: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
     """The samples that `read` returns, in blocks, so that a recording of hours needs no more memory.
 
-    Only a WAV whose header was never filled in is read whole.
-
     Yields:
         float32 `(n,)`, n ≥ 1.
 
     Raises:
-        AudioError: as `decode`; what is wrong with the samples is found where they are.
+        AudioError: as `decode`, but for the length; what is wrong with the samples is found where they are.
     """
-    import soxr
-
-    found = 0
-    with _opened(path, in_memory=False) as (file, content):
-        rate = _usable_rate(file, path)
-        resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-        read = 0
-        for samples, last in _read_blocks(file, _STREAMED_SAMPLES):
-            _check_samples(samples, path)
-            read += len(samples)
-            waveform = mono(samples)
-            if rate != sample_rate:
-                waveform = resampler.resample_chunk(waveform, last=last)
-            found += len(waveform)
-            if len(waveform):
-                yield waveform
-        _check_length(file, content, read, path)
-    if not found:
-        raise AudioError(f"{path} holds only {read} samples, too few to convert")
+    with opened(path) as source:
+        _tell(path, source.notes)
+        yield from _resampled(source, path, sample_rate)
 
 
 def middle(path: str | os.PathLike[str], samples: int, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -133,7 +117,7 @@ def middle(path: str | os.PathLike[str], samples: int, *, sample_rate: int = SAM
         float32 `(n,)`, 1 ≤ n ≤ `samples`.
 
     Raises:
-        AudioError: as `decode`.
+        AudioError: as `blocks`.
     """
     parts, count = [], 0
     for block in blocks(path, sample_rate=sample_rate):
@@ -144,84 +128,135 @@ def middle(path: str | os.PathLike[str], samples: int, *, sample_rate: int = SAM
     if count <= _MOST_HELD:
         return fit(np.concatenate(parts), min(count, samples))
     parts, first = [], max(0, count - samples) // 2
-    for block in blocks(path, sample_rate=sample_rate):
-        parts.append(block[max(0, first) : max(0, first + samples)].copy())  # a view would hold the block
-        first -= len(block)
+    with opened(path) as source:
+        for block in _resampled(source, path, sample_rate):
+            # a view would hold the block
+            parts.append(block[max(0, first) : max(0, first + samples)].copy())
+            first -= len(block)
     return np.concatenate(parts)
 
 
 def decode(path: str | os.PathLike[str]) -> Recording:
-    """Every sample of a WAV, FLAC, OGG, MP3 or AIFF file, whatever its name says it is.
+    """Every sample of a recording, whatever its name says it is.
 
-    Whatever else libsndfile reads is read too, but whether such a file is complete is not checked. Nor can
-    it be for an MP3 without a Xing or Info header and for a WAV or AIFF that was streamed (size unknown). An
-    MP3 may lack one MPEG frame (1152 samples), since some writers count one too many.
+    libsndfile reads WAV, FLAC, Ogg, MP3, AIFF and its kin; what it does not know, such as M4A, AAC, WebM or
+    AMR, is read by FFmpeg where PyAV is installed. All of a file is read or the file is refused: a header
+    that promises too little, or a little too much, is a note. Where a file does not tell its length (a
+    streamed WAV, an MP3 without a Xing or Info header, an Ogg without its end mark), samples that are
+    missing at its end cannot be told.
 
     Raises:
-        AudioError: the file is missing, unreadable, empty, cut short or damaged, not audio, or holds a NaN,
-            an infinity or a number near it.
+        AudioError: the file is missing, unreadable, empty, cut short or damaged, not audio, longer than
+            `MOST_HELD_BYTES`, or holds a NaN, an infinity or a number beyond `LARGEST_SAMPLE`.
     """
-    with _opened(path) as (file, content):
-        parts = [samples for samples, _ in _read_blocks(file, min(file.frames + 1, _BLOCK_SAMPLES))]
-        samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        _check_length(file, content, len(samples), path)
-        rate = _usable_rate(file, path)
-        encoding = f"{file.format} {file.subtype}"
-    _check_samples(samples, path)
-    return Recording(samples, rate, encoding)
+    with opened(path) as source:
+        found = (_checked(block, path) for block in source.blocks)
+        samples = _gathered(found, path, source, source.sample_rate, 1.0, channels=source.channels)
+        return Recording(samples, source.sample_rate, source.encoding, source.notes)
 
 
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], *, in_memory: bool = True):
-    """An open `SoundFile` and the file's bytes, read or mapped; libsndfile's errors as `AudioError`."""
-    import soundfile
+def notes_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """What the user should know of a recording that can be read; nothing is decoded for it.
 
-    descriptor = _open(path)
-    try:
-        content = _content(descriptor, path) if in_memory else _mapped(descriptor, path)
-        if missing := _missing_part(content):
-            raise AudioError(f"{path} is cut short: {missing}")
-        mended = _with_known_size(content)
-        # Not the path: soundfile takes a name such as x.raw for headerless samples. And not a buffer where
-        # the file itself will do: its reads call Python back, so that threads would wait for one another.
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        source = descriptor if mended is content else _Buffer(mended)
-        with soundfile.SoundFile(source, closefd=False) as file:
-            yield file, content
-    except soundfile.SoundFileError as error:
-        detail = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise AudioError(f"{path} {_why_not_opened(content)} (libsndfile: {detail})") from None
-    finally:
-        os.close(descriptor)
+    Raises:
+        AudioError: as `decode`, but for what is found in the samples.
+    """
+    with opened(path) as source:
+        return source.notes
 
 
-def _usable_rate(file, path: str | os.PathLike[str]) -> int:
-    if file.samplerate < LOWEST_SAMPLE_RATE:
-        raise AudioError(
-            f"{path} claims a sample rate of {file.samplerate} Hz, "
-            f"below any recording's ({LOWEST_SAMPLE_RATE})"
-        )
-    return file.samplerate
+def _resampled(source: Source, path: str | os.PathLike[str], sample_rate: int) -> Iterator[np.ndarray]:
+    """Blocks `(n,)` of the mean over the channels at `sample_rate`; none is empty."""
+    import soxr
 
-
-def _check_length(file, content, found: int, path: str | os.PathLike[str]) -> None:
-    """That an open `SoundFile` gave what its header promises."""
-    promised = file.frames
-    if promised == _FRAMES_UNKNOWN or (file.format == "MP3" and not _states_its_length(content)):
-        promised = 0  # where an MP3 does not say, libsndfile guesses from the file's size
-    # Some MP3 writers count the header's own frame too.
-    if found < promised - (_MPEG_FRAME_SAMPLES if file.format == "MP3" else 0):
-        raise AudioError(f"{path} is cut short: its header promises {promised} samples, {found} are there")
+    resampler = None
+    stored = found = 0
+    samples = next(source.blocks, None)
+    while samples is not None:
+        stored += len(samples)
+        waveform = mono(_checked(samples, path))
+        samples = next(source.blocks, None)
+        if source.sample_rate != sample_rate:
+            if resampler is None and samples is None:
+                waveform = resample(waveform, source.sample_rate, sample_rate)
+            else:
+                resampler = resampler or soxr.ResampleStream(
+                    source.sample_rate, sample_rate, 1, dtype="float32", quality="HQ"
+                )
+                waveform = resampler.resample_chunk(waveform, last=samples is None)
+        found += len(waveform)
+        if len(waveform):
+            yield waveform
     if not found:
-        raise AudioError(f"{path} holds a header but no samples")
+        raise AudioError(f"{path} holds only {stored} samples, too few to convert")
 
 
-def _check_samples(samples: np.ndarray, path: str | os.PathLike[str]) -> None:
-    if not np.isfinite(samples).all():
-        broken = np.count_nonzero(~np.isfinite(samples))
+def _gathered(
+    parts: Iterator[np.ndarray],
+    path: str | os.PathLike[str],
+    source: Source,
+    sample_rate: int,
+    ratio: float,
+    *,
+    channels: int = 1,
+) -> np.ndarray:
+    """The blocks in one array, if they are few enough to be held.
+
+    Args:
+        sample_rate: of the blocks.
+        ratio: of their rate to the stored one.
+        channels: of the blocks, `(n, channels)` each; blocks of one may be `(n,)`.
+    """
+    most = MOST_HELD_BYTES // (4 * channels)
+
+    def too_long(what: str) -> AudioError:
+        held = f"{MOST_HELD_BYTES / 2**30:g} GiB, {most / sample_rate / 3600:.1f} h of it"
+        return AudioError(f"{path} {what}, and at most {held}, can be held in memory: cut it into parts")
+
+    if source.frames is not None and source.frames * ratio > most:
+        raise too_long(f"lasts {source.frames / source.sample_rate / 3600:.1f} h by its header")
+    first = next(parts)
+    whole, count = first, len(first)
+    for part in parts:
+        if count + len(part) > most:
+            raise too_long(f"lasts more than {count / sample_rate / 3600:.1f} h")
+        if whole is first or count + len(part) > len(whole):
+            # in steps of a half: moved rarely, and never held twice
+            wanted = min(most, max(count + len(part), len(whole) + len(whole) // 2))
+            if whole is first:
+                whole = np.empty((wanted, *first.shape[1:]), np.float32)
+                whole[:count] = first
+            else:
+                whole.resize((wanted, *first.shape[1:]), refcheck=False)
+        whole[count : count + len(part)] = part
+        count += len(part)
+    if whole is not first:
+        whole.resize((count, *first.shape[1:]), refcheck=False)
+    return whole
+
+
+def _checked(samples: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # of a signalling NaN
+        peak = max(samples.max(), -samples.min())  # NaN if one is
+    if peak <= LARGEST_SAMPLE:
+        return samples
+    if broken := np.count_nonzero(~np.isfinite(samples)):
         raise AudioError(f"{path} holds {broken} values that are not finite (NaN or infinity)")
-    if samples.size and (peak := max(samples.max(), -samples.min())) > _LARGEST_SAMPLE:
-        raise AudioError(f"{path} holds values up to {peak:.0e}, where full scale is 1")
+    raise AudioError(
+        f"{path} holds values up to {peak:.0e}, where full scale is 1 and {LARGEST_SAMPLE:g} the most: "
+        "divide them"
+    )
+
+
+def _tell(path: str | os.PathLike[str], notes: tuple[str, ...]) -> None:
+    """A warning per note; on a thread of `in_order`, one that is put off until all are known."""
+    for note in notes:
+        message = f"{path}: {note}"
+        collected: dict[str, None] | None = getattr(_thread, "notes", None)
+        if collected is None:
+            warnings.warn(message, AudioNote, stacklevel=3)
+        else:
+            collected[message] = None
 
 
 def mono(samples: np.ndarray) -> np.ndarray:
@@ -266,7 +301,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         AudioError: the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open(regular(path), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise AudioError(f"cannot read {path}: {error.strerror}") from None
@@ -318,8 +353,12 @@ def unusable(bad: Mapping[str, str], total: int) -> UserError:
 def fingerprints(utterances: "Iterable[Utterance]") -> dict[str, str]:
     """Utterance id → `fingerprint` of its recording.
 
+    Only recordings can be copies of one another: where files are identical, one of them is read. Identical
+    silence tells nothing, and every silent recording has a hash of its own.
+
     Raises:
-        UserError: a file cannot be opened; lists every recording that cannot be used.
+        UserError: a file cannot be opened, or identical files are no recordings; lists every recording that
+            cannot be used.
     """
     utterances = list(utterances)
 
@@ -331,10 +370,19 @@ def fingerprints(utterances: "Iterable[Utterance]") -> dict[str, str]:
 
     results = dict(zip((u.id for u in utterances), in_order(try_fingerprint, utterances), strict=True))
     bad = {name: str(result) for name, result in results.items() if isinstance(result, AudioError)}
+    found = {name: str(result) for name, result in results.items()}
+    counts = Counter(found.values())
+    twins = {found[u.id]: u for u in utterances if counts[found[u.id]] > 1 and u.id not in bad}
+    for digest, waveform in zip(twins, read_all(u.path for u in twins.values()), strict=True):
+        if isinstance(waveform, AudioError):
+            bad[twins[digest].id] = str(waveform)
+        elif is_silent(waveform):
+            for name in [name for name, other in found.items() if other == digest]:
+                found[name] = hashlib.sha256(f"{digest} {name}".encode(errors="surrogatepass")).hexdigest()
     if bad:
         # All at once: also those that can be opened, but not decoded.
         raise unusable(find_bad(utterances) or bad, len(utterances))
-    return {name: str(result) for name, result in results.items()}
+    return found
 
 
 def in_order(
@@ -342,20 +390,31 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """`map` on `jobs` threads (by default one per core, at most four), never far ahead of its reader.
 
-    Closing it waits for the calls that have begun and drops the others.
+    Closing it waits for the calls that have begun and drops the others. The notes of all recordings that
+    were read are one `AudioNote` at the end.
     """
     jobs = jobs or min(4, os.cpu_count() or 1)
+    notes: dict[str, None] = {}
+
+    def collecting(item: Item) -> Result:
+        _thread.notes = notes
+        return function(item)
+
     pool = ThreadPoolExecutor(jobs)
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
+            pending.append(pool.submit(collecting, item))
             if len(pending) == 4 * jobs:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+        if notes:
+            first, *others = notes
+            more = f" (and {len(others)} more notes; `prepare` lists them all)" if others else ""
+            warnings.warn(f"{first}{more}", AudioNote, stacklevel=2)
 
 
 def _read_or_error(path: str | os.PathLike[str], *, sample_rate: int) -> np.ndarray | AudioError:
@@ -363,137 +422,3 @@ def _read_or_error(path: str | os.PathLike[str], *, sample_rate: int) -> np.ndar
         return read(path, sample_rate=sample_rate)
     except AudioError as error:
         return error
-
-
-class _Buffer(io.BytesIO):
-    # libsndfile probes positions before the start; BytesIO would raise inside its callback, which cffi
-    # prints as a traceback.
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.getbuffer().nbytes}[whence]
-        return super().seek(max(0, base + offset))
-
-
-def _open(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a regular file, for reading; the caller closes it."""
-    path = Path(path)
-    # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        broken_link = " (a link to a file that is not there)" if path.is_symlink() else ""
-        raise AudioError(f"no such recording: {path}{broken_link}") from None
-    except OSError as error:
-        raise AudioError(f"cannot read {path}: {error.strerror}") from None
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        what = "a folder, not a recording" if stat.S_ISDIR(mode) else "not a regular file"
-        raise AudioError(f"{path} is {what}")
-    return descriptor
-
-
-def _content(descriptor: int, path: str | os.PathLike[str]) -> bytes:
-    try:
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read()
-    except OSError as error:
-        raise AudioError(f"cannot read {path}: {error.strerror}") from None
-    if not content:
-        raise AudioError(f"{path} is empty (0 bytes)")
-    return content
-
-
-def _mapped(descriptor: int, path: str | os.PathLike[str]) -> mmap.mmap:
-    """As `_content`, without holding it."""
-    try:
-        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    except ValueError:
-        raise AudioError(f"{path} is empty (0 bytes)") from None
-    except OSError as error:
-        raise AudioError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _why_not_opened(content: bytes | mmap.mmap) -> str:
-    start = content[:32]
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the recording: run git lfs pull"
-    if start.startswith(_AUDIO_MAGIC):
-        return "is damaged or cut short"
-    return "is not audio: expected WAV, FLAC, OGG, MP3 or AIFF"
-
-
-def _read_blocks(file, block_samples: int) -> Iterator[tuple[np.ndarray, bool]]:
-    """The samples of an open `SoundFile` and whether they are the last, which may be none.
-
-    In blocks, since what it says of its length may be false.
-    """
-    # Else soundfile seeks after each block, which fails at the end of a streamed FLAC.
-    file.seekable = lambda: False
-    last = False
-    while not last:
-        samples = file.read(block_samples, dtype="float32", always_2d=True)
-        last = len(samples) < block_samples
-        yield samples, last
-
-
-def _missing_part(content: bytes | mmap.mmap) -> str | None:
-    """What the container's own structure says should be there and is not.
-
-    libsndfile shortens a WAV, AIFF or OGG to what is there and says nothing.
-    """
-    if chunk := _sample_chunk(content):
-        position, size, _ = chunk
-        present = len(content) - position
-        if present < size < _SIZE_UNKNOWN:
-            return f"its header promises {size} bytes of samples, {present} are there"
-    if content[:4] == b"OggS":
-        last = content.rfind(b"OggS")
-        flags, segments = (content[last + 5 : last + 6], content[last + 26 : last + 27])
-        lengths = content[last + 27 : last + 27 + segments[0]] if segments else b""
-        # RFC 3533, section 6: bit 4 of the flags marks the last page of a stream.
-        whole = bool(segments) and len(content) >= last + 27 + segments[0] + sum(lengths)
-        if not (whole and flags[0] & 4):
-            return "its last Ogg page is missing"
-    return None
-
-
-def _with_known_size(content: bytes | mmap.mmap) -> bytes | mmap.mmap:
-    """A WAV whose size was never filled in, as libsndfile reads it to its end: with an unknown size.
-
-    libsndfile takes 0 for an empty recording. That is right where the size of the whole file was filled in.
-    """
-    chunk = _sample_chunk(content)
-    if chunk is None or content[:3] != b"RIF":
-        return content
-    position, size, order = chunk
-    (riff_size,) = struct.unpack_from(order + "I", content, 4)
-    if size == 0 and riff_size + 8 < len(content) > position:
-        return content[: position - 4] + b"\xff\xff\xff\xff" + content[position:]
-    return content
-
-
-def _sample_chunk(content: bytes | mmap.mmap) -> tuple[int, int, str] | None:
-    """Where a WAV's or AIFF's samples begin, their size in bytes as stated, and the byte order."""
-    order = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}.get(content[:4])
-    name = {b"WAVE": b"data", b"AIFF": b"SSND", b"AIFC": b"SSND"}.get(content[8:12])
-    if order is None or name is None:
-        return None
-    position = 12
-    while position + 8 <= len(content):
-        found, size = struct.unpack_from(order + "4sI", content, position)
-        position += 8
-        if found == name:
-            return position, size, order
-        position += size + size % 2
-    return None
-
-
-def _states_its_length(mp3: bytes | mmap.mmap) -> bool:
-    """Whether the first MPEG frame is a Xing or Info header, which counts the frames."""
-    start = 0
-    if mp3[:3] == b"ID3":
-        # ID3v2.4, section 3.1: four bytes of seven bits.
-        start = 10 + sum(byte << shift for byte, shift in zip(mp3[6:10], (21, 14, 7, 0), strict=True))
-    first_frame = mp3[start : start + 1500]
-    return b"Xing" in first_frame or b"Info" in first_frame

@@ -20,6 +20,7 @@ import numpy as np
 from keras import layers, ops
 
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.files import read_text
 
 # Name and shape of one of the network's weights → its value; the axes may be split or joined otherwise.
 Read = Callable[[str, tuple[int, ...]], np.ndarray]
@@ -345,7 +346,7 @@ def _tensors(folder: Path) -> dict[str, Callable[[], np.ndarray]]:
         files = [folder / "model.safetensors"]
     elif index.is_file():
         try:
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            shards = json.loads(read_text(index))["weight_map"].values()
             files = [folder / Path(name).name for name in sorted(set(shards))]
         except (ValueError, KeyError, AttributeError, TypeError):
             raise UserError(f"{index} is damaged: copy it again.") from None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from light_sernet_kd import __version__, config, mixtures
+from light_sernet_kd import __version__, config, files, mixtures
 from light_sernet_kd.config import Settings, UserError, choose, make_settings
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
@@ -1192,7 +1192,7 @@ def _listen(arguments: argparse.Namespace) -> None:
 def _transcripts(table: Path) -> list[tuple[str, str]]:
     """Path and transcript of each row of a table; the path is empty where there is no such column."""
     try:
-        content = table.read_text(encoding="utf-8-sig")
+        content = files.read_text(table, encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {table}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
@@ -1294,6 +1294,17 @@ def _checked(argv: Sequence[str], program: str, parser: _Parser) -> list[str]:
     return _with_known_spelling(argv, parser)
 
 
+_format_warning_with_place = warnings.formatwarning
+
+
+def _format_warning(message, category, filename, lineno, line=None) -> str:
+    """A note on a recording in one line, any other warning as Python prints it."""
+    # by name, since --help does without NumPy
+    if category.__name__ == "AudioNote":
+        return f"light-sernet-kd: note: {message}\n"
+    return _format_warning_with_place(message, category, filename, lineno, line)
+
+
 # Those that need nothing but their arguments; what a function returns, if anything, is the exit code.
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "prepare": _prepare,
@@ -1328,6 +1339,7 @@ def main(
         experiments: what `paper` runs: name → `settings`, and `published` UA and WA in per cent where known.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    warnings.formatwarning = _format_warning
     command_line = shlex.join([*(["python", program] if program.endswith(".py") else [program]), *argv])
     defaults = dict(defaults or {})
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
 from light_sernet_kd.evaluation import Predictions, read_predictions
-from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.files import read_text, write_json, write_text
 from light_sernet_kd.report import NONE, markdown_table, plain
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def read_run(folder: Path) -> Run:
         UserError: the folder holds no finished run, or a damaged one.
     """
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        metrics = json.loads(read_text(folder / "metrics.json"))
+        config = json.loads(read_text(folder / "config.json"))
         run = Run(
             folder.resolve().name, metrics, config["settings"], read_predictions(folder / "predictions.csv")
         )

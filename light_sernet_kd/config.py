@@ -17,6 +17,9 @@ from light_sernet_kd import mixtures
 from light_sernet_kd.errors import UserError, choose
 
 SAMPLE_RATE = 16_000
+# Full scale is 1; of numbers much larger, a front end's sums of squares exceed float32. The runner, which
+# stands alone, has it too.
+LARGEST_SAMPLE = 1e9
 # Of an int8 file. On EMO-DB 16 clips gave ranges as good as 400 did; each costs up to 20 ms.
 CALIBRATION_CLIPS = 64
 

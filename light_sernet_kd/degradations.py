@@ -46,7 +46,12 @@ def level_dbfs(waveform: np.ndarray) -> float:
 def at_level(waveform: np.ndarray, dbfs: float) -> np.ndarray:
     """The waveform scaled so that its active part has this level; silence stays silence."""
     found = level_dbfs(active(waveform))
-    return waveform if found == -math.inf else waveform * np.float32(10 ** ((dbfs - found) / 20))
+    if found == -math.inf:
+        return waveform
+    gain = 10 ** ((dbfs - found) / 20)
+    if gain > float(np.finfo(np.float32).max):  # of samples near the smallest that there are
+        return (waveform * np.float64(gain)).astype(np.float32)
+    return waveform * np.float32(gain)
 
 
 def with_noise(waveform: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE, UserError
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.files import atomic, write_json
+from light_sernet_kd.files import atomic, read_bytes, write_json
 
 # Raised when what is stored for the same identity changes: old caches are then not used.
 CACHE_VERSION = 1
@@ -310,7 +310,7 @@ def yamnet(
     hop = round(hop_seconds * SAMPLE_RATE)
     if not 1 <= hop <= _YAMNET_WINDOW:
         raise UserError(f"YAMNet's hop must be above 0 and at most 0.975 s, found {hop_seconds:g}.")
-    content = path.read_bytes()
+    content = read_bytes(path)
     interpreter = _embedding_interpreter(path, content)
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     scale, zero = given["quantization"]  # 0, 0 of a float32 network

@@ -7,6 +7,7 @@ Also how far its probabilities can be believed: temperature scaling, ECE, NLL, B
 """
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.files import atomic
+from light_sernet_kd.files import atomic, open_regular
 
 SUMMARIES = ("ua", "wa", "macro_f1", "weighted_f1")
 FEWEST_SPEAKERS = 3
@@ -461,7 +462,7 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
     """
     try:
         # utf-8-sig: a spreadsheet that saved the file again puts a byte order mark in front.
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             lines = [line for line in csv.reader(file) if line]
     except OSError as error:
         raise UserError(

@@ -1,15 +1,70 @@
-"""Files that are either whole or absent: written beside their final name, then renamed."""
+"""Files that are either whole or absent: written beside their final name, then renamed; and files read."""
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+
+def regular_descriptor(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a regular file, for reading; the caller closes it.
+
+    A pipe without a writer would wait for ever, and `/dev/zero` never ends.
+
+    Raises:
+        OSError: as `open`; also where `path` is a folder, a pipe, a device or a socket.
+    """
+    # O_NONBLOCK, or opening a pipe that nobody writes to would wait
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """A regular file, open for reading its bytes; the caller closes it.
+
+    Raises:
+        OSError: as `regular_descriptor`.
+    """
+    return open(regular_descriptor(path), "rb")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as `regular_descriptor`.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def read_text(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> str:
+    """The text of a regular file; every line ends in a line feed, whatever ended it in the file.
+
+    Raises:
+        OSError: as `regular_descriptor`.
+        UnicodeDecodeError: it is not text in this encoding.
+    """
+    with io.TextIOWrapper(open_regular(path), encoding=encoding) as file:
+        return file.read()
 
 
 def path_part(name: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SEGMENTS = ("centre", "all")
-VIDEO_SUFFIXES = (".avi", ".flv", ".mkv", ".mov", ".mp4", ".webm")
+VIDEO_SUFFIXES = audio.PYAV_SUFFIXES
 
 SHORT_BELOW_SECONDS = 0.3
 CLIPPED_SHARE = 0.001
@@ -64,6 +64,7 @@ class Report:
         soft_labels: number of recordings with shares of annotators.
         left_out: reason → number of recordings that the corpus's own rules left out.
         unreadable: file → what is wrong.
+        notes: file → what the user should know of a recording that is read all the same.
         silent: files that stay below -60 dBFS about their mean.
         clipped: files with three samples in a row, or a thousandth of all (and three), at full scale of
             one sign in one channel.
@@ -88,6 +89,7 @@ class Report:
     soft_labels: int
     left_out: Mapping[str, int]
     unreadable: Mapping[str, str]
+    notes: Mapping[str, str]
     silent: tuple[str, ...]
     clipped: tuple[str, ...]
     short: tuple[str, ...]
@@ -106,6 +108,7 @@ class _Facts:
     is_silent: bool
     is_clipped: bool
     fingerprint: str
+    notes: tuple[str, ...]
 
 
 def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress | None = None) -> Report:
@@ -154,6 +157,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
         soft_labels=sum(bool(utterance.soft_label) for utterance in utterances),
         left_out=dict(corpus.left_out),
         unreadable=unreadable,
+        notes={found.name: "; ".join(found.notes) for found in facts if found.notes},
         silent=tuple(found.name for found in facts if found.is_silent),
         clipped=tuple(found.name for found in facts if found.is_clipped),
         short=tuple(found.name for found in facts if found.seconds < SHORT_BELOW_SECONDS),
@@ -224,6 +228,7 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     conflicting = set(report.conflicting)
     findings = {
         "unreadable": list(report.unreadable.values()),
+        "read with a note": [f"{name}: {note}" for name, note in report.notes.items()],
         f"silent (below {audio.SILENT_BELOW_DBFS:.0f} dBFS)": list(report.silent),
         "clipped": list(report.clipped),
         f"shorter than {SHORT_BELOW_SECONDS} s": list(report.short),
@@ -338,6 +343,8 @@ def audio_of_video(
 ) -> list[Path]:
     """Write the first sound track of each video as a 16-bit mono WAV file.
 
+    Recordings that need PyAV, such as M4A, are taken for videos too.
+
     Args:
         source: a video, or a folder searched with its subfolders for names ending in `VIDEO_SUFFIXES`.
         target: a folder; `source`'s subfolders are repeated in it.
@@ -411,6 +418,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
         is_silent=audio.is_silent(samples),
         is_clipped=_is_clipped(samples, full_scale=_LARGEST.get(recording.encoding.split()[-1], 1.0)),
         fingerprint=digest.hexdigest(),
+        notes=recording.notes,
     )
 
 
@@ -545,33 +553,15 @@ def _whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _extract(video: Path, wav: Path, *, sample_rate: int) -> None:
-    with files.atomic(wav) as temporary:
-        pieces = map(_as_int16, _sound_of(video, sample_rate=sample_rate))
-        if not _write_wav(temporary, pieces, sample_rate):
-            raise audio.AudioError(f"{video} has a sound track without samples")
-
-
-def _sound_of(video: Path, *, sample_rate: int) -> Iterator[np.ndarray]:
-    """The first sound track piece by piece, each `(samples,)`, since a film does not fit into memory."""
-    import av
-    import soxr
-
-    # Only the sample type is changed here, so that channels and rate go the way of every recording.
-    planar = av.AudioResampler(format="fltp")
-    converter = None
     try:
-        with av.open(str(video)) as container:
-            if not container.streams.audio:
-                raise audio.AudioError(f"{video} has no sound track")
-            for packed in container.decode(audio=0):
-                for frame in planar.resample(packed):
-                    if converter is None:
-                        converter = soxr.ResampleStream(frame.sample_rate, sample_rate, 1, quality="HQ")
-                    yield converter.resample_chunk(audio.mono(frame.to_ndarray().T))
-    except (av.FFmpegError, ValueError) as error:
-        raise audio.AudioError(f"{video} cannot be decoded: {error}") from None
-    if converter is not None:
-        yield converter.resample_chunk(np.zeros(0, np.float32), last=True)
+        with files.atomic(wav) as temporary:
+            # piece by piece, since a film does not fit into memory
+            _write_wav(temporary, map(_as_int16, audio.blocks(video, sample_rate=sample_rate)), sample_rate)
+    except audio.AudioError as error:
+        problem = str(error).removeprefix(f"{video} ")
+        if problem.startswith("is "):
+            raise audio.AudioError(f"{video} cannot be decoded: it {problem}") from None
+        raise
 
 
 def _names(paths: list[Path]) -> list[str]:

@@ -354,5 +354,5 @@ def refuse_leaks(
         if twins:
             raise UserError(
                 f"{where} share {len(twins)} identical recordings, e.g. {twins[0][0]} and {twins[0][1]}: "
-                f"keep one of each, or give both the same speaker."
+                "one recording is of one speaker. Keep the copy whose speaker is right, and remove the other."
             )

@@ -13,6 +13,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import PROTOCOL_NAMES, Settings, UserError, choose, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
 from light_sernet_kd.corpora.registry import find, load
+from light_sernet_kd.files import read_text
 from light_sernet_kd.protocols import ALL_SPEAKERS, SPLIT_PROTOCOLS, Fold, make_folds, propose_folds, select
 
 
@@ -114,7 +115,7 @@ def own_settings(file: Path) -> Settings | None:
     """
     path = file.parent / "config.json"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(read_text(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:

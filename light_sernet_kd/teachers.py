@@ -10,6 +10,7 @@ numbers are logits, or probabilities (soft labels) where each row sums to 1.
 """
 
 import csv
+import io
 import json
 import os
 import zipfile
@@ -23,7 +24,7 @@ import numpy as np
 
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, repeated
-from light_sernet_kd.files import write_arrays
+from light_sernet_kd.files import open_regular, write_arrays
 from light_sernet_kd.protocols import ALL_SPEAKERS, Fold
 
 STAMP_UNKNOWN = "teacher may have seen test speakers"
@@ -157,7 +158,7 @@ def _embeddings(path: Path, found: np.ndarray, ids: int, folds: int) -> np.ndarr
 
 def _read_csv(path: Path) -> Teacher:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file)
             header = [name.strip() for name in next(lines, [])]
             rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]

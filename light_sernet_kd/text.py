@@ -17,6 +17,7 @@ import numpy as np
 from light_sernet_kd import audio, bert, embeddings
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.errors import UserError, choose, install_line
+from light_sernet_kd.files import read_text
 from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_cleaned, word_piece
 
 TOKENS = 128
@@ -445,7 +446,7 @@ def _without_accents(text: str) -> str:
 def _vocabulary_lines(path: Path, missing: str | None = None) -> tuple[str, ...]:
     try:
         # not splitlines: some tokens are line separators of Unicode
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except OSError as error:
         raise UserError(missing or f"cannot read the vocabulary {path}: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -455,7 +456,7 @@ def _vocabulary_lines(path: Path, missing: str | None = None) -> tuple[str, ...]
 
 def _read_json(path: Path, missing: str | None = None) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(read_text(path))
     except OSError as error:
         raise UserError(missing or f"cannot read {path}: {error.strerror}.") from None
     except ValueError:

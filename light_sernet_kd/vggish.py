@@ -24,6 +24,7 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from light_sernet_kd.config import UserError
 from light_sernet_kd.embeddings import Encoder
 from light_sernet_kd.features import VGGISH, LogMelPatches, patch_count, patch_ends
+from light_sernet_kd.files import open_regular
 
 # Scope of a layer's variables in the release, and its width. Convolutions are 3×3, pools 2×2.
 LAYERS: tuple[tuple[str, int], ...] = (
@@ -223,7 +224,7 @@ def read_pca(path: Path) -> PCA:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
             eigen_vectors = np.asarray(stored["pca_eigen_vectors"], np.float64)
             means = np.asarray(stored["pca_means"], np.float64).reshape(-1)
     except FileNotFoundError:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 import soundfile
+import soxr
 
-from light_sernet_kd import audio
-from light_sernet_kd.corpora import Utterance
+from light_sernet_kd import audio, audit, config, decoders, degradations, prepare
+from light_sernet_kd.corpora import Corpus, Utterance
 
 RATE = 16_000
 
@@ -292,14 +293,24 @@ def test_an_mp3_states_its_length_behind_a_picture(tmp_path):
     assert "cut short" in refusal(path)
 
 
-def test_an_ogg_that_ends_before_its_last_page_is_refused(tmp_path):
+def test_an_ogg_cut_within_a_page_is_refused_and_one_without_its_last_pages_noted(tmp_path):
     whole = encoded(voice_like(seconds=4), "OGG", "VORBIS")
     pages = [place for place in range(len(whole)) if whole.startswith(b"OggS", place)]
     path = tmp_path / "clip.ogg"
     assert len(pages) > 3
+    path.write_bytes(whole)
+    expected = audio.read(path)
     for page in pages[1:]:
+        for rest in (1, 4, 20, 27, 100):
+            path.write_bytes(whole[: page + rest])
+            assert "its last Ogg page is missing" in refusal(path)
+    # Where whole pages are missing, nothing but the mark of the end tells: the first three are headers.
+    for page in pages[3:]:
         path.write_bytes(whole[:page])
-        assert "its last Ogg page is missing" in refusal(path)
+        with pytest.warns(audio.AudioNote, match="no mark of its end"):
+            begun = audio.read(path)
+        assert 0 < len(begun) < len(expected)
+        np.testing.assert_array_equal(begun, expected[: len(begun)])
 
 
 @pytest.mark.parametrize("share", [0.95, 0.5, 0.2])
@@ -356,8 +367,52 @@ def test_numbers_near_infinity_are_refused_without_a_warning(tmp_path, channels)
         warnings.simplefilter("error")
         with pytest.raises(audio.AudioError, match=r"holds values up to 3e\+38, where full scale is 1"):
             audio.read(path)
-    soundfile.write(path, samples / 3e8, 44_100, subtype="FLOAT")
+    soundfile.write(path, samples / 3.1e29, 44_100, subtype="FLOAT")
     assert np.isfinite(audio.read(path)).all()
+
+
+def test_the_limit_of_a_sample_is_one_for_files_and_streams(tmp_path):
+    from light_sernet_kd import runner
+
+    assert runner.LARGEST_SAMPLE == config.LARGEST_SAMPLE == 1e9
+    path = tmp_path / "a.wav"
+    for peak, fine in ((1e9, True), (1.001e9, False)):
+        soundfile.write(path, np.full(1000, peak), RATE, subtype="FLOAT")
+        if fine:
+            assert audio.read(path).max() == np.float32(1e9)
+        else:
+            assert "holds values up to 1e+09, where full scale is 1 and 1e+09 the most" in refusal(path)
+    soundfile.write(path, np.full(1000, 1e300), RATE, subtype="DOUBLE")
+    assert "not finite" in refusal(path)  # as 32-bit floats
+
+
+@pytest.mark.parametrize("kind", ["largest", "spikes", "tiny", "denormal", "constant", "alternating"])
+def test_no_finite_file_makes_numpy_warn(tmp_path, kind):
+    rng = np.random.default_rng(2)
+    sound = {
+        "largest": rng.choice([-1e9, 1e9], 8000),
+        "spikes": np.where(np.arange(8000) % 997, 1e-30, 9e8),
+        "tiny": rng.standard_normal(8000) * 1e-30,
+        "denormal": rng.standard_normal(8000) * 1e-42,
+        "constant": np.full(8000, 1e9),
+        "alternating": np.resize([1e9, -1e9, 1e-38], 8000),
+    }[kind]
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([sound, sound[::-1]], axis=1), 44_100, subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            waveform = audio.read(path)
+        except audio.AudioError:  # a filter may overshoot
+            waveform = np.float32(sound)
+        for samples in (waveform, np.float32(sound)):
+            assert np.isfinite(audit.signature(samples)[0]).all()
+            audio.is_silent(samples)
+            around = degradations.Surroundings(0, "a", (np.float32(sine(200)), samples))
+            for condition in degradations.CONDITIONS.values():
+                assert np.isfinite(condition.apply(samples, around)).all(), condition.name
+        facts = prepare.inspect(Corpus("x", (Utterance("a", path, "anger", "1"),)))
+        assert not facts.unreadable
 
 
 def test_a_finished_wav_without_samples_is_empty_even_if_other_chunks_follow(tmp_path):
@@ -489,6 +544,54 @@ def test_fingerprint_is_the_sha256_of_the_bytes(tmp_path):
             audio.fingerprint(missing)
 
 
+def made_utterances(folder, contents):
+    """A recording of a speaker of its own for each content."""
+    found = []
+    for index, content in enumerate(contents):
+        path = folder / f"u{index}.wav"
+        path.write_bytes(content)
+        found.append(Utterance(f"u{index}", path, "anger", f"speaker {index}"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"<html><body>404 Not Found</body></html>\n" * 9, "is not audio"),
+        (encoded(np.zeros(0), "WAV", "PCM_16"), "holds a header but no samples"),
+        (encoded(sine(300), "WAV", "PCM_16")[:900], "is cut short"),
+    ],
+)
+def test_identical_files_that_are_no_recordings_are_unusable_and_no_copies(tmp_path, content, reason):
+    good = encoded(sine(300), "FLAC", "PCM_16")
+    utterances = made_utterances(tmp_path, [good, content, content, b"other words"])
+    with pytest.raises(audio.UserError) as caught:
+        audio.fingerprints(utterances)
+    message = str(caught.value)
+    assert message.startswith("3 of 4 recordings cannot be used:")
+    assert message.count(reason) >= 2
+    assert "u3.wav is not audio" in message
+    assert "speaker" not in message
+
+
+def test_identical_recordings_have_one_fingerprint_and_identical_silence_has_none_in_common(tmp_path):
+    sound, silence = encoded(sine(300), "WAV", "PCM_16"), encoded(np.zeros(8000), "WAV", "PCM_16")
+    found = audio.fingerprints(made_utterances(tmp_path, [sound, silence, sound, silence, b"x"]))
+    assert found["u0"] == found["u2"] == hashlib.sha256(sound).hexdigest()
+    assert len({*found.values()}) == 4
+    assert found["u4"] == hashlib.sha256(b"x").hexdigest()
+
+
+def test_only_recordings_that_may_be_copies_are_read_for_their_fingerprints(tmp_path, monkeypatch):
+    opened = []
+    original = audio.opened
+    monkeypatch.setattr(audio, "opened", lambda path: opened.append(path.name) or original(path))
+    contents = [encoded(sine(300 + 10 * index), "WAV", "PCM_16") for index in range(5)]
+    audio.fingerprints(made_utterances(tmp_path, [*contents, contents[0]]))
+    assert len(opened) == 1
+
+
 def test_read_all_keeps_the_order_and_puts_errors_in_their_place(tmp_path):
     paths = []
     for index in range(40):
@@ -582,7 +685,7 @@ def test_every_real_recording_is_read_as_scipy_reads_it(shared_data):
 @pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100])
 @pytest.mark.parametrize(("container", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS")])
 def test_blocks_are_what_read_returns(tmp_path, monkeypatch, container, subtype, rate):
-    monkeypatch.setattr(audio, "_STREAMED_SAMPLES", 4096)
+    monkeypatch.setattr(decoders, "BLOCK_VALUES", 2 * 4096)
     rng = np.random.default_rng(rate)
     path = tmp_path / "clip"
     for samples in (2, 4096, 3 * 4096, 70_001):
@@ -591,7 +694,12 @@ def test_blocks_are_what_read_returns(tmp_path, monkeypatch, container, subtype,
         blocks = [*audio.blocks(path)]
         assert all(len(block) for block in blocks)
         assert max(map(len, blocks)) < 3 * 4096 * 16_000 / min(rate, 16_000)
-        np.testing.assert_array_equal(np.concatenate(blocks), audio.read(path))
+        stored, _ = soundfile.read(path, dtype="float32", always_2d=True)
+        expected = stored.mean(axis=1)
+        if rate != RATE:
+            expected = soxr.resample(expected, rate, RATE)
+        np.testing.assert_array_equal(np.concatenate(blocks), expected)
+        np.testing.assert_array_equal(audio.read(path), expected)
 
 
 def test_a_wav_whose_size_was_never_filled_in_comes_in_blocks_too(tmp_path):

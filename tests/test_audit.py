@@ -222,6 +222,29 @@ def test_every_unreadable_recording_is_listed(tmp_path):
     assert "b.wav is not audio" in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>"], ids=["empty", "error page"])
+def test_identical_files_of_two_speakers_that_are_no_recordings_are_no_leak(tmp_path, capsys, content):
+    from light_sernet_kd import cli
+
+    rows = ["path,emotion,speaker"]
+    for speaker in "abcd":
+        for number, emotion in enumerate(("anger", "fear")):
+            path = tmp_path / f"{speaker}{number}.wav"
+            rng = np.random.default_rng([ord(speaker), number])
+            soundfile.write(path, 0.1 * rng.standard_normal(16_000), 16_000)
+            rows.append(f"{path.name},{emotion},{speaker}")
+    for name in ("a0", "c1"):
+        (tmp_path / f"{name}.wav").write_bytes(content)
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    assert cli.main(["audit", str(tmp_path / "m.csv")]) == 2
+    told = capsys.readouterr().err
+    assert "2 of 8 recordings cannot be used" in told
+    assert "a0.wav is " in told
+    assert "c1.wav is " in told
+    assert "identical recordings" not in told
+    assert "same speaker" not in told
+
+
 # The table
 
 

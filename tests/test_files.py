@@ -248,3 +248,65 @@ def test_of_several_writers_at_once_one_wins_whole(tmp_path):
     assert seen <= {"a" * 10_000, "b" * 10_000}
     assert path.read_text() in {"a" * 10_000, "b" * 10_000}
     assert names_in(tmp_path) == ["a.txt"]
+
+
+@posix
+def test_only_a_regular_file_is_read(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\n")
+    (tmp_path / "link").symlink_to("a.txt")
+    assert files.read_bytes(tmp_path / "a.txt") == b"\xef\xbb\xbfone\r\ntwo\n"
+    assert files.read_text(tmp_path / "link", encoding="utf-8-sig") == "one\ntwo\n"
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        for read in (files.read_bytes, files.read_text, files.open_regular):
+            with pytest.raises(OSError, match="not a regular file"):
+                read(path)
+    with pytest.raises(IsADirectoryError):
+        files.read_bytes(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        files.read_bytes(tmp_path / "none")
+
+
+def table_with(path, *recordings):
+    rows = [
+        f"{name},{'anger' if at % 2 else 'fear'},speaker {at % 4},u{at}" for at, name in enumerate(recordings)
+    ]
+    path.write_text("\n".join(["path,emotion,speaker,id", *rows]) + "\n")
+    return path
+
+
+@posix
+def test_no_command_waits_for_a_path_that_is_no_regular_file(tmp_path):
+    """A pipe without a writer as a table, a teacher, a text file, a recording; and /dev/zero."""
+    os.mkfifo(tmp_path / "pipe")
+    zero = table_with(tmp_path / "zero.csv", *["/dev/zero"] * 4)
+    piped = table_with(tmp_path / "piped.csv", *["pipe"] * 4)
+    pipe = str(tmp_path / "pipe")
+    code = (
+        "import sys; from light_sernet_kd import cli, evaluation, selection, config, teachers\n"
+        "from pathlib import Path\n"
+        "from light_sernet_kd.errors import UserError\n"
+        "pipe, zero, piped = sys.argv[1:]\n"
+        "for arguments in (['audit', zero], ['audit', piped], ['audit', pipe], ['prepare', pipe],\n"
+        "                  ['compare', '/dev', '/dev'], ['fetch', pipe]):\n"
+        "    assert cli.main(arguments) == 2, arguments\n"
+        "for read in (cli._transcripts, evaluation.read_predictions, teachers._read_csv):\n"
+        "    for path in (pipe, '/dev/zero'):\n"
+        "        try:\n"
+        "            read(Path(path))\n"
+        "        except UserError as error:\n"
+        "            print(error, file=sys.stderr)\n"
+        "        else:\n"
+        "            raise SystemExit(read)\n"
+        "settings = config.make_settings(corpus=zero)\n"
+        "try:\n"
+        "    selection.selected(settings, Path('.'))\n"
+        "except UserError as error:\n"
+        "    print(error, file=sys.stderr)\n"
+    )
+    process = python(code, pipe, zero, piped)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert "Traceback" not in told
+    assert told.count("not a regular file") >= 12
+    assert "/dev/zero is not a regular file" in told

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
+from light_sernet_kd.files import read_bytes
 
 CANONICAL_EMOTIONS = (
     "anger", "boredom", "calm", "disgust", "excitement", "fear",
@@ -143,7 +144,7 @@ def read_text(path: Path, *encodings: str) -> str:
         UserError: it is missing, or not text in these encodings.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing. The corpus has it (see data/README.md): copy it anew.") from None
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import SEXES, Corpus, Utterance, check_pairs, make_corpus, read_text, vote_shares
+from light_sernet_kd.files import read_bytes
 
 EMOTIONS = {
     "neutral": "neutral",
@@ -138,7 +139,7 @@ def transcript(path: Path, encoding: str) -> str:
 
 def _is_utf8(path: Path) -> bool:
     try:
-        path.read_bytes().decode("utf-8")
+        read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True

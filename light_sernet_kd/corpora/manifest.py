@@ -10,6 +10,7 @@ from pathlib import Path
 
 from light_sernet_kd.config import UserError, corpus_name
 from light_sernet_kd.corpora import CANONICAL_EMOTIONS, SEXES, Corpus, Utterance, repeated
+from light_sernet_kd.files import read_text
 
 REQUIRED = ("path", "emotion", "speaker")
 OPTIONAL = ("id", "session", "dialog", "transcript", "split", "sex")
@@ -112,7 +113,7 @@ def columns(path: Path) -> tuple[str, ...]:
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row, the header first; an empty line has no cells."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"no manifest {path}.") from None
     except OSError as error:

@@ -171,6 +171,21 @@ def decode(path: str | os.PathLike[str]) -> Recording:
     return Recording(samples, rate, encoding)
 
 
+def header(path: str | os.PathLike[str]) -> tuple[int, int, str]:
+    """Sample rate in Hz, channels and encoding of a recording, as `decode` gives them.
+
+    Raises:
+        AudioError: as `decode`, for what the header shows.
+    """
+    try:
+        with _opened(path, in_memory=False) as (file, _):
+            return _usable_rate(file, path), file.channels, f"{file.format} {file.subtype}"
+    except AudioError:
+        # whatever else can be decoded
+        recording = decode(path)
+        return recording.sample_rate, recording.samples.shape[1], recording.encoding
+
+
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str], *, in_memory: bool = True):
     """An open `SoundFile` and the file's bytes, read or mapped; libsndfile's errors as `AudioError`."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from light_sernet_kd import audio, files
+from light_sernet_kd import audio, files, ties
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import install_line
@@ -70,6 +70,8 @@ class Report:
         short: files below 0.3 s.
         identical: groups of files, not silent, with the same rate and the same samples.
         conflicting: those of `identical` whose labels, emotion or speaker, differ.
+        warnings: what tells the class without the voice, and classes that a fold of `loso` cannot train.
+        notes: what level and length tell of the class by nature.
     """
 
     corpus: str
@@ -93,6 +95,8 @@ class Report:
     short: tuple[str, ...]
     identical: tuple[tuple[str, ...], ...]
     conflicting: tuple[tuple[str, ...], ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class _Facts:
     is_silent: bool
     is_clipped: bool
     fingerprint: str
+    heard: ties.RecordingFacts
 
 
 def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress | None = None) -> Report:
@@ -121,6 +126,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
     }
     unreadable: dict[str, str] = {}
     facts: list[_Facts] = []
+    readable: list[Utterance] = []
     same: dict[str, list[_Facts]] = {}
     tasks = zip(utterances, names, strict=True)
     examined = audio.in_order(lambda task: _examine(*task), tasks, jobs=jobs)
@@ -130,6 +136,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             unreadable[name] = str(found)
         else:
             facts.append(found)
+            readable.append(utterance)
             if not found.is_silent:
                 same.setdefault(found.fingerprint, []).append(found)
         if progress:
@@ -137,6 +144,12 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
     seconds = [found.seconds for found in facts]
     groups = [group for group in same.values() if len(group) > 1]
     transcripts = [utterance.transcript for utterance in utterances if utterance.transcript]
+    of_folds = ties.said_of_folds(ties.of_one_speaker_out(utterances), protocol="loso").warnings
+    found_ties = ties.joined(
+        ties.of_classes(utterances),
+        ties.Findings(of_folds, []),
+        ties.of_facts(readable, [found.heard for found in facts]),
+    )
     return Report(
         corpus=corpus.name,
         synthetic=corpus.synthetic,
@@ -163,7 +176,23 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             for group in groups
             if len({found.label for found in group}) > 1
         ),
+        warnings=tuple(found_ties.warnings),
+        notes=tuple(found_ties.notes),
     )
+
+
+def source_warnings(corpus: Corpus, *, jobs: int | None = None) -> list[str]:
+    """Which sample rates, channels and encodings are tied to a class: what a conversion hides."""
+    unknown = float("nan")
+
+    def facts_of(utterance: Utterance) -> tuple[Utterance, ties.RecordingFacts] | None:
+        try:
+            return utterance, ties.RecordingFacts(*audio.header(utterance.path), unknown, unknown, unknown)
+        except audio.AudioError:
+            return None
+
+    found = [each for each in audio.in_order(facts_of, corpus.utterances, jobs=jobs) if each]
+    return ties.of_facts([utterance for utterance, _ in found], [facts for _, facts in found]).warnings
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -171,7 +200,7 @@ def as_json(report: Report) -> dict[str, Any]:
     value = asdict(report)
     for name in ("sample_rates", "channels"):
         value[name] = {str(key): count for key, count in value[name].items()}
-    for name in ("silent", "clipped", "short"):
+    for name in ("silent", "clipped", "short", "warnings", "notes"):
         value[name] = list(value[name])
     for name in ("identical", "conflicting"):
         value[name] = [list(group) for group in value[name]]
@@ -206,11 +235,15 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
         table.add_row(Text(speaker), *cells, str(sum(row.values())))
     console.print(table)
 
-    line(
-        f"{report.recordings} recordings, {report.total_seconds / 60:.1f} min; shortest "
-        f"{report.shortest_seconds:.2f} s, median {report.median_seconds:.2f} s, "
-        f"longest {report.longest_seconds:.2f} s"
-    )
+    if readable := report.recordings - len(report.unreadable):
+        unread = f" ({readable} of them readable)" if report.unreadable else ""
+        line(
+            f"{report.recordings} recordings{unread}, {report.total_seconds / 60:.1f} min; shortest "
+            f"{report.shortest_seconds:.2f} s, median {report.median_seconds:.2f} s, "
+            f"longest {report.longest_seconds:.2f} s"
+        )
+    else:
+        line(f"{report.recordings} recordings, none of them readable")
     line("sample rate: " + _counted({f"{rate} Hz": count for rate, count in report.sample_rates.items()}))
     line("channels: " + _counted(report.channels))
     line("encoding: " + _counted(report.encodings))
@@ -227,7 +260,7 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
         f"silent (below {audio.SILENT_BELOW_DBFS:.0f} dBFS)": list(report.silent),
         "clipped": list(report.clipped),
         f"shorter than {SHORT_BELOW_SECONDS} s": list(report.short),
-        "identical": [
+        "groups of identical recordings": [
             " = ".join(group) + (" (labels differ)" if group in conflicting else "")
             for group in report.identical
         ],
@@ -241,6 +274,7 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
                 line(f"  and {len(entries) - most} more")
     if not any(findings.values()):
         line("no unreadable, silent, clipped, very short or identical recording", style="green")
+    ties.show(ties.Findings(list(report.warnings), list(report.notes)), console)
 
 
 def convert(
@@ -401,6 +435,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
     samples = recording.samples
     digest = hashlib.sha256(f"{recording.sample_rate} {samples.shape[1]} ".encode())
     digest.update(np.ascontiguousarray(samples).data)
+    waveform = audio.resample(audio.mono(samples), recording.sample_rate, SAMPLE_RATE)
     return _Facts(
         name=name,
         label=(utterance.emotion, utterance.speaker),
@@ -411,6 +446,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
         is_silent=audio.is_silent(samples),
         is_clipped=_is_clipped(samples, full_scale=_LARGEST.get(recording.encoding.split()[-1], 1.0)),
         fingerprint=digest.hexdigest(),
+        heard=ties.facts_of(waveform, recording.sample_rate, samples.shape[1], recording.encoding),
     )
 
 

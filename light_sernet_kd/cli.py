@@ -774,7 +774,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
         )
         console.print(f"Converted. Train on it with -dn {manifest}", markup=False, highlight=False)
         for text in prepare.source_warnings(corpus):
-            console.print(f"warning: before the conversion, {text}", markup=False, highlight=False)
+            said = f"warning: before the conversion, {text}"
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
         return 0
     found = prepare.inspect(corpus)
     if arguments.json:

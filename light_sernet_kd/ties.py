@@ -314,12 +314,13 @@ def of_facts(utterances: Sequence[Utterance], facts: Sequence[RecordingFacts]) -
         if texts := _tied_values(sample, what, values):
             warnings += texts
             tied.add(what)
+    # Finer differences than these steps are of no source, and no student could use them.
     numbers = {
-        "level": ([each.level_dbfs for each in facts], "dBFS"),
-        "length": ([each.seconds for each in facts], "s"),
+        "level": ([each.level_dbfs for each in facts], 1.0, "dBFS"),
+        "length": ([each.seconds for each in facts], 0.05, "s"),
     }
-    for what, (numeric, unit) in numbers.items():
-        numeric_values = np.asarray(numeric, float)
+    for what, (numeric, step, unit) in numbers.items():
+        numeric_values = np.round(np.asarray(numeric, float) / step) * step
         if what in tied or np.isnan(numeric_values).any() or sample.speakers.max() == 0:
             continue
         table = _binned(sample, numeric_values)

@@ -815,12 +815,12 @@ def _audit(arguments: argparse.Namespace) -> int:
     audits = audit.audit(folds, utterances, fingerprints, pairs, teacher)
     tests_apart = protocol in (*SPLIT_PROTOCOLS, "cross_corpus")
     if arguments.json:
-        of_folds = ties.of_folds(folds, utterances)
-        told = [each.as_dict() | of.as_dict() for each, of in zip(audits, of_folds, strict=True)]
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        classes = ties.fold_classes(folds, utterances)
+        value = [each.as_dict() | fold.as_dict() for each, fold in zip(audits, classes, strict=True)]
+        print(json.dumps(value, indent=2, ensure_ascii=False))
         # The list is of folds; this is of the corpus.
-        of_corpus = ties.of_corpus(folds, utterances, measured.facts, tests_apart=tests_apart)
-        for text in of_corpus.warnings:
+        corpus_findings = ties.corpus_findings(folds, utterances, measured.facts, tests_apart=tests_apart)
+        for text in corpus_findings.warnings:
             print(f"warning: {text}", file=sys.stderr)
     else:
         print("\n".join([f"{corpus.name}: {len(utterances)} utterances", *corpus.reported()]))

@@ -110,7 +110,7 @@ class _Facts:
     is_silent: bool
     is_clipped: bool
     fingerprint: str
-    heard: ties.RecordingFacts
+    source: ties.RecordingFacts
 
 
 def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress | None = None) -> Report:
@@ -144,11 +144,11 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
     seconds = [found.seconds for found in facts]
     groups = [group for group in same.values() if len(group) > 1]
     transcripts = [utterance.transcript for utterance in utterances if utterance.transcript]
-    of_folds = ties.said_of_folds(ties.of_one_speaker_out(utterances), protocol="loso").warnings
-    found_ties = ties.joined(
-        ties.of_classes(utterances),
-        ties.Findings(of_folds, []),
-        ties.of_facts(readable, [found.heard for found in facts]),
+    loso = ties.fold_findings(ties.loso_classes(utterances), protocol="loso").warnings
+    findings = ties.joined(
+        ties.class_findings(utterances),
+        ties.Findings(loso, []),
+        ties.fact_findings(readable, [found.source for found in facts]),
     )
     return Report(
         corpus=corpus.name,
@@ -176,8 +176,8 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             for group in groups
             if len({found.label for found in group}) > 1
         ),
-        warnings=tuple(found_ties.warnings),
-        notes=tuple(found_ties.notes),
+        warnings=tuple(findings.warnings),
+        notes=tuple(findings.notes),
     )
 
 
@@ -192,7 +192,7 @@ def source_warnings(corpus: Corpus, *, jobs: int | None = None) -> list[str]:
             return None
 
     found = [each for each in audio.in_order(facts_of, corpus.utterances, jobs=jobs) if each]
-    return ties.of_facts([utterance for utterance, _ in found], [facts for _, facts in found]).warnings
+    return ties.fact_findings([utterance for utterance, _ in found], [facts for _, facts in found]).warnings
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -446,7 +446,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
         is_silent=audio.is_silent(samples),
         is_clipped=_is_clipped(samples, full_scale=_LARGEST.get(recording.encoding.split()[-1], 1.0)),
         fingerprint=digest.hexdigest(),
-        heard=ties.facts_of(waveform, recording.sample_rate, samples.shape[1], recording.encoding),
+        source=ties.facts_of(waveform, recording.sample_rate, samples.shape[1], recording.encoding),
     )
 
 

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 FEW_RECORDINGS = 5
 
 # A value of a fact is tied to a class where the share of the class's recordings that have it differs from
-# the mean share of the other classes by this much, and for certain (three standard errors) by a quarter of it.
+# the mean share of the other classes by this much, and three standard errors nearer by a quarter of it.
 SHARE_DIFFERENCE = 0.2
 # The largest probability, over all classes and values of a fact, that labels dealt at random differ so.
 CHANCE = 0.001
 # Level and length are tied to emotions by nature. How well they alone tell a class, or the quietest or
-# shortest classes, from the others (balanced accuracy of a rule learned on other speakers) is at most 0.77
+# shortest classes, from the others (balanced accuracy of a rule learned on other speakers) is at most 0.78
 # in EMO-DB and RAVDESS; of their choices of 5, 4, 3 and 2 classes, in those that differ most, 0.86, 0.88,
-# 0.91 and 0.93. Above these, by number of classes, it is warned of.
+# 0.91 and 0.93. What surely (two standard errors) exceeds these, by number of classes, is warned of:
 UNNATURAL = {2: 0.97, 3: 0.95, 4: 0.93}
 UNNATURAL_OF_MANY = 0.9
 # From this share of the way from chance to certainty on, what level or length tells is mentioned.
@@ -45,10 +45,13 @@ _LOWEST_CUT_HZ, _CUT_WIDTH_HZ = 2500, 500
 _MOST_WINDOWS = 2000
 # Between where recordings of 8, 11.025, 12 and 16 kHz and MP3s of low and usual quality end.
 _CUT_EDGES_HZ = (4100, 4700, 5600, 6500, 7500)
-_BINS = _MOST_FOLDS = 10
+# Few, to learn a rule for every class from; more, to part one class from the others.
+_BINS, _FINE_BINS = 10, 20
+_MOST_FOLDS = 10
 _MOST_VALUES = 64
 _LEAST_COUNT = 3
 _MOST_LINES = 3
+_MOST_NAMES = 8
 
 
 class RecordingFacts(NamedTuple):
@@ -88,7 +91,7 @@ def level_and_cut(waveform: np.ndarray) -> tuple[float, float]:
     """`level_dbfs` and `cut_hz` of `RecordingFacts`, of a waveform `(samples,)` at 16 kHz."""
     if not len(waveform):
         return SILENCE_DBFS, float("nan")
-    centred = waveform - waveform.mean(dtype=np.float64)
+    centred = waveform - float(waveform.mean(dtype=np.float64))
     power = float(np.mean(centred * centred, dtype=np.float64))
     level = max(SILENCE_DBFS, 10 * np.log10(power)) if power > 0 else SILENCE_DBFS
     if level < _QUIET_DBFS:
@@ -141,12 +144,12 @@ class FoldClasses:
         # The fold's own name needs no mention here.
         said = {
             kind: [text.removeprefix(f"fold {self.fold}: ") for text in texts]
-            for kind, texts in said_of_folds([self])._asdict().items()
+            for kind, texts in fold_findings([self])._asdict().items()
         }
         return value | said
 
 
-def of_folds(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> list[FoldClasses]:
+def fold_classes(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> list[FoldClasses]:
     """Which of the utterances' classes the training and the test set of each fold lack or hardly have."""
     classes, labels = _codes([each.emotion for each in utterances])
     names, speakers = _codes([each.speaker for each in utterances])
@@ -158,13 +161,13 @@ def of_folds(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> list[Fol
 
     everyone = table(range(len(utterances)))
     return [
-        _fold_classes(fold.name, classes, everyone, table(fold.train), table(fold.test).sum(axis=1))
+        _classes_of_fold(fold.name, classes, everyone, table(fold.train), table(fold.test).sum(axis=1))
         for fold in folds
     ]
 
 
-def of_one_speaker_out(utterances: Sequence[Utterance]) -> list[FoldClasses]:
-    """`of_folds` of the protocol `loso`, without its folds, which of many speakers would fill the memory.
+def loso_classes(utterances: Sequence[Utterance]) -> list[FoldClasses]:
+    """`fold_classes` of the protocol `loso`, without its folds, which of many speakers would fill the memory.
 
     Folds that have every class are left out, and there is none for fewer than three speakers.
     """
@@ -183,11 +186,11 @@ def of_one_speaker_out(utterances: Sequence[Utterance]) -> list[FoldClasses]:
         if (left < FEW_RECORDINGS).any() or (voices_left < 2).any() or not everyone[:, test].all():
             train = everyone.copy()
             train[:, apart] = 0
-            found.append(_fold_classes(name, classes, everyone, train, everyone[:, test]))
+            found.append(_classes_of_fold(name, classes, everyone, train, everyone[:, test]))
     return found
 
 
-def _fold_classes(
+def _classes_of_fold(
     name: str, classes: Sequence[str], everyone: np.ndarray, train: np.ndarray, test: np.ndarray
 ) -> FoldClasses:
     """Of the numbers of recordings `(classes, speakers)`, of `test` `(classes,)`."""
@@ -209,7 +212,7 @@ def _fold_classes(
     )
 
 
-def of_classes(utterances: Sequence[Utterance]) -> Findings:
+def class_findings(utterances: Sequence[Utterance]) -> Findings:
     """Which classes one speaker alone has, or speakers of one sex alone."""
     speakers: dict[str, set[str]] = {}
     sexes: dict[str, set[str | None]] = {}
@@ -226,7 +229,7 @@ def of_classes(utterances: Sequence[Utterance]) -> Findings:
     }
     found = []
     if alone:
-        named = ", ".join(f"{c} ({speaker})" for c, speaker in alone.items())
+        named = _listed([f"{c} ({speaker})" for c, speaker in alone.items()])
         them = "it" if len(alone) == 1 else "them"
         found.append(f"one speaker alone has {named}: no other speaker can be tested on {them}")
     for c, sex in one_sex.items():
@@ -234,7 +237,7 @@ def of_classes(utterances: Sequence[Utterance]) -> Findings:
     return Findings(found, [])
 
 
-def said_of_folds(found: Sequence[FoldClasses], *, protocol: str = "") -> Findings:
+def fold_findings(found: Sequence[FoldClasses], *, protocol: str = "") -> Findings:
     """Sentences about the classes of the folds, folds alike in one; warnings first.
 
     Args:
@@ -254,10 +257,14 @@ def said_of_folds(found: Sequence[FoldClasses], *, protocol: str = "") -> Findin
         for each in found:
             if lacking := tuple(getattr(each, attribute)):
                 groups.setdefault(lacking, []).append(each)
-        said = sorted(groups.items(), key=lambda item: -len(item[1]))
+
+        def weight(item: tuple[tuple[str, ...], list[FoldClasses]]) -> tuple[int, int]:
+            return sum(each.untrained_tests for each in item[1]), len(item[1])
+
+        said = sorted(groups.items(), key=weight, reverse=True)
         if len(said) > _MOST_LINES:
             rest = [each for _, group in said[_MOST_LINES - 1 :] for each in group]
-            said = [*said[: _MOST_LINES - 1], (("others of the classes",), rest)]
+            said = [*said[: _MOST_LINES - 1], (("some other classes",), rest)]
         sentences = []
         for names, group in said:
             tests = sum(each.untrained_tests for each in group) if attribute == "untrained" else 0
@@ -287,13 +294,13 @@ class _Sample(NamedTuple):
     speakers: np.ndarray
 
 
-def of_facts(utterances: Sequence[Utterance], facts: Sequence[RecordingFacts]) -> Findings:
+def fact_findings(utterances: Sequence[Utterance], facts: Sequence[RecordingFacts]) -> Findings:
     """Which facts of the recordings are tied to the class.
 
     A value (a sample rate, an encoding, a sex) is tied where a class's share of it differs starkly from the
-    other classes': by `SHARE_DIFFERENCE`, whoever the speakers are, and by more than labels dealt at random to
-    the recordings would. Level and length are tied where they alone tell classes
-    apart better than in natural speech, by a rule learned on other speakers.
+    other classes': by `SHARE_DIFFERENCE`, whoever the speakers are, and by more than labels dealt at random
+    to the recordings would. Level and length are tied where they alone tell classes apart better than in
+    natural speech, by a rule learned on other speakers.
 
     Returns:
         Warnings, then notes of what level and length tell by nature.
@@ -323,10 +330,9 @@ def of_facts(utterances: Sequence[Utterance], facts: Sequence[RecordingFacts]) -
         numeric_values = np.round(np.asarray(numeric, float) / step) * step
         if what in tied or np.isnan(numeric_values).any() or sample.speakers.max() == 0:
             continue
-        table = _binned(sample, numeric_values)
-        if text := _unnatural(sample, what, numeric_values, table, unit):
+        if text := _unnatural(sample, what, numeric_values, unit):
             warnings.append(text)
-        elif text := _told(what, table):
+        elif text := _natural(sample, what, numeric_values):
             notes.append(text)
     return Findings(warnings, notes)
 
@@ -340,13 +346,17 @@ def _values(utterances: Sequence[Utterance], facts: Sequence[RecordingFacts]) ->
         edge = next((edge for edge in _CUT_EDGES_HZ if hz < edge), SAMPLE_RATE // 2)
         return f"nothing above {edge / 1000:g} kHz" if hz else "sound up to 8 kHz"
 
+    sexes: dict[str, set[str | None]] = {}
+    for each in utterances:
+        sexes.setdefault(each.emotion, set()).add(each.sex)
     return {
         "sample rate": [f"{each.sample_rate} Hz" for each in facts],
         "channels": [_count(each.channels, "channel") for each in facts],
         "encoding": [each.encoding for each in facts],
         "cut-off": [cut(each.cut_hz) for each in facts],
         "length": [None if np.isnan(each.seconds) else f"{each.seconds:.3f} s" for each in facts],
-        "sex": [each.sex for each in utterances],
+        # Classes of one sex are named as such.
+        "sex": [each.sex if len(sexes[each.emotion]) > 1 else None for each in utterances],
     }
 
 
@@ -421,13 +431,14 @@ def _in_shares(classes: Sequence[str], value: str, total: np.ndarray, column: in
     first = int(np.argmax(shares[:-1] - shares[1:])) + 1
     some, others = sorted((ordered[:first], ordered[first:]), key=len)
     named = _listed(sorted(classes[c] for c in some))
+    rest = "the rest" if len(others) > 1 else classes[others[0]]
     shares_of = [f"{here[side].sum()} of {sizes[side].sum()}" for side in (some, others)]
-    return f"{value} in {shares_of[0]} recordings of {named}, in {shares_of[1]} of the rest"
+    return f"{value} in {shares_of[0]} recordings of {named}, in {shares_of[1]} of {rest}"
 
 
-def _binned(sample: _Sample, values: np.ndarray) -> np.ndarray:
-    """Recordings per group of speakers, class and tenth of the values: `(groups, classes, bins)`."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
+def _binned(sample: _Sample, values: np.ndarray, bins: int) -> np.ndarray:
+    """Recordings per group of speakers, class and quantile of the values: `(groups, classes, bins)`."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
     table = np.zeros((min(int(sample.speakers.max()) + 1, _MOST_FOLDS), len(sample.classes), len(edges) + 1))
     np.add.at(table, (sample.speakers % len(table), sample.labels, np.searchsorted(edges, values)), 1)
     return table
@@ -439,8 +450,9 @@ def _likelihood(table: np.ndarray) -> np.ndarray:
     return (learned + 1) / (learned.sum(axis=2, keepdims=True) + learned.shape[2])
 
 
-def _told(what: str, table: np.ndarray) -> str | None:
+def _natural(sample: _Sample, what: str, values: np.ndarray) -> str | None:
     """How well a number alone tells the class, if that is worth a word."""
+    table = _binned(sample, values, _BINS)
     likelihood, sizes = _likelihood(table), table.sum(axis=(0, 2))
     # Classes that are as likely share the answer: what tells nothing is at chance.
     best = likelihood >= likelihood.max(axis=1, keepdims=True) - 1e-12
@@ -452,8 +464,9 @@ def _told(what: str, table: np.ndarray) -> str | None:
     return f"{what} alone tells the class with UA {100 * ua:.0f} % (chance {100 * chance:.0f} %)"
 
 
-def _unnatural(sample: _Sample, what: str, values: np.ndarray, table: np.ndarray, unit: str) -> str | None:
-    """The class, or the lowest classes, that a number tells better from the others than natural speech."""
+def _unnatural(sample: _Sample, what: str, values: np.ndarray, unit: str) -> str | None:
+    """The class, or the lowest classes, that a number tells better from the others than in natural speech."""
+    table = _binned(sample, values, _FINE_BINS)
     count, sizes = len(sample.classes), table.sum(axis=(0, 2))
     ranks = np.array([np.median(values[sample.labels == c]) for c in range(count)]).argsort().argsort()
     groups = np.array([*np.eye(count), *(ranks < n for n in range(2, count - 1))], bool)
@@ -466,9 +479,11 @@ def _unnatural(sample: _Sample, what: str, values: np.ndarray, table: np.ndarray
     accuracy = ((inside * rates).sum(axis=1) + 1 - (outside * rates).sum(axis=1)) / 2
     top = int(accuracy.argmax())
     group, hits = groups[top], rates[top] * sizes
-    both = np.array([[hits[side].sum(), (sizes - hits)[side].sum()] for side in (group, ~group)])
-    is_sure = _surprise(both)[0, 0] >= np.log(2 * len(groups) / CHANCE)
-    if accuracy[top] < UNNATURAL.get(count, UNNATURAL_OF_MANY) or not is_sure:
+    # Of few recordings, the best of all rules may be so good by chance.
+    sides = np.array([[hits[group].sum(), sizes[group].sum()], [hits[~group].sum(), sizes[~group].sum()]])
+    likely = (sides[:, 0] + 1) / (sides[:, 1] + 2)
+    error = np.sqrt((likely * (1 - likely) / (sides[:, 1] + 2)).sum()) / 2
+    if accuracy[top] - 2 * error < UNNATURAL.get(count, UNNATURAL_OF_MANY):
         return None
     names = _listed([name for name, is_in in zip(sample.classes, group, strict=True) if is_in])
     medians = [np.median(values[side[sample.labels]]) for side in (group, ~group)]
@@ -496,12 +511,12 @@ def findings(
             are looked at by themselves.
     """
     return joined(
-        said_of_folds(of_folds(folds, utterances)),
-        of_corpus(folds, utterances, facts, tests_apart=tests_apart),
+        fold_findings(fold_classes(folds, utterances)),
+        corpus_findings(folds, utterances, facts, tests_apart=tests_apart),
     )
 
 
-def of_corpus(
+def corpus_findings(
     folds: Sequence[Fold],
     utterances: Sequence[Utterance],
     facts: Sequence[RecordingFacts] | None = None,
@@ -511,7 +526,7 @@ def of_corpus(
     """Those `findings` that are of no single fold."""
     tested = {utterances[i].emotion for fold in folds for i in fold.test}
     classes = {each.emotion for each in utterances}
-    found = of_classes(utterances)
+    found = class_findings(utterances)
     if missing := sorted(classes - tested):
         over = f"{len(tested)} of {len(classes)} classes"
         text = f"no test recording is of {_listed(missing, 'or')}: UA is the mean over {over}"
@@ -519,10 +534,10 @@ def of_corpus(
     if facts is None:
         return found
     if not tests_apart:
-        return joined(found, of_facts(utterances, facts))
+        return joined(found, fact_findings(utterances, facts))
     for name in ("training", "test"):
         rows = sorted({i for fold in folds for i in _part(fold, name)})
-        part = of_facts([utterances[i] for i in rows], [facts[i] for i in rows])
+        part = fact_findings([utterances[i] for i in rows], [facts[i] for i in rows])
         said = ([f"{name} recordings: {text}" for text in texts] for texts in part)
         found = joined(found, Findings(*said))
     return found
@@ -556,6 +571,8 @@ def _codes(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
 
 
 def _listed(names: Sequence[str], word: str = "and") -> str:
+    if len(names) > _MOST_NAMES:
+        names = [*names[: _MOST_NAMES - 1], f"{len(names) - _MOST_NAMES + 1} more"]
     return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else names[0]
 
 

@@ -64,7 +64,7 @@ RARE = corpus(
 
 
 def test_what_folds_lack_worked_by_hand():
-    found = {each.fold: each for each in ties.of_folds(propose_folds("loso", RARE, seed=0), RARE)}
+    found = {each.fold: each for each in ties.fold_classes(propose_folds("loso", RARE, seed=0), RARE)}
     # 02 tests and 03 validates: nobody is left who is disgusted or afraid
     assert found["02"].untrained == ("disgust", "fear")
     assert found["02"].untrained_tests == 5
@@ -80,8 +80,8 @@ def test_what_folds_lack_worked_by_hand():
 def test_what_folds_lack_is_said_of_folds_alike_at_once():
     assert ties.findings(propose_folds("loso", RARE, seed=0), RARE) == Findings(
         [
-            "fold 01: training has none of fear",
             "fold 02: training has none of disgust and fear; 5 test recordings cannot be right",
+            "fold 01: training has none of fear",
             "2 folds (01, 03): training has disgust from one speaker only",
             "one speaker alone has fear (02): no other speaker can be tested on it",
         ],
@@ -97,7 +97,7 @@ def test_what_folds_lack_is_said_of_folds_alike_at_once():
 
 def test_a_fold_of_its_own_says_the_same_in_json():
     fold = next(each for each in propose_folds("loso", RARE, seed=0) if each.name == "02")
-    (found,) = ties.of_folds([fold], RARE)
+    (found,) = ties.fold_classes([fold], RARE)
     assert json.loads(json.dumps(found.as_dict())) == {
         "fold": "02",
         "untrained": ["disgust", "fear"],
@@ -116,7 +116,7 @@ def test_many_folds_that_lack_classes_are_a_few_lines():
         f"{n:02d}": {"neutral": 9, **{c: 1 for c in CLASSES if random.random() < 0.03}} for n in range(80)
     }
     utterances = corpus(table)
-    said = ties.said_of_folds(ties.of_folds(propose_folds("loso", utterances, seed=0), utterances))
+    said = ties.fold_findings(ties.fold_classes(propose_folds("loso", utterances, seed=0), utterances))
     assert 1 <= len(said.warnings) <= 6
     assert 1 <= len(said.notes) <= 6
     assert all(len(text) < 200 for text in [*said.warnings, *said.notes])
@@ -130,9 +130,9 @@ def test_leaving_one_speaker_out_lacks_what_its_folds_lack(seed):
         for n in range(random.integers(3, 8))
     }
     utterances = corpus(table)
-    folds = ties.of_folds(propose_folds("loso", utterances, seed=0), utterances)
+    folds = ties.fold_classes(propose_folds("loso", utterances, seed=0), utterances)
     lacking = [each for each in folds if each.untrained or each.one_speaker or each.few or each.untested]
-    assert ties.of_one_speaker_out(utterances) == lacking
+    assert ties.loso_classes(utterances) == lacking
 
 
 def test_full_folds_and_small_corpora_whose_training_is_one_speaker_are_not_warned_of():
@@ -150,17 +150,27 @@ def test_a_class_that_no_fold_tests_is_not_in_the_score():
 def test_a_class_of_one_sex_is_named_where_both_sexes_are_known():
     women = corpus({n: {"anger": 9, "fear": 9} for n in "abc"}, sex="female")
     men = corpus({n: {"anger": 9} for n in "def"}, sex="male")
-    assert ties.of_classes([*women, *men]).warnings == ["all recordings of fear are of female speakers"]
-    assert ties.of_classes(women).warnings == []
+    assert ties.class_findings([*women, *men]).warnings == ["all recordings of fear are of female speakers"]
+    assert ties.class_findings(women).warnings == []
+    # Said once, though the sex is tied to the class too.
+    assert ties.fact_findings([*women, *men], facts_of([*women, *men])).warnings == []
     unknown = corpus({"g": {"fear": 9}})
-    assert ties.of_classes([*women, *men, *unknown]).warnings == []
+    assert ties.class_findings([*women, *men, *unknown]).warnings == []
+
+
+def test_a_class_that_is_nearly_of_one_sex_is_tied_to_it():
+    women = corpus({f"f{n}": {"anger": 9, "fear": 9} for n in range(6)}, sex="female")
+    men = corpus({f"m{n}": {"anger": 9, "fear": n == 0} for n in range(6)}, sex="male")
+    assert ties.fact_findings([*women, *men], facts_of([*women, *men])).warnings == [
+        "sex is tied to the class: male in 54 of 108 recordings of anger, in 1 of 55 of fear"
+    ]
 
 
 # Facts tied to a class
 
 
 def tied(utterances, facts) -> list[str]:
-    return ties.of_facts(utterances, facts).warnings
+    return ties.fact_findings(utterances, facts).warnings
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6])
@@ -223,7 +233,7 @@ def test_a_few_odd_files_are_not_worth_a_word():
         encoding=lambda each, _: "AIFF PCM_16" if each.id in odd else "WAV PCM_16",
         sample_rate=lambda each, _: 96_000 if each.id in odd else 24_414,
     )
-    assert ties.of_facts(utterances, facts) == Findings([], [])
+    assert ties.fact_findings(utterances, facts) == Findings([], [])
 
 
 @pytest.mark.parametrize("unit", ["recording", "speaker"])
@@ -249,7 +259,7 @@ def test_random_codecs_rates_levels_and_lengths_are_not_warned_of(unit):
             )
             for fact, odd, louder in zip(facts_of(utterances), is_odd, shift, strict=True)
         ]
-        found = ties.of_facts(utterances, facts)
+        found = ties.fact_findings(utterances, facts)
         assert found.warnings == [], seed
         notes += len(found.notes)
     assert notes <= 4
@@ -267,7 +277,7 @@ def test_a_natural_tie_is_a_note_and_a_source_apart_is_a_warning(name):
     what, spread = {"level_dbfs": ("level", 5), "seconds": ("length", 1)}[name]
 
     def moved(by):
-        return ties.of_facts(
+        return ties.fact_findings(
             utterances,
             facts_of(
                 utterances,
@@ -305,9 +315,9 @@ def test_several_classes_of_another_level_are_told_together_and_less_than_a_deci
 def test_facts_that_are_not_known_are_not_compared():
     utterances = even(4, 4)
     unknown = [RecordingFacts(RATE, 1, "WAV PCM_16", *[float("nan")] * 3) for _ in utterances]
-    assert ties.of_facts(utterances, unknown) == ties.of_facts([], []) == Findings([], [])
+    assert ties.fact_findings(utterances, unknown) == ties.fact_findings([], []) == Findings([], [])
     one = corpus({"a": {"anger": 9}})
-    assert ties.of_facts(one, facts_of(one)) == Findings([], [])
+    assert ties.fact_findings(one, facts_of(one)) == Findings([], [])
 
 
 def test_two_corpora_are_looked_at_one_by_one():
@@ -327,7 +337,7 @@ def test_two_corpora_are_looked_at_one_by_one():
     ]
     assert ties.findings([fold], both, facts, tests_apart=True).warnings == [
         "training recordings: encoding is tied to the class: FLAC PCM_16 in 50 of 50 recordings of fear, "
-        "in 0 of 150 of the rest"
+        "in 0 of 150 of anger"
     ]
 
 

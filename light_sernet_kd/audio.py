@@ -155,6 +155,16 @@ def decode(path: str | os.PathLike[str]) -> Recording:
         return Recording(samples, source.sample_rate, source.encoding, source.notes)
 
 
+def header(path: str | os.PathLike[str]) -> tuple[int, int, str]:
+    """Sample rate in Hz, channels and encoding of a recording, as `decode` gives them; nothing is decoded.
+
+    Raises:
+        AudioError: as `decode`, but for what is found in the samples.
+    """
+    with opened(path) as source:
+        return source.sample_rate, source.channels, source.encoding
+
+
 def notes_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """What the user should know of a recording that can be read; nothing is decoded for it.
 

@@ -9,12 +9,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from light_sernet_kd import audio
-from light_sernet_kd.config import SAMPLE_RATE, UserError
+from light_sernet_kd import audio, ties
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.protocols import Fold
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Of copies of EMO-DB at another level, rate or codec (MP3, Ogg Vorbis) or with silence around them, 95 % are
 # above this; of its different recordings, takes of one sentence by one speaker included, none is above 0.93.
 NEAR_IDENTICAL = 0.98
-SIGNATURE_VERSION = 1
+SIGNATURE_VERSION = 2
 
 _FRAME_SAMPLES, _HOP_SAMPLES = 512, 160
 _BANDS, _SEGMENTS = 16, 32
@@ -188,10 +188,25 @@ def signature(waveform: np.ndarray) -> tuple[np.ndarray, int]:
     return (centred / max(float(np.linalg.norm(centred)), 1e-9)).astype(np.float32), len(bands)
 
 
+class Measured(NamedTuple):
+    """What `signature` and `ties` tell of each recording: `(n, 512)`, `(n,)` and n facts."""
+
+    vectors: np.ndarray
+    lengths: np.ndarray
+    facts: list[ties.RecordingFacts]
+
+
 def signatures(
     utterances: Sequence[Utterance], fingerprints: Mapping[str, str], cache_folder: Path | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`signature` of every recording: float32 `(utterances, 512)` and int64 `(utterances,)`.
+    """`measure` without the facts."""
+    return measure(utterances, fingerprints, cache_folder)[:2]
+
+
+def measure(
+    utterances: Sequence[Utterance], fingerprints: Mapping[str, str], cache_folder: Path | None = None
+) -> Measured:
+    """`signature` of every recording, float32 `(utterances, 512)` and int64 `(utterances,)`, and its facts.
 
     Args:
         cache_folder: keeps them in a file for the next time; None keeps nothing.
@@ -206,31 +221,37 @@ def signatures(
     if path and (stored := _stored(path)):
         return stored
 
-    def signature_of(utterance: Utterance) -> tuple[np.ndarray, int] | audio.AudioError:
+    def measured(utterance: Utterance) -> tuple[np.ndarray, int, ties.RecordingFacts] | audio.AudioError:
         try:
-            return signature(audio.read(utterance.path))
+            waveform = audio.read(utterance.path)
+            return *signature(waveform), ties.facts_of(waveform, *audio.header(utterance.path))
         except audio.AudioError as error:
             return error
 
     vectors = np.zeros((len(utterances), _BANDS * _SEGMENTS), np.float32)
     lengths = np.zeros(len(utterances), np.int64)
+    facts: list[ties.RecordingFacts] = []
     bad = {}
-    for row, result in enumerate(audio.in_order(signature_of, utterances)):
+    for row, result in enumerate(audio.in_order(measured, utterances)):
         if isinstance(result, audio.AudioError):
             bad[utterances[row].id] = str(result)
         else:
-            vectors[row], lengths[row] = result
+            vectors[row], lengths[row] = result[:2]
+            facts.append(result[2])
     if bad:
-        raise UserError(audio.listing(bad, len(utterances)))
+        raise audio.unusable(bad, len(utterances))
     if path:
-        write_arrays(path, {"vectors": vectors, "lengths": lengths})
-    return vectors, lengths
+        columns = dict(zip(ties.RecordingFacts._fields, map(np.array, zip(*facts, strict=True)), strict=True))
+        write_arrays(path, {"vectors": vectors, "lengths": lengths, **columns})
+    return Measured(vectors, lengths, facts)
 
 
-def _stored(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def _stored(path: Path) -> Measured | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return stored["vectors"], stored["lengths"]
+            columns = [stored[name].tolist() for name in ties.RecordingFacts._fields]
+            facts = [ties.RecordingFacts(*row) for row in zip(*columns, strict=True)]
+            return Measured(stored["vectors"], stored["lengths"], facts)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 

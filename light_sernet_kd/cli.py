@@ -773,6 +773,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
             skip_bad=arguments.skip_bad,
         )
         console.print(f"Converted. Train on it with -dn {manifest}", markup=False, highlight=False)
+        for text in prepare.source_warnings(corpus):
+            said = f"warning: before the conversion, {text}"
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
         return 0
     found = prepare.inspect(corpus)
     if arguments.json:
@@ -785,9 +788,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _audit(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from light_sernet_kd import audio, audit, teachers
+    from light_sernet_kd import audio, audit, teachers, ties
     from light_sernet_kd.corpora.registry import load
-    from light_sernet_kd.protocols import PROTOCOLS, propose_folds
+    from light_sernet_kd.protocols import PROTOCOLS, SPLIT_PROTOCOLS, propose_folds
 
     protocol = arguments.protocol or ("cross_corpus" if arguments.test_on else "loso")
     protocol = choose("protocol", protocol, config.PROTOCOL_NAMES)
@@ -807,13 +810,23 @@ def _audit(arguments: argparse.Namespace) -> int:
     utterances = corpus.utterances
     folds = propose_folds(protocol, utterances, seed=arguments.seed, wished=arguments.fold_count)
     fingerprints = audio.fingerprints(utterances)
-    pairs = audit.alike(*audit.signatures(utterances, fingerprints))
+    measured = audit.measure(utterances, fingerprints)
+    pairs = audit.alike(measured.vectors, measured.lengths)
     audits = audit.audit(folds, utterances, fingerprints, pairs, teacher)
+    tests_apart = protocol in (*SPLIT_PROTOCOLS, "cross_corpus")
     if arguments.json:
-        print(json.dumps([each.as_dict() for each in audits], indent=2, ensure_ascii=False))
+        classes = ties.fold_classes(folds, utterances)
+        value = [each.as_dict() | fold.as_dict() for each, fold in zip(audits, classes, strict=True)]
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+        # The list is of folds; this is of the corpus.
+        corpus_findings = ties.corpus_findings(folds, utterances, measured.facts, tests_apart=tests_apart)
+        for text in corpus_findings.warnings:
+            print(f"warning: {text}", file=sys.stderr)
     else:
         print("\n".join([f"{corpus.name}: {len(utterances)} utterances", *corpus.reported()]))
-        audit.show(audits, Console(), protocol=protocol, description=PROTOCOLS[protocol].description)
+        console = Console()
+        audit.show(audits, console, protocol=protocol, description=PROTOCOLS[protocol].description)
+        ties.show(ties.findings(folds, utterances, measured.facts, tests_apart=tests_apart), console)
     return 1 if any(each.leaks for each in audits) else 0
 
 

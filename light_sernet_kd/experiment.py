@@ -36,6 +36,7 @@ from light_sernet_kd import (
     pipeline,
     students,
     teachers,
+    ties,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.compare import read_run
@@ -152,6 +153,8 @@ def train(settings: Settings, places: Places, display: Display, *, command: str 
     folder = places.result / path_part(places.run or default_run_name(settings))
     with _locked(folder):
         run = _Run(settings, places, folder, display, command)
+        for text in run.warnings:
+            display.say(f"  Warning: {text}")
         outcomes = [run.fold(fold) for fold in run.folds]
         exported = run.export(outcomes) if settings.export else None
         run.write_results(outcomes, exported)
@@ -167,6 +170,8 @@ def teach(settings: Settings, places: Places, display: Display, *, out: Path | N
     folder = places.result / path_part(name)
     with _locked(folder):
         run = _Run(settings, places, folder, display, "")
+        for text in ties.findings(run.folds, run.utterances).warnings:
+            display.say(f"  Warning: {text}")
         folds = [*run.folds, run.selection.final_fold]
         made = [run.own_teacher(fold) for fold in run.folds]
         made.append(run.own_teacher(folds[-1], epochs=run.final_teacher_epochs()))
@@ -211,6 +216,8 @@ def teach_from(
         display.say(f"{selection.corpus.name}: {len(selection.utterances)} utterances, {source}. In {folder}")
         for line in selection.corpus.reported():
             display.say(f"  {line}")
+        for text in ties.findings(selection.folds, selection.utterances).warnings:
+            display.say(f"  Warning: {text}")
         with display.counted("embeddings") as shown:
             teacher = embedding_teacher(
                 source,
@@ -1299,10 +1306,22 @@ class _Run:
         return [self.utterances[i].speaker for i in self._test_indices()]
 
     @functools.cached_property
+    def _alike_and_facts(self) -> tuple[list[tuple[int, int]], list[ties.RecordingFacts]]:
+        cache = self.places.result / ".cache" if self.places.cache == "disk" else None
+        measured = audit.measure(self.utterances, self.selection.fingerprints, cache)
+        return audit.alike(measured.vectors, measured.lengths), measured.facts
+
+    @functools.cached_property
+    def warnings(self) -> list[str]:
+        """Why the scores say less than they seem to, though nothing leaks."""
+        _, facts = self._alike_and_facts
+        apart = self.selection.tests_apart
+        return ties.findings(self.folds, self.utterances, facts, tests_apart=apart).warnings
+
+    @functools.cached_property
     def stamps(self) -> list[str]:
         """What a reader must know before believing the scores."""
-        cache = self.places.result / ".cache" if self.places.cache == "disk" else None
-        pairs = audit.alike(*audit.signatures(self.utterances, self.selection.fingerprints, cache))
+        pairs, _ = self._alike_and_facts
         audits = audit.audit(self.folds, self.utterances, self.selection.fingerprints, pairs)
         return [
             *self.protocol.stamps,
@@ -1351,6 +1370,7 @@ class _Run:
             "protocol": self.settings.protocol,
             "protocol_description": self.protocol.description,
             "stamps": self.stamps,
+            "warnings": self.warnings,
             "corpus": self.corpus.name,
             "synthetic": self.corpus.synthetic,
             "classes": list(classes),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from light_sernet_kd import audio, files
+from light_sernet_kd import audio, files, ties
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import install_line
@@ -64,13 +64,15 @@ class Report:
         soft_labels: number of recordings with shares of annotators.
         left_out: reason → number of recordings that the corpus's own rules left out.
         unreadable: file → what is wrong.
-        notes: file → what the user should know of a recording that is read all the same.
+        read_with_note: file → what the user should know of a recording that is read all the same.
         silent: files that stay below -60 dBFS about their mean.
         clipped: files with three samples in a row, or a thousandth of all (and three), at full scale of
             one sign in one channel.
         short: files below 0.3 s.
         identical: groups of files, not silent, with the same rate and the same samples.
         conflicting: those of `identical` whose labels, emotion or speaker, differ.
+        warnings: what tells the class without the voice, and classes that a fold of `loso` cannot train.
+        notes: what level and length tell of the class by nature.
     """
 
     corpus: str
@@ -89,12 +91,14 @@ class Report:
     soft_labels: int
     left_out: Mapping[str, int]
     unreadable: Mapping[str, str]
-    notes: Mapping[str, str]
+    read_with_note: Mapping[str, str]
     silent: tuple[str, ...]
     clipped: tuple[str, ...]
     short: tuple[str, ...]
     identical: tuple[tuple[str, ...], ...]
     conflicting: tuple[tuple[str, ...], ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class _Facts:
     is_clipped: bool
     fingerprint: str
     notes: tuple[str, ...]
+    source: ties.RecordingFacts
 
 
 def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress | None = None) -> Report:
@@ -124,6 +129,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
     }
     unreadable: dict[str, str] = {}
     facts: list[_Facts] = []
+    readable: list[Utterance] = []
     same: dict[str, list[_Facts]] = {}
     tasks = zip(utterances, names, strict=True)
     examined = audio.in_order(lambda task: _examine(*task), tasks, jobs=jobs)
@@ -133,6 +139,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             unreadable[name] = str(found)
         else:
             facts.append(found)
+            readable.append(utterance)
             if not found.is_silent:
                 same.setdefault(found.fingerprint, []).append(found)
         if progress:
@@ -140,6 +147,12 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
     seconds = [found.seconds for found in facts]
     groups = [group for group in same.values() if len(group) > 1]
     transcripts = [utterance.transcript for utterance in utterances if utterance.transcript]
+    loso = ties.fold_findings(ties.loso_classes(utterances), protocol="loso").warnings
+    findings = ties.joined(
+        ties.class_findings(utterances),
+        ties.Findings(loso, []),
+        ties.fact_findings(readable, [found.source for found in facts]),
+    )
     return Report(
         corpus=corpus.name,
         synthetic=corpus.synthetic,
@@ -157,7 +170,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
         soft_labels=sum(bool(utterance.soft_label) for utterance in utterances),
         left_out=dict(corpus.left_out),
         unreadable=unreadable,
-        notes={found.name: "; ".join(found.notes) for found in facts if found.notes},
+        read_with_note={found.name: "; ".join(found.notes) for found in facts if found.notes},
         silent=tuple(found.name for found in facts if found.is_silent),
         clipped=tuple(found.name for found in facts if found.is_clipped),
         short=tuple(found.name for found in facts if found.seconds < SHORT_BELOW_SECONDS),
@@ -167,7 +180,23 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             for group in groups
             if len({found.label for found in group}) > 1
         ),
+        warnings=tuple(findings.warnings),
+        notes=tuple(findings.notes),
     )
+
+
+def source_warnings(corpus: Corpus, *, jobs: int | None = None) -> list[str]:
+    """Which sample rates, channels and encodings are tied to a class: what a conversion hides."""
+    unknown = float("nan")
+
+    def facts_of(utterance: Utterance) -> tuple[Utterance, ties.RecordingFacts] | None:
+        try:
+            return utterance, ties.RecordingFacts(*audio.header(utterance.path), unknown, unknown, unknown)
+        except audio.AudioError:
+            return None
+
+    found = [each for each in audio.in_order(facts_of, corpus.utterances, jobs=jobs) if each]
+    return ties.fact_findings([utterance for utterance, _ in found], [facts for _, facts in found]).warnings
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -175,7 +204,7 @@ def as_json(report: Report) -> dict[str, Any]:
     value = asdict(report)
     for name in ("sample_rates", "channels"):
         value[name] = {str(key): count for key, count in value[name].items()}
-    for name in ("silent", "clipped", "short"):
+    for name in ("silent", "clipped", "short", "warnings", "notes"):
         value[name] = list(value[name])
     for name in ("identical", "conflicting"):
         value[name] = [list(group) for group in value[name]]
@@ -210,11 +239,15 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
         table.add_row(Text(speaker), *cells, str(sum(row.values())))
     console.print(table)
 
-    line(
-        f"{report.recordings} recordings, {report.total_seconds / 60:.1f} min; shortest "
-        f"{report.shortest_seconds:.2f} s, median {report.median_seconds:.2f} s, "
-        f"longest {report.longest_seconds:.2f} s"
-    )
+    if readable := report.recordings - len(report.unreadable):
+        unread = f" ({readable} of them readable)" if report.unreadable else ""
+        line(
+            f"{report.recordings} recordings{unread}, {report.total_seconds / 60:.1f} min; shortest "
+            f"{report.shortest_seconds:.2f} s, median {report.median_seconds:.2f} s, "
+            f"longest {report.longest_seconds:.2f} s"
+        )
+    else:
+        line(f"{report.recordings} recordings, none of them readable")
     line("sample rate: " + _counted({f"{rate} Hz": count for rate, count in report.sample_rates.items()}))
     line("channels: " + _counted(report.channels))
     line("encoding: " + _counted(report.encodings))
@@ -228,11 +261,11 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     conflicting = set(report.conflicting)
     findings = {
         "unreadable": list(report.unreadable.values()),
-        "read with a note": [f"{name}: {note}" for name, note in report.notes.items()],
+        "read with a note": [f"{name}: {note}" for name, note in report.read_with_note.items()],
         f"silent (below {audio.SILENT_BELOW_DBFS:.0f} dBFS)": list(report.silent),
         "clipped": list(report.clipped),
         f"shorter than {SHORT_BELOW_SECONDS} s": list(report.short),
-        "identical": [
+        "groups of identical recordings": [
             " = ".join(group) + (" (labels differ)" if group in conflicting else "")
             for group in report.identical
         ],
@@ -246,6 +279,7 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
                 line(f"  and {len(entries) - most} more")
     if not any(findings.values()):
         line("no unreadable, silent, clipped, very short or identical recording", style="green")
+    ties.show(ties.Findings(list(report.warnings), list(report.notes)), console)
 
 
 def convert(
@@ -408,6 +442,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
     samples = recording.samples
     digest = hashlib.sha256(f"{recording.sample_rate} {samples.shape[1]} ".encode())
     digest.update(np.ascontiguousarray(samples).data)
+    waveform = audio.resample(audio.mono(samples), recording.sample_rate, SAMPLE_RATE)
     return _Facts(
         name=name,
         label=(utterance.emotion, utterance.speaker),
@@ -419,6 +454,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
         is_clipped=_is_clipped(samples, full_scale=_LARGEST.get(recording.encoding.split()[-1], 1.0)),
         fingerprint=digest.hexdigest(),
         notes=recording.notes,
+        source=ties.facts_of(waveform, recording.sample_rate, samples.shape[1], recording.encoding),
     )
 
 

@@ -109,7 +109,7 @@ def test_metrics_agree_with_the_predictions_file(distilled):
         assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
         assert max(shares, key=shares.get) == row["predicted"]
     assert metrics["ci95"]["ua"][0] <= metrics["pooled"]["ua"] <= metrics["ci95"]["ua"][1]
-    assert metrics["stamps"] == []
+    assert metrics["stamps"] == metrics["warnings"] == []
     assert metrics["protocol"] == "loso"
     assert all("ua" in fold["last_epoch"] for fold in metrics["folds"])
 

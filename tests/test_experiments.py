@@ -8,9 +8,10 @@ import corpus_trees
 import numpy as np
 import pytest
 import soundfile
-from test_end_to_end import error_of, train
+from test_end_to_end import QUICK, error_of, train
 
-from light_sernet_kd import cli, evaluation, paper, teachers
+from light_sernet_kd import cli, evaluation, experiment, paper, teachers
+from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import demo
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -102,6 +103,28 @@ def test_merged_emotions_are_reported(corpora):
     assert metrics["merged"] == {"sadness": "neutral"}
     assert metrics["counts"] == {"anger": 6, "neutral": 12}
     assert "sadness counted as neutral" in (corpora["result"] / "merged" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["train", "teach"])
+def test_a_class_that_folds_lack_is_said_before_anything_trains(
+    corpora, tmp_path, monkeypatch, capsys, command
+):
+    alone = sorted(SPEAKERS)[0]
+    lines = corpora["one"].read_text().splitlines(keepends=True)
+    manifest = corpora["one"].with_name("lacking.csv")
+    manifest.write_text("".join(line for line in lines if "sadness" not in line or alone in line))
+
+    def stop(*_):
+        raise UserError("stopped")
+
+    monkeypatch.setattr(experiment._Run, "fold", stop)
+    monkeypatch.setattr(experiment._Run, "own_teacher", stop)
+    assert cli.main([command, "-dn", str(manifest), *QUICK, "--result", str(tmp_path)]) == 2
+    told = capsys.readouterr().out
+    # Its own fold, and that in which it chooses the epoch.
+    folds = f"2 folds ({alone}, {sorted(SPEAKERS)[-1]})"
+    assert f"Warning: {folds}: training has none of sadness; 1 test recording cannot be right\n" in told
+    assert f"Warning: one speaker alone has sadness ({alone})" in told
 
 
 METHODS = [

@@ -110,6 +110,9 @@ def test_the_counts_of_emo_db_are_the_published_ones(shared_data):
     assert report.encodings == {"WAV PCM_16": 535}
     assert report.unreadable == {}
     assert (report.silent, report.clipped, report.short, report.identical) == ((), (), (), ())
+    # Sadness is slow and fear is quick by nature: no warning.
+    assert report.warnings == ()
+    assert [note.split(" with ")[0] for note in report.notes] == ["length alone tells the class"]
     lengths = [len(scipy_samples(item.path)) / RATE for item in emo_db(shared_data).utterances]
     assert report.total_seconds == pytest.approx(sum(lengths))
     assert report.median_seconds == pytest.approx(np.median(lengths))
@@ -340,7 +343,7 @@ def test_what_was_left_out_and_that_it_is_made_are_shown(tmp_path):
 
 def test_differing_labels_of_identical_recordings_are_shown(tmp_path):
     text = shown(prepare.inspect(corpus_of(tmp_path, {"a": noise(1), "b": noise(1), "c": noise(2)})))
-    assert "a.wav = b.wav (labels differ)" in text
+    assert "groups of identical recordings: 1\n  a.wav = b.wav (labels differ)\n" in text
 
 
 def test_seven_emotions_fit_into_eighty_columns(shared_data):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.evaluation import Predictions, read_predictions
+from light_sernet_kd.evaluation import Predictions, answer_warnings, read_predictions
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.report import NONE, markdown_table, plain
 
@@ -40,6 +40,12 @@ class Run:
     def bytes_of(self) -> dict[str, int]:
         """Size of the exported file per precision; empty where nothing was exported."""
         return {row["precision"]: row["bytes"] for row in (self.metrics.get("export") or {}).get("rows", [])}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Of its metrics; of a run of an older release, which had none, what its answers show."""
+        found = self.metrics.get("warnings")
+        return answer_warnings(self.predictions) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             "corpus": metrics["corpus"] + (" (SYNTHETIC)" if metrics["synthetic"] else ""),
             "protocol": metrics["protocol"],
             "stamps": metrics["stamps"],
+            "warnings": run.warnings,
             "folds": len(metrics["folds"]),
             "seed": metrics["seed"],
             "student": metrics["student"]["name"],
@@ -208,6 +215,7 @@ def notes(compared: dict[str, Any]) -> list[str]:
     rows = compared["rows"]
     lines = [row["not_paired"] for row in rows if row["not_paired"]]
     lines += [f"{row['run']}: {stamp}" for row in rows for stamp in row["stamps"]]
+    lines += [f"{row['run']}: warning: {warning}" for row in rows for warning in row["warnings"]]
     if any(row["paired"] for row in rows):
         lines.append(f"ΔUA against {compared['first']}, in points: {compared['paired_method']}")
     return lines

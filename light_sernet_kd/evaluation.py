@@ -348,6 +348,37 @@ def scores(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> S
     return Scores(**summary, recall_per_class=recall, count=int(matrix.sum()))
 
 
+def answer_warnings(predictions: Predictions) -> list[str]:
+    """What the answers alone show: one class given every time, and tested classes that are never given.
+
+    Either is no leak, and so no stamp: UA and WA are true, and the student is of little use all the same. A
+    fold whose test utterances all have one label is left out of account.
+
+    Returns:
+        Sentences without a full stop, the worst first; none where every class is given in every fold that
+        tests more than one.
+    """
+    classes, found = predictions.classes, confusion(predictions.labels, predictions.predicted, predictions.classes)
+    tested = [
+        f"{name} ({count:,} test utterance{'' if count == 1 else 's'})"
+        for name, count, given in zip(classes, found.sum(axis=1), found.sum(axis=0), strict=True)
+        if count and not given
+    ]
+    constant: dict[str, list[str]] = {}
+    folds = np.array(predictions.folds)
+    for fold in dict.fromkeys(predictions.folds):
+        labels, given = predictions.labels[folds == fold], set(predictions.predicted[folds == fold].tolist())
+        if len(given) == 1 and len(set(labels.tolist())) > 1:
+            constant.setdefault(classes[given.pop()], []).append(fold)
+    warnings = []
+    for name, same in constant.items():
+        which = f"in fold {', '.join(same)}" if len(same) < len(set(predictions.folds)) else "in every fold"
+        warnings.append(f"the student answers {name} to every test utterance {which}")
+    if tested:
+        warnings.append(f"never predicted: {', '.join(tested)}")
+    return warnings
+
+
 def bootstrap_ci(
     labels: ArrayLike,
     predicted: ArrayLike,

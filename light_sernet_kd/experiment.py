@@ -1328,6 +1328,30 @@ class _Run:
     def teacher_stamps(self) -> list[str]:
         return list(teachers.stamps(self.teacher, self.folds, self.utterances)) if self.teacher else []
 
+    def _predictions(self, outcomes: Sequence[dict[str, Any]]) -> evaluation.Predictions:
+        """Of every fold's selected student, in the order of the folds."""
+        logits = np.concatenate([outcome["logits"]["selected"] for outcome in outcomes])
+        return evaluation.Predictions(
+            classes=self.classes,
+            ids=tuple(self.utterances[i].id for i in self._test_indices()),
+            folds=tuple(fold.name for fold in self.folds for _ in fold.test),
+            labels=self._test_labels().astype(np.int64),
+            predicted=logits.argmax(axis=1),
+            probabilities=evaluation.softmax(logits),
+        )
+
+    def warnings(self, outcomes: Sequence[dict[str, Any]]) -> list[str]:
+        """What makes a true score worth less than it looks; a stamp says that a score is too high.
+
+        Sentences without a full stop. The report and the run's last line show them, and no score is called
+        honest without a word beside any of them.
+        """
+        return [*self._data_warnings(), *evaluation.answer_warnings(self._predictions(outcomes))]
+
+    def _data_warnings(self) -> list[str]:
+        """What the corpus and its folds show before anything is trained."""
+        return []
+
     def metrics(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         classes, labels = self.classes, self._test_labels()
 
@@ -1351,6 +1375,7 @@ class _Run:
             "protocol": self.settings.protocol,
             "protocol_description": self.protocol.description,
             "stamps": self.stamps,
+            "warnings": self.warnings(outcomes),
             "corpus": self.corpus.name,
             "synthetic": self.corpus.synthetic,
             "classes": list(classes),
@@ -1403,20 +1428,8 @@ class _Run:
     def write_results(self, outcomes: Sequence[dict[str, Any]], exported: dict[str, Any] | None) -> None:
         """Write metrics.json, predictions.csv, the pictures and the report."""
         metrics = self.metrics(outcomes)
-        indices = self._test_indices()
-        logits = np.concatenate([outcome["logits"]["selected"] for outcome in outcomes])
-        predicted = logits.argmax(axis=1)
-        evaluation.write_predictions(
-            self.folder / "predictions.csv",
-            evaluation.Predictions(
-                classes=self.classes,
-                ids=tuple(self.utterances[i].id for i in indices),
-                folds=tuple(fold.name for fold in self.folds for _ in fold.test),
-                labels=self._test_labels().astype(np.int64),
-                predicted=predicted,
-                probabilities=evaluation.softmax(logits),
-            ),
-        )
+        predictions = self._predictions(outcomes)
+        evaluation.write_predictions(self.folder / "predictions.csv", predictions)
         synthetic = " (synthetic)" if self.corpus.synthetic else ""
         settings, stamps = self.settings, metrics["stamps"]
         length = f"{settings.samples / SAMPLE_RATE:g}\u00a0s"
@@ -1427,7 +1440,7 @@ class _Run:
         if letters := figures.letters_without_font([title, *self.classes]):
             self.display.say(f"No font here has {letters}: the pictures show boxes. Noto Sans has them all.")
         figures.confusion_matrix(
-            evaluation.confusion(self._test_labels(), predicted, self.classes),
+            evaluation.confusion(predictions.labels, predictions.predicted, self.classes),
             self.classes,
             self.folder / "confusion_matrix",
             title=title,
@@ -1520,7 +1533,8 @@ def summary(metrics: dict[str, Any]) -> str:
     between = f" [{100 * interval['ua'][0]:.1f}, {100 * interval['ua'][1]:.1f}]" if interval else ""
     synthetic = " (SYNTHETIC)" if metrics["synthetic"] else ""
     stamps = f" Stamps: {'; '.join(metrics['stamps'])}." if metrics["stamps"] else ""
+    warnings = f" Warnings: {'; '.join(metrics['warnings'])}." if metrics.get("warnings") else ""
     return (
         f"{metrics['corpus']}{synthetic}, {metrics['protocol']}: UA {100 * pooled['ua']:.1f} %{between}, "
-        f"WA {100 * pooled['wa']:.1f} %.{stamps}"
+        f"WA {100 * pooled['wa']:.1f} %.{stamps}{warnings}"
     )

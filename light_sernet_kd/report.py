@@ -71,12 +71,14 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
     ]
     # The run may have taken its teacher's stamps over; each is said once.
     stamps = dict.fromkeys([*metrics["stamps"], *((metrics["teacher"] or {}).get("stamps") or [])])
+    marked = [f"> - **STAMP: {plain(stamp)}**" for stamp in stamps]
+    marked += [f"> - **WARNING: {plain(warning)}**" for warning in metrics.get("warnings", [])]
     sure = "In brackets: 95 % interval" if any(intervals.values()) else "There is no interval"
     return [
         f"{warning}{', '.join(scores)} — protocol {plain(metrics['protocol'])}, "
         f"{counted(pooled['count'], 'test prediction')} in {counted(folds, 'fold')}.",
         "",
-        *([f"> - **STAMP: {plain(stamp)}**" for stamp in stamps] or [HONEST]),
+        *(marked or [HONEST]),
         "",
         "UA is the mean of the classes' recalls, WA the share of predictions that are right.",
         f"{sure} ({plain(metrics['ci95_method'])}).",
@@ -378,7 +380,8 @@ def report(
     """The page, beginning with the answer and what must be known to believe it.
 
     Args:
-        metrics: what metrics.json holds. Scores are shares from 0 to 1; the page shows per cent.
+        metrics: what metrics.json holds. Scores are shares from 0 to 1; the page shows per cent. `stamps` say
+            why a score is higher than it should be, `warnings` why a true score is worth less than it looks.
         config: what config.json holds: `settings`, what they were `resolved` to, and more; shown as it is.
         export: rows of {precision, file, bytes, ua, wa, ua_cost_points, max_probability_difference},
             samples, sample_rate, takes, final_epochs, note; None where nothing was exported.

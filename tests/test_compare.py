@@ -196,6 +196,15 @@ def test_matplotlib_is_loaded_for_pictures_alone():
     assert done.stdout == "False\n"
 
 
+def test_what_a_runs_answers_lack_is_in_the_notes_also_of_a_run_that_never_said_it(tmp_path):
+    folder = run_folder(tmp_path, "constant", [0] * len(LABELS))
+    notes = compare.notes(compare.compare([compare.read_run(folder)]))
+    assert any(note.startswith("constant: warning: the student answers anger to ") for note in notes)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "warnings": ["one of its own"]}))
+    assert compare.notes(compare.compare([compare.read_run(folder)])) == ["constant: warning: one of its own"]
+
+
 def test_synthetic_recordings_are_named(tmp_path):
     compared = compare.compare([compare.read_run(run_folder(tmp_path, "a", GOOD, synthetic=True))])
     assert compared["rows"][0]["corpus"] == "EMO-DB (SYNTHETIC)"

@@ -365,6 +365,16 @@ def test_a_stamp_stands_right_under_the_answer_and_honesty_is_only_claimed_witho
     assert "STAMP:" not in honest
 
 
+def test_a_warning_stands_beside_the_stamps_and_no_score_is_called_honest_without_it():
+    warning = "never predicted: fear (12 test utterances)"
+    lines = report(changed(warnings=[warning]), CONFIG, export=None).splitlines()
+    assert lines[4] == f"> - **WARNING: {warning}**"
+    assert "honest" not in "\n".join(lines)
+    lines = report(changed(warnings=[warning], stamps=[STAMP]), CONFIG, export=None).splitlines()
+    assert lines[4:6] == [f"> - **STAMP: {STAMP}**", f"> - **WARNING: {warning}**"]
+    assert "honest score" in report(changed(warnings=[]), CONFIG, export=None)
+
+
 def test_a_teachers_stamp_is_shown_once_and_forbids_the_claim_of_honesty():
     teacher = {**METRICS["teacher"], "stamps": ["the teacher may know the test speakers"]}
     for own in ([], teacher["stamps"]):

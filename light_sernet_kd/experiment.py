@@ -11,7 +11,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import shutil
 import statistics
 import tempfile
 import zipfile
@@ -57,7 +56,17 @@ from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_o
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.errors import install_line
 from light_sernet_kd.features import feature_shape
-from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, write_text
+from light_sernet_kd.files import (
+    LOCK,
+    atomic,
+    locked,
+    nothing_but,
+    path_part,
+    sweep,
+    write_arrays,
+    write_json,
+    write_text,
+)
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select
@@ -108,38 +117,16 @@ def default_run_name(settings: Settings) -> str:
     return path_part("-".join([*parts, settings.digest()]))
 
 
-def _nothing_done(folder: Path) -> bool:
-    """Whether the folder holds no more than a start that failed leaves."""
-    return all(path.name in (".lock", "config.json") for path in folder.rglob("*") if not path.is_dir())
+# What a start that failed leaves.
+_LEFTOVERS = (LOCK, "config.json")
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder, so that two processes never train the same run."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _lock(folder):
-            yield
-    finally:
-        if made and _nothing_done(folder):
-            shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    with open(folder / ".lock", "w", encoding="utf-8") as lock:
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"another process is working on {folder}; wait for it or name another --run."
-            ) from None
+    """Hold the run's folder, so that two processes never train the same run; sweep what a killed one left."""
+    with locked(folder, _LEFTOVERS):
+        sweep(folder)
+        sweep(folder.parent / ".cache", older_than=60)  # other runs may be writing there
         yield
 
 
@@ -525,7 +512,7 @@ class _Run:
             "encoders_sha256": {role: both.digest() for role, both in self._multimodal.items()},
         }
         path = self.folder / "config.json"
-        if path.exists() and not _nothing_done(self.folder):
+        if path.exists() and not nothing_but(self.folder, _LEFTOVERS):
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))
                 # older releases did not store the encoders

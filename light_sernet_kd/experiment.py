@@ -37,6 +37,7 @@ from light_sernet_kd import (
     teachers,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.accelerate import threads
 from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     CALIBRATION_CLIPS,
@@ -62,6 +63,7 @@ from light_sernet_kd.files import (
     locked,
     nothing_but,
     path_part,
+    sha256,
     sweep,
     write_arrays,
     write_json,
@@ -116,6 +118,19 @@ def default_run_name(settings: Settings) -> str:
     parts = [corpus, settings.student, settings.input_type, length, settings.distillation, settings.protocol]
     return path_part("-".join([*parts, settings.digest()]))
 
+
+# What a fold's training leaves beside fold.json, which vouches for their content, and what follows from them.
+_FOLD_FILES = (
+    "history.csv",
+    "student.keras",
+    "test_embeddings.npz",
+    "test_logits.npz",
+    "tflite_probabilities.npz",
+    "training_logits.npz",
+    "validation_logits.npz",
+)
+# Training utterances that tell how sharp a fold's student is; more do not change its mean margin.
+MOST_HEARD = 1000
 
 # What a start that failed leaves.
 _LEFTOVERS = (LOCK, "config.json")
@@ -261,13 +276,19 @@ def fold_files(
             raise UserError(f"{path} is missing: the run's folder lacks the student of fold {fold.name}.")
         target = to / again.fold_folder(fold).name
         temperature = temperatures.get(fold.name, 1.0)
-        again._convert(fold, target, _load_student(path), precisions=precisions, temperature=temperature)
+        student = _stored(path, _load_student, remove=path.with_name("fold.json"))
+        again._convert(fold, target, student, precisions=precisions, temperature=temperature)
         made.append((fold, {name: target / f"student_{name}.tflite" for name in precisions}))
     return again.selection, made
 
 
 def _load_student(path: Path) -> keras.Model:
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # what a damaged archive raises depends on where it is damaged
+        raise ValueError(f"{path} holds no student: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -518,7 +539,9 @@ class _Run:
                 # older releases did not store the encoders
                 before = {name: stored[name] for name in decides if name != "encoders_sha256"}
                 before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
-            except (OSError, ValueError, KeyError):
+                if stored["resolved"]["arithmetic"] not in ("bfloat16", "float32"):
+                    raise ValueError("no arithmetic")
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
             # A setting that a newer release added is as it was before: at its default.
             before["settings"] = {**Settings().as_dict(), **before["settings"]}
@@ -530,6 +553,12 @@ class _Run:
             # A run goes on as it began, also on a machine that would choose otherwise.
             self.arithmetic = stored["resolved"]["arithmetic"]
             self.config = stored
+            began = stored["resolved"].get("threads", threads())  # older releases did not store it
+            if began != threads() and not (self.folder / "metrics.json").exists():
+                self.display.say(
+                    f"This run began on {counted(began, 'thread')} and goes on on {threads()}: sums have "
+                    "another order, so its numbers are not bit for bit those of a run on either."
+                )
             return
         gains = students.entry(self.settings.student).gains_from_bfloat16
         self.arithmetic = resolved_arithmetic(self.settings.arithmetic, gains=gains)
@@ -538,6 +567,7 @@ class _Run:
             **decides,
             "resolved": {
                 "arithmetic": self.arithmetic,
+                "threads": threads(),
                 "samples": self.settings.samples,
                 "schedule": dataclasses.asdict(self.settings.training_schedule),
                 "own_teacher": (
@@ -697,9 +727,7 @@ class _Run:
         folder = self.fold_folder(fold)
         folder.mkdir(exist_ok=True)
         kind = "student" if role == "student" else "teacher"
-        train = pipeline.capped(
-            fold.train, self.selection.labels, self.settings.most_per_emotion, seed=self.settings.seed
-        )
+        train = self._trained_on(fold)
         weights: list[np.ndarray] = []
         made: list[Trained] = []
         checkpoints = []
@@ -745,6 +773,11 @@ class _Run:
             sum(each.seconds for each in made),
             checkpoints,
         )
+
+    def _trained_on(self, fold: Fold) -> Sequence[int]:
+        """The fold's training utterances, less those above `--most_per_emotion`."""
+        most, seed = self.settings.most_per_emotion, self.settings.seed
+        return pipeline.capped(fold.train, self.selection.labels, most, seed=seed)
 
     def _projections(self, kind: str, number: int) -> list[list[np.ndarray]]:
         """Of a phase that was just trained or restored: what `hint` compares through belongs to it."""
@@ -804,7 +837,9 @@ class _Run:
         it is of anything that it will be asked.
         """
         path = self.fold_folder(fold) / "teacher.npz"
-        if not path.exists():
+        if path.exists():
+            _clear(path.parent, "teacher*-checkpoint*.npz", "*-member.npz")
+        else:
             members, best_epochs = [], []
             for number in range(self.settings.teacher_count):
                 role = "teacher" if number == 0 else f"teacher-{number + 1}"
@@ -815,8 +850,7 @@ class _Run:
             teacher = members[0] if len(members) == 1 else teachers.ensemble(members)
             card = {**teacher.card, "best_epochs": _medians(best_epochs), "parts": self._teacher_parts()}
             teachers.write(path, dataclasses.replace(teacher, card=card))
-            for member_path in self.fold_folder(fold).glob("*-member.npz"):
-                member_path.unlink(missing_ok=True)
+            _clear(path.parent, "*-member.npz")
             if fold.test:
                 logits = teachers.aligned(teacher, self.utterances, self.classes, fold.name)
                 ua = self._scores(fold, logits[list(fold.test)])["ua"]
@@ -856,7 +890,9 @@ class _Run:
         Its card has the epochs it was selected at.
         """
         path = self._member_path(fold, role)
-        if not path.exists():
+        if path.exists():
+            _clear(path.parent, f"{role}-checkpoint*.npz")
+        else:
             outcome = self._train(role, fold, epochs=epochs)
             asked = range(len(self.utterances)) if asked is None else asked
             network, rows = self.network("teacher"), self.phases("teacher")[-1].rows
@@ -920,7 +956,10 @@ class _Run:
         """Train and test the student on one fold, unless that was done; returns the fold's outcome."""
         folder = self.fold_folder(fold)
         done = folder / "fold.json"
-        if not done.exists():
+        if done.exists():
+            _clear(folder, "student-checkpoint*.npz")
+        else:
+            _clear(folder, *_FOLD_FILES)  # of a student that is made anew
             teaching = self.teaching(fold)
             trained = self._train("student", fold, teaching)
             network, rows = self.network("student"), self.phases("student")[-1].rows
@@ -934,6 +973,9 @@ class _Run:
             if fold.judges:
                 judged = network.logits(trained.selected, rows, fold.judges)
                 write_arrays(folder / "validation_logits.npz", {"selected": judged})
+            if self.settings.export:
+                heard = network.logits(trained.selected, rows, self._some_heard(fold))
+                write_arrays(folder / "training_logits.npz", {"selected": heard})
             if fold in self._pictured_folds:
                 self._write_test_embeddings(fold, trained.selected)
             self._save_student(trained.selected, folder / "student.keras")
@@ -947,18 +989,63 @@ class _Run:
                 "seconds": round(trained.seconds, 2),
                 **self._scores(fold, logits["selected"]),
                 "last_epoch": self._scores(fold, logits["last"]),
+                "files": {name: sha256(folder / name) for name in _FOLD_FILES if (folder / name).exists()},
             }
             write_json(done, outcome)
             trained.done()
         self._remove_teacher_states(fold)
-        outcome = _stored(done, _read_json, remove=done)
-        outcome.setdefault("best_epochs", [outcome["best_epoch"]])  # of an earlier release
-        logits = _stored(folder / "test_logits.npz", _read_arrays, remove=done)
+        outcome = _stored(done, _read_outcome, remove=done)
+        outcome.pop("files", None)
+        logits = self._test_logits(fold)
+        # What the logits tell is taken from them; fold.json has it for people.
+        outcome |= self._scores(fold, logits["selected"])
+        outcome["last_epoch"] = self._scores(fold, logits["last"])
         self.display.say(
             f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} % "
             f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
         )
         return {**outcome, "logits": logits}
+
+    def _vouched(self, folder: Path, done: str = "fold.json") -> dict[str, str]:
+        """SHA-256 by name of the files that a step left beside `done`; none of an older release's."""
+        found = _stored(folder / done, _read_json, remove=folder / done).get("files")
+        return found if isinstance(found, dict) else {}
+
+    def _left(
+        self,
+        fold: Fold,
+        name: str,
+        read: Callable[[Path], Any],
+        *,
+        done: str = "fold.json",
+        remove: str | None = None,
+    ) -> Any:
+        """What a finished step left in the fold's file `name`: the very content that it wrote.
+
+        Args:
+            read: raises ValueError where the content does not fit; an older release's has no other check.
+            remove: without it the step is done anew; by default the step's `done`.
+        """
+        folder = self.fold_folder(fold)
+        vouched = self._vouched(folder, done)
+
+        def checked(path: Path) -> Any:
+            if name in vouched and sha256(path) != vouched[name]:
+                raise ValueError(f"{path} is not what was written")
+            return read(path)
+
+        return _stored(folder / name, checked, remove=folder / (remove or done))
+
+    def _test_logits(self, fold: Fold) -> dict[str, np.ndarray]:
+        """`selected`, `last` and perhaps `teacher`, `(len(fold.test), classes)` each."""
+        names = ("selected", "last")
+        read = functools.partial(_read_rows, rows=len(fold.test), width=len(self.classes), names=names)
+        return self._left(fold, "test_logits.npz", read)
+
+    def _some_heard(self, fold: Fold) -> Sequence[int]:
+        """Training utterances of the fold that tell how sharp its student's logits are."""
+        heard = self._trained_on(fold)
+        return heard[:: -(-len(heard) // MOST_HEARD)]
 
     @property
     def _pictured_folds(self) -> list[Fold]:
@@ -976,12 +1063,12 @@ class _Run:
         found = []
         for fold in self._pictured_folds:
             folder = self.fold_folder(fold)
-            path = folder / "test_embeddings.npz"
-            if path.exists():
-                embedding = _stored(path, _read_arrays, remove=folder / "fold.json")["selected"]
-                logits = _stored(folder / "test_logits.npz", _read_arrays, remove=folder / "fold.json")
+            if (folder / "test_embeddings.npz").exists() or "test_embeddings.npz" in self._vouched(folder):
+                read = functools.partial(_read_rows, rows=len(fold.test))
+                embedding = self._left(fold, "test_embeddings.npz", read)["selected"]
                 labels = self.selection.labels[list(fold.test)]
-                found.append((fold.name, embedding, labels, logits["selected"].argmax(axis=1)))
+                predicted = self._test_logits(fold)["selected"].argmax(axis=1)
+                found.append((fold.name, embedding, labels, predicted))
         return found
 
     def _scores(self, fold: Fold, logits: np.ndarray) -> dict[str, Any]:
@@ -990,21 +1077,41 @@ class _Run:
 
     # Calibration: no temperature sees a test label that it is scored on.
 
-    def _validation_logits(self, fold: Fold) -> np.ndarray:
-        """Of the fold's selected student, `(len(fold.judges), classes)`."""
-        folder = self.fold_folder(fold)
-        path = folder / "validation_logits.npz"
-        if not path.exists():  # of an earlier release
-            student = _stored(folder / "student.keras", _load_student, remove=folder / "fold.json")
+    def _logits_of(
+        self, fold: Fold, name: str, indices: Sequence[int], done: str = "fold.json"
+    ) -> np.ndarray:
+        """Of the fold's saved student, `(len(indices), classes)`, as its step stored them in `name`.
+
+        They are made anew where there are none: older releases stored fewer, and users remove damaged ones.
+        """
+        path = self.fold_folder(fold) / name
+        if not path.exists():
+            student = self._left(fold, "student.keras", _load_student, done=done)
             # its inputs as a list, however it nests them
             model = keras.Model(student.inputs, student.outputs[0])
             logits = []
-            for start in range(0, len(fold.judges), pipeline.BATCH):
-                given = self._file_inputs(fold.judges[start : start + pipeline.BATCH], merge=False)
+            for start in range(0, len(indices), pipeline.BATCH):
+                given = self._file_inputs(indices[start : start + pipeline.BATCH], merge=False)
                 logits.append(model.predict_on_batch([given[tensor.name] for tensor in student.inputs]))
             write_arrays(path, {"selected": np.concatenate(logits)})
-            self.display.say(f"fold {fold.name}: validation predictions made anew of its student")
-        return _stored(path, _read_arrays, remove=path)["selected"]
+            _vouch(path, done)
+            which = name.partition("_")[0]
+            self.display.say(f"fold {fold.name}: {which} predictions made anew of its student")
+        read = functools.partial(_read_rows, rows=len(indices), width=len(self.classes))
+        return self._left(fold, name, read, done=done, remove=name)["selected"]
+
+    def _validation_logits(self, fold: Fold) -> np.ndarray:
+        """Of the fold's selected student, `(len(fold.judges), classes)`."""
+        return self._logits_of(fold, "validation_logits.npz", fold.judges)
+
+    def _training_logits(self, fold: Fold) -> np.ndarray:
+        """Of the fold's selected student on `_some_heard`."""
+        return self._logits_of(fold, "training_logits.npz", self._some_heard(fold))
+
+    def _final_logits(self) -> np.ndarray:
+        """Of the exported student on every utterance that it was trained on."""
+        final = self.selection.final_fold
+        return self._logits_of(final, "training_logits.npz", self._trained_on(final), "final.json")
 
     def _temperature(self, fold: Fold) -> float | None:
         """For the fold's test predictions; None where its validation set tests too or is too small."""
@@ -1013,25 +1120,46 @@ class _Run:
         labels = self.selection.labels[list(fold.judges)]
         return evaluation.fit_temperature(self._validation_logits(fold), labels)
 
-    def pooled_temperature(self, outcomes: Sequence[dict[str, Any]]) -> float | None:
+    def temperature_per_margin(self, outcomes: Sequence[dict[str, Any]]) -> float | None:
         """For the exported student, from all folds' students and their validation sets; None if too few.
 
         It was trained on these speakers, so none is held out of it: the folds' students, which heard fewer,
-        stand in for it. Where a fold's validation set is its test set, that serves: the exported student has
-        no score of its own that could profit.
+        stand in for it, each in units of how sharp its logits are. Where a fold's validation set is its test
+        set, that serves: the exported student has no score of its own that could profit.
         """
         folds = [(fold, fold.judges or fold.validation) for fold in self.folds]
-        labels = self.selection.labels[[i for _, judges in folds for i in judges]]
-        if len(labels) < evaluation.FEWEST_TO_CALIBRATE:
+        labels = [self.selection.labels[list(judges)] for _, judges in folds]
+        if sum(map(len, labels)) < evaluation.FEWEST_TO_CALIBRATE:
             return None
         logits = [
             self._validation_logits(fold) if fold.judges else outcome["logits"]["selected"]
             for (fold, _), outcome in zip(folds, outcomes, strict=True)
         ]
-        return evaluation.fit_temperature(np.concatenate(logits), labels)
+        heard = [self._training_logits(fold) for fold in self.folds]
+        return evaluation.temperature_per_margin(logits, labels, heard)
 
-    def calibration(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """How far the test probabilities can be believed, before and after each fold's temperature."""
+    def _files_confidence(self, outcomes: Sequence[dict[str, Any]], temperature: float) -> dict[str, Any]:
+        """How sure the exported student is, beside the folds' students with temperatures of the same rule."""
+        per_margin = self.temperature_per_margin(outcomes)
+        heard = [self._training_logits(fold) for fold in self.folds]
+        by = [1.0 if per_margin is None else evaluation.temperature_for(per_margin, each) for each in heard]
+        test = [outcome["logits"]["selected"] / each for outcome, each in zip(outcomes, by, strict=True)]
+        return {
+            "per_margin": per_margin,
+            "folds_test": evaluation.confidence(np.concatenate(test)),
+            "folds_training": evaluation.confidence(
+                np.concatenate([logits / each for logits, each in zip(heard, by, strict=True)])
+            ),
+            "final_training": evaluation.confidence(self._final_logits() / temperature),
+        }
+
+    def calibration(
+        self, outcomes: Sequence[dict[str, Any]], exported: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """How far the test probabilities can be believed, before and after each fold's temperature; and how
+        sure the exported student is.
+        """
+        files = self._files_confidence(outcomes, exported["temperature"]) if exported else None
         labels = self._test_labels()
         temperatures = [self._temperature(fold) for fold in self.folds]
         # In float64 no division makes two logits equal, and so the answers stay what they are.
@@ -1041,7 +1169,10 @@ class _Run:
             "bins": evaluation.ECE_BINS,
             "before": evaluation.calibration(labels, np.concatenate(before)),
             "after": evaluation.calibration(labels, np.concatenate(after)) if any(temperatures) else None,
-            "temperature": self.pooled_temperature(outcomes),
+            "temperature": (
+                exported["temperature"] if exported and files and files["per_margin"] is not None else None
+            ),
+            "files": files,
             "folds": [
                 {
                     "name": fold.name,
@@ -1068,23 +1199,43 @@ class _Run:
         folder = self.fold_folder(final)
         done = folder / "final.json"
         scores = self._precision_scores()
-        if not done.exists():
+        if done.exists():
+            _clear(folder, "student-checkpoint*.npz")
+        else:
+            _clear(folder, *_FOLD_FILES)
             teacher_epochs = self.final_teacher_epochs() if self.settings.own_teacher else None
             teaching = self.teaching(final, epochs=teacher_epochs)
             trained = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, folder / "student.keras")
-            files = self._convert_final(outcomes, self.model_of("student", trained.last), scores)
-            write_json(done, {"final_epochs": sum(epochs), **files})
+            rows = self.phases("student")[-1].rows
+            heard = self.network("student").logits(trained.last, rows, self._trained_on(final))
+            write_arrays(folder / "training_logits.npz", {"selected": heard})
+            temperature = self._final_temperature(outcomes, heard)
+            student = self.model_of("student", trained.last)
+            left = {name: sha256(folder / name) for name in _FOLD_FILES if (folder / name).exists()}
+            files = self._convert_final(student, temperature, scores)
+            write_json(done, {"final_epochs": sum(epochs), **files, "files": left})
             trained.done()
         self._remove_teacher_states(final)
-        exported = _stored(done, _read_json, remove=done)
-        if "temperature" not in exported:  # files of an earlier release, which knew no calibration
-            student = _stored(folder / "student.keras", _load_student, remove=done)
-            exported |= self._convert_final(outcomes, student, scores)
-            write_json(done, exported)
-            self.display.say("The final student was exported anew, with calibrated probabilities.")
+        exported = _stored(done, _read_exported, remove=done)
+        temperature = self._final_temperature(outcomes, self._final_logits())
+        if not self._is_current(exported, temperature, scores):
+            student = self._left(final, "student.keras", _load_student, done="final.json")
+            exported |= self._convert_final(student, temperature, scores)
+            write_json(done, {**exported, "files": self._vouched(folder, "final.json")})
+            self.display.say("The final student was exported anew: its files were missing, damaged or older.")
+        changes = self._probability_changes(outcomes)
+        told = (f"{name} {at['mean']:.1e}/{at['p95']:.1e}/{at['max']:.1e}" for name, at in changes.items())
+        self.display.say(
+            "Change of a probability by conversion, mean/95th percentile/largest over "
+            f"{counted(len(self._test_indices()), 'test utterance')} of the folds: {', '.join(told)}"
+        )
+        exported = {name: exported[name] for name in ("final_epochs", "temperature", "rows")}
         for row in exported["rows"]:
+            # Which was of a few clips of the final student, to see that the conversion is true.
+            row.pop("max_probability_difference", None)
             row |= scores[row["precision"]]
+            row["probability_change"] = changes[row["precision"]]
         best = next(row["ua"] for row in exported["rows"] if row["precision"] == "float32")
         for row in exported["rows"]:
             row["ua_cost_points"] = 100 * (best - row["ua"])
@@ -1106,15 +1257,48 @@ class _Run:
 
     def _convert_final(
         self,
-        outcomes: Sequence[dict[str, Any]],
         student: keras.Model,
+        temperature: float,
         scores: Mapping[str, Mapping[str, float]],
     ) -> dict[str, Any]:
-        temperature = self.pooled_temperature(outcomes) or 1.0
         rows = self._convert(
             self.selection.final_fold, self.folder, student, scores=scores, temperature=temperature
         )
-        return {"rows": rows, "temperature": temperature}
+        for row in rows:
+            row["sha256"] = sha256(self.folder / row["file"])
+        return {"rows": rows, "temperature": temperature, "scores": scores}
+
+    def _final_temperature(self, outcomes: Sequence[dict[str, Any]], heard: np.ndarray) -> float:
+        """Of the exported student, which has the logits `heard` on its training utterances; 1 if unfitted."""
+        per_margin = self.temperature_per_margin(outcomes)
+        return 1.0 if per_margin is None else evaluation.temperature_for(per_margin, heard)
+
+    def _is_current(
+        self, exported: Mapping[str, Any], temperature: float, scores: Mapping[str, Mapping[str, float]]
+    ) -> bool:
+        """Whether the files are there, as they were written, and with the run's temperature and scores."""
+        if not np.isclose(exported.get("temperature", np.nan), temperature, rtol=1e-6):
+            return False
+        if exported.get("scores", scores) != scores:
+            return False
+        files = [(self.folder / row["file"], row) for row in exported["rows"]]
+        return all(
+            path.is_file()
+            and path.stat().st_size == row["bytes"]
+            and row.get("sha256", "") in ("", sha256(path))
+            for path, row in files
+        )
+
+    def _probability_changes(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Precision → how far the folds' files are from their students, over all test utterances."""
+        trained = evaluation.softmax(np.concatenate([outcome["logits"]["selected"] for outcome in outcomes]))
+        converted = [self._precision_probabilities(fold) for fold in self.folds]
+        return {
+            precision: evaluation.probability_change(
+                trained, np.concatenate([each[precision] for each in converted])
+            )
+            for precision in converted[0]
+        }
 
     def _precision_scores(self) -> dict[str, dict[str, float]]:
         """Precision → UA, its interval where there is one, and WA over all folds."""
@@ -1232,7 +1416,7 @@ class _Run:
         if not path.exists():
             from light_sernet_kd.runner import invoke, open_file
 
-            student = _stored(folder / "student.keras", _load_student, remove=folder / "fold.json")
+            student = self._left(fold, "student.keras", _load_student)
             inputs = self._file_inputs(fold.test, merge=self.settings.merge_tflite)
             probabilities = {}
             with tempfile.TemporaryDirectory() as temporary:
@@ -1245,8 +1429,12 @@ class _Run:
                         ]
                     )
             write_arrays(path, probabilities)
+            _vouch(path, "fold.json")
             self.display.say(f"fold {fold.name}: converted and scored in {len(probabilities)} precisions")
-        return _stored(path, _read_arrays, remove=path)
+        read = functools.partial(
+            _read_rows, rows=len(fold.test), width=len(self.classes), names=("float32",), shares=True
+        )
+        return self._left(fold, path.name, read, remove=path.name)
 
     def _file_inputs(self, indices: Sequence[int], *, merge: bool) -> dict[str, np.ndarray]:
         """What an exported file takes of these utterances, by name: fitted audio (features, where the front
@@ -1327,19 +1515,25 @@ class _Run:
             probabilities=evaluation.softmax(logits),
         )
 
-    def warnings(self, outcomes: Sequence[dict[str, Any]]) -> list[str]:
+    def warnings(self, outcomes: Sequence[dict[str, Any]], calibration: Mapping[str, Any]) -> list[str]:
         """What makes a true score worth less than it looks; a stamp says that a score is too high.
 
         Sentences without a full stop. The report and the run's last line show them, and no score is called
         honest without a word beside any of them.
         """
-        return [*self._data_warnings(), *evaluation.answer_warnings(self._predictions(outcomes))]
+        return [
+            *self._data_warnings(),
+            *evaluation.answer_warnings(self._predictions(outcomes)),
+            *evaluation.confidence_warnings(calibration["files"]),
+        ]
 
     def _data_warnings(self) -> list[str]:
         """What the corpus and its folds show before anything is trained."""
         return []
 
-    def metrics(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def metrics(
+        self, outcomes: Sequence[dict[str, Any]], exported: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         classes, labels = self.classes, self._test_labels()
 
         def pooled(which: str) -> np.ndarray:
@@ -1358,11 +1552,12 @@ class _Run:
                 "stamps": self.teacher_stamps(),
             }
         counts = np.bincount(self.selection.labels, minlength=len(classes))
+        calibration = self.calibration(outcomes, exported)
         return {
             "protocol": self.settings.protocol,
             "protocol_description": self.protocol.description,
             "stamps": self.stamps,
-            "warnings": self.warnings(outcomes),
+            "warnings": self.warnings(outcomes, calibration),
             "corpus": self.corpus.name,
             "synthetic": self.corpus.synthetic,
             "classes": list(classes),
@@ -1377,7 +1572,7 @@ class _Run:
                 labels, pooled("selected").argmax(axis=1), self._test_speakers(), classes
             ),
             "ci95_method": evaluation.CI_METHOD,
-            "calibration": self.calibration(outcomes),
+            "calibration": calibration,
             "mean_over_folds": {
                 name: [
                     float(np.mean([outcome[name] for outcome in outcomes])),
@@ -1408,13 +1603,12 @@ class _Run:
             return {"parameters": self.network(role).parameters}
         return parameter_counts(self.model_of(role, self.network(role).student.get_weights()))
 
-    def _history(self, fold: Fold) -> dict[str, list[float]]:
-        folder = self.fold_folder(fold)
-        return _stored(folder / "history.csv", read_history, remove=folder / "fold.json")
+    def _history(self, fold: Fold, epochs: int) -> dict[str, list[float]]:
+        return self._left(fold, "history.csv", functools.partial(read_history, epochs=epochs))
 
     def write_results(self, outcomes: Sequence[dict[str, Any]], exported: dict[str, Any] | None) -> None:
         """Write metrics.json, predictions.csv, the pictures and the report."""
-        metrics = self.metrics(outcomes)
+        metrics = self.metrics(outcomes, exported)
         predictions = self._predictions(outcomes)
         evaluation.write_predictions(self.folder / "predictions.csv", predictions)
         synthetic = " (synthetic)" if self.corpus.synthetic else ""
@@ -1434,7 +1628,10 @@ class _Run:
             stamps=stamps,
         )
         figures.curves(
-            {fold.name: self._history(fold) for fold in self.folds},
+            {
+                fold.name: self._history(fold, outcome["epochs"])
+                for fold, outcome in zip(self.folds, outcomes, strict=True)
+            },
             self.folder / "curves.png",
             selected_epochs={outcome["name"]: outcome["best_epoch"] for outcome in outcomes},
             title=title,
@@ -1469,8 +1666,75 @@ def _require_tensorboard() -> None:
         raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}") from None
 
 
+def _clear(folder: Path, *patterns: str) -> None:
+    """Remove what a step that is done, or begins anew, has no use for."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no object")
+    return found
+
+
+def _read_outcome(path: Path) -> dict[str, Any]:
+    """A fold.json, with what a run goes on from."""
+    found = _read_json(path)
+    found.setdefault("best_epochs", [found["best_epoch"]])  # of an earlier release
+    numbers = [found[name] for name in ("best_epoch", "epochs", "seconds")] + [*found["best_epochs"]]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError(f"{path} has no numbers where they should be")
+    if not all(1 <= epoch <= found["epochs"] for epoch in (found["best_epoch"], *found["best_epochs"])):
+        raise ValueError(f"{path} names an epoch that was not trained")
+    return found
+
+
+def _read_exported(path: Path) -> dict[str, Any]:
+    """A final.json, with what its files are."""
+    found = _read_json(path)
+    rows = found["rows"]
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
+        raise ValueError(f"{path} names no files")
+    needed = {"file", "bytes", "precision"}
+    if "final_epochs" not in found or not all(needed <= row.keys() for row in rows):
+        raise ValueError(f"{path} lacks what its files are")
+    return found
+
+
+def _read_rows(
+    path: Path,
+    *,
+    rows: int,
+    width: int | None = None,
+    names: Sequence[str] = ("selected",),
+    shares: bool = False,
+) -> dict[str, np.ndarray]:
+    """Arrays of numbers `(rows, width)`; those that are there beside `names` likewise.
+
+    Args:
+        width: None for any.
+        shares: whether they are probabilities.
+    """
+    found = _read_arrays(path)
+    for name, values in {**found, **{name: found[name] for name in names}}.items():
+        if values.ndim != 2 or len(values) != rows or values.shape[1] != (width or values.shape[1]):
+            raise ValueError(f"{path}: {name} is {values.shape}; expected {rows} rows of {width}")
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise ValueError(f"{path}: {name} holds what is no number")
+        # An int8 file's probabilities are multiples of 1 / 256.
+        if shares and (values.min() < 0 or np.abs(values.sum(axis=1) - 1).max() > 0.1):
+            raise ValueError(f"{path}: {name} are no probabilities")
+    return found
+
+
+def _vouch(path: Path, done: str) -> None:
+    """Note in the step's `done` beside `path` what was written there after the step."""
+    step = path.with_name(done)
+    told = _stored(step, _read_json, remove=step)
+    write_json(step, {**told, "files": {**(told.get("files") or {}), path.name: sha256(path)}})
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

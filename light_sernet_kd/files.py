@@ -7,6 +7,7 @@ and what a killed process left is told from what another one is still writing, a
 import contextlib
 import errno
 import glob
+import hashlib
 import itertools
 import json
 import os
@@ -92,6 +93,12 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
 
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # What is at work, and what was killed.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.evaluation import Predictions, answer_warnings, read_predictions
+from light_sernet_kd.evaluation import Predictions, answer_warnings, read_predictions, scores
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.report import NONE, markdown_table, plain
 
@@ -77,6 +77,7 @@ def read_run(folder: Path) -> Run:
             folder.resolve().name, metrics, config["settings"], read_predictions(folder / "predictions.csv")
         )
         metrics["pooled"]["ua"], metrics["student"]["parameters"]  # what every table needs
+        _check_predictions(run, folder)
         return run
     except FileNotFoundError as error:
         raise UserError(
@@ -85,6 +86,20 @@ def read_run(folder: Path) -> Run:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: its metrics.json or config.json is damaged ({error}).") from None
+
+
+def _check_predictions(run: Run, folder: Path) -> None:
+    """Whether predictions.csv is the one that metrics.json tells of: a file cut short still reads well."""
+    found, told = run.predictions, run.metrics["pooled"]
+    count = told.get("count", len(found.ids))
+    if found.ids and len(found.ids) == count:
+        scored = scores(found.labels, found.predicted, found.classes)
+        if np.isclose(scored.ua, told["ua"], atol=1e-6) and np.isclose(scored.wa, told["wa"], atol=1e-6):
+            return
+    raise UserError(
+        f"{folder}: its predictions.csv, with {len(found.ids):,} predictions, is not the one that "
+        f"metrics.json was written of, with {count:,}: the run's command, given again, writes both anew."
+    )
 
 
 def paired(

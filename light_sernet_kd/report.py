@@ -384,7 +384,7 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
         "",
         *markdown_table(header, rows, words=2),
         "",
-        "The probability change is that of the folds' files against their students in float32, before any "
+        "The probability change is that of the folds' files against their students as trained, before any "
         f"temperature: the class that changes most, of each of {counted(tested, 'test utterance')}.",
         "",
         *_costly(export["rows"]),

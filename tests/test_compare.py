@@ -210,6 +210,26 @@ def test_synthetic_recordings_are_named(tmp_path):
     assert compared["rows"][0]["corpus"] == "EMO-DB (SYNTHETIC)"
 
 
+def test_predictions_that_are_not_those_of_the_metrics_are_refused(tmp_path):
+    folder = run_folder(tmp_path, "a", GOOD)
+    whole = (folder / "predictions.csv").read_text().splitlines(keepends=True)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    compare.read_run(folder)
+    wrong = [
+        whole[:-1],
+        [*whole[:-1], whole[-1].replace(CLASSES[LABELS[-1]], "joy" if LABELS[-1] < 2 else "fear", 1)],
+    ]
+    for count in (None, len(LABELS)):
+        metrics["pooled"] |= {} if count is None else {"count": count}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        for lines in (*wrong, whole[:1]):
+            (folder / "predictions.csv").write_text("".join(lines))
+            with pytest.raises(UserError, match="is not the one that metrics"):
+                compare.read_run(folder)
+    (folder / "predictions.csv").write_text("".join(whole))
+    compare.read_run(folder)
+
+
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"nowhere holds no finished run: metrics\.json is missing"):
         compare.read_run(tmp_path / "nowhere")

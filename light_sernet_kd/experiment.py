@@ -1,7 +1,8 @@
 """A whole experiment: every fold of a protocol, the results folder, and the exported student.
 
 Each step leaves its outcome in the run's folder and is not done again: the same command continues a run
-that was interrupted at any moment, and ends with the same files.
+that was interrupted at any moment, and ends with the same files. They are the same bit for bit where the
+processor and the number of threads are: others sum in another order.
 """
 
 import contextlib
@@ -534,26 +535,10 @@ class _Run:
         }
         path = self.folder / "config.json"
         if path.exists() and not nothing_but(self.folder, _LEFTOVERS):
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8"))
-                # older releases did not store the encoders
-                before = {name: stored[name] for name in decides if name != "encoders_sha256"}
-                before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
-                if stored["resolved"]["arithmetic"] not in ("bfloat16", "float32"):
-                    raise ValueError("no arithmetic")
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
-            # A setting that a newer release added is as it was before: at its default.
-            before["settings"] = {**Settings().as_dict(), **before["settings"]}
-            if before != decides:
-                raise UserError(
-                    f"{self.folder} holds another run: {_difference(before, decides)}. "
-                    "Name another --run, or remove that folder."
-                )
+            self.config = self._stored_config(path, decides)
             # A run goes on as it began, also on a machine that would choose otherwise.
-            self.arithmetic = stored["resolved"]["arithmetic"]
-            self.config = stored
-            began = stored["resolved"].get("threads", threads())  # older releases did not store it
+            self.arithmetic = self.config["resolved"]["arithmetic"]
+            began = self.config["resolved"].get("threads", threads())  # older releases did not store it
             if began != threads() and not (self.folder / "metrics.json").exists():
                 self.display.say(
                     f"This run began on {counted(began, 'thread')} and goes on on {threads()}: sums have "
@@ -565,24 +550,50 @@ class _Run:
         packages = ("tensorflow", "keras", "numpy", "ai-edge-litert")
         self.config = {
             **decides,
-            "resolved": {
-                "arithmetic": self.arithmetic,
-                "threads": threads(),
-                "samples": self.settings.samples,
-                "schedule": dataclasses.asdict(self.settings.training_schedule),
-                "own_teacher": (
-                    {**dataclasses.asdict(self._schedule("teacher")), "parts": self._teacher_parts()}
-                    if self.settings.own_teacher
-                    else None
-                ),
-                "label_loss": {"name": self.settings.label_loss, **self.label_settings},
-                "distillation": {"name": self.settings.distillation, **self.distillation_settings},
-            },
+            "resolved": {"arithmetic": self.arithmetic, "threads": threads(), **self._resolved()},
             "versions": {"light-sernet-kd": __version__}
             | {name: importlib.metadata.version(name) for name in packages},
             "command": command,
         }
         write_json(path, self.config)
+
+    def _resolved(self) -> dict[str, Any]:
+        """What follows from the settings, for config.json."""
+        own_teacher = None
+        if self.settings.own_teacher:
+            own_teacher = {**dataclasses.asdict(self._schedule("teacher")), "parts": self._teacher_parts()}
+        return {
+            "samples": self.settings.samples,
+            "schedule": dataclasses.asdict(self.settings.training_schedule),
+            "own_teacher": own_teacher,
+            "label_loss": {"name": self.settings.label_loss, **self.label_settings},
+            "distillation": {"name": self.settings.distillation, **self.distillation_settings},
+        }
+
+    def _stored_config(self, path: Path, decides: dict[str, Any]) -> dict[str, Any]:
+        """The config.json of this very run, or an error."""
+        resolved = json.loads(json.dumps(self._resolved()))
+        try:
+            stored = _read_json(path)
+            # older releases did not store the encoders
+            before = {name: stored[name] for name in decides if name != "encoders_sha256"}
+            before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
+            # A setting that a newer release added is as it was before: at its default.
+            before["settings"] = {**Settings().as_dict(), **before["settings"]}
+            found, release = stored["resolved"], stored["versions"]["light-sernet-kd"]
+            if before == decides and release == __version__ and not _agree(found, resolved):
+                raise ValueError(f"{path} tells of values that its settings do not have")
+            if found["arithmetic"] not in ("bfloat16", "float32") or type(found.get("threads", 1)) is not int:
+                raise ValueError(f"{path} does not tell how the run computes")
+            stored["resolved"] = _filled(found, resolved)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
+        if before != decides:
+            raise UserError(
+                f"{self.folder} holds another run: {_difference(before, decides)}. "
+                "Name another --run, or remove that folder."
+            )
+        return stored
 
     # Networks and one fold.
 
@@ -1279,7 +1290,9 @@ class _Run:
         """Whether the files are there, as they were written, and with the run's temperature and scores."""
         if not np.isclose(exported.get("temperature", np.nan), temperature, rtol=1e-6):
             return False
-        if exported.get("scores", scores) != scores:
+        if exported.get("scores", scores) != scores or {row["precision"] for row in exported["rows"]} != {
+            *scores
+        }:
             return False
         files = [(self.folder / row["file"], row) for row in exported["rows"]]
         return all(
@@ -1680,16 +1693,40 @@ def _read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def _agree(stored: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether all that both have is the same."""
+    return all(
+        _agree(stored[name], value) if isinstance(value, dict) else stored[name] == value
+        for name, value in made.items()
+        if name in stored
+    )
+
+
+def _filled(stored: dict[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    """`stored` with what it lacks: a newer release knows more."""
+    return {
+        **made,
+        **{
+            name: _filled(value, made[name]) if isinstance(made.get(name), dict) else value
+            for name, value in stored.items()
+        },
+    }
+
+
 def _read_outcome(path: Path) -> dict[str, Any]:
     """A fold.json, with what a run goes on from."""
     found = _read_json(path)
     found.setdefault("best_epochs", [found["best_epoch"]])  # of an earlier release
-    numbers = [found[name] for name in ("best_epoch", "epochs", "seconds")] + [*found["best_epochs"]]
-    if not all(isinstance(number, int | float) for number in numbers):
+    best = found["best_epochs"]
+    if not (isinstance(best, list) and best and all(_is_count(each, found["epochs"]) for each in best)):
+        raise ValueError(f"{path} names epochs that were not trained")
+    if not _is_count(found["best_epoch"], found["epochs"]) or not isinstance(found["seconds"], int | float):
         raise ValueError(f"{path} has no numbers where they should be")
-    if not all(1 <= epoch <= found["epochs"] for epoch in (found["best_epoch"], *found["best_epochs"])):
-        raise ValueError(f"{path} names an epoch that was not trained")
     return found
+
+
+def _is_count(number: Any, most: Any) -> bool:
+    return type(number) is int and type(most) is int and 1 <= number <= most
 
 
 def _read_exported(path: Path) -> dict[str, Any]:
@@ -1698,9 +1735,13 @@ def _read_exported(path: Path) -> dict[str, Any]:
     rows = found["rows"]
     if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
         raise ValueError(f"{path} names no files")
-    needed = {"file", "bytes", "precision"}
-    if "final_epochs" not in found or not all(needed <= row.keys() for row in rows):
-        raise ValueError(f"{path} lacks what its files are")
+    for row in rows:
+        if not (
+            isinstance(row["file"], str) and isinstance(row["precision"], str) and type(row["bytes"]) is int
+        ):
+            raise ValueError(f"{path} does not say what its files are")
+    if type(found["final_epochs"]) is not int or not isinstance(found.get("temperature", 1.0), int | float):
+        raise ValueError(f"{path} has no numbers where they should be")
     return found
 
 
@@ -1734,7 +1775,8 @@ def _vouch(path: Path, done: str) -> None:
     """Note in the step's `done` beside `path` what was written there after the step."""
     step = path.with_name(done)
     told = _stored(step, _read_json, remove=step)
-    write_json(step, {**told, "files": {**(told.get("files") or {}), path.name: sha256(path)}})
+    before = told["files"] if isinstance(told.get("files"), dict) else {}
+    write_json(step, {**told, "files": {**before, path.name: sha256(path)}})
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -496,6 +496,43 @@ def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp
         read()
 
 
+@pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.every)])
+def test_damaged_facts_of_a_step_are_an_error_or_change_no_score(distilled, manifest, tmp_path, count):
+    from light_sernet_kd import experiment
+    from light_sernet_kd.config import UserError
+    from light_sernet_kd.report import report
+
+    folder = tmp_path / "all"
+    shutil.copytree(distilled, folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    run, fold = opened(folder, manifest)
+    final = run.fold_folder(run.selection.final_fold) / "final.json"
+
+    def exported():
+        found = experiment._stored(final, experiment._read_exported, remove=final)
+        run._is_current(found, 1.0, {})
+
+    def scored():
+        assert run.fold(fold)["ua"] == metrics["folds"][0]["ua"]
+
+    def configured():
+        report(metrics, opened(folder, manifest)[0].config, export=metrics["export"])
+
+    random = np.random.default_rng(0)
+    files = {run.fold_folder(fold) / "fold.json": scored, final: exported, folder / "config.json": configured}
+    for path, read in files.items():
+        content, refused = path.read_bytes(), 0
+        for _ in range(count if read is not configured else count // 4):
+            path.write_bytes(damaged(content, random))
+            try:
+                read()
+            except UserError as error:
+                refused += 1
+                assert str(error).startswith(f"{path} is damaged") or "holds another run" in str(error)
+        path.write_bytes(content)
+        assert refused
+
+
 @pytest.mark.parametrize("kept", [0, 1, 3, 4.5, 4.99])
 def test_a_history_that_is_not_whole_is_damaged_also_in_a_run_that_kept_no_hashes(
     distilled, manifest, tmp_path, kept

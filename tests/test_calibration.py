@@ -542,3 +542,19 @@ def test_a_run_that_goes_on_with_other_threads_says_so(exported, redone):
     (line,) = [line for line in said.splitlines() if "thread" in line]
     assert line.startswith(f"This run began on {count + 3} threads and goes on on {count}: ")
     assert f" on {count + 3} threads.\n" in (folder / "report.md").read_text()
+
+
+def test_the_exported_student_is_as_sure_as_the_folds_or_the_run_says_so(exported):
+    from light_sernet_kd import experiment
+    from light_sernet_kd.report import report
+
+    metrics = json.loads((exported / "metrics.json").read_text())
+    files = metrics["calibration"]["files"]
+    assert [said for said in metrics["warnings"] if "exported student" in said] == confidence_warnings(files)
+    assert abs(files["final_training"]["confidence"] - files["folds_training"]["confidence"]) < 0.15
+    # As it was with the folds' temperature: sure of nearly everything.
+    files["final_training"]["confidence"] = files["folds_training"]["confidence"] + 0.16
+    metrics["warnings"] = confidence_warnings(files)
+    assert metrics["warnings"][0] in experiment.summary(metrics)
+    config = json.loads((exported / "config.json").read_text())
+    assert f"WARNING: {metrics['warnings'][0]}" in report(metrics, config, export=metrics["export"])

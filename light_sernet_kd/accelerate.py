@@ -5,6 +5,7 @@ weights whose convolutions may run in bfloat16 and whose batch norm is TensorFlo
 Keras 3 composes batch norm of about ten operations, each of which passes through memory once more.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -46,6 +47,21 @@ def arithmetic(wanted: str, *, gains: bool = True) -> str:
     if wanted != "auto":
         return wanted
     return "bfloat16" if gains and keras.backend.backend() == "tensorflow" and has_bfloat16() else "float32"
+
+
+def threads() -> int:
+    """How many threads an operation is spread over; another number sums in another order, to other bits."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if keras.backend.backend() != "tensorflow":
+        return cores
+    import tensorflow as tf
+
+    told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return (
+        tf.config.threading.get_intra_op_parallelism_threads()
+        or (int(told) if told.isdigit() else 0)
+        or cores
+    )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.evaluation import Predictions, read_predictions
+from light_sernet_kd.evaluation import Predictions, answer_warnings, read_predictions, scores
 from light_sernet_kd.files import read_text, write_json, write_text
 from light_sernet_kd.report import NONE, markdown_table, plain
 
@@ -40,6 +40,12 @@ class Run:
     def bytes_of(self) -> dict[str, int]:
         """Size of the exported file per precision; empty where nothing was exported."""
         return {row["precision"]: row["bytes"] for row in (self.metrics.get("export") or {}).get("rows", [])}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Of its metrics; of a run of an older release, which had none, what its answers show."""
+        found = self.metrics.get("warnings")
+        return answer_warnings(self.predictions) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ def read_run(folder: Path) -> Run:
             folder.resolve().name, metrics, config["settings"], read_predictions(folder / "predictions.csv")
         )
         metrics["pooled"]["ua"], metrics["student"]["parameters"]  # what every table needs
+        _check_predictions(run, folder)
         return run
     except FileNotFoundError as error:
         raise UserError(
@@ -79,6 +86,20 @@ def read_run(folder: Path) -> Run:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: its metrics.json or config.json is damaged ({error}).") from None
+
+
+def _check_predictions(run: Run, folder: Path) -> None:
+    """Whether predictions.csv is the one that metrics.json tells of: a file cut short still reads well."""
+    found, told = run.predictions, run.metrics["pooled"]
+    count = told.get("count", len(found.ids))
+    if found.ids and len(found.ids) == count:
+        scored = scores(found.labels, found.predicted, found.classes)
+        if np.isclose(scored.ua, told["ua"], atol=1e-6) and np.isclose(scored.wa, told["wa"], atol=1e-6):
+            return
+    raise UserError(
+        f"{folder}: its predictions.csv, with {len(found.ids):,} predictions, is not the one that "
+        f"metrics.json was written of, with {count:,}: the run's command, given again, writes both anew."
+    )
 
 
 def paired(
@@ -150,6 +171,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             "corpus": metrics["corpus"] + (" (SYNTHETIC)" if metrics["synthetic"] else ""),
             "protocol": metrics["protocol"],
             "stamps": metrics["stamps"],
+            "warnings": run.warnings,
             "folds": len(metrics["folds"]),
             "seed": metrics["seed"],
             "student": metrics["student"]["name"],
@@ -208,6 +230,7 @@ def notes(compared: dict[str, Any]) -> list[str]:
     rows = compared["rows"]
     lines = [row["not_paired"] for row in rows if row["not_paired"]]
     lines += [f"{row['run']}: {stamp}" for row in rows for stamp in row["stamps"]]
+    lines += [f"{row['run']}: warning: {warning}" for row in rows for warning in row["warnings"]]
     if any(row["paired"] for row in rows):
         lines.append(f"ΔUA against {compared['first']}, in points: {compared['paired_method']}")
     return lines

@@ -9,7 +9,7 @@ Also how far its probabilities can be believed: temperature scaling, ECE, NLL, B
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,6 +36,9 @@ ECE_BINS = 15
 # would follow how easy that corpus is instead.
 UNSURE_BELOW = 0.5
 
+# Mean confidences this far apart are those of students that no longer resemble one another.
+FAR_APART = 0.15
+
 # A class may be called anything, "id" and "label" too; with the prefix no class hides another column.
 PROBABILITY_PREFIX = "p_"
 PREDICTION_COLUMNS = ("id", "fold", "label", "predicted")
@@ -51,6 +54,7 @@ class Scores:
         macro_f1: mean F1 over the classes that occur in the labels or the predictions.
         weighted_f1: mean F1 over classes, weighted by how many utterances have that label.
         recall_per_class: None for a class without a test utterance.
+        count_per_class: how many of the utterances have that label.
     """
 
     ua: float
@@ -59,6 +63,7 @@ class Scores:
     weighted_f1: float
     recall_per_class: dict[str, float | None]
     count: int
+    count_per_class: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -166,6 +171,100 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, *, doubt: float = 0.2)
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) > 0 else (low, middle)
     return float(np.exp((low + high) / 2))
+
+
+def mean_margin(logits: ArrayLike) -> float:
+    """Mean over `(N, classes)` rows of the largest logit less the second, N at least 1.
+
+    It grows with the logits as a temperature does, and says how sharp they are.
+    """
+    largest = np.sort(np.asarray(logits, np.float64), axis=1)
+    return float((largest[:, -1] - largest[:, -2]).mean()) if largest.shape[1] > 1 else 0.0
+
+
+def temperature_per_margin(
+    held_out: Sequence[ArrayLike], labels: Sequence[ArrayLike], heard: Sequence[ArrayLike]
+) -> float:
+    """What to multiply a student's `mean_margin` on its own training utterances by for its temperature.
+
+    Two students of one recipe differ in how sharp their logits are: a few epochs in, twofold from one epoch
+    to the next. The temperature of one then makes the other sure of everything, or of nothing. Divided by
+    their margins they are alike, and one factor, fitted on what each has not heard, serves a student for
+    whom no utterance is held out.
+
+    Args:
+        held_out: per student its logits `(N, classes)` on utterances that it was not trained on.
+        labels: theirs, `(N,)` per student.
+        heard: per student its logits on utterances that it was trained on.
+    """
+    scaled = [
+        np.asarray(a, np.float64) / (mean_margin(b) or 1.0) for a, b in zip(held_out, heard, strict=True)
+    ]
+    return fit_temperature(np.concatenate(scaled), np.concatenate([np.asarray(each) for each in labels]))
+
+
+def temperature_for(per_margin: float, heard: ArrayLike) -> float:
+    """The temperature of the student with logits `heard` on its training utterances.
+
+    Args:
+        per_margin: as `temperature_per_margin` gives it.
+    """
+    return float(np.clip(per_margin * (mean_margin(heard) or 1.0), *TEMPERATURE_BOUNDS))
+
+
+def confidence(logits: ArrayLike) -> dict[str, Any]:
+    """How sure softmax(logits) is of `count` rows: mean `confidence`, share `sure` from `UNSURE_BELOW` on.
+
+    Args:
+        logits: `(N, classes)`, N at least 1, divided by their temperature.
+    """
+    largest = softmax(np.asarray(logits, np.float64)).max(axis=1)
+    return {
+        "count": len(largest),
+        "confidence": float(largest.mean()),
+        "sure": float((largest >= UNSURE_BELOW).mean()),
+    }
+
+
+def confidence_warnings(files: Mapping[str, Any] | None) -> list[str]:
+    """What a reader must know where the exported student is far more or less sure than the folds' students.
+
+    Training utterances are compared with training utterances: any student is surer of what it has heard.
+
+    Args:
+        files: `folds_test`, `folds_training` and `final_training`, each as `confidence` gives it; None where
+            nothing was exported.
+
+    Returns:
+        A sentence without a full stop, or none.
+    """
+    if not files:
+        return []
+    shares = [files[name]["confidence"] for name in ("final_training", "folds_training", "folds_test")]
+    if abs(shares[0] - shares[1]) <= FAR_APART:
+        return []
+    final, folds, test = (f"{100 * share:.0f} %" for share in shares)
+    return [
+        f"the exported student's probabilities are not those of the scored ones: its mean confidence in its "
+        f"training utterances is {final}, that of the folds' students in theirs {folds} and in their test "
+        f"utterances {test}"
+    ]
+
+
+def probability_change(reference: ArrayLike, other: ArrayLike) -> dict[str, Any]:
+    """How far probabilities `(N, classes)` are from others of the same utterances, N at least 1.
+
+    Returns:
+        Of each utterance's largest change of a class: `mean`, `p95` (the 95th percentile) and `max`; and the
+        `count` of utterances.
+    """
+    change = np.abs(np.asarray(other, np.float64) - np.asarray(reference, np.float64)).max(axis=1)
+    return {
+        "mean": float(change.mean()),
+        "p95": float(np.percentile(change, 95)),
+        "max": float(change.max()),
+        "count": len(change),
+    }
 
 
 @dataclass(frozen=True)
@@ -346,7 +445,40 @@ def scores(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> S
         name: float(row[index] / row.sum()) if row.any() else None
         for index, (name, row) in enumerate(zip(classes, matrix, strict=True))
     }
-    return Scores(**summary, recall_per_class=recall, count=int(matrix.sum()))
+    counts = dict(zip(classes, matrix.sum(axis=1).tolist(), strict=True))
+    return Scores(**summary, recall_per_class=recall, count=int(matrix.sum()), count_per_class=counts)
+
+
+def answer_warnings(predictions: Predictions) -> list[str]:
+    """What the answers alone show: one class given every time, and tested classes that are never given.
+
+    Either is no leak, and so no stamp: UA and WA are true, and the student is of little use all the same. A
+    fold whose test utterances all have one label is left out of account.
+
+    Returns:
+        Sentences without a full stop, the worst first; none where every class is given in every fold that
+        tests more than one.
+    """
+    classes = predictions.classes
+    found = confusion(predictions.labels, predictions.predicted, classes)
+    tested = [
+        f"{name} ({count:,} test utterance{'' if count == 1 else 's'})"
+        for name, count, given in zip(classes, found.sum(axis=1), found.sum(axis=0), strict=True)
+        if count and not given
+    ]
+    constant: dict[str, list[str]] = {}
+    folds = np.array(predictions.folds)
+    for fold in dict.fromkeys(predictions.folds):
+        labels, given = predictions.labels[folds == fold], set(predictions.predicted[folds == fold].tolist())
+        if len(given) == 1 and len(set(labels.tolist())) > 1:
+            constant.setdefault(classes[given.pop()], []).append(fold)
+    warnings = []
+    for name, same in constant.items():
+        which = f"in fold {', '.join(same)}" if len(same) < len(set(predictions.folds)) else "in every fold"
+        warnings.append(f"the student answers {name} to every test utterance {which}")
+    if tested:
+        warnings.append(f"never predicted: {', '.join(tested)}")
+    return warnings
 
 
 def bootstrap_ci(

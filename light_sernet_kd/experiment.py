@@ -1,7 +1,8 @@
 """A whole experiment: every fold of a protocol, the results folder, and the exported student.
 
 Each step leaves its outcome in the run's folder and is not done again: the same command continues a run
-that was interrupted at any moment, and ends with the same files.
+that was interrupted at any moment, and ends with the same files. They are the same bit for bit where the
+processor and the number of threads are: others sum in another order.
 """
 
 import contextlib
@@ -11,7 +12,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import shutil
 import statistics
 import tempfile
 import zipfile
@@ -39,6 +39,7 @@ from light_sernet_kd import (
     ties,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.accelerate import threads
 from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     CALIBRATION_CLIPS,
@@ -58,7 +59,18 @@ from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_o
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.errors import install_line
 from light_sernet_kd.features import feature_shape
-from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, write_text
+from light_sernet_kd.files import (
+    LOCK,
+    atomic,
+    locked,
+    nothing_but,
+    path_part,
+    sha256,
+    sweep,
+    write_arrays,
+    write_json,
+    write_text,
+)
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select
@@ -109,38 +121,29 @@ def default_run_name(settings: Settings) -> str:
     return path_part("-".join([*parts, settings.digest()]))
 
 
-def _nothing_done(folder: Path) -> bool:
-    """Whether the folder holds no more than a start that failed leaves."""
-    return all(path.name in (".lock", "config.json") for path in folder.rglob("*") if not path.is_dir())
+# What a fold's training leaves beside fold.json, which vouches for their content, and what follows from them.
+_FOLD_FILES = (
+    "history.csv",
+    "student.keras",
+    "test_embeddings.npz",
+    "test_logits.npz",
+    "tflite_probabilities.npz",
+    "training_logits.npz",
+    "validation_logits.npz",
+)
+# Training utterances that tell how sharp a fold's student is; more do not change its mean margin.
+MOST_HEARD = 1000
+
+# What a start that failed leaves.
+_LEFTOVERS = (LOCK, "config.json")
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder, so that two processes never train the same run."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _lock(folder):
-            yield
-    finally:
-        if made and _nothing_done(folder):
-            shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    with open(folder / ".lock", "w", encoding="utf-8") as lock:
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"another process is working on {folder}; wait for it or name another --run."
-            ) from None
+    """Hold the run's folder, so that two processes never train the same run; sweep what a killed one left."""
+    with locked(folder, _LEFTOVERS):
+        sweep(folder)
+        sweep(folder.parent / ".cache", older_than=60)  # other runs may be writing there
         yield
 
 
@@ -153,7 +156,7 @@ def train(settings: Settings, places: Places, display: Display, *, command: str 
     folder = places.result / path_part(places.run or default_run_name(settings))
     with _locked(folder):
         run = _Run(settings, places, folder, display, command)
-        for text in run.warnings:
+        for text in run.data_warnings:
             display.say(f"  Warning: {text}")
         outcomes = [run.fold(fold) for fold in run.folds]
         exported = run.export(outcomes) if settings.export else None
@@ -281,13 +284,19 @@ def fold_files(
             raise UserError(f"{path} is missing: the run's folder lacks the student of fold {fold.name}.")
         target = to / again.fold_folder(fold).name
         temperature = temperatures.get(fold.name, 1.0)
-        again._convert(fold, target, _load_student(path), precisions=precisions, temperature=temperature)
+        student = _stored(path, _load_student, remove=path.with_name("fold.json"))
+        again._convert(fold, target, student, precisions=precisions, temperature=temperature)
         made.append((fold, {name: target / f"student_{name}.tflite" for name in precisions}))
     return again.selection, made
 
 
 def _load_student(path: Path) -> keras.Model:
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # what a damaged archive raises depends on where it is damaged
+        raise ValueError(f"{path} holds no student: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -532,47 +541,66 @@ class _Run:
             "encoders_sha256": {role: both.digest() for role, both in self._multimodal.items()},
         }
         path = self.folder / "config.json"
-        if path.exists() and not _nothing_done(self.folder):
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8"))
-                # older releases did not store the encoders
-                before = {name: stored[name] for name in decides if name != "encoders_sha256"}
-                before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
-            except (OSError, ValueError, KeyError):
-                raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
-            # A setting that a newer release added is as it was before: at its default.
-            before["settings"] = {**Settings().as_dict(), **before["settings"]}
-            if before != decides:
-                raise UserError(
-                    f"{self.folder} holds another run: {_difference(before, decides)}. "
-                    "Name another --run, or remove that folder."
-                )
+        if path.exists() and not nothing_but(self.folder, _LEFTOVERS):
+            self.config = self._stored_config(path, decides)
             # A run goes on as it began, also on a machine that would choose otherwise.
-            self.arithmetic = stored["resolved"]["arithmetic"]
-            self.config = stored
+            self.arithmetic = self.config["resolved"]["arithmetic"]
+            began = self.config["resolved"].get("threads", threads())  # older releases did not store it
+            if began != threads() and not (self.folder / "metrics.json").exists():
+                self.display.say(
+                    f"This run began on {counted(began, 'thread')} and goes on on {threads()}: sums have "
+                    "another order, so its numbers are not bit for bit those of a run on either."
+                )
             return
         gains = students.entry(self.settings.student).gains_from_bfloat16
         self.arithmetic = resolved_arithmetic(self.settings.arithmetic, gains=gains)
         packages = ("tensorflow", "keras", "numpy", "ai-edge-litert")
         self.config = {
             **decides,
-            "resolved": {
-                "arithmetic": self.arithmetic,
-                "samples": self.settings.samples,
-                "schedule": dataclasses.asdict(self.settings.training_schedule),
-                "own_teacher": (
-                    {**dataclasses.asdict(self._schedule("teacher")), "parts": self._teacher_parts()}
-                    if self.settings.own_teacher
-                    else None
-                ),
-                "label_loss": {"name": self.settings.label_loss, **self.label_settings},
-                "distillation": {"name": self.settings.distillation, **self.distillation_settings},
-            },
+            "resolved": {"arithmetic": self.arithmetic, "threads": threads(), **self._resolved()},
             "versions": {"light-sernet-kd": __version__}
             | {name: importlib.metadata.version(name) for name in packages},
             "command": command,
         }
         write_json(path, self.config)
+
+    def _resolved(self) -> dict[str, Any]:
+        """What follows from the settings, for config.json."""
+        own_teacher = None
+        if self.settings.own_teacher:
+            own_teacher = {**dataclasses.asdict(self._schedule("teacher")), "parts": self._teacher_parts()}
+        return {
+            "samples": self.settings.samples,
+            "schedule": dataclasses.asdict(self.settings.training_schedule),
+            "own_teacher": own_teacher,
+            "label_loss": {"name": self.settings.label_loss, **self.label_settings},
+            "distillation": {"name": self.settings.distillation, **self.distillation_settings},
+        }
+
+    def _stored_config(self, path: Path, decides: dict[str, Any]) -> dict[str, Any]:
+        """The config.json of this very run, or an error."""
+        resolved = json.loads(json.dumps(self._resolved()))
+        try:
+            stored = _read_json(path)
+            # older releases did not store the encoders
+            before = {name: stored[name] for name in decides if name != "encoders_sha256"}
+            before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
+            # A setting that a newer release added is as it was before: at its default.
+            before["settings"] = {**Settings().as_dict(), **before["settings"]}
+            found, release = stored["resolved"], stored["versions"]["light-sernet-kd"]
+            if before == decides and release == __version__ and not _agree(found, resolved):
+                raise ValueError(f"{path} tells of values that its settings do not have")
+            if found["arithmetic"] not in ("bfloat16", "float32") or type(found.get("threads", 1)) is not int:
+                raise ValueError(f"{path} does not tell how the run computes")
+            stored["resolved"] = _filled(found, resolved)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
+        if before != decides:
+            raise UserError(
+                f"{self.folder} holds another run: {_difference(before, decides)}. "
+                "Name another --run, or remove that folder."
+            )
+        return stored
 
     # Networks and one fold.
 
@@ -717,9 +745,7 @@ class _Run:
         folder = self.fold_folder(fold)
         folder.mkdir(exist_ok=True)
         kind = "student" if role == "student" else "teacher"
-        train = pipeline.capped(
-            fold.train, self.selection.labels, self.settings.most_per_emotion, seed=self.settings.seed
-        )
+        train = self._trained_on(fold)
         weights: list[np.ndarray] = []
         made: list[Trained] = []
         checkpoints = []
@@ -765,6 +791,11 @@ class _Run:
             sum(each.seconds for each in made),
             checkpoints,
         )
+
+    def _trained_on(self, fold: Fold) -> Sequence[int]:
+        """The fold's training utterances, less those above `--most_per_emotion`."""
+        most, seed = self.settings.most_per_emotion, self.settings.seed
+        return pipeline.capped(fold.train, self.selection.labels, most, seed=seed)
 
     def _projections(self, kind: str, number: int) -> list[list[np.ndarray]]:
         """Of a phase that was just trained or restored: what `hint` compares through belongs to it."""
@@ -824,7 +855,9 @@ class _Run:
         it is of anything that it will be asked.
         """
         path = self.fold_folder(fold) / "teacher.npz"
-        if not path.exists():
+        if path.exists():
+            _clear(path.parent, "teacher*-checkpoint*.npz", "*-member.npz")
+        else:
             members, best_epochs = [], []
             for number in range(self.settings.teacher_count):
                 role = "teacher" if number == 0 else f"teacher-{number + 1}"
@@ -835,8 +868,7 @@ class _Run:
             teacher = members[0] if len(members) == 1 else teachers.ensemble(members)
             card = {**teacher.card, "best_epochs": _medians(best_epochs), "parts": self._teacher_parts()}
             teachers.write(path, dataclasses.replace(teacher, card=card))
-            for member_path in self.fold_folder(fold).glob("*-member.npz"):
-                member_path.unlink(missing_ok=True)
+            _clear(path.parent, "*-member.npz")
             if fold.test:
                 logits = teachers.aligned(teacher, self.utterances, self.classes, fold.name)
                 ua = self._scores(fold, logits[list(fold.test)])["ua"]
@@ -876,7 +908,9 @@ class _Run:
         Its card has the epochs it was selected at.
         """
         path = self._member_path(fold, role)
-        if not path.exists():
+        if path.exists():
+            _clear(path.parent, f"{role}-checkpoint*.npz")
+        else:
             outcome = self._train(role, fold, epochs=epochs)
             asked = range(len(self.utterances)) if asked is None else asked
             network, rows = self.network("teacher"), self.phases("teacher")[-1].rows
@@ -940,7 +974,10 @@ class _Run:
         """Train and test the student on one fold, unless that was done; returns the fold's outcome."""
         folder = self.fold_folder(fold)
         done = folder / "fold.json"
-        if not done.exists():
+        if done.exists():
+            _clear(folder, "student-checkpoint*.npz")
+        else:
+            _clear(folder, *_FOLD_FILES)  # of a student that is made anew
             teaching = self.teaching(fold)
             trained = self._train("student", fold, teaching)
             network, rows = self.network("student"), self.phases("student")[-1].rows
@@ -954,6 +991,9 @@ class _Run:
             if fold.judges:
                 judged = network.logits(trained.selected, rows, fold.judges)
                 write_arrays(folder / "validation_logits.npz", {"selected": judged})
+            if self.settings.export:
+                heard = network.logits(trained.selected, rows, self._some_heard(fold))
+                write_arrays(folder / "training_logits.npz", {"selected": heard})
             if fold in self._pictured_folds:
                 self._write_test_embeddings(fold, trained.selected)
             self._save_student(trained.selected, folder / "student.keras")
@@ -967,18 +1007,63 @@ class _Run:
                 "seconds": round(trained.seconds, 2),
                 **self._scores(fold, logits["selected"]),
                 "last_epoch": self._scores(fold, logits["last"]),
+                "files": {name: sha256(folder / name) for name in _FOLD_FILES if (folder / name).exists()},
             }
             write_json(done, outcome)
             trained.done()
         self._remove_teacher_states(fold)
-        outcome = _stored(done, _read_json, remove=done)
-        outcome.setdefault("best_epochs", [outcome["best_epoch"]])  # of an earlier release
-        logits = _stored(folder / "test_logits.npz", _read_arrays, remove=done)
+        outcome = _stored(done, _read_outcome, remove=done)
+        outcome.pop("files", None)
+        logits = self._test_logits(fold)
+        # What the logits tell is taken from them; fold.json has it for people.
+        outcome |= self._scores(fold, logits["selected"])
+        outcome["last_epoch"] = self._scores(fold, logits["last"])
         self.display.say(
             f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} % "
             f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
         )
         return {**outcome, "logits": logits}
+
+    def _vouched(self, folder: Path, done: str = "fold.json") -> dict[str, str]:
+        """SHA-256 by name of the files that a step left beside `done`; none of an older release's."""
+        found = _stored(folder / done, _read_json, remove=folder / done).get("files")
+        return found if isinstance(found, dict) else {}
+
+    def _left(
+        self,
+        fold: Fold,
+        name: str,
+        read: Callable[[Path], Any],
+        *,
+        done: str = "fold.json",
+        remove: str | None = None,
+    ) -> Any:
+        """What a finished step left in the fold's file `name`: the very content that it wrote.
+
+        Args:
+            read: raises ValueError where the content does not fit; an older release's has no other check.
+            remove: without it the step is done anew; by default the step's `done`.
+        """
+        folder = self.fold_folder(fold)
+        vouched = self._vouched(folder, done)
+
+        def checked(path: Path) -> Any:
+            if name in vouched and sha256(path) != vouched[name]:
+                raise ValueError(f"{path} is not what was written")
+            return read(path)
+
+        return _stored(folder / name, checked, remove=folder / (remove or done))
+
+    def _test_logits(self, fold: Fold) -> dict[str, np.ndarray]:
+        """`selected`, `last` and perhaps `teacher`, `(len(fold.test), classes)` each."""
+        names = ("selected", "last")
+        read = functools.partial(_read_rows, rows=len(fold.test), width=len(self.classes), names=names)
+        return self._left(fold, "test_logits.npz", read)
+
+    def _some_heard(self, fold: Fold) -> Sequence[int]:
+        """Training utterances of the fold that tell how sharp its student's logits are."""
+        heard = self._trained_on(fold)
+        return heard[:: -(-len(heard) // MOST_HEARD)]
 
     @property
     def _pictured_folds(self) -> list[Fold]:
@@ -996,12 +1081,12 @@ class _Run:
         found = []
         for fold in self._pictured_folds:
             folder = self.fold_folder(fold)
-            path = folder / "test_embeddings.npz"
-            if path.exists():
-                embedding = _stored(path, _read_arrays, remove=folder / "fold.json")["selected"]
-                logits = _stored(folder / "test_logits.npz", _read_arrays, remove=folder / "fold.json")
+            if (folder / "test_embeddings.npz").exists() or "test_embeddings.npz" in self._vouched(folder):
+                read = functools.partial(_read_rows, rows=len(fold.test))
+                embedding = self._left(fold, "test_embeddings.npz", read)["selected"]
                 labels = self.selection.labels[list(fold.test)]
-                found.append((fold.name, embedding, labels, logits["selected"].argmax(axis=1)))
+                predicted = self._test_logits(fold)["selected"].argmax(axis=1)
+                found.append((fold.name, embedding, labels, predicted))
         return found
 
     def _scores(self, fold: Fold, logits: np.ndarray) -> dict[str, Any]:
@@ -1010,21 +1095,41 @@ class _Run:
 
     # Calibration: no temperature sees a test label that it is scored on.
 
-    def _validation_logits(self, fold: Fold) -> np.ndarray:
-        """Of the fold's selected student, `(len(fold.judges), classes)`."""
-        folder = self.fold_folder(fold)
-        path = folder / "validation_logits.npz"
-        if not path.exists():  # of an earlier release
-            student = _stored(folder / "student.keras", _load_student, remove=folder / "fold.json")
+    def _logits_of(
+        self, fold: Fold, name: str, indices: Sequence[int], done: str = "fold.json"
+    ) -> np.ndarray:
+        """Of the fold's saved student, `(len(indices), classes)`, as its step stored them in `name`.
+
+        They are made anew where there are none: older releases stored fewer, and users remove damaged ones.
+        """
+        path = self.fold_folder(fold) / name
+        if not path.exists():
+            student = self._left(fold, "student.keras", _load_student, done=done)
             # its inputs as a list, however it nests them
             model = keras.Model(student.inputs, student.outputs[0])
             logits = []
-            for start in range(0, len(fold.judges), pipeline.BATCH):
-                given = self._file_inputs(fold.judges[start : start + pipeline.BATCH], merge=False)
+            for start in range(0, len(indices), pipeline.BATCH):
+                given = self._file_inputs(indices[start : start + pipeline.BATCH], merge=False)
                 logits.append(model.predict_on_batch([given[tensor.name] for tensor in student.inputs]))
             write_arrays(path, {"selected": np.concatenate(logits)})
-            self.display.say(f"fold {fold.name}: validation predictions made anew of its student")
-        return _stored(path, _read_arrays, remove=path)["selected"]
+            _vouch(path, done)
+            which = name.partition("_")[0]
+            self.display.say(f"fold {fold.name}: {which} predictions made anew of its student")
+        read = functools.partial(_read_rows, rows=len(indices), width=len(self.classes))
+        return self._left(fold, name, read, done=done, remove=name)["selected"]
+
+    def _validation_logits(self, fold: Fold) -> np.ndarray:
+        """Of the fold's selected student, `(len(fold.judges), classes)`."""
+        return self._logits_of(fold, "validation_logits.npz", fold.judges)
+
+    def _training_logits(self, fold: Fold) -> np.ndarray:
+        """Of the fold's selected student on `_some_heard`."""
+        return self._logits_of(fold, "training_logits.npz", self._some_heard(fold))
+
+    def _final_logits(self) -> np.ndarray:
+        """Of the exported student on every utterance that it was trained on."""
+        final = self.selection.final_fold
+        return self._logits_of(final, "training_logits.npz", self._trained_on(final), "final.json")
 
     def _temperature(self, fold: Fold) -> float | None:
         """For the fold's test predictions; None where its validation set tests too or is too small."""
@@ -1033,25 +1138,46 @@ class _Run:
         labels = self.selection.labels[list(fold.judges)]
         return evaluation.fit_temperature(self._validation_logits(fold), labels)
 
-    def pooled_temperature(self, outcomes: Sequence[dict[str, Any]]) -> float | None:
+    def temperature_per_margin(self, outcomes: Sequence[dict[str, Any]]) -> float | None:
         """For the exported student, from all folds' students and their validation sets; None if too few.
 
         It was trained on these speakers, so none is held out of it: the folds' students, which heard fewer,
-        stand in for it. Where a fold's validation set is its test set, that serves: the exported student has
-        no score of its own that could profit.
+        stand in for it, each in units of how sharp its logits are. Where a fold's validation set is its test
+        set, that serves: the exported student has no score of its own that could profit.
         """
         folds = [(fold, fold.judges or fold.validation) for fold in self.folds]
-        labels = self.selection.labels[[i for _, judges in folds for i in judges]]
-        if len(labels) < evaluation.FEWEST_TO_CALIBRATE:
+        labels = [self.selection.labels[list(judges)] for _, judges in folds]
+        if sum(map(len, labels)) < evaluation.FEWEST_TO_CALIBRATE:
             return None
         logits = [
             self._validation_logits(fold) if fold.judges else outcome["logits"]["selected"]
             for (fold, _), outcome in zip(folds, outcomes, strict=True)
         ]
-        return evaluation.fit_temperature(np.concatenate(logits), labels)
+        heard = [self._training_logits(fold) for fold in self.folds]
+        return evaluation.temperature_per_margin(logits, labels, heard)
 
-    def calibration(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """How far the test probabilities can be believed, before and after each fold's temperature."""
+    def _files_confidence(self, outcomes: Sequence[dict[str, Any]], temperature: float) -> dict[str, Any]:
+        """How sure the exported student is, beside the folds' students with temperatures of the same rule."""
+        per_margin = self.temperature_per_margin(outcomes)
+        heard = [self._training_logits(fold) for fold in self.folds]
+        by = [1.0 if per_margin is None else evaluation.temperature_for(per_margin, each) for each in heard]
+        test = [outcome["logits"]["selected"] / each for outcome, each in zip(outcomes, by, strict=True)]
+        return {
+            "per_margin": per_margin,
+            "folds_test": evaluation.confidence(np.concatenate(test)),
+            "folds_training": evaluation.confidence(
+                np.concatenate([logits / each for logits, each in zip(heard, by, strict=True)])
+            ),
+            "final_training": evaluation.confidence(self._final_logits() / temperature),
+        }
+
+    def calibration(
+        self, outcomes: Sequence[dict[str, Any]], exported: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """How far the test probabilities can be believed, before and after each fold's temperature; and how
+        sure the exported student is.
+        """
+        files = self._files_confidence(outcomes, exported["temperature"]) if exported else None
         labels = self._test_labels()
         temperatures = [self._temperature(fold) for fold in self.folds]
         # In float64 no division makes two logits equal, and so the answers stay what they are.
@@ -1061,7 +1187,10 @@ class _Run:
             "bins": evaluation.ECE_BINS,
             "before": evaluation.calibration(labels, np.concatenate(before)),
             "after": evaluation.calibration(labels, np.concatenate(after)) if any(temperatures) else None,
-            "temperature": self.pooled_temperature(outcomes),
+            "temperature": (
+                exported["temperature"] if exported and files and files["per_margin"] is not None else None
+            ),
+            "files": files,
             "folds": [
                 {
                     "name": fold.name,
@@ -1088,23 +1217,43 @@ class _Run:
         folder = self.fold_folder(final)
         done = folder / "final.json"
         scores = self._precision_scores()
-        if not done.exists():
+        if done.exists():
+            _clear(folder, "student-checkpoint*.npz")
+        else:
+            _clear(folder, *_FOLD_FILES)
             teacher_epochs = self.final_teacher_epochs() if self.settings.own_teacher else None
             teaching = self.teaching(final, epochs=teacher_epochs)
             trained = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, folder / "student.keras")
-            files = self._convert_final(outcomes, self.model_of("student", trained.last), scores)
-            write_json(done, {"final_epochs": sum(epochs), **files})
+            rows = self.phases("student")[-1].rows
+            heard = self.network("student").logits(trained.last, rows, self._trained_on(final))
+            write_arrays(folder / "training_logits.npz", {"selected": heard})
+            temperature = self._final_temperature(outcomes, heard)
+            student = self.model_of("student", trained.last)
+            left = {name: sha256(folder / name) for name in _FOLD_FILES if (folder / name).exists()}
+            files = self._convert_final(student, temperature, scores)
+            write_json(done, {"final_epochs": sum(epochs), **files, "files": left})
             trained.done()
         self._remove_teacher_states(final)
-        exported = _stored(done, _read_json, remove=done)
-        if "temperature" not in exported:  # files of an earlier release, which knew no calibration
-            student = _stored(folder / "student.keras", _load_student, remove=done)
-            exported |= self._convert_final(outcomes, student, scores)
-            write_json(done, exported)
-            self.display.say("The final student was exported anew, with calibrated probabilities.")
+        exported = _stored(done, _read_exported, remove=done)
+        temperature = self._final_temperature(outcomes, self._final_logits())
+        if not self._is_current(exported, temperature, scores):
+            student = self._left(final, "student.keras", _load_student, done="final.json")
+            exported |= self._convert_final(student, temperature, scores)
+            write_json(done, {**exported, "files": self._vouched(folder, "final.json")})
+            self.display.say("The final student was exported anew: its files were missing, damaged or older.")
+        changes = self._probability_changes(outcomes)
+        told = (f"{name} {at['mean']:.1e}/{at['p95']:.1e}/{at['max']:.1e}" for name, at in changes.items())
+        self.display.say(
+            "Change of a probability by conversion, mean/95th percentile/largest over "
+            f"{counted(len(self._test_indices()), 'test utterance')} of the folds: {', '.join(told)}"
+        )
+        exported = {name: exported[name] for name in ("final_epochs", "temperature", "rows")}
         for row in exported["rows"]:
+            # Which was of a few clips of the final student, to see that the conversion is true.
+            row.pop("max_probability_difference", None)
             row |= scores[row["precision"]]
+            row["probability_change"] = changes[row["precision"]]
         best = next(row["ua"] for row in exported["rows"] if row["precision"] == "float32")
         for row in exported["rows"]:
             row["ua_cost_points"] = 100 * (best - row["ua"])
@@ -1126,15 +1275,50 @@ class _Run:
 
     def _convert_final(
         self,
-        outcomes: Sequence[dict[str, Any]],
         student: keras.Model,
+        temperature: float,
         scores: Mapping[str, Mapping[str, float]],
     ) -> dict[str, Any]:
-        temperature = self.pooled_temperature(outcomes) or 1.0
         rows = self._convert(
             self.selection.final_fold, self.folder, student, scores=scores, temperature=temperature
         )
-        return {"rows": rows, "temperature": temperature}
+        for row in rows:
+            row["sha256"] = sha256(self.folder / row["file"])
+        return {"rows": rows, "temperature": temperature, "scores": scores}
+
+    def _final_temperature(self, outcomes: Sequence[dict[str, Any]], heard: np.ndarray) -> float:
+        """Of the exported student, which has the logits `heard` on its training utterances; 1 if unfitted."""
+        per_margin = self.temperature_per_margin(outcomes)
+        return 1.0 if per_margin is None else evaluation.temperature_for(per_margin, heard)
+
+    def _is_current(
+        self, exported: Mapping[str, Any], temperature: float, scores: Mapping[str, Mapping[str, float]]
+    ) -> bool:
+        """Whether the files are there, as they were written, and with the run's temperature and scores."""
+        if not np.isclose(exported.get("temperature", np.nan), temperature, rtol=1e-6):
+            return False
+        if exported.get("scores", scores) != scores or {row["precision"] for row in exported["rows"]} != {
+            *scores
+        }:
+            return False
+        files = [(self.folder / row["file"], row) for row in exported["rows"]]
+        return all(
+            path.is_file()
+            and path.stat().st_size == row["bytes"]
+            and row.get("sha256", "") in ("", sha256(path))
+            for path, row in files
+        )
+
+    def _probability_changes(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Precision → how far the folds' files are from their students, over all test utterances."""
+        trained = evaluation.softmax(np.concatenate([outcome["logits"]["selected"] for outcome in outcomes]))
+        converted = [self._precision_probabilities(fold) for fold in self.folds]
+        return {
+            precision: evaluation.probability_change(
+                trained, np.concatenate([each[precision] for each in converted])
+            )
+            for precision in converted[0]
+        }
 
     def _precision_scores(self) -> dict[str, dict[str, float]]:
         """Precision → UA, its interval where there is one, and WA over all folds."""
@@ -1252,7 +1436,7 @@ class _Run:
         if not path.exists():
             from light_sernet_kd.runner import invoke, open_file
 
-            student = _stored(folder / "student.keras", _load_student, remove=folder / "fold.json")
+            student = self._left(fold, "student.keras", _load_student)
             inputs = self._file_inputs(fold.test, merge=self.settings.merge_tflite)
             probabilities = {}
             with tempfile.TemporaryDirectory() as temporary:
@@ -1265,8 +1449,12 @@ class _Run:
                         ]
                     )
             write_arrays(path, probabilities)
+            _vouch(path, "fold.json")
             self.display.say(f"fold {fold.name}: converted and scored in {len(probabilities)} precisions")
-        return _stored(path, _read_arrays, remove=path)
+        read = functools.partial(
+            _read_rows, rows=len(fold.test), width=len(self.classes), names=("float32",), shares=True
+        )
+        return self._left(fold, path.name, read, remove=path.name)
 
     def _file_inputs(self, indices: Sequence[int], *, merge: bool) -> dict[str, np.ndarray]:
         """What an exported file takes of these utterances, by name: fitted audio (features, where the front
@@ -1312,8 +1500,8 @@ class _Run:
         return audit.alike(measured.vectors, measured.lengths), measured.facts
 
     @functools.cached_property
-    def warnings(self) -> list[str]:
-        """Why the scores say less than they seem to, though nothing leaks."""
+    def data_warnings(self) -> list[str]:
+        """What the corpus and its folds show before anything is trained."""
         _, facts = self._alike_and_facts
         apart = self.selection.tests_apart
         return ties.findings(self.folds, self.utterances, facts, tests_apart=apart).warnings
@@ -1347,7 +1535,33 @@ class _Run:
     def teacher_stamps(self) -> list[str]:
         return list(teachers.stamps(self.teacher, self.folds, self.utterances)) if self.teacher else []
 
-    def metrics(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _predictions(self, outcomes: Sequence[dict[str, Any]]) -> evaluation.Predictions:
+        """Of every fold's selected student, in the order of the folds."""
+        logits = np.concatenate([outcome["logits"]["selected"] for outcome in outcomes])
+        return evaluation.Predictions(
+            classes=self.classes,
+            ids=tuple(self.utterances[i].id for i in self._test_indices()),
+            folds=tuple(fold.name for fold in self.folds for _ in fold.test),
+            labels=self._test_labels().astype(np.int64),
+            predicted=logits.argmax(axis=1),
+            probabilities=evaluation.softmax(logits),
+        )
+
+    def warnings(self, outcomes: Sequence[dict[str, Any]], calibration: Mapping[str, Any]) -> list[str]:
+        """What makes a true score worth less than it looks; a stamp says that a score is too high.
+
+        Sentences without a full stop. The report and the run's last line show them, and no score is called
+        honest without a word beside any of them.
+        """
+        return [
+            *self.data_warnings,
+            *evaluation.answer_warnings(self._predictions(outcomes)),
+            *evaluation.confidence_warnings(calibration["files"]),
+        ]
+
+    def metrics(
+        self, outcomes: Sequence[dict[str, Any]], exported: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         classes, labels = self.classes, self._test_labels()
 
         def pooled(which: str) -> np.ndarray:
@@ -1366,11 +1580,12 @@ class _Run:
                 "stamps": self.teacher_stamps(),
             }
         counts = np.bincount(self.selection.labels, minlength=len(classes))
+        calibration = self.calibration(outcomes, exported)
         return {
             "protocol": self.settings.protocol,
             "protocol_description": self.protocol.description,
             "stamps": self.stamps,
-            "warnings": self.warnings,
+            "warnings": self.warnings(outcomes, calibration),
             "corpus": self.corpus.name,
             "synthetic": self.corpus.synthetic,
             "classes": list(classes),
@@ -1385,7 +1600,7 @@ class _Run:
                 labels, pooled("selected").argmax(axis=1), self._test_speakers(), classes
             ),
             "ci95_method": evaluation.CI_METHOD,
-            "calibration": self.calibration(outcomes),
+            "calibration": calibration,
             "mean_over_folds": {
                 name: [
                     float(np.mean([outcome[name] for outcome in outcomes])),
@@ -1416,27 +1631,14 @@ class _Run:
             return {"parameters": self.network(role).parameters}
         return parameter_counts(self.model_of(role, self.network(role).student.get_weights()))
 
-    def _history(self, fold: Fold) -> dict[str, list[float]]:
-        folder = self.fold_folder(fold)
-        return _stored(folder / "history.csv", read_history, remove=folder / "fold.json")
+    def _history(self, fold: Fold, epochs: int) -> dict[str, list[float]]:
+        return self._left(fold, "history.csv", functools.partial(read_history, epochs=epochs))
 
     def write_results(self, outcomes: Sequence[dict[str, Any]], exported: dict[str, Any] | None) -> None:
         """Write metrics.json, predictions.csv, the pictures and the report."""
-        metrics = self.metrics(outcomes)
-        indices = self._test_indices()
-        logits = np.concatenate([outcome["logits"]["selected"] for outcome in outcomes])
-        predicted = logits.argmax(axis=1)
-        evaluation.write_predictions(
-            self.folder / "predictions.csv",
-            evaluation.Predictions(
-                classes=self.classes,
-                ids=tuple(self.utterances[i].id for i in indices),
-                folds=tuple(fold.name for fold in self.folds for _ in fold.test),
-                labels=self._test_labels().astype(np.int64),
-                predicted=predicted,
-                probabilities=evaluation.softmax(logits),
-            ),
-        )
+        metrics = self.metrics(outcomes, exported)
+        predictions = self._predictions(outcomes)
+        evaluation.write_predictions(self.folder / "predictions.csv", predictions)
         synthetic = " (synthetic)" if self.corpus.synthetic else ""
         settings, stamps = self.settings, metrics["stamps"]
         length = f"{settings.samples / SAMPLE_RATE:g}\u00a0s"
@@ -1447,14 +1649,17 @@ class _Run:
         if letters := figures.letters_without_font([title, *self.classes]):
             self.display.say(f"No font here has {letters}: the pictures show boxes. Noto Sans has them all.")
         figures.confusion_matrix(
-            evaluation.confusion(self._test_labels(), predicted, self.classes),
+            evaluation.confusion(predictions.labels, predictions.predicted, self.classes),
             self.classes,
             self.folder / "confusion_matrix",
             title=title,
             stamps=stamps,
         )
         figures.curves(
-            {fold.name: self._history(fold) for fold in self.folds},
+            {
+                fold.name: self._history(fold, outcome["epochs"])
+                for fold, outcome in zip(self.folds, outcomes, strict=True)
+            },
             self.folder / "curves.png",
             selected_epochs={outcome["name"]: outcome["best_epoch"] for outcome in outcomes},
             title=title,
@@ -1489,8 +1694,104 @@ def _require_tensorboard() -> None:
         raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}") from None
 
 
+def _clear(folder: Path, *patterns: str) -> None:
+    """Remove what a step that is done, or begins anew, has no use for."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no object")
+    return found
+
+
+def _agree(stored: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether all that both have is the same."""
+    return all(
+        _agree(stored[name], value) if isinstance(value, dict) else stored[name] == value
+        for name, value in made.items()
+        if name in stored
+    )
+
+
+def _filled(stored: dict[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    """`stored` with what it lacks: a newer release knows more."""
+    return {
+        **made,
+        **{
+            name: _filled(value, made[name]) if isinstance(made.get(name), dict) else value
+            for name, value in stored.items()
+        },
+    }
+
+
+def _read_outcome(path: Path) -> dict[str, Any]:
+    """A fold.json, with what a run goes on from."""
+    found = _read_json(path)
+    found.setdefault("best_epochs", [found["best_epoch"]])  # of an earlier release
+    best = found["best_epochs"]
+    if not (isinstance(best, list) and best and all(_is_count(each, found["epochs"]) for each in best)):
+        raise ValueError(f"{path} names epochs that were not trained")
+    if not _is_count(found["best_epoch"], found["epochs"]) or not isinstance(found["seconds"], int | float):
+        raise ValueError(f"{path} has no numbers where they should be")
+    return found
+
+
+def _is_count(number: Any, most: Any) -> bool:
+    return type(number) is int and type(most) is int and 1 <= number <= most
+
+
+def _read_exported(path: Path) -> dict[str, Any]:
+    """A final.json, with what its files are."""
+    found = _read_json(path)
+    rows = found["rows"]
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
+        raise ValueError(f"{path} names no files")
+    for row in rows:
+        if not (
+            isinstance(row["file"], str) and isinstance(row["precision"], str) and type(row["bytes"]) is int
+        ):
+            raise ValueError(f"{path} does not say what its files are")
+    if type(found["final_epochs"]) is not int or not isinstance(found.get("temperature", 1.0), int | float):
+        raise ValueError(f"{path} has no numbers where they should be")
+    return found
+
+
+def _read_rows(
+    path: Path,
+    *,
+    rows: int,
+    width: int | None = None,
+    names: Sequence[str] = ("selected",),
+    shares: bool = False,
+) -> dict[str, np.ndarray]:
+    """Arrays of numbers `(rows, width)`; those that are there beside `names` likewise.
+
+    Args:
+        width: None for any.
+        shares: whether they are probabilities.
+    """
+    found = _read_arrays(path)
+    for name, values in {**found, **{name: found[name] for name in names}}.items():
+        if values.ndim != 2 or len(values) != rows or values.shape[1] != (width or values.shape[1]):
+            raise ValueError(f"{path}: {name} is {values.shape}; expected {rows} rows of {width}")
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise ValueError(f"{path}: {name} holds what is no number")
+        # An int8 file's probabilities are multiples of 1 / 256.
+        if shares and (values.min() < 0 or np.abs(values.sum(axis=1) - 1).max() > 0.1):
+            raise ValueError(f"{path}: {name} are no probabilities")
+    return found
+
+
+def _vouch(path: Path, done: str) -> None:
+    """Note in the step's `done` beside `path` what was written there after the step."""
+    step = path.with_name(done)
+    told = _stored(step, _read_json, remove=step)
+    before = told["files"] if isinstance(told.get("files"), dict) else {}
+    write_json(step, {**told, "files": {**before, path.name: sha256(path)}})
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -1540,7 +1841,8 @@ def summary(metrics: dict[str, Any]) -> str:
     between = f" [{100 * interval['ua'][0]:.1f}, {100 * interval['ua'][1]:.1f}]" if interval else ""
     synthetic = " (SYNTHETIC)" if metrics["synthetic"] else ""
     stamps = f" Stamps: {'; '.join(metrics['stamps'])}." if metrics["stamps"] else ""
+    warnings = f" Warnings: {'; '.join(metrics['warnings'])}." if metrics.get("warnings") else ""
     return (
         f"{metrics['corpus']}{synthetic}, {metrics['protocol']}: UA {100 * pooled['ua']:.1f} %{between}, "
-        f"WA {100 * pooled['wa']:.1f} %.{stamps}"
+        f"WA {100 * pooled['wa']:.1f} %.{stamps}{warnings}"
     )

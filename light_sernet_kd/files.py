@@ -1,17 +1,35 @@
-"""Files that are either whole or absent: written beside their final name, then renamed; and files read."""
+"""Files that are either whole or absent: written beside their final name, then renamed; and files read.
+
+A writer locks what it writes, and a process the folder it works in. Two processes then never share a folder,
+and what a killed process left is told from what another one is still writing, and swept.
+"""
 
 import contextlib
 import errno
+import glob
+import hashlib
 import io
+import itertools
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
+import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from light_sernet_kd.errors import UserError
+
+LOCK = ".lock"
+# What `tempfile` draws for a name; with the dots and the suffix few files of a user look like that.
+_DRAWN = "[a-z0-9_]{8}"
+_TEMPORARY = re.compile(rf"\..+\.{_DRAWN}\.[^.]+")
+# A temporary file of this age is a killed writer's, where no lock can tell.
+_OLD_SECONDS = 24 * 3600.0
 
 
 def regular_descriptor(path: str | os.PathLike[str]) -> int:
@@ -95,11 +113,12 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        with open(temporary, "r+b") as written:  # Windows syncs only what may be written
-            os.fsync(written.fileno())
-        make_public(temporary)
-        os.replace(temporary, path)
+        with hold(temporary):
+            yield temporary
+            with open(temporary, "r+b") as written:  # Windows syncs only what may be written
+                os.fsync(written.fileno())
+            make_public(temporary)
+            os.replace(temporary, path)
     except OSError as error:
         if error.errno is None:
             # NumPy says in words alone that a write fell short
@@ -129,3 +148,161 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
 
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# What is at work, and what was killed.
+
+
+def _take(descriptor: int) -> bool | None:
+    """Whether the lock of an open file or folder could be taken; None where there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # nor on every file system
+        return None
+    return True
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Lock the temporary file or folder `path` while it is written, so that no `sweep` takes it."""
+    if os.name == "nt":  # no locks, and no renaming of what is open
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _take(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_left(path: Path) -> bool:
+    """Whether the writer of the temporary file or folder `path` was killed.
+
+    The lock it would hold tells, and where there are no locks a day of age.
+    """
+    taken: bool | None = None
+    try:
+        old = time.time() - path.stat().st_mtime > _OLD_SECONDS
+        if os.name != "nt":
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                taken = _take(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError:  # gone by now, or another user's
+        return False
+    return old if taken is None else taken
+
+
+def sweep(folder: Path, *, older_than: float = 0.0) -> list[Path]:
+    """Remove the temporary files below `folder` that killed writers left; returns them.
+
+    Args:
+        older_than: in seconds. A writer makes its file and then locks it; where several may be at work, a
+            minute spares one that is between the two.
+    """
+    swept = []
+    for path in sorted(folder.rglob(".*")):
+        with contextlib.suppress(OSError):
+            old_enough = older_than == 0 or time.time() - path.stat().st_mtime >= older_than
+            if _TEMPORARY.fullmatch(path.name) and path.is_file() and old_enough and is_left(path):
+                path.unlink()
+                swept.append(path)
+    return swept
+
+
+@contextlib.contextmanager
+def workshop(target: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside `target`, in which its next content is made; it vanishes at the end.
+
+    What killed calls for the same `target` left is removed before.
+    """
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        if (
+            re.fullmatch(_DRAWN, path.name.removeprefix(f".{target.name}."))
+            and path.is_dir()
+            and is_left(path)
+        ):
+            shutil.rmtree(path, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        with hold(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def nothing_but(folder: Path, leftovers: Collection[str]) -> bool:
+    """Whether the files below `folder`, in whatever folders, all have a name of `leftovers`."""
+    return all(path.name in leftovers for path in folder.rglob("*") if not path.is_dir())
+
+
+@contextlib.contextmanager
+def locked(folder: Path, leftovers: Collection[str] = ()) -> Iterator[None]:
+    """Hold `folder`, made where there is none, so that no two processes work in it.
+
+    A folder that held nothing before and holds nothing but `leftovers` at the end vanishes again. All of this
+    happens under the lock: of two starts at one instant the loser touches nothing of the winner's.
+
+    Args:
+        leftovers: names of files that are worth nothing alone.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    path, names = folder / LOCK, {LOCK, *leftovers}
+    for attempt in itertools.count():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        except (FileExistsError, FileNotFoundError):
+            if attempt < 100:
+                continue  # another process ended just now, with nothing, and removed the folder
+            raise
+        with lock:
+            taken = _take(lock.fileno())
+            if taken is False:
+                raise UserError(f"another process is working on {folder}; wait for it or name another --run.")
+            if taken and not _is_same(lock.fileno(), path):
+                continue  # likewise: this is the lock of a folder that is gone
+            was_empty = nothing_but(folder, {LOCK})
+            try:
+                yield
+            finally:
+                if was_empty and nothing_but(folder, names):
+                    if taken is None:
+                        lock.close()  # Windows removes no file that is open
+                    _remove(folder)
+            return
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that this process holds, its lock last: from then on another may make it anew."""
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            elif path != folder / LOCK:
+                path.unlink()
+        (folder / LOCK).unlink()
+        folder.rmdir()

@@ -1,17 +1,15 @@
 """From a corpus to batches: waveforms, features computed once, and tf.data with the teacher's logits."""
 
-import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +26,7 @@ from light_sernet_kd.distiller import (
     TEACHER_STATES,
 )
 from light_sernet_kd.features import PADDING, feature_shape, front_end_model, settings_of
-from light_sernet_kd.files import atomic
+from light_sernet_kd.files import atomic, sweep
 
 # Raised when the numbers that a front end gives for the same settings change: old caches are then not used.
 FEATURE_VERSION = 1
@@ -192,41 +190,14 @@ def _in_memory(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.d
 
 def write_blocks(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> None:
     """One `.npy` file, written block after block; it has its name only once it is whole."""
-    _clear_abandoned(path.parent)
+    sweep(path.parent, older_than=YOUNG_SECONDS)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     # Written and not mapped: a full disk is then an error, where a mapped page that finds no room kills the
     # process, and what was written need not stay in memory.
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        _hold(file)
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
             np.asarray(block, dtype).tofile(file)
-
-
-def _hold(file: IO[bytes]) -> bool:
-    """Whether the file could be locked, until it is closed; where there are no locks, it counts as such."""
-    try:
-        import fcntl
-    except ImportError:  # on Windows an open file cannot be removed anyway
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _clear_abandoned(folder: Path) -> None:
-    """Remove what killed runs left half-written; what another process still writes is locked, and stays."""
-    for kind in (*PADDING, "clips", "recordings"):
-        for path in folder.glob(f".{kind}-*.npy"):
-            # OSError: another process was quicker. Young ones may not have been locked yet.
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > YOUNG_SECONDS:
-                    with open(path, "rb") as file:
-                        free = _hold(file)
-                    if free:
-                        path.unlink()
 
 
 def _is_whole(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:

@@ -2,12 +2,12 @@
 
 import contextlib
 import csv
+import glob
 import hashlib
 import os
 import re
 import shutil
 import statistics
-import tempfile
 import wave
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +36,8 @@ LONGEST_SEGMENT_SECONDS = 3600
 CLIPPED_RUN_SAMPLES = 3
 
 _MANIFEST, _LEFT_OUT, _WAV_FOLDER = "manifest.csv", "left_out.csv", "wav"
+# Ends the name of a former result while the next one takes its place.
+_REPLACED = ".replaced"
 _MANIFEST_COLUMNS = ("path", "emotion", "speaker", "id", "session", "dialog", "transcript", "split", "sex")
 # The largest value of each sample type, where 1 is full scale; of all others it is 1.
 _LARGEST = {
@@ -556,6 +558,7 @@ def _whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         UserError: `target` is a file, or holds something and may not or must not be replaced.
     """
     target = target.resolve()  # a link to a folder stays a link
+    _restore(target)
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file: name a folder to write to")
     held = set(os.listdir(target)) if target.is_dir() else set()
@@ -563,29 +566,46 @@ def _whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         raise UserError(f"{target} is not empty: name another folder or allow overwriting")
     if held and not (_MANIFEST in held and held <= {_MANIFEST, _LEFT_OUT, _WAV_FOLDER}):
         raise UserError(f"{target} holds more than an earlier conversion: name another folder or empty it")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise UserError(f"cannot write to {target}: {error.strerror}") from None
-    replaced = Path(f"{building}.replaced")
-    try:
-        yield building
-        files.make_public(building)
-        if target.exists():
-            target.rename(replaced)
+    with contextlib.ExitStack() as stack:
         try:
-            building.rename(target)
-        except OSError:
-            if replaced.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            building = stack.enter_context(files.workshop(target))
+        except OSError as error:
+            raise UserError(f"cannot write to {target}: {error.strerror}") from None
+        replaced = Path(f"{building}{_REPLACED}")
+        stack.callback(shutil.rmtree, replaced, ignore_errors=True)
+        try:
+            yield building
+            files.make_public(building)
+            if target.exists():
+                target.rename(replaced)
+            try:
+                building.rename(target)
+            except OSError:
+                if replaced.exists():
+                    replaced.rename(target)
+                raise
+        except OSError as error:
+            # what was being written is hidden, and gone by now
+            raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def _restore(target: Path) -> None:
+    """Give `target` its content back where a process was killed between taking it away and putting the next.
+
+    Where one was killed just after, the former content has been replaced and is removed.
+    """
+    for replaced in target.parent.glob(f".{glob.escape(target.name)}.*{_REPLACED}"):
+        building = Path(str(replaced).removesuffix(_REPLACED))
+        if building.exists() and not files.is_left(building):
+            continue  # between the two at this moment
+        with contextlib.suppress(OSError):
+            if target.is_dir() and not any(target.iterdir()):
+                target.rmdir()
+            if target.exists():
+                shutil.rmtree(replaced)
+            else:
                 replaced.rename(target)
-            raise
-    except OSError as error:
-        # what was being written is hidden, and gone by now
-        raise OSError(error.errno, error.strerror, str(target)) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _extract(video: Path, wav: Path, *, sample_rate: int) -> None:

@@ -71,12 +71,14 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
     ]
     # The run may have taken its teacher's stamps over; each is said once.
     stamps = dict.fromkeys([*metrics["stamps"], *((metrics["teacher"] or {}).get("stamps") or [])])
+    marked = [f"> - **STAMP: {plain(stamp)}**" for stamp in stamps]
+    marked += [f"> - **WARNING: {plain(warning)}**" for warning in metrics.get("warnings", [])]
     sure = "In brackets: 95 % interval" if any(intervals.values()) else "There is no interval"
     return [
         f"{warning}{', '.join(scores)} — protocol {plain(metrics['protocol'])}, "
         f"{counted(pooled['count'], 'test prediction')} in {counted(folds, 'fold')}.",
         "",
-        *([f"> - **STAMP: {plain(stamp)}**" for stamp in stamps] or [HONEST]),
+        *(marked or [HONEST]),
         "",
         "UA is the mean of the classes' recalls, WA the share of predictions that are right.",
         f"{sure} ({plain(metrics['ci95_method'])}).",
@@ -124,7 +126,8 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         f"(times {schedule['decay']:g} every {schedule['decay_every']} {plain(schedule['decay_unit'])} from "
         f"{schedule['decay_from']}), weight decay {schedule['weight_decay']:g}, "
         f"batch norm momentum {schedule['batch_norm_momentum']:g}, "
-        f"arithmetic {plain(resolved['arithmetic'])}.",
+        f"arithmetic {plain(resolved['arithmetic'])}"
+        + (f" on {counted(resolved['threads'], 'thread')}." if "threads" in resolved else "."),
     ]
 
 
@@ -240,19 +243,19 @@ def _recalls(metrics: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             plain(name),
-            _number(metrics["counts"].get(name)),
+            _number(pooled["count_per_class"].get(name)),
             "no test utterance" if recall is None else _percent(recall),
             _percent(last_recall.get(name)),
         ]
         for name in metrics["classes"]
         for recall in [pooled["recall_per_class"].get(name)]
     ]
-    return markdown_table(["class", "utterances", "recall %", "last epoch: recall %"], rows)
+    return markdown_table(["class", "test utterances", "recall %", "last epoch: recall %"], rows)
 
 
 def _calibration(metrics: Mapping[str, Any]) -> list[str]:
     told = metrics["calibration"]
-    pooled, unsure = told["temperature"], told["unsure_below"]
+    unsure = told["unsure_below"]
     header = ["test probabilities", "ECE %", "by chance %", "NLL", "Brier score", "mean confidence %"]
     header += ["right %", f"from {unsure:g} on: share %", "right %"]
     rows = [
@@ -291,22 +294,49 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
         )
     elif lacking:
         lines.append(f"- **Not scaled**, for fewer than {fewest}: fold {', '.join(map(plain, lacking))}.")
-    if pooled is None:
-        lines.append(
-            f"- **Files for the device** are not calibrated: all folds together have fewer than {fewest}."
-        )
-    else:
-        lines.append(
-            f"- **Files for the device** divide their logits by {pooled:.2f}, fitted on all folds' "
-            f"{'test' if told['tests_on_validation'] else 'validation'} predictions. The student in them was "
-            "trained on those speakers too, so nobody is left to measure its own calibration on: the table "
-            "is of the folds' students."
-        )
     lines.append(
         f"- **Unsure:** below {unsure:g} an answer is more likely wrong than right, if its probability is "
         "true; the files' cards tell a runner so."
     )
+    lines += _files_confidence(told, fewest)
     return [*lines, "", f"![Reliability: confidence against accuracy]({RELIABILITY_PICTURE})"]
+
+
+def _files_confidence(told: Mapping[str, Any], fewest: str) -> list[str]:
+    """The exported student's temperature, and how sure it is beside the folds' students."""
+    pooled, files, unsure = told["temperature"], told["files"], told["unsure_below"]
+    if files is None:
+        return []
+    if pooled is None:
+        rule = f"are not calibrated: all folds together have fewer than {fewest}."
+    else:
+        which = "test" if told["tests_on_validation"] else "validation"
+        rule = (
+            f"divide their logits by {pooled:.2f}. The student in them was trained on the {which} speakers "
+            "too, so none is left to fit a temperature on, and the folds' students stand in: fitted on all "
+            f"folds' {which} predictions, their temperature is {files['per_margin']:.3g} times their mean "
+            "margin. So is the exported student's. The margin is the largest logit less the second, on a "
+            "student's own training utterances."
+        )
+    names = {
+        "folds_test": ("the folds' students", "their test utterances"),
+        "folds_training": ("the folds' students", "some of their training utterances"),
+        "final_training": ("the exported student", "its training utterances"),
+    }
+    rows = [
+        [*names[key], _number(at["count"]), _percent(at["confidence"]), _percent(at["sure"])]
+        for key in names
+        for at in [files[key]]
+    ]
+    header = ["student", "asked of", "predictions", "mean confidence %", f"from {unsure:g} on: share %"]
+    return [
+        f"- **Files for the device** {rule}",
+        "",
+        "How sure the exported student is, beside the folds' students with temperatures of the same rule. "
+        "Any student is surer of what it was trained on.",
+        "",
+        *markdown_table(header, rows, words=2),
+    ]
 
 
 def _costly(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -322,6 +352,7 @@ def _costly(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _precisions(export: Mapping[str, Any]) -> list[str]:
     samples, rate, epochs = export["samples"], export["sample_rate"], export["final_epochs"]
+    tested = export["rows"][0]["probability_change"]["count"]
     takes = export.get("takes", [f"{samples:,} samples at {rate:,} Hz ({samples / rate:g} s)"])
     header = [
         "precision",
@@ -330,7 +361,9 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
         "UA %",
         "WA %",
         "UA lost (points)",
-        "largest probability change",
+        "probability change: mean",
+        "95th percentile",
+        "largest",
     ]
     rows = [
         [
@@ -340,7 +373,7 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
             _percent(row["ua"]),
             _percent(row["wa"]),
             _number(row["ua_cost_points"], "z.1f"),
-            _number(row["max_probability_difference"], ".1e"),
+            *(_number(row["probability_change"][name], ".1e") for name in ("mean", "p95", "max")),
         ]
         for row in export["rows"]
     ]
@@ -350,6 +383,9 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
         *([] if epochs is None else [f"Epochs of the final training: {epochs:,}."]),
         "",
         *markdown_table(header, rows, words=2),
+        "",
+        "The probability change is that of the folds' files against their students as trained, before any "
+        f"temperature: the class that changes most, of each of {counted(tested, 'test utterance')}.",
         "",
         *_costly(export["rows"]),
         f"![UA against file size for each precision]({PRECISION_PICTURE})",
@@ -378,10 +414,12 @@ def report(
     """The page, beginning with the answer and what must be known to believe it.
 
     Args:
-        metrics: what metrics.json holds. Scores are shares from 0 to 1; the page shows per cent.
+        metrics: what metrics.json holds. Scores are shares from 0 to 1; the page shows per cent. `stamps` say
+            why a score is higher than it should be, `warnings` why a true score is worth less than it looks.
         config: what config.json holds: `settings`, what they were `resolved` to, and more; shown as it is.
-        export: rows of {precision, file, bytes, ua, wa, ua_cost_points, max_probability_difference},
-            samples, sample_rate, takes, final_epochs, note; None where nothing was exported.
+        export: rows of {precision, file, bytes, ua, wa, ua_cost_points, probability_change}, samples,
+            sample_rate, takes, final_epochs, note; None where nothing was exported. `probability_change` is
+            {mean, p95, max, count} over the test utterances.
             `ua_cost_points` is in percentage points, positive where the file is worse than float32;
             all other scores are shares.
         embeddings: whether there is a picture of the test utterances' embeddings.

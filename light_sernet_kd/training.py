@@ -427,8 +427,22 @@ def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
             writer.writerow([epoch, *(f"{value:.6g}" for value in values)])
 
 
-def read_history(path: Path) -> dict[str, list[float]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = [name for name in (rows[0] if rows else {}) if name != "epoch"]
-    return {name: [float(row[name]) for row in rows] for name in columns}
+def read_history(path: Path, epochs: int | None = None) -> dict[str, list[float]]:
+    """What `write_history` wrote: column → one value per epoch.
+
+    Args:
+        epochs: how many there must be, where that is known.
+
+    Raises:
+        ValueError: a row or a part of one is missing.
+    """
+    text = path.read_text(encoding="utf-8")
+    header, *rows = list(csv.reader(text.splitlines())) or [[]]
+    if not text.endswith("\n"):
+        raise ValueError(f"{path} ends inside a row")
+    if header[:1] != ["epoch"] or len(header) < 2 or len(rows) != (epochs or len(rows)) or not rows:
+        raise ValueError(f"{path} has {len(rows)} epochs under {', '.join(header)}; expected {epochs}")
+    for number, row in enumerate(rows, start=1):
+        if row[:1] != [str(number)] or len(row) != len(header):
+            raise ValueError(f"{path}: row {number} has {len(row)} values for {len(header)} columns")
+    return {name: [float(row[place]) for row in rows] for place, name in enumerate(header) if place}

@@ -1,6 +1,8 @@
 """Calibration: the temperature, ECE and its kin against loops and other packages; and in whole runs."""
 
+import contextlib
 import csv
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -8,20 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recomputed
 import soundfile
 from scipy.optimize import minimize_scalar
 from sklearn import metrics as sklearn_metrics
 
-from light_sernet_kd import cli, evaluation
+from light_sernet_kd import accelerate, cli, evaluation
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.evaluation import (
     TEMPERATURE_BOUNDS,
     calibration,
+    confidence,
+    confidence_warnings,
     expected_calibration_error,
     fit_temperature,
     log_loss,
+    mean_margin,
+    probability_change,
     reliability,
     softmax,
+    temperature_for,
+    temperature_per_margin,
 )
 
 
@@ -202,6 +211,111 @@ def test_students_trained_with_mse_are_unsure_of_what_they_know_and_a_temperatur
     assert after["nll"] < 0.5 * before["nll"]
 
 
+# The temperature of a student that no utterance is held out for
+
+
+class Student:
+    """Draws logits as a student does that is so sharp, knows so much and memorised so much."""
+
+    def __init__(self, sharpness: float, *, knows: float, memorised: float = 0.0, seed: int = 0):
+        self.sharpness, self.knows, self.memorised = sharpness, knows, memorised
+        self.random = np.random.default_rng(seed)
+
+    def asked(self, count: int, *, heard: bool):
+        labels = self.random.integers(7, size=count)
+        signal = self.knows + self.memorised * heard
+        noise = self.random.normal(0, 1, (count, 7))
+        return self.sharpness * (signal * np.eye(7)[labels] + noise), labels
+
+
+RECIPES = {
+    # flat logits of few epochs, sharper by chance from one student to the next; the last is the exported one
+    "under-trained": ([0.02, 0.01, 0.05, 0.03], 0.6, {"knows": 0.5}),
+    "trained": ([3.0, 2.5, 3.5, 2.0], 3.3, {"knows": 2.5, "memorised": 1.0}),
+    "over-trained": ([9.0, 8.0, 12.0, 10.0], 14.0, {"knows": 2.0, "memorised": 4.0}),
+    "flatter at the end": ([2.0, 1.5, 2.5], 0.1, {"knows": 2.0, "memorised": 1.0}),
+    "trained with MSE": ([0.3, 0.35, 0.25], 0.32, {"knows": 2.5, "memorised": 0.5}),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_exported_students_confidence_is_how_often_it_is_right_on_whom_it_never_heard(recipe):
+    sharpness, exported, knowledge = RECIPES[recipe]
+    folds = [Student(each, seed=number, **knowledge) for number, each in enumerate(sharpness)]
+    held_out, labels = zip(*(each.asked(80, heard=False) for each in folds), strict=True)
+    heard = [each.asked(400, heard=True)[0] for each in folds]
+    rule = temperature_per_margin(held_out, labels, heard)
+    final = Student(exported, seed=99, **knowledge)
+    temperature = temperature_for(rule, final.asked(500, heard=True)[0])
+    logits, truth = final.asked(4000, heard=False)
+    found = calibration(truth, logits / temperature)
+    assert found["confidence"] == pytest.approx(found["accuracy"], abs=0.05)
+    assert found["ece"] < 0.06
+    # The folds' temperature as it is was right for students as sharp as theirs alone.
+    plain = fit_temperature(np.concatenate(held_out), np.concatenate(labels))
+    if recipe in ("under-trained", "flatter at the end"):
+        assert calibration(truth, logits / plain)["ece"] > 0.3
+
+
+def test_how_sharp_each_student_is_decides_no_probability():
+    students = [Student(1.0, knows=1.5, seed=number) for number in range(3)]
+    held_out, labels = zip(*(each.asked(60, heard=False) for each in students), strict=True)
+    heard = [each.asked(100, heard=True)[0] for each in students]
+    rule = temperature_per_margin(held_out, labels, heard)
+    by = (0.03, 1.0, 40.0)
+    assert temperature_per_margin(
+        [a * b for a, b in zip(held_out, by, strict=True)],
+        labels,
+        [a * b for a, b in zip(heard, by, strict=True)],
+    ) == pytest.approx(rule, rel=1e-9)
+    assert temperature_for(rule, 7 * heard[0]) == pytest.approx(7 * temperature_for(rule, heard[0]))
+    assert temperature_for(rule, heard[0]) == pytest.approx(rule * mean_margin(heard[0]))
+
+
+def test_logits_without_a_margin_have_a_temperature_all_the_same():
+    flat, labels = np.zeros((30, 3)), np.arange(30) % 3
+    rule = temperature_per_margin([flat], [labels], [flat])
+    assert temperature_for(rule, flat) == 1.0
+    assert mean_margin([[1.0, 4.0, 2.5], [0.0, 0.0, -1.0]]) == 0.75
+    for extreme in (1e-9, 1e9):
+        low, high = TEMPERATURE_BOUNDS
+        assert low <= temperature_for(rule, extreme * np.eye(3)) <= high
+
+
+def test_confidence_is_the_mean_largest_probability_and_the_share_that_is_not_unsure():
+    shares = np.array([[0.5, 0.3, 0.2], [0.4, 0.35, 0.25], [0.1, 0.2, 0.7]])
+    found = confidence(np.log(shares))
+    assert found == {"count": 3, "confidence": pytest.approx(1.6 / 3), "sure": pytest.approx(2 / 3)}
+
+
+def test_an_exported_student_that_is_far_surer_or_less_sure_than_the_folds_is_named():
+    def told(final, training=0.6, test=0.5):
+        return {
+            "final_training": {"confidence": final},
+            "folds_training": {"confidence": training},
+            "folds_test": {"confidence": test},
+        }
+
+    for final in (0.95, 0.2):
+        (said,) = confidence_warnings(told(final))
+        assert f"{100 * final:.0f} %, that of the folds' students in theirs 60 % and in their test" in said
+    assert confidence_warnings(told(0.7)) == confidence_warnings(None) == []
+    # Students that memorise are surer of what they heard, all alike.
+    assert confidence_warnings(told(0.99, training=0.98, test=0.6)) == []
+
+
+def test_the_change_of_a_probability_is_that_of_the_class_that_changes_most():
+    before = np.array([[0.5, 0.5], [1.0, 0.0], [0.2, 0.8], [0.3, 0.7]])
+    after = before + np.array([[0.1, -0.1], [-0.3, 0.3], [0.0, 0.0], [0.0, 0.2]])
+    found = probability_change(before, after)
+    assert found == {
+        "mean": pytest.approx(0.15),
+        "p95": pytest.approx(np.percentile([0.0, 0.1, 0.2, 0.3], 95)),
+        "max": pytest.approx(0.3),
+        "count": 4,
+    }
+
+
 # Whole runs
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -267,10 +381,12 @@ def test_each_fold_is_scaled_by_what_its_validation_speaker_says_and_the_file_by
     corpus, exported
 ):
     found = told(exported)
-    logits, labels, scaled, tested = [], [], [], []
+    logits, labels, scaled, tested, heard = [], [], [], [], []
     for speaker, following, fold in zip(SPEAKERS, SPEAKERS[1:], found["folds"], strict=False):
         folder = exported / f"fold-{speaker}"
         logits.append(arrays(folder / "validation_logits.npz"))
+        heard.append(arrays(folder / "training_logits.npz"))
+        assert heard[-1].shape == (21, 3)
         labels.append(labels_of(corpus, following))
         temperature = fit_temperature(logits[-1], labels[-1])
         assert fold == {"name": speaker, "temperature": temperature, "validation_predictions": 21}
@@ -278,7 +394,10 @@ def test_each_fold_is_scaled_by_what_its_validation_speaker_says_and_the_file_by
         tested.append(labels_of(corpus, speaker))
     expected = calibration(np.concatenate(tested), np.concatenate(scaled))
     assert found["after"] == json.loads(json.dumps(expected))
-    assert found["temperature"] == fit_temperature(np.concatenate(logits), np.concatenate(labels))
+    final = arrays(exported / "fold-all-speakers" / "training_logits.npz")
+    assert final.shape == (63, 3)
+    rule = temperature_per_margin(logits, labels, heard)
+    assert (found["files"]["per_margin"], found["temperature"]) == (rule, temperature_for(rule, final))
     metrics = json.loads((exported / "metrics.json").read_text())
     assert found["before"]["accuracy"] == found["after"]["accuracy"] == metrics["pooled"]["wa"]
     assert found["before"]["nll"] != found["after"]["nll"]
@@ -291,6 +410,13 @@ def test_the_validation_logits_are_those_the_epoch_was_chosen_by(corpus, exporte
     logits = arrays(exported / f"fold-{SPEAKERS[0]}" / "validation_logits.npz")
     found = log_loss(labels_of(corpus, SPEAKERS[1]), logits.astype(np.float64))
     assert found == pytest.approx(float(history[outcome["best_epoch"] - 1]["val_loss"]), rel=1e-4)
+
+
+def test_every_figure_is_that_of_the_tested_utterances_and_not_of_the_corpus(exported):
+    recomputed.check(exported)
+    metrics = json.loads((exported / "metrics.json").read_text())
+    assert metrics["counts"] == dict.fromkeys(EMOTIONS, 21)
+    assert metrics["pooled"]["count_per_class"] == dict.fromkeys(EMOTIONS, 14)
 
 
 def test_the_file_gives_the_probabilities_of_the_scaled_logits(corpus, exported):
@@ -332,7 +458,8 @@ def test_the_report_tells_ece_before_and_after_and_shows_the_picture(exported):
     assert "over 15 bins" in section
     listed = ", ".join(f"{fold['name']} {fold['temperature']:.2f}" for fold in found["folds"])
     assert f"scored on its test predictions: {listed}." in section
-    assert f"divide their logits by {found['temperature']:.2f}, fitted on all folds' validation" in section
+    assert f"divide their logits by {found['temperature']:.2f}. The student in them was" in section
+    assert f"their temperature is {found['files']['per_margin']:.3g} times their mean margin" in section
     assert "](reliability.png)" in section
     assert (exported / "reliability.png").read_bytes().startswith(b"\x89PNG")
 
@@ -350,8 +477,9 @@ def test_no_test_label_reaches_the_temperature_that_it_is_scored_with(corpus, ex
 
 def test_a_run_of_an_earlier_release_is_calibrated_and_its_files_are_made_anew(corpus, exported, tmp_path):
     shutil.copytree(exported, tmp_path / "mse")
-    for path in (tmp_path / "mse").glob("fold-*/validation_logits.npz"):
-        path.unlink()
+    for name in ("validation", "training"):
+        for path in (tmp_path / "mse").glob(f"fold-*/{name}_logits.npz"):
+            path.unlink()
     final = tmp_path / "mse" / "fold-all-speakers" / "final.json"
     before = json.loads(final.read_text())
     assert before.pop("temperature") == told(exported)["temperature"]
@@ -364,3 +492,69 @@ def test_a_run_of_an_earlier_release_is_calibrated_and_its_files_are_made_anew(c
     assert after["temperature"] == pytest.approx(told(exported)["temperature"], rel=1e-4)
     assert after["final_epochs"] == before["final_epochs"]
     assert (tmp_path / "mse" / "student_float32.tflite").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def redone(corpus, exported, tmp_path_factory) -> tuple[Path, str]:
+    """A copy of the run that lost steps and that killed processes left things in, and what it said next."""
+    from light_sernet_kd import export
+
+    result = tmp_path_factory.mktemp("redone")
+    folder = result / "mse"
+    shutil.copytree(exported, folder)
+    first, second = (folder / f"fold-{speaker}" for speaker in SPEAKERS[:2])
+    # as a damaged history, damaged predictions and a damaged file are mended
+    (first / "history.csv").write_text("epoch,loss\n")
+    (first / "fold.json").unlink()
+    for name in ("tflite_probabilities.npz", "validation_logits.npz"):
+        (second / name).unlink()
+    (folder / "student_float32.tflite").write_bytes(b"cut")
+    (second / "student-checkpoint.npz").write_text("of a fold that is done")
+    (first / ".history.x1y2z3_4.csv").write_text("half")
+    config = json.loads((folder / "config.json").read_text())
+    config["resolved"]["threads"] += 3
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.json").unlink()
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(export, "PRECISIONS", ("float32",))
+        run(corpus, result, "mse", "-ln", "mse", "--folds", "#1,#2", "-v", "1")
+    return folder, said.getvalue()
+
+
+def test_a_step_whose_outcome_is_removed_is_really_done_anew(exported, redone):
+    folder, said = redone
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == {
+        path.relative_to(exported) for path in exported.rglob("*")
+    }
+    for name in ("predictions.csv", "curves.png", f"fold-{SPEAKERS[0]}/history.csv"):
+        assert (folder / name).read_bytes() == (exported / name).read_bytes(), name
+    assert f"fold {SPEAKERS[0]}, student ...\n" in said
+    assert f"fold {SPEAKERS[1]}, student" not in said
+    assert "The final student was exported anew: its files were missing, damaged or older." in said
+    recomputed.check(folder)
+
+
+def test_a_run_that_goes_on_with_other_threads_says_so(exported, redone):
+    folder, said = redone
+    count = json.loads((exported / "config.json").read_text())["resolved"]["threads"]
+    assert count == accelerate.threads()
+    (line,) = [line for line in said.splitlines() if "thread" in line]
+    assert line.startswith(f"This run began on {count + 3} threads and goes on on {count}: ")
+    assert f" on {count + 3} threads.\n" in (folder / "report.md").read_text()
+
+
+def test_the_exported_student_is_as_sure_as_the_folds_or_the_run_says_so(exported):
+    from light_sernet_kd import experiment
+    from light_sernet_kd.report import report
+
+    metrics = json.loads((exported / "metrics.json").read_text())
+    files = metrics["calibration"]["files"]
+    assert [said for said in metrics["warnings"] if "exported student" in said] == confidence_warnings(files)
+    assert abs(files["final_training"]["confidence"] - files["folds_training"]["confidence"]) < 0.15
+    # As it was with the folds' temperature: sure of nearly everything.
+    files["final_training"]["confidence"] = files["folds_training"]["confidence"] + 0.16
+    metrics["warnings"] = confidence_warnings(files)
+    assert metrics["warnings"][0] in experiment.summary(metrics)
+    config = json.loads((exported / "config.json").read_text())
+    assert f"WARNING: {metrics['warnings'][0]}" in report(metrics, config, export=metrics["export"])

@@ -196,9 +196,38 @@ def test_matplotlib_is_loaded_for_pictures_alone():
     assert done.stdout == "False\n"
 
 
+def test_what_a_runs_answers_lack_is_in_the_notes_also_of_a_run_that_never_said_it(tmp_path):
+    folder = run_folder(tmp_path, "constant", [0] * len(LABELS))
+    notes = compare.notes(compare.compare([compare.read_run(folder)]))
+    assert any(note.startswith("constant: warning: the student answers anger to ") for note in notes)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "warnings": ["one of its own"]}))
+    assert compare.notes(compare.compare([compare.read_run(folder)])) == ["constant: warning: one of its own"]
+
+
 def test_synthetic_recordings_are_named(tmp_path):
     compared = compare.compare([compare.read_run(run_folder(tmp_path, "a", GOOD, synthetic=True))])
     assert compared["rows"][0]["corpus"] == "EMO-DB (SYNTHETIC)"
+
+
+def test_predictions_that_are_not_those_of_the_metrics_are_refused(tmp_path):
+    folder = run_folder(tmp_path, "a", GOOD)
+    whole = (folder / "predictions.csv").read_text().splitlines(keepends=True)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    compare.read_run(folder)
+    wrong = [
+        whole[:-1],
+        [*whole[:-1], whole[-1].replace(CLASSES[LABELS[-1]], "joy" if LABELS[-1] < 2 else "fear", 1)],
+    ]
+    for count in (None, len(LABELS)):
+        metrics["pooled"] |= {} if count is None else {"count": count}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        for lines in (*wrong, whole[:1]):
+            (folder / "predictions.csv").write_text("".join(lines))
+            with pytest.raises(UserError, match="is not the one that metrics"):
+                compare.read_run(folder)
+    (folder / "predictions.csv").write_text("".join(whole))
+    compare.read_run(folder)
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recomputed
 import soundfile
 from conftest import REPOSITORY
 
@@ -112,6 +113,10 @@ def test_metrics_agree_with_the_predictions_file(distilled):
     assert metrics["stamps"] == metrics["warnings"] == []
     assert metrics["protocol"] == "loso"
     assert all("ua" in fold["last_epoch"] for fold in metrics["folds"])
+
+
+def test_every_figure_of_report_and_metrics_is_that_of_the_predictions(distilled):
+    recomputed.check(distilled)
 
 
 def test_nine_validation_clips_are_too_few_for_a_fold_and_those_of_all_folds_serve_the_file(distilled):
@@ -436,6 +441,126 @@ def test_a_damaged_step_is_named_with_what_to_remove(distilled, manifest, tmp_pa
     message = error_of(capsys)
     assert str(damaged) in message
     assert f"remove {tmp_path / 'all' / removed}, and" in message
+
+
+def opened(folder: Path, manifest: Path):
+    """The finished run as the same command opens it, with its first fold."""
+    from light_sernet_kd import experiment
+    from light_sernet_kd.compare import read_run
+    from light_sernet_kd.config import make_settings
+    from light_sernet_kd.display import Display
+
+    places = experiment.Places(data=manifest.parent, result=folder.parent, run=folder.name)
+    run = experiment._Run(make_settings(**read_run(folder).settings), places, folder, Display(verbose=0), "")
+    return run, run.folds[0]
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """One bit turned, or the end cut off, or nothing left."""
+    kind, place = random.integers(5), int(random.integers(len(content)))
+    if kind < 3:
+        return (
+            content[:place] + bytes([content[place] ^ (1 << int(random.integers(8)))]) + content[place + 1 :]
+        )
+    return content[:place] if kind == 3 else b""
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.every)])
+def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp_path, count):
+    from light_sernet_kd.config import UserError
+
+    shutil.copytree(distilled, tmp_path / "all")
+    run, fold = opened(tmp_path / "all", manifest)
+    folder, done = run.fold_folder(fold), run.fold_folder(fold) / "fold.json"
+    epochs = run.fold(fold)["epochs"]
+    reads = {
+        "history.csv": (lambda: run._history(fold, epochs), done),
+        "test_logits.npz": (lambda: run.fold(fold), done),
+        "test_embeddings.npz": (run._test_embeddings, done),
+        "validation_logits.npz": (lambda: run._validation_logits(fold), folder / "validation_logits.npz"),
+        "training_logits.npz": (lambda: run._training_logits(fold), folder / "training_logits.npz"),
+        "tflite_probabilities.npz": (
+            lambda: run._precision_probabilities(fold),
+            folder / "tflite_probabilities.npz",
+        ),
+    }
+    random = np.random.default_rng(0)
+    for name, (read, remove) in reads.items():
+        content = (folder / name).read_bytes()
+        for _ in range(count):
+            (folder / name).write_bytes(damaged(content, random))
+            with pytest.raises(UserError) as caught:
+                read()
+            assert str(caught.value).startswith(f"{folder / name} is damaged: remove {remove}, and")
+        (folder / name).write_bytes(content)
+        read()
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.every)])
+def test_damaged_facts_of_a_step_are_an_error_or_change_no_score(distilled, manifest, tmp_path, count):
+    from light_sernet_kd import experiment
+    from light_sernet_kd.config import UserError
+    from light_sernet_kd.report import report
+
+    folder = tmp_path / "all"
+    shutil.copytree(distilled, folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    run, fold = opened(folder, manifest)
+    final = run.fold_folder(run.selection.final_fold) / "final.json"
+
+    def exported():
+        found = experiment._stored(final, experiment._read_exported, remove=final)
+        run._is_current(found, 1.0, {})
+
+    def scored():
+        assert run.fold(fold)["ua"] == metrics["folds"][0]["ua"]
+
+    def configured():
+        again = experiment._Run(run.settings, run.places, folder, run.display, "")
+        report(metrics, again.config, export=metrics["export"])
+
+    random = np.random.default_rng(0)
+    files = {run.fold_folder(fold) / "fold.json": scored, final: exported, folder / "config.json": configured}
+    for path, read in files.items():
+        content, refused = path.read_bytes(), []
+        for _ in range(count if read is not configured else count // 4):
+            path.write_bytes(damaged(content, random))
+            try:
+                read()
+            except UserError as error:
+                refused.append(str(error))
+        path.write_bytes(content)
+        assert refused
+        # A hash that is damaged itself accuses the file that it is of; the remedy is the same.
+        told = [f"{path} is damaged", "holds another run", f" is damaged: remove {path}, and"]
+        assert all(any(part in said for part in told) for said in refused)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 4.5, 4.99])
+def test_a_history_that_is_not_whole_is_damaged_also_in_a_run_that_kept_no_hashes(
+    distilled, manifest, tmp_path, kept
+):
+    """`kept` are lines, of five: a header and four epochs; of the last one perhaps only a part."""
+    from light_sernet_kd.config import UserError
+
+    shutil.copytree(distilled, tmp_path / "all")
+    for path in (tmp_path / "all").glob("fold-*/f*.json"):
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps({key: told[key] for key in told if key != "files"}))
+    run, fold = opened(tmp_path / "all", manifest)
+    path = run.fold_folder(fold) / "history.csv"
+    assert len(run._history(fold, run.fold(fold)["epochs"])["loss"]) == 4
+    *lines, last = path.read_text().splitlines(keepends=True)
+    whole = [*lines, last]
+    part = whole[int(kept)][: round((kept % 1) * len(whole[int(kept)]))] if kept < 5 else ""
+    path.write_text("".join(whole[: int(kept)]) + part)
+    with pytest.raises(UserError, match=r"history\.csv is damaged: remove .*fold\.json, and"):
+        run._history(fold, 4)
+    arrays = dict(np.load(run.fold_folder(fold) / "test_logits.npz"))
+    for wrong in (arrays["last"][:-1], arrays["last"][:, :-1], np.full_like(arrays["last"], np.nan)):
+        np.savez(run.fold_folder(fold) / "test_logits.npz", **arrays | {"last": wrong})
+        with pytest.raises(UserError, match=r"test_logits\.npz is damaged: remove .*fold\.json, and"):
+            run.fold(fold)
 
 
 def test_a_student_that_cannot_be_exported_is_one_line(distilled, manifest, tmp_path, capsys, monkeypatch):

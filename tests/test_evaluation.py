@@ -11,6 +11,7 @@ from light_sernet_kd.config import UserError
 from light_sernet_kd.evaluation import (
     SUMMARIES,
     Predictions,
+    answer_warnings,
     bootstrap_ci,
     bootstrap_difference_ci,
     confusion,
@@ -82,6 +83,50 @@ def test_scores_refuse_what_is_no_index_of_a_class():
         scores([0, 1], [0], CLASSES)
     with pytest.raises(ValueError, match="no utterance"):
         scores([], [], CLASSES)
+
+
+def answers(*folds, classes=CLASSES):
+    """Predictions of folds `(labels, predicted)`, each a string of class initials."""
+    place = {name[0]: index for index, name in enumerate(classes)}
+    rows = [(str(n), place[a], place[b]) for n, fold in enumerate(folds) for a, b in zip(*fold, strict=True)]
+    names, labels, predicted = zip(*rows, strict=True)
+    return Predictions(
+        classes,
+        tuple(map(str, range(len(rows)))),
+        names,
+        np.array(labels),
+        np.array(predicted),
+        np.full((len(rows), len(classes)), 1 / len(classes), np.float32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("folds", "said"),
+    [
+        ([("afn", "afn"), ("an", "nf")], []),
+        (
+            [("afn", "aaa"), ("aan", "aaa")],
+            [
+                "the student answers anger to every test utterance in every fold",
+                "never predicted: fear (1 test utterance), neutral (2 test utterances)",
+            ],
+        ),
+        (
+            [("afn", "afn"), ("an", "nn"), ("af", "nn"), ("fn", "ff")],
+            [
+                "the student answers neutral to every test utterance in fold 1, 2",
+                "the student answers fear to every test utterance in fold 3",
+            ],
+        ),
+        # one class tested: always answering it is no fault
+        ([("afn", "nfa"), ("aa", "aa")], []),
+        # a class that no fold tests is missed by nobody
+        ([("anan", "anna")], []),
+        ([("afan", "aann")], ["never predicted: fear (1 test utterance)"]),
+    ],
+)
+def test_answers_of_one_class_and_classes_never_answered_are_said(folds, said):
+    assert answer_warnings(answers(*folds)) == said
 
 
 def test_bootstrap_equals_a_loop_that_copies_speakers():

@@ -76,9 +76,7 @@ def test_a_protocol_trains_and_is_stamped_with_what_its_folds_share(
     folder = corpora["result"] / f"protocol-{protocol[1]}"
     if tests_on_validation:
         assert not list(folder.glob("fold-*/validation_logits.npz"))
-        predictions = evaluation.read_predictions(folder / "predictions.csv")
-        expected = evaluation.fit_temperature(np.log(predictions.probabilities), predictions.labels)
-        assert told["temperature"] == pytest.approx(expected, rel=1e-4)
+        assert told["temperature"] is told["files"] is None, "nothing was exported"
         assert "Nothing is scored after scaling" in (folder / "report.md").read_text()
 
 

@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
 
 from light_sernet_kd import files
+from light_sernet_kd.config import UserError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, umask and resource limits are POSIX's")
 
@@ -310,3 +312,141 @@ def test_no_command_waits_for_a_path_that_is_no_regular_file(tmp_path):
     assert "Traceback" not in told
     assert told.count("not a regular file") >= 12
     assert "/dev/zero is not a regular file" in told
+
+
+# What is at work, and what was killed
+
+LEFTOVERS = (files.LOCK, "config.json")
+
+
+RACE = """
+import os, shutil, sys
+from pathlib import Path
+from light_sernet_kd import files
+from light_sernet_kd.errors import UserError
+
+folder, trials, met = Path(sys.argv[1]), int(sys.argv[2]), 0
+for trial in range(trials):
+    finishes = trial % 2 == 0
+    gate, go = os.pipe()
+    children = []
+    for _ in range(3):
+        if child := os.fork():
+            children.append(child)
+            continue
+        code = 8
+        try:
+            os.close(go)
+            os.read(gate, 1)
+            with files.locked(folder, (files.LOCK, "config.json")):
+                (folder / "config.json").write_text("{}")
+                if finishes:
+                    (folder / "metrics.json").write_text("{}")
+                code = 0 if (folder / "config.json").exists() else 9
+        except UserError:
+            code = 2
+        finally:
+            os._exit(code)
+    os.close(gate)
+    os.close(go)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert set(codes) <= {0, 2} and 0 in codes, codes
+    met += codes.count(2)
+    if finishes:
+        assert sorted(os.listdir(folder)) == [".lock", "config.json", "metrics.json"]
+        shutil.rmtree(folder)
+    else:
+        assert not folder.exists()
+print(met)
+"""
+
+
+@posix
+@pytest.mark.parametrize("trials", [100, pytest.param(3000, marks=pytest.mark.every)])
+def test_of_starts_at_one_instant_none_removes_anothers_folder(tmp_path, trials):
+    """Forked from a small process: this one may be large by now."""
+    done = python(RACE, tmp_path / "run", trials)
+    said, wrong = done.communicate(timeout=300)
+    assert wrong == ""
+    assert int(said) > trials / 10, "else they never met"
+
+
+@posix
+def test_who_is_refused_touches_nothing_and_who_holds_removes_only_what_is_worth_nothing(tmp_path):
+    folder = tmp_path / "run"
+    with files.locked(folder, LEFTOVERS):
+        with pytest.raises(UserError, match="another process is working on"), files.locked(folder):
+            pass
+        assert names_in(folder) == [files.LOCK]
+        (folder / "fold-1").mkdir()
+        (folder / "config.json").write_text("{}")
+    assert not folder.exists()
+    # what was there before stays, whatever it is
+    folder.mkdir()
+    (folder / "config.json").write_text("{")
+    with pytest.raises(KeyError), files.locked(folder, LEFTOVERS):
+        raise KeyError
+    assert names_in(folder) == sorted(LEFTOVERS)
+    with files.locked(folder, LEFTOVERS):
+        (folder / "metrics.json").write_text("{}")
+    assert "metrics.json" in names_in(folder)
+
+
+def test_a_file_where_the_folder_would_be_is_an_error_and_no_endless_loop(tmp_path):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(FileExistsError), files.locked(tmp_path / "run"):
+        pass
+    assert (tmp_path / "run").read_text() == "x"
+
+
+@posix
+def test_temporaries_of_killed_writers_are_swept_and_those_of_living_ones_are_not(tmp_path):
+    (tmp_path / "fold-1").mkdir()
+    code = (
+        "import sys, time\n"
+        "from light_sernet_kd.files import atomic\n"
+        "with atomic(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    print(temporary, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    writers = [python(code, tmp_path / "fold-1" / name) for name in ("student.keras", "history.csv")]
+    killed, living = (Path(writer.stdout.readline().strip()) for writer in writers)
+    try:
+        writers[0].send_signal(signal.SIGKILL)
+        writers[0].communicate()
+        mine = ["metrics.json", ".lock", ".hidden.json", ".notes.markdown", "fold-1/.history.csv"]
+        for name in mine:
+            (tmp_path / name).write_text("x")
+        assert files.sweep(tmp_path, older_than=60) == []
+        assert files.sweep(tmp_path) == [killed]
+        assert living.exists()
+        assert all((tmp_path / name).exists() for name in mine)
+    finally:
+        writers[1].kill()
+        writers[1].communicate()
+    assert files.sweep(tmp_path) == [living]
+
+
+@posix
+def test_where_there_are_no_locks_a_day_of_age_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_take", lambda descriptor: None)
+    young, old = tmp_path / ".a.x1y2z3_4.json", tmp_path / ".b.x1y2z3_4.json"
+    for path in (young, old):
+        path.write_text("x")
+    os.utime(old, (time.time() - 90_000, time.time() - 90_000))
+    assert files.sweep(tmp_path) == [old]
+    assert young.exists()
+
+
+@posix
+def test_a_workshop_sweeps_those_of_killed_calls_for_the_same_target_alone(tmp_path):
+    left, other = tmp_path / ".target.x1y2z3_4", tmp_path / ".target.old.x1y2z3_4"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "a.wav").write_text("x")
+    with files.workshop(tmp_path / "target") as folder:
+        assert names_in(tmp_path) == sorted([other.name, folder.name])
+        with files.workshop(tmp_path / "target"):
+            assert folder.exists(), "it is being worked in"
+    assert names_in(tmp_path) == [other.name]

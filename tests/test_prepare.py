@@ -5,10 +5,12 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
 import wave
+from pathlib import Path
 
 import av
 import numpy as np
@@ -18,7 +20,7 @@ import soundfile
 from conftest import REPOSITORY
 from rich.console import Console
 
-from light_sernet_kd import audio, prepare
+from light_sernet_kd import audio, files, prepare
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance, manifest
 
@@ -52,6 +54,19 @@ def corpus_of(folder, clips, *, sample_rate=RATE, subtype="PCM_16"):
             utterance(path, emotion=("anger", "sadness")[index % 2], speaker=("s1", "s2")[index // 2 % 2])
         )
     return Corpus("made", tuple(utterances))
+
+
+def test_lengths_are_said_to_be_of_the_recordings_that_could_be_read(tmp_path):
+    corpus = corpus_of(tmp_path, {name: noise(seed) for seed, name in enumerate("abc")})
+    for broken, said in (
+        (None, "3 recordings, 0.1 min"),
+        ("a.wav", "3 recordings (2 of them readable), 0.0 min"),
+    ):
+        if broken:
+            (tmp_path / broken).write_text("no audio")
+        console = Console(file=io.StringIO(), width=120)
+        prepare.show(prepare.inspect(corpus), console)
+        assert f"{said}; shortest" in console.file.getvalue()
 
 
 def emo_db(shared_data):
@@ -790,3 +805,54 @@ def test_importing_brings_in_no_heavy_package():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"
     )
+
+
+def built(target, text):
+    """Replace `target` by a result that holds `text`."""
+    with prepare._whole_folder(target, overwrite=True) as folder:
+        (folder / "manifest.csv").write_text(text)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked and killed")
+@pytest.mark.parametrize(("step", "kept"), [(0, "old"), (1, "old"), (2, "old"), (3, "new")])
+def test_a_conversion_killed_at_any_step_loses_no_result(tmp_path, step, kept):
+    """Step 0: while it writes; 1: before the old result is moved; 2: before the new one is; 3: after that."""
+    target = tmp_path / "out"
+    built(target, "old")
+    if not os.fork():
+        moves, rename, rmtree = [], Path.rename, shutil.rmtree
+
+        def move(source, destination):
+            moves.append(source)
+            if len(moves) == step:
+                os._exit(0)
+            return rename(source, destination)
+
+        Path.rename, shutil.rmtree = move, lambda *_, **__: os._exit(0) if step == 3 else rmtree
+        with prepare._whole_folder(target, overwrite=True) as folder:
+            (folder / "manifest.csv").write_text("new")
+            if step == 0:
+                os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+    if step == 2:
+        assert not target.exists(), "else no step was simulated"
+    # The next call finds a result there, and says so as long as it may not replace it.
+    with pytest.raises(UserError, match="is not empty"), prepare._whole_folder(target, overwrite=False):
+        pass
+    assert (target / "manifest.csv").read_text() == kept
+    built(target, "newest")
+    assert (target / "manifest.csv").read_text() == "newest"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_result_that_another_process_is_replacing_is_left_to_it(tmp_path):
+    building = tmp_path / ".out.x1y2z3_4"
+    replaced = tmp_path / f"{building.name}.replaced"
+    for folder in (building, replaced):
+        folder.mkdir()
+    with files.hold(building):
+        prepare._restore(tmp_path / "out")
+        assert replaced.exists()
+    prepare._restore(tmp_path / "out")
+    assert (tmp_path / "out").exists() == (os.name == "posix")

@@ -14,7 +14,8 @@ STAMP = "optimistic: the epoch was chosen on the test fold"
 def score(ua, **more):
     recall = {"anger": ua + 0.01, "fear": ua - 0.01, "surprise": None}
     rest = {"wa": ua + 0.011, "macro_f1": ua - 0.022, "weighted_f1": ua + 0.003}
-    return {"ua": ua, **rest, "recall_per_class": recall, "count": 535, **more}
+    counts = {"anger": 127, "fear": 6, "surprise": 0}
+    return {"ua": ua, **rest, "recall_per_class": recall, "count": 535, "count_per_class": counts, **more}
 
 
 def probabilities(ece):
@@ -50,6 +51,12 @@ METRICS = {
         "fewest_validation_predictions": 23,
         "tests_on_validation": False,
         "unsure_below": 0.45,
+        "files": {
+            "per_margin": 0.321,
+            "folds_test": {"count": 133, "confidence": 0.711, "sure": 0.823},
+            "folds_training": {"count": 2_945, "confidence": 0.756, "sure": 0.867},
+            "final_training": {"count": 1_343, "confidence": 0.778, "sure": 0.889},
+        },
     },
     "folds": [
         score(
@@ -115,7 +122,7 @@ EXPORT = {
             "ua": 0.8429,
             "wa": 0.8511,
             "ua_cost_points": 1.04,
-            "max_probability_difference": 0.0312,
+            "probability_change": {"mean": 0.0021, "p95": 0.0123, "max": 0.1371, "count": 535},
         }
     ],
     "samples": 48_000,
@@ -187,11 +194,11 @@ def test_the_fold_table_is_the_folds():
 def test_the_recall_table_is_the_pooled_recall_and_none_is_no_utterance():
     rows = tables(report(METRICS, CONFIG, export=None))[1]
     assert [list(row.values()) for row in rows] == [
-        ["anger", "1,270", "86.3", "85.2"],
-        ["fear", "69", "84.3", "83.2"],
-        ["surprise", "4", "no test utterance", "–"],
+        ["anger", "127", "86.3", "85.2"],
+        ["fear", "6", "84.3", "83.2"],
+        ["surprise", "0", "no test utterance", "–"],
     ]
-    assert list(rows[0]) == ["class", "utterances", "recall %", "last epoch: recall %"]
+    assert list(rows[0]) == ["class", "test utterances", "recall %", "last epoch: recall %"]
 
 
 def test_the_calibration_table_is_that_of_the_test_probabilities():
@@ -207,8 +214,19 @@ def test_the_calibration_table_is_that_of_the_test_probabilities():
         assert row["from 0.45 on: share %"] == one_decimal(told["sure"])
     assert "over 12 bins" in page
     assert "on its test predictions: fold_0 1.40, fold_1 1.50, fold_2 1.60." in page
-    assert "divide their logits by 1.57, fitted on all folds' validation predictions" in page
+    assert "divide their logits by 1.57. The student in them was trained on the validation speakers" in page
+    assert "fitted on all folds' validation predictions, their temperature is 0.321 times" in page
     assert "](reliability.png)" in page
+    assert [list(row.values()) for row in tables(page)[3]] == [
+        ["the folds' students", "their test utterances", "133", "71.1", "82.3"],
+        ["the folds' students", "some of their training utterances", "2,945", "75.6", "86.7"],
+        ["the exported student", "its training utterances", "1,343", "77.8", "88.9"],
+    ]
+    assert "Files for the device" not in report(
+        changed(calibration=METRICS["calibration"] | {"files": None, "temperature": None}),
+        CONFIG,
+        export=None,
+    )
 
 
 def test_why_there_is_no_temperature_is_said():
@@ -227,7 +245,7 @@ def test_why_there_is_no_temperature_is_said():
 
 def test_the_precision_table_is_the_export():
     page = report(METRICS, CONFIG, export=EXPORT)
-    assert tables(page)[3] == [
+    assert tables(page)[4] == [
         {
             "precision": "int8",
             "file": "`model_int8.tflite`",
@@ -235,9 +253,12 @@ def test_the_precision_table_is_the_export():
             "UA %": "84.3",
             "WA %": "85.1",
             "UA lost (points)": "1.0",
-            "largest probability change": "3.1e-02",
+            "probability change: mean": "2.1e-03",
+            "95th percentile": "1.2e-02",
+            "largest": "1.4e-01",
         }
     ]
+    assert "of each of 535 test utterances" in page
     for told in ("48,000 samples at 16,000 Hz (3 s)", "final training: 57.", "Scored on the last fold."):
         assert told in page
     assert "](precision_costs.png)" in page
@@ -290,7 +311,7 @@ def test_one_of_a_kind_is_no_plural():
 def test_without_an_export_no_precision_is_claimed():
     page = report(METRICS, CONFIG, export=None)
     assert "Nothing was exported" in page
-    assert len(tables(page)) == 3
+    assert len(tables(page)) == 4
     assert "precision_costs.png" not in page
 
 
@@ -348,6 +369,11 @@ def test_every_number_that_changes_changes_the_page_but_for_those_named_here():
         "calibration.folds.validation_predictions",
         "calibration.fewest_validation_predictions",
         "folds.count",
+        *(
+            f"{which}.count_per_class.{name}"
+            for which in ("pooled_last_epoch", "folds", "folds.last_epoch")
+            for name in ("anger", "fear", "surprise")
+        ),
         *(f"folds.recall_per_class.{name}" for name in ("anger", "fear")),
         "folds.last_epoch.count",
         "folds.last_epoch.macro_f1",
@@ -363,6 +389,16 @@ def test_a_stamp_stands_right_under_the_answer_and_honesty_is_only_claimed_witho
     honest = report(METRICS, CONFIG, export=None)
     assert "honest score" in honest.splitlines()[4]
     assert "STAMP:" not in honest
+
+
+def test_a_warning_stands_beside_the_stamps_and_no_score_is_called_honest_without_it():
+    warning = "never predicted: fear (12 test utterances)"
+    lines = report(changed(warnings=[warning]), CONFIG, export=None).splitlines()
+    assert lines[4] == f"> - **WARNING: {warning}**"
+    assert "honest" not in "\n".join(lines)
+    lines = report(changed(warnings=[warning], stamps=[STAMP]), CONFIG, export=None).splitlines()
+    assert lines[4:6] == [f"> - **STAMP: {STAMP}**", f"> - **WARNING: {warning}**"]
+    assert "honest score" in report(changed(warnings=[]), CONFIG, export=None)
 
 
 def test_a_teachers_stamp_is_shown_once_and_forbids_the_claim_of_honesty():
@@ -414,7 +450,8 @@ def test_what_was_left_out_is_counted_and_what_was_skipped_is_named():
     ],
 )
 def test_a_name_cannot_break_the_page(name, shown):
-    metrics = changed(classes=[name], counts={name: 3}, pooled=score(0.5, recall_per_class={name: 0.5}))
+    pooled = score(0.5, recall_per_class={name: 0.5}, count_per_class={name: 3})
+    metrics = changed(classes=[name], pooled=pooled)
     assert f"| {shown} | 3 | 50.0 | – |" in report(metrics, CONFIG, export=None)
 
 

@@ -14,7 +14,6 @@ boredom Burkhardt and Sendlmeier 2000. Sizes are ours.
 
 import csv
 import itertools
-import tempfile
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.files import workshop
 
 # Raise it with every change that moves a sample: clips of another version are refused, not mixed in.
 VERSION = 1
@@ -493,8 +493,8 @@ def make(root: Path, *, seed: int = 0) -> None:
     if root.exists() and not _is_empty_folder(root):
         raise UserError(f"{root} exists already: delete it, or choose another place for the demo corpus.")
     root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as workshop:
-        folder = Path(workshop) / root.name
+    with workshop(root) as place:
+        folder = place / root.name
         folder.mkdir()
         rows = [("path", "emotion", "speaker", "id", "transcript")]
         for name, speaker, sentence, emotion in _clips():

@@ -90,7 +90,7 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
     found = {}
     for path in paths:
         try:
-            _, card, _ = runner.open_file(path)
+            _, card, labels = runner.open_file(path)
         except runner.RunnerError as error:
             raise UserError(str(error)) from None
         takes = card.get("inputs", [card["input"]])
@@ -100,7 +100,7 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
             )
         if takes != ["audio"]:
             raise UserError(f"{path} takes {', '.join(takes)}, and the page hears audio alone: use predict.")
-        found[path.name] = (card, path.read_bytes())
+        found[path.name] = ({**card, "classes": [*labels]}, path.read_bytes())
     return found
 
 
@@ -143,16 +143,17 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         own = card["distillation"] == "pure"
         facts.append(("Distillation", "none, labels alone" if own else str(card["distillation"])))
     if "ua" in card:
-        between = f" [{100 * card['ua_low']:.1f}, {100 * card['ua_high']:.1f}]" if "ua_low" in card else ""
+        ends = [f"{100 * card[end]:.1f}" for end in ("ua_low", "ua_high") if end in card]
+        between = f" [{', '.join(ends)}]" if len(ends) == 2 else ""
         under = f", protocol {card['protocol']}" if "protocol" in card else ""
         facts.append(("Unweighted accuracy (UA)", f"{100 * card['ua']:.1f} %{between}{under}"))
     else:
         facts.append(("Unweighted accuracy (UA)", "the file does not say; see the run's report"))
     seconds = card["samples"] / card["sample_rate"]
-    ends = "at both ends" if card["padding"] == "both" else "at the end"
-    facts.append(("Hears", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {ends}"))
-    if "front_end" in card:
-        facts.append(("Front end", f"{card['front_end']}, {card['input_type']}"))
+    where = "at both ends" if card["padding"] == "both" else "at the end"
+    facts.append(("Hears", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {where}"))
+    if front_end := [card[name] for name in ("front_end", "input_type") if name in card]:
+        facts.append(("Front end", ", ".join(front_end)))
     if "temperature" in card:
         facts.append(("Calibration temperature", f"{card['temperature']:.3g}, already in the probabilities"))
     for key, title in (("corpus_licence", "Licence of the corpus"), ("scored", "Whose scores these are")):

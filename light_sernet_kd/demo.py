@@ -118,6 +118,7 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "silence_dbfs": runner.SILENCE_DBFS,
         "silence_hysteresis_db": runner.SILENCE_HYSTERESIS_DB,
         "steady_db": runner.STEADY_DB,
+        "shortest_seconds": runner.SHORTEST_SECONDS,
         "hop_seconds": runner.HOP_SECONDS,
         "smoothing_seconds": runner.SMOOTHING_SECONDS,
         "margin": runner.MARGIN,

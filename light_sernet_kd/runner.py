@@ -524,9 +524,10 @@ def liveliness(samples: np.ndarray, sample_rate: int) -> float:
 
 
 def caveats(card: Mapping[str, Any]) -> list[str]:
-    """What to know of a student before its answers are believed: made-up training data, and its stamps."""
-    synthetic = ["it was trained on SYNTHETIC recordings, which says nothing of real voices"]
-    stamps = [f"its scores carry the stamp {' '.join(stamp.split())}" for stamp in card.get("stamps", ())]
+    """What to know of a student before its answers are believed, each in one line; often nothing."""
+    corpus = f" ({' '.join(card['corpus'].split())})" if "corpus" in card else ""
+    synthetic = [f"trained on SYNTHETIC recordings{corpus}, not on real voices"]
+    stamps = [f"its scores carry the stamp: {' '.join(stamp.split())}" for stamp in card.get("stamps", ())]
     return [*(synthetic if card.get("synthetic") else []), *stamps]
 
 

@@ -216,7 +216,7 @@ def _of_recording(
     found = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
     return {
         **_of_shares(runner, _finite(found.probabilities), found.why, {"unsure_below": 0.0}),
-        "seconds": found.seconds,
+        "seconds": stream.received / rate,
         "heard_seconds": [0.0, found.seconds],
         "windows": found.windows,
         "time_shares": found.time_shares,

@@ -98,7 +98,7 @@ class Summary:
             reason of most of the time.
         probabilities: float64 `(classes,)`: the mean over the windows that hold speech of what the file gives
             for each alone; over all windows where none does. NaN where no window is finite.
-        seconds: of the recording.
+        seconds: of the recording, to the end of the last window.
         windows: how many.
         time_shares: class → share of the time that its label stands for, as in `segments`.
         unsure_shares: reason → share of the time that is unsure for it. All shares sum to 1.

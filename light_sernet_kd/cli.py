@@ -356,6 +356,8 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     prepare.add_argument("corpus", nargs="?", metavar="CORPUS", help=f"{_CORPORA}, or a manifest's path")
     prepare.add_argument("--to", type=Path, metavar="DIR", help="write 16-bit WAVs and a manifest.csv there")
     prepare.add_argument("--sample-rate", type=int, metavar="HZ", help=f"default {config.SAMPLE_RATE}")
+    prepare.add_argument("-id", "--input_durations", type=float, metavar="S",
+                         help="say what an input of S seconds would cut away (default 3 and 7)")  # fmt: skip
     prepare.add_argument("--segment", type=float, metavar="S", help="cut into segments of S seconds")
     prepare.add_argument("--segments", metavar="HOW",
                          help="centre: one centred segment per recording (default); "
@@ -560,6 +562,7 @@ def _parser(program: str, defaults: Settings) -> _Parser:
 _OF_PREPARE: dict[str, tuple[str | None, ...]] = {
     "CORPUS": (None, "--to"),
     "--json": (None,),
+    "--input_durations": (None,),
     "--sample-rate": ("--to", "--video"),
     "--overwrite": ("--to", "--video"),
     "--segment": ("--to",),
@@ -775,7 +778,10 @@ def _prepare(arguments: argparse.Namespace) -> int:
         )
         console.print(f"Converted. Train on it with -dn {manifest}", markup=False, highlight=False)
         return 0
-    found = prepare.inspect(corpus)
+    lengths = prepare.INPUT_SECONDS
+    if (seconds := arguments.input_durations) is not None:
+        lengths = (make_settings(input_seconds=seconds).input_seconds,)
+    found = prepare.inspect(corpus, input_seconds=lengths)
     if arguments.json:
         print(json.dumps(prepare.as_json(found), indent=2, ensure_ascii=False))
     else:

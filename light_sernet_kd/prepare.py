@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from light_sernet_kd import audio, files
+from light_sernet_kd import audio, files, lengths
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import install_line
@@ -30,6 +30,8 @@ SEGMENTS = ("centre", "all")
 VIDEO_SUFFIXES = (".avi", ".flv", ".mkv", ".mov", ".mp4", ".webm")
 
 SHORT_BELOW_SECONDS = 0.3
+# Of a student's input, where none is named: the default, and the other that is common.
+INPUT_SECONDS: tuple[float, ...] = (3.0, 7.0)
 CLIPPED_SHARE = 0.001
 HIGHEST_SAMPLE_RATE = 384_000
 LONGEST_SEGMENT_SECONDS = 3600
@@ -70,6 +72,7 @@ class Report:
         short: files below 0.3 s.
         identical: groups of files, not silent, with the same rate and the same samples.
         conflicting: those of `identical` whose labels, emotion or speaker, differ.
+        cuts: what inputs of some lengths would cut away of the readable recordings.
     """
 
     corpus: str
@@ -93,6 +96,7 @@ class Report:
     short: tuple[str, ...]
     identical: tuple[tuple[str, ...], ...]
     conflicting: tuple[tuple[str, ...], ...]
+    cuts: tuple[lengths.Cut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,17 @@ class _Facts:
     fingerprint: str
 
 
-def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress | None = None) -> Report:
+def inspect(
+    corpus: Corpus,
+    *,
+    input_seconds: Iterable[float] = INPUT_SECONDS,
+    jobs: int | None = None,
+    progress: audio.Progress | None = None,
+) -> Report:
     """Read every recording of the corpus once and report what was found.
 
     Args:
+        input_seconds: lengths of a student's input, for `Report.cuts`.
         progress: called with (done, all) after each recording.
     """
     utterances = corpus.utterances
@@ -163,6 +174,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             for group in groups
             if len({found.label for found in group}) > 1
         ),
+        cuts=tuple(lengths.cut(seconds, each) for each in input_seconds),
     )
 
 
@@ -175,6 +187,7 @@ def as_json(report: Report) -> dict[str, Any]:
         value[name] = list(value[name])
     for name in ("identical", "conflicting"):
         value[name] = [list(group) for group in value[name]]
+    value["cuts"] = [each.as_dict() for each in report.cuts]
     return value
 
 
@@ -211,6 +224,8 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
         f"{report.shortest_seconds:.2f} s, median {report.median_seconds:.2f} s, "
         f"longest {report.longest_seconds:.2f} s"
     )
+    for each in report.cuts:
+        line(f"an input of {each.input_seconds:g} s (-id): {lengths.sentence(each.as_dict())}")
     line("sample rate: " + _counted({f"{rate} Hz": count for rate, count in report.sample_rates.items()}))
     line("channels: " + _counted(report.channels))
     line("encoding: " + _counted(report.encodings))

@@ -409,3 +409,12 @@ def test_a_synthetic_or_stamped_student_says_so_in_one_line_and_in_the_list(
 def test_an_honest_student_has_no_such_line(model, recording, capsys):
     assert cli.main(["predict", model, recording("x", voice(0.5, 1))]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_listen_says_of_its_student_what_predict_says(tmp_path, monkeypatch, capsys):
+    model = str(audio_student(tmp_path / "x.tflite", synthetic=True))
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert cli.main(["listen", model]) == 2
+    caveat, missing = capsys.readouterr().err.splitlines()
+    assert "trained on SYNTHETIC recordings (EMO-DB), not on real voices" in caveat
+    assert "needs the package sounddevice" in missing

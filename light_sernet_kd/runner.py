@@ -54,8 +54,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 UNSURE = "unsure"
 SILENT, STEADY, NOT_SURE, NOT_FINITE = "silent", "no speech", "not sure", "not finite"
 TOO_SHORT = "too short"
-# A syllable lasts 0.2 s in the mean (Greenberg 1999), and below `FEWEST_FRAMES` frames noise cannot be told
-# from speech: an answer to less sound says nothing.
+# A syllable lasts 0.2 s in the mean (Greenberg 1999): less sound holds none, and is too little for the gates
+# to tell noise from speech.
 SHORTEST_SECONDS = 0.2
 # Where a card has no `unsure_below`.
 UNSURE_BELOW = 0.5

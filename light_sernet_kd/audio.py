@@ -165,6 +165,19 @@ def header(path: str | os.PathLike[str]) -> tuple[int, int, str]:
         return source.sample_rate, source.channels, source.encoding
 
 
+def seconds_of(path: str | os.PathLike[str]) -> float:
+    """How long a recording is; it is decoded only where the file does not state its length.
+
+    Raises:
+        AudioError: as `decode`, but for what is found in the samples.
+    """
+    with opened(path) as source:
+        frames = source.frames
+        if frames is None:
+            frames = sum(map(len, source.blocks))
+        return frames / source.sample_rate
+
+
 def notes_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """What the user should know of a recording that can be read; nothing is decoded for it.
 

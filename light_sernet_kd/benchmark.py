@@ -363,7 +363,7 @@ def folds_students(card: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "ua": card["ua"],
         "wa": card.get("wa"),
-        "ua_interval": interval or None,
+        "ua_interval": interval if len(interval) == 2 else None,
         **{name: card.get(name) for name in told},
     }
 

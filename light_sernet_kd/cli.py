@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import csv
 import difflib
 import errno
 import io
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from light_sernet_kd import __version__, config, files, mixtures
+from light_sernet_kd import __version__, config, mixtures
 from light_sernet_kd.config import Settings, UserError, choose, make_settings
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
@@ -301,7 +300,7 @@ def _add_stream_settings(group) -> None:
     """Options of `runner.Stream`; their `dest` is its argument, None keeps its default."""
     group.add_argument("--hop", dest="hop_seconds", type=float, metavar="S",
                        help="from one window's start to the next one's (default 0.5 s)")  # fmt: skip
-    group.add_argument("--threshold", dest="unsure_below", type=float, metavar="P",
+    group.add_argument("--threshold", "--unsure-below", dest="unsure_below", type=float, metavar="P",
                        help="`unsure` where all classes are less likely "
                        "(default the file's own, else 0.5)")  # fmt: skip
     group.add_argument("--silence", dest="silence_dbfs", type=float, metavar="DB",
@@ -358,6 +357,8 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     prepare.add_argument("corpus", nargs="?", metavar="CORPUS", help=f"{_CORPORA}, or a manifest's path")
     prepare.add_argument("--to", type=Path, metavar="DIR", help="write 16-bit WAVs and a manifest.csv there")
     prepare.add_argument("--sample-rate", type=int, metavar="HZ", help=f"default {config.SAMPLE_RATE}")
+    prepare.add_argument("-id", "--input_durations", type=float, metavar="S",
+                         help="say what an input of S seconds would cut away (default 3 and 7)")  # fmt: skip
     prepare.add_argument("--segment", type=float, metavar="S", help="cut into segments of S seconds")
     prepare.add_argument("--segments", metavar="HOW",
                          help="centre: one centred segment per recording (default); "
@@ -382,9 +383,11 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     predict = commands.add_parser(
         "predict",
         help="classify recordings or texts with an exported .tflite file, without TensorFlow",
-        description="Classify recordings of any length with an exported .tflite file; a student that reads "
-        "text wants what is said beside the recording, or in its place. An answer not to be trusted is "
-        "marked unsure, with the reason: too small a probability, silence, or steady noise.",
+        description="Classify recordings with an exported .tflite file. A recording longer than the "
+        "student's input is heard whole, in overlapping windows: the answer has the mean probabilities and "
+        "each emotion's share of the time. A student that reads text needs what is said beside the "
+        "recording, or in its place. An answer not to be trusted is marked unsure, with the reason: too "
+        "small a probability, silence, steady noise, or too little sound.",
     )
     predict.add_argument("model", metavar="MODEL.tflite")
     predict.add_argument("recordings", nargs="*", metavar="AUDIO")
@@ -393,12 +396,13 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     texts.add_argument("--text_file", type=Path, metavar="FILE",
                        help="what is said in several: a table (.csv, .tsv) with the columns path and "
                        "transcript, as a manifest has them")  # fmt: skip
-    predict.add_argument("--json", action="store_true", help="print a JSON list")
+    predict.add_argument("--json", action="store_true",
+                         help="print a JSON list; what failed has an entry with its error")  # fmt: skip
     predict.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")
     predict.add_argument("--stream", action="store_true",
                          help="overlapping windows over the whole recording: a timeline")  # fmt: skip
+    _add_stream_settings(predict.add_argument_group("gates, and windows of longer recordings"))
     group = predict.add_argument_group("with --stream")
-    _add_stream_settings(group)
     group.add_argument("--picture", type=Path, metavar="FILE", help="also draw it (.png or .pdf)")
     group.add_argument("-v", "--verbose", action="store_true", help="print every window too")
 
@@ -559,6 +563,7 @@ def _parser(program: str, defaults: Settings) -> _Parser:
 _OF_PREPARE: dict[str, tuple[str | None, ...]] = {
     "CORPUS": (None, "--to"),
     "--json": (None,),
+    "--input_durations": (None,),
     "--sample-rate": ("--to", "--video"),
     "--overwrite": ("--to", "--video"),
     "--segment": ("--to",),
@@ -777,7 +782,10 @@ def _prepare(arguments: argparse.Namespace) -> int:
             said = f"warning: before the conversion, {text}"
             console.print(said, markup=False, highlight=False, soft_wrap=True)
         return 0
-    found = prepare.inspect(corpus)
+    lengths = prepare.INPUT_SECONDS
+    if (seconds := arguments.input_durations) is not None:
+        lengths = (make_settings(input_seconds=seconds).input_seconds,)
+    found = prepare.inspect(corpus, input_seconds=lengths)
     if arguments.json:
         print(json.dumps(prepare.as_json(found), indent=2, ensure_ascii=False))
     else:
@@ -1082,101 +1090,26 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from light_sernet_kd import audio
-    from light_sernet_kd.runner import (
-        NOT_SURE,
-        Runner,
-        RunnerError,
-        TextWarning,
-        unheard,
-        unsure_threshold,
-    )
+    from light_sernet_kd import predict
 
-    if arguments.threads < 1:
-        raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
-    recordings = arguments.recordings
-    settings = _stream_settings(arguments)
-    if not arguments.stream and (settings or arguments.picture or arguments.verbose):
-        raise UserError("the options of windows, --picture and -v go with --stream.")
-    if arguments.stream and (arguments.text or arguments.text_file) is not None:
-        raise UserError("--stream hears windows, and a text is of a whole clip: leave one of them out.")
-    if arguments.text is not None and len(recordings) > 1:
-        raise UserError(f"--text is for one recording, found {len(recordings)}: take --text-file.")
-    try:
-        runner = Runner(arguments.model, threads=arguments.threads)
-        if arguments.stream and recordings:
-            return _predict_stream(arguments, runner, settings)
-        runner.require(audio=bool(recordings), text=(arguments.text or arguments.text_file) is not None)
-    except RunnerError as error:
-        raise UserError(str(error)) from None
-    table = _transcripts(arguments.text_file) if arguments.text_file else []
-    texts = _by_file_name(table)
-    # Without recordings there is a text, and a name where the table has one.
-    rows = [(path, arguments.text) for path in recordings] or table or [("", arguments.text)]
-    answers: list[dict[str, Any]] = []
-    failed = 0
-    for path, text in rows:
-        waveform = None
-        try:
-            if recordings and table:
-                text = _transcript_of(path, texts, arguments.text_file)
-            if recordings:
-                # Of a long recording, the middle is what the student hears.
-                waveform = audio.middle(path, runner.samples, sample_rate=runner.sample_rate)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", TextWarning)
-                probabilities = runner.probabilities(waveform, text)
-        except (audio.AudioError, RunnerError, UserError) as error:
-            _complain(str(error))
-            failed += 1
-            continue
-        what = path or text
-        unread = [str(warning.message) for warning in caught]
-        for message in unread:
-            _complain(f"{what}: {message}")
-        shares = {name: float(share) for name, share in zip(runner.labels, probabilities, strict=True)}
-        best = max(shares, key=lambda name: shares[name])
-        answer: dict[str, Any] = {"file": str(path)} if path else {}
-        answer |= {"label": best, "probabilities": shares}
-        why = ""
-        if waveform is not None:
-            why = unheard(waveform, runner.sample_rate)
-        if not why and shares[best] < unsure_threshold(runner.card):
-            why = NOT_SURE
-        answer["unsure"] = why or None
-        if text is not None:
-            answer |= {"text": text, "text_warnings": unread}
-        if arguments.json:
-            answers.append(answer)
-        else:
-            ranked = sorted(shares.items(), key=lambda item: -item[1])
-            listed = "  ".join(f"{name} {100 * share:.1f} %" for name, share in ranked)
-            print(f"{what}: {best}{f', unsure: {why}' if why else ''} ({listed})")
-    if arguments.json:
-        print(json.dumps(answers, indent=2, ensure_ascii=False))
-    return 2 if failed else 0
+    request = predict.Request(
+        model=arguments.model,
+        recordings=arguments.recordings,
+        text=arguments.text,
+        text_file=arguments.text_file,
+        settings=_stream_settings(arguments),
+        threads=arguments.threads,
+        stream=arguments.stream,
+        as_json=arguments.json,
+        every_window=arguments.verbose,
+        picture=arguments.picture,
+    )
+    return 2 if predict.predict(request) else 0
 
 
 def _stream_settings(arguments: argparse.Namespace) -> dict[str, float]:
     names = ("hop_seconds", "unsure_below", "silence_dbfs", "steady_db", "smoothing_seconds")
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-
-
-def _predict_stream(arguments: argparse.Namespace, runner, settings: Mapping[str, float]) -> int:
-    from rich.console import Console
-
-    from light_sernet_kd import timeline
-
-    failed = timeline.predict(
-        runner,
-        arguments.recordings,
-        settings=settings,
-        console=Console(highlight=False),
-        as_json=arguments.json,
-        every_window=arguments.verbose,
-        picture=arguments.picture,
-    )
-    return 2 if failed else 0
 
 
 def _listen(arguments: argparse.Namespace) -> None:
@@ -1200,61 +1133,6 @@ def _listen(arguments: argparse.Namespace) -> None:
         seconds=arguments.seconds,
         as_json=arguments.json,
     )
-
-
-def _transcripts(table: Path) -> list[tuple[str, str]]:
-    """Path and transcript of each row of a table; the path is empty where there is no such column."""
-    try:
-        content = files.read_text(table, encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {table}: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table} is not UTF-8 text ({error.reason}): save it as such.") from None
-    first = content.partition("\n")[0]
-    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise UserError(f"{table}, line {reader.line_num}: {error}.") from None
-    if "transcript" not in header:
-        raise UserError(
-            f"{table}: the header lacks transcript; expected path,transcript, "
-            f"found {','.join(header) or 'nothing'}."
-        )
-    for line, row in rows:
-        if len(row) != len(header):
-            raise UserError(
-                f"{table}, line {line}: {len(row)} cells, but the header has {len(header)}. A cell that "
-                "holds the delimiter needs quotes around it."
-            )
-    if not rows:
-        raise UserError(f"{table} lists no texts.")
-    cells = [dict(zip(header, row, strict=True)) for _, row in rows]
-    return [(row.get("path", "").strip(), row["transcript"].strip()) for row in cells]
-
-
-def _by_file_name(table: Sequence[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
-    named: dict[str, list[tuple[str, str]]] = {}
-    for path, text in table:
-        named.setdefault(Path(path).name, []).append((path, text))
-    return named
-
-
-def _transcript_of(recording: str, texts: Mapping[str, Sequence[tuple[str, str]]], table: Path) -> str:
-    """The text of the row with the recording's file name; of several, of that with its whole path."""
-    rows = texts.get(Path(recording).name, ())
-    if len({text for _, text in rows}) > 1:
-        whole = Path(recording).resolve()
-        rows = [row for row in rows if whole in (Path(row[0]).resolve(), (table.parent / row[0]).resolve())]
-    found = {text for _, text in rows}
-    if len(found) != 1:
-        raise UserError(
-            f"{recording}: {table} has {'several texts' if found else 'no text'} for it; "
-            "expected one row with its path."
-        )
-    return found.pop()
 
 
 def _paper(

@@ -7,12 +7,15 @@ and is told by a Content-Security-Policy to ask nobody else. Recordings never le
 import base64
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
+import socket
 import sys
 import tarfile
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -30,6 +33,8 @@ RUNTIME_VERSION = "2.5.3"
 RUNTIME_URL = f"https://registry.npmjs.org/@litertjs/core/-/core-{RUNTIME_VERSION}.tgz"
 RUNTIME_HASH = "sha256:a97660833e9e7e1063c95e12016718881240b14f7438728a2f62785e912d30fd"
 PORT = 8237
+REQUEST_SECONDS = 10.0  # from a connection's beginning to its answer's last byte
+MOST_CONNECTIONS = 32  # a browser opens six
 
 _PAGE = Path(__file__).with_name("page")
 # In the archive, and under /litert/. Of the builds, browsers without relaxed SIMD take `compat`.
@@ -90,7 +95,7 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
     found = {}
     for path in paths:
         try:
-            _, card, _ = runner.open_file(path)
+            _, card, labels = runner.open_file(path)
         except runner.RunnerError as error:
             raise UserError(str(error)) from None
         takes = card.get("inputs", [card["input"]])
@@ -100,7 +105,7 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
             )
         if takes != ["audio"]:
             raise UserError(f"{path} takes {', '.join(takes)}, and the page hears audio alone: use predict.")
-        found[path.name] = (card, path.read_bytes())
+        found[path.name] = ({**card, "classes": [*labels]}, path.read_bytes())
     return found
 
 
@@ -118,6 +123,7 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "silence_dbfs": runner.SILENCE_DBFS,
         "silence_hysteresis_db": runner.SILENCE_HYSTERESIS_DB,
         "steady_db": runner.STEADY_DB,
+        "shortest_seconds": runner.SHORTEST_SECONDS,
         "hop_seconds": runner.HOP_SECONDS,
         "smoothing_seconds": runner.SMOOTHING_SECONDS,
         "margin": runner.MARGIN,
@@ -143,16 +149,17 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         own = card["distillation"] == "pure"
         facts.append(("Distillation", "none, labels alone" if own else str(card["distillation"])))
     if "ua" in card:
-        between = f" [{100 * card['ua_low']:.1f}, {100 * card['ua_high']:.1f}]" if "ua_low" in card else ""
+        ends = [f"{100 * card[end]:.1f}" for end in ("ua_low", "ua_high") if end in card]
+        between = f" [{', '.join(ends)}]" if len(ends) == 2 else ""
         under = f", protocol {card['protocol']}" if "protocol" in card else ""
         facts.append(("Unweighted accuracy (UA)", f"{100 * card['ua']:.1f} %{between}{under}"))
     else:
         facts.append(("Unweighted accuracy (UA)", "the file does not say; see the run's report"))
     seconds = card["samples"] / card["sample_rate"]
-    ends = "at both ends" if card["padding"] == "both" else "at the end"
-    facts.append(("Hears", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {ends}"))
-    if "front_end" in card:
-        facts.append(("Front end", f"{card['front_end']}, {card['input_type']}"))
+    where = "at both ends" if card["padding"] == "both" else "at the end"
+    facts.append(("Hears", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {where}"))
+    if front_end := [card[name] for name in ("front_end", "input_type") if name in card]:
+        facts.append(("Front end", ", ".join(front_end)))
     if "temperature" in card:
         facts.append(("Calibration temperature", f"{card['temperature']:.3g}, already in the probabilities"))
     for key, title in (("corpus_licence", "Licence of the corpus"), ("scored", "Whose scores these are")):
@@ -187,14 +194,25 @@ def files(found: Mapping[str, tuple[Mapping[str, Any], bytes]], runtime: Path) -
     }
 
 
-def server(served: Files, port: int) -> ThreadingHTTPServer:
+def server(
+    served: Files,
+    port: int,
+    *,
+    request_seconds: float = REQUEST_SECONDS,
+    most_connections: int = MOST_CONNECTIONS,
+) -> ThreadingHTTPServer:
     """Serves these addresses on 127.0.0.1 and nothing else; port 0 is any that is free.
+
+    Args:
+        request_seconds: what a request and its answer may take together; then the connection is closed.
+        most_connections: threads at a time; for one more, the connection is closed that has been sending its
+            request for longest.
 
     Raises:
         UserError: the port is taken or not allowed.
     """
     try:
-        return _Server(served, port)
+        return _Server(served, port, request_seconds, most_connections)
     except OSError as error:
         raise UserError(
             f"port {port} cannot be used ({error.strerror}): name another with --port, or 0 for any free one."
@@ -246,10 +264,14 @@ class _Server(ThreadingHTTPServer):
     # Elsewhere the address is free again at once; Windows would let two servers share it.
     allow_reuse_address = os.name != "nt"
     daemon_threads = True
+    request_queue_size = 64
 
-    def __init__(self, served: Files, port: int):
+    def __init__(self, served: Files, port: int, request_seconds: float, most_connections: int):
         super().__init__(("127.0.0.1", port), _Handler)
-        self.served = served
+        self.served, self.request_seconds = served, request_seconds
+        self._places = threading.Semaphore(most_connections)
+        self._reading: dict[socket.socket, None] = {}  # those whose request is not whole, the oldest first
+        self._lock = threading.Lock()
         # A page of another name that was made to point here must not read the answers (DNS rebinding).
         names = {"127.0.0.1", "localhost"}
         self.hosts = {f"{name}:{self.server_port}" for name in names}
@@ -272,19 +294,69 @@ class _Server(ThreadingHTTPServer):
             )
         )
 
+    def process_request(self, request, client_address):
+        while not self._places.acquire(timeout=0.05):
+            self._close_the_oldest()
+        with self._lock:
+            self._reading[request] = None
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request, client_address):
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.has_asked(request)
+            self._places.release()
+
+    def has_asked(self, request: socket.socket) -> None:
+        """The connection's request is whole, or has come to nothing."""
+        with self._lock:
+            self._reading.pop(request, None)
+
+    def _close_the_oldest(self) -> None:
+        with self._lock:
+            oldest = next(iter(self._reading), None)
+            if oldest is not None:
+                del self._reading[oldest]
+                # Its thread, which waits for more, reads the end. Whoever it was may be gone.
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request, client_address):
         # A browser that goes away in the middle of an answer is none of ours.
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
+class _UntilDeadline(io.RawIOBase):
+    """What a socket receives until a point of time; a byte now and then does not put that off."""
+
+    def __init__(self, connection: socket.socket, deadline: float):
+        self._connection, self._deadline = connection, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     server_version = "light-sernet-kd"
     sys_version = ""
-    timeout = 30  # seconds that a connection may say nothing
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._deadline = time.monotonic() + self.server.request_seconds
+        self.rfile = io.BufferedReader(_UntilDeadline(self.connection, self._deadline))
 
     def do_GET(self) -> None:
+        self.server.has_asked(self.connection)
+        # An answer, too, is sent within what is left: sendall's limit is of the whole.
+        self.connection.settimeout(max(0.001, self._deadline - time.monotonic()))
         if self.headers.get("Host") not in self.server.hosts:
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"this server answers to 127.0.0.1 only\n")
             return

@@ -32,6 +32,7 @@ from light_sernet_kd import (
     evaluation,
     explain,
     figures,
+    lengths,
     mixtures,
     pipeline,
     students,
@@ -1594,6 +1595,7 @@ class _Run:
             "left_out": dict(self.corpus.left_out),
             "merged": dict(self.corpus.merged),
             "skipped": self.selection.skipped,
+            "cut": self._cut(),
             "pooled": scores("selected"),
             "pooled_last_epoch": scores("last"),
             "ci95": evaluation.bootstrap_ci(
@@ -1622,6 +1624,13 @@ class _Run:
             "seed": self.settings.seed,
             "command": self.config["command"],
         }
+
+    def _cut(self) -> dict[str, Any] | None:
+        """How many recordings the input length cuts, and how much; None for a student that hears none."""
+        both = self._multimodal.get("student")
+        if both is not None and both.hearing is None:
+            return None
+        return lengths.cut_of(self.utterances, self.settings.samples / SAMPLE_RATE).as_dict()
 
     def _parameters(self, role: str) -> dict[str, int]:
         """How many there are, with those of the encoders and, of the text encoder, without its embeddings."""

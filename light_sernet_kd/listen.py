@@ -53,6 +53,7 @@ def listen(
     if seconds is not None and not 0 < seconds < math.inf:
         raise UserError(f"--seconds must be positive, found {seconds:g}.")
     stream = timeline.stream_of(runner, settings)
+    timeline.tell_caveats(runner)
     heard = _Heard()
     with contextlib.ExitStack() as stack:
         microphone = stack.enter_context(_Microphone(device, runner.sample_rate))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from light_sernet_kd import audio, files, ties
+from light_sernet_kd import audio, files, lengths, ties
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import install_line
@@ -30,6 +30,8 @@ SEGMENTS = ("centre", "all")
 VIDEO_SUFFIXES = audio.PYAV_SUFFIXES
 
 SHORT_BELOW_SECONDS = 0.3
+# Of a student's input, where none is named: the default, and the other that is common.
+INPUT_SECONDS: tuple[float, ...] = (3.0, 7.0)
 CLIPPED_SHARE = 0.001
 HIGHEST_SAMPLE_RATE = 384_000
 LONGEST_SEGMENT_SECONDS = 3600
@@ -75,6 +77,7 @@ class Report:
         conflicting: those of `identical` whose labels, emotion or speaker, differ.
         warnings: what tells the class without the voice, and classes that a fold of `loso` cannot train.
         notes: what level and length tell of the class by nature.
+        cuts: what inputs of some lengths would cut away of the readable recordings.
     """
 
     corpus: str
@@ -101,6 +104,7 @@ class Report:
     conflicting: tuple[tuple[str, ...], ...]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    cuts: tuple[lengths.Cut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,17 @@ class _Facts:
     source: ties.RecordingFacts
 
 
-def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress | None = None) -> Report:
+def inspect(
+    corpus: Corpus,
+    *,
+    input_seconds: Iterable[float] = INPUT_SECONDS,
+    jobs: int | None = None,
+    progress: audio.Progress | None = None,
+) -> Report:
     """Read every recording of the corpus once and report what was found.
 
     Args:
+        input_seconds: lengths of a student's input, for `Report.cuts`.
         progress: called with (done, all) after each recording.
     """
     utterances = corpus.utterances
@@ -184,6 +195,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
         ),
         warnings=tuple(findings.warnings),
         notes=tuple(findings.notes),
+        cuts=tuple(lengths.cut(seconds, each) for each in input_seconds),
     )
 
 
@@ -210,6 +222,7 @@ def as_json(report: Report) -> dict[str, Any]:
         value[name] = list(value[name])
     for name in ("identical", "conflicting"):
         value[name] = [list(group) for group in value[name]]
+    value["cuts"] = [each.as_dict() for each in report.cuts]
     return value
 
 
@@ -248,6 +261,8 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
             f"{report.shortest_seconds:.2f} s, median {report.median_seconds:.2f} s, "
             f"longest {report.longest_seconds:.2f} s"
         )
+        for each in report.cuts:
+            line(f"an input of {each.input_seconds:g} s (-id): {lengths.sentence(each.as_dict())}")
     else:
         line(f"{report.recordings} recordings, none of them readable")
     line("sample rate: " + _counted({f"{rate} Hz": count for rate, count in report.sample_rates.items()}))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from light_sernet_kd import lengths
 from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE
 
 # Beside the report; figures.py writes them.
@@ -187,6 +188,7 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
         *_encoders(student, metrics.get("notes", [])),
         f"- **Teacher:** {taught}{_own_teacher(config['resolved'].get('own_teacher'))}",
         *_how_it_was_trained(config["settings"], config["resolved"]),
+        *([f"- **Cut:** {lengths.sentence(metrics['cut'])}."] if metrics.get("cut") else []),
         f"- **Seed:** {plain(metrics['seed'])}.",
     ]
 

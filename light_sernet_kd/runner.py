@@ -17,19 +17,20 @@ and, for text, `vocab.txt`: `unzip student_int8.tflite` shows what the file expe
 
 import contextlib
 import hashlib
-import io
 import json
 import math
 import os
 import re
+import stat
+import struct
 import tempfile
 import threading
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -52,6 +53,10 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 # What a window is labelled whose sound says too little, and why it is.
 UNSURE = "unsure"
 SILENT, STEADY, NOT_SURE, NOT_FINITE = "silent", "no speech", "not sure", "not finite"
+TOO_SHORT = "too short"
+# A syllable lasts 0.2 s in the mean (Greenberg 1999): less sound holds none, and is too little for the gates
+# to tell noise from speech.
+SHORTEST_SECONDS = 0.2
 # Where a card has no `unsure_below`.
 UNSURE_BELOW = 0.5
 # Full scale is 1; of numbers much larger, a front end's sums of squares exceed float32.
@@ -72,6 +77,14 @@ LEAST_DBFS = -120.0
 STEADY_DB = 4.0
 STEADY_FRAME_SECONDS = 0.025
 FEWEST_FRAMES = 8
+
+
+# What is read of an exported file at most, in bytes; a flatbuffer's offsets end at 2 GiB.
+LARGEST_FILE = 2**31 + 2**26
+LARGEST_MEMBERS = {"card.json": 4 * 2**20, "labels.txt": 2**20, "vocab.txt": 32 * 2**20}
+MOST_TOKENS = 2**20
+_LARGEST_DIRECTORY = 2**20  # of the archive: what lists its members
+_AGAIN = "Export or copy it again."
 
 
 class RunnerError(Exception):
@@ -131,8 +144,8 @@ class Runner:
             threads: how many processor cores may work on one clip.
 
         Raises:
-            RunnerError: the file is missing, damaged, not ours, takes features instead of audio, or reads
-                text and tokenizers is not installed.
+            RunnerError: the file is missing, damaged, not ours, takes features instead of audio, contradicts
+                its card, or reads text and tokenizers is not installed.
         """
         self._interpreter, self.card, self.labels, vocabulary = _opened(path, threads=threads)
         self.inputs: tuple[str, ...] = tuple(self.card.get("inputs", [self.card["input"]]))
@@ -141,9 +154,10 @@ class Runner:
                 f"{path} takes {self.card['input']}, not audio: "
                 "export it with the front end inside (-m true)."
             )
-        self.samples: int = self.card.get("samples", 0)
-        self.sample_rate: int = self.card.get("sample_rate", 0)
-        self.padding: str = self.card.get("padding", "")
+        heard = self.card if "audio" in self.inputs else {}
+        self.samples: int = heard.get("samples", 0)
+        self.sample_rate: int = heard.get("sample_rate", 0)
+        self.padding: str = heard.get("padding", "")
         self.precision: str = self.card["precision"]
         self.text: TextInput | None = None
         if vocabulary:
@@ -162,8 +176,9 @@ class Runner:
 
         Args:
             waveform: `(n,)`, n ≥ 1, floating-point, at `sample_rate`, at any level (through VGGish: as
-                recorded). It is cut or padded to `samples` as in training: of a long recording the middle
-                counts (`stream` hears all of it).
+                recorded). It is padded to `samples` as in training. A longer recording is cut to its middle
+                `samples`, as in training: the rest is not heard. `stream` hears all of it, and the command
+                `predict` answers from all of it.
             text: what is said, as spoken or transcribed; it is cleaned as in training. A text too long or
                 without a word is a `TextWarning`.
             sample_rate: the waveform's, in Hz, to have it checked.
@@ -277,7 +292,7 @@ class Window:
         level: root mean square about the mean, in dB of full scale, where a sine of amplitude 1 has -3.01;
             no lower than -120. NaN where the sound is not finite.
         label: a class, or `unsure`.
-        why: `silent`, `no speech`, `not sure` or `not finite` where it is unsure, else empty.
+        why: `silent`, `no speech`, `not sure`, `too short` or `not finite` where it is unsure, else empty.
     """
 
     start: float
@@ -309,7 +324,7 @@ class Stream:
     - The label is that of the largest smoothed probability. Another takes its place when it leads by
       `margin`, or as soon as it has led in `patience` windows on end.
     - It is `unsure` where the window is one of these, or the largest smoothed probability is below
-      `unsure_below`.
+      `unsure_below`. The only window of a sound of less than 0.2 s is too short.
 
     Holds two windows of samples, however long the sound is. Not for several threads at once.
 
@@ -420,7 +435,10 @@ class Stream:
         heard = self._next_start - self.hop_samples + self._runner.samples if self._next_start else 0
         if self.received <= heard or first >= self._filled:
             return []
-        return [self._window(self._buffer[first : self._filled])]
+        window = self._window(self._buffer[first : self._filled])
+        if not heard and not math.isnan(window.level) and too_short(self.received, self._runner.sample_rate):
+            window = replace(window, label=UNSURE, why=TOO_SHORT)
+        return [window]
 
     def _of(self, blocks: Iterable[np.ndarray]) -> Iterator[Window]:
         for block in blocks:
@@ -505,19 +523,43 @@ def liveliness(samples: np.ndarray, sample_rate: int) -> float:
     return float(levels[int(0.95 * (count - 1))] - levels[int(0.2 * (count - 1))])
 
 
+def caveats(card: Mapping[str, Any]) -> list[str]:
+    """What to know of a student before its answers are believed, each in one line; often nothing."""
+    corpus = f" ({' '.join(card['corpus'].split())})" if "corpus" in card else ""
+    synthetic = [f"trained on SYNTHETIC recordings{corpus}, not on real voices"]
+    stamps = [f"its scores carry the stamp: {' '.join(stamp.split())}" for stamp in card.get("stamps", ())]
+    return [*(synthetic if card.get("synthetic") else []), *stamps]
+
+
+def too_short(samples: int, sample_rate: int) -> bool:
+    """Whether a whole recording of so many samples is too short to be classified: below 0.2 s."""
+    return samples < SHORTEST_SECONDS * sample_rate
+
+
 def unsure_threshold(card: Mapping[str, Any]) -> float:
     """The probability below which a file's answer is unsure: the card's, else 0.5."""
     return float(card.get("unsure_below", UNSURE_BELOW))
 
 
-def unheard(samples: np.ndarray, sample_rate: int) -> str:
-    """Why a clip `(n,)`, without padding, is nothing to classify: as `Window.why`, or empty where it is."""
+def unheard(
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    silence_dbfs: float = SILENCE_DBFS,
+    steady_db: float = STEADY_DB,
+) -> str:
+    """Why a clip `(n,)`, without padding, is nothing to classify: as `Window.why`, or empty where it is.
+
+    Args:
+        silence_dbfs: a clip below this level is silent; -inf for no gate.
+        steady_db: a clip whose level moves by less is no speech; 0 for no gate.
+    """
     level = level_dbfs(samples)
     if math.isnan(level):
         return NOT_FINITE
-    if level < SILENCE_DBFS:
+    if level < silence_dbfs:
         return SILENT
-    return STEADY if liveliness(samples, sample_rate) < STEADY_DB else ""
+    return STEADY if liveliness(samples, sample_rate) < steady_db else ""
 
 
 def _warn(message: str) -> None:
@@ -587,32 +629,36 @@ def _opened(
 ) -> tuple[Interpreter, dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """What `open_file` gives, and the vocabulary: empty where the file reads no text."""
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RunnerError(f"cannot read {path}: {error.strerror}.") from None
-    if content[4:8] != _TFLITE_IDENTIFIER:
-        raise RunnerError(f"{path} is not a TFLite file: expected student_int8.tflite or another export.")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            card = json.loads(archive.read("card.json"))
-            labels = tuple(archive.read("labels.txt").decode().splitlines())
-            # Tokens may hold the other line ends of Unicode, which splitlines would take for ends.
-            listed = archive.read("vocab.txt") if "text" in card else b""
-            vocabulary = tuple(listed.decode().split("\n")[:-1])
-        model_bytes, expected = card["model_bytes"], card["model_sha256"]
-    except Exception:  # a damaged archive makes zipfile fail in a dozen ways
-        raise RunnerError(
-            f"{path} lacks its card: it is no export of light-sernet-kd, or was cut short. "
-            "Export or copy it again."
-        ) from None
-    # LiteRT trusts a flatbuffer's offsets: a damaged one could end the process without a word.
-    if hashlib.sha256(content[:model_bytes]).hexdigest() != expected:
-        raise RunnerError(
-            f"{path} is damaged: its checksum differs from its card's. Copy or export it again."
-        )
-    if listed and hashlib.sha256(listed).hexdigest() != card["text"]["vocabulary_sha256"]:
-        raise RunnerError(f"{path} holds another vocabulary than its student's: export or copy it again.")
+    with _regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.read(8)[4:] != _TFLITE_IDENTIFIER:
+            raise RunnerError(f"{path} is not a TFLite file: expected student_int8.tflite or another export.")
+        if size > LARGEST_FILE:
+            raise RunnerError(
+                f"{path} has {size:,} bytes, and a TFLite file has {LARGEST_FILE:,} at most. {_AGAIN}"
+            )
+        try:
+            with _archive(file, size, path) as archive:
+                card = _card(_member(archive, "card.json", path), path)
+                listed_labels = _member(archive, "labels.txt", path)
+                listed = _member(archive, "vocab.txt", path) if "text" in card else b""
+                begins = min(entry.header_offset for entry in archive.infolist())
+        except RunnerError:
+            raise
+        except Exception:  # a damaged archive makes zipfile fail in a dozen ways
+            raise RunnerError(
+                f"{path} lacks its card: it is no export of light-sernet-kd, or was cut short. {_AGAIN}"
+            ) from None
+        if card["model_bytes"] != begins:
+            words = f"{begins:,}, where the archive behind the model begins"
+            raise _card_error(path, "model_bytes", words, card["model_bytes"])
+        # LiteRT trusts a flatbuffer's offsets: a damaged one could end the process without a word.
+        if _digest(file, card["model_bytes"]) != card["model_sha256"]:
+            raise RunnerError(
+                f"{path} is damaged: its checksum differs from its card's. Copy or export it again."
+            )
+    labels = _labels(listed_labels, card, path)
+    vocabulary = _vocabulary(listed, card, path) if "text" in card else ()
     try:
         with without_chatter():
             # LiteRT starts every thread it is told of, and ends in a crash at some tens of thousands.
@@ -621,7 +667,319 @@ def _opened(
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise RunnerError(f"this LiteRT cannot run {path}: {error}") from None
+    _require_agreement(interpreter, card, labels, path)
     return interpreter, card, labels, vocabulary
+
+
+@contextlib.contextmanager
+def _regular_file(path: Path) -> Iterator[IO[bytes]]:
+    """The file, open for reading; a pipe or a device could be read for ever."""
+    # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise RunnerError(f"cannot read {path}: {getattr(error, 'strerror', error)}.") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        what = "Is a directory" if stat.S_ISDIR(mode) else "it is a pipe or a device, not a regular file"
+        raise RunnerError(f"cannot read {path}: {what}.")
+    with open(descriptor, "rb") as file:
+        try:
+            yield file
+        except OSError as error:
+            raise RunnerError(f"cannot read {path}: {error.strerror or error}.") from None
+
+
+def _archive(file: IO[bytes], size: int, path: Path) -> zipfile.ZipFile:
+    """The archive behind the flatbuffer; its list of members is read whole, so it must be small."""
+    # The end record has 22 bytes, and a comment of up to 65535 may follow. An export's archive has none.
+    file.seek(max(0, size - 22 - 0xFFFF))
+    tail = file.read()
+    at = len(tail) - 22
+    if not (tail[at : at + 4] == b"PK\5\6" and tail[-2:] == b"\0\0"):
+        at = tail.rfind(b"PK\5\6")
+    if at < 0:
+        raise zipfile.BadZipFile("no end record")
+    (directory,) = struct.unpack_from("<I", tail, at + 12)
+    if directory > _LARGEST_DIRECTORY or tail[max(0, at - 20) : at].startswith(b"PK\6\7"):
+        raise RunnerError(f"{path} holds an archive of far more than an export's few members. {_AGAIN}")
+    return zipfile.ZipFile(file)
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    """A member's content, of which no more is unpacked than `LARGEST_MEMBERS` says."""
+    entry, most = archive.getinfo(name), LARGEST_MEMBERS[name]
+    # Of bzip2 and LZMA, zipfile unpacks without a bound.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise RunnerError(f"{path} holds {name} packed by a method that exports do not use. {_AGAIN}")
+    if entry.file_size > most:
+        raise RunnerError(
+            f"{path} holds {name} of {entry.file_size:,} bytes, and at most {most:,} are read. {_AGAIN}"
+        )
+    with archive.open(entry) as content:
+        return content.read(entry.file_size + 1)
+
+
+def _digest(file: IO[bytes], count: int) -> str:
+    """SHA-256 of the first `count` bytes, in hexadecimal."""
+    file.seek(0)
+    found = hashlib.sha256()
+    while count and (part := file.read(min(count, 2**20))):
+        found.update(part)
+        count -= len(part)
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What a field of a card must be: in words, and as a test of its value."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+    required: bool = False
+
+
+def _whole(low: int, high: int, *, required: bool = False) -> _Field:
+    words = f"a whole number from {low:,} to {high:,}"
+    return _Field(words, lambda value: type(value) is int and low <= value <= high, required)
+
+
+def _share() -> _Field:
+    return _Field("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+
+
+def _is_number(value: Any) -> bool:
+    # An int of hundreds of digits is a number that no float holds.
+    return type(value) in (int, float) and -1e300 < value < 1e300
+
+
+def _is_text(value: Any) -> bool:
+    """A text that any place can show: no half of a surrogate pair, no control character but line ends."""
+    return isinstance(value, str) and not _UNPRINTABLE.search(value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_choice(*names: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in names
+
+
+def _is_inputs(value: Any) -> bool:
+    return _is_texts(value) and bool(value) and len({*value}) == len(value) and {*value} <= {*_INPUTS}
+
+
+def _is_classes(value: Any) -> bool:
+    return (
+        _is_texts(value)
+        and bool(value)
+        and len({*value}) == len(value)
+        and all(each.splitlines() == [each] for each in value)
+    )
+
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_PRECISIONS = ("float32", "float16", "dynamic", "int8")
+_TEXT_INPUTS, _STATE_INPUTS = ("token_ids", "text_mask"), ("text_states", "audio_states")
+_INPUTS = ("audio", "features", *_TEXT_INPUTS, *_STATE_INPUTS)
+_TEXT, _TRUTH = _Field("a text", _is_text), _Field("true or false", lambda value: isinstance(value, bool))
+_TEXTS = _Field("a list of texts", _is_texts)
+_HASH = _Field("64 hexadecimal digits", _is_hash, required=True)
+_OBJECT = _Field("an object", lambda value: isinstance(value, dict))
+# What a card may say; of fields that are not listed nothing is read.
+_FIELDS: dict[str, _Field] = {
+    "model_bytes": _whole(8, LARGEST_FILE, required=True),
+    "model_sha256": _HASH,
+    "precision": _Field(f"one of {', '.join(_PRECISIONS)}", _is_choice(*_PRECISIONS), required=True),
+    "input": _Field("a text", _is_text, required=True),
+    "inputs": _Field(f"a list of different names out of {', '.join(_INPUTS)}", _is_inputs),
+    "samples": _whole(1, LARGEST_FILE // 4),
+    "sample_rate": _whole(1_000, 384_000),
+    "padding": _Field("both or right", _is_choice("both", "right")),
+    "front_end": _TEXT,
+    "input_type": _TEXT,
+    "classes": _Field("a list of different names, each one line of text", _is_classes),
+    "temperature": _Field("a number above 0", lambda value: _is_number(value) and value > 0),
+    "unsure_below": _share(),
+    "text": _OBJECT,
+    "states": _OBJECT,
+    "student": _TEXT,
+    "corpus": _TEXT,
+    "corpus_licence": _TEXT,
+    "synthetic": _TRUTH,
+    "distillation": _TEXT,
+    "protocol": _TEXT,
+    "trained": _TEXT,
+    "scored": _TEXT,
+    "light_sernet_kd": _TEXT,
+    "stamps": _TEXTS,
+    "folds": _TEXTS,
+    **dict.fromkeys(("ua", "ua_low", "ua_high", "wa"), _share()),
+    **dict.fromkeys(("parameters", "parameters_without_embeddings"), _whole(0, 2**48)),
+}
+_TEXT_FIELDS: dict[str, _Field] = {
+    "tokens": _whole(2, 2**20, required=True),
+    "lowercase": replace(_TRUTH, required=True),
+    "strip_accents": replace(_TRUTH, required=True),
+    "cleaning": replace(_TEXT, required=True),
+    "vocabulary_sha256": _HASH,
+}
+_STATES_FIELDS: dict[str, _Field] = {
+    "rows": _whole(1, 2**24, required=True),
+    "width": _whole(1, 2**24, required=True),
+    "encoder": replace(_TEXT, required=True),
+}
+
+
+def _card(content: bytes, path: Path) -> dict[str, Any]:
+    """The card of these bytes, of which every field that is read later has its type and range.
+
+    A field that is null counts as left out.
+    """
+    why = ""
+    try:
+        card = json.loads(content.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        why = "it is not UTF-8"
+    except json.JSONDecodeError as error:
+        why = f"{error.msg}, line {error.lineno}"
+    except RecursionError:
+        why = "it is nested too deeply"
+    except ValueError:
+        why = "a number in it is none, or has too many digits"
+    if why:
+        raise RunnerError(f"{path}: its card.json cannot be read as JSON ({why}). {_AGAIN}")
+    if not isinstance(card, dict):
+        raise RunnerError(f"{path} lacks its card: card.json holds {_shown(card)}, not an object. {_AGAIN}")
+    card = {name: value for name, value in card.items() if value is not None}
+    _require_fields(card, _FIELDS, "", path)
+    inputs = card.get("inputs", [card["input"]])
+    if not _is_inputs(inputs):
+        raise _card_error(path, "input", _FIELDS["inputs"].expected, card["input"])
+    if {"audio", "features"} <= {*inputs}:
+        raise _card_error(path, "inputs", "audio or features", inputs)
+    needed = ("samples", "sample_rate", "padding") if {"audio", "features"} & {*inputs} else ()
+    for name in needed:
+        if name not in card:
+            raise _card_error(path, name, _FIELDS[name].expected, None)
+    reads = [name for name in _TEXT_INPUTS if name in inputs]
+    if reads not in ([], [*_TEXT_INPUTS]):
+        raise _card_error(path, "inputs", f"with both {' and '.join(_TEXT_INPUTS)} or neither", inputs)
+    if bool(reads) != ("text" in card):
+        words = "an object" if reads else "left out, since the file reads none"
+        raise _card_error(path, "text", words, card.get("text"))
+    if "text" in card:
+        _require_fields(card["text"], _TEXT_FIELDS, "text.", path)
+    states, taken = card.get("states", {}), {*inputs} & {*_STATE_INPUTS}
+    if {*states} != taken or ("states" in card and not states):
+        words = (
+            f"an object of {' and '.join(sorted(taken))}" if taken else "left out, since the file takes none"
+        )
+        raise _card_error(path, "states", words, card.get("states"))
+    for name, facts in states.items():
+        if not isinstance(facts, dict):
+            raise _card_error(path, f"states.{name}", "an object", facts)
+        _require_fields(facts, _STATES_FIELDS, f"states.{name}.", path)
+    return card
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _require_fields(facts: Mapping[str, Any], fields: Mapping[str, _Field], prefix: str, path: Path) -> None:
+    for name, field in fields.items():
+        if name not in facts:
+            if field.required:
+                raise _card_error(path, prefix + name, field.expected, None)
+        elif not field.fits(facts[name]):
+            raise _card_error(path, prefix + name, field.expected, facts[name])
+
+
+def _card_error(path: Path, field: str, expected: str, found: Any) -> RunnerError:
+    return RunnerError(f"{path}: its card's {field} must be {expected}, found {_shown(found)}. {_AGAIN}")
+
+
+def _shown(value: Any) -> str:
+    """A value of a card in a few words, whatever its size and depth."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return f"an object of {len(value):,} fields"
+    if isinstance(value, list):
+        short = len(value) < 10 and all(isinstance(each, str) and len(each) < 30 for each in value)
+        return ascii(value) if short else f"a list of {len(value):,}"
+    shown = ascii(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _labels(listed: bytes, card: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    try:
+        labels = listed.decode().splitlines()
+    except UnicodeDecodeError:
+        raise RunnerError(f"{path}: its labels.txt is not UTF-8. {_AGAIN}") from None
+    if not _is_classes(labels):
+        raise RunnerError(
+            f"{path}: its labels.txt must be different names, one a line; found {_shown(labels)}. {_AGAIN}"
+        )
+    if card.get("classes", labels) != labels:
+        raise _card_error(path, "classes", f"the labels of its labels.txt, {_shown(labels)}", card["classes"])
+    return tuple(labels)
+
+
+def _vocabulary(listed: bytes, card: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    if hashlib.sha256(listed).hexdigest() != card["text"]["vocabulary_sha256"]:
+        raise RunnerError(f"{path} holds another vocabulary than its student's: export or copy it again.")
+    if not 1 <= (lines := listed.count(b"\n")) <= MOST_TOKENS:
+        raise RunnerError(
+            f"{path}: its vocab.txt has {lines:,} lines, expected 1 to {MOST_TOKENS:,}. {_AGAIN}"
+        )
+    try:
+        # Tokens may hold the other line ends of Unicode, which splitlines would take for ends.
+        return tuple(listed.decode().split("\n")[:-1])
+    except UnicodeDecodeError:
+        raise RunnerError(f"{path}: its vocab.txt is not UTF-8. {_AGAIN}") from None
+
+
+def _require_agreement(
+    interpreter: Interpreter, card: Mapping[str, Any], labels: Sequence[str], path: Path
+) -> None:
+    """That the graph takes and gives what the card promises."""
+    taken, given = interpreter.get_input_details(), interpreter.get_output_details()
+    names, of_model = [*card.get("inputs", [card["input"]])], [each["name"] for each in taken]
+    if sorted(of_model) != sorted(names):
+        raise _card_error(path, "inputs", f"the model's, {_shown(of_model)}", names)
+    shapes: dict[str, tuple[int, ...]] = {"audio": (card.get("samples", 0),)}
+    if "text" in card:
+        shapes |= dict.fromkeys(_TEXT_INPUTS, (card["text"]["tokens"],))
+    for name, facts in card.get("states", {}).items():
+        shapes[name] = (facts["rows"], facts["width"])
+    fields = {"audio": "samples", **dict.fromkeys(_TEXT_INPUTS, "text.tokens")}
+    for each in taken:
+        name, shape = each["name"], tuple(int(length) for length in each["shape"])
+        # Of features the card has no shape: only their makers need it.
+        expected = (1, *shapes.get(name, shape[1:]))
+        dtype = np.int32 if name in _TEXT_INPUTS else np.float32
+        if shape != expected or each["dtype"] != dtype:
+            found = f"{name} {list(shape)} {np.dtype(each['dtype'])}"
+            raise RunnerError(
+                f"{path}: its card's {fields.get(name, f'states.{name}')} promises {name} {list(expected)} "
+                f"{np.dtype(dtype)}, and its model takes {found}. {_AGAIN}"
+            )
+    outputs = [(list(map(int, each["shape"])), each["dtype"]) for each in given]
+    if outputs != [([1, len(labels)], np.float32)]:
+        found = " and ".join(f"{shape} {np.dtype(dtype)}" for shape, dtype in outputs)
+        raise RunnerError(
+            f"{path}: its card's classes are {len(labels)}, so that its model must give [1, {len(labels)}] "
+            f"float32; it gives {found}. {_AGAIN}"
+        )
 
 
 def invoke(interpreter: Interpreter, values: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:

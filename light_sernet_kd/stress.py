@@ -29,6 +29,7 @@ from light_sernet_kd.runner import (
     UNSURE_BELOW,
     Runner,
     RunnerError,
+    too_short,
     unheard,
     unsure_threshold,
 )
@@ -312,12 +313,12 @@ def stress(
 
 
 def is_unheard(waveform: np.ndarray, *, samples: int) -> bool:
-    """Whether what a student of clips of `samples` samples hears of a waveform is silence or no speech.
+    """Whether what a student of clips of `samples` hears of a waveform is silence, no speech or too short.
 
     The level is the root mean square about the mean, without the zeros that pad a short recording.
     """
     clip = audio.fit(waveform, min(len(waveform), samples))
-    return unheard(clip, SAMPLE_RATE) != ""
+    return too_short(len(waveform), SAMPLE_RATE) or unheard(clip, SAMPLE_RATE) != ""
 
 
 def _read_pool(chosen: Sequence[Utterance], bad: dict[str, str]) -> list[tuple[str, str, np.ndarray]]:

@@ -1,8 +1,10 @@
 """A stream's windows as a timeline: segments of one label, lines for a terminal, JSON and a picture."""
 
+import contextlib
 import json
 import math
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,19 @@ from rich.text import Text
 
 from light_sernet_kd import audio
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.runner import NOT_FINITE, SILENT, STEADY, UNSURE, Runner, RunnerError, Stream, Window
+from light_sernet_kd.runner import (
+    NOT_FINITE,
+    NOT_SURE,
+    SILENT,
+    STEADY,
+    TOO_SHORT,
+    UNSURE,
+    Runner,
+    RunnerError,
+    Stream,
+    Window,
+    caveats,
+)
 
 # The settings of a stream that have another name on the command line.
 OPTIONS = {
@@ -25,6 +39,8 @@ OPTIONS = {
     "smoothing_seconds": "--smoothing",
 }
 _BAR_LETTERS = 20
+# Reasons of windows that hold no speech; one that is `not sure` does.
+WITHOUT_SPEECH = (SILENT, STEADY, NOT_FINITE, TOO_SHORT)
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,68 @@ def segments(windows: Iterable[Window], labels: Sequence[str]) -> Iterator[Segme
         before = window
     if before is not None:
         yield ended(before.end, before)
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A whole recording's answer, made of its windows.
+
+    Attributes:
+        label: the class with the largest of `probabilities`.
+        why: empty; or `not sure` where that is below the threshold; or, where no window holds speech, the
+            reason of most of the time.
+        probabilities: float64 `(classes,)`: the mean over the windows that hold speech of what the file gives
+            for each alone; over all windows where none does. NaN where no window is finite.
+        seconds: of the recording, to the end of the last window.
+        windows: how many.
+        time_shares: class → share of the time that its label stands for, as in `segments`.
+        unsure_shares: reason → share of the time that is unsure for it. All shares sum to 1.
+    """
+
+    label: str
+    why: str
+    probabilities: np.ndarray
+    seconds: float
+    windows: int
+    time_shares: dict[str, float]
+    unsure_shares: dict[str, float]
+
+
+def summary(windows: Iterable[Window], labels: Sequence[str], *, unsure_below: float) -> Summary:
+    """Sum the windows of one recording up, of which there is at least one; holds sums only."""
+    sums = {"speech": np.zeros(len(labels)), "other": np.zeros(len(labels))}
+    counts = {"speech": 0, "other": 0, "all": 0}
+
+    def counted(window: Window) -> Window:
+        counts["all"] += 1
+        if window.why != NOT_FINITE:
+            kind = "other" if window.why in WITHOUT_SPEECH else "speech"
+            sums[kind] += window.probabilities
+            counts[kind] += 1
+        return window
+
+    time_seconds = dict.fromkeys(labels, 0.0)
+    unsure_seconds: dict[str, float] = {}
+    seconds = 0.0
+    for segment in segments(map(counted, windows), labels):
+        seconds = segment.end
+        kind = unsure_seconds if segment.why else time_seconds
+        name = segment.why or segment.label
+        kind[name] = kind.get(name, 0.0) + segment.end - segment.start
+    source = "speech" if counts["speech"] else "other"
+    mean = sums[source] / counts[source] if counts[source] else np.full(len(labels), math.nan)
+    why = "" if mean.max() >= unsure_below else NOT_SURE
+    if source == "other":
+        why = max(unsure_seconds, key=lambda reason: unsure_seconds[reason])
+    return Summary(
+        labels[int(mean.argmax())],
+        why,
+        mean,
+        seconds,
+        counts["all"],
+        {name: each / seconds for name, each in time_seconds.items()},
+        {name: each / seconds for name, each in sorted(unsure_seconds.items())},
+    )
 
 
 class Envelope:
@@ -235,31 +313,113 @@ def predict(
         raise UserError(
             f"--picture is for one recording and ends in .png or .pdf: found {len(recordings)} and {picture}."
         )
-    probe = stream_of(runner, settings)
-    if probe.hop_samples > runner.samples:
-        _tell(
-            f"the hop of {probe.hop_samples / runner.sample_rate:g} s is longer than a window of "
-            f"{runner.samples / runner.sample_rate:g} s: the sound between windows is not heard."
-        )
-    answers, failed = [], 0
-    for path in recordings:
-        followed = _Followed(path, runner, settings, keep=as_json or picture is not None)
-        try:
+    if gap := gap_between_windows(runner, stream_of(runner, settings)):
+        tell(gap)
+    failed = 0
+    with answer_list([{"file": str(path)} for path in recordings], wanted=as_json) as answers:
+        for path in recordings:
+            followed = _Followed(path, runner, settings, keep=as_json or picture is not None)
+            try:
+                with noted(path) as notes:
+                    if as_json:
+                        found = list(segments(followed.windows(), runner.labels))
+                    else:
+                        console.print(Text(f"{path}:"), soft_wrap=True)
+                        found = list(_printed(followed.windows(), runner.labels, console, every_window))
+            except (audio.AudioError, RunnerError) as error:
+                answers.append({"file": str(path), "error": failure(error)})
+                failed += 1
+                continue
             if as_json:
-                found = list(segments(followed.windows(), runner.labels))
-                answers.append(followed.as_dict(found))
-            else:
-                console.print(Text(f"{path}:"), soft_wrap=True)
-                found = list(_printed(followed.windows(), runner.labels, console, every_window))
-        except (audio.AudioError, RunnerError) as error:
-            _tell(str(error))
-            failed += 1
-            continue
-        if picture is not None:
-            followed.draw(found, picture)
-    if as_json:
-        print(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))
+                about = {"warnings": [*notes, *([gap] if gap else [])], "student": student_dict(runner)}
+                answers.append(followed.as_dict(found) | about)
+            if picture is not None:
+                followed.draw(found, picture)
     return failed
+
+
+def gap_between_windows(runner: Runner, stream: Stream) -> str:
+    """That a stream's windows leave sound out between them, in a sentence; empty where they do not."""
+    if stream.hop_samples <= runner.samples:
+        return ""
+    return (
+        f"the hop of {stream.hop_samples / runner.sample_rate:g} s is longer than a window of "
+        f"{runner.samples / runner.sample_rate:g} s: the sound between windows is not heard."
+    )
+
+
+@contextlib.contextmanager
+def answer_list(asked: Sequence[Mapping[str, Any]], *, wanted: bool = True) -> Iterator[list[dict[str, Any]]]:
+    """A list to append the answers to, printed as JSON at the end, whatever ends the command.
+
+    What was not reached by then has an entry with the reason as its `error`.
+
+    Args:
+        asked: the beginning of each entry, in order: what names its recording or text.
+        wanted: if false, nothing is printed.
+    """
+    answers: list[dict[str, Any]] = []
+    reason = "interrupted"
+    try:
+        yield answers
+    except Exception as error:
+        reason = f"not reached: {error}"
+        raise
+    finally:
+        if wanted:
+            answers += [{**each, "error": reason} for each in asked[len(answers) :]]
+            print(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+@contextlib.contextmanager
+def noted(what: str) -> Iterator[dict[str, type[Warning]]]:
+    """What users are warned of within, with its kind: filled at its end and told on stderr, a line each.
+
+    Args:
+        what: the recording's or text's name, put before a warning that lacks it.
+    """
+    notes: dict[str, type[Warning]] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield notes
+        finally:
+            for each in caught:
+                if issubclass(each.category, UserWarning):
+                    notes[" ".join(str(each.message).split())] = each.category
+    for note in notes:
+        tell(note if what in note else f"{what}: {note}")
+    for each in caught:
+        if not issubclass(each.category, UserWarning):
+            warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+
+
+def failure(error: Exception) -> str:
+    """An error's text as one line, which is also told on stderr."""
+    text = " ".join(str(error).split())
+    tell(text)
+    return text
+
+
+def student_dict(runner: Runner) -> dict[str, Any]:
+    """What a JSON answer says of the student that gave it."""
+    card = runner.card
+    return {
+        "corpus": card.get("corpus"),
+        "synthetic": card.get("synthetic"),
+        "stamps": [*card.get("stamps", ())],
+    }
+
+
+def tell_caveats(runner: Runner) -> None:
+    """Say in one line what to know of a student before its answers are believed."""
+    if found := caveats(runner.card):
+        tell(f"this student: {'; '.join(found)}.")
+
+
+def tell(text: str) -> None:
+    """A line on stderr."""
+    print(f"light-sernet-kd: {text}", file=sys.stderr)
 
 
 def _printed(
@@ -320,7 +480,7 @@ class _Followed:
         from light_sernet_kd import figures
 
         middles = np.array([(window.start + window.end) / 2 for window in self._kept])
-        heard = np.array([window.why not in (SILENT, STEADY, NOT_FINITE) for window in self._kept])
+        heard = np.array([window.why not in WITHOUT_SPEECH for window in self._kept])
         shares = np.array([window.smoothed for window in self._kept])
         rate = self._runner.sample_rate
         window_seconds, hop_seconds = self._runner.samples / rate, self._stream.hop_samples / rate
@@ -336,7 +496,3 @@ class _Followed:
             title=Path(self._path).name,
             notes=[f"windows of {window_seconds:g} s every {hop_seconds:g} s, each drawn about its middle"],
         )
-
-
-def _tell(text: str) -> None:
-    print(f"light-sernet-kd: {text}", file=sys.stderr)

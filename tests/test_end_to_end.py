@@ -211,6 +211,15 @@ def test_the_card_of_each_file_tells_its_own_scores_and_what_the_run_was(distill
         assert datetime.timedelta(0) <= age < datetime.timedelta(days=2)
 
 
+def test_a_run_counts_what_its_input_length_cuts(distilled, manifest):
+    told = json.loads((distilled / "metrics.json").read_text())["cut"]
+    seconds = [soundfile.info(path).duration for path in sorted(manifest.parent.glob("*.wav"))]
+    assert (told["input_seconds"], told["recordings"]) == (1.2, len(seconds))
+    assert told["longer"] == sum(each > 1.2 for each in seconds) > 0
+    assert told["cut_seconds"] == pytest.approx(sum(max(0, each - 1.2) for each in seconds))
+    assert "- **Cut:** " in (distilled / "report.md").read_text()
+
+
 def test_predict_prints_labels_and_json(distilled, manifest, capsys):
     clips = [str(manifest.parent / f"{SPEAKERS[0]}-{SENTENCES[0]}-{emotion}.wav") for emotion in EMOTIONS]
     model = str(distilled / "student_int8.tflite")
@@ -258,7 +267,7 @@ def test_predict_names_each_bad_file_and_still_answers_for_the_others(distilled,
 
 def test_predict_says_of_what_it_is_unsure(distilled, tmp_path, capsys):
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000)
-    # What the student hears is the middle 1.2 s.
+    # Of 3 s, the student hears windows of 1.2 s.
     clips = {
         "silence": 0 * sound[:20_000],
         "edges": np.where(np.abs(np.arange(48_000) - 24_000) < 12_000, 0, sound),
@@ -269,7 +278,10 @@ def test_predict_says_of_what_it_is_unsure(distilled, tmp_path, capsys):
     paths = [str(tmp_path / f"{name}.wav") for name in clips]
     assert cli.main(["predict", str(distilled / "student_float32.tflite"), "--json", *paths]) == 0
     answers = json.loads(capsys.readouterr().out)
-    assert [answer["unsure"] for answer in answers[:3]] == ["silent", "silent", "no speech"]
+    assert [answers[0]["unsure"], answers[2]["unsure"]] == ["silent", "no speech"]
+    # The middle is silent, and what is beside it is heard all the same.
+    assert answers[1]["unsure"] in (None, "not sure")
+    assert 0 < answers[1]["unsure_shares"]["silent"] < 0.8
     sure = max(answers[3]["probabilities"].values()) >= 0.5
     assert answers[3]["unsure"] == (None if sure else "not sure")
     assert cli.main(["predict", str(distilled / "student_float32.tflite"), paths[2]]) == 0

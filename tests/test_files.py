@@ -285,14 +285,14 @@ def test_no_command_waits_for_a_path_that_is_no_regular_file(tmp_path):
     piped = table_with(tmp_path / "piped.csv", *["pipe"] * 4)
     pipe = str(tmp_path / "pipe")
     code = (
-        "import sys; from light_sernet_kd import cli, evaluation, selection, config, teachers\n"
+        "import sys; from light_sernet_kd import cli, evaluation, predict, selection, config, teachers\n"
         "from pathlib import Path\n"
         "from light_sernet_kd.errors import UserError\n"
         "pipe, zero, piped = sys.argv[1:]\n"
         "for arguments in (['audit', zero], ['audit', piped], ['audit', pipe], ['prepare', pipe],\n"
         "                  ['compare', '/dev', '/dev'], ['fetch', pipe]):\n"
         "    assert cli.main(arguments) == 2, arguments\n"
-        "for read in (cli._transcripts, evaluation.read_predictions, teachers._read_csv):\n"
+        "for read in (predict._transcripts, evaluation.read_predictions, teachers._read_csv):\n"
         "    for path in (pipe, '/dev/zero'):\n"
         "        try:\n"
         "            read(Path(path))\n"

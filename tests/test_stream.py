@@ -545,22 +545,23 @@ def test_predict_streams_an_hour_in_constant_memory(file, tmp_path, capsys):
     assert captured.out.splitlines()[-1].split()[:3] == ["0:00.0", "-", "59:00.5"]
 
 
-def test_predict_hears_the_middle_of_hours_in_constant_memory(file, opened, tmp_path, monkeypatch, capsys):
+def test_predict_answers_from_all_of_hours_in_constant_memory(file, opened, tmp_path, capsys):
     path = tmp_path / "long.wav"
     minutes = np.random.default_rng(0).normal(0, 0.1, (7, 60 * 8000)).astype(np.float32)
     soundfile.write(path, minutes.reshape(-1), 8000, subtype="FLOAT")
     whole = audio.read(path)
     tracemalloc.start()
     try:
-        monkeypatch.setattr(audio, "_MOST_HELD", 60 * RATE)
-        assert cli.main(["predict", str(file), str(path), "--json"]) == 0
+        assert cli.main(["predict", str(file), str(path), "--json", "--hop=5", "--steady=0"]) == 0
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 10e6 < whole.nbytes
     (answer,) = json.loads(capsys.readouterr().out)
-    found = list(answer["probabilities"].values())
-    np.testing.assert_allclose(found, opened.probabilities(whole), rtol=1e-6)
+    windows = [*opened.stream(whole, hop_seconds=5, steady_db=0)]
+    assert (answer["seconds"], answer["windows"]) == (len(whole) / RATE, len(windows))
+    mean = np.mean([window.probabilities for window in windows], axis=0)
+    np.testing.assert_allclose(list(answer["probabilities"].values()), mean, atol=1e-3)
 
 
 def test_predict_works_without_a_place_for_temporary_files(file, tmp_path, monkeypatch, capsys):
@@ -592,7 +593,9 @@ def test_only_what_goes_on_is_said_to(monkeypatch, capsys, arguments, said):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.wav", "--hop", "1"], "--picture and -v go with --stream"),
+        (["a.wav", "-v"], "--picture and -v go with --stream"),
+        (["a.wav", "--hop", "-1"], "--hop must be from 1/16000 on, found -1"),
+        (["a.wav", "--silence", "3"], "--silence must be in dB of full scale, so at most 0, found 3"),
         (["a.wav", "--picture", "x.png"], "go with --stream"),
         (["a.wav", "--stream", "--text", "ja"], "--stream hears windows, and a text is of a whole clip"),
         (["a.wav", "--stream", "--hop", "-1"], "--hop must be from 1/16000 on, found -1"),
@@ -621,7 +624,10 @@ def test_a_recording_that_breaks_off_is_told_behind_what_was_heard(file, talk, t
     assert captured.err == f"light-sernet-kd: {bad} holds 2 values that are not finite (NaN or infinity)\n"
     assert f"{talk}:" in captured.out
     assert cli.main(["predict", str(file), str(bad), str(talk), "--stream", "--json"]) == 2
-    assert [each["file"] for each in json.loads(capsys.readouterr().out)] == [str(talk)]
+    failed, answered = json.loads(capsys.readouterr().out)
+    assert failed["file"] == str(bad)
+    assert failed["error"] == f"{bad} holds 2 values that are not finite (NaN or infinity)"
+    assert (answered["file"], "error" in answered) == (str(talk), False)
 
 
 def test_a_picture_shows_every_class_and_names_its_segments(drawn, file, talk, capsys):

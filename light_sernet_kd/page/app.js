@@ -2,7 +2,7 @@
 
 import * as pictures from "./pictures.js";
 import { decode, record, wav } from "./sound.js";
-import { Timeline, answer, fit, openStudent, windows } from "./student.js";
+import { Timeline, answer, fit, openStudent, summary, windows } from "./student.js";
 
 /** What a recording or a file may last; tests lower it. */
 const longest = { seconds: 300 };
@@ -86,11 +86,9 @@ function showClip() {
   const { sound, rows, name } = clip;
   const rate = student.sample_rate;
   const seconds = sound.length / rate;
-  const start = Math.floor(Math.max(0, sound.length - student.samples) / 2);
-  const heard = [start, Math.min(sound.length, start + student.samples)];
   $("sound").hidden = false;
   $("clip").textContent = `${name} · ${seconds.toFixed(2)} s, one channel at ${rate / 1000} kHz`;
-  pictures.waveform($("waveform"), sound, heard);
+  pictures.waveform($("waveform"), sound, [0, sound.length]);
   pictures.spectrogram($("spectrogram"), clip.spectrogram, rate);
   $("timeline").style.height = `${pictures.timelineHeight(student.labels)}px`;
   pictures.timeline($("timeline"), rows, student.labels, seconds, student.hop_seconds);
@@ -103,8 +101,7 @@ function showClip() {
     (rows.length > 1
       ? `Each column is a window of ${length} s, drawn at its middle; they follow every ${student.hop_seconds} s, and what they say is smoothed as predict --stream does. `
       : `The recording fits into one window of ${length} s. `) +
-    "The fuller the colour, the likelier; the dot marks the likeliest; dashed means unsure." +
-    (sound.length > student.samples ? " The answer above is that of the part with the coloured waveform." : "");
+    "The fuller the colour, the likelier; the dot marks the likeliest; dashed means unsure.";
   filled(
     document.querySelector("#numbers thead"),
     filled(element("tr"), ...["Window", "Answer", ...student.labels].map(head)),
@@ -142,21 +139,20 @@ async function classify() {
   }
 }
 
-/** The present recording as a whole, then in windows, until something later has begun. */
+/** The present recording in windows, then as a whole, until something later has begun. */
 async function answerAll(mine) {
   const { sound } = clip;
   const rate = student.sample_rate;
-  const found = await answer(student, sound);
-  if (mine !== turn) return;
-  clip.answer = found;
-  const length = (student.samples / rate).toFixed(1);
   const seconds = (sound.length / rate).toFixed(1);
-  showAnswer(
-    found,
-    sound.length > student.samples
-      ? `Of ${seconds} s, the ${length} s in the middle were heard, as light-sernet-kd predict does.`
-      : `All ${seconds} s were heard.`,
-  );
+  const fits = sound.length <= student.samples;
+  if (fits) {
+    const found = await answer(student, sound);
+    if (mine !== turn) return;
+    clip.answer = found;
+    showAnswer(found, `All ${seconds} s were heard.`);
+  } else {
+    showNoAnswer("Classifying…", `${clip.name}, window by window.`);
+  }
   const rows = [];
   const timeline = new Timeline(student);
   let worked = performance.now();
@@ -174,6 +170,14 @@ async function answerAll(mine) {
     if (mine !== turn) return;
   }
   clip.rows = rows;
+  if (fits) {
+    // A recording that is too short as a whole is so in its window.
+    if (clip.answer.why === "too short") Object.assign(rows[0], { label: null, why: "too short" });
+  } else {
+    clip.answer = summary(student, rows);
+    const times = clip.answer.times.map(([name, share]) => `${name} ${(100 * share).toFixed(0)}\u00a0%`).join(", ");
+    showAnswer(clip.answer, `All ${seconds} s were heard, in ${rows.length} windows: ${times} of the time.`);
+  }
   showClip();
   const times = rows.map((row) => row.milliseconds).sort((a, b) => a - b);
   const median = times[Math.floor(times.length / 2)];

@@ -97,13 +97,37 @@ function judged(student, found, shares, shown, why) {
   return { ...found, shares, shown, why, label: why ? null : student.labels[shown] };
 }
 
-/** The answer for one recording, as `light-sernet-kd predict` gives it. */
+const tooShort = (student, sound) => sound.length < student.shortest_seconds * student.sample_rate;
+
+/** The answer for a recording that fits into one window, as `light-sernet-kd predict` gives it. */
 export async function answer(student, sound) {
   const found = await student.classify(sound);
   // Padding is silence that was not recorded.
-  const heard = sound.length > student.samples ? fit(sound, student.samples, student.padding) : sound;
-  const why = unheard(student, heard, student.silence_dbfs);
+  const why = tooShort(student, sound) ? "too short" : unheard(student, sound, student.silence_dbfs);
   return judged(student, found, found.probabilities, likeliest(found.probabilities), why);
+}
+
+/**
+ * The answer for a recording of several windows, as `light-sernet-kd predict` gives it: the mean of those that
+ * hold speech. `times` has each label's share of the time, the longest first; a window speaks for the time about
+ * its middle.
+ */
+export function summary(student, rows) {
+  const middle = (row) => (row.start + row.end) / 2;
+  const seconds = new Map();
+  let begun = 0;
+  rows.forEach((row, k) => {
+    const ended = k + 1 < rows.length ? (middle(row) + middle(rows[k + 1])) / 2 : row.end;
+    const name = row.label ?? `unsure (${row.why})`;
+    seconds.set(name, (seconds.get(name) ?? 0) + ended - begun);
+    begun = ended;
+  });
+  const times = [...seconds].map(([name, each]) => [name, each / begun]).sort((a, b) => b[1] - a[1]);
+  const speech = rows.filter((row) => !["silence", "no speech"].includes(row.why));
+  const heard = speech.length ? speech : rows;
+  const mean = student.labels.map((_, k) => heard.reduce((sum, row) => sum + row.probabilities[k], 0) / heard.length);
+  const why = speech.length ? "" : times[0][0].slice("unsure (".length, -1);
+  return { ...judged(student, { probabilities: mean }, mean, likeliest(mean), why), times };
 }
 
 /**

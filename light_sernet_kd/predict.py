@@ -1,0 +1,336 @@
+"""What the command `predict` answers: of whole recordings, of texts, of both, as lines or as JSON."""
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from light_sernet_kd import audio, files, timeline
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.runner import (
+    HOP_SECONDS,
+    NOT_SURE,
+    TOO_SHORT,
+    UNSURE,
+    Runner,
+    RunnerError,
+    Stream,
+    TextWarning,
+    Window,
+    too_short,
+    unheard,
+    unsure_threshold,
+)
+
+# The settings of `Stream` that say when an answer is unsure; the others are of windows.
+GATES = ("unsure_below", "silence_dbfs", "steady_db")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of the command.
+
+    Attributes:
+        model: an exported file.
+        recordings: paths.
+        text: what is said in the one recording, or a text alone.
+        text_file: a table with the columns path and transcript.
+        settings: of `runner.Stream`; its gates hold for short recordings too.
+        threads: processor cores.
+        stream: print a timeline of windows, not an answer per recording.
+        as_json: print a JSON list.
+        every_window, picture: with `stream`.
+    """
+
+    model: str
+    recordings: Sequence[str] = ()
+    text: str | None = None
+    text_file: Path | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    threads: int = 1
+    stream: bool = False
+    as_json: bool = False
+    every_window: bool = False
+    picture: Path | None = None
+
+    @property
+    def has_text(self) -> bool:
+        return (self.text or self.text_file) is not None
+
+
+def predict(request: Request) -> int:
+    """Print the answers; returns how many recordings or texts have none, each of which is told on stderr.
+
+    A recording no longer than the student's input has the answer of that clip. A longer one is heard in
+    overlapping windows, and its answer is their summary; see `timeline.Summary`. Where the student reads text
+    too, which is of the whole clip, it hears the middle of a longer recording, and a warning says so. Memory
+    does not grow with a recording.
+
+    As JSON, each recording or text has an entry, in order: `file`, `label`, `probabilities` (class → number),
+    `unsure` (a reason or null), `warnings`, `student`; of a recording also `seconds`, `heard_seconds` (begin
+    and end of what was heard), `windows`, `time_shares` (class → share of the time) and `unsure_shares`
+    (reason → share of the time); of a text `text` and `text_warnings`. One that failed has its name and
+    `error`.
+
+    Raises:
+        UserError: the file or the table of texts cannot be used, or the options do not go together.
+    """
+    _check(request)
+    try:
+        runner = Runner(request.model, threads=request.threads)
+        if not (request.stream and request.recordings):
+            runner.require(audio=bool(request.recordings), text=request.has_text)
+    except RunnerError as error:
+        raise UserError(str(error)) from None
+    if request.stream and request.recordings:
+        timeline.stream_of(runner, request.settings)  # what is wrong with a setting stands alone
+        timeline.tell_caveats(runner)
+        return timeline.predict(
+            runner,
+            request.recordings,
+            settings=request.settings,
+            console=Console(highlight=False),
+            as_json=request.as_json,
+            every_window=request.every_window,
+            picture=request.picture,
+        )
+    gap = _checked_settings(runner, request.settings)
+    table = _transcripts(request.text_file) if request.text_file else []
+    # Without recordings there is a text, and a name where the table has one.
+    rows = [(path, request.text) for path in request.recordings] or table or [("", request.text)]
+    timeline.tell_caveats(runner)
+    return _answered(runner, request, rows, _by_file_name(table), gap)
+
+
+def _answered(
+    runner: Runner,
+    request: Request,
+    rows: Sequence[tuple[str, str | None]],
+    texts: Mapping[str, Sequence[tuple[str, str]]],
+    gap: str,
+) -> int:
+    """Print an answer per row of a path and a text; returns how many failed."""
+    asked = [{"file": str(path)} if path else {"text": text} for path, text in rows]
+    failed = 0
+    with timeline.answer_list(asked, wanted=request.as_json) as answers:
+        for (path, text), begun in zip(rows, asked, strict=True):
+            try:
+                if request.recordings and request.text_file:
+                    text = _transcript_of(path, texts, request.text_file)
+                answer = _answer(runner, path if request.recordings else "", text, request.settings)
+            except (audio.AudioError, RunnerError, UserError) as error:
+                answers.append({**begun, "error": timeline.failure(error)})
+                failed += 1
+                continue
+            if gap and answer.get("windows", 1) > 1:
+                timeline.tell(f"{path}: {gap}")
+                answer["warnings"].append(gap)
+            if request.as_json:
+                answers.append({**begun, **answer, "student": timeline.student_dict(runner)})
+            else:
+                print(f"{path or text}: {line_of(answer)}")
+    return failed
+
+
+def _check(request: Request) -> None:
+    if request.threads < 1:
+        raise UserError(f"--threads must be at least 1, found {request.threads}.")
+    if not request.stream and (request.picture or request.every_window):
+        raise UserError("--picture and -v go with --stream.")
+    if request.stream and request.has_text:
+        raise UserError("--stream hears windows, and a text is of a whole clip: leave one of them out.")
+    if request.text is not None and len(request.recordings) > 1:
+        raise UserError(f"--text is for one recording, found {len(request.recordings)}: take --text-file.")
+
+
+def _checked_settings(runner: Runner, settings: Mapping[str, float]) -> str:
+    """That the settings fit the student; returns what to know of them, mostly nothing."""
+    if "audio" in runner.inputs and runner.text is None:
+        return timeline.gap_between_windows(runner, _stream(runner, settings))
+    options = timeline.OPTIONS
+    allowed = GATES if "audio" in runner.inputs else GATES[:1]
+    if wrong := [options[name] for name in settings if name not in allowed]:
+        raise UserError(
+            f"{' and '.join(wrong)} cannot be used with this student, which reads a text of the whole clip."
+        )
+    for name, fits, range_ in (
+        ("unsure_below", lambda value: 0 <= value <= 1, "from 0 to 1"),
+        ("silence_dbfs", lambda value: value <= 0, "in dB of full scale, so at most 0"),
+        ("steady_db", lambda value: 0 <= value < float("inf"), "from 0 on"),
+    ):
+        if name in settings and not fits(settings[name]):
+            raise UserError(f"{options[name]} must be {range_}, found {settings[name]:g}.")
+    return ""
+
+
+def _answer(runner: Runner, path: str, text: str | None, settings: Mapping[str, float]) -> dict[str, Any]:
+    """The answer to one recording, text or both, as JSON has it."""
+    with timeline.noted(path or str(text)) as notes:
+        if path:
+            answer = _of_recording(runner, path, text, settings)
+        else:
+            answer = _of_shares(runner, _finite(runner.probabilities(None, text)), "", settings)
+    # What was told of the recording itself comes first.
+    answer["warnings"] = [*answer.get("warnings", ()), *notes]
+    if text is not None:
+        of_text = [note for note, kind in notes.items() if issubclass(kind, TextWarning)]
+        answer |= {"text": text, "text_warnings": of_text}
+    return answer
+
+
+def _of_recording(
+    runner: Runner, path: str, text: str | None, settings: Mapping[str, float]
+) -> dict[str, Any]:
+    rate, samples = runner.sample_rate, runner.samples
+    blocks = iter(audio.blocks(path, sample_rate=rate))
+    begun, count = [], 0
+    # A recording is held until it is known to be longer than the student's input.
+    while count <= samples and (block := next(blocks, None)) is not None:
+        begun.append(block)
+        count += len(block)
+    if count <= samples:
+        return _of_clip(runner, np.concatenate(begun), text, settings)
+    if runner.text is not None:
+        count += sum(map(len, blocks))
+        clip = audio.middle(path, samples, sample_rate=rate)
+        first = (count - samples) // 2
+        note = (
+            f"heard the middle {samples / rate:g} s of {count / rate:.1f} s: this student reads a text, "
+            "which is of the whole clip"
+        )
+        heard = {"heard_seconds": [first / rate, (first + samples) / rate], "warnings": [note]}
+        return _of_clip(runner, clip, text, settings) | {"seconds": count / rate} | heard
+    stream = _stream(runner, settings)
+
+    def windows() -> Iterator[Window]:
+        for block in itertools.chain(begun, blocks):
+            yield from stream.feed(block)
+        yield from stream.finish()
+
+    found = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
+    return {
+        **_of_shares(runner, _finite(found.probabilities), found.why, {"unsure_below": 0.0}),
+        "seconds": stream.received / rate,
+        "heard_seconds": [0.0, found.seconds],
+        "windows": found.windows,
+        "time_shares": found.time_shares,
+        "unsure_shares": found.unsure_shares,
+    }
+
+
+def _stream(runner: Runner, settings: Mapping[str, float]) -> Stream:
+    """A stream whose windows leave nothing out unless a setting says so."""
+    hop_seconds = min(HOP_SECONDS, runner.samples / runner.sample_rate)
+    return timeline.stream_of(runner, {"hop_seconds": hop_seconds, **settings})
+
+
+def _of_clip(
+    runner: Runner, clip: np.ndarray, text: str | None, settings: Mapping[str, float]
+) -> dict[str, Any]:
+    """The answer to a clip that the student hears whole."""
+    rate = runner.sample_rate
+    gates = {name: settings[name] for name in ("silence_dbfs", "steady_db") if name in settings}
+    why = TOO_SHORT if too_short(len(clip), rate) else unheard(clip, rate, **gates)
+    answer = _of_shares(runner, _finite(runner.probabilities(clip, text)), why, settings)
+    sure = not answer["unsure"]
+    return {
+        **answer,
+        "seconds": len(clip) / rate,
+        "heard_seconds": [0.0, len(clip) / rate],
+        "windows": 1,
+        "time_shares": {name: float(sure and name == answer["label"]) for name in runner.labels},
+        "unsure_shares": {} if sure else {answer["unsure"]: 1.0},
+    }
+
+
+def _of_shares(
+    runner: Runner, probabilities: np.ndarray, why: str, settings: Mapping[str, float]
+) -> dict[str, Any]:
+    shares = dict(zip(runner.labels, probabilities.tolist(), strict=True))
+    best = max(shares, key=lambda name: shares[name])
+    if not why and shares[best] < settings.get("unsure_below", unsure_threshold(runner.card)):
+        why = NOT_SURE
+    return {"label": best, "probabilities": shares, "unsure": why or None}
+
+
+def _finite(probabilities: np.ndarray) -> np.ndarray:
+    if not np.isfinite(probabilities).all():
+        raise RunnerError("this student's probabilities are not finite: train or export it again.")
+    return probabilities
+
+
+def line_of(answer: Mapping[str, Any]) -> str:
+    """An answer in one line, behind the name of its recording or text."""
+    ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+    listed = "  ".join(f"{name} {100 * share:.1f} %" for name, share in ranked)
+    unsure = f", unsure: {answer['unsure']}" if answer["unsure"] else ""
+    line = f"{answer['label']}{unsure} ({listed})"
+    if answer.get("windows", 1) > 1:
+        times = [*answer["time_shares"].items()]
+        times += [(f"{UNSURE} ({why})", share) for why, share in answer["unsure_shares"].items()]
+        shown = [f"{name} {100 * share:.0f} %" for name, share in sorted(times, key=lambda t: -t[1]) if share]
+        line += f"; {answer['seconds']:.1f} s in {answer['windows']} windows: {', '.join(shown)} of the time"
+    elif answer.get("seconds", 0) > (end := answer.get("heard_seconds", [0, 0]))[1] - end[0]:
+        line += f"; {answer['warnings'][0]}"
+    return line
+
+
+def _transcripts(table: Path) -> list[tuple[str, str]]:
+    """Path and transcript of each row of a table; the path is empty where there is no such column."""
+    try:
+        content = files.read_text(table, encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {table}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{table} is not UTF-8 text ({error.reason}): save it as such.") from None
+    first = content.partition("\n")[0]
+    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise UserError(f"{table}, line {reader.line_num}: {error}.") from None
+    if "transcript" not in header:
+        raise UserError(
+            f"{table}: the header lacks transcript; expected path,transcript, "
+            f"found {','.join(header) or 'nothing'}."
+        )
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UserError(
+                f"{table}, line {line}: {len(row)} cells, but the header has {len(header)}. A cell that "
+                "holds the delimiter needs quotes around it."
+            )
+    if not rows:
+        raise UserError(f"{table} lists no texts.")
+    cells = [dict(zip(header, row, strict=True)) for _, row in rows]
+    return [(row.get("path", "").strip(), row["transcript"].strip()) for row in cells]
+
+
+def _by_file_name(table: Sequence[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    named: dict[str, list[tuple[str, str]]] = {}
+    for path, text in table:
+        named.setdefault(Path(path).name, []).append((path, text))
+    return named
+
+
+def _transcript_of(recording: str, texts: Mapping[str, Sequence[tuple[str, str]]], table: Path) -> str:
+    """The text of the row with the recording's file name; of several, of that with its whole path."""
+    rows = texts.get(Path(recording).name, ())
+    if len({text for _, text in rows}) > 1:
+        whole = Path(recording).resolve()
+        rows = [row for row in rows if whole in (Path(row[0]).resolve(), (table.parent / row[0]).resolve())]
+    found = {text for _, text in rows}
+    if len(found) != 1:
+        raise UserError(
+            f"{recording}: {table} has {'several texts' if found else 'no text'} for it; "
+            "expected one row with its path."
+        )
+    return found.pop()

@@ -5,7 +5,6 @@ a speaker, a session or dialog recorded in one go, a recording that is there twi
 """
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from light_sernet_kd import audio
+from light_sernet_kd.arrays import ArrayError, Expected, read_arrays, say_anew
 from light_sernet_kd.config import SAMPLE_RATE, UserError
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.files import write_arrays
@@ -203,7 +203,7 @@ def signatures(
     for utterance in utterances:
         key.update(fingerprints[utterance.id].encode())
     path = cache_folder / f"signatures-{key.hexdigest()[:32]}.npz" if cache_folder else None
-    if path and (stored := _stored(path)):
+    if path and (stored := _stored(path, len(utterances))):
         return stored
 
     def signature_of(utterance: Utterance) -> tuple[np.ndarray, int] | audio.AudioError:
@@ -227,12 +227,16 @@ def signatures(
     return vectors, lengths
 
 
-def _stored(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def _stored(path: Path, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    expected = {"vectors": Expected((count, _BANDS * _SEGMENTS)), "lengths": Expected((count,), "iu")}
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return stored["vectors"], stored["lengths"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        stored = read_arrays(path, expected=expected, sealed=True)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except ArrayError as error:
+        say_anew(error)
+        return None
+    return stored["vectors"], stored["lengths"]
 
 
 def alike(vectors: np.ndarray, lengths: np.ndarray, *, threshold: float = NEAR_IDENTICAL, block: int = 512):

@@ -14,8 +14,6 @@ import json
 import shutil
 import statistics
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +36,12 @@ from light_sernet_kd import (
     teachers,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     CALIBRATION_CLIPS,
     MULTIMODAL_NAMES,
+    PRECISIONS,
     SAMPLE_RATE,
     SCHEDULES,
     FrontEndName,
@@ -57,7 +57,15 @@ from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_o
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.errors import install_line
 from light_sernet_kd.features import feature_shape
-from light_sernet_kd.files import atomic, path_part, write_arrays, write_json, write_text
+from light_sernet_kd.files import (
+    JsonError,
+    atomic,
+    path_part,
+    read_json,
+    write_arrays,
+    write_json,
+    write_text,
+)
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select
@@ -71,6 +79,7 @@ from light_sernet_kd.training import (
     Network,
     Teaching,
     Trained,
+    load_student,
     read_history,
     write_history,
 )
@@ -259,7 +268,10 @@ def fold_files(
     )
     places = Places(data=data, result=to, cache="none")
     again = _Run(alone, places, to, Display(verbose=0), "")
-    if again.config["corpus_sha256"] != _read_json(folder / "config.json")["corpus_sha256"]:
+    if (
+        again.config["corpus_sha256"]
+        != read_json(folder / "config.json", {"corpus_sha256": str})["corpus_sha256"]
+    ):
         raise UserError(
             f"{again.corpus.name} is not as it was when {folder} was trained: expected the same recordings "
             "and labels."
@@ -280,7 +292,7 @@ def fold_files(
 
 
 def _load_student(path: Path) -> keras.Model:
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    return load_student(path)
 
 
 @dataclass(frozen=True)
@@ -527,11 +539,11 @@ class _Run:
         path = self.folder / "config.json"
         if path.exists() and not _nothing_done(self.folder):
             try:
-                stored = json.loads(path.read_text(encoding="utf-8"))
+                stored = _read_config(path)
                 # older releases did not store the encoders
                 before = {name: stored[name] for name in decides if name != "encoders_sha256"}
                 before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
-            except (OSError, ValueError, KeyError):
+            except (OSError, JsonError):
                 raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
             # A setting that a newer release added is as it was before: at its default.
             before["settings"] = {**Settings().as_dict(), **before["settings"]}
@@ -805,7 +817,11 @@ class _Run:
             return self._multimodal["teacher"].text_states
         return _stored(
             self._member_path(fold, "teacher-states", "npy"),
-            lambda path: np.load(path, mmap_mode="r"),
+            functools.partial(
+                open_mapped,
+                shape=(len(self.utterances), self.settings.text_tokens, None),
+                dtype=np.dtype(np.float16),
+            ),
             remove=self.fold_folder(fold) / "teacher.npz",
         )
 
@@ -964,7 +980,7 @@ class _Run:
             write_json(done, outcome)
             trained.done()
         self._remove_teacher_states(fold)
-        outcome = _stored(done, _read_json, remove=done)
+        outcome = _stored(done, _read_outcome, remove=done)
         outcome.setdefault("best_epochs", [outcome["best_epoch"]])  # of an earlier release
         logits = _stored(folder / "test_logits.npz", _read_arrays, remove=done)
         self.display.say(
@@ -1090,7 +1106,7 @@ class _Run:
             write_json(done, {"final_epochs": sum(epochs), **files})
             trained.done()
         self._remove_teacher_states(final)
-        exported = _stored(done, _read_json, remove=done)
+        exported = _stored(done, _read_exported, remove=done)
         if "temperature" not in exported:  # files of an earlier release, which knew no calibration
             student = _stored(folder / "student.keras", _load_student, remove=done)
             exported |= self._convert_final(outcomes, student, scores)
@@ -1469,20 +1485,81 @@ def _require_tensorboard() -> None:
         raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+# What a run goes on with, of what it stored.
+_CONFIG = {
+    "settings": dict,
+    "corpus_sha256": str,
+    "teacher_sha256": (str, None),
+    "encoders_sha256?": dict,
+    "resolved": {
+        "arithmetic": str,
+        "samples": int,
+        "schedule": {
+            **dict.fromkeys(("epochs", "batch_size", "decay_every", "decay_from"), int),
+            **dict.fromkeys(("learning_rate", "decay", "weight_decay", "batch_norm_momentum"), float),
+            "decay_unit": str,
+        },
+        "own_teacher?": (
+            None,
+            {"epochs": int, "batch_size": int, "tune_epochs": int, "learning_rate": float, "parts": int},
+        ),
+        "label_loss": {"name": str},
+        "distillation": {"name": str},
+    },
+    "command": str,
+}
+_SCORES: dict[str, Any] = {
+    **dict.fromkeys(evaluation.SUMMARIES, float),
+    "recall_per_class": {str: (float, None)},
+    "count": int,
+}
+_OUTCOME = {
+    "name": str,
+    "test_speakers": [str],
+    "validation_speakers": [str],
+    "best_epoch": int,
+    "best_epochs?": [int],
+    "epochs": int,
+    "seconds": float,
+    **_SCORES,
+    "last_epoch": _SCORES,
+}
+_EXPORTED = {
+    "rows": [{"precision": str, "file": str, "bytes": int, "max_probability_difference": float}],
+    "temperature?": float,
+    "final_epochs": int,
+}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    stored = read_json(path, _CONFIG)
+    if stored["resolved"]["arithmetic"] not in ("bfloat16", "float32"):
+        raise JsonError(path, f"is damaged (arithmetic {stored['resolved']['arithmetic'][:20]!r})")
+    return stored
+
+
+def _read_outcome(path: Path) -> dict[str, Any]:
+    return read_json(path, _OUTCOME)
+
+
+def _read_exported(path: Path) -> dict[str, Any]:
+    exported = read_json(path, _EXPORTED)
+    if odd := [row["precision"] for row in exported["rows"] if row["precision"] not in PRECISIONS]:
+        raise JsonError(path, f"is damaged (precision {odd[0][:20]!r})")
+    if "float32" not in [row["precision"] for row in exported["rows"]]:
+        raise JsonError(path, "is damaged (it lacks the row of float32)")
+    return exported
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    return read_arrays(path)
 
 
 def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
     """What a finished step left in `path`; the step is done anew once `remove` is gone."""
     try:
         return read(path)
-    except (UserError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (UserError, OSError, ValueError, KeyError):
         state = "damaged" if path.exists() else "missing"
         raise UserError(
             f"{path} is {state}: remove {remove}, and the same command does that step anew."

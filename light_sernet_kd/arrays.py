@@ -27,8 +27,8 @@ from light_sernet_kd.files import SEAL, SEAL_BYTES, JsonError, content_digest, i
 # What an archive may unpack to: so many bytes, or so many times its own size.
 UNPACKED_BYTES = 2**29
 UNPACKED_TIMES = 8
-# Mapped files up to this size are hashed when they are opened, in a second or less. Of larger ones, header and
-# size are compared.
+# Mapped files up to this size are hashed when they are opened, in about a second. Of larger ones, header
+# and size are compared.
 HASHED_BYTES = 2**30
 
 _HEADER_BYTES = 10_000
@@ -318,7 +318,8 @@ def _read_member(path: str | os.PathLike[str], name: str, file: IO[bytes], size:
     """The array of a member of `size` bytes; of what is no `.npy`, its bytes, as NumPy reads them."""
     magic = file.read(6)
     if magic != np.lib.format.MAGIC_PREFIX:
-        return np.asarray(magic + file.read())
+        # a part at a time: all at once would be all that it unpacks to, whatever it says
+        return np.asarray(magic + b"".join(iter(lambda: file.read(_CHUNK_BYTES), b"")))
     file.seek(0)
     shape, fortran_order, dtype = _read_header(path, name, file)
     if dtype.kind not in "biufcSU":

@@ -4,9 +4,12 @@ A download that is cut off leaves `NAME.zip.part` in the data folder, and the ne
 corpus appears under its name when all of it is unpacked and found to be what it should be, or not at all.
 """
 
+import bz2
+import copy
 import errno
 import hashlib
 import itertools
+import lzma
 import os
 import re
 import shutil
@@ -14,6 +17,7 @@ import stat
 import tempfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +31,7 @@ Progress = Callable[[int, int | None], None]
 _CHUNK_BYTES = 2**14  # of a chunk that breaks off, nothing is kept
 # What an archive may unpack to: recordings shrink to a third, silence to more.
 _UNPACKED_TIMES, _UNPACKED_BYTES = 20, 10**9
+_LZMA_BYTES = 2**27
 _NAME_BYTES, _PATH_LETTERS = 255, 1000  # file systems take no longer name and path
 # A disk that is full or broken is no fault of the archive.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM)
@@ -232,7 +237,12 @@ def _unpack(name: str, archive: Path, target: Path, origin: Origin) -> None:
                 members = file.infolist()
                 _check_members(members, archive)
                 _need_space(folder, sum(member.file_size for member in members))
-                file.extractall(folder)
+                unbounded = [
+                    member for member in members if member.compress_type in _UNBOUNDED and not member.is_dir()
+                ]
+                file.extractall(folder, [member for member in members if member not in unbounded])
+                for member in unbounded:
+                    _extract(file, member, folder)
         except _RefusedError as error:
             archive.unlink()
             raise UserError(
@@ -301,6 +311,41 @@ def _check_members(members: Sequence[zipfile.ZipInfo], archive: Path) -> None:
             files[key] = whole and is_file
 
 
+# zipfile unpacks these into memory, as much as 4 kB of them may hold: gigabytes.
+_UNBOUNDED = (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
+    """Unpack one member of bzip2 or LZMA, a part at a time.
+
+    Raises:
+        zipfile.BadZipFile, OSError, lzma.LZMAError, EOFError: it is damaged.
+    """
+    packed = copy.copy(member)  # the bytes as they lie in the archive
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, member.compress_size
+    packed.CRC = None  # type: ignore[assignment]  # that of the unpacked bytes is compared below
+    target = folder / PurePosixPath(member.filename)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    size = crc = 0
+    with file.open(packed) as source, open(target, "wb") as out:
+        unpacker: bz2.BZ2Decompressor | lzma.LZMADecompressor = bz2.BZ2Decompressor()
+        part = b""
+        if member.compress_type == zipfile.ZIP_LZMA:
+            # Two bytes of version, two of the length of the properties, and these; elsewhere a size follows.
+            properties = source.read(int.from_bytes(source.read(4)[2:], "little"))
+            unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_BYTES)
+            part = properties + b"\xff" * 8
+        while size < member.file_size:
+            if unpacker.needs_input and not part and not (part := source.read(_CHUNK_BYTES)):
+                break
+            unpacked = unpacker.decompress(part, min(_CHUNK_BYTES, member.file_size - size))
+            part = b""
+            size, crc = size + len(unpacked), zlib.crc32(unpacked, crc)
+            out.write(unpacked)
+    if size != member.file_size or crc != member.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
+
+
 def _path_of(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     """Where a member would be written, below the folder."""
     # what the archive says, before ZipInfo mends it
@@ -317,7 +362,8 @@ def _path_of(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
         raise _RefusedError(f"{shown}, a name that not every system can write")
     longest = max(len(part.encode(errors="surrogatepass")) for part in path.parts)
     if longest > _NAME_BYTES or len(written) > _PATH_LETTERS:
-        raise _RefusedError(f"{shown}, a name of {max(longest, len(written)):,} bytes, which is too long")
+        count = longest if longest > _NAME_BYTES else len(written)
+        raise _RefusedError(f"{shown}, a name of {count:,} bytes, which is too long")
     if member.flag_bits & 0x1:
         raise _RefusedError(f"{shown}, which is locked by a password")
     if method := _METHODS.get(member.compress_type, f"method {member.compress_type}"):

@@ -95,7 +95,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
-    """Write arrays by name as an `.npz`; the archive's comment is a hash that `arrays.read_arrays` compares."""
+    """Write arrays by name as an `.npz`; its comment is a hash that `arrays.read_arrays` compares."""
     # here, so that the command line, which needs this module, starts without NumPy
     import numpy as np
 

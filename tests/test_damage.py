@@ -607,6 +607,21 @@ def test_json_is_compared_with_what_is_expected(tmp_path):
         files.read_json(tmp_path / "none.json")
 
 
+def test_a_vocabulary_that_is_none_is_refused_unread(tmp_path):
+    from light_sernet_kd import text
+
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\na\n")
+    assert text._vocabulary_lines(path) == ("[PAD]", "a")
+    with open(path, "wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(UserError, match="has 1,000,000,000,000 bytes; at most 100,000,000 are read"):
+        text._vocabulary_lines(path)
+    if os.name == "posix":
+        with pytest.raises(UserError, match="is a pipe or a device"):
+            text._vocabulary_lines(Path("/dev/zero"))
+
+
 # Archives of corpora
 
 

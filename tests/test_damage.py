@@ -3,6 +3,7 @@
 A few hundred seeded mutations per kind of file; `-m every` flips every bit.
 """
 
+import contextlib
 import io
 import json
 import logging
@@ -550,6 +551,55 @@ def test_a_damaged_result_is_one_line_or_can_be_compared(tmp_path, name, seed):
             found[kind_of(error)] += 1
     assert set(found) == {"read", "error"}
     assert found["error"] > 60
+
+
+SCORES = {"ua": 0.5, "wa": 0.6, "macro_f1": 0.4, "weighted_f1": 0.5, "recall_per_class": {"a": None}}
+STEPS = {
+    "_read_config": {
+        "settings": {"seed": 1}, "corpus_sha256": "ab", "teacher_sha256": None, "encoders_sha256": {},
+        "resolved": {
+            "arithmetic": "float32", "samples": 48000, "own_teacher": None, "label_loss": {"name": "focal"},
+            "distillation": {"name": "KD"},
+            "schedule": {
+                "learning_rate": 0.001, "batch_size": 32, "epochs": 3, "weight_decay": 0.0, "decay": 0.86,
+                "decay_every": 20, "decay_unit": "epochs", "decay_from": 50, "batch_norm_momentum": 0.9,
+            },
+        },
+        "command": "train",
+    },
+    "_read_outcome": {
+        "name": "03", "test_speakers": ["03"], "validation_speakers": ["08"], "best_epoch": 2, "epochs": 3,
+        "seconds": 8.08, **SCORES, "count": 49, "last_epoch": {**SCORES, "count": 49},
+    },
+    "_read_exported": {
+        "final_epochs": 3, "temperature": 1.5,
+        "rows": [
+            {"precision": name, "file": f"{name}.tflite", "bytes": 9, "max_probability_difference": 1e-6}
+            for name in ("float32", "int8")
+        ],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_a_run_goes_on_with_has_what_it_needs_or_is_refused(tmp_path, name):
+    from light_sernet_kd import experiment
+
+    read, path = getattr(experiment, name), tmp_path / "step.json"
+    files.write_json(path, STEPS[name])
+    assert read(path) == STEPS[name]
+    content = path.read_bytes()
+    for mutated in mutations(content, 90, seed=8):
+        path.write_bytes(mutated)
+        with contextlib.suppress(files.JsonError):
+            assert set(read(path)) >= {key for key in STEPS[name] if key not in OPTIONAL}
+    for key in set(STEPS[name]) - OPTIONAL:
+        files.write_json(path, {other: value for other, value in STEPS[name].items() if other != key})
+        with pytest.raises(files.JsonError, match=f"it lacks {key}"):
+            read(path)
+
+
+OPTIONAL = {"encoders_sha256", "temperature"}
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,15 @@ def _check_seal(
 # Archives
 
 
+def lists_all(archive: zipfile.ZipFile, file: IO[bytes], size: int) -> bool:
+    """Whether an archive, of `size` bytes, lists as many members as it says: `zipfile` does not compare."""
+    file.seek(max(0, size - _END_RECORD_BYTES - len(archive.comment)))
+    record = file.read(_END_RECORD_BYTES)
+    count = int.from_bytes(record[10:12], "little")
+    # 0xFFFF: the count is elsewhere, in an archive of more members
+    return record.startswith(_END_RECORD) and count in (len(archive.infolist()), 0xFFFF)
+
+
 def _archive(path: str | os.PathLike[str], file: IO[bytes]) -> zipfile.ZipFile:
     file.seek(0)
     if not zipfile.is_zipfile(file):
@@ -283,11 +292,7 @@ def _members(
 ) -> list[zipfile.ZipInfo]:
     """The members, of which none is locked, packed in an unknown way or larger than its bytes can make."""
     members = archive.infolist()
-    file.seek(size - _END_RECORD_BYTES - len(archive.comment))
-    record = file.read(_END_RECORD_BYTES)
-    count = int.from_bytes(record[10:12], "little")
-    # 0xFFFF: the count is elsewhere, in an archive of more members
-    if not record.startswith(_END_RECORD) or count not in (len(members), 0xFFFF):
+    if not lists_all(archive, file, size):
         raise ArrayError(path, "is damaged (its list of members is not whole)")
     for member in members:
         name, packed, unpacked = member.filename, member.compress_size, member.file_size

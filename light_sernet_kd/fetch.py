@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from light_sernet_kd import __version__
+from light_sernet_kd.arrays import lists_all
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Origin, registry, visible
 from light_sernet_kd.files import make_public
@@ -233,8 +234,10 @@ def _unpack(name: str, archive: Path, target: Path, origin: Origin) -> None:
     folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
     try:
         try:
-            with zipfile.ZipFile(archive) as file:
+            with open(archive, "rb") as content, zipfile.ZipFile(content) as file:
                 members = file.infolist()
+                if not lists_all(file, content, archive.stat().st_size):
+                    raise zipfile.BadZipFile("its list of members is not whole")
                 _check_members(members, archive)
                 _need_space(folder, sum(member.file_size for member in members))
                 unbounded = [

@@ -318,6 +318,16 @@ def test_what_unpacks_to_more_than_it_says_needs_little_memory(server, tmp_path,
         tracemalloc.stop()
 
 
+def test_an_archive_that_lists_fewer_members_than_it_says_is_damaged(server, tmp_path):
+    content = bytearray(zipped([("wav/a.wav", b"x"), ("wav/b.wav", b"y")]))
+    # the comment of the first swallows the second
+    first, second, end = content.index(b"PK\1\2"), content.rindex(b"PK\1\2"), content.index(b"PK\5\6")
+    content[first + 32 : first + 34] = (end - second).to_bytes(2, "little")
+    server.content = bytes(content)
+    assert "is damaged (its list of members is not whole)" in refusal(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_archive_that_says_it_unpacks_to_too_much_is_refused_with_the_limit(server, tmp_path):
     size = ONE.index(b"PK\1\2") + 24
     server.content = ONE[:size] + (2**32 - 2).to_bytes(4, "little") + ONE[size + 4 :]

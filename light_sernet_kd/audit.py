@@ -5,7 +5,6 @@ a speaker, a session or dialog recorded in one go, a recording that is there twi
 """
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from light_sernet_kd import audio, ties
+from light_sernet_kd.arrays import ArrayError, Expected, read_arrays, say_anew
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.files import write_arrays
@@ -218,7 +218,7 @@ def measure(
     for utterance in utterances:
         key.update(fingerprints[utterance.id].encode())
     path = cache_folder / f"signatures-{key.hexdigest()[:32]}.npz" if cache_folder else None
-    if path and (stored := _stored(path)):
+    if path and (stored := _stored(path, len(utterances))):
         return stored
 
     def measured(utterance: Utterance) -> tuple[np.ndarray, int, ties.RecordingFacts] | audio.AudioError:
@@ -246,14 +246,20 @@ def measure(
     return Measured(vectors, lengths, facts)
 
 
-def _stored(path: Path) -> Measured | None:
+def _stored(path: Path, count: int) -> Measured | None:
+    number, text = Expected((count,)), Expected((count,), "U")
+    expected = {"vectors": Expected((count, _BANDS * _SEGMENTS)), "lengths": Expected((count,), "iu")}
+    expected |= {name: text if name == "encoding" else number for name in ties.RecordingFacts._fields}
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            columns = [stored[name].tolist() for name in ties.RecordingFacts._fields]
-            facts = [ties.RecordingFacts(*row) for row in zip(*columns, strict=True)]
-            return Measured(stored["vectors"], stored["lengths"], facts)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        stored = read_arrays(path, expected=expected, sealed=True)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except ArrayError as error:
+        say_anew(error)
+        return None
+    columns = [stored[name].tolist() for name in ties.RecordingFacts._fields]
+    facts = [ties.RecordingFacts(*row) for row in zip(*columns, strict=True)]
+    return Measured(stored["vectors"], stored["lengths"], facts)
 
 
 def alike(vectors: np.ndarray, lengths: np.ndarray, *, threshold: float = NEAR_IDENTICAL, block: int = 512):

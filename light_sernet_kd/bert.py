@@ -6,7 +6,6 @@ this package.
 
 import functools
 import hashlib
-import json
 import math
 import re
 import zlib
@@ -20,11 +19,13 @@ import numpy as np
 from keras import layers, ops
 
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.files import read_text
+from light_sernet_kd.files import JsonError, parse_json, read_json
 
 # Name and shape of one of the network's weights → its value; the axes may be split or joined otherwise.
 Read = Callable[[str, tuple[int, ...]], np.ndarray]
 
+# The largest header that the format of safetensors allows.
+_HEADER_BYTES = 10**8
 FAMILIES = ("bert", "distilbert", "electra")
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
@@ -346,9 +347,9 @@ def _tensors(folder: Path) -> dict[str, Callable[[], np.ndarray]]:
         files = [folder / "model.safetensors"]
     elif index.is_file():
         try:
-            shards = json.loads(read_text(index))["weight_map"].values()
+            shards = read_json(index, {"weight_map": {str: str}})["weight_map"].values()
             files = [folder / Path(name).name for name in sorted(set(shards))]
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except JsonError:
             raise UserError(f"{index} is damaged: copy it again.") from None
     else:
         pickled = (folder / "pytorch_model.bin").is_file()
@@ -369,7 +370,9 @@ def _safetensors(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     try:
         content = np.memmap(path, np.uint8, "r")
         start = 8 + int.from_bytes(content[:8].tobytes(), "little")
-        header = json.loads(content[8:start].tobytes())
+        if start - 8 > _HEADER_BYTES:
+            raise ValueError("its header is larger than the format allows")
+        header = parse_json(content[8:start].tobytes())
         header.pop("__metadata__", None)
         found: dict[str, Callable[[], np.ndarray]] = {}
         for name, entry in header.items():

@@ -699,9 +699,10 @@ def _train(arguments: argparse.Namespace, defaults: Mapping[str, Any], command_l
     settings = _settings(arguments, defaults)
     display, places = _start(arguments)
     from light_sernet_kd import experiment
+    from light_sernet_kd.files import read_json
 
     folder = experiment.train(settings, places, display, command=command_line)
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(folder / "metrics.json")
     display.say(experiment.summary(metrics), always=True)
     display.say(f"Report: {folder / 'report.md'}", always=True)
 
@@ -1047,7 +1048,7 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
             for precision in precisions
         ]
     alone = [path for path in arguments.models if path not in runs]
-    test_part = all(run.settings["protocol"] in SPLIT_PROTOCOLS for run in runs.values())
+    test_part = all(run.settings.get("protocol") in SPLIT_PROTOCOLS for run in runs.values())
     opened = stress.open_students(alone, corpora[0], test_part=test_part)
     for path, student in zip(alone, opened, strict=True):
         by_path[path] = [student]

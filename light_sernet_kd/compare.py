@@ -3,7 +3,6 @@
 Everything is read from the runs' folders: `metrics.json`, `config.json`, `predictions.csv`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
 from light_sernet_kd.evaluation import Predictions, answer_warnings, read_predictions, scores
-from light_sernet_kd.files import read_text, write_json, write_text
+from light_sernet_kd.files import JsonError, read_json, write_json, write_text
 from light_sernet_kd.report import NONE, markdown_table, plain
 
 if TYPE_CHECKING:
@@ -25,6 +24,25 @@ PAIRED_METHOD = (
     "permutation test (the two predictions of an utterance exchanged at random). Utterances of one speaker "
     "are alike, so both are a little too sure; neither knows how scores vary with the seed."
 )
+
+
+# What tables and other commands need of a run.
+_METRICS = {
+    "protocol": str,
+    "stamps": [str],
+    "corpus": str,
+    "synthetic": bool,
+    "folds": [dict],
+    "skipped?": [{"id": str}],
+    "seed": int,
+    "student": {"name": str, "parameters": int},
+    "pooled": {"ua": float, "wa": float},
+    "pooled_last_epoch": {"ua": float},
+    "ci95": (None, {str: [float]}),
+    "calibration?": {"folds": [{"name": str, "temperature": (float, None)}]},
+    "export?": (None, {"rows": [{"precision": str, "bytes": int}]}),
+}
+_CONFIG = {"settings": {"distillation": str, "protocol?": str}}
 
 
 @dataclass(frozen=True)
@@ -71,12 +89,13 @@ def read_run(folder: Path) -> Run:
         UserError: the folder holds no finished run, or a damaged one.
     """
     try:
-        metrics = json.loads(read_text(folder / "metrics.json"))
-        config = json.loads(read_text(folder / "config.json"))
+        metrics = read_json(folder / "metrics.json", _METRICS)
+        config = read_json(folder / "config.json", _CONFIG)
+        if any(len(ends) != 2 for ends in (metrics["ci95"] or {}).values()):
+            raise ValueError("an interval has two ends")
         run = Run(
             folder.resolve().name, metrics, config["settings"], read_predictions(folder / "predictions.csv")
         )
-        metrics["pooled"]["ua"], metrics["student"]["parameters"]  # what every table needs
         _check_predictions(run, folder)
         return run
     except FileNotFoundError as error:
@@ -84,8 +103,12 @@ def read_run(folder: Path) -> Run:
             f"{folder} holds no finished run: {Path(error.filename).name} is missing. "
             "The command that began the run continues it."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: its metrics.json or config.json is damaged ({error}).") from None
+    except (OSError, ValueError, JsonError) as error:
+        why = f"{error.path.name} {error.why}" if isinstance(error, JsonError) else str(error)
+        raise UserError(
+            f"{folder}: its metrics.json or config.json is damaged: {why}. The command that made the run "
+            "writes metrics.json anew; copy config.json anew."
+        ) from None
 
 
 def _check_predictions(run: Run, folder: Path) -> None:

@@ -7,19 +7,21 @@ a block counts when it is whole, and a run that was killed goes on behind its la
 moved, renamed or used by another corpus is not encoded again. Texts are kept in the same way.
 """
 
+import contextlib
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from light_sernet_kd import audio
+from light_sernet_kd import arrays, audio
 from light_sernet_kd.config import SAMPLE_RATE, UserError
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.files import atomic, read_bytes, write_json
+from light_sernet_kd.files import JsonError, atomic, read_bytes, read_json, write_json
 
 # Raised when what is stored for the same identity changes: old caches are then not used.
 CACHE_VERSION = 1
@@ -27,6 +29,7 @@ CACHE_VERSION = 1
 BLOCK = 64
 # Trimmed rows come in multiples of it: a network is compiled for every length that it is asked to predict.
 TRIM = 16
+_ENCODER_FILE = "encoder.json"
 
 
 @dataclass(frozen=True)
@@ -180,11 +183,12 @@ def embed_by_key(
     if not keys:
         raise UserError("there are no utterances to embed.")
     folder = encoder.folder(cache)
-    stored = _stored(folder, encoder)
+    blocks: dict[Path, np.ndarray] = {}
+    stored = _stored(folder, encoder, set(keys), blocks)
     missing = [key for key in dict.fromkeys(keys) if key not in stored]
     if missing:
         # for people: nothing reads it
-        write_json(folder / "encoder.json", {"name": encoder.name, **encoder.identity})
+        write_json(folder / _ENCODER_FILE, {"name": encoder.name, **encoder.identity})
         done = len(keys) - len(missing)
         for names, items, count in read(missing):
             if names:
@@ -192,12 +196,12 @@ def embed_by_key(
             done += count
             if progress:
                 progress(done, len(keys))
-        stored = _stored(folder, encoder)
+        stored = _stored(folder, encoder, set(keys), blocks)
     found = [stored[key] for key in keys]
     paths = sorted({path for path, _, _ in found})
     number = {path: index for index, path in enumerate(paths)}
     places = np.array([(number[path], start, stop) for path, start, stop in found])
-    return Embeddings([np.load(path, mmap_mode="r") for path in paths], places)
+    return Embeddings([blocks[path] for path in paths], places)
 
 
 def _readable(utterances: Sequence[Utterance], fingerprints: Sequence[str], total: int) -> Iterator[Block]:
@@ -234,26 +238,66 @@ def _write_block(folder: Path, encoder: Encoder, names: Sequence[str], items: Se
             )
         rows.append(kept)
     path = folder / f"{hashlib.sha256(''.join(names).encode()).hexdigest()[:32]}.npy"
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.concatenate(rows))
-    write_json(path.with_suffix(".json"), {"recordings": dict(zip(names, map(len, rows), strict=True))})
+    block = np.concatenate(rows)
+    with atomic(path) as temporary, open(temporary, "w+b") as file:
+        arrays.write_blocks(file, [block], block.shape, block.dtype)
+    recordings = dict(zip(names, map(len, rows), strict=True))
+    write_json(path.with_suffix(".json"), {"recordings": recordings, "sha256": _index_digest(recordings)})
 
 
-def _stored(folder: Path, encoder: Encoder) -> dict[str, tuple[Path, int, int]]:
-    """Fingerprint → block and rows, of every block that is whole."""
+def _stored(
+    folder: Path, encoder: Encoder, wanted: Set[str], blocks: dict[Path, np.ndarray]
+) -> dict[str, tuple[Path, int, int]]:
+    """Fingerprint → block and rows, of every block that is whole and has some that is wanted.
+
+    Args:
+        blocks: those that were opened; others are added.
+    """
     found: dict[str, tuple[Path, int, int]] = {}
+    budget = arrays.HASHED_BYTES - sum(block.nbytes for block in blocks.values())
     for index in sorted(folder.glob("*.json")):
         path = index.with_suffix(".npy")
+        if index.name == _ENCODER_FILE:
+            continue
         try:
-            recordings = json.loads(index.read_text(encoding="utf-8"))["recordings"]
-            stops = np.cumsum(list(recordings.values())).tolist()
-            block = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
-            continue  # encoder.json, or a block that is damaged and will be made again
-        if block.shape == (max(stops, default=0), *encoder.shape) and block.dtype == encoder.dtype:
-            for name, start, stop in zip(recordings, [0, *stops], stops, strict=False):
-                found[name] = (path, start, stop)
+            recordings = _recordings(index)
+            if wanted.isdisjoint(recordings):
+                continue
+            stops = list(itertools.accumulate(recordings.values()))
+            if path not in blocks:
+                blocks[path] = arrays.open_mapped(
+                    path,
+                    shape=(stops[-1], *encoder.shape),
+                    dtype=np.dtype(encoder.dtype),
+                    sealed=False,  # those of earlier releases may have taken hours
+                    most_bytes=max(0, budget),
+                )
+                budget -= blocks[path].nbytes
+        except FileNotFoundError:
+            continue
+        except (JsonError, arrays.ArrayError) as error:
+            arrays.say_anew(error)
+            # The block that is made may have another name: this one would be complained of for ever.
+            with contextlib.suppress(OSError):
+                index.unlink()
+            continue
+        for name, start, stop in zip(recordings, [0, *stops], stops, strict=False):
+            found[name] = (path, start, stop)
     return found
+
+
+def _recordings(index: Path) -> dict[str, int]:
+    """Fingerprint → number of rows, in a block's order; an index of an earlier release has no hash."""
+    found = read_json(index, {"recordings": {str: int}, "sha256?": str})
+    if found.get("sha256", digest := _index_digest(found["recordings"])) != digest:
+        raise JsonError(index, "is damaged (its content has another hash than when it was written)")
+    if min(found["recordings"].values(), default=0) < 0:
+        raise JsonError(index, "is damaged (a recording has fewer than no rows)")
+    return found["recordings"]
+
+
+def _index_digest(recordings: Mapping[str, int]) -> str:
+    return hashlib.sha256(json.dumps(recordings).encode()).hexdigest()
 
 
 # YAMNet

@@ -14,8 +14,6 @@ import importlib.metadata
 import json
 import statistics
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +39,12 @@ from light_sernet_kd import (
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.accelerate import threads
+from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     CALIBRATION_CLIPS,
     MULTIMODAL_NAMES,
+    PRECISIONS,
     SAMPLE_RATE,
     SCHEDULES,
     FrontEndName,
@@ -62,10 +62,12 @@ from light_sernet_kd.errors import install_line
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import (
     LOCK,
+    JsonError,
     atomic,
     locked,
     nothing_but,
     path_part,
+    read_json,
     sha256,
     sweep,
     write_arrays,
@@ -85,6 +87,7 @@ from light_sernet_kd.training import (
     Network,
     Teaching,
     Trained,
+    load_student,
     read_history,
     write_history,
 )
@@ -270,7 +273,10 @@ def fold_files(
     )
     places = Places(data=data, result=to, cache="none")
     again = _Run(alone, places, to, Display(verbose=0), "")
-    if again.config["corpus_sha256"] != _read_json(folder / "config.json")["corpus_sha256"]:
+    if (
+        again.config["corpus_sha256"]
+        != read_json(folder / "config.json", {"corpus_sha256": str})["corpus_sha256"]
+    ):
         raise UserError(
             f"{again.corpus.name} is not as it was when {folder} was trained: expected the same recordings "
             "and labels."
@@ -292,12 +298,7 @@ def fold_files(
 
 
 def _load_student(path: Path) -> keras.Model:
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # what a damaged archive raises depends on where it is damaged
-        raise ValueError(f"{path} holds no student: {error}") from error
+    return load_student(path)
 
 
 @dataclass(frozen=True)
@@ -594,7 +595,7 @@ class _Run:
             if found["arithmetic"] not in ("bfloat16", "float32") or type(found.get("threads", 1)) is not int:
                 raise ValueError(f"{path} does not tell how the run computes")
             stored["resolved"] = _filled(found, resolved)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, JsonError, ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
         if before != decides:
             raise UserError(
@@ -844,7 +845,11 @@ class _Run:
             return self._multimodal["teacher"].text_states
         return _stored(
             self._member_path(fold, "teacher-states", "npy"),
-            lambda path: np.load(path, mmap_mode="r"),
+            functools.partial(
+                open_mapped,
+                shape=(len(self.utterances), self.settings.text_tokens, None),
+                dtype=np.dtype(np.float16),
+            ),
             remove=self.fold_folder(fold) / "teacher.npz",
         )
 
@@ -1711,10 +1716,7 @@ def _clear(folder: Path, *patterns: str) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no object")
-    return found
+    return read_json(path, dict)
 
 
 def _agree(stored: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
@@ -1737,9 +1739,32 @@ def _filled(stored: dict[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_SCORES: dict[str, Any] = {
+    **dict.fromkeys(evaluation.SUMMARIES, float),
+    "recall_per_class": {str: (float, None)},
+    "count": int,
+}
+_OUTCOME = {
+    "name": str,
+    "test_speakers": [str],
+    "validation_speakers": [str],
+    "best_epoch": int,
+    "best_epochs?": [int],
+    "epochs": int,
+    "seconds": float,
+    **_SCORES,
+    "last_epoch": _SCORES,
+}
+_EXPORTED = {
+    "rows": [{"precision": str, "file": str, "bytes": int, "max_probability_difference?": float}],
+    "temperature?": float,
+    "final_epochs": int,
+}
+
+
 def _read_outcome(path: Path) -> dict[str, Any]:
     """A fold.json, with what a run goes on from."""
-    found = _read_json(path)
+    found = read_json(path, _OUTCOME)
     found.setdefault("best_epochs", [found["best_epoch"]])  # of an earlier release
     best = found["best_epochs"]
     if not (isinstance(best, list) and best and all(_is_count(each, found["epochs"]) for each in best)):
@@ -1755,18 +1780,12 @@ def _is_count(number: Any, most: Any) -> bool:
 
 def _read_exported(path: Path) -> dict[str, Any]:
     """A final.json, with what its files are."""
-    found = _read_json(path)
-    rows = found["rows"]
-    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
-        raise ValueError(f"{path} names no files")
-    for row in rows:
-        if not (
-            isinstance(row["file"], str) and isinstance(row["precision"], str) and type(row["bytes"]) is int
-        ):
-            raise ValueError(f"{path} does not say what its files are")
-    if type(found["final_epochs"]) is not int or not isinstance(found.get("temperature", 1.0), int | float):
-        raise ValueError(f"{path} has no numbers where they should be")
-    return found
+    exported = read_json(path, _EXPORTED)
+    if odd := [row["precision"] for row in exported["rows"] if row["precision"] not in PRECISIONS]:
+        raise JsonError(path, f"is damaged (precision {odd[0][:20]!r})")
+    if "float32" not in [row["precision"] for row in exported["rows"]]:
+        raise JsonError(path, "is damaged (it lacks the row of float32)")
+    return exported
 
 
 def _read_rows(
@@ -1804,15 +1823,14 @@ def _vouch(path: Path, done: str) -> None:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    return read_arrays(path)
 
 
 def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
     """What a finished step left in `path`; the step is done anew once `remove` is gone."""
     try:
         return read(path)
-    except (UserError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (UserError, OSError, ValueError, KeyError):
         state = "damaged" if path.exists() else "missing"
         raise UserError(
             f"{path} is {state}: remove {remove}, and the same command does that step anew."

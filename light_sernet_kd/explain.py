@@ -5,7 +5,6 @@ one utterance. TensorFlow is imported where a network runs, so that a wrong name
 """
 
 import difflib
-import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd import audio, figures, mixtures, teachers
+from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.compare import Run, read_run
 from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE, Settings, UserError, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.evaluation import Predictions, softmax
-from light_sernet_kd.files import path_part, write_arrays, write_json, write_text
+from light_sernet_kd.files import JsonError, path_part, read_json, write_arrays, write_json, write_text
 from light_sernet_kd.report import markdown_table, plain
 from light_sernet_kd.selection import Selection, loaded
 
@@ -311,14 +311,14 @@ def read_text_states(fold_folder: Path) -> list[np.ndarray]:
         UserError: the file is damaged.
     """
     path = fold_folder / TEACHER_STATES
+    expected = {"states": Expected((None, None)), "tokens": Expected((None,), "iu")}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return np.split(file["states"], np.cumsum(file["tokens"])[:-1])
-    # what a damaged archive raises depends on where it is damaged
-    except Exception as error:
-        raise UserError(
-            f"{path} is damaged: remove it, and the teacher's text states are not compared."
-        ) from error
+        stored = read_arrays(path, expected=expected)
+    except (FileNotFoundError, NotADirectoryError, ArrayError):
+        stored = {}
+    if not stored or stored["tokens"].sum() != len(stored["states"]) or (stored["tokens"] < 0).any():
+        raise UserError(f"{path} is damaged: remove it, and the teacher's text states are not compared.")
+    return np.split(stored["states"], np.cumsum(stored["tokens"])[:-1])
 
 
 # One utterance of a finished run.
@@ -607,25 +607,23 @@ def _fold_folder(folder: Path, fold: str) -> Path:
     """The fold's folder, whose name may differ from the fold's where a file system would not take that."""
     for path in sorted(folder.glob("fold-*/fold.json")):
         try:
-            if json.loads(path.read_text(encoding="utf-8"))["name"] == fold:
+            if read_json(path, {"name": str})["name"] == fold:
                 return path.parent
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, JsonError):
             raise UserError(f"{path} is damaged: remove it, and the run's command makes it anew.") from None
     raise UserError(f"{folder} has no fold.json of fold {fold}: the run's command makes it anew.")
 
 
 def _stored(folder: Path) -> tuple[dict[str, np.ndarray], "keras.Model"]:
     """The fold's test logits and its student."""
-    import keras
+    from light_sernet_kd.training import load_student
 
     path = folder / "test_logits.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            logits = {"selected": file["selected"], **{name: file[name] for name in file.files}}
+        logits = read_arrays(path, expected={"selected": Expected((None, None))})
         path = folder / "student.keras"
-        return logits, keras.saving.load_model(path, compile=False, safe_mode=True)
-    # what a damaged archive raises depends on where it is damaged
-    except Exception as error:
+        return logits, load_student(path)
+    except (UserError, FileNotFoundError, NotADirectoryError) as error:
         state = "damaged" if path.exists() else "missing"
         raise UserError(
             f"{path} is {state}: remove {folder / 'fold.json'}, and the run's command does that fold anew."
@@ -695,7 +693,7 @@ def _teacher_embeddings(
     """The teacher's embeddings of these utterances, or why there are none."""
     if settings.teacher is None:
         return None, "The run had no teacher."
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json", {"teacher_sha256?": (str, None)})
     own = [path for path in (fold_folder / "teacher.npz", folder / "teacher.npz") if path.exists()]
     path = own[0] if own else Path(settings.teacher)
     if not path.is_file():

@@ -4,18 +4,25 @@ A download that is cut off leaves `NAME.zip.part` in the data folder, and the ne
 corpus appears under its name when all of it is unpacked and found to be what it should be, or not at all.
 """
 
+import bz2
+import copy
+import errno
 import hashlib
+import itertools
+import lzma
 import os
 import re
 import shutil
 import stat
 import tempfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from light_sernet_kd import __version__
+from light_sernet_kd.arrays import lists_all
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Origin, registry, visible
 from light_sernet_kd.files import make_public
@@ -23,6 +30,27 @@ from light_sernet_kd.files import make_public
 Progress = Callable[[int, int | None], None]
 
 _CHUNK_BYTES = 2**14  # of a chunk that breaks off, nothing is kept
+# What an archive may unpack to: recordings shrink to a third, silence to more.
+_UNPACKED_TIMES, _UNPACKED_BYTES = 20, 10**9
+_LZMA_BYTES = 2**27
+_NAME_BYTES, _PATH_LETTERS = 255, 1000  # file systems take no longer name and path
+# A disk that is full or broken is no fault of the archive.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM)
+_METHODS = {
+    zipfile.ZIP_STORED: "",
+    zipfile.ZIP_DEFLATED: "",
+    zipfile.ZIP_BZIP2: "",
+    zipfile.ZIP_LZMA: "",
+    9: "Deflate64",
+    93: "Zstandard",
+    95: "XZ",
+    98: "PPMd",
+    99: "AES",
+}
+# Names that Windows keeps for devices, or takes for none.
+_RESERVED = re.compile(
+    r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?|.*[. ]|.*[<>:\"|?*\x00-\x1f\x7f].*", re.DOTALL
+)
 _TIMEOUT_SECONDS = 30
 
 
@@ -206,16 +234,37 @@ def _unpack(name: str, archive: Path, target: Path, origin: Origin) -> None:
     folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
     try:
         try:
-            with zipfile.ZipFile(archive) as file:
+            with open(archive, "rb") as content, zipfile.ZipFile(content) as file:
                 members = file.infolist()
-                for member in members:
-                    _check_member(member, archive)
+                if not lists_all(file, content, archive.stat().st_size):
+                    raise zipfile.BadZipFile("its list of members is not whole")
+                _check_members(members, archive)
                 _need_space(folder, sum(member.file_size for member in members))
-                file.extractall(folder)
-        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+                unbounded = [
+                    member for member in members if member.compress_type in _UNBOUNDED and not member.is_dir()
+                ]
+                file.extractall(folder, [member for member in members if member not in unbounded])
+                for member in unbounded:
+                    _extract(file, member, folder)
+        except _RefusedError as error:
             archive.unlink()
             raise UserError(
-                f"{archive} is damaged ({error}) and was deleted; the same command downloads it anew."
+                f"the download of {name} was deleted; get the corpus from {origin.page} and put it into "
+                f"{target}. {error}: nothing is unpacked."
+            ) from None
+        except UserError:
+            raise
+        except Exception as error:
+            # A full disk, a folder that may not be written: of these the archive knows nothing.
+            if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+                raise
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise
+            # What a damaged archive raises depends on how it is packed and where it is damaged.
+            archive.unlink()
+            words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(
+                f"{archive} is damaged ({words}) and was deleted; the same command downloads it anew."
             ) from None
         if origin.content_hash:
             found = f"sha256:{content_digest(visible(folder, '**/*.wav'))}"
@@ -233,16 +282,96 @@ def _unpack(name: str, archive: Path, target: Path, origin: Origin) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
-    """Refuses an archive with a member that would be written elsewhere, or is no plain file or folder."""
+class _RefusedError(Exception):
+    """An archive that is whole and must not, or cannot, be unpacked."""
+
+
+def _check_members(members: Sequence[zipfile.ZipInfo], archive: Path) -> None:
+    """Refuses an archive before anything of it is unpacked.
+
+    Raises:
+        _RefusedError: it would unpack to too much, or a member would be written elsewhere, is no plain file
+            or folder, has a name that not every file system takes, is locked or packed in an unknown way.
+    """
+    total, size = sum(member.file_size for member in members), archive.stat().st_size
+    if total > (limit := max(_UNPACKED_BYTES, _UNPACKED_TIMES * size)):
+        raise _RefusedError(
+            f"{archive} unpacks to {total / 1e6:,.0f} MB from {size / 1e6:,.1f} MB; at most "
+            f"{limit / 1e6:,.0f} MB are unpacked"
+        )
+    spelled: dict[str, str] = {}  # as a file system sees it that knows no case → as it is written
+    files: dict[str, bool] = {}  # likewise → whether it is a file
+    for member in members:
+        path = _path_of(member, archive)
+        is_file = not member.is_dir()
+        for part in itertools.accumulate(path.parts, lambda parent, name: f"{parent}/{name}"):
+            key = unicodedata.normalize("NFC", part).casefold()
+            if (other := spelled.setdefault(key, part)) != part:
+                raise _RefusedError(f"{archive} holds {other!r} and {part!r}, one name to some file systems")
+            whole = part == path.as_posix()
+            if files.get(key, False) or (whole and is_file and key in files):
+                raise _RefusedError(f"{archive} holds {part!r} twice, or as a file and as a folder")
+            files[key] = whole and is_file
+
+
+# zipfile unpacks these into memory, as much as 4 kB of them may hold: gigabytes.
+_UNBOUNDED = (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
+    """Unpack one member of bzip2 or LZMA, a part at a time.
+
+    Raises:
+        zipfile.BadZipFile, OSError, lzma.LZMAError, EOFError: it is damaged.
+    """
+    packed = copy.copy(member)  # the bytes as they lie in the archive
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, member.compress_size
+    packed.CRC = None  # type: ignore[assignment]  # that of the unpacked bytes is compared below
+    target = folder / PurePosixPath(member.filename)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    size = crc = 0
+    with file.open(packed) as source, open(target, "wb") as out:
+        unpacker: bz2.BZ2Decompressor | lzma.LZMADecompressor = bz2.BZ2Decompressor()
+        part = b""
+        if member.compress_type == zipfile.ZIP_LZMA:
+            # Two bytes of version, two of the length of the properties, and these; elsewhere a size follows.
+            properties = source.read(int.from_bytes(source.read(4)[2:], "little"))
+            unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_BYTES)
+            part = properties + b"\xff" * 8
+        while size < member.file_size:
+            if unpacker.needs_input and not part and not (part := source.read(_CHUNK_BYTES)):
+                break
+            unpacked = unpacker.decompress(part, min(_CHUNK_BYTES, member.file_size - size))
+            part = b""
+            size, crc = size + len(unpacked), zlib.crc32(unpacked, crc)
+            out.write(unpacked)
+    if size != member.file_size or crc != member.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
+
+
+def _path_of(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
+    """Where a member would be written, below the folder."""
     # what the archive says, before ZipInfo mends it
-    path = PurePosixPath(member.orig_filename.replace("\\", "/"))
+    written = member.orig_filename.replace("\\", "/")
+    path = PurePosixPath(written)
     kind = stat.S_IFMT(member.external_attr >> 16)
-    shown = f"{archive} holds {member.orig_filename!r}"
+    name = member.orig_filename
+    shown = f"{archive} holds {name if len(name) <= 80 else f'{name[:80]}…'!r}"
     if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise UserError(f"{shown}, which leaves the folder: nothing is unpacked.")
+        raise _RefusedError(f"{shown}, which leaves the folder")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise UserError(f"{shown}, which is a link or a device: nothing is unpacked.")
+        raise _RefusedError(f"{shown}, which is a link or a device")
+    if any(_RESERVED.fullmatch(part) for part in path.parts):
+        raise _RefusedError(f"{shown}, a name that not every system can write")
+    longest = max(len(part.encode(errors="surrogatepass")) for part in path.parts)
+    if longest > _NAME_BYTES or len(written) > _PATH_LETTERS:
+        count = longest if longest > _NAME_BYTES else len(written)
+        raise _RefusedError(f"{shown}, a name of {count:,} bytes, which is too long")
+    if member.flag_bits & 0x1:
+        raise _RefusedError(f"{shown}, which is locked by a password")
+    if method := _METHODS.get(member.compress_type, f"method {member.compress_type}"):
+        raise _RefusedError(f"{shown}, which is packed by {method}, as 7-Zip can unpack it")
+    return path
 
 
 def _need_space(folder: Path, size: int) -> None:

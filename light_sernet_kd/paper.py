@@ -7,7 +7,6 @@ A row's settings are those of its entry over the defaults of `Settings`: what a 
 import dataclasses
 import fnmatch
 import glob
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from light_sernet_kd import experiment
 from light_sernet_kd.config import Settings, UserError, make_settings
 from light_sernet_kd.corpora.registry import CORPORA, why_absent
 from light_sernet_kd.display import Display
-from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.files import JsonError, read_json, write_json, write_text
 from light_sernet_kd.protocols import PROTOCOLS
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
 
@@ -105,7 +104,7 @@ def run(rows: Sequence[Row], places: experiment.Places, display: Display, *, com
                     display,
                     command=f"{command} --only {shlex.quote(glob.escape(row.name))}",
                 )
-                metrics[protocol] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+                metrics[protocol] = read_json(folder / "metrics.json")
             found["rows"].append(_outcome(row, metrics[settings.protocol], metrics[row.honest]))
         except UserError as error:
             display.say(f"not run: {row.name}: {error}", always=True)
@@ -121,10 +120,23 @@ def _suffix(row: Row) -> str:
 def _before(path: Path) -> dict[str, Any]:
     """What an earlier call found; nothing where there is none, or a damaged one, since runs tell it again."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"rows": list(found["rows"]), "not_run": dict(found["not_run"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(path, {"rows": [_ROW], "not_run": {str: str}})
+        return {"rows": found["rows"], "not_run": found["not_run"]}
+    except (OSError, JsonError):
         return {"rows": [], "not_run": {}}
+
+
+_SCORED = {"protocol": str, "ua": float, "wa": float, "ua_interval": (None, [float])}
+_ROW = {
+    "name": str,
+    "published": {str: float},
+    "as_published": _SCORED,
+    "honest": _SCORED,
+    "as_published_less_paper": (None, float),
+    "honest_less_as_published": float,
+    "why": str,
+    "differs_from_paper": str,
+}
 
 
 def _outcome(row: Row, as_published: dict[str, Any], honest: dict[str, Any]) -> dict[str, Any]:

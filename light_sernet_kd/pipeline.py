@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd import audio, augment
+from light_sernet_kd import arrays, audio, augment
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.distiller import (
@@ -171,13 +171,18 @@ def _stored(
 ) -> np.ndarray:
     """The rows of all blocks: in memory up to `memory_limit` bytes, else in the file `path`, read-only.
 
-    A file that is there already is used, and the blocks are not made.
+    A file that is there already is used, and the blocks are not made. One that is damaged is made anew.
     """
     if math.prod(shape) * dtype.itemsize <= memory_limit:
         return _in_memory(blocks(), shape, dtype)
-    if not _is_whole(path, shape, dtype):
-        write_blocks(path, blocks(), shape, dtype)
-    return np.load(path, mmap_mode="r")
+    try:
+        return arrays.open_mapped(path, shape=shape, dtype=dtype)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except arrays.ArrayError as error:
+        arrays.say_anew(error)
+    write_blocks(path, blocks(), shape, dtype)
+    return arrays.open_mapped(path, shape=shape, dtype=dtype)
 
 
 def _in_memory(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -189,23 +194,15 @@ def _in_memory(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.d
 
 
 def write_blocks(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """One `.npy` file, written block after block; it has its name only once it is whole."""
+    """One `.npy` file, written block after block; it has its name only once it is whole.
+
+    `arrays.open_mapped` reads it.
+    """
     sweep(path.parent, older_than=YOUNG_SECONDS)
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     # Written and not mapped: a full disk is then an error, where a mapped page that finds no room kills the
     # process, and what was written need not stay in memory.
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks:
-            np.asarray(block, dtype).tofile(file)
-
-
-def _is_whole(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    try:
-        found = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return False
-    return found.shape == shape and found.dtype == dtype
+    with atomic(path) as temporary, open(temporary, "w+b") as file:
+        arrays.write_blocks(file, blocks, shape, dtype)
 
 
 def capped(indices: Sequence[int], labels: np.ndarray, most: int, *, seed: int) -> Sequence[int]:

@@ -1,6 +1,5 @@
 """What a run works on: the utterances of a corpus, their classes, and the folds of a protocol."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import PROTOCOL_NAMES, Settings, UserError, choose, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
 from light_sernet_kd.corpora.registry import find, load
-from light_sernet_kd.files import read_text
+from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.protocols import ALL_SPEAKERS, SPLIT_PROTOCOLS, Fold, make_folds, propose_folds, select
 
 
@@ -115,11 +114,11 @@ def own_settings(file: Path) -> Settings | None:
     """
     path = file.parent / "config.json"
     try:
-        stored = json.loads(read_text(path))
+        stored = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): copy the run's folder anew, or remove it.") from None
+    except JsonError as error:
+        raise UserError(f"{path} {error.why}: copy the run's folder anew, or remove it.") from None
     settings = stored.get("settings") if isinstance(stored, dict) else None
     # Other programs have a config.json too.
     return make_settings(**settings) if isinstance(settings, dict) else None

@@ -10,21 +10,19 @@ numbers are logits, or probabilities (soft labels) where each row sums to 1.
 """
 
 import csv
-import io
 import json
 import os
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from light_sernet_kd.arrays import ArrayError, read_arrays
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, repeated
-from light_sernet_kd.files import open_regular, write_arrays
+from light_sernet_kd.files import irregular, parse_json, write_arrays
 from light_sernet_kd.protocols import ALL_SPEAKERS, Fold
 
 STAMP_UNKNOWN = "teacher may have seen test speakers"
@@ -34,6 +32,12 @@ STAMP_SEEN = "teacher was trained on test speakers"
 SMALLEST_PROBABILITY = 1e-7
 # Probabilities that were rounded to two decimals may miss 1 by as much.
 _ROUNDING = 0.01 + 1e-9
+# No logit or embedding is so far from 0; what masks a class, such as -1e9, is below it.
+LARGEST_OUTPUT = 1e12
+# In memory, names and a table's cells take some ten times what they take in the file.
+MOST_IDS, MOST_CLASSES = 10_000_000, 10_000
+CSV_BYTES, CSV_LINE = 2 * 10**8, 10**6
+_NONE = np.array([], dtype=str)
 
 
 @dataclass(frozen=True)
@@ -90,18 +94,13 @@ def read(path: Path) -> Teacher:
     if path.suffix.lower() == ".csv":
         return _read_csv(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            # What is in the archive but no array comes as bytes.
-            content = {name: np.asarray(file[name]) for name in file.files}
-    except FileNotFoundError:
+        content = read_arrays(path)
+    except (FileNotFoundError, NotADirectoryError):
         raise no_file(path) from None
-    # TypeError: a single array, from an .npy. RuntimeError: an archive with a password.
-    except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        # In our words: NumPy's advise to load objects, which may execute what they like.
-        why = error.strerror if isinstance(error, OSError) else None
-        if why is None:
-            found = zipfile.is_zipfile(path)
-            why = "it is damaged, locked or holds Python objects" if found else "it is no archive of arrays"
+    except ArrayError as error:
+        why = f"it {error.why}"
+        if error.why.startswith(("is damaged", "is locked", "holds Python")):
+            why = f"it is damaged, locked or holds Python objects: {why}"
         raise UserError(
             f"{path} is not a teacher file: {why}. Expected an .npz with ids, classes, "
             "logits; `light-sernet-kd teach` makes one."
@@ -109,7 +108,10 @@ def read(path: Path) -> Teacher:
     missing = [name for name in ("ids", "classes", "logits") if name not in content]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(content) or 'nothing'}.")
-    ids, classes, folds = (_texts(content.get(key, np.array([]))) for key in ("ids", "classes", "folds"))
+    for name, most in (("ids", MOST_IDS), ("classes", MOST_CLASSES), ("folds", MOST_CLASSES)):
+        if (count := content.get(name, _NONE).size) > most:
+            raise UserError(f"{path} names {count:,} {name}; at most {most:,} are read.")
+    ids, classes, folds = (_texts(content.get(key, _NONE)) for key in ("ids", "classes", "folds"))
     logits = content["logits"]
     expected = (len(folds), len(ids), len(classes)) if folds else (len(ids), len(classes))
     if logits.shape != expected or logits.dtype.kind not in "fiu":
@@ -120,9 +122,9 @@ def read(path: Path) -> Teacher:
     if twice := repeated(ids) + repeated(classes) + repeated(folds):
         raise UserError(f"{path} names {', '.join(twice[:5])} twice.")
     try:
-        card = json.loads("".join(_texts(content["card"]))) if "card" in content else {}
-    except ValueError:
-        card = None
+        card = parse_json("".join(_texts(content["card"]))) if "card" in content else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): its card is not a JSON object.") from None
     if not isinstance(card, dict):
         raise UserError(f"{path}: its card is not a JSON object.")
     per_fold = logits if folds else logits[np.newaxis]
@@ -158,15 +160,20 @@ def _embeddings(path: Path, found: np.ndarray, ids: int, folds: int) -> np.ndarr
 
 def _read_csv(path: Path) -> Teacher:
     try:
-        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file)
+        why = irregular(path)
+        if why is None and (size := os.stat(path).st_size) > CSV_BYTES:
+            why = f"has {size:,} bytes, of at most {CSV_BYTES:,} for a CSV; as an .npz it may be larger"
+        if why is not None:
+            raise UserError(f"{path} is not a teacher file: it {why}.")
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(_short_lines(file))
             header = [name.strip() for name in next(lines, [])]
             rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise no_file(path) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path} is not a teacher file: {why}. Expected a CSV in UTF-8.") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is not a teacher file: {reason}. Expected a CSV in UTF-8.") from None
     classes = tuple(name for name in header if name not in ("id", "fold"))
     if "id" not in header or not classes or not all(classes):
         raise UserError(
@@ -215,10 +222,21 @@ def _read_csv(path: Path) -> Teacher:
     return Teacher(ids, classes, _float32(logits), tuple(found) if "fold" in columns else ())
 
 
+def _short_lines(file: IO[str]) -> Iterator[str]:
+    number = 0
+    while line := file.readline(CSV_LINE + 1):
+        number += 1
+        if len(line) > CSV_LINE:
+            raise csv.Error(f"line {number} has more than {CSV_LINE:,} characters")
+        yield line
+
+
 def _as_logits(path: Path, values: np.ndarray, lines: Sequence[int]) -> np.ndarray:
     """Logits as they are; probabilities as their logarithms, whose softmax they are."""
+    if values.min() < 0 or values.max() > 1 + _ROUNDING:
+        return values
     is_distribution = np.abs(values.sum(axis=1) - 1) <= _ROUNDING
-    if values.min() < 0 or values.max() > 1 + _ROUNDING or 2 * is_distribution.sum() < len(values):
+    if 2 * is_distribution.sum() < len(values):
         return values
     if not is_distribution.all():
         odd = int(np.flatnonzero(~is_distribution)[0])
@@ -292,9 +310,12 @@ def _rows(teacher: Teacher, utterances: Sequence[Utterance]) -> list[int]:
 
 
 def _finite(values: np.ndarray, what: str, utterances: Sequence[Utterance]) -> np.ndarray:
-    unusable = [utterances[i].id for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()]
-    if unusable:
-        raise UserError(f"the teacher's {what} of {', '.join(unusable[:5])} are not finite.")
+    for usable, why in (
+        (np.isfinite(values), "not finite"),
+        (np.abs(values) <= LARGEST_OUTPUT, f"beyond ±{LARGEST_OUTPUT:g}: make its file anew"),
+    ):
+        if unusable := [utterances[i].id for i in np.flatnonzero(~usable.all(axis=1)).tolist()]:
+            raise UserError(f"the teacher's {what} of {', '.join(unusable[:5])} are {why}.")
     return values
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -17,10 +16,12 @@ import numpy as np
 from light_sernet_kd import audio, bert, embeddings
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.errors import UserError, choose, install_line
-from light_sernet_kd.files import read_text
+from light_sernet_kd.files import JsonError, irregular, read_json, read_text
 from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_cleaned, word_piece
 
 TOKENS = 128
+# Of a vocabulary: the largest in use have a few megabytes.
+_VOCABULARY_BYTES = 10**8
 RANDOM = "random:"
 _BACKBONES = ("BertBackbone", "DistilBertBackbone", "ElectraBackbone")
 _EXPECTED = (
@@ -445,6 +446,11 @@ def _without_accents(text: str) -> str:
 
 def _vocabulary_lines(path: Path, missing: str | None = None) -> tuple[str, ...]:
     try:
+        why = irregular(path)
+        if why is None and (size := path.stat().st_size) > _VOCABULARY_BYTES:
+            why = f"has {size:,} bytes; at most {_VOCABULARY_BYTES:,} are read"
+        if why is not None:
+            raise UserError(f"the vocabulary {path} {why}.")
         # not splitlines: some tokens are line separators of Unicode
         lines = read_text(path).split("\n")
     except OSError as error:
@@ -456,14 +462,11 @@ def _vocabulary_lines(path: Path, missing: str | None = None) -> tuple[str, ...]
 
 def _read_json(path: Path, missing: str | None = None) -> dict[str, Any]:
     try:
-        told = json.loads(read_text(path))
+        return read_json(path, dict)
     except OSError as error:
         raise UserError(missing or f"cannot read {path}: {error.strerror}.") from None
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise UserError(f"{path} is damaged: expected a JSON object. Copy it again.")
-    return told
+    except JsonError as error:
+        raise UserError(f"{path} {error.why}: expected a JSON object. Copy it again.") from None
 
 
 def _keras_hub():

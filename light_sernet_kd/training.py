@@ -6,7 +6,6 @@ import gc
 import json
 import math
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,11 @@ import numpy as np
 from light_sernet_kd import evaluation, pipeline
 from light_sernet_kd.accelerate import accelerated
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.arrays import ArrayError, Expected, check_archive, open_arrays, say_anew
 from light_sernet_kd.config import Schedule
 from light_sernet_kd.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
-from light_sernet_kd.files import atomic, write_arrays
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.files import atomic, parse_json, write_arrays
 from light_sernet_kd.quantisation import Simulation
 
 # Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
@@ -223,14 +224,20 @@ class Network:
             DivergenceError: a loss or a weight is no finite number any more.
         """
         epochs = epochs or self.schedule.epochs
-        self.start_anew(seed, None if initial is None else initial())
-        if initial is not None:
-            # The network that had these weights is a cycle, and could stay in memory for all of the training.
-            gc.collect()
-        for layer, weights in zip(self.distiller.projections, initial_projections, strict=False):
-            layer.set_weights(weights)
+
+        def begin_anew() -> None:
+            self.start_anew(seed, None if initial is None else initial())
+            if initial is not None:
+                # The network that had these weights is a cycle, and could stay in memory for all of the
+                # training.
+                gc.collect()
+            for layer, weights in zip(self.distiller.projections, initial_projections, strict=False):
+                layer.set_weights(weights)
+
+        begin_anew()
         state = _EpochState(self, examples, calibration, validation, checkpoint, epochs, patience, progress)
-        state.restore()
+        if not state.restore():
+            begin_anew()
         # The ranges follow from the weights, so that no checkpoint holds them.
         self.calibrate(examples.rows, calibration)
         if state.epoch < epochs and not state.stopped:
@@ -302,6 +309,10 @@ class _LearningRate(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if self.schedule.decay_unit == "steps":
             self._set(batch)
+
+
+# What a checkpoint says beside its arrays.
+_FACTS = {"epoch", "stopped", "history", "best_epoch", "best_rank", "seconds"}
 
 
 class _EpochState(keras.callbacks.Callback):
@@ -398,24 +409,67 @@ class _EpochState(keras.callbacks.Callback):
         arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best)}
         write_arrays(self.checkpoint, {"facts": np.array(json.dumps(facts)), **arrays})
 
-    def restore(self) -> None:
+    def restore(self) -> bool:
+        """Continue from the checkpoint, if there is one that is whole and of this network.
+
+        Returns:
+            False where it could be read in part only: the network is then neither as it was nor as stored.
+        """
+        state = {f"state_{i}": variable for i, variable in enumerate(self._variables())}
+        bests = {f"best_{i}": weight for i, weight in enumerate(self.network.twin.weights)}
+        expected = {name: Expected(tuple(each.shape), "fiub") for name, each in (state | bests).items()}
+        untouched = True
         try:
-            with np.load(self.checkpoint, allow_pickle=False) as stored:
-                facts = json.loads(str(stored["facts"]))
-                state = {f"state_{i}": variable for i, variable in enumerate(self._variables())}
+            # The content is compared with its hash before the first variable is assigned.
+            with open_arrays(
+                self.checkpoint, expected={"facts": Expected((), "U"), **expected}, sealed=True
+            ) as stored:
+                facts = _facts(self.checkpoint, stored["facts"])
                 # All are read once before the first is assigned, and then again: at once they would be three
                 # times the network.
-                if any(stored[name].shape != tuple(variable.shape) for name, variable in state.items()):
-                    return  # of another network
-                best = [stored[f"best_{i}"] for i in range(len(self.network.twin.weights))]
+                for name in state:
+                    stored[name]
+                best = [stored[name] for name in bests]
+                untouched = False
                 for name, variable in state.items():
                     variable.assign(stored[name])
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-            return  # none, or damaged by something else than us: the fold begins anew
+        except (FileNotFoundError, NotADirectoryError):
+            return untouched
+        except ArrayError as error:
+            say_anew(error, "the training begins anew")
+            return untouched
         self.epoch, self.stopped = facts["epoch"], facts["stopped"]
         self.history, self.seconds = facts["history"], facts["seconds"]
         self.best, self.best_epoch, self.best_rank = best, facts["best_epoch"], tuple(facts["best_rank"])
         self.last = self.network.twin.get_weights()
+        return True
+
+
+def _facts(checkpoint: Path, text: np.ndarray) -> dict[str, Any]:
+    try:
+        facts = parse_json(str(text))
+    except ValueError as error:
+        raise ArrayError(checkpoint, f"is damaged ({error})") from None
+    if not isinstance(facts, dict) or not _FACTS.issubset(facts):
+        raise ArrayError(checkpoint, "is of another release")
+    return facts
+
+
+def load_student(path: Path) -> keras.Model:
+    """The network that a run stored as `.keras`.
+
+    Raises:
+        FileNotFoundError: there is no such file; NotADirectoryError: nor its folder.
+        UserError: it is damaged, or no network of this package.
+    """
+    check_archive(path)  # Keras reads weights in a way that compares no CRC
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a network that Keras cannot build fails in a dozen ways
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{path} is no network that Keras can load ({words}).") from None
 
 
 def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:

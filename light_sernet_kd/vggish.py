@@ -21,10 +21,10 @@ import tensorflow as tf
 from keras import layers, ops
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
+from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.config import UserError
 from light_sernet_kd.embeddings import Encoder
 from light_sernet_kd.features import VGGISH, LogMelPatches, patch_count, patch_ends
-from light_sernet_kd.files import open_regular
 
 # Scope of a layer's variables in the release, and its width. Convolutions are 3×3, pools 2×2.
 LAYERS: tuple[tuple[str, int], ...] = (
@@ -223,17 +223,18 @@ def read_pca(path: Path) -> PCA:
         UserError: there is no such file, or it is another or damaged.
     """
     path = Path(path)
+    expected = {"pca_eigen_vectors": Expected(), "pca_means": Expected()}
     try:
-        with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
-            eigen_vectors = np.asarray(stored["pca_eigen_vectors"], np.float64)
-            means = np.asarray(stored["pca_means"], np.float64).reshape(-1)
-    except FileNotFoundError:
+        stored = read_arrays(path, expected=expected)
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"no PCA parameters in {path}. Download {PCA_ADDRESS} (73 kB).") from None
-    except Exception:  # a damaged zip archive fails in a dozen ways
+    except ArrayError as error:
         raise UserError(
-            f"{path} has no PCA parameters or is damaged: expected an .npz of pca_eigen_vectors and "
-            f"pca_means, such as {PCA_ADDRESS}."
+            f"{path} has no PCA parameters or is damaged: it {error.why}; expected an .npz of "
+            f"pca_eigen_vectors and pca_means, such as {PCA_ADDRESS}."
         ) from None
+    eigen_vectors = np.asarray(stored["pca_eigen_vectors"], np.float64)
+    means = np.asarray(stored["pca_means"], np.float64).reshape(-1)
     if eigen_vectors.shape != (WIDTH, WIDTH) or means.shape != (WIDTH,):
         raise UserError(
             f"{path} is no PCA of VGGish's embeddings: its shapes are {eigen_vectors.shape} and "

@@ -2,7 +2,9 @@
 
 import gc
 import hashlib
+import math
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from light_sernet_kd.corpora import (
     emodb,
     manifest,
     registry,
+    shares_among,
     soft_labels,
 )
 
@@ -519,6 +522,35 @@ def test_label_indices_are_places_in_the_classes():
     found = class_indices([labelled("a", "fear"), labelled("b", "anger")], ("anger", "fear"))
     assert found.tolist() == [1, 0]
     assert class_indices([], ("anger",)).shape == (0,)
+
+
+@pytest.mark.parametrize("unit", [1e308, 1e300, 1.0, 1e-300, 5e-324])
+def test_shares_in_any_unit_are_shares(unit):
+    """Their sum may be beyond what a float holds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        utterance = labelled("a", "anger", {"anger": unit, "fear": unit, "disgust": unit})
+        found = soft_labels([utterance], ("anger", "disgust", "fear"))
+        np.testing.assert_allclose(found, [[1 / 3] * 3], rtol=1e-6)
+        assert shares_among({"x": unit, "y": unit, "z": unit}, ["a", "z"], {"x": "a", "y": "a"}) == {
+            "a": pytest.approx(2 / 3),
+            "z": pytest.approx(1 / 3),
+        }
+
+
+@pytest.mark.parametrize("share", [math.inf, math.nan, -0.5])
+def test_a_share_that_is_none_is_one_error(share):
+    with pytest.raises(UserError, match="the share of fear must be a number from 0 on"):
+        soft_labels([labelled("a", "anger", {"anger": 1.0, "fear": share})], ("anger", "fear"))
+
+
+def test_a_manifest_of_huge_shares_is_read_without_a_warning(tmp_path):
+    table = tmp_path / "m.csv"
+    table.write_text("path,emotion,speaker,anger,fear\na.wav,anger,s,1e308,1e308\nb.wav,fear,s,0,1e308\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = soft_labels(manifest.utterances(table).utterances, ("anger", "fear"))
+    np.testing.assert_array_equal(found, [[0.5, 0.5], [0, 1]])
 
 
 def test_across_corpora_soft_labels_are_of_the_emotions_that_both_have():

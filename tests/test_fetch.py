@@ -10,6 +10,8 @@ import re
 import shutil
 import stat
 import threading
+import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -236,6 +238,100 @@ def test_a_link_in_an_archive_is_refused(server, tmp_path):
 def test_a_damaged_archive_is_refused_and_deleted(server, tmp_path, content):
     server.content = content
     assert "is damaged" in refusal(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", method) as file:
+        warnings.simplefilter("ignore")  # of names that stand twice
+        for name, content in members:
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def patched(content: bytes, place: int, value: int) -> bytes:
+    """An archive of one member with another field in both its headers, `place` bytes into the local one."""
+    changed = bytearray(content)
+    for start in (0, content.index(b"PK\1\2") + 2):
+        changed[start + place : start + place + 2] = value.to_bytes(2, "little")
+    return bytes(changed)
+
+
+ONE = zipped([("wav/a.wav", b"x" * 100)])
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        *((patched(ONE, 8, number), f"is packed by {name}") for number, name in
+          ((9, "Deflate64"), (93, "Zstandard"), (98, "PPMd"), (99, "AES"), (77, "method 77"))),
+        (patched(ONE, 6, 1), "is locked by a password"),
+        (zipped([("wav/" + "n" * 300 + ".wav", b"x")]), "a name of 304 bytes"),
+        (zipped([("n/" * 600 + "a.wav", b"x")]), "a name of 1,205 bytes"),
+        (zipped([("wav", b"x"), ("wav/x", b"x")]), "as a file and as a folder"),
+        (zipped([("wav/x", b"x"), ("wav", b"x")]), "as a file and as a folder"),
+        (zipped([("wav/x", b"x"), ("wav/x", b"y")]), "twice"),
+        (zipped([("wav/a.wav", b"x"), ("wav/A.wav", b"y")]), "one name to some file systems"),
+        (zipped([("wav/a.wav", b"x"), ("WAV/b.wav", b"y")]), "one name to some file systems"),
+        (zipped([("wav/\u00e9.wav", b"x"), ("wav/e\u0301.wav", b"y")]), "one name to some file systems"),
+        *((zipped([(f"wav/{name}", b"x")]), "not every system can write")
+          for name in ("aux", "NUL.wav", "com1.txt", "a.wav.", "a ", "a?b", "a\nb")),
+    ],
+)  # fmt: skip
+def test_an_archive_that_cannot_be_unpacked_is_one_line_and_is_not_kept(server, tmp_path, content, why):
+    server.content = content
+    message = refusal(tmp_path)
+    assert why in message
+    assert message.endswith(": nothing is unpacked.")
+    assert len(message.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+    server.content = ARCHIVE
+    assert fetch.fetch("EMO-DB", tmp_path, say=lambda _: None), "the next command downloads it anew"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_bzip2_and_lzma_are_unpacked_and_damage_of_them_is_one_line(server, tmp_path, method):
+    whole = zipped([("wav/", b""), *((f"wav/{name}", data) for name, data in RECORDINGS.items())], method)
+    start = whole.index(b"wav/03a01Wb.wav") + len("wav/03a01Wb.wav")
+    for place in (start + 2, start + 4, start + 10, start + 5000):
+        server.content = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        message = refusal(tmp_path)
+        assert "is damaged" in message
+        assert len(message.splitlines()) == 1
+        assert list(tmp_path.iterdir()) == []
+    server.content = whole
+    target = fetch.fetch("EMO-DB", tmp_path, say=lambda _: None)
+    assert {path.name: path.read_bytes() for path in (target / "wav").iterdir()} == RECORDINGS
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_to_more_than_it_says_needs_little_memory(server, tmp_path, method):
+    bomb = zipped([("wav/a.wav", bytes(2**25))], method)
+    size = bomb.index(b"PK\1\2") + 24
+    server.content = bomb[:size] + (10**6).to_bytes(4, "little") + bomb[size + 4 :]
+    tracemalloc.start()
+    try:
+        assert "is damaged" in refusal(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_lists_fewer_members_than_it_says_is_damaged(server, tmp_path):
+    content = bytearray(zipped([("wav/a.wav", b"x"), ("wav/b.wav", b"y")]))
+    # the comment of the first swallows the second
+    first, second, end = content.index(b"PK\1\2"), content.rindex(b"PK\1\2"), content.index(b"PK\5\6")
+    content[first + 32 : first + 34] = (end - second).to_bytes(2, "little")
+    server.content = bytes(content)
+    assert "is damaged (its list of members is not whole)" in refusal(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_says_it_unpacks_to_too_much_is_refused_with_the_limit(server, tmp_path):
+    size = ONE.index(b"PK\1\2") + 24
+    server.content = ONE[:size] + (2**32 - 2).to_bytes(4, "little") + ONE[size + 4 :]
+    assert "unpacks to 4,295 MB from 0.0 MB; at most 1,000 MB are unpacked" in refusal(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import os
 import signal
@@ -376,11 +377,15 @@ def test_what_another_process_still_writes_is_left_alone(tmp_path, utterances):
     assert others.exists(), "no name that a writer would have drawn"
 
 
-def test_the_files_are_those_that_numpy_writes(tmp_path):
+def test_the_files_are_those_that_numpy_writes_and_a_hash(tmp_path):
     rows = np.arange(24, dtype=np.float32).reshape(6, 4)
     pipeline.write_blocks(tmp_path / "ours.npy", [rows[:4], rows[4:]], rows.shape, rows.dtype)
     np.save(tmp_path / "numpys.npy", rows)
-    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()
+    whole = (tmp_path / "numpys.npy").read_bytes()
+    digest = hashlib.sha256(whole).hexdigest().encode()
+    assert (tmp_path / "ours.npy").read_bytes() == whole + b"sha256:" + digest
+    np.testing.assert_array_equal(np.load(tmp_path / "ours.npy"), rows)
+    np.testing.assert_array_equal(np.load(tmp_path / "ours.npy", mmap_mode="r"), rows)
 
 
 # Batches

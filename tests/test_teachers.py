@@ -299,6 +299,48 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize(
+    ("logit", "why"), [(-7.5e30, r"beyond ±1e\+12: make its file anew"), (np.inf, "not finite")]
+)
+def test_logits_that_no_network_gives_are_refused_where_they_are_used(tmp_path, logit, why):
+    logits = LOGITS[0].copy()
+    logits[1, 0] = logit
+    teacher = teachers.read(saved(tmp_path, logits=logits))
+    with pytest.raises(UserError, match=why):
+        teachers.aligned(teacher, UTTERANCES, CLASSES, "a")
+    logits[1, 0] = -1e9  # a class that is masked
+    teachers.aligned(teachers.read(saved(tmp_path, logits=logits)), UTTERANCES, CLASSES, "a")
+
+
+def test_more_names_than_any_corpus_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(teachers, "MOST_IDS", 3)
+    assert "names 4 ids; at most 3 are read." in refusal(saved(tmp_path))
+
+
+def test_numbers_of_a_csv_that_overflow_are_one_error_and_no_warning(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,anger,fear\nu0,1e308,1e308\nu1,-1e308,1\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        teacher = teachers.read(path)
+        with pytest.raises(UserError, match="the teacher's logits of u0, u1 are not finite"):
+            teachers.aligned(
+                teacher,
+                [Utterance(name, Path(name), "fear", "s") for name in ("u0", "u1")],
+                ("anger", "fear"),
+                "",
+            )
+
+
+def test_a_csv_of_one_endless_line_or_of_silly_size_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,anger,fear\nu0," + "1," * 600_000)
+    assert "line 2 has more than 1,000,000 characters" in refusal(path)
+    with open(path, "wb") as file:
+        file.truncate(10**12)
+    assert "it has 1,000,000,000,000 bytes, of at most 200,000,000 for a CSV" in refusal(path)
+
+
 # Embeddings
 
 EMBEDDINGS = np.random.default_rng(1).normal(size=(2, 4, 5)).astype(np.float32)

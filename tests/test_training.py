@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import students, training
-from light_sernet_kd.config import SCHEDULES, Schedule
+from light_sernet_kd.config import SCHEDULES, Schedule, UserError
+from light_sernet_kd.files import write_arrays
 from light_sernet_kd.training import Examples, Network, Teaching
 
 SHAPE, CLASSES = (16, 12, 1), ("anger", "fear", "neutral")
@@ -189,15 +190,72 @@ def test_a_damaged_checkpoint_is_ignored(shared, whole, tmp_path, kind):
     assert_same(found, expected)
 
 
+def header_flips(content: bytes):
+    """A checkpoint with one bit flipped in the header of a member, or in a ZIP's flags, method or sizes."""
+    start = content.index(b"\x93NUMPY")
+    entry = content.index(b"PK\1\2")
+    for place in (*range(start, start + 100, 9), *range(entry, entry + 46, 3), len(content) - 1):
+        yield content[:place] + bytes([content[place] ^ 0x01]) + content[place + 1 :]
+
+
+def test_no_damaged_checkpoint_changes_the_network_and_one_line_says_why(shared, whole, tmp_path, caplog):
+    _, checkpoints = whole
+    shared.start_anew(5)
+    before = [np.array(weight) for weight in shared.twin.get_weights()]
+    path = tmp_path / "fold.npz"
+    state = training._EpochState(shared, EXAMPLES, (), VALIDATION, path, 3, 0, None)
+    for content in header_flips(checkpoints[0]):
+        path.write_bytes(content)
+        assert state.restore(), "the network is as it was"
+        assert state.epoch == 0
+        assert not differs(shared.twin.get_weights(), before)
+        (record,) = caplog.records
+        assert record.getMessage().startswith(f"{path} is damaged")
+        assert record.getMessage().endswith(": the training begins anew.")
+        caplog.clear()
+    path.write_bytes(checkpoints[0])
+    assert state.restore()
+    assert state.epoch == 1
+    assert differs(shared.twin.get_weights(), before)
+    assert not caplog.records
+
+
+def test_a_checkpoint_without_a_hash_is_not_continued(shared, whole, tmp_path, caplog):
+    with np.load(io.BytesIO(whole[1][0])) as stored:
+        np.savez(tmp_path / "fold.npz", **stored)
+    state = training._EpochState(shared, EXAMPLES, (), VALIDATION, tmp_path / "fold.npz", 3, 0, None)
+    assert state.restore()
+    assert state.epoch == 0
+    assert "it does not end in its hash" in caplog.text
+
+
+def test_a_stored_student_is_loaded_as_it_was_or_refused_in_one_line(shared, tmp_path):
+    path = tmp_path / "student.keras"
+    shared.student.save(path)
+    content = path.read_bytes()
+    weights, told = shared.student.get_weights(), []
+    for place in np.random.default_rng(0).integers(0, len(content), 40).tolist():
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        try:
+            loaded = training.load_student(path)
+        except UserError as error:
+            told.append(str(error))
+        else:
+            assert not differs(loaded.get_weights(), weights)
+    assert len(told) > 20
+    assert all(line.startswith(f"{path} ") and len(line.splitlines()) == 1 for line in told)
+    with pytest.raises(FileNotFoundError):
+        training.load_student(tmp_path / "none.keras")
+
+
 def test_a_checkpoint_of_another_network_is_ignored(shared, whole, tmp_path):
     expected, checkpoints = whole
     with np.load(io.BytesIO(checkpoints[0])) as stored:
         wider = {
             name: np.repeat(array, 2, axis=-1) if array.ndim else array for name, array in stored.items()
         }
-    content = io.BytesIO()
-    np.savez(content, **wider)
-    found, epochs = continued(shared, tmp_path, content.getvalue())
+    write_arrays(tmp_path / "fold.npz", wider)
+    found, epochs = continued(shared, tmp_path, (tmp_path / "fold.npz").read_bytes())
     assert epochs == [1, 2, 3]
     assert_same(found, expected)
 

@@ -1,6 +1,7 @@
 """Speech-emotion corpora: where the recordings are, who speaks, and which emotion is meant."""
 
 import codecs
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -197,12 +198,19 @@ def shares_among(
 
     Args:
         merged: emotion → the emotion it is counted as.
+
+    Raises:
+        UserError: a share is negative or not finite.
     """
     sums = dict.fromkeys(sorted(kept), 0.0)
+    # Votes may be counted in any unit: relative to the largest, no sum is beyond what a float holds.
+    largest = max((shares or {}).values(), default=0.0)
     for name, share in (shares or {}).items():
+        if not 0 <= share < math.inf:
+            raise UserError(f"the share of {name} must be a number from 0 on, found {share}.")
         target = merged.get(name, name)
-        if target in sums:
-            sums[target] += share
+        if target in sums and share:
+            sums[target] += share / largest
     total = sum(sums.values())
     return {name: share / total for name, share in sums.items() if share} or None
 

@@ -291,7 +291,12 @@ def fold_files(
             raise UserError(f"{path} is missing: the run's folder lacks the student of fold {fold.name}.")
         target = to / again.fold_folder(fold).name
         temperature = temperatures.get(fold.name, 1.0)
-        student = _stored(path, _load_student, remove=path.with_name("fold.json"))
+        try:
+            student = _load_student(path)
+        except UserError as error:
+            raise UserError(
+                f"{error} Remove {path.with_name('fold.json')}, and the run's command does that fold anew."
+            ) from None
         again._convert(fold, target, student, precisions=precisions, temperature=temperature)
         made.append((fold, {name: target / f"student_{name}.tflite" for name in precisions}))
     return again.selection, made

@@ -22,7 +22,7 @@ import numpy as np
 from light_sernet_kd.arrays import ArrayError, read_arrays
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, repeated
-from light_sernet_kd.files import irregular, parse_json, write_arrays
+from light_sernet_kd.files import JSON_BYTES, irregular, parse_json, write_arrays
 from light_sernet_kd.protocols import ALL_SPEAKERS, Fold
 
 STAMP_UNKNOWN = "teacher may have seen test speakers"
@@ -121,6 +121,8 @@ def read(path: Path) -> Teacher:
         )
     if twice := repeated(ids) + repeated(classes) + repeated(folds):
         raise UserError(f"{path} names {', '.join(twice[:5])} twice.")
+    if (card_bytes := content.get("card", _NONE).nbytes) > JSON_BYTES:
+        raise UserError(f"{path}: its card has {card_bytes:,} bytes; at most {JSON_BYTES:,} are read.")
     try:
         card = parse_json("".join(_texts(content["card"]))) if "card" in content else {}
     except ValueError as error:

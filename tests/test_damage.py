@@ -137,7 +137,7 @@ def teacher_is_same(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "packed"])
-@pytest.mark.parametrize("count", [1000, pytest.param(None, marks=pytest.mark.every)])
+@pytest.mark.parametrize("count", [600, pytest.param(None, marks=pytest.mark.every)])
 def test_no_flipped_bit_of_a_teacher_by_others_is_read_wrong(tmp_path, save, count):
     """They have no hash of ours: what is compared is the CRC, and the length with the header."""
     content, path = as_npz(save), tmp_path / "teacher.npz"
@@ -151,7 +151,7 @@ def test_no_flipped_bit_of_a_teacher_by_others_is_read_wrong(tmp_path, save, cou
     assert found["error"] > found["same"] > 0
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(None, marks=pytest.mark.every)])
+@pytest.mark.parametrize("count", [300, pytest.param(None, marks=pytest.mark.every)])
 def test_no_flipped_bit_of_a_file_with_a_hash_is_read_at_all(tmp_path, count):
     content, path = ours(tmp_path), tmp_path / "checkpoint.npz"
     found = outcomes(
@@ -167,11 +167,11 @@ def test_other_damage_of_an_archive_is_the_error_or_does_nothing(tmp_path, kind)
     content = ours(tmp_path) if kind == "ours" else as_npz(save[kind])
     path = tmp_path / "teacher.npz"
     found: Counter[str] = Counter()
-    for mutated in mutations(content, 150, seed=2):
+    for mutated in mutations(content, 90, seed=2):
         path.write_bytes(mutated)
         found += outcomes(lambda: teacher_is_same(path), iter([None]))
     assert found["another"] == 0
-    assert found["error"] > 120
+    assert found["error"] > 70
 
 
 def test_arrays_are_read_as_numpy_reads_them(tmp_path):

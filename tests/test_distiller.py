@@ -953,7 +953,7 @@ def test_the_other_labels_of_mixed_examples_are_checked_too():
     distiller = eager(Distiller(student(), distillation="KD"))
     with pytest.raises(UserError, match='"other_labels" must be class indices from 0 to 3'):
         distiller.train_on_batch(mixed, labels)
-    with pytest.raises(UserError, match="found [1-9] others"):
+    with pytest.raises(UserError, match=r"found [1-9] others"):
         distiller.fit(Batches((mixed, labels)), verbose=0)
 
 
@@ -974,11 +974,9 @@ def test_a_teacher_or_soft_labels_of_another_shape_are_refused(kind, as_dataset)
     key = kind if kind == "soft_labels" else "teacher"
     given = inputs | {key: np.ones(shape, "float32")}
     distiller = eager(Distiller(student(), distillation=method))
-    with pytest.raises(UserError, match=message or "rows of teacher|of a batch of 12"):
-        if as_dataset:
-            distiller.fit(Batches((given, labels)), verbose=0)
-        else:
-            distiller.fit(given, labels, batch_size=BATCH, verbose=0)
+    data = (Batches((given, labels)),) if as_dataset else (given, labels, BATCH)
+    with pytest.raises(UserError, match=message or r"rows of teacher|of a batch of 12"):
+        distiller.fit(*data, verbose=0)
 
 
 def test_what_a_compiled_step_knows_of_shapes_is_refused_while_it_is_traced():

@@ -36,6 +36,7 @@ from light_sernet_kd import (
     pipeline,
     students,
     teachers,
+    training_list,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.compare import read_run
@@ -51,7 +52,8 @@ from light_sernet_kd.config import (
     corpus_name,
     make_settings,
 )
-from light_sernet_kd.corpora.registry import CORPORA
+from light_sernet_kd.corpora import same_names
+from light_sernet_kd.corpora.registry import CORPORA, origin
 from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
@@ -1091,11 +1093,15 @@ class _Run:
             trained.done()
         self._remove_teacher_states(final)
         exported = _stored(done, _read_json, remove=done)
-        if "temperature" not in exported:  # files of an earlier release, which knew no calibration
+        # Files of an earlier release, which knew no calibration or kept no list.
+        if "temperature" not in exported or "training_recordings" not in exported:
             student = _stored(folder / "student.keras", _load_student, remove=done)
             exported |= self._convert_final(outcomes, student, scores)
             write_json(done, exported)
-            self.display.say("The final student was exported anew, with calibrated probabilities.")
+            self.display.say(
+                "The final student was exported anew, with calibrated probabilities and the list of its "
+                "training recordings."
+            )
         for row in exported["rows"]:
             row |= scores[row["precision"]]
         best = next(row["ua"] for row in exported["rows"] if row["precision"] == "float32")
@@ -1127,7 +1133,8 @@ class _Run:
         rows = self._convert(
             self.selection.final_fold, self.folder, student, scores=scores, temperature=temperature
         )
-        return {"rows": rows, "temperature": temperature}
+        count = len(self._final_training())
+        return {"rows": rows, "temperature": temperature, "training_recordings": count}
 
     def _precision_scores(self) -> dict[str, dict[str, float]]:
         """Precision → UA, its interval where there is one, and WA over all folds."""
@@ -1219,6 +1226,7 @@ class _Run:
                 precision_cards=scores,
                 merge=settings.merge_tflite,
                 temperature=temperature,
+                training=self._training_list() if scores is not None else None,
             )
         except ExportError as error:
             raise UserError(
@@ -1299,11 +1307,59 @@ class _Run:
         return [self.utterances[i].speaker for i in self._test_indices()]
 
     @functools.cached_property
+    def _signatures(self) -> tuple[np.ndarray, np.ndarray]:
+        """What `audit.signatures` makes of every recording."""
+        cache = self.places.result / ".cache" if self.places.cache == "disk" else None
+        return audit.signatures(self.utterances, self.selection.fingerprints, cache)
+
+    def _final_training(self) -> list[int]:
+        """The utterances that the final student is trained on."""
+        final, settings = self.selection.final_fold, self.settings
+        return list(
+            pipeline.capped(final.train, self.selection.labels, settings.most_per_emotion, seed=settings.seed)
+        )
+
+    def _training_list(self) -> bytes:
+        """The recordings that the final student was trained on, for its files."""
+        rows = self._final_training()
+        vectors, lengths = self._signatures
+        return training_list.packed(
+            training_list.of_training(
+                [self.utterances[i] for i in rows],
+                self.selection.fingerprints,
+                vectors[rows],
+                lengths[rows],
+                corpus=self.corpus.name,
+                origin=origin(self.settings.corpus),
+            )
+        )
+
+    def _named_alike(self) -> tuple[str, ...]:
+        """Names of speakers in both of two corpora, unless the user says that they are different people."""
+        settings = self.settings
+        if settings.different_speakers or settings.test_on is None:
+            return ()
+        return audit.named_alike(self.corpus, settings.corpus, settings.test_on)
+
+    def _notes(self) -> list[str]:
+        """What else the report says of the run."""
+        notes = [note for both in self._multimodal.values() for note in both.notes]
+        if self.settings.different_speakers and (names := same_names(self.corpus)):
+            notes.append(
+                f"{counted(len(names), 'speaker name')} in both corpora: different people, by "
+                "--different-speakers."
+            )
+        if self.teacher and (converted := self.teacher.card.get("converted")):
+            notes.append(f"Of the teacher file: {converted}.")
+        return notes
+
+    @functools.cached_property
     def stamps(self) -> list[str]:
         """What a reader must know before believing the scores."""
-        cache = self.places.result / ".cache" if self.places.cache == "disk" else None
-        pairs = audit.alike(*audit.signatures(self.utterances, self.selection.fingerprints, cache))
-        audits = audit.audit(self.folds, self.utterances, self.selection.fingerprints, pairs)
+        pairs = audit.alike(*self._signatures)
+        audits = audit.audit(
+            self.folds, self.utterances, self.selection.fingerprints, pairs, named_alike=self._named_alike()
+        )
         return [
             *self.protocol.stamps,
             *audit.stamps(audits),
@@ -1382,7 +1438,7 @@ class _Run:
                 "width": None if self.settings.student in MULTIMODAL_NAMES else self.settings.width,
                 "encoders": self._multimodal["student"].facts() if "student" in self._multimodal else {},
             },
-            "notes": [note for both in self._multimodal.values() for note in both.notes],
+            "notes": self._notes(),
             "teacher": teacher,
             "seed": self.settings.seed,
             "command": self.config["command"],

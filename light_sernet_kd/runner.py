@@ -51,6 +51,10 @@ CLEANING = "3m_ser"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 # What a window is labelled whose sound says too little, and why it is.
 UNSURE = "unsure"
+RESERVED = (
+    "no class may be called {!r}: that is what an answer is called that cannot be relied on. Rename it in "
+    "the manifest."
+)
 SILENT, STEADY, NOT_SURE, NOT_FINITE = "silent", "no speech", "not sure", "not finite"
 # Where a card has no `unsure_below`.
 UNSURE_BELOW = 0.5
@@ -503,6 +507,11 @@ def liveliness(samples: np.ndarray, sample_rate: int) -> float:
     frames = np.var(samples[: count * length].reshape(count, length), axis=1, dtype=np.float64)
     levels = np.sort(10 * np.log10(np.maximum(frames, 10 ** (LEAST_DBFS / 10))))
     return float(levels[int(0.95 * (count - 1))] - levels[int(0.2 * (count - 1))])
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a class of this name would be taken for the answer of a student that is unsure."""
+    return name.strip().casefold() == UNSURE
 
 
 def unsure_threshold(card: Mapping[str, Any]) -> float:

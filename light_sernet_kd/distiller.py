@@ -413,7 +413,7 @@ def _arrays(x: Any) -> dict[str, Any]:
     """The arrays of a batch's inputs by name."""
     if not isinstance(x, Mapping):
         return {FEATURES: x}
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, values in x.items():
         flat |= values if isinstance(values, Mapping) else {name: values}
     return flat

@@ -333,7 +333,8 @@ def test_audit_says_with_its_exit_code_whether_something_leaks(corpora, capsys):
 
 def test_audit_of_a_teacher_names_the_test_speakers_it_knows(corpora, capsys, tmp_path):
     card = {"train_speakers": {"all-speakers": list(SPEAKERS)}}
-    knowing = teachers.Teacher(("x",), EMOTIONS, np.zeros((1, 1, 3), np.float32), (), card)
+    ids = tuple(row.id for row in manifest.utterances(corpora["one"]).utterances)
+    knowing = teachers.Teacher(ids, EMOTIONS, np.zeros((1, len(ids), 3), np.float32), (), card)
     teachers.write(tmp_path / "t.npz", knowing)
     code, shown = audit(corpora, capsys, "--protocol", "session", "--teacher", str(tmp_path / "t.npz"))
     assert code == 1

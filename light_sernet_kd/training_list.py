@@ -5,13 +5,15 @@ another name, and two manifests may share one. So the file carries, of every tra
 bytes and a hash of how it sounds, and of every training speaker a hash of the name. From these nothing can be
 heard, but whoever has a recording can ask whether it is listed.
 
-On EMO-DB (535 recordings, all that is in the corpus against all), with `MOST_BITS` of 96 bits:
-- not found, of copies at another level, rate or in 16 bits 0 %, as Ogg Vorbis or Opus 0.6 % and as MP3 0.6 %
-  at the encoders' usual quality (2.4 % at their lowest), with silence around them 3.6 %, with 50 ms cut off
-  at both ends 12 %, with white noise 30 dB below the speech 26 %;
-- not looked for: parts of a recording, such as `prepare --segments all` writes, other speeds, and mixtures;
-- found by mistake, 0 of 142,845 pairs of different recordings; of RAVDESS, whose actors say each sentence
-  twice in each manner, 1 of 1,036,080 pairs, two takes by one actor.
+On EMO-DB (535 recordings; in brackets every tenth of RAVDESS, whose actors are recorded far more quietly):
+
+- not found, of copies at another level, rate or in 16 bits 0 % (0 %); in the usual quality of the encoders as
+  Vorbis 0.2 % (5.6 %), Opus 0.6 % (0.7 %) and MP3 0.6 % (4.9 %); as MP3 in its lowest quality 2.4 % (21 %);
+  with silence around them 3.6 % (0.7 %); without 50 ms at both ends 12 % (0.7 %); with white noise 30 dB
+  below the speech 26 % (27 %); in 8 bits 15 % (100 %);
+- not looked for: parts of a recording, such as `prepare --segment` cuts, other speeds, and mixtures;
+- found by mistake, none of the 142,845 pairs of different recordings; of the 1,036,080 of all of RAVDESS,
+  whose actors say each sentence twice in each manner, one pair, two takes by one actor.
 """
 
 import hashlib
@@ -231,8 +233,9 @@ def known(card: Mapping[str, Any], trained: TrainingList | None, tested: Trainin
     else:
         words = f"none of these {count} recordings is, or sounds like, one that it was trained on"
     if speakers:
-        words += f"; {speakers} others are of" if recordings else f", but {speakers} are of"
-        words += " speakers whose names are among those that it was trained on"
+        verb = "is" if speakers == 1 else "are"
+        others = f"; {speakers} other{'s' * (speakers > 1)}" if recordings else f", but {speakers}"
+        words += f"{others} {verb} of speakers whose names are among those that it was trained on"
     return Known(recordings > 0, words, recordings, speakers)
 
 

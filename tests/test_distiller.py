@@ -984,6 +984,8 @@ def test_what_a_compiled_step_knows_of_shapes_is_refused_while_it_is_traced():
     distiller = compiled(Distiller(student(), distillation="KD"))
     with pytest.raises(UserError, match=r"\(\w+, 5\); expected \(batch, 4\)"):
         distiller.fit(inputs | {"teacher": np.ones((BATCH, 5), "float32")}, labels, batch_size=5, verbose=0)
+    # On JAX, Keras leaves no weights behind in a model whose step failed.
+    distiller = compiled(Distiller(student(), distillation="KD"))
     with pytest.raises(UserError, match="One-hot labels become indices"):
         distiller.fit(Batches((inputs, np.eye(CLASSES)[labels])), verbose=0)
 

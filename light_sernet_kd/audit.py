@@ -6,7 +6,7 @@ a speaker, a session or dialog recorded in one go, a recording that is there twi
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,10 +15,11 @@ import numpy as np
 from light_sernet_kd import audio, ties
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays, say_anew
 from light_sernet_kd.config import SAMPLE_RATE
-from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.corpora import Corpus, Utterance, same_names
+from light_sernet_kd.corpora.registry import different_people, origin
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.protocols import Fold
-from light_sernet_kd.teachers import Teacher, speakers_of_fold
+from light_sernet_kd.teachers import Teacher, met, speakers_of_fold
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ _BANDS, _SEGMENTS = 16, 32
 # Energy this far below the loudest is silence, and is not told apart from any other silence.
 _FLOOR = 1e-4
 # Copies may lose or gain this share of their length, and two frames, at their ends.
-_LENGTH_SLACK = 0.03
+LENGTH_SLACK = 0.03
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class FoldAudit:
         transcripts: sentences spoken on both sides; known to a student that reads, not to one that listens.
         teacher_speakers: test speakers the teacher was trained on; None where that is not known.
         validation_speakers: test speakers on whom the epoch is chosen too.
+        same_names: names of speakers in both of two corpora, who may be the same people.
     """
 
     fold: str
@@ -61,6 +63,7 @@ class FoldAudit:
     chosen_on_test: bool
     teacher_speakers: tuple[str, ...] | None = ()
     validation_speakers: tuple[str, ...] = ()
+    same_names: tuple[str, ...] = ()
 
     @property
     def leaks(self) -> list[str]:
@@ -78,6 +81,8 @@ class FoldAudit:
             found.append("the teacher's training speakers are not known")
         elif self.teacher_speakers:
             found.append(f"the teacher was trained on {', '.join(self.teacher_speakers)}")
+        if self.same_names:
+            found.append(_same_names(self.same_names))
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,6 +95,8 @@ def audit(
     fingerprints: Mapping[str, str],
     pairs: Sequence[tuple[int, int]],
     teacher: Teacher | None = None,
+    *,
+    named_alike: Sequence[str] = (),
 ) -> list[FoldAudit]:
     """Compare the training with the test set of every fold.
 
@@ -97,8 +104,32 @@ def audit(
         fingerprints: utterance id → hash of the recording's content.
         pairs: indices of recordings that sound alike, from `alike`.
         teacher: also ask whether it was trained on the test speakers.
+        named_alike: of a test on another corpus, the names of speakers who are in both and may be the same
+            people, from the function of that name.
     """
-    return [_audit_of(fold, utterances, fingerprints, pairs, teacher) for fold in folds]
+    audits = [_audit_of(fold, utterances, fingerprints, pairs, teacher) for fold in folds]
+    return [replace(each, same_names=tuple(named_alike)) for each in audits]
+
+
+def named_alike(corpus: Corpus, trains: str, tests: str) -> tuple[str, ...]:
+    """Names of speakers in both of two corpora who may be the same people; else empty.
+
+    Args:
+        corpus: of the two.
+        trains, tests: what they are called, each a corpus known by name or the path of a manifest.
+    """
+    apart = different_people(origin(trains), origin(tests))
+    return () if apart else same_names(corpus)
+
+
+def _same_names(names: Sequence[str], most: int = 5) -> str:
+    """That two corpora name speakers alike, in words."""
+    listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    if len(names) == 1:
+        named = f"the speaker name {listed} is in both corpora, and may be the same person"
+    else:
+        named = f"{len(names)} speaker names are in both corpora, and may be the same people: {listed}"
+    return f"{named} (if not: --different-speakers)"
 
 
 def _audit_of(
@@ -117,8 +148,11 @@ def _audit_of(
     prints = {fingerprints[utterances[i].id] for i in train}
     identical = {i for i in test if fingerprints[utterances[i].id] in prints}
     near = {b for a, b in (*pairs, *((b, a) for a, b in pairs)) if a in train and b in test} - identical
-    seen = speakers_of_fold(teacher, fold.name) if teacher else set()
     speakers_of = [{utterances[i].speaker for i in side} for side in (fold.validation, fold.test)]
+    known: set[str] | None = set()
+    if teacher:
+        seen = speakers_of_fold(teacher, fold.name)
+        known = None if seen is None else met(teacher, seen, speakers_of[1])
     return FoldAudit(
         fold=fold.name,
         train=len(fold.train),
@@ -131,7 +165,7 @@ def _audit_of(
         near_identical=tuple(utterances[i].id for i in sorted(near)),
         transcripts=shared("transcript"),
         chosen_on_test=bool(test & set(fold.validation)),
-        teacher_speakers=None if seen is None else tuple(sorted(seen & speakers_of[1])),
+        teacher_speakers=None if known is None else tuple(sorted(known)),
         validation_speakers=tuple(sorted(set.intersection(*speakers_of))),
     )
 
@@ -150,6 +184,8 @@ def stamps(audits: Sequence[FoldAudit]) -> list[str]:
     for what, text in (("identical", "also occur"), ("near_identical", "have a near-identical twin")):
         if count := sum(len(getattr(each, what)) for each in audits):
             found.append(f"optimistic: {count} test recordings {text} in training")
+    if names := next((each.same_names for each in audits if each.same_names), ()):
+        found.append(f"perhaps optimistic: {_same_names(names)}")
     return found
 
 
@@ -275,14 +311,14 @@ def alike(vectors: np.ndarray, lengths: np.ndarray, *, threshold: float = NEAR_I
     # Only recordings of about the same length are compared: in order of length these are neighbours.
     for start in range(0, len(order), block):
         rows = order[start : start + block]
-        longest = sorted_lengths[min(start + block, len(order)) - 1] * (1 + _LENGTH_SLACK) + 2
+        longest = sorted_lengths[min(start + block, len(order)) - 1] * (1 + LENGTH_SLACK) + 2
         stop = int(np.searchsorted(sorted_lengths, longest, side="right"))
         for other in range(start, stop, 8 * block):
             columns = order[other : min(other + 8 * block, stop)]
             similarity = vectors[rows] @ vectors[columns].T
             for a, b in np.argwhere(similarity >= threshold).tolist():
                 first, second = sorted((int(rows[a]), int(columns[b])))
-                slack = _LENGTH_SLACK * max(lengths[first], lengths[second]) + 2
+                slack = LENGTH_SLACK * max(lengths[first], lengths[second]) + 2
                 if first != second and abs(int(lengths[first] - lengths[second])) <= slack:
                     found.append((first, second))
     return sorted(set(found))

@@ -25,11 +25,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from light_sernet_kd import audio, evaluation, runner
+from light_sernet_kd import audio, evaluation, runner, training_list
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.corpora.registry import load, origin
 from light_sernet_kd.files import write_json, write_text
-from light_sernet_kd.protocols import heard_in_training
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
 from light_sernet_kd.selection import named_folds
 
@@ -276,13 +275,13 @@ class Heard:
 
     Attributes:
         what: the rows in words: corpus, protocol, fold.
-        test_part: they are the test part of the corpus's own split.
+        origin: the corpus's own name where it is known by name; empty for a manifest.
     """
 
     corpus: str
     what: str
     utterances: tuple
-    test_part: bool = False
+    origin: str = ""
 
 
 def heard(
@@ -300,15 +299,18 @@ def heard(
     """
     if fold is None:
         found = load(corpus, data, emotions=emotions)
-        return Heard(found.name, f"all recordings of {found.name}", found.utterances)
+        return Heard(found.name, f"all recordings of {found.name}", found.utterances, origin(corpus))
     chosen = named_folds([fold], files, corpus, data, protocol=protocol, emotions=emotions)
     name = chosen.corpus.name
     what = f"the test recordings of {chosen.what} of {name}"
-    return Heard(name, what, chosen.utterances, chosen.test_part)
+    return Heard(name, what, chosen.utterances, origin(corpus))
 
 
-def accuracy(path: Path, rows: Heard) -> dict[str, Any]:
+def accuracy(path: Path, rows: Heard, read: dict[Path, bytes | None] | None = None) -> dict[str, Any]:
     """UA and WA of a file on recordings, and whether its student was trained on them.
+
+    Args:
+        read: what `training_list.of_tested` read of recordings before.
 
     Raises:
         UserError: the file takes no audio, or none of the recordings has a label of the file's.
@@ -335,7 +337,12 @@ def accuracy(path: Path, rows: Heard) -> dict[str, Any]:
     except runner.RunnerError as error:
         raise UserError(str(error)) from None
     labels = [opened.labels.index(each.emotion) for each in known]
-    trained_on, trained = heard_in_training(opened.card, rows.corpus, test_part=rows.test_part)
+    trained = training_list.read(path)
+    # Of a file without a list, nothing is asked that its recordings would answer.
+    tested = training_list.of_tested(
+        known if trained else [], corpus=rows.corpus, origin=rows.origin, read=read
+    )
+    asked = training_list.known(opened.card, trained, tested)
     scores = evaluation.scores(labels, predicted, opened.labels)
     return {
         "on": rows.what,
@@ -344,8 +351,10 @@ def accuracy(path: Path, rows: Heard) -> dict[str, Any]:
         "utterances": scores.count,
         "left_out": len(rows.utterances) - len(known),
         "texts_partly_read": sum(issubclass(each.category, runner.TextWarning) for each in cut),
-        "trained_on": trained_on,
-        "trained": trained,
+        "trained_on": asked.trained_on,
+        "trained_on_recordings": asked.recordings,
+        "same_speaker_names": asked.speakers,
+        "trained": asked.words,
     }
 
 
@@ -427,9 +436,10 @@ def measure(
         progress(f"memory of {path}")
         row["peak_memory_bytes"] = peak_memory(path)
     if rows is not None:
+        read: dict[Path, bytes | None] = {}
         for row, path in zip(files, paths, strict=True):
             progress(f"{rows.what} with {path}")
-            row["accuracy"] = accuracy(path, rows)
+            row["accuracy"] = accuracy(path, rows, read)
     progress(f"times of {len(paths)} files")
     for row, times in zip(files, latencies(paths, threads, rounds=rounds), strict=True):
         row["latency"] = {

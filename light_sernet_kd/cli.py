@@ -227,6 +227,9 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     add(group, "--test-on", dest="test_on", metavar="NAME",
         text="train on -dn, test on this corpus, over the emotions that both have "
         "(protocol cross_corpus)")  # fmt: skip
+    group.add_argument("--different-speakers", dest="different_speakers", action="store_true",
+                       default=argparse.SUPPRESS, help="speakers of one name in -dn and --test-on are "
+                       "different people: no stamp says otherwise")  # fmt: skip
     add(group, "--augment", dest="augmentation", metavar="LIST",
         text="of the training set: specaugment, noise, gain, shift, speed, mixup; with settings, "
         "noise:snr_low=10:chance=1")  # fmt: skip
@@ -443,6 +446,8 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     audit.add_argument("-at", "--audio_type", default="all", metavar="PART", help="part of the corpus")
     audit.add_argument("--emotions", type=_names, default=(), metavar="A,B,C=B", help="as for train")
     audit.add_argument("--test-on", metavar="NAME", help="as for train")
+    audit.add_argument("--different-speakers", action="store_true", help="as for train")
+    audit.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
     audit.add_argument("--fold_count", type=int, default=5, metavar="N", help="folds of group_kfold")
     audit.add_argument("--seed", type=int, default=0, metavar="N", help="draws the random splits")
     audit.add_argument("--json", action="store_true", help="print a JSON list")
@@ -798,6 +803,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from light_sernet_kd import audio, audit, teachers, ties
+    from light_sernet_kd.corpora import Corpus
     from light_sernet_kd.corpora.registry import load
     from light_sernet_kd.protocols import PROTOCOLS, SPLIT_PROTOCOLS, propose_folds
 
@@ -808,20 +814,33 @@ def _audit(arguments: argparse.Namespace) -> int:
     made_here = ("yamnet", "auto", *config.ALL_STUDENT_NAMES)
     if arguments.teacher and str(arguments.teacher).partition("=")[0] in made_here:
         raise UserError("only a teacher file can be audited: make one with `light-sernet-kd teach`.")
+    if arguments.different_speakers and arguments.test_on is None:
+        raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
     teacher = teachers.read(arguments.teacher) if arguments.teacher else None
+    one, other = (_canonical(name or "") for name in (arguments.corpus, arguments.test_on))
     corpus = load(
-        arguments.corpus,
+        one,
         Path(arguments.data),
         audio_type=arguments.audio_type,
         emotions=arguments.emotions,
-        test_on=arguments.test_on,
+        test_on=other or None,
     )
-    utterances = corpus.utterances
+    bad = dict(audio.find_bad(corpus.utterances)) if arguments.skip_bad else {}
+    utterances = tuple(each for each in corpus.utterances if each.id not in bad)
+    if not utterances:
+        raise UserError(audio.listing(bad, len(bad)))
+    for reason in bad.values():
+        _complain(f"left out: {reason}")
     folds = propose_folds(protocol, utterances, seed=arguments.seed, wished=arguments.fold_count)
+    if teacher:
+        # As train would refuse it: a teacher that does not fit says nothing of leaks.
+        for fold in folds:
+            teachers.aligned(teacher, utterances, Corpus("", utterances).classes, fold.name)
     fingerprints = audio.fingerprints(utterances)
     measured = audit.measure(utterances, fingerprints)
     pairs = audit.alike(measured.vectors, measured.lengths)
-    audits = audit.audit(folds, utterances, fingerprints, pairs, teacher)
+    alike = () if arguments.different_speakers else audit.named_alike(corpus, one, other)
+    audits = audit.audit(folds, utterances, fingerprints, pairs, teacher, named_alike=alike)
     tests_apart = protocol in (*SPLIT_PROTOCOLS, "cross_corpus")
     if arguments.json:
         classes = ties.fold_classes(folds, utterances)
@@ -930,54 +949,21 @@ def _stress(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from light_sernet_kd import stress
-    from light_sernet_kd.corpora.registry import load
+    from light_sernet_kd.corpora.registry import origin
     from light_sernet_kd.display import Display
-    from light_sernet_kd.selection import named_folds
 
     stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
     display = Display(Console(stderr=True))
     notes: list[str] = []
     with contextlib.ExitStack() as stack:
-        folders = [path for path in arguments.models if path.is_dir()]
-        if folders:
+        if any(path.is_dir() for path in arguments.models):
             corpus, tested, students = _folds_of_runs(arguments, display, stack)
         else:
-            if arguments.on is None:
-                raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")
-            if arguments.precision:
-                raise UserError("--precision is of a run's folder: a file has its own. Leave it out.")
-            on, data, emotions = _canonical(arguments.on), Path(arguments.data), arguments.emotions
-            test_part = False
-            if arguments.folds:
-                chosen = named_folds(
-                    arguments.folds,
-                    arguments.models,
-                    on,
-                    data,
-                    protocol=arguments.protocol,
-                    seed=arguments.seed,
-                    audio_type=arguments.audio_type,
-                    emotions=emotions,
-                )
-                corpus, tested, test_part = chosen.corpus, chosen.utterances, chosen.test_part
-                notes.append(f"tested are the test recordings of {chosen.what}")
-            elif arguments.protocol:
-                raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
-            else:
-                corpus = load(on, data, audio_type=arguments.audio_type or "all", emotions=emotions)
-                tested = corpus.utterances
-            students = stress.open_students(arguments.models, corpus, test_part=test_part)
-        if arguments.speakers:
-            names = {choose("speaker", name, corpus.speakers) for name in arguments.speakers}
-            there = {each.speaker for each in tested}
-            if absent := sorted(names - there):
-                raise UserError(
-                    f"no recording of {', '.join(absent)} is tested here: name some of "
-                    f"{', '.join(sorted(there))}."
-                )
-            tested = tuple(each for each in tested if each.speaker in names)
-        if arguments.limit:
-            tested = stress.limited(tested, arguments.limit, seed=arguments.seed)
+            corpus, tested = _named_corpus(arguments, notes)
+            tested = _chosen(arguments, corpus, tested)
+            students = stress.open_students(
+                arguments.models, corpus, tested=tested, origin=origin(arguments.on)
+            )
         with display.counted("recordings") as told:
             stressed = stress.stress(
                 students,
@@ -998,6 +984,56 @@ def _stress(arguments: argparse.Namespace) -> None:
         print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
 
 
+def _named_corpus(arguments: argparse.Namespace, notes: list[str]):
+    """The corpus that exported files are stressed on, and the utterances of its folds that are named.
+
+    What folds they are is added to the notes.
+    """
+    from light_sernet_kd.corpora.registry import load
+    from light_sernet_kd.selection import named_folds
+
+    if arguments.on is None:
+        raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")
+    if arguments.precision:
+        raise UserError("--precision is of a run's folder: a file has its own. Leave it out.")
+    on, data, emotions = _canonical(arguments.on), Path(arguments.data), arguments.emotions
+    if arguments.folds:
+        chosen = named_folds(
+            arguments.folds,
+            arguments.models,
+            on,
+            data,
+            protocol=arguments.protocol,
+            seed=arguments.seed,
+            audio_type=arguments.audio_type,
+            emotions=emotions,
+        )
+        notes.append(f"tested are the test recordings of {chosen.what}")
+        return chosen.corpus, chosen.utterances
+    if arguments.protocol:
+        raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
+    corpus = load(on, data, audio_type=arguments.audio_type or "all", emotions=emotions)
+    return corpus, corpus.utterances
+
+
+def _chosen(arguments: argparse.Namespace, corpus, tested):
+    """Of the utterances those of the speakers that are named, and no more of each emotion than the limit."""
+    from light_sernet_kd import stress
+
+    if arguments.speakers:
+        names = {choose("speaker", name, corpus.speakers) for name in arguments.speakers}
+        there = {each.speaker for each in tested}
+        if absent := sorted(names - there):
+            raise UserError(
+                f"no recording of {', '.join(absent)} is tested here: name some of "
+                f"{', '.join(sorted(there))}."
+            )
+        tested = tuple(each for each in tested if each.speaker in names)
+    if arguments.limit:
+        tested = stress.limited(tested, arguments.limit, seed=arguments.seed)
+    return tested
+
+
 def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.ExitStack):
     """The corpus of the runs, their test utterances, and the students: of a run, one per precision."""
     for option, given in {
@@ -1009,7 +1045,7 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
             raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
     from light_sernet_kd import stress
     from light_sernet_kd.compare import read_run
-    from light_sernet_kd.protocols import SPLIT_PROTOCOLS
+    from light_sernet_kd.corpora.registry import origin
 
     named = [choose("precision", each, config.PRECISIONS) for each in arguments.precision or ("int8",)]
     precisions = [*dict.fromkeys(named)]
@@ -1048,12 +1084,14 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
             for precision in precisions
         ]
     alone = [path for path in arguments.models if path not in runs]
-    test_part = all(run.settings.get("protocol") in SPLIT_PROTOCOLS for run in runs.values())
-    opened = stress.open_students(alone, corpora[0], test_part=test_part)
+    heard = _chosen(arguments, corpora[0], tuple(tested[name] for name in sorted(tested)))
+    of_run = next(iter(runs.values())).settings
+    where = origin(of_run["test_on"] or of_run["corpus"])
+    opened = stress.open_students(alone, corpora[0], tested=heard, origin=where)
     for path, student in zip(alone, opened, strict=True):
         by_path[path] = [student]
     students = [student for path in arguments.models for student in by_path[path]]
-    return corpora[0], tuple(tested[name] for name in sorted(tested)), students
+    return corpora[0], heard, students
 
 
 @contextlib.contextmanager

@@ -12,9 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.evaluation import Predictions, answer_warnings, read_predictions, scores
+from light_sernet_kd.evaluation import (
+    FEWEST_SPEAKERS,
+    Predictions,
+    answer_warnings,
+    read_predictions,
+    scores,
+)
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
-from light_sernet_kd.report import NONE, markdown_table, plain
+from light_sernet_kd.report import NONE, counted, markdown_table, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +28,8 @@ if TYPE_CHECKING:
 PAIRED_METHOD = (
     "difference of UA, its 95 % interval by a paired bootstrap over utterances and the p-value of a paired "
     "permutation test (the two predictions of an utterance exchanged at random). Utterances of one speaker "
-    "are alike, so both are a little too sure; neither knows how scores vary with the seed."
+    "are alike, so both are a little too sure; neither knows how scores vary with the seed. Neither is given "
+    f"for fewer than {FEWEST_SPEAKERS} test speakers."
 )
 
 
@@ -65,6 +72,11 @@ class Run:
         found = self.metrics.get("warnings")
         return answer_warnings(self.predictions) if found is None else found
 
+    @property
+    def test_speakers(self) -> frozenset[str]:
+        """Everyone whom some fold tested; empty where the run's folder does not tell."""
+        return frozenset(name for fold in self.metrics["folds"] for name in fold.get("test_speakers", ()))
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -72,14 +84,14 @@ class Paired:
 
     Attributes:
         difference: UA of the run less UA of the first.
-        low, high: 95 % interval of the difference.
-        p: probability of so large a difference, either way, if the two runs were equally good.
+        low, high: 95 % interval of the difference; None for fewer than 3 test speakers.
+        p: probability of so large a difference, either way, if the two runs were equally good; None likewise.
     """
 
     difference: float
-    low: float
-    high: float
-    p: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
 
 
 def read_run(folder: Path) -> Run:
@@ -129,11 +141,16 @@ def paired(
     first: Predictions,
     other: Predictions,
     *,
+    speakers: int = FEWEST_SPEAKERS,
     resamples: int = 2000,
     permutations: int = 10_000,
     seed: int = 0,
 ) -> Paired:
     """How `other` differs from `first` on the utterances that both tested.
+
+    Args:
+        speakers: how many people spoke them. What fewer than 3 show says nothing of others, however many
+            utterances there are: then there is neither an interval nor a p-value.
 
     Raises:
         UserError: the two did not test the same utterances, with the same labels.
@@ -163,6 +180,8 @@ def paired(
     random = np.random.default_rng(seed)
     count = len(names)
     difference = float(ua_gain(np.ones((1, count)))[0])
+    if speakers < FEWEST_SPEAKERS:
+        return Paired(difference)
     draws = [
         ua_gain(random.multinomial(count, np.full(count, 1 / count), size=size))
         for size in _portions(resamples, count)
@@ -207,10 +226,14 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             "bytes": run.bytes_of,
             "paired": None,
             "not_paired": None,
+            "test_speakers": None,
         }
         if rows:
             try:
-                row["paired"] = asdict(paired(runs[0].predictions, run.predictions))
+                # Both tested the same utterances, or they are not paired.
+                speakers = runs[0].test_speakers or run.test_speakers
+                row["paired"] = asdict(paired(runs[0].predictions, run.predictions, speakers=len(speakers)))
+                row["test_speakers"] = len(speakers)
             except UserError as error:
                 row["not_paired"] = f"{run.name} is not paired with {runs[0].name}: {error}."
         rows.append(row)
@@ -230,6 +253,7 @@ def table(compared: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     cells = []
     for row in compared["rows"]:
         interval, pair = row["ua_interval"], row["paired"]
+        sure = pair is not None and pair["p"] is not None
         sizes = [row["bytes"].get(precision) for precision in ("float32", "int8")]
         cells.append(
             [
@@ -238,8 +262,8 @@ def table(compared: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 f"{_percent(interval[0])} to {_percent(interval[1])}" if interval else NONE,
                 _percent(row["wa"]),
                 _percent(pair["difference"], "+.1f") if pair else NONE,
-                f"{_percent(pair['low'], '+.1f')} to {_percent(pair['high'], '+.1f')}" if pair else NONE,
-                ("<0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}") if pair else NONE,
+                f"{_percent(pair['low'], '+.1f')} to {_percent(pair['high'], '+.1f')}" if sure else NONE,
+                ("<0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}") if sure else NONE,
                 f"{row['parameters']:,}",
                 *(f"{size / 1000:,.0f}" if size else NONE for size in sizes),
                 str(len(row["stamps"]) or NONE),
@@ -252,6 +276,14 @@ def notes(compared: dict[str, Any]) -> list[str]:
     """What must be known to read the table."""
     rows = compared["rows"]
     lines = [row["not_paired"] for row in rows if row["not_paired"]]
+    for row in rows:
+        if row["paired"] and row["paired"]["p"] is None:
+            count = row["test_speakers"]
+            few = f"of {counted(count, 'test speaker')}" if count else "of test speakers that neither names"
+            lines.append(
+                f"{row['run']} against {compared['first']}: no interval and no p-value {few}; at least "
+                f"{FEWEST_SPEAKERS} are needed."
+            )
     lines += [f"{row['run']}: {stamp}" for row in rows for stamp in row["stamps"]]
     lines += [f"{row['run']}: warning: {warning}" for row in rows for warning in row["warnings"]]
     if any(row["paired"] for row in rows):

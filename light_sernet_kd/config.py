@@ -169,6 +169,7 @@ class Settings:
         augmentation: what the training set is augmented with, as `augment.parse` reads it; empty for nothing.
         fold_count: how many folds `group_kfold` makes.
         test_on: the corpus that tests under `cross_corpus`.
+        different_speakers: speakers of one name in the two corpora of `test_on` are different people.
         folds: names of the folds to run; empty means all.
         qat: epochs of quantisation-aware training: after `epochs` the student is fine-tuned, and validated,
             with the roundings of its int8 file; 0 for none. `qat_learning_rate` is theirs; by default a tenth
@@ -218,6 +219,7 @@ class Settings:
     protocol: ProtocolName = "loso"
     fold_count: int = 5
     test_on: str | None = None
+    different_speakers: bool = False
     folds: tuple[str, ...] = ()
     seed: int = 0
     schedule: ScheduleName | None = None
@@ -399,6 +401,8 @@ def make_settings(**values: Any) -> Settings:
         raise UserError(
             f"--test-on means the protocol cross_corpus, found {settings.protocol}: leave out one."
         )
+    if settings.different_speakers and settings.test_on is None:
+        raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
     if settings.standardise_logits and not mixture.needs_logits:
         raise UserError(f"{mixture} compares no logits with a teacher's: leave out --standardise_logits.")
     own = settings.teacher is None or settings.own_teacher is not None

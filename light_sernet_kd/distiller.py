@@ -1,10 +1,11 @@
 """The Keras model that trains a student on labels and on a teacher's logits, embeddings and text states."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from light_sernet_kd import mixtures
@@ -69,8 +70,9 @@ class Distiller(keras.Model):
             width, else None.
 
     Raises:
-        UserError: an unknown loss or weight, a student without what a loss compares, or a batch without what
-            the loss needs of the teacher.
+        UserError: an unknown loss or weight, a student without what a loss compares, a batch without what
+            the loss needs of the teacher, or one of another shape; labels that are no class indices (in a
+            dataset, whose values no shape tells, at the end of the epoch).
     """
 
     def __init__(
@@ -123,6 +125,13 @@ class Distiller(keras.Model):
             self._run = lambda features: run(features, training=True)
         self.label_tracker = keras.metrics.Mean(name="label_loss")
         self.accuracy_tracker = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        # Labels that are no class, since the epoch's beginning: a compiled step cannot refuse them.
+        self.odd_labels = keras.metrics.Sum(name="odd_labels")
+
+    @property
+    def classes(self) -> int:
+        """How many the student tells apart."""
+        return int(self.student.outputs[0].shape[-1])
 
     @property
     def projections(self) -> list[keras.layers.Dense]:
@@ -140,6 +149,55 @@ class Distiller(keras.Model):
         if kwargs.get("loss") is not None:
             raise UserError("a Distiller brings its own loss: name it where the Distiller is made.")
         super().compile(optimizer=optimizer, **kwargs)
+
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None,
+            *arguments, **kwargs):  # fmt: skip
+        """As Keras' `fit`; labels that are no class indices are refused."""
+        self._check_arrays(x, y)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, list | tuple):
+            self._check_arrays(*validation[:2])
+        callbacks = self._watched(callbacks)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *arguments, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None,
+                 callbacks=None, **kwargs):  # fmt: skip
+        """As Keras' `evaluate`; labels that are no class indices are refused."""
+        self._check_arrays(x, y)
+        # Within `fit` the callbacks are a list of Keras' own, which watches already.
+        callbacks = self._watched(callbacks)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, callbacks, **kwargs)
+
+    def train_on_batch(self, x, y=None, *arguments, **kwargs):
+        self._check_arrays(x, y)
+        return super().train_on_batch(x, y, *arguments, **kwargs)
+
+    def test_on_batch(self, x, y=None, *arguments, **kwargs):
+        self._check_arrays(x, y)
+        return super().test_on_batch(x, y, *arguments, **kwargs)
+
+    def _watched(self, callbacks):
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            return callbacks
+        given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] * (callbacks is not None)
+        return [_LabelWatch(self), *given]
+
+    def _check_arrays(self, x=None, y=None) -> None:
+        """Of arrays in memory all values can be checked before any is trained on."""
+        if y is None or not (hasattr(y, "shape") or isinstance(y, list | tuple)):
+            return  # a dataset brings its own labels
+        labels = np.asarray(keras.ops.convert_to_numpy(y))
+        _check_label_shape("the labels", labels.shape, self.classes)
+        for name, values in (("the labels", labels), (f'"{OTHER_LABELS}"', _own(x, OTHER_LABELS))):
+            if values is None:
+                continue
+            numbers = np.asarray(keras.ops.convert_to_numpy(values)).ravel()
+            odd = numbers[~((numbers >= 0) & (numbers < self.classes) & (numbers == np.floor(numbers)))]
+            if len(odd):
+                raise UserError(_odd_labels(name, f"{odd[0]} and {len(odd) - 1} more", self.classes))
+        for name, values in _arrays(x).items():
+            if hasattr(values, "shape") and len(values) != len(labels):
+                raise UserError(f"{len(values)} rows of {name} were given for {len(labels)} labels.")
 
     def build(self, input_shape=None):
         self.built = True
@@ -159,6 +217,11 @@ class Distiller(keras.Model):
         return inputs[FEATURES]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if y is None:
+            raise UserError("a batch has no labels: pass class indices (batch,) beside its inputs.")
+        y = ops.convert_to_tensor(y)
+        _check_label_shape("the labels", y.shape, self.classes)
+        self.odd_labels.update_state(_count_odd(y, self.classes))
         labels = _indices(y)
         outputs = _by_name(y_pred)
         given = x if isinstance(x, Mapping) else {}
@@ -167,10 +230,12 @@ class Distiller(keras.Model):
             self.label_tracker.update_state(label_loss, sample_weight=sample_weight)
             return _weighted_mean(label_loss, sample_weight)
         self._check(given)
+        self._check_shapes(given, len_of=y.shape[0])
         if SOFT_LABELS in given and SHARE not in given:
             labels = hard_labels(labels, given[SOFT_LABELS])
         label_loss, per_example, relational = self._parts(labels, given, outputs)
         if SHARE in given:
+            self.odd_labels.update_state(_count_odd(given[OTHER_LABELS], self.classes))
             share = ops.cast(ops.reshape(given[SHARE], (-1,)), per_example.dtype)
             others = self._parts(_indices(given[OTHER_LABELS]), given, outputs)
             label_loss = share * label_loss + (1 - share) * others[0]
@@ -208,6 +273,29 @@ class Distiller(keras.Model):
                 f"the teacher's text states are {given[TEACHER_STATES].shape[-1]} wide, "
                 f"but teacher_state_width is {self.teacher_state_width}."
             )
+
+    def _check_shapes(self, given: Mapping[str, Any], len_of: int | None) -> None:
+        """What a compiled step knows of the batch's shapes; a length that it does not know is None."""
+        shape = (None, self.classes)
+        for key, expected in {
+            TEACHER: shape,
+            SOFT_LABELS: shape,
+            TEACHER_EMBEDDING: (None, None),
+            TEACHER_STATES: (None, None, None),
+        }.items():
+            if given.get(key) is None:
+                continue
+            found = tuple(given[key].shape)
+            wide = len(found) == len(expected) and expected[-1] in (None, found[-1])
+            if not wide or (len_of is not None and found[0] not in (None, len_of)):
+                text = f"({', '.join(['batch', *(str(n or 'n') for n in expected[1:])])})"
+                raise UserError(
+                    f'"{key}" of a batch of {len_of or "n"} has the shape {found}; expected {text}'
+                    f"{_of_classes(key, self.classes)}."
+                )
+        for key in (OTHER_LABELS, SHARE):
+            if key in given:
+                _check_label_shape(f'"{key}"', given[key].shape, self.classes)
 
     def _label_loss(self, labels, given, outputs):
         return self.label_loss(given.get(SOFT_LABELS, labels), outputs[LOGITS], **self.label_settings)
@@ -248,12 +336,87 @@ class Distiller(keras.Model):
 
     @property
     def metrics(self):
-        own = [self.label_tracker, self.accuracy_tracker]
+        own = [self.label_tracker, self.accuracy_tracker, self.odd_labels]
         return [*(metric for metric in super().metrics if metric not in own), *own]
+
+    def get_metrics_result(self):
+        """As Keras has it, without what is no metric of the student."""
+        return {name: value for name, value in super().get_metrics_result().items() if name != "odd_labels"}
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Save the student, which is what a device needs; it loads without this class."""
         self.student.save(filepath, overwrite=overwrite, **kwargs)
+
+
+class _LabelWatch(keras.callbacks.Callback):
+    """Refuses labels that are no class indices, where only a compiled step saw them."""
+
+    def __init__(self, distiller: Distiller):
+        super().__init__()
+        self.distiller = distiller
+
+    def _look(self) -> None:
+        if count := int(self.distiller.odd_labels.result()):
+            self.distiller.odd_labels.reset_state()
+            name = "the labels of the dataset"
+            raise UserError(_odd_labels(name, f"{count} others", self.distiller.classes))
+
+    # Validation begins its own count, before the epoch's end.
+    def on_test_begin(self, logs=None):
+        self._look()
+
+    def on_test_end(self, logs=None):
+        self._look()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._look()
+
+
+def _odd_labels(name: str, found: str, classes: int) -> str:
+    return (
+        f"{name} must be class indices from 0 to {classes - 1}, as the student has {classes} outputs; "
+        f"found {found}."
+    )
+
+
+def _count_odd(labels, classes: int):
+    """How many labels are no class index."""
+    numbers = ops.cast(labels, "float32")
+    odd = ops.logical_or(ops.logical_or(numbers < 0, numbers >= classes), numbers != ops.floor(numbers))
+    return ops.sum(ops.cast(odd, "float32"))
+
+
+def _check_label_shape(name: str, shape: Sequence[int | None], classes: int) -> None:
+    shape = tuple(shape)
+    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
+        return
+    one_hot = ""
+    if len(shape) == 2 and shape[1] in (None, classes):
+        one_hot = (
+            " One-hot labels become indices with argmax(axis=1); shares of annotators go into "
+            f'x["{SOFT_LABELS}"], beside indices.'
+        )
+    raise UserError(f"{name} must be class indices of the shape (batch,), found {shape}.{one_hot}")
+
+
+def _of_classes(key: str, classes: int) -> str:
+    if key not in (TEACHER, SOFT_LABELS):
+        return ""
+    return f", since the student tells {classes} classes apart: both need the same classes in one order"
+
+
+def _own(x: Any, key: str) -> Any:
+    return x.get(key) if isinstance(x, Mapping) else None
+
+
+def _arrays(x: Any) -> dict[str, Any]:
+    """The arrays of a batch's inputs by name."""
+    if not isinstance(x, Mapping):
+        return {FEATURES: x}
+    flat: dict[str, Any] = {}
+    for name, values in x.items():
+        flat |= values if isinstance(values, Mapping) else {name: values}
+    return flat
 
 
 def embedding_of(student: keras.Model):

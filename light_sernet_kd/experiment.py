@@ -36,6 +36,7 @@ from light_sernet_kd import (
     students,
     teachers,
     ties,
+    training_list,
 )
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.accelerate import threads
@@ -54,7 +55,8 @@ from light_sernet_kd.config import (
     corpus_name,
     make_settings,
 )
-from light_sernet_kd.corpora.registry import CORPORA
+from light_sernet_kd.corpora import same_names
+from light_sernet_kd.corpora.registry import CORPORA, origin
 from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
@@ -1295,7 +1297,13 @@ class _Run:
         )
         for row in rows:
             row["sha256"] = sha256(self.folder / row["file"])
-        return {"rows": rows, "temperature": temperature, "scores": scores}
+        count = len(self._trained_on(self.selection.final_fold))
+        return {
+            "rows": rows,
+            "temperature": temperature,
+            "scores": scores,
+            "training_recordings": count,
+        }
 
     def _final_temperature(self, outcomes: Sequence[dict[str, Any]], heard: np.ndarray) -> float:
         """Of the exported student, which has the logits `heard` on its training utterances; 1 if unfitted."""
@@ -1305,7 +1313,12 @@ class _Run:
     def _is_current(
         self, exported: Mapping[str, Any], temperature: float, scores: Mapping[str, Mapping[str, float]]
     ) -> bool:
-        """Whether the files are there, as they were written, and with the run's temperature and scores."""
+        """Whether the files are there, as they were written, and with the run's temperature and scores.
+
+        Those of an earlier release have no list of their training recordings.
+        """
+        if "training_recordings" not in exported:
+            return False
         if not np.isclose(exported.get("temperature", np.nan), temperature, rtol=1e-6):
             return False
         if exported.get("scores", scores) != scores or {row["precision"] for row in exported["rows"]} != {
@@ -1421,6 +1434,7 @@ class _Run:
                 precision_cards=scores,
                 merge=settings.merge_tflite,
                 temperature=temperature,
+                training=self._training_list() if scores is not None else None,
             )
         except ExportError as error:
             raise UserError(
@@ -1505,23 +1519,58 @@ class _Run:
         return [self.utterances[i].speaker for i in self._test_indices()]
 
     @functools.cached_property
-    def _alike_and_facts(self) -> tuple[list[tuple[int, int]], list[ties.RecordingFacts]]:
+    def _measured(self) -> audit.Measured:
+        """What was read of every recording: its signature, and the facts of its file."""
         cache = self.places.result / ".cache" if self.places.cache == "disk" else None
-        measured = audit.measure(self.utterances, self.selection.fingerprints, cache)
-        return audit.alike(measured.vectors, measured.lengths), measured.facts
+        return audit.measure(self.utterances, self.selection.fingerprints, cache)
 
     @functools.cached_property
     def data_warnings(self) -> list[str]:
         """What the corpus and its folds show before anything is trained."""
-        _, facts = self._alike_and_facts
-        apart = self.selection.tests_apart
+        facts, apart = self._measured.facts, self.selection.tests_apart
         return ties.findings(self.folds, self.utterances, facts, tests_apart=apart).warnings
+
+    def _training_list(self) -> bytes:
+        """The recordings that the final student was trained on, for its files."""
+        rows = list(self._trained_on(self.selection.final_fold))
+        measured = self._measured
+        return training_list.packed(
+            training_list.of_training(
+                [self.utterances[i] for i in rows],
+                self.selection.fingerprints,
+                measured.vectors[rows],
+                measured.lengths[rows],
+                corpus=self.corpus.name,
+                origin=origin(self.settings.corpus),
+            )
+        )
+
+    def _named_alike(self) -> tuple[str, ...]:
+        """Names of speakers in both of two corpora, unless the user says that they are different people."""
+        settings = self.settings
+        if settings.different_speakers or settings.test_on is None:
+            return ()
+        return audit.named_alike(self.corpus, settings.corpus, settings.test_on)
+
+    def _notes(self) -> list[str]:
+        """What else the report says of the run."""
+        notes = [note for both in self._multimodal.values() for note in both.notes]
+        if self.settings.different_speakers and (names := same_names(self.corpus)):
+            notes.append(
+                f"{counted(len(names), 'speaker name')} in both corpora: different people, by "
+                "--different-speakers."
+            )
+        if self.teacher and (converted := self.teacher.card.get("converted")):
+            notes.append(f"Of the teacher file: {converted}.")
+        return notes
 
     @functools.cached_property
     def stamps(self) -> list[str]:
         """What a reader must know before believing the scores."""
-        pairs, _ = self._alike_and_facts
-        audits = audit.audit(self.folds, self.utterances, self.selection.fingerprints, pairs)
+        pairs = audit.alike(self._measured.vectors, self._measured.lengths)
+        audits = audit.audit(
+            self.folds, self.utterances, self.selection.fingerprints, pairs, named_alike=self._named_alike()
+        )
         return [
             *self.protocol.stamps,
             *audit.stamps(audits),
@@ -1629,7 +1678,7 @@ class _Run:
                 "width": None if self.settings.student in MULTIMODAL_NAMES else self.settings.width,
                 "encoders": self._multimodal["student"].facts() if "student" in self._multimodal else {},
             },
-            "notes": [note for both in self._multimodal.values() for note in both.notes],
+            "notes": self._notes(),
             "teacher": teacher,
             "seed": self.settings.seed,
             "command": self.config["command"],

@@ -79,6 +79,7 @@ def export(
     precision_cards: Mapping[str, Mapping[str, Any]] | None = None,
     merge: bool = True,
     temperature: float = 1.0,
+    training: bytes | None = None,
 ) -> list[Exported]:
     """Write `labels.txt` and one `student_<precision>.tflite` per precision into `folder`.
 
@@ -98,7 +99,8 @@ def export(
     out 18 times as far from Keras as in `dynamic`, which is as small (a mean difference of 0.054, not 0.003).
 
     Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
-    `labels.txt`, `card.json` and, for text, `vocab.txt`: `zipfile` opens the file itself. For a fold's
+    `labels.txt`, `card.json`, for text `vocab.txt` and, where it is given, `training.bin`: `zipfile` opens
+    the file itself. For a fold's
     student, name a temporary folder and the one precision that is to be scored.
 
     Args:
@@ -115,6 +117,7 @@ def export(
         merge: if false, the files take `features` instead of `audio`.
         temperature: the probabilities are softmax(logits / temperature), in every precision; it is in the
             card. Nobody who runs a file applies it again; `p ** temperature`, normalised, undoes it.
+        training: the list of training recordings, as `training_list.packed` makes it.
 
     Raises:
         ExportError: the float32 file's probabilities differ from Keras', or an operation is no builtin.
@@ -128,6 +131,8 @@ def export(
         )
     if broken := [name for name in classes if name.splitlines() != [name]]:
         raise UserError(f"a class name must be one line, found {broken[0]!r}: rename it in the manifest.")
+    if reserved := [name for name in classes if runner.is_reserved(name)]:
+        raise UserError(runner.RESERVED.format(reserved[0]))
     if not 0 < temperature < np.inf:
         raise ValueError(f"a temperature above 0 was expected, found {temperature}")
     names = _input_names(student)
@@ -191,7 +196,7 @@ def export(
         path = Path(folder) / f"student_{precision}.tflite"
         with files.atomic(path) as temporary:
             told = {**facts, "precision": precision, **card, **(precision_cards or {}).get(precision, {})}
-            _write(temporary, _joined(parts, told), told, text)
+            _write(temporary, _joined(parts, told), told, text, training)
             difference = _difference(temporary, inputs, expected)
             # Not `>`: a NaN must not pass.
             if precision == "float32" and not difference <= tolerance:
@@ -595,7 +600,13 @@ def _pools_as_convolutions(model: schema.ModelT) -> None:
     graph.operators = operators
 
 
-def _write(path: Path, model: bytes, card: Mapping[str, Any], text: runner.TextInput | None = None) -> None:
+def _write(
+    path: Path,
+    model: bytes,
+    card: Mapping[str, Any],
+    text: runner.TextInput | None = None,
+    training: bytes | None = None,
+) -> None:
     """The flatbuffer, and behind it, where TFLite's metadata packs files, what a device must know."""
     foreign = [name for name in operator_names(model) if not hasattr(schema.BuiltinOperator, name)]
     if foreign:
@@ -611,6 +622,8 @@ def _write(path: Path, model: bytes, card: Mapping[str, Any], text: runner.TextI
             archive.writestr(zipfile.ZipInfo(name), content)
         if text is not None:
             archive.writestr(zipfile.ZipInfo("vocab.txt"), _vocabulary_text(text), zipfile.ZIP_DEFLATED)
+        if training is not None:
+            archive.writestr(zipfile.ZipInfo("training.bin"), training)
 
 
 def _labels_text(classes: Sequence[str]) -> str:

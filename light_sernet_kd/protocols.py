@@ -3,12 +3,11 @@
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from light_sernet_kd.config import PROTOCOL_NAMES, UserError, choose
-from light_sernet_kd.corpora import Utterance, trains_and_tests
+from light_sernet_kd.corpora import Utterance
 
 STAMP_EPOCH = "optimistic: the epoch was chosen on the test fold"
 STAMP_SPEAKERS = "optimistic: test speakers are also in training"
@@ -232,40 +231,6 @@ PROTOCOLS: dict[str, Protocol] = {
 SPLIT_PROTOCOLS = ("split", "split_mixed")
 
 
-def heard_in_training(
-    card: Mapping[str, Any], corpus: str, *, test_part: bool = False
-) -> tuple[bool | None, str]:
-    """Whether an exported file's student was trained on the tested recordings, and that in words.
-
-    Args:
-        card: of the file.
-        corpus: name of what is tested; of two, the second is tested.
-        test_part: nothing but the test part of the corpus's own split is tested.
-
-    Returns:
-        None where the card does not tell, or it holds of a part of the recordings; the words begin small and
-        end without a full stop.
-    """
-    name = card.get("corpus")
-    if not isinstance(name, str):
-        return None, "the card does not tell what it was trained on: the scores may be of training material"
-    trained_on, tested = trains_and_tests(name)[0], trains_and_tests(corpus)[1]
-    if trained_on != tested:
-        return False, f"trained on {trained_on}, not on {tested}"
-    if card.get("protocol") not in SPLIT_PROTOCOLS:
-        return True, (
-            f"TRAINED ON these recordings (all of {trained_on}): the scores are those of training material, "
-            "not of new speakers"
-        )
-    if test_part:
-        speakers = " but on their speakers" * (card["protocol"] == "split_mixed")
-        return False, f"trained on {trained_on} but for its test part, not on these recordings{speakers}"
-    return None, (
-        f"trained on {trained_on} but for its test part: only that part's scores are of speakers or "
-        "recordings that it does not know"
-    )
-
-
 def fold_seed(seed: int, name: str) -> int:
     """A seed for one fold, the same whichever other folds run."""
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
@@ -354,5 +319,6 @@ def refuse_leaks(
         if twins:
             raise UserError(
                 f"{where} share {len(twins)} identical recordings, e.g. {twins[0][0]} and {twins[0][1]}: "
-                "one recording is of one speaker. Keep the copy whose speaker is right, and remove the other."
+                "either one of the two names the wrong speaker, or a file was copied. Listen, and remove the "
+                "wrong one."
             )

@@ -52,6 +52,10 @@ CLEANING = "3m_ser"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 # What a window is labelled whose sound says too little, and why it is.
 UNSURE = "unsure"
+RESERVED = (
+    "no class may be called {!r}: that is what an answer is called that cannot be relied on. Rename it in "
+    "the manifest."
+)
 SILENT, STEADY, NOT_SURE, NOT_FINITE = "silent", "no speech", "not sure", "not finite"
 TOO_SHORT = "too short"
 # A syllable lasts 0.2 s in the mean (Greenberg 1999): less sound holds none, and is too little for the gates
@@ -534,6 +538,11 @@ def caveats(card: Mapping[str, Any]) -> list[str]:
 def too_short(samples: int, sample_rate: int) -> bool:
     """Whether a whole recording of so many samples is too short to be classified: below 0.2 s."""
     return samples < SHORTEST_SECONDS * sample_rate
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a class of this name would be taken for the answer of a student that is unsure."""
+    return name.strip().casefold() == UNSURE
 
 
 def unsure_threshold(card: Mapping[str, Any]) -> float:

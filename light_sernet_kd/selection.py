@@ -14,6 +14,7 @@ from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_label
 from light_sernet_kd.corpora.registry import find, load
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.protocols import ALL_SPEAKERS, SPLIT_PROTOCOLS, Fold, make_folds, propose_folds, select
+from light_sernet_kd.runner import RESERVED, is_reserved
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def selected(settings: Settings, data: Path) -> Selection:
         raise UserError(f"{corpus.name} has {len(classes)} emotion; at least 2 are needed.")
     if broken := [name for name in classes if name.splitlines() != [name]]:
         raise UserError(f"a class name must be one line, found {broken[0]!r}: rename it in the manifest.")
+    if reserved := [name for name in classes if is_reserved(name)]:
+        raise UserError(RESERVED.format(reserved[0]))
     folds = make_folds(
         settings.protocol, utterances, fingerprints, seed=settings.seed, wished=settings.fold_count
     )
@@ -130,13 +133,11 @@ class NamedFolds:
 
     Attributes:
         what: the folds in words.
-        test_part: they are those of the corpus's own split.
     """
 
     corpus: Corpus
     utterances: tuple[Utterance, ...]
     what: str
-    test_part: bool
 
 
 def named_folds(
@@ -191,7 +192,7 @@ def named_folds(
         how = {"random": f", seed {own.seed}", "group_kfold": f" of {own.fold_count}"}.get(name, "")
         listed = f"fold{'s' * (len(chosen) > 1)} {', '.join(fold.name for fold in chosen)} ({name}{how})"
         tested = tuple(each for each in whole.utterances if each.id in ids)
-        found.append(NamedFolds(whole, tested, listed, name in SPLIT_PROTOCOLS))
+        found.append(NamedFolds(whole, tested, listed))
         if tested != found[0].utterances:
             _, first = next(iter(runs.values()))
             raise UserError(

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from light_sernet_kd import audio, degradations, evaluation
+from light_sernet_kd import audio, degradations, evaluation, training_list
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.degradations import BABBLE, BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS, Surroundings
 from light_sernet_kd.files import atomic, write_json, write_text
-from light_sernet_kd.protocols import heard_in_training
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
 from light_sernet_kd.runner import (
     SILENCE_DBFS,
@@ -42,6 +41,11 @@ SPEECHLESS_DRAWS = 50
 POOL = 60
 PICTURE = "stress.png"
 NO_SPEECH = "without speech"
+# What is added for a student that was trained on what it is stressed with.
+KNOWN = (
+    "; what the conditions cost is still of use. For honest scores stress the run's folder, where each "
+    "fold's student hears speakers it does not know"
+)
 WHOLE, CLASS, SPEAKER, SEX = "all", "class", "speaker", "sex"
 
 
@@ -61,7 +65,8 @@ class Student:
         name: for tables; unlike the others'.
         parts: files of the same classes.
         trained: a sentence on whether it knows the recordings.
-        heard: whether it was trained on the recordings that it is tested on; None where nothing tells.
+        heard: whether it was trained on any of the recordings that it is tested on; None where that was not
+            checked.
         stamps: what breaks the rule that nobody tests who trained.
     """
 
@@ -111,24 +116,43 @@ def open_part(path: Path, ids: frozenset[str] | None = None) -> Part:
     return Part(runner, ids)
 
 
-def open_students(paths: Sequence[Path], corpus: Corpus, *, test_part: bool = False) -> list[Student]:
-    """A student of each exported file, to be stressed on a corpus.
+def open_students(
+    paths: Sequence[Path],
+    corpus: Corpus,
+    *,
+    tested: Sequence[Utterance] | None = None,
+    origin: str = "",
+) -> list[Student]:
+    """A student of each exported file, to be stressed on recordings of a corpus.
 
     Args:
-        test_part: nothing but the test part of the corpus's own split is tested.
+        tested: the recordings; by default all of the corpus.
+        origin: the corpus's own name where it is known by name; empty for a manifest.
 
     Raises:
-        UserError: a file cannot be used, is named twice, or shares no emotion with the corpus.
+        UserError: a file cannot be used, is named twice, or its list of training recordings is damaged.
     """
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError("a file is named twice: name each once.")
     names = [path.name for path in paths]
+    parts = [open_part(path) for path in paths]
     students = []
-    for path, name in zip(paths, names, strict=True):
-        part = open_part(path)
-        heard, trained = _training_of(part.runner.card, corpus, test_part=test_part)
+    read: dict[Path, bytes | None] = {}
+    for path, name, part in zip(paths, names, parts, strict=True):
+        trained = training_list.read(path)
+        answered = [
+            each
+            for each in (corpus.utterances if tested is None else tested)
+            if trained is not None and each.emotion in part.runner.labels
+        ]
+        asked = training_list.known(
+            part.runner.card,
+            trained,
+            training_list.of_tested(answered, corpus=corpus.name, origin=origin, read=read),
+        )
+        words = asked.words + KNOWN * (asked.trained_on is True)
         shown = name if names.count(name) == 1 else str(path)
-        students.append(Student(shown, (part,), trained, heard))
+        students.append(Student(shown, (part,), words, asked.trained_on))
     return students
 
 
@@ -139,19 +163,6 @@ def of_folds(name: str, parts: Sequence[Part], stamps: Sequence[str] = ()) -> St
         "not trained on"
     )
     return Student(name, tuple(parts), trained, False, tuple(stamps))
-
-
-def _training_of(
-    card: Mapping[str, Any], corpus: Corpus, *, test_part: bool = False
-) -> tuple[bool | None, str]:
-    """Whether a file's student was trained on the corpus, and the sentence on it."""
-    heard, sentence = heard_in_training(card, corpus.name, test_part=test_part)
-    if heard:
-        sentence += (
-            "; what the conditions cost is still of use. For honest scores stress the run's folder, where "
-            "each fold's student hears speakers it does not know"
-        )
-    return heard, sentence
 
 
 def limited(utterances: Sequence[Utterance], most: int, *, seed: int = 0) -> tuple[Utterance, ...]:
@@ -733,7 +744,7 @@ def write(stressed: Mapping[str, Any], folder: Path) -> list[Path]:
     stamps = [*{stamp: None for each in students for stamp in each["stamps"]}]
     known = [each["name"] for each in students if each["heard_in_training"]]
     if known:
-        stamps.append(f"{', '.join(known)}: trained on these recordings; the drop counts, not the level")
+        stamps.append(f"{', '.join(known)}: trained on recordings of these; the drop counts, not the level")
     drawn = [
         {
             "name": each["name"],

@@ -5,14 +5,17 @@ A teacher file is an `.npz` with `ids` (N,), `classes` (C,), `logits` and, where
 each fold has its own. The card is JSON text: who made the file and, per fold, who was in training.
 `embeddings` may be there too: float32 or float16, (N, E), or (F, N, E) where each fold has its own.
 
-A `.csv` does as well: a header with `id`, a column per class and, where each fold has its own, `fold`. The
-numbers are logits, or probabilities (soft labels) where each row sums to 1.
+A `.csv` does as well: a header with `id`, a column per class and, where each fold has its own, `fold`.
+
+In both, the numbers are logits, or probabilities (soft labels) where none is negative and each row sums to 1:
+their logarithms are then the logits, and the card says so under `converted`.
 """
 
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +41,16 @@ LARGEST_OUTPUT = 1e12
 MOST_IDS, MOST_CLASSES = 10_000_000, 10_000
 CSV_BYTES, CSV_LINE = 2 * 10**8, 10**6
 _NONE = np.array([], dtype=str)
+CONVERTED = "its numbers are probabilities, and their logarithms are taken for the logits"
+
+# What published labels and models call emotions, in lower case: IEMOCAP's short names, and adjectives.
+SHORT_NAMES = {
+    "ang": "anger", "angry": "anger", "bor": "boredom", "bored": "boredom", "cal": "calm", "dis": "disgust",
+    "disgusted": "disgust", "exc": "excitement", "excited": "excitement", "fea": "fear", "fearful": "fear",
+    "fru": "frustration", "frustrated": "frustration", "hap": "happiness", "happy": "happiness",
+    "joy": "happiness", "neu": "neutral", "neutrality": "neutral", "sad": "sadness", "sur": "surprise",
+    "surprised": "surprise",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class Teacher:
         folds: names along the first axis of `logits`; empty where one teacher serves every fold.
         logits: `(len(folds) or 1, N, C)` float32.
         card: `made_by`, `corpus`, `protocol`, `train_speakers` (fold → names); empty where unknown.
+            `converted` where the logits are logarithms of the file's probabilities.
         embeddings: `(1, N, E)` where all folds share them, or `(len(folds), N, E)`; float32 or float16.
     """
 
@@ -133,7 +147,20 @@ def read(path: Path) -> Teacher:
     embeddings = (
         _embeddings(path, content["embeddings"], len(ids), len(folds)) if "embeddings" in content else None
     )
+    places = [f"{name}, fold {fold}" if folds else name for fold in folds or ("",) for name in ids]
+    per_fold, card = _converted(path, per_fold, places, card)
     return Teacher(ids, classes, _float32(per_fold), folds, card, embeddings)
+
+
+def _converted(
+    path: Path, values: np.ndarray, places: Sequence[str], card: Mapping[str, Any]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Logits of what an archive holds, `(F, N, C)`, and its card, which says if they were probabilities."""
+    rows = np.asarray(values, np.float64).reshape(len(places), values.shape[-1])
+    logits = _as_logits(path, rows, places)
+    if logits is rows:
+        return values, dict(card)
+    return logits.reshape(values.shape), {**card, "converted": CONVERTED}
 
 
 def _texts(names: np.ndarray) -> tuple[str, ...]:
@@ -220,8 +247,10 @@ def _read_csv(path: Path) -> Teacher:
                 "each fold needs the outputs for all."
             )
     order = [[rows_of_fold[name] for name in ids] for rows_of_fold in found.values()]
-    logits = _as_logits(path, values, [line for line, _ in rows])[np.array(order)]
-    return Teacher(ids, classes, _float32(logits), tuple(found) if "fold" in columns else ())
+    logits = _as_logits(path, values, [f"line {line}" for line, _ in rows])
+    card = {} if logits is values else {"converted": CONVERTED}
+    folds = tuple(found) if "fold" in columns else ()
+    return Teacher(ids, classes, _float32(logits[np.array(order)]), folds, card)
 
 
 def _short_lines(file: IO[str]) -> Iterator[str]:
@@ -233,8 +262,16 @@ def _short_lines(file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _as_logits(path: Path, values: np.ndarray, lines: Sequence[int]) -> np.ndarray:
-    """Logits as they are; probabilities as their logarithms, whose softmax they are."""
+def _as_logits(path: Path, values: np.ndarray, places: Sequence[str]) -> np.ndarray:
+    """Logits `(rows, classes)` as they are; probabilities as their logarithms, whose softmax they are.
+
+    Args:
+        places: of each row, for an error.
+    """
+    # Of one class alone a row sums to 1 by chance, and what is not finite is reported where it is used.
+    if values.shape[1] < 2 or not values.size or not np.isfinite(values).all():
+        return values
+    # Before any sum: numbers near the largest there is would overflow.
     if values.min() < 0 or values.max() > 1 + _ROUNDING:
         return values
     is_distribution = np.abs(values.sum(axis=1) - 1) <= _ROUNDING
@@ -243,7 +280,7 @@ def _as_logits(path: Path, values: np.ndarray, lines: Sequence[int]) -> np.ndarr
     if not is_distribution.all():
         odd = int(np.flatnonzero(~is_distribution)[0])
         raise UserError(
-            f"{path}, line {lines[odd]}: probabilities must sum to 1, these sum to {values[odd].sum():.4g}."
+            f"{path}, {places[odd]}: probabilities must sum to 1, these sum to {values[odd].sum():.4g}."
         )
     return np.log(np.maximum(values, SMALLEST_PROBABILITY))
 
@@ -259,11 +296,9 @@ def aligned(
     """
     number = _fold_number(teacher, fold)
     if set(teacher.classes) != set(classes):
-        same = {name.lower() for name in teacher.classes} == {name.lower() for name in classes}
         raise UserError(
             f"the teacher names other classes: {', '.join(sorted(teacher.classes))}; "
-            f"the corpus has {', '.join(sorted(classes))}."
-            + (" They differ in capitals only: write the teacher's as the corpus's." if same else "")
+            f"the corpus has {', '.join(sorted(classes))}.{_class_hint(teacher.classes, classes)}"
         )
     columns = [teacher.classes.index(name) for name in classes]
     logits = teacher.logits[number][np.ix_(_rows(teacher, utterances), columns)]
@@ -301,14 +336,104 @@ def _rows(teacher: Teacher, utterances: Sequence[Utterance]) -> list[int]:
     missing = [utterance.id for utterance in utterances if utterance.id not in row_of]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        stems = {os.path.splitext(name)[0]: name for name in teacher.ids}
-        alike = [name for name in missing if name in stems]
-        hint = f" It has {stems[alike[0]]}: ids are without the suffix." if alike else ""
+        ours = [utterance.id for utterance in utterances]
+        hint = _id_hint(teacher.ids, ours)
+        if len(missing) == len(utterances):
+            raise UserError(
+                f"the teacher fits none of {len(utterances)} utterances. Its ids are {_some(teacher.ids)}; "
+                f"the corpus's are {_some(ours)}.{hint or _NO_HINT}"
+            )
         raise UserError(
             f"the teacher lacks {len(missing)} of {len(utterances)} utterances: "
             f"{', '.join(missing[:5])}{more}.{hint}"
         )
     return [row_of[utterance.id] for utterance in utterances]
+
+
+_NO_HINT = " Was the teacher made for another corpus? Write the corpus's ids into its file."
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def _class_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """How a teacher's classes would have to be renamed to be the corpus's; empty where nothing is known."""
+    if {name.lower() for name in theirs} == {name.lower() for name in ours}:
+        return " They differ in capitals only: write the teacher's as the corpus's."
+    own = {name.casefold(): name for name in ours}
+    meant: dict[str, str | None] = {}
+    for name in theirs:
+        plain = name.strip().casefold()
+        meant[name] = own.get(plain) or own.get(SHORT_NAMES.get(plain, ""))
+    renamed = [f"{name}={target}" for name, target in meant.items() if target and target != name]
+    if not renamed:
+        return ""
+    hint = (
+        f" If {', '.join(renamed)} is meant, write these names into the teacher's file (`classes`, or the "
+        "header of a CSV)."
+    )
+    if twice := repeated([target for target in meant.values() if target]):
+        hint += f" Several are {', '.join(twice)}: add up their probabilities in one column."
+    if without := [name for name, target in meant.items() if target is None]:
+        hint += f" The corpus lacks {', '.join(without)}: leave these columns out."
+    if lacking := [name for name in ours if name not in meant.values()]:
+        hint += f" The teacher lacks {', '.join(lacking)}: --emotions keeps the others."
+    return hint
+
+
+# Changes of an id, the smallest first.
+_SPELLINGS: dict[str, Callable[[str], str]] = {
+    "without the suffix": lambda name: os.path.splitext(name)[0],
+    "without the folder": lambda name: _without_folder(name),
+    "without folder and suffix": lambda name: os.path.splitext(_without_folder(name))[0],
+    "without outer spaces": str.strip,
+    "in small letters": str.lower,
+    "in capitals": str.upper,
+    "in the Unicode form NFC": lambda name: unicodedata.normalize("NFC", name),
+    "in the Unicode form NFD": lambda name: unicodedata.normalize("NFD", name),
+}
+
+
+def _without_folder(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _id_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """How a teacher's ids would have to be written to be the corpus's; empty where nothing is known."""
+    wanted = set(ours)
+    best, fitting = "", len(wanted & set(theirs))
+    for how, change in _changes(theirs, ours):
+        changed = {change(name): name for name in theirs}
+        found = [name for name in ours if name in changed]
+        # Two ids must not become one.
+        if len(changed) == len(theirs) and len(found) > fitting:
+            example = next((name for name in found if changed[name] != name), "")
+            best, fitting = f"{how}, such as {example} for {changed[example]}", len(found)
+    return f" Write its ids {best}: then {fitting} of {len(ours)} utterances fit." if best else ""
+
+
+def _changes(theirs: Sequence[str], ours: Sequence[str]) -> Iterator[tuple[str, Callable[[str], str]]]:
+    """Changes of an id, and what to call them: spellings, and what all ids of one side have in addition."""
+    yield from _SPELLINGS.items()
+
+    def around(longer: str, shorter: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+        """What an id has before and behind the longest ids within it, and that in words."""
+        for inner in sorted((each for each in shorter if each and each in longer), key=len)[-3:]:
+            before, behind = longer.split(inner, 1)
+            ends = [f"{before!r} before"] * bool(before) + [f"{behind!r} behind"] * bool(behind)
+            yield before, behind, f"{' and '.join(ends)} them"
+
+    def less(before: str, behind: str) -> Callable[[str], str]:
+        return lambda name: name.removeprefix(before).removesuffix(behind)
+
+    def more(before: str, behind: str) -> Callable[[str], str]:
+        return lambda name: f"{before}{name}{behind}"
+
+    for before, behind, words in around(theirs[0], ours) if theirs else ():
+        yield f"without {words}", less(before, behind)
+    for before, behind, words in around(ours[0], theirs):
+        yield f"with {words}", more(before, behind)
 
 
 def _finite(values: np.ndarray, what: str, utterances: Sequence[Utterance]) -> np.ndarray:
@@ -403,6 +528,19 @@ def speakers_of_fold(teacher: Teacher, fold: str) -> set[str] | None:
     return set(seen) if isinstance(seen, list) and all(isinstance(name, str) for name in seen) else None
 
 
+def met(teacher: Teacher, seen: Set[str], speakers: Set[str]) -> set[str]:
+    """Those of the speakers whom a teacher was trained on.
+
+    Of two corpora a speaker's name begins with that of their corpus; a teacher of that corpus alone names
+    them without it.
+
+    Args:
+        seen: from `speakers_of_fold`.
+    """
+    prefix = f"{teacher.card.get('corpus')}/"
+    return {name for name in speakers if name in seen or name.removeprefix(prefix) in seen}
+
+
 def stamps(teacher: Teacher, folds: Sequence[Fold], utterances: Sequence[Utterance]) -> tuple[str, ...]:
     """What the teacher makes doubtful in scores on these folds; empty for one that saw no tested speaker."""
     unknown = False
@@ -410,6 +548,6 @@ def stamps(teacher: Teacher, folds: Sequence[Fold], utterances: Sequence[Utteran
         seen = speakers_of_fold(teacher, fold.name)
         if seen is None:
             unknown = True
-        elif seen & {utterances[i].speaker for i in fold.test}:
+        elif met(teacher, seen, {utterances[i].speaker for i in fold.test}):
             return (STAMP_SEEN,)
     return (STAMP_UNKNOWN,) if unknown else ()

@@ -1,7 +1,9 @@
 """The audit: what training and test share, and which recordings are copies of one another."""
 
+import dataclasses
 import io
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,10 @@ import soundfile
 import soxr
 from rich.console import Console
 
-from light_sernet_kd import audio, audit, teachers
+from light_sernet_kd import audio, audit, cli, teachers
 from light_sernet_kd.audit import alike, signature, signatures
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Utterance, emodb
+from light_sernet_kd.corpora import Corpus, Utterance, emodb
 from light_sernet_kd.protocols import Fold
 
 RATE = 16_000
@@ -252,6 +254,142 @@ def shown(*audits: audit.FoldAudit) -> str:
     console = Console(file=io.StringIO(), width=140)
     audit.show(audits, console, protocol="loso", description="leave one speaker out")
     return console.file.getvalue()
+
+
+# Two corpora, and the command
+
+
+def written(folder: Path, name: str, speakers, *, emotions=("anger", "fear"), seed=0) -> Path:
+    """A manifest of made recordings, an emotion each; no two of them are alike."""
+    folder.mkdir(exist_ok=True)
+    lines = ["path,emotion,speaker"]
+    for number, (speaker, emotion) in enumerate(itertools.product(speakers, emotions)):
+        random = np.random.default_rng([seed, number])
+        level = np.interp(np.linspace(0, 1, 8000), np.linspace(0, 1, 9), random.uniform(0.01, 0.3, 9))
+        path = f"{name}-{number}.wav"
+        soundfile.write(folder / path, level * random.normal(size=8000), RATE, subtype="FLOAT")
+        lines.append(f"{path},{emotion},{speaker}")
+    (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / f"{name}.csv"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("tables")
+    return {
+        "one": written(folder, "one", ("03", "08", "zoë")),
+        "two": written(folder, "two", ("3", "ZOE\u0308", "b"), seed=1),
+        "others": written(folder, "others", ("c", "d"), seed=2),
+    }
+
+
+def test_speakers_of_one_name_in_two_manifests_may_be_one_person(tables, capsys):
+    command = ["audit", str(tables["one"]), "--test-on", str(tables["two"])]
+    assert cli.main(command) == 1
+    out = capsys.readouterr().out
+    assert "2 speaker names are in both corpora, and may be the same people: 3, ZOE" in out
+    assert "(if not: --different-speakers)" in out
+    assert "nothing leaks" not in out
+    assert cli.main([*command, "--json"]) == 1
+    (fold,) = json.loads(capsys.readouterr().out)
+    assert fold["same_names"] == ["3", "ZOE\u0308"]
+    assert cli.main([*command, "--different-speakers"]) == 0
+    assert "nothing leaks" in capsys.readouterr().out
+    # The one that tests may have a name alone.
+    assert cli.main(["audit", str(tables["others"]), "--test-on", str(tables["two"])]) == 0
+    assert cli.main(["audit", str(tables["one"]), "--different-speakers"]) == 2
+    assert "it goes with --test-on" in capsys.readouterr().err
+
+
+def test_numbers_in_two_corpora_known_by_name_are_different_people_and_those_of_a_manifest_may_be():
+    corpus = Corpus(
+        "EMO-DB → RAVDESS",
+        (
+            utterance("EMO-DB/x", "EMO-DB/03", split="train"),
+            utterance("RAVDESS/x", "RAVDESS/03", split="test"),
+            utterance("RAVDESS/y", "RAVDESS/04", split="test"),
+        ),
+    )
+    assert audit.named_alike(corpus, "EMO-DB", "RAVDESS") == ()
+    assert audit.named_alike(corpus, "emo-db", "ravdess") == ()
+    for one, other in (("x/EMO-DB.csv", "RAVDESS"), ("EMO-DB", "RAVDESS.csv"), ("EMO-DB.csv", "RAVDESS.csv")):
+        assert audit.named_alike(corpus, one, other) == ("03",)
+    # A corpus of its own has no second one.
+    assert audit.named_alike(Corpus("one", UTTERANCES), "one.csv", "") == ()
+
+
+def test_names_in_both_corpora_are_a_stamp_on_every_result():
+    fair = one(Fold("split", (0, 1, 2), (3,), (4,)))
+    named = [dataclasses.replace(fair, same_names=("03", "08"))]
+    assert audit.stamps(named) == [
+        "perhaps optimistic: 2 speaker names are in both corpora, and may be the same people: 03, 08 "
+        "(if not: --different-speakers)"
+    ]
+    many = [dataclasses.replace(fair, same_names=tuple("abcdefg"))]
+    assert "a, b, c, d, e and 2 more (if not" in audit.stamps(many)[0]
+    single = [dataclasses.replace(fair, same_names=("03",))]
+    assert "the speaker name 03 is in both corpora, and may be the same person" in audit.stamps(single)[0]
+
+
+def test_audit_leaves_out_what_cannot_be_read_where_it_is_told_to(tables, tmp_path, capsys):
+    table = written(tmp_path, "bad", ("a", "b", "c", "d"))
+    (tmp_path / "bad-0.wav").write_bytes(b"")
+    (tmp_path / "bad-3.wav").unlink()
+    assert cli.main(["audit", str(table)]) == 2
+    capsys.readouterr()
+    assert cli.main(["audit", str(table), "--skip-bad"]) == 0
+    out, err = capsys.readouterr()
+    assert "6 utterances" in out
+    assert err.count("left out: ") == 2
+    assert "bad-0.wav is empty (0 bytes)" in err
+    for path in tmp_path.glob("*.wav"):
+        path.unlink()
+    assert cli.main(["audit", str(table), "--skip-bad"]) == 2
+    assert "8 of 8 recordings cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"ids": [f"x{n}" for n in range(6)]},
+            "the teacher fits none of 6 utterances. Its ids are x0, x1, x2",
+        ),
+        ({"classes": ["ang", "x"]}, "the teacher names other classes: ang, x; the corpus has anger, fear."),
+        ({"folds": ["03", "08"]}, "the teacher has no outputs for fold zoë"),
+        ({"ids": [f"one-{n}.wav" for n in range(6)]}, "without the suffix, such as one-0 for one-0.wav"),
+    ],
+)
+def test_a_teacher_that_train_would_refuse_is_refused_by_audit(tables, tmp_path, capsys, change, message):
+    arrays = {"ids": [f"one-{n}" for n in range(6)], "classes": ["anger", "fear"], **change}
+    shape = (len(arrays.get("folds", [""])), 6, 2)
+    logits = np.random.default_rng(0).normal(size=shape if "folds" in arrays else shape[1:])
+    np.savez(tmp_path / "t.npz", logits=logits, **arrays)
+    assert cli.main(["audit", str(tables["one"]), "--teacher", str(tmp_path / "t.npz")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
+def test_a_teacher_that_fits_is_audited(tables, tmp_path, capsys):
+    ids = [f"one-{n}" for n in range(6)]
+    np.savez(tmp_path / "t.npz", ids=ids, classes=["fear", "anger"], logits=np.zeros((6, 2)))
+    assert cli.main(["audit", str(tables["one"]), "--teacher", str(tmp_path / "t.npz")]) == 1
+    assert "the teacher's training speakers are not known" in capsys.readouterr().out
+
+
+def test_a_teacher_of_one_corpus_is_asked_for_its_speakers_by_their_own_names():
+    spoken = [utterance("one/x", "one/a"), utterance("two/y", "two/a"), utterance("two/z", "two/b")]
+    fold = Fold("split", (0,), (), (1, 2))
+    for corpus, seen in (("two", ("two/a",)), ("one", ())):
+        taught = dataclasses.replace(
+            teacher({"all-speakers": ["a"]}),
+            card={"corpus": corpus, "train_speakers": {"all-speakers": ["a"]}},
+        )
+        (found,) = audit.audit([fold], spoken, {each.id: each.id for each in spoken}, [], taught)
+        assert found.teacher_speakers == seen
+        stamp = (teachers.STAMP_SEEN,) if seen else ()
+        assert teachers.stamps(taught, [fold], spoken) == stamp
 
 
 def test_the_table_names_what_leaks():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import zipfile
 from types import SimpleNamespace
 
@@ -11,9 +12,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
-from light_sernet_kd import benchmark, cli, protocols, runner, students
+from light_sernet_kd import audio, audit, benchmark, cli, protocols, runner, students, training_list
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.export import export
 
@@ -254,67 +254,112 @@ def test_accuracy_is_that_of_the_runner_and_training_is_admitted(files, shared_d
     found = benchmark.accuracy(files["float32"], few)
     known = [each for each in few.utterances if each.emotion in CLASSES]
     opened = runner.Runner(files["float32"])
-    from light_sernet_kd import audio
-
     right = [
         opened.labels[opened.probabilities(audio.read(each.path)).argmax()] == each.emotion for each in known
     ]
     assert found["wa"] == pytest.approx(np.mean(right))
     assert found["utterances"] + found["left_out"] == len(few.utterances)
     assert found["utterances"] == len(known) < len(few.utterances)
-    assert found["trained_on"] is True
+    assert (found["trained_on"], found["trained_on_recordings"]) == (None, None)
+    assert "not checked whether it was trained on these recordings" in text_of(found)
+    assert f"without {found['left_out']} of emotions" in text_of(found)
+
+
+def text_of(accuracy: dict) -> str:
     measured = {
         "machine": {"processor": "x", "cores": 1, "system": "y", "ai_edge_litert": "1"},
         "multiply_adds": "",
         "peak_memory": "",
-        "files": [{"accuracy": found, "latency": {"1": {"rounds": 3}}}],
+        "files": [{"accuracy": accuracy, "latency": {"1": {"rounds": 3}}}],
     }
-    text = "\n".join(benchmark.notes(measured))
-    assert "This is no test" in text
-    assert f"without {found['left_out']} of emotions" in text
+    return "\n".join(benchmark.notes(measured))
+
+
+def with_list(path, folder, utterances, **about):
+    """The exported file as if its student had been trained on these utterances."""
+    prints = audio.fingerprints(utterances)
+    found = training_list.of_training(utterances, prints, *audit.signatures(utterances, prints), **about)
+    copy = folder / path.name
+    shutil.copy(path, copy)
+    with zipfile.ZipFile(copy, "a") as archive:
+        archive.writestr(training_list.MEMBER, training_list.packed(found))
+    return copy
+
+
+def manifest_of(utterances, path, name="{}"):
+    """A manifest of recordings where they lie; `name` is what their speakers are called in it."""
+    rows = [f"{each.path},{each.emotion},{name.format(each.speaker)}" for each in utterances]
+    path.write_text("\n".join(["path,emotion,speaker", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def few(shared_data):
+    """Recordings of EMO-DB by two speakers, of the file's three classes."""
+    found = [each for each in load("EMO-DB", shared_data).utterances if each.emotion in CLASSES]
+    return [[each for each in found if each.speaker == name][:6] for name in ("03", "08")]
 
 
 @pytest.mark.parametrize(
-    ("card", "test_part", "trained_on", "words"),
+    ("trained", "tested", "words", "trained_on", "same_names"),
     [
-        ({"corpus": "EMO-DB"}, False, True, "This is no test: TRAINED ON these recordings (all of EMO-DB)"),
-        ({"corpus": "EMO-DB", "protocol": "loso"}, True, True, "This is no test"),
-        ({"corpus": "RAVDESS"}, False, False, "trained on RAVDESS, not on EMO-DB."),
-        ({"corpus": "RAVDESS", "protocol": "split"}, False, False, "trained on RAVDESS, not on EMO-DB."),
-        ({"corpus": "RAVDESS → EMO-DB"}, False, False, "trained on RAVDESS, not on EMO-DB."),
-        ({"corpus": "EMO-DB → RAVDESS"}, False, True, "This is no test"),
-        ({"corpus": "EMO-DB", "protocol": "split"}, False, None, "only that part's scores are of speakers"),
-        ({"corpus": "EMO-DB", "protocol": "split_mixed"}, False, None, "only that part's scores are of"),
-        ({"corpus": "EMO-DB", "protocol": "split"}, True, False, "but for its test part, not on these"),
-        ({}, False, None, "the card does not tell what it was trained on"),
+        ((0, 6), (0, 6), "This is no test: TRAINED ON 6 of these 6 recordings", True, 0),
+        ((0, 6), (2, 4), "This is no test: TRAINED ON 2 of these 2 recordings", True, 0),
+        ((2, 4), (0, 6), "This is no test: TRAINED ON 2 of these 6 recordings", True, 4),
+        (
+            (0, 3),
+            (3, 6),
+            "none of these 3 recordings is, or sounds like, one that it was trained on",
+            False,
+            3,
+        ),
     ],
 )
-def test_what_the_card_tells_of_training_is_said(monkeypatch, card, test_part, trained_on, words):
-    class Known:
-        text, sample_rate, labels = None, 16_000, ("a", "b")
+def test_a_file_is_asked_for_the_recordings_whatever_their_corpus_is_called(
+    files, few, tmp_path, capsys, trained, tested, words, trained_on, same_names
+):
+    mine, _ = few
+    about = {"corpus": "EMO-DB", "origin": "EMO-DB"}
+    path = with_list(files["int8"], tmp_path, mine[slice(*trained)], **about)
+    manifest = manifest_of(mine[slice(*tested)], tmp_path / "mysubset.csv")
+    options = ["--on", str(manifest), "--rounds", "1", "--threads", "1", "--out", str(tmp_path)]
+    assert cli.main(["benchmark", str(path), *options]) == 0
+    page = " ".join((tmp_path / "benchmark.md").read_text().split())
+    assert words in page
+    assert words in " ".join(capsys.readouterr().out.split())
+    assert "not on mysubset" not in page
+    (file,) = json.loads((tmp_path / "benchmark.json").read_text())["files"]
+    assert file["accuracy"]["trained_on"] is trained_on
+    # Other recordings of a speaker who trained are no training data, and their voice is not new.
+    assert file["accuracy"]["same_speaker_names"] == same_names
+    assert ("speakers whose names are among those" in page) is (same_names > 0)
 
-        def __init__(self, path):
-            self.card = card
 
-        def require(self, **takes):
-            pass
+def test_another_corpus_of_the_same_table_name_is_not_called_training_data(files, few, tmp_path):
+    mine, other = few
+    path = with_list(files["int8"], tmp_path, mine, corpus="m", origin="")
+    (tmp_path / "elsewhere").mkdir()
+    table = manifest_of(other, tmp_path / "elsewhere" / "m.csv")
+    rows = benchmark.heard(str(table), tmp_path)
+    found = benchmark.accuracy(path, rows)
+    assert (rows.corpus, found["trained_on"], found["same_speaker_names"]) == ("m", False, 0)
+    named = benchmark.heard(str(manifest_of(other, table, "03")), tmp_path)
+    found = benchmark.accuracy(path, named)
+    assert (found["trained_on"], found["same_speaker_names"]) == (False, len(other))
+    assert f"but {len(other)} are of speakers whose names are among those" in text_of(found)
 
-        def probabilities(self, waveform, text):
-            return np.array([0.6, 0.4])
 
-    monkeypatch.setattr(benchmark.runner, "Runner", Known)
-    monkeypatch.setattr(benchmark.audio, "read", lambda path, sample_rate: np.zeros(9))
-    rows = benchmark.Heard("EMO-DB", "x", (Utterance("i", "p", "a", "s"),), test_part)
-    found = benchmark.accuracy("f", rows)
-    assert (found["trained_on"], found["wa"]) == (trained_on, 1)
-    machine = {"processor": "x", "cores": 1, "system": "y", "ai_edge_litert": "1"}
-    files = [{"accuracy": found, "latency": {"1": {"rounds": 3}}}]
-    measured = {"machine": machine, "multiply_adds": "", "peak_memory": "", "files": files}
-    (line,) = [
-        line for line in benchmark.notes(measured) if line.startswith("UA and WA: on x, 1 utterance. ")
-    ]
-    assert words in line
-    assert ("This is no test" in line) is (trained_on is True)
+def test_a_damaged_list_of_training_recordings_is_one_line_and_exit_code_2(files, few, tmp_path, capsys):
+    path = tmp_path / "student_int8.tflite"
+    shutil.copy(files["int8"], path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(training_list.MEMBER, "nothing")
+    table = manifest_of(few[0][:1], tmp_path / "m.csv")
+    for command in (["benchmark", "--rounds", "1"], ["stress", "--conditions", "gain"]):
+        assert cli.main([command[0], str(path), "--on", str(table), *command[1:]]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert "its list of training recordings (training.bin) is damaged" in err
 
 
 def run_of(folder, **settings):
@@ -347,7 +392,6 @@ def test_a_fold_is_that_of_the_run_in_whose_folder_the_file_is(shared_data, tmp_
     expected = tuple(corpus.utterances[i] for i in sorted(chosen.test))
     assert found.utterances == expected
     assert found.what == f"the test recordings of {what} of EMO-DB"
-    assert found.test_part is False
     # Emotions that are named leave the fold as it is, and choose within.
     anger = benchmark.heard("EMO-DB", shared_data, fold=fold, files=[file], emotions=("anger", "neutral"))
     assert anger.utterances == tuple(each for each in expected if each.emotion in ("anger", "neutral"))

@@ -123,13 +123,16 @@ def test_what_cannot_be_paired_is_said(other, message):
 # Folders
 
 
-def run_folder(tmp_path, name, predicted, *, bytes_=None, stamps=(), synthetic=False, labels=LABELS):
+def run_folder(
+    tmp_path, name, predicted, *, bytes_=None, stamps=(), synthetic=False, labels=LABELS, speakers="abc"
+):
     folder = tmp_path / name
     folder.mkdir()
     ua = float(balanced_accuracy_score(labels, predicted))
     metrics = {
         "corpus": "EMO-DB", "synthetic": synthetic, "protocol": "loso", "stamps": list(stamps),
-        "folds": [{"name": "1"}], "seed": 0, "student": {"name": "light_sernet", "parameters": 463_431},
+        "folds": [{"name": "1", "test_speakers": list(speakers)}], "seed": 0,
+        "student": {"name": "light_sernet", "parameters": 463_431},
         "pooled": {"ua": ua, "wa": float(np.mean(np.equal(labels, predicted)))},
         "pooled_last_epoch": {"ua": ua}, "ci95": {"ua": [ua - 0.1, min(1.0, ua + 0.1)]},
     }  # fmt: skip
@@ -179,6 +182,42 @@ def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path, monkey
     page = written[1].read_text()
     assert page.count("\n| ") == 5  # header, rule and three runs
     assert "![Size against UA](size_against_ua.png)" in page
+
+
+@pytest.mark.parametrize(
+    ("speakers", "words"),
+    [("ab", "of 2 test speakers"), ("a", "of 1 test speaker"), ("", "of test speakers that neither names")],
+)
+def test_fewer_than_three_speakers_give_neither_an_interval_nor_a_p_value(tmp_path, speakers, words):
+    folders = [
+        run_folder(tmp_path, "a", POOR, speakers=speakers),
+        run_folder(tmp_path, "b", GOOD, speakers=speakers),
+    ]
+    compared = compare.compare([compare.read_run(folder) for folder in folders])
+    pair = compared["rows"][1]["paired"]
+    gain = balanced_accuracy_score(LABELS, GOOD) - balanced_accuracy_score(LABELS, POOR)
+    assert pair == {"difference": pytest.approx(gain), "low": None, "high": None, "p": None}
+    header, cells = compare.table(compared)
+    row = dict(zip(header, cells[1], strict=True))
+    assert (row["ΔUA"], row["95 % of ΔUA"], row["p"]) == (f"{100 * gain:+.1f}", "–", "–")
+    line = f"b against a: no interval and no p-value {words}; at least 3 are needed."
+    assert line in compare.notes(compared)
+    console = Console(file=io.StringIO(), width=200)
+    compare.show(compared, console)
+    assert line in console.file.getvalue()
+    # The same predictions of one speaker more have both.
+    more = [run_folder(tmp_path, name, guess, speakers="abc") for name, guess in (("c", POOR), ("d", GOOD))]
+    compared = compare.compare([compare.read_run(folder) for folder in more])
+    assert compared["rows"][1]["paired"]["p"] < 0.001
+    assert not any("no p-value of" in note for note in compare.notes(compared))
+
+
+def test_speakers_are_counted_over_folds_and_each_once(tmp_path):
+    folder = run_folder(tmp_path, "a", GOOD)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["folds"] = [{"name": n, "test_speakers": ["a", "b"]} for n in "12"] + [{"name": "3"}]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert compare.read_run(folder).test_speakers == {"a", "b"}
 
 
 def test_without_exported_files_the_picture_has_the_size_of_the_parameters(tmp_path, monkeypatch):

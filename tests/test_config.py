@@ -52,6 +52,7 @@ OTHER = {
     "protocol": "cross_corpus",
     "fold_count": 4,
     "test_on": "RAVDESS",
+    "different_speakers": True,
     "folds": ("03",),
     "seed": 1,
     "schedule": "cubic",

@@ -869,6 +869,127 @@ def test_an_unknown_loss_or_weight_is_refused(mistake, message):
         Distiller(student(), **{"distillation": "CKD", **mistake})
 
 
+# Labels and shapes that do not fit
+
+
+def eager(distiller):
+    """As `compiled`, without a traced step, which these tests would only wait for."""
+    distiller.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    return distiller
+
+
+ODD = {
+    "beyond the last": (lambda labels: labels + 1, "from 0 to 3, as the student has 4 outputs; found 4 and"),
+    "below 0": (lambda labels: labels - 1, "class indices from 0 to 3.* found -1 and"),
+    "half": (lambda labels: labels + 0.5, r"class indices from 0 to 3.* found \d\.5 and 11 more"),
+    "not a number": (lambda labels: np.where(labels == labels[0], np.nan, labels), "found nan and"),
+    "one-hot": (lambda labels: np.eye(CLASSES)[labels], r"found \(12, 4\)\. One-hot labels become indices"),
+    "images": (lambda labels: labels.reshape(3, 2, 2), r"of the shape \(batch,\), found \(3, 2, 2\)\."),
+    "too few": (lambda labels: labels[:-1], "12 rows of features were given for 11 labels"),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [*(("fit", kind) for kind in ODD)]
+    + [(method, "one-hot") for method in ("evaluate", "train_on_batch", "test_on_batch")],
+)
+def test_labels_that_are_no_class_indices_are_refused_before_a_step(kind, method):
+    inputs, labels = examples()
+    assert {labels.min(), labels.max()} == {0, CLASSES - 1}
+    change, message = ODD[kind]
+    distiller = eager(Distiller(student(), distillation="KD"))
+    with pytest.raises(UserError, match=message):
+        getattr(distiller, method)(inputs, change(labels))
+    with pytest.raises(UserError, match="class indices"):
+        distiller.fit(inputs, labels, validation_data=(inputs, labels + 4))
+    assert distiller.optimizer.iterations == 0
+
+
+def test_indices_in_a_column_or_as_whole_floats_are_labels():
+    inputs, labels = examples()
+    losses_of = [
+        eager(Distiller(student(), distillation="KD")).train_on_batch(inputs, given, return_dict=True)["loss"]
+        for given in (labels, labels[:, None], labels.astype("float64"), labels.tolist())
+    ]
+    assert losses_of == [losses_of[0]] * 4
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches whose values no array shows beforehand."""
+
+    def __init__(self, *batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def test_odd_labels_of_a_dataset_are_refused_at_the_end_of_the_epoch():
+    inputs, labels = examples()
+    distiller = compiled(Distiller(student(), distillation="KD"))
+    good, odd = Batches((inputs, labels)), Batches((inputs, labels), (inputs, labels + 1))
+    count = int((labels == CLASSES - 1).sum())
+    with pytest.raises(UserError, match=f"the labels of the dataset must be .* found {count} others"):
+        distiller.fit(odd, verbose=0)
+    with pytest.raises(UserError, match=f"found {count} others"):
+        distiller.evaluate(odd, verbose=0)
+    # Validation begins another count, and forgets none.
+    with pytest.raises(UserError, match=f"found {count} others"):
+        distiller.fit(odd, validation_data=good, verbose=0)
+    with pytest.raises(UserError, match=f"found {count} others"):
+        distiller.fit(good, validation_data=odd, verbose=0)
+    history = distiller.fit(good, validation_data=good, verbose=0).history
+    assert not any("odd" in name for name in history)
+
+
+def test_the_other_labels_of_mixed_examples_are_checked_too():
+    inputs, labels = examples()
+    mixed = inputs | {"other_labels": labels + 1, "share": np.full(BATCH, 0.5, "float32")}
+    distiller = eager(Distiller(student(), distillation="KD"))
+    with pytest.raises(UserError, match='"other_labels" must be class indices from 0 to 3'):
+        distiller.train_on_batch(mixed, labels)
+    with pytest.raises(UserError, match=r"found [1-9] others"):
+        distiller.fit(Batches((mixed, labels)), verbose=0)
+
+
+WRONG_SHAPES = {
+    "teacher": ("KD", (BATCH, CLASSES + 1), r"\(12, 5\); expected \(batch, 4\), since the student tells 4"),
+    "narrower": ("KD", (BATCH, CLASSES - 1), r"\(12, 3\); expected \(batch, 4\), since the student tells 4"),
+    "flat": ("KD", (BATCH,), r"\(12,\); expected \(batch, 4\)"),
+    "soft_labels": ("pure", (BATCH, CLASSES - 1), r"\(12, 3\); expected \(batch, 4\)"),
+    "shorter": ("KD", (BATCH - 1, CLASSES), None),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_SHAPES)
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_a_teacher_or_soft_labels_of_another_shape_are_refused(kind, as_dataset):
+    inputs, labels = examples()
+    method, shape, message = WRONG_SHAPES[kind]
+    key = kind if kind == "soft_labels" else "teacher"
+    given = inputs | {key: np.ones(shape, "float32")}
+    distiller = eager(Distiller(student(), distillation=method))
+    data = (Batches((given, labels)),) if as_dataset else (given, labels, BATCH)
+    with pytest.raises(UserError, match=message or r"rows of teacher|of a batch of 12"):
+        distiller.fit(*data, verbose=0)
+
+
+def test_what_a_compiled_step_knows_of_shapes_is_refused_while_it_is_traced():
+    inputs, labels = examples()
+    distiller = compiled(Distiller(student(), distillation="KD"))
+    with pytest.raises(UserError, match=r"\(\w+, 5\); expected \(batch, 4\)"):
+        distiller.fit(inputs | {"teacher": np.ones((BATCH, 5), "float32")}, labels, batch_size=5, verbose=0)
+    # On JAX, Keras leaves no weights behind in a model whose step failed.
+    distiller = compiled(Distiller(student(), distillation="KD"))
+    with pytest.raises(UserError, match="One-hot labels become indices"):
+        distiller.fit(Batches((inputs, np.eye(CLASSES)[labels])), verbose=0)
+
+
 # Other back ends
 
 
@@ -889,6 +1010,9 @@ def test_training_works_on_jax_from_arrays_in_memory():
         "test_evaluation_uses_soft_labels_where_they_are_given",
         "test_weight_decay_and_l2_add_to_the_gradient",
         "test_validation_in_fit_needs_no_teacher",
+        "test_labels_that_are_no_class_indices_are_refused_before_a_step[fit-one-hot]",
+        "test_odd_labels_of_a_dataset_are_refused_at_the_end_of_the_epoch",
+        "test_what_a_compiled_step_knows_of_shapes_is_refused_while_it_is_traced",
         "test_training_works_on_jax_from_arrays_in_memory",
     ]
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]

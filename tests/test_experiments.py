@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import corpus_trees
@@ -10,9 +11,9 @@ import pytest
 import soundfile
 from test_end_to_end import QUICK, error_of, train
 
-from light_sernet_kd import cli, evaluation, experiment, paper, teachers
+from light_sernet_kd import cli, config, display, evaluation, experiment, paper, teachers, training_list
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import demo
+from light_sernet_kd.corpora import demo, manifest
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:6]
@@ -92,6 +93,71 @@ def test_one_corpus_trains_and_another_tests(corpora):
     assert metrics["folds"][0]["test_speakers"] == [f"two/{speaker}" for speaker in sorted(SPEAKERS[:2])]
     report = (corpora["result"] / "cross" / "report.md").read_text()
     assert "one: neutral, which the other corpus lacks: 6" in report
+    # The two name the same speakers, and nobody has said that they are different people.
+    (stamp,) = metrics["stamps"]
+    names = ", ".join(sorted(SPEAKERS[:2]))
+    assert f"2 speaker names are in both corpora, and may be the same people: {names}" in stamp
+    assert stamp in report.replace("\\", "")
+    assert "No test speaker was trained on" not in report
+
+
+def begun(corpora, tmp_path, **settings) -> experiment._Run:
+    """A run of which nothing is trained yet."""
+    plain = {"corpus": str(corpora["one"]), "input_seconds": 1.2}
+    places = experiment.Places(data=tmp_path, result=tmp_path, cache="none")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return experiment._Run(
+        config.make_settings(**plain | settings), places, folder, display.Display(verbose=0), ""
+    )
+
+
+def test_who_says_that_they_are_different_people_has_a_note_and_no_stamp(corpora, tmp_path):
+    two = {"protocol": "cross_corpus", "test_on": str(corpora["two"])}
+    run = begun(corpora, tmp_path, **two, different_speakers=True)
+    assert run.stamps == []
+    assert run._notes() == ["2 speaker names in both corpora: different people, by --different-speakers."]
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["settings"]["different_speakers"] is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "trained"),
+    [
+        ({}, lambda row, two: True),
+        ({"protocol": "split"}, lambda row, two: row.split != "test"),
+        ({"protocol": "split_mixed"}, lambda row, two: row.split != "test"),
+        ({"protocol": "cross_corpus"}, lambda row, two: not two and row.emotion != "neutral"),
+        ({"emotions": ("anger", "neutral")}, lambda row, two: not two and row.emotion != "sadness"),
+        ({"most_per_emotion": 2}, None),
+    ],
+)
+def test_the_list_in_a_file_is_of_what_its_student_was_trained_on(corpora, tmp_path, settings, trained):
+    if settings.get("protocol") == "cross_corpus":
+        settings = settings | {"test_on": str(corpora["two"])}
+    run = begun(corpora, tmp_path, **settings)
+    found = training_list.unpacked(run._training_list())
+    one, two = (manifest.utterances(corpora[name]).utterances for name in ("one", "two"))
+    rows = [training_list.of_tested(each, corpus="x", origin="") for each in (one, two)]
+    known = [training_list.shared(found, tested) for tested in rows]
+    if trained is None:  # six of the eighteen, two of each emotion
+        counts = Counter(row.emotion for row, is_known in zip(one, known[0], strict=True) if is_known)
+        assert counts == dict.fromkeys(EMOTIONS, 2)
+        assert len(found.rows) == 6
+        return
+    assert known[0].tolist() == [trained(row, False) for row in one]
+    assert not known[1].any()
+    assert len(found.rows) == known[0].sum()
+    speakers = {row.speaker for row, is_known in zip(one, known[0], strict=True) if is_known}
+    assert len(found.speakers) == len(speakers)
+
+
+def test_probabilities_in_a_teacher_file_are_told_in_the_report(corpora, tmp_path):
+    rows = manifest.utterances(corpora["one"]).utterances
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), len(rows))
+    np.savez(tmp_path / "t.npz", ids=[row.id for row in rows], classes=sorted(EMOTIONS), logits=shares)
+    run = begun(corpora, tmp_path, distillation="KD", teacher=str(tmp_path / "t.npz"))
+    assert run._notes() == [f"Of the teacher file: {teachers.CONVERTED}."]
 
 
 def test_merged_emotions_are_reported(corpora):
@@ -288,7 +354,8 @@ def test_audit_says_with_its_exit_code_whether_something_leaks(corpora, capsys):
 
 def test_audit_of_a_teacher_names_the_test_speakers_it_knows(corpora, capsys, tmp_path):
     card = {"train_speakers": {"all-speakers": list(SPEAKERS)}}
-    knowing = teachers.Teacher(("x",), EMOTIONS, np.zeros((1, 1, 3), np.float32), (), card)
+    ids = tuple(row.id for row in manifest.utterances(corpora["one"]).utterances)
+    knowing = teachers.Teacher(ids, EMOTIONS, np.zeros((1, len(ids), 3), np.float32), (), card)
     teachers.write(tmp_path / "t.npz", knowing)
     code, shown = audit(corpora, capsys, "--protocol", "session", "--teacher", str(tmp_path / "t.npz"))
     assert code == 1

@@ -414,6 +414,19 @@ def test_a_float32_file_that_differs_from_keras_is_an_error(one_case, tmp_path, 
     assert not list(tmp_path.glob("*.tflite"))
 
 
+def test_a_list_of_training_recordings_travels_in_the_file(one_case, tmp_path):
+    listed = b"any bytes" * 9
+    (with_list,) = again(one_case, tmp_path / "with", precisions=["float32"], training=listed)
+    (without,) = again(one_case, tmp_path / "without", precisions=["float32"])
+    with zipfile.ZipFile(with_list.path) as archive:
+        assert archive.read("training.bin") == listed
+    with zipfile.ZipFile(without.path) as archive:
+        assert "training.bin" not in archive.namelist()
+    # A device need not know of it.
+    answers = [runner.Runner(each.path).probabilities(one_case.clips[0]) for each in (with_list, without)]
+    np.testing.assert_array_equal(*answers)
+
+
 @pytest.mark.parametrize("temperature", [0.05, 1.7])
 def test_the_files_give_softmax_of_the_logits_over_the_temperature(one_case, tmp_path, temperature):
     waveforms = clips(6, SAMPLES, seed=1)
@@ -477,6 +490,11 @@ def test_calibration_and_check_clips_come_from_the_whole_corpus():
     [
         ({"precisions": ("int4",)}, UserError, "unknown precision 'int4'"),
         ({"classes": ("a", "b\nc", "d", "e", "f")}, UserError, "one line, found 'b\\\\nc'"),
+        (
+            {"classes": ("a", "Unsure", "d", "e", "f")},
+            UserError,
+            "no class may be called 'Unsure': that is what",
+        ),
         ({"classes": ("a", "b")}, ValueError, "to 2 classes was expected"),
         ({"samples": 16_000}, ValueError, "a student from"),
         ({"input_type": "mel_spectrogram"}, ValueError, "a student from"),

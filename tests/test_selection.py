@@ -59,6 +59,14 @@ def test_one_emotion_is_too_few(manifest):
         chosen(manifest)
 
 
+@pytest.mark.parametrize("name", ["unsure", "Unsure"])
+def test_no_class_may_be_called_as_an_answer_that_is_none(manifest, name):
+    """A stream's label is `unsure` where the sound says too little: nobody could tell the two apart."""
+    manifest.write_text(manifest.read_text().replace("anger", name))
+    with pytest.raises(UserError, match=r"unsure"):
+        chosen(manifest)
+
+
 def test_the_task_chooses_and_merges(manifest):
     found = chosen(manifest, emotions=["fear=sadness", "anger"])
     assert found.classes == ("anger", "sadness")

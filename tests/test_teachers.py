@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import unicodedata
 import warnings
 import zipfile
 from pathlib import Path
@@ -163,11 +164,92 @@ def test_names_stored_as_bytes_are_names(tmp_path):
 
 def test_ids_with_a_suffix_and_classes_in_capitals_are_recognised():
     suffixed = dataclasses.replace(FLAT, ids=tuple(f"{name}.wav" for name in IDS))
-    with pytest.raises(UserError, match=rf"It has {UTTERANCES[0].id}\.wav: ids are without the suffix\."):
+    with pytest.raises(
+        UserError, match=r"without the suffix, such as u0 for u0\.wav: then 4 of 4 utterances"
+    ):
         teachers.aligned(suffixed, UTTERANCES, CLASSES, "a")
     capitals = dataclasses.replace(FLAT, classes=tuple(name.upper() for name in FLAT.classes))
     with pytest.raises(UserError, match="They differ in capitals only"):
         teachers.aligned(capitals, UTTERANCES, CLASSES, "a")
+
+
+SPELLINGS = {
+    "wav/{}.wav": "without folder and suffix, such as u0 for wav/u0.wav",
+    "wav/{}": "without the folder, such as u0 for wav/u0",
+    "C:\\data\\{}": "without the folder, such as u0 for C:\\data\\u0",
+    " {} ": "without outer spaces, such as u0 for  u0 ",
+    "IEMOCAP_{}": "without 'IEMOCAP_' before them, such as u0 for IEMOCAP_u0",
+    "x-{}-y": "without 'x-' before and '-y' behind them, such as u0 for x-u0-y",
+}
+
+
+@pytest.mark.parametrize("form", SPELLINGS)
+def test_a_teacher_that_fits_no_utterance_shows_both_sides_ids_and_how_they_would_fit(form):
+    ids = tuple(form.format(name) for name in IDS)
+    with pytest.raises(UserError) as caught:
+        teachers.aligned(dataclasses.replace(FLAT, ids=ids), UTTERANCES, CLASSES, "a")
+    assert str(caught.value) == (
+        f"the teacher fits none of 4 utterances. Its ids are {', '.join(ids[:3])}, …; the corpus's are u0, "
+        f"u1, u2, …. Write its ids {SPELLINGS[form]}: then 4 of 4 utterances fit."
+    )
+    # The other way round, the corpus has what the teacher lacks.
+    utterances = [dataclasses.replace(each, id=form.format(each.id)) for each in UTTERANCES]
+    with pytest.raises(
+        UserError, match=r"Write its ids with .* them, such as .*: then 4 of 4 utterances fit"
+    ):
+        teachers.aligned(FLAT, utterances, CLASSES, "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (str.upper, "in small letters"),
+        (lambda name: unicodedata.normalize("NFD", name), "in the Unicode form"),
+    ],
+)
+def test_ids_in_another_case_or_unicode_form_are_recognised(change, hint):
+    names = ("ä0", "ä1")
+    utterances = [Utterance(name, Path("x.wav"), "fear", "s") for name in names]
+    teacher = Teacher(tuple(map(change, names)), CLASSES, LOGITS[:1, :2])
+    with pytest.raises(UserError, match=f"{hint}.* then 2 of 2 utterances fit"):
+        teachers.aligned(teacher, utterances, CLASSES, "a")
+
+
+def test_ids_of_another_corpus_are_shown_without_a_false_remedy():
+    other = dataclasses.replace(FLAT, ids=("k1", "k2", "k3", "k4"))
+    with pytest.raises(UserError) as caught:
+        teachers.aligned(other, UTTERANCES, CLASSES, "a")
+    assert str(caught.value).endswith(
+        "Was the teacher made for another corpus? Write the corpus's ids into its file."
+    )
+
+
+def test_a_remedy_that_would_make_two_ids_one_is_not_named():
+    ids = ("a/u0", "b/u0", "a/u1", "b/u1")
+    with pytest.raises(UserError, match="fits none of 4 utterances") as caught:
+        teachers.aligned(dataclasses.replace(FLAT, ids=ids), UTTERANCES, CLASSES, "a")
+    assert "without the folder" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "hint"),
+    [
+        (("ang", "hap", "neu", "sad"), ("anger", "happiness", "neutral", "sadness"),
+         " If ang=anger, hap=happiness, neu=neutral, sad=sadness is meant, write these names into the "
+         "teacher's file (`classes`, or the header of a CSV)."),
+        (("Angry", "fear"), ("anger", "fear"), " If Angry=anger is meant, write"),
+        (("exc", "hap"), ("happiness", "anger"), " The corpus lacks exc: leave these columns out. The "
+         "teacher lacks anger: --emotions keeps the others."),
+        (("happy", "hap"), ("happiness", "anger"), "Several are happiness: add up their probabilities"),
+        (("ang", "x"), ("ang", "y"), "the corpus has ang, y."),
+    ],
+)  # fmt: skip
+def test_usual_short_names_of_classes_are_offered(theirs, ours, hint):
+    teacher = Teacher(IDS, theirs, np.zeros((1, 4, len(theirs)), np.float32))
+    with pytest.raises(UserError) as caught:
+        teachers.aligned(teacher, UTTERANCES, ours, "a")
+    assert hint in str(caught.value)
+    assert ("=" in str(caught.value)) is (theirs != ("ang", "x"))
 
 
 # Files that are no teacher's
@@ -390,7 +472,7 @@ def test_embeddings_that_do_not_serve_are_refused():
     teacher = dataclasses.replace(PER_FOLD, embeddings=EMBEDDINGS.copy())
     with pytest.raises(UserError, match="no outputs for fold c; it has a, b"):
         teachers.aligned_embeddings(teacher, UTTERANCES, "c")
-    with pytest.raises(UserError, match="lacks 1 of 1 utterances: x"):
+    with pytest.raises(UserError, match=r"fits none of 1 utterances\. Its ids are .*; the corpus's are x\."):
         teachers.aligned_embeddings(teacher, [Utterance("x", Path("x"), "joy", "s")], "a")
     teacher.embeddings[1, 3, 2] = np.inf
     with pytest.raises(UserError, match="the teacher's embeddings of ü3 are not finite"):
@@ -442,6 +524,40 @@ def test_a_csv_of_probabilities_gives_logits_whose_softmax_they_are(tmp_path):
     softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(softmax, [[0.2, 0.3, 0.5], [1 / 3] * 3, [1, 0, 0]], atol=1e-6)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("folds", [(), FOLDS])
+def test_probabilities_in_an_archive_are_read_as_in_a_csv_and_the_card_says_so(tmp_path, dtype, folds):
+    logits = 2 * LOGITS.astype(np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    stored = (shares if folds else shares[0]).astype(dtype)
+    found = teachers.read(saved(tmp_path, logits=stored, folds=np.array(folds) if folds else None))
+    again = np.exp(found.logits) / np.exp(found.logits).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(again, shares if folds else shares[:1], atol=2e-3)
+    assert "probabilities" in found.card["converted"]
+    csv = "id,anger,fear,joy\n" + "".join(
+        f"{name},{','.join(f'{share:.9f}' for share in row)}\n"
+        for name, row in zip(IDS, shares[0], strict=True)
+    )
+    as_csv = teachers.read(table(tmp_path, csv))
+    np.testing.assert_allclose(as_csv.logits[0], found.logits[0], atol=1e-2)
+    assert as_csv.card["converted"] == found.card["converted"]
+    # What is written once more is logits, and is read as such.
+    teachers.write(tmp_path / "again.npz", found)
+    np.testing.assert_array_equal(teachers.read(tmp_path / "again.npz").logits, found.logits)
+
+
+def test_logits_in_an_archive_stay_and_a_row_that_is_no_distribution_among_such_is_named(tmp_path):
+    assert "converted" not in teachers.read(saved(tmp_path)).card
+    positive = np.abs(LOGITS[0])
+    np.testing.assert_array_equal(teachers.read(saved(tmp_path, logits=positive)).logits[0], positive)
+    odd = np.full((4, 3), 1 / 3)
+    odd[2] = 0.4
+    assert f"{IDS[2]}: probabilities must sum to 1, these sum to 1.2" in refusal(saved(tmp_path, logits=odd))
+    # Of one class, each row is as good as its neighbour.
+    one = teachers.read(saved(tmp_path, classes=np.array(["joy"]), logits=np.ones((4, 1))))
+    np.testing.assert_array_equal(one.logits, np.ones((1, 4, 1)))
 
 
 def test_rows_that_mostly_do_not_sum_to_one_are_logits(tmp_path):

@@ -3,6 +3,7 @@
 import codecs
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -282,6 +283,35 @@ def across(train: Corpus, test: Corpus) -> Corpus:
         {**train.merged, **test.merged},
         train.synthetic or test.synthetic,
     )
+
+
+def own_name(name: str, corpus: str) -> str:
+    """A speaker's name as their own corpus has it, without what `across` puts before it.
+
+    Args:
+        corpus: name of the corpus that the speaker is in, which may be one of two.
+    """
+    trains, arrow, tests = corpus.partition(_ACROSS)
+    for part in (trains, tests) if arrow else ():
+        if name.startswith(f"{part}/"):
+            return name.removeprefix(f"{part}/")
+    return name
+
+
+def name_key(name: str) -> str:
+    """What two spellings of one name share: Unicode form, case, space and a number's leading zeros go."""
+    plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    return plain.lstrip("0") or "0" if plain.isdecimal() else plain
+
+
+def same_names(corpus: Corpus) -> tuple[str, ...]:
+    """Names of speakers that both of two corpora have, as the one that tests spells them; else empty."""
+    names: dict[str, dict[str, str]] = {"train": {}, "test": {}}
+    if _ACROSS in corpus.name:
+        for utterance in corpus.utterances:
+            own = own_name(utterance.speaker, corpus.name)
+            names[str(utterance.split)][name_key(own)] = own
+    return tuple(sorted(own for key, own in names["test"].items() if key in names["train"]))
 
 
 def class_indices(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDArray[np.int64]:

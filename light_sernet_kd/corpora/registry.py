@@ -71,6 +71,20 @@ def find(name: str, data: Path) -> tuple[str, Source, Path]:
     return name, CORPORA[name], data / name
 
 
+def origin(name: str) -> str:
+    """The own name of a corpus that is known by name; empty for a manifest, whose speakers may be anyone."""
+    return next((known for known in CORPORA if known.lower() == name.lower()), "")
+
+
+def different_people(one: str, other: str) -> bool:
+    """Whether speakers of one name are different people in two corpora, given by `origin`.
+
+    They are in two corpora that are known by name: each was recorded with people of its own, whom it numbers
+    or names by itself. Of a manifest nobody knows that.
+    """
+    return bool(one and other) and one != other
+
+
 def load(
     name: str,
     data: Path,

@@ -510,14 +510,25 @@ def unsure_threshold(card: Mapping[str, Any]) -> float:
     return float(card.get("unsure_below", UNSURE_BELOW))
 
 
-def unheard(samples: np.ndarray, sample_rate: int) -> str:
-    """Why a clip `(n,)`, without padding, is nothing to classify: as `Window.why`, or empty where it is."""
+def unheard(
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    silence_dbfs: float = SILENCE_DBFS,
+    steady_db: float = STEADY_DB,
+) -> str:
+    """Why a clip `(n,)`, without padding, is nothing to classify: as `Window.why`, or empty where it is.
+
+    Args:
+        silence_dbfs: a clip below this level is silent; -inf for no gate.
+        steady_db: a clip whose level moves by less is no speech; 0 for no gate.
+    """
     level = level_dbfs(samples)
     if math.isnan(level):
         return NOT_FINITE
-    if level < SILENCE_DBFS:
+    if level < silence_dbfs:
         return SILENT
-    return STEADY if liveliness(samples, sample_rate) < STEADY_DB else ""
+    return STEADY if liveliness(samples, sample_rate) < steady_db else ""
 
 
 def _warn(message: str) -> None:

@@ -495,7 +495,7 @@ def _largest(samples: np.ndarray) -> float:
 
 
 def liveliness(samples: np.ndarray, sample_rate: int) -> float:
-    """By how many dB the level below 1 kHz of sound `(n,)` rises and falls: little for noise, much for speech.
+    """By how many dB the level of sound `(n,)` below 1 kHz rises and falls: little in noise, much in speech.
 
     From the level that a tenth of the frames stay below to the one that a twentieth exceed, at any gain.
     Frames have 80 ms and follow each other every 40 ms; a frame's level is the median of its blocks of 5 ms,
@@ -529,7 +529,7 @@ def liveliness(samples: np.ndarray, sample_rate: int) -> float:
 
 
 def _smallest_step(samples: np.ndarray) -> float:
-    """The smallest difference of neighbours that is not 0: 1/32768 in most 16-bit recordings; 0 without any."""
+    """The smallest difference of neighbours but 0: 1/32768 in most 16-bit recordings; 0 if there is none."""
     smallest = math.inf
     for at in range(0, len(samples), 1 << 20):  # a copy of what may be an hour is not needed
         steps = np.abs(np.diff(samples[at : at + (1 << 20) + 1].astype(np.float64)))

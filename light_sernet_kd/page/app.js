@@ -2,7 +2,7 @@
 
 import * as pictures from "./pictures.js";
 import { decode, record, wav } from "./sound.js";
-import { Timeline, answer, fit, openStudent, windows } from "./student.js";
+import { Timeline, answer, fit, level, liveliness, openStudent, windows } from "./student.js";
 
 /** What a recording or a file may last; tests lower it. */
 const longest = { seconds: 300 };
@@ -423,5 +423,7 @@ globalThis.demo = {
   longest,
   Timeline,
   fit,
+  level,
+  liveliness,
   windows,
 };

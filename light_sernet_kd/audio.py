@@ -36,7 +36,6 @@ _MOST_HELD = 2**23  # of one channel: 32 MB
 # Beyond it, the sums of channels and of filters may exceed float32.
 _LARGEST_SAMPLE = 1e30
 LOWEST_SAMPLE_RATE = 1000
-SILENT_BELOW_DBFS = -60.0
 _AUDIO_MAGIC = (
     b"RIFF",
     b"RIFX",
@@ -251,12 +250,6 @@ def fit(waveform: np.ndarray, samples: int, *, pad: str = "both") -> np.ndarray:
         return waveform[start : start + samples]
     before = -surplus // 2 if pad == "both" else 0
     return np.pad(waveform, (before, -surplus - before))
-
-
-def is_silent(samples: np.ndarray) -> bool:
-    """Whether every channel of `(samples,)` or `(samples, channels)` stays below -60 dBFS about its mean."""
-    span = samples.max(axis=0) - samples.min(axis=0)
-    return bool(np.max(span) / 2 < 10 ** (SILENT_BELOW_DBFS / 20))
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from light_sernet_kd import audio, files
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import install_line
+from light_sernet_kd.runner import SILENT, STEADY, level_dbfs, unheard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +36,7 @@ CLIPPED_SHARE = 0.001
 HIGHEST_SAMPLE_RATE = 384_000
 LONGEST_SEGMENT_SECONDS = 3600
 CLIPPED_RUN_SAMPLES = 3
+SPEECH_WITHIN_SECONDS = 10
 
 _MANIFEST, _LEFT_OUT, _WAV_FOLDER = "manifest.csv", "left_out.csv", "wav"
 _MANIFEST_COLUMNS = ("path", "emotion", "speaker", "id", "session", "dialog", "transcript", "split", "sex")
@@ -64,11 +67,13 @@ class Report:
         soft_labels: number of recordings with shares of annotators.
         left_out: reason → number of recordings that the corpus's own rules left out.
         unreadable: file → what is wrong.
-        silent: files that stay below -60 dBFS about their mean.
+        silent: files without speech, by the rule of `runner.unheard`: digital silence, and what is as steady
+            as noise, however loud it is.
+        silent_dbfs: the level of each of these, about the mean, in the loudest channel.
         clipped: files with three samples in a row, or a thousandth of all (and three), at full scale of
             one sign in one channel.
         short: files below 0.3 s.
-        identical: groups of files, not silent, with the same rate and the same samples.
+        identical: groups of files, no digital silence, with the same rate and the same samples.
         conflicting: those of `identical` whose labels, emotion or speaker, differ.
     """
 
@@ -89,6 +94,7 @@ class Report:
     left_out: Mapping[str, int]
     unreadable: Mapping[str, str]
     silent: tuple[str, ...]
+    silent_dbfs: tuple[float, ...]
     clipped: tuple[str, ...]
     short: tuple[str, ...]
     identical: tuple[tuple[str, ...], ...]
@@ -103,7 +109,8 @@ class _Facts:
     sample_rate: int
     channels: int
     encoding: str
-    is_silent: bool
+    unheard: str
+    level: float
     is_clipped: bool
     fingerprint: str
 
@@ -130,7 +137,7 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             unreadable[name] = str(found)
         else:
             facts.append(found)
-            if not found.is_silent:
+            if found.unheard != SILENT:
                 same.setdefault(found.fingerprint, []).append(found)
         if progress:
             progress(done, len(utterances))
@@ -154,7 +161,8 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
         soft_labels=sum(bool(utterance.soft_label) for utterance in utterances),
         left_out=dict(corpus.left_out),
         unreadable=unreadable,
-        silent=tuple(found.name for found in facts if found.is_silent),
+        silent=tuple(found.name for found in facts if found.unheard),
+        silent_dbfs=tuple(found.level for found in facts if found.unheard),
         clipped=tuple(found.name for found in facts if found.is_clipped),
         short=tuple(found.name for found in facts if found.seconds < SHORT_BELOW_SECONDS),
         identical=tuple(tuple(found.name for found in group) for group in groups),
@@ -171,7 +179,7 @@ def as_json(report: Report) -> dict[str, Any]:
     value = asdict(report)
     for name in ("sample_rates", "channels"):
         value[name] = {str(key): count for key, count in value[name].items()}
-    for name in ("silent", "clipped", "short"):
+    for name in ("silent", "silent_dbfs", "clipped", "short"):
         value[name] = list(value[name])
     for name in ("identical", "conflicting"):
         value[name] = [list(group) for group in value[name]]
@@ -224,7 +232,10 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     conflicting = set(report.conflicting)
     findings = {
         "unreadable": list(report.unreadable.values()),
-        f"silent (below {audio.SILENT_BELOW_DBFS:.0f} dBFS)": list(report.silent),
+        "no speech (silent, or as steady as noise)": [
+            f"{name} ({level:.0f} dBFS)"
+            for name, level in zip(report.silent, report.silent_dbfs, strict=True)
+        ],
         "clipped": list(report.clipped),
         f"shorter than {SHORT_BELOW_SECONDS} s": list(report.short),
         "identical": [
@@ -399,6 +410,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
     except audio.AudioError as error:
         return error
     samples = recording.samples
+    why = _unheard(samples, recording.sample_rate)
     digest = hashlib.sha256(f"{recording.sample_rate} {samples.shape[1]} ".encode())
     digest.update(np.ascontiguousarray(samples).data)
     return _Facts(
@@ -408,10 +420,21 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
         sample_rate=recording.sample_rate,
         channels=samples.shape[1],
         encoding=recording.encoding,
-        is_silent=audio.is_silent(samples),
+        unheard=why,
+        level=max(level_dbfs(channel) for channel in samples.T) if why else math.nan,
         is_clipped=_is_clipped(samples, full_scale=_LARGEST.get(recording.encoding.split()[-1], 1.0)),
         fingerprint=digest.hexdigest(),
     )
+
+
+def _unheard(samples: np.ndarray, sample_rate: int) -> str:
+    """As `runner.unheard`, where no channel of `(samples, channels)` has speech in any part; else empty."""
+    # In an hour, a minute of speech would be too little to be seen.
+    parts = np.array_split(samples, -(-len(samples) // (SPEECH_WITHIN_SECONDS * sample_rate)))
+    found = {unheard(channel, sample_rate) for part in parts for channel in part.T}
+    if not found <= {SILENT, STEADY}:
+        return ""
+    return SILENT if found == {SILENT} else STEADY
 
 
 def _is_clipped(samples: np.ndarray, *, full_scale: float) -> bool:

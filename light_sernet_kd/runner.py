@@ -531,8 +531,8 @@ def liveliness(samples: np.ndarray, sample_rate: int) -> float:
 def _smallest_step(samples: np.ndarray) -> float:
     """The smallest difference of neighbours but 0: 1/32768 in most 16-bit recordings; 0 if there is none."""
     smallest = math.inf
-    for at in range(0, len(samples), 1 << 20):  # a copy of what may be an hour is not needed
-        steps = np.abs(np.diff(samples[at : at + (1 << 20) + 1].astype(np.float64)))
+    for at in range(0, len(samples), 1 << 13):  # what fits a cache is faster, and an hour is not copied
+        steps = np.abs(np.diff(samples[at : at + (1 << 13) + 1].astype(np.float64)))
         smallest = min(smallest, float(np.min(steps, where=steps > 0, initial=math.inf)))
     return smallest if math.isfinite(smallest) else 0.0
 

@@ -482,12 +482,13 @@ def test_the_program_for_browsers_of_the_documents_answers_as_the_runner_does(
     np.testing.assert_allclose(found, Runner(case.paths["int8"]).probabilities(clip), atol=1e-3)
 
 
-def test_silence_is_unsure(page, tmp_path):
-    noise = np.random.default_rng(0).normal(0, 1e-3, 40_000)
+@pytest.mark.parametrize(("amplitude", "why"), [(0, "silence"), (1e-3, "no speech"), (0.3, "no speech")])
+def test_silence_and_noise_are_unsure(page, tmp_path, amplitude, why):
+    noise = np.random.default_rng(0).normal(0, amplitude, 40_000)
     soundfile.write(tmp_path / "room.wav", noise, 16_000, subtype="FLOAT")
     found = given(page, tmp_path / "room.wav")
-    assert (found["answer"]["label"], found["answer"]["why"]) == (None, "silence")
-    assert text(page, "#label") == "unsure (silence)"
+    assert (found["answer"]["label"], found["answer"]["why"]) == (None, why)
+    assert text(page, "#label") == f"unsure ({why})"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,6 @@ Progress = Callable[[int, int], None]
 # Of one recording, in memory: 9.3 hours at 16 kHz. `blocks` and `middle` take any length.
 MOST_HELD_BYTES = 2**31
 _MOST_HELD = 2**23  # of one channel, by `middle`: 32 MB
-SILENT_BELOW_DBFS = -60.0
 
 # Where notes go on a thread of `in_order`.
 _thread = threading.local()
@@ -311,12 +310,6 @@ def fit(waveform: np.ndarray, samples: int, *, pad: str = "both") -> np.ndarray:
     return np.pad(waveform, (before, -surplus - before))
 
 
-def is_silent(samples: np.ndarray) -> bool:
-    """Whether every channel of `(samples,)` or `(samples, channels)` stays below -60 dBFS about its mean."""
-    span = samples.max(axis=0) - samples.min(axis=0)
-    return bool(np.max(span) / 2 < 10 ** (SILENT_BELOW_DBFS / 20))
-
-
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the file's bytes, in hexadecimal.
 
@@ -383,6 +376,9 @@ def fingerprints(utterances: "Iterable[Utterance]") -> dict[str, str]:
         UserError: a file cannot be opened, or identical files are no recordings; lists every recording that
             cannot be used.
     """
+    # here, because LiteRT comes with it
+    from light_sernet_kd.runner import SILENCE_DBFS, level_dbfs
+
     utterances = list(utterances)
 
     def try_fingerprint(utterance: "Utterance") -> str | AudioError:
@@ -399,7 +395,7 @@ def fingerprints(utterances: "Iterable[Utterance]") -> dict[str, str]:
     for digest, waveform in zip(twins, read_all(u.path for u in twins.values()), strict=True):
         if isinstance(waveform, AudioError):
             bad[twins[digest].id] = str(waveform)
-        elif is_silent(waveform):
+        elif level_dbfs(waveform) < SILENCE_DBFS:
             for name in [name for name, other in found.items() if other == digest]:
                 found[name] = hashlib.sha256(f"{digest} {name}".encode(errors="surrogatepass")).hexdigest()
     if bad:

@@ -307,10 +307,10 @@ def _add_stream_settings(group) -> None:
                        help="`unsure` where all classes are less likely "
                        "(default the file's own, else 0.5)")  # fmt: skip
     group.add_argument("--silence", dest="silence_dbfs", type=float, metavar="DB",
-                       help="`unsure` below this level in dBFS "
-                       "(default -50; --silence=-inf for no gate)")  # fmt: skip
+                       help="`unsure` below this level in dBFS (default -110, digital silence; "
+                       "--silence=-50 for a fixed gate, --silence=-inf for none)")  # fmt: skip
     group.add_argument("--steady", dest="steady_db", type=float, metavar="DB",
-                       help="`unsure` where the level of 25 ms frames moves by less, as in noise "
+                       help="`unsure` where the level of 80 ms frames moves by less dB, as in noise "
                        "(default 4; 0 for no gate)")  # fmt: skip
     group.add_argument("--smoothing", dest="smoothing_seconds", type=float, metavar="S",
                        help="time constant of smoothing (default 1 s; 0 for none)")  # fmt: skip

@@ -262,7 +262,8 @@ class _LiveDisplay:
         level = LEAST_DBFS if math.isnan(window.level) else window.level
         # Below -80 dBFS there is nothing to see.
         bar = ProgressBar(total=80.0, completed=max(0.0, 80.0 + level), width=40, complete_style="yellow")
-        gate = f" (silent below {self._silence:.0f})" if math.isfinite(self._silence) else ""
+        # The default is far below what the bar shows.
+        gate = f" (silent below {self._silence:.0f})" if self._silence > -80 else ""
         table.add_row(Text("level", style="dim"), bar, Text(f"{timeline.decibels(window.level)}{gate}"))
         foot = Text(f"{self._microphone.name}; Ctrl-C ends", style="dim")
         if self._microphone.lost:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import glob
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from light_sernet_kd import audio, files, lengths, ties
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import install_line
+from light_sernet_kd.runner import SILENT, STEADY, level_dbfs, unheard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +38,7 @@ CLIPPED_SHARE = 0.001
 HIGHEST_SAMPLE_RATE = 384_000
 LONGEST_SEGMENT_SECONDS = 3600
 CLIPPED_RUN_SAMPLES = 3
+SPEECH_WITHIN_SECONDS = 10
 
 _MANIFEST, _LEFT_OUT, _WAV_FOLDER = "manifest.csv", "left_out.csv", "wav"
 # Ends the name of a former result while the next one takes its place.
@@ -69,11 +72,13 @@ class Report:
         left_out: reason → number of recordings that the corpus's own rules left out.
         unreadable: file → what is wrong.
         read_with_note: file → what the user should know of a recording that is read all the same.
-        silent: files that stay below -60 dBFS about their mean.
+        silent: files without speech, by the rule of `runner.unheard`: digital silence, and what is as steady
+            as noise, however loud it is.
+        silent_dbfs: the level of each of these, about the mean, in the loudest channel.
         clipped: files with three samples in a row, or a thousandth of all (and three), at full scale of
             one sign in one channel.
         short: files below 0.3 s.
-        identical: groups of files, not silent, with the same rate and the same samples.
+        identical: groups of files, no digital silence, with the same rate and the same samples.
         conflicting: those of `identical` whose labels, emotion or speaker, differ.
         warnings: what tells the class without the voice, and classes that a fold of `loso` cannot train.
         notes: what level and length tell of the class by nature.
@@ -98,6 +103,7 @@ class Report:
     unreadable: Mapping[str, str]
     read_with_note: Mapping[str, str]
     silent: tuple[str, ...]
+    silent_dbfs: tuple[float, ...]
     clipped: tuple[str, ...]
     short: tuple[str, ...]
     identical: tuple[tuple[str, ...], ...]
@@ -115,7 +121,8 @@ class _Facts:
     sample_rate: int
     channels: int
     encoding: str
-    is_silent: bool
+    unheard: str
+    level: float
     is_clipped: bool
     fingerprint: str
     notes: tuple[str, ...]
@@ -153,7 +160,7 @@ def inspect(
         else:
             facts.append(found)
             readable.append(utterance)
-            if not found.is_silent:
+            if found.unheard != SILENT:
                 same.setdefault(found.fingerprint, []).append(found)
         if progress:
             progress(done, len(utterances))
@@ -184,7 +191,8 @@ def inspect(
         left_out=dict(corpus.left_out),
         unreadable=unreadable,
         read_with_note={found.name: "; ".join(found.notes) for found in facts if found.notes},
-        silent=tuple(found.name for found in facts if found.is_silent),
+        silent=tuple(found.name for found in facts if found.unheard),
+        silent_dbfs=tuple(found.level for found in facts if found.unheard),
         clipped=tuple(found.name for found in facts if found.is_clipped),
         short=tuple(found.name for found in facts if found.seconds < SHORT_BELOW_SECONDS),
         identical=tuple(tuple(found.name for found in group) for group in groups),
@@ -218,7 +226,7 @@ def as_json(report: Report) -> dict[str, Any]:
     value = asdict(report)
     for name in ("sample_rates", "channels"):
         value[name] = {str(key): count for key, count in value[name].items()}
-    for name in ("silent", "clipped", "short", "warnings", "notes"):
+    for name in ("silent", "silent_dbfs", "clipped", "short", "warnings", "notes"):
         value[name] = list(value[name])
     for name in ("identical", "conflicting"):
         value[name] = [list(group) for group in value[name]]
@@ -279,7 +287,10 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     findings = {
         "unreadable": list(report.unreadable.values()),
         "read with a note": [f"{name}: {note}" for name, note in report.read_with_note.items()],
-        f"silent (below {audio.SILENT_BELOW_DBFS:.0f} dBFS)": list(report.silent),
+        "no speech (silent, or as steady as noise)": [
+            f"{name} ({level:.0f} dBFS)"
+            for name, level in zip(report.silent, report.silent_dbfs, strict=True)
+        ],
         "clipped": list(report.clipped),
         f"shorter than {SHORT_BELOW_SECONDS} s": list(report.short),
         "groups of identical recordings": [
@@ -457,6 +468,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
     except audio.AudioError as error:
         return error
     samples = recording.samples
+    why = _unheard(samples, recording.sample_rate)
     digest = hashlib.sha256(f"{recording.sample_rate} {samples.shape[1]} ".encode())
     digest.update(np.ascontiguousarray(samples).data)
     waveform = audio.resample(audio.mono(samples), recording.sample_rate, SAMPLE_RATE)
@@ -467,12 +479,23 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
         sample_rate=recording.sample_rate,
         channels=samples.shape[1],
         encoding=recording.encoding,
-        is_silent=audio.is_silent(samples),
+        unheard=why,
+        level=max(level_dbfs(channel) for channel in samples.T) if why else math.nan,
         is_clipped=_is_clipped(samples, full_scale=_LARGEST.get(recording.encoding.split()[-1], 1.0)),
         fingerprint=digest.hexdigest(),
         notes=recording.notes,
         source=ties.facts_of(waveform, recording.sample_rate, samples.shape[1], recording.encoding),
     )
+
+
+def _unheard(samples: np.ndarray, sample_rate: int) -> str:
+    """As `runner.unheard`, where no channel of `(samples, channels)` has speech in any part; else empty."""
+    # In an hour, a minute of speech would be too little to be seen.
+    parts = np.array_split(samples, -(-len(samples) // (SPEECH_WITHIN_SECONDS * sample_rate)))
+    found = {unheard(channel, sample_rate) for part in parts for channel in part.T}
+    if not found <= {SILENT, STEADY}:
+        return ""
+    return SILENT if found == {SILENT} else STEADY
 
 
 def _is_clipped(samples: np.ndarray, *, full_scale: float) -> bool:

@@ -326,7 +326,7 @@ def stress(
 def is_unheard(waveform: np.ndarray, *, samples: int) -> bool:
     """Whether what a student of clips of `samples` hears of a waveform is silence, no speech or too short.
 
-    The level is the root mean square about the mean, without the zeros that pad a short recording.
+    The rule is `runner.unheard`'s, of the clip without the zeros that pad a short recording.
     """
     clip = audio.fit(waveform, min(len(waveform), samples))
     return too_short(len(waveform), SAMPLE_RATE) or unheard(clip, SAMPLE_RATE) != ""
@@ -626,8 +626,9 @@ def footnotes(stressed: Mapping[str, Any]) -> list[str]:
         f"95 %: {stressed['ci_method']}.",
         "mean p: mean of the largest probability. unsure: that is below "
         f"{' or '.join(format(each, 'g') for each in below)} (the card's, else {UNSURE_BELOW:g}), or the "
-        f"clip is below {SILENCE_DBFS:.0f} dBFS or its level as steady as noise's; unsure answers count in "
-        "UA and WA all the same. WA of sure: of the others.",
+        f"clip is digital silence (below {SILENCE_DBFS:.0f} dBFS) or its level as steady as noise's (it "
+        f"moves by less than {STEADY_DB:g} dB); unsure answers count in UA and WA all the same. WA of sure: "
+        "of the others.",
     ]
 
 

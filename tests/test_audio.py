@@ -17,7 +17,7 @@ import scipy.io.wavfile
 import soundfile
 import soxr
 
-from light_sernet_kd import audio, audit, config, decoders, degradations, prepare
+from light_sernet_kd import audio, audit, config, decoders, degradations, prepare, runner
 from light_sernet_kd.corpora import Corpus, Utterance
 
 RATE = 16_000
@@ -407,7 +407,7 @@ def test_no_finite_file_makes_numpy_warn(tmp_path, kind):
             waveform = np.float32(sound)
         for samples in (waveform, np.float32(sound)):
             assert np.isfinite(audit.signature(samples)[0]).all()
-            audio.is_silent(samples)
+            runner.unheard(samples, RATE)
             around = degradations.Surroundings(0, "a", (np.float32(sine(200)), samples))
             for condition in degradations.CONDITIONS.values():
                 assert np.isfinite(condition.apply(samples, around)).all(), condition.name

@@ -26,7 +26,16 @@ from test_export import CLASSES, Case, made_case
 
 from light_sernet_kd import audio, cli, demo
 from light_sernet_kd.config import PRECISIONS, UserError
-from light_sernet_kd.runner import NOT_SURE, SILENT, STEADY, UNSURE, Runner, Stream
+from light_sernet_kd.runner import (
+    NOT_SURE,
+    SILENT,
+    STEADY,
+    UNSURE,
+    Runner,
+    Stream,
+    level_dbfs,
+    liveliness,
+)
 
 SAMPLES = 3 * 16_000
 
@@ -169,7 +178,7 @@ def test_labels_follow_each_other_as_those_of_a_stream(page, case):
         walk[step] += 0.7 * walk[step - 1]
     shares = np.exp(walk)
     shares /= shares.sum(axis=1, keepdims=True)
-    levels = rng.choice([-20, -30, -48.5, -51, -60], count, p=[0.4, 0.4, 0.1, 0.05, 0.05])
+    levels = rng.choice([-20, -60, -108.5, -111, -119], count, p=[0.4, 0.4, 0.1, 0.05, 0.05])
     lively = rng.random(count) < 0.9
     script = [*zip(shares.tolist(), levels.tolist(), lively.tolist(), strict=True)]
     found = page.run(
@@ -204,6 +213,34 @@ def test_labels_follow_each_other_as_those_of_a_stream(page, case):
     assert {row["why"] for row in found} == {"", "silence", "no speech", "below 30 %"}
     sure = [(row["label"], CLASSES[int(np.argmax(row["shares"]))]) for row in found if row["label"]]
     assert any(shown != likeliest for shown, likeliest in sure), "no label was held back"
+
+
+def test_levels_and_liveliness_are_the_runners(page):
+    """At three rates: noise, syllables, 16 bits, zeros in between, and clips that are too short to tell."""
+    rng, script = np.random.default_rng(0), []
+    for rate in (8_000, 16_000, 44_100):
+        for count in (rate // 5, rate // 2, 2 * rate):
+            noise = rng.standard_normal(count) * 10 ** rng.uniform(-4.5, -0.5)
+            syllables = noise * np.abs(np.sin(np.arange(count) * 9 / rate))
+            quantised = np.round(3 * syllables / syllables.std()) / 32768
+            gated = np.where(np.arange(count) % (rate // 2) < rate // 3, noise, 0)
+            script += [(rate, np.float32(each)) for each in (noise, syllables, quantised, gated, 0 * noise)]
+    found = page.run(
+        """(async (script) => {
+            const facts = (await (await fetch("/students.json")).json())[0];
+            return script.map(([sample_rate, sound]) => {
+                sound = Float32Array.from(sound);
+                const lively = demo.liveliness(sound, { ...facts, sample_rate });
+                return [demo.level(sound), lively === Infinity ? null : lively];
+            });
+        })"""
+        + f"({json.dumps([(rate, sound.tolist()) for rate, sound in script])})"
+    )
+    for (level, lively), (rate, sound) in zip(found, script, strict=True):
+        assert level == pytest.approx(level_dbfs(sound), abs=1e-6)
+        expected = liveliness(sound, rate)
+        assert lively == (None if expected == np.inf else pytest.approx(expected, abs=1e-6))
+    assert {lively is None for _, lively in found} == {True, False}
 
 
 def test_what_is_shown_is_what_was_found(page, long):
@@ -445,12 +482,13 @@ def test_the_program_for_browsers_of_the_documents_answers_as_the_runner_does(
     np.testing.assert_allclose(found, Runner(case.paths["int8"]).probabilities(clip), atol=1e-3)
 
 
-def test_silence_is_unsure(page, tmp_path):
-    noise = np.random.default_rng(0).normal(0, 1e-3, 40_000)
+@pytest.mark.parametrize(("amplitude", "why"), [(0, "silence"), (1e-3, "no speech"), (0.3, "no speech")])
+def test_silence_and_noise_are_unsure(page, tmp_path, amplitude, why):
+    noise = np.random.default_rng(0).normal(0, amplitude, 40_000)
     soundfile.write(tmp_path / "room.wav", noise, 16_000, subtype="FLOAT")
     found = given(page, tmp_path / "room.wav")
-    assert (found["answer"]["label"], found["answer"]["why"]) == (None, "silence")
-    assert text(page, "#label") == "unsure (silence)"
+    assert (found["answer"]["label"], found["answer"]["why"]) == (None, why)
+    assert text(page, "#label") == f"unsure ({why})"
 
 
 @pytest.mark.parametrize(

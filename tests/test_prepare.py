@@ -40,6 +40,12 @@ def noise(seed, *, seconds=1.0, peak=0.5, sample_rate=RATE):
     return np.random.default_rng(seed).uniform(-peak, peak, round(seconds * sample_rate))
 
 
+def lively(seed, *, seconds=1.0):
+    """Noise in syllables of an eighth of a second, which are speech to the gate."""
+    sound = noise(seed, seconds=seconds)
+    return sound * np.where(np.arange(len(sound)) % 4000 < 2000, 1, 0.1)
+
+
 def utterance(path, *, emotion="anger", speaker="s1", **facts):
     return Utterance(path.stem, path, emotion, speaker, **facts)
 
@@ -145,19 +151,27 @@ def test_rates_channels_and_encodings_are_those_of_the_files(tmp_path):
     assert report.shortest_seconds == pytest.approx(1 / 3)
 
 
-def test_silent_means_below_minus_60_dbfs_about_the_mean(tmp_path):
+def test_silent_means_without_speech_at_any_level_and_the_level_stands_beside(tmp_path):
     tone = np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE)
+    quiet = 1e-4 * lively(1)
     corpus = corpus_of(
         tmp_path,
         {
             "zero": np.zeros(RATE),
-            "below": 10 ** (-61 / 20) * tone,
-            "above": 10 ** (-59 / 20) * tone,
-            "offset": 0.2 + 10 ** (-61 / 20) * tone,
+            "hum": 0.5 * tone,
+            "quiet speech": quiet,
+            "noise": 0.2 + 1e-3 * noise(2),
+            "one channel": np.stack([np.zeros(RATE), quiet], axis=1),
+            "no channel": np.stack([np.zeros(RATE), 1e-3 * noise(3)], axis=1),
+            "speech in a minute": np.concatenate([1e-4 * noise(4, seconds=59), lively(5)]),
         },
         subtype="FLOAT",
     )
-    assert prepare.inspect(corpus).silent == ("zero.wav", "below.wav", "offset.wav")
+    report = prepare.inspect(corpus)
+    assert report.silent == ("zero.wav", "hum.wav", "noise.wav", "no channel.wav")
+    uniform = 20 * np.log10(0.5e-3 / np.sqrt(3))
+    assert report.silent_dbfs == pytest.approx((-120, -9.03, uniform, uniform), abs=0.1)
+    assert "hum.wav (-9 dBFS)" in shown(report)
 
 
 @pytest.mark.parametrize(
@@ -293,8 +307,8 @@ def test_a_corpus_without_a_readable_recording_has_a_report(tmp_path):
 
 
 def test_as_json_survives_json_and_keeps_the_values(tmp_path):
-    soundfile.write(tmp_path / "a.wav", noise(1), RATE)
-    soundfile.write(tmp_path / "b.wav", noise(1), RATE)
+    soundfile.write(tmp_path / "a.wav", lively(1), RATE)
+    soundfile.write(tmp_path / "b.wav", lively(1), RATE)
     soundfile.write(tmp_path / "c.wav", np.zeros(10), 8000)
     (tmp_path / "d.wav").write_bytes(b"")
     corpus = Corpus(
@@ -305,6 +319,7 @@ def test_as_json_survives_json_and_keeps_the_values(tmp_path):
     assert value["sample_rates"] == {"16000": 2, "8000": 1}
     assert value["identical"] == [["a.wav", "b.wav"]]
     assert value["silent"] == value["short"] == ["c.wav"]
+    assert value["silent_dbfs"] == [-120]
     assert value["left_out"] == {"label xxx": 7}
     assert value["counts"] == {"s1": {"anger": 4}}
     assert value["synthetic"] is True
@@ -314,7 +329,7 @@ def test_as_json_survives_json_and_keeps_the_values(tmp_path):
 
 
 def test_the_table_has_a_row_per_speaker_and_totals(tmp_path):
-    clips = {name: noise(index) for index, name in enumerate("abcde")}
+    clips = {name: lively(index) for index, name in enumerate("abcde")}
     lines = [line.split() for line in shown(prepare.inspect(corpus_of(tmp_path, clips))).splitlines()]
     assert ["speaker", "anger", "sadness", "all"] in lines
     assert ["s1", "2", "1", "3"] in lines
@@ -326,7 +341,7 @@ def test_the_table_has_a_row_per_speaker_and_totals(tmp_path):
 def test_findings_name_the_first_files_and_count_the_others(tmp_path):
     clips = {f"clip {index:02d} [red]": np.zeros(RATE) for index in range(13)}
     text = shown(prepare.inspect(corpus_of(tmp_path, clips)))
-    assert "silent (below -60 dBFS): 13" in text
+    assert "no speech (silent, or as steady as noise): 13" in text
     assert "clip 09 [red].wav" in text  # not taken for markup
     assert "clip 10 [red].wav" not in text
     assert "and 3 more" in text

@@ -154,7 +154,7 @@ def test_an_hour_takes_no_more_memory_than_a_second(opened):
 
 def test_settings_have_their_documented_defaults(opened, voices):
     stream = Stream(opened)
-    assert (stream.hop_samples, stream.unsure_below, stream.silence_dbfs) == (8000, 0.5, -50)
+    assert (stream.hop_samples, stream.unsure_below, stream.silence_dbfs) == (8000, 0.5, -110)
     opened.card["unsure_below"] = 0.7
     try:
         assert Stream(opened).unsure_below == 0.7
@@ -186,39 +186,136 @@ def test_silence_begins_below_the_threshold_and_ends_three_db_above(scripted):
     assert not any(window.why for window in scripted([(0.9, 0.1)] * 6, levels=levels, silence_dbfs=-math.inf))
 
 
-def pink(samples: int, random: np.random.Generator) -> np.ndarray:
-    spectrum = np.fft.rfft(random.standard_normal(samples))
-    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-    spectrum[0] = 0
-    noise = np.fft.irfft(spectrum, samples)
-    return 0.1 * noise / noise.std()
+GAINS_DB = (0, -10, -20, -30, -40)
 
 
-def test_noise_is_no_speech_and_every_recording_of_emo_db_is(shared_data):
-    random, rate = np.random.default_rng(0), 16_000
-    for seconds in (1, 3):
-        for _ in range(50):
-            assert runner.unheard(0.1 * random.standard_normal(seconds * rate), rate) == "no speech"
-            assert runner.unheard(pink(seconds * rate, random), rate) == "no speech"
-    hum = 0.1 * np.sin(2 * np.pi * 50 * np.arange(rate) / rate)
-    assert runner.unheard(hum, rate) == "no speech"
-    for path in sorted((shared_data / "EMO-DB" / "wav").glob("*.wav"))[::8]:
-        speech = audio.read(path)[: 3 * rate]
-        assert runner.unheard(speech, rate) == ""
-        noise = speech.std() * random.standard_normal(len(speech))
-        assert runner.unheard(speech + noise, rate) == ""  # at 0 dB
-    assert runner.unheard(np.zeros(rate), rate) == "silent"
-    assert runner.unheard(np.full(rate, np.nan), rate) == "not finite"
+def coloured(samples: int, exponent: float, random: np.random.Generator) -> np.ndarray:
+    """Noise whose power falls with frequency to the `exponent`, from 20 Hz on; standard deviation 1."""
+    frequencies = np.fft.rfftfreq(samples, 1 / RATE)
+    gains = np.where(frequencies > 20, np.maximum(frequencies, 20) ** (-exponent / 2), 0)
+    noise = np.fft.irfft(np.fft.rfft(random.standard_normal(samples)) * gains, samples)
+    return noise / noise.std()
+
+
+def hum(samples: int, mains: float, random: np.random.Generator) -> np.ndarray:
+    at = np.arange(samples) / RATE
+    return np.sum([np.sin(2 * np.pi * (mains * k * at + random.random())) / k for k in range(1, 16)], axis=0)
+
+
+def room(samples: int, random: np.random.Generator) -> np.ndarray:
+    """A fan: coloured noise and a little hum, which rise and fall by 3 dB in all within some seconds."""
+    drift = 1.5 * np.sin(2 * np.pi * (0.3 * np.arange(samples) / RATE + random.random()))
+    noise = coloured(samples, 1.5, random) + 0.3 * hum(samples, 50, random)
+    return noise * 10 ** (drift / 20)
+
+
+def clicks(samples: int, random: np.random.Generator) -> np.ndarray:
+    """Two keystrokes a second, each 40 dB above a room's noise and gone within some milliseconds."""
+    sound = 0.01 * coloured(samples, 1.2, random)
+    for at in random.integers(0, samples - 500, 2 * samples // RATE):
+        sound[at : at + 500] += random.standard_normal(500) * np.exp(-np.arange(500) / 50)
+    return sound
+
+
+NO_SPEECH = {
+    "white": lambda samples, random: random.standard_normal(samples),
+    "pink": lambda samples, random: coloured(samples, 1, random),
+    "brown": lambda samples, random: coloured(samples, 2, random),
+    "hum of 50 Hz": lambda samples, random: hum(samples, 50, random),
+    "hum of 60 Hz": lambda samples, random: hum(samples, 60, random),
+    "room": room,
+    "clicks": clicks,
+    "offset": lambda samples, random: 10 + random.standard_normal(samples),
+    "gated": lambda samples, random: random.standard_normal(samples) * (np.arange(samples) % 12_000 < 8_000),
+}
+
+
+def sixteen_bits(sound: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(sound * 32768), -32768, 32767) / 32768
+
+
+@pytest.mark.parametrize("kind", NO_SPEECH)
+def test_what_is_as_steady_as_noise_is_no_speech_at_any_level(kind):
+    random = np.random.default_rng(0)
+    for seconds in (1.2, 3):
+        for dbfs in (-90, -60, -30, -3):
+            sound = NO_SPEECH[kind](round(seconds * RATE), random)
+            sound = 0.3 * 10 ** (dbfs / 20) * sound / (sound - sound.mean()).std()
+            assert runner.unheard(sound.astype(np.float32), RATE) == "no speech"
+            assert runner.unheard(sixteen_bits(sound), RATE) != ""
+
+
+def test_zeros_are_silent_and_what_rounding_leaves_is_no_speech():
+    random = np.random.default_rng(0)
+    assert runner.unheard(np.zeros(RATE), RATE) == runner.unheard(np.full(RATE, 0.3), RATE) == "silent"
+    dither = random.integers(-1, 2, 3 * RATE) / 32768
+    assert runner.unheard(dither, RATE) == "no speech"
+    # A quiet room in 16 bits: zeros and a few samples of the smallest step.
+    for level in (0.2, 0.4, 0.8):
+        room_tone = sixteen_bits(level / 32768 * coloured(3 * RATE, 1.5, random))
+        assert runner.unheard(room_tone, RATE) != ""
+    assert runner.unheard(np.full(RATE, np.nan), RATE) == "not finite"
     # Too short to tell.
-    assert runner.unheard(0.1 * random.standard_normal(7 * 400), rate) == ""
+    assert runner.unheard(0.1 * random.standard_normal(7 * 400), RATE) == ""
 
 
-def test_liveliness_is_from_the_quietest_fifth_to_the_loudest_twentieth():
-    levels = np.random.default_rng(0).permutation(np.linspace(-60, 0, 101))
-    frames = [10 ** (level / 20) * (-1.0) ** np.arange(400) for level in levels]
-    # Of 101 frames in steps of 0.6 dB, those at 20 and 95 % are 75 steps apart; what is left over counts not.
-    sound = np.concatenate([*frames, np.zeros(399)])
-    assert runner.liveliness(sound, 16_000) == pytest.approx(45, abs=1e-6)
+def test_every_recording_of_emo_db_is_speech_at_any_gain(shared_data):
+    for path in sorted((shared_data / "EMO-DB" / "wav").glob("*.wav"))[::8]:
+        speech = audio.read(path)[: 3 * RATE]
+        for gain in GAINS_DB:
+            quiet = 10 ** (gain / 20) * speech
+            assert runner.unheard(quiet, RATE) == runner.unheard(sixteen_bits(quiet), RATE) == ""
+
+
+def test_emo_db_in_noise_as_loud_as_it_is_remains_speech(shared_data):
+    random = np.random.default_rng(0)
+    found = {0.0: [], 1.0: []}
+    for path in sorted((shared_data / "EMO-DB" / "wav").glob("*.wav"))[::8]:
+        speech = audio.read(path)[: 3 * RATE]
+        for exponent, heard in found.items():
+            noise = speech.std() * coloured(len(speech), exponent, random)
+            assert runner.unheard(speech + noise / math.sqrt(10), RATE) == ""
+            heard.append(runner.unheard(0.01 * (speech + noise), RATE) == "")
+    assert np.mean(found[0.0]) >= 0.98
+    assert np.mean(found[1.0]) >= 0.95
+
+
+def test_a_word_between_zeros_is_speech_and_a_click_is_not(voices):
+    word = voices[6_000:12_000]
+    for gain in GAINS_DB:
+        sound = np.zeros(3 * RATE, np.float32)
+        sound[20_000:26_000] = 10 ** (gain / 20) * word
+        assert runner.unheard(sound, RATE) == ""
+    clicked = np.zeros(3 * RATE)
+    clicked[20_000:20_160] = 0.5
+    assert runner.unheard(clicked, RATE) == "no speech"
+
+
+def test_a_gain_changes_liveliness_by_nothing(voices):
+    for at in range(0, 3 * RATE, 8000):
+        sound = voices[at : at + 2 * RATE].astype(np.float64)
+        quiet = runner.liveliness(2.0**-10 * sound, RATE)
+        assert quiet == pytest.approx(runner.liveliness(sound, RATE), abs=1e-6)
+
+
+def test_both_gates_are_the_callers():
+    sound = 1e-3 * np.random.default_rng(0).standard_normal(RATE)
+    assert runner.unheard(sound, RATE) == "no speech"
+    assert runner.unheard(sound, RATE, steady_db=0) == ""
+    assert runner.unheard(sound, RATE, steady_db=0, silence_dbfs=-50) == "silent"
+    assert runner.unheard(np.zeros(RATE), RATE, steady_db=0, silence_dbfs=-math.inf) == ""
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_liveliness_is_from_the_level_of_a_tenth_of_frames_to_that_of_a_twentieth(rate):
+    levels = np.linspace(-60, 0, 101)  # in order, so that frames across two levels are between them
+    width, count = round(rate / 2000), round(0.005 * rate / round(rate / 2000))
+    # A square wave of the frequency that the filters pass best, held for two frames at each level.
+    hold = 2 * runner.FRAME_BLOCKS * count
+    wave = np.repeat((-1.0) ** np.arange(101 * hold), width)
+    sound = wave * np.repeat(10 ** (levels / 20), hold * width)
+    # Of 101 levels in steps of 0.6 dB, those at 10 and 95 % are 85 steps apart.
+    assert runner.liveliness(sound, rate) == pytest.approx(51, abs=0.6)
 
 
 def test_a_stream_is_unsure_of_noise_between_words(opened, voices):
@@ -243,7 +340,8 @@ def test_a_short_clips_level_is_of_its_sound_without_the_padding(opened):
 @pytest.mark.parametrize("tau", [0, 0.3, 5.0])
 def test_smoothing_is_exponential_in_time_and_begins_anew_after_silence(opened, voices, tau):
     hop = 4000
-    windows = [*opened.stream(voices, hop_seconds=hop / RATE, smoothing_seconds=tau)]
+    settings = {"silence_dbfs": -50, "steady_db": 0}
+    windows = [*opened.stream(voices, hop_seconds=hop / RATE, smoothing_seconds=tau, **settings)]
     assert {SILENT, ""} < {window.why for window in windows} | {""}
     stretch: list[np.ndarray] = []
     for window in windows:
@@ -292,7 +390,7 @@ def test_unsure_is_where_no_class_reaches_the_threshold(scripted):
 
 
 def test_after_silence_no_label_is_held(scripted):
-    windows = scripted([(0.9, 0.1), (0.9, 0.1), (0.48, 0.52)], levels=[-20, -80, -20], margin=0.2)
+    windows = scripted([(0.9, 0.1), (0.9, 0.1), (0.48, 0.52)], levels=[-20, -115, -20], margin=0.2)
     assert [window.label for window in windows] == [CLASSES[0], UNSURE, CLASSES[1]]
 
 
@@ -500,7 +598,7 @@ def test_predict_streams_what_the_runner_streams(file, talk, capsys):
         assert [*told["probabilities"].values()] == each.probabilities.tolist()
         assert [*told["probabilities"]] == [*CLASSES]
     assert answer["seconds"] == len(waveform) / RATE
-    assert (answer["hop_seconds"], answer["unsure_below"], answer["silence_dbfs"]) == (0.2, 0.3, -50)
+    assert (answer["hop_seconds"], answer["unsure_below"], answer["silence_dbfs"]) == (0.2, 0.3, -110)
     assert {SILENT, None} <= {each["why"] for each in answer["segments"]}
     ends = [each["end"] for each in answer["segments"]]
     assert [each["start"] for each in answer["segments"]] == [0, *ends[:-1]]

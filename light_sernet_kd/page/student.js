@@ -71,14 +71,48 @@ export function level(sound) {
   return 10 * Math.log10(Math.max(squares / sound.length, 1e-12));
 }
 
-/** By how many dB the level rises and falls, over frames of 25 ms; infinite where there are too few. */
-export function liveliness(sound, sampleRate) {
-  const length = Math.round(0.025 * sampleRate);
-  const count = Math.floor(sound.length / length);
-  if (count < 8) return Infinity;
-  const levels = Float64Array.from({ length: count }, (_, i) => level(sound.subarray(i * length, (i + 1) * length)));
-  levels.sort();
-  return levels[Math.floor(0.95 * (count - 1))] - levels[Math.floor(0.2 * (count - 1))];
+/** The smallest difference of neighbours that is not 0; 0 without any. */
+function smallestStep(sound) {
+  let smallest = Infinity;
+  for (let i = 1; i < sound.length; i++) {
+    const step = Math.abs(sound[i] - sound[i - 1]);
+    if (step > 0 && step < smallest) smallest = step;
+  }
+  return Number.isFinite(smallest) ? smallest : 0;
+}
+
+/** By how many dB the level below 1 kHz rises and falls, as the runner's `liveliness`, which says why. */
+export function liveliness(sound, student) {
+  const { rate, block_seconds, frame_blocks, hop_blocks, fewest_frames } = student.liveliness;
+  const width = Math.max(1, Math.round(student.sample_rate / rate));
+  const length = Math.max(1, Math.round((block_seconds * student.sample_rate) / width));
+  const count = Math.floor((Math.floor(sound.length / width) - 1) / length);
+  const fewest = (fewest_frames - 1) * hop_blocks + frame_blocks;
+  if (count < fewest) return Infinity;
+  const mean = (at) => {
+    let sum = 0;
+    for (let i = at * width; i < (at + 1) * width; i++) sum += sound[i];
+    return sum / width;
+  };
+  let powers = new Float64Array(count);
+  let before = mean(0);
+  for (let i = 0; i < count * length; i++) {
+    const now = mean(i + 1);
+    powers[Math.floor(i / length)] += (now - before) ** 2 / length;
+    before = now;
+  }
+  const heard = powers.filter((power) => power > 0);
+  if (heard.length >= fewest) powers = heard;
+  const floor = Math.max((2 * smallestStep(sound) ** 2) / width, 1e-30);
+  const levels = [];
+  for (let at = 0; at + frame_blocks <= powers.length; at += hop_blocks) {
+    const frame = powers.slice(at, at + frame_blocks).sort();
+    const median = (frame[Math.floor((frame_blocks - 1) / 2)] + frame[Math.floor(frame_blocks / 2)]) / 2;
+    levels.push(10 * Math.log10(Math.max(median, floor)));
+  }
+  levels.sort((a, b) => a - b);
+  const last = levels.length - 1;
+  return levels[Math.floor(0.95 * last)] - levels[Math.floor(0.1 * last)];
 }
 
 const likeliest = (shares) => shares.indexOf(Math.max(...shares));
@@ -86,7 +120,7 @@ const likeliest = (shares) => shares.indexOf(Math.max(...shares));
 /** Why a stretch of sound is nothing to classify; empty where it is. */
 function unheard(student, sound, silenceDbfs) {
   if (level(sound) < silenceDbfs) return "silence";
-  return liveliness(sound, student.sample_rate) < student.steady_db ? "no speech" : "";
+  return liveliness(sound, student) < student.steady_db ? "no speech" : "";
 }
 
 /** `found` with what is shown of it: the class number `shown`, or, where `why` says why, `label` null. */

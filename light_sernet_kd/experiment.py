@@ -1358,6 +1358,7 @@ class _Run:
             "speakers": sorted({utterance.speaker for utterance in self.utterances}),
             "left_out": dict(self.corpus.left_out),
             "merged": dict(self.corpus.merged),
+            "corpus_notes": list(self.corpus.notes),
             "skipped": self.selection.skipped,
             "pooled": scores("selected"),
             "pooled_last_epoch": scores("last"),

@@ -11,7 +11,7 @@ import tempfile
 import wave
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,8 @@ class Report:
         short: files below 0.3 s.
         identical: groups of files, not silent, with the same rate and the same samples.
         conflicting: those of `identical` whose labels, emotion or speaker, differ.
+        skipped: what `--skip-bad` left out in reading the corpus → the reason.
+        notes: what must be known of the corpus, a line each.
     """
 
     corpus: str
@@ -93,6 +95,8 @@ class Report:
     short: tuple[str, ...]
     identical: tuple[tuple[str, ...], ...]
     conflicting: tuple[tuple[str, ...], ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,8 @@ def inspect(corpus: Corpus, *, jobs: int | None = None, progress: audio.Progress
             for group in groups
             if len({found.label for found in group}) > 1
         ),
+        skipped=dict(corpus.skipped),
+        notes=corpus.notes,
     )
 
 
@@ -171,7 +177,7 @@ def as_json(report: Report) -> dict[str, Any]:
     value = asdict(report)
     for name in ("sample_rates", "channels"):
         value[name] = {str(key): count for key, count in value[name].items()}
-    for name in ("silent", "clipped", "short"):
+    for name in ("silent", "clipped", "short", "notes"):
         value[name] = list(value[name])
     for name in ("identical", "conflicting"):
         value[name] = [list(group) for group in value[name]]
@@ -220,9 +226,12 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     )
     if report.left_out:
         line("left out by the corpus's own rules: " + _counted(report.left_out))
+    for note in report.notes:
+        line(note, style="yellow")
 
     conflicting = set(report.conflicting)
     findings = {
+        "left out by --skip-bad": list(report.skipped.values()),
         "unreadable": list(report.unreadable.values()),
         f"silent (below {audio.SILENT_BELOW_DBFS:.0f} dBFS)": list(report.silent),
         "clipped": list(report.clipped),
@@ -324,6 +333,7 @@ def convert(
             remedy = "" if skip_bad else "\n  Mend or remove them, or leave them out with --skip-bad."
             raise audio.AudioError(audio.listing(bad, len(utterances)) + remedy)
         _write_manifest(folder / _MANIFEST, written)
+        bad = {**corpus.skipped, **bad}
         if bad:
             _write_csv(folder / _LEFT_OUT, ("id", "reason"), bad.items())
     return target / _MANIFEST

@@ -19,8 +19,9 @@ DEFAULTS = {
     "teacher_width": 1.5,  # of the auto teacher, over the student's
     # protocol and training; None: the student's published schedule
     "augmentation": "",  # e.g. "specaugment,noise,shift"
-    # loso, session, group_kfold, split are honest; published, random and split_mixed are optimistic
-    "protocol": "loso",
+    # loso, session, group_kfold, split are honest, two_speakers too, though it is stamped; published, random
+    # and split_mixed are optimistic. None: the corpus's own, which is loso (of two speakers, two_speakers)
+    "protocol": None,
     "seed": 0,
     "epochs": None,
     "batch_size": None,

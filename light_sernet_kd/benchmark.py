@@ -292,15 +292,16 @@ def heard(
     protocol: str | None = None,
     emotions: Sequence[str] = (),
     files: Sequence[Path] = (),
+    columns: Sequence[str] = (),
 ) -> Heard:
     """The test recordings of a fold, or all of a corpus where none is named.
 
     The fold is that of the run in whose folder the files are; see `selection.named_folds`.
     """
     if fold is None:
-        found = load(corpus, data, emotions=emotions)
+        found = load(corpus, data, emotions=emotions, columns=columns)
         return Heard(found.name, f"all recordings of {found.name}", found.utterances, origin(corpus))
-    chosen = named_folds([fold], files, corpus, data, protocol=protocol, emotions=emotions)
+    chosen = named_folds([fold], files, corpus, data, protocol=protocol, emotions=emotions, columns=columns)
     name = chosen.corpus.name
     what = f"the test recordings of {chosen.what} of {name}"
     return Heard(name, what, chosen.utterances, origin(corpus))

@@ -29,6 +29,11 @@ _FORBIDDEN = (
 # The keys of registry.CORPORA, here so that --help need not import what reads them.
 _CORPORA = "EMO-DB, IEMOCAP, RAVDESS, CREMA-D, TESS, ESD, KEMDy19, KEMDy20, demo"
 
+_COLUMNS = (
+    "of a manifest, what its columns are called, e.g. path=file_id,speaker=speaker_id,transcript=raw_text; "
+    "common names are known without it"
+)
+
 _EPILOG = """examples:
   %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
   %(prog)s -dn EMO-DB -id 3 -kd CKD
@@ -136,6 +141,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     group = parser.add_argument_group("data")
     add(group, "-dn", "--dataset_name", dest="corpus", metavar="NAME",
         text=f"{_CORPORA}, or the path of a manifest (.csv, .tsv)")  # fmt: skip
+    add(group, "--columns", dest="columns", type=_names, metavar="ROLE=NAME,…",
+        text=_COLUMNS)  # fmt: skip
     add(group, "-at", "--audio_type", dest="audio_type", metavar="PART",
         text=f"part of the corpus: {_listed(config.AUDIO_TYPES)}")  # fmt: skip
     add(group, "--emotions", dest="emotions", type=_names, metavar="A,B,C=B",
@@ -152,7 +159,8 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
     add(group, "--reader", dest="reader", metavar="NAME",
         text=f"{_listed(config.READER_NAMES)} (needs the extra tfio and TensorFlow 2.17)")  # fmt: skip
     group.add_argument("--skip-bad", dest="skip_bad", action="store_true", default=argparse.SUPPRESS,
-                       help="leave out recordings that cannot be read; the report lists them")  # fmt: skip
+                       help="leave out recordings that cannot be read, and rows and labels that are wrong; "
+                       "the report lists them")  # fmt: skip
 
     group = parser.add_argument_group("student and losses")
     add(group, "--student", "-model", dest="student", metavar="NAME",
@@ -218,7 +226,9 @@ def _add_settings(parser: argparse.ArgumentParser, defaults: Settings) -> None:
         "into N parts; 0 not (default 5 of speech and text, else 0)")  # fmt: skip
 
     group = parser.add_argument_group("protocol and training")
-    add(group, "--protocol", dest="protocol", metavar="NAME", text=_listed(config.PROTOCOL_NAMES))
+    group.add_argument("--protocol", dest="protocol", default=argparse.SUPPRESS, metavar="NAME",
+                       help=f"{_listed(config.PROTOCOL_NAMES)} (default loso; of two speakers "
+                       "two_speakers)")  # fmt: skip
     add(group, "--folds", dest="folds", type=_names, metavar="A,B", text="names of the folds to run; all")
     group.add_argument("-session", dest="session_number", type=_session, default=argparse.SUPPRESS,
                        metavar="N", help="number of the fold to run, from 1; of the session, where the "
@@ -368,7 +378,10 @@ def _parser(program: str, defaults: Settings) -> _Parser:
                          "all: consecutive segments")  # fmt: skip
     prepare.add_argument("--video", type=Path, metavar="PATH", help="a video, or a folder of videos")
     prepare.add_argument("--overwrite", action="store_true", help="replace what is in --to")
-    prepare.add_argument("--skip-bad", action="store_true", help="convert what can be read")
+    prepare.add_argument("--skip-bad", action="store_true",
+                         help="check or convert what can be read, without rows and labels that are "
+                         "wrong")  # fmt: skip
+    prepare.add_argument("--columns", type=_names, default=(), metavar="ROLE=NAME,…", help=_COLUMNS)
     prepare.add_argument("--json", action="store_true", help="print the check as JSON")
     _add_data(prepare)
 
@@ -441,7 +454,10 @@ def _parser(program: str, defaults: Settings) -> _Parser:
         "trained on. Exit code 1 when something leaks.",
     )
     audit.add_argument("corpus", metavar="CORPUS", help=f"{_CORPORA}, or a manifest's path")
-    audit.add_argument("--protocol", metavar="NAME", help=f"{_listed(config.PROTOCOL_NAMES)} (default loso)")
+    audit.add_argument("--columns", type=_names, default=(), metavar="ROLE=NAME,…", help=_COLUMNS)
+    audit.add_argument("--protocol", metavar="NAME",
+                       help=f"{_listed(config.PROTOCOL_NAMES)} (default loso; of two speakers "
+                       "two_speakers)")  # fmt: skip
     audit.add_argument("--teacher", type=Path, metavar="FILE", help="also ask what this teacher has seen")
     audit.add_argument("-at", "--audio_type", default="all", metavar="PART", help="part of the corpus")
     audit.add_argument("--emotions", type=_names, default=(), metavar="A,B,C=B", help="as for train")
@@ -479,10 +495,11 @@ def _parser(program: str, defaults: Settings) -> _Parser:
                            help="times that each file answers (default 100; fewer where that takes more "
                            "than a minute)")  # fmt: skip
     benchmark.add_argument("--on", metavar="CORPUS", help=f"score them too: {_CORPORA}, or a manifest's path")
+    benchmark.add_argument("--columns", type=_names, default=(), metavar="ROLE=NAME,…", help=_COLUMNS)
     benchmark.add_argument("--fold", metavar="NAME", help="on the test speakers of this fold only")
     benchmark.add_argument("--protocol", metavar="NAME",
                            help="of the fold (default: that of the run in whose folder the files are, with "
-                           "its seed and number of folds; else loso)")  # fmt: skip
+                           "its seed and number of folds; else loso or two_speakers)")  # fmt: skip
     benchmark.add_argument("--emotions", type=_names, default=(), metavar="A,B,C=B", help="as for train")
     benchmark.add_argument(
         "--out", type=Path, metavar="DIR", help="also write benchmark.json and benchmark.md there"
@@ -526,6 +543,7 @@ def _parser(program: str, defaults: Settings) -> _Parser:
                         help="exported files, or run folders; compared with the first")  # fmt: skip
     stress.add_argument("--on", metavar="CORPUS",
                         help=f"{_CORPORA}, or a manifest's path; of a run's folder, its own")  # fmt: skip
+    stress.add_argument("--columns", type=_names, default=(), metavar="ROLE=NAME,…", help=_COLUMNS)
     stress.add_argument("-at", "--audio_type", metavar="PART", help="part of the corpus")
     stress.add_argument("--emotions", type=_names, default=(), metavar="A,B,C=B", help="as for train")
     which = stress.add_mutually_exclusive_group()
@@ -534,7 +552,8 @@ def _parser(program: str, defaults: Settings) -> _Parser:
     which.add_argument("--speakers", type=_names, default=(), metavar="A,B", help="only these speakers")
     stress.add_argument("--protocol", metavar="NAME",
                         help="whose folds --folds names, of exported files (default: that of the run in "
-                        "whose folder they are, with its seed and number of folds; else loso)")  # fmt: skip
+                        "whose folder they are, with its seed and number of folds; else loso or "
+                        "two_speakers)")  # fmt: skip
     stress.add_argument("--precision", type=_names, metavar="A,B",
                         help="of a run's folder: float32, float16, dynamic, int8 (default)")  # fmt: skip
     stress.add_argument("--conditions", type=_names, default=(), metavar="A,B",
@@ -573,8 +592,15 @@ _OF_PREPARE: dict[str, tuple[str | None, ...]] = {
     "--overwrite": ("--to", "--video"),
     "--segment": ("--to",),
     "--segments": ("--to",),
-    "--skip-bad": ("--to",),
+    "--skip-bad": (None, "--to"),
 }
+
+
+def _protocol_of(corpus: str, columns: Sequence[str], data: Path) -> str:
+    """The protocol of a corpus where none is named."""
+    from light_sernet_kd.corpora.registry import default_protocol
+
+    return default_protocol(corpus, data, columns)
 
 
 def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
@@ -592,7 +618,7 @@ def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Set
         # An option that only makes sense under one protocol chooses it.
         if "test_on" in fields:
             values["protocol"] = "cross_corpus"
-        elif "session_number" in given and _has_sessions(str(values.get("corpus", Settings.corpus))):
+        elif "session_number" in given and _has_sessions(values):
             values["protocol"] = "session"
     weights = dict(values.get("distillation_weights", {}))
     if "distillation" in fields and fields["distillation"] != defaults.get("distillation"):
@@ -605,7 +631,13 @@ def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Set
 
         # One spelling for one meaning, and a typo is refused before TensorFlow is imported.
         values["augmentation"] = augment.text_of(augment.parse(str(values["augmentation"])))
-    return make_settings(**{**values, "distillation_weights": weights | _lambdas(given, values)})
+    chosen = "protocol" in values
+    settings = make_settings(**{**values, "distillation_weights": weights | _lambdas(given, values)})
+    if chosen:
+        return settings
+    # After the checks, because it looks at the corpus; and in the settings, so that config.json has it.
+    protocol = _protocol_of(settings.corpus, settings.columns, Path(arguments.data))
+    return make_settings(**{**settings.as_dict(), "protocol": protocol})
 
 
 def _canonical(corpus: str) -> str:
@@ -614,14 +646,15 @@ def _canonical(corpus: str) -> str:
     return names.get(corpus.lower(), corpus)
 
 
-def _has_sessions(corpus: str) -> bool:
+def _has_sessions(values: Mapping[str, Any]) -> bool:
     from light_sernet_kd.corpora import manifest
     from light_sernet_kd.corpora.registry import CORPORA
 
+    corpus = str(values.get("corpus", Settings.corpus))
     if corpus in CORPORA:
         return CORPORA[corpus].sessions
     try:
-        return "session" in manifest.columns(Path(corpus))
+        return "session" in manifest.roles(Path(corpus), values.get("columns", ()))
     except UserError:
         return False  # what is wrong with the manifest is said when it is read
 
@@ -772,7 +805,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.corpus is None:
         raise UserError("which corpus? Name EMO-DB, demo or a manifest's path, or videos with --video.")
-    corpus = load(arguments.corpus, Path(arguments.data))
+    corpus = load(
+        arguments.corpus, Path(arguments.data), columns=arguments.columns, skip_bad=arguments.skip_bad
+    )
     if arguments.to:
         manifest = prepare.convert(
             corpus,
@@ -783,6 +818,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             skip_bad=arguments.skip_bad,
         )
+        for line in corpus.reported():
+            console.print(line, markup=False, highlight=False)
         console.print(f"Converted. Train on it with -dn {manifest}", markup=False, highlight=False)
         for text in prepare.source_warnings(corpus):
             said = f"warning: before the conversion, {text}"
@@ -807,7 +844,12 @@ def _audit(arguments: argparse.Namespace) -> int:
     from light_sernet_kd.corpora.registry import load
     from light_sernet_kd.protocols import PROTOCOLS, SPLIT_PROTOCOLS, propose_folds
 
-    protocol = arguments.protocol or ("cross_corpus" if arguments.test_on else "loso")
+    own = (
+        "cross_corpus"
+        if arguments.test_on
+        else _protocol_of(arguments.corpus, arguments.columns, Path(arguments.data))
+    )
+    protocol = arguments.protocol or own
     protocol = choose("protocol", protocol, config.PROTOCOL_NAMES)
     if (protocol == "cross_corpus") != (arguments.test_on is not None):
         raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
@@ -824,12 +866,14 @@ def _audit(arguments: argparse.Namespace) -> int:
         audio_type=arguments.audio_type,
         emotions=arguments.emotions,
         test_on=other or None,
+        columns=arguments.columns,
+        skip_bad=arguments.skip_bad,
     )
     bad = dict(audio.find_bad(corpus.utterances)) if arguments.skip_bad else {}
     utterances = tuple(each for each in corpus.utterances if each.id not in bad)
     if not utterances:
         raise UserError(audio.listing(bad, len(bad)))
-    for reason in bad.values():
+    for reason in [*corpus.skipped.values(), *bad.values()]:
         _complain(f"left out: {reason}")
     folds = propose_folds(protocol, utterances, seed=arguments.seed, wished=arguments.fold_count)
     if teacher:
@@ -878,7 +922,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 
     if arguments.rounds < 1:
         raise UserError(f"--rounds must be at least 1, found {arguments.rounds}.")
-    for option in ("fold", "protocol", "emotions"):
+    for option in ("fold", "protocol", "emotions", "columns"):
         if getattr(arguments, option) and not arguments.on:
             raise UserError(f"--{option} needs --on, the corpus to score the files on.")
     if arguments.protocol and not arguments.fold:
@@ -900,6 +944,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
             protocol=arguments.protocol,
             emotions=arguments.emotions,
             files=models,
+            columns=arguments.columns,
         )
     with Console(stderr=True).status("") as status:
         measured = benchmark.measure(
@@ -1007,12 +1052,21 @@ def _named_corpus(arguments: argparse.Namespace, notes: list[str]):
             seed=arguments.seed,
             audio_type=arguments.audio_type,
             emotions=emotions,
+            columns=arguments.columns,
+            skip_bad=arguments.skip_bad,
         )
         notes.append(f"tested are the test recordings of {chosen.what}")
         return chosen.corpus, chosen.utterances
     if arguments.protocol:
         raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
-    corpus = load(on, data, audio_type=arguments.audio_type or "all", emotions=emotions)
+    corpus = load(
+        on,
+        data,
+        audio_type=arguments.audio_type or "all",
+        emotions=emotions,
+        columns=arguments.columns,
+        skip_bad=arguments.skip_bad,
+    )
     return corpus, corpus.utterances
 
 
@@ -1040,6 +1094,7 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
         "-at": arguments.audio_type,
         "--emotions": arguments.emotions,
         "--protocol": arguments.protocol,
+        "--columns": arguments.columns,
     }.items():
         if given:
             raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
@@ -1272,6 +1327,8 @@ def main(
     warnings.formatwarning = _format_warning
     command_line = shlex.join([*(["python", program] if program.endswith(".py") else [program]), *argv])
     defaults = dict(defaults or {})
+    if defaults.get("protocol", "") is None:
+        del defaults["protocol"]  # not chosen: the corpus's own is taken
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name may hold what the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")

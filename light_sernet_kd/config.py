@@ -48,7 +48,15 @@ FrontEndName = Literal["lsn", "cubic", "vggish"]
 InputType = Literal["mfcc", "mel_spectrogram", "spectrogram"]
 LabelLossName = Literal["cross_entropy", "focal", "mse"]
 ProtocolName = Literal[
-    "loso", "session", "group_kfold", "split", "cross_corpus", "published", "random", "split_mixed"
+    "loso",
+    "session",
+    "group_kfold",
+    "two_speakers",
+    "split",
+    "cross_corpus",
+    "published",
+    "random",
+    "split_mixed",
 ]
 ScheduleName = Literal["light_sernet", "cubic", "fusion", "distilser", "multi_still"]
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -142,6 +150,7 @@ class Settings:
 
     Attributes:
         corpus: a name of `CORPORA`, or the path of a manifest.
+        columns: of a manifest, what is meant by which column, as `role=name`; others have their usual names.
         emotions: names kept and merges `from=to`; empty is the corpus's usual task.
         input_seconds: length that clips are cut or padded to; `input_samples`, when given, wins.
         soft_labels: train on the shares of the annotators who heard each emotion, where the corpus has them.
@@ -185,6 +194,7 @@ class Settings:
     """
 
     corpus: str = "EMO-DB"
+    columns: tuple[str, ...] = ()
     audio_type: AudioType = "all"
     emotions: tuple[str, ...] = ()
     input_seconds: float = 3.0
@@ -353,7 +363,8 @@ def make_settings(**values: Any) -> Settings:
             values[name] = choose(name.replace("_", " "), str(value), _CHOICES[name])
         else:
             values[name] = _typed(name, fields[name].type, value)
-    for name, example in (("folds", "['03']"), ("emotions", "['anger', 'neutral']")):
+    lists = {"folds": "['03']", "emotions": "['anger', 'neutral']", "columns": "['path=file_id']"}
+    for name, example in lists.items():
         names = values.get(name, ())
         if not isinstance(names, list | tuple):
             raise UserError(f"{name} must be a list of names, such as {example}, found {names!r}.")

@@ -3,6 +3,7 @@
 import difflib
 import shlex
 import sys
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -15,15 +16,24 @@ def install_line(extra: str) -> str:
     return f'{shlex.quote(sys.executable)} -m pip install "light-sernet-kd[{extra}]"'
 
 
+def nfc(text: str) -> str:
+    """The text in Unicode's form NFC, in which a letter and its accent are one character.
+
+    A Mac writes names of files in another form (NFD), which looks the same and compares as different.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def choose(what: str, value: str, valid: Iterable[str]) -> str:
     """`value` if it is one of `valid`, else a `UserError` that lists them and names the nearest.
 
-    Case is forgiven where that is unambiguous: `ckd` means `CKD`.
+    Case is forgiven where that is unambiguous: `ckd` means `CKD`. So is another Unicode form of the name.
     """
     names = list(valid)
     if value in names:
         return value
-    same = [name for name in names if name.lower() == value.lower()]
+    same = [name for name in names if nfc(name).lower() == nfc(value).lower()]
+    same = [name for name in same if nfc(name) == nfc(value)] or same
     if len(same) == 1:
         return same[0]
     close = difflib.get_close_matches(value.lower(), [name.lower() for name in names], n=1, cutoff=0.5)

@@ -1653,6 +1653,7 @@ class _Run:
             "speakers": sorted({utterance.speaker for utterance in self.utterances}),
             "left_out": dict(self.corpus.left_out),
             "merged": dict(self.corpus.merged),
+            "corpus_notes": list(self.corpus.notes),
             "skipped": self.selection.skipped,
             "cut": self._cut(),
             "pooled": scores("selected"),

@@ -19,6 +19,7 @@ from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.compare import Run, read_run
 from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE, Settings, UserError, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.errors import nfc
 from light_sernet_kd.evaluation import Predictions, softmax
 from light_sernet_kd.files import JsonError, path_part, read_json, write_arrays, write_json, write_text
 from light_sernet_kd.report import markdown_table, plain
@@ -460,6 +461,7 @@ def _read(folder: Path) -> Run:
 
 
 def _row_of(predictions: Predictions, utterance: str, folder: Path) -> int:
+    utterance = nfc(utterance)
     if utterance in predictions.ids:
         return predictions.ids.index(utterance)
     lower = {name.lower(): name for name in reversed(predictions.ids)}

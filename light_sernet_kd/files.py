@@ -18,6 +18,7 @@ import shutil
 import stat
 import tempfile
 import time
+import unicodedata
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -113,6 +114,35 @@ def path_part(name: str) -> str:
     plain = re.sub(r"[^\w.-]", "_", name).strip(".")
     safe = plain.encode()[:150].decode(errors="ignore")
     return name if name and safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
+
+
+def in_either_form(path: Path) -> Path:
+    """The path as the disk has it: where it is missing, the one whose names are the same in Unicode's NFC.
+
+    A table written on a Mac names `Jürgen.wav` in another form than a disk of Linux may have it, and the
+    other way round. A path that is there, or in ASCII, stays as it is; so does one that is nowhere.
+    """
+    if str(path).isascii() or os.path.exists(path):
+        return path
+    for form in ("NFC", "NFD"):
+        other = Path(unicodedata.normalize(form, str(path)))
+        if os.path.exists(other):
+            return other
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        following = found / part
+        if not part.isascii() and not os.path.exists(following):
+            wanted = unicodedata.normalize("NFC", part)
+            try:
+                names = os.listdir(found)
+            except OSError:
+                return path
+            same = [name for name in names if unicodedata.normalize("NFC", name) == wanted]
+            if not same:
+                return path
+            following = found / same[0]
+        found = following
+    return found if os.path.exists(found) else path
 
 
 def make_public(path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from light_sernet_kd import audio, files, timeline
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.runner import (
     HOP_SECONDS,
     NOT_SURE,
@@ -317,13 +317,13 @@ def _transcripts(table: Path) -> list[tuple[str, str]]:
 def _by_file_name(table: Sequence[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
     named: dict[str, list[tuple[str, str]]] = {}
     for path, text in table:
-        named.setdefault(Path(path).name, []).append((path, text))
+        named.setdefault(nfc(Path(path).name), []).append((path, text))
     return named
 
 
 def _transcript_of(recording: str, texts: Mapping[str, Sequence[tuple[str, str]]], table: Path) -> str:
     """The text of the row with the recording's file name; of several, of that with its whole path."""
-    rows = texts.get(Path(recording).name, ())
+    rows = texts.get(nfc(Path(recording).name), ())
     if len({text for _, text in rows}) > 1:
         whole = Path(recording).resolve()
         rows = [row for row in rows if whole in (Path(row[0]).resolve(), (table.parent / row[0]).resolve())]

@@ -12,7 +12,7 @@ import statistics
 import wave
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,8 @@ class Report:
         short: files below 0.3 s.
         identical: groups of files, no digital silence, with the same rate and the same samples.
         conflicting: those of `identical` whose labels, emotion or speaker, differ.
+        skipped: what `--skip-bad` left out in reading the corpus → the reason.
+        corpus_notes: what must be known of the corpus, a line each.
         warnings: what tells the class without the voice, and classes that a fold of `loso` cannot train.
         notes: what level and length tell of the class by nature.
         cuts: what inputs of some lengths would cut away of the readable recordings.
@@ -108,6 +110,8 @@ class Report:
     short: tuple[str, ...]
     identical: tuple[tuple[str, ...], ...]
     conflicting: tuple[tuple[str, ...], ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    corpus_notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     cuts: tuple[lengths.Cut, ...] = ()
@@ -201,6 +205,8 @@ def inspect(
             for group in groups
             if len({found.label for found in group}) > 1
         ),
+        skipped=dict(corpus.skipped),
+        corpus_notes=corpus.notes,
         warnings=tuple(findings.warnings),
         notes=tuple(findings.notes),
         cuts=tuple(lengths.cut(seconds, each) for each in input_seconds),
@@ -226,7 +232,7 @@ def as_json(report: Report) -> dict[str, Any]:
     value = asdict(report)
     for name in ("sample_rates", "channels"):
         value[name] = {str(key): count for key, count in value[name].items()}
-    for name in ("silent", "silent_dbfs", "clipped", "short", "warnings", "notes"):
+    for name in ("silent", "silent_dbfs", "clipped", "short", "corpus_notes", "warnings", "notes"):
         value[name] = list(value[name])
     for name in ("identical", "conflicting"):
         value[name] = [list(group) for group in value[name]]
@@ -282,9 +288,12 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     )
     if report.left_out:
         line("left out by the corpus's own rules: " + _counted(report.left_out))
+    for note in report.corpus_notes:
+        line(note, style="yellow")
 
     conflicting = set(report.conflicting)
     findings = {
+        "left out by --skip-bad": list(report.skipped.values()),
         "unreadable": list(report.unreadable.values()),
         "read with a note": [f"{name}: {note}" for name, note in report.read_with_note.items()],
         "no speech (silent, or as steady as noise)": [
@@ -391,6 +400,7 @@ def convert(
             remedy = "" if skip_bad else "\n  Mend or remove them, or leave them out with --skip-bad."
             raise audio.AudioError(audio.listing(bad, len(utterances)) + remedy)
         _write_manifest(folder / _MANIFEST, written)
+        bad = {**corpus.skipped, **bad}
         if bad:
             _write_csv(folder / _LEFT_OUT, ("id", "reason"), bad.items())
     return target / _MANIFEST

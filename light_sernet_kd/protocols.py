@@ -1,6 +1,7 @@
 """Protocols: which utterances train, choose the epoch, and test; and the checks that nothing leaks."""
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from light_sernet_kd.corpora import Utterance
 
 STAMP_EPOCH = "optimistic: the epoch was chosen on the test fold"
 STAMP_SPEAKERS = "optimistic: test speakers are also in training"
+STAMP_TWO_SPEAKERS = "the epoch was chosen on other recordings of the training speaker: there are only two"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Protocol:
         stamps: what makes its scores optimistic; shown on every result.
         tests_on_validation: the test fold chooses the epoch, as the papers did.
         mixes_speakers: train and test share speakers, and so perhaps recordings.
+        validates_on_training_speakers: training and validation share speakers; the test does not.
     """
 
     description: str
@@ -44,6 +47,7 @@ class Protocol:
     stamps: tuple[str, ...] = ()
     tests_on_validation: bool = False
     mixes_speakers: bool = False
+    validates_on_training_speakers: bool = False
 
 
 # The name of the student, and of the teacher, that every speaker trains.
@@ -90,13 +94,30 @@ def _leave_one_out(groups: Mapping[str, tuple[int, ...]], what: str, count: int)
     if len(names) < 3:
         raise UserError(
             f"leaving one {what} out needs at least 3 {what}s (one tests, one validates, the rest train); "
-            f"found {len(names)}: {', '.join(names)}."
+            f"found {len(names)}: {', '.join(names)}. {_what_works(len(names), what)}"
         )
     folds = []
     for name, following in zip(names, names[1:] + names[:1], strict=True):
         test, validation = groups[name], groups[following]
         folds.append(Fold(name, _rest(count, test, validation), validation, test))
     return folds
+
+
+def _what_works(count: int, what: str = "speaker") -> str:
+    """Which protocols run where there are one or two speakers (or other groups)."""
+    if what != "speaker":
+        return "Take --protocol loso, which needs 3 speakers, or two_speakers."
+    others = (
+        "--protocol split, where a column `split` says train and test, and --test-on CORPUS, which tests on "
+        "another corpus's speakers"
+    )
+    if count == 2:
+        return f"With two, these run: --protocol two_speakers (each tests once, the other trains), {others}."
+    return (
+        "With one, no score on this corpus is of a new speaker: --test-on CORPUS tests on another corpus's; "
+        "--protocol random and, with a column `split`, split_mixed test on the speaker they trained on, and "
+        "their scores are stamped."
+    )
 
 
 def _leave_one_speaker_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
@@ -107,6 +128,54 @@ def _leave_one_session_out(utterances: Sequence[Utterance], seed: int, wished: i
     return _leave_one_out(_by_session(utterances), "session", len(utterances))
 
 
+def _two_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+    groups = _groups(utterances, _speaker)
+    if len(groups) != 2:
+        remedy = "Take --protocol loso." if len(groups) > 2 else _what_works(len(groups))
+        raise UserError(
+            f"two_speakers is for two speakers; found {len(groups)}: {', '.join(list(groups)[:10])}. {remedy}"
+        )
+    folds = []
+    for name, other in zip(groups, reversed(groups), strict=True):
+        held_out = _held_out_sentences(utterances, groups[other])
+        taken = set(held_out)
+        folds.append(Fold(name, tuple(i for i in groups[other] if i not in taken), held_out, groups[name]))
+    return folds
+
+
+def _held_out_sentences(utterances: Sequence[Utterance], indices: tuple[int, ...]) -> tuple[int, ...]:
+    """Whole sentences of a speaker, a tenth of the recordings or a little more, to validate on.
+
+    Where transcripts do not tell sentences apart, single recordings. Each emotion of which there are two is
+    on both sides, if sentences allow it.
+    """
+    sentences = _groups([utterances[i] for i in indices], lambda each: each.transcript or each.id)
+    if len(sentences) < 2:
+        sentences = _groups([utterances[i] for i in indices], lambda each: each.id)
+    if len(sentences) < 2:
+        raise UserError(
+            f"{utterances[indices[0]].speaker} has {len(indices)} recording: two_speakers needs 2 of each "
+            "speaker, one to train and one to validate."
+        )
+    # By a hash, since in the order of names neighbours are alike; always the same.
+    order = sorted(sentences, key=lambda text: (zlib.crc32(text.encode(errors="surrogatepass")), text))
+    emotions = {text: Counter(utterances[indices[at]].emotion for at in sentences[text]) for text in order}
+    left = sum(emotions.values(), Counter())
+    held: Counter[str] = Counter()
+    taken: list[int] = []
+    wanted = {emotion for emotion, count in left.items() if count > 1}
+    for text in order:
+        enough = len(taken) >= HELD_OUT_SHARE * len(indices)
+        brings = any(emotion in wanted and not held[emotion] for emotion in emotions[text])
+        empties = any(left[emotion] <= count for emotion, count in emotions[text].items())
+        if (enough and not brings) or empties:
+            continue
+        taken += [indices[at] for at in sentences[text]]
+        held += emotions[text]
+        left = left - emotions[text]
+    return tuple(sorted(taken or [indices[at] for at in sentences[order[0]]]))
+
+
 def _folds_of_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     from sklearn.model_selection import GroupKFold
 
@@ -115,6 +184,7 @@ def _folds_of_speakers(utterances: Sequence[Utterance], seed: int, wished: int) 
         raise UserError(
             f"{wished} folds of speakers: at least 3 are needed (one tests, one validates, the rest train), "
             f"and no more than there are speakers, {len(set(speakers))}."
+            + (f" {_what_works(len(set(speakers)))}" if len(set(speakers)) < 3 else "")
         )
     splits = GroupKFold(n_splits=wished).split(speakers, groups=speakers)
     groups = {f"{n:02d}": tuple(test.tolist()) for n, (_, test) in enumerate(splits, start=1)}
@@ -193,6 +263,13 @@ PROTOCOLS: dict[str, Protocol] = {
         "folds of whole speakers, alike in size: each fold tests once, the next fold validates and chooses "
         "the epoch, the rest train",
         _folds_of_speakers,
+    ),
+    "two_speakers": Protocol(
+        "leave one of two speakers out: each speaker tests once, the other trains, and of the training "
+        "speaker's sentences a tenth or a little more choose the epoch",
+        _two_speakers,
+        stamps=(STAMP_TWO_SPEAKERS,),
+        validates_on_training_speakers=True,
     ),
     "split": Protocol(
         "the corpus's own split; where it has no validation set, the first training speakers, a tenth of the "
@@ -308,7 +385,7 @@ def refuse_leaks(
         if protocol.mixes_speakers:
             continue
         speakers = {utterances[i].speaker for i in first} & {utterances[i].speaker for i in second}
-        if speakers:
+        if speakers and not (protocol.validates_on_training_speakers and second_name == "validation"):
             raise UserError(f"{where} share the speakers {', '.join(sorted(speakers))}.")
         recordings = {fingerprints[utterances[i].id]: utterances[i] for i in first}
         twins = [

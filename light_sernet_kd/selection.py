@@ -11,7 +11,7 @@ import numpy as np
 from light_sernet_kd import audio
 from light_sernet_kd.config import PROTOCOL_NAMES, Settings, UserError, choose, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
-from light_sernet_kd.corpora.registry import find, load
+from light_sernet_kd.corpora.registry import default_protocol, find, load
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.protocols import ALL_SPEAKERS, SPLIT_PROTOCOLS, Fold, make_folds, propose_folds, select
 from light_sernet_kd.runner import RESERVED, is_reserved
@@ -65,6 +65,8 @@ def loaded(settings: Settings, data: Path) -> Corpus:
         audio_type=settings.audio_type,
         emotions=settings.emotions,
         test_on=settings.test_on,
+        columns=settings.columns,
+        skip_bad=settings.skip_bad,
     )
 
 
@@ -86,7 +88,8 @@ def selected(settings: Settings, data: Path) -> Selection:
     """
     corpus = loaded(settings, data)
     utterances, bad = _usable(settings, corpus)
-    skipped = [{"id": name, "reason": reason} for name, reason in sorted(bad.items())]
+    left_out = {**corpus.skipped, **bad}
+    skipped = [{"id": name, "reason": reason} for name, reason in sorted(left_out.items())]
     fingerprints = audio.fingerprints(utterances)
     classes = Corpus("", utterances).classes
     if len(classes) < 2:
@@ -150,6 +153,8 @@ def named_folds(
     seed: int = 0,
     audio_type: str | None = None,
     emotions: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    skip_bad: bool = False,
 ) -> NamedFolds:
     """What the folds of these names test of a corpus, for exported files to be scored on.
 
@@ -157,8 +162,9 @@ def named_folds(
     number of folds, part and emotions make them. Else they are those of `protocol` and `seed`.
 
     Args:
-        protocol: if not the run's; without a run `loso`.
+        protocol: if not the run's; without a run the corpus's own, which is `loso` for most.
         seed: of files without a run.
+        columns, skip_bad: as of `load`, where no run tells them.
         audio_type, emotions: of the utterances, if not the run's; which of them a fold tests stays as it is.
 
     Raises:
@@ -172,12 +178,20 @@ def named_folds(
     for file in files:
         own = own_settings(file)
         if own and own.test_on is None and find(own.corpus, data)[2].resolve() == place:
-            makes = (own.protocol, own.seed, own.fold_count, own.audio_type, own.emotions)
+            makes = (own.protocol, own.seed, own.fold_count, own.audio_type, own.emotions, own.columns)
             leaves_out = (own.skip_bad, own.skip_bad and own.reads_text)
             runs.setdefault((*makes, *leaves_out), (own, file))
     if not runs:
         part = audio_type or "all"
-        plain = make_settings(corpus=corpus, seed=seed, audio_type=part, emotions=tuple(emotions))
+        plain = make_settings(
+            corpus=corpus,
+            seed=seed,
+            audio_type=part,
+            emotions=tuple(emotions),
+            columns=tuple(columns),
+            skip_bad=skip_bad,
+            protocol=default_protocol(corpus, data, columns),
+        )
         runs[()] = (plain, Path())
     found: list[NamedFolds] = []
     for own, file in runs.values():
@@ -188,7 +202,14 @@ def named_folds(
         ids = {utterances[i].id for fold in chosen for i in fold.test}
         if audio_type or emotions:
             part = audio_type or own.audio_type
-            whole = load(corpus, data, audio_type=part, emotions=emotions or own.emotions)
+            whole = load(
+                corpus,
+                data,
+                audio_type=part,
+                emotions=emotions or own.emotions,
+                columns=own.columns,
+                skip_bad=own.skip_bad,
+            )
         how = {"random": f", seed {own.seed}", "group_kfold": f" of {own.fold_count}"}.get(name, "")
         listed = f"fold{'s' * (len(chosen) > 1)} {', '.join(fold.name for fold in chosen)} ({name}{how})"
         tested = tuple(each for each in whole.utterances if each.id in ids)

@@ -25,6 +25,7 @@ import numpy as np
 from light_sernet_kd.arrays import ArrayError, read_arrays
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, repeated
+from light_sernet_kd.errors import nfc
 from light_sernet_kd.files import JSON_BYTES, irregular, parse_json, write_arrays
 from light_sernet_kd.protocols import ALL_SPEAKERS, Fold
 
@@ -71,6 +72,11 @@ class Teacher:
     folds: tuple[str, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
     embeddings: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        # as the corpora's names are: a file made on a Mac may have another form
+        for name in ("ids", "classes", "folds"):
+            object.__setattr__(self, name, tuple(map(nfc, getattr(self, name))))
 
     @property
     def made_by(self) -> str:
@@ -520,12 +526,14 @@ def train_speakers(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> di
 def speakers_of_fold(teacher: Teacher, fold: str) -> set[str] | None:
     """The speakers that the teacher of `fold` was trained on; None where its card does not tell."""
     trained_on = teacher.card.get("train_speakers")
+    by_fold = trained_on if isinstance(trained_on, Mapping) else {}
     # A file for all folds lists its speakers once, under the name that stands for all.
-    seen = (
-        trained_on.get(fold if teacher.folds else ALL_SPEAKERS) if isinstance(trained_on, Mapping) else None
-    )
+    wanted = nfc(fold) if teacher.folds else ALL_SPEAKERS
+    seen = next((names for key, names in by_fold.items() if nfc(str(key)) == wanted), None)
     # A speaker who is the number 3 may or may not be "03".
-    return set(seen) if isinstance(seen, list) and all(isinstance(name, str) for name in seen) else None
+    if not isinstance(seen, list) or not all(isinstance(name, str) for name in seen):
+        return None
+    return set(map(nfc, seen))
 
 
 def met(teacher: Teacher, seen: Set[str], speakers: Set[str]) -> set[str]:

@@ -186,7 +186,8 @@ def texts_of(utterances: Sequence[Utterance]) -> Texts:
         named = ", ".join(lacking[:20]) + (f" and {len(lacking) - 20} more" if len(lacking) > 20 else "")
         raise UserError(
             f"{len(lacking)} of {len(utterances)} utterances have no transcript: {named}. Add a column "
-            "`transcript` to the manifest, or leave them out with --skip-bad."
+            "`transcript` to the manifest, put the corpus's texts where `light-sernet-kd prepare` misses "
+            "them, or leave them out with --skip-bad."
         )
     cleaned = [clean(utterance.transcript or "") for utterance in utterances]
     empty = [one.id for one, text in zip(utterances, cleaned, strict=True) if text == NO_TEXT]

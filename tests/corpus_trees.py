@@ -1,14 +1,33 @@
 """Small trees in each corpus's own format, written from its documentation and not by the code under test."""
 
+import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+import soundfile
 
 
 def put(path: Path, content: str | bytes = b"", *, encoding: str = "utf-8") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
     return path
+
+
+def tone(
+    sample_rate: int = 16_000,
+    *,
+    level: float = 0.25,
+    channels: int = 1,
+    kind: str = "WAV",
+    seconds: float = 0.5,
+) -> bytes:
+    """A recording of 440 Hz, as a file's content."""
+    wave = level * np.sin(2 * np.pi * 440 * np.arange(round(seconds * sample_rate)) / sample_rate)
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([wave] * channels, axis=1), sample_rate, format=kind)
+    return file.getvalue()
 
 
 # IEMOCAP
@@ -92,7 +111,28 @@ def kemdy_rows(segments: Sequence[str]) -> list[tuple[str, str, list[str]]]:
     return rows
 
 
+KEMDY19_TEXTS = {
+    # two talkers at once, and a tag the other way round
+    "Sess03_impro02_F001": "그래 (맞아+아니) 좋아\n",
+    "Sess03_impro02_M001": "아니 /n 왜\n",
+}
+
+
+def kemdy19_as_published(root: Path) -> None:
+    """Session 3 with the slips that it is published with: an id twice in the F table, a misnamed text."""
+    segments = ["Sess03_impro02_F001", "Sess03_impro02_M001", "Sess03_script04_F014", "Sess03_script04_M016"]
+    for segment in segments:
+        wav = put(root / "wav" / "Session03" / segment.rpartition("_")[0] / f"{segment}.wav")
+        text = wav.with_name("Sess03_script04_M015.txt" if segment.endswith("M016") else f"{segment}.txt")
+        put(text, KEMDY19_TEXTS.get(segment, f"n/ {segment} 안녕하세요. b/\n"))
+    table = kemdy_table(kemdy_rows(segments), bio=True)
+    put(root / "annotation" / "Session03_M_res.csv", table)
+    slip = table.replace("Sess03_impro02_F001", "Sess03_impro02_M001")
+    put(root / "annotation" / "Session03_F_res.csv", slip)
+
+
 def kemdy19(root: Path) -> Path:
+    kemdy19_as_published(root)
     for session in ("02", "01"):
         segments = [
             f"Sess{session}_{scene}_{talker}{number:03}"
@@ -117,7 +157,9 @@ def kemdy20(root: Path) -> Path:
         for segment in segments:
             wav = put(root / "wav" / f"Session{session}" / f"{segment}.wav")
             put(wav.with_suffix(".txt"), f"l/ {segment} 그래요.\n", encoding="cp949")
-        put(root / "annotation" / f"Sess{session}_eval.csv", kemdy_table(kemdy_rows(segments), bio=False))
+        table = kemdy_table(kemdy_rows(segments), bio=False)
+        # as some tables spell it
+        put(root / "annotation" / f"Sess{session}_eval.csv", table.replace("disgust", "disqust", 1))
     return root
 
 
@@ -149,6 +191,12 @@ def ravdess(root: Path) -> Path:
     for actor, emotion in itertools.product(("12", "01"), range(1, 9)):
         for channel in ("01", "02") if emotion < 7 else ("01",):
             put(root / f"Actor_{actor}" / f"03-{channel}-{emotion:02}-01-02-01-{actor}.wav")
+    # as published: some are stereo, some very quiet, two of one actor are one recording
+    folder = root / "Actor_01"
+    put(folder / "03-01-05-01-02-01-01.wav", tone(48_000, channels=2))
+    put(folder / "03-01-02-01-02-01-01.wav", tone(48_000, level=10 ** (-55 / 20)))
+    for repetition in ("01", "02"):
+        put(folder / f"03-01-03-01-02-{repetition}-01.wav", tone(48_000))
     return root
 
 
@@ -176,6 +224,8 @@ def tess(root: Path) -> Path:
         folder = root / f"{speaker}_{'Pleasant_surprise' if emotion == 'ps' else emotion}"
         put(folder / f"{speaker}_back_{emotion}.wav")
     put(root / "OAF_neutral" / "OA_bite_neutral.wav")  # so named in the release
+    put(root / "YAF_angry" / "YAF_back_angry.wav", tone(24_414, kind="AIFF"))  # AIFF despite its name
+    put(root / "OAF_sad" / "OAF_back_sad.wav", tone(96_000))
     return root
 
 

@@ -287,7 +287,7 @@ def test_speakers_of_one_name_in_two_manifests_may_be_one_person(tables, capsys)
     command = ["audit", str(tables["one"]), "--test-on", str(tables["two"])]
     assert cli.main(command) == 1
     out = capsys.readouterr().out
-    assert "2 speaker names are in both corpora, and may be the same people: 3, ZOE" in out
+    assert "2 speaker names are in both corpora, and may be the same people: 3, ZOË" in out
     assert "(if not: --different-speakers)" in out
     assert "nothing leaks" not in out
     assert cli.main([*command, "--json"]) == 1

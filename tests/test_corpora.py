@@ -113,7 +113,7 @@ def test_one_recording_under_two_names_is_refused(tmp_path):
     root = emo_db_tree(tmp_path, "03a01Fa.wav", "03a01Fa.WAV")
     if len(list((root / "wav").iterdir())) < 2:
         pytest.skip("this file system does not tell capitals apart")
-    with pytest.raises(UserError, match=r"wav holds 03a01Fa as \.wav and as \.WAV: keep one"):
+    with pytest.raises(UserError, match=r"03a01Fa\.WAV and .*03a01Fa\.wav are one recording: keep one"):
         emodb.utterances(root)
 
 
@@ -129,8 +129,12 @@ def test_where_there_are_no_recordings_the_error_says_where_they_were_looked_for
         (root / "wav").write_text("")
     with pytest.raises(UserError) as caught:
         emodb.utterances(root)
+    there = f" Found in {root}: the folder wav; expected wav/03a01Fa.wav …, 535 recordings."
+    if made == "a file called wav":
+        there = there.replace("the folder wav", "1 file such as wav")
     assert str(caught.value) == (
-        f"no recordings in {root / 'wav'}. Put the corpus there (see data/README.md) or try -dn demo."
+        f"no recordings in {root / 'wav'}.{there if made != 'nothing' else ''} "
+        "Put the corpus there (see data/README.md) or try -dn demo."
     )
 
 
@@ -154,7 +158,7 @@ def test_a_name_that_is_not_emo_dbs_is_refused_with_the_file_and_the_format(tmp_
     message = str(caught.value)
     assert message.startswith(f"{root / 'wav' / name} is not named as EMO-DB names its recordings: expected")
     assert "(W L E A F T N)" in message
-    assert message.endswith("as in 03a01Fa.wav.")
+    assert "as in 03a01Fa.wav." in message
 
 
 # The manifest
@@ -167,9 +171,14 @@ def written(folder: Path, text: str, *, name: str = "manifest.csv", encoding: st
 
 
 def refusal(path: Path) -> str:
+    """What is wrong with a manifest, without the remedy; of several things, the first."""
     with pytest.raises(UserError) as caught:
         manifest.utterances(path)
-    return str(caught.value)
+    first, *others = str(caught.value).splitlines()
+    if others:
+        assert others[-1] == "  Mend or remove them, or leave them out with --skip-bad."
+        return others[0].strip()
+    return first.removesuffix(" Mend it, or leave it out with --skip-bad.")
 
 
 def test_a_manifest_of_three_columns(tmp_path):
@@ -295,18 +304,19 @@ def test_a_share_that_is_no_share_is_refused(tmp_path, cell):
 
 @pytest.mark.parametrize(
     ("header", "missing"),
-    [("path,emotion", "speaker"), ("file,label,speaker", "path, emotion"), ("Path,emotion,speaker", "path")],
+    [("path,emotion", "speaker"), ("where,what,speaker", "path, emotion"), ("Way,emotion,speaker", "path")],
 )
 def test_a_missing_column_is_named(tmp_path, header, missing):
     path = written(tmp_path, f"{header}\n")
     assert refusal(path) == (
-        f"{path}: the header lacks {missing}; expected at least path,emotion,speaker, found {header}."
+        f"{path}: the header lacks {missing}; expected at least path,emotion,speaker, found {header}. "
+        f"If a column has another name: --columns {','.join(f'{name}=NAME' for name in missing.split(', '))}."
     )
 
 
 def test_an_empty_file_has_no_header(tmp_path):
     path = written(tmp_path, "")
-    assert refusal(path).endswith("expected at least path,emotion,speaker, found nothing.")
+    assert "expected at least path,emotion,speaker, found nothing." in refusal(path)
 
 
 def test_a_header_alone_lists_nothing(tmp_path):
@@ -380,7 +390,7 @@ def test_a_path_without_a_file_name_is_refused(tmp_path, cell):
     assert refusal(path) == f"{path}, line 2: the path {cell} names no file."
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp949", "utf-16"])
+@pytest.mark.parametrize("encoding", ["latin-1", "cp949"])
 def test_another_encoding_is_refused(tmp_path, encoding):
     text = "path,emotion,speaker\na.wav,fear,{}\n".format("화자" if encoding == "cp949" else "Jürgen")
     path = written(tmp_path, text, encoding=encoding)

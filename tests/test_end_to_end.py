@@ -735,7 +735,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, expected, tmp_pa
         (["prepare", "demo", "--segments", "all"], "--segments needs --to"),
         (["prepare", "demo", "--sample-rate", "0"], "--sample-rate needs --to"),
         (["prepare", "demo", "--overwrite"], "--overwrite needs --to"),
-        (["prepare", "demo", "--skip-bad"], "--skip-bad needs --to"),
+        (["prepare", "demo", "--columns", "path=file"], "--columns says what the columns of a manifest are"),
         (["prepare", "demo", "--to", "x", "--json"], "--json does not go with --to"),
         (["prepare", "demo", "--to", "x", "--video", "v"], "CORPUS does not go with --video"),
         (["prepare", "--to", "x", "--video", "v", "--segment", "1"], "--segment does not go with --video"),

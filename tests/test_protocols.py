@@ -46,11 +46,17 @@ def test_an_unknown_protocol_is_refused():
         make_folds("los", FOUR, distinct(FOUR), seed=0)
 
 
+def of_protocol(protocol: str) -> list[Utterance]:
+    """Utterances that a protocol has folds of."""
+    return [each for each in FOUR if each.speaker in "ab"] if protocol == "two_speakers" else FOUR
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_fold_uses_every_utterance_once_in_training_or_out_of_it(protocol):
-    for fold in make_folds(protocol, FOUR, distinct(FOUR), seed=3, wished=4):
+    utterances = of_protocol(protocol)
+    for fold in make_folds(protocol, utterances, distinct(FOUR), seed=3, wished=4):
         held_out = {*fold.validation, *fold.test}
-        assert sorted([*fold.train, *held_out]) == list(range(len(FOUR)))
+        assert sorted([*fold.train, *held_out]) == list(range(len(utterances)))
         for part in (fold.train, fold.validation, fold.test):
             assert part
             assert list(part) == sorted(set(part))
@@ -58,8 +64,65 @@ def test_every_fold_uses_every_utterance_once_in_training_or_out_of_it(protocol)
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_fold_names_are_unique(protocol):
-    names = [fold.name for fold in make_folds(protocol, FOUR, distinct(FOUR), seed=0, wished=3)]
+    utterances = of_protocol(protocol)
+    names = [fold.name for fold in make_folds(protocol, utterances, distinct(FOUR), seed=0, wished=3)]
     assert len(set(names)) == len(names)
+
+
+# two_speakers
+
+
+def two(count: int = 40, **facts) -> list[Utterance]:
+    """Two speakers who each say `count` recordings: ten sentences, each in four emotions."""
+    return [
+        Utterance(
+            f"{s}{n:03}", Path(f"{s}{n}.wav"), "abcd"[n % 4], s, transcript=f"sentence {n // 4}", **facts
+        )
+        for s in ("x", "y")
+        for n in range(count)
+    ]
+
+
+def test_of_two_speakers_each_tests_once_and_held_out_sentences_of_the_other_choose_the_epoch():
+    utterances = two()
+    folds = make_folds("two_speakers", utterances, distinct(utterances), seed=0)
+    assert [fold.name for fold in folds] == ["x", "y"]
+    for fold, other in zip(folds, ("y", "x"), strict=True):
+        assert speakers_of(utterances, fold.test) == {fold.name}
+        assert speakers_of(utterances, fold.train) == speakers_of(utterances, fold.validation) == {other}
+        sentences = [{utterances[i].transcript for i in part} for part in (fold.train, fold.validation)]
+        assert not set.intersection(*sentences)
+        assert len(fold.validation) == 4  # one sentence is a tenth
+        assert {utterances[i].emotion for i in fold.validation} == set("abcd")
+    assert PROTOCOLS["two_speakers"].stamps == (protocols.STAMP_TWO_SPEAKERS,)
+
+
+@pytest.mark.parametrize("texts", [None, "all the same"])
+def test_without_sentences_recordings_are_held_out_of_each_emotion(texts):
+    utterances = [dataclasses.replace(each, transcript=texts) for each in two()]
+    for fold in make_folds("two_speakers", utterances, distinct(utterances), seed=0):
+        assert {utterances[i].emotion for i in fold.validation} == set("abcd")
+        assert 4 <= len(fold.validation) <= 8
+
+
+def test_two_speakers_is_for_two_and_what_else_runs_is_told():
+    with pytest.raises(UserError, match=r"found 3: a, b, c\. Take --protocol loso\."):
+        make_folds("two_speakers", speech("a", "b", "c"), {}, seed=0)
+    with pytest.raises(UserError) as caught:
+        make_folds("two_speakers", speech("a", "a"), {}, seed=0)
+    for way in ("--test-on CORPUS", "--protocol random", "split_mixed"):
+        assert way in str(caught.value)
+    with pytest.raises(UserError, match="x has 1 recording: two_speakers needs 2 of each"):
+        make_folds("two_speakers", speech("x", "y", "y"), {}, seed=0)
+
+
+@pytest.mark.parametrize("protocol", ["loso", "group_kfold"])
+@pytest.mark.parametrize(("speakers", "way"), [("ab", "--protocol two_speakers"), ("a", "--protocol random")])
+def test_where_speakers_are_too_few_what_runs_is_told(protocol, speakers, way):
+    with pytest.raises(UserError) as caught:
+        make_folds(protocol, speech(*speakers, *speakers), {}, seed=0)
+    assert way in str(caught.value)
+    assert "--test-on CORPUS" in str(caught.value)
 
 
 # loso

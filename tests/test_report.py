@@ -433,7 +433,7 @@ def test_none_is_shown_as_absent_never_as_a_number():
 def test_what_was_left_out_is_counted_and_what_was_skipped_is_named():
     page = report(METRICS, CONFIG, export=None)
     assert "- label xxx: 12\n" in page
-    assert "- skipped as unreadable, as `--skip-bad` asks: 1\n  - a\\|b: empty file\n" in page
+    assert "- skipped as unreadable or wrong, as `--skip-bad` asks: 1\n  - a\\|b: empty file\n" in page
     assert "every recording" in report(changed(left_out={}, skipped=[]), CONFIG, export=None)
     many = [{"id": f"u{n}", "reason": "too short"} for n in range(25)]
     assert "and 5 more, all in metrics.json" in report(changed(skipped=many), CONFIG, export=None)

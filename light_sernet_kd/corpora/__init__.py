@@ -5,7 +5,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ CANONICAL_EMOTIONS = (
     "frustration", "happiness", "neutral", "sadness", "surprise",
 )  # fmt: skip
 
+_MOST_SHOWN = 5  # of the reasons of what was skipped; the report has them all
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -28,7 +30,7 @@ class Utterance:
 
     Attributes:
         id: unique in the corpus; teacher files and predictions are joined by it.
-        path: the audio file.
+        path: the audio file. It may be given as text, and is a `Path` when it is asked for.
         emotion: a canonical English word (`CANONICAL_EMOTIONS`), or any word a manifest uses.
         speaker: who speaks; unique in the corpus.
         dialog: the conversation or scene that the recording is cut from.
@@ -48,6 +50,24 @@ class Utterance:
     sex: str | None = None
 
 
+class _PathOnDemand:
+    """Makes a `Path` of text when it is first asked for: a million at once would take seconds."""
+
+    def __get__(self, utterance: Utterance | None, owner: type) -> Any:
+        if utterance is None:
+            return self
+        path = utterance.__dict__["path"]
+        if isinstance(path, str):
+            path = utterance.__dict__["path"] = Path(path)
+        return path
+
+    def __set__(self, utterance: Utterance, path: str | Path) -> None:
+        utterance.__dict__["path"] = path
+
+
+Utterance.path = _PathOnDemand()  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class Corpus:
     """The utterances of a corpus, sorted by id, and what its own rules left out.
@@ -55,6 +75,8 @@ class Corpus:
     Attributes:
         left_out: reason → number of recordings, for the report.
         merged: emotion → the emotion it was counted as.
+        skipped: what `--skip-bad` left out in reading the corpus, by id, file or line → the reason.
+        notes: what the user must know of the corpus, a line each: what was mended, what is incomplete.
         synthetic: the recordings are made, not recorded; every report says so.
     """
 
@@ -63,6 +85,8 @@ class Corpus:
     left_out: Mapping[str, int] = field(default_factory=dict)
     merged: Mapping[str, str] = field(default_factory=dict)
     synthetic: bool = False
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,9 +94,13 @@ class Corpus:
         return tuple(sorted({utterance.emotion for utterance in self.utterances}))
 
     def reported(self) -> list[str]:
-        """A line for each kind of recordings left out and for each emotion merged."""
+        """A line for each kind of recordings left out, for each emotion merged, and each note."""
         lines = [f"left out: {reason}: {count}" for reason, count in self.left_out.items()]
-        return lines + [f"{name} is counted as {other}" for name, other in self.merged.items()]
+        lines += [f"{name} is counted as {other}" for name, other in self.merged.items()]
+        lines += [f"left out by --skip-bad: {reason}" for reason in list(self.skipped.values())[:_MOST_SHOWN]]
+        if len(self.skipped) > _MOST_SHOWN:
+            lines.append(f"left out by --skip-bad: and {len(self.skipped) - _MOST_SHOWN:,} more")
+        return [*lines, *self.notes]
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -101,21 +129,51 @@ class Origin:
     steps: str = ""
 
 
-SEXES = {"f": "female", "m": "male"}
+@dataclass(frozen=True)
+class Published:
+    """What a corpus holds as it is published; only what its authors or its own files tell is named.
 
-
-def wav_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The WAV files of a corpus, sorted; hidden ones are passed over (a Mac leaves `._x.wav` by `x.wav`).
-
-    Raises:
-        UserError: there are none.
+    Attributes:
+        recordings: in all, with those that its own rules leave out where `with_left_out`.
+        speakers, sessions: their names here.
+        emotions: emotion → recordings.
     """
-    found = sorted(path for path in visible(folder, pattern) if path.suffix.lower() == ".wav")
-    if not found:
-        raise UserError(
-            f"no recordings in {folder}. Put the corpus there (see data/README.md) or try -dn demo."
-        )
-    return found
+
+    recordings: int | None = None
+    speakers: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    emotions: Mapping[str, int] = field(default_factory=dict)
+    with_left_out: bool = False
+
+    def compared(self, corpus: Corpus) -> list[str]:
+        """What the corpus has less, or more, than is published: a line for the user, or none."""
+        differs = []
+        count = len(corpus.utterances) + (sum(corpus.left_out.values()) if self.with_left_out else 0)
+        if self.recordings not in (None, count):
+            differs.append(f"{count:,} of {self.recordings:,} recordings")
+        for what, known in (("speaker", self.speakers), ("session", self.sessions)):
+            there = {getattr(each, what) for each in corpus.utterances}
+            if absent := [name for name in known if name not in there]:
+                more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+                differs.append(
+                    f"{len(known) - len(absent)} of {len(known)} {what}s (not {', '.join(absent[:5])}{more})"
+                )
+        counts = Counter(each.emotion for each in corpus.utterances)
+        # of a part, most counts are lower: those of whole classes tell more
+        odd = [name for name in self.emotions if not counts[name]]
+        if self.recordings == count:
+            odd = [name for name, known in self.emotions.items() if counts[name] != known]
+        if odd:
+            listed = ", ".join(f"{counts[name]:,} of {self.emotions[name]:,} of {name}" for name in odd[:5])
+            differs.append(listed)
+        if not differs:
+            return []
+        whole = self.recordings is not None and count > self.recordings
+        state = "MORE than is published" if whole else "INCOMPLETE"
+        return [f"{state}: found {', '.join(differs)} of {corpus.name} as it is published"]
+
+
+SEXES = {"f": "female", "m": "male"}
 
 
 def name_parts(path: Path, name: re.Pattern[str], corpus: str, expected: str) -> tuple[str, ...]:
@@ -163,20 +221,6 @@ def read_text(path: Path, *encodings: str) -> str:
     raise UserError(f"{path} is not {names} text. Copy it as the corpus has it, in its own encoding.")
 
 
-def check_pairs(recordings: Mapping[str, Path], labels: Collection[str], label_file: Path) -> None:
-    """Every recording, given by id, has its label, and every label its recording.
-
-    Raises:
-        UserError: names the first that is alone.
-    """
-    for name, path in recordings.items():
-        if name not in labels:
-            raise UserError(f"{path} has no label: {label_file} does not list {name}.")
-    for name in labels:
-        if name not in recordings:
-            raise UserError(f"{label_file} lists {name}, but there is no recording {name}.wav.")
-
-
 def vote_shares(votes: Iterable[Sequence[str | None]]) -> dict[str, float] | None:
     """Soft label from what each annotator heard.
 
@@ -216,22 +260,6 @@ def shares_among(
     return {name: share / total for name, share in sums.items() if share} or None
 
 
-def make_corpus(
-    name: str, utterances: Iterable[Utterance], left_out: Mapping[str, int] | None = None
-) -> Corpus:
-    """The corpus of these utterances, sorted by id.
-
-    Raises:
-        UserError: an id occurs twice.
-    """
-    found: dict[str, Utterance] = {}
-    for utterance in sorted(utterances, key=lambda utterance: utterance.id):
-        if other := found.get(utterance.id):
-            raise UserError(f"{other.path} and {utterance.path} are one recording: keep one of them.")
-        found[utterance.id] = utterance
-    return Corpus(name, tuple(found.values()), left_out=dict(left_out or {}))
-
-
 _ACROSS = " → "
 
 
@@ -261,7 +289,8 @@ def across(train: Corpus, test: Corpus) -> Corpus:
     left_out: dict[str, int] = {}
     # Two manifests may have one name.
     names = (train.name, test.name if test.name != train.name else f"{test.name}-2")
-    for corpus, split, name in zip((train, test), ("train", "test"), names, strict=True):
+    parts = tuple(zip(names, (train, test), strict=True))
+    for (name, corpus), split in zip(parts, ("train", "test"), strict=True):
         prefix = f"{name}/"
         left_out |= {f"{name}: {reason}": count for reason, count in corpus.left_out.items()}
         for utterance in corpus.utterances:
@@ -282,6 +311,8 @@ def across(train: Corpus, test: Corpus) -> Corpus:
         left_out,
         {**train.merged, **test.merged},
         train.synthetic or test.synthetic,
+        {f"{name}: {what}": why for name, each in parts for what, why in each.skipped.items()},
+        tuple(f"{name}: {note}" for name, each in parts for note in each.notes),
     )
 
 

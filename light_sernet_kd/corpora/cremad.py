@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, name_parts, read_text, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts, read_text
+from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
 
 EMOTIONS = {
     "ANG": "anger",
@@ -48,40 +49,66 @@ ORIGIN = Origin(
 )
 
 
-def utterances(root: Path) -> Corpus:
+PUBLISHED = Published(
+    recordings=7442,
+    speakers=tuple(str(speaker) for speaker in range(1001, 1092)),
+    emotions={**dict.fromkeys(EMOTIONS.values(), 1271), "neutral": 1087},
+)
+
+
+def _listed(folder: Path) -> list[Path]:
+    return recordings(folder / "AudioWAV")
+
+
+def _flat(folder: Path) -> list[Path]:
+    return [path for path in recordings(folder) if _NAME.fullmatch(path.stem)]
+
+
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The recordings of `root/AudioWAV`; the file name tells speaker, sentence and the emotion meant.
 
     Where `processedResults/tabulatedVotes.csv` lies beside them, the soft label is the share of listeners
     who, given the voice alone, heard an emotion; where `VideoDemographics.csv` does, it gives the sex.
 
+    Args:
+        skip_bad: leave out and count what is misnamed or without votes, rather than refuse.
+
     Raises:
-        UserError: no recordings, a name that is not CREMA-D's, or a table that is not the corpus's.
+        UserError: no recordings, names that are not CREMA-D's, or a table that is not the corpus's.
     """
-    paths = wav_files(root / "AudioWAV")
-    table = root / "processedResults" / "tabulatedVotes.csv"
-    votes = _votes(table) if table.exists() else None
-    actors = root / "VideoDemographics.csv"
+    findings = Findings("CREMA-D", skip_bad)
+    folders = folders_of(root, _listed, findings, flat=_flat)
+    if not folders:
+        raise nothing(root / "AudioWAV", root, ORIGIN.layout, _listed)
+    folder, paths = next(iter(folders.items()))
+    table = folder / "processedResults" / "tabulatedVotes.csv"
+    votes = _votes(table, findings) if table.exists() else None
+    actors = folder / "VideoDemographics.csv"
     sexes = _sexes(actors) if actors.exists() else {}
     found = []
     for path in paths:
-        speaker, sentence, emotion, level = name_parts(path, _NAME, "CREMA-D", _EXPECTED)
-        clip = f"{speaker}_{sentence}_{emotion}_{'XX' if level == 'X' else level}"
-        if votes is not None and clip not in votes:
-            raise UserError(
-                f"{path} has no votes: {table} does not list {clip} among those on the voice alone."
+        with findings.of(path):
+            speaker, sentence, emotion, level = name_parts(path, _NAME, "CREMA-D", _EXPECTED)
+            clip = f"{speaker}_{sentence}_{emotion}_{'XX' if level == 'X' else level}"
+            if level == "X":
+                findings.notes.append(f"{path.stem} is read as {clip}: it is so named as published")
+            if votes is not None and clip not in votes:
+                if clip not in findings.bad:
+                    told = f"{table} does not list {clip} among those on the voice alone."
+                    findings.wrong(clip, f"{path} has no votes: {told}")
+                continue
+            found.append(
+                Utterance(
+                    path.stem,
+                    path,
+                    EMOTIONS[emotion],
+                    speaker,
+                    transcript=SENTENCES[sentence],
+                    soft_label=votes[clip] if votes is not None else None,
+                    sex=sexes.get(speaker),
+                )
             )
-        found.append(
-            Utterance(
-                path.stem,
-                path,
-                EMOTIONS[emotion],
-                speaker,
-                transcript=SENTENCES[sentence],
-                soft_label=votes[clip] if votes is not None else None,
-                sex=sexes.get(speaker),
-            )
-        )
-    return make_corpus("CREMA-D", found)
+    return findings.corpus(found)
 
 
 def _sexes(path: Path) -> dict[str, str]:
@@ -92,7 +119,7 @@ def _sexes(path: Path) -> dict[str, str]:
     return {row["ActorID"]: row["Sex"].lower() for row in reader if row["Sex"]}
 
 
-def _votes(path: Path) -> dict[str, dict[str, float]]:
+def _votes(path: Path, findings: Findings) -> dict[str, dict[str, float]]:
     """Clip → share of votes per emotion, from the rows on the voice alone.
 
     Each clip was shown three times: the row numbers of the voice alone begin with 1, of the face with 2 and
@@ -107,15 +134,17 @@ def _votes(path: Path) -> dict[str, dict[str, float]]:
     shares: dict[str, dict[str, float]] = {}
     for row in reader:
         where = f"{path}, line {reader.line_num}"
+        row_number, clip = row[""] or "", row["fileName"] or ""
         try:
             counts = {VOTES[letter]: int(row[letter]) for letter in VOTES}
-            row_number, clip = row[""], row["fileName"]
         except (TypeError, ValueError):
-            raise UserError(
-                f"{where}: cut off or damaged; expected whole numbers in {' '.join(VOTES)}."
-            ) from None
+            told = f"cut off or damaged; expected whole numbers in {' '.join(VOTES)}."
+            findings.wrong(clip or where, f"{where}: {told}")
+            continue
         if not clip or min(counts.values()) < 0 or not sum(counts.values()):
-            raise UserError(f"{where}: cut off or damaged; expected the clip's name and at least one vote.")
+            told = "cut off or damaged; expected the clip's name and at least one vote."
+            findings.wrong(clip or where, f"{where}: {told}")
+            continue
         if row_number.startswith("1"):
             shares[clip] = {name: count / sum(counts.values()) for name, count in counts.items() if count}
     return shares

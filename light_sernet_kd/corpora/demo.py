@@ -515,11 +515,14 @@ def make(root: Path, *, seed: int = 0) -> None:
                 raise
 
 
-def utterances(root: Path) -> Corpus:
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The corpus in `root`, which is made (in about ten seconds) where there is none.
 
     Clips of another version are refused rather than replaced: cached features and finished runs came from
     them, and a folder is not ours to delete.
+
+    Args:
+        skip_bad: of no matter, since clips that are damaged are made anew.
 
     Raises:
         UserError: `root` holds another version, or something else, or clips are missing or cut short.

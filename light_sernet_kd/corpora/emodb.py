@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, Utterance, name_parts, repeated, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts
+from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
 
 EMOTIONS = {
     "W": "anger",
@@ -39,6 +39,19 @@ ORIGIN = Origin(
     content_hash="sha256:cca8be65dd0e048ffd0b873da4b7def7983078ade8da7279dd3f0b0496b713b9",
     steps="Unpack download.zip.",
 )
+PUBLISHED = Published(
+    recordings=535,
+    speakers=tuple(sorted(SPEAKERS)),
+    emotions={
+        "anger": 127,
+        "boredom": 81,
+        "neutral": 79,
+        "happiness": 71,
+        "fear": 69,
+        "sadness": 62,
+        "disgust": 46,
+    },
+)
 _NAME = re.compile(rf"({'|'.join(sorted(SPEAKERS))})({'|'.join(SENTENCES)})([{''.join(EMOTIONS)}])[a-z]")
 _EXPECTED = (
     f"speaker ({', '.join(sorted(SPEAKERS))}), sentence ({', '.join(SENTENCES)}), emotion letter "
@@ -46,19 +59,31 @@ _EXPECTED = (
 )
 
 
-def utterances(root: Path) -> Corpus:
+def _listed(folder: Path) -> list[Path]:
+    return recordings(folder / "wav")
+
+
+def _flat(folder: Path) -> list[Path]:
+    return [path for path in recordings(folder) if _NAME.fullmatch(path.stem)]
+
+
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The recordings of `root/wav`; the file name tells speaker, sentence and emotion.
 
+    Args:
+        skip_bad: leave out and count what is misnamed, rather than refuse.
+
     Raises:
-        UserError: no recordings, or a name that is not EMO-DB's.
+        UserError: no recordings, or names that are not EMO-DB's.
     """
-    folder = root / "wav"
-    paths = wav_files(folder)
-    if twice := repeated([path.stem for path in paths]):
-        raise UserError(f"{folder} holds {', '.join(twice[:5])} as .wav and as .WAV: keep one of each.")
+    findings = Findings("EMO-DB", skip_bad)
+    folders = folders_of(root, _listed, findings, flat=_flat)
+    if not folders:
+        raise nothing(root / "wav", root, ORIGIN.layout, _listed)
     found = []
-    for path in paths:
-        speaker, sentence, letter = name_parts(path, _NAME, "EMO-DB", _EXPECTED)
-        text, sex = SENTENCES[sentence], SPEAKERS[speaker]
-        found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=text, sex=sex))
-    return Corpus("EMO-DB", tuple(found))
+    for path in [path for paths in folders.values() for path in paths]:
+        with findings.of(path):
+            speaker, sentence, letter = name_parts(path, _NAME, "EMO-DB", _EXPECTED)
+            text, sex = SENTENCES[sentence], SPEAKERS[speaker]
+            found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=text, sex=sex))
+    return findings.corpus(found)

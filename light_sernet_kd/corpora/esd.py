@@ -8,16 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import (
-    Corpus,
-    Origin,
-    Utterance,
-    check_pairs,
-    make_corpus,
-    read_text,
-    visible,
-    wav_files,
-)
+from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, read_text, visible
+from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, tree
 
 EMOTIONS = {
     "Angry": "anger",
@@ -59,73 +51,94 @@ ORIGIN = Origin(
 )
 
 
-def utterances(root: Path) -> Corpus:
+PUBLISHED = Published(
+    recordings=17_500,
+    speakers=tuple(f"{speaker:04}" for speaker in range(11, 21)),
+    emotions=dict.fromkeys(EMOTIONS.values(), 3500),
+)
+
+
+def _listed(root: Path) -> list[Path]:
+    return [path for speaker in visible(root, "0[0-9][0-9][0-9]") for path in tree(speaker)]
+
+
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The recordings of `root/<speaker>/<Emotion>`, with or without the parts train, evaluation and test.
 
     `root/<speaker>/<speaker>.txt` gives the transcripts. Its encoding differs by speaker in the release.
 
+    Args:
+        skip_bad: leave out and count recordings and lines that are wrong, rather than refuse.
+
     Raises:
-        UserError: no recordings, one in a wrong folder, one without its line or a line without its
-            recording, or a line that is cut off or says another emotion than the folder.
+        UserError: no recordings; some in a wrong folder, some without their line or lines without their
+            recording, or lines that are cut off or say another emotion than the folder.
     """
+    findings = Findings("ESD", skip_bad)
+    folders = folders_of(root, _listed, findings)
+    if not folders:
+        raise nothing(root, root, ORIGIN.layout, _listed)
+    root, paths = next(iter(folders.items()))
     speakers: dict[str, dict[str, Path]] = {
         path.stem: {}
         for path in visible(root, "00[12]?/00[12]?.txt")
         if path.parent.name == path.stem > "0010"
     }
     left_out: Counter[str] = Counter()
-    for path in wav_files(root, "0*/**/*"):
-        folders = path.relative_to(root).parts[:-1]
+    for path in paths:
+        folders_above = path.relative_to(root).parts[:-1]
         match = _NAME.fullmatch(path.stem)
-        if match is None or folders[0] != match[1]:
-            raise UserError(
-                f"{path} is not ESD's: expected {root}/<speaker>/<Emotion>/<speaker>_<6 digits>.wav."
-            )
-        if match[1] <= "0010":
+        if match is None or folders_above[0] != match[1]:
+            told = f"expected {root}/<speaker>/<Emotion>/<speaker>_<6 digits>.wav."
+            findings.wrong(path, f"{path} is not ESD's: {told}")
+        elif match[1] <= "0010":
             left_out[MANDARIN] += 1
         elif (
-            not 2 <= len(folders) <= 3
-            or folders[1] not in EMOTIONS
-            or (len(folders) == 3 and folders[2] not in PARTS)
+            not 2 <= len(folders_above) <= 3
+            or folders_above[1] not in EMOTIONS
+            or (len(folders_above) == 3 and folders_above[2] not in PARTS)
         ):
-            raise UserError(
+            findings.wrong(
+                path,
                 f"{path} lies in a wrong folder: expected {root / match[1]}/, then {', '.join(EMOTIONS)}, "
-                f"then nothing or {', '.join(PARTS)}."
+                f"then nothing or {', '.join(PARTS)}.",
             )
         else:
-            recordings = speakers.setdefault(match[1], {})
-            if other := recordings.get(path.stem):
-                raise UserError(f"{other} and {path} are one recording: keep one of them.")
-            recordings[path.stem] = path
-    if not speakers:
+            findings.put(speakers.setdefault(match[1], {}), path.stem, path)
+    if not speakers and not findings.bad:
         raise UserError(f"no recordings of the English speakers 0011 to 0020 in {root} (see data/README.md).")
-    found = []
+    found: list[Utterance] = []
     for speaker, recordings in speakers.items():
-        list_file = root / speaker / f"{speaker}.txt"
-        lines = _lines(list_file)
-        check_pairs(recordings, lines, list_file)
-        for name, path in recordings.items():
-            folder = path.relative_to(root).parts[1]
-            transcript, word = lines[name]
-            if word not in (None, folder):
-                raise UserError(f"{path} lies in the folder {folder}, but {list_file} says {word}.")
-            part = path.parent.name if path.parent.name in PARTS else None
-            found.append(
-                Utterance(
-                    name,
-                    path,
-                    EMOTIONS[folder],
-                    speaker,
-                    transcript=transcript,
-                    split=part,
-                    sex="male" if speaker in MEN else "female",
-                )
-            )
-    return make_corpus("ESD", found, left_out)
+        with findings.of_labels(speaker, recordings):
+            found += _of_speaker(root / speaker / f"{speaker}.txt", recordings, findings)
+    return findings.corpus(found, left_out)
 
 
-def _lines(path: Path) -> dict[str, tuple[str, str | None]]:
-    """Id → transcript and emotion word; None where a line of `IRREGULAR` lacks the word."""
+def _of_speaker(list_file: Path, recordings: dict[str, Path], findings: Findings) -> list[Utterance]:
+    lines = _lines(list_file, findings)
+    found = []
+    for name in findings.pair(recordings, lines, list_file):
+        path = recordings[name]
+        folder = path.relative_to(list_file.parent).parts[0]
+        transcript, word = lines[name]
+        if word not in (None, folder):
+            findings.wrong(name, f"{path} lies in the folder {folder}, but {list_file} says {word}.")
+            continue
+        part = path.parent.name if path.parent.name in PARTS else None
+        speaker = list_file.stem
+        sex = "male" if speaker in MEN else "female"
+        utterance = Utterance(
+            name, path, EMOTIONS[folder], speaker, transcript=transcript, split=part, sex=sex
+        )
+        found.append(utterance)
+    return found
+
+
+def _lines(path: Path, findings: Findings) -> dict[str, tuple[str, str | None]]:
+    """Id → transcript and emotion word; None where a line of `IRREGULAR` lacks the word.
+
+    Lines that are wrong are noted.
+    """
     text = read_text(path, "utf-8-sig", "utf-16", "cp1252", "latin-1")
     words = {word.lower(): word for word in EMOTIONS}
     found: dict[str, tuple[str, str | None]] = {}
@@ -141,16 +154,20 @@ def _lines(path: Path) -> dict[str, tuple[str, str | None]]:
             word = words.get(last.strip().lower())
             transcript = rest.strip() if word else f"{rest} {last}".strip()
         elif len(fields) != 3 or not all(fields):
-            raise UserError(
+            findings.wrong(
+                name if _NAME.fullmatch(name) else where,
                 f"{where}: expected id, text and emotion with tabs between them, found {line.strip()!r}. "
-                "The line is cut off or damaged."
+                "The line is cut off or damaged.",
             )
+            continue
         else:
             name, transcript, last = fields
             word = words.get(last.lower())
             if word is None:
-                raise UserError(f"{where}: unknown emotion {last!r}; expected {', '.join(EMOTIONS)}.")
+                told = f"unknown emotion {last!r}; expected {', '.join(EMOTIONS)}."
+                findings.wrong(name, f"{where}: {told}")
+                continue
         if name in found:
-            raise UserError(f"{where}: {name} occurs twice.")
+            findings.wrong(name, f"{where}: {name} occurs twice.")
         found[name] = (transcript, word)
-    return found
+    return {name: line for name, line in found.items() if name not in findings.bad}

@@ -9,14 +9,13 @@ from light_sernet_kd.corpora import (
     SEXES,
     Corpus,
     Origin,
+    Published,
     Utterance,
-    check_pairs,
-    make_corpus,
     read_text,
     visible,
     vote_shares,
-    wav_files,
 )
+from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
 
 EMOTIONS = {
     "ang": "anger",
@@ -52,6 +51,7 @@ WORDS: dict[str, str | None] = {
 _LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\w+)\t\[[\d.]+, [\d.]+, [\d.]+\]")
 _DIALOG = re.compile(r"Ses0([1-5])[FM]_(?:impro|script)\w+")
 _TALKER = re.compile(r"_([FM])\d{3}")
+_UTTERANCE = re.compile(r"Ses\d\d[FM]_\w+_[FM]\d{3}")
 _TRANSCRIPT = re.compile(r"(\S+) \[[^\]]*\]:?\s*(.*)")
 
 ORIGIN = Origin(
@@ -63,93 +63,148 @@ ORIGIN = Origin(
 )
 
 
-def utterances(root: Path) -> Corpus:
+PUBLISHED = Published(
+    recordings=10_039,
+    speakers=tuple(f"Ses0{session}{sex}" for session in range(1, 6) for sex in "FM"),
+    sessions=("1", "2", "3", "4", "5"),
+    emotions={
+        "neutral": 1708,
+        "happiness": 595,
+        "excitement": 1041,
+        "anger": 1103,
+        "sadness": 1084,
+        "frustration": 1849,
+        "surprise": 107,
+        "fear": 40,
+        "disgust": 2,
+    },
+    with_left_out=True,
+)
+
+
+def _listed(folder: Path) -> list[Path]:
+    return recordings(folder, "Session*/sentences/wav/*/*")
+
+
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The utterances of `root/Session1` to `Session5` that a majority of annotators gave a named emotion.
 
     The talker is the letter of the last part of an id; the letter in the dialog's name is who wore the
     markers. The soft label is that of the evaluators (C-E…); what the actors said of themselves (C-F…, C-M…)
-    is not in it. Excitement and happiness are apart here.
+    is not in it. Excitement and happiness are apart here. An utterance whose transcript is missing has none.
+
+    Args:
+        skip_bad: leave out and count utterances and lines that are wrong, rather than refuse.
 
     Raises:
-        UserError: no recordings, a missing file, a line that is cut off, an unknown emotion, an utterance
-            without label, transcript or recording, or in a wrong folder.
+        UserError: no recordings; a missing file of labels, lines that are cut off, unknown emotions,
+            utterances without label or recording or in a wrong folder.
     """
+    findings = Findings("IEMOCAP", skip_bad)
+    folders = folders_of(root, _listed, findings)
+    if not folders:
+        raise nothing(root, root, ORIGIN.layout, _listed)
+    root, paths = next(iter(folders.items()))
     dialogs: dict[tuple[str, str], dict[str, Path]] = {
         (path.parts[-4], path.stem): {} for path in visible(root, "Session*/dialog/EmoEvaluation/*.txt")
     }
-    for path in wav_files(root, "Session*/sentences/wav/*/*"):
-        dialogs.setdefault((path.parts[-5], path.parent.name), {})[path.stem] = path
-    found = []
+    for path in paths:
+        findings.put(dialogs.setdefault((path.parts[-5], path.parent.name), {}), path.stem, path)
+    found: list[Utterance] = []
     left_out: Counter[str] = Counter()
-    for (session, dialog), recordings in sorted(dialogs.items()):
+    for (session, dialog), wavs in sorted(dialogs.items()):
         match = _DIALOG.fullmatch(dialog)
         if match is None or session != f"Session{match[1]}":
-            raise UserError(
+            findings.wrong(
+                f"{session}/{dialog}",
                 f"{root / session} holds {dialog}, which is not one of its dialogs: expected names such as "
-                f"Ses0{session[-1]}F_impro01."
+                f"Ses0{session[-1]}F_impro01.",
             )
-        label_file = root / session / "dialog" / "EmoEvaluation" / f"{dialog}.txt"
-        transcript_file = root / session / "dialog" / "transcriptions" / f"{dialog}.txt"
-        labels = _labels(label_file)
-        check_pairs(recordings, labels, label_file)
-        transcripts = _transcripts(transcript_file)
-        for name, path in recordings.items():
-            talker = _TALKER.fullmatch(name.removeprefix(dialog))
-            if talker is None:
-                raise UserError(f"{path} lies in a wrong folder: expected {dialog}_F000.wav or the like.")
-            if name not in transcripts:
-                raise UserError(f"{transcript_file} has no transcript of {name}. It is cut off or damaged.")
-            code, soft_label = labels[name]
-            if code in LEFT_OUT:
-                left_out[LEFT_OUT[code]] += 1
-                continue
-            found.append(
-                Utterance(
-                    id=name,
-                    path=path,
-                    emotion=EMOTIONS[code],
-                    speaker=f"Ses0{match[1]}{talker[1]}",
-                    session=match[1],
-                    dialog=dialog,
-                    transcript=transcripts[name],
-                    soft_label=soft_label,
-                    sex=SEXES[talker[1].lower()],
-                )
-            )
-    return make_corpus("IEMOCAP", found, left_out)
+            continue
+        with findings.of_labels(f"{session}/{dialog}", wavs):
+            found += _dialog(root / session / "dialog", dialog, wavs, findings, left_out)
+    return findings.corpus(found, left_out)
 
 
-def _labels(path: Path) -> dict[str, tuple[str, dict[str, float] | None]]:
-    """Utterance → emotion code and soft label."""
+def _dialog(
+    folder: Path, dialog: str, wavs: dict[str, Path], findings: Findings, left_out: Counter[str]
+) -> list[Utterance]:
+    """The utterances of a dialog that have a named emotion; the others are counted in `left_out`."""
+    label_file = folder / "EmoEvaluation" / f"{dialog}.txt"
+    labels = _labels(label_file, findings)
+    try:
+        transcripts, why = _transcripts(folder / "transcriptions" / f"{dialog}.txt"), ""
+    except UserError as error:
+        transcripts, why = {}, str(error)
+    found = []
+    for name in findings.pair(wavs, labels, label_file):
+        path, talker = wavs[name], _TALKER.fullmatch(name.removeprefix(dialog))
+        if talker is None:
+            findings.wrong(name, f"{path} lies in a wrong folder: expected {dialog}_F000.wav or the like.")
+            continue
+        code, soft_label = labels[name]
+        if code in LEFT_OUT:
+            left_out[LEFT_OUT[code]] += 1
+            continue
+        if name not in transcripts:
+            findings.untold[name] = why or f"{folder / 'transcriptions' / dialog}.txt does not have it."
+        found.append(
+            Utterance(
+                id=name,
+                path=path,
+                emotion=EMOTIONS[code],
+                speaker=f"{dialog[:5]}{talker[1]}",
+                session=dialog[4],
+                dialog=dialog,
+                transcript=transcripts.get(name),
+                soft_label=soft_label,
+                sex=SEXES[talker[1].lower()],
+            )
+        )
+    return found
+
+
+def _labels(path: Path, findings: Findings) -> dict[str, tuple[str, dict[str, float] | None]]:
+    """Utterance → emotion code and soft label; lines that are wrong are noted."""
     codes: dict[str, str] = {}
     votes: dict[str, list[list[str | None]]] = {}
-    name = ""
+    name: str | None = ""  # None: a line on an utterance that is wrong itself
     for number, line in enumerate(read_text(path, "utf-8", "latin-1").split("\n"), start=1):
         where = f"{path}, line {number}"
         if line.startswith("["):
             match = _LABEL.fullmatch(line.strip())
             if match is None:
-                raise UserError(
+                damaged = _UTTERANCE.search(line)
+                findings.wrong(
+                    damaged[0] if damaged else where,
                     f"{where}: expected [start - end], utterance, emotion and [valence, activation, "
-                    f"dominance] with tabs between them, found {line.strip()!r}. It is cut off or damaged."
+                    f"dominance] with tabs between them, found {line.strip()!r}. It is cut off or damaged.",
                 )
+                name = None
+                continue
             name, code = match.groups()
             if code not in EMOTIONS and code not in LEFT_OUT:
-                raise UserError(
-                    f"{where}: unknown emotion {code!r}; expected {' '.join([*EMOTIONS, *LEFT_OUT])}."
-                )
-            if name in codes:
-                raise UserError(f"{where}: {name} occurs twice.")
-            codes[name], votes[name] = code, []
-        elif line.startswith("C-E"):
+                known = " ".join([*EMOTIONS, *LEFT_OUT])
+                findings.wrong(name, f"{where}: unknown emotion {code!r}; expected {known}.")
+                name = None
+            elif name in codes:
+                findings.wrong(name, f"{where}: {name} occurs twice.")
+                name = None
+            else:
+                codes[name], votes[name] = code, []
+        elif line.startswith("C-E") and name is not None:
             _, *fields = line.split("\t")
             if not name or not fields:
-                raise UserError(f"{where}: an annotator's line that is cut off or out of place: {line!r}.")
+                told = f"an annotator's line that is cut off or out of place: {line!r}."
+                findings.wrong(name or where, f"{where}: {told}")
+                continue
             words = [word.strip() for word in fields[0].split(";") if word.strip()]
             if unknown := [word for word in words if word.lower() not in WORDS]:
-                raise UserError(f"{where}: unknown emotion {unknown[0]!r}; expected {', '.join(WORDS)}.")
+                told = f"unknown emotion {unknown[0]!r}; expected {', '.join(WORDS)}."
+                findings.wrong(name, f"{where}: {told}")
+                continue
             votes[name].append([WORDS[word.lower()] for word in words])
-    return {name: (codes[name], vote_shares(votes[name])) for name in codes}
+    return {name: (codes[name], vote_shares(votes[name])) for name in codes if name not in findings.bad}
 
 
 def _transcripts(path: Path) -> dict[str, str]:

@@ -4,12 +4,13 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import SEXES, Corpus, Utterance, check_pairs, make_corpus, read_text, vote_shares
+from light_sernet_kd.corpora import SEXES, Corpus, Utterance, read_text, vote_shares
+from light_sernet_kd.corpora.reading import Findings
 from light_sernet_kd.files import read_bytes
 
 EMOTIONS = {
@@ -23,8 +24,14 @@ EMOTIONS = {
     "fear": "fear",
 }
 TIE = "a tie between emotions"
-# Noise, breath, laughter and the like: n/ b/ l/ o/ u/ c/
-_TAG = re.compile(r"(?<![A-Za-z])[A-Za-z]/")
+# Noise, breath, laughter and the like: n/ b/ l/ o/ u/ c/; one is written the other way round, /n.
+_TAG = re.compile(r"(?<![A-Za-z])(?:/?[A-Za-z]/|/[A-Za-z](?![A-Za-z]))")
+# Two talkers at once: (what the one says+what the other says).
+_OVERLAP = re.compile(r"\(([^()+]*)\+[^()]*\)")
+# As ETRI's rules of transcription have it: (spelling)/(pronunciation).
+_SPELLING = re.compile(r"\(([^()]*)\)/\([^()]*\)")
+# (table, its segments' ids in order, ids of the recordings) → row → the id that is meant there
+Mended = Callable[[Path, Sequence[str], Collection[str]], Mapping[int, str]]
 
 
 class Segment(NamedTuple):
@@ -43,12 +50,28 @@ class Label(NamedTuple):
     soft_label: dict[str, float] | None
 
 
+class Row(NamedTuple):
+    line: int
+    segment: str
+    cells: list[str]
+
+
+class Table(NamedTuple):
+    """A table of labels: its rows, and where the total evaluation and the evaluators' emotions are."""
+
+    rows: list[Row]
+    total: int
+    evaluators: list[int]
+
+
 def corpus(
-    name: str,
     tables: Mapping[Path, Mapping[str, Segment]],
     encoding: str,
+    findings: Findings,
     *,
     own: Callable[[Path, str], bool] = lambda table, segment: True,
+    mended: Mended = lambda table, ids, recordings: {},
+    misnamed_texts: Mapping[str, str] | None = None,
 ) -> Corpus:
     """The corpus of these segments; ties between emotions are left out.
 
@@ -56,38 +79,92 @@ def corpus(
         tables: table of labels → its segments by id.
         encoding: of the transcripts, which lie beside the recordings.
         own: whether a segment that a table lists is read from this table.
+        mended: rows whose id is a known slip.
+        misnamed_texts: segment → the name that its text has as published.
 
     Raises:
-        UserError: as of `labels` and `transcript`; a segment without label, or a label without its segment.
+        UserError: as of `labels`; segments without label, or labels without their segment.
     """
     found = []
     left_out: Counter[str] = Counter()
+    texts = _Texts(encoding, misnamed_texts or {}, findings)
     for table, segments in sorted(tables.items()):
-        listed = {segment: label for segment, label in labels(table).items() if own(table, segment)}
-        check_pairs({key: segment.path for key, segment in segments.items()}, listed, table)
-        for key, segment in segments.items():
-            emotion, soft_label = listed[key]
-            if emotion is None:
-                left_out[TIE] += 1
-                continue
-            text = transcript(segment.path.with_suffix(".txt"), encoding)
-            # both corpora end a speaker's name with F or M
-            facts = {**segment._asdict(), "sex": SEXES.get(segment.speaker[-1].lower())}
-            found.append(Utterance(id=key, emotion=emotion, transcript=text, soft_label=soft_label, **facts))
-    return make_corpus(name, found, left_out)
+        with findings.of_labels(table, segments):
+            listed = labels(table, findings, own=own, mended=mended, recordings=segments)
+            for key in findings.pair({key: segments[key].path for key in segments}, listed, table):
+                segment = segments[key]
+                emotion, soft_label = listed[key]
+                if emotion is None:
+                    left_out[TIE] += 1
+                    continue
+                text = texts.of(key, segment.path)
+                # both corpora end a speaker's name with F or M
+                facts = {**segment._asdict(), "sex": SEXES.get(segment.speaker[-1].lower())}
+                found.append(
+                    Utterance(id=key, emotion=emotion, transcript=text, soft_label=soft_label, **facts)
+                )
+    if texts.overlaps:
+        findings.notes.append(
+            f"{texts.overlaps:,} transcripts hold words of two talkers at once, as (a+b): the first talker's "
+            "are kept"
+        )
+    return findings.corpus(found, left_out)
 
 
-def labels(path: Path) -> dict[str, Label]:
-    """Segment → label.
+def labels(
+    path: Path,
+    findings: Findings,
+    *,
+    own: Callable[[Path, str], bool] = lambda table, segment: True,
+    mended: Mended = lambda table, ids, recordings: {},
+    recordings: Collection[str] = (),
+) -> dict[str, Label]:
+    """Segment → label, of the rows that are read from this table; rows that are wrong are noted.
+
+    Raises:
+        UserError: the header is another.
+    """
+    rows, total, evaluators = read_table(path, findings)
+    meant = mended(path, [row.segment for row in rows], recordings)
+    found: dict[str, Label] = {}
+    for number, (line, listed, cells) in enumerate(rows):
+        where = f"{path}, line {line}"
+        segment = meant.get(number, listed)
+        if segment != listed:
+            findings.notes.append(
+                f"{where}: {listed} occurs twice and is read as {segment}, which is missing"
+            )
+        if not own(path, segment):
+            continue
+        if len(cells) <= evaluators[-1]:
+            told = f"the row is cut off or damaged; expected {evaluators[-1] + 3} cells, found {len(cells)}."
+            findings.wrong(segment, f"{where}: {told}")
+        elif segment in found:
+            findings.wrong(segment, f"{where}: {segment} occurs twice.")
+        else:
+            with findings.of(segment):
+                emotions = _emotions(cells[total], where)
+                if not emotions:
+                    raise UserError(f"{where}: {segment} has no emotion under Total Evaluation.")
+                votes = [_emotions(cells[column], where) for column in evaluators]
+                found[segment] = Label(emotions[0] if len(emotions) == 1 else None, vote_shares(votes))
+    return {segment: label for segment, label in found.items() if segment not in findings.bad}
+
+
+def read_table(path: Path, findings: Findings) -> Table:
+    """A table of labels; a row without a segment is noted as wrong.
 
     Two header rows; the first names `Segment ID` and `Total Evaluation`, which stands over three columns
     (emotion, valence, arousal), and after it each evaluator, over three columns likewise.
 
     Raises:
-        UserError: the header is another, a row is cut off, or an emotion is missing or unknown.
+        UserError: the header is another.
     """
     reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", "cp949"), newline=""))
-    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
     header = rows[0][1] if rows else []
     if missing := [name for name in ("Segment ID", "Total Evaluation") if name not in header]:
         raise UserError(f"{path}: the first row lacks {' and '.join(missing)}.")
@@ -95,24 +172,20 @@ def labels(path: Path) -> dict[str, Label]:
     evaluators = [column for column in range(total + 3, len(header), 3) if header[column]]
     if not evaluators:
         raise UserError(f"{path}: the first row names no evaluators after Total Evaluation.")
-    found: dict[str, Label] = {}
+    found = []
     for line, row in rows[2:]:
-        where = f"{path}, line {line}"
         if not any(row):
             continue
-        if len(row) <= evaluators[-1] or not row[segment]:
-            raise UserError(
+        if len(row) <= segment or not row[segment]:
+            where = f"{path}, line {line}"
+            findings.wrong(
+                where,
                 f"{where}: the row is cut off or damaged; expected a Segment ID and {len(header)} cells, "
-                f"found {len(row)}."
+                f"found {len(row)}.",
             )
-        emotions = _emotions(row[total], where)
-        if not emotions:
-            raise UserError(f"{where}: {row[segment]} has no emotion under Total Evaluation.")
-        if row[segment] in found:
-            raise UserError(f"{where}: {row[segment]} occurs twice.")
-        votes = [_emotions(row[column], where) for column in evaluators]
-        found[row[segment]] = Label(emotions[0] if len(emotions) == 1 else None, vote_shares(votes))
-    return found
+            continue
+        found.append(Row(line, row[segment], row))
+    return Table(found, total, evaluators)
 
 
 def _emotions(cell: str, where: str) -> list[str]:
@@ -122,8 +195,59 @@ def _emotions(cell: str, where: str) -> list[str]:
     return [EMOTIONS[word] for word in words]
 
 
-def transcript(path: Path, encoding: str) -> str:
-    """What was said, without the tags for noises; empty where only noises were heard.
+class _Texts:
+    """The transcripts beside the recordings; why one is not there is noted.
+
+    Attributes:
+        overlaps: how many hold the words of two talkers at once.
+    """
+
+    def __init__(self, encoding: str, misnamed: Mapping[str, str], findings: Findings) -> None:
+        self.encoding, self.misnamed, self.findings = encoding, misnamed, findings
+        self.overlaps = 0
+        self._taken = {name: segment for segment, name in misnamed.items()}
+        self._alone: dict[Path, dict[str, Path]] = {}
+
+    def of(self, name: str, recording: Path) -> str | None:
+        """What was said in a recording; None where no text can be read, which is noted."""
+        path = recording.with_suffix(".txt")
+        if not path.exists() and (other := self._under_another_name(name, path)):
+            self.findings.notes.append(f"the transcript of {name} is {other}, which is misnamed")
+            path = other
+        elif (owner := self._taken.get(name)) and self._is_of(owner, path):
+            self.findings.untold[name] = f"{path} is the text of {owner}."
+            return None
+        try:
+            text = read(path, self.encoding)
+        except UserError as error:
+            self.findings.untold[name] = str(error)
+            return None
+        self.overlaps += bool(_OVERLAP.search(text))
+        return transcript(text)
+
+    def _under_another_name(self, name: str, path: Path) -> Path | None:
+        """Its text as published under another name, or the text of no recording with a number next to its."""
+        if name in self.misnamed:
+            known = path.with_name(f"{self.misnamed[name]}.txt")
+            return known if known.exists() else None
+        folder = path.parent
+        if folder not in self._alone:
+            stems = {each.stem for each in folder.iterdir() if each.suffix.lower() not in (".txt", "")}
+            texts = {each.stem: each for each in folder.glob("*.txt") if not each.name.startswith(".")}
+            self._alone[folder] = {stem: text for stem, text in texts.items() if stem not in stems}
+        head, number = name[:-3], name[-3:]
+        beside = [f"{head}{int(number) + step:03}" for step in (-1, 1)] if number.isdecimal() else []
+        found = [self._alone[folder][stem] for stem in beside if stem in self._alone[folder]]
+        return self._alone[folder].pop(found[0].stem) if len(found) == 1 else None
+
+    def _is_of(self, owner: str, path: Path) -> bool:
+        """Whether the owner of a misnamed text has a recording here, and no text under its own name."""
+        beside = {each.suffix for each in path.parent.glob(f"{owner}.*")}
+        return bool(beside) and ".txt" not in beside
+
+
+def read(path: Path, encoding: str) -> str:
+    """The text of a transcript's file, as it stands there.
 
     Raises:
         UserError: the file is missing or in another encoding.
@@ -134,6 +258,17 @@ def transcript(path: Path, encoding: str) -> str:
         raise UserError(
             f"{path} is UTF-8, not CP949 text. Copy it as the corpus has it, in its own encoding."
         )
+    return text
+
+
+def transcript(text: str) -> str:
+    """What the segment's talker said, without the tags for noises; empty where only noises were heard.
+
+    Where two talk at once, `(a+b)`, the first words are taken for those of the segment's talker: the
+    corpora's pages do not say whose come first, and a segment is named after the one who talks in it.
+    """
+    while (cleaned := _OVERLAP.sub(r"\1", _SPELLING.sub(r"\1", text))) != text:
+        text = cleaned
     return " ".join(_TAG.sub(" ", text).split())
 
 

@@ -1,10 +1,12 @@
 """KEMDy19, the Korean Emotional Multi-modal Dataset of 2019 (ETRI; Noh and Jeong): actors, in pairs."""
 
 import re
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, kemdy, visible, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Published, kemdy, visible
+from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
 
 _NAME = re.compile(r"(Sess(\d\d)_(?:impro|script)\d\d)_([FM])\d{3}")
 
@@ -17,32 +19,97 @@ ORIGIN = Origin(
 )
 
 
-def utterances(root: Path) -> Corpus:
+PUBLISHED = Published(
+    speakers=tuple(f"Sess{session:02}{sex}" for session in range(1, 21) for sex in "FM"),
+    sessions=tuple(f"{session:02}" for session in range(1, 21)),
+)
+# Segment → the name that its text has as published.
+MISNAMED_TEXTS = {"Sess03_script04_M016": "Sess03_script04_M015"}
+
+
+def _listed(folder: Path) -> list[Path]:
+    return recordings(folder, "wav/Session*/*/*")
+
+
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The segments of `root/wav`; ties between emotions are left out.
 
-    Both tables of a session list all its segments; each talker's own is read.
+    Both tables of a session list all its segments; each talker's own is read. As published, some rows of a
+    talker's table name the other talker's segment of the same number a second time (`Sess03_impro02_M001`
+    in Session03_F_res.csv): such a row is the talker's own segment, if that has a recording and no row. A
+    segment without a text has no transcript.
+
+    Args:
+        skip_bad: leave out and count segments and rows that are wrong, rather than refuse.
 
     Raises:
-        UserError: no recordings, one in a wrong folder, one without label or transcript, a label without
-            its recording, a table that is cut off, or a text that is not UTF-8.
+        UserError: no recordings; some in a wrong folder or without label, labels without recording, or
+            tables that are cut off.
     """
+    findings = Findings("KEMDy19", skip_bad)
+    folders = folders_of(root, _listed, findings)
+    if not folders:
+        raise nothing(root, root, ORIGIN.layout, _listed)
+    root, paths = next(iter(folders.items()))
     by_table: dict[Path, dict[str, kemdy.Segment]] = {
         table: {} for table in visible(root, "annotation/Session??_[FM]_res.csv")
     }
-    for path in wav_files(root, "wav/Session*/*/*"):
+    taken: dict[str, Path] = {}
+    for path in paths:
         match = _NAME.fullmatch(path.stem)
         if match is None or path.parts[-3:-1] != (f"Session{match[2]}", match[1]):
-            raise UserError(
+            findings.wrong(
+                path,
                 f"{path} is not where KEMDy19 has its recordings: expected "
-                "wav/Session01/Sess01_script01/Sess01_script01_F001.wav or the like."
+                "wav/Session01/Sess01_script01/Sess01_script01_F001.wav or the like.",
             )
+            continue
         dialog, session, talker = match.groups()
         table = root / "annotation" / f"Session{session}_{talker}_res.csv"
-        segment = kemdy.Segment(path, f"Sess{session}{talker}", session, dialog)
+        findings.put(taken, path.stem, path)
+        segment = kemdy.Segment(taken[path.stem], f"Sess{session}{talker}", session, dialog)
         by_table.setdefault(table, {})[path.stem] = segment
-    return kemdy.corpus("KEMDy19", by_table, "utf-8-sig", own=_is_its_talkers)
+    return kemdy.corpus(
+        by_table,
+        "utf-8-sig",
+        findings,
+        own=_is_its_talkers,
+        mended=_mended,
+        misnamed_texts=MISNAMED_TEXTS,
+    )
+
+
+def _talker(table: Path) -> str:
+    """F of Session01_F_res.csv."""
+    return table.stem.split("_")[1]
 
 
 def _is_its_talkers(table: Path, segment: str) -> bool:
     """Whether the talker whose table this is says the segment: F of Session01_F_res, as in …_F001."""
-    return segment.rpartition("_")[2].startswith(table.stem.split("_")[1])
+    return segment.rpartition("_")[2].startswith(_talker(table))
+
+
+def _mended(table: Path, ids: Sequence[str], recorded: Collection[str]) -> dict[int, str]:
+    """Row → the talker's own segment, where the row repeats the other talker's of the same number."""
+    found = {}
+    other: list[str] | None = None
+    for name, count in Counter(ids).items():
+        head, _, last = name.rpartition("_")
+        meant = f"{head}_{_talker(table)}{last[1:]}"
+        if count < 2 or meant == name or meant not in recorded or meant in ids:
+            continue
+        rows = [row for row, listed in enumerate(ids) if listed == name]
+        if other is None:
+            other = _ids_of_the_other(table)
+        # The other table lists the same segments in the same order; without it the later row is the slip.
+        told = [row for row in rows if row < len(other) and other[row] == meant]
+        found[told[0] if len(told) == 1 else rows[-1]] = meant
+    return found
+
+
+def _ids_of_the_other(table: Path) -> list[str]:
+    other = table.with_name(table.name.replace(f"_{_talker(table)}_", f"_{'FM'[_talker(table) == 'F']}_"))
+    unheeded = Findings("KEMDy19")  # what is wrong there is noted when that table is read
+    with unheeded.of(other):
+        return [row.segment for row in kemdy.read_table(other, unheeded).rows]
+    return []

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, kemdy, visible, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Published, kemdy, visible
+from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
 
 _NAME = re.compile(r"(Sess(\d\d)_script\d\d)_(User\d{3}[FM])_\d{3}")
 
@@ -16,24 +16,47 @@ ORIGIN = Origin(
 )
 
 
-def utterances(root: Path) -> Corpus:
+# 40 sessions of two; which speakers they are is not published in one place.
+PUBLISHED = Published(sessions=tuple(f"{session:02}" for session in range(1, 41)))
+
+
+def _listed(folder: Path) -> list[Path]:
+    return recordings(folder, "wav/Session*/*")
+
+
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The segments of `root/wav`; ties between emotions are left out.
 
+    A segment without a text, or with one that is not CP949, has no transcript.
+
+    Args:
+        skip_bad: leave out and count segments and rows that are wrong, rather than refuse.
+
     Raises:
-        UserError: no recordings, one in a wrong folder, one without label or transcript, a label without
-            its recording, a table that is cut off, or a text that is not CP949.
+        UserError: no recordings; some in a wrong folder or without label, labels without recording, or
+            tables that are cut off.
     """
+    findings = Findings("KEMDy20", skip_bad)
+    folders = folders_of(root, _listed, findings)
+    if not folders:
+        raise nothing(root, root, ORIGIN.layout, _listed)
+    root, paths = next(iter(folders.items()))
     by_table: dict[Path, dict[str, kemdy.Segment]] = {
         table: {} for table in visible(root, "annotation/Sess??_eval.csv")
     }
-    for path in wav_files(root, "wav/Session*/*"):
+    taken: dict[str, Path] = {}
+    for path in paths:
         match = _NAME.fullmatch(path.stem)
         if match is None or path.parent.name != f"Session{match[2]}":
-            raise UserError(
+            findings.wrong(
+                path,
                 f"{path} is not where KEMDy20 has its recordings: expected "
-                "wav/Session01/Sess01_script01_User001F_001.wav or the like."
+                "wav/Session01/Sess01_script01_User001F_001.wav or the like.",
             )
+            continue
         dialog, session, user = match.groups()
         table = root / "annotation" / f"Sess{session}_eval.csv"
-        by_table.setdefault(table, {})[path.stem] = kemdy.Segment(path, user, session, dialog)
-    return kemdy.corpus("KEMDy20", by_table, "cp949")
+        findings.put(taken, path.stem, path)
+        segment = kemdy.Segment(taken[path.stem], user, session, dialog)
+        by_table.setdefault(table, {})[path.stem] = segment
+    return kemdy.corpus(by_table, "cp949", findings)

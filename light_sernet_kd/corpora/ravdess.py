@@ -7,8 +7,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, name_parts, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts
+from light_sernet_kd.corpora.reading import (
+    VIDEO_SUFFIXES,
+    Findings,
+    folders_of,
+    nothing,
+    recordings,
+)
 
 EMOTIONS = {
     "01": "neutral",
@@ -22,6 +28,7 @@ EMOTIONS = {
 }
 STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
 SONG = "song, not speech (channel 02)"
+VIDEO = "video (modality 01 or 02)"
 # Modality 03 (audio), channel, emotion, intensity, statement, repetition, actor.
 _NAME = re.compile(r"03-(01|02)-(0[1-8])-0[12]-(0[12])-0[12]-(0[1-9]|1\d|2[0-4])")
 _EXPECTED = (
@@ -39,22 +46,50 @@ ORIGIN = Origin(
 )
 
 
-def utterances(root: Path) -> Corpus:
+PUBLISHED = Published(
+    recordings=1440,
+    speakers=tuple(f"{actor:02}" for actor in range(1, 25)),
+    emotions={**dict.fromkeys(EMOTIONS.values(), 192), "neutral": 96},
+)
+
+
+def _listed(folder: Path) -> list[Path]:
+    return recordings(folder, "Actor_*/*")
+
+
+def _flat(folder: Path) -> list[Path]:
+    return [path for path in recordings(folder) if _NAME.fullmatch(path.stem)]
+
+
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The speech in `root/Actor_NN`; the file name tells everything.
 
+    Args:
+        skip_bad: leave out and count what is misnamed or in a wrong folder, rather than refuse.
+
     Raises:
-        UserError: no recordings, a name that is not RAVDESS's, or a recording in another actor's folder.
+        UserError: no recordings, names that are not RAVDESS's, or recordings in another actor's folder.
     """
+    findings = Findings("RAVDESS", skip_bad)
+    folders = folders_of(root, _listed, findings, flat=_flat, several=True)
+    if not folders:
+        raise nothing(root, root, ORIGIN.layout, _listed)
     found = []
     left_out: Counter[str] = Counter()
-    for path in wav_files(root, "Actor_*/*"):
-        channel, emotion, statement, actor = name_parts(path, _NAME, "RAVDESS", _EXPECTED)
-        if path.parent.name != f"Actor_{actor}":
-            raise UserError(f"{path} is a recording of actor {actor}: move it to {root / f'Actor_{actor}'}.")
-        if channel == "02":
-            left_out[SONG] += 1
+    for path in [path for paths in folders.values() for path in paths]:
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.stem.startswith(("01-", "02-")):
+            left_out[VIDEO] += 1
             continue
-        # as published: odd numbers are men, even ones women
-        text, sex = STATEMENTS[statement], "male" if int(actor) % 2 else "female"
-        found.append(Utterance(path.stem, path, EMOTIONS[emotion], actor, transcript=text, sex=sex))
-    return make_corpus("RAVDESS", found, left_out)
+        with findings.of(path):
+            channel, emotion, statement, actor = name_parts(path, _NAME, "RAVDESS", _EXPECTED)
+            if path.parent.name.startswith("Actor_") and path.parent.name != f"Actor_{actor}":
+                place = path.parent.with_name(f"Actor_{actor}")
+                findings.wrong(path, f"{path} is a recording of actor {actor}: move it to {place}.")
+                continue
+            if channel == "02":
+                left_out[SONG] += 1
+                continue
+            # as published: odd numbers are men, even ones women
+            text, sex = STATEMENTS[statement], "male" if int(actor) % 2 else "female"
+            found.append(Utterance(path.stem, path, EMOTIONS[emotion], actor, transcript=text, sex=sex))
+    return findings.corpus(found, left_out)

@@ -1,9 +1,10 @@
 """The corpora by name, and how a name on the command line becomes a corpus."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from light_sernet_kd.config import UserError, choose
 from light_sernet_kd.corpora import (
     Corpus,
     Origin,
+    Published,
     across,
     cremad,
     demo,
@@ -24,6 +26,8 @@ from light_sernet_kd.corpora import (
     tasks,
     tess,
 )
+from light_sernet_kd.corpora.names import SYNONYMS, offered, synonym_notes
+from light_sernet_kd.files import in_either_form
 
 IMPROVISED = ("all", "impro", "script")
 
@@ -37,26 +41,45 @@ class Source:
         emotions: the corpus's usual task, as `--emotions` would give it; empty is all its emotions.
         sessions: whether its utterances name their session.
         origin: where it comes from; None for what is made here or written by the user.
+        protocol: the one that is taken where none is named; it runs on the corpus as published.
+        published: what the corpus holds as published.
     """
 
-    utterances: Callable[[Path], Corpus]
+    utterances: Callable[..., Corpus]
     audio_types: tuple[str, ...] = ("all",)
     emotions: tuple[str, ...] = ()
     sessions: bool = False
     origin: Origin | None = None
+    protocol: str = "loso"
+    published: Published = field(default_factory=Published)
 
 
 CORPORA: dict[str, Source] = {
-    "EMO-DB": Source(emodb.utterances, origin=emodb.ORIGIN),
-    "IEMOCAP": Source(iemocap.utterances, IMPROVISED, iemocap.TASK, sessions=True, origin=iemocap.ORIGIN),
-    "RAVDESS": Source(ravdess.utterances, origin=ravdess.ORIGIN),
-    "CREMA-D": Source(cremad.utterances, origin=cremad.ORIGIN),
-    "TESS": Source(tess.utterances, origin=tess.ORIGIN),
-    "ESD": Source(esd.utterances, origin=esd.ORIGIN),
-    "KEMDy19": Source(kemdy19.utterances, IMPROVISED, sessions=True, origin=kemdy19.ORIGIN),
-    "KEMDy20": Source(kemdy20.utterances, sessions=True, origin=kemdy20.ORIGIN),
+    "EMO-DB": Source(emodb.utterances, origin=emodb.ORIGIN, published=emodb.PUBLISHED),
+    "IEMOCAP": Source(
+        iemocap.utterances,
+        IMPROVISED,
+        iemocap.TASK,
+        sessions=True,
+        origin=iemocap.ORIGIN,
+        published=iemocap.PUBLISHED,
+    ),
+    "RAVDESS": Source(ravdess.utterances, origin=ravdess.ORIGIN, published=ravdess.PUBLISHED),
+    "CREMA-D": Source(cremad.utterances, origin=cremad.ORIGIN, published=cremad.PUBLISHED),
+    "TESS": Source(tess.utterances, origin=tess.ORIGIN, protocol="two_speakers", published=tess.PUBLISHED),
+    "ESD": Source(esd.utterances, origin=esd.ORIGIN, published=esd.PUBLISHED),
+    "KEMDy19": Source(
+        kemdy19.utterances,
+        IMPROVISED,
+        sessions=True,
+        origin=kemdy19.ORIGIN,
+        published=kemdy19.PUBLISHED,
+    ),
+    "KEMDy20": Source(kemdy20.utterances, sessions=True, origin=kemdy20.ORIGIN, published=kemdy20.PUBLISHED),
     "demo": Source(demo.utterances),
 }
+# What an answer is called that is not to be trusted: no emotion can have its name.
+RESERVED = "unsure"
 
 
 def find(name: str, data: Path) -> tuple[str, Source, Path]:
@@ -65,10 +88,33 @@ def find(name: str, data: Path) -> tuple[str, Source, Path]:
     Raises:
         UserError: no such corpus.
     """
-    if Path(name).suffix.lower() in (".csv", ".tsv"):
-        return name, Source(manifest.utterances), Path(name)
+    if is_manifest(name):
+        return name, Source(manifest.utterances), in_either_form(Path(name))
     name = choose("corpus", name, (*CORPORA, "path/to/manifest.csv"))
-    return name, CORPORA[name], data / name
+    return name, CORPORA[name], in_either_form(data / name)
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a corpus is named by the path of its table."""
+    return Path(name).suffix.lower() in (".csv", ".tsv")
+
+
+def default_protocol(name: str, data: Path, columns: Sequence[str] = ()) -> str:
+    """The protocol of a corpus where none is named: one that runs on it.
+
+    Of a manifest the number of speakers decides. What is wrong with it is said when it is read.
+
+    Raises:
+        UserError: no such corpus.
+    """
+    name, source, root = find(name, data)
+    if not is_manifest(name):
+        return source.protocol
+    try:
+        speakers = manifest.speakers_up_to(root, 3, columns)
+    except UserError:
+        return source.protocol
+    return "two_speakers" if speakers == 2 else source.protocol
 
 
 def origin(name: str) -> str:
@@ -92,6 +138,8 @@ def load(
     audio_type: str = "all",
     emotions: Sequence[str] = (),
     test_on: str | None = None,
+    columns: Sequence[str] = (),
+    skip_bad: bool = False,
 ) -> Corpus:
     """The corpus `name` in the folder `data`, or the manifest that `name` is the path of.
 
@@ -101,15 +149,20 @@ def load(
         audio_type: the part of it.
         emotions: the task, as names and merges `from=to` (see `tasks`); empty is the corpus's usual one.
         test_on: a second corpus, whole; the two become one as `across` has it.
+        columns: of a manifest, what is meant by which column, as `role=name`.
+        skip_bad: leave out what is wrong (rows, texts, recordings without label), into `skipped`, rather than
+            refuse.
 
     Raises:
         UserError: no such corpus, part or emotion, or what its parser found wrong.
     """
-    corpora = [_whole(name, data, audio_type)]
+    if columns and not any(is_manifest(each) for each in (name, test_on) if each):
+        raise UserError("--columns says what the columns of a manifest are: name one, or leave it out.")
+    corpora = [_whole(name, data, audio_type, columns, skip_bad)]
     if test_on is not None:
         if find(test_on, data)[2] == find(name, data)[2]:
             raise UserError(f"{test_on} trains already: --test-on takes another corpus.")
-        corpora.append(_whole(test_on, data, "all"))
+        corpora.append(_whole(test_on, data, "all", _of_second(test_on, columns), skip_bad))
     if emotions:
         task = tasks.parse(emotions)
         present = {utterance.emotion: utterance for _, corpus in corpora for utterance in corpus.utterances}
@@ -119,14 +172,59 @@ def load(
         tasks.restrict(corpus, task if emotions else tasks.parse(source.emotions))
         for source, corpus in corpora
     ]
-    return restricted[0] if test_on is None else across(*restricted)
+    for corpus in restricted:
+        if RESERVED in corpus.classes:
+            raise UserError(
+                f"{corpus.name} has the class {RESERVED}, which is what an answer is called that is not to "
+                "be trusted: give the class another name in the table, or leave it out with --emotions."
+            )
+    if test_on is None:
+        return _with_notes(restricted[0], synonym_notes(restricted[0].classes))
+    return _across(*restricted)
 
 
-def _whole(name: str, data: Path, audio_type: str) -> tuple[Source, Corpus]:
+def _of_second(name: str, columns: Sequence[str]) -> list[str]:
+    """Those of the columns that the table of the second corpus has too."""
+    if not is_manifest(name):
+        return []
+    try:
+        header = {each.lower() for each in manifest.columns(in_either_form(Path(name)))}
+    except UserError:
+        return []  # said when it is read
+    return [f"{role}={each}" for role, each in manifest.parsed(columns).items() if each.lower() in header]
+
+
+def _across(train: Corpus, test: Corpus) -> Corpus:
+    """`corpora.across`, with the merges that would let more emotions be in both."""
+    option = offered(train.classes, test.classes, {**train.merged, **test.merged})
+    try:
+        found = across(train, test)
+    except UserError as error:
+        raise UserError(f"{error} Synonyms count as one with {option}" if option else str(error)) from None
+    if not option:
+        return found
+    apart = sorted({*train.classes, *test.classes} - {*found.classes})
+    named = ", ".join(f"{name} means {SYNONYMS[name]}" for name in apart if name in SYNONYMS)
+    return _with_notes(
+        found,
+        [f"CHECK {named}: synonyms are left out where the other corpus lacks them. To keep them: {option}"],
+    )
+
+
+def _with_notes(corpus: Corpus, notes: Sequence[str]) -> Corpus:
+    return dataclasses.replace(corpus, notes=(*corpus.notes, *notes)) if notes else corpus
+
+
+def _whole(
+    name: str, data: Path, audio_type: str, columns: Sequence[str] = (), skip_bad: bool = False
+) -> tuple[Source, Corpus]:
     name, source, root = find(name, data)
     if audio_type not in source.audio_types:
         raise UserError(f"{name} has no part {audio_type!r}; it has {', '.join(source.audio_types)}.")
-    return source, _part(source.utterances(root), audio_type)
+    read = functools.partial(source.utterances, root, skip_bad=skip_bad)
+    whole = read(columns=columns) if is_manifest(name) else read()
+    whole = _with_notes(whole, source.published.compared(whole))
+    return source, _part(whole, audio_type)
 
 
 def why_absent(name: str, data: Path, **chosen: Any) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from light_sernet_kd.config import UserError, choose
 from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, shares_among
+from light_sernet_kd.errors import nfc
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def parse(texts: Sequence[str]) -> Task:
     kept: list[str] = []
     merged: dict[str, str] = {}
     for text in texts:
-        name, equals, target = (part.strip().lower() for part in text.partition("="))
+        name, equals, target = (nfc(part.strip()).lower() for part in text.partition("="))
         if not name or (equals and (not target or "=" in target)):
             raise UserError(f"expected an emotion, or a merge such as excitement=happiness, found {text!r}.")
         if not equals:

@@ -7,8 +7,8 @@ content.
 import re
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Corpus, Origin, Utterance, make_corpus, name_parts, wav_files
+from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts
+from light_sernet_kd.corpora.reading import Findings, nothing, tree
 
 EMOTIONS = {
     "angry": "anger",
@@ -35,27 +35,39 @@ ORIGIN = Origin(
 )
 
 
-def utterances(root: Path) -> Corpus:
+PUBLISHED = Published(recordings=2800, speakers=SPEAKERS, emotions=dict.fromkeys(EMOTIONS.values(), 400))
+
+
+def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The recordings in `root` and its folders; the file name tells speaker, word and emotion.
 
+    Args:
+        skip_bad: leave out and count what is misnamed, in a wrong folder or there twice, rather than refuse.
+
     Raises:
-        UserError: no recordings, a name that is not TESS's, or a recording in the other speaker's folder.
+        UserError: no recordings, names that are not TESS's, recordings in the other speaker's folder or
+            there twice.
     """
+    findings = Findings("TESS", skip_bad)
+    paths = tree(root)
+    if not paths:
+        raise nothing(root, root, ORIGIN.layout, lambda folder: list(folder.glob("[OY]AF_*")))
     found = []
-    for path in wav_files(root, "**/*"):
+    for path in paths:
         named = path.with_stem(MISNAMED.get(path.stem, path.stem))
-        speaker, word, emotion = name_parts(named, _NAME, "TESS", _EXPECTED)
-        folder = path.parent.name.partition("_")[0]
-        if path.parent != root and folder in SPEAKERS and folder != speaker:
-            raise UserError(f"{path} is a recording of {speaker}, but lies in a folder of {folder}.")
-        found.append(
-            Utterance(
-                path.stem,
-                path,
-                EMOTIONS[emotion],
-                speaker,
-                transcript=f"Say the word {word.lower()}.",
-                sex="female",
+        with findings.of(path):
+            speaker, word, emotion = name_parts(named, _NAME, "TESS", _EXPECTED)
+            folder = path.parent.name.partition("_")[0]
+            if path.parent != root and folder in SPEAKERS and folder != speaker:
+                told = f"{path} is a recording of {speaker}, but lies in a folder of {folder}."
+                findings.wrong(path, told)
+                continue
+            text = f"Say the word {word.lower()}."
+            found.append(
+                Utterance(path.stem, path, EMOTIONS[emotion], speaker, transcript=text, sex="female")
             )
+    if misnamed := sorted({each.id for each in found} & set(MISNAMED)):
+        findings.notes.append(
+            f"{misnamed[0]} is read as {MISNAMED[misnamed[0]]}: it is so named as published"
         )
-    return make_corpus("TESS", found)
+    return findings.corpus(found)

@@ -204,14 +204,12 @@ def test_ids_in_another_case_are_recognised_and_in_another_unicode_form_they_are
     names = ("ä0", "ä1")
     utterances = [Utterance(name, Path("x.wav"), "fear", "s") for name in names]
     upper = Teacher(tuple(map(str.upper, names)), CLASSES, LOGITS[:1, :2])
-    with pytest.raises(UserError, match="in small letters.* then 2 of 2 utterances fit"):
+    with pytest.raises(UserError, match=r"in small letters.* then 2 of 2 utterances fit"):
         teachers.aligned(upper, utterances, CLASSES, "a")
     composed = Teacher(names, CLASSES, LOGITS[:1, :2])
-    taken_apart = Teacher(
-        tuple(unicodedata.normalize("NFD", name) for name in names), CLASSES, LOGITS[:1, :2]
-    )
+    apart = tuple(unicodedata.normalize("NFD", name) for name in names)
     np.testing.assert_array_equal(
-        teachers.aligned(taken_apart, utterances, CLASSES, "a"),
+        teachers.aligned(Teacher(apart, CLASSES, LOGITS[:1, :2]), utterances, CLASSES, "a"),
         teachers.aligned(composed, utterances, CLASSES, "a"),
     )
 

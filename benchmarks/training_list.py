@@ -2,8 +2,8 @@
 
     python benchmarks/training_list.py --data DIR
 
-Each copy is compared with its own original by what it sounds like alone; the first 32 bits of the file's hash are
-set apart. Then every pair of different recordings is compared. DIR holds EMO-DB.
+Each copy is compared with its own original by what it sounds like alone; the hash of the file is set apart.
+Then every pair of different recordings is compared. DIR holds EMO-DB.
 """
 
 import argparse

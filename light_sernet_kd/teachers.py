@@ -372,8 +372,8 @@ def _class_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
     hint = ""
     if renamed:
         hint = (
-            f" If {', '.join(renamed)} is meant, write these names into the teacher's file (`classes`, or the "
-            "header of a CSV)."
+            f" If {', '.join(renamed)} is meant, write these names into the teacher's file (`classes`, or "
+            "the header of a CSV)."
         )
     if twice := repeated([target for target in meant.values() if target]):
         hint += f" Several are {', '.join(twice)}: add up their probabilities in one column."

@@ -561,8 +561,10 @@ def notes(measured: Mapping[str, Any]) -> list[str]:
         left = found["left_out"]
         apart = f", without {left} of emotions that the files do not know" if left else ""
         about = f"{found['on']}, {counted(found['utterances'], 'utterance')}{apart}"
-        this = "This is no test: " * (found["trained_on"] is True)
-        lines.append(f"UA and WA: on {about}. {this}{found['trained']}.")
+        trained = found["trained"]
+        # The words begin small.
+        said = f"This is no test: {trained}" if found["trained_on"] else trained[:1].upper() + trained[1:]
+        lines.append(f"UA and WA: on {about}. {said}.")
         if found["texts_partly_read"]:
             lines.append(f"Of {found['texts_partly_read']} texts a part was not read: they are too long.")
     return lines + _notes_on_folds(files)

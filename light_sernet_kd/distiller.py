@@ -192,6 +192,9 @@ class Distiller(keras.Model):
             if values is None:
                 continue
             numbers = np.asarray(keras.ops.convert_to_numpy(values)).ravel()
+            if numbers.dtype.kind not in "biuf":
+                found = f"{numbers[0]!s}, which is no number" if len(numbers) else "none"
+                raise UserError(_odd_labels(name, found, self.classes))
             odd = numbers[~((numbers >= 0) & (numbers < self.classes) & (numbers == np.floor(numbers)))]
             if len(odd):
                 raise UserError(_odd_labels(name, f"{odd[0]} and {len(odd) - 1} more", self.classes))

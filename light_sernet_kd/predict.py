@@ -128,9 +128,10 @@ def _answered(
                 answers.append({**begun, "error": timeline.failure(error)})
                 failed += 1
                 continue
-            if gap and answer.get("windows", 1) > 1:
+            # Also of a single window, where the next would begin behind the end.
+            if gap and answer.get("seconds", 0) > runner.samples / runner.sample_rate:
                 timeline.tell(f"{path}: {gap}")
-                answer["warnings"].append(gap)
+                answer["warnings"].insert(0, gap)
             if request.as_json:
                 answers.append({**begun, **answer, "student": timeline.student_dict(runner)})
             else:
@@ -277,7 +278,7 @@ def line_of(answer: Mapping[str, Any]) -> str:
         shown = [f"{name} {100 * share:.0f} %" for name, share in sorted(times, key=lambda t: -t[1]) if share]
         line += f"; {answer['seconds']:.1f} s in {answer['windows']} windows: {', '.join(shown)} of the time"
     elif answer.get("seconds", 0) > (end := answer.get("heard_seconds", [0, 0]))[1] - end[0]:
-        line += f"; {answer['warnings'][0]}"
+        line += f"; {answer['warnings'][0].removesuffix('.')}"
     return line
 
 

@@ -373,18 +373,21 @@ def _class_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
         plain = name.strip().casefold()
         meant[name] = own.get(plain) or own.get(SHORT_NAMES.get(plain, ""))
     renamed = [f"{name}={target}" for name, target in meant.items() if target and target != name]
-    if not renamed:
+    if not any(meant.values()):
         return ""
-    hint = (
-        f" If {', '.join(renamed)} is meant, write these names into the teacher's file (`classes`, or the "
-        "header of a CSV)."
-    )
+    hint = ""
+    if renamed:
+        hint = (
+            f" If {', '.join(renamed)} is meant, write these names into the teacher's file (`classes`, or "
+            "the header of a CSV)."
+        )
     if twice := repeated([target for target in meant.values() if target]):
         hint += f" Several are {', '.join(twice)}: add up their probabilities in one column."
     if without := [name for name, target in meant.items() if target is None]:
         hint += f" The corpus lacks {', '.join(without)}: leave these columns out."
     if lacking := [name for name in ours if name not in meant.values()]:
-        hint += f" The teacher lacks {', '.join(lacking)}: --emotions keeps the others."
+        others = ",".join(name for name in ours if name not in lacking)
+        hint += f" The teacher lacks {', '.join(lacking)}: --emotions {others} keeps the others."
     return hint
 
 

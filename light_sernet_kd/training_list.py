@@ -231,7 +231,10 @@ def known(card: Mapping[str, Any], trained: TrainingList | None, tested: Trainin
             "training material, not of new speakers"
         )
     else:
-        words = f"none of these {count} recordings is, or sounds like, one that it was trained on"
+        words = (
+            f"none of these {count} recordings was found among those that it was trained on (whole ones are "
+            "compared: parts, other speeds and mixtures are not looked for)"
+        )
     if speakers:
         verb = "is" if speakers == 1 else "are"
         others = f"; {speakers} other{'s' * (speakers > 1)}" if recordings else f", but {speakers}"

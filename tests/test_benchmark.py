@@ -309,7 +309,8 @@ def few(shared_data):
         (
             (0, 3),
             (3, 6),
-            "none of these 3 recordings is, or sounds like, one that it was trained on",
+            "utterances. None of these 3 recordings was found among those that it was trained on (whole ones "
+            "are compared: parts, other speeds and mixtures are not looked for)",
             False,
             3,
         ),

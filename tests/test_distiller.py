@@ -883,6 +883,8 @@ ODD = {
     "below 0": (lambda labels: labels - 1, "class indices from 0 to 3.* found -1 and"),
     "half": (lambda labels: labels + 0.5, r"class indices from 0 to 3.* found \d\.5 and 11 more"),
     "not a number": (lambda labels: np.where(labels == labels[0], np.nan, labels), "found nan and"),
+    "names": (lambda labels: np.array(["anger", "fear"])[labels % 2], "class indices.* no number"),
+    "names as objects": (lambda labels: np.array(["anger", None])[labels % 2], "class indices.* no number"),
     "one-hot": (lambda labels: np.eye(CLASSES)[labels], r"found \(12, 4\)\. One-hot labels become indices"),
     "images": (lambda labels: labels.reshape(3, 2, 2), r"of the shape \(batch,\), found \(3, 2, 2\)\."),
     "too few": (lambda labels: labels[:-1], "12 rows of features were given for 11 labels"),

@@ -175,6 +175,15 @@ def test_an_hour_is_answered_in_constant_memory(model, tmp_path, capsys):
     ]
 
 
+def test_a_hop_longer_than_the_recording_is_said_too(model, recording, capsys):
+    path = recording("long", voice(4.2, 7))
+    gap = "the hop of 20 s is longer than a window of 0.5 s: the sound between windows is not heard"
+    (answer,) = answers(capsys, model, path, "--hop", "20")
+    assert (answer["windows"], answer["heard_seconds"], answer["warnings"]) == (1, [0, 0.5], [f"{gap}."])
+    assert cli.main(["predict", model, path, "--hop", "20"]) == 0
+    assert capsys.readouterr().out.endswith(f"; {gap}\n")
+
+
 def test_a_student_that_reads_text_hears_the_middle_and_says_so(tmp_path, recording, capsys):
     model = str(text_student(tmp_path / "x.tflite", hears=True))
     sound = voice(4.2, 7)

@@ -357,8 +357,8 @@ def spoken(tmp_path_factory) -> list[Utterance]:
         (slice(0, 8), slice(2, 6), True, "TRAINED ON 4 of these 4 recordings"),
         (slice(2, 4), slice(0, 4), True, "TRAINED ON 2 of these 4 recordings (identical or near-identical "
          "ones): the scores are in part those of training material, not of new speakers; 2 others are of"),
-        (slice(0, 4), slice(4, 8), False, "none of these 4 recordings is, or sounds like, one that it was "
-         "trained on"),
+        (slice(0, 4), slice(4, 8), False, "none of these 4 recordings was found among those that it was "
+         "trained on (whole ones are compared: parts, other speeds and mixtures are not looked for)"),
         (None, slice(0, 4), None, "not checked whether it was trained on these recordings"),
     ],
 )  # fmt: skip

@@ -116,12 +116,22 @@ def test_an_absent_fold_is_named_with_those_there_are():
         teachers.aligned(PER_FOLD, UTTERANCES, CLASSES, teachers.ALL_SPEAKERS)
 
 
-@pytest.mark.parametrize("classes", [("anger", "fear"), ("anger", "fear", "joy", "sadness"), ("a", "b", "c")])
-def test_other_classes_are_refused_with_both_lists(classes):
+@pytest.mark.parametrize(
+    ("classes", "remedy"),
+    [
+        (("anger", "fear"), " The corpus lacks joy: leave these columns out."),
+        (
+            ("anger", "fear", "joy", "sadness"),
+            " The teacher lacks sadness: --emotions anger,fear,joy keeps the others.",
+        ),
+        (("a", "b", "c"), ""),
+    ],
+)
+def test_other_classes_are_refused_with_both_lists_and_the_remedy(classes, remedy):
     with pytest.raises(UserError) as caught:
         teachers.aligned(FLAT, UTTERANCES, classes, "a")
     assert str(caught.value) == (
-        f"the teacher names other classes: anger, fear, joy; the corpus has {', '.join(classes)}."
+        f"the teacher names other classes: anger, fear, joy; the corpus has {', '.join(classes)}.{remedy}"
     )
 
 
@@ -238,9 +248,9 @@ def test_a_remedy_that_would_make_two_ids_one_is_not_named():
          "teacher's file (`classes`, or the header of a CSV)."),
         (("Angry", "fear"), ("anger", "fear"), " If Angry=anger is meant, write"),
         (("exc", "hap"), ("happiness", "anger"), " The corpus lacks exc: leave these columns out. The "
-         "teacher lacks anger: --emotions keeps the others."),
+         "teacher lacks anger: --emotions happiness keeps the others."),
         (("happy", "hap"), ("happiness", "anger"), "Several are happiness: add up their probabilities"),
-        (("ang", "x"), ("ang", "y"), "the corpus has ang, y."),
+        (("x", "y"), ("anger", "fear"), "the corpus has anger, fear."),
     ],
 )  # fmt: skip
 def test_usual_short_names_of_classes_are_offered(theirs, ours, hint):
@@ -248,7 +258,7 @@ def test_usual_short_names_of_classes_are_offered(theirs, ours, hint):
     with pytest.raises(UserError) as caught:
         teachers.aligned(teacher, UTTERANCES, ours, "a")
     assert hint in str(caught.value)
-    assert ("=" in str(caught.value)) is (theirs != ("ang", "x"))
+    assert ("=" in str(caught.value)) is (theirs != ("x", "y"))
 
 
 # Files that are no teacher's

@@ -201,6 +201,12 @@ class Distiller(keras.Model):
         for name, values in _arrays(x).items():
             if hasattr(values, "shape") and len(values) != len(labels):
                 raise UserError(f"{len(values)} rows of {name} were given for {len(labels)} labels.")
+            if name in (TEACHER, SOFT_LABELS) and hasattr(values, "shape"):
+                numbers = np.asarray(keras.ops.convert_to_numpy(values))
+                if broken := np.count_nonzero(~np.isfinite(numbers)):
+                    raise UserError(
+                        f'"{name}" has {broken} of {numbers.size} values that are not finite: mend them first.'
+                    )
 
     def build(self, input_shape=None):
         self.built = True

@@ -1784,14 +1784,12 @@ def _agree(stored: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
 
 
 def _filled(stored: dict[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
-    """`stored` with what it lacks: a newer release knows more."""
-    return {
-        **made,
-        **{
-            name: _filled(value, made[name]) if isinstance(made.get(name), dict) else value
-            for name, value in stored.items()
-        },
+    """`stored`, in its order, and behind it what it lacks: a newer release knows more."""
+    known = {
+        name: _filled(value, made[name]) if isinstance(made.get(name), dict) else value
+        for name, value in stored.items()
     }
+    return known | {name: value for name, value in made.items() if name not in stored}
 
 
 _SCORES: dict[str, Any] = {

@@ -342,8 +342,12 @@ def _misfit(value: Any, expected: Any, where: str) -> str | None:
 
 
 def sha256(path: Path) -> str:
-    """Of the file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    """Of the file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: as `regular_descriptor`.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -400,6 +400,53 @@ def test_what_libsndfile_does_not_know_is_read_by_pyav_and_named(
     assert capfd.readouterr() == ("", "")
 
 
+def test_one_mp4_behind_another_is_refused_because_only_the_first_would_be_heard(tmp_path):
+    path = tmp_path / "clip.m4a"
+    made_by_pyav(path, "ipod", "aac")
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole)
+    assert f"holds a second recording, whose moov box is at byte {len(whole) + whole.find(b'moov') - 4}" in (
+        refusal(path)
+    )
+
+
+@pytest.mark.parametrize(
+    ("muxer", "codec", "rate", "options", "piece", "noted"),
+    [
+        ("mp4", "aac", RATE, {"movflags": "empty_moov", "frag_duration": "200000"}, b"moof", False),
+        ("webm", "libopus", 48_000, {"live": "1", "cluster_time_limit": "200"}, b"\x1f\x43\xb6\x75", True),
+    ],
+)  # fmt: skip
+def test_a_recording_in_pieces_of_which_some_may_be_missing_has_a_note(
+    tmp_path, muxer, codec, rate, options, piece, noted
+):
+    """As browsers record; FFmpeg ends an MP4 with an index of its pieces."""
+    path = tmp_path / f"clip.{muxer}"
+    made_by_pyav(path, muxer, codec, rate=rate, seconds=2.0, options=options)
+    whole = path.read_bytes()
+    waveform, notes = both_ways(path)
+    assert bool(notes) == noted
+    at = whole.rfind(piece, 0, whole.rfind(piece))
+    path.write_bytes(whole[: at - 4 if piece == b"moof" else at])
+    part, notes = both_ways(path)
+    assert len(part) < len(waveform) - RATE // 10
+    assert [note.split(": ", 1)[1] for note in notes] == [
+        "it does not state a length: whether it is whole cannot be told"
+    ]
+
+
+def test_what_is_passed_over_in_an_mp3_within_a_wav_is_noted(tmp_path):
+    path = tmp_path / "clip.wav"
+    made_by_pyav(path, "wav", "libmp3lame")
+    whole = bytearray(path.read_bytes())
+    middle = len(whole) // 2
+    whole[middle : middle + 1000] = bytes(1000)
+    path.write_bytes(whole)
+    _, notes = both_ways(path)
+    assert len(notes) == 1
+    assert "bytes of it are no MPEG frames and are passed over" in notes[0]
+
+
 @pytest.mark.parametrize("channels", [6, 8, 12])
 def test_any_number_of_channels_is_averaged_whoever_reads_them(tmp_path, channels):
     values = np.random.default_rng(3).integers(-20_000, 20_000, (5000, channels)).astype("<i2")

@@ -260,7 +260,7 @@ def test_only_a_regular_file_is_read(tmp_path):
     assert files.read_text(tmp_path / "link", encoding="utf-8-sig") == "one\ntwo\n"
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
-        for read in (files.read_bytes, files.read_text, files.open_regular):
+        for read in (files.read_bytes, files.read_text, files.open_regular, files.sha256):
             with pytest.raises(OSError, match="not a regular file"):
                 read(path)
     with pytest.raises(IsADirectoryError):

@@ -84,7 +84,8 @@ def wav(content: Content) -> Layout:
     parts = [_wav_of(content, magic, position, ranges, found.long_sizes)] if mended else []
     size = sum(stop - start for start, stop in ranges)
     if found.tag in (0x50, 0x55) and not mended:
-        return replace(mpeg(content, *ranges[0]), notes=notes)
+        frames = mpeg(content, *ranges[0])
+        return replace(frames, notes=notes + frames.notes)
     foreign = found.tag not in _LIBSNDFILE_TAGS
     return Layout(
         f"WAV with codec 0x{found.tag:04x}" if foreign else "WAV",

@@ -40,9 +40,10 @@ def identified(content: Content, position: int) -> Layout | None:
     if start[4:8] in _BOXES:
         brand = content[8:12] if start[4:8] == b"ftyp" else b"qt  "
         kind = next((name for begin, name in _BRANDS.items() if brand.startswith(begin)), "MP4")
-        return Layout(kind, "mov")
+        return Layout(kind, "mov", notes=_NO_LENGTH if _is_in_open_fragments(content) else ())
     if start.startswith(b"\x1a\x45\xdf\xa3"):
-        return Layout("WebM" if b"webm" in content[:64] else "Matroska", "matroska")
+        kind = "WebM" if b"webm" in content[:64] else "Matroska"
+        return Layout(kind, "matroska", notes=_NO_LENGTH if _is_live_matroska(content) else ())
     if start.startswith(b"RIFF") and start[8:12] == b"AVI ":
         return Layout("AVI", "avi")
     if _adts_bytes(content[position : position + 7]):
@@ -56,6 +57,31 @@ def identified(content: Content, position: int) -> Layout | None:
         if start.startswith(magic):
             return Layout(kind, demuxer, notes=_NO_LENGTH if demuxer in ("mpeg", "ac3") else ())
     return None
+
+
+def _is_in_open_fragments(content: Content) -> bool:
+    """Whether an MP4 was recorded piece by piece, and no index of the pieces (`mfra`) ends it."""
+    position, name, in_fragments = 0, b"", False
+    while position + 16 <= len(content):
+        size, name = content.unpack(">I4s", position)
+        if size == 1:
+            (size,) = content.unpack(">Q", position + 8)
+        if size < 8:
+            break
+        in_fragments |= name == b"moof"
+        position += size
+    return in_fragments and name != b"mfra"
+
+
+def _is_live_matroska(content: Content) -> bool:
+    """Whether neither the size of the whole nor a duration is told, as browsers record."""
+    start = content[:4096]
+    segment = start.find(b"\x18\x53\x80\x67")
+    # A size of ones alone, in one byte or in eight, is unknown. 0x4489 is the duration, of 4 or 8 bytes.
+    unknown = segment >= 0 and start[segment + 4 : segment + 5] in (b"\xff", b"\x01")
+    if unknown and start[segment + 4] == 1:
+        unknown = start[segment + 5 : segment + 12] == b"\xff" * 7
+    return unknown and b"\x44\x89\x84" not in start and b"\x44\x89\x88" not in start
 
 
 def check(content: Content, layout: Layout) -> None:
@@ -80,6 +106,8 @@ def _check_iso(content: Content) -> None:
             (size,) = content.unpack(">Q", position + 8)
         elif size == 0:  # until the end
             size = len(content) - position
+        if name == b"moov" and has_index:  # FFmpeg hears the first
+            raise BrokenError(f"holds a second recording, whose moov box is at byte {position}: split it")
         has_index |= name == b"moov"
         if size < 8 or not all(32 <= letter < 127 for letter in name):
             break

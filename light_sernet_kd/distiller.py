@@ -205,7 +205,7 @@ class Distiller(keras.Model):
                 numbers = np.asarray(keras.ops.convert_to_numpy(values))
                 if broken := np.count_nonzero(~np.isfinite(numbers)):
                     raise UserError(
-                        f'"{name}" has {broken} of {numbers.size} values that are not finite: mend them first.'
+                        f'"{name}" has {broken} of {numbers.size} values that are not finite: mend them.'
                     )
 
     def build(self, input_shape=None):

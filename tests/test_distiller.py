@@ -908,6 +908,16 @@ def test_labels_that_are_no_class_indices_are_refused_before_a_step(kind, method
     assert distiller.optimizer.iterations == 0
 
 
+def test_a_teacher_that_is_not_finite_is_refused_before_a_step():
+    inputs, labels = examples()
+    logits = np.array(inputs["teacher"])
+    logits[3, 1] = np.nan
+    distiller = eager(Distiller(student(), distillation="KD"))
+    with pytest.raises(UserError, match='"teacher" has 1 of 48 values that are not finite'):
+        distiller.fit(inputs | {"teacher": logits}, labels, verbose=0)
+    assert distiller.optimizer.iterations == 0
+
+
 def test_indices_in_a_column_or_as_whole_floats_are_labels():
     inputs, labels = examples()
     losses_of = [

@@ -842,7 +842,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     from light_sernet_kd import audio, audit, teachers, ties
     from light_sernet_kd.corpora import Corpus
     from light_sernet_kd.corpora.registry import load
-    from light_sernet_kd.protocols import PROTOCOLS, SPLIT_PROTOCOLS, propose_folds
+    from light_sernet_kd.protocols import PROTOCOLS, SPLIT_PROTOCOLS, propose_folds, stamps_of
 
     own = (
         "cross_corpus"
@@ -898,6 +898,8 @@ def _audit(arguments: argparse.Namespace) -> int:
         print("\n".join([f"{corpus.name}: {len(utterances)} utterances", *corpus.reported()]))
         console = Console()
         audit.show(audits, console, protocol=protocol, description=PROTOCOLS[protocol].description)
+        for stamp in stamps_of(PROTOCOLS[protocol], folds, utterances):
+            console.print(f"stamp: {stamp}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         ties.show(ties.findings(folds, utterances, measured.facts, tests_apart=tests_apart), console)
     return 1 if any(each.leaks for each in audits) else 0
 

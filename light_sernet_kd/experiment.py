@@ -78,7 +78,7 @@ from light_sernet_kd.files import (
 )
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
-from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select
+from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.selection import Selection, representative, selected
@@ -1572,7 +1572,7 @@ class _Run:
             self.folds, self.utterances, self.selection.fingerprints, pairs, named_alike=self._named_alike()
         )
         return [
-            *self.protocol.stamps,
+            *stamps_of(self.protocol, self.folds, self.utterances),
             *audit.stamps(audits),
             *self._shared_texts(),
             *self.teacher_stamps(),

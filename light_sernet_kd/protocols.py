@@ -13,6 +13,7 @@ from light_sernet_kd.corpora import Utterance
 STAMP_EPOCH = "optimistic: the epoch was chosen on the test fold"
 STAMP_SPEAKERS = "optimistic: test speakers are also in training"
 STAMP_TWO_SPEAKERS = "the epoch was chosen on other recordings of the training speaker: there are only two"
+STAMP_ONE_TRAINS = "the epoch was chosen on other recordings of the only training speaker"
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ def _held_out_sentences(utterances: Sequence[Utterance], indices: tuple[int, ...
         sentences = _groups([utterances[i] for i in indices], lambda each: each.id)
     if len(sentences) < 2:
         raise UserError(
-            f"{utterances[indices[0]].speaker} has {len(indices)} recording: two_speakers needs 2 of each "
-            "speaker, one to train and one to validate."
+            f"{utterances[indices[0]].speaker} has {len(indices)} recording: a speaker who trains alone "
+            "needs 2, one to train and one to validate."
         )
     # By a hash, since in the order of names neighbours are alike; always the same.
     order = sorted(sentences, key=lambda text: (zlib.crc32(text.encode(errors="surrogatepass")), text))
@@ -211,13 +212,10 @@ def _by_split_column(utterances: Sequence[Utterance], seed: int, wished: int) ->
 
 
 def _some_speakers(utterances: Sequence[Utterance], train: tuple[int, ...]) -> tuple[int, ...]:
-    """Whole speakers taken from the training set, to validate on."""
+    """Whole speakers taken from the training set, to validate on; of a single speaker some sentences."""
     groups = _groups([utterances[i] for i in train], _speaker)
     if len(groups) < 2:
-        raise UserError(
-            f"the split has no validation set, and its only training speaker, {next(iter(groups))}, cannot "
-            "give one: mark some recordings as validation."
-        )
+        return _held_out_sentences(utterances, train)
     taken: list[int] = []
     for positions in list(groups.values())[:-1]:
         if len(taken) >= HELD_OUT_SHARE * len(train):
@@ -272,13 +270,14 @@ PROTOCOLS: dict[str, Protocol] = {
         validates_on_training_speakers=True,
     ),
     "split": Protocol(
-        "the corpus's own split; where it has no validation set, the first training speakers, a tenth of the "
-        "training recordings or a little more, choose the epoch",
+        "the corpus's own split; where it has no validation set, the first training speakers (of a single "
+        "one some sentences), a tenth of the training recordings or a little more, choose the epoch",
         _by_split_column,
     ),
     "cross_corpus": Protocol(
         "train on one corpus, test on another, over the emotions that both have; the first training "
-        "speakers, a tenth of the recordings or a little more, choose the epoch",
+        "speakers (of a single one some sentences), a tenth of the recordings or a little more, choose the "
+        "epoch",
         _by_split_column,
     ),
     "published": Protocol(
@@ -366,6 +365,18 @@ def propose_folds(
     return PROTOCOLS[choose("protocol", protocol, PROTOCOL_NAMES)].folds(utterances, seed, wished)
 
 
+def _trains_alone(fold: Fold, utterances: Sequence[Utterance]) -> bool:
+    """Whether one speaker trains and validates: nobody else is left who does not test."""
+    return len({utterances[i].speaker for i in (*fold.train, *fold.validation)}) == 1
+
+
+def stamps_of(protocol: Protocol, folds: Sequence[Fold], utterances: Sequence[Utterance]) -> tuple[str, ...]:
+    """The protocol's stamps, and what these folds add: of a split with one training speaker."""
+    known = protocol.stamps or any(set(fold.validation) & set(fold.test) for fold in folds)
+    alone = not known and any(_trains_alone(fold, utterances) for fold in folds)
+    return (*protocol.stamps, *([STAMP_ONE_TRAINS] if alone else []))
+
+
 def refuse_leaks(
     fold: Fold, utterances: Sequence[Utterance], fingerprints: Mapping[str, str], protocol: Protocol
 ) -> None:
@@ -385,7 +396,8 @@ def refuse_leaks(
         if protocol.mixes_speakers:
             continue
         speakers = {utterances[i].speaker for i in first} & {utterances[i].speaker for i in second}
-        if speakers and not (protocol.validates_on_training_speakers and second_name == "validation"):
+        may_share = protocol.validates_on_training_speakers or _trains_alone(fold, utterances)
+        if speakers and not (may_share and second_name == "validation"):
             raise UserError(f"{where} share the speakers {', '.join(sorted(speakers))}.")
         recordings = {fingerprints[utterances[i].id]: utterances[i] for i in first}
         twins = [

@@ -112,7 +112,7 @@ def test_two_speakers_is_for_two_and_what_else_runs_is_told():
         make_folds("two_speakers", speech("a", "a"), {}, seed=0)
     for way in ("--test-on CORPUS", "--protocol random", "split_mixed"):
         assert way in str(caught.value)
-    with pytest.raises(UserError, match="x has 1 recording: two_speakers needs 2 of each"):
+    with pytest.raises(UserError, match="x has 1 recording: a speaker who trains alone needs 2"):
         make_folds("two_speakers", speech("x", "y", "y"), {}, seed=0)
 
 
@@ -256,7 +256,7 @@ def test_the_last_training_speaker_is_never_taken_for_validation():
         (("a:train", "b:", "c:test"), "u01: its split is empty; expected one of train, validation, test"),
         (("a:train", "b:tset"), "u01: its split is tset; expected"),
         (("a:train", "b:dev"), "names no recording for test; it has train 1, validation 1"),
-        (("a:train", "b:test"), "no validation set, and its only training speaker, a"),
+        (("a:train", "b:test"), "a has 1 recording: a speaker who trains alone needs 2"),
         (("a:train", "b:dev", "a:test"), "train and test share the speakers a"),
     ],
 )
@@ -264,6 +264,28 @@ def test_an_unusable_split_is_refused(marks, message):
     utterances = split(*marks)
     with pytest.raises(UserError, match=message):
         make_folds("split", utterances, distinct(utterances), seed=0)
+
+
+@pytest.mark.parametrize("marks", [("a:train",) * 9, (*("a:train",) * 8, "a:dev")])
+def test_a_single_training_speaker_validates_on_other_recordings_and_that_is_a_stamp(marks):
+    """Marked by the user or not: messages that refused both would leave two speakers no split."""
+    utterances = split(*marks, "b:test")
+    (fold,) = folds = make_folds("split", utterances, distinct(utterances), seed=0)
+    assert fold.test == (9,)
+    assert len(fold.validation) == 1
+    assert sorted((*fold.train, *fold.validation)) == list(range(9))
+    assert protocols.stamps_of(PROTOCOLS["split"], folds, utterances) == (protocols.STAMP_ONE_TRAINS,)
+    more = split("a:train", "c:train", "a:dev", "b:test")
+    with pytest.raises(UserError, match="train and validation share the speakers a"):
+        make_folds("split", more, distinct(more), seed=0)
+
+
+def test_no_other_protocol_has_the_stamp_of_a_single_training_speaker():
+    for name, protocol in PROTOCOLS.items():
+        utterances = of_protocol(name)
+        if name not in ("split", "cross_corpus", "split_mixed"):
+            folds = protocols.propose_folds(name, utterances, seed=0, wished=3)
+            assert protocols.stamps_of(protocol, folds, utterances) == protocol.stamps
 
 
 def test_a_split_that_shares_speakers_has_a_protocol_that_says_so():

@@ -261,7 +261,7 @@ def test_accuracy_is_that_of_the_runner_and_training_is_admitted(files, shared_d
     assert found["utterances"] + found["left_out"] == len(few.utterances)
     assert found["utterances"] == len(known) < len(few.utterances)
     assert (found["trained_on"], found["trained_on_recordings"]) == (None, None)
-    assert "not checked whether it was trained on these recordings" in text_of(found)
+    assert "Not checked whether it was trained on these recordings" in text_of(found)
     assert f"without {found['left_out']} of emotions" in text_of(found)
 
 

@@ -16,7 +16,7 @@ from scipy.fft import dctn
 
 from light_sernet_kd import audio, audit, prepare, training_list
 from light_sernet_kd.config import UserError
-from light_sernet_kd.corpora import Utterance, emodb, make_corpus
+from light_sernet_kd.corpora import Corpus, Utterance, emodb
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.training_list import (
     TrainingList,
@@ -148,7 +148,7 @@ def test_recordings_are_compared_and_not_names(recordings, tmp_path, trains, tes
 
 
 def test_a_converted_corpus_is_known_whatever_its_rate_and_cut_ones_are_told_by_speaker(recordings, tmp_path):
-    corpus = make_corpus("voices", recordings)
+    corpus = Corpus("voices", tuple(recordings))
     trained = listed(recordings)
     for rate in (RATE, 8000, 44_100):
         with warnings.catch_warnings():

@@ -16,13 +16,19 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from light_sernet_kd.errors import UserError
-from light_sernet_kd.files import SEAL, SEAL_BYTES, JsonError, content_digest, irregular, seal
+from light_sernet_kd.files import (
+    SEAL,
+    SEAL_BYTES,
+    JsonError,
+    UnusableFileError,
+    content_digest,
+    irregular,
+    seal,
+)
 
 # What an archive may unpack to: so many bytes, or so many times its own size.
 UNPACKED_BYTES = 2**29
@@ -42,17 +48,8 @@ _METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 
 _log = logging.getLogger("light_sernet_kd")
 
 
-class ArrayError(UserError):
-    """A file of arrays that cannot be used.
-
-    Attributes:
-        path: the file.
-        why: what is wrong with it, as the rest of a sentence that begins with the path.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], why: str):
-        super().__init__(f"{path} {why}.")
-        self.path, self.why = Path(path), why
+class ArrayError(UnusableFileError):
+    """A file of arrays that cannot be used."""
 
 
 @dataclass(frozen=True)

@@ -294,7 +294,7 @@ def fold_files(
         target = to / again.fold_folder(fold).name
         temperature = temperatures.get(fold.name, 1.0)
         try:
-            student = _load_student(path)
+            student = load_student(path)
         except UserError as error:
             raise UserError(
                 f"{error} Remove {path.with_name('fold.json')}, and the run's command does that fold anew."
@@ -302,10 +302,6 @@ def fold_files(
         again._convert(fold, target, student, precisions=precisions, temperature=temperature)
         made.append((fold, {name: target / f"student_{name}.tflite" for name in precisions}))
     return again.selection, made
-
-
-def _load_student(path: Path) -> keras.Model:
-    return load_student(path)
 
 
 @dataclass(frozen=True)
@@ -1117,7 +1113,7 @@ class _Run:
         """
         path = self.fold_folder(fold) / name
         if not path.exists():
-            student = self._left(fold, "student.keras", _load_student, done=done)
+            student = self._left(fold, "student.keras", load_student, done=done)
             # its inputs as a list, however it nests them
             model = keras.Model(student.inputs, student.outputs[0])
             logits = []
@@ -1251,7 +1247,7 @@ class _Run:
         exported = _stored(done, _read_exported, remove=done)
         temperature = self._final_temperature(outcomes, self._final_logits())
         if not self._is_current(exported, temperature, scores):
-            student = self._left(final, "student.keras", _load_student, done="final.json")
+            student = self._left(final, "student.keras", load_student, done="final.json")
             exported |= self._convert_final(student, temperature, scores)
             write_json(done, {**exported, "files": self._vouched(folder, "final.json")})
             self.display.say("The final student was exported anew: its files were missing, damaged or older.")
@@ -1461,7 +1457,7 @@ class _Run:
         if not path.exists():
             from light_sernet_kd.runner import invoke, open_file
 
-            student = self._left(fold, "student.keras", _load_student)
+            student = self._left(fold, "student.keras", load_student)
             inputs = self._file_inputs(fold.test, merge=self.settings.merge_tflite)
             probabilities = {}
             with tempfile.TemporaryDirectory() as temporary:

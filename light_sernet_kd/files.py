@@ -42,8 +42,8 @@ _MOST_DIGITS = 40
 _CHUNK_BYTES = 2**20
 
 
-class JsonError(UserError):
-    """A JSON file that cannot be used.
+class UnusableFileError(UserError):
+    """A file that cannot be used.
 
     Attributes:
         path: the file.
@@ -53,6 +53,10 @@ class JsonError(UserError):
     def __init__(self, path: str | os.PathLike[str], why: str):
         super().__init__(f"{path} {why}.")
         self.path, self.why = Path(path), why
+
+
+class JsonError(UnusableFileError):
+    """A JSON file that cannot be used."""
 
 
 def regular_descriptor(path: str | os.PathLike[str]) -> int:

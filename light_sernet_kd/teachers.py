@@ -25,6 +25,7 @@ import numpy as np
 from light_sernet_kd.arrays import ArrayError, read_arrays
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, repeated
+from light_sernet_kd.corpora.names import SYNONYMS
 from light_sernet_kd.errors import nfc
 from light_sernet_kd.files import JSON_BYTES, irregular, parse_json, write_arrays
 from light_sernet_kd.protocols import ALL_SPEAKERS, Fold
@@ -43,15 +44,6 @@ MOST_IDS, MOST_CLASSES = 10_000_000, 10_000
 CSV_BYTES, CSV_LINE = 2 * 10**8, 10**6
 _NONE = np.array([], dtype=str)
 CONVERTED = "its numbers are probabilities, and their logarithms are taken for the logits"
-
-# What published labels and models call emotions, in lower case: IEMOCAP's short names, and adjectives.
-SHORT_NAMES = {
-    "ang": "anger", "angry": "anger", "bor": "boredom", "bored": "boredom", "cal": "calm", "dis": "disgust",
-    "disgusted": "disgust", "exc": "excitement", "excited": "excitement", "fea": "fear", "fearful": "fear",
-    "fru": "frustration", "frustrated": "frustration", "hap": "happiness", "happy": "happiness",
-    "joy": "happiness", "neu": "neutral", "neutrality": "neutral", "sad": "sadness", "sur": "surprise",
-    "surprised": "surprise",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -371,7 +363,7 @@ def _class_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
     meant: dict[str, str | None] = {}
     for name in theirs:
         plain = name.strip().casefold()
-        meant[name] = own.get(plain) or own.get(SHORT_NAMES.get(plain, ""))
+        meant[name] = own.get(plain) or own.get(SYNONYMS.get(plain, ""))
     renamed = [f"{name}={target}" for name, target in meant.items() if target and target != name]
     if not any(meant.values()):
         return ""

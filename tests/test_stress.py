@@ -5,8 +5,6 @@ import dataclasses
 import itertools
 import json
 import math
-import shutil
-import zipfile
 import zlib
 from collections import Counter
 from types import SimpleNamespace
@@ -15,10 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 from sklearn.metrics import balanced_accuracy_score
+from test_benchmark import with_list
 from test_export import CLASSES, made_case
 from test_figures import assert_legible, shown
 
-from light_sernet_kd import audio, audit, cli, degradations, figures, stress, training_list
+from light_sernet_kd import cli, degradations, figures, stress
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
@@ -327,17 +326,6 @@ def test_broken_recordings_are_all_named_or_left_out(corpus, tmp_path):
 # What is known of the student
 
 
-def listed_file(folder, path, utterances, **about):
-    """The exported file as if its student had been trained on these utterances."""
-    prints = audio.fingerprints(utterances)
-    found = training_list.of_training(utterances, prints, *audit.signatures(utterances, prints), **about)
-    copy = folder / path.name
-    shutil.copy(path, copy)
-    with zipfile.ZipFile(copy, "a") as archive:
-        archive.writestr(training_list.MEMBER, training_list.packed(found))
-    return copy
-
-
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory) -> list[Utterance]:
     """Four made recordings of each of two speakers, with the classes of the exported file."""
@@ -367,7 +355,7 @@ def test_whether_a_student_knows_the_recordings_is_said_and_written(
 ):
     (path,) = (each.path for each in case.exported if each.precision == "int8")
     if trains is not None:
-        path = listed_file(tmp_path, path, spoken[trains], corpus="spoken", origin="")
+        path = with_list(path, tmp_path, spoken[trains], corpus="spoken", origin="")
     # A corpus of another name, and one of which a part is tested.
     for name, corpus in (("mysubset", spoken[tests]), ("spoken", spoken)):
         whole = Corpus(name, tuple(corpus))

@@ -19,8 +19,9 @@ Three families, after the published systems:
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import keras
 import numpy as np
@@ -33,7 +34,11 @@ PACKAGE = "light_sernet_kd"
 
 @dataclass(frozen=True)
 class SpectrumSettings:
-    """Everything that decides a front end's numbers; samples at 16 kHz."""
+    """Everything that decides a front end's numbers; samples at 16 kHz.
+
+    Raises:
+        ValueError: a field names what it does not know.
+    """
 
     normalise: Literal["percentile", "variance", "none"]
     frame_length: int
@@ -41,7 +46,7 @@ class SpectrumSettings:
     fft_length: int
     window: Literal["hann", "hamming"]
     centred: bool
-    power: int
+    power: Literal[1, 2]
     mel_bands: int = 128
     mel_scale: Literal["htk", "slaney"] = "htk"
     lowest_hz: float = 80.0
@@ -50,6 +55,13 @@ class SpectrumSettings:
     log_offset: float = 1e-6
     coefficients: int = 40
     patch_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if get_origin(kind) is Literal and value not in get_args(kind):
+                known = ", ".join(map(str, get_args(kind)))
+                raise ValueError(f"expected {name} of a front end to be one of {known}, found {value!r}")
 
 
 LSN = SpectrumSettings(
@@ -105,21 +117,35 @@ def patch_count(samples: int, settings: SpectrumSettings) -> int:
     return max(1, 1 + (samples - int(first)) // int(second - first))
 
 
-def hz_to_mel(hz: np.ndarray | float, scale: str) -> np.ndarray:
-    """Mel of a frequency in Hz: `htk` 2595 log10(1 + f/700); `slaney` linear to 1 kHz, then logarithmic."""
-    hz = np.asarray(hz, np.float64)
-    if scale == "htk":
-        return 2595.0 * np.log10(1.0 + hz / 700.0)
+def _htk_of_hz(hz: np.ndarray) -> np.ndarray:
+    return 2595.0 * np.log10(1.0 + hz / 700.0)
+
+
+def _slaney_of_hz(hz: np.ndarray) -> np.ndarray:
     logarithmic = 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / math.log(6.4)
     return np.where(hz < 1000.0, hz * 3.0 / 200.0, logarithmic)
 
 
-def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
-    mel = np.asarray(mel, np.float64)
-    if scale == "htk":
-        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+def _hz_of_htk(mel: np.ndarray) -> np.ndarray:
+    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+
+
+def _hz_of_slaney(mel: np.ndarray) -> np.ndarray:
     logarithmic = 1000.0 * np.exp((np.maximum(mel, 15.0) - 15.0) * math.log(6.4) / 27.0)
     return np.where(mel < 15.0, mel * 200.0 / 3.0, logarithmic)
+
+
+# Scale → to mel and back.
+_MEL_SCALES = {"htk": (_htk_of_hz, _hz_of_htk), "slaney": (_slaney_of_hz, _hz_of_slaney)}
+
+
+def hz_to_mel(hz: np.ndarray | float, scale: str) -> np.ndarray:
+    """Mel of a frequency in Hz: `htk` 2595 log10(1 + f/700); `slaney` linear to 1 kHz, then logarithmic."""
+    return _MEL_SCALES[choose("mel scale", scale, _MEL_SCALES)][0](np.asarray(hz, np.float64))
+
+
+def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
+    return _MEL_SCALES[choose("mel scale", scale, _MEL_SCALES)][1](np.asarray(mel, np.float64))
 
 
 def mel_matrix(settings: SpectrumSettings, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -258,10 +284,22 @@ class NormaliseByVariance(keras.layers.Layer):
         return centred * ops.rsqrt(ops.maximum(variance, 1e-14))
 
 
+# Name → what makes the layer; None for a level that stays as it is.
+_NORMALISERS: Mapping[str, Callable[[], keras.layers.Layer] | None] = {
+    "percentile": NormaliseByPercentile,
+    "variance": NormaliseByVariance,
+    "none": None,
+}
+# Window → what it is raised by and how far it swings.
+_RAISED = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
+# Exponent → from the power of a bin to what is kept of it.
+_OF_POWER: Mapping[int, Callable[[Any], Any]] = {1: ops.sqrt, 2: lambda power: power}
+
+
 def _window(settings: SpectrumSettings) -> np.ndarray:
     """Periodic window, centred in the FFT's length, float32 `(fft_length,)`."""
     phase = 2.0 * math.pi * np.arange(settings.frame_length) / settings.frame_length
-    raised = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}[settings.window]
+    raised = _RAISED[settings.window]
     window = raised[0] - raised[1] * np.cos(phase)
     left = (settings.fft_length - settings.frame_length) // 2
     return np.pad(window, (left, settings.fft_length - settings.frame_length - left)).astype(np.float32)
@@ -299,7 +337,7 @@ class Spectrogram(_Settled):
         frames = ops.extract_sequences(waveform, settings.fft_length, settings.frame_step)
         real, imaginary = ops.rfft(frames * self.window, fft_length=settings.fft_length)
         power = ops.square(real) + ops.square(imaginary)
-        return ops.sqrt(power) if settings.power == 1 else power
+        return _OF_POWER[settings.power](power)
 
 
 def _mel_blocks(matrix: np.ndarray, *, blocks: int = 4) -> list[tuple[int, np.ndarray]]:
@@ -315,6 +353,36 @@ def _mel_blocks(matrix: np.ndarray, *, blocks: int = 4) -> list[tuple[int, np.nd
     return parts
 
 
+def _decibels(mel):
+    return (10.0 / math.log(10.0)) * ops.log(ops.maximum(mel, 1e-10))
+
+
+def _loudest(decibels):
+    """The maximum of each clip, never of the batch."""
+    return ops.max(decibels, axis=(1, 2), keepdims=True)
+
+
+def _log(mel, settings: SpectrumSettings):
+    return ops.log(mel + settings.log_offset)
+
+
+def _decibels_below_loudest(mel, settings: SpectrumSettings):
+    decibels = _decibels(mel)
+    return ops.maximum(decibels - _loudest(decibels), -80.0)
+
+
+def _decibels_floored(mel, settings: SpectrumSettings):
+    decibels = _decibels(mel)
+    return ops.maximum(decibels, _loudest(decibels) - 80.0)
+
+
+_COMPRESSIONS: Mapping[str, Callable[[Any, SpectrumSettings], Any]] = {
+    "log": _log,
+    "db_to_max": _decibels_below_loudest,
+    "db": _decibels_floored,
+}
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class LogMel(_Settled):
     """Compressed mel bands: `(batch, frames, bins)` to `(batch, frames, mel_bands)`."""
@@ -327,14 +395,7 @@ class LogMel(_Settled):
         mel = ops.concatenate(
             [ops.matmul(spectrum[..., low : low + len(block)], block) for low, block in self.blocks], axis=-1
         )
-        if self.settings.compression == "log":
-            return ops.log(mel + self.settings.log_offset)
-        decibels = (10.0 / math.log(10.0)) * ops.log(ops.maximum(mel, 1e-10))
-        # The maximum of this clip, never of the batch.
-        loudest = ops.max(decibels, axis=(1, 2), keepdims=True)
-        if self.settings.compression == "db_to_max":
-            return ops.maximum(decibels - loudest, -80.0)
-        return ops.maximum(decibels, loudest - 80.0)
+        return _COMPRESSIONS[self.settings.compression](mel, self.settings)
 
 
 class SpectrogramByProducts(Spectrogram):
@@ -415,7 +476,7 @@ class SpectrogramByProducts(Spectrogram):
         )
         power = ops.square(ops.matmul(turned, self.real)) + ops.square(ops.matmul(turned, self.imaginary))
         power = ops.reshape(ops.transpose(power, (0, 1, 3, 2)), (-1, frames, len(self.bins)))
-        return ops.sqrt(power) if settings.power == 1 else power
+        return _OF_POWER[settings.power](power)
 
 
 class LogMelOfProducts(LogMel):
@@ -509,10 +570,10 @@ def front_end_layers(front_end: str, input_type: str, *, on_device: bool = False
     settings = settings_of(front_end, input_type)
     # A spectrogram is wanted with its bins in order.
     products = on_device and input_type != "spectrogram"
+    normaliser = _NORMALISERS[settings.normalise]
+    layers: list[keras.layers.Layer] = [normaliser()] if normaliser else []
     if settings.patch_frames:
-        return [(LogMelPatchesByProducts if products else LogMelPatches)(settings)]
-    normalise = NormaliseByPercentile if settings.normalise == "percentile" else NormaliseByVariance
-    layers: list[keras.layers.Layer] = [normalise()]
+        return [*layers, (LogMelPatchesByProducts if products else LogMelPatches)(settings)]
     layers.append((SpectrogramByProducts if products else Spectrogram)(settings))
     if input_type != "spectrogram":
         layers.append((LogMelOfProducts if products else LogMel)(settings))

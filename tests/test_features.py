@@ -249,6 +249,55 @@ def test_variance_normalisation_has_zero_mean_and_unit_variance():
     np.testing.assert_allclose(computed, (clip - clip.mean()) / clip.std(), atol=1e-4)
 
 
+NUMPY_NORMALISERS = {
+    "none": lambda clip: clip,
+    "variance": lambda clip: (clip - clip.mean()) / clip.std(),
+    "percentile": lambda clip: np.clip(clip / np.percentile(np.abs(clip), 99.9), -1, 1),
+}
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("normalise", NUMPY_NORMALISERS)
+@pytest.mark.parametrize("front_end", ["lsn", "vggish"])
+def test_a_front_end_normalises_as_its_settings_say(monkeypatch, front_end, normalise, on_device):
+    """Every normalisation with frames and with patches; `none` leaves the level as it is."""
+    kind = "mel_spectrogram"
+    settings = dataclasses.replace(settings_of(front_end, kind), normalise=normalise)
+    monkeypatch.setitem(FRONT_ENDS, front_end, {kind: settings})
+    clip = noise(level=0.03) + np.float32(0.01)
+    found = front_end_model(front_end, kind, SAMPLES, on_device=on_device)(clip[None]).numpy()
+    normalised = NUMPY_NORMALISERS[normalise](clip.astype(np.float64))
+    length, fft = settings.frame_length, settings.fft_length
+    frames = np.lib.stride_tricks.sliding_window_view(normalised, length)[:: settings.frame_step]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    spectrum = np.abs(np.fft.rfft(frames * hann, fft))
+    expected = np.log(spectrum @ mel_matrix(settings).astype(np.float64) + settings.log_offset)
+    if settings.patch_frames:
+        expected = expected[: settings.patch_frames]
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("normalise", "peak"),
+        ("window", "hanning"),
+        ("power", 3),
+        ("mel_scale", "bark"),
+        ("compression", "db_to_min"),
+    ],
+)
+def test_settings_refuse_what_no_layer_knows(field, value):
+    with pytest.raises(ValueError, match=f"expected {field} of a front end to be one of .*, found {value!r}"):
+        dataclasses.replace(LSN, **{field: value})
+
+
+def test_a_mel_scale_that_nobody_knows_is_refused():
+    for convert in (features.hz_to_mel, features.mel_to_hz):
+        with pytest.raises(UserError, match=r"unknown mel scale 'bark'\. Valid: htk, slaney"):
+            convert(np.ones(2), "bark")
+
+
 @pytest.mark.parametrize("pad", ["both", "right"])
 @pytest.mark.parametrize("samples", [700, 1500, 9000])
 @pytest.mark.parametrize("layer", [features.NormaliseByPercentile, features.NormaliseByVariance])

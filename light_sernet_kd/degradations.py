@@ -37,15 +37,19 @@ def active(waveform: np.ndarray) -> np.ndarray:
     return waveform[heard[0] : heard[-1] + 1] if len(heard) else waveform[:0]
 
 
-def level_dbfs(waveform: np.ndarray) -> float:
-    """Root mean square of all samples in dB of full scale, where a sine of amplitude 1 has -3.01."""
+def power_dbfs(waveform: np.ndarray) -> float:
+    """Mean square of `(n,)` in dB of full scale: a sine of amplitude 1 has -3.01, silence minus infinity.
+
+    What a ratio of powers is made of. `runner.level_dbfs` is about the mean and has a floor instead: how loud
+    a recording is to the ear, which hears no offset.
+    """
     power = np.mean(np.square(waveform, dtype=np.float64)) if len(waveform) else 0.0
     return 10 * math.log10(power) if power else -math.inf
 
 
 def at_level(waveform: np.ndarray, dbfs: float) -> np.ndarray:
     """The waveform scaled so that its active part has this level; silence stays silence."""
-    found = level_dbfs(active(waveform))
+    found = power_dbfs(active(waveform))
     if found == -math.inf:
         return waveform
     gain = 10 ** ((dbfs - found) / 20)
@@ -64,7 +68,7 @@ def with_noise(waveform: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.
     if not len(heard):
         return waveform
     part = slice(heard[0], heard[-1] + 1)
-    surplus = level_dbfs(waveform[part]) - level_dbfs(noise[part])
+    surplus = power_dbfs(waveform[part]) - power_dbfs(noise[part])
     return waveform if surplus == math.inf else waveform + np.float32(10 ** ((surplus - snr_db) / 20)) * noise
 
 
@@ -177,7 +181,7 @@ def reverberated(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     spectrum = np.fft.rfft(waveform, count) * np.fft.rfft(response, count)
     heard = np.fft.irfft(spectrum, count)[: len(waveform)].astype(np.float32)
     # The transform's rounding must not become sound.
-    level = level_dbfs(active(waveform))
+    level = power_dbfs(active(waveform))
     return waveform if level == -math.inf else at_level(heard, level)
 
 
@@ -186,7 +190,7 @@ def _as_long(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class DegradationContext:
     """What is drawn for one utterance: the same whichever conditions and other utterances are tested.
 
     Attributes:
@@ -205,7 +209,7 @@ class Surroundings:
         )
 
 
-Apply = Callable[[np.ndarray, Surroundings], np.ndarray]
+Apply = Callable[[np.ndarray, DegradationContext], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -224,30 +228,30 @@ class Condition:
     apply: Apply
 
 
-def _white(waveform: np.ndarray, around: Surroundings, *, snr_db: float) -> np.ndarray:
+def _white(waveform: np.ndarray, around: DegradationContext, *, snr_db: float) -> np.ndarray:
     noise = augment.white_noise(len(waveform), around.rng("white"))
     return with_noise(waveform, noise, snr_db=snr_db)
 
 
-def _pink(waveform: np.ndarray, around: Surroundings, *, snr_db: float) -> np.ndarray:
+def _pink(waveform: np.ndarray, around: DegradationContext, *, snr_db: float) -> np.ndarray:
     noise = augment.pink_noise(len(waveform), around.rng("pink"))
     return with_noise(waveform, noise, snr_db=snr_db)
 
 
-def _babble(waveform: np.ndarray, around: Surroundings, *, snr_db: float) -> np.ndarray:
+def _babble(waveform: np.ndarray, around: DegradationContext, *, snr_db: float) -> np.ndarray:
     voices = babble(len(waveform), around.talkers, around.rng("babble"))
     return with_noise(waveform, voices, snr_db=snr_db)
 
 
-def _gain(waveform: np.ndarray, around: Surroundings, *, db: float) -> np.ndarray:
+def _gain(waveform: np.ndarray, around: DegradationContext, *, db: float) -> np.ndarray:
     return augment.gain(waveform, around.rng("gain"), low_db=db, high_db=db)
 
 
-def _speed(waveform: np.ndarray, around: Surroundings, *, factor: float) -> np.ndarray:
+def _speed(waveform: np.ndarray, around: DegradationContext, *, factor: float) -> np.ndarray:
     return augment.speed(waveform, around.rng("speed"), low=factor, high=factor)
 
 
-def _room(waveform: np.ndarray, around: Surroundings, *, t60_seconds: float) -> np.ndarray:
+def _room(waveform: np.ndarray, around: DegradationContext, *, t60_seconds: float) -> np.ndarray:
     return reverberated(waveform, room(around.rng("room"), t60_seconds=t60_seconds))
 
 

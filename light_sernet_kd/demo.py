@@ -124,9 +124,9 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "silence_hysteresis_db": runner.SILENCE_HYSTERESIS_DB,
         "steady_db": runner.STEADY_DB,
         "shortest_seconds": runner.SHORTEST_SECONDS,
-        "liveliness": {
-            "rate": runner.LIVELINESS_RATE,
-            "block_seconds": runner.LIVELINESS_BLOCK_SECONDS,
+        "level_range": {
+            "rate": runner.LEVEL_RANGE_RATE,
+            "block_seconds": runner.LEVEL_RANGE_BLOCK_SECONDS,
             "frame_blocks": runner.FRAME_BLOCKS,
             "hop_blocks": runner.FRAME_HOP_BLOCKS,
             "fewest_frames": runner.FEWEST_FRAMES,

@@ -79,8 +79,8 @@ LEAST_DBFS = -120.0
 # pauses. Chosen on EMO-DB and made-up noise: benchmarks/silence_gate.py prints what it calls speech.
 STEADY_DB = 4.0
 # Voices are strong below 1 kHz, where white noise of the same power has an eighth of its own.
-LIVELINESS_RATE = 2000  # Hz
-LIVELINESS_BLOCK_SECONDS = 0.005
+LEVEL_RANGE_RATE = 2000  # Hz
+LEVEL_RANGE_BLOCK_SECONDS = 0.005
 FRAME_BLOCKS = 16  # the median of these passes over clicks, which are shorter than half of them
 FRAME_HOP_BLOCKS = 8
 FEWEST_FRAMES = 8
@@ -324,9 +324,9 @@ class Stream:
     at the next hop: it is padded as in training, as is the only window of a sound that is shorter than one.
     A hop longer than a window leaves the sound between two windows unheard.
 
-    - A window is no speech where its level is as steady as noise's, however loud it is: its `liveliness` is
-      below `steady_db`. It is silent below `silence_dbfs`, and after a silent one until it is 3 dB above; by
-      default that is digital silence alone.
+    - A window is no speech where its level is as steady as noise's, however loud it is: its
+      `level_range_db` is below `steady_db`. It is silent below `silence_dbfs`, and after a silent one until
+      it is 3 dB above; by default that is digital silence alone.
     - Probabilities are smoothed exponentially. A silent window, one without speech, or one with samples that
       are not finite, is left out of that, and what follows it begins anew.
     - The label is that of the largest smoothed probability. Another takes its place when it leads by
@@ -473,7 +473,7 @@ class Stream:
             probabilities = smoothed = self._runner.probabilities(samples)
             opens_at = self.silence_dbfs + (SILENCE_HYSTERESIS_DB if self._silent else 0.0)
             self._silent = level < opens_at
-            if self._silent or liveliness(samples, rate) < self._steady_db:
+            if self._silent or level_range_db(samples, rate) < self._steady_db:
                 why = SILENT if self._silent else STEADY
                 self._begin_anew()
             else:
@@ -516,7 +516,7 @@ def _largest(samples: np.ndarray) -> float:
     return float(np.maximum(samples.max(), -samples.min()))
 
 
-def liveliness(samples: np.ndarray, sample_rate: int) -> float:
+def level_range_db(samples: np.ndarray, sample_rate: int) -> float:
     """By how many dB the level of sound `(n,)` below 1 kHz rises and falls: little in noise, much in speech.
 
     From the level that a tenth of the frames stay below to the one that a twentieth exceed, at any gain.
@@ -528,8 +528,8 @@ def liveliness(samples: np.ndarray, sample_rate: int) -> float:
     Args:
         samples: finite.
     """
-    width = max(1, round(sample_rate / LIVELINESS_RATE))
-    length = max(1, round(LIVELINESS_BLOCK_SECONDS * sample_rate / width))
+    width = max(1, round(sample_rate / LEVEL_RANGE_RATE))
+    length = max(1, round(LEVEL_RANGE_BLOCK_SECONDS * sample_rate / width))
     count = (len(samples) // width - 1) // length
     fewest = (FEWEST_FRAMES - 1) * FRAME_HOP_BLOCKS + FRAME_BLOCKS
     if count < fewest:
@@ -593,14 +593,14 @@ def unheard(
 
     Args:
         silence_dbfs: a clip below this level is silent; -inf for no gate.
-        steady_db: a clip of less `liveliness` is no speech; 0 for no gate.
+        steady_db: a clip of less `level_range_db` is no speech; 0 for no gate.
     """
     level = level_dbfs(samples)
     if math.isnan(level):
         return NOT_FINITE
     if level < silence_dbfs:
         return SILENT
-    return STEADY if liveliness(samples, sample_rate) < steady_db else ""
+    return STEADY if level_range_db(samples, sample_rate) < steady_db else ""
 
 
 def _warn(message: str) -> None:

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from light_sernet_kd import audio, degradations, evaluation, training_list
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.degradations import BABBLE, BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS, Surroundings
+from light_sernet_kd.degradations import (
+    BABBLE,
+    BABBLE_TALKERS,
+    CLEAN,
+    CONDITIONS,
+    SPEECHLESS,
+    DegradationContext,
+)
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
 from light_sernet_kd.runner import (
@@ -300,7 +307,7 @@ def stress(
     ):
         if isinstance(waveform, audio.AudioError):  # it was whole before
             raise waveform
-        around = Surroundings(seed, utterance.id, _talkers(utterance, pool, seed))
+        around = DegradationContext(seed, utterance.id, _talkers(utterance, pool, seed))
         sounds = [CONDITIONS[name].apply(waveform, around) for name in names]
         for place, each in enumerate(answers):
             for part in each.student.tests(utterance):
@@ -348,7 +355,7 @@ def _talkers(
 ) -> list[np.ndarray]:
     """Recordings of the pool by other speakers, as many different ones as there are."""
     others = [each for each in pool if each[0] != utterance.speaker]
-    order = Surroundings(seed, utterance.id).rng("talkers").permutation(len(others))
+    order = DegradationContext(seed, utterance.id).rng("talkers").permutation(len(others))
     seen: Counter[str] = Counter()
     turns = []
     for place, index in enumerate(order):
@@ -477,7 +484,7 @@ def _speechless(student: Student, name: str, seed: int) -> dict[str, Any]:
     tops, kept_out, answers = [], [], Counter[str]()
     for part in student.parts:
         for draw in range(SPEECHLESS_DRAWS if each.varies else 1):
-            clip = each.make(part.runner.samples, Surroundings(seed, f"{draw}").rng(name))
+            clip = each.make(part.runner.samples, DegradationContext(seed, f"{draw}").rng(name))
             probabilities = part.runner.probabilities(clip)
             tops.append(float(probabilities.max()))
             kept_out.append(is_unheard(clip, samples=part.runner.samples))

@@ -14,6 +14,7 @@ import numpy as np
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.protocols import Fold
+from light_sernet_kd.runner import LEAST_DBFS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +35,6 @@ UNNATURAL_OF_MANY = 0.9
 # From this share of the way from chance to certainty on, what level or length tells is mentioned.
 MENTIONED = 0.1
 
-SILENCE_DBFS = -120.0
 # Below this level, 16-bit rounding hides where the frequencies end.
 _QUIET_DBFS = -60.0
 # How far the spectrum falls within 500 Hz for good. In EMO-DB, whose recordings were never converted, it is
@@ -60,7 +60,7 @@ class RecordingFacts(NamedTuple):
     Attributes:
         sample_rate: as stored, in Hz; so are `channels` and `encoding` (container and sample type).
         seconds: NaN where it is not known, as is `level_dbfs`.
-        level_dbfs: root mean square about the mean, from `SILENCE_DBFS` on.
+        level_dbfs: root mean square about the mean, from `LEAST_DBFS` on.
         cut_hz: the frequency above which there is nothing, below 8 kHz; 0 where there is none, NaN where
             that cannot be told.
     """
@@ -90,10 +90,10 @@ def facts_of(waveform: np.ndarray, sample_rate: int, channels: int, encoding: st
 def level_and_cut(waveform: np.ndarray) -> tuple[float, float]:
     """`level_dbfs` and `cut_hz` of `RecordingFacts`, of a waveform `(samples,)` at 16 kHz."""
     if not len(waveform):
-        return SILENCE_DBFS, float("nan")
+        return LEAST_DBFS, float("nan")
     centred = waveform - float(waveform.mean(dtype=np.float64))
     power = float(np.mean(centred * centred, dtype=np.float64))
-    level = max(SILENCE_DBFS, 10 * np.log10(power)) if power > 0 else SILENCE_DBFS
+    level = max(LEAST_DBFS, 10 * np.log10(power)) if power > 0 else LEAST_DBFS
     if level < _QUIET_DBFS:
         return level, float("nan")
     padded = np.pad(centred, (0, max(0, _WINDOW_SAMPLES - len(centred))))

@@ -408,7 +408,7 @@ def test_no_finite_file_makes_numpy_warn(tmp_path, kind):
         for samples in (waveform, np.float32(sound)):
             assert np.isfinite(audit.signature(samples)[0]).all()
             runner.unheard(samples, RATE)
-            around = degradations.Surroundings(0, "a", (np.float32(sine(200)), samples))
+            around = degradations.DegradationContext(0, "a", (np.float32(sine(200)), samples))
             for condition in degradations.CONDITIONS.values():
                 assert np.isfinite(condition.apply(samples, around)).all(), condition.name
         facts = prepare.inspect(Corpus("x", (Utterance("a", path, "anger", "1"),)))

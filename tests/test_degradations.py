@@ -8,7 +8,7 @@ import scipy.signal
 import soundfile
 
 from light_sernet_kd import degradations
-from light_sernet_kd.degradations import CLEAN, CONDITIONS, SPEECHLESS, Surroundings
+from light_sernet_kd.degradations import CLEAN, CONDITIONS, SPEECHLESS, DegradationContext
 
 RATE = 16_000
 
@@ -26,8 +26,8 @@ def voice(samples: int = 2 * RATE, *, seed: int = 0, level: float = 0.1, zeros: 
     return np.pad(sound, zeros).astype(np.float32)
 
 
-def around(utterance: str = "u", seed: int = 0, talkers: int = 6) -> Surroundings:
-    return Surroundings(seed, utterance, [voice(9000 + 100 * n, seed=50 + n) for n in range(talkers)])
+def around(utterance: str = "u", seed: int = 0, talkers: int = 6) -> DegradationContext:
+    return DegradationContext(seed, utterance, [voice(9000 + 100 * n, seed=50 + n) for n in range(talkers)])
 
 
 def degraded(name: str, waveform: np.ndarray, **drawn) -> np.ndarray:
@@ -287,7 +287,7 @@ def test_clips_without_speech_have_their_level(name, dbfs):
     assert found == pytest.approx(dbfs, abs=0.01)
 
 
-def test_the_level_of_a_sine_is_3_db_below_full_scale():
+def test_the_power_of_a_sine_is_3_db_below_full_scale():
     tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
-    assert degradations.level_dbfs(tone) == pytest.approx(-3.0103, abs=1e-4)
-    assert degradations.level_dbfs(np.zeros(3)) == degradations.level_dbfs(np.zeros(0)) == -math.inf
+    assert degradations.power_dbfs(tone) == pytest.approx(-3.0103, abs=1e-4)
+    assert degradations.power_dbfs(np.zeros(3)) == degradations.power_dbfs(np.zeros(0)) == -math.inf

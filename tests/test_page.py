@@ -34,7 +34,7 @@ from light_sernet_kd.runner import (
     Runner,
     Stream,
     level_dbfs,
-    liveliness,
+    level_range_db,
 )
 
 SAMPLES = 3 * 16_000
@@ -215,7 +215,7 @@ def test_labels_follow_each_other_as_those_of_a_stream(page, case):
     assert any(shown != likeliest for shown, likeliest in sure), "no label was held back"
 
 
-def test_levels_and_liveliness_are_the_runners(page):
+def test_levels_and_level_ranges_are_the_runners(page):
     """At three rates: noise, syllables, 16 bits, zeros in between, and clips that are too short to tell."""
     rng, script = np.random.default_rng(0), []
     for rate in (8_000, 16_000, 44_100):
@@ -230,7 +230,7 @@ def test_levels_and_liveliness_are_the_runners(page):
             const facts = (await (await fetch("/students.json")).json())[0];
             return script.map(([sample_rate, sound]) => {
                 sound = Float32Array.from(sound);
-                const lively = demo.liveliness(sound, { ...facts, sample_rate });
+                const lively = demo.levelRangeDb(sound, { ...facts, sample_rate });
                 return [demo.level(sound), lively === Infinity ? null : lively];
             });
         })"""
@@ -238,7 +238,7 @@ def test_levels_and_liveliness_are_the_runners(page):
     )
     for (level, lively), (rate, sound) in zip(found, script, strict=True):
         assert level == pytest.approx(level_dbfs(sound), abs=1e-6)
-        expected = liveliness(sound, rate)
+        expected = level_range_db(sound, rate)
         assert lively == (None if expected == np.inf else pytest.approx(expected, abs=1e-6))
     assert {lively is None for _, lively in found} == {True, False}
 

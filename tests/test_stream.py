@@ -291,11 +291,11 @@ def test_a_word_between_zeros_is_speech_and_a_click_is_not(voices):
     assert runner.unheard(clicked, RATE) == "no speech"
 
 
-def test_a_gain_changes_liveliness_by_nothing(voices):
+def test_a_gain_changes_the_level_range_by_nothing(voices):
     for at in range(0, 3 * RATE, 8000):
         sound = voices[at : at + 2 * RATE].astype(np.float64)
-        quiet = runner.liveliness(2.0**-10 * sound, RATE)
-        assert quiet == pytest.approx(runner.liveliness(sound, RATE), abs=1e-6)
+        quiet = runner.level_range_db(2.0**-10 * sound, RATE)
+        assert quiet == pytest.approx(runner.level_range_db(sound, RATE), abs=1e-6)
 
 
 def test_both_gates_are_the_callers():
@@ -307,7 +307,7 @@ def test_both_gates_are_the_callers():
 
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
-def test_liveliness_is_from_the_level_of_a_tenth_of_frames_to_that_of_a_twentieth(rate):
+def test_the_level_range_is_from_the_level_of_a_tenth_of_frames_to_that_of_a_twentieth(rate):
     levels = np.linspace(-60, 0, 101)  # in order, so that frames across two levels are between them
     width, count = round(rate / 2000), round(0.005 * rate / round(rate / 2000))
     # A square wave of the frequency that the filters pass best, held for two frames at each level.
@@ -315,7 +315,7 @@ def test_liveliness_is_from_the_level_of_a_tenth_of_frames_to_that_of_a_twentiet
     wave = np.repeat((-1.0) ** np.arange(101 * hold), width)
     sound = wave * np.repeat(10 ** (levels / 20), hold * width)
     # Of 101 levels in steps of 0.6 dB, those at 10 and 95 % are 85 steps apart.
-    assert runner.liveliness(sound, rate) == pytest.approx(51, abs=0.6)
+    assert runner.level_range_db(sound, rate) == pytest.approx(51, abs=0.6)
 
 
 def test_a_stream_is_unsure_of_noise_between_words(opened, voices):

@@ -40,7 +40,7 @@ class Loudness:
 
     def probabilities(self, waveform):
         self.heard.append(waveform)
-        level = degradations.level_dbfs(waveform)
+        level = degradations.power_dbfs(waveform)
         index = int(np.digitize(level, [-30, -20])) if level > -90 else 0
         found = np.full(len(self.labels), (1 - self.confidence) / (len(self.labels) - 1), np.float32)
         found[index] = self.confidence

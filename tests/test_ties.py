@@ -15,6 +15,7 @@ from scipy.stats import hypergeom
 from light_sernet_kd import audio, audit, cli, prepare, ties
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.protocols import Fold, propose_folds
+from light_sernet_kd.runner import LEAST_DBFS
 from light_sernet_kd.ties import Findings, RecordingFacts
 
 RATE = 16_000
@@ -370,8 +371,8 @@ def through(waveform: np.ndarray, rate: int) -> np.ndarray:
 def test_level_is_the_root_mean_square_about_the_mean():
     tone = np.sin(np.arange(RATE) * 2 * np.pi * 500 / RATE).astype(np.float32)
     assert ties.level_and_cut(0.1 * tone + 0.3)[0] == pytest.approx(20 * np.log10(0.1 / np.sqrt(2)), abs=0.01)
-    assert ties.level_and_cut(np.zeros(RATE, np.float32))[0] == ties.SILENCE_DBFS
-    assert ties.level_and_cut(np.zeros(0, np.float32))[0] == ties.SILENCE_DBFS
+    assert ties.level_and_cut(np.zeros(RATE, np.float32))[0] == LEAST_DBFS
+    assert ties.level_and_cut(np.zeros(0, np.float32))[0] == LEAST_DBFS
 
 
 @pytest.mark.parametrize(

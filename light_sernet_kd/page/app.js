@@ -2,7 +2,7 @@
 
 import * as pictures from "./pictures.js";
 import { decode, record, wav } from "./sound.js";
-import { Timeline, answer, fit, level, liveliness, openStudent, summary, windows } from "./student.js";
+import { Timeline, answer, fit, level, levelRangeDb, openStudent, summary, windows } from "./student.js";
 
 /** What a recording or a file may last; tests lower it. */
 const longest = { seconds: 300 };
@@ -428,6 +428,6 @@ globalThis.demo = {
   Timeline,
   fit,
   level,
-  liveliness,
+  levelRangeDb,
   windows,
 };

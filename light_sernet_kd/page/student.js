@@ -81,9 +81,9 @@ function smallestStep(sound) {
   return Number.isFinite(smallest) ? smallest : 0;
 }
 
-/** By how many dB the level below 1 kHz rises and falls, as the runner's `liveliness`, which says why. */
-export function liveliness(sound, student) {
-  const { rate, block_seconds, frame_blocks, hop_blocks, fewest_frames } = student.liveliness;
+/** By how many dB the level below 1 kHz rises and falls, as the runner's `level_range_db`, which says why. */
+export function levelRangeDb(sound, student) {
+  const { rate, block_seconds, frame_blocks, hop_blocks, fewest_frames } = student.level_range;
   const width = Math.max(1, Math.round(student.sample_rate / rate));
   const length = Math.max(1, Math.round((block_seconds * student.sample_rate) / width));
   const count = Math.floor((Math.floor(sound.length / width) - 1) / length);
@@ -120,7 +120,7 @@ const likeliest = (shares) => shares.indexOf(Math.max(...shares));
 /** Why a stretch of sound is nothing to classify; empty where it is. */
 function unheard(student, sound, silenceDbfs) {
   if (level(sound) < silenceDbfs) return "silence";
-  return liveliness(sound, student) < student.steady_db ? "no speech" : "";
+  return levelRangeDb(sound, student) < student.steady_db ? "no speech" : "";
 }
 
 /** `found` with what is shown of it: the class number `shown`, or, where `why` says why, `label` null. */

@@ -145,7 +145,6 @@ def open_mapped(
     *,
     shape: tuple[int | None, ...],
     dtype: np.dtype,
-    sealed: bool = True,
     most_bytes: int = HASHED_BYTES,
 ) -> np.ndarray:
     """The array of an `.npy`, mapped into memory, read-only.
@@ -153,7 +152,6 @@ def open_mapped(
     Args:
         shape: as in `Expected`.
         dtype: may be structured.
-        sealed: whether a file that does not end in a hash of its content is refused.
         most_bytes: the content of a larger file is not compared with its hash; header and size always are
             what is expected.
 
@@ -170,7 +168,7 @@ def open_mapped(
                 raise ArrayError(
                     path, f"is damaged (it holds {found_dtype} {found_shape}; expected {dtype} {shape})"
                 )
-            seal_bytes = _check_seal(path, file, size, required=sealed, most_bytes=most_bytes)
+            seal_bytes = _check_seal(path, file, size, required=True, most_bytes=most_bytes)
         content_bytes = math.prod(found_shape) * dtype.itemsize
         if size - offset - seal_bytes != content_bytes:
             raise ArrayError(
@@ -257,7 +255,7 @@ def _check_seal(
     found = file.read(SEAL_BYTES)
     if len(found) < SEAL_BYTES or not found.startswith(SEAL):
         if required:
-            raise ArrayError(path, "is damaged or of an earlier release (it does not end in its hash)")
+            raise ArrayError(path, "is damaged (it does not end in its hash)")
         return 0
     is_hashed = most_bytes is None or size <= most_bytes
     if is_hashed and found[len(SEAL) :] != content_digest(file, size - SEAL_BYTES):

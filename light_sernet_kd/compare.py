@@ -15,7 +15,6 @@ from light_sernet_kd.config import UserError
 from light_sernet_kd.evaluation import (
     FEWEST_SPEAKERS,
     Predictions,
-    answer_warnings,
     read_predictions,
     scores,
 )
@@ -37,6 +36,7 @@ PAIRED_METHOD = (
 _METRICS = {
     "protocol": str,
     "stamps": [str],
+    "warnings": [str],
     "corpus": str,
     "synthetic": bool,
     "folds": [dict],
@@ -65,12 +65,6 @@ class Run:
     def bytes_of(self) -> dict[str, int]:
         """Size of the exported file per precision; empty where nothing was exported."""
         return {row["precision"]: row["bytes"] for row in (self.metrics.get("export") or {}).get("rows", [])}
-
-    @property
-    def warnings(self) -> list[str]:
-        """Of its metrics; of a run of an older release, which had none, what its answers show."""
-        found = self.metrics.get("warnings")
-        return answer_warnings(self.predictions) if found is None else found
 
     @property
     def test_speakers(self) -> frozenset[str]:
@@ -213,7 +207,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             "corpus": metrics["corpus"] + (" (SYNTHETIC)" if metrics["synthetic"] else ""),
             "protocol": metrics["protocol"],
             "stamps": metrics["stamps"],
-            "warnings": run.warnings,
+            "warnings": metrics["warnings"],
             "folds": len(metrics["folds"]),
             "seed": metrics["seed"],
             "student": metrics["student"]["name"],

@@ -269,7 +269,6 @@ def _stored(
                     path,
                     shape=(stops[-1], *encoder.shape),
                     dtype=np.dtype(encoder.dtype),
-                    sealed=False,  # those of earlier releases may have taken hours
                     most_bytes=max(0, budget),
                 )
                 budget -= blocks[path].nbytes
@@ -287,9 +286,9 @@ def _stored(
 
 
 def _recordings(index: Path) -> dict[str, int]:
-    """Fingerprint → number of rows, in a block's order; an index of an earlier release has no hash."""
-    found = read_json(index, {"recordings": {str: int}, "sha256?": str})
-    if found.get("sha256", digest := _index_digest(found["recordings"])) != digest:
+    """Fingerprint → number of rows, in a block's order."""
+    found = read_json(index, {"recordings": {str: int}, "sha256": str})
+    if found["sha256"] != _index_digest(found["recordings"]):
         raise JsonError(index, "is damaged (its content has another hash than when it was written)")
     if min(found["recordings"].values(), default=0) < 0:
         raise JsonError(index, "is damaged (a recording has fewer than no rows)")

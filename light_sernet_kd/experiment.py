@@ -550,7 +550,7 @@ class _Run:
             self.config = self._stored_config(path, decides)
             # A run goes on as it began, also on a machine that would choose otherwise.
             self.arithmetic = self.config["resolved"]["arithmetic"]
-            began = self.config["resolved"].get("threads", threads())  # older releases did not store it
+            began = self.config["resolved"]["threads"]
             if began != threads() and not (self.folder / "metrics.json").exists():
                 self.display.say(
                     f"This run began on {counted(began, 'thread')} and goes on on {threads()}: sums have "
@@ -587,17 +587,11 @@ class _Run:
         resolved = json.loads(json.dumps(self._resolved()))
         try:
             stored = _read_json(path)
-            # older releases did not store the encoders
-            before = {name: stored[name] for name in decides if name != "encoders_sha256"}
-            before["encoders_sha256"] = stored.get("encoders_sha256", decides["encoders_sha256"])
-            # A setting that a newer release added is as it was before: at its default.
-            before["settings"] = {**Settings().as_dict(), **before["settings"]}
-            found, release = stored["resolved"], stored["versions"]["light-sernet-kd"]
-            if before == decides and release == __version__ and not _agree(found, resolved):
+            before, found = {name: stored[name] for name in decides}, stored["resolved"]
+            if before == decides and {name: found[name] for name in resolved} != resolved:
                 raise ValueError(f"{path} tells of values that its settings do not have")
-            if found["arithmetic"] not in ("bfloat16", "float32") or type(found.get("threads", 1)) is not int:
+            if found["arithmetic"] not in ("bfloat16", "float32") or type(found["threads"]) is not int:
                 raise ValueError(f"{path} does not tell how the run computes")
-            stored["resolved"] = _filled(found, resolved)
         except (OSError, JsonError, ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is damaged; remove {self.folder} or name another --run.") from None
         if before != decides:
@@ -871,7 +865,7 @@ class _Run:
             for number in range(self.settings.teacher_count):
                 role = "teacher" if number == 0 else f"teacher-{number + 1}"
                 member = self._own_teacher(role, fold, epochs)
-                best = _epochs_of(member.card)
+                best = member.card["best_epochs"]
                 members.append(self._with_held_out(member, role, fold, best))
                 best_epochs.append(best)
             teacher = members[0] if len(members) == 1 else teachers.ensemble(members)
@@ -977,7 +971,7 @@ class _Run:
 
     def final_teacher_epochs(self) -> list[int]:
         """The medians of the epochs that the folds' teachers were selected at, for each phase."""
-        return _medians([_epochs_of(self.own_teacher(fold).card) for fold in self.folds])
+        return _medians([self.own_teacher(fold).card["best_epochs"] for fold in self.folds])
 
     def fold(self, fold: Fold) -> dict[str, Any]:
         """Train and test the student on one fold, unless that was done; returns the fold's outcome."""
@@ -1034,9 +1028,8 @@ class _Run:
         return {**outcome, "logits": logits}
 
     def _vouched(self, folder: Path, done: str = "fold.json") -> dict[str, str]:
-        """SHA-256 by name of the files that a step left beside `done`; none of an older release's."""
-        found = _stored(folder / done, _read_json, remove=folder / done).get("files")
-        return found if isinstance(found, dict) else {}
+        """SHA-256 by name of the files that a step left beside `done`."""
+        return _stored(folder / done, _read_step, remove=folder / done)["files"]
 
     def _left(
         self,
@@ -1050,14 +1043,14 @@ class _Run:
         """What a finished step left in the fold's file `name`: the very content that it wrote.
 
         Args:
-            read: raises ValueError where the content does not fit; an older release's has no other check.
+            read: raises ValueError where the content does not fit.
             remove: without it the step is done anew; by default the step's `done`.
         """
         folder = self.fold_folder(fold)
         vouched = self._vouched(folder, done)
 
         def checked(path: Path) -> Any:
-            if name in vouched and sha256(path) != vouched[name]:
+            if sha256(path) != vouched.get(name):
                 raise ValueError(f"{path} is not what was written")
             return read(path)
 
@@ -1086,11 +1079,10 @@ class _Run:
             write_arrays(self.fold_folder(fold) / "test_embeddings.npz", {"selected": embedding})
 
     def _test_embeddings(self) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Per fold its name, embeddings, labels and predictions; a fold of an older release has none."""
+        """Per fold its name, embeddings, labels and predictions; none where a student has no embedding."""
         found = []
         for fold in self._pictured_folds:
-            folder = self.fold_folder(fold)
-            if (folder / "test_embeddings.npz").exists() or "test_embeddings.npz" in self._vouched(folder):
+            if "test_embeddings.npz" in self._vouched(self.fold_folder(fold)):
                 read = functools.partial(_read_rows, rows=len(fold.test))
                 embedding = self._left(fold, "test_embeddings.npz", read)["selected"]
                 labels = self.selection.labels[list(fold.test)]
@@ -1109,7 +1101,7 @@ class _Run:
     ) -> np.ndarray:
         """Of the fold's saved student, `(len(indices), classes)`, as its step stored them in `name`.
 
-        They are made anew where there are none: older releases stored fewer, and users remove damaged ones.
+        They are made anew where there are none: users remove damaged ones.
         """
         path = self.fold_folder(fold) / name
         if not path.exists():
@@ -1221,7 +1213,7 @@ class _Run:
 
     def export(self, outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Train the final student on all speakers and export it; score every precision over the folds."""
-        epochs = _medians([_epochs_of(outcome) for outcome in outcomes])
+        epochs = _medians([outcome["best_epochs"] for outcome in outcomes])
         final = self.selection.final_fold
         folder = self.fold_folder(final)
         done = folder / "final.json"
@@ -1309,23 +1301,14 @@ class _Run:
     def _is_current(
         self, exported: Mapping[str, Any], temperature: float, scores: Mapping[str, Mapping[str, float]]
     ) -> bool:
-        """Whether the files are there, as they were written, and with the run's temperature and scores.
-
-        Those of an earlier release have no list of their training recordings.
-        """
-        if "training_recordings" not in exported:
+        """Whether the files are there, as they were written, and with the run's temperature and scores."""
+        if not np.isclose(exported["temperature"], temperature, rtol=1e-6):
             return False
-        if not np.isclose(exported.get("temperature", np.nan), temperature, rtol=1e-6):
-            return False
-        if exported.get("scores", scores) != scores or {row["precision"] for row in exported["rows"]} != {
-            *scores
-        }:
+        if exported["scores"] != scores or {row["precision"] for row in exported["rows"]} != {*scores}:
             return False
         files = [(self.folder / row["file"], row) for row in exported["rows"]]
         return all(
-            path.is_file()
-            and path.stat().st_size == row["bytes"]
-            and row.get("sha256", "") in ("", sha256(path))
+            path.is_file() and path.stat().st_size == row["bytes"] and row["sha256"] == sha256(path)
             for path, row in files
         )
 
@@ -1770,22 +1753,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read_json(path, dict)
 
 
-def _agree(stored: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-    """Whether all that both have is the same."""
-    return all(
-        _agree(stored[name], value) if isinstance(value, dict) else stored[name] == value
-        for name, value in made.items()
-        if name in stored
-    )
-
-
-def _filled(stored: dict[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
-    """`stored`, in its order, and behind it what it lacks: a newer release knows more."""
-    known = {
-        name: _filled(value, made[name]) if isinstance(made.get(name), dict) else value
-        for name, value in stored.items()
-    }
-    return known | {name: value for name, value in made.items() if name not in stored}
+def _read_step(path: Path) -> dict[str, Any]:
+    """A fold.json or final.json, with the SHA-256 of the files that its step left."""
+    return read_json(path, {"files": {str: str}})
 
 
 _SCORES: dict[str, Any] = {
@@ -1798,25 +1768,29 @@ _OUTCOME = {
     "test_speakers": [str],
     "validation_speakers": [str],
     "best_epoch": int,
-    "best_epochs?": [int],
+    "best_epochs": [int],
     "epochs": int,
     "seconds": float,
     **_SCORES,
     "last_epoch": _SCORES,
+    "files": {str: str},
 }
 _EXPORTED = {
-    "rows": [{"precision": str, "file": str, "bytes": int, "max_probability_difference?": float}],
-    "temperature?": float,
+    "rows": [
+        {"precision": str, "file": str, "bytes": int, "sha256": str, "max_probability_difference": float}
+    ],
+    "temperature": float,
+    "scores": {str: {str: float}},
     "final_epochs": int,
+    "files": {str: str},
 }
 
 
 def _read_outcome(path: Path) -> dict[str, Any]:
     """A fold.json, with what a run goes on from."""
     found = read_json(path, _OUTCOME)
-    found.setdefault("best_epochs", [found["best_epoch"]])  # of an earlier release
     best = found["best_epochs"]
-    if not (isinstance(best, list) and best and all(_is_count(each, found["epochs"]) for each in best)):
+    if not (best and all(_is_count(each, found["epochs"]) for each in best)):
         raise ValueError(f"{path} names epochs that were not trained")
     if not _is_count(found["best_epoch"], found["epochs"]) or not isinstance(found["seconds"], int | float):
         raise ValueError(f"{path} has no numbers where they should be")
@@ -1866,9 +1840,8 @@ def _read_rows(
 def _vouch(path: Path, done: str) -> None:
     """Note in the step's `done` beside `path` what was written there after the step."""
     step = path.with_name(done)
-    told = _stored(step, _read_json, remove=step)
-    before = told["files"] if isinstance(told.get("files"), dict) else {}
-    write_json(step, {**told, "files": {**before, path.name: sha256(path)}})
+    told = _stored(step, _read_step, remove=step)
+    write_json(step, {**told, "files": {**told["files"], path.name: sha256(path)}})
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -1884,11 +1857,6 @@ def _stored(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
         raise UserError(
             f"{path} is {state}: remove {remove}, and the same command does that step anew."
         ) from None
-
-
-def _epochs_of(told: Mapping[str, Any]) -> list[int]:
-    """The epoch that was selected in each phase; older releases, which knew one phase, name it alone."""
-    return list(told["best_epochs"]) if "best_epochs" in told else [told["best_epoch"]]
 
 
 def _medians(epochs: Sequence[Sequence[int]]) -> list[int]:

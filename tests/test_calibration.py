@@ -475,16 +475,16 @@ def test_no_test_label_reaches_the_temperature_that_it_is_scored_with(corpus, ex
     assert other["after"]["nll"] != honest["nll"]
 
 
-def test_a_run_of_an_earlier_release_is_calibrated_and_its_files_are_made_anew(corpus, exported, tmp_path):
+def test_removed_logits_and_files_of_another_temperature_are_made_anew(corpus, exported, tmp_path):
     shutil.copytree(exported, tmp_path / "mse")
     for name in ("validation", "training"):
         for path in (tmp_path / "mse").glob(f"fold-*/{name}_logits.npz"):
             path.unlink()
     final = tmp_path / "mse" / "fold-all-speakers" / "final.json"
     before = json.loads(final.read_text())
-    assert before.pop("temperature") == told(exported)["temperature"]
-    final.write_text(json.dumps(before))
-    (tmp_path / "mse" / "student_float32.tflite").write_bytes(b"older")
+    assert before["temperature"] == told(exported)["temperature"]
+    final.write_text(json.dumps({**before, "temperature": 2 * before["temperature"]}))
+    (tmp_path / "mse" / "student_float32.tflite").write_bytes(b"other")
     run(corpus, tmp_path, "mse", "-ln", "mse", "--folds", "#1,#2")
     for fold, was in zip(told(tmp_path / "mse")["folds"], told(exported)["folds"], strict=True):
         assert fold["temperature"] == pytest.approx(was["temperature"], rel=1e-4)

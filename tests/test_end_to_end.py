@@ -1,7 +1,6 @@
 """The commands as a user gives them, on a small made corpus and on the real one where it is found."""
 
 import csv
-import dataclasses
 import datetime
 import json
 import os
@@ -18,7 +17,7 @@ import recomputed
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import __version__, cli, teachers, training_list
+from light_sernet_kd import __version__, cli, training_list
 from light_sernet_kd.corpora import demo
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -308,21 +307,37 @@ def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, ma
     assert before == after
 
 
-def test_a_run_that_an_older_release_began_is_finished(distilled, manifest, tmp_path):
-    """It knew one phase of training, whose epoch stood alone, and fewer settings."""
+def without(path: Path, *names: str) -> None:
+    """Rewrite a JSON file without some of its names."""
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in told.items() if key not in names}))
+
+
+@pytest.mark.parametrize("name", ["best_epochs", "files"])
+def test_a_step_that_lacks_what_a_run_goes_on_from_is_named(distilled, manifest, tmp_path, capsys, name):
     folder = tmp_path / "all"
     shutil.copytree(distilled, folder)
-    for path in folder.glob("fold-*/fold.json"):
-        told = json.loads(path.read_text())
-        path.write_text(json.dumps({key: told[key] for key in told if key != "best_epochs"}))
-    for path in folder.glob("fold-*/teacher.npz"):
-        teacher = teachers.read(path)
-        (epoch,) = teacher.card["best_epochs"]
-        card = {key: teacher.card[key] for key in teacher.card if key != "best_epochs"}
-        teachers.write(path, dataclasses.replace(teacher, card={**card, "best_epoch": epoch}))
-    config = json.loads((folder / "config.json").read_text())
-    config["settings"] = {key: value for key, value in config["settings"].items() if "tune" not in key}
-    (folder / "config.json").write_text(json.dumps(config))
+    step = sorted(folder.glob("fold-*/fold.json"))[0]
+    without(step, name)
+    assert train(manifest, tmp_path, "-kd", "KD", "--epochs", "4", "--run", "all") == 2
+    assert f"{step} is damaged: remove {step}, and the same command does that step anew." in error_of(capsys)
+
+
+@pytest.mark.parametrize("name", ["encoders_sha256", "resolved"])
+def test_a_configuration_that_lacks_something_says_what_to_remove(
+    distilled, manifest, tmp_path, capsys, name
+):
+    folder = tmp_path / "all"
+    shutil.copytree(distilled, folder)
+    without(folder / "config.json", name)
+    assert train(manifest, tmp_path, "-kd", "KD", "--epochs", "4", "--run", "all") == 2
+    message = f"{folder / 'config.json'} is damaged; remove {folder} or name another --run."
+    assert message in error_of(capsys)
+
+
+def test_a_run_whose_last_steps_were_removed_is_finished(distilled, manifest, tmp_path):
+    folder = tmp_path / "all"
+    shutil.copytree(distilled, folder)
     (folder / "fold-all-speakers" / "final.json").unlink()
     for path in folder.glob("fold-*/validation_logits.npz"):
         path.unlink()

@@ -117,10 +117,8 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
 
 
 @pytest.mark.parametrize("tuned", ["0", pytest.param("1", marks=pytest.mark.every)])
-def test_a_run_of_an_earlier_release_is_calibrated_by_what_its_student_says_now(
-    corpus, tmp_path, monkeypatch, tuned
-):
-    """Its validation logits were not stored: the saved student, with its encoders, makes them anew."""
+def test_removed_validation_logits_are_made_anew_of_the_saved_student(corpus, tmp_path, monkeypatch, tuned):
+    """With its encoders; the calibration stays."""
     monkeypatch.setattr(evaluation, "FEWEST_TO_CALIBRATE", 3)
     arguments = ["--student", "picobert_vggish", "--tune_epochs", tuned, "--folds", "#1", "--no-export"]
     folder = train(corpus, tmp_path, "run", *arguments)

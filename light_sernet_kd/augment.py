@@ -22,19 +22,15 @@ and with it, alike, what the teacher says: the mixture of the two outputs is tak
 mixture.
 """
 
-import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from light_sernet_kd.audio import resample
-from light_sernet_kd.config import UserError, choose
-
-Range = tuple[float, float]
+from light_sernet_kd.audio import PADDINGS, resample
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.augmentations import AUGMENTATIONS, AugmentationKind, Range
 
 
 def speed(waveform, rng, *, chance=1.0, low=0.9, high=1.1):
@@ -153,59 +149,9 @@ def mixup(share, rng, *, chance=1.0, alpha=0.2):
     return float(rng.beta(alpha, alpha)) if rng.random() < chance else share
 
 
-@dataclass(frozen=True)
-class Kind:
-    """An augmentation that can be asked for by its name.
-
-    Attributes:
-        function: draws and applies it to one example; keyword arguments that have a default are its settings.
-        on: what is changed.
-        stream: the number that keeps its draws apart from the others'. Above 0, since NumPy takes `[a, b]`
-            and `[a, b, 0, 0]` for one seed, and never to be changed, because it decides results.
-        possible: setting → the lowest and highest value that it can have.
-        with_teacher: the same, narrower, where cached teacher outputs are to hold for the changed clip. How
-            narrow is our judgement: speech stays plainly audible, at a plausible pitch, and half of it
-            unmasked.
-    """
-
-    function: Callable[..., Any]
-    on: Literal["waveform", "place", "features", "batch"]
-    stream: int
-    possible: Mapping[str, Range]
-    with_teacher: Mapping[str, Range] = field(default_factory=dict)
-
-    @property
-    def defaults(self) -> dict[str, float]:
-        parameters = inspect.signature(self.function).parameters.values()
-        with_default = (each for each in parameters if each.default is not each.empty)
-        return {each.name: each.default for each in with_default}
-
-
-_SHARE: Range = (0.0, 1.0)
-_DECIBELS: Range = (-60.0, 60.0)
-
-# In the order in which they are applied.
-AUGMENTATIONS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "speed": Kind(speed, "waveform", 1,
-                      {"chance": _SHARE, "low": (0.5, 2.0), "high": (0.5, 2.0)},
-                      {"low": (0.8, 1.25), "high": (0.8, 1.25)}),
-        "noise": Kind(noise, "waveform", 2,
-                      {"chance": _SHARE, "snr_low": _DECIBELS, "snr_high": _DECIBELS, "pink": _SHARE},
-                      {"snr_low": (0.0, 60.0)}),
-        "gain": Kind(gain, "waveform", 3,
-                     {"chance": _SHARE, "low_db": _DECIBELS, "high_db": _DECIBELS},
-                     {"high_db": (-60.0, 20.0)}),
-        "shift": Kind(shift, "place", 4, {"chance": _SHARE, "most": _SHARE}),
-        "specaugment": Kind(specaugment, "features", 5,
-                            {"chance": _SHARE, "time_masks": (0, 100), "time_most": _SHARE,
-                             "frequency_masks": (0, 100), "frequency_most": _SHARE}),
-        "mixup": Kind(mixup, "batch", 6, {"chance": _SHARE, "alpha": (0.01, 100.0)}),
-    }
-)  # fmt: skip
 _MATES = 7  # a stream, as the kinds have one
-# Of a setting pair the first is at most the second.
-_ORDERED = (("low", "high"), ("snr_low", "snr_high"), ("low_db", "high_db"))
+# Of a clip's axis, where a teacher's outputs are to hold for the masked clip.
+_MOST_MASKED = 0.5
 
 
 @dataclass(frozen=True)
@@ -216,7 +162,7 @@ class Augmentation:
     settings: Mapping[str, float]
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> AugmentationKind:
         return AUGMENTATIONS[self.name]
 
 
@@ -254,12 +200,12 @@ def _settings(name: str, parts: Sequence[str]) -> dict[str, float]:
             raise UserError(f"{key} of {name} is given twice: give it once.")
         given.add(key)
         settings[key] = _number(f"{key} of {name}", number, settings[key], kind.possible[key])
-    for low, high in _ORDERED:
-        if low in settings and settings[low] > settings[high]:
-            raise UserError(
-                f"{low} of {name} is {settings[low]:g}, above {high}, {settings[high]:g}: "
-                "give both, the smaller one first."
-            )
+    low, high = kind.ordered or (None, None)
+    if low and high and settings[low] > settings[high]:
+        raise UserError(
+            f"{low} of {name} is {settings[low]:g}, above {high}, {settings[high]:g}: "
+            "give both, the smaller one first."
+        )
     return settings
 
 
@@ -300,14 +246,13 @@ def check_teacher(augmentations: Sequence[Augmentation]) -> None:
                     f"{key} of {each.name} is {each.settings[key]:g}, but with a teacher must be from "
                     f"{lowest:g} to {highest:g}. {remedy}"
                 )
-        if each.name == "specaugment":
-            for axis in ("time", "frequency"):
-                masked = each.settings[f"{axis}_masks"] * each.settings[f"{axis}_most"]
-                if masked > 0.5:
-                    raise UserError(
-                        f"specaugment may mask {masked:g} of a clip's {axis} ({axis}_masks × {axis}_most), "
-                        f"but with a teacher at most 0.5. {remedy}"
-                    )
+        for axis, (masks, most) in each.kind.masks.items():
+            masked = each.settings[masks] * each.settings[most]
+            if masked > _MOST_MASKED:
+                raise UserError(
+                    f"{each.name} may mask {masked:g} of a clip's {axis} ({masks} × {most}), "
+                    f"but with a teacher at most {_MOST_MASKED:g}. {remedy}"
+                )
 
 
 def drawn_for(name: str, *, seed: int, epoch: int, utterance: int) -> np.random.Generator:
@@ -325,9 +270,12 @@ def samples_needed(augmentations: Sequence[Augmentation], samples: int) -> int:
 
     From a recording cut to this length, to its middle, `audio.fit` cuts the same clip as from all of it.
     """
-    settings = {each.name: each.settings for each in augmentations}
-    reach = math.floor(settings["shift"]["most"] * samples) if "shift" in settings else 0
-    factor = max(1.0, settings["speed"]["high"]) if "speed" in settings else 1.0
+    reach, factor = 0, 1.0
+    for each in augmentations:
+        if each.kind.reach:
+            reach += math.floor(each.settings[each.kind.reach] * samples)
+        if each.kind.speed_up:
+            factor *= max(1.0, each.settings[each.kind.speed_up])
     needed = math.ceil((samples + 2 * reach) * factor) + (2 if factor > 1 else 0)
     # Else the two cuts would round their middle differently.
     return needed + (needed - samples) % 2
@@ -347,6 +295,7 @@ def augmented_clip(
 
     Without an augmentation that changes waveforms it is what `audio.fit` makes of it.
     """
+    choose("padding", pad, PADDINGS)
 
     def rng(name: str) -> np.random.Generator:
         return drawn_for(name, seed=seed, epoch=epoch, utterance=utterance)

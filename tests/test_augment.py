@@ -8,9 +8,10 @@ from scipy.special import log_softmax, softmax
 
 from light_sernet_kd import audio, augment, features
 from light_sernet_kd.config import UserError
+from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 
 RATE = 16_000
-DEFAULTS = {name: kind.defaults for name, kind in augment.AUGMENTATIONS.items()}
+DEFAULTS = {name: kind.defaults for name, kind in AUGMENTATIONS.items()}
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -85,15 +86,15 @@ def test_equal_requests_have_one_spelling(text, shortest):
     assert augment.parse(shortest) == asked
 
 
-@pytest.mark.parametrize("name", augment.AUGMENTATIONS)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_entry_of_the_table_is_whole(name):
-    kind = augment.AUGMENTATIONS[name]
+    kind = AUGMENTATIONS[name]
     assert set(kind.possible) == set(kind.defaults)
     assert set(kind.with_teacher) <= set(kind.possible)
     for key, value in kind.defaults.items():
         low, high = kind.possible[key]
         assert low <= value <= high
-    assert "Source:" in kind.function.__doc__
+    assert "Source:" in kind.function.load().__doc__
     augment.check_teacher(augment.parse(name))
 
 
@@ -136,7 +137,7 @@ def test_draws_stay_the_same_everywhere():
 def test_seed_epoch_utterance_and_augmentation_each_change_the_draw():
     drawn = {
         augment.drawn_for(name, seed=s, epoch=e, utterance=u).random()
-        for name in augment.AUGMENTATIONS
+        for name in AUGMENTATIONS
         for s in range(3)
         for e in range(3)
         for u in range(3)

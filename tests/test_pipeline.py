@@ -20,6 +20,7 @@ from scipy.special import softmax
 from light_sernet_kd import audio, augment, features, files, pipeline
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 
 RATE, SAMPLES = 16_000, 8_000
 FORMS = [
@@ -562,7 +563,7 @@ def test_recordings_are_kept_without_padding(utterances, tmp_path, memory_limit)
 
 def test_clips_that_chance_spares_have_the_features_of_the_cache(corpus):
     rows, batches = corpus
-    spared = ",".join(f"{name}:chance=0" for name in augment.AUGMENTATIONS)
+    spared = ",".join(f"{name}:chance=0" for name in AUGMENTATIONS)
     found = by_utterance(batches(spared, 1))
     assert sorted(found) == list(range(10))
     for utterance, row in found.items():

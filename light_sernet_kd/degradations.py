@@ -1,7 +1,8 @@
 """What happens to speech between a mouth and a network: noise, overload, a line, a codec, a room, silence.
 
-Pure functions from a waveform `(samples,)` float32 at 16 kHz to another, and the tables of conditions made of
-them. Training never uses them: `augment` draws changes for training, these are fixed ones for tests.
+Pure functions from a waveform `(samples,)` float32 at 16 kHz to another, of which `registries.degradations`
+makes the conditions. Training never uses them: `augment` draws changes for training, these are fixed ones for
+tests.
 
 Levels are those of the active part of a recording, between its first and its last sample that is not zero,
 because zeros at its ends are padding and no speech. What is added reaches over all of the recording.
@@ -10,15 +11,15 @@ because zeros at its ends are padding and no speech. What is added reaches over 
 import io
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from light_sernet_kd import augment
 from light_sernet_kd.audio import resample
 from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.registries.degradations import NOISE_DBFS
 
 TELEPHONE_RATE = 8000
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
@@ -26,9 +27,26 @@ TELEPHONE_BAND_HZ = (300.0, 3400.0)
 _SLOPE_HZ = (100.0, 300.0)
 # libsndfile spreads its compression level evenly over MPEG-2 layer III's rates, the highest at 0.
 _MP3_KILOBITS = (8, 160)
-BABBLE_TALKERS = 6
-NOISE_DBFS = -20.0
-FAINT_DBFS = -70.0
+
+
+@dataclass(frozen=True)
+class DegradationContext:
+    """What is drawn for one utterance: the same whichever conditions and other utterances are tested.
+
+    Attributes:
+        utterance: its id.
+        talkers: recordings of other speakers, for babble; empty where the corpus has no other.
+    """
+
+    seed: int
+    utterance: str
+    talkers: Sequence[np.ndarray] = ()
+
+    def rng(self, stream: str) -> np.random.Generator:
+        """Random numbers of one kind of degradation; its levels share them, so that they alone differ."""
+        return np.random.default_rng(
+            [self.seed, zlib.crc32(self.utterance.encode()), zlib.crc32(stream.encode())]
+        )
 
 
 def active(waveform: np.ndarray) -> np.ndarray:
@@ -86,7 +104,7 @@ def babble(samples: int, talkers: Sequence[np.ndarray], rng: np.random.Generator
     return mixed
 
 
-def overloaded(waveform: np.ndarray, *, percentile: float) -> np.ndarray:
+def overloaded(waveform: np.ndarray, context: DegradationContext, *, percentile: float) -> np.ndarray:
     """The waveform cut at the level that this share of its active part, in per cent, does not exceed."""
     speech = np.abs(active(waveform))
     if not len(speech):
@@ -95,7 +113,7 @@ def overloaded(waveform: np.ndarray, *, percentile: float) -> np.ndarray:
     return np.clip(waveform, -most, most)
 
 
-def telephone(waveform: np.ndarray) -> np.ndarray:
+def telephone(waveform: np.ndarray, context: DegradationContext) -> np.ndarray:
     """As heard over a narrow-band line: 300 to 3400 Hz, 8 kHz, G.711 µ-law; of the same length, no delay.
 
     What exceeds full scale is cut, as the codec does.
@@ -124,7 +142,7 @@ def _band_passed(waveform: np.ndarray, sample_rate: int, band_hz: tuple[float, f
     return np.fft.irfft(np.fft.rfft(waveform, count) * response, count)[: len(waveform)].astype(np.float32)
 
 
-def mp3(waveform: np.ndarray, *, kilobits: int = 64) -> np.ndarray:
+def mp3(waveform: np.ndarray, context: DegradationContext, *, kilobits: int) -> np.ndarray:
     """Written as MP3 and read again, of the same length and without the codec's delay.
 
     Raises:
@@ -189,158 +207,47 @@ def _as_long(waveform: np.ndarray, samples: int) -> np.ndarray:
     return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
 
 
-@dataclass(frozen=True)
-class DegradationContext:
-    """What is drawn for one utterance: the same whichever conditions and other utterances are tested.
-
-    Attributes:
-        utterance: its id.
-        talkers: recordings of other speakers, for babble; empty where the corpus has no other.
-    """
-
-    seed: int
-    utterance: str
-    talkers: Sequence[np.ndarray] = ()
-
-    def rng(self, stream: str) -> np.random.Generator:
-        """Random numbers of one kind of degradation; its levels share them, so that they alone differ."""
-        return np.random.default_rng(
-            [self.seed, zlib.crc32(self.utterance.encode()), zlib.crc32(stream.encode())]
-        )
+def unchanged(waveform: np.ndarray, context: DegradationContext) -> np.ndarray:
+    return waveform
 
 
-Apply = Callable[[np.ndarray, DegradationContext], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One way in which recordings are degraded.
-
-    Attributes:
-        name: for tables and `--conditions`.
-        kind: conditions of one kind differ in degree.
-        text: what is done.
-    """
-
-    name: str
-    kind: str
-    text: str
-    apply: Apply
-
-
-def _white(waveform: np.ndarray, around: DegradationContext, *, snr_db: float) -> np.ndarray:
-    noise = augment.white_noise(len(waveform), around.rng("white"))
+def with_white_noise(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    noise = augment.white_noise(len(waveform), context.rng("white"))
     return with_noise(waveform, noise, snr_db=snr_db)
 
 
-def _pink(waveform: np.ndarray, around: DegradationContext, *, snr_db: float) -> np.ndarray:
-    noise = augment.pink_noise(len(waveform), around.rng("pink"))
+def with_pink_noise(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    noise = augment.pink_noise(len(waveform), context.rng("pink"))
     return with_noise(waveform, noise, snr_db=snr_db)
 
 
-def _babble(waveform: np.ndarray, around: DegradationContext, *, snr_db: float) -> np.ndarray:
-    voices = babble(len(waveform), around.talkers, around.rng("babble"))
+def with_babble(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    voices = babble(len(waveform), context.talkers, context.rng("babble"))
     return with_noise(waveform, voices, snr_db=snr_db)
 
 
-def _gain(waveform: np.ndarray, around: DegradationContext, *, db: float) -> np.ndarray:
-    return augment.gain(waveform, around.rng("gain"), low_db=db, high_db=db)
+def with_gain(waveform: np.ndarray, context: DegradationContext, *, db: float) -> np.ndarray:
+    return augment.gain(waveform, context.rng("gain"), low_db=db, high_db=db)
 
 
-def _speed(waveform: np.ndarray, around: DegradationContext, *, factor: float) -> np.ndarray:
-    return augment.speed(waveform, around.rng("speed"), low=factor, high=factor)
+def at_speed(waveform: np.ndarray, context: DegradationContext, *, factor: float) -> np.ndarray:
+    return augment.speed(waveform, context.rng("speed"), low=factor, high=factor)
 
 
-def _room(waveform: np.ndarray, around: DegradationContext, *, t60_seconds: float) -> np.ndarray:
-    return reverberated(waveform, room(around.rng("room"), t60_seconds=t60_seconds))
+def in_room(waveform: np.ndarray, context: DegradationContext, *, t60_seconds: float) -> np.ndarray:
+    return reverberated(waveform, room(context.rng("room"), t60_seconds=t60_seconds))
 
 
-def _alone(function: Callable[[np.ndarray], np.ndarray]) -> Apply:
-    return lambda waveform, around: function(waveform)
+# Clips without speech
 
 
-CLEAN = "clean"
-BABBLE = "babble"
-_NOISES = (
-    ("white", "noise that is flat per Hz", _white),
-    ("pink", "noise that is flat per octave", _pink),
-    (BABBLE, f"{BABBLE_TALKERS} other utterances at once, of other speakers", _babble),
-)
-CONDITIONS: Mapping[str, Condition] = {
-    condition.name: condition
-    for condition in (
-        Condition(CLEAN, CLEAN, "as recorded", _alone(lambda waveform: waveform)),
-        *(
-            Condition(f"{name} {snr} dB", name, f"{text}, at an SNR of {snr} dB", partial(add, snr_db=snr))
-            for name, text, add in _NOISES
-            for snr in (20, 10, 0)
-        ),
-        *(
-            Condition(f"gain {db:+} dB", "gain", f"{text}, then cut at full scale", partial(_gain, db=db))
-            for db, text in ((12, "12 dB louder"), (-12, "12 dB quieter"))
-        ),
-        *(
-            Condition(
-                f"clipped {100 - percentile} %",
-                "clipped",
-                f"the largest {100 - percentile} % of the samples cut to the {percentile}th percentile",
-                _alone(partial(overloaded, percentile=percentile)),
-            )
-            for percentile in (95, 80)
-        ),
-        Condition("telephone", "telephone", "300 to 3400 Hz, 8 kHz, G.711 µ-law", _alone(telephone)),
-        Condition("MP3 64", "MP3", "MP3 at 64 kbit/s, its delay taken out", _alone(mp3)),
-        *(
-            Condition(
-                f"room {seconds} s",
-                "room",
-                f"a room with a T60 of {seconds} s, reverberation as strong as the direct sound",
-                partial(_room, t60_seconds=seconds),
-            )
-            for seconds in (0.3, 0.8)
-        ),
-        *(
-            Condition(
-                f"speed {percent:+} %",
-                "speed",
-                f"played {abs(percent)} % {text}, pitch and formants with it",
-                partial(_speed, factor=1 + percent / 100),
-            )
-            for percent, text in ((5, "faster"), (-5, "slower"))
-        ),
-    )
-}
+def zeros(samples: int, rng: np.random.Generator) -> np.ndarray:
+    return np.zeros(samples, np.float32)
 
 
-@dataclass(frozen=True)
-class Speechless:
-    """A clip that holds no speech, of which a student should be unsure.
-
-    Attributes:
-        make: `(samples, rng)` to `(samples,)`.
-        varies: whether every draw is another clip.
-    """
-
-    name: str
-    text: str
-    make: Callable[[int, np.random.Generator], np.ndarray]
-    varies: bool = True
+def white_noise(samples: int, rng: np.random.Generator, *, dbfs: float) -> np.ndarray:
+    return at_level(augment.white_noise(samples, rng), dbfs)
 
 
-def _at(noise: Callable[[int, np.random.Generator], np.ndarray], dbfs: float):
-    return lambda samples, rng: at_level(noise(samples, rng), dbfs)
-
-
-SPEECHLESS: Mapping[str, Speechless] = {
-    each.name: each
-    for each in (
-        Speechless("zeros", "digital silence", lambda samples, rng: np.zeros(samples, np.float32), False),
-        Speechless(
-            "faint noise", f"white noise at {FAINT_DBFS:.0f} dBFS", _at(augment.white_noise, FAINT_DBFS)
-        ),
-        Speechless(
-            "white noise", f"white noise at {NOISE_DBFS:.0f} dBFS", _at(augment.white_noise, NOISE_DBFS)
-        ),
-        Speechless("pink noise", f"pink noise at {NOISE_DBFS:.0f} dBFS", _at(augment.pink_noise, NOISE_DBFS)),
-    )
-}
+def pink_noise(samples: int, rng: np.random.Generator, *, dbfs: float) -> np.ndarray:
+    return at_level(augment.pink_noise(samples, rng), dbfs)

@@ -19,15 +19,9 @@ from numpy.typing import NDArray
 from light_sernet_kd import audio, degradations, evaluation, training_list
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.degradations import (
-    BABBLE,
-    BABBLE_TALKERS,
-    CLEAN,
-    CONDITIONS,
-    SPEECHLESS,
-    DegradationContext,
-)
+from light_sernet_kd.degradations import DegradationContext
 from light_sernet_kd.files import atomic, write_json, write_text
+from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
 from light_sernet_kd.runner import (
     SILENCE_DBFS,
@@ -274,13 +268,14 @@ def stress(
             )
     names = conditions_of(conditions)
     notes = [*notes]
-    if any(CONDITIONS[name].kind == BABBLE for name in names) and len(corpus.speakers) < 2:
-        names = [name for name in names if CONDITIONS[name].kind != BABBLE]
-        notes.append(f"no {BABBLE}: {corpus.name} has one speaker, and babble is of others")
+    if len(corpus.speakers) < 2:
+        for kind in dict.fromkeys(CONDITIONS[name].kind for name in names if CONDITIONS[name].is_of_others):
+            names = [name for name in names if CONDITIONS[name].kind != kind]
+            notes.append(f"no {kind}: {corpus.name} has one speaker, and {kind} is of others")
     heard = [each for each in tested if any(True for student in students for _ in student.tests(each))]
     # Decoding each once more takes less than a hundredth of what all of its conditions take.
     bad, pool, read = audio.find_bad(heard), [], {each.id for each in heard}
-    if any(CONDITIONS[name].kind == BABBLE for name in names):
+    if any(CONDITIONS[name].is_of_others for name in names):
         chosen = _spread(corpus.utterances, POOL, seed)
         pool = _read_pool(chosen, bad)
         read |= {each.id for each in chosen}
@@ -308,7 +303,7 @@ def stress(
         if isinstance(waveform, audio.AudioError):  # it was whole before
             raise waveform
         around = DegradationContext(seed, utterance.id, _talkers(utterance, pool, seed))
-        sounds = [CONDITIONS[name].apply(waveform, around) for name in names]
+        sounds = [CONDITIONS[name](waveform, around) for name in names]
         for place, each in enumerate(answers):
             for part in each.student.tests(utterance):
                 runner = each.student.parts[part].runner
@@ -484,7 +479,7 @@ def _speechless(student: Student, name: str, seed: int) -> dict[str, Any]:
     tops, kept_out, answers = [], [], Counter[str]()
     for part in student.parts:
         for draw in range(SPEECHLESS_DRAWS if each.varies else 1):
-            clip = each.make(part.runner.samples, DegradationContext(seed, f"{draw}").rng(name))
+            clip = each(part.runner.samples, DegradationContext(seed, f"{draw}").rng(name))
             probabilities = part.runner.probabilities(clip)
             tops.append(float(probabilities.max()))
             kept_out.append(is_unheard(clip, samples=part.runner.samples))

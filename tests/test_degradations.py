@@ -8,7 +8,8 @@ import scipy.signal
 import soundfile
 
 from light_sernet_kd import degradations
-from light_sernet_kd.degradations import CLEAN, CONDITIONS, SPEECHLESS, DegradationContext
+from light_sernet_kd.degradations import DegradationContext
+from light_sernet_kd.registries.degradations import CLEAN, CONDITIONS, SPEECHLESS
 
 RATE = 16_000
 
@@ -31,7 +32,7 @@ def around(utterance: str = "u", seed: int = 0, talkers: int = 6) -> Degradation
 
 
 def degraded(name: str, waveform: np.ndarray, **drawn) -> np.ndarray:
-    return CONDITIONS[name].apply(waveform, around(**drawn))
+    return CONDITIONS[name](waveform, around(**drawn))
 
 
 def power(waveform) -> float:
@@ -281,7 +282,7 @@ def test_a_condition_takes_any_recording(name, samples):
     ("name", "dbfs"), [("faint noise", -70), ("white noise", -20), ("pink noise", -20), ("zeros", -math.inf)]
 )
 def test_clips_without_speech_have_their_level(name, dbfs):
-    clip = SPEECHLESS[name].make(3 * RATE, rng())
+    clip = SPEECHLESS[name](3 * RATE, rng())
     assert len(clip) == 3 * RATE
     found = 10 * math.log10(power(clip)) if clip.any() else -math.inf
     assert found == pytest.approx(dbfs, abs=0.01)

@@ -22,6 +22,7 @@ from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.protocols import Fold, propose_folds
+from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CONDITIONS
 from light_sernet_kd.stress import Part, Student
 
 RATE = 16_000
@@ -246,7 +247,7 @@ def test_babble_is_of_other_speakers_and_as_many_as_there_are(corpus):
     own = {name: sound.tobytes() for _, name, sound in pool}
     for utterance in corpus.utterances[:13:4]:
         heard = [next(n for n in own if own[n] == t.tobytes()) for t in stress._talkers(utterance, pool, 0)]
-        assert len({*heard}) == degradations.BABBLE_TALKERS
+        assert len({*heard}) == BABBLE_TALKERS
         speakers = Counter(name[0] for name in heard)
         assert utterance.speaker not in speakers
         assert set(speakers.values()) <= {1, 2}
@@ -286,7 +287,7 @@ def test_conditions_are_named_one_by_one_or_by_their_kind():
     assert stress.conditions_of(["speed", "white 10 dB"]) == [
         "clean", "white 10 dB", "speed +5 %", "speed -5 %",
     ]  # fmt: skip
-    assert stress.conditions_of([]) == [*degradations.CONDITIONS]
+    assert stress.conditions_of([]) == [*CONDITIONS]
     with pytest.raises(UserError, match=r"unknown condition .telefone.\. Did you mean telephone\?"):
         stress.conditions_of(["telefone"])
 
@@ -408,7 +409,7 @@ def test_the_files_agree_and_are_the_same_bytes_again(stressed, tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_no_text_of_the_picture_is_clipped_or_overlaps(drawn, count):
     classes = ["anger", "boredom", "disgust", "fear", "overwhelmed with it", "sadness", "zeal"]
-    conditions = [(name, each.kind) for name, each in degradations.CONDITIONS.items()]
+    conditions = [(name, each.kind) for name, each in CONDITIONS.items()]
     generator = np.random.default_rng(0)
     students = [
         {

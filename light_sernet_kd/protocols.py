@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from light_sernet_kd.config import PROTOCOL_NAMES, UserError, choose
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.protocols import PROTOCOLS, Protocol
 
-STAMP_EPOCH = "optimistic: the epoch was chosen on the test fold"
-STAMP_SPEAKERS = "optimistic: test speakers are also in training"
-STAMP_TWO_SPEAKERS = "the epoch was chosen on other recordings of the training speaker: there are only two"
 STAMP_ONE_TRAINS = "the epoch was chosen on other recordings of the only training speaker"
 
 
@@ -29,26 +27,6 @@ class Fold:
     def judges(self) -> tuple[int, ...]:
         """What may choose an epoch or a penalty: the validation set, unless it tests too."""
         return () if set(self.validation) & set(self.test) else self.validation
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A way to split a corpus.
-
-    Attributes:
-        folds: from the utterances, a seed and a wished number of folds; most look at the first alone.
-        stamps: what makes its scores optimistic; shown on every result.
-        tests_on_validation: the test fold chooses the epoch, as the papers did.
-        mixes_speakers: train and test share speakers, and so perhaps recordings.
-        validates_on_training_speakers: training and validation share speakers; the test does not.
-    """
-
-    description: str
-    folds: Callable[[Sequence[Utterance], int, int], list[Fold]]
-    stamps: tuple[str, ...] = ()
-    tests_on_validation: bool = False
-    mixes_speakers: bool = False
-    validates_on_training_speakers: bool = False
 
 
 # The name of the student, and of the teacher, that every speaker trains.
@@ -121,15 +99,15 @@ def _what_works(count: int, what: str = "speaker") -> str:
     )
 
 
-def _leave_one_speaker_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def leave_one_speaker_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     return _leave_one_out(_groups(utterances, _speaker), "speaker", len(utterances))
 
 
-def _leave_one_session_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def leave_one_session_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     return _leave_one_out(_by_session(utterances), "session", len(utterances))
 
 
-def _two_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def two_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     groups = _groups(utterances, _speaker)
     if len(groups) != 2:
         remedy = "Take --protocol loso." if len(groups) > 2 else _what_works(len(groups))
@@ -177,7 +155,7 @@ def _held_out_sentences(utterances: Sequence[Utterance], indices: tuple[int, ...
     return tuple(sorted(taken or [indices[at] for at in sentences[order[0]]]))
 
 
-def _folds_of_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def folds_of_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     from sklearn.model_selection import GroupKFold
 
     speakers = [utterance.speaker for utterance in utterances]
@@ -192,7 +170,7 @@ def _folds_of_speakers(utterances: Sequence[Utterance], seed: int, wished: int) 
     return _leave_one_out(groups, "group", len(utterances))
 
 
-def _by_split_column(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def by_split_column(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     set_of = {word: name for name, words in SPLITS.items() for word in words}
     for utterance in utterances:
         if (utterance.split or "").lower() not in set_of:
@@ -224,7 +202,7 @@ def _some_speakers(utterances: Sequence[Utterance], train: tuple[int, ...]) -> t
     return tuple(sorted(taken))
 
 
-def _folds_as_published(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def folds_as_published(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     by_session = all(utterance.session for utterance in utterances)
     groups = _by_session(utterances) if by_session else _groups(utterances, _speaker)
     if len(groups) < 2:
@@ -233,7 +211,7 @@ def _folds_as_published(utterances: Sequence[Utterance], seed: int, wished: int)
     return [Fold(name, _rest(len(utterances), test), test, test) for name, test in groups.items()]
 
 
-def _random_splits(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def random_splits(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
     from sklearn.model_selection import ShuffleSplit
 
     if len(utterances) < 5:
@@ -246,65 +224,10 @@ def _random_splits(utterances: Sequence[Utterance], seed: int, wished: int) -> l
     return folds
 
 
-PROTOCOLS: dict[str, Protocol] = {
-    "loso": Protocol(
-        "leave one speaker out: each speaker tests once, the next speaker validates and chooses the epoch, "
-        "the rest train",
-        _leave_one_speaker_out,
-    ),
-    "session": Protocol(
-        "leave one session out: each session tests once, the next session validates and chooses the epoch, "
-        "the rest train",
-        _leave_one_session_out,
-    ),
-    "group_kfold": Protocol(
-        "folds of whole speakers, alike in size: each fold tests once, the next fold validates and chooses "
-        "the epoch, the rest train",
-        _folds_of_speakers,
-    ),
-    "two_speakers": Protocol(
-        "leave one of two speakers out: each speaker tests once, the other trains, and of the training "
-        "speaker's sentences a tenth or a little more choose the epoch",
-        _two_speakers,
-        stamps=(STAMP_TWO_SPEAKERS,),
-        validates_on_training_speakers=True,
-    ),
-    "split": Protocol(
-        "the corpus's own split; where it has no validation set, the first training speakers (of a single "
-        "one some sentences), a tenth of the training recordings or a little more, choose the epoch",
-        _by_split_column,
-    ),
-    "cross_corpus": Protocol(
-        "train on one corpus, test on another, over the emotions that both have; the first training "
-        "speakers (of a single one some sentences), a tenth of the recordings or a little more, choose the "
-        "epoch",
-        _by_split_column,
-    ),
-    "published": Protocol(
-        "folds as published: each session (where the corpus has none, each speaker) tests once, the rest "
-        "train, the best epoch on the test fold counts",
-        _folds_as_published,
-        stamps=(STAMP_EPOCH,),
-        tests_on_validation=True,
-    ),
-    "random": Protocol(
-        "ten random 80/20 splits as published: speakers mixed, the best epoch on the test part counts",
-        _random_splits,
-        stamps=(STAMP_SPEAKERS, STAMP_EPOCH),
-        tests_on_validation=True,
-        mixes_speakers=True,
-    ),
-    "split_mixed": Protocol(
-        "the corpus's own split, in which speakers are on both sides",
-        _by_split_column,
-        stamps=(STAMP_SPEAKERS,),
-        mixes_speakers=True,
-    ),
-}
-
-
-# A corpus's own split: who trains under it never hears the test part.
-SPLIT_PROTOCOLS = ("split", "split_mixed")
+# A corpus's own split.
+SPLIT_PROTOCOLS = tuple(
+    name for name, each in PROTOCOLS.items() if each.tests_apart and not each.takes_test_corpus
+)
 
 
 def fold_seed(seed: int, name: str) -> int:
@@ -349,7 +272,7 @@ def make_folds(
         UserError: a group has the final fold's name, sets share an utterance, or they share a speaker or an
             identical recording and the protocol's name does not say so.
     """
-    protocol = choose("protocol", protocol, PROTOCOL_NAMES)
+    protocol = choose("protocol", protocol, PROTOCOLS)
     folds = propose_folds(protocol, utterances, seed=seed, wished=wished)
     for fold in folds:
         if fold.name.casefold() == ALL_SPEAKERS:
@@ -362,7 +285,7 @@ def propose_folds(
     protocol: str, utterances: Sequence[Utterance], *, seed: int, wished: int = 5
 ) -> list[Fold]:
     """`make_folds` without its checks."""
-    return PROTOCOLS[choose("protocol", protocol, PROTOCOL_NAMES)].folds(utterances, seed, wished)
+    return PROTOCOLS[choose("protocol", protocol, PROTOCOLS)].folds(utterances, seed, wished)
 
 
 def _trains_alone(fold: Fold, utterances: Sequence[Utterance]) -> bool:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from light_sernet_kd import audio
-from light_sernet_kd.config import PROTOCOL_NAMES, Settings, UserError, choose, make_settings
+from light_sernet_kd.config import Settings, UserError, choose, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
 from light_sernet_kd.corpora.registry import default_protocol, find, load
 from light_sernet_kd.files import JsonError, read_json
-from light_sernet_kd.protocols import ALL_SPEAKERS, SPLIT_PROTOCOLS, Fold, make_folds, propose_folds, select
+from light_sernet_kd.protocols import ALL_SPEAKERS, Fold, make_folds, propose_folds, select
+from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.runner import RESERVED, is_reserved
 
 
@@ -108,7 +109,7 @@ def selected(settings: Settings, data: Path) -> Selection:
         fingerprints,
         classes,
         select(folds, settings.folds),
-        tests_apart=settings.protocol in (*SPLIT_PROTOCOLS, "cross_corpus"),
+        tests_apart=PROTOCOLS[settings.protocol].tests_apart,
     )
 
 
@@ -171,7 +172,7 @@ def named_folds(
         UserError: unknown names, or the files are of runs whose folds of these names differ.
     """
     if protocol:
-        protocol = choose("protocol", protocol, PROTOCOL_NAMES)
+        protocol = choose("protocol", protocol, PROTOCOLS)
     place = find(corpus, data)[2].resolve()
     # Files of one run, or of runs alike, have the same folds.
     runs: dict[tuple[Any, ...], tuple[Settings, Path]] = {}
@@ -210,7 +211,8 @@ def named_folds(
                 columns=own.columns,
                 skip_bad=own.skip_bad,
             )
-        how = {"random": f", seed {own.seed}", "group_kfold": f" of {own.fold_count}"}.get(name, "")
+        texts = {"seed": f", seed {own.seed}", "fold_count": f" of {own.fold_count}", None: ""}
+        how = texts[PROTOCOLS[name].depends_on]
         listed = f"fold{'s' * (len(chosen) > 1)} {', '.join(fold.name for fold in chosen)} ({name}{how})"
         tested = tuple(each for each in whole.utterances if each.id in ids)
         found.append(NamedFolds(whole, tested, listed))

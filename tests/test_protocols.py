@@ -8,7 +8,13 @@ import pytest
 from light_sernet_kd import config, protocols
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, registry
-from light_sernet_kd.protocols import PROTOCOLS, Fold, fold_seed, make_folds, refuse_leaks, select
+from light_sernet_kd.protocols import Fold, fold_seed, make_folds, refuse_leaks, select
+from light_sernet_kd.registries.protocols import (
+    PROTOCOLS,
+    STAMP_EPOCH,
+    STAMP_SPEAKERS,
+    STAMP_TWO_SPEAKERS,
+)
 
 
 def speech(*speakers: str) -> list[Utterance]:
@@ -37,8 +43,8 @@ def test_the_protocols_are_those_that_config_names():
 
 def test_a_protocol_that_mixes_speakers_or_tests_on_validation_is_stamped_and_no_other():
     for protocol in PROTOCOLS.values():
-        assert (protocols.STAMP_SPEAKERS in protocol.stamps) == protocol.mixes_speakers
-        assert (protocols.STAMP_EPOCH in protocol.stamps) == protocol.tests_on_validation
+        assert (STAMP_SPEAKERS in protocol.stamps) == protocol.mixes_speakers
+        assert (STAMP_EPOCH in protocol.stamps) == protocol.tests_on_validation
 
 
 def test_an_unknown_protocol_is_refused():
@@ -94,7 +100,7 @@ def test_of_two_speakers_each_tests_once_and_held_out_sentences_of_the_other_cho
         assert not set.intersection(*sentences)
         assert len(fold.validation) == 4  # one sentence is a tenth
         assert {utterances[i].emotion for i in fold.validation} == set("abcd")
-    assert PROTOCOLS["two_speakers"].stamps == (protocols.STAMP_TWO_SPEAKERS,)
+    assert PROTOCOLS["two_speakers"].stamps == (STAMP_TWO_SPEAKERS,)
 
 
 @pytest.mark.parametrize("texts", [None, "all the same"])
@@ -292,7 +298,7 @@ def test_a_split_that_shares_speakers_has_a_protocol_that_says_so():
     utterances = split("a:train", "b:dev", "a:test")
     (fold,) = make_folds("split_mixed", utterances, distinct(utterances), seed=0)
     assert fold == Fold("split", train=(0,), validation=(1,), test=(2,))
-    assert PROTOCOLS["split_mixed"].stamps == (protocols.STAMP_SPEAKERS,)
+    assert PROTOCOLS["split_mixed"].stamps == (STAMP_SPEAKERS,)
 
 
 # published

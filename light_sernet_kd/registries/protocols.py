@@ -1,0 +1,104 @@
+"""How a corpus is split into training, validation and test sets (`--protocol`).
+
+A new one is its function in `protocols` and an entry here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from light_sernet_kd.registries.lazy import Lazy
+
+STAMP_EPOCH = "optimistic: the epoch was chosen on the test fold"
+STAMP_SPEAKERS = "optimistic: test speakers are also in training"
+STAMP_TWO_SPEAKERS = "the epoch was chosen on other recordings of the training speaker: there are only two"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to split a corpus.
+
+    Attributes:
+        folds: from the utterances, a seed and a wished number of folds to a list of `protocols.Fold`; most
+            look at the utterances alone.
+        stamps: what makes its scores optimistic; shown on every result.
+        tests_on_validation: the test fold chooses the epoch, as the papers did.
+        mixes_speakers: train and test share speakers, and so perhaps recordings.
+        validates_on_training_speakers: training and validation share speakers; the test does not.
+        tests_apart: the test recordings are another corpus, or a part that their corpus set apart: who trains
+            under it never hears them, and neither does the student that is exported.
+        takes_test_corpus: another corpus tests (`--test-on`).
+        depends_on: the setting that decides the folds beside the corpus.
+    """
+
+    description: str
+    folds: Lazy
+    stamps: tuple[str, ...] = ()
+    tests_on_validation: bool = False
+    mixes_speakers: bool = False
+    validates_on_training_speakers: bool = False
+    tests_apart: bool = False
+    takes_test_corpus: bool = False
+    depends_on: Literal["seed", "fold_count"] | None = None
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "loso": Protocol(
+        "leave one speaker out: each speaker tests once, the next speaker validates and chooses the epoch, "
+        "the rest train",
+        Lazy("protocols:leave_one_speaker_out"),
+    ),
+    "session": Protocol(
+        "leave one session out: each session tests once, the next session validates and chooses the epoch, "
+        "the rest train",
+        Lazy("protocols:leave_one_session_out"),
+    ),
+    "group_kfold": Protocol(
+        "folds of whole speakers, alike in size: each fold tests once, the next fold validates and chooses "
+        "the epoch, the rest train",
+        Lazy("protocols:folds_of_speakers"),
+        depends_on="fold_count",
+    ),
+    "two_speakers": Protocol(
+        "leave one of two speakers out: each speaker tests once, the other trains, and of the training "
+        "speaker's sentences a tenth or a little more choose the epoch",
+        Lazy("protocols:two_speakers"),
+        stamps=(STAMP_TWO_SPEAKERS,),
+        validates_on_training_speakers=True,
+    ),
+    "split": Protocol(
+        "the corpus's own split; where it has no validation set, the first training speakers (of a single "
+        "one some sentences), a tenth of the training recordings or a little more, choose the epoch",
+        Lazy("protocols:by_split_column"),
+        tests_apart=True,
+    ),
+    "cross_corpus": Protocol(
+        "train on one corpus, test on another, over the emotions that both have; the first training "
+        "speakers (of a single one some sentences), a tenth of the recordings or a little more, choose the "
+        "epoch",
+        Lazy("protocols:by_split_column"),
+        tests_apart=True,
+        takes_test_corpus=True,
+    ),
+    "published": Protocol(
+        "folds as published: each session (where the corpus has none, each speaker) tests once, the rest "
+        "train, the best epoch on the test fold counts",
+        Lazy("protocols:folds_as_published"),
+        stamps=(STAMP_EPOCH,),
+        tests_on_validation=True,
+    ),
+    "random": Protocol(
+        "ten random 80/20 splits as published: speakers mixed, the best epoch on the test part counts",
+        Lazy("protocols:random_splits"),
+        stamps=(STAMP_SPEAKERS, STAMP_EPOCH),
+        tests_on_validation=True,
+        mixes_speakers=True,
+        depends_on="seed",
+    ),
+    "split_mixed": Protocol(
+        "the corpus's own split, in which speakers are on both sides",
+        Lazy("protocols:by_split_column"),
+        stamps=(STAMP_SPEAKERS,),
+        mixes_speakers=True,
+        tests_apart=True,
+    ),
+}

@@ -86,6 +86,11 @@ def test_equal_requests_have_one_spelling(text, shortest):
     assert augment.parse(shortest) == asked
 
 
+def test_a_padding_that_nobody_knows_is_refused():
+    with pytest.raises(UserError, match=r"unknown padding 'left'\. Valid: both, right"):
+        augment.augmented_clip(tone(100), (), samples=RATE, pad="left", seed=0, epoch=0, utterance=0)
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_entry_of_the_table_is_whole(name):
     kind = AUGMENTATIONS[name]

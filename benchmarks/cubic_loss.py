@@ -40,9 +40,7 @@ def logits_and_labels(batch, classes):
 def closed_form(labels, teacher, student):
     with tf.GradientTape() as tape:
         tape.watch(student)
-        per_example, relational = losses.DISTILLATIONS["CKD"](
-            losses.cross_entropy(labels, student), labels, teacher, student
-        )
+        per_example, relational = losses.ckd(losses.cross_entropy(labels, student), labels, teacher, student)
         loss = tf.reduce_mean(per_example) + relational
     return loss, tape.gradient(loss, student)
 
@@ -52,7 +50,7 @@ def frobenius_forms(labels, teacher, student):
     with tf.GradientTape() as tape:
         tape.watch(student)
         nothing = tf.zeros(student.shape[0])
-        _, loss = losses.DISTILLATIONS["CKD"](nothing, labels, teacher, student, absolute=0.0, squared=0.0)
+        _, loss = losses.ckd(nothing, labels, teacher, student, absolute=0.0, squared=0.0)
     return loss, tape.gradient(loss, student)
 
 

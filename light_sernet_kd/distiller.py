@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -10,22 +10,30 @@ from keras import ops
 
 from light_sernet_kd import mixtures
 from light_sernet_kd.config import UserError, choose
-from light_sernet_kd.losses import (
-    DISTILLATIONS,
-    EMBEDDING_DISTILLATIONS,
-    LABEL_LOSSES,
-    STATE_DISTILLATIONS,
-    hard_labels,
-    settings_of,
-    standardised,
-    terms_of,
-)
+from light_sernet_kd.losses import hard_labels, settings_of, standardised, terms_of
+from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 
 FEATURES, SOFT_LABELS = "features", "soft_labels"
 TEACHER, TEACHER_EMBEDDING, TEACHER_STATES = "teacher", "teacher_embedding", "teacher_states"
 OTHER_LABELS, SHARE = "other_labels", "share"
 LOGITS, EMBEDDING, STATES = "logits", "embedding", "text_states"
 TEXT_ENCODER = "text_encoder"
+
+
+class _Compared(NamedTuple):
+    """What a loss compares: the student's output, the teacher's in a batch, its name, and its width's."""
+
+    output: str
+    key: str
+    plural: str
+    width: str = ""
+
+
+_COMPARED = {
+    "logits": _Compared(LOGITS, TEACHER, "logits"),
+    "embedding": _Compared(EMBEDDING, TEACHER_EMBEDDING, "embeddings", "teacher_embedding_width"),
+    "states": _Compared(STATES, TEACHER_STATES, "text states", "teacher_state_width"),
+}
 
 
 class Distiller(keras.Model):
@@ -54,25 +62,37 @@ class Distiller(keras.Model):
 
     Args:
         student: features to logits.
-        label_loss: name in `LABEL_LOSSES`; `label_settings` override its defaults.
+        label_loss: name in `registries.losses.LABEL_LOSSES`; `label_settings` override its defaults.
         distillation: a name or a weighted sum, as `mixtures.parse` reads it; `distillation_settings`
             override the published weights: `alpha` of a single loss, `KD.alpha` in a sum.
         standardise_logits: distillation losses get teacher's and student's logits as `losses.standardised`
             makes them; the label loss does not.
-        teacher_embedding_width: Et, which `hint` must know.
-        teacher_state_width: Wt, which `states` must know.
+        teacher_embedding_width: Et, which a loss with a linear layer to it, `hint`, must know.
+        teacher_state_width: Wt, which a loss on states must know.
         weight_decay: adds `weight_decay * w` to every weight's gradient, as PyTorch's Adam does; Keras' own
             `weight_decay` is the decoupled one of AdamW.
 
     Attributes:
-        projection: with `hint` the linear layer from the student's embedding to the teacher's, else None.
-        state_projection: with `states` that from the student's states to the teacher's where they differ in
-            width, else None.
+        projection: the linear layer from the student's embedding to the teacher's where a loss, `hint`, has
+            one, else None.
+        state_projection: that from the student's states to the teacher's where a loss, `states`, has one for
+            states of unequal width, else None.
 
     Raises:
         UserError: an unknown loss or weight, a student without what a loss compares, a batch without what
             the loss needs of the teacher, or one of another shape; labels that are no class indices (in a
             dataset, whose values no shape tells, at the end of the epoch).
+
+    A student of zeros finds three classes alike; the label has 0.3 of the loss, and a teacher that finds the
+    same adds nothing: 0.3 log 3.
+
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> distiller = Distiller(student, distillation="KD")
+    >>> distiller.compile("sgd")
+    >>> inputs = {"features": np.zeros((2, 4)), "teacher": np.zeros((2, 3))}
+    >>> fit = distiller.fit(inputs, np.array([0, 1]), verbose=0)
+    >>> round(fit.history["loss"][0], 4), round(fit.history["label_loss"][0], 4)
+    (0.3296, 1.0986)
     """
 
     def __init__(
@@ -80,7 +100,7 @@ class Distiller(keras.Model):
         student: keras.Model,
         *,
         label_loss: str = "cross_entropy",
-        distillation: str = "pure",
+        distillation: str = NO_TEACHER,
         label_settings: Mapping[str, Any] | None = None,
         distillation_settings: Mapping[str, Any] | None = None,
         standardise_logits: bool = False,
@@ -92,30 +112,22 @@ class Distiller(keras.Model):
         self.student = student
         label_loss = choose("label loss", label_loss, LABEL_LOSSES)
         self.label_settings = settings_of(label_loss, label_settings)
-        self.label_loss = LABEL_LOSSES[label_loss]
-        self.mixture = mixtures.parse(distillation)
-        self.terms = terms_of(self.mixture, distillation_settings)
+        self.label_loss = LABEL_LOSSES[label_loss].loss
+        self.distillation = mixtures.parse(distillation)
+        self.terms = terms_of(self.distillation, distillation_settings)
         self.standardise_logits = standardise_logits
         self.weight_decay = weight_decay
         self.projection: Any = None
         self.state_projection: Any = None
         outputs = {LOGITS: student.outputs[0]}
-        if self.mixture.needs_embeddings:
-            outputs[EMBEDDING] = embedding = embedding_of(student)
-            if any(term.name == "hint" for term, _ in self.terms):
-                if not teacher_embedding_width:
-                    raise UserError(
-                        "hint needs the width of the teacher's embeddings: pass teacher_embedding_width=…."
-                    )
-                self.projection = _linear("projection", embedding, teacher_embedding_width)
-        if self.mixture.needs_states:
-            outputs[STATES] = states = text_states_of(student)
-            if not teacher_state_width:
-                raise UserError(
-                    "states needs the width of the teacher's text states: pass teacher_state_width=…."
-                )
-            if states.shape[-1] != teacher_state_width:
-                self.state_projection = _linear("state_projection", states, teacher_state_width)
+        if self.distillation.needs_embeddings:
+            outputs[EMBEDDING] = embedding_of(student)
+            self.projection = self._projection("projection", outputs, "embedding", teacher_embedding_width)
+        if self.distillation.needs_states:
+            outputs[STATES] = text_states_of(student)
+            self.state_projection = self._projection(
+                "state_projection", outputs, "states", teacher_state_width
+            )
         self.teacher_state_width = teacher_state_width
         self._run: Any = None
         if len(outputs) > 1:
@@ -128,6 +140,24 @@ class Distiller(keras.Model):
         # Labels that are no class, since the epoch's beginning: a compiled step cannot refuse them.
         self.odd_labels = keras.metrics.Sum(name="odd_labels")
 
+    def _projection(
+        self, name: str, outputs: Mapping[str, Any], compared: str, width: int | None
+    ) -> keras.layers.Dense | None:
+        """The linear layer to the teacher's width that a loss of the sum has, if one has."""
+        losses = (term for term, _ in self.terms if term.entry.compares == compared)
+        loss = next((term for term in losses if term.entry.projection), None)
+        if loss is None:
+            return None
+        compares = _COMPARED[compared]
+        if not width:
+            raise UserError(
+                f"{loss.name} needs the width of the teacher's {compares.plural}: pass {compares.width}=…."
+            )
+        output = outputs[compares.output]
+        if loss.entry.projection == "unequal" and output.shape[-1] == width:
+            return None
+        return _linear(name, output, width)
+
     @property
     def classes(self) -> int:
         """How many the student tells apart."""
@@ -135,11 +165,11 @@ class Distiller(keras.Model):
 
     @property
     def projections(self) -> list[keras.layers.Dense]:
-        """The linear layers of `hint` and `states`, where there are: what trains beside the student."""
+        """The linear layers to the teacher's widths, where there are: what trains beside the student."""
         return [layer for layer in (self.projection, self.state_projection) if layer]
 
     def start_projection_anew(self, seed: int) -> None:
-        """Give the linear layers of `hint` and `states`, where there are, new weights that `seed` decides."""
+        """Give the linear layers to the teacher's widths new weights that `seed` decides."""
         for layer in self.projections:
             layer.kernel.assign(keras.initializers.GlorotUniform(seed=seed)(layer.kernel.shape))
             layer.bias.assign(ops.zeros_like(layer.bias))
@@ -260,15 +290,11 @@ class Distiller(keras.Model):
         return loss
 
     def _check(self, given: Mapping[str, Any]) -> None:
-        for needed, key, what in (
-            (self.mixture.needs_logits, TEACHER, "the teacher's logits"),
-            (self.mixture.needs_embeddings, TEACHER_EMBEDDING, "the teacher's embeddings"),
-            (self.mixture.needs_states, TEACHER_STATES, "the teacher's text states"),
-        ):
-            if needed and given.get(key) is None:
+        for compared, compares in _COMPARED.items():
+            if self.distillation.compares(compared) and given.get(compares.key) is None:
                 raise UserError(
-                    f"{self.mixture} needs {what} in every training batch: "
-                    f'pass x={{"{FEATURES}": …, "{key}": …}}.'
+                    f"{self.distillation} needs the teacher's {compares.plural} in every training batch: "
+                    f'pass x={{"{FEATURES}": …, "{compares.key}": …}}.'
                 )
         if (SHARE in given) != (OTHER_LABELS in given):
             raise UserError(f'a batch of mixed examples has both "{OTHER_LABELS}" and "{SHARE}".')
@@ -277,10 +303,11 @@ class Distiller(keras.Model):
                 f"the teacher's embeddings are {given[TEACHER_EMBEDDING].shape[-1]} wide, "
                 f"but teacher_embedding_width is {self.projection.units}."
             )
-        if self.mixture.needs_states and given[TEACHER_STATES].shape[-1] != self.teacher_state_width:
+        width = self.teacher_state_width
+        if width and self.distillation.needs_states and given[TEACHER_STATES].shape[-1] != width:
             raise UserError(
                 f"the teacher's text states are {given[TEACHER_STATES].shape[-1]} wide, "
-                f"but teacher_state_width is {self.teacher_state_width}."
+                f"but teacher_state_width is {width}."
             )
 
     def _check_shapes(self, given: Mapping[str, Any], len_of: int | None) -> None:
@@ -312,28 +339,21 @@ class Distiller(keras.Model):
     def _parts(self, labels, given, outputs):
         """The label loss `(batch,)`, and the two parts of the weighted sum of all losses."""
         label_loss = self._label_loss(labels, given, outputs)
-        teacher = given.get(TEACHER)
-        to_compare = logits = outputs[LOGITS]
-        if self.standardise_logits and self.mixture.needs_logits:
-            teacher, to_compare = standardised(teacher), standardised(logits)
-        per_example = label_loss if self.mixture.adds_label_loss else ops.zeros_like(label_loss)
+        pairs: dict[str | None, Any] = {None: (None, None)}
+        for compared, compares in _COMPARED.items():
+            pairs[compared] = given.get(compares.key), outputs.get(compares.output)
+        if self.standardise_logits and self.distillation.needs_logits:
+            pairs["logits"] = [standardised(logits) for logits in pairs["logits"]]
+        projections: dict[str | None, Any] = {"embedding": self.projection, "states": self.state_projection}
+        per_example = label_loss if self.distillation.adds_label_loss else ops.zeros_like(label_loss)
         relational = ops.zeros((), dtype=label_loss.dtype)
         for term, settings in self.terms:
-            if term.name in DISTILLATIONS:
-                loss = DISTILLATIONS[term.name]
-                parts = loss(label_loss, labels, teacher, to_compare, **settings)
-            elif term.name in EMBEDDING_DISTILLATIONS:
-                compared = outputs[EMBEDDING]
-                if term.name == "hint":
-                    compared = self.projection(compared)
-                loss = EMBEDDING_DISTILLATIONS[term.name]
-                parts = loss(labels, given[TEACHER_EMBEDDING], compared, **settings)
-            else:
-                compared = outputs[STATES]
-                if self.state_projection:
-                    compared = self.state_projection(compared)
-                loss = STATE_DISTILLATIONS[term.name]
-                parts = loss(labels, given[TEACHER_STATES], compared, **settings)
+            entry = term.entry
+            teacher, student = pairs[entry.compares]
+            if entry.projection and (projection := projections[entry.compares]):
+                student = projection(student)
+            first = (label_loss,) if entry.brings_label_loss else ()
+            parts = entry.loss(*first, labels, teacher, student, **settings)
             per_example = per_example + term.weight * parts[0]
             relational = relational + term.weight * parts[1]
         return label_loss, per_example, relational

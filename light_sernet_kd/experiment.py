@@ -79,6 +79,7 @@ from light_sernet_kd.files import (
 from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
+from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 from light_sernet_kd.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.selection import Selection, representative, selected
@@ -271,7 +272,7 @@ def fold_files(
         )
     # What it learned from is of no matter here, and need not be there any more.
     alone = dataclasses.replace(
-        settings, distillation="pure", distillation_weights={}, teacher=None, merge_tflite=True
+        settings, distillation=NO_TEACHER, distillation_weights={}, teacher=None, merge_tflite=True
     )
     places = Places(data=data, result=to, cache="none")
     again = _Run(alone, places, to, Display(verbose=0), "")
@@ -316,7 +317,7 @@ class _Phase:
     build: Callable[[], keras.Model]
     rows: Any
     schedule: Schedule
-    mixture: mixtures.Mixture
+    mixture: mixtures.DistillationSum
     accelerate: bool = True
     initial: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None
     int8: bool = False
@@ -360,9 +361,8 @@ class _Run:
             settings, front_end=self.front_end, schedule=settings.schedule or entry.schedule
         )
         self.protocol = PROTOCOLS[settings.protocol]
-        self.label_settings = {"label_smoothing": settings.label_smoothing}
-        if settings.label_loss == "focal":
-            self.label_settings["gamma"] = settings.focal_gamma
+        fields = LABEL_LOSSES[settings.label_loss].fields
+        self.label_settings = {name: getattr(settings, field) for name, field in fields.items()}
         self.distillation_settings = settings_of(settings.distillation, settings.distillation_weights)
 
         self.augmentations = augment.parse(settings.augmentation) if settings.augmentation else ()
@@ -633,7 +633,7 @@ class _Run:
 
     def _made_phases(self, role: str) -> list[_Phase]:
         settings, name, schedule = self.settings, self._architectures()[role], self._schedule(role)
-        mixture = self.mixture if role == "student" else mixtures.parse("pure")
+        mixture = self.mixture if role == "student" else mixtures.parse(NO_TEACHER)
         if role in self._multimodal:
             both = self._multimodal[role]
             frozen = _Phase(
@@ -702,7 +702,7 @@ class _Run:
             return np.asarray(self.teacher.embeddings).shape[-1]
         return self.network("teacher").embedding_width * self.settings.teacher_count
 
-    def _settings_of(self, mixture: mixtures.Mixture) -> dict[str, Any]:
+    def _settings_of(self, mixture: mixtures.DistillationSum) -> dict[str, Any]:
         """The distillation's settings for a phase that trains on a part of it."""
         if mixture == self.mixture:
             return self.distillation_settings

@@ -27,27 +27,19 @@ log space, with finite values and gradients at logits of ±500.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from keras import backend, ops
 
 from light_sernet_kd import mixtures
 from light_sernet_kd.config import UserError, choose
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, PUBLISHED, Loss
 
 KL_MEANS = ("batch", "elements")
 
-# A share and its remainder are weights: above 1 the remainder would be trained away from.
-SHARES = (
-    "label_smoothing of cross_entropy",
-    "label_smoothing of focal",
-    "label_smoothing of mse",
-    "alpha of KD",
-    "alpha of CKD",
-)
-
 # Stands for a logit of minus infinity, but a difference of two of them is 0 and not NaN.
-NO_LOGIT = -1e30
+MASKED_LOGIT = -1e30
 
 # Logits nearer than 1e-6 coincide: below that float32 rounding decides the direction between them, and the
 # gradient of the distance, of size 1 / distance, would be noise.
@@ -55,6 +47,9 @@ COINCIDENT_SQUARED = 1e-12
 
 # Keeps the quotients and logarithms of WSLD and PKT finite, as in their authors' code.
 SMALL = 1e-7
+
+
+# Labels
 
 
 def cross_entropy(labels, logits, *, label_smoothing=0.0):
@@ -70,6 +65,11 @@ def cross_entropy(labels, logits, *, label_smoothing=0.0):
 
     Raises:
         UserError: soft labels of another number of classes than there are logits.
+
+    Two classes that are alike have a probability of 1/2 each: log 2.
+
+    >>> round(float(cross_entropy([0], [[0.0, 0.0]])[0]), 4)
+    0.6931
     """
     logits = _at_least_float32(logits)
     return -ops.sum(_targets(labels, logits, label_smoothing) * ops.log_softmax(logits), axis=-1)
@@ -96,6 +96,11 @@ def focal(labels, logits, *, gamma=2.0, alpha=None, label_smoothing=0.0):
         UserError: `alpha`, or a soft label, has another length than there are classes.
 
     Source: Lin et al. 2017, arXiv:1708.02002, sections 3.1 and 3.2.
+
+    Two classes that are alike: (1 - 1/2)² log 2.
+
+    >>> round(float(focal([0], [[0.0, 0.0]])[0]), 4)
+    0.1733
     """
     logits = _at_least_float32(logits)
     targets = _targets(labels, logits, label_smoothing)
@@ -109,7 +114,7 @@ def focal(labels, logits, *, gamma=2.0, alpha=None, label_smoothing=0.0):
     # log(1 - p_c) as the share of all other classes: 1 - p itself rounds to 0 at a confident p, and its
     # power has no finite gradient there for gamma below 1.
     itself = ops.eye(logits.shape[-1], dtype="bool")
-    all_others = ops.logsumexp(ops.where(itself, NO_LOGIT, logits[:, None, :]), axis=-1)
+    all_others = ops.logsumexp(ops.where(itself, MASKED_LOGIT, logits[:, None, :]), axis=-1)
     log_rest = all_others - ops.logsumexp(logits, axis=-1, keepdims=True)
     return -ops.sum(targets * ops.exp(gamma * log_rest) * ops.log_softmax(logits), axis=-1)
 
@@ -133,6 +138,11 @@ def mse(labels, logits, *, label_smoothing=0.0):
         UserError: soft labels of another number of classes than there are logits.
 
     Source: Multi-Still (ETRI 2023), the training of its teacher and of its students.
+
+    The target is (1, 0): the mean of 0² and 2².
+
+    >>> float(mse([0], [[1.0, 2.0]])[0])
+    2.0
     """
     logits = _at_least_float32(logits)
     return ops.mean(ops.square(logits - _targets(labels, logits, label_smoothing)), axis=-1)
@@ -147,6 +157,9 @@ def hard_labels(labels, soft_labels):
 
     Returns:
         Class indices `(batch,)`.
+
+    >>> [int(label) for label in hard_labels([0, 1], [[0.2, 0.8], [0.5, 0.5]])]
+    [1, 1]
     """
     labels, soft_labels = ops.convert_to_tensor(labels), ops.convert_to_tensor(soft_labels)
     own = ops.sum(
@@ -156,8 +169,31 @@ def hard_labels(labels, soft_labels):
     return ops.where(own >= ops.max(soft_labels, axis=-1), labels, largest)
 
 
+def _targets(labels, logits, label_smoothing):
+    classes = logits.shape[-1]
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) == 1:
+        exact = ops.one_hot(labels, classes, dtype=logits.dtype)
+    elif labels.shape[-1] == classes:
+        exact = ops.cast(labels, logits.dtype)
+    else:
+        raise UserError(
+            f"soft labels have shares of {labels.shape[-1]} classes, but there are logits of {classes}."
+            " Give one share per class."
+        )
+    return (1 - label_smoothing) * exact + label_smoothing / classes
+
+
+# Logits
+
+
 def pure(label_loss, labels, teacher, student):
-    """The label loss alone: the student without a teacher, which may be None."""
+    """The label loss alone: the student without a teacher, which may be None.
+
+    >>> per_example, relational = pure(ops.array([0.5]), [0], None, None)
+    >>> float(per_example[0]), float(relational)
+    (0.5, 0.0)
+    """
     return label_loss, ops.zeros((), dtype=label_loss.dtype)
 
 
@@ -180,6 +216,13 @@ def kd(label_loss, labels, teacher, student, *, temperature=1.2, alpha=0.7, kl_m
         `(batch,)`, and 0.
 
     Source: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, section 2; weights from Cubic KD.
+
+    Equal logits leave `1 - alpha` of the label loss, which is 1 here.
+
+    >>> logits = [[2.0, 0.0]]
+    >>> per_example, _ = kd(ops.array([1.0]), [0], logits, logits, alpha=0.75)
+    >>> float(per_example[0])
+    0.25
     """
     divergence = _divergence_over_temperatures(teacher, student, (temperature,), kl_mean)
     per_example = (1 - alpha) * label_loss + alpha * divergence
@@ -211,6 +254,13 @@ def rkd(
         `(batch,)`, the weighted label loss, and the weighted relations, a scalar.
 
     Source: Park et al. 2019, arXiv:1904.05068, sections 3.2.1 and 3.2.2; weights from Cubic KD.
+
+    Examples twice as far apart have the same relations.
+
+    >>> teacher, student = [[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [6.0, 8.0]]
+    >>> per_example, relational = rkd(ops.zeros(2), [0, 1], teacher, student)
+    >>> float(relational)
+    0.0
     """
     teacher_distances, teacher_cosines = _distances_and_cosines(_at_least_float32(teacher))
     student_distances, student_cosines = _distances_and_cosines(_at_least_float32(student))
@@ -243,6 +293,13 @@ def dkd(
         `(batch,)`, and 0.
 
     Source: Zhao et al. 2022, arXiv:2203.08679, section 3, equations 5 to 7; weights from Cubic KD.
+
+    Equal logits have no divergence, whatever the label loss, which is 1 here.
+
+    >>> logits = [[2.0, 1.0, 0.0]]
+    >>> per_example, _ = dkd(ops.array([1.0]), [0], logits, logits, label_weight=0.5)
+    >>> float(per_example[0])
+    0.5
     """
     teacher, student = _at_least_float32(teacher), _at_least_float32(student)
     is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
@@ -290,6 +347,13 @@ def ckd(
         largest holds temperatures × batch² numbers.
 
     Source: Cubic KD (2023).
+
+    Equal logits leave `1 - alpha` of the label loss, which is 1 here, at each of five temperatures.
+
+    >>> logits = [[2.0, 1.0, 0.0]]
+    >>> per_example, relational = ckd(ops.array([1.0]), [0], logits, logits, alpha=0.75)
+    >>> float(per_example[0]), float(relational)
+    (1.25, 0.0)
     """
     divergence = _divergence_over_temperatures(teacher, student, temperatures, kl_mean)
     per_example = len(temperatures) * (1 - alpha) * label_loss + alpha * divergence
@@ -327,6 +391,13 @@ def dist(label_loss, labels, teacher, student, *, label_weight=1.0, beta=2.0, ga
         `(batch,)`, the label loss and the part between classes, and the part within classes, a scalar.
 
     Source: Huang et al. 2022, arXiv:2205.10536, section 3; T² as the authors' code has it.
+
+    Of two classes the student prefers the other one: correlations of -1, so d is 2 in both places.
+
+    >>> teacher, student = [[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]
+    >>> per_example, relational = dist(ops.zeros(2), [0, 1], teacher, student, beta=1.0, gamma=2.0)
+    >>> round(float(per_example[0]), 4), round(float(relational), 4)
+    (2.0, 4.0)
     """
     p = ops.exp(_log_cube(teacher, (temperature,))[0])
     q = ops.exp(_log_cube(student, (temperature,))[0])
@@ -355,6 +426,12 @@ def nkd(label_loss, labels, teacher, student, *, label_weight=1.0, gamma=1.5, te
         `(batch,)`, and 0.
 
     Source: Yang et al. 2023, arXiv:2303.13005, section 3.
+
+    Two classes that are alike for both: -1/2 log 1/2, and the only other class has all of the rest.
+
+    >>> per_example, _ = nkd(ops.zeros(1), [0], [[0.0, 0.0]], [[0.0, 0.0]])
+    >>> round(float(per_example[0]), 4)
+    0.3466
     """
     teacher, student = _at_least_float32(teacher), _at_least_float32(student)
     is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
@@ -387,13 +464,19 @@ def wsld(label_loss, labels, teacher, student, *, label_weight=1.0, alpha=2.5, t
         `(batch,)`, and 0.
 
     Source: Zhou et al. 2021, arXiv:2102.00650, section 4; weights as for ImageNet.
+
+    A student that is certain and right learns nothing from its teacher.
+
+    >>> per_example, _ = wsld(ops.zeros(1), [0], [[3.0, 0.0]], [[500.0, -500.0]])
+    >>> float(per_example[0])
+    0.0
     """
     teacher, student = _at_least_float32(teacher), _at_least_float32(student)
     is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
 
     def cross_entropy_to_the_last_digit(logits):
         label = ops.sum(ops.where(is_label, logits, 0.0), axis=-1)
-        return ops.softplus(ops.logsumexp(ops.where(is_label, NO_LOGIT, logits), axis=-1) - label)
+        return ops.softplus(ops.logsumexp(ops.where(is_label, MASKED_LOGIT, logits), axis=-1) - label)
 
     # A quotient of two numbers near 0 where both are certain: log_softmax would have rounded them.
     ratio = cross_entropy_to_the_last_digit(student) / (cross_entropy_to_the_last_digit(teacher) + SMALL)
@@ -423,6 +506,12 @@ def logit_mse(label_loss, labels, teacher, student, *, label_weight=1.0, teacher
         `(batch,)`, and 0.
 
     Source: Multi-Still (ETRI 2023), the training of its students.
+
+    The label loss is 1, and the mean of 0² and 2² is 2.
+
+    >>> per_example, _ = logit_mse(ops.array([1.0]), [0], [[1.0, 2.0]], [[1.0, 4.0]])
+    >>> float(per_example[0])
+    3.0
     """
     gaps = _at_least_float32(student) - _at_least_float32(teacher)
     per_example = label_weight * label_loss + teacher_weight * ops.mean(ops.square(gaps), axis=-1)
@@ -445,202 +534,15 @@ def standardised(logits):
         `(batch, classes)`.
 
     Source: Sun et al. 2024, arXiv:2403.01427, section 4; the standard deviation is over all classes.
+
+    >>> [round(float(logit), 4) for logit in standardised([[1.0, 3.0]])[0]]
+    [-1.0, 1.0]
     """
     logits = _at_least_float32(logits)
     # From the highest: the mean of equal large numbers would not quite be that number.
     logits = logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
     centred = logits - ops.mean(logits, axis=-1, keepdims=True)
     return _over_length(centred, ops.mean)
-
-
-def hint(labels, teacher, student):
-    """Mean squared error to the teacher's embedding.
-
-    Args:
-        labels: not used.
-        teacher: embeddings `(batch, Et)`.
-        student: `(batch, Et)`, the student's embedding after a linear layer to the teacher's width, which
-            the Distiller owns: it trains with the student, and is neither saved nor exported.
-
-    Returns:
-        `(batch,)`, the mean over the width, and 0.
-
-    Source: Romero et al. 2015, arXiv:1412.6550, equation 3, which has half the sum.
-    """
-    gaps = _at_least_float32(student) - _at_least_float32(teacher)
-    per_example = ops.mean(ops.square(gaps), axis=-1)
-    return per_example, ops.zeros((), dtype=per_example.dtype)
-
-
-def pkt(labels, teacher, student):
-    """Probabilistic knowledge transfer: which examples are each other's neighbours.
-
-    With the kernel `K(a, b) = (1 + cos(a, b)) / 2`, an example i finds j as neighbour with probability
-    `p(j | i) = K(i, j) / Σ_(k≠i) K(i, k)`. The loss is `mean_i Σ_(j≠i) p(j | i) log(p(j | i) / q(j | i))`,
-    p of the teacher and q of the student.
-
-    Divergences of cosines are small, of the order of 0.001: a useful weight is in the hundreds. The paper
-    sums over the examples; the benchmark of CRD, whose weight is 30000, divides by batch² and has j = i too.
-
-    Args:
-        labels: not used.
-        teacher, student: embeddings `(batch, Et)` and `(batch, Es)`. One that is 0 has cosine 0 with all.
-
-    Returns:
-        `(batch,)` zeros, and the mean divergence in nats, a scalar; 0 for a batch of one.
-
-    Source: Passalis and Tefas 2018, arXiv:1803.10837, section 3.
-    """
-    log_p, log_q = _log_neighbours(teacher), _log_neighbours(student)
-    itself = ops.eye(ops.shape(log_q)[0], dtype="bool")
-    gaps = ops.where(itself, 0.0, log_p - log_q)
-    divergence = ops.mean(ops.sum(ops.exp(log_p) * gaps, axis=-1))
-    return ops.zeros_like(log_q[:, 0]), divergence
-
-
-def sp(labels, teacher, student):
-    """Similarity preserving: examples that excite the teacher alike excite the student alike.
-
-    `‖G_t - G_s‖²_F / batch²` with G the products of every two embeddings, each row divided by its length.
-    Published weight: 3000, as in `KD+SP:3000`.
-
-    Args:
-        labels: not used.
-        teacher, student: embeddings `(batch, Et)` and `(batch, Es)`. The row of one that is 0 is 0.
-
-    Returns:
-        `(batch,)` zeros, and the loss, a scalar.
-
-    Source: Tung and Mori 2019, arXiv:1907.09682, section 3.
-    """
-    similarities = [_over_length(_gram(_at_least_float32(each)), ops.sum) for each in (teacher, student)]
-    gaps = similarities[0] - similarities[1]
-    return ops.zeros_like(gaps[:, 0]), ops.mean(ops.square(gaps))
-
-
-def states(labels, teacher, student):
-    """Mean squared error to the teacher's states of the tokens.
-
-    The mean is over the width and the teacher's real tokens: rows of zeros are padding and do not count, and
-    a text of nothing else has loss 0. As published, but for the padding: there every batch is one text. A
-    token that only the teacher has a row for is compared with zeros.
-
-    Args:
-        labels: not used.
-        teacher: states `(batch, tokens, W)`.
-        student: `(batch, tokens, W)`; where the student's own states have another width, after a linear
-            layer to the teacher's, which the Distiller owns: it trains with the student, and is neither saved
-            nor exported.
-
-    Returns:
-        `(batch,)`, and 0.
-
-    Source: DistilSER (ICTC 2024), the third term of its loss.
-    """
-    teacher, student = _at_least_float32(teacher), _at_least_float32(student)
-    tokens = ops.shape(teacher)[1]
-    student = ops.pad(student, [[0, 0], [0, tokens], [0, 0]])[:, :tokens]
-    is_token = ops.any(teacher != 0, axis=-1)
-    errors = ops.mean(ops.square(ops.where(is_token[..., None], student - teacher, 0.0)), axis=-1)
-    count = ops.sum(ops.cast(is_token, errors.dtype), axis=-1)
-    per_example = ops.sum(errors, axis=-1) / ops.maximum(count, 1.0)
-    return per_example, ops.zeros((), dtype=per_example.dtype)
-
-
-LABEL_LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "focal": focal, "mse": mse}
-DISTILLATIONS: dict[str, Callable] = {
-    "pure": pure, "KD": kd, "RKD": rkd, "DKD": dkd, "CKD": ckd, "DIST": dist, "NKD": nkd, "WSLD": wsld,
-    "MSE": logit_mse,
-}  # fmt: skip
-EMBEDDING_DISTILLATIONS: dict[str, Callable] = {"hint": hint, "PKT": pkt, "SP": sp}
-STATE_DISTILLATIONS: dict[str, Callable] = {"states": states}
-
-
-def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The settings of a label or distillation loss: its published defaults, and over them `overrides`.
-
-    A weighted sum, `KD:0.5+RKD:0.5`, has the settings of all its losses, under `KD.alpha` and so on. So has a
-    published sum, such as `DistilSER`, whose defaults are its own.
-
-    Raises:
-        UserError: no such loss or setting, or a value that the setting cannot have.
-    """
-    every = LABEL_LOSSES | DISTILLATIONS | EMBEDDING_DISTILLATIONS | STATE_DISTILLATIONS
-    is_sum = "+" in name or ":" in name
-    title = name if is_sum else choose("loss", name, [*every, *mixtures.PUBLISHED])
-    names, published = [title], mixtures.NO_SETTINGS
-    if title not in LABEL_LOSSES:
-        mixture = mixtures.parse(title)
-        names, published = [term.name for term in mixture.terms], mixture.settings
-        title = str(mixture)
-    settings: dict[str, Any] = {}
-    owners: dict[str, tuple[str, str]] = {}
-    for loss in names:
-        for each in inspect.signature(every[loss]).parameters.values():
-            if each.kind is each.KEYWORD_ONLY:
-                key = each.name if len(names) == 1 else f"{loss}.{each.name}"
-                settings[key], owners[key] = each.default, (loss, each.name)
-    for key, value in [*published.items(), *(overrides or {}).items()]:
-        if not settings:
-            raise UserError(f"the loss {title} has no settings, but {key!r} is given. Leave it out.")
-        key = choose(f"setting of {title}", key, settings)
-        loss, setting = owners[key]
-        settings[key] = _checked(f"{setting} of {loss}", settings[key], value)
-    return settings
-
-
-def terms_of(
-    mixture: mixtures.Mixture, overrides: Mapping[str, Any] | None = None
-) -> list[tuple[mixtures.Term, dict[str, Any]]]:
-    """Each loss of a sum with its own settings, by their plain names. Raises as `settings_of`."""
-    settings = settings_of(str(mixture), overrides)
-    if len(mixture.terms) == 1:
-        return [(mixture.terms[0], settings)]
-    split: dict[str, dict[str, Any]] = {term.name: {} for term in mixture.terms}
-    for key, value in settings.items():
-        name, _, setting = key.partition(".")
-        split[name][setting] = value
-    return [(term, split[term.name]) for term in mixture.terms]
-
-
-def _checked(what: str, default: Any, value: Any) -> Any:
-    """`value` in the type of `default`, where None stands for a sequence that may be left out."""
-    if isinstance(default, str):
-        return choose(what, str(value), KL_MEANS)
-    if default is None and value is None:
-        return None
-    wants_several = default is None or isinstance(default, tuple)
-    numbers = value if wants_several and isinstance(value, list | tuple) and value else [value]
-    if wants_several and numbers is not value:
-        raise UserError(f"{what} is {value!r}, but must be a list of numbers, such as [1.0, 2.0].")
-    highest = 1 if what in SHARES else math.inf
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise UserError(f"{what} is {value!r}, but {number!r} is no finite number.")
-        if not 0 <= number <= highest or (number == 0 and "temperature" in what):
-            must = "more than 0" if "temperature" in what else "0 to 1" if highest == 1 else "0 or more"
-            raise UserError(f"{what} is {value!r}, but must be {must}.")
-    return tuple(map(float, numbers)) if wants_several else float(value)
-
-
-def _at_least_float32(x):
-    x = ops.convert_to_tensor(x)
-    return ops.cast(x, backend.result_type(x.dtype, "float32"))
-
-
-def _targets(labels, logits, label_smoothing):
-    classes = logits.shape[-1]
-    labels = ops.convert_to_tensor(labels)
-    if len(labels.shape) == 1:
-        exact = ops.one_hot(labels, classes, dtype=logits.dtype)
-    elif labels.shape[-1] == classes:
-        exact = ops.cast(labels, logits.dtype)
-    else:
-        raise UserError(
-            f"soft labels have shares of {labels.shape[-1]} classes, but there are logits of {classes}."
-            " Give one share per class."
-        )
-    return (1 - label_smoothing) * exact + label_smoothing / classes
 
 
 def _log_cube(logits, temperatures):
@@ -666,7 +568,7 @@ def _label_rest_others(logits, is_label):
     """
     everything = ops.logsumexp(logits, axis=-1)
     label = ops.sum(ops.where(is_label, logits, 0.0), axis=-1)
-    others = ops.where(is_label, NO_LOGIT, logits)
+    others = ops.where(is_label, MASKED_LOGIT, logits)
     return label - everything, ops.logsumexp(others, axis=-1) - everything, ops.log_softmax(others)
 
 
@@ -707,20 +609,9 @@ def _sum_of_absolute_gaps(d, e, r):
     return ops.sum(d * (sum_before[-1] - not_above - below))
 
 
-def _gram(rows):
-    return ops.matmul(rows, ops.swapaxes(rows, -1, -2))
-
-
 def _gram_gap(teacher, student):
     """Σ_k ‖T_k T_kᵀ - S_k S_kᵀ‖²_F over the first axis."""
     return ops.sum(ops.square(_gram(teacher) - _gram(student)))
-
-
-def _over_length(rows, reduce):
-    """Rows over the root of the sum or mean of their squares; one as good as 0 is 0, without slope."""
-    squares = reduce(ops.square(rows), axis=-1, keepdims=True)
-    some = squares > COINCIDENT_SQUARED
-    return ops.where(some, rows / ops.sqrt(ops.where(some, squares, 1.0)), 0.0)
 
 
 def _correlations(a, b):
@@ -729,10 +620,233 @@ def _correlations(a, b):
     return ops.sum(a * b, axis=-1)
 
 
+# Embeddings
+
+
+def hint(labels, teacher, student):
+    """Mean squared error to the teacher's embedding.
+
+    Args:
+        labels: not used.
+        teacher: embeddings `(batch, Et)`.
+        student: `(batch, Et)`, the student's embedding after a linear layer to the teacher's width, which
+            the Distiller owns: it trains with the student, and is neither saved nor exported.
+
+    Returns:
+        `(batch,)`, the mean over the width, and 0.
+
+    Source: Romero et al. 2015, arXiv:1412.6550, equation 3, which has half the sum.
+
+    The mean of 0² and 2².
+
+    >>> per_example, _ = hint([0], [[1.0, 2.0]], [[1.0, 4.0]])
+    >>> float(per_example[0])
+    2.0
+    """
+    gaps = _at_least_float32(student) - _at_least_float32(teacher)
+    per_example = ops.mean(ops.square(gaps), axis=-1)
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
+def pkt(labels, teacher, student):
+    """Probabilistic knowledge transfer: which examples are each other's neighbours.
+
+    With the kernel `K(a, b) = (1 + cos(a, b)) / 2`, an example i finds j as neighbour with probability
+    `p(j | i) = K(i, j) / Σ_(k≠i) K(i, k)`. The loss is `mean_i Σ_(j≠i) p(j | i) log(p(j | i) / q(j | i))`,
+    p of the teacher and q of the student.
+
+    Divergences of cosines are small, of the order of 0.001: a useful weight is in the hundreds. The paper
+    sums over the examples; the benchmark of CRD, whose weight is 30000, divides by batch² and has j = i too.
+
+    Args:
+        labels: not used.
+        teacher, student: embeddings `(batch, Et)` and `(batch, Es)`. One that is 0 has cosine 0 with all.
+
+    Returns:
+        `(batch,)` zeros, and the mean divergence in nats, a scalar; 0 for a batch of one.
+
+    Source: Passalis and Tefas 2018, arXiv:1803.10837, section 3.
+
+    Embeddings of twice the length have the same cosines.
+
+    >>> teacher, student = [[1.0, 0.0], [0.0, 1.0], [3.0, 4.0]], [[2.0, 0.0], [0.0, 2.0], [6.0, 8.0]]
+    >>> _, divergence = pkt(None, teacher, student)
+    >>> round(float(divergence), 6)
+    0.0
+    """
+    log_p, log_q = _log_neighbours(teacher), _log_neighbours(student)
+    itself = ops.eye(ops.shape(log_q)[0], dtype="bool")
+    gaps = ops.where(itself, 0.0, log_p - log_q)
+    divergence = ops.mean(ops.sum(ops.exp(log_p) * gaps, axis=-1))
+    return ops.zeros_like(log_q[:, 0]), divergence
+
+
+def sp(labels, teacher, student):
+    """Similarity preserving: examples that excite the teacher alike excite the student alike.
+
+    `‖G_t - G_s‖²_F / batch²` with G the products of every two embeddings, each row divided by its length.
+    Published weight: 3000, as in `KD+SP:3000`.
+
+    Args:
+        labels: not used.
+        teacher, student: embeddings `(batch, Et)` and `(batch, Es)`. The row of one that is 0 is 0.
+
+    Returns:
+        `(batch,)` zeros, and the loss, a scalar.
+
+    Source: Tung and Mori 2019, arXiv:1907.09682, section 3.
+
+    The teacher's rows are (1, 0) and (0, 1), the student's (1, 1) / √2: the mean of (1 - 1/√2)² and 1/2.
+
+    >>> _, loss = sp(None, [[1.0, 0.0], [0.0, 1.0]], [[1.0], [1.0]])
+    >>> round(float(loss), 4)
+    0.2929
+    """
+    similarities = [_over_length(_gram(_at_least_float32(each)), ops.sum) for each in (teacher, student)]
+    gaps = similarities[0] - similarities[1]
+    return ops.zeros_like(gaps[:, 0]), ops.mean(ops.square(gaps))
+
+
 def _log_neighbours(embeddings):
     """Log p(column | row) from cosine kernels, `(batch, batch)`; next to nothing on the diagonal."""
     cosines = _gram(_over_length(_at_least_float32(embeddings), ops.sum))
     # Rounding may leave a cosine a little below -1.
     kernel = ops.log(ops.maximum(0.5 * (1 + cosines), 0.0) + SMALL)
     itself = ops.eye(ops.shape(kernel)[0], dtype="bool")
-    return ops.log_softmax(ops.where(itself, NO_LOGIT, kernel))
+    return ops.log_softmax(ops.where(itself, MASKED_LOGIT, kernel))
+
+
+# Token states
+
+
+def states(labels, teacher, student):
+    """Mean squared error to the teacher's states of the tokens.
+
+    The mean is over the width and the teacher's real tokens: rows of zeros are padding and do not count, and
+    a text of nothing else has loss 0. As published, but for the padding: there every batch is one text. A
+    token that only the teacher has a row for is compared with zeros.
+
+    Args:
+        labels: not used.
+        teacher: states `(batch, tokens, W)`.
+        student: `(batch, tokens, W)`; where the student's own states have another width, after a linear
+            layer to the teacher's, which the Distiller owns: it trains with the student, and is neither saved
+            nor exported.
+
+    Returns:
+        `(batch,)`, and 0.
+
+    Source: DistilSER (ICTC 2024), the third term of its loss.
+
+    The second token is padding; of the first the mean of 0² and 2².
+
+    >>> per_example, _ = states(None, [[[1.0, 2.0], [0.0, 0.0]]], [[[1.0, 4.0], [9.0, 9.0]]])
+    >>> float(per_example[0])
+    2.0
+    """
+    teacher, student = _at_least_float32(teacher), _at_least_float32(student)
+    tokens = ops.shape(teacher)[1]
+    student = ops.pad(student, [[0, 0], [0, tokens], [0, 0]])[:, :tokens]
+    is_token = ops.any(teacher != 0, axis=-1)
+    errors = ops.mean(ops.square(ops.where(is_token[..., None], student - teacher, 0.0)), axis=-1)
+    count = ops.sum(ops.cast(is_token, errors.dtype), axis=-1)
+    per_example = ops.sum(errors, axis=-1) / ops.maximum(count, 1.0)
+    return per_example, ops.zeros((), dtype=per_example.dtype)
+
+
+# Settings
+
+
+def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a label or distillation loss: its published defaults, and over them `overrides`.
+
+    A weighted sum, `KD:0.5+RKD:0.5`, has the settings of all its losses, under `KD.alpha` and so on. So has a
+    published sum, such as `DistilSER`, whose defaults are its own.
+
+    Raises:
+        UserError: no such loss or setting, or a value that the setting cannot have.
+
+    >>> settings_of("KD", {"alpha": 0.5})
+    {'temperature': 1.2, 'alpha': 0.5, 'kl_mean': 'batch'}
+    """
+    is_sum = "+" in name or ":" in name
+    title = name if is_sum else choose("loss", name, [*LABEL_LOSSES, *DISTILLATIONS, *PUBLISHED])
+    entries: dict[str, Loss]
+    published: Mapping[str, Any]
+    if title in LABEL_LOSSES:
+        entries, published = {title: LABEL_LOSSES[title]}, {}
+    else:
+        distillation = mixtures.parse(title)
+        entries = {term.name: term.entry for term in distillation.terms}
+        title, published = str(distillation), distillation.settings
+    settings: dict[str, Any] = {}
+    owners: dict[str, tuple[str, Loss, str]] = {}
+    for loss, entry in entries.items():
+        for each in inspect.signature(entry.loss.load()).parameters.values():
+            if each.kind is each.KEYWORD_ONLY:
+                key = each.name if len(entries) == 1 else f"{loss}.{each.name}"
+                settings[key], owners[key] = each.default, (loss, entry, each.name)
+    for key, value in [*published.items(), *(overrides or {}).items()]:
+        if not settings:
+            raise UserError(f"the loss {title} has no settings, but {key!r} is given. Leave it out.")
+        key = choose(f"setting of {title}", key, settings)
+        settings[key] = _checked(*owners[key], settings[key], value)
+    return settings
+
+
+def terms_of(
+    distillation: mixtures.DistillationSum, overrides: Mapping[str, Any] | None = None
+) -> list[tuple[mixtures.Term, dict[str, Any]]]:
+    """Each loss of a sum with its own settings, by their plain names. Raises as `settings_of`.
+
+    >>> [(str(term), settings) for term, settings in terms_of(mixtures.parse("MSE:0.5+SP:3000"))]
+    [('MSE:0.5', {'label_weight': 1.0, 'teacher_weight': 1.0}), ('SP:3000', {})]
+    """
+    settings = settings_of(str(distillation), overrides)
+    if len(distillation.terms) == 1:
+        return [(distillation.terms[0], settings)]
+    split: dict[str, dict[str, Any]] = {term.name: {} for term in distillation.terms}
+    for key, value in settings.items():
+        name, _, setting = key.partition(".")
+        split[name][setting] = value
+    return [(term, split[term.name]) for term in distillation.terms]
+
+
+def _checked(loss: str, entry: Loss, setting: str, default: Any, value: Any) -> Any:
+    """`value` in the type of `default`, where None stands for a sequence that may be left out."""
+    what = f"{setting} of {loss}"
+    if isinstance(default, str):
+        return choose(what, str(value), KL_MEANS)
+    if default is None and value is None:
+        return None
+    wants_several = default is None or isinstance(default, tuple)
+    numbers = value if wants_several and isinstance(value, list | tuple) and value else [value]
+    if wants_several and numbers is not value:
+        raise UserError(f"{what} is {value!r}, but must be a list of numbers, such as [1.0, 2.0].")
+    is_share, divides = setting in entry.shares, setting in entry.above_zero
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise UserError(f"{what} is {value!r}, but {number!r} is no finite number.")
+        if number < 0 or (number == 0 and divides) or (number > 1 and is_share):
+            must = "more than 0" if divides else "0 to 1" if is_share else "0 or more"
+            raise UserError(f"{what} is {value!r}, but must be {must}.")
+    return tuple(map(float, numbers)) if wants_several else float(value)
+
+
+# What several of these compute with
+
+
+def _at_least_float32(x):
+    x = ops.convert_to_tensor(x)
+    return ops.cast(x, backend.result_type(x.dtype, "float32"))
+
+
+def _gram(rows):
+    return ops.matmul(rows, ops.swapaxes(rows, -1, -2))
+
+
+def _over_length(rows, reduce):
+    """Rows over the root of the sum or mean of their squares; one as good as 0 is 0, without slope."""
+    squares = reduce(ops.square(rows), axis=-1, keepdims=True)
+    some = squares > COINCIDENT_SQUARED
+    return ops.where(some, rows / ops.sqrt(ops.where(some, squares, 1.0)), 0.0)

@@ -7,22 +7,17 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.losses import (
+    DISTILLATIONS,
+    NO_TEACHER,
+    PUBLISHED,
+    Distillation,
+)
 
-# The keys of `losses.DISTILLATIONS`, `losses.EMBEDDING_DISTILLATIONS` and `losses.STATE_DISTILLATIONS`.
-LOGIT_NAMES = ("pure", "KD", "RKD", "DKD", "CKD", "DIST", "NKD", "WSLD", "MSE")
-EMBEDDING_NAMES = ("hint", "PKT", "SP")
-STATE_NAMES = ("states",)
-NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
-# What a published system trains its students on: a sum, and its own settings in place of the defaults.
-PUBLISHED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "DistilSER": ("KD+states", {"KD.alpha": 0.5, "KD.temperature": 2.0}),
-    "Multi-Still": ("MSE", NO_SETTINGS),  # published with the label loss mse, on soft labels
-}
-NAMES = (*LOGIT_NAMES, *EMBEDDING_NAMES, *STATE_NAMES, *PUBLISHED)
+NAMES = (*DISTILLATIONS, *PUBLISHED)
 
 
 @dataclass(frozen=True)
@@ -32,12 +27,17 @@ class Term:
     name: str
     weight: float = 1.0
 
+    @property
+    def entry(self) -> Distillation:
+        """What the registry says of the loss."""
+        return DISTILLATIONS[self.name]
+
     def __str__(self) -> str:
         return self.name if self.weight == 1 else f"{self.name}:{_shortest(self.weight)}"
 
 
 @dataclass(frozen=True)
-class Mixture:
+class DistillationSum:
     """Distillation losses that are added up. Its text is canonical, and `parse` reads it back.
 
     Attributes:
@@ -53,39 +53,43 @@ class Mixture:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Settings by name, `KD.alpha` in a sum, where a published sum differs from its losses' defaults."""
-        return PUBLISHED[self.published][1] if self.published else NO_SETTINGS
+        return PUBLISHED[self.published].settings if self.published else {}
+
+    def compares(self, output: str) -> bool:
+        """Whether a loss compares this output, as `Distillation.compares` has it, with the teacher's."""
+        return any(term.entry.compares == output for term in self.terms)
 
     @property
     def needs_logits(self) -> bool:
         """Whether a loss compares with the teacher's logits."""
-        return any(term.name in LOGIT_NAMES and term.name != "pure" for term in self.terms)
+        return self.compares("logits")
 
     @property
     def needs_embeddings(self) -> bool:
         """Whether a loss compares with the teacher's embeddings."""
-        return any(term.name in EMBEDDING_NAMES for term in self.terms)
+        return self.compares("embedding")
 
     @property
     def needs_states(self) -> bool:
         """Whether a loss compares with the teacher's states of the text's tokens."""
-        return any(term.name in STATE_NAMES for term in self.terms)
+        return self.compares("states")
 
-    def without_states(self) -> "Mixture":
+    def without_states(self) -> "DistillationSum":
         """What of the sum trains while the encoders are frozen; the label loss where nothing does."""
-        kept = tuple(term for term in self.terms if term.name not in STATE_NAMES)
-        return self if kept == self.terms else Mixture(kept or (Term("pure"),))
+        kept = tuple(term for term in self.terms if term.entry.compares != "states")
+        return self if kept == self.terms else DistillationSum(kept or (Term(NO_TEACHER),))
 
     @property
     def needs_teacher(self) -> bool:
-        return self.needs_logits or self.needs_embeddings or self.needs_states
+        return any(term.entry.compares for term in self.terms)
 
     @property
     def adds_label_loss(self) -> bool:
         """Whether the label loss is added with weight 1, because no loss of the sum brings it along."""
-        return not any(term.name in LOGIT_NAMES for term in self.terms)
+        return not any(term.entry.brings_label_loss for term in self.terms)
 
 
-def parse(text: str) -> Mixture:
+def parse(text: str) -> DistillationSum:
     """`KD`, `KD:0.5+RKD:0.5`, `KD+SP:3000` or `DistilSER` as what it means; a weight left out is 1.
 
     Losses on logits bring the label loss along as their papers say, and the weight of the sum weighs that
@@ -95,6 +99,11 @@ def parse(text: str) -> Mixture:
     Raises:
         UserError: an unknown name, a weight that is not a number above 0, a name twice, or a published sum
             with a weight or within another.
+
+    >>> parse("KD:0.5 + SP:3e3").terms
+    (Term(name='KD', weight=0.5), Term(name='SP', weight=3000.0))
+    >>> str(parse("kd:1.0+sp:3e3"))
+    'KD+SP:3000'
     """
     terms: list[Term] = []
     # A plus sign before a digit belongs to a number, such as 1e+3.
@@ -107,11 +116,11 @@ def parse(text: str) -> Mixture:
                 raise UserError(
                     f"{name} is a whole sum: give it alone, or what it stands for, {_spelled_out(name)}."
                 )
-            return Mixture(parse(PUBLISHED[name][0]).terms, name)
+            return DistillationSum(parse(PUBLISHED[name].losses).terms, name)
         if any(term.name == name for term in terms):
             raise UserError(f"the distillation {text!r} names {name} twice. Give it once, with one weight.")
         terms.append(Term(name, _weight(name, weight) if colon else 1.0))
-    return Mixture(tuple(terms))
+    return DistillationSum(tuple(terms))
 
 
 def _weight(name: str, text: str) -> float:
@@ -127,9 +136,9 @@ def _weight(name: str, text: str) -> float:
 
 
 def _spelled_out(name: str) -> str:
-    text, settings = PUBLISHED[name]
-    weights = ",".join(f"{key}={_shortest(value)}" for key, value in settings.items())
-    return f"{text} with --kd_weights {weights}" if weights else text
+    published = PUBLISHED[name]
+    weights = ",".join(f"{key}={_shortest(value)}" for key, value in published.settings.items())
+    return f"{published.losses} with --kd_weights {weights}" if weights else published.losses
 
 
 def _shortest(number: float) -> str:

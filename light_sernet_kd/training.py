@@ -23,6 +23,7 @@ from light_sernet_kd.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import atomic, parse_json, write_arrays
 from light_sernet_kd.quantisation import Simulation
+from light_sernet_kd.registries.losses import NO_TEACHER
 
 # Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -95,7 +96,7 @@ class Network:
         schedule: Schedule,
         label_loss: str,
         label_settings: Mapping[str, Any],
-        distillation: str = "pure",
+        distillation: str = NO_TEACHER,
         distillation_settings: Mapping[str, Any] | None = None,
         standardise_logits: bool = False,
         teacher_embedding_width: int | None = None,
@@ -213,7 +214,7 @@ class Network:
             checkpoint: written after every epoch. The caller removes it when it has stored the outcome.
             epochs: by default the schedule's.
             initial: gives the weights to begin with instead of new ones.
-            initial_projections: likewise those of the linear layers of `hint` and `states`.
+            initial_projections: likewise those of the linear layers to the teacher's widths.
             calibration: for a network of int8, the utterances that its file is calibrated with too: where
                 steps are coarse, other clips mean other roundings.
             teaching: what the teacher says; only what the losses compare with is read.
@@ -242,7 +243,7 @@ class Network:
         self.calibrate(examples.rows, calibration)
         if state.epoch < epochs and not state.stopped:
             steps = math.ceil(len(train) / self.schedule.batch_size)
-            needs = self.distiller.mixture
+            needs = self.distiller.distillation
             batches = pipeline.dataset(
                 examples.rows,
                 examples.labels,

@@ -12,6 +12,7 @@ from conftest import REPOSITORY
 
 from light_sernet_kd import config, features, losses, mixtures, protocols, students
 from light_sernet_kd.config import SCHEDULES, Settings, UserError, choose, make_settings
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, PUBLISHED
 
 HYPERPARAMETERS = runpy.run_path(str(REPOSITORY / "hyperparameters.py"))
 DEFAULTS, EXPERIMENTS = HYPERPARAMETERS["DEFAULTS"], HYPERPARAMETERS["EXPERIMENTS"]
@@ -122,10 +123,8 @@ def test_choose_suggests_nothing_where_nothing_is_near():
     [
         (config.STUDENT_NAMES, students.STUDENTS),
         (config.MULTIMODAL_NAMES, students.MULTIMODAL),
-        (config.LABEL_LOSS_NAMES, losses.LABEL_LOSSES),
-        (mixtures.LOGIT_NAMES, losses.DISTILLATIONS),
-        (mixtures.EMBEDDING_NAMES, losses.EMBEDDING_DISTILLATIONS),
-        (mixtures.STATE_NAMES, losses.STATE_DISTILLATIONS),
+        (config.LABEL_LOSS_NAMES, LABEL_LOSSES),
+        (mixtures.NAMES, DISTILLATIONS | PUBLISHED),
         (config.FRONT_END_NAMES, features.FRONT_ENDS),
         (config.FRONT_END_NAMES, features.PADDING),
         (config.PROTOCOL_NAMES, protocols.PROTOCOLS),
@@ -136,8 +135,6 @@ def test_choose_suggests_nothing_where_nothing_is_near():
         "students of speech and text",
         "label losses",
         "distillations",
-        "embedding distillations",
-        "state distillations",
         "front ends",
         "paddings",
         "protocols",

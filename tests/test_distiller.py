@@ -13,11 +13,14 @@ from keras import layers, ops
 from light_sernet_kd import losses, pipeline
 from light_sernet_kd.config import UserError
 from light_sernet_kd.distiller import Distiller, embedding_of, text_states_of
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 BATCH, CLASSES, SHAPE = 12, 4, (5, 3, 1)
-TAUGHT = [name for name in losses.DISTILLATIONS if name != "pure"]
-methods = pytest.mark.parametrize("method", losses.DISTILLATIONS)
+ON_LOGITS = {name: entry.loss for name, entry in DISTILLATIONS.items() if entry.brings_label_loss}
+ON_EMBEDDINGS = [name for name, entry in DISTILLATIONS.items() if entry.compares == "embedding"]
+TAUGHT = [name for name in ON_LOGITS if name != "pure"]
+methods = pytest.mark.parametrize("method", ON_LOGITS)
 
 
 def student(*, dropout=0.0, l2=0.01):
@@ -59,10 +62,8 @@ def by_hand(network, inputs, labels, method, label_loss, weights, decay, setting
     before = weights_of(network)
     logits = ops.convert_to_numpy(network(inputs["features"], training=True))
     network.set_weights(before)  # batch norm has moved its statistics
-    values = losses.LABEL_LOSSES[label_loss](labels, logits, **label_settings)
-    per_example, relational = losses.DISTILLATIONS[method](
-        values, labels, inputs["teacher"], logits, **settings
-    )
+    values = LABEL_LOSSES[label_loss].loss(labels, logits, **label_settings)
+    per_example, relational = ON_LOGITS[method](values, labels, inputs["teacher"], logits, **settings)
     regularisation = 0.01 * np.sum(before[0].astype("float64") ** 2)
     squares = sum(np.sum(np.array(weight, "float64") ** 2) for weight in network.trainable_variables)
     per_example = ops.convert_to_numpy(per_example)
@@ -74,7 +75,7 @@ def by_hand(network, inputs, labels, method, label_loss, weights, decay, setting
 
 @pytest.mark.parametrize(
     ("method", "weighing"),
-    [*((method, "examples") for method in losses.DISTILLATIONS), ("CKD", "classes"), ("CKD", "nothing")],
+    [*((method, "examples") for method in ON_LOGITS), ("CKD", "classes"), ("CKD", "nothing")],
 )
 def test_loss_is_that_of_the_definition(method, weighing):
     inputs, labels = examples()
@@ -241,12 +242,12 @@ def test_soft_labels_are_the_label_losses_target_and_their_largest_share_is_the_
     highest = np.array([0, 2, *labels[2:]])
     found = loss_on_logits(inputs | {"soft_labels": shares}, labels, guesses, distillation=method)
     label_loss = losses.cross_entropy(shares, guesses)
-    per_example, relational = losses.DISTILLATIONS[method](label_loss, highest, inputs["teacher"], guesses)
+    per_example, relational = ON_LOGITS[method](label_loss, highest, inputs["teacher"], guesses)
     np.testing.assert_allclose(found, np.mean(per_example) + float(relational), rtol=1e-6)
 
 
 @methods
-@pytest.mark.parametrize("label_loss", losses.LABEL_LOSSES)
+@pytest.mark.parametrize("label_loss", LABEL_LOSSES)
 def test_soft_labels_of_one_class_are_hard_labels(method, label_loss, guesses):
     inputs, labels = examples()
     choices = {"distillation": method, "label_loss": label_loss, "label_settings": {"label_smoothing": 0.1}}
@@ -386,7 +387,7 @@ def test_the_student_runs_once_per_step(distillation):
     np.testing.assert_allclose(norm.moving_mean, 0.5 * mean, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", losses.EMBEDDING_DISTILLATIONS)
+@pytest.mark.parametrize("method", ON_EMBEDDINGS)
 def test_training_on_embeddings_brings_the_student_nearer_to_them(method):
     inputs, labels = examples(96)
     inputs = with_embeddings(inputs)
@@ -741,7 +742,7 @@ def mixed_examples():
     return with_embeddings(inputs) | {"other_labels": others, "share": share}, labels
 
 
-@pytest.mark.parametrize("method", [*losses.DISTILLATIONS, "SP:40"])
+@pytest.mark.parametrize("method", [*ON_LOGITS, "SP:40"])
 def test_the_loss_of_mixed_examples_is_mixed_example_by_example_and_relations_count_once(method):
     inputs, labels = mixed_examples()
     network = student()
@@ -752,7 +753,7 @@ def test_the_loss_of_mixed_examples_is_mixed_example_by_example_and_relations_co
         label_loss = losses.cross_entropy(labels, logits)
         if method == "SP:40":
             return label_loss, 40 * losses.sp(labels, inputs["teacher_embedding"], embedding)[1]
-        return losses.DISTILLATIONS[method](label_loss, labels, inputs["teacher"], logits)
+        return ON_LOGITS[method](label_loss, labels, inputs["teacher"], logits)
 
     expected = float(parts(labels)[1])
     for b in range(BATCH):
@@ -789,7 +790,7 @@ def test_half_of_what_mixing_needs_is_refused(left_out):
 # Evaluation and prediction
 
 
-@pytest.mark.parametrize("method", [*losses.DISTILLATIONS, "KD+hint+SP:40"])
+@pytest.mark.parametrize("method", [*ON_LOGITS, "KD+hint+SP:40"])
 def test_evaluation_needs_no_teacher_and_moves_nothing(method):
     inputs, labels = examples()
     network = student(dropout=0.5)

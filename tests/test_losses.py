@@ -1,6 +1,8 @@
 """Losses against loops written from the papers, against algebra, and at the edges of floating point."""
 
+import dataclasses
 import functools
+import inspect
 import os
 import subprocess
 import sys
@@ -14,7 +16,10 @@ from conftest import REPOSITORY
 
 from light_sernet_kd import config, losses, mixtures
 from light_sernet_kd.config import UserError
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, PUBLISHED
 
+ON_LOGITS = {name: entry.loss for name, entry in DISTILLATIONS.items() if entry.brings_label_loss}
+ON_EMBEDDINGS = {name: entry.loss for name, entry in DISTILLATIONS.items() if entry.compares == "embedding"}
 TAUGHT = ["KD", "RKD", "DKD", "CKD", "DIST", "MSE"]  # teacher terms that are 0 where both agree
 
 
@@ -28,7 +33,7 @@ def examples(batch=4, classes=5, seed=0, dtype="float64"):
 def parts(name, labels, teacher, student, label_loss=None, **settings):
     if label_loss is None:
         label_loss = losses.cross_entropy(labels, student)
-    return losses.DISTILLATIONS[name](label_loss, labels, teacher, student, **settings)
+    return ON_LOGITS[name](label_loss, labels, teacher, student, **settings)
 
 
 def total(name, labels, teacher, student, **settings):
@@ -53,11 +58,35 @@ def finite_differences(loss, student, step=1e-5):
     return slopes
 
 
-def test_registries_are_the_names_that_are_known_without_keras():
-    assert tuple(losses.LABEL_LOSSES) == config.LABEL_LOSS_NAMES
-    assert tuple(losses.DISTILLATIONS) == mixtures.LOGIT_NAMES
-    assert tuple(losses.EMBEDDING_DISTILLATIONS) == mixtures.EMBEDDING_NAMES
-    assert tuple(losses.STATE_DISTILLATIONS) == mixtures.STATE_NAMES
+def test_the_registry_has_the_names_that_are_known_without_keras():
+    assert tuple(LABEL_LOSSES) == config.LABEL_LOSS_NAMES
+    assert (*DISTILLATIONS, *PUBLISHED) == mixtures.NAMES
+
+
+@pytest.mark.parametrize("name", [*LABEL_LOSSES, *DISTILLATIONS])
+def test_limits_are_of_settings_that_the_loss_has_and_no_temperature_can_be_0(name):
+    entry, settings = (LABEL_LOSSES | DISTILLATIONS)[name], losses.settings_of(name)
+    assert {*entry.shares, *entry.above_zero} <= {*settings}
+    assert {setting for setting in settings if "temperature" in setting} == {*entry.above_zero}
+
+
+@pytest.mark.parametrize("name", DISTILLATIONS)
+def test_a_distillation_is_called_as_its_entry_says(name):
+    entry = DISTILLATIONS[name]
+    taken = [
+        each.name
+        for each in inspect.signature(entry.loss.load()).parameters.values()
+        if each.kind is not each.KEYWORD_ONLY
+    ]
+    assert taken == ["label_loss"] * entry.brings_label_loss + ["labels", "teacher", "student"]
+    assert {*entry.flags} <= {*losses.settings_of(name)}
+
+
+@pytest.mark.parametrize("name", LABEL_LOSSES)
+def test_a_run_has_settings_of_a_label_loss_under_names_that_exist(name):
+    fields = LABEL_LOSSES[name].fields
+    assert {*fields} <= {*losses.settings_of(name)}
+    assert {*fields.values()} <= {field.name for field in dataclasses.fields(config.Settings)}
 
 
 # Label losses
@@ -114,7 +143,7 @@ def test_focal_with_a_wrong_number_of_class_weights_is_refused():
 
 # Soft labels
 
-label_losses = pytest.mark.parametrize("name", losses.LABEL_LOSSES)
+label_losses = pytest.mark.parametrize("name", LABEL_LOSSES)
 smoothings = pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 
 
@@ -159,7 +188,7 @@ def test_mse_is_the_mean_square_of_outputs_less_shares(label_smoothing):
 @pytest.mark.parametrize("form", [np.int32, np.float32, np.float64])
 def test_a_soft_label_of_one_class_is_that_class(name, label_smoothing, form):
     labels, logits, _ = examples(batch=9)
-    loss = losses.LABEL_LOSSES[name]
+    loss = LABEL_LOSSES[name].loss
     soft = loss(np.eye(5)[labels].astype(form), logits, label_smoothing=label_smoothing)
     np.testing.assert_array_equal(soft, loss(labels, logits, label_smoothing=label_smoothing))
 
@@ -168,7 +197,7 @@ def test_a_soft_label_of_one_class_is_that_class(name, label_smoothing, form):
 def test_label_losses_are_linear_in_the_target_mse_but_for_what_no_output_changes(name):
     one, logits = soft_examples()
     other, _ = soft_examples(seed=1)
-    loss = losses.LABEL_LOSSES[name]
+    loss = LABEL_LOSSES[name].loss
     of_mixture = loss(0.3 * one + 0.7 * other, logits)
     mixture = 0.3 * loss(one, logits) + 0.7 * loss(other, logits)
     spread = 0.3 * 0.7 * np.mean((one - other) ** 2, axis=-1) if name == "mse" else 0
@@ -180,7 +209,7 @@ def test_gradient_on_soft_labels_is_that_of_finite_differences(name):
     shares, logits = soft_examples(4)
 
     def loss(logits):
-        return tf.reduce_sum(losses.LABEL_LOSSES[name](shares, logits))
+        return tf.reduce_sum(LABEL_LOSSES[name].loss(shares, logits))
 
     _, gradient = value_and_gradient(loss, logits)
     np.testing.assert_allclose(gradient, finite_differences(loss, logits), rtol=1e-6, atol=1e-8)
@@ -191,7 +220,7 @@ def test_soft_labels_are_finite_at_logits_of_500_and_agree_with_float64(name):
     shares, _ = soft_examples(4, 4)
 
     def at(dtype):
-        loss = losses.LABEL_LOSSES[name]
+        loss = LABEL_LOSSES[name].loss
         return value_and_gradient(
             lambda logits: tf.reduce_sum(loss(shares.astype(dtype), logits)), DOMINATED.astype(dtype)
         )
@@ -206,7 +235,7 @@ def test_soft_labels_are_finite_at_logits_of_500_and_agree_with_float64(name):
 def test_soft_labels_of_another_number_of_classes_are_refused(name):
     shares, logits = soft_examples()
     with pytest.raises(UserError, match="shares of 4 classes, but there are logits of 5"):
-        losses.LABEL_LOSSES[name](shares[:, :4], logits)
+        LABEL_LOSSES[name].loss(shares[:, :4], logits)
 
 
 def test_the_class_of_a_soft_label_has_the_largest_share_and_the_hard_label_decides_a_tie():
@@ -455,7 +484,7 @@ def test_the_given_label_loss_enters_with_its_weight_example_by_example(name, se
 # Gradients and minima
 
 
-@pytest.mark.parametrize("name", losses.DISTILLATIONS)
+@pytest.mark.parametrize("name", ON_LOGITS)
 def test_gradient_is_that_of_finite_differences(name):
     labels, teacher, student = examples(4, 3)
     settings = {"alpha": 0.0} if name == "WSLD" else {}  # its weights let no gradient through
@@ -528,14 +557,14 @@ EDGES = {
 
 
 @pytest.mark.parametrize("label_loss", config.LABEL_LOSS_NAMES)
-@pytest.mark.parametrize("name", losses.DISTILLATIONS)
+@pytest.mark.parametrize("name", ON_LOGITS)
 @pytest.mark.parametrize("edge", EDGES)
 def test_float32_is_finite_and_agrees_with_float64_at_the_edges(edge, name, label_loss):
     labels, teacher, student = EDGES[edge]
 
     def at(dtype):
         def loss(student):
-            label_losses = losses.LABEL_LOSSES[label_loss](labels, student)
+            label_losses = LABEL_LOSSES[label_loss].loss(labels, student)
             return total(name, labels, teacher.astype(dtype), student, label_loss=label_losses)
 
         return value_and_gradient(loss, student.astype(dtype))
@@ -559,7 +588,7 @@ def test_rkd_has_no_gradient_where_all_examples_coincide():
     np.testing.assert_array_equal(gradient, 0)
 
 
-@pytest.mark.parametrize("name", losses.DISTILLATIONS)
+@pytest.mark.parametrize("name", ON_LOGITS)
 def test_half_precision_logits_are_computed_with_in_float32(name):
     labels, teacher, student = examples(dtype="float16")
     half = total(name, labels, teacher, student)
@@ -601,7 +630,7 @@ def embeddings(batch=5, seed=0, dtype="float64"):
 
 
 def embedding_parts(name, teacher, student, **settings):
-    return losses.EMBEDDING_DISTILLATIONS[name](None, teacher, student, **settings)
+    return ON_EMBEDDINGS[name](None, teacher, student, **settings)
 
 
 def embedding_total(name, teacher, student):
@@ -633,7 +662,7 @@ def test_pkt_and_sp_see_no_rotation_and_no_common_scale(name):
     np.testing.assert_allclose(relational, 0, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", losses.EMBEDDING_DISTILLATIONS)
+@pytest.mark.parametrize("name", ON_EMBEDDINGS)
 def test_gradient_on_embeddings_is_that_of_finite_differences(name):
     teacher, student = embeddings()
     student = embeddings(seed=1)[0] if name == "hint" else student
@@ -655,7 +684,7 @@ EMBEDDING_EDGES = {
 }
 
 
-@pytest.mark.parametrize("name", losses.EMBEDDING_DISTILLATIONS)
+@pytest.mark.parametrize("name", ON_EMBEDDINGS)
 @pytest.mark.parametrize("edge", EMBEDDING_EDGES)
 def test_losses_on_embeddings_are_finite_and_agree_with_float64_at_the_edges(edge, name):
     teacher, student = EMBEDDING_EDGES[edge]
@@ -675,7 +704,7 @@ def test_losses_on_embeddings_are_finite_and_agree_with_float64_at_the_edges(edg
         np.testing.assert_allclose(gradient, exact_gradient, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", losses.EMBEDDING_DISTILLATIONS)
+@pytest.mark.parametrize("name", ON_EMBEDDINGS)
 def test_half_precision_embeddings_are_computed_with_in_float32(name):
     teacher, student = (each.astype("float16") for each in EMBEDDING_EDGES["large"])
     half = embedding_total(name, teacher, student)
@@ -779,12 +808,12 @@ def test_a_graph_of_unknown_batch_and_tokens_gives_what_eager_gives(jit_compile)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("name", [*losses.DISTILLATIONS, *losses.EMBEDDING_DISTILLATIONS])
+@pytest.mark.parametrize("name", [*ON_LOGITS, *ON_EMBEDDINGS])
 def test_a_graph_of_unknown_batch_size_gives_what_eager_gives(name, jit_compile):
     matrix = tf.TensorSpec([None, 5], tf.float32)
 
     def loss(labels, teacher, student):
-        if name in losses.DISTILLATIONS:
+        if name in ON_LOGITS:
             return total(name, labels, teacher, student)
         return embedding_total(name, teacher, student)
 
@@ -814,6 +843,7 @@ import sys
 import jax
 import numpy as np
 from light_sernet_kd import losses
+from light_sernet_kd.registries.losses import DISTILLATIONS
 
 @jax.jit
 def value_and_gradient_of_each(labels, teacher, student):
@@ -826,9 +856,10 @@ def value_and_gradient_of_each(labels, teacher, student):
         per_example, relational = distillation(labels, teacher, student)
         return per_example.mean() + relational
 
-    each = losses.DISTILLATIONS.items()
+    each = [(name, entry.loss) for name, entry in DISTILLATIONS.items() if entry.brings_label_loss]
     found = {name: jax.value_and_grad(total)(student, distillation) for name, distillation in each}
-    each = [*losses.EMBEDDING_DISTILLATIONS.items(), ("MSE of labels", of_soft_labels), ("states", of_states)]
+    each = [(name, entry.loss) for name, entry in DISTILLATIONS.items() if entry.compares == "embedding"]
+    each += [("MSE of labels", of_soft_labels), ("states", of_states)]
     return found | {name: jax.value_and_grad(embedding_total)(student, loss) for name, loss in each}
 
 def of_soft_labels(labels, teacher, student):
@@ -863,7 +894,7 @@ def test_jax_gives_the_values_and_gradients_of_tensorflow(tmp_path):
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, timeout=300)
     found = np.load(tmp_path / "found.npz")
     for edge, (labels, teacher, student) in cases.items():
-        for name in losses.DISTILLATIONS:
+        for name in ON_LOGITS:
 
             def loss(student, name=name, labels=labels, teacher=teacher):
                 focal = losses.focal(labels, student, label_smoothing=0.1)
@@ -874,7 +905,7 @@ def test_jax_gives_the_values_and_gradients_of_tensorflow(tmp_path):
             np.testing.assert_allclose(found[f"{edge}/{name}/value"], value, 1e-5, 1e-5, err_msg=where)
             np.testing.assert_allclose(found[f"{edge}/{name}/gradient"], gradient, 1e-3, 1e-5, err_msg=where)
     labels, teacher, student = cases["normal"]
-    totals = {name: functools.partial(embedding_total, name) for name in losses.EMBEDDING_DISTILLATIONS}
+    totals = {name: functools.partial(embedding_total, name) for name in ON_EMBEDDINGS}
     totals["MSE of labels"] = lambda teacher, student: tf.reduce_mean(
         losses.mse(tf.nn.softmax(teacher), student)
     )
@@ -919,7 +950,7 @@ def test_every_weight_is_a_setting_with_the_published_default():
     assert losses.settings_of("NKD") == {"label_weight": 1.0, "gamma": 1.5, "temperature": 1.0}
     assert losses.settings_of("WSLD") == {"label_weight": 1.0, "alpha": 2.5, "temperature": 2.0}
     assert losses.settings_of("MSE") == {"label_weight": 1.0, "teacher_weight": 1.0}
-    assert [losses.settings_of(name) for name in losses.EMBEDDING_DISTILLATIONS] == [{}, {}, {}]
+    assert [losses.settings_of(name) for name in ON_EMBEDDINGS] == [{}, {}, {}]
     assert losses.settings_of("states") == {}
     assert losses.settings_of("focal") == {"gamma": 2.0, "alpha": None, "label_smoothing": 0.0}
     assert losses.settings_of("mse") == {"label_smoothing": 0.0}

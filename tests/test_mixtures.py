@@ -6,16 +6,8 @@ import sys
 import pytest
 
 from light_sernet_kd.config import UserError
-from light_sernet_kd.mixtures import (
-    EMBEDDING_NAMES,
-    LOGIT_NAMES,
-    NAMES,
-    PUBLISHED,
-    STATE_NAMES,
-    Mixture,
-    Term,
-    parse,
-)
+from light_sernet_kd.mixtures import NAMES, DistillationSum, Term, parse
+from light_sernet_kd.registries.losses import DISTILLATIONS, PUBLISHED
 
 
 @pytest.mark.parametrize(
@@ -29,7 +21,7 @@ from light_sernet_kd.mixtures import (
     ],
 )
 def test_a_sum_is_read_as_it_is_written(text, terms):
-    assert parse(text) == Mixture(tuple(Term(name, float(weight)) for name, weight in terms))
+    assert parse(text) == DistillationSum(tuple(Term(name, float(weight)) for name, weight in terms))
 
 
 @pytest.mark.parametrize(
@@ -51,9 +43,11 @@ def test_every_name_alone_is_a_sum_of_one(name):
     assert str(parse(name)) == name
     if name not in PUBLISHED:
         assert parse(name).terms == (Term(name),)
-        assert parse(name).needs_embeddings == (name in EMBEDDING_NAMES)
-        assert parse(name).needs_states == (name in STATE_NAMES)
-        assert parse(name).adds_label_loss == (name not in LOGIT_NAMES)
+        assert parse(name).needs_embeddings == (name in ("hint", "PKT", "SP"))
+        assert parse(name).needs_states == (name == "states")
+        assert parse(name).adds_label_loss == (name in ("hint", "PKT", "SP", "states"))
+        assert parse(name).needs_logits == (DISTILLATIONS[name].compares == "logits")
+        assert parse(name).needs_teacher == (name != "pure")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,183 @@
+"""Losses on labels, distillation losses, and published sums of these."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from light_sernet_kd.registries.lazy import Lazy
+
+_SMOOTHED = {"label_smoothing": "label_smoothing"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What every loss has. Its settings are the keywords of its function; a number is 0 or more.
+
+    Args:
+        loss: its function.
+        text: what it compares, in one line.
+        shares: its settings that lie between 0 and 1. A share and its remainder are both weights: above 1
+            the remainder would be trained away from.
+        above_zero: its settings that divide, which 0 cannot.
+    """
+
+    loss: Lazy
+    text: str
+    shares: tuple[str, ...] = ()
+    above_zero: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelLoss(Loss):
+    """A loss on labels, `loss(labels, logits, **settings) -> (batch,)`.
+
+    Args:
+        fields: its settings that a run has as fields of `config.Settings`, and the names of these.
+    """
+
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Loss):
+    """A loss on what a teacher gives, `loss([label_loss,] labels, teacher, student, **settings)`.
+
+    Args:
+        compares: which output of teacher and student; None needs no teacher.
+        brings_label_loss: whether the label loss is the first argument of its function, which weighs it as
+            its paper says. Where no loss of a sum does, the label loss is added with weight 1.
+        projection: whether a linear layer takes the student's output to the teacher's width before the two
+            are compared: "always", or where their widths are "unequal". None compares any two widths.
+        large_weight: whether its values are so small that a useful weight is in the hundreds or thousands.
+        flags: its settings that have a flag of their own on the command line.
+    """
+
+    compares: Literal["logits", "embedding", "states"] | None
+    brings_label_loss: bool = False
+    projection: Literal["always", "unequal"] | None = None
+    large_weight: bool = False
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedSum:
+    """What a published system trains its students on.
+
+    Args:
+        losses: the sum, as `-kd` takes it.
+        text: where it comes from, in one line.
+        settings: its own settings in place of the losses' defaults, `KD.alpha` in a sum of several.
+    """
+
+    losses: str
+    text: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _on_logits(loss: Lazy, text: str, **facts: Any) -> Distillation:
+    return Distillation(loss=loss, text=text, compares="logits", brings_label_loss=True, **facts)
+
+
+LABEL_LOSSES: dict[str, LabelLoss] = {
+    "cross_entropy": LabelLoss(
+        loss=Lazy("losses:cross_entropy"),
+        text="negative log-likelihood of the label",
+        shares=("label_smoothing",),
+        fields=_SMOOTHED,
+    ),
+    "focal": LabelLoss(
+        loss=Lazy("losses:focal"),
+        text="cross entropy in which well predicted classes count less",
+        shares=("label_smoothing",),
+        fields=_SMOOTHED | {"gamma": "focal_gamma"},
+    ),
+    "mse": LabelLoss(
+        loss=Lazy("losses:mse"),
+        text="mean squared error of the outputs to the shares of the classes",
+        shares=("label_smoothing",),
+        fields=_SMOOTHED,
+    ),
+}
+
+# The distillation that is none: the student learns from the labels.
+NO_TEACHER = "pure"
+
+DISTILLATIONS: dict[str, Distillation] = {
+    NO_TEACHER: Distillation(
+        loss=Lazy("losses:pure"),
+        text="the label loss, without a teacher",
+        compares=None,
+        brings_label_loss=True,
+    ),
+    "KD": _on_logits(
+        Lazy("losses:kd"),
+        "divergence from the teacher's softened probabilities",
+        shares=("alpha",),
+        above_zero=("temperature",),
+    ),
+    "RKD": _on_logits(Lazy("losses:rkd"), "distances and angles between the examples of a batch"),
+    "DKD": _on_logits(
+        Lazy("losses:dkd"),
+        "KD of the label against the rest, and of the other classes, with a weight each",
+        above_zero=("temperature",),
+    ),
+    "CKD": _on_logits(
+        Lazy("losses:ckd"),
+        "Cubic KD: KD at several temperatures, and the products of two probabilities",
+        shares=("alpha",),
+        above_zero=("temperatures",),
+        flags=("lambda1", "lambda2"),
+    ),
+    "DIST": _on_logits(
+        Lazy("losses:dist"),
+        "correlation of the probabilities between classes and within a class",
+        above_zero=("temperature",),
+    ),
+    "NKD": _on_logits(
+        Lazy("losses:nkd"),
+        "the label's probability, and those of the other classes normalised",
+        above_zero=("temperature",),
+    ),
+    "WSLD": _on_logits(
+        Lazy("losses:wsld"),
+        "KD that counts less where the student knows the example better",
+        above_zero=("temperature",),
+    ),
+    "MSE": _on_logits(Lazy("losses:logit_mse"), "mean squared error to the teacher's logits"),
+    "hint": Distillation(
+        loss=Lazy("losses:hint"),
+        text="mean squared error to the teacher's embedding, after a linear layer",
+        compares="embedding",
+        projection="always",
+        large_weight=True,
+    ),
+    "PKT": Distillation(
+        loss=Lazy("losses:pkt"),
+        text="which examples are neighbours, by the cosine of their embeddings",
+        compares="embedding",
+        large_weight=True,
+    ),
+    "SP": Distillation(
+        loss=Lazy("losses:sp"),
+        text="which examples have similar embeddings, by their products",
+        compares="embedding",
+        large_weight=True,
+    ),
+    "states": Distillation(
+        loss=Lazy("losses:states"),
+        text="mean squared error to the teacher's states of the text's tokens",
+        compares="states",
+        projection="unequal",
+    ),
+}
+
+PUBLISHED: dict[str, PublishedSum] = {
+    "DistilSER": PublishedSum(
+        losses="KD+states",
+        text="DistilSER (ICTC 2024), students of speech and text",
+        settings={"KD.alpha": 0.5, "KD.temperature": 2.0},
+    ),
+    "Multi-Still": PublishedSum(
+        losses="MSE", text="Multi-Still (ETRI 2023), with the label loss mse on soft labels"
+    ),
+}

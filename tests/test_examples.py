@@ -1,0 +1,33 @@
+"""Examples in docstrings come out as they are written, and what a user calls has one."""
+
+import doctest
+import importlib
+
+import pytest
+
+from light_sernet_kd.registries.lazy import Lazy
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
+
+# What must have an example. All examples of its module are run.
+LISTED = [
+    Lazy("distiller:Distiller"),
+    Lazy("losses:hard_labels"),
+    Lazy("losses:settings_of"),
+    Lazy("losses:standardised"),
+    Lazy("losses:terms_of"),
+    Lazy("mixtures:parse"),
+    Lazy("registries.lazy:Lazy"),
+    *(entry.loss for entry in [*LABEL_LOSSES.values(), *DISTILLATIONS.values()]),
+]
+
+
+@pytest.mark.parametrize("module", sorted({lazy.target.partition(":")[0] for lazy in LISTED}))
+def test_examples_come_out_as_they_are_written(module):
+    failed, run = doctest.testmod(importlib.import_module(f"light_sernet_kd.{module}"))
+    assert run > 0
+    assert failed == 0, "see the captured output"
+
+
+@pytest.mark.parametrize("target", [lazy.target for lazy in LISTED])
+def test_what_a_user_calls_has_an_example(target):
+    assert doctest.DocTestParser().get_examples(Lazy(target).load().__doc__ or "")

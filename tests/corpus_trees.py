@@ -2,7 +2,8 @@
 
 import io
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -229,12 +230,36 @@ def tess(root: Path) -> Path:
     return root
 
 
+@dataclass(frozen=True)
+class Tree:
+    """A corpus's tree, and what its documentation tells of every recording in it.
+
+    Attributes:
+        make: writes it into a folder, which is returned.
+        sex: of a speaker, by name.
+        transcripts, dialogs, soft_labels: whether each recording has one; with a dialog goes a session.
+    """
+
+    make: Callable[[Path], Path]
+    sex: Callable[[str], str | None] = lambda speaker: None
+    transcripts: bool = True
+    dialogs: bool = False
+    soft_labels: bool = False
+
+    def __call__(self, root: Path) -> Path:
+        return self.make(root)
+
+
+def last_letter(speaker: str) -> str:
+    return {"F": "female", "M": "male"}[speaker[-1]]
+
+
 TREES = {
-    "IEMOCAP": iemocap,
-    "RAVDESS": ravdess,
-    "CREMA-D": crema_d,
-    "TESS": tess,
-    "ESD": esd,
-    "KEMDy19": kemdy19,
-    "KEMDy20": kemdy20,
+    "IEMOCAP": Tree(iemocap, last_letter, dialogs=True, soft_labels=True),
+    "RAVDESS": Tree(ravdess, lambda speaker: ("female", "male")[int(speaker) % 2]),
+    "CREMA-D": Tree(crema_d, soft_labels=True),  # its table of actors, which tells their sex, is not there
+    "TESS": Tree(tess, lambda speaker: "female"),  # two women
+    "ESD": Tree(esd, lambda speaker: "female" if 15 <= int(speaker) <= 19 else "male"),
+    "KEMDy19": Tree(kemdy19, last_letter, dialogs=True, soft_labels=True),
+    "KEMDy20": Tree(kemdy20, last_letter, dialogs=True, soft_labels=True),
 }

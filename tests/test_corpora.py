@@ -3,7 +3,9 @@
 import gc
 import hashlib
 import math
+import sys
 import time
+import types
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -27,6 +29,8 @@ from light_sernet_kd.corpora import (
     shares_among,
     soft_labels,
 )
+from light_sernet_kd.registries.corpora import CORPORA, CorpusSource
+from light_sernet_kd.registries.lazy import Lazy
 
 # EMO-DB
 
@@ -415,8 +419,8 @@ def test_a_typo_gets_the_nearest_corpus_and_the_manifests_form(tmp_path):
     with pytest.raises(UserError) as caught:
         registry.load("EMODB", tmp_path)
     assert str(caught.value) == (
-        "unknown corpus 'EMODB'. Did you mean EMO-DB? Valid: EMO-DB, IEMOCAP, RAVDESS, CREMA-D, "
-        "TESS, ESD, KEMDy19, KEMDy20, demo, path/to/manifest.csv."
+        f"unknown corpus 'EMODB'. Did you mean EMO-DB? Valid: {', '.join(registry.CORPORA)}, "
+        "path/to/manifest.csv."
     )
 
 
@@ -475,13 +479,15 @@ MADE = {
         for name in corpus_trees.TREES
     },
 }
-WITH_SOFT_LABELS = {"IEMOCAP", "CREMA-D", "KEMDy19", "KEMDy20"}
-WITH_SESSIONS = {"IEMOCAP", "KEMDy19", "KEMDy20"}
+
+
+RECORDED = [name for name in registry.CORPORA if name != "demo"]
 
 
 @pytest.mark.parametrize("name", registry.CORPORA)
 def test_a_corpus_keeps_what_every_corpus_promises(tmp_path, monkeypatch, name):
     MADE[name](tmp_path, monkeypatch)
+    tree = corpus_trees.TREES.get(name, corpus_trees.Tree(lambda root: root))
     source = registry.CORPORA[name]
     corpus = registry.load(name, tmp_path)
     assert corpus.name == name
@@ -495,14 +501,15 @@ def test_a_corpus_keeps_what_every_corpus_promises(tmp_path, monkeypatch, name):
         assert utterance.path.is_file()
         assert utterance.path.is_relative_to(tmp_path / name)
         assert utterance.speaker
-        assert utterance.transcript
-        assert (utterance.session is not None) == (name in WITH_SESSIONS)
-        assert (utterance.dialog is not None) == (name in WITH_SESSIONS)
-        assert (utterance.soft_label is not None) == (name in WITH_SOFT_LABELS)
+        assert bool(utterance.transcript) == tree.transcripts
+        assert (utterance.session is not None) == tree.dialogs
+        assert (utterance.dialog is not None) == tree.dialogs
+        assert (utterance.soft_label is not None) == tree.soft_labels
         if utterance.soft_label:
             assert sum(utterance.soft_label.values()) == pytest.approx(1)
             assert set(utterance.soft_label) <= set(corpus.classes)
-    assert source.sessions == (name in WITH_SESSIONS)
+    assert source.sessions == tree.dialogs
+    assert bool(source.soft_labels) == tree.soft_labels
     assert len({utterance.path for utterance in corpus.utterances}) == len(ids)
     assert len(corpus.speakers) >= 2
     assert "all" in source.audio_types
@@ -524,8 +531,9 @@ def test_soft_labels_are_shares_over_the_classes():
     )
     np.testing.assert_allclose(found, [[0.25, 0.75], [0.6, 0.4], [1, 0], [0, 1]], rtol=1e-6)
     assert found.dtype == np.float32
-    with pytest.raises(UserError, match="have no soft labels"):
+    with pytest.raises(UserError, match=r"have no soft labels.*, CREMA-D \(.*\), KEMDy19") as caught:
         soft_labels([labelled("d", "fear")], ("anger", "fear"))
+    assert "EMO-DB" not in str(caught.value)
 
 
 def test_label_indices_are_places_in_the_classes():
@@ -571,11 +579,51 @@ def test_across_corpora_soft_labels_are_of_the_emotions_that_both_have():
     assert found == {"one/a": {"anger": 0.5, "fear": 0.5}, "one/c": None, "two/a": None, "two/c": None}
 
 
+SCRATCH = """
+from light_sernet_kd.corpora import Origin, Published, Utterance
+from light_sernet_kd.corpora.reading import Findings, recordings
+
+ORIGIN = Origin("CC0 1.0", page="https://example.org", layout="<speaker>_<emotion>_<n>.wav")
+PUBLISHED = Published(recordings=4)
+
+
+def utterances(root, *, skip_bad=False):
+    found = Findings("scratch", skip_bad)
+    named = [(path, *path.stem.split("_")) for path in recordings(root)]
+    return found.corpus([Utterance(path.stem, path, emotion, speaker) for path, speaker, emotion, _ in named])
+"""
+
+
+def test_a_corpus_is_one_file_and_one_line(tmp_path, monkeypatch, capsys):
+    module = types.ModuleType("light_sernet_kd.corpora.scratch")
+    exec(SCRATCH, module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(CORPORA, "scratch", CorpusSource(Lazy("corpora.scratch:utterances")))
+    for name in ("ann_happiness_1", "ann_fear_1", "bob_happiness_1"):
+        corpus_trees.put(tmp_path / "scratch" / f"{name}.wav", corpus_trees.tone())
+    corpus = registry.load("SCRATCH", tmp_path)
+    assert (corpus.classes, corpus.speakers) == (("fear", "happiness"), ("ann", "bob"))
+    assert corpus.notes == ("INCOMPLETE: found 3 of 4 recordings of scratch as it is published",)
+    assert registry.default_protocol("scratch", tmp_path) == "loso"
+    with pytest.raises(UserError, match=r"demo, scratch, path/to/manifest\.csv"):
+        registry.load("none", tmp_path)
+    assert cli.main(["prepare", "scratch", "--data", str(tmp_path)]) == 0
+    assert "scratch: utterances per speaker and emotion" in capsys.readouterr().out
+    assert cli.main(["fetch", "scratch", "--data", str(tmp_path / "empty")]) == 0
+    assert "https://example.org" in capsys.readouterr().out
+
+
+def test_every_corpus_has_a_row_in_the_data_folders_readme():
+    rows = (Path(__file__).parent.parent / "data" / "README.md").read_text(encoding="utf-8").splitlines()
+    named = [row.split("`")[1] for row in rows if row.startswith("| `")]
+    assert named[: len(registry.CORPORA)] == list(registry.CORPORA)
+
+
 def test_the_command_line_names_every_corpus_without_reading_them():
     assert ", ".join(registry.CORPORA) == cli._CORPORA
 
 
-@pytest.mark.parametrize("name", [name for name in registry.CORPORA if name != "demo"])
+@pytest.mark.parametrize("name", RECORDED)
 def test_an_absent_corpus_is_refused_with_its_folder_and_where_to_read_on(tmp_path, name):
     for prepare in (lambda: None, (tmp_path / name).mkdir):
         prepare()
@@ -585,7 +633,7 @@ def test_an_absent_corpus_is_refused_with_its_folder_and_where_to_read_on(tmp_pa
         assert "data/README.md" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.CORPORA if name != "demo"])
+@pytest.mark.parametrize("name", RECORDED)
 def test_a_recording_that_a_mac_shadows_is_read_once(tmp_path, monkeypatch, name):
     MADE[name](tmp_path, monkeypatch)
     corpus = registry.load(name, tmp_path)
@@ -596,7 +644,7 @@ def test_a_recording_that_a_mac_shadows_is_read_once(tmp_path, monkeypatch, name
     assert registry.load(name, tmp_path) == corpus
 
 
-@pytest.mark.parametrize("name", [name for name in registry.CORPORA if name != "demo"])
+@pytest.mark.parametrize("name", RECORDED)
 def test_every_recording_is_used_or_counted(tmp_path, monkeypatch, name):
     MADE[name](tmp_path, monkeypatch)
     corpus = registry.load(name, tmp_path)

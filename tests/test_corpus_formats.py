@@ -79,21 +79,11 @@ def test_recordings_and_labels_come_in_pairs():
     }
 
 
-SEX_OF = {
-    "IEMOCAP": lambda speaker: {"F": "female", "M": "male"}[speaker[-1]],
-    "RAVDESS": lambda speaker: ("female", "male")[int(speaker) % 2],
-    "TESS": lambda speaker: "female",  # two women
-    "ESD": lambda speaker: "female" if 15 <= int(speaker) <= 19 else "male",
-    "KEMDy19": lambda speaker: {"F": "female", "M": "male"}[speaker[-1]],
-    "KEMDy20": lambda speaker: {"F": "female", "M": "male"}[speaker[-1]],
-    "CREMA-D": lambda speaker: None,  # its table of actors is not there
-}
-
-
 @pytest.mark.parametrize("name", corpus_trees.TREES)
 def test_the_sex_of_a_speaker_is_as_the_corpus_tells(tmp_path, name):
-    utterances = registry.CORPORA[name].utterances(corpus_trees.TREES[name](tmp_path / name)).utterances
-    assert all(each.sex == SEX_OF[name](each.speaker) for each in utterances)
+    tree = corpus_trees.TREES[name]
+    utterances = registry.CORPORA[name].utterances(tree(tmp_path / name)).utterances
+    assert all(each.sex == tree.sex(each.speaker) for each in utterances)
 
 
 def test_crema_d_tells_the_sex_of_its_actors_in_a_table(tmp_path):

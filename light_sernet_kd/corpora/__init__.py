@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from light_sernet_kd.config import UserError
 from light_sernet_kd.files import read_bytes
+from light_sernet_kd.registries.corpora import CORPORA
 
 CANONICAL_EMOTIONS = (
     "anger", "boredom", "calm", "disgust", "excitement", "fear",
@@ -361,9 +362,10 @@ def soft_labels(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDAr
         UserError: no utterance has a soft label.
     """
     if not any(utterance.soft_label for utterance in utterances):
+        having = [f"{name} ({each.soft_labels})" for name, each in CORPORA.items() if each.soft_labels]
         raise UserError(
-            "these recordings have no soft labels. IEMOCAP, KEMDy19, KEMDy20, CREMA-D (with its table of "
-            "votes) and manifests with a column per emotion have them."
+            f"these recordings have no soft labels. {', '.join(having)} and manifests with a column per "
+            "emotion have them."
         )
     index = {name: number for number, name in enumerate(classes)}
     found = np.zeros((len(utterances), len(classes)), np.float32)

@@ -23,8 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
-from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.corpora import Corpus, Published, Utterance
 from light_sernet_kd.files import workshop
+
+ORIGIN = None  # it is made here
+PUBLISHED = Published()
 
 # Raise it with every change that moves a sample: clips of another version are refused, not mixed in.
 VERSION = 1

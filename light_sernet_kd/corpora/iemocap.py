@@ -32,7 +32,6 @@ LEFT_OUT = {
     "xxx": "no majority among the annotators (xxx)",
     "oth": "an emotion that has no name here (oth)",
 }
-TASK = ("anger", "happiness", "neutral", "sadness", "excitement=happiness")
 # What annotators' lines say; None has no name here.
 WORDS: dict[str, str | None] = {
     "anger": "anger",

@@ -1,95 +1,30 @@
-"""The corpora by name, and how a name on the command line becomes a corpus."""
+"""How a name on the command line becomes a corpus."""
 
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import UserError, choose
-from light_sernet_kd.corpora import (
-    Corpus,
-    Origin,
-    Published,
-    across,
-    cremad,
-    demo,
-    emodb,
-    esd,
-    iemocap,
-    kemdy19,
-    kemdy20,
-    manifest,
-    ravdess,
-    tasks,
-    tess,
-)
+from light_sernet_kd.corpora import Corpus, across, manifest, tasks
 from light_sernet_kd.corpora.names import SYNONYMS, offered, synonym_notes
 from light_sernet_kd.files import in_either_form
+from light_sernet_kd.registries.corpora import CORPORA, MANIFEST, CorpusSource
 
-IMPROVISED = ("all", "impro", "script")
-
-
-@dataclass(frozen=True)
-class Source:
-    """How to read a corpus, and what may be chosen in it.
-
-    Attributes:
-        audio_types: the parts that `-at` may choose from; all but `all` are looked for in the dialog's name.
-        emotions: the corpus's usual task, as `--emotions` would give it; empty is all its emotions.
-        sessions: whether its utterances name their session.
-        origin: where it comes from; None for what is made here or written by the user.
-        protocol: the one that is taken where none is named; it runs on the corpus as published.
-        published: what the corpus holds as published.
-    """
-
-    utterances: Callable[..., Corpus]
-    audio_types: tuple[str, ...] = ("all",)
-    emotions: tuple[str, ...] = ()
-    sessions: bool = False
-    origin: Origin | None = None
-    protocol: str = "loso"
-    published: Published = field(default_factory=Published)
-
-
-CORPORA: dict[str, Source] = {
-    "EMO-DB": Source(emodb.utterances, origin=emodb.ORIGIN, published=emodb.PUBLISHED),
-    "IEMOCAP": Source(
-        iemocap.utterances,
-        IMPROVISED,
-        iemocap.TASK,
-        sessions=True,
-        origin=iemocap.ORIGIN,
-        published=iemocap.PUBLISHED,
-    ),
-    "RAVDESS": Source(ravdess.utterances, origin=ravdess.ORIGIN, published=ravdess.PUBLISHED),
-    "CREMA-D": Source(cremad.utterances, origin=cremad.ORIGIN, published=cremad.PUBLISHED),
-    "TESS": Source(tess.utterances, origin=tess.ORIGIN, protocol="two_speakers", published=tess.PUBLISHED),
-    "ESD": Source(esd.utterances, origin=esd.ORIGIN, published=esd.PUBLISHED),
-    "KEMDy19": Source(
-        kemdy19.utterances,
-        IMPROVISED,
-        sessions=True,
-        origin=kemdy19.ORIGIN,
-        published=kemdy19.PUBLISHED,
-    ),
-    "KEMDy20": Source(kemdy20.utterances, sessions=True, origin=kemdy20.ORIGIN, published=kemdy20.PUBLISHED),
-    "demo": Source(demo.utterances),
-}
 # What an answer is called that is not to be trusted: no emotion can have its name.
 RESERVED = "unsure"
 
 
-def find(name: str, data: Path) -> tuple[str, Source, Path]:
+def find(name: str, data: Path) -> tuple[str, CorpusSource, Path]:
     """The corpus's own name (or the manifest's path), its source and its folder (or the manifest).
 
     Raises:
         UserError: no such corpus.
     """
     if is_manifest(name):
-        return name, Source(manifest.utterances), in_either_form(Path(name))
+        return name, MANIFEST, in_either_form(Path(name))
     name = choose("corpus", name, (*CORPORA, "path/to/manifest.csv"))
     return name, CORPORA[name], in_either_form(data / name)
 
@@ -217,7 +152,7 @@ def _with_notes(corpus: Corpus, notes: Sequence[str]) -> Corpus:
 
 def _whole(
     name: str, data: Path, audio_type: str, columns: Sequence[str] = (), skip_bad: bool = False
-) -> tuple[Source, Corpus]:
+) -> tuple[CorpusSource, Corpus]:
     name, source, root = find(name, data)
     if audio_type not in source.audio_types:
         raise UserError(f"{name} has no part {audio_type!r}; it has {', '.join(source.audio_types)}.")

@@ -38,6 +38,7 @@ from light_sernet_kd.config import SAMPLE_RATE, Schedule, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.multimodal import SpeechAndText
+from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 from light_sernet_kd.selection import Selection
 from light_sernet_kd.students.fusion import fusion_head, speech_and_text
 from light_sernet_kd.training import Examples, Network, Teaching
@@ -68,8 +69,8 @@ def size() -> None:
     hearing = vggish.vggish(patches=PATCHES[0])
     tokeniser = text.Tokeniser((), lowercase=True, strip_accents=True)
     found = {}
-    for name, (_, cut) in text.VARIANTS.items():
-        family, layers, heads, width = SHAPES.get(name, ("bert", cut or 12, 12, 768))
+    for name, encoder in TEXT_ENCODERS.items():
+        family, layers, heads, width = SHAPES.get(name, ("bert", encoder.layers or 12, 12, 768))
         segments = 0 if family == "distilbert" else 2
         shape = bert.Shape(family, 30_522, layers, heads, width, 4 * width, segments=segments)
         network = bert.network(bert.Source(shape, lambda _, size: np.zeros(size, np.float32)))

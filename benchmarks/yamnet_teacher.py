@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from light_sernet_kd import audio, embeddings, evaluation, probe, protocols
+from light_sernet_kd import audio, embeddings, evaluation, probe, protocols, yamnet
 from light_sernet_kd.corpora.registry import load
 
 
@@ -33,11 +33,11 @@ def main() -> None:
 
     corpus = load(options.corpus, options.data)
     utterances, classes = corpus.utterances, corpus.classes
-    path = embeddings.yamnet_path(f"yamnet={options.yamnet}", options.data)
+    path = yamnet.path_of(options.yamnet, options.data)
     started = time.perf_counter()
     fingerprints = {utterance.id: audio.fingerprint(utterance.path) for utterance in utterances}
     with tempfile.TemporaryDirectory() as cache:
-        encoder = embeddings.yamnet(path, pooling=options.pooling)
+        encoder = yamnet.encoder(path, pooling=options.pooling)
         rows = embeddings.embed(utterances, fingerprints, encoder, cache=Path(cache)).stacked()
     encoded = time.perf_counter()
     folds = protocols.make_folds("loso", utterances, fingerprints, seed=0)

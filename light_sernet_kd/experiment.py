@@ -24,7 +24,6 @@ import numpy as np
 
 from light_sernet_kd import (
     __version__,
-    audio,
     audit,
     augment,
     evaluation,
@@ -59,7 +58,6 @@ from light_sernet_kd.corpora import same_names
 from light_sernet_kd.corpora.registry import CORPORA, origin
 from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
-from light_sernet_kd.embeddings import is_embedding_source, yamnet_path
 from light_sernet_kd.errors import install_line
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import (
@@ -80,10 +78,11 @@ from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
+from light_sernet_kd.registries.teachers import teacher_source
 from light_sernet_kd.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.selection import Selection, representative, selected
-from light_sernet_kd.teaching import embedding_teacher
+from light_sernet_kd.teaching import Workplace, teacher_of
 from light_sernet_kd.training import (
     DivergenceError,
     Examples,
@@ -215,7 +214,7 @@ def teach_from(
     fine_tune: bool = False,
     out: Path | None = None,
 ) -> Path:
-    """Make the teacher that `source` names (see `teaching.embedding_teacher`); returns the teacher file."""
+    """Make the teacher that `source` names (see `registries.teachers`); returns the teacher file."""
     decides = [settings.digest(), source, fine_tune]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
     corpus = corpus_name(settings.corpus)
@@ -229,16 +228,9 @@ def teach_from(
         for text in ties.findings(selection.folds, selection.utterances).warnings:
             display.say(f"  Warning: {text}")
         with display.counted("embeddings") as shown:
-            teacher = embedding_teacher(
-                source,
-                selection,
-                settings,
-                data=places.data,
-                cache=places.result / ".cache" / "embeddings",
-                work=folder,
-                fine_tune=fine_tune,
-                progress=shown,
-            )
+            cache = places.result / ".cache" / "embeddings"
+            workplace = Workplace(places.data, cache, folder, fine_tune=fine_tune, progress=shown)
+            teacher = teacher_of(source, selection, settings, workplace, option="--from")
         path = out or folder / "teacher.npz"
         teachers.write(path, teacher)
     for fold in selection.folds:
@@ -389,8 +381,7 @@ class _Run:
         }
         self._check_encoders()
         self._check_config(command)
-        if is_embedding_source(settings.teacher):
-            self.teacher = self._embedding_teacher()
+        self.teacher = self.teacher or self._made_teacher()
         self._networks: dict[tuple[str, int], Network] = {}
         self._phases: dict[str, list[_Phase]] = {}
         self._rows: dict[FrontEndName, Any] = {}
@@ -494,12 +485,22 @@ class _Run:
 
     # What is checked before anything is trained.
 
+    def _teacher_of_kind(self, kind: str) -> str | None:
+        """What `--teacher` names, where that is of this kind of source."""
+        source = self.settings.teacher
+        if source is None or self.settings.own_teacher or teacher_source(source)[0].kind != kind:
+            return None
+        return source
+
+    def _workplace(self) -> Workplace:
+        return Workplace(self.places.data, self.cache_folder / "embeddings", self.folder)
+
     def _read_teacher(self) -> teachers.Teacher | None:
         """The teacher of a file; None for one that is made in this run, or where none is needed."""
-        source = self.settings.teacher
-        if source is None or self.settings.own_teacher or is_embedding_source(source):
+        source = self._teacher_of_kind("read")
+        if source is None:
             return None
-        teacher = teachers.read(Path(str(source)))
+        teacher = teacher_of(source, self.selection, self.settings, self._workplace())
         needed = [fold.name for fold in self.folds] + ([ALL_SPEAKERS] if self.settings.export else [])
         for name in needed:
             teachers.aligned(teacher, self.utterances, self.classes, name)
@@ -507,20 +508,15 @@ class _Run:
                 teachers.aligned_embeddings(teacher, self.utterances, name)
         return teacher
 
-    def _embedding_teacher(self) -> teachers.Teacher:
+    def _made_teacher(self) -> teachers.Teacher | None:
+        """The teacher that is made for all folds at once and kept in the run's folder; None for others."""
+        source = self._teacher_of_kind("made")
+        if source is None:
+            return None
         path = self.folder / "teacher.npz"
         if not path.exists():
-            source = str(self.settings.teacher)
             self.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
-            made = embedding_teacher(
-                source,
-                self.selection,
-                self.settings,
-                data=self.places.data,
-                cache=self.cache_folder / "embeddings",
-                work=self.folder,
-            )
-            teachers.write(path, made)
+            teachers.write(path, teacher_of(source, self.selection, self.settings, self._workplace()))
         return _stored(path, teachers.read, remove=path)
 
     def _teacher_digest(self) -> str | None:
@@ -528,10 +524,8 @@ class _Run:
         source = self.settings.teacher
         if source is None or self.settings.own_teacher:
             return None
-        path = yamnet_path(str(source), self.places.data) or Path(str(source))
-        if not path.exists():
-            raise teachers.no_file(path)
-        return audio.fingerprint(path)
+        entry, argument = teacher_source(source)
+        return entry.digest(argument, self.places.data) if entry.digest else None
 
     def _check_config(self, command: str) -> None:
         """Write config.json, or see that the one there is of this very run."""

@@ -22,6 +22,7 @@ from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import nfc
 from light_sernet_kd.evaluation import Predictions, softmax
 from light_sernet_kd.files import JsonError, path_part, read_json, write_arrays, write_json, write_text
+from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.report import markdown_table, plain
 from light_sernet_kd.selection import Selection, loaded
 
@@ -37,9 +38,6 @@ NEAREST = 5
 MOST_FOLDS = 4
 # In a fold's folder: its teacher's text states of its test utterances.
 TEACHER_STATES = "test_teacher_states.npz"
-# How long an audio encoder's row is and when the next one begins, in seconds; frames of speech models.
-ROW_SECONDS = {"vggish": (0.96, 0.96), "torchvggish": (0.96, 0.96), "yamnet": (0.975, 0.48)}
-FRAME_SECONDS = (0.02, 0.02)
 
 
 # What a network looks at.
@@ -926,9 +924,13 @@ def _draw_attention(tested: _Tested, index: int, folder: Path, head: dict[str, A
     if TEXT_STATES in real:
         names[TEXT_STATES] = list(tested.tokens[index])
     if AUDIO_STATES in real:
-        kind = (settings.audio_encoder or "vggish").partition("=")[0]
-        patch, hop = ROW_SECONDS.get(kind, FRAME_SECONDS)
-        times = attention_labels([], len(real[AUDIO_STATES]), patch_seconds=patch, hop_seconds=hop)
+        encoder, _ = audio_encoder(settings.audio_encoder)
+        times = attention_labels(
+            [],
+            len(real[AUDIO_STATES]),
+            patch_seconds=encoder.window_seconds,
+            hop_seconds=encoder.hop_seconds,
+        )
         names[AUDIO_STATES] = [times[row] for row in np.flatnonzero(real[AUDIO_STATES])]
     heard = audio.read(tested.utterances[index].path) if AUDIO_STATES in real else ()
     facts: dict[str, Any] = {}

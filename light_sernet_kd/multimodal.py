@@ -17,10 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from light_sernet_kd import audio, embeddings, text, vggish
+from light_sernet_kd import audio, embeddings, text, vggish, yamnet
 from light_sernet_kd.config import Settings, UserError
 from light_sernet_kd.embeddings import Encoder, Padded
 from light_sernet_kd.features import feature_shape
+from light_sernet_kd.registries.encoders import DEFAULT_AUDIO_ENCODER, TEXT_ENCODERS, audio_encoder
 from light_sernet_kd.runner import TextInput
 from light_sernet_kd.selection import Selection
 from light_sernet_kd.students import MULTIMODAL
@@ -58,12 +59,14 @@ class Hearing:
         encoder: gives the states that the head is trained on while it is frozen.
         rows: how many of them the head takes; shorter recordings are padded.
         build: makes it as a Keras model of the front end's features; None where it is none.
+        notes: lines for the report.
     """
 
     name: str
     encoder: Encoder
     rows: int
     build: Callable[[], keras.Model] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class SpeechAndText:
@@ -96,8 +99,8 @@ class SpeechAndText:
         if modality != "audio":
             own = settings.teacher_text_encoder if is_teacher else None
             self._texts, empty = text.texts_of(selection.utterances)
-            preset, layers = text.VARIANTS[self._entry.text]
-            spec = own or settings.text_encoder or preset
+            usual = TEXT_ENCODERS[self._entry.text]
+            spec = own or settings.text_encoder or usual.preset
             if spec.startswith(text.RANDOM):
                 made = "" if "vocabulary=" in spec else ", and its vocabulary is made of all transcripts"
                 self.notes.append(f"The text encoder began with random weights{made}: for trials.")
@@ -105,7 +108,7 @@ class SpeechAndText:
                 text.load,
                 spec,
                 data=data,
-                layers=layers,
+                layers=usual.layers,
                 tokens=settings.text_tokens,
                 texts=self._texts,
             )
@@ -119,11 +122,9 @@ class SpeechAndText:
                     "and were cut (--text_tokens)."
                 )
         if modality != "text":
-            spec = settings.audio_encoder or "vggish"
+            spec = settings.audio_encoder or DEFAULT_AUDIO_ENCODER
             self.hearing = _hearing(spec, settings.vggish_pca, settings.samples, data)
-            kind, _, where = spec.partition("=")
-            if kind.endswith("vggish") and where.partition("=")[0] == "random":
-                self.notes.append("VGGish began with random weights: for trials.")
+            self.notes += self.hearing.notes
 
     @property
     def is_whole(self) -> bool:
@@ -241,30 +242,50 @@ class SpeechAndText:
 @functools.lru_cache(maxsize=2)
 def _hearing(spec: str, pca_file: str | None, samples: int, data: Path) -> Hearing:
     """Kept, because a student and its teacher mostly hear through one encoder of hundreds of megabytes."""
-    kind, _, where = spec.partition("=")
-    if kind in ("vggish", "torchvggish"):
-        relu = kind == "torchvggish"
-        patches = feature_shape("vggish", "mel_spectrogram", samples)[0]
-        pca = vggish.read_pca(Path(pca_file)) if pca_file else None
-        weights = vggish.weights_of(where, data)
-        whole = vggish.vggish_encoder(weights, pca=pca, relu=relu)
-        build = functools.partial(vggish.vggish, weights, patches=patches, relu=relu)
-        name = f"{spec}, PCA" if pca else spec
-        return Hearing(name, _clipped(whole, samples), patches, None if pca else build)
-    if embeddings.is_embedding_source(spec):
-        path = embeddings.yamnet_path(spec, data)
-        if path is None:
-            raise UserError(f"no YAMNet in {spec}.")
-        encoder = embeddings.yamnet(path, pooling="none")
-        return Hearing("yamnet", _clipped(encoder, samples), embeddings.yamnet_windows(samples))
+    entry, argument = audio_encoder(spec)
+    found = entry.hearing(argument, spec=spec, samples=samples, data=data, pca_file=pca_file)
+    return replace(found, encoder=_clipped(found.encoder, samples))
 
+
+# What a student hears through, a function for each of `AUDIO_ENCODERS`.
+
+
+def vggish_hearing(
+    argument: str, *, spec: str, samples: int, data: Path, pca_file: str | None, relu: bool = False
+) -> Hearing:
+    """VGGish; with a PCA file its embeddings are whitened and quantised, and it is no Keras model."""
+    patches = feature_shape("vggish", "mel_spectrogram", samples)[0]
+    pca = vggish.read_pca(Path(pca_file)) if pca_file else None
+    weights = vggish.weights_of(argument, data)
+    build = functools.partial(vggish.vggish, weights, patches=patches, relu=relu)
+    is_random = argument.partition("=")[0] == "random"
+    return Hearing(
+        f"{spec}, PCA" if pca else spec,
+        vggish.vggish_encoder(weights, pca=pca, relu=relu),
+        patches,
+        None if pca else build,
+        ("VGGish began with random weights: for trials.",) if is_random else (),
+    )
+
+
+# As the port to PyTorch has it, with a ReLU at its end.
+torchvggish_hearing = functools.partial(vggish_hearing, relu=True)
+
+
+def yamnet_hearing(argument: str, *, samples: int, data: Path, **_: Any) -> Hearing:
+    """YAMNet's windows."""
+    encoder = yamnet.encoder(yamnet.path_of(argument, data), pooling="none")
+    return Hearing("yamnet", encoder, yamnet.window_count(samples))
+
+
+def speech_model_hearing(argument: str, *, samples: int, **_: Any) -> Hearing:
+    """The last layer's frames of a self-supervised speech model."""
     from light_sernet_kd import speech_models
 
-    model = speech_models.load(spec)
-    encoder = speech_models.frame_encoder(model)
+    model = speech_models.load(argument)
     frames = min(SPEECH_FRAMES, speech_models.frames_of(model, samples))
-    name = Path(spec).name if Path(spec).is_dir() else spec
-    return Hearing(name, _clipped(encoder, samples), frames)
+    name = Path(argument).name if Path(argument).is_dir() else argument
+    return Hearing(name, speech_models.frame_encoder(model), frames)
 
 
 def _clipped(encoder: Encoder, samples: int) -> Encoder:

@@ -1,70 +1,149 @@
-"""Teachers on embeddings of other networks: YAMNet, and self-supervised speech models.
+"""Where teachers come from, but for those that a run trains itself: a function for each of `TEACHER_SOURCES`.
 
 They are made for all folds at once: the embeddings are the same for each, what is trained on them is not.
+
+A source of your own is a function here, `(argument, selection, settings, workplace)` to a `Teacher`, and a
+line in `registries/teachers.py`. Where it is another network's embeddings, `probe_on` does most of it.
 """
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd import embeddings, probe
-from light_sernet_kd.audio import Progress
+from light_sernet_kd import audio, embeddings, probe, teachers, yamnet
 from light_sernet_kd.config import Settings
+from light_sernet_kd.embeddings import Embeddings, Encoder
+from light_sernet_kd.registries.teachers import Option, teacher_source
 from light_sernet_kd.selection import Selection
 from light_sernet_kd.teachers import Teacher
 
 
-def embedding_teacher(
-    source: str,
-    selection: Selection,
-    settings: Settings,
-    *,
-    data: Path,
-    cache: Path,
-    work: Path,
-    fine_tune: bool = False,
-    progress: Progress | None = None,
-) -> Teacher:
-    """A teacher for every fold of the selection, and one trained on all speakers.
+@dataclass(frozen=True)
+class Workplace:
+    """Where a teacher is made, and how.
 
-    Args:
-        source: `yamnet`, `yamnet=FILE`, or a speech model's name on the Hugging Face hub or folder.
+    Attributes:
         data: holds `models/`.
         cache: keeps embeddings.
         work: keeps the folds of a fine-tuned model that are finished.
-        fine_tune: train the speech model itself, and not only what reads it.
+        fine_tune: train the network itself, and not only what reads it.
         progress: called with (done, all) after each block of embeddings.
     """
-    utterances, fingerprints = selection.utterances, selection.fingerprints
-    folds = [*selection.folds, selection.final_fold]
-    facts: dict[str, Any] = {"corpus": selection.corpus.name, "protocol": settings.protocol}
-    if path := embeddings.yamnet_path(source, data):
-        encoder = embeddings.yamnet(path)
-        found = embeddings.embed(utterances, fingerprints, encoder, cache=cache, progress=progress)
-        card = {"made_by": "probe on YAMNet", "encoder": dict(encoder.identity), **facts}
-        return probe.probe_teacher(found.stacked(), utterances, selection.classes, folds, card=card)
 
+    data: Path
+    cache: Path
+    work: Path
+    fine_tune: bool = False
+    progress: audio.Progress | None = None
+
+
+def teacher_of(
+    source: str,
+    selection: Selection,
+    settings: Settings,
+    workplace: Workplace,
+    *,
+    option: Option = "--teacher",
+) -> Teacher:
+    """The teacher that an option names: for every fold of the selection, and one trained on all speakers.
+
+    Raises:
+        ValueError: it is one that a run trains itself.
+    """
+    entry, argument = teacher_source(source, option)
+    if entry.make is None:
+        raise ValueError(f"{source} is trained by the run")
+    return entry.make(argument, selection, settings, workplace)
+
+
+def yamnet_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
+    """A probe on YAMNet's embeddings; `argument` is its file."""
+    encoder = yamnet.encoder(yamnet.path_of(argument, workplace.data))
+    return probe_on(encoder, "YAMNet", selection, settings, workplace)
+
+
+def yamnet_digest(argument: str, data: Path) -> str:
+    """Hash of YAMNet's file."""
+    return audio.fingerprint(yamnet.path_of(argument, data))
+
+
+def file_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
+    """What a teacher file holds."""
+    return teachers.read(Path(argument))
+
+
+def file_digest(argument: str, data: Path) -> str:
+    """Hash of a teacher file."""
+    path = Path(argument)
+    if not path.exists():
+        raise teachers.no_file(path)
+    return audio.fingerprint(path)
+
+
+def speech_model_teacher(
+    argument: str, selection: Selection, settings: Settings, workplace: Workplace
+) -> Teacher:
+    """A probe on the layers of a self-supervised speech model, or that model fine-tuned.
+
+    Args:
+        argument: its name on the Hugging Face hub, or its folder.
+    """
     from light_sernet_kd import speech_models
 
-    if fine_tune:
+    folds = [*selection.folds, selection.final_fold]
+    facts = _facts(selection, settings)
+    if workplace.fine_tune:
         return speech_models.fine_tuned_teacher(
-            source,
-            utterances,
-            fingerprints,
+            argument,
+            selection.utterances,
+            selection.fingerprints,
             selection.classes,
             folds,
-            card={"made_by": f"{source}, fine-tuned", **facts},
-            work=work,
+            card={"made_by": f"{argument}, fine-tuned", **facts},
+            work=workplace.work,
             seed=settings.seed,
             settings=dataclasses.replace(speech_models.TuningSettings(), **_tuning(settings)),
         )
-    model = speech_models.load(source)
-    encoder = speech_models.layer_encoder(model)
-    layers = embeddings.embed(utterances, fingerprints, encoder, cache=cache, progress=progress)
-    card = {"made_by": f"probe on {source}", "encoder": {"source": source, **encoder.identity}, **facts}
+    encoder = speech_models.layer_encoder(speech_models.load(argument))
+    layers = _embedded(encoder, selection, workplace)
+    card = {"made_by": f"probe on {argument}", "encoder": {"source": argument, **encoder.identity}, **facts}
     return speech_models.layer_probe_teacher(
-        layers, utterances, selection.classes, folds, card=card, seed=settings.seed
+        layers, selection.utterances, selection.classes, folds, card=card, seed=settings.seed
     )
+
+
+def probe_on(
+    encoder: Encoder, name: str, selection: Selection, settings: Settings, workplace: Workplace
+) -> Teacher:
+    """A probe per fold, and one on all speakers, on what an encoder says of every recording.
+
+    Args:
+        encoder: gives one row for each.
+        name: of the network, for people.
+    """
+    rows = _embedded(encoder, selection, workplace).stacked()
+    card = {
+        "made_by": f"probe on {name}",
+        "encoder": dict(encoder.identity),
+        **_facts(selection, settings),
+    }
+    folds = [*selection.folds, selection.final_fold]
+    return probe.probe_teacher(rows, selection.utterances, selection.classes, folds, card=card)
+
+
+def _embedded(encoder: Encoder, selection: Selection, workplace: Workplace) -> Embeddings:
+    return embeddings.embed(
+        selection.utterances,
+        selection.fingerprints,
+        encoder,
+        cache=workplace.cache,
+        progress=workplace.progress,
+    )
+
+
+def _facts(selection: Selection, settings: Settings) -> dict[str, Any]:
+    return {"corpus": selection.corpus.name, "protocol": settings.protocol}
 
 
 def _tuning(settings: Settings) -> dict[str, Any]:

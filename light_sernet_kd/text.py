@@ -29,22 +29,6 @@ _EXPECTED = (
     "keras-hub saved (config.json, tokenizer.json, model.weights.h5)"
 )
 
-# Name of a text encoder → a keras-hub preset, and how many of its first layers are kept (None: all). The
-# truncated ones are those of DistilSER (ICTC 2024).
-VARIANTS: dict[str, tuple[str, int | None]] = {
-    "bert": ("bert_base_en_uncased", None),
-    "distilbert": ("distil_bert_base_en_uncased", None),
-    "minibert": ("bert_base_en_uncased", 8),
-    "microbert": ("bert_base_en_uncased", 6),
-    "nanobert": ("bert_base_en_uncased", 4),
-    "picobert": ("bert_base_en_uncased", 2),
-    "bert_medium": ("bert_medium_en_uncased", None),
-    "bert_small": ("bert_small_en_uncased", None),
-    "bert_tiny": ("bert_tiny_en_uncased", None),
-    # of Multi-Still
-    "electra": ("electra_base_discriminator_uncased_en", None),
-}
-
 
 class Texts(NamedTuple):
     """The cleaned texts of utterances, in their order, and the ids of those that had nothing to clean."""

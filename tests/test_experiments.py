@@ -11,9 +11,22 @@ import pytest
 import soundfile
 from test_end_to_end import QUICK, error_of, train
 
-from light_sernet_kd import cli, config, display, evaluation, experiment, paper, teachers, training_list
+from light_sernet_kd import (
+    cli,
+    config,
+    display,
+    embeddings,
+    evaluation,
+    experiment,
+    paper,
+    teachers,
+    teaching,
+    training_list,
+)
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import demo, manifest
+from light_sernet_kd.registries.lazy import Lazy
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:6]
@@ -261,6 +274,32 @@ def test_yamnet_teaches_and_its_file_does_too(corpora, shared_data):
     np.testing.assert_array_equal(found.logits[:2], stored.logits[:2])
     again = run(corpora, "from-file", "-kd", "KD+hint:0.1", "--teacher", str(out), *data)
     assert again["pooled"] == metrics["pooled"]
+
+
+def loudness_teacher(argument, selection, settings, workplace) -> teachers.Teacher:
+    def encode(waveforms):
+        return [np.array([[each.std(), float(argument)]], np.float32) for each in waveforms]
+
+    encoder = embeddings.Encoder("loudness", {"argument": argument}, (2,), encode)
+    return teaching.probe_on(encoder, f"loudness {argument}", selection, settings, workplace)
+
+
+def test_a_source_of_teachers_is_one_function_and_one_line(corpora, monkeypatch, tmp_path):
+    monkeypatch.setattr(teaching, "loudness_teacher", loudness_teacher, raising=False)
+    line = TeacherSource("made", "loudness", argument="N", make=Lazy("teaching:loudness_teacher"))
+    monkeypatch.setitem(TEACHER_SOURCES, "loudness", line)
+    arguments = ["-kd", "KD", "--teacher", "loudness=3", "--folds", "#1", *ONE_EPOCH]
+    metrics = run(corpora, "loudness", *arguments)
+    assert metrics["teacher"]["made_by"] == "probe on loudness 3"
+    assert not [stamp for stamp in metrics["stamps"] if "teacher" in stamp]
+    out = tmp_path / "loudness.npz"
+    made = cli.main(
+        ["teach", "-dn", str(corpora["one"]), "--from", "loudness=3", "--out", str(out), "-v", "0",
+         "--result", str(tmp_path)]
+    )  # fmt: skip
+    assert made == 0
+    stored = teachers.read(corpora["result"] / "loudness" / "teacher.npz")
+    np.testing.assert_array_equal(teachers.read(out).logits[:1], stored.logits[:1])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as reference_log_loss
 
-from light_sernet_kd import audio, embeddings, evaluation, probe, protocols, teachers
+from light_sernet_kd import audio, embeddings, evaluation, probe, protocols, teachers, yamnet
 from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, registry
 from light_sernet_kd.protocols import Fold
@@ -211,14 +211,14 @@ def test_one_speaker_alone_is_split_by_utterances():
 
 def test_yamnet_knows_emotions_of_speakers_it_never_heard(shared_data, tmp_path):
     """One fold of EMO-DB: far above the chance of one in seven, and no stamp."""
-    path = shared_data / "models" / embeddings.YAMNET_FILE
+    path = shared_data / "models" / yamnet.FILE
     if not path.is_file():
-        pytest.skip(f"no YAMNet in {path}: {embeddings.YAMNET_ADDRESS}")
+        pytest.skip(f"no YAMNet in {path}: {yamnet.ADDRESS}")
     corpus = registry.load("EMO-DB", shared_data)
     utterances, classes = corpus.utterances, corpus.classes
     fingerprints = {utterance.id: audio.fingerprint(utterance.path) for utterance in utterances}
     folds = protocols.make_folds("loso", utterances, fingerprints, seed=0)[:1]
-    found = embeddings.embed(utterances, fingerprints, embeddings.yamnet(path), cache=tmp_path)
+    found = embeddings.embed(utterances, fingerprints, yamnet.encoder(path), cache=tmp_path)
     teacher = probe.probe_teacher(
         found.stacked(), utterances, classes, folds, card={"made_by": "YAMNet"}, cross_fit=False
     )

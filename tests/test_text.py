@@ -15,6 +15,7 @@ import tensorflow as tf
 from light_sernet_kd import bert, embeddings, runner, text
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = [*SPECIAL, "das", "haus", "ist", "schon", "##er", "##s", "a", "b", "c", ".", "!", "null"]
@@ -593,9 +594,9 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch, pa
 
 
 def test_every_variant_is_a_preset():
-    assert {layers for _, layers in text.VARIANTS.values()} == {None, 2, 4, 6, 8}
-    for preset, _ in text.VARIANTS.values():
-        assert text._known_preset(preset) == preset
+    assert {encoder.layers for encoder in TEXT_ENCODERS.values()} == {None, 2, 4, 6, 8}
+    for encoder in TEXT_ENCODERS.values():
+        assert text._known_preset(encoder.preset) == encoder.preset
 
 
 def edit(path: Path, **changes) -> None:

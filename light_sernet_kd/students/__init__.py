@@ -60,7 +60,7 @@ class Multimodal:
 
     Attributes:
         head: `(text_shape, audio_shape, classes, …)` to a model of states to logits.
-        text: its text encoder, a key of `text.VARIANTS`.
+        text: its text encoder, a key of `TEXT_ENCODERS`.
     """
 
     head: Callable[..., keras.Model]

@@ -1,0 +1,102 @@
+"""The pretrained networks that students of speech and text hear and read through."""
+
+from dataclasses import dataclass
+
+from light_sernet_kd.registries.lazy import Lazy
+
+
+@dataclass(frozen=True)
+class AudioEncoder:
+    """What `--audio_encoder` may name.
+
+    Attributes:
+        hearing: `(argument, *, spec, samples, data, pca_file)` to a `multimodal.Hearing`.
+        window_seconds, hop_seconds: what a row of its states hears, and how far rows are apart.
+        argument: what may follow the name and `=`, for people.
+        front_end: the front end of this package that it hears through; None where it takes recordings.
+        open_ended: it is named by something else than its key, which what no other key fits is taken for.
+        licence: of its published weights; empty where each has its own.
+    """
+
+    hearing: Lazy
+    window_seconds: float
+    hop_seconds: float
+    argument: str = ""
+    front_end: str | None = None
+    open_ended: bool = False
+    licence: str = ""
+
+
+AUDIO_ENCODERS: dict[str, AudioEncoder] = {
+    "vggish": AudioEncoder(
+        Lazy("multimodal:vggish_hearing"),
+        window_seconds=0.96,
+        hop_seconds=0.96,
+        argument="PATH|random[=SEED]",
+        front_end="vggish",
+        licence="Apache-2.0",
+    ),
+    "torchvggish": AudioEncoder(
+        Lazy("multimodal:torchvggish_hearing"),
+        window_seconds=0.96,
+        hop_seconds=0.96,
+        argument="PATH|random[=SEED]",
+        front_end="vggish",
+        licence="Apache-2.0",
+    ),
+    "yamnet": AudioEncoder(
+        Lazy("multimodal:yamnet_hearing"),
+        window_seconds=0.975,
+        hop_seconds=0.48,
+        argument="PATH",
+        licence="Apache-2.0",
+    ),
+    "speech_model": AudioEncoder(
+        Lazy("multimodal:speech_model_hearing"), window_seconds=0.02, hop_seconds=0.02, open_ended=True
+    ),
+}
+DEFAULT_AUDIO_ENCODER = "vggish"
+
+
+def audio_encoder(spec: str | None) -> tuple[AudioEncoder, str]:
+    """What `--audio_encoder` names, and what follows `=` there (of what is open-ended, all of it).
+
+    >>> audio_encoder("yamnet=my.tflite")[1]
+    'my.tflite'
+    """
+    spec = spec or DEFAULT_AUDIO_ENCODER
+    name, _, argument = spec.partition("=")
+    entry = AUDIO_ENCODERS.get(name)
+    if entry is not None and not entry.open_ended:
+        return entry, argument
+    return next(each for each in AUDIO_ENCODERS.values() if each.open_ended), spec
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """What a student reads through where `--text_encoder` names nothing else.
+
+    Attributes:
+        preset: of keras-hub.
+        layers: how many of its first ones are kept; None: all.
+        licence: of its published weights.
+    """
+
+    preset: str
+    layers: int | None = None
+    licence: str = "Apache-2.0"
+
+
+# The truncated ones are those of DistilSER (ICTC 2024), `electra` is that of Multi-Still.
+TEXT_ENCODERS: dict[str, TextEncoder] = {
+    "bert": TextEncoder("bert_base_en_uncased"),
+    "distilbert": TextEncoder("distil_bert_base_en_uncased"),
+    "minibert": TextEncoder("bert_base_en_uncased", layers=8),
+    "microbert": TextEncoder("bert_base_en_uncased", layers=6),
+    "nanobert": TextEncoder("bert_base_en_uncased", layers=4),
+    "picobert": TextEncoder("bert_base_en_uncased", layers=2),
+    "bert_medium": TextEncoder("bert_medium_en_uncased"),
+    "bert_small": TextEncoder("bert_small_en_uncased"),
+    "bert_tiny": TextEncoder("bert_tiny_en_uncased"),
+    "electra": TextEncoder("electra_base_discriminator_uncased_en"),
+}

@@ -1,0 +1,94 @@
+"""Where a teacher may come from: what `--teacher` and `teach --from` name."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from light_sernet_kd.registries.lazy import Lazy
+
+Option = Literal["--teacher", "--from"]
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """A source of teachers.
+
+    Attributes:
+        kind: `trained`: the run trains a network of its own per fold. `made`: by `make`, once, and kept in
+            the run's folder. `read`: by `make` too, but from what is there already, so nothing is kept.
+        text: what it is, for people.
+        options: which options may name it.
+        argument: what may follow the name and `=` or `:`, for people; empty where nothing may.
+        open_ended: it is named by something else than its key: a student's name, a file, a model.
+        fine_tunes: whether `--fine_tune` may train the network itself, and not only what reads it.
+        licence: of what it downloads or takes; empty where it takes nothing, or each has its own.
+        make: `(argument, selection, settings, workplace)` to a `Teacher`; see `teaching`.
+        digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
+            with another does not go on. None where the name says it all.
+    """
+
+    kind: Literal["trained", "made", "read"]
+    text: str
+    options: tuple[Option, ...] = ("--teacher", "--from")
+    argument: str = ""
+    open_ended: bool = False
+    fine_tunes: bool = False
+    licence: str = ""
+    make: Lazy | None = None
+    digest: Lazy | None = None
+
+
+TEACHER_SOURCES: dict[str, TeacherSource] = {
+    "auto": TeacherSource(
+        "trained", "a wider network of the student's kind, trained per fold", options=("--teacher",)
+    ),
+    "student": TeacherSource("trained", "a student's name: that network, trained per fold", open_ended=True),
+    "yamnet": TeacherSource(
+        "made",
+        "a probe per fold on YAMNet's embeddings",
+        argument="FILE",
+        licence="Apache-2.0",
+        make=Lazy("teaching:yamnet_teacher"),
+        digest=Lazy("teaching:yamnet_digest"),
+    ),
+    "file": TeacherSource(
+        "read",
+        "a teacher file (.npz, .csv)",
+        options=("--teacher",),
+        open_ended=True,
+        make=Lazy("teaching:file_teacher"),
+        digest=Lazy("teaching:file_digest"),
+    ),
+    "speech_model": TeacherSource(
+        "made",
+        "a speech model (WavLM, wav2vec 2.0, HuBERT) by its name on the Hugging Face hub, or its folder",
+        options=("--from",),
+        open_ended=True,
+        fine_tunes=True,
+        make=Lazy("teaching:speech_model_teacher"),
+    ),
+}
+
+
+def teacher_source(
+    spec: str, option: Option = "--teacher", *, students: Collection[str] = ()
+) -> tuple[TeacherSource, str]:
+    """What an option names, and what follows `=` or `:` there (of what is open-ended, all of it).
+
+    Args:
+        students: their names.
+
+    >>> teacher_source("yamnet=my.tflite")[1]
+    'my.tflite'
+    >>> teacher_source("yamnets.npz")[0].kind
+    'read'
+    """
+    name, *argument = re.split("[=:]", spec, maxsplit=1)
+    entry = TEACHER_SOURCES.get(name)
+    if entry and not entry.open_ended and option in entry.options and (entry.argument or not argument):
+        return entry, "".join(argument)
+    if spec in students:
+        return TEACHER_SOURCES["student"], spec
+    anything_else = {"--teacher": "file", "--from": "speech_model"}[option]
+    return TEACHER_SOURCES[anything_else], spec

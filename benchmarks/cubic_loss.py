@@ -20,11 +20,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Run as a script, only benchmarks/ is on the path.
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-import numpy as np  # noqa: E402
-import reference_losses  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import reference_losses
+import tensorflow as tf
 
-from light_sernet_kd import losses  # noqa: E402
+from light_sernet_kd import losses
 
 TEMPERATURES = losses.settings_of("CKD")["temperatures"]
 LAMBDAS = {key: losses.settings_of("CKD")[key] for key in ("lambda1", "lambda2")}

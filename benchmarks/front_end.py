@@ -23,14 +23,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Run as a script, only benchmarks/ is on the path.
 sys.path.insert(0, str(REPOSITORY))
 
-import librosa  # noqa: E402
-import numpy as np  # noqa: E402
-import scipy.fft  # noqa: E402
+import librosa
+import numpy as np
+import scipy.fft
 
-from light_sernet_kd import audio, pipeline  # noqa: E402
-from light_sernet_kd.config import SAMPLE_RATE  # noqa: E402
-from light_sernet_kd.corpora import emodb  # noqa: E402
-from light_sernet_kd.features import LSN, PADDING, mel_matrix  # noqa: E402
+from light_sernet_kd import audio, pipeline
+from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.corpora import emodb
+from light_sernet_kd.features import mel_matrix
+from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
 
 # librosa's triangles are straight over Hz; TensorFlow's, which Light-SERNet uses, over mel.
 MEL = mel_matrix(LSN).T.copy()
@@ -42,7 +43,7 @@ def librosa_mfcc(path, samples):
     if len(waveform) > samples:
         waveform = audio.fit(waveform, samples)
     waveform = np.clip(waveform / np.percentile(np.abs(waveform), 99.9), -1.0, 1.0)
-    waveform = audio.fit(waveform, samples, pad=PADDING["lsn"])
+    waveform = audio.fit(waveform, samples, pad=FRONT_ENDS["lsn"].padding)
     spectrum = np.abs(librosa.stft(waveform, n_fft=1024, hop_length=256, center=False))
     cepstrum = scipy.fft.dct(np.log(MEL @ spectrum + 1e-6), axis=0, norm="ortho")[:40]
     cepstrum[0] *= np.sqrt(2.0)  # as TensorFlow scales it

@@ -36,15 +36,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Run as a script, only benchmarks/ is on the path.
 sys.path.insert(0, str(REPOSITORY))
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import scipy.fft  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from ai_edge_litert.interpreter import Interpreter  # noqa: E402
+import keras
+import numpy as np
+import scipy.fft
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
-from light_sernet_kd import benchmark, runner, students  # noqa: E402
-from light_sernet_kd.export import ExportError, export, operator_names  # noqa: E402
-from light_sernet_kd.features import LSN, feature_shape, frame_count  # noqa: E402
+from light_sernet_kd import benchmark, runner, students
+from light_sernet_kd.export import ExportError, export, operator_names
+from light_sernet_kd.features import LSN, feature_shape, frame_count
 
 SAMPLES = 48_000
 CLASSES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")

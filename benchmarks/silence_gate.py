@@ -18,10 +18,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Run as a script, only benchmarks/ is on the path.
 sys.path.insert(0, str(REPOSITORY))
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from light_sernet_kd import audio, augment  # noqa: E402
-from light_sernet_kd.runner import level_dbfs, unheard  # noqa: E402
+from light_sernet_kd import audio, augment
+from light_sernet_kd.runner import level_dbfs, unheard
 
 RATE = 16_000
 GAINS_DB = (0, -10, -20, -30, -40)

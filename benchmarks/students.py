@@ -29,8 +29,8 @@ from training_step import BLOCK, PLAIN, fit
 from light_sernet_kd import students
 from light_sernet_kd.accelerate import accelerated, has_bfloat16
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
-from light_sernet_kd.config import STUDENT_NAMES
 from light_sernet_kd.distiller import Distiller
+from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
 
 SHAPE, CLASSES, BATCH = (157, 40, 1), 7, 16
 
@@ -51,7 +51,11 @@ def networks(name, arithmetics):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=24, help="timed steps of each (24)")
-    parser.add_argument("--students", default=",".join(STUDENT_NAMES), help="names, by comma (all)")
+    parser.add_argument(
+        "--students",
+        default=",".join(FEATURE_STUDENTS),
+        help="names, by comma (all)",
+    )
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -81,7 +85,7 @@ def main():
         ratios = "; ".join(
             f"{each} {wall[PLAIN] / wall[each]:.2f} ({cpu[PLAIN] / cpu[each]:.2f})" for each in arithmetics
         )
-        auto = resolved_arithmetic("auto", gains=students.STUDENTS[name].gains_from_bfloat16)
+        auto = resolved_arithmetic("auto", gains=STUDENTS[name].gains_from_bfloat16)
         print(
             f"{name}, auto is {auto}: {PLAIN} {1e3 * wall[PLAIN]:.0f} ms; times faster: {ratios}", flush=True
         )

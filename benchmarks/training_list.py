@@ -17,11 +17,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Run as a script, only benchmarks/ is on the path.
 sys.path.insert(0, str(REPOSITORY))
 
-import numpy as np  # noqa: E402
-import soundfile  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
 
-from light_sernet_kd import audio, audit, training_list  # noqa: E402
+from light_sernet_kd import audio, audit, training_list
 
 RATE = 16_000
 NOBODY = np.zeros(0, np.uint32)

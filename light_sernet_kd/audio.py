@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from light_sernet_kd.config import LARGEST_SAMPLE, SAMPLE_RATE, UserError, choose
+from light_sernet_kd.config import LARGEST_SAMPLE, SAMPLE_RATE
 from light_sernet_kd.containers import PYAV_SUFFIXES, SUFFIXES
 from light_sernet_kd.decoders import LOWEST_SAMPLE_RATE, AudioError, Source, opened, regular
+from light_sernet_kd.errors import UserError, choose
 
 if TYPE_CHECKING:
     from light_sernet_kd.corpora import Utterance

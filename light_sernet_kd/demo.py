@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd import runner
-from light_sernet_kd.config import PRECISIONS, UserError
+from light_sernet_kd.config import PRECISIONS
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.fetch import Progress, download
+from light_sernet_kd.registries.losses import NO_TEACHER
 
 RUNTIME_NAME = "litert-web"
 RUNTIME_VERSION = "2.5.3"
@@ -153,7 +155,7 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         day = f", {card['trained']}" if card.get("trained") else ""
         facts.append(("Trained on", f"{card['corpus']}{day}"))
     if "distillation" in card:
-        own = card["distillation"] == "pure"
+        own = card["distillation"] == NO_TEACHER
         facts.append(("Distillation", "none, labels alone" if own else str(card["distillation"])))
     if "ua" in card:
         ends = [f"{100 * card[end]:.1f}" for end in ("ua_low", "ua_high") if end in card]

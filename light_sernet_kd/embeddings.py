@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from light_sernet_kd import arrays, audio
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, atomic, read_json, write_json
 
 # Raised when what is stored for the same identity changes: old caches are then not used.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import atomic, open_regular
 
 SUMMARIES = ("ua", "wa", "macro_f1", "weighted_f1")

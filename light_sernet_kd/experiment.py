@@ -43,14 +43,10 @@ from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     CALIBRATION_CLIPS,
-    MULTIMODAL_NAMES,
     PRECISIONS,
     SAMPLE_RATE,
-    SCHEDULES,
-    FrontEndName,
-    Schedule,
+    RunOptions,
     Settings,
-    UserError,
     corpus_name,
     make_settings,
 )
@@ -58,7 +54,7 @@ from light_sernet_kd.corpora import same_names
 from light_sernet_kd.corpora.registry import CORPORA, origin
 from light_sernet_kd.display import Display
 from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
-from light_sernet_kd.errors import install_line
+from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import (
     LOCK,
@@ -78,6 +74,8 @@ from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
+from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
+from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import teacher_source
 from light_sernet_kd.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
@@ -96,27 +94,6 @@ from light_sernet_kd.training import (
 
 if TYPE_CHECKING:
     from light_sernet_kd.multimodal import SpeechAndText
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a run reads and writes; none of it decides a score.
-
-    Attributes:
-        data: holds the corpora's folders.
-        result: holds the runs' folders and the cache of features.
-        run: name of the run's folder; by default made of the settings.
-        cache: `disk`, `ram` or `none`, for features.
-        memory_limit: in bytes; larger arrays of recordings, and with `ram` of features, are kept in a file
-            and mapped into memory.
-    """
-
-    data: Path
-    result: Path
-    run: str | None = None
-    cache: str = "disk"
-    tensorboard: bool = False
-    memory_limit: float = pipeline.MEMORY_LIMIT
 
 
 def default_run_name(settings: Settings) -> str:
@@ -153,15 +130,15 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def train(settings: Settings, places: Places, display: Display, *, command: str = "") -> Path:
+def train(settings: Settings, options: RunOptions, display: Display, *, command: str = "") -> Path:
     """Run the experiment that `settings` describe; returns its folder.
 
     Raises:
         UserError: what the user can mend, before any training begins.
     """
-    folder = places.result / path_part(places.run or default_run_name(settings))
+    folder = options.result / path_part(options.run or default_run_name(settings))
     with _locked(folder):
-        run = _Run(settings, places, folder, display, command)
+        run = _Run(settings, options, folder, display, command)
         for text in run.data_warnings:
             display.say(f"  Warning: {text}")
         outcomes = [run.fold(fold) for fold in run.folds]
@@ -170,15 +147,15 @@ def train(settings: Settings, places: Places, display: Display, *, command: str 
     return folder
 
 
-def teach(settings: Settings, places: Places, display: Display, *, out: Path | None = None) -> Path:
+def teach(settings: Settings, options: RunOptions, display: Display, *, out: Path | None = None) -> Path:
     """Train the teacher of every fold, and one on all speakers; returns the teacher file."""
     settings = dataclasses.replace(
         settings, distillation="KD", teacher=settings.teacher or "auto", export=True
     )
-    name = places.run or f"teacher-{default_run_name(settings)}"
-    folder = places.result / path_part(name)
+    name = options.run or f"teacher-{default_run_name(settings)}"
+    folder = options.result / path_part(name)
     with _locked(folder):
-        run = _Run(settings, places, folder, display, "")
+        run = _Run(settings, options, folder, display, "")
         for text in ties.findings(run.folds, run.utterances).warnings:
             display.say(f"  Warning: {text}")
         folds = [*run.folds, run.selection.final_fold]
@@ -208,7 +185,7 @@ def teach(settings: Settings, places: Places, display: Display, *, out: Path | N
 def teach_from(
     source: str,
     settings: Settings,
-    places: Places,
+    options: RunOptions,
     display: Display,
     *,
     fine_tune: bool = False,
@@ -218,18 +195,18 @@ def teach_from(
     decides = [settings.digest(), source, fine_tune]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
     corpus = corpus_name(settings.corpus)
-    name = places.run or f"teacher-{corpus}-{Path(source).name}-{settings.protocol}-{digest}"
-    folder = places.result / path_part(name)
+    name = options.run or f"teacher-{corpus}-{Path(source).name}-{settings.protocol}-{digest}"
+    folder = options.result / path_part(name)
     with _locked(folder):
-        selection = selected(settings, places.data)
+        selection = selected(settings, options.data)
         display.say(f"{selection.corpus.name}: {len(selection.utterances)} utterances, {source}. In {folder}")
         for line in selection.corpus.reported():
             display.say(f"  {line}")
         for text in ties.findings(selection.folds, selection.utterances).warnings:
             display.say(f"  Warning: {text}")
         with display.counted("embeddings") as shown:
-            cache = places.result / ".cache" / "embeddings"
-            workplace = Workplace(places.data, cache, folder, fine_tune=fine_tune, progress=shown)
+            cache = options.result / ".cache" / "embeddings"
+            workplace = Workplace(options.data, cache, folder, fine_tune=fine_tune, progress=shown)
             teacher = teacher_of(source, selection, settings, workplace, option="--from")
         path = out or folder / "teacher.npz"
         teachers.write(path, teacher)
@@ -257,7 +234,7 @@ def fold_files(
     """
     run = read_run(folder)
     settings = make_settings(**run.settings)
-    if settings.student in MULTIMODAL_NAMES:
+    if is_multimodal(settings.student):
         raise UserError(
             f"{folder} has students of {settings.student}, which read or hear through encoders: expected "
             "students that hear alone."
@@ -266,8 +243,8 @@ def fold_files(
     alone = dataclasses.replace(
         settings, distillation=NO_TEACHER, distillation_weights={}, teacher=None, merge_tflite=True
     )
-    places = Places(data=data, result=to, cache="none")
-    again = _Run(alone, places, to, Display(verbose=0), "")
+    options = RunOptions(data=data, result=to, cache="none")
+    again = _Run(alone, options, to, Display(verbose=0), "")
     if (
         again.config["corpus_sha256"]
         != read_json(folder / "config.json", {"corpus_sha256": str})["corpus_sha256"]
@@ -345,10 +322,10 @@ class _Outcome:
 class _Run:
     """What the steps of one run share: its corpus, features, folds, teacher and networks."""
 
-    def __init__(self, settings: Settings, places: Places, folder: Path, display: Display, command: str):
-        self.places, self.folder, self.display = places, folder, display
-        entry = students.entry(settings.student)
-        self.front_end: FrontEndName = settings.front_end or entry.front_end
+    def __init__(self, settings: Settings, options: RunOptions, folder: Path, display: Display, command: str):
+        self.options, self.folder, self.display = options, folder, display
+        entry = STUDENTS[settings.student]
+        self.front_end: str = settings.front_end or entry.front_end
         self.settings = settings = dataclasses.replace(
             settings, front_end=self.front_end, schedule=settings.schedule or entry.schedule
         )
@@ -362,10 +339,10 @@ class _Run:
         if self.mixture.needs_teacher:
             augment.check_teacher(self.augmentations)
 
-        self.selection = selection = selected(settings, places.data)
+        self.selection = selection = selected(settings, options.data)
         self.corpus, self.utterances = selection.corpus, selection.utterances
         self.classes, self.folds = selection.classes, selection.folds
-        if places.tensorboard:
+        if options.tensorboard:
             _require_tensorboard()
         if settings.qat and keras.backend.backend() != "tensorflow":
             raise UserError(
@@ -377,14 +354,14 @@ class _Run:
         self._multimodal = {
             role: self._speech_and_text(role)
             for role, name in self._architectures().items()
-            if name in MULTIMODAL_NAMES
+            if is_multimodal(name)
         }
         self._check_encoders()
         self._check_config(command)
         self.teacher = self.teacher or self._made_teacher()
         self._networks: dict[tuple[str, int], Network] = {}
         self._phases: dict[str, list[_Phase]] = {}
-        self._rows: dict[FrontEndName, Any] = {}
+        self._rows: dict[str, Any] = {}
         synthetic = ", SYNTHETIC recordings" if self.corpus.synthetic else ""
         speakers = selection.speakers(range(len(self.utterances)))
         display.say(
@@ -397,9 +374,9 @@ class _Run:
 
     @property
     def cache_folder(self) -> Path:
-        return self.places.result / ".cache"
+        return self.options.result / ".cache"
 
-    def features(self, front_end: FrontEndName) -> Any:
+    def features(self, front_end: str) -> Any:
         """Features of every utterance, indexed by an array of utterances."""
         if front_end not in self._rows:
             self._rows[front_end] = pipeline.features(
@@ -409,16 +386,16 @@ class _Run:
                 # which is all that VGGish's front end makes
                 input_type="mel_spectrogram" if front_end == "vggish" else self.settings.input_type,
                 samples=self.settings.samples,
-                cache=self.places.cache,
+                cache=self.options.cache,
                 cache_folder=self.cache_folder,
-                memory_limit=self.places.memory_limit,
+                memory_limit=self.options.memory_bytes,
                 **self._reader(),
             )
         return self._rows[front_end]
 
     def _architectures(self) -> dict[str, str]:
         """Role → the name of its network, for the networks that are trained in this run."""
-        own = self.settings.own_teacher
+        own = self.settings.trained_teacher
         return {"student": self.settings.student} | ({"teacher": own} if own else {})
 
     def _speech_and_text(self, role: str) -> "SpeechAndText":
@@ -429,7 +406,7 @@ class _Run:
             self.settings,
             self.selection,
             is_teacher=role == "teacher",
-            data=self.places.data,
+            data=self.options.data,
             cache=self.cache_folder / "embeddings",
             features=functools.partial(self.features, "vggish"),
         )
@@ -480,7 +457,7 @@ class _Run:
             input_type=self.settings.input_type,
             samples=self.settings.samples,
             cache_folder=self.cache_folder,
-            memory_limit=self.places.memory_limit,
+            memory_limit=self.options.memory_bytes,
         )
 
     # What is checked before anything is trained.
@@ -488,12 +465,12 @@ class _Run:
     def _teacher_of_kind(self, kind: str) -> str | None:
         """What `--teacher` names, where that is of this kind of source."""
         source = self.settings.teacher
-        if source is None or self.settings.own_teacher or teacher_source(source)[0].kind != kind:
+        if source is None or teacher_source(source)[0].kind != kind:
             return None
         return source
 
     def _workplace(self) -> Workplace:
-        return Workplace(self.places.data, self.cache_folder / "embeddings", self.folder)
+        return Workplace(self.options.data, self.cache_folder / "embeddings", self.folder)
 
     def _read_teacher(self) -> teachers.Teacher | None:
         """The teacher of a file; None for one that is made in this run, or where none is needed."""
@@ -522,10 +499,10 @@ class _Run:
     def _teacher_digest(self) -> str | None:
         """Hash of the file that the teacher is, or is read by."""
         source = self.settings.teacher
-        if source is None or self.settings.own_teacher:
+        if source is None or self.settings.trained_teacher:
             return None
         entry, argument = teacher_source(source)
-        return entry.digest(argument, self.places.data) if entry.digest else None
+        return entry.digest(argument, self.options.data) if entry.digest else None
 
     def _check_config(self, command: str) -> None:
         """Write config.json, or see that the one there is of this very run."""
@@ -551,7 +528,7 @@ class _Run:
                     "another order, so its numbers are not bit for bit those of a run on either."
                 )
             return
-        gains = students.entry(self.settings.student).gains_from_bfloat16
+        gains = STUDENTS[self.settings.student].gains_from_bfloat16
         self.arithmetic = resolved_arithmetic(self.settings.arithmetic, gains=gains)
         packages = ("tensorflow", "keras", "numpy", "ai-edge-litert")
         self.config = {
@@ -566,7 +543,7 @@ class _Run:
     def _resolved(self) -> dict[str, Any]:
         """What follows from the settings, for config.json."""
         own_teacher = None
-        if self.settings.own_teacher:
+        if self.settings.trained_teacher:
             own_teacher = {**dataclasses.asdict(self._schedule("teacher")), "parts": self._teacher_parts()}
         return {
             "samples": self.settings.samples,
@@ -604,8 +581,8 @@ class _Run:
             return settings.training_schedule
         name = self._architectures()["teacher"]
         schedule = settings.training_schedule
-        if students.entry(name).schedule != students.entry(settings.student).schedule:
-            schedule = SCHEDULES[students.entry(name).schedule]
+        if STUDENTS[name].schedule != STUDENTS[settings.student].schedule:
+            schedule = SCHEDULES[STUDENTS[name].schedule]
         return schedule.changed(
             epochs=settings.teacher_epochs,
             batch_size=settings.teacher_batch_size,
@@ -653,7 +630,7 @@ class _Run:
         width = settings.width
         if role == "teacher":
             width = settings.width * settings.teacher_width if settings.teacher == "auto" else 1.0
-        front_end = self.front_end if name == settings.student else students.entry(name).front_end
+        front_end = self.front_end if name == settings.student else STUDENTS[name].front_end
         shape = feature_shape(front_end, settings.input_type, settings.samples)
         build = functools.partial(students.build, name, shape, len(self.classes), width=width)
         first = _Phase(build, self.features(front_end), schedule, mixture)
@@ -801,7 +778,7 @@ class _Run:
         return len(train) / (len(counts) * np.maximum(1, counts))
 
     def _tensorboard(self, folder: Path) -> list[Any]:
-        if not self.places.tensorboard:
+        if not self.options.tensorboard:
             return []
         import keras
 
@@ -1216,7 +1193,7 @@ class _Run:
             _clear(folder, "student-checkpoint*.npz")
         else:
             _clear(folder, *_FOLD_FILES)
-            teacher_epochs = self.final_teacher_epochs() if self.settings.own_teacher else None
+            teacher_epochs = self.final_teacher_epochs() if self.settings.trained_teacher else None
             teaching = self.teaching(final, epochs=teacher_epochs)
             trained = self._train("student", final, teaching, epochs=epochs)
             self._save_student(trained.last, folder / "student.keras")
@@ -1494,7 +1471,7 @@ class _Run:
     @functools.cached_property
     def _measured(self) -> audit.Measured:
         """What was read of every recording: its signature, and the facts of its file."""
-        cache = self.places.result / ".cache" if self.places.cache == "disk" else None
+        cache = self.options.result / ".cache" if self.options.cache == "disk" else None
         return audit.measure(self.utterances, self.selection.fingerprints, cache)
 
     @functools.cached_property
@@ -1649,7 +1626,7 @@ class _Run:
             "student": {
                 "name": self.settings.student,
                 **self._parameters("student"),
-                "width": None if self.settings.student in MULTIMODAL_NAMES else self.settings.width,
+                "width": None if is_multimodal(self.settings.student) else self.settings.width,
                 "encoders": self._multimodal["student"].facts() if "student" in self._multimodal else {},
             },
             "notes": self._notes(),

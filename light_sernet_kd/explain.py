@@ -17,12 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from light_sernet_kd import audio, figures, mixtures, teachers
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.compare import Run, read_run
-from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE, Settings, UserError, make_settings
+from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.errors import nfc
+from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.evaluation import Predictions, softmax
 from light_sernet_kd.files import JsonError, path_part, read_json, write_arrays, write_json, write_text
 from light_sernet_kd.registries.encoders import audio_encoder
+from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.report import markdown_table, plain
 from light_sernet_kd.selection import Selection, loaded
 
@@ -517,8 +518,8 @@ def _speech_and_text(
 ) -> "SpeechAndText | None":
     """The encoders of the run's student (or its own teacher) for these utterances; None of another kind."""
     settings = source.settings
-    name = settings.own_teacher if is_teacher else settings.student
-    if name not in MULTIMODAL_NAMES:
+    name = settings.trained_teacher if is_teacher else settings.student
+    if not is_multimodal(name):
         return None
     from light_sernet_kd.multimodal import SpeechAndText
 
@@ -717,7 +718,7 @@ def _teacher_text_states(
     settings = source.settings
     if settings.teacher is None:
         return None, ""
-    if settings.own_teacher not in MULTIMODAL_NAMES:
+    if not is_multimodal(settings.trained_teacher):
         return None, "The teacher's text states are not known: it reads no text, or came as a file."
     if (fold_folder / TEACHER_STATES).exists():
         return read_text_states(fold_folder), ""
@@ -847,11 +848,11 @@ def _by_class(classes: Sequence[str], values: np.ndarray) -> dict[str, float]:
 
 def _draw_grad_cam(tested: _Tested, index: int, path: Path, head: dict[str, Any]) -> dict[str, Any]:
     """The picture, and per class where the map lies."""
-    from light_sernet_kd.features import PADDING
+    from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
     settings, classes = tested.settings, tested.run.predictions.classes
     features = np.asarray(tested.inputs["features"][np.array([index])])[0]
-    recording, pad = audio.read(tested.utterances[index].path), PADDING[str(settings.front_end)]
+    recording, pad = audio.read(tested.utterances[index].path), FRONT_ENDS[str(settings.front_end)].padding
     clip, heard = (
         audio.fit(each, settings.samples, pad=pad) for each in (recording, np.ones(len(recording)))
     )

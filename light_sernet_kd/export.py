@@ -32,9 +32,11 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from light_sernet_kd import files, metadata, runner
-from light_sernet_kd.config import CALIBRATION_CLIPS, PRECISIONS, SAMPLE_RATE, UserError, choose
+from light_sernet_kd.config import CALIBRATION_CLIPS, PRECISIONS, SAMPLE_RATE
+from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.evaluation import UNSURE_BELOW
-from light_sernet_kd.features import PADDING, feature_shape, front_end_model
+from light_sernet_kd.features import feature_shape, front_end_model
+from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 CHECK_CLIPS = 8
 # Of the float32 file's probabilities from Keras'; sums are taken in another order, nothing else differs.
@@ -270,7 +272,7 @@ def _inputs_and_facts(
         facts |= {
             "sample_rate": SAMPLE_RATE,
             "samples": samples,
-            "padding": PADDING[front_end],
+            "padding": FRONT_ENDS[front_end].padding,
             "front_end": front_end,
             "input_type": input_type,
         }

@@ -3,92 +3,25 @@
 The same layers run in the data pipeline and inside an exported model. They use operations that TFLite
 has as builtins, and every clip is worked on alone: its features do not depend on its batch mates.
 
-Three families, after the published systems:
-
-`lsn` (Light-SERNet, arXiv:2110.03435)
-    Divide by the 99.9th percentile of |x|, clip to ±1. Magnitude STFT 1024/256, Hann. 128 mel bands,
-    80–7600 Hz on the HTK scale, log(mel + 1e-6); 40 MFCC clipped to ±10.
-`cubic` (Cubic KD)
-    Zero mean, unit variance. Power STFT centred on its frames. `mel_spectrogram`: 1024/256 Hann, 128 bands on
-    the Slaney scale, dB below the clip's maximum. `mfcc`: window 512 Hamming in an FFT of 1024, hop 512,
-    dB against 1, 40 coefficients. dB are floored 80 below the clip's maximum.
-`vggish` (VGGish, Hershey et al. 2017, arXiv:1609.09430, as released with AudioSet)
-    The level as it is, in ±1. Magnitude STFT of 400 samples every 160 in an FFT of 512, Hann. 64 mel bands,
-    125–7500 Hz on the HTK scale, log(mel + 0.01), in patches of 96 frames that do not overlap.
-    https://github.com/tensorflow/models/tree/master/research/audioset/vggish
+The families and their numbers are in `registries.front_ends`.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from light_sernet_kd.config import FRONT_END_NAMES, INPUT_TYPES, SAMPLE_RATE, UserError, choose
+from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES, SpectrumSettings
 
 PACKAGE = "light_sernet_kd"
 
 
-@dataclass(frozen=True)
-class SpectrumSettings:
-    """Everything that decides a front end's numbers; samples at 16 kHz.
-
-    Raises:
-        ValueError: a field names what it does not know.
-    """
-
-    normalise: Literal["percentile", "variance", "none"]
-    frame_length: int
-    frame_step: int
-    fft_length: int
-    window: Literal["hann", "hamming"]
-    centred: bool
-    power: Literal[1, 2]
-    mel_bands: int = 128
-    mel_scale: Literal["htk", "slaney"] = "htk"
-    lowest_hz: float = 80.0
-    highest_hz: float = 7600.0
-    compression: Literal["log", "db_to_max", "db"] = "log"
-    log_offset: float = 1e-6
-    coefficients: int = 40
-    patch_frames: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if get_origin(kind) is Literal and value not in get_args(kind):
-                known = ", ".join(map(str, get_args(kind)))
-                raise ValueError(f"expected {name} of a front end to be one of {known}, found {value!r}")
-
-
-LSN = SpectrumSettings(
-    normalise="percentile", frame_length=1024, frame_step=256, fft_length=1024,
-    window="hann", centred=False, power=1,
-)  # fmt: skip
-_CUBIC_MEL = SpectrumSettings(
-    normalise="variance", frame_length=1024, frame_step=256, fft_length=1024, window="hann", centred=True,
-    power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db_to_max",
-)  # fmt: skip
-_CUBIC_MFCC = SpectrumSettings(
-    normalise="variance", frame_length=512, frame_step=512, fft_length=1024, window="hamming", centred=True,
-    power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db",
-)  # fmt: skip
-VGGISH = SpectrumSettings(
-    normalise="none", frame_length=400, frame_step=160, fft_length=512, window="hann", centred=False,
-    power=1, mel_bands=64, lowest_hz=125.0, highest_hz=7500.0, log_offset=0.01, patch_frames=96,
-)  # fmt: skip
-
-FRONT_ENDS: dict[str, dict[str, SpectrumSettings]] = {
-    "lsn": {"mfcc": LSN, "mel_spectrogram": LSN, "spectrogram": LSN},
-    "cubic": {"mfcc": _CUBIC_MFCC, "mel_spectrogram": _CUBIC_MEL},
-    "vggish": {"mel_spectrogram": VGGISH},
-}
-
-# Where a short clip's zeros go: system 1 on both sides, the others on the right.
-PADDING: dict[str, Literal["both", "right"]] = {"lsn": "both", "cubic": "right", "vggish": "right"}
 # What a recording in ±1 never reaches; it keeps powers finite in float32.
 _LARGEST_LEVEL = 1e6
 
@@ -554,8 +487,7 @@ class LogMelPatchesByProducts(LogMelPatches):
 
 def settings_of(front_end: str, input_type: str) -> SpectrumSettings:
     """The published settings of a front end (`lsn`, `cubic`, `vggish`) for an input type."""
-    choose("front end", front_end, FRONT_END_NAMES)
-    known = FRONT_ENDS[front_end]
+    known = FRONT_ENDS[choose("front end", front_end, FRONT_ENDS)].spectra
     if input_type in INPUT_TYPES and input_type not in known:
         raise UserError(f"the front end {front_end} has no {input_type}; it has {', '.join(known)}.")
     return known[choose("input type", input_type, known)]
@@ -567,7 +499,14 @@ def front_end_layers(front_end: str, input_type: str, *, on_device: bool = False
     Args:
         on_device: those for an exported file, which differ by float32's rounding alone.
     """
-    settings = settings_of(front_end, input_type)
+    spectrum = settings_of(front_end, input_type)
+    return FRONT_ENDS[front_end].layers(spectrum, input_type, on_device=on_device)
+
+
+def spectral_layers(
+    settings: SpectrumSettings, input_type: str, *, on_device: bool = False
+) -> list[keras.layers.Layer]:
+    """The layers of a front end that is a spectrum and what follows from it, as `FrontEnd.layers`."""
     # A spectrogram is wanted with its bins in order.
     products = on_device and input_type != "spectrogram"
     normaliser = _NORMALISERS[settings.normalise]

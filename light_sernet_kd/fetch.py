@@ -23,8 +23,8 @@ from pathlib import Path, PurePosixPath
 
 from light_sernet_kd import __version__
 from light_sernet_kd.arrays import lists_all
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Origin, registry, visible
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import make_public
 
 Progress = Callable[[int, int | None], None]

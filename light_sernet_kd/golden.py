@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Runner, RunnerError, encode_text
 
 # How far a port's probabilities may be off. Between LiteRT's own kernels (XNNPACK, builtin, reference) a

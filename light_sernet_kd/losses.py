@@ -33,7 +33,7 @@ from typing import Any
 from keras import backend, ops
 
 from light_sernet_kd import mixtures
-from light_sernet_kd.config import UserError, choose
+from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, PUBLISHED, Loss
 
 KL_MEANS = ("batch", "elements")

@@ -14,6 +14,7 @@ import numpy as np
 from flatbuffers import Builder
 
 from light_sernet_kd import __version__
+from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 # Names of the entries among a model's metadata, the second as TensorFlow's converter writes it.
 ENTRY = "TFLITE_METADATA"
@@ -143,7 +144,8 @@ def _input(name: str, card: Mapping[str, Any]) -> _Table:
     described, properties, files = "", _Table("FeatureProperties"), []
     if name == "audio":
         rate, samples = card["sample_rate"], card["samples"]
-        level = "within ±1, as recorded" if card.get("front_end") == "vggish" else "at any level"
+        front_end = FRONT_ENDS.get(card.get("front_end", ""))
+        level = "within ±1, as recorded" if front_end and front_end.keeps_level else "at any level"
         described = f"One channel of {samples} samples at {rate} Hz ({samples / rate:g} s), float32 {level}."
         properties = _Table("AudioProperties", sample_rate=rate, channels=1)
     elif name == "features":

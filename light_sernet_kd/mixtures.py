@@ -17,8 +17,6 @@ from light_sernet_kd.registries.losses import (
     Distillation,
 )
 
-NAMES = (*DISTILLATIONS, *PUBLISHED)
-
 
 @dataclass(frozen=True)
 class Term:
@@ -110,7 +108,7 @@ def parse(text: str) -> DistillationSum:
     parts = re.split(r"\+(?!\d)", text)
     for part in parts:
         name, colon, weight = part.partition(":")
-        name = choose("distillation", name.strip(), NAMES)
+        name = choose("distillation", name.strip(), [*DISTILLATIONS, *PUBLISHED])
         if name in PUBLISHED:
             if len(parts) > 1 or colon:
                 raise UserError(

@@ -18,13 +18,14 @@ import keras
 import numpy as np
 
 from light_sernet_kd import audio, embeddings, text, vggish, yamnet
-from light_sernet_kd.config import Settings, UserError
+from light_sernet_kd.config import Settings
 from light_sernet_kd.embeddings import Encoder, Padded
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.encoders import DEFAULT_AUDIO_ENCODER, TEXT_ENCODERS, audio_encoder
+from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.runner import TextInput
 from light_sernet_kd.selection import Selection
-from light_sernet_kd.students import MULTIMODAL
 from light_sernet_kd.students.fusion import speech_and_text
 
 # Frames of 20 ms that a speech model's states are cut or padded to, as in Multi-Still: about 10 s.
@@ -73,7 +74,7 @@ class SpeechAndText:
     """One such student or teacher, for the utterances of a selection.
 
     Attributes:
-        name: of `config.MULTIMODAL_NAMES`.
+        name: a student of speech and text.
         text: its text encoder; None where it only hears. `tokens` is then what that takes of every utterance.
         hearing: what it hears through; None where it only reads.
         notes: lines for the report: what was cut, what was empty.
@@ -91,7 +92,7 @@ class SpeechAndText:
         features: Callable[[], Any],
     ):
         self.name, self.settings, self.selection = name, settings, selection
-        self._entry = MULTIMODAL[name]
+        self._entry = STUDENTS[name]
         self._cache, self._features = cache, features
         modality = "both" if is_teacher else settings.modality
         self.notes: list[str] = []
@@ -99,7 +100,7 @@ class SpeechAndText:
         if modality != "audio":
             own = settings.teacher_text_encoder if is_teacher else None
             self._texts, empty = text.texts_of(selection.utterances)
-            usual = TEXT_ENCODERS[self._entry.text]
+            usual = TEXT_ENCODERS[str(self._entry.text_encoder)]
             spec = own or settings.text_encoder or usual.preset
             if spec.startswith(text.RANDOM):
                 made = "" if "vocabulary=" in spec else ", and its vocabulary is made of all transcripts"
@@ -188,7 +189,7 @@ class SpeechAndText:
             own["pooling"] = self.settings.pooling
         elif not (self.text and self.hearing):
             own["modality"] = "text" if self.text else "audio"
-        return self._entry.head(**shapes, classes=len(self.selection.classes), **own)
+        return self._entry.build(**shapes, classes=len(self.selection.classes), **own)
 
     def whole(self, head_weights: Sequence[np.ndarray] | None = None) -> keras.Model:
         """Encoders as they were pretrained, and the head with these (or new) weights: inputs to logits.

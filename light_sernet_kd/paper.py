@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd import experiment
-from light_sernet_kd.config import Settings, UserError, make_settings
+from light_sernet_kd.config import RunOptions, Settings, make_settings
 from light_sernet_kd.corpora.registry import CORPORA, why_absent
 from light_sernet_kd.display import Display
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
 from light_sernet_kd.protocols import PROTOCOLS
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
@@ -77,7 +78,7 @@ def rows_of(
     return rows
 
 
-def run(rows: Sequence[Row], places: experiment.Places, display: Display, *, command: str) -> dict[str, Any]:
+def run(rows: Sequence[Row], options: RunOptions, display: Display, *, command: str) -> dict[str, Any]:
     """Run every row whose corpus is here, as published and honestly; runs that are finished are only read.
 
     A row that cannot be run is named with its reason, and the others go on. After each row, `paper.json` and
@@ -85,14 +86,14 @@ def run(rows: Sequence[Row], places: experiment.Places, display: Display, *, com
     earlier call left there stay.
     """
     name = "paper-trial" if rows[0].trial else "paper"
-    found = _before(places.result / f"{name}.json") | {"command": command}
+    found = _before(options.result / f"{name}.json") | {"command": command}
     for row in rows:
         settings = row.settings
         found["rows"] = [other for other in found["rows"] if other["name"] != row.name]
         found["not_run"].pop(row.name, None)
         try:
             if why := why_absent(
-                settings.corpus, places.data, audio_type=settings.audio_type, emotions=settings.emotions
+                settings.corpus, options.data, audio_type=settings.audio_type, emotions=settings.emotions
             ):
                 raise UserError(why)
             metrics = {}
@@ -100,7 +101,7 @@ def run(rows: Sequence[Row], places: experiment.Places, display: Display, *, com
                 display.say(f"\n{row.name}, {protocol}", always=True)
                 folder = experiment.train(
                     make_settings(**{**settings.as_dict(), "protocol": protocol}),
-                    dataclasses.replace(places, run=f"{name}-{row.name}-{protocol}{_suffix(row)}"),
+                    dataclasses.replace(options, run=f"{name}-{row.name}-{protocol}{_suffix(row)}"),
                     display,
                     command=f"{command} --only {shlex.quote(glob.escape(row.name))}",
                 )
@@ -109,7 +110,7 @@ def run(rows: Sequence[Row], places: experiment.Places, display: Display, *, com
         except UserError as error:
             display.say(f"not run: {row.name}: {error}", always=True)
             found["not_run"][row.name] = str(error)
-        write(found, places.result / name)
+        write(found, options.result / name)
     return found
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from light_sernet_kd import arrays, audio, augment
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.distiller import (
     FEATURES,
@@ -25,8 +24,10 @@ from light_sernet_kd.distiller import (
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
-from light_sernet_kd.features import PADDING, feature_shape, front_end_model, settings_of
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.features import feature_shape, front_end_model, settings_of
 from light_sernet_kd.files import atomic, sweep
+from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 # Raised when the numbers that a front end gives for the same settings change: old caches are then not used.
 FEATURE_VERSION = 1
@@ -50,7 +51,7 @@ def waveform_blocks(utterances: Sequence[Utterance], *, samples: int, front_end:
     """As `waveforms`, but `BATCH` of them at a time: the memory does not grow with the corpus."""
 
     def put(block: np.ndarray, row: int, waveform: np.ndarray) -> None:
-        block[row] = audio.fit(waveform, samples, pad=PADDING[front_end])
+        block[row] = audio.fit(waveform, samples, pad=FRONT_ENDS[front_end].padding)
 
     return _read_blocks(utterances, np.dtype((np.float32, (samples,))), put)
 
@@ -145,7 +146,7 @@ def features(
             clips,
             (len(utterances), samples),
             np.dtype(np.float32),
-            cache_folder / f"clips-{_key(samples, PADDING[front_end], known)}.npy",
+            cache_folder / f"clips-{_key(samples, FRONT_ENDS[front_end].padding, known)}.npy",
             memory_limit,
         )
         return ComputedRows(stored, lambda clips: np.asarray(model(clips)), shape)
@@ -298,7 +299,8 @@ def augmenter(
             memory_limit=memory_limit,
         )
     model = _front_end(front_end, input_type, samples)
-    return Augmenter(tuple(augmentations), kept, model.predict_on_batch, samples, PADDING[front_end])
+    padding = FRONT_ENDS[front_end].padding
+    return Augmenter(tuple(augmentations), kept, model.predict_on_batch, samples, padding)
 
 
 def recordings(

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from light_sernet_kd import audio, files, lengths, ties
-from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.errors import install_line
+from light_sernet_kd.errors import UserError, choose, install_line
 from light_sernet_kd.runner import SILENT, STEADY, level_dbfs, unheard
 
 if TYPE_CHECKING:

@@ -224,12 +224,6 @@ def random_splits(utterances: Sequence[Utterance], seed: int, wished: int) -> li
     return folds
 
 
-# A corpus's own split.
-SPLIT_PROTOCOLS = tuple(
-    name for name, each in PROTOCOLS.items() if each.tests_apart and not each.takes_test_corpus
-)
-
-
 def fold_seed(seed: int, name: str) -> int:
     """A seed for one fold, the same whichever other folds run."""
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])

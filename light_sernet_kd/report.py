@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from light_sernet_kd import lengths
-from light_sernet_kd.config import MULTIMODAL_NAMES, SAMPLE_RATE
+from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.registries.students import is_multimodal
 
 # Beside the report; figures.py writes them.
 CONFUSION_PICTURE = "confusion_matrix.png"
@@ -108,7 +109,7 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         learnt += "; trained on the annotators' shares"
     if settings.get("most_per_emotion"):
         learnt += f"; at most {settings['most_per_emotion']:,} training utterances of an emotion"
-    tuned = schedule.get("tune_epochs") and settings["student"] in MULTIMODAL_NAMES
+    tuned = schedule.get("tune_epochs") and is_multimodal(settings["student"])
     if tuned:
         epochs += f" with frozen encoders and {schedule['tune_epochs']} of all weights"
     if settings.get("qat"):

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd import audio, degradations, evaluation, training_list
-from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.degradations import DegradationContext
+from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS
 from light_sernet_kd.report import NONE, counted, markdown_table, plain

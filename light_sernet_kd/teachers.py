@@ -23,10 +23,9 @@ from typing import IO, Any
 import numpy as np
 
 from light_sernet_kd.arrays import ArrayError, read_arrays
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, repeated
 from light_sernet_kd.corpora.names import SYNONYMS
-from light_sernet_kd.errors import nfc
+from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.files import JSON_BYTES, irregular, parse_json, write_arrays
 from light_sernet_kd.protocols import ALL_SPEAKERS, Fold
 

@@ -241,7 +241,7 @@ def load(
 
     Args:
         spec: a keras-hub preset, such as `bert_base_en_uncased`; a folder as transformers or keras-hub saves
-            it, or its name in `data`/models; or `random:width=64,layers=2,heads=2`, a BERT with random
+            it, or its name in `data`/models; or `random:width=64:layers=2:heads=2`, a BERT with random
             weights, with `,vocabulary=FILE` or one made of `texts`.
         layers: keeps the first ones; all by default.
         tokens: the limit on a text's length, with [CLS] and [SEP].
@@ -294,7 +294,7 @@ def _check(spec: str, shape: bert.Shape, tokeniser: Tokeniser) -> None:
 
 def _random(spec: str, tokens: int, texts: Sequence[str]) -> tuple[bert.Source, Tokeniser]:
     sizes, file = {"width": 64, "layers": 2, "heads": 2}, None
-    for setting in filter(None, spec.removeprefix(RANDOM).split(",")):
+    for setting in filter(None, re.split(r"[:,](?=\s*\w+=)", spec.removeprefix(RANDOM))):
         key, _, value = setting.partition("=")
         key = choose("setting of a random text encoder", key.strip(), [*sizes, "vocabulary"])
         if key == "vocabulary":

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from light_sernet_kd import audio
-from light_sernet_kd.config import SAMPLE_RATE, UserError
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.features import PADDING
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.pipeline import BATCH
+from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 # Container and encoding, as soundfile names them → sample type, as tensorflow-io must be told it.
 ENCODINGS = {
@@ -69,7 +70,7 @@ def waveform_blocks(utterances: Sequence[Utterance], *, samples: int, front_end:
         surplus = tf.size(waveform) - samples
         first = tf.maximum(surplus, 0) // 2
         waveform = waveform[first : first + samples]
-        before = tf.maximum(-surplus, 0) // 2 if PADDING[front_end] == "both" else 0
+        before = tf.maximum(-surplus, 0) // 2 if FRONT_ENDS[front_end].padding == "both" else 0
         padded = tf.pad(waveform, [[before, samples - tf.size(waveform) - before]])
         return tf.ensure_shape(padded, (samples,))
 

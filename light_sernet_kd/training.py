@@ -18,12 +18,12 @@ from light_sernet_kd import evaluation, pipeline
 from light_sernet_kd.accelerate import accelerated
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.arrays import ArrayError, Expected, check_archive, open_arrays, say_anew
-from light_sernet_kd.config import Schedule
 from light_sernet_kd.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import atomic, parse_json, write_arrays
 from light_sernet_kd.quantisation import Simulation
 from light_sernet_kd.registries.losses import NO_TEACHER
+from light_sernet_kd.registries.schedules import Schedule
 
 # Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
 Progress = Callable[[int, int, Mapping[str, float]], None]

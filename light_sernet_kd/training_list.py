@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd import audio, audit
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, name_key, own_name
 from light_sernet_kd.corpora.registry import different_people
+from light_sernet_kd.errors import UserError
 
 # In the zip archive behind an exported file's model, beside card.json.
 MEMBER = "training.bin"

@@ -22,9 +22,10 @@ from keras import layers, ops
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
-from light_sernet_kd.config import UserError
 from light_sernet_kd.embeddings import Encoder
-from light_sernet_kd.features import VGGISH, LogMelPatches, patch_count, patch_ends
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.features import LogMelPatches, patch_count, patch_ends
+from light_sernet_kd.registries.front_ends import VGGISH
 
 # Scope of a layer's variables in the release, and its width. Convolutions are 3×3, pools 2×2.
 LAYERS: tuple[tuple[str, int], ...] = (

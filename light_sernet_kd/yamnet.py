@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from light_sernet_kd.config import SAMPLE_RATE, UserError
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.embeddings import Encoder
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_bytes
 
 FILE = "yamnet_audio_classifier_with_metadata.tflite"

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from light_sernet_kd import accelerate, config, students
+from light_sernet_kd import accelerate, students
 from light_sernet_kd.accelerate import FusedBatchNormalization, accelerated, has_bfloat16
+from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
 
 CLASSES, BATCH = 5, 8
 # One of each kind of network. EfficientNet has the MobileNets' kinds of layers and takes 10 s to trace.
-NAMES = tuple(
-    name for name in config.STUDENT_NAMES if name not in ("mobilenetv3_small_100", "efficientnet_b0")
-)
+NAMES = tuple(name for name in FEATURE_STUDENTS if name not in ("mobilenetv3_small_100", "efficientnet_b0"))
 names = pytest.mark.parametrize("name", NAMES)
 with_efficientnet = pytest.mark.parametrize("name", [*NAMES, "efficientnet_b0"])
 
@@ -239,8 +238,8 @@ def test_auto_is_float32_for_a_student_that_gains_nothing(monkeypatch):
     assert accelerate.arithmetic("bfloat16", gains=False) == "bfloat16"
 
 
-@pytest.mark.parametrize("name", config.STUDENT_NAMES)
+@pytest.mark.parametrize("name", FEATURE_STUDENTS)
 def test_students_of_depthwise_convolutions_gain_nothing(name):
     student = students.build(name, shape_of(name), CLASSES)
     depthwise = any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in student.layers)
-    assert students.STUDENTS[name].gains_from_bfloat16 is not depthwise
+    assert STUDENTS[name].gains_from_bfloat16 is not depthwise

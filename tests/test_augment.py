@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from light_sernet_kd import audio, augment, features
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 
 RATE = 16_000

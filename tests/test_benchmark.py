@@ -13,8 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
 from light_sernet_kd import audio, audit, benchmark, cli, protocols, runner, students, training_list
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import export
 
 CLASSES = ("anger", "boredom", "neutral")

@@ -12,7 +12,7 @@ from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 
 from light_sernet_kd import compare, figures
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, softmax, write_predictions
 
 CLASSES = ("anger", "fear", "joy")

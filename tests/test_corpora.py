@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import cli
-from light_sernet_kd.config import UserError
+from light_sernet_kd.cli.options import CORPUS_NAMES
 from light_sernet_kd.corpora import (
     CANONICAL_EMOTIONS,
     Corpus,
@@ -29,6 +29,7 @@ from light_sernet_kd.corpora import (
     shares_among,
     soft_labels,
 )
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.corpora import CORPORA, CorpusSource
 from light_sernet_kd.registries.lazy import Lazy
 
@@ -620,7 +621,7 @@ def test_every_corpus_has_a_row_in_the_data_folders_readme():
 
 
 def test_the_command_line_names_every_corpus_without_reading_them():
-    assert ", ".join(registry.CORPORA) == cli._CORPORA
+    assert ", ".join(registry.CORPORA) == CORPUS_NAMES
 
 
 @pytest.mark.parametrize("name", RECORDED)

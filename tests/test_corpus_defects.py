@@ -12,9 +12,11 @@ import pytest
 from corpus_trees import put, tone
 
 from light_sernet_kd import audio, cli, selection
-from light_sernet_kd.config import UserError, make_settings
+from light_sernet_kd.cli.options import settings_of
+from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import kemdy19, ravdess, registry, tess
 from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import in_either_form
 
 TREES = corpus_trees.TREES
@@ -430,8 +432,8 @@ def test_ravdess_as_it_lies_in_flac_is_whole(shared_data):
 
 def test_the_data_folder_may_be_named_by_the_environment(monkeypatch):
     monkeypatch.setenv("LIGHT_SERNET_KD_DATA", "/some/where")
-    parser = cli._parser("light-sernet-kd", make_settings())
-    assert parser.parse_args(["prepare", "RAVDESS"]).data == "/some/where"
+    parser = cli.make_parser()
+    assert parser.parse_args(["prepare", "RAVDESS"]).data == Path("/some/where")
     assert parser.parse_args(["train", "-dn", "RAVDESS"]).data == "/some/where"
 
 
@@ -524,12 +526,10 @@ def test_the_default_protocol_of_a_corpus_is_one_that_runs_on_it(tmp_path):
 
 
 def test_the_chosen_protocol_is_in_the_settings(tmp_path):
-    parser = cli._parser("light-sernet-kd", make_settings())
+    parser = cli.make_parser()
 
     def settings(*arguments: str, defaults=None):
-        return cli._settings(
-            parser.parse_args(["train", "--data", str(tmp_path), *arguments]), defaults or {}
-        )
+        return settings_of(parser.parse_args(["train", "--data", str(tmp_path), *arguments]), defaults or {})
 
     assert settings("-dn", "TESS").as_dict()["protocol"] == "two_speakers"
     assert settings("-dn", "EMO-DB").protocol == "loso"

@@ -10,7 +10,6 @@ import pytest
 from corpus_trees import iemocap_dialog, iemocap_label, kemdy_rows, kemdy_table, put
 
 from light_sernet_kd import audio
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import (
     cremad,
     esd,
@@ -25,6 +24,7 @@ from light_sernet_kd.corpora import (
     vote_shares,
 )
 from light_sernet_kd.corpora.reading import Findings
+from light_sernet_kd.errors import UserError
 
 
 def refusal(utterances, root: Path) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance, registry, tasks
 from light_sernet_kd.corpora.tasks import Task
+from light_sernet_kd.errors import UserError
 
 
 def made(*emotions: str, soft_label=None) -> Corpus:

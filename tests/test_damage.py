@@ -22,8 +22,8 @@ import pytest
 import soundfile
 
 from light_sernet_kd import arrays, audit, compare, embeddings, evaluation, fetch, files, pipeline, teachers
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Origin, Utterance
+from light_sernet_kd.errors import UserError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="named pipes")
 CONTENT = {

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from light_sernet_kd.config import SAMPLE_RATE, UserError
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, demo
+from light_sernet_kd.errors import UserError
 
 HOP = 320
 

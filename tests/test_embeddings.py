@@ -13,8 +13,8 @@ import soundfile
 from conftest import REPOSITORY
 
 from light_sernet_kd import audio, embeddings
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.errors import UserError
 
 
 def recordings(folder: Path, count: int, *, first: int = 0) -> tuple[list[Utterance], dict[str, str]]:

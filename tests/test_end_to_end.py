@@ -1,6 +1,7 @@
 """The commands as a user gives them, on a small made corpus and on the real one where it is found."""
 
 import csv
+import dataclasses
 import datetime
 import json
 import os
@@ -17,7 +18,11 @@ import recomputed
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import __version__, cli, training_list
+from light_sernet_kd import __version__, cli, config, training_list
+from light_sernet_kd.cli import entry
+from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.options import settings_of
+from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -480,7 +485,7 @@ def opened(folder: Path, manifest: Path):
     from light_sernet_kd.config import make_settings
     from light_sernet_kd.display import Display
 
-    places = experiment.Places(data=manifest.parent, result=folder.parent, run=folder.name)
+    places = config.RunOptions(data=manifest.parent, result=folder.parent, run=folder.name)
     run = experiment._Run(make_settings(**read_run(folder).settings), places, folder, Display(verbose=0), "")
     return run, run.folds[0]
 
@@ -497,7 +502,7 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.every)])
 def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp_path, count):
-    from light_sernet_kd.config import UserError
+    from light_sernet_kd.errors import UserError
 
     shutil.copytree(distilled, tmp_path / "all")
     run, fold = opened(tmp_path / "all", manifest)
@@ -529,7 +534,7 @@ def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp
 @pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.every)])
 def test_damaged_facts_of_a_step_are_an_error_or_change_no_score(distilled, manifest, tmp_path, count):
     from light_sernet_kd import experiment
-    from light_sernet_kd.config import UserError
+    from light_sernet_kd.errors import UserError
     from light_sernet_kd.report import report
 
     folder = tmp_path / "all"
@@ -546,7 +551,7 @@ def test_damaged_facts_of_a_step_are_an_error_or_change_no_score(distilled, mani
         assert run.fold(fold)["ua"] == metrics["folds"][0]["ua"]
 
     def configured():
-        again = experiment._Run(run.settings, run.places, folder, run.display, "")
+        again = experiment._Run(run.settings, run.options, folder, run.display, "")
         report(metrics, again.config, export=metrics["export"])
 
     random = np.random.default_rng(0)
@@ -571,7 +576,7 @@ def test_a_history_that_is_not_whole_is_damaged_also_in_a_run_that_kept_no_hashe
     distilled, manifest, tmp_path, kept
 ):
     """`kept` are lines, of five: a header and four epochs; of the last one perhaps only a part."""
-    from light_sernet_kd.config import UserError
+    from light_sernet_kd.errors import UserError
 
     shutil.copytree(distilled, tmp_path / "all")
     for path in (tmp_path / "all").glob("fold-*/f*.json"):
@@ -785,38 +790,37 @@ def test_another_keras_backend_is_refused(monkeypatch, capsys):
 
 
 def test_too_little_memory_is_one_line(monkeypatch, capsys):
-    def full(arguments):
+    def full(arguments, context):
         raise MemoryError
 
-    monkeypatch.setitem(cli._COMMANDS, "prepare", full)
+    command = dataclasses.replace(entry.COMMANDS["prepare"], run=full)
+    monkeypatch.setitem(entry.COMMANDS, "prepare", command)
     assert cli.main(["prepare", "demo"]) == 2
     assert "not enough memory" in error_of(capsys)
 
 
 def test_an_empty_variable_names_no_folder_of_corpora(monkeypatch):
     monkeypatch.setenv("LIGHT_SERNET_KD_DATA", "")
-    assert cli._parser("x", cli.make_settings()).parse_args(["train"]).data == "data"
+    assert cli.make_parser().parse_args(["train"]).data == Path("data")
 
 
 def test_a_method_that_is_chosen_leaves_behind_what_belongs_to_the_edited_one():
     edited = {"distillation": "KD", "distillation_weights": {"alpha": 0.5}, "teacher": "logits.npz"}
-    parser = cli._parser("train.py", cli.make_settings(**edited))
-    chosen = cli._settings(parser.parse_args(["train", "-kd", "pure"]), edited)
+    parser = cli.make_parser(Context("train.py", settings=make_settings(**edited)))
+    chosen = settings_of(parser.parse_args(["train", "-kd", "pure"]), edited)
     assert (chosen.teacher, chosen.distillation_weights) == (None, {})
-    assert cli._settings(parser.parse_args(["train", "-kd", "RKD"]), edited).teacher == "logits.npz"
+    assert settings_of(parser.parse_args(["train", "-kd", "RKD"]), edited).teacher == "logits.npz"
 
 
 def test_m_false_is_false():
-    parser = cli._parser("light-sernet-kd", cli.make_settings())
+    parser = cli.make_parser()
     assert parser.parse_args(["train", "-m", "false"]).merge_tflite is False
     assert parser.parse_args(["train", "-m", "True"]).merge_tflite is True
 
 
 def test_both_spellings_of_an_option_are_one():
-    parser = cli._parser("light-sernet-kd", cli.make_settings())
-    mended = cli._with_known_spelling(
-        ["train", "--dataset-name=x_y", "--skip_bad", "--input-type", "a-b"], parser
-    )
+    parser = cli.make_parser()
+    mended = parser.respelled(["train", "--dataset-name=x_y", "--skip_bad", "--input-type", "a-b"])
     assert mended == ["train", "--dataset_name=x_y", "--skip-bad", "--input_type", "a-b"]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import (
     SUMMARIES,
     Predictions,

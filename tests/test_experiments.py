@@ -23,8 +23,11 @@ from light_sernet_kd import (
     teaching,
     training_list,
 )
-from light_sernet_kd.config import UserError
+from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.options import settings_of
+from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo, manifest
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 
@@ -117,7 +120,7 @@ def test_one_corpus_trains_and_another_tests(corpora):
 def begun(corpora, tmp_path, **settings) -> experiment._Run:
     """A run of which nothing is trained yet."""
     plain = {"corpus": str(corpora["one"]), "input_seconds": 1.2}
-    places = experiment.Places(data=tmp_path, result=tmp_path, cache="none")
+    places = config.RunOptions(data=tmp_path, result=tmp_path, cache="none")
     folder = tmp_path / "run"
     folder.mkdir()
     return experiment._Run(
@@ -444,13 +447,13 @@ def test_audit_tells_what_is_left_out_and_whom_validation_shares_with_the_test(c
 
 
 def test_session_numbers_a_session_where_the_corpus_has_them(corpora):
-    parser = cli._parser("train.py", cli.make_settings())
+    parser = cli.make_parser(Context("train.py"))
     one = str(corpora["one"])
     for corpus, protocol in (
         ("IEMOCAP", "session"), ("iemocap", "session"), ("EMO-DB", "loso"), (one, "session")
     ):  # fmt: skip
         arguments = parser.parse_args(["train", "-dn", corpus, "-session", "1"])
-        settings = cli._settings(arguments, {"protocol": "loso"})
+        settings = settings_of(arguments, {"protocol": "loso"})
         assert (settings.protocol, settings.folds) == (protocol, ("#1",))
 
 
@@ -458,4 +461,4 @@ def test_published_rows_take_nothing_from_the_users_own_defaults_but_the_seed():
     experiments = {"row": {"settings": {"corpus": "EMO-DB", "label_loss": "focal"}}}
     edited = {"width": 0.5, "epochs": 3, "augmentation": "noise", "student": "resnet18", "seed": 7}
     (row,) = paper.rows_of(experiments, edited)
-    assert row.settings == cli.make_settings(**experiments["row"]["settings"], seed=7)
+    assert row.settings == make_settings(**experiments["row"]["settings"], seed=7)

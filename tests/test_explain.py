@@ -19,8 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from light_sernet_kd import cli, explain, figures, students, teachers
-from light_sernet_kd.config import UserError, make_settings
+from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import Utterance, demo
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, read_predictions, softmax
 
 RANDOM = np.random.default_rng(0)

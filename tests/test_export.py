@@ -15,8 +15,11 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from light_sernet_kd import export as export_module
 from light_sernet_kd import features, runner, students
-from light_sernet_kd.config import PRECISIONS, STUDENT_NAMES, UserError
+from light_sernet_kd.config import PRECISIONS
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import Exported, ExportError, export
+from light_sernet_kd.registries.front_ends import FRONT_ENDS
+from light_sernet_kd.registries.students import FEATURE_STUDENTS
 from light_sernet_kd.runner import TextInput, encode_text
 
 CLASSES = ("anger", "boredom", "Ärger & Wut", "neutral", "sadness")
@@ -188,7 +191,7 @@ def operations(path: Path) -> list[tuple[str, str, list[int], list[int]]]:
 
 
 def test_every_student_of_features_is_tested():
-    assert {name for name, _, _ in SYSTEMS} == set(STUDENT_NAMES)
+    assert {name for name, _, _ in SYSTEMS} == set(FEATURE_STUDENTS)
 
 
 def test_a_file_takes_one_clip_of_audio_and_gives_probabilities(case):
@@ -339,7 +342,7 @@ def test_the_file_carries_labels_and_card(case):
         assert labels == (path.parent / "labels.txt").read_text(encoding="utf-8")
         assert card["classes"] == list(CLASSES)
         assert (card["sample_rate"], card["samples"], card["input"]) == (16_000, SAMPLES, "audio")
-        assert card["padding"] == features.PADDING[card["front_end"]]
+        assert card["padding"] == FRONT_ENDS[card["front_end"]].padding
         assert card["precision"] == precision
         assert {key: card[key] for key in CARD} == CARD
 

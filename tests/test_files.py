@@ -15,7 +15,7 @@ import pytest
 from conftest import REPOSITORY
 
 from light_sernet_kd import files
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, umask and resource limits are POSIX's")
 

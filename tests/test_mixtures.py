@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.mixtures import NAMES, DistillationSum, Term, parse
 from light_sernet_kd.registries.losses import DISTILLATIONS, PUBLISHED
 

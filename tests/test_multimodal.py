@@ -12,10 +12,12 @@ import pytest
 import soundfile
 from test_experiments import sound
 
-from light_sernet_kd import cli, evaluation, multimodal, pipeline, students, teachers, training, vggish
-from light_sernet_kd.config import MULTIMODAL_NAMES, make_settings
+from light_sernet_kd import cli, evaluation, multimodal, pipeline, teachers, training, vggish
+from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo
+from light_sernet_kd.registries.students import MULTIMODAL_STUDENTS, STUDENTS
 from light_sernet_kd.selection import selected
+from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import head_of
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -32,9 +34,8 @@ def narrow():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vggish, "LAYERS", NARROW)
         for name, layers in (("cross_attention", 1), ("cross_attention_teacher", 2)):
-            head = functools.partial(students.cross_attention, layers=layers, width=32)
-            entry = dataclasses.replace(students.MULTIMODAL[name], head=head)
-            patch.setitem(students.MULTIMODAL, name, entry)
+            head = functools.partial(cross_attention, layers=layers, width=32)
+            patch.setitem(STUDENTS, name, dataclasses.replace(STUDENTS[name], build=head))
         yield
 
 
@@ -463,7 +464,7 @@ def corpora(shared_data, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", ["EMO-DB", "IEMOCAP"])
 @pytest.mark.parametrize(
     "variant",
-    [[name] for name in MULTIMODAL_NAMES]
+    [[name] for name in MULTIMODAL_STUDENTS]
     + [["cross_attention", "--modality", modality] for modality in ("text", "audio")],
     ids="-".join,
 )

@@ -25,7 +25,8 @@ from conftest import REPOSITORY
 from test_export import CLASSES, Case, made_case
 
 from light_sernet_kd import audio, cli, demo
-from light_sernet_kd.config import PRECISIONS, UserError
+from light_sernet_kd.config import PRECISIONS
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import (
     NOT_SURE,
     SILENT,

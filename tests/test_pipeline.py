@@ -18,9 +18,10 @@ from conftest import REPOSITORY
 from scipy.special import softmax
 
 from light_sernet_kd import audio, augment, features, files, pipeline
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
+from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
 
 RATE, SAMPLES = 16_000, 8_000
 FORMS = [
@@ -206,8 +207,9 @@ def test_a_front_end_that_changed_has_another_cache(tmp_path, utterances, monkey
     if changed == "its code":
         monkeypatch.setattr(pipeline, "FEATURE_VERSION", pipeline.FEATURE_VERSION + 1)
     else:
-        other = dataclasses.replace(features.LSN, lowest_hz=100.0)
-        monkeypatch.setitem(features.FRONT_ENDS, "lsn", {"mfcc": other})
+        other = dataclasses.replace(LSN, lowest_hz=100.0)
+        changed = dataclasses.replace(FRONT_ENDS["lsn"], spectra={"mfcc": other})
+        monkeypatch.setitem(FRONT_ENDS, "lsn", changed)
     read = Counting()
     rows_of(utterances, tmp_path, read=read)
     assert read.calls == 1

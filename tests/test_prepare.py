@@ -21,8 +21,8 @@ from conftest import REPOSITORY
 from rich.console import Console
 
 from light_sernet_kd import audio, files, prepare
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance, manifest
+from light_sernet_kd.errors import UserError
 
 RATE = 16_000
 EMO_DB_LETTERS = {

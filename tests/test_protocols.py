@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from light_sernet_kd import config, protocols
-from light_sernet_kd.config import UserError
+from light_sernet_kd import protocols
 from light_sernet_kd.corpora import Utterance, registry
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.protocols import Fold, fold_seed, make_folds, refuse_leaks, select
 from light_sernet_kd.registries.protocols import (
     PROTOCOLS,
@@ -35,10 +35,6 @@ FOUR = [
     dataclasses.replace(u, session=f"of {u.speaker}", split="test" if u.speaker == "d" else "train")
     for u in speech("b", "a", "c", "a", "d", "b", "c", "d", "a")
 ]
-
-
-def test_the_protocols_are_those_that_config_names():
-    assert tuple(PROTOCOLS) == config.PROTOCOL_NAMES
 
 
 def test_a_protocol_that_mixes_speakers_or_tests_on_validation_is_stamped_and_no_other():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from light_sernet_kd.config import UserError, make_settings
+from light_sernet_kd.config import make_settings
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.selection import representative, selected
 
 

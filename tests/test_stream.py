@@ -1,5 +1,6 @@
 """Streams against cutting by hand, bad input, timelines, and a microphone whose place a recording takes."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -20,6 +21,7 @@ from test_export import CLASSES, clips, made_case
 from test_figures import shown
 
 from light_sernet_kd import audio, cli, figures, listen, runner, timeline
+from light_sernet_kd.cli import entry
 from light_sernet_kd.runner import (
     NOT_FINITE,
     NOT_SURE,
@@ -680,10 +682,11 @@ def test_predict_works_without_a_place_for_temporary_files(file, tmp_path, monke
     ],
 )
 def test_only_what_goes_on_is_said_to(monkeypatch, capsys, arguments, said):
-    def interrupted(_):
+    def interrupted(arguments, context):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli._COMMANDS, arguments[0], interrupted)
+    command = dataclasses.replace(entry.COMMANDS[arguments[0]], run=interrupted)
+    monkeypatch.setitem(entry.COMMANDS, arguments[0], command)
     assert cli.main(arguments) == 130
     assert capsys.readouterr().err == f"light-sernet-kd: {said}\n"
 

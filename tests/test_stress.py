@@ -18,9 +18,9 @@ from test_export import CLASSES, made_case
 from test_figures import assert_legible, shown
 
 from light_sernet_kd import cli, degradations, figures, stress
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.protocols import Fold, propose_folds
 from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CONDITIONS
 from light_sernet_kd.stress import Part, Student

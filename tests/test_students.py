@@ -9,14 +9,14 @@ import keras
 import numpy as np
 import pytest
 
-from light_sernet_kd import config, students
-from light_sernet_kd.config import UserError
-from light_sernet_kd.features import FRONT_ENDS
+from light_sernet_kd import students
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
 
 LIGHT = ("light_sernet", "light_sernet_plus")
-CNN = tuple(name for name in config.STUDENT_NAMES if name not in LIGHT)
-SMALL = {name: (12, 10, 1) if name in LIGHT else (32, 32, 1) for name in config.STUDENT_NAMES}
-names = pytest.mark.parametrize("name", config.STUDENT_NAMES)
+CNN = tuple(name for name in FEATURE_STUDENTS if name not in LIGHT)
+SMALL = {name: (12, 10, 1) if name in LIGHT else (32, 32, 1) for name in FEATURE_STUDENTS}
+names = pytest.mark.parametrize("name", FEATURE_STUDENTS)
 light_names = pytest.mark.parametrize("name", LIGHT)
 cnn_names = pytest.mark.parametrize("name", CNN)
 
@@ -71,13 +71,6 @@ def after(student, layer):
     return [consumer, *after(student, consumer)]
 
 
-def test_students_are_the_names_that_config_knows():
-    assert tuple(students.STUDENTS) == config.STUDENT_NAMES
-    for student in students.STUDENTS.values():
-        assert student.front_end in FRONT_ENDS
-        assert student.schedule in config.SCHEDULES
-
-
 @pytest.mark.parametrize(
     ("name", "shape", "parameters", "per_class"),
     [
@@ -95,7 +88,7 @@ def test_parameter_counts_are_the_documented_ones_whatever_the_front_end(name, s
     assert (student.input_shape, student.output_shape) == ((None, *shape), (None, 7))
     assert student.count_params() == parameters
     assert student.layers[-1].count_params() == 7 * per_class
-    documented = students.STUDENTS[name].build.__doc__
+    documented = STUDENTS[name].build.load().__doc__
     assert f"{parameters:,} parameters with batch-norm statistics for 7 classes" in documented
     assert f"{parameters - 3 * per_class:,} for 4" in documented
 

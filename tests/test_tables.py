@@ -9,8 +9,9 @@ import pytest
 from corpus_trees import put, tone
 
 from light_sernet_kd import cli
-from light_sernet_kd.config import UserError, make_settings
+from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.corpora import Corpus, manifest, registry
+from light_sernet_kd.errors import UserError
 
 
 def read(folder: Path, text: str | bytes, **chosen) -> Corpus:
@@ -95,13 +96,13 @@ def test_a_wrong_option_is_told(tmp_path, columns, told):
 
 
 def test_the_option_is_a_setting_of_every_command(tmp_path):
-    parser = cli._parser("light-sernet-kd", make_settings())
+    parser = cli.make_parser()
     option = ["--columns", "path=file_id,speaker=speaker_id"]
     for command in (["prepare", "x"], ["audit", "x"], ["stress", "x"], ["benchmark", "x"]):
         assert parser.parse_args([*command, *option]).columns == ("path=file_id", "speaker=speaker_id")
     table = put(tmp_path / "t.csv", "file_id,emotion,who\n" + "".join(f"{n},fear,s{n}\n" for n in range(2)))
     parsed = parser.parse_args(["train", "-dn", str(table), "--columns", "speaker=who"])
-    settings = cli._settings(parsed, {})
+    settings = settings_of(parsed, {})
     assert settings.as_dict()["columns"] == ["speaker=who"]
     assert settings.protocol == "two_speakers"
     assert len(registry.load(str(table), tmp_path, columns=settings.columns).utterances) == 2

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import evaluation, protocols, teachers
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance, registry
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.teachers import STAMP_SEEN, STAMP_UNKNOWN, Teacher
 
 IDS, CLASSES, FOLDS = ("u0", "u1", "u2", "ü3"), ("anger", "fear", "joy"), ("a", "b")

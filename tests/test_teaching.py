@@ -4,7 +4,7 @@ import pytest
 
 from light_sernet_kd import teachers, teaching, yamnet
 from light_sernet_kd.audio import fingerprint
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.encoders import AUDIO_ENCODERS, audio_encoder
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, teacher_source
 
@@ -30,7 +30,7 @@ STUDENTS = ("resnet18", "bert_vggish")
     ],
 )
 def test_a_name_is_of_the_source_that_it_names_or_a_file_or_a_speech_model(option, spec, source, argument):
-    assert teacher_source(spec, option, students=STUDENTS) == (TEACHER_SOURCES[source], argument)
+    assert teacher_source(spec, option) == (TEACHER_SOURCES[source], argument)
 
 
 def test_what_is_not_trained_is_made_by_a_function_and_only_speech_models_are_fine_tuned():

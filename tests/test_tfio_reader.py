@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from light_sernet_kd import pipeline, tfio_reader
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.errors import UserError
 
 
 def works() -> bool:

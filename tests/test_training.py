@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import students, training
-from light_sernet_kd.config import SCHEDULES, Schedule, UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_arrays
+from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
 from light_sernet_kd.training import Examples, Network, Teaching
 
 SHAPE, CLASSES = (16, 12, 1), ("anger", "fear", "neutral")

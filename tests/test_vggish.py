@@ -13,8 +13,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from light_sernet_kd import audio, embeddings, export, features, files, runner, vggish
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.errors import UserError
 
 NARROW = tuple((name, units // 16 if "fc2" not in name else units) for name, units in vggish.LAYERS)
 

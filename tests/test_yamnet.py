@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import audio, yamnet
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_bytes
 from light_sernet_kd.registries.corpora import CORPORA
 

@@ -5,9 +5,9 @@ import io
 import re
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts, read_text
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.errors import UserError
 
 EMOTIONS = {
     "ANG": "anger",

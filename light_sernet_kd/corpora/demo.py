@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from light_sernet_kd.config import SAMPLE_RATE, UserError, choose
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Published, Utterance
+from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import workshop
 
 ORIGIN = None  # it is made here

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
 from light_sernet_kd.corpora import (
     SEXES,
     Corpus,
@@ -16,6 +15,7 @@ from light_sernet_kd.corpora import (
     vote_shares,
 )
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.errors import UserError
 
 EMOTIONS = {
     "ang": "anger",

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.config import UserError
 from light_sernet_kd.containers import SUFFIXES
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.corpora.names import alike_notes
+from light_sernet_kd.errors import UserError
 
 # What a recording may be called; how it is stored is told by its content. Of what needs the extra `video`,
 # names of sound and of short videos: a corpus's folder may hold other files called .ts or .mpg.

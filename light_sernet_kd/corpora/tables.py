@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from light_sernet_kd.config import UserError
-from light_sernet_kd.errors import nfc
+from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.files import read_bytes
 
 ROWS = 16_384  # at a time

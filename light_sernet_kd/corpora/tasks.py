@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from light_sernet_kd.config import UserError, choose
 from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, shares_among
-from light_sernet_kd.errors import nfc
+from light_sernet_kd.errors import UserError, choose, nfc
 
 
 @dataclass(frozen=True)

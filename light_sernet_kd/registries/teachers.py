@@ -1,11 +1,11 @@
 """Where a teacher may come from: what `--teacher` and `teach --from` name."""
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from light_sernet_kd.registries.lazy import Lazy
+from light_sernet_kd.registries.students import STUDENTS
 
 Option = Literal["--teacher", "--from"]
 
@@ -41,9 +41,14 @@ class TeacherSource:
 
 TEACHER_SOURCES: dict[str, TeacherSource] = {
     "auto": TeacherSource(
-        "trained", "a wider network of the student's kind, trained per fold", options=("--teacher",)
+        "trained",
+        "a wider network of the student's kind, trained per fold; of speech and text "
+        "bert_vggish or cross_attention_teacher (the default where -kd is not pure)",
+        options=("--teacher",),
     ),
-    "student": TeacherSource("trained", "a student's name: that network, trained per fold", open_ended=True),
+    "student": TeacherSource(
+        "trained", "a student's name, such as bert_vggish: that network, trained per fold", open_ended=True
+    ),
     "yamnet": TeacherSource(
         "made",
         "a probe per fold on YAMNet's embeddings",
@@ -71,13 +76,8 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
 }
 
 
-def teacher_source(
-    spec: str, option: Option = "--teacher", *, students: Collection[str] = ()
-) -> tuple[TeacherSource, str]:
+def teacher_source(spec: str, option: Option = "--teacher") -> tuple[TeacherSource, str]:
     """What an option names, and what follows `=` or `:` there (of what is open-ended, all of it).
-
-    Args:
-        students: their names.
 
     >>> teacher_source("yamnet=my.tflite")[1]
     'my.tflite'
@@ -88,7 +88,21 @@ def teacher_source(
     entry = TEACHER_SOURCES.get(name)
     if entry and not entry.open_ended and option in entry.options and (entry.argument or not argument):
         return entry, "".join(argument)
-    if spec in students:
+    if spec in STUDENTS:
         return TEACHER_SOURCES["student"], spec
     anything_else = {"--teacher": "file", "--from": "speech_model"}[option]
     return TEACHER_SOURCES[anything_else], spec
+
+
+def sources_text(option: Option) -> str:
+    """What the option may name, for `--help`.
+
+    >>> "a teacher file (.npz, .csv)" in sources_text("--teacher")
+    True
+    """
+    texts = []
+    for name, source in TEACHER_SOURCES.items():
+        if option in source.options:
+            named = f"{name}[={source.argument}]" if source.argument else name
+            texts.append(source.text if source.open_ended else f"{named}: {source.text}")
+    return "; or ".join(texts)

@@ -12,7 +12,7 @@ import keras
 from keras import layers
 from keras.applications import EfficientNetB0, MobileNetV3Small
 
-from light_sernet_kd.config import UserError
+from light_sernet_kd.errors import UserError
 
 EMBEDDING = 128
 # All of these halve time and frequency five times.

@@ -1,12 +1,14 @@
 """The cross-modal transformers of Multi-Still (ETRI 2023), on those of Tsai et al. 2019, arXiv:1906.00295."""
 
+import functools
 import math
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from light_sernet_kd.config import MODALITIES, Modality, UserError, choose
+from light_sernet_kd.config.settings import MODALITIES
+from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.students.attention import (
     AUDIO_STATES,
     EMBEDDING,
@@ -31,7 +33,7 @@ def cross_attention(
     layers: int = 1,
     width: int = 768,
     heads: int = 8,
-    modality: Modality = "both",
+    modality: str = "both",
 ) -> keras.Model:
     """Multi-Still's network: `text_states` and `audio_states`, or one of them, to logits `(batch, classes)`.
 
@@ -82,6 +84,10 @@ def cross_attention(
         vector = asks(AUDIO_STATES, AUDIO_STATES)[:, 0]
     logits = _classifier(vector, classes)
     return keras.Model(inputs if len(inputs) > 1 else inputs[read[0]], logits, name="cross_attention")
+
+
+# The published teacher.
+cross_attention_teacher = functools.partial(cross_attention, layers=3)
 
 
 def _placed(states, name, width):

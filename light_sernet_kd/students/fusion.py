@@ -9,7 +9,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from light_sernet_kd.config import POOLINGS, Pooling, UserError, choose
+from light_sernet_kd.config.settings import POOLINGS
+from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.students.attention import (
     AUDIO_STATES,
     EMBEDDING,
@@ -33,7 +34,7 @@ def fusion_head(
     audio_shape: Shape,
     classes: int,
     *,
-    pooling: Pooling = "first",
+    pooling: str = "first",
     dropout: float = 0.5,
 ) -> keras.Model:
     """3M-SER's head: `text_states` and `audio_states` to logits `(batch, classes)`.

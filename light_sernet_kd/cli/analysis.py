@@ -1,0 +1,353 @@
+"""The commands about what was trained: `compare`, `benchmark`, `explain`, `stress`."""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.options import CORPUS_NAMES, add_data, add_option, canonical
+from light_sernet_kd.config import PRECISIONS, Settings
+from light_sernet_kd.config.fields import counts, names
+from light_sernet_kd.errors import UserError, choose
+
+
+def add_compare(commands: Any, context: Context) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="finished runs beside one another: scores, paired tests, sizes",
+        description="Compare finished runs: scores with intervals, paired tests against the first, sizes.",
+    )
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, e.g. result/demo")
+    compare.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write the table, JSON and a picture there"
+    )
+    compare.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_compare(arguments: argparse.Namespace, context: Context) -> None:
+    from rich.console import Console
+
+    from light_sernet_kd import compare
+
+    compared = compare.compare([compare.read_run(folder) for folder in arguments.runs])
+    if arguments.json:
+        print(json.dumps(compared, indent=2, ensure_ascii=False))
+    else:
+        compare.show(compared, Console())
+    if arguments.out:
+        written = compare.write(compared, arguments.out)
+        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+
+
+def add_benchmark(commands: Any, context: Context) -> None:
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="what exported files cost here: size, operators, multiply-adds, time, memory; and their UA",
+        description="Measure exported files side by side: size, operators, multiply-adds, the time of one "
+        "answer, peak memory, and with --on their UA and WA; beside them the UA of the folds' students, each "
+        "on its own test fold, that a file's card tells. Without TensorFlow.",
+    )
+    benchmark.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
+                           help="exported files, or the folder of a run for all of its own")  # fmt: skip
+    benchmark.add_argument("--threads", type=counts, metavar="N,M",
+                           help="processor cores to measure with (default 1,2; or 1 of one)")  # fmt: skip
+    benchmark.add_argument("--rounds", type=int, default=100, metavar="N",
+                           help="times that each file answers (default 100; fewer where that takes more "
+                           "than a minute)")  # fmt: skip
+    benchmark.add_argument("--on", metavar="CORPUS",
+                           help=f"score them too: {CORPUS_NAMES}, or a manifest's path")  # fmt: skip
+    add_option(benchmark, "columns", default=())
+    benchmark.add_argument("--fold", metavar="NAME", help="on the test speakers of this fold only")
+    benchmark.add_argument("--protocol", metavar="NAME",
+                           help="of the fold (default: that of the run in whose folder the files are, with "
+                           "its seed and number of folds; else loso or two_speakers)")  # fmt: skip
+    add_option(benchmark, "emotions", default=(), text="as for train")
+    benchmark.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write benchmark.json and benchmark.md there"
+    )
+    benchmark.add_argument("--json", action="store_true", help="print JSON")
+    add_data(benchmark)
+
+
+def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
+    from rich.console import Console
+
+    if arguments.rounds < 1:
+        raise UserError(f"--rounds must be at least 1, found {arguments.rounds}.")
+    for option in ("fold", "protocol", "emotions", "columns"):
+        if getattr(arguments, option) and not arguments.on:
+            raise UserError(f"--{option} needs --on, the corpus to score the files on.")
+    if arguments.protocol and not arguments.fold:
+        raise UserError("--protocol needs --fold, the fold whose test speakers are heard.")
+    from light_sernet_kd import benchmark
+
+    models: list[Path] = []
+    for path in arguments.models:
+        found = sorted(path.glob("*.tflite")) if path.is_dir() else [path]
+        if not found:
+            raise UserError(f"{path} holds no .tflite files: name a run that exported, or a file.")
+        models += [each for each in found if each not in models]
+    rows = None
+    if arguments.on:
+        rows = benchmark.heard(
+            arguments.on,
+            Path(arguments.data),
+            fold=arguments.fold,
+            protocol=arguments.protocol,
+            emotions=arguments.emotions,
+            files=models,
+            columns=arguments.columns,
+        )
+    with Console(stderr=True).status("") as status:
+        measured = benchmark.measure(
+            models,
+            threads=arguments.threads,
+            rounds=arguments.rounds,
+            rows=rows,
+            progress=lambda what: status.update(what.replace("[", r"\[")),
+        )
+    if arguments.json:
+        print(json.dumps(measured, indent=2, ensure_ascii=False))
+    else:
+        benchmark.show(measured, Console())
+    if arguments.out:
+        written = benchmark.write(measured, arguments.out)
+        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+
+
+def add_explain(commands: Any, context: Context) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="why a run's student answered as it did: Grad-CAM, probabilities, its embedding",
+        description="Explain answers of a finished run: what the fold's student looked at (Grad-CAM), its "
+        "and its teacher's probabilities, and which test utterances are alike to it. Writes a page "
+        "(explain.md), its numbers (explain.json) and pictures.",
+    )
+    explain.add_argument("run", type=Path, metavar="RUN", help="a run's folder, e.g. result/demo")
+    which = explain.add_mutually_exclusive_group(required=True)
+    which.add_argument("--utterance", metavar="ID", help="a recording that the run tested")
+    which.add_argument("--worst", type=int, metavar="N", help="the N most confident mistakes")
+    explain.add_argument("--out", type=Path, metavar="DIR",
+                         help="gets a folder per utterance (default: RUN/explain)")  # fmt: skip
+    add_data(explain)
+
+
+def run_explain(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.worst is not None and arguments.worst < 1:
+        raise UserError(f"--worst must be at least 1, found {arguments.worst}.")
+    from light_sernet_kd import explain
+
+    # before TensorFlow, which takes seconds
+    utterances = explain.chosen(arguments.run, arguments.utterance, arguments.worst or 0)
+    if len(utterances) < (arguments.worst or 0):
+        print(f"the run made {len(utterances)} mistakes only: all are explained", file=sys.stderr)
+    heavy_imports()
+    for folder in explain.explained(arguments.run, utterances, data=Path(arguments.data), out=arguments.out):
+        print(folder / "explain.md")
+
+
+def add_stress(commands: Any, context: Context) -> None:
+    stress = commands.add_parser(
+        "stress",
+        help="exported files on degraded recordings: noise, rooms, codecs, levels, silence",
+        description="Run exported .tflite files on a corpus's recordings, clean and degraded: UA, WA and "
+        "what each condition costs, with intervals, per class, speaker and sex; and whether they are unsure "
+        "of silence and noise. Of a run's folder, each fold's own student hears its own test speakers.",
+    )
+    stress.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
+                        help="exported files, or run folders; compared with the first")  # fmt: skip
+    stress.add_argument("--on", metavar="CORPUS",
+                        help=f"{CORPUS_NAMES}, or a manifest's path; of a run's folder, its own")  # fmt: skip
+    add_option(stress, "columns", default=())
+    add_option(stress, "audio_type", default=None, text="part of the corpus")
+    add_option(stress, "emotions", default=(), text="as for train")
+    which = stress.add_mutually_exclusive_group()
+    add_option(which, "folds", default=(), text="only the test utterances of these folds")
+    which.add_argument("--speakers", type=names, default=(), metavar="A,B", help="only these speakers")
+    stress.add_argument("--protocol", metavar="NAME",
+                        help="whose folds --folds names, of exported files (default: that of the run in "
+                        "whose folder they are, with its seed and number of folds; else loso or "
+                        "two_speakers)")  # fmt: skip
+    stress.add_argument("--precision", type=names, metavar="A,B",
+                        help="of a run's folder: float32, float16, dynamic, int8 (default)")  # fmt: skip
+    stress.add_argument("--conditions", type=names, default=(), metavar="A,B",
+                        help="only these: white, pink, babble, gain, clipped, telephone, MP3, room, speed, "
+                        "or one of them such as 'white 10 dB'")  # fmt: skip
+    stress.add_argument("--limit", type=int, metavar="N",
+                        help="at most N utterances of each emotion, drawn evenly over speakers")  # fmt: skip
+    add_option(stress, "seed", default=Settings.seed,
+               text="draws noises, babble, rooms and what --limit takes; and, of files that are in no run's "
+               "folder, the folds of --protocol random")  # fmt: skip
+    add_option(stress, "skip_bad", default=False, text="leave out recordings that cannot be read")
+    stress.add_argument("--out", type=Path, metavar="DIR",
+                        help="also write stress.json, .csv, .md and .png there")  # fmt: skip
+    stress.add_argument("--json", action="store_true", help="print JSON")
+    add_data(stress)
+
+
+def run_stress(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UserError(f"--limit must be at least 1, found {arguments.limit}.")
+    if arguments.seed < 0:
+        raise UserError(f"--seed must be 0 or more, found {arguments.seed}.")
+    from rich.console import Console
+
+    from light_sernet_kd import stress
+    from light_sernet_kd.corpora.registry import origin
+    from light_sernet_kd.display import Display
+
+    stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
+    display = Display(Console(stderr=True))
+    notes: list[str] = []
+    with contextlib.ExitStack() as stack:
+        if any(path.is_dir() for path in arguments.models):
+            corpus, tested, students = _folds_of_runs(arguments, display, stack)
+        else:
+            corpus, tested = _named_corpus(arguments, notes)
+            tested = _chosen(arguments, corpus, tested)
+            students = stress.open_students(
+                arguments.models, corpus, tested=tested, origin=origin(arguments.on)
+            )
+        with display.counted("recordings") as told:
+            stressed = stress.stress(
+                students,
+                corpus,
+                tested=tested,
+                conditions=arguments.conditions,
+                seed=arguments.seed,
+                skip_bad=arguments.skip_bad,
+                notes=notes,
+                progress=told,
+            )
+    if arguments.json:
+        print(stress.as_json(stressed))
+    else:
+        stress.show(stressed, Console())
+    if arguments.out:
+        written = stress.write(stressed, arguments.out)
+        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+
+
+def _named_corpus(arguments: argparse.Namespace, notes: list[str]):
+    """The corpus that exported files are stressed on, and the utterances of its folds that are named.
+
+    What folds they are is added to the notes.
+    """
+    from light_sernet_kd.corpora.registry import load
+    from light_sernet_kd.selection import named_folds
+
+    if arguments.on is None:
+        raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")
+    if arguments.precision:
+        raise UserError("--precision is of a run's folder: a file has its own. Leave it out.")
+    on, data, emotions = canonical(arguments.on), Path(arguments.data), arguments.emotions
+    if arguments.folds:
+        chosen = named_folds(
+            arguments.folds,
+            arguments.models,
+            on,
+            data,
+            protocol=arguments.protocol,
+            seed=arguments.seed,
+            audio_type=arguments.audio_type,
+            emotions=emotions,
+            columns=arguments.columns,
+            skip_bad=arguments.skip_bad,
+        )
+        notes.append(f"tested are the test recordings of {chosen.what}")
+        return chosen.corpus, chosen.utterances
+    if arguments.protocol:
+        raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
+    corpus = load(
+        on,
+        data,
+        audio_type=arguments.audio_type or "all",
+        emotions=emotions,
+        columns=arguments.columns,
+        skip_bad=arguments.skip_bad,
+    )
+    return corpus, corpus.utterances
+
+
+def _chosen(arguments: argparse.Namespace, corpus, tested):
+    """Of the utterances those of the speakers that are named, and no more of each emotion than the limit."""
+    from light_sernet_kd import stress
+
+    if arguments.speakers:
+        names = {choose("speaker", name, corpus.speakers) for name in arguments.speakers}
+        there = {each.speaker for each in tested}
+        if absent := sorted(names - there):
+            raise UserError(
+                f"no recording of {', '.join(absent)} is tested here: name some of "
+                f"{', '.join(sorted(there))}."
+            )
+        tested = tuple(each for each in tested if each.speaker in names)
+    if arguments.limit:
+        tested = stress.limited(tested, arguments.limit, seed=arguments.seed)
+    return tested
+
+
+def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.ExitStack):
+    """The corpus of the runs, their test utterances, and the students: of a run, one per precision."""
+    for option, given in {
+        "-at": arguments.audio_type,
+        "--emotions": arguments.emotions,
+        "--protocol": arguments.protocol,
+        "--columns": arguments.columns,
+    }.items():
+        if given:
+            raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
+    from light_sernet_kd import stress
+    from light_sernet_kd.compare import read_run
+    from light_sernet_kd.corpora.registry import origin
+
+    named = [choose("precision", each, PRECISIONS) for each in arguments.precision or ("int8",)]
+    precisions = [*dict.fromkeys(named)]
+    runs = {path: read_run(path) for path in arguments.models if path.is_dir()}
+    names = [run.name for run in runs.values()]
+    for path, run in runs.items():
+        own = run.settings["test_on"] or run.settings["corpus"]
+        if arguments.on is not None and canonical(arguments.on) != own:
+            raise UserError(f"{path} was tested on {own}, not on {arguments.on}: leave --on out.")
+    heavy_imports()
+    from light_sernet_kd.experiment import fold_files
+
+    if len({path.resolve() for path in runs}) < sum(path.is_dir() for path in arguments.models):
+        raise UserError("a run is named twice: name each once.")
+    by_path: dict[Path, list[Any]] = {}
+    tested: dict[str, Any] = {}
+    corpora: list[Any] = []
+    for path, run in runs.items():
+        display.say(f"{path}: converting the students of its folds")
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        found, folds = fold_files(
+            path, work, data=Path(arguments.data), precisions=precisions, folds=arguments.folds
+        )
+        corpora.append(found.corpus)
+        if found.corpus.utterances != corpora[0].utterances:
+            raise UserError(f"{path} is of other recordings than {next(iter(runs))}: stress them apart.")
+        by_id = {each.id: each for each in found.utterances}
+        ids = [frozenset(found.utterances[i].id for i in fold.test) for fold, _ in folds]
+        tested |= {name: by_id[name] for name in frozenset().union(*ids)}
+        by_path[path] = [
+            stress.of_folds(
+                f"{run.name if names.count(run.name) == 1 else path} {precision}",
+                [stress.open_part(made[precision], test) for (_, made), test in zip(folds, ids, strict=True)],
+                run.metrics["stamps"],
+            )
+            for precision in precisions
+        ]
+    alone = [path for path in arguments.models if path not in runs]
+    heard = _chosen(arguments, corpora[0], tuple(tested[name] for name in sorted(tested)))
+    of_run = next(iter(runs.values())).settings
+    where = origin(of_run["test_on"] or of_run["corpus"])
+    opened = stress.open_students(alone, corpora[0], tested=heard, origin=where)
+    for path, student in zip(alone, opened, strict=True):
+        by_path[path] = [student]
+    students = [student for path in arguments.models for student in by_path[path]]
+    return corpora[0], heard, students

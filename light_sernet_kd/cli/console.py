@@ -1,0 +1,52 @@
+"""What the command line says on stderr, and what it imports late."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from light_sernet_kd.errors import UserError
+
+
+def complain(text: str) -> None:
+    print(f"light-sernet-kd: {text}", file=sys.stderr)
+
+
+def heavy_imports() -> None:
+    """TensorFlow, without the lines it writes about itself."""
+    from light_sernet_kd.runner import without_chatter
+
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise UserError(f"training needs KERAS_BACKEND=tensorflow, found {backend}: set it so or unset it.")
+    os.environ["KERAS_BACKEND"] = backend  # which also wins over Keras' own file of settings
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Keras imports matplotlib, which complains where it may not write its cache.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    logging.getLogger("tensorflow").addFilter(_is_no_advice)
+    with without_chatter():
+        import tensorflow  # noqa: F401
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    # Every fold has networks of its own: their graphs are traced anew, and no user can change that.
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def download_bar() -> Iterator[Callable[[int, int | None], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    with contextlib.ExitStack() as stack:
+
+        def progress(done: int, total: int | None) -> None:
+            if not bar.tasks:  # where nothing is downloaded, nothing is drawn
+                stack.enter_context(bar)
+                bar.add_task("download")
+            bar.update(bar.task_ids[0], completed=done, total=total)
+
+        yield progress

@@ -1,0 +1,228 @@
+"""The commands about corpora: `prepare`, `fetch`, `audit`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd.cli.console import complain, download_bar
+from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.options import (
+    CORPUS_NAMES,
+    add_data,
+    add_option,
+    canonical,
+    protocol_of,
+    two_corpora_protocol,
+)
+from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.teachers import teacher_source
+
+
+def add_prepare(commands: Any, context: Context) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="check a corpus; convert and segment it; take the audio out of videos",
+        description="Check a corpus and print what is in it; with --to also convert it, or with --video take "
+        "the audio out of videos.",
+    )
+    prepare.add_argument("corpus", nargs="?", metavar="CORPUS", help=f"{CORPUS_NAMES}, or a manifest's path")
+    prepare.add_argument("--to", type=Path, metavar="DIR", help="write 16-bit WAVs and a manifest.csv there")
+    prepare.add_argument("--sample-rate", type=int, metavar="HZ", help=f"default {SAMPLE_RATE}")
+    add_option(prepare, "input_seconds", default=None,
+               text="say what an input of S seconds would cut away (default 3 and 7)")  # fmt: skip
+    prepare.add_argument("--segment", type=float, metavar="S", help="cut into segments of S seconds")
+    prepare.add_argument("--segments", metavar="HOW",
+                         help="centre: one centred segment per recording (default); "
+                         "all: consecutive segments")  # fmt: skip
+    prepare.add_argument("--video", type=Path, metavar="PATH", help="a video, or a folder of videos")
+    prepare.add_argument("--overwrite", action="store_true", help="replace what is in --to")
+    add_option(prepare, "skip_bad", default=False,
+               text="check or convert what can be read, without rows and labels that are wrong")  # fmt: skip
+    add_option(prepare, "columns", default=())
+    prepare.add_argument("--json", action="store_true", help="print the check as JSON")
+    add_data(prepare)
+
+
+# With what each option of `prepare` goes; None is the check alone.
+_OF_PREPARE: dict[str, tuple[str | None, ...]] = {
+    "CORPUS": (None, "--to"),
+    "--json": (None,),
+    "--input_durations": (None,),
+    "--sample-rate": ("--to", "--video"),
+    "--overwrite": ("--to", "--video"),
+    "--segment": ("--to",),
+    "--segments": ("--to",),
+    "--skip-bad": (None, "--to"),
+}
+_DEST = {"--input_durations": "input_seconds"}
+
+
+def run_prepare(arguments: argparse.Namespace, context: Context) -> int:
+    doing = "--video" if arguments.video else "--to" if arguments.to else None
+    for option, goes_with in _OF_PREPARE.items():
+        given = getattr(arguments, _DEST.get(option, option.strip("-").replace("-", "_").lower()))
+        if given is not None and given is not False and doing not in goes_with:
+            remedy = f"does not go with {doing}" if doing else "needs --to, the folder that is written to"
+            raise UserError(f"{option} {remedy}.")
+    sample_rate = SAMPLE_RATE if arguments.sample_rate is None else arguments.sample_rate
+    from rich.console import Console
+
+    from light_sernet_kd import prepare
+    from light_sernet_kd.corpora.registry import load
+
+    console = Console()
+    if arguments.video:
+        if arguments.to is None:
+            raise UserError("--video needs --to: the folder that the audio is written to.")
+        written = prepare.audio_of_video(
+            arguments.video, arguments.to, sample_rate=sample_rate, overwrite=arguments.overwrite
+        )
+        console.print(f"{len(written)} recordings written to {arguments.to}", markup=False, highlight=False)
+        return 0
+    if arguments.corpus is None:
+        raise UserError("which corpus? Name EMO-DB, demo or a manifest's path, or videos with --video.")
+    corpus = load(
+        arguments.corpus, Path(arguments.data), columns=arguments.columns, skip_bad=arguments.skip_bad
+    )
+    if arguments.to:
+        manifest = prepare.convert(
+            corpus,
+            arguments.to,
+            sample_rate=sample_rate,
+            segment_seconds=arguments.segment,
+            segments=arguments.segments or "centre",
+            overwrite=arguments.overwrite,
+            skip_bad=arguments.skip_bad,
+        )
+        for line in corpus.reported():
+            console.print(line, markup=False, highlight=False)
+        console.print(f"Converted. Train on it with -dn {manifest}", markup=False, highlight=False)
+        for text in prepare.source_warnings(corpus):
+            said = f"warning: before the conversion, {text}"
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+        return 0
+    lengths = prepare.INPUT_SECONDS
+    if (seconds := arguments.input_seconds) is not None:
+        lengths = (make_settings(input_seconds=seconds).input_seconds,)
+    found = prepare.inspect(corpus, input_seconds=lengths)
+    if arguments.json:
+        print(json.dumps(prepare.as_json(found), indent=2, ensure_ascii=False))
+    else:
+        prepare.show(found, console)
+    return 2 if found.unreadable else 0
+
+
+def add_fetch(commands: Any, context: Context) -> None:
+    fetch = commands.add_parser(
+        "fetch",
+        help="download a corpus that is free; for the others, say where to get it",
+        description="Download a corpus that anyone may download, checked and unpacked; for the others print "
+        "where to apply and where to put the files. litert-web is what the command demo runs in the browser.",
+    )
+    fetch.add_argument(
+        "corpus", metavar="NAME", help="EMO-DB, RAVDESS, IEMOCAP or another (-dn); or litert-web"
+    )
+    add_data(fetch)
+
+
+def run_fetch(arguments: argparse.Namespace, context: Context) -> None:
+    from light_sernet_kd import demo, fetch
+
+    with download_bar() as progress:
+        if arguments.corpus.lower() == demo.RUNTIME_NAME:
+            print(demo.fetch_runtime(progress=progress))
+        else:
+            fetch.fetch(arguments.corpus, Path(arguments.data), progress=progress)
+
+
+def add_audit(commands: Any, context: Context) -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="what training and test of each fold share; exit code 1 when something leaks",
+        description="Print what the training and the test set of each fold share: speakers, sessions, "
+        "dialogs, transcripts, identical and near-identical recordings, and the speakers a teacher was "
+        "trained on. Exit code 1 when something leaks.",
+    )
+    audit.add_argument("corpus", metavar="CORPUS", help=f"{CORPUS_NAMES}, or a manifest's path")
+    add_option(audit, "columns", default=())
+    add_option(audit, "protocol", default=None)
+    audit.add_argument("--teacher", type=Path, metavar="FILE", help="also ask what this teacher has seen")
+    add_option(audit, "audio_type", default="all", text="part of the corpus")
+    add_option(audit, "emotions", default=(), text="as for train")
+    add_option(audit, "test_on", default=None, text="as for train")
+    add_option(audit, "different_speakers", default=False, text="as for train")
+    add_option(audit, "skip_bad", default=False, text="leave out recordings that cannot be read")
+    add_option(audit, "fold_count", default=Settings.fold_count)
+    add_option(audit, "seed", default=Settings.seed, text="draws the random splits")
+    audit.add_argument("--json", action="store_true", help="print a JSON list")
+    add_data(audit)
+
+
+def run_audit(arguments: argparse.Namespace, context: Context) -> int:
+    from rich.console import Console
+
+    from light_sernet_kd import audio, audit, teachers, ties
+    from light_sernet_kd.corpora import Corpus
+    from light_sernet_kd.corpora.registry import load
+    from light_sernet_kd.protocols import propose_folds, stamps_of
+
+    if arguments.protocol:
+        protocol = choose("protocol", arguments.protocol, PROTOCOLS)
+    elif arguments.test_on:
+        protocol = two_corpora_protocol()
+    else:
+        protocol = protocol_of(arguments.corpus, arguments.columns, Path(arguments.data))
+    if PROTOCOLS[protocol].takes_test_corpus != (arguments.test_on is not None):
+        raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
+    if arguments.teacher and teacher_source(str(arguments.teacher))[0].kind != "read":
+        raise UserError("only a teacher file can be audited: make one with `light-sernet-kd teach`.")
+    if arguments.different_speakers and arguments.test_on is None:
+        raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
+    teacher = teachers.read(arguments.teacher) if arguments.teacher else None
+    one, other = (canonical(name or "") for name in (arguments.corpus, arguments.test_on))
+    corpus = load(
+        one,
+        Path(arguments.data),
+        audio_type=arguments.audio_type,
+        emotions=arguments.emotions,
+        test_on=other or None,
+        columns=arguments.columns,
+        skip_bad=arguments.skip_bad,
+    )
+    bad = dict(audio.find_bad(corpus.utterances)) if arguments.skip_bad else {}
+    utterances = tuple(each for each in corpus.utterances if each.id not in bad)
+    if not utterances:
+        raise UserError(audio.listing(bad, len(bad)))
+    for reason in [*corpus.skipped.values(), *bad.values()]:
+        complain(f"left out: {reason}")
+    folds = propose_folds(protocol, utterances, seed=arguments.seed, wished=arguments.fold_count)
+    if teacher:
+        # As train would refuse it: a teacher that does not fit says nothing of leaks.
+        for fold in folds:
+            teachers.aligned(teacher, utterances, Corpus("", utterances).classes, fold.name)
+    fingerprints = audio.fingerprints(utterances)
+    measured = audit.measure(utterances, fingerprints)
+    pairs = audit.alike(measured.vectors, measured.lengths)
+    alike = () if arguments.different_speakers else audit.named_alike(corpus, one, other)
+    audits = audit.audit(folds, utterances, fingerprints, pairs, teacher, named_alike=alike)
+    tests_apart = PROTOCOLS[protocol].tests_apart
+    if arguments.json:
+        classes = ties.fold_classes(folds, utterances)
+        value = [each.as_dict() | fold.as_dict() for each, fold in zip(audits, classes, strict=True)]
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+        # The list is of folds; this is of the corpus.
+        corpus_findings = ties.corpus_findings(folds, utterances, measured.facts, tests_apart=tests_apart)
+        for text in corpus_findings.warnings:
+            print(f"warning: {text}", file=sys.stderr)
+    else:
+        print("\n".join([f"{corpus.name}: {len(utterances)} utterances", *corpus.reported()]))
+        console = Console()
+        audit.show(audits, console, protocol=protocol, description=PROTOCOLS[protocol].description)
+        for stamp in stamps_of(PROTOCOLS[protocol], folds, utterances):
+            console.print(f"stamp: {stamp}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        ties.show(ties.findings(folds, utterances, measured.facts, tests_apart=tests_apart), console)
+    return 1 if any(each.leaks for each in audits) else 0

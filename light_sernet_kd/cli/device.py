@@ -1,0 +1,135 @@
+"""The commands that run exported files: `predict`, `listen`, `demo`, `golden`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd.cli.console import download_bar
+from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.options import add_stream_settings, add_threads, stream_settings
+from light_sernet_kd.errors import UserError
+
+
+def add_predict(commands: Any, context: Context) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="classify recordings or texts with an exported .tflite file, without TensorFlow",
+        description="Classify recordings with an exported .tflite file. A recording longer than the "
+        "student's input is heard whole, in overlapping windows: the answer has the mean probabilities and "
+        "each emotion's share of the time. A student that reads text needs what is said beside the "
+        "recording, or in its place. An answer not to be trusted is marked unsure, with the reason: too "
+        "small a probability, silence, steady noise, or too little sound.",
+    )
+    predict.add_argument("model", metavar="MODEL.tflite")
+    predict.add_argument("recordings", nargs="*", metavar="AUDIO")
+    texts = predict.add_mutually_exclusive_group()
+    texts.add_argument("--text", metavar="TEXT", help="what is said, of one recording")
+    texts.add_argument("--text_file", type=Path, metavar="FILE",
+                       help="what is said in several: a table (.csv, .tsv) with the columns path and "
+                       "transcript, as a manifest has them")  # fmt: skip
+    predict.add_argument("--json", action="store_true",
+                         help="print a JSON list; what failed has an entry with its error")  # fmt: skip
+    add_threads(predict)
+    predict.add_argument("--stream", action="store_true",
+                         help="overlapping windows over the whole recording: a timeline")  # fmt: skip
+    add_stream_settings(predict.add_argument_group("gates, and windows of longer recordings"))
+    group = predict.add_argument_group("with --stream")
+    group.add_argument("--picture", type=Path, metavar="FILE", help="also draw it (.png or .pdf)")
+    group.add_argument("-v", "--verbose", action="store_true", help="print every window too")
+
+
+def run_predict(arguments: argparse.Namespace, context: Context) -> int:
+    from light_sernet_kd import predict
+
+    request = predict.Request(
+        model=arguments.model,
+        recordings=arguments.recordings,
+        text=arguments.text,
+        text_file=arguments.text_file,
+        settings=stream_settings(arguments),
+        threads=arguments.threads,
+        stream=arguments.stream,
+        as_json=arguments.json,
+        every_window=arguments.verbose,
+        picture=arguments.picture,
+    )
+    return 2 if predict.predict(request) else 0
+
+
+def add_listen(commands: Any, context: Context) -> None:
+    listen = commands.add_parser(
+        "listen",
+        help="classify what the microphone hears with an exported .tflite file, without TensorFlow",
+        description="Classify what the microphone hears in overlapping windows, until Ctrl-C. Needs the "
+        "extra listen (sounddevice).",
+    )
+    listen.add_argument("model", metavar="MODEL.tflite")
+    listen.add_argument("--device", metavar="N", help="number or part of the name (python -m sounddevice)")
+    listen.add_argument("--seconds", type=float, metavar="S", help="end after S seconds of sound")
+    listen.add_argument("--json", action="store_true", help="print a line of JSON per window")
+    add_threads(listen)
+    add_stream_settings(listen.add_argument_group("windows"))
+
+
+def run_listen(arguments: argparse.Namespace, context: Context) -> None:
+    from rich.console import Console
+
+    from light_sernet_kd import listen
+    from light_sernet_kd.runner import Runner, RunnerError
+
+    if arguments.threads < 1:
+        raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
+    try:
+        runner = Runner(arguments.model, threads=arguments.threads)
+    except RunnerError as error:
+        raise UserError(str(error)) from None
+    device = arguments.device
+    listen.listen(
+        runner,
+        settings=stream_settings(arguments),
+        console=Console(highlight=False),
+        device=int(device) if device is not None and device.isdecimal() else device,
+        seconds=arguments.seconds,
+        as_json=arguments.json,
+    )
+
+
+def add_demo(commands: Any, context: Context) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="a page on this machine that runs an exported student inside the browser",
+        description="Serve a page on 127.0.0.1 that runs a run's exported student inside the browser, on the "
+        "microphone or a file. Nothing leaves this machine. LiteRT's web runtime (12 MB) is downloaded once, "
+        "also by: fetch litert-web. (The corpus named demo is another thing: train -dn demo.)",
+    )
+    demo.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or an exported .tflite file")
+    demo.add_argument("--port", type=int, default=8237, metavar="N", help="default 8237; 0 any that is free")
+    demo.add_argument("--no-browser", action="store_true", help="only print the page's address")
+
+
+def run_demo(arguments: argparse.Namespace, context: Context) -> None:
+    from light_sernet_kd import demo
+
+    demo.demo(arguments.run, port=arguments.port, browser=not arguments.no_browser, bar=download_bar)
+
+
+def add_golden(commands: Any, context: Context) -> None:
+    golden = commands.add_parser(
+        "golden",
+        help="what exported files answer to a made recording, for an app to compare itself with",
+        description="Write golden vectors: a made recording and what exported files answer to it, so that an "
+        "app on another system can check that it answers alike (docs/on-device.md).",
+    )
+    golden.add_argument("files", nargs="+", type=Path, metavar="RUN_OR_TFLITE",
+                        help="a run's folder or an exported file")  # fmt: skip
+    golden.add_argument("--out", type=Path, default=Path("golden.json"), metavar="FILE",
+                        help="default: golden.json")  # fmt: skip
+
+
+def run_golden(arguments: argparse.Namespace, context: Context) -> None:
+    from light_sernet_kd.files import write_json
+    from light_sernet_kd.golden import golden
+
+    found = golden(arguments.files)
+    write_json(arguments.out, found)
+    print(f"{arguments.out}: {', '.join(each['file'] for each in found['files'])}")

@@ -1,0 +1,140 @@
+"""From the arguments to a command, and from its outcome to an exit code."""
+
+import argparse
+import contextlib
+import errno
+import io
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from light_sernet_kd import __version__
+from light_sernet_kd.cli import analysis, corpora, device, training
+from light_sernet_kd.cli.console import complain
+from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.parser import Parser
+from light_sernet_kd.config import make_settings
+from light_sernet_kd.errors import UserError
+
+# A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_FORBIDDEN = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the program.
+
+    Attributes:
+        add: gives it its parser.
+        run: does it; what it returns, if anything, is the exit code.
+        continues: whether the same command goes on where it was interrupted.
+    """
+
+    add: Callable[[Any, Context], None]
+    run: Callable[[argparse.Namespace, Context], int | None]
+    continues: bool = False
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(training.add_train, training.run_train, continues=True),
+    "teach": Command(training.add_teach, training.run_teach, continues=True),
+    "prepare": Command(corpora.add_prepare, corpora.run_prepare),
+    "fetch": Command(corpora.add_fetch, corpora.run_fetch, continues=True),
+    "predict": Command(device.add_predict, device.run_predict),
+    "listen": Command(device.add_listen, device.run_listen),
+    "demo": Command(device.add_demo, device.run_demo),
+    "audit": Command(corpora.add_audit, corpora.run_audit),
+    "compare": Command(analysis.add_compare, analysis.run_compare),
+    "benchmark": Command(analysis.add_benchmark, analysis.run_benchmark),
+    "explain": Command(analysis.add_explain, analysis.run_explain),
+    "golden": Command(device.add_golden, device.run_golden),
+    "stress": Command(analysis.add_stress, analysis.run_stress),
+    "paper": Command(training.add_paper, training.run_paper, continues=True),
+}
+
+
+def make_parser(context: Context | None = None) -> Parser:
+    """The parser of the whole command line."""
+    context = context or Context()
+    parser = Parser(prog=context.program, description="Distil speech-emotion teachers into small students.")
+    parser.add_argument("--version", action="version", version=f"light-sernet-kd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for command in COMMANDS.values():
+        command.add(commands, context)
+    return parser
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    program: str = "light-sernet-kd",
+    defaults: Mapping[str, Any] | None = None,
+    experiments: Mapping[str, Mapping[str, Any]] | None = None,
+) -> int:
+    """Run a command; returns the exit code.
+
+    0; 1 when an audit found a leak; 2 for a mistake of the user's or a recording that cannot be read; 130
+    when interrupted.
+
+    Args:
+        argv: by default the process's own.
+        program: what the user typed, for messages and help.
+        defaults: settings that a user edited, over those of `Settings`.
+        experiments: what `paper` runs: name → `settings`, and `published` UA and WA in per cent where known.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    warnings.formatwarning = _format_warning
+    command_line = shlex.join([*(["python", program] if program.endswith(".py") else [program]), *argv])
+    defaults = dict(defaults or {})
+    if defaults.get("protocol", "") is None:
+        del defaults["protocol"]  # not chosen: the corpus's own is taken
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold what the terminal's encoding lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        context = Context(program, command_line, defaults, make_settings(**defaults), experiments or {})
+        parser = make_parser(context)
+        arguments = parser.parse_args(parser.checked(argv, program))
+        return COMMANDS[arguments.command].run(arguments, context) or 0
+    except UserError as error:
+        complain(str(error))
+        return 2
+    except BrokenPipeError:
+        # whoever read our output has gone; nothing more can be said there
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in _FULL + _FORBIDDEN:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        remedy = "Make room and give the same command again" if error.errno in _FULL else "Name another place"
+        complain(f"{error.strerror}{where}. {remedy}.")
+        return 2
+    except MemoryError:
+        complain("not enough memory. Shorter clips, smaller batches or a narrower student need less.")
+        return 2
+    except KeyboardInterrupt:
+        name = "train" if program == "train.py" else argv[0] if argv else ""
+        continues = name in COMMANDS and COMMANDS[name].continues
+        complain("interrupted; the same command continues." if continues else "interrupted.")
+        return 130
+
+
+_format_warning_with_place = warnings.formatwarning
+
+
+def _format_warning(message, category, filename, lineno, line=None) -> str:
+    """A note on a recording in one line, any other warning as Python prints it."""
+    # by name, since --help does without NumPy
+    if category.__name__ == "AudioNote":
+        return f"light-sernet-kd: note: {message}\n"
+    return _format_warning_with_place(message, category, filename, lineno, line)

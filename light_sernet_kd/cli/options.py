@@ -1,0 +1,190 @@
+"""The command line's options, made from the fields of `Settings` and `RunOptions`; and back to those."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd import mixtures
+from light_sernet_kd.config import RunOptions, Settings, fields, make_settings
+from light_sernet_kd.config.run_options import data_folder
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.corpora import CORPORA
+from light_sernet_kd.registries.losses import DISTILLATIONS
+from light_sernet_kd.registries.protocols import PROTOCOLS
+
+_FIELDS = {field.name: field for field in (*dataclasses.fields(Settings), *dataclasses.fields(RunOptions))}
+CORPUS_NAMES = ", ".join(CORPORA)
+
+
+def add_option(
+    parser: Any, name: str, *, default: Any = argparse.SUPPRESS, shown: Any = None, text: str | None = None
+) -> None:
+    """Add the option of a setting to a parser or a group of one.
+
+    Args:
+        name: a field of `Settings` or `RunOptions`, which is also the `dest`.
+        default: where the option is left out; by default nothing is there.
+        shown: the default that the help tells.
+        text: the help, in the place of the field's own.
+    """
+    field = _FIELDS[name]
+    option: fields.Option = field.metadata["option"]
+    kind, _ = fields.kind_of(field.type)
+    how: dict[str, Any] = {"metavar": option.metavar, "type": option.parse}
+    if kind is bool and option.parse is None:
+        is_switch = field.default is False and not option.shows_default
+        how = {"action": "store_true" if is_switch else argparse.BooleanOptionalAction}
+    elif option.parse is None and kind in (int, float):
+        how["type"] = kind
+    parser.add_argument(
+        *option.flags, dest=name, default=default, help=text or option.help_text(shown), **how
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser, defaults: Settings, command: str) -> None:
+    """Every setting, under its heading; one left out keeps the default.
+
+    What the command makes no use of is known but not listed, so that it is refused with a reason.
+    """
+    groups: dict[str, Any] = {}
+    for name, option in fields.options(Settings).items():
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        group = groups[option.group]
+        hidden = argparse.SUPPRESS if command not in option.commands else None
+        add_option(group, name, shown=getattr(defaults, name), text=hidden)
+        for each in option.shorthands:
+            group.add_argument(*each.flags, dest=each.dest, type=each.parse, default=argparse.SUPPRESS,
+                               metavar=each.metavar, help=hidden or each.help)  # fmt: skip
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Where a run reads and writes, and what it shows."""
+    groups: dict[str, Any] = {}
+    for name, option in fields.options(RunOptions).items():
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        if name == "data":
+            add_data(groups[option.group])
+        else:
+            default = getattr(RunOptions, name)
+            add_option(groups[option.group], name, default=default, shown=default)
+
+
+def add_data(parser: Any) -> None:
+    add_option(parser, "data", default=Path(data_folder()))
+
+
+def run_options(arguments: argparse.Namespace) -> RunOptions:
+    """The `RunOptions` that a command line gives, checked."""
+    known = dataclasses.fields(RunOptions)
+    return RunOptions(**{each.name: fields.checked(each, getattr(arguments, each.name)) for each in known})
+
+
+def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
+    """The `Settings` that a command line gives, over those of `hyperparameters.py`."""
+    given = vars(arguments)
+    chosen = {name: given[name] for name in fields.options(Settings) if name in given}
+    if "session_number" in given:
+        if "folds" in chosen:
+            raise UserError("-session and --folds both name the folds to run: give one of them.")
+        chosen["folds"] = given["session_number"]
+    values = {**defaults, **chosen}
+    for name in ("corpus", "test_on"):
+        if isinstance(values.get(name), str):
+            values[name] = canonical(values[name])
+    if "protocol" not in chosen:
+        # An option that only makes sense under one protocol chooses it.
+        if "test_on" in chosen:
+            values["protocol"] = two_corpora_protocol()
+        elif "session_number" in given and _has_sessions(values):
+            values["protocol"] = "session"
+    weights = dict(values.get("distillation_weights", {}))
+    if "distillation" in chosen and chosen["distillation"] != defaults.get("distillation"):
+        # Weights and a teacher in hyperparameters.py belong to the method named there.
+        weights = dict(chosen.get("distillation_weights", {}))
+        if "teacher" not in chosen and not mixtures.parse(chosen["distillation"]).needs_teacher:
+            values["teacher"] = None
+    if values.get("augmentation"):
+        from light_sernet_kd import augment
+
+        # One spelling for one meaning, and a typo is refused before TensorFlow is imported.
+        values["augmentation"] = augment.text_of(augment.parse(str(values["augmentation"])))
+    has_protocol = "protocol" in values
+    settings = make_settings(**{**values, "distillation_weights": weights | _lambdas(given, values)})
+    if has_protocol:
+        return settings
+    # After the checks, because it looks at the corpus; and in the settings, so that config.json has it.
+    protocol = protocol_of(settings.corpus, settings.columns, Path(arguments.data))
+    return make_settings(**{**settings.as_dict(), "protocol": protocol})
+
+
+def protocol_of(corpus: str, columns: tuple[str, ...], data: Path) -> str:
+    """The protocol of a corpus where none is named."""
+    from light_sernet_kd.corpora.registry import default_protocol
+
+    return default_protocol(corpus, data, columns)
+
+
+def two_corpora_protocol() -> str:
+    """The protocol that `--test-on` means."""
+    return next(name for name, protocol in PROTOCOLS.items() if protocol.takes_test_corpus)
+
+
+def canonical(corpus: str) -> str:
+    """The corpus's own spelling, so that iemocap and IEMOCAP are one run."""
+    return {name.lower(): name for name in CORPORA}.get(corpus.lower(), corpus)
+
+
+def _has_sessions(values: Mapping[str, Any]) -> bool:
+    corpus = str(values.get("corpus", Settings.corpus))
+    if corpus in CORPORA:
+        return CORPORA[corpus].sessions
+    from light_sernet_kd.corpora import manifest
+
+    try:
+        return "session" in manifest.roles(Path(corpus), values.get("columns", ()))
+    except UserError:
+        return False  # what is wrong with the manifest is said when it is read
+
+
+def _lambdas(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, float]:
+    """-l1 and -l2 as weights of the loss that they belong to, CKD, in a sum or without one."""
+    lambdas = {name: given[name] for name in ("lambda1", "lambda2") if name in given}
+    if not lambdas:
+        return {}
+    terms = mixtures.parse(values.get("distillation", Settings.distillation)).terms
+    owner = next((term.name for term in terms if {*lambdas} <= {*term.entry.flags}), None)
+    if owner is None:
+        owners = ", ".join(name for name, each in DISTILLATIONS.items() if {*lambdas} <= {*each.flags})
+        raise UserError(f"-l1 and -l2 are weights of {owners}: add -kd {owners}.")
+    return {name if len(terms) == 1 else f"{owner}.{name}": value for name, value in lambdas.items()}
+
+
+def add_stream_settings(group: Any) -> None:
+    """Options of `runner.Stream`; their `dest` is its argument, None keeps its default."""
+    group.add_argument("--hop", dest="hop_seconds", type=float, metavar="S",
+                       help="from one window's start to the next one's (default 0.5 s)")  # fmt: skip
+    group.add_argument("--threshold", "--unsure-below", dest="unsure_below", type=float, metavar="P",
+                       help="`unsure` where all classes are less likely "
+                       "(default the file's own, else 0.5)")  # fmt: skip
+    group.add_argument("--silence", dest="silence_dbfs", type=float, metavar="DB",
+                       help="`unsure` below this level in dBFS (default -110, digital silence; "
+                       "--silence=-50 for a fixed gate, --silence=-inf for none)")  # fmt: skip
+    group.add_argument("--steady", dest="steady_db", type=float, metavar="DB",
+                       help="`unsure` where the level of 80 ms frames moves by less dB, as in noise "
+                       "(default 4; 0 for no gate)")  # fmt: skip
+    group.add_argument("--smoothing", dest="smoothing_seconds", type=float, metavar="S",
+                       help="time constant of smoothing (default 1 s; 0 for none)")  # fmt: skip
+
+
+def stream_settings(arguments: argparse.Namespace) -> dict[str, float]:
+    """Those of `add_stream_settings` that were given."""
+    names = ("hop_seconds", "unsure_below", "silence_dbfs", "steady_db", "smoothing_seconds")
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def add_threads(parser: Any) -> None:
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")

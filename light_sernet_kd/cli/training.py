@@ -1,0 +1,147 @@
+"""The commands that train: `train`, `teach`, `paper`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.options import add_run_options, add_settings, run_options, settings_of
+from light_sernet_kd.config import Settings, fields
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.students import STUDENTS
+from light_sernet_kd.registries.teachers import sources_text, teacher_source
+
+_EPILOG = """examples:
+  %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
+  %(prog)s -dn EMO-DB -id 3 -kd CKD
+  %(prog)s -dn EMO-DB -id 3 -kd CKD --teacher logits.npz --folds 03,08 --epochs 60
+  %(prog)s -dn path/to/manifest.csv -ln focal -it mel_spectrogram --run mine
+"""
+
+
+def add_train(commands: Any, context: Context) -> None:
+    # train.py is the train command: its name stands for both words.
+    program = context.program if context.program == "train.py" else f"{context.program} train"
+    train = commands.add_parser(
+        "train",
+        prog=program,
+        help="distil, cross-validate, report and export a student",
+        description="Distil, cross-validate, report and export a student.",
+        epilog=_EPILOG,
+    )
+    add_settings(train, context.settings, fields.TRAIN)
+    add_run_options(train)
+
+
+def run_train(arguments: argparse.Namespace, context: Context) -> None:
+    settings, options = settings_of(arguments, context.defaults), run_options(arguments)
+    heavy_imports()
+    from light_sernet_kd import experiment
+    from light_sernet_kd.display import Display
+    from light_sernet_kd.files import read_json
+
+    display = Display(verbose=options.verbose)
+    folder = experiment.train(settings, options, display, command=context.command_line)
+    metrics = read_json(folder / "metrics.json")
+    display.say(experiment.summary(metrics), always=True)
+    display.say(f"Report: {folder / 'report.md'}", always=True)
+
+
+def add_teach(commands: Any, context: Context) -> None:
+    teach = commands.add_parser(
+        "teach",
+        help="make a teacher for every fold and write its outputs to a teacher file",
+        description="Make a teacher per fold, on that fold's training speakers only, and write a teacher "
+        "file for --teacher: a wider network, or with --from a student's architecture, a probe on another "
+        "network's embeddings, or that network fine-tuned.",
+    )
+    teach.add_argument("--from", dest="source", metavar="MODEL",
+                       help=sources_text("--from"))  # fmt: skip
+    teach.add_argument("--fine_tune", action="store_true",
+                       help="train the speech model itself, and not only a probe on its layers")  # fmt: skip
+    teach.add_argument("--out", type=Path, metavar="FILE", help="default: teacher.npz in the run's folder")
+    add_settings(teach, context.settings, fields.TEACH)
+    add_run_options(teach)
+
+
+def run_teach(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.fine_tune and not (
+        arguments.source and teacher_source(arguments.source, "--from")[0].fine_tunes
+    ):
+        raise UserError("--fine_tune needs --from and a speech model, such as microsoft/wavlm-base-plus.")
+    _refuse_unused(arguments)
+    student = arguments.source if arguments.source in STUDENTS else None
+    settings = settings_of(
+        arguments,
+        {
+            **context.defaults,
+            **({"student": student} if student else {}),
+            "distillation": "KD",
+            "distillation_weights": {},
+            "teacher": student,
+            "augmentation": "",
+        },
+    )
+    options = run_options(arguments)
+    heavy_imports()
+    from light_sernet_kd import experiment
+    from light_sernet_kd.display import Display
+
+    display = Display(verbose=options.verbose)
+    if arguments.source and not student:
+        path = experiment.teach_from(
+            arguments.source, settings, options, display, fine_tune=arguments.fine_tune, out=arguments.out
+        )
+    else:
+        path = experiment.teach(settings, options, display, out=arguments.out)
+    display.say(f"Teacher file: {path}", always=True)
+
+
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    """An error about the first setting that is given and makes no difference to the teacher."""
+    if arguments.source is None:
+        command = fields.TEACH
+    elif arguments.source in STUDENTS:
+        command = fields.TEACH_STUDENT
+    else:
+        command = fields.TEACH_TUNED if arguments.fine_tune else fields.TEACH_PROBE
+    given = vars(arguments)
+    for name, option in fields.options(Settings).items():
+        flags = {name: option.flags[0]} | {each.dest: each.flags[0] for each in option.shorthands}
+        if command not in option.commands and (unused := [flag for at, flag in flags.items() if at in given]):
+            how = f" --from {arguments.source}" if arguments.source else ""
+            raise UserError(f"teach{how} makes no use of {unused[0]}: leave it out.")
+
+
+def add_paper(commands: Any, context: Context) -> None:
+    paper = commands.add_parser(
+        "paper",
+        help="run every entry of hyperparameters.EXPERIMENTS whose corpus is present (with train.py)",
+        description="Run every entry of hyperparameters.EXPERIMENTS whose corpus is present, as published "
+        "and under an honest protocol, and set both beside the published figures in result/paper.md.",
+    )
+    paper.add_argument("--only", default="*", metavar="PATTERN",
+                       help="names of the entries, e.g. 'cubic-emodb-*'")  # fmt: skip
+    paper.add_argument("--epochs", type=int, metavar="N", help="for a trial, instead of the published number")
+    add_run_options(paper)
+
+
+def run_paper(arguments: argparse.Namespace, context: Context) -> None:
+    if not context.experiments:
+        raise UserError("there are no experiments here: run `sh run.sh paper` in the repository.")
+    if arguments.epochs is not None and arguments.epochs < 1:
+        raise UserError(f"--epochs must be at least 1, found {arguments.epochs}.")
+    if arguments.run is not None:
+        raise UserError("--run is for one run: paper names its own, paper-<row>-<protocol>.")
+    options = run_options(arguments)
+    heavy_imports()
+    from light_sernet_kd import paper
+    from light_sernet_kd.display import Display
+
+    display = Display(verbose=options.verbose)
+    rows = paper.rows_of(context.experiments, context.defaults, only=arguments.only, epochs=arguments.epochs)
+    ran = paper.run(rows, options, display, command=context.command_line)
+    paper.show(ran, display)
+    table = "paper-trial.md" if arguments.epochs else "paper.md"
+    display.say(f"Table: {options.result / table}", always=True)

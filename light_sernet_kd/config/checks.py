@@ -1,0 +1,133 @@
+"""Settings from loose values, checked: each by itself, then those that depend on one another."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from light_sernet_kd import mixtures
+from light_sernet_kd.config import fields
+from light_sernet_kd.config.settings import SAMPLE_RATE, Settings
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.encoders import audio_encoder
+from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.students import STUDENTS, is_multimodal
+
+
+def make_settings(**values: Any) -> Settings:
+    """`Settings` from loose values, checked.
+
+    Raises:
+        UserError: an unknown name or choice, a value of another type, an impossible number, or settings that
+            do not go together.
+
+    >>> make_settings(student="resnet18", epochs=5).training_schedule.epochs
+    5
+    """
+    known = {field.name: field for field in dataclasses.fields(Settings)}
+    values = {choose("setting", name, known): value for name, value in values.items()}
+    values = {name: fields.checked(known[name], value) for name, value in values.items()}
+    weights = values.get("distillation_weights", {})
+    if not isinstance(weights, Mapping):
+        raise UserError(f"distillation weights must be numbers by name, found {weights!r}.")
+    values["distillation_weights"] = dict(weights)
+    values["distillation"] = str(mixtures.parse(values.get("distillation", Settings.distillation)))
+    settings = Settings(**values)
+    if settings.samples < 1:
+        raise UserError(
+            f"the input must hold a sample, found {settings.input_seconds} s at {SAMPLE_RATE} Hz."
+        )
+    _check_training(settings)
+    _check_two_corpora(settings)
+    settings = _with_teacher(settings)
+    return _with_encoders(settings)
+
+
+def flag(name: str) -> str:
+    """The spelling of a setting that messages use."""
+    return fields.options(Settings)[name].flags[0]
+
+
+def _check_training(settings: Settings) -> None:
+    if settings.qat and is_multimodal(settings.student):
+        raise UserError(
+            f"--qat is for students whose int8 file exists, which hear alone: {settings.student} has none. "
+            "Leave it out."
+        )
+    if settings.qat_learning_rate is not None and not settings.qat:
+        raise UserError("--qat_learning_rate goes with --qat EPOCHS.")
+
+
+def _check_two_corpora(settings: Settings) -> None:
+    two = PROTOCOLS[settings.protocol].takes_test_corpus
+    if two and settings.test_on is None:
+        raise UserError(f"the protocol {settings.protocol} takes --test-on CORPUS.")
+    if settings.test_on is not None and not two:
+        raise UserError(
+            f"--test-on means the protocol cross_corpus, found {settings.protocol}: leave out one."
+        )
+    if settings.different_speakers and settings.test_on is None:
+        raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
+
+
+def _with_teacher(settings: Settings) -> Settings:
+    """The settings with the teacher that their distillation needs, checked in what they say of it."""
+    mixture = mixtures.parse(settings.distillation)
+    if settings.standardise_logits and not mixture.needs_logits:
+        raise UserError(f"{mixture} compares no logits with a teacher's: leave out --standardise_logits.")
+    if settings.teacher_parts == 1:
+        raise UserError("teacher parts must be 0 or at least 2, found 1.")
+    if settings.teacher is not None and settings.trained_teacher is None:
+        of_trained = ("count", "parts", "epochs", "batch_size", "learning_rate")
+        for name in (f"teacher_{each}" for each in of_trained):
+            if getattr(settings, name) != getattr(Settings, name):
+                raise UserError(
+                    f"{flag(name)} is of a teacher that is trained here: leave it out, or --teacher."
+                )
+    if mixture.needs_teacher and settings.teacher is None:
+        return dataclasses.replace(settings, teacher="auto")
+    if not mixture.needs_teacher and settings.teacher is not None:
+        raise UserError(
+            f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
+        )
+    return settings
+
+
+def _with_encoders(settings: Settings) -> Settings:
+    """The settings, checked in what they say of encoders, text and tuning."""
+    student, multimodal = STUDENTS[settings.student], settings.multimodal
+    if settings.modality != Settings.modality and not student.chooses_modality:
+        raise UserError(f"--modality is of cross_attention, not of {settings.student}.")
+    pooling = [name for name in multimodal if STUDENTS[name].pools_states]
+    if settings.pooling != Settings.pooling and not pooling:
+        raise UserError(f"--pooling is of students such as bert_vggish, not of {settings.student}.")
+    if settings.front_end == "vggish" and not student.is_multimodal:
+        raise UserError(f"the front end vggish is of bert_vggish and its like, not of {settings.student}.")
+    for name in ("text_encoder", "teacher_text_encoder", "audio_encoder", "vggish_pca", "tune_epochs"):
+        if getattr(settings, name) is not None and not multimodal:
+            raise UserError(
+                f"{flag(name)} is of speech and text: add --student or --teacher, such as bert_vggish "
+                f"({settings.student} hears alone)."
+            )
+    through_vggish = audio_encoder(settings.audio_encoder)[0].front_end == "vggish"
+    if pooling and not through_vggish:
+        raise UserError(
+            f"{pooling[0]} hears through VGGish: --audio_encoder vggish or vggish=PATH "
+            "(torchvggish: with a ReLU at its end)."
+        )
+    if settings.vggish_pca is not None and not through_vggish:
+        raise UserError("--vggish_pca goes with --audio_encoder vggish.")
+    if settings.teacher_text_encoder is not None and not is_multimodal(settings.trained_teacher):
+        raise UserError("--teacher_text_encoder is of a teacher that reads: add one, such as bert_vggish.")
+    if not student.is_multimodal:
+        return settings
+    if settings.front_end not in (None, student.front_end):
+        raise UserError(f"{settings.student} has its own front end: leave out --front_end.")
+    if settings.input_type not in (Settings.input_type, "mel_spectrogram"):
+        raise UserError(f"{settings.student} takes mel_spectrogram features: leave out -it.")
+    if settings.width != 1:
+        raise UserError(f"--width is of convolutional students: {settings.student} has none.")
+    if settings.augmentation:
+        raise UserError(f"--augment is of students of features alone, not of {settings.student}.")
+    if settings.reader != Settings.reader:
+        raise UserError(f"--reader {settings.reader} is of students of features alone.")
+    return dataclasses.replace(settings, input_type="mel_spectrogram", front_end=student.front_end)

@@ -1,0 +1,63 @@
+"""Where a run reads and writes, and what it shows; none of it decides a score."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from light_sernet_kd.config.fields import Range, setting
+
+CACHES = ("disk", "ram", "none")
+PLACES = "places"
+DATA_VARIABLE = "LIGHT_SERNET_KD_DATA"
+
+
+def data_folder() -> str:
+    """The folder of the corpora where none is named."""
+    return os.environ.get(DATA_VARIABLE) or "data"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run reads and writes, and what it shows; none of it decides a score.
+
+    Attributes:
+        data: holds the corpora's folders.
+        result: holds the runs' folders and the cache of features.
+        memory_gb: larger arrays of recordings, and with `cache="ram"` of features, are kept in a file and
+            mapped into memory; in GiB.
+
+    >>> RunOptions(memory_gb=0.5).memory_bytes
+    536870912.0
+    """
+
+    data: Path = setting(
+        Path("data"), "--data", group=PLACES, metavar="DIR", parse=Path, shows_default=False,
+        help=f"folder of the corpora (default data, or the environment variable {DATA_VARIABLE})",
+    )  # fmt: skip
+    result: Path = setting(
+        Path("result"), "--result", group=PLACES, metavar="DIR", parse=Path, help="where runs are stored"
+    )
+    run: str | None = setting(
+        None, "--run", group=PLACES, metavar="NAME",
+        help="name of the run's folder; by default made of the settings",
+    )  # fmt: skip
+    cache: str = setting(
+        "disk", "-c", "--cache", group=PLACES, metavar="HOW", parse=str.lower, choices=CACHES,
+        shows_default=False, help="features: disk (default), ram, none (computed for each batch)",
+    )  # fmt: skip
+    memory_gb: float = setting(
+        1.0, "--memory_limit", group=PLACES, metavar="GB", range=Range(0),
+        help="larger arrays are kept in files mapped into memory",
+    )  # fmt: skip
+    verbose: int = setting(
+        1, "-v", "--verbose", group=PLACES, metavar="N", shows_default=False,
+        range=Range(0, 2, text="0, 1 or 2"),
+        help="0 only the end, 1 a progress bar (default), 2 a line per epoch",
+    )  # fmt: skip
+    tensorboard: bool = setting(
+        False, "--tensorboard", group=PLACES, shows_default=False, help="write TensorBoard logs too"
+    )
+
+    @property
+    def memory_bytes(self) -> float:
+        return self.memory_gb * 2**30

@@ -1,0 +1,401 @@
+"""Everything that decides a run, as one frozen, typed dataclass saved beside its result.
+
+Standard library only: the command line answers `--help` and refuses a typo from here.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd.config.fields import (
+    OF_NETWORKS,
+    OF_STUDENT,
+    OF_STUDENT_AND_TEACHER,
+    OF_TRAINING,
+    POSITIVE,
+    SHARE,
+    Range,
+    Shorthand,
+    names,
+    session,
+    setting,
+    truth,
+    weights,
+)
+from light_sernet_kd.registries.augmentations import AUGMENTATIONS
+from light_sernet_kd.registries.corpora import CORPORA
+from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER, PUBLISHED
+from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES, Schedule
+from light_sernet_kd.registries.students import FEATURE_STUDENTS, MULTIMODAL_STUDENTS, STUDENTS, is_multimodal
+from light_sernet_kd.registries.teachers import sources_text, teacher_source
+
+SAMPLE_RATE = 16_000
+# Full scale is 1; of numbers much larger, a front end's sums of squares exceed float32. The runner, which
+# stands alone, has it too.
+LARGEST_SAMPLE = 1e9
+# Of an int8 file. On EMO-DB 16 clips gave ranges as good as 400 did; each costs up to 20 ms.
+CALIBRATION_CLIPS = 64
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+
+AUDIO_TYPES = ("all", "impro", "script")
+MODALITIES = ("both", "text", "audio")
+POOLINGS = ("first", "mean", "max")
+READERS = ("soundfile", "tfio")
+
+DATA, LOSSES, SPEECH_AND_TEXT = "data", "student and losses", "speech and text"
+TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
+
+# A length or a width beyond these is a slip of the keyboard that no memory holds.
+_LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
+
+
+def listed(choices: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
+    """Names as `--help` lists them."""
+    return ", ".join(choices)
+
+
+def _by_schedule(attribute: str) -> str:
+    """What the schedules have of an attribute, with the names of those whose value is not the first one's."""
+    by_value: dict[Any, list[str]] = {}
+    for name, schedule in SCHEDULES.items():
+        by_value.setdefault(getattr(schedule, attribute), []).append(name)
+    return ", ".join(f"{value:g} ({', '.join(owners)})" for value, owners in by_value.items())
+
+
+def _joined(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}"
+
+
+def _mel(text: str) -> str:
+    return {"mel": "mel_spectrogram"}.get(text.lower(), text)
+
+
+def corpus_name(corpus: str) -> str:
+    """What to call a corpus: its name, or that of its manifest, or of the folder of a `manifest.csv`."""
+    path = Path(corpus)
+    return path.stem if path.stem != "manifest" else path.resolve().parent.name or path.stem
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run; each field says its flags and its meaning (`light-sernet-kd train --help`).
+
+    None leaves it to the student: its own front end and schedule, its own text encoder.
+
+    >>> Settings(input_seconds=2.5).samples
+    40000
+    """
+
+    corpus: str = setting(
+        "EMO-DB", "-dn", "--dataset_name", group=DATA, metavar="NAME",
+        help=f"{listed(CORPORA)}, or the path of a manifest (.csv, .tsv)",
+    )  # fmt: skip
+    columns: tuple[str, ...] = setting(
+        (), "--columns", group=DATA, metavar="ROLE=NAME,…", parse=names, example="['path=file_id']",
+        help="of a manifest, what its columns are called, e.g. "
+        "path=file_id,speaker=speaker_id,transcript=raw_text; common names are known without it",
+    )  # fmt: skip
+    audio_type: str = setting(
+        "all", "-at", "--audio_type", group=DATA, metavar="PART", choices=AUDIO_TYPES,
+        help="part of the corpus: {choices}",
+    )  # fmt: skip
+    emotions: tuple[str, ...] = setting(
+        (), "--emotions", group=DATA, metavar="A,B,C=B", parse=names, example="['anger', 'neutral']",
+        help="emotions to tell apart, and which count as others; by default the corpus's usual task",
+    )  # fmt: skip
+    input_seconds: float = setting(
+        3.0, "-id", "--input_durations", group=DATA, metavar="S", commands=OF_NETWORKS,
+        range=Range(0, _LONGEST_SECONDS, above=True), help="seconds that clips are cut or padded to",
+    )  # fmt: skip
+    input_samples: int | None = setting(
+        None, "-len", "--input_samples", group=DATA, metavar="N", commands=OF_NETWORKS,
+        range=Range(0, _LONGEST_SECONDS * SAMPLE_RATE, above=True),
+        help="the same in samples at 16 kHz; wins over -id",
+    )  # fmt: skip
+    input_type: str = setting(
+        "mfcc", "-it", "--input_type", "-input", group=DATA, metavar="TYPE", commands=OF_NETWORKS,
+        choices=INPUT_TYPES, parse=_mel, help="{choices} (or mel)",
+    )  # fmt: skip
+    front_end: str | None = setting(
+        None, "--front_end", group=DATA, metavar="NAME", commands=OF_NETWORKS, choices=FRONT_ENDS,
+        help="{choices}; by default the student's own",
+    )  # fmt: skip
+    reader: str = setting(
+        "soundfile", "--reader", group=DATA, metavar="NAME", choices=READERS,
+        help="{choices} (needs the extra tfio and TensorFlow 2.17)",
+    )  # fmt: skip
+    skip_bad: bool = setting(
+        False, "--skip-bad", group=DATA, shows_default=False,
+        help="leave out recordings that cannot be read, and rows and labels that are wrong; the report "
+        "lists them",
+    )  # fmt: skip
+
+    student: str = setting(
+        "light_sernet", "--student", "-model", group=LOSSES, metavar="NAME", choices=STUDENTS,
+        commands=OF_STUDENT_AND_TEACHER,
+        help=f"{listed(FEATURE_STUDENTS)}; of speech and text: {listed(MULTIMODAL_STUDENTS)}",
+    )  # fmt: skip
+    width: float = setting(
+        1.0, "--width", group=LOSSES, metavar="X", commands=OF_NETWORKS, range=Range(0, _WIDEST, above=True),
+        help="factor of the student's filters",
+    )  # fmt: skip
+    label_loss: str = setting(
+        "cross_entropy", "-ln", "--loss_name", group=LOSSES, metavar="LOSS", commands=OF_NETWORKS,
+        choices=LABEL_LOSSES, help="loss on the labels: {choices}",
+    )  # fmt: skip
+    label_smoothing: float = setting(
+        0.0, "--label_smoothing", group=LOSSES, metavar="X", commands=OF_NETWORKS, range=SHARE,
+        help="share of the label spread over all classes",
+    )  # fmt: skip
+    focal_gamma: float = setting(
+        2.0, "--focal_gamma", group=LOSSES, metavar="X", commands=OF_NETWORKS,
+        range=Range(0, text="0 or more"), help="of the focal loss",
+    )  # fmt: skip
+    class_weights: str = setting(
+        "none", "--class_weights", group=LOSSES, metavar="HOW", commands=OF_NETWORKS,
+        choices=("none", "balanced"), help="{choices}",
+    )  # fmt: skip
+    distillation: str = setting(
+        NO_TEACHER, "-kd", "--distillation", group=LOSSES, metavar="METHOD", commands=OF_STUDENT,
+        help=f"{listed([*DISTILLATIONS, *PUBLISHED])}, or a weighted sum such as KD:0.5+RKD:0.5 or "
+        f"KD+SP:3000 ({_joined(each for each, loss in DISTILLATIONS.items() if loss.large_weight)} want "
+        "weights in the hundreds or thousands)",
+    )  # fmt: skip
+    distillation_weights: Mapping[str, Any] = setting(
+        {}, "--kd_weights", group=LOSSES, metavar="NAME=X,…", parse=weights, commands=OF_STUDENT,
+        help="weights of the method other than the published, e.g. alpha=0.5,temperature=4; in a sum "
+        "KD:alpha=0.5:temperature=4,RKD:…",
+        shorthands=(
+            Shorthand(("-l1",), "lambda1", "CKD's lambda1", "X", float),
+            Shorthand(("-l2",), "lambda2", "CKD's lambda2", "X", float),
+        ),
+    )  # fmt: skip
+    standardise_logits: bool = setting(
+        False, "--standardise_logits", group=LOSSES, commands=OF_STUDENT,
+        help="standardise teacher's and student's logits before they are compared",
+    )  # fmt: skip
+
+    text_encoder: str | None = setting(
+        None, "--text_encoder", group=SPEECH_AND_TEXT, metavar="NAME",
+        help="a keras-hub preset, a folder in the manner of Hugging Face, or random:width=64:layers=2; by "
+        "default the student's own preset",
+    )  # fmt: skip
+    audio_encoder: str | None = setting(
+        None, "--audio_encoder", group=SPEECH_AND_TEXT, metavar="NAME",
+        help="vggish (in DATA/models/vggish), vggish=PATH, vggish=random, torchvggish (likewise, with the "
+        "ReLU at its end that 3M-SER's port has); of cross_attention also yamnet or a speech model as teach "
+        "--from takes it",
+    )  # fmt: skip
+    vggish_pca: str | None = setting(
+        None, "--vggish_pca", group=SPEECH_AND_TEXT, metavar="FILE",
+        help="whiten and quantise VGGish's embeddings with these parameters (.npz)",
+    )  # fmt: skip
+    text_tokens: int = setting(
+        128, "--text_tokens", group=SPEECH_AND_TEXT, metavar="N", commands=OF_NETWORKS,
+        range=Range(0, _MOST_TOKENS, above=True), help="tokens that texts are cut or padded to",
+    )  # fmt: skip
+    pooling: str = setting(
+        "first", "--pooling", group=SPEECH_AND_TEXT, metavar="HOW", choices=POOLINGS,
+        help="of *_vggish: {choices}",
+    )  # fmt: skip
+    modality: str = setting(
+        "both", "--modality", group=SPEECH_AND_TEXT, metavar="WHICH", choices=MODALITIES,
+        commands=OF_STUDENT_AND_TEACHER, help="what cross_attention sees: {choices}; its teacher sees both",
+    )  # fmt: skip
+    tune_epochs: int | None = setting(
+        None, "--tune_epochs", group=SPEECH_AND_TEXT, metavar="N", range=Range(0, text="0 or more"),
+        help="epochs in which the encoders are trained too, after --epochs with frozen ones; by default the "
+        f"schedule's: {_by_schedule('tune_epochs')}",
+    )  # fmt: skip
+
+    teacher: str | None = setting(
+        None, "--teacher", group=TEACHER, metavar="FILE", commands=OF_STUDENT,
+        help=sources_text("--teacher"),
+    )  # fmt: skip
+    teacher_width: float = setting(
+        1.5, "--teacher_width", group=TEACHER, metavar="X", commands=OF_STUDENT_AND_TEACHER,
+        range=Range(0, _WIDEST, above=True), help="the auto teacher's width over the student's",
+    )  # fmt: skip
+    teacher_epochs: int | None = setting(
+        None, "--teacher_epochs", group=TEACHER, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
+        help="of a teacher trained per fold; by default the student's, or of a network of another kind its "
+        "own",
+    )  # fmt: skip
+    teacher_batch_size: int | None = setting(
+        None, "--teacher_batch_size", group=TEACHER, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
+        help="likewise",
+    )  # fmt: skip
+    teacher_learning_rate: float | None = setting(
+        None, "--teacher_learning_rate", group=TEACHER, metavar="X", commands=OF_NETWORKS, range=POSITIVE,
+        help="likewise",
+    )  # fmt: skip
+    teacher_text_encoder: str | None = setting(
+        None, "--teacher_text_encoder", group=TEACHER, metavar="NAME", help="by default the student's",
+    )  # fmt: skip
+    teacher_count: int = setting(
+        1, "--teacher_count", group=TEACHER, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
+        help="teachers trained per fold, whose outputs are averaged",
+    )  # fmt: skip
+    teacher_parts: int | None = setting(
+        None, "--teacher_parts", group=TEACHER, metavar="N", commands=OF_NETWORKS,
+        range=Range(0, text="0 or at least 2"),
+        help="training utterances get their outputs from teachers trained without their speakers, divided "
+        "into N parts; 0 not (default 5 of speech and text, else 0)",
+    )  # fmt: skip
+
+    protocol: str = setting(
+        "loso", "--protocol", group=TRAINING, metavar="NAME", choices=PROTOCOLS, shows_default=False,
+        help="{choices} (default loso; of two speakers two_speakers)",
+    )  # fmt: skip
+    folds: tuple[str, ...] = setting(
+        (), "--folds", group=TRAINING, metavar="A,B", parse=names, example="['03']",
+        help="names of the folds to run; all",
+        shorthands=(
+            Shorthand(
+                ("-session",), "session_number",
+                "number of the fold to run, from 1; of the session, where the corpus has sessions and no "
+                "--protocol is given", "N", session,
+            ),
+        ),
+    )  # fmt: skip
+    fold_count: int = setting(
+        5, "--fold_count", group=TRAINING, metavar="N", range=POSITIVE, help="folds of group_kfold",
+    )  # fmt: skip
+    test_on: str | None = setting(
+        None, "--test-on", group=TRAINING, metavar="NAME",
+        help="train on -dn, test on this corpus, over the emotions that both have (protocol cross_corpus)",
+    )  # fmt: skip
+    different_speakers: bool = setting(
+        False, "--different-speakers", group=TRAINING, shows_default=False,
+        help="speakers of one name in -dn and --test-on are different people: no stamp says otherwise",
+    )  # fmt: skip
+    augmentation: str = setting(
+        "", "--augment", group=TRAINING, metavar="LIST", commands=OF_STUDENT, may_be_empty=True,
+        help=f"of the training set: {listed(AUGMENTATIONS)}; with settings, noise:snr_low=10:chance=1",
+    )  # fmt: skip
+    seed: int = setting(
+        0, "--seed", group=TRAINING, metavar="N",
+        range=Range(0, 2**32 - 1, text=f"from 0 to {2**32 - 1}"),
+        help="decides weights, order and dropout",
+    )  # fmt: skip
+    schedule: str | None = setting(
+        None, "--schedule", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=SCHEDULES,
+        help="{choices}; by default the student's own",
+    )  # fmt: skip
+    epochs: int | None = setting(
+        None, "--epochs", "-epoc", group=TRAINING, metavar="N", commands=OF_TRAINING, range=POSITIVE,
+        help=f"by default the schedule's: {_by_schedule('epochs')}",
+    )  # fmt: skip
+    batch_size: int | None = setting(
+        None, "--batch_size", "-bt", group=TRAINING, metavar="N", commands=OF_TRAINING, range=POSITIVE,
+        help=f"by default the schedule's: {_by_schedule('batch_size')}",
+    )  # fmt: skip
+    learning_rate: float | None = setting(
+        None, "--learning_rate", "-lr", group=TRAINING, metavar="X", commands=OF_TRAINING, range=POSITIVE,
+        help=f"by default the schedule's: {_by_schedule('learning_rate')}",
+    )  # fmt: skip
+    optimizer: str | None = setting(
+        None, "--optimizer", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=OPTIMIZERS,
+        help="{choices}; by default the schedule's",
+    )  # fmt: skip
+    accumulation: int | None = setting(
+        None, "--accumulation", group=TRAINING, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
+        help=f"batches whose gradients make one step; by default the schedule's: "
+        f"{_by_schedule('accumulation')}",
+    )  # fmt: skip
+    most_per_emotion: int = setting(
+        0, "--most_per_emotion", group=TRAINING, metavar="N", commands=OF_NETWORKS,
+        range=Range(0, text="0 (all) or more"),
+        help="train on at most N utterances of each emotion, drawn by the seed; 0 on all",
+    )  # fmt: skip
+    soft_labels: bool = setting(
+        False, "--soft_labels", group=TRAINING, commands=OF_NETWORKS,
+        help="train on the shares of the annotators instead of one label",
+    )  # fmt: skip
+    qat: int = setting(
+        0, "--qat", group=TRAINING, metavar="N", commands=OF_STUDENT,
+        range=Range(0, text="0 (none) or more epochs"),
+        help="epochs in which the student is fine-tuned, and validated, with the roundings of its int8 file",
+    )  # fmt: skip
+    qat_learning_rate: float | None = setting(
+        None, "--qat_learning_rate", group=TRAINING, metavar="X", commands=OF_STUDENT, range=POSITIVE,
+        help="of these epochs, by default a tenth of the schedule's",
+    )  # fmt: skip
+    patience: int = setting(
+        0, "--patience", group=TRAINING, metavar="N", commands=OF_NETWORKS,
+        range=Range(0, text="0 (never stop early) or more epochs"),
+        help="stop a fold after N epochs without a better validation UA; 0 never",
+    )  # fmt: skip
+    batch_norm_momentum: float | None = setting(
+        None, "--bn_momentum", group=TRAINING, metavar="X", commands=OF_NETWORKS, range=SHARE,
+        help="of batch norm's statistics, by default the schedule's: "
+        f"{_by_schedule('batch_norm_momentum')}; 0.9 for runs of a few epochs",
+    )  # fmt: skip
+    arithmetic: str = setting(
+        "auto", "--arithmetic", group=TRAINING, metavar="HOW", commands=OF_NETWORKS,
+        choices=("auto", "bfloat16", "float32"),
+        help="auto, bfloat16 (faster where the processor has it), float32 (exact)",
+    )  # fmt: skip
+
+    export: bool = setting(
+        True, "--export", group=EXPORT, commands=OF_STUDENT,
+        help="train a final student on all speakers and write .tflite files",
+    )  # fmt: skip
+    merge_tflite: bool = setting(
+        True, "-m", "--merge_tflite", group=EXPORT, metavar="BOOL", parse=truth, commands=OF_STUDENT,
+        help="the files take raw audio: the front end is inside",
+    )  # fmt: skip
+
+    @property
+    def samples(self) -> int:
+        """Length of a clip in samples at 16 kHz."""
+        return self.input_samples or round(self.input_seconds * SAMPLE_RATE)
+
+    @property
+    def training_schedule(self) -> Schedule:
+        """The named schedule with this run's own epochs, batch size and learning rate in it."""
+        return SCHEDULES[self.schedule or "light_sernet"].changed(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            batch_norm_momentum=self.batch_norm_momentum,
+            optimizer=self.optimizer,
+            accumulation=self.accumulation,
+            tune_epochs=self.tune_epochs,
+        )
+
+    @property
+    def trained_teacher(self) -> str | None:
+        """The architecture of a teacher that the run trains itself; None where it trains none."""
+        if self.teacher is None:
+            return None
+        source, name = teacher_source(self.teacher)
+        if source.kind != "trained":
+            return None
+        return name if source.open_ended else STUDENTS[self.student].wider_teacher or self.student
+
+    @property
+    def multimodal(self) -> tuple[str, ...]:
+        """Which of the student and its trained teacher are networks of speech and text."""
+        return tuple(name for name in (self.student, self.trained_teacher) if name and is_multimodal(name))
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the student or its trained teacher needs transcripts."""
+        return is_multimodal(self.trained_teacher) or (
+            is_multimodal(self.student) and self.modality != "audio"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that differ when a setting differs."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:8]

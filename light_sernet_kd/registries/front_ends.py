@@ -1,0 +1,99 @@
+"""The front ends: from 16 kHz audio to features. Three families, after the published systems.
+
+`lsn` (Light-SERNet, arXiv:2110.03435)
+    Divide by the 99.9th percentile of |x|, clip to ±1. Magnitude STFT 1024/256, Hann. 128 mel bands,
+    80–7600 Hz on the HTK scale, log(mel + 1e-6); 40 MFCC clipped to ±10.
+`cubic` (Cubic KD)
+    Zero mean, unit variance. Power STFT centred on its frames. `mel_spectrogram`: 1024/256 Hann, 128 bands on
+    the Slaney scale, dB below the clip's maximum. `mfcc`: window 512 Hamming in an FFT of 1024, hop 512,
+    dB against 1, 40 coefficients. dB are floored 80 below the clip's maximum.
+`vggish` (VGGish, Hershey et al. 2017, arXiv:1609.09430, as released with AudioSet)
+    The level as it is, in ±1. Magnitude STFT of 400 samples every 160 in an FFT of 512, Hann. 64 mel bands,
+    125–7500 Hz on the HTK scale, log(mel + 0.01), in patches of 96 frames that do not overlap.
+    https://github.com/tensorflow/models/tree/master/research/audioset/vggish
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from light_sernet_kd.registries.lazy import Lazy
+
+INPUT_TYPES = ("mfcc", "mel_spectrogram", "spectrogram")
+
+
+@dataclass(frozen=True)
+class SpectrumSettings:
+    """Everything that decides a front end's numbers; samples at 16 kHz.
+
+    Raises:
+        ValueError: a field names what it does not know.
+    """
+
+    normalise: Literal["percentile", "variance", "none"]
+    frame_length: int
+    frame_step: int
+    fft_length: int
+    window: Literal["hann", "hamming"]
+    centred: bool
+    power: Literal[1, 2]
+    mel_bands: int = 128
+    mel_scale: Literal["htk", "slaney"] = "htk"
+    lowest_hz: float = 80.0
+    highest_hz: float = 7600.0
+    compression: Literal["log", "db_to_max", "db"] = "log"
+    log_offset: float = 1e-6
+    coefficients: int = 40
+    patch_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if get_origin(kind) is Literal and value not in get_args(kind):
+                known = ", ".join(map(str, get_args(kind)))
+                raise ValueError(f"expected {name} of a front end to be one of {known}, found {value!r}")
+
+
+LSN = SpectrumSettings(
+    normalise="percentile", frame_length=1024, frame_step=256, fft_length=1024,
+    window="hann", centred=False, power=1,
+)  # fmt: skip
+_CUBIC_MEL = SpectrumSettings(
+    normalise="variance", frame_length=1024, frame_step=256, fft_length=1024, window="hann", centred=True,
+    power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db_to_max",
+)  # fmt: skip
+_CUBIC_MFCC = SpectrumSettings(
+    normalise="variance", frame_length=512, frame_step=512, fft_length=1024, window="hamming", centred=True,
+    power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db",
+)  # fmt: skip
+VGGISH = SpectrumSettings(
+    normalise="none", frame_length=400, frame_step=160, fft_length=512, window="hann", centred=False,
+    power=1, mel_bands=64, lowest_hz=125.0, highest_hz=7500.0, log_offset=0.01, patch_frames=96,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """What a front end makes of audio, and how.
+
+    Attributes:
+        spectra: what decides its numbers, for each input type that it has.
+        padding: where a short clip's zeros go: on `both` sides or on the `right`.
+        keeps_level: whether a recording's level changes the features.
+        of_encoder: whether it feeds an encoder of speech, and no student directly.
+        layers: `(spectrum, input_type, *, on_device)` to the Keras layers from
+            `(batch, samples)` to features.
+    """
+
+    spectra: Mapping[str, SpectrumSettings]
+    padding: Literal["both", "right"]
+    keeps_level: bool = False
+    of_encoder: bool = False
+    layers: Lazy = Lazy("features:spectral_layers")
+
+
+FRONT_ENDS: Mapping[str, FrontEnd] = {
+    "lsn": FrontEnd({"mfcc": LSN, "mel_spectrogram": LSN, "spectrogram": LSN}, padding="both"),
+    "cubic": FrontEnd({"mfcc": _CUBIC_MFCC, "mel_spectrogram": _CUBIC_MEL}, padding="right"),
+    "vggish": FrontEnd({"mel_spectrogram": VGGISH}, padding="right", keeps_level=True, of_encoder=True),
+}

@@ -1,0 +1,95 @@
+"""The students: networks to logits `(batch, classes)`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from light_sernet_kd.registries.lazy import Lazy
+
+
+@dataclass(frozen=True)
+class Student:
+    """How to build a student, and the front end and schedule it was published with.
+
+    Attributes:
+        build: `(input_shape, classes, *, width)` to a model of features `(batch, frames, features, 1)`. Of a
+            multimodal student `(text_shape, audio_shape, classes, …)` to a head on two encoders' states.
+        gains_from_bfloat16: whether it trains faster in it on a processor that has it. Networks of depthwise
+            convolutions do not.
+        text_encoder: of a multimodal student, its text encoder: a key of `TEXT_ENCODERS`.
+        wider_teacher: the student that `--teacher auto` trains; None for a wider network of its own kind.
+        pools_states: whether `--pooling` says what it takes of its encoders' states.
+        chooses_modality: whether `--modality` says which of its two inputs it gets.
+    """
+
+    build: Callable[..., Any]
+    front_end: str
+    schedule: str
+    gains_from_bfloat16: bool = True
+    text_encoder: str | None = None
+    wider_teacher: str | None = None
+    pools_states: bool = False
+    chooses_modality: bool = False
+
+    @property
+    def is_multimodal(self) -> bool:
+        """Whether it is a head on the states of a text and an audio encoder."""
+        return self.text_encoder is not None
+
+
+def _cnn(name: str, *, gains_from_bfloat16: bool = False) -> Student:
+    return Student(Lazy(f"students.cnn:{name}"), "cubic", "cubic", gains_from_bfloat16)
+
+
+def _fusion(text_encoder: str) -> Student:
+    """3M-SER and what DistilSER makes of it."""
+    return Student(
+        Lazy("students.fusion:fusion_head"),
+        front_end="vggish",
+        schedule="fusion",
+        gains_from_bfloat16=False,
+        text_encoder=text_encoder,
+        wider_teacher="bert_vggish",
+        pools_states=True,
+    )
+
+
+def _cross_attention(name: str) -> Student:
+    return Student(
+        Lazy(f"students.cross_attention:{name}"),
+        front_end="vggish",
+        schedule="multi_still",
+        gains_from_bfloat16=False,
+        text_encoder="electra",
+        wider_teacher="cross_attention_teacher",
+        chooses_modality=True,
+    )
+
+
+STUDENTS: Mapping[str, Student] = {
+    "light_sernet": Student(Lazy("students.light_sernet:light_sernet"), "lsn", "light_sernet"),
+    "light_sernet_plus": Student(Lazy("students.light_sernet:light_sernet_plus"), "cubic", "cubic"),
+    "mobilenetv3_small_075": _cnn("mobilenetv3_small_075"),
+    "mobilenetv3_small_100": _cnn("mobilenetv3_small_100"),
+    "efficientnet_b0": _cnn("efficientnet_b0"),
+    "resnet18": _cnn("resnet18", gains_from_bfloat16=True),
+    "bert_vggish": _fusion("bert"),
+    "distilbert_vggish": _fusion("distilbert"),
+    "minibert_vggish": _fusion("minibert"),
+    "microbert_vggish": _fusion("microbert"),
+    "nanobert_vggish": _fusion("nanobert"),
+    "picobert_vggish": _fusion("picobert"),
+    "bert_tiny_vggish": _fusion("bert_tiny"),
+    "bert_small_vggish": _fusion("bert_small"),
+    "bert_medium_vggish": _fusion("bert_medium"),
+    "cross_attention": _cross_attention("cross_attention"),
+    "cross_attention_teacher": _cross_attention("cross_attention_teacher"),
+}
+# By what they take.
+FEATURE_STUDENTS = tuple(name for name, student in STUDENTS.items() if not student.is_multimodal)
+MULTIMODAL_STUDENTS = tuple(name for name, student in STUDENTS.items() if student.is_multimodal)
+
+
+def is_multimodal(name: str | None) -> TypeGuard[str]:
+    """Whether `name` is a student of speech and text; other words that name a teacher are none."""
+    return name in MULTIMODAL_STUDENTS

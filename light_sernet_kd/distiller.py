@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from light_sernet_kd import mixtures
+from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.losses import hard_labels, settings_of, standardised, terms_of
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
@@ -113,7 +113,7 @@ class Distiller(keras.Model):
         label_loss = choose("label loss", label_loss, LABEL_LOSSES)
         self.label_settings = settings_of(label_loss, label_settings)
         self.label_loss = LABEL_LOSSES[label_loss].loss
-        self.distillation = mixtures.parse(distillation)
+        self.distillation = distillation_spec.parse(distillation)
         self.terms = terms_of(self.distillation, distillation_settings)
         self.standardise_logits = standardise_logits
         self.weight_decay = weight_decay

@@ -30,7 +30,6 @@ from light_sernet_kd import (
     explain,
     figures,
     lengths,
-    mixtures,
     pipeline,
     students,
     teachers,
@@ -48,6 +47,7 @@ from light_sernet_kd.config import (
     RunOptions,
     Settings,
     corpus_name,
+    distillation_spec,
     make_settings,
 )
 from light_sernet_kd.corpora import same_names
@@ -286,7 +286,7 @@ class _Phase:
     build: Callable[[], keras.Model]
     rows: Any
     schedule: Schedule
-    mixture: mixtures.DistillationSum
+    mixture: distillation_spec.DistillationSum
     accelerate: bool = True
     initial: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None
     int8: bool = False
@@ -335,7 +335,7 @@ class _Run:
         self.distillation_settings = settings_of(settings.distillation, settings.distillation_weights)
 
         self.augmentations = augment.parse(settings.augmentation) if settings.augmentation else ()
-        self.mixture = mixtures.parse(settings.distillation)
+        self.mixture = distillation_spec.parse(settings.distillation)
         if self.mixture.needs_teacher:
             augment.check_teacher(self.augmentations)
 
@@ -604,7 +604,7 @@ class _Run:
 
     def _made_phases(self, role: str) -> list[_Phase]:
         settings, name, schedule = self.settings, self._architectures()[role], self._schedule(role)
-        mixture = self.mixture if role == "student" else mixtures.parse(NO_TEACHER)
+        mixture = self.mixture if role == "student" else distillation_spec.parse(NO_TEACHER)
         if role in self._multimodal:
             both = self._multimodal[role]
             frozen = _Phase(
@@ -673,7 +673,7 @@ class _Run:
             return np.asarray(self.teacher.embeddings).shape[-1]
         return self.network("teacher").embedding_width * self.settings.teacher_count
 
-    def _settings_of(self, mixture: mixtures.DistillationSum) -> dict[str, Any]:
+    def _settings_of(self, mixture: distillation_spec.DistillationSum) -> dict[str, Any]:
         """The distillation's settings for a phase that trains on a part of it."""
         if mixture == self.mixture:
             return self.distillation_settings

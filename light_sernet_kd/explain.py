@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from light_sernet_kd import audio, figures, mixtures, teachers
+from light_sernet_kd import audio, figures, teachers
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.compare import Run, read_run
-from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
+from light_sernet_kd.config import SAMPLE_RATE, Settings, distillation_spec, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.evaluation import Predictions, softmax
@@ -430,7 +430,7 @@ class _Tested:
     @property
     def states_were_taught(self) -> bool:
         """Whether a loss compared the text states."""
-        return mixtures.parse(self.settings.distillation).needs_states
+        return distillation_spec.parse(self.settings.distillation).needs_states
 
     @property
     def run(self) -> Run:

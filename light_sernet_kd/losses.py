@@ -32,7 +32,7 @@ from typing import Any
 
 from keras import backend, ops
 
-from light_sernet_kd import mixtures
+from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, PUBLISHED, Loss
 
@@ -776,7 +776,7 @@ def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[s
     if title in LABEL_LOSSES:
         entries, published = {title: LABEL_LOSSES[title]}, {}
     else:
-        distillation = mixtures.parse(title)
+        distillation = distillation_spec.parse(title)
         entries = {term.name: term.entry for term in distillation.terms}
         title, published = str(distillation), distillation.settings
     settings: dict[str, Any] = {}
@@ -795,8 +795,8 @@ def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[s
 
 
 def terms_of(
-    distillation: mixtures.DistillationSum, overrides: Mapping[str, Any] | None = None
-) -> list[tuple[mixtures.Term, dict[str, Any]]]:
+    distillation: distillation_spec.DistillationSum, overrides: Mapping[str, Any] | None = None
+) -> list[tuple[distillation_spec.Term, dict[str, Any]]]:
     """Each loss of a sum with its own settings, by their plain names. Raises as `settings_of`.
 
     >>> [(str(term), settings) for term, settings in terms_of(mixtures.parse("MSE:0.5+SP:3000"))]

@@ -15,7 +15,7 @@ LISTED = [
     Lazy("losses:settings_of"),
     Lazy("losses:standardised"),
     Lazy("losses:terms_of"),
-    Lazy("mixtures:parse"),
+    Lazy("config.distillation_spec:parse"),
     Lazy("registries.lazy:Lazy"),
     *(entry.loss for entry in [*LABEL_LOSSES.values(), *DISTILLATIONS.values()]),
 ]

@@ -14,7 +14,8 @@ import reference_losses as reference
 import tensorflow as tf
 from conftest import REPOSITORY
 
-from light_sernet_kd import config, losses, mixtures
+from light_sernet_kd import config, losses
+from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 
@@ -960,9 +961,9 @@ def test_a_published_sum_has_its_own_defaults_which_can_be_overridden():
         "label_weight": 1.0,
         "teacher_weight": 2.0,
     }
-    kd, states = losses.terms_of(mixtures.parse("DistilSER"), {"KD.alpha": 0.25})
-    assert kd == (mixtures.Term("KD"), {"temperature": 2.0, "alpha": 0.25, "kl_mean": "batch"})
-    assert states == (mixtures.Term("states"), {})
+    kd, states = losses.terms_of(distillation_spec.parse("DistilSER"), {"KD.alpha": 0.25})
+    assert kd == (distillation_spec.Term("KD"), {"temperature": 2.0, "alpha": 0.25, "kl_mean": "batch"})
+    assert states == (distillation_spec.Term("states"), {})
 
 
 def test_overrides_replace_defaults_and_lists_become_tuples():
@@ -990,12 +991,12 @@ def test_a_single_loss_with_a_weight_keeps_the_plain_names():
 
 
 def test_the_terms_of_a_sum_have_their_own_settings():
-    mixture = mixtures.parse("KD:0.5+SP:3000")
+    mixture = distillation_spec.parse("KD:0.5+SP:3000")
     kd, sp = losses.terms_of(mixture, {"KD.alpha": 0.2})
-    assert kd == (mixtures.Term("KD", 0.5), losses.settings_of("KD", {"alpha": 0.2}))
-    assert sp == (mixtures.Term("SP", 3000.0), {})
-    assert losses.terms_of(mixtures.parse("NKD"), {"gamma": 3}) == [
-        (mixtures.Term("NKD"), {"label_weight": 1.0, "gamma": 3.0, "temperature": 1.0})
+    assert kd == (distillation_spec.Term("KD", 0.5), losses.settings_of("KD", {"alpha": 0.2}))
+    assert sp == (distillation_spec.Term("SP", 3000.0), {})
+    assert losses.terms_of(distillation_spec.parse("NKD"), {"gamma": 3}) == [
+        (distillation_spec.Term("NKD"), {"label_weight": 1.0, "gamma": 3.0, "temperature": 1.0})
     ]
 
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from light_sernet_kd.config.distillation_spec import NAMES, DistillationSum, Term, parse
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.mixtures import NAMES, DistillationSum, Term, parse
 from light_sernet_kd.registries.losses import DISTILLATIONS, PUBLISHED
 
 
@@ -126,5 +126,5 @@ def test_a_mistake_is_refused_with_what_would_be_right(text, sentence):
 
 
 def test_a_sum_is_read_without_keras():
-    code = "import sys, light_sernet_kd.mixtures; sys.exit(bool({'keras', 'numpy'} & set(sys.modules)))"
+    code = "import sys, light_sernet_kd.config.distillation_spec; sys.exit(bool({'keras', 'numpy'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)

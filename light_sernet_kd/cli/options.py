@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd import mixtures
-from light_sernet_kd.config import RunOptions, Settings, fields, make_settings
+from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
 from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.corpora import CORPORA
@@ -105,7 +104,7 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
     if "distillation" in chosen and chosen["distillation"] != defaults.get("distillation"):
         # Weights and a teacher in hyperparameters.py belong to the method named there.
         weights = dict(chosen.get("distillation_weights", {}))
-        if "teacher" not in chosen and not mixtures.parse(chosen["distillation"]).needs_teacher:
+        if "teacher" not in chosen and not distillation_spec.parse(chosen["distillation"]).needs_teacher:
             values["teacher"] = None
     if values.get("augmentation"):
         from light_sernet_kd import augment
@@ -155,7 +154,7 @@ def _lambdas(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, f
     lambdas = {name: given[name] for name in ("lambda1", "lambda2") if name in given}
     if not lambdas:
         return {}
-    terms = mixtures.parse(values.get("distillation", Settings.distillation)).terms
+    terms = distillation_spec.parse(values.get("distillation", Settings.distillation)).terms
     owner = next((term.name for term in terms if {*lambdas} <= {*term.entry.flags}), None)
     if owner is None:
         owners = ", ".join(name for name, each in DISTILLATIONS.items() if {*lambdas} <= {*each.flags})

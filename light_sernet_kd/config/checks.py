@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from light_sernet_kd import mixtures
-from light_sernet_kd.config import fields
+from light_sernet_kd.config import distillation_spec, fields
 from light_sernet_kd.config.settings import SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.encoders import audio_encoder
@@ -30,7 +29,7 @@ def make_settings(**values: Any) -> Settings:
     if not isinstance(weights, Mapping):
         raise UserError(f"distillation weights must be numbers by name, found {weights!r}.")
     values["distillation_weights"] = dict(weights)
-    values["distillation"] = str(mixtures.parse(values.get("distillation", Settings.distillation)))
+    values["distillation"] = str(distillation_spec.parse(values.get("distillation", Settings.distillation)))
     settings = Settings(**values)
     if settings.samples < 1:
         raise UserError(
@@ -71,7 +70,7 @@ def _check_two_corpora(settings: Settings) -> None:
 
 def _with_teacher(settings: Settings) -> Settings:
     """The settings with the teacher that their distillation needs, checked in what they say of it."""
-    mixture = mixtures.parse(settings.distillation)
+    mixture = distillation_spec.parse(settings.distillation)
     if settings.standardise_logits and not mixture.needs_logits:
         raise UserError(f"{mixture} compares no logits with a teacher's: leave out --standardise_logits.")
     if settings.teacher_parts == 1:

@@ -20,7 +20,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 import numpy as np
 
-from light_sernet_kd import audio, augment
+from light_sernet_kd import audio
+from light_sernet_kd.audio import augment
 from light_sernet_kd.runner import level_dbfs, unheard
 
 RATE = 16_000

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from light_sernet_kd import augment
-from light_sernet_kd.audio import resample
+from light_sernet_kd.audio import augment, resample
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.registries.degradations import NOISE_DBFS
 

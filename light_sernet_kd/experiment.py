@@ -25,11 +25,9 @@ import numpy as np
 from light_sernet_kd import (
     __version__,
     audit,
-    augment,
     evaluation,
     explain,
     figures,
-    lengths,
     pipeline,
     students,
     teachers,
@@ -39,6 +37,7 @@ from light_sernet_kd import (
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.accelerate import threads
 from light_sernet_kd.arrays import open_mapped, read_arrays
+from light_sernet_kd.audio import augment, lengths
 from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     CALIBRATION_CLIPS,

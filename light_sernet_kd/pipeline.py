@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd import arrays, audio, augment
+from light_sernet_kd import arrays, audio
+from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.distiller import (
     FEATURES,

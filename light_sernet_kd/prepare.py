@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from light_sernet_kd import audio, files, lengths, ties
+from light_sernet_kd import audio, files, ties
+from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import UserError, choose, install_line

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from light_sernet_kd import lengths
+from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.registries.students import is_multimodal
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from light_sernet_kd import audio, augment, features
+from light_sernet_kd import audio, features
+from light_sernet_kd.audio import augment
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 

@@ -15,8 +15,9 @@ import pytest
 import soundfile
 from test_audio import RATE, chunk, encoded, id3_tag, mp3_bytes, refusal, sine, voice_like, wav_bytes
 
-from light_sernet_kd import audio, containers, decoders
-from light_sernet_kd.containers import Content
+from light_sernet_kd import audio
+from light_sernet_kd.audio import containers, decoders
+from light_sernet_kd.audio.containers import Content
 
 VALUES = (1000 * sine(300, seconds=0.5)).astype("<i2")
 CUTTABLE = [
@@ -704,7 +705,7 @@ def outcome(read, path):
         return str(error)
 
 
-@pytest.mark.filterwarnings("ignore::light_sernet_kd.audio.AudioNote")
+@pytest.mark.filterwarnings("ignore::light_sernet_kd.audio.reading.AudioNote")
 def test_damage_is_read_alike_in_both_ways_or_refused_and_nothing_is_printed(tmp_path, capfd):
     read, refused = campaign(tmp_path, rounds=3, seed=5)
     assert read + refused > 250
@@ -713,7 +714,7 @@ def test_damage_is_read_alike_in_both_ways_or_refused_and_nothing_is_printed(tmp
 
 
 @pytest.mark.every
-@pytest.mark.filterwarnings("ignore::light_sernet_kd.audio.AudioNote")
+@pytest.mark.filterwarnings("ignore::light_sernet_kd.audio.reading.AudioNote")
 def test_damage_at_length(tmp_path, capfd):
     for seed in range(20):
         campaign(tmp_path, rounds=15, seed=seed)

@@ -107,7 +107,7 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         if "teacher" not in chosen and not distillation_spec.parse(chosen["distillation"]).needs_teacher:
             values["teacher"] = None
     if values.get("augmentation"):
-        from light_sernet_kd import augment
+        from light_sernet_kd.audio import augment
 
         # One spelling for one meaning, and a typo is refused before TensorFlow is imported.
         values["augmentation"] = augment.text_of(augment.parse(str(values["augmentation"])))

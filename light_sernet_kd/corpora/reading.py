@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.containers import SUFFIXES
+from light_sernet_kd.audio.containers import SUFFIXES
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.corpora.names import alike_notes
 from light_sernet_kd.errors import UserError

@@ -56,30 +56,30 @@ _DECIBELS: Range = (-60.0, 60.0)
 # In the order in which they are applied.
 AUGMENTATIONS: dict[str, AugmentationKind] = {
     "speed": AugmentationKind(
-        Lazy("augment:speed"), "waveform", 1,
+        Lazy("audio.augment:speed"), "waveform", 1,
         {"chance": _SHARE, "low": (0.5, 2.0), "high": (0.5, 2.0)},
         with_teacher={"low": (0.8, 1.25), "high": (0.8, 1.25)}, ordered=("low", "high"), speed_up="high",
     ),
     "noise": AugmentationKind(
-        Lazy("augment:noise"), "waveform", 2,
+        Lazy("audio.augment:noise"), "waveform", 2,
         {"chance": _SHARE, "snr_low": _DECIBELS, "snr_high": _DECIBELS, "pink": _SHARE},
         with_teacher={"snr_low": (0.0, 60.0)}, ordered=("snr_low", "snr_high"),
     ),
     "gain": AugmentationKind(
-        Lazy("augment:gain"), "waveform", 3,
+        Lazy("audio.augment:gain"), "waveform", 3,
         {"chance": _SHARE, "low_db": _DECIBELS, "high_db": _DECIBELS},
         with_teacher={"high_db": (-60.0, 20.0)}, ordered=("low_db", "high_db"),
     ),
     "shift": AugmentationKind(
-        Lazy("augment:shift"), "place", 4, {"chance": _SHARE, "most": _SHARE}, reach="most"
+        Lazy("audio.augment:shift"), "place", 4, {"chance": _SHARE, "most": _SHARE}, reach="most"
     ),
     "specaugment": AugmentationKind(
-        Lazy("augment:specaugment"), "features", 5,
+        Lazy("audio.augment:specaugment"), "features", 5,
         {"chance": _SHARE, "time_masks": (0, 100), "time_most": _SHARE,
          "frequency_masks": (0, 100), "frequency_most": _SHARE},
         masks={"time": ("time_masks", "time_most"), "frequency": ("frequency_masks", "frequency_most")},
     ),
     "mixup": AugmentationKind(
-        Lazy("augment:mixup"), "batch", 6, {"chance": _SHARE, "alpha": (0.01, 100.0)}
+        Lazy("audio.augment:mixup"), "batch", 6, {"chance": _SHARE, "alpha": (0.01, 100.0)}
     ),
 }  # fmt: skip

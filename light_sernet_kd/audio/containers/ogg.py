@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from light_sernet_kd.containers.content import (
+from light_sernet_kd.audio.containers.content import (
     BrokenError,
     Content,
     Layout,

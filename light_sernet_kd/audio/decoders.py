@@ -12,8 +12,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from light_sernet_kd import containers
-from light_sernet_kd.containers import BrokenError, Content, Layout, Spliced
+from light_sernet_kd.audio import containers
+from light_sernet_kd.audio.containers import BrokenError, Content, Layout, Spliced
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.files import regular_descriptor
 

@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass, field
 
-from light_sernet_kd.containers.content import (
+from light_sernet_kd.audio.containers.content import (
     BrokenError,
     Content,
     Layout,

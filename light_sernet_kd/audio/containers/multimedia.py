@@ -3,7 +3,14 @@
 FFmpeg ends at the end of a file that was cut, and says nothing to its caller.
 """
 
-from light_sernet_kd.containers.content import BrokenError, Content, Layout, after_id3, cut_short, ends_at
+from light_sernet_kd.audio.containers.content import (
+    BrokenError,
+    Content,
+    Layout,
+    after_id3,
+    cut_short,
+    ends_at,
+)
 
 _BRANDS = {b"M4A ": "M4A", b"M4B ": "M4B", b"qt  ": "QuickTime", b"3gp": "3GP", b"3g2": "3G2"}
 _NO_LENGTH = ("it does not state a length: whether it is whole cannot be told",)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from light_sernet_kd.audio.containers import PYAV_SUFFIXES, SUFFIXES
+from light_sernet_kd.audio.decoders import LOWEST_SAMPLE_RATE, AudioError, Source, opened, regular
 from light_sernet_kd.config import LARGEST_SAMPLE, SAMPLE_RATE
-from light_sernet_kd.containers import PYAV_SUFFIXES, SUFFIXES
-from light_sernet_kd.decoders import LOWEST_SAMPLE_RATE, AudioError, Source, opened, regular
 from light_sernet_kd.errors import UserError, choose
 
 if TYPE_CHECKING:

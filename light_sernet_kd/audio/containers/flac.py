@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from light_sernet_kd.containers.content import BrokenError, Content, Layout, Piece, after_id3, cut_short
+from light_sernet_kd.audio.containers.content import BrokenError, Content, Layout, Piece, after_id3, cut_short
 
 _RATES = (0, 88_200, 176_400, 192_000, 8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 _BITS = (0, 8, 12, 0, 16, 20, 24, 32)

@@ -4,10 +4,10 @@ Standard library only. Decoders take a file that was cut for a shorter one, and 
 little for the truth; both are told here, before anything is decoded.
 """
 
-from light_sernet_kd.containers import chunks, mpeg, multimedia
-from light_sernet_kd.containers.content import BrokenError, Content, Layout, Spliced, after_id3
-from light_sernet_kd.containers.flac import flac
-from light_sernet_kd.containers.ogg import ogg
+from light_sernet_kd.audio.containers import chunks, mpeg, multimedia
+from light_sernet_kd.audio.containers.content import BrokenError, Content, Layout, Spliced, after_id3
+from light_sernet_kd.audio.containers.flac import flac
+from light_sernet_kd.audio.containers.ogg import ogg
 
 __all__ = ["PYAV_SUFFIXES", "SUFFIXES", "BrokenError", "Content", "Layout", "Spliced", "check", "look"]
 

@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from light_sernet_kd.containers.content import BrokenError, Content, Layout, Piece, cut_short, ends_at
-from light_sernet_kd.containers.mpeg import mpeg
+from light_sernet_kd.audio.containers.content import BrokenError, Content, Layout, Piece, cut_short, ends_at
+from light_sernet_kd.audio.containers.mpeg import mpeg
 
 # More by as many bytes than there are is a writer that counted parts of the header as samples; less than
 # that is a sample that is missing.

@@ -89,7 +89,7 @@ class FrontEnd:
     padding: Literal["both", "right"]
     keeps_level: bool = False
     of_encoder: bool = False
-    layers: Lazy = Lazy("features:spectral_layers")
+    layers: Lazy = Lazy("features.model:spectral_layers")
 
 
 FRONT_ENDS: Mapping[str, FrontEnd] = {

@@ -1,0 +1,35 @@
+"""Front ends as Keras layers: from 16 kHz audio to features."""
+
+from light_sernet_kd.features.model import (
+    LogMelPatches,
+    NormaliseByPercentile,
+    NormaliseByVariance,
+    SpectrogramByProducts,
+    feature_shape,
+    frame_count,
+    front_end_layers,
+    front_end_model,
+    hz_to_mel,
+    mel_matrix,
+    mel_to_hz,
+    patch_count,
+    patch_ends,
+    settings_of,
+)
+
+__all__ = [
+    "LogMelPatches",
+    "NormaliseByPercentile",
+    "NormaliseByVariance",
+    "SpectrogramByProducts",
+    "feature_shape",
+    "frame_count",
+    "front_end_layers",
+    "front_end_model",
+    "hz_to_mel",
+    "mel_matrix",
+    "mel_to_hz",
+    "patch_count",
+    "patch_ends",
+    "settings_of",
+]

@@ -24,7 +24,7 @@ import numpy as np
 import reference_losses
 import tensorflow as tf
 
-from light_sernet_kd import losses
+from light_sernet_kd.distillation import losses
 
 TEMPERATURES = losses.settings_of("CKD")["temperatures"]
 LAMBDAS = {key: losses.settings_of("CKD")[key] for key in ("lambda1", "lambda2")}

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from light_sernet_kd import students
 from light_sernet_kd.accelerate import accelerated, has_bfloat16
-from light_sernet_kd.distiller import Distiller
+from light_sernet_kd.distillation.distiller import Distiller
 
 SHAPE, CLASSES = (184, 40, 1), 7
 BLOCK = 5

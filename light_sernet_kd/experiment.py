@@ -52,7 +52,8 @@ from light_sernet_kd.config import (
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.corpora.registry import CORPORA, origin
 from light_sernet_kd.display import Display
-from light_sernet_kd.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
+from light_sernet_kd.distillation.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
+from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.files import (
@@ -69,7 +70,6 @@ from light_sernet_kd.files import (
     write_json,
     write_text,
 )
-from light_sernet_kd.losses import settings_of
 from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER

@@ -640,7 +640,7 @@ def _outputs(
     import keras
 
     from light_sernet_kd import pipeline
-    from light_sernet_kd.distiller import embedding_of
+    from light_sernet_kd.distillation.distiller import embedding_of
     from light_sernet_kd.students.attention import TEXT_STATES
 
     outputs = [student.outputs[0], embedding_of(student), *_states_of(student, TEXT_STATES)]

@@ -16,7 +16,7 @@ import numpy as np
 from light_sernet_kd import arrays, audio
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.distiller import (
+from light_sernet_kd.distillation.distiller import (
     FEATURES,
     OTHER_LABELS,
     SHARE,

@@ -10,8 +10,9 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from light_sernet_kd import config, losses
+from light_sernet_kd import config
 from light_sernet_kd.config import Settings, make_settings
+from light_sernet_kd.distillation import losses
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.protocols import PROTOCOLS

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from light_sernet_kd import export
-from light_sernet_kd.distiller import embedding_of
+from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.students.attention import attention_maps
 from light_sernet_kd.students.cross_attention import cross_attention

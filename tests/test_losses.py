@@ -14,8 +14,9 @@ import reference_losses as reference
 import tensorflow as tf
 from conftest import REPOSITORY
 
-from light_sernet_kd import config, losses
+from light_sernet_kd import config
 from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.distillation import losses
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 

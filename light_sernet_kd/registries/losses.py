@@ -80,19 +80,19 @@ def _on_logits(loss: Lazy, text: str, **facts: Any) -> Distillation:
 
 LABEL_LOSSES: dict[str, LabelLoss] = {
     "cross_entropy": LabelLoss(
-        loss=Lazy("losses:cross_entropy"),
+        loss=Lazy("distillation.losses:cross_entropy"),
         text="negative log-likelihood of the label",
         shares=("label_smoothing",),
         fields=_SMOOTHED,
     ),
     "focal": LabelLoss(
-        loss=Lazy("losses:focal"),
+        loss=Lazy("distillation.losses:focal"),
         text="cross entropy in which well predicted classes count less",
         shares=("label_smoothing",),
         fields=_SMOOTHED | {"gamma": "focal_gamma"},
     ),
     "mse": LabelLoss(
-        loss=Lazy("losses:mse"),
+        loss=Lazy("distillation.losses:mse"),
         text="mean squared error of the outputs to the shares of the classes",
         shares=("label_smoothing",),
         fields=_SMOOTHED,
@@ -104,67 +104,69 @@ NO_TEACHER = "pure"
 
 DISTILLATIONS: dict[str, Distillation] = {
     NO_TEACHER: Distillation(
-        loss=Lazy("losses:pure"),
+        loss=Lazy("distillation.losses:pure"),
         text="the label loss, without a teacher",
         compares=None,
         brings_label_loss=True,
     ),
     "KD": _on_logits(
-        Lazy("losses:kd"),
+        Lazy("distillation.losses:kd"),
         "divergence from the teacher's softened probabilities",
         shares=("alpha",),
         above_zero=("temperature",),
     ),
-    "RKD": _on_logits(Lazy("losses:rkd"), "distances and angles between the examples of a batch"),
+    "RKD": _on_logits(
+        Lazy("distillation.losses:rkd"), "distances and angles between the examples of a batch"
+    ),
     "DKD": _on_logits(
-        Lazy("losses:dkd"),
+        Lazy("distillation.losses:dkd"),
         "KD of the label against the rest, and of the other classes, with a weight each",
         above_zero=("temperature",),
     ),
     "CKD": _on_logits(
-        Lazy("losses:ckd"),
+        Lazy("distillation.losses:ckd"),
         "Cubic KD: KD at several temperatures, and the products of two probabilities",
         shares=("alpha",),
         above_zero=("temperatures",),
         flags=("lambda1", "lambda2"),
     ),
     "DIST": _on_logits(
-        Lazy("losses:dist"),
+        Lazy("distillation.losses:dist"),
         "correlation of the probabilities between classes and within a class",
         above_zero=("temperature",),
     ),
     "NKD": _on_logits(
-        Lazy("losses:nkd"),
+        Lazy("distillation.losses:nkd"),
         "the label's probability, and those of the other classes normalised",
         above_zero=("temperature",),
     ),
     "WSLD": _on_logits(
-        Lazy("losses:wsld"),
+        Lazy("distillation.losses:wsld"),
         "KD that counts less where the student knows the example better",
         above_zero=("temperature",),
     ),
-    "MSE": _on_logits(Lazy("losses:logit_mse"), "mean squared error to the teacher's logits"),
+    "MSE": _on_logits(Lazy("distillation.losses:logit_mse"), "mean squared error to the teacher's logits"),
     "hint": Distillation(
-        loss=Lazy("losses:hint"),
+        loss=Lazy("distillation.losses:hint"),
         text="mean squared error to the teacher's embedding, after a linear layer",
         compares="embedding",
         projection="always",
         large_weight=True,
     ),
     "PKT": Distillation(
-        loss=Lazy("losses:pkt"),
+        loss=Lazy("distillation.losses:pkt"),
         text="which examples are neighbours, by the cosine of their embeddings",
         compares="embedding",
         large_weight=True,
     ),
     "SP": Distillation(
-        loss=Lazy("losses:sp"),
+        loss=Lazy("distillation.losses:sp"),
         text="which examples have similar embeddings, by their products",
         compares="embedding",
         large_weight=True,
     ),
     "states": Distillation(
-        loss=Lazy("losses:states"),
+        loss=Lazy("distillation.losses:states"),
         text="mean squared error to the teacher's states of the text's tokens",
         compares="states",
         projection="unequal",

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.distillation.losses import hard_labels, settings_of, standardised, terms_of
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.losses import hard_labels, settings_of, standardised, terms_of
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 
 FEATURES, SOFT_LABELS = "features", "soft_labels"

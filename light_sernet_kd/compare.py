@@ -12,12 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.evaluation import (
-    FEWEST_SPEAKERS,
-    Predictions,
-    read_predictions,
-    scores,
-)
+from light_sernet_kd.evaluation import FEWEST_SPEAKERS, Predictions, read_predictions, scores
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
 from light_sernet_kd.report import NONE, counted, markdown_table, plain
 

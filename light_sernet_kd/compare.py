@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import FEWEST_SPEAKERS, Predictions, read_predictions, scores
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
-from light_sernet_kd.report import NONE, counted, markdown_table, plain
+from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -326,7 +326,7 @@ def write(compared: dict[str, Any], folder: Path) -> list[Path]:
         for row in compared["rows"]
     ]
     synthetic = " (SYNTHETIC)" if any("SYNTHETIC" in row["corpus"] for row in compared["rows"]) else ""
-    from light_sernet_kd import figures
+    from light_sernet_kd.reporting import figures
 
     stamps: dict[str, list[str]] = {}
     for row in compared["rows"]:

@@ -27,7 +27,6 @@ from light_sernet_kd import (
     audit,
     evaluation,
     explain,
-    figures,
     pipeline,
     students,
     teachers,
@@ -51,7 +50,6 @@ from light_sernet_kd.config import (
 )
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.corpora.registry import CORPORA, origin
-from light_sernet_kd.display import Display
 from light_sernet_kd.distillation.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError, install_line
@@ -76,7 +74,9 @@ from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import teacher_source
-from light_sernet_kd.report import CALIBRATED, counted, report
+from light_sernet_kd.reporting import figures
+from light_sernet_kd.reporting.display import Display
+from light_sernet_kd.reporting.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.selection import Selection, representative, selected
 from light_sernet_kd.teaching import Workplace, teacher_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from light_sernet_kd import audio, figures, teachers
+from light_sernet_kd import audio, teachers
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.compare import Run, read_run
 from light_sernet_kd.config import SAMPLE_RATE, Settings, distillation_spec, make_settings
@@ -24,7 +24,8 @@ from light_sernet_kd.evaluation import Predictions, softmax
 from light_sernet_kd.files import JsonError, path_part, read_json, write_arrays, write_json, write_text
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.students import is_multimodal
-from light_sernet_kd.report import markdown_table, plain
+from light_sernet_kd.reporting import figures
+from light_sernet_kd.reporting.report import markdown_table, plain
 from light_sernet_kd.selection import Selection, loaded
 
 if TYPE_CHECKING:

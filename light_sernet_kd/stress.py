@@ -23,7 +23,7 @@ from light_sernet_kd.degradations import DegradationContext
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS
-from light_sernet_kd.report import NONE, counted, markdown_table, plain
+from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
 from light_sernet_kd.runner import (
     SILENCE_DBFS,
     STEADY_DB,
@@ -735,7 +735,7 @@ def page(stressed: Mapping[str, Any], *, picture: str = PICTURE) -> str:
 
 def write(stressed: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write `stress.json`, `stress.csv`, `stress.md` and `stress.png`; returns them."""
-    from light_sernet_kd import figures
+    from light_sernet_kd.reporting import figures
 
     written = [folder / f"stress.{kind}" for kind in ("json", "csv", "md")]
     write_json(written[0], stressed)

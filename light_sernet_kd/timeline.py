@@ -477,7 +477,7 @@ class _Followed:
         }
 
     def draw(self, found: Sequence[Segment], picture: Path) -> None:
-        from light_sernet_kd import figures
+        from light_sernet_kd.reporting import figures
 
         middles = np.array([(window.start + window.end) / 2 for window in self._kept])
         heard = np.array([window.why not in WITHOUT_SPEECH for window in self._kept])

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def drawn(monkeypatch):
     """The `Figure` objects that would have been saved."""
-    from light_sernet_kd import figures
+    from light_sernet_kd.reporting import figures
 
     kept = []
     monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure) or [])

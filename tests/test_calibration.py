@@ -546,7 +546,7 @@ def test_a_run_that_goes_on_with_other_threads_says_so(exported, redone):
 
 def test_the_exported_student_is_as_sure_as_the_folds_or_the_run_says_so(exported):
     from light_sernet_kd import experiment
-    from light_sernet_kd.report import report
+    from light_sernet_kd.reporting.report import report
 
     metrics = json.loads((exported / "metrics.json").read_text())
     files = metrics["calibration"]["files"]

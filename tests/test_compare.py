@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 
-from light_sernet_kd import compare, figures
+from light_sernet_kd import compare
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, softmax, write_predictions
+from light_sernet_kd.reporting import figures
 
 CLASSES = ("anger", "fear", "joy")
 

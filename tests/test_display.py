@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from light_sernet_kd.display import Display
+from light_sernet_kd.reporting.display import Display
 
 
 @pytest.mark.parametrize(

@@ -483,7 +483,7 @@ def opened(folder: Path, manifest: Path):
     from light_sernet_kd import experiment
     from light_sernet_kd.compare import read_run
     from light_sernet_kd.config import make_settings
-    from light_sernet_kd.display import Display
+    from light_sernet_kd.reporting.display import Display
 
     places = config.RunOptions(data=manifest.parent, result=folder.parent, run=folder.name)
     run = experiment._Run(make_settings(**read_run(folder).settings), places, folder, Display(verbose=0), "")
@@ -535,7 +535,7 @@ def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp
 def test_damaged_facts_of_a_step_are_an_error_or_change_no_score(distilled, manifest, tmp_path, count):
     from light_sernet_kd import experiment
     from light_sernet_kd.errors import UserError
-    from light_sernet_kd.report import report
+    from light_sernet_kd.reporting.report import report
 
     folder = tmp_path / "all"
     shutil.copytree(distilled, folder)

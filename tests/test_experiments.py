@@ -14,7 +14,6 @@ from test_end_to_end import QUICK, error_of, train
 from light_sernet_kd import (
     cli,
     config,
-    display,
     embeddings,
     evaluation,
     experiment,
@@ -30,6 +29,7 @@ from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
+from light_sernet_kd.reporting import display
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:6]

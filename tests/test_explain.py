@@ -18,11 +18,12 @@ import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from light_sernet_kd import cli, explain, figures, students, teachers
+from light_sernet_kd import cli, explain, students, teachers
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import Utterance, demo
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, read_predictions, softmax
+from light_sernet_kd.reporting import figures
 
 RANDOM = np.random.default_rng(0)
 

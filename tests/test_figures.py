@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from light_sernet_kd import evaluation, figures
+from light_sernet_kd import evaluation
+from light_sernet_kd.reporting import figures
 
 LONG = "overwhelmed with something"
 HONEST = "optimistic: the epoch was chosen on the test fold"
@@ -291,7 +292,7 @@ def test_the_same_inputs_give_the_same_bytes_whatever_the_users_matplotlib_is_se
 
 def test_figures_and_evaluation_import_neither_pyplot_nor_tensorflow():
     program = (
-        "import sys, light_sernet_kd.figures, light_sernet_kd.evaluation.scoring\n"
+        "import sys, light_sernet_kd.reporting.figures, light_sernet_kd.evaluation.scoring\n"
         "print({'matplotlib.pyplot', 'tensorflow', 'sklearn'} & set(sys.modules))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

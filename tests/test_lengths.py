@@ -12,7 +12,7 @@ from light_sernet_kd import cli, prepare
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.audio.lengths import Cut, cut, cut_of, sentence
 from light_sernet_kd.corpora.registry import load
-from light_sernet_kd.report import report
+from light_sernet_kd.reporting.report import report
 
 
 def test_a_cut_is_what_is_beyond_the_input():

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from light_sernet_kd.report import report
+from light_sernet_kd.reporting.report import report
 
 STAMP = "optimistic: the epoch was chosen on the test fold"
 

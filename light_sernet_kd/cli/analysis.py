@@ -199,7 +199,7 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
 
     from light_sernet_kd import stress
     from light_sernet_kd.corpora.registry import origin
-    from light_sernet_kd.display import Display
+    from light_sernet_kd.reporting.display import Display
 
     stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
     display = Display(Console(stderr=True))

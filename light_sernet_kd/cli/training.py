@@ -38,8 +38,8 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
     heavy_imports()
     from light_sernet_kd import experiment
-    from light_sernet_kd.display import Display
     from light_sernet_kd.files import read_json
+    from light_sernet_kd.reporting.display import Display
 
     display = Display(verbose=options.verbose)
     folder = experiment.train(settings, options, display, command=context.command_line)
@@ -86,7 +86,7 @@ def run_teach(arguments: argparse.Namespace, context: Context) -> None:
     options = run_options(arguments)
     heavy_imports()
     from light_sernet_kd import experiment
-    from light_sernet_kd.display import Display
+    from light_sernet_kd.reporting.display import Display
 
     display = Display(verbose=options.verbose)
     if arguments.source and not student:
@@ -137,7 +137,7 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
     options = run_options(arguments)
     heavy_imports()
     from light_sernet_kd import paper
-    from light_sernet_kd.display import Display
+    from light_sernet_kd.reporting.display import Display
 
     display = Display(verbose=options.verbose)
     rows = paper.rows_of(context.experiments, context.defaults, only=arguments.only, epochs=arguments.epochs)

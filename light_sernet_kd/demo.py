@@ -26,8 +26,8 @@ from typing import Any
 
 from light_sernet_kd import runner
 from light_sernet_kd.config import PRECISIONS
+from light_sernet_kd.corpora.fetch import Progress, download
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.fetch import Progress, download
 from light_sernet_kd.registries.losses import NO_TEACHER
 
 RUNTIME_NAME = "litert-web"

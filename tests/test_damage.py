@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from light_sernet_kd import arrays, audit, compare, embeddings, evaluation, fetch, files, pipeline, teachers
-from light_sernet_kd.corpora import Origin, Utterance
+from light_sernet_kd import arrays, audit, compare, embeddings, evaluation, files, pipeline, teachers
+from light_sernet_kd.corpora import Origin, Utterance, fetch
 from light_sernet_kd.errors import UserError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="named pipes")

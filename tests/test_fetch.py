@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from light_sernet_kd import fetch
 from light_sernet_kd.cli import main
-from light_sernet_kd.corpora import emodb, registry
+from light_sernet_kd.corpora import emodb, fetch, registry
 from light_sernet_kd.errors import UserError
 
 NAMES = [f"{speaker}a0{n}{letter}b.wav" for speaker in ("03", "08") for n in (1, 2) for letter in "WLEAFTN"]

@@ -130,7 +130,8 @@ def add_fetch(commands: Any, context: Context) -> None:
 
 
 def run_fetch(arguments: argparse.Namespace, context: Context) -> None:
-    from light_sernet_kd import demo, fetch
+    from light_sernet_kd import demo
+    from light_sernet_kd.corpora import fetch
 
     with download_bar() as progress:
         if arguments.corpus.lower() == demo.RUNTIME_NAME:

@@ -27,9 +27,10 @@ import librosa
 import numpy as np
 import scipy.fft
 
-from light_sernet_kd import audio, pipeline
+from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import emodb
+from light_sernet_kd.data import batches
 from light_sernet_kd.features import mel_matrix
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
 
@@ -75,7 +76,7 @@ def main():
 
     def ours():
         fingerprints = {utterance.id: "" for utterance in utterances}
-        rows = pipeline.features(
+        rows = batches.features(
             utterances, fingerprints, front_end="lsn", input_type="mfcc", samples=samples,
             cache="ram", cache_folder=Path(),
         )  # fmt: skip

@@ -32,15 +32,16 @@ import keras
 import numpy as np
 import soundfile
 
-from light_sernet_kd import bert, embeddings, export, pipeline, runner, text, vggish
+from light_sernet_kd import bert, embeddings, export, runner, text, vggish
 from light_sernet_kd.audio import fingerprint
 from light_sernet_kd.config import SAMPLE_RATE, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.data import batches as pipeline
+from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.multimodal import SpeechAndText
 from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 from light_sernet_kd.registries.schedules import Schedule
-from light_sernet_kd.selection import Selection
 from light_sernet_kd.students.fusion import fusion_head, speech_and_text
 from light_sernet_kd.training import Examples, Network, Teaching
 

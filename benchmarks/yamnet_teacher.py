@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from light_sernet_kd import audio, embeddings, evaluation, probe, protocols, yamnet
+from light_sernet_kd import audio, embeddings, evaluation, probe, yamnet
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.data import protocols
 
 
 def main() -> None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from light_sernet_kd import audio, ties
+from light_sernet_kd import audio
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays, say_anew
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Utterance, same_names
 from light_sernet_kd.corpora.registry import different_people, origin
+from light_sernet_kd.data import ties
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.files import write_arrays
-from light_sernet_kd.protocols import Fold
 from light_sernet_kd.teachers import Teacher, met, speakers_of_fold
 
 if TYPE_CHECKING:

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from light_sernet_kd import audio, evaluation, runner, training_list
 from light_sernet_kd.corpora.registry import load, origin
+from light_sernet_kd.data.selection import named_folds
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
-from light_sernet_kd.selection import named_folds
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -22,17 +22,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from light_sernet_kd import (
-    __version__,
-    audit,
-    evaluation,
-    explain,
-    pipeline,
-    students,
-    teachers,
-    ties,
-    training_list,
-)
+from light_sernet_kd import __version__, audit, evaluation, explain, students, teachers, training_list
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.accelerate import threads
 from light_sernet_kd.arrays import open_mapped, read_arrays
@@ -50,6 +40,9 @@ from light_sernet_kd.config import (
 )
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.corpora.registry import CORPORA, origin
+from light_sernet_kd.data import batches, ties
+from light_sernet_kd.data.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
+from light_sernet_kd.data.selection import Selection, representative, selected
 from light_sernet_kd.distillation.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError, install_line
@@ -69,7 +62,6 @@ from light_sernet_kd.files import (
     write_text,
 )
 from light_sernet_kd.probe import PARTS, held_out_parts
-from light_sernet_kd.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
@@ -78,7 +70,6 @@ from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
-from light_sernet_kd.selection import Selection, representative, selected
 from light_sernet_kd.teaching import Workplace, teacher_of
 from light_sernet_kd.training import (
     DivergenceError,
@@ -378,7 +369,7 @@ class _Run:
     def features(self, front_end: str) -> Any:
         """Features of every utterance, indexed by an array of utterances."""
         if front_end not in self._rows:
-            self._rows[front_end] = pipeline.features(
+            self._rows[front_end] = batches.features(
                 self.utterances,
                 self.selection.fingerprints,
                 front_end=front_end,
@@ -442,13 +433,13 @@ class _Run:
     def _reader(self) -> dict[str, Any]:
         if self.settings.reader == "soundfile":
             return {}
-        from light_sernet_kd import tfio_reader
+        from light_sernet_kd.data import tfio_reader
 
         return {"reader": self.settings.reader, "read": tfio_reader.waveform_blocks}
 
     @functools.cached_property
-    def augmenter(self) -> pipeline.Augmenter | None:
-        return pipeline.augmenter(
+    def augmenter(self) -> batches.Augmenter | None:
+        return batches.augmenter(
             self.augmentations,
             self.utterances,
             self.selection.fingerprints,
@@ -764,7 +755,7 @@ class _Run:
     def _trained_on(self, fold: Fold) -> Sequence[int]:
         """The fold's training utterances, less those above `--most_per_emotion`."""
         most, seed = self.settings.most_per_emotion, self.settings.seed
-        return pipeline.capped(fold.train, self.selection.labels, most, seed=seed)
+        return batches.capped(fold.train, self.selection.labels, most, seed=seed)
 
     def _projections(self, kind: str, number: int) -> list[list[np.ndarray]]:
         """Of a phase that was just trained or restored: what `hint` compares through belongs to it."""
@@ -918,15 +909,15 @@ class _Run:
         model = keras.Model(student.input, text_states_of(student))
 
         def states(indices: Sequence[int]) -> Iterator[np.ndarray]:
-            for start in range(0, len(indices), pipeline.BATCH):
-                batch = np.asarray(indices[start : start + pipeline.BATCH])
+            for start in range(0, len(indices), batches.BATCH):
+                batch = np.asarray(indices[start : start + batches.BATCH])
                 yield model.predict_on_batch(rows[batch]).astype(np.float16)
 
         if fold.test:
             explain.write_text_states(self.fold_folder(fold), states(fold.test))
         if self.mixture.needs_states:
             everything = range(len(self.utterances))
-            pipeline.write_blocks(
+            batches.write_blocks(
                 self._member_path(fold, "teacher-states", "npy"),
                 states(everything),
                 (len(everything), self.settings.text_tokens, model.output_shape[-1]),
@@ -1079,8 +1070,8 @@ class _Run:
             # its inputs as a list, however it nests them
             model = keras.Model(student.inputs, student.outputs[0])
             logits = []
-            for start in range(0, len(indices), pipeline.BATCH):
-                given = self._file_inputs(indices[start : start + pipeline.BATCH], merge=False)
+            for start in range(0, len(indices), batches.BATCH):
+                given = self._file_inputs(indices[start : start + batches.BATCH], merge=False)
                 logits.append(model.predict_on_batch([given[tensor.name] for tensor in student.inputs]))
             write_arrays(path, {"selected": np.concatenate(logits)})
             _vouch(path, done)
@@ -1454,7 +1445,7 @@ class _Run:
 
     def _waveforms(self, indices: Sequence[int]) -> np.ndarray:
         utterances = [self.utterances[i] for i in indices]
-        return pipeline.waveforms(utterances, samples=self.settings.samples, front_end=self.front_end)
+        return batches.waveforms(utterances, samples=self.settings.samples, front_end=self.front_end)
 
     # The results folder.
 

@@ -19,6 +19,7 @@ from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.compare import Run, read_run
 from light_sernet_kd.config import SAMPLE_RATE, Settings, distillation_spec, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.data.selection import Selection, loaded
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.evaluation import Predictions, softmax
 from light_sernet_kd.files import JsonError, path_part, read_json, write_arrays, write_json, write_text
@@ -26,7 +27,6 @@ from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.report import markdown_table, plain
-from light_sernet_kd.selection import Selection, loaded
 
 if TYPE_CHECKING:
     import keras
@@ -495,11 +495,11 @@ def inputs_of(
 
 
 def _features(settings: Settings, utterances: Sequence[Utterance], front_end: str | None, work: Path) -> Any:
-    from light_sernet_kd import pipeline
+    from light_sernet_kd.data import batches as pipeline
 
     reader: dict[str, Any] = {}
     if settings.reader != "soundfile":
-        from light_sernet_kd import tfio_reader
+        from light_sernet_kd.data import tfio_reader
 
         reader = {"reader": settings.reader, "read": tfio_reader.waveform_blocks}
     return pipeline.features(
@@ -640,7 +640,7 @@ def _outputs(
     """
     import keras
 
-    from light_sernet_kd import pipeline
+    from light_sernet_kd.data import batches as pipeline
     from light_sernet_kd.distillation.distiller import embedding_of
     from light_sernet_kd.students.attention import TEXT_STATES
 

@@ -19,13 +19,13 @@ import numpy as np
 
 from light_sernet_kd import audio, embeddings, text, vggish, yamnet
 from light_sernet_kd.config import Settings
+from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.embeddings import Encoder, Padded
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.encoders import DEFAULT_AUDIO_ENCODER, TEXT_ENCODERS, audio_encoder
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.runner import TextInput
-from light_sernet_kd.selection import Selection
 from light_sernet_kd.students.fusion import speech_and_text
 
 # Frames of 20 ms that a speech model's states are cut or padded to, as in Multi-Still: about 10 s.

@@ -16,9 +16,9 @@ from typing import Any
 from light_sernet_kd import experiment
 from light_sernet_kd.config import RunOptions, Settings, make_settings
 from light_sernet_kd.corpora.registry import CORPORA, why_absent
+from light_sernet_kd.data.protocols import PROTOCOLS
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
-from light_sernet_kd.protocols import PROTOCOLS
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
 

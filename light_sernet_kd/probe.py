@@ -7,9 +7,9 @@ import numpy as np
 
 from light_sernet_kd.audio import Progress, in_order
 from light_sernet_kd.corpora import Utterance, class_indices
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import log_loss
-from light_sernet_kd.protocols import Fold
 from light_sernet_kd.teachers import Teacher, train_speakers
 
 # Inverse strengths of the L2 penalty, for standardised embeddings: half decades.

@@ -25,9 +25,9 @@ import numpy as np
 from light_sernet_kd.arrays import ArrayError, read_arrays
 from light_sernet_kd.corpora import Utterance, repeated
 from light_sernet_kd.corpora.names import SYNONYMS
+from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.files import JSON_BYTES, irregular, parse_json, write_arrays
-from light_sernet_kd.protocols import ALL_SPEAKERS, Fold
 
 STAMP_UNKNOWN = "teacher may have seen test speakers"
 STAMP_SEEN = "teacher was trained on test speakers"

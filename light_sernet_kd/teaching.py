@@ -13,9 +13,9 @@ from typing import Any
 
 from light_sernet_kd import audio, embeddings, probe, teachers, yamnet
 from light_sernet_kd.config import Settings
+from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.embeddings import Embeddings, Encoder
 from light_sernet_kd.registries.teachers import Option, teacher_source
-from light_sernet_kd.selection import Selection
 from light_sernet_kd.teachers import Teacher
 
 

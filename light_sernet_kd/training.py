@@ -14,10 +14,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from light_sernet_kd import evaluation, pipeline
+from light_sernet_kd import evaluation
 from light_sernet_kd.accelerate import accelerated
 from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.arrays import ArrayError, Expected, check_archive, open_arrays, say_anew
+from light_sernet_kd.data import batches as pipeline
 from light_sernet_kd.distillation.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import atomic, parse_json, write_arrays

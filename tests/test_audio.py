@@ -17,9 +17,10 @@ import scipy.io.wavfile
 import soundfile
 import soxr
 
-from light_sernet_kd import audio, audit, config, degradations, prepare, runner
+from light_sernet_kd import audio, audit, config, degradations, runner
 from light_sernet_kd.audio import decoders
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.data import prepare
 from light_sernet_kd.registries.degradations import CONDITIONS
 
 RATE = 16_000

@@ -15,8 +15,8 @@ from rich.console import Console
 from light_sernet_kd import audio, audit, cli, teachers
 from light_sernet_kd.audit import alike, signature, signatures
 from light_sernet_kd.corpora import Corpus, Utterance, emodb
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.protocols import Fold
 
 RATE = 16_000
 

@@ -12,8 +12,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
-from light_sernet_kd import audio, audit, benchmark, cli, protocols, runner, students, training_list
+from light_sernet_kd import audio, audit, benchmark, cli, runner, students, training_list
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.data import protocols
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import export
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from corpus_trees import put, tone
 
-from light_sernet_kd import audio, cli, selection
+from light_sernet_kd import audio, cli
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import kemdy19, ravdess, registry, tess
 from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES
+from light_sernet_kd.data import selection
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import in_either_form
 

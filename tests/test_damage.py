@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from light_sernet_kd import arrays, audit, compare, embeddings, evaluation, files, pipeline, teachers
+from light_sernet_kd import arrays, audit, compare, embeddings, evaluation, files, teachers
 from light_sernet_kd.corpora import Origin, Utterance, fetch
+from light_sernet_kd.data import batches
 from light_sernet_kd.errors import UserError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="named pipes")
@@ -422,7 +423,7 @@ def test_a_damaged_cache_of_features_or_recordings_is_made_anew(tmp_path, record
     cache = tmp_path / "cache"
 
     def read() -> np.ndarray:
-        return pipeline.recordings(recordings, PRINTS, samples=300, cache_folder=cache, memory_limit=0)
+        return batches.recordings(recordings, PRINTS, samples=300, cache_folder=cache, memory_limit=0)
 
     before = np.array(read())
     (path,) = cache.iterdir()
@@ -502,7 +503,7 @@ def test_a_block_of_embeddings_without_its_hash_is_made_anew(tmp_path, caplog, i
 
 def test_a_large_file_that_is_mapped_is_not_hashed_but_its_size_and_header_are_compared(tmp_path):
     path, rows = tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(4, 3)
-    pipeline.write_blocks(path, [rows], rows.shape, rows.dtype)
+    batches.write_blocks(path, [rows], rows.shape, rows.dtype)
     content = bytearray(path.read_bytes())
     content[130] ^= 1
     path.write_bytes(content)

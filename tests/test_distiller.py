@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY
 from keras import layers, ops
 
-from light_sernet_kd import pipeline
+from light_sernet_kd.data import batches as pipeline
 from light_sernet_kd.distillation import losses
 from light_sernet_kd.distillation.distiller import Distiller, embedding_of, text_states_of
 from light_sernet_kd.errors import UserError

@@ -8,10 +8,11 @@ import pytest
 import soundfile
 from test_report import CONFIG, METRICS
 
-from light_sernet_kd import cli, prepare
+from light_sernet_kd import cli
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.audio.lengths import Cut, cut, cut_of, sentence
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.data import prepare
 from light_sernet_kd.reporting.report import report
 
 

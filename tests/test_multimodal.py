@@ -12,11 +12,12 @@ import pytest
 import soundfile
 from test_experiments import sound
 
-from light_sernet_kd import cli, evaluation, multimodal, pipeline, teachers, training, vggish
+from light_sernet_kd import cli, evaluation, multimodal, teachers, training, vggish
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo
+from light_sernet_kd.data import batches
+from light_sernet_kd.data.selection import selected
 from light_sernet_kd.registries.students import MULTIMODAL_STUDENTS, STUDENTS
-from light_sernet_kd.selection import selected
 from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import head_of
 
@@ -145,7 +146,7 @@ def both_of(corpus: Path, cache: Path, **values) -> multimodal.SpeechAndText:
     chosen = selected(settings, corpus.parent)
 
     def features():
-        return pipeline.features(
+        return batches.features(
             chosen.utterances,
             chosen.fingerprints,
             front_end="vggish",

@@ -17,9 +17,10 @@ import soundfile
 from conftest import REPOSITORY
 from scipy.special import softmax
 
-from light_sernet_kd import audio, features, files, pipeline
+from light_sernet_kd import audio, features, files
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data import batches as pipeline
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN

@@ -20,8 +20,9 @@ import soundfile
 from conftest import REPOSITORY
 from rich.console import Console
 
-from light_sernet_kd import audio, files, prepare
+from light_sernet_kd import audio, files
 from light_sernet_kd.corpora import Corpus, Utterance, manifest
+from light_sernet_kd.data import prepare
 from light_sernet_kd.errors import UserError
 
 RATE = 16_000
@@ -813,7 +814,7 @@ def test_without_pyav_the_install_line_is_named(tmp_path, monkeypatch):
 
 def test_importing_brings_in_no_heavy_package():
     code = (
-        "import sys, light_sernet_kd.prepare;"
+        "import sys, light_sernet_kd.data.prepare;"
         "print([m for m in ('tensorflow', 'keras', 'soundfile', 'soxr', 'av', 'rich') if m in sys.modules])"
     )
     assert (

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from light_sernet_kd import protocols
 from light_sernet_kd.corpora import Utterance, registry
+from light_sernet_kd.data import protocols
+from light_sernet_kd.data.protocols import Fold, fold_seed, make_folds, refuse_leaks, select
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.protocols import Fold, fold_seed, make_folds, refuse_leaks, select
 from light_sernet_kd.registries.protocols import (
     PROTOCOLS,
     STAMP_EPOCH,

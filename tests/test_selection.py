@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from light_sernet_kd.config import make_settings
+from light_sernet_kd.data.selection import representative, selected
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.selection import representative, selected
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from test_figures import assert_legible, shown
 from light_sernet_kd import cli, degradations, stress
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.data.protocols import Fold, propose_folds
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.protocols import Fold, propose_folds
 from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CONDITIONS
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.stress import Part, Student

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from light_sernet_kd import evaluation, protocols, teachers
+from light_sernet_kd import evaluation, teachers
 from light_sernet_kd.corpora import Utterance, registry
+from light_sernet_kd.data import protocols
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.teachers import STAMP_SEEN, STAMP_UNKNOWN, Teacher
 

@@ -12,11 +12,12 @@ import soxr
 from rich.console import Console
 from scipy.stats import hypergeom
 
-from light_sernet_kd import audio, audit, cli, prepare, ties
+from light_sernet_kd import audio, audit, cli
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.protocols import Fold, propose_folds
+from light_sernet_kd.data import prepare, ties
+from light_sernet_kd.data.protocols import Fold, propose_folds
+from light_sernet_kd.data.ties import Findings, RecordingFacts
 from light_sernet_kd.runner import LEAST_DBFS
-from light_sernet_kd.ties import Findings, RecordingFacts
 
 RATE = 16_000
 CLASSES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")

@@ -14,9 +14,10 @@ import soundfile
 import soxr
 from scipy.fft import dctn
 
-from light_sernet_kd import audio, audit, prepare, training_list
+from light_sernet_kd import audio, audit, training_list
 from light_sernet_kd.corpora import Corpus, Utterance, emodb
 from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.data import prepare
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.training_list import (
     TrainingList,

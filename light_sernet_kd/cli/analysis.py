@@ -239,7 +239,7 @@ def _named_corpus(arguments: argparse.Namespace, notes: list[str]):
     What folds they are is added to the notes.
     """
     from light_sernet_kd.corpora.registry import load
-    from light_sernet_kd.selection import named_folds
+    from light_sernet_kd.data.selection import named_folds
 
     if arguments.on is None:
         raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")

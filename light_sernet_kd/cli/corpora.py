@@ -71,8 +71,8 @@ def run_prepare(arguments: argparse.Namespace, context: Context) -> int:
     sample_rate = SAMPLE_RATE if arguments.sample_rate is None else arguments.sample_rate
     from rich.console import Console
 
-    from light_sernet_kd import prepare
     from light_sernet_kd.corpora.registry import load
+    from light_sernet_kd.data import prepare
 
     console = Console()
     if arguments.video:
@@ -166,10 +166,11 @@ def add_audit(commands: Any, context: Context) -> None:
 def run_audit(arguments: argparse.Namespace, context: Context) -> int:
     from rich.console import Console
 
-    from light_sernet_kd import audio, audit, teachers, ties
+    from light_sernet_kd import audio, audit, teachers
     from light_sernet_kd.corpora import Corpus
     from light_sernet_kd.corpora.registry import load
-    from light_sernet_kd.protocols import propose_folds, stamps_of
+    from light_sernet_kd.data import ties
+    from light_sernet_kd.data.protocols import propose_folds, stamps_of
 
     if arguments.protocol:
         protocol = choose("protocol", arguments.protocol, PROTOCOLS)

@@ -45,50 +45,50 @@ PROTOCOLS: dict[str, Protocol] = {
     "loso": Protocol(
         "leave one speaker out: each speaker tests once, the next speaker validates and chooses the epoch, "
         "the rest train",
-        Lazy("protocols:leave_one_speaker_out"),
+        Lazy("data.protocols:leave_one_speaker_out"),
     ),
     "session": Protocol(
         "leave one session out: each session tests once, the next session validates and chooses the epoch, "
         "the rest train",
-        Lazy("protocols:leave_one_session_out"),
+        Lazy("data.protocols:leave_one_session_out"),
     ),
     "group_kfold": Protocol(
         "folds of whole speakers, alike in size: each fold tests once, the next fold validates and chooses "
         "the epoch, the rest train",
-        Lazy("protocols:folds_of_speakers"),
+        Lazy("data.protocols:folds_of_speakers"),
         depends_on="fold_count",
     ),
     "two_speakers": Protocol(
         "leave one of two speakers out: each speaker tests once, the other trains, and of the training "
         "speaker's sentences a tenth or a little more choose the epoch",
-        Lazy("protocols:two_speakers"),
+        Lazy("data.protocols:two_speakers"),
         stamps=(STAMP_TWO_SPEAKERS,),
         validates_on_training_speakers=True,
     ),
     "split": Protocol(
         "the corpus's own split; where it has no validation set, the first training speakers (of a single "
         "one some sentences), a tenth of the training recordings or a little more, choose the epoch",
-        Lazy("protocols:by_split_column"),
+        Lazy("data.protocols:by_split_column"),
         tests_apart=True,
     ),
     "cross_corpus": Protocol(
         "train on one corpus, test on another, over the emotions that both have; the first training "
         "speakers (of a single one some sentences), a tenth of the recordings or a little more, choose the "
         "epoch",
-        Lazy("protocols:by_split_column"),
+        Lazy("data.protocols:by_split_column"),
         tests_apart=True,
         takes_test_corpus=True,
     ),
     "published": Protocol(
         "folds as published: each session (where the corpus has none, each speaker) tests once, the rest "
         "train, the best epoch on the test fold counts",
-        Lazy("protocols:folds_as_published"),
+        Lazy("data.protocols:folds_as_published"),
         stamps=(STAMP_EPOCH,),
         tests_on_validation=True,
     ),
     "random": Protocol(
         "ten random 80/20 splits as published: speakers mixed, the best epoch on the test part counts",
-        Lazy("protocols:random_splits"),
+        Lazy("data.protocols:random_splits"),
         stamps=(STAMP_SPEAKERS, STAMP_EPOCH),
         tests_on_validation=True,
         mixes_speakers=True,
@@ -96,7 +96,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "split_mixed": Protocol(
         "the corpus's own split, in which speakers are on both sides",
-        Lazy("protocols:by_split_column"),
+        Lazy("data.protocols:by_split_column"),
         stamps=(STAMP_SPEAKERS,),
         mixes_speakers=True,
         tests_apart=True,

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from light_sernet_kd import audio, files, ties
+from light_sernet_kd import audio, files
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.data import ties
 from light_sernet_kd.errors import UserError, choose, install_line
 from light_sernet_kd.runner import SILENT, STEADY, level_dbfs, unheard
 

@@ -12,8 +12,8 @@ import numpy as np
 from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data.batches import BATCH
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.pipeline import BATCH
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 # Container and encoding, as soundfile names them → sample type, as tensorflow-io must be told it.

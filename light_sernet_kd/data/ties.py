@@ -13,7 +13,7 @@ import numpy as np
 
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.protocols import Fold
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.runner import LEAST_DBFS
 
 if TYPE_CHECKING:

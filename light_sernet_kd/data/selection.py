@@ -12,9 +12,9 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
 from light_sernet_kd.corpora.registry import default_protocol, find, load
+from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold, make_folds, propose_folds, select
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import JsonError, read_json
-from light_sernet_kd.protocols import ALL_SPEAKERS, Fold, make_folds, propose_folds, select
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.runner import RESERVED, is_reserved
 

@@ -32,14 +32,15 @@ import keras
 import numpy as np
 import soundfile
 
-from light_sernet_kd import bert, embeddings, export, runner, text, vggish
+from light_sernet_kd import export, runner
 from light_sernet_kd.audio import fingerprint
 from light_sernet_kd.config import SAMPLE_RATE, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import batches as pipeline
 from light_sernet_kd.data.selection import Selection
+from light_sernet_kd.encoders import bert, embedding_cache, text, vggish
+from light_sernet_kd.encoders.multimodal import SpeechAndText
 from light_sernet_kd.features import feature_shape
-from light_sernet_kd.multimodal import SpeechAndText
 from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.students.fusion import fusion_head, speech_and_text
@@ -228,7 +229,7 @@ def epochs(build: Callable[[], keras.Model], rows, labels: np.ndarray) -> Callab
 @contextmanager
 def encoded():
     """How many items each encoder was given, by its name."""
-    write, found = embeddings._write_block, Counter()
+    write, found = embedding_cache._write_block, Counter()
 
     def counting(folder, encoder, names, items):
         found[encoder.name] += len(items)
@@ -236,11 +237,11 @@ def encoded():
         write(folder, encoder, names, items)
         found[f"seconds of {encoder.name}"] += time.perf_counter() - started
 
-    embeddings._write_block = counting
+    embedding_cache._write_block = counting
     try:
         yield found
     finally:
-        embeddings._write_block = write
+        embedding_cache._write_block = write
 
 
 def phases(folder: Path, width: int, count: int, rounds: int) -> None:

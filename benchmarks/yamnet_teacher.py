@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from light_sernet_kd import audio, embeddings, evaluation, probe, yamnet
+from light_sernet_kd import audio, evaluation, probe
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data import protocols
+from light_sernet_kd.encoders import embedding_cache, yamnet
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     fingerprints = {utterance.id: audio.fingerprint(utterance.path) for utterance in utterances}
     with tempfile.TemporaryDirectory() as cache:
         encoder = yamnet.encoder(path, pooling=options.pooling)
-        rows = embeddings.embed(utterances, fingerprints, encoder, cache=Path(cache)).stacked()
+        rows = embedding_cache.embed(utterances, fingerprints, encoder, cache=Path(cache)).stacked()
     encoded = time.perf_counter()
     folds = protocols.make_folds("loso", utterances, fingerprints, seed=0)
     labels = np.array([classes.index(utterance.emotion) for utterance in utterances])

@@ -83,7 +83,7 @@ from light_sernet_kd.training import (
 )
 
 if TYPE_CHECKING:
-    from light_sernet_kd.multimodal import SpeechAndText
+    from light_sernet_kd.encoders.multimodal import SpeechAndText
 
 
 def default_run_name(settings: Settings) -> str:
@@ -389,7 +389,7 @@ class _Run:
         return {"student": self.settings.student} | ({"teacher": own} if own else {})
 
     def _speech_and_text(self, role: str) -> "SpeechAndText":
-        from light_sernet_kd.multimodal import SpeechAndText
+        from light_sernet_kd.encoders.multimodal import SpeechAndText
 
         return SpeechAndText(
             self._architectures()[role],

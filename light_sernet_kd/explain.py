@@ -31,7 +31,7 @@ from light_sernet_kd.reporting.report import markdown_table, plain
 if TYPE_CHECKING:
     import keras
 
-    from light_sernet_kd.multimodal import SpeechAndText
+    from light_sernet_kd.encoders.multimodal import SpeechAndText
 
 # Logits may differ from those stored by this share of the largest one: processors round differently, and a
 # recording that was changed moves them by more.
@@ -485,7 +485,7 @@ def inputs_of(
         return both.states.columns
     inputs: dict[str, Any] = {}
     if both and both.text:
-        from light_sernet_kd.text import texts_of
+        from light_sernet_kd.encoders.text import texts_of
 
         tokens = both.text.tokeniser(texts_of(utterances).cleaned)
         inputs |= {"token_ids": tokens.token_ids, "text_mask": tokens.text_mask}
@@ -522,7 +522,7 @@ def _speech_and_text(
     name = settings.trained_teacher if is_teacher else settings.student
     if not is_multimodal(name):
         return None
-    from light_sernet_kd.multimodal import SpeechAndText
+    from light_sernet_kd.encoders.multimodal import SpeechAndText
 
     skipped = {each["id"] for each in source.run.metrics["skipped"]}
     every = tuple(each for each in source.corpus.utterances if each.id not in skipped)
@@ -546,7 +546,7 @@ def _tokens(both: "SpeechAndText", utterances: Sequence[Utterance]) -> list[list
     """What the text encoder reads of each utterance; nothing where there is none."""
     if both.text is None:
         return []
-    from light_sernet_kd.text import texts_of
+    from light_sernet_kd.encoders.text import texts_of
 
     tokeniser = both.text.tokeniser
     found = tokeniser(texts_of(utterances).cleaned)

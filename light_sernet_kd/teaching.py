@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd import audio, embeddings, probe, teachers, yamnet
+from light_sernet_kd import audio, probe, teachers
 from light_sernet_kd.config import Settings
 from light_sernet_kd.data.selection import Selection
-from light_sernet_kd.embeddings import Embeddings, Encoder
+from light_sernet_kd.encoders import embedding_cache, yamnet
+from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.registries.teachers import Option, teacher_source
 from light_sernet_kd.teachers import Teacher
 
@@ -89,12 +90,12 @@ def speech_model_teacher(
     Args:
         argument: its name on the Hugging Face hub, or its folder.
     """
-    from light_sernet_kd import speech_models
+    from light_sernet_kd.encoders import speech
 
     folds = [*selection.folds, selection.final_fold]
     facts = _facts(selection, settings)
     if workplace.fine_tune:
-        return speech_models.fine_tuned_teacher(
+        return speech.fine_tuned_teacher(
             argument,
             selection.utterances,
             selection.fingerprints,
@@ -103,12 +104,12 @@ def speech_model_teacher(
             card={"made_by": f"{argument}, fine-tuned", **facts},
             work=workplace.work,
             seed=settings.seed,
-            settings=dataclasses.replace(speech_models.TuningSettings(), **_tuning(settings)),
+            settings=dataclasses.replace(speech.TuningSettings(), **_tuning(settings)),
         )
-    encoder = speech_models.layer_encoder(speech_models.load(argument))
+    encoder = speech.layer_encoder(speech.load(argument))
     layers = _embedded(encoder, selection, workplace)
     card = {"made_by": f"probe on {argument}", "encoder": {"source": argument, **encoder.identity}, **facts}
-    return speech_models.layer_probe_teacher(
+    return speech.layer_probe_teacher(
         layers, selection.utterances, selection.classes, folds, card=card, seed=settings.seed
     )
 
@@ -133,7 +134,7 @@ def probe_on(
 
 
 def _embedded(encoder: Encoder, selection: Selection, workplace: Workplace) -> Embeddings:
-    return embeddings.embed(
+    return embedding_cache.embed(
         selection.utterances,
         selection.fingerprints,
         encoder,

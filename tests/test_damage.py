@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from light_sernet_kd import arrays, audit, compare, embeddings, evaluation, files, teachers
+from light_sernet_kd import arrays, audit, compare, evaluation, files, teachers
 from light_sernet_kd.corpora import Origin, Utterance, fetch
 from light_sernet_kd.data import batches
+from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="named pipes")
@@ -457,13 +458,13 @@ def test_a_damaged_cache_of_signatures_is_made_anew(tmp_path, recordings, caplog
     "seed", [5, *(pytest.param(seed, marks=pytest.mark.every) for seed in range(50, 70))]
 )
 def test_a_damaged_cache_of_embeddings_is_made_anew(tmp_path, caplog, suffix, seed):
-    encoder = embeddings.Encoder(
+    encoder = embedding_cache.Encoder(
         "toy", {"toy": 1}, (3,), lambda items: [np.outer(each, [1.0, 2.0, 3.0]) for each in items]
     )
     items = {f"{name:064x}": np.arange(1.0, 2 + name) for name in range(12)}  # of 1 to 12 rows
 
     def read() -> list[np.ndarray]:
-        found = embeddings.embed_by_key(
+        found = embedding_cache.embed_by_key(
             list(items),
             lambda missing: iter([(list(missing), [items[name] for name in missing], len(missing))]),
             encoder,
@@ -486,14 +487,14 @@ def test_a_damaged_cache_of_embeddings_is_made_anew(tmp_path, caplog, suffix, se
 
 @pytest.mark.parametrize("is_index_whole", [True, False])
 def test_a_block_of_embeddings_without_its_hash_is_made_anew(tmp_path, caplog, is_index_whole):
-    encoder = embeddings.Encoder("toy", {}, (2,), lambda items: [np.full((n, 2), 5.0) for n in items])
+    encoder = embedding_cache.Encoder("toy", {}, (2,), lambda items: [np.full((n, 2), 5.0) for n in items])
     folder = encoder.folder(tmp_path)
     folder.mkdir(parents=True)
     np.save(folder / "block.npy", np.ones((3, 2), np.float32))
     index = {"recordings": {"x": 1, "y": 2}}
-    seal = {"sha256": embeddings._index_digest(index["recordings"])} if is_index_whole else {}
+    seal = {"sha256": embedding_cache._index_digest(index["recordings"])} if is_index_whole else {}
     files.write_json(folder / "block.json", index | seal)
-    found = embeddings.embed_by_key(
+    found = embedding_cache.embed_by_key(
         ["y", "x"], lambda missing: iter([(["y", "x"], [2, 1], 2)]), encoder, cache=tmp_path
     )
     assert [each.shape for each in found] == [(2, 2), (1, 2)]
@@ -656,7 +657,7 @@ def test_json_is_compared_with_what_is_expected(tmp_path):
 
 
 def test_a_vocabulary_that_is_none_is_refused_unread(tmp_path):
-    from light_sernet_kd import text
+    from light_sernet_kd.encoders import text
 
     path = tmp_path / "vocab.txt"
     path.write_text("[PAD]\na\n")

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import audio, embeddings
+from light_sernet_kd import audio
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 
 
@@ -38,7 +39,7 @@ class Counting:
 
     def __init__(self, *, frames: bool = False, dtype="float32", **identity):
         self.seen, self.calls, self.frames = 0, 0, frames
-        self.encoder = embeddings.Encoder("counting", identity, (3,), self.encode, dtype)
+        self.encoder = embedding_cache.Encoder("counting", identity, (3,), self.encode, dtype)
 
     def encode(self, waveforms):
         self.calls += 1
@@ -55,7 +56,7 @@ def expected(utterances) -> np.ndarray:
 def test_embeddings_come_in_the_order_of_the_utterances(tmp_path):
     utterances, fingerprints = recordings(tmp_path / "wav", 150)
     shuffled = [utterances[i] for i in np.random.default_rng(0).permutation(150)]
-    found = embeddings.embed(shuffled, fingerprints, Counting().encoder, cache=tmp_path)
+    found = embedding_cache.embed(shuffled, fingerprints, Counting().encoder, cache=tmp_path)
     assert len(found) == 150
     np.testing.assert_allclose(found.stacked(), expected(shuffled), rtol=1e-6)
     np.testing.assert_allclose(found[7], expected(shuffled[7:8]), rtol=1e-6)
@@ -65,7 +66,7 @@ def test_embeddings_come_in_the_order_of_the_utterances(tmp_path):
 
 def test_rows_of_different_number_keep_their_place(tmp_path):
     utterances, fingerprints = recordings(tmp_path / "wav", 70)
-    found = embeddings.embed(utterances, fingerprints, Counting(frames=True).encoder, cache=tmp_path)
+    found = embedding_cache.embed(utterances, fingerprints, Counting(frames=True).encoder, cache=tmp_path)
     for utterance, rows, values in zip(utterances, found.rows, found, strict=True):
         waveform = soundfile.read(utterance.path, dtype="float32")[0]
         parts = [moments(waveform[i : i + 40]) for i in range(0, len(waveform), 40)]
@@ -78,16 +79,16 @@ def test_rows_of_different_number_keep_their_place(tmp_path):
 def test_what_is_stored_is_mapped_and_not_read(tmp_path):
     utterances, fingerprints = recordings(tmp_path / "wav", 3)
     for _ in range(2):
-        found = embeddings.embed(utterances, fingerprints, Counting().encoder, cache=tmp_path)
+        found = embedding_cache.embed(utterances, fingerprints, Counting().encoder, cache=tmp_path)
         assert all(isinstance(block, np.memmap) and block.mode == "r" for block in found._blocks)
 
 
 def test_only_new_recordings_are_encoded(tmp_path):
     utterances, fingerprints = recordings(tmp_path / "wav", 70)
     counting = Counting()
-    embeddings.embed(utterances[:40], fingerprints, counting.encoder, cache=tmp_path)
-    embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
-    found = embeddings.embed(utterances[::-1], fingerprints, counting.encoder, cache=tmp_path)
+    embedding_cache.embed(utterances[:40], fingerprints, counting.encoder, cache=tmp_path)
+    embedding_cache.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    found = embedding_cache.embed(utterances[::-1], fingerprints, counting.encoder, cache=tmp_path)
     assert counting.seen == 70
     np.testing.assert_allclose(found.stacked(), expected(utterances[::-1]), rtol=1e-6)
 
@@ -95,15 +96,15 @@ def test_only_new_recordings_are_encoded(tmp_path):
 def test_a_recording_is_known_by_its_content(tmp_path):
     utterances, fingerprints = recordings(tmp_path / "wav", 2)
     counting = Counting()
-    embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    embedding_cache.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
     moved = Utterance("other", tmp_path / "moved.wav", "fear", "t")
     shutil.move(utterances[0].path, moved.path)
     again = {**fingerprints, "other": audio.fingerprint(moved.path)}
-    embeddings.embed([moved, utterances[1], moved], again, counting.encoder, cache=tmp_path)
+    embedding_cache.embed([moved, utterances[1], moved], again, counting.encoder, cache=tmp_path)
     assert counting.seen == 2
     soundfile.write(moved.path, np.full(50, 0.25), 16_000, subtype="FLOAT")
     again["other"] = audio.fingerprint(moved.path)
-    found = embeddings.embed([moved], again, counting.encoder, cache=tmp_path)
+    found = embedding_cache.embed([moved], again, counting.encoder, cache=tmp_path)
     assert counting.seen == 3
     np.testing.assert_allclose(found.stacked(), [[0.25, 0, 50]])
 
@@ -113,7 +114,7 @@ def test_twins_are_encoded_once(tmp_path):
     twin = Utterance("twin", utterance.path, "fear", "t")
     fingerprints["twin"] = fingerprints[utterance.id]
     counting = Counting()
-    found = embeddings.embed([utterance, twin], fingerprints, counting.encoder, cache=tmp_path)
+    found = embedding_cache.embed([utterance, twin], fingerprints, counting.encoder, cache=tmp_path)
     assert counting.seen == 1
     np.testing.assert_array_equal(found[0], found[1])
 
@@ -131,7 +132,7 @@ def test_everything_that_decides_the_numbers_is_part_of_the_key(tmp_path):
 def test_half_precision_takes_half_the_space(tmp_path):
     utterances, fingerprints = recordings(tmp_path / "wav", 5)
     half = Counting(dtype="float16").encoder
-    found = embeddings.embed(utterances, fingerprints, half, cache=tmp_path)
+    found = embedding_cache.embed(utterances, fingerprints, half, cache=tmp_path)
     np.testing.assert_allclose(found.stacked(), expected(utterances), rtol=1e-3)
     assert found.stacked().dtype == np.float32
     (block,) = half.folder(tmp_path).glob("*.npy")
@@ -140,11 +141,11 @@ def test_half_precision_takes_half_the_space(tmp_path):
 
 def test_what_half_precision_cannot_hold_is_refused(tmp_path):
     utterances, fingerprints = recordings(tmp_path / "wav", 1)
-    large = embeddings.Encoder(
+    large = embedding_cache.Encoder(
         "large", {}, (1,), lambda clips: [np.full((1, 1), 7e4)] * len(clips), "float16"
     )
     with pytest.raises(UserError, match=r"not finite in float16 .*\. Store float32 instead\."):
-        embeddings.embed(utterances, fingerprints, large, cache=tmp_path)
+        embedding_cache.embed(utterances, fingerprints, large, cache=tmp_path)
 
 
 def test_a_run_that_is_killed_goes_on_behind_its_last_block(tmp_path):
@@ -174,14 +175,14 @@ def test_a_run_that_is_killed_goes_on_behind_its_last_block(tmp_path):
     fingerprints = {utterance.id: audio.fingerprint(utterance.path) for utterance in utterances}
     counting = Counting()
     reported = []
-    found = embeddings.embed(
+    found = embedding_cache.embed(
         utterances,
         fingerprints,
         counting.encoder,
         cache=tmp_path,
         progress=lambda done, total: reported.append((done, total)),
     )
-    assert counting.seen == 200 - 2 * embeddings.BLOCK
+    assert counting.seen == 200 - 2 * embedding_cache.BLOCK
     assert reported == [(192, 200), (200, 200)]
     np.testing.assert_allclose(found.stacked(), expected(utterances), rtol=1e-6)
 
@@ -190,7 +191,7 @@ def test_a_run_that_is_killed_goes_on_behind_its_last_block(tmp_path):
 def test_a_damaged_block_is_made_again(tmp_path, damage):
     utterances, fingerprints = recordings(tmp_path / "wav", 10)
     counting = Counting()
-    embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    embedding_cache.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
     (block,) = counting.encoder.folder(tmp_path).glob("*.npy")
     index = block.with_suffix(".json")
     if damage == "cut block":
@@ -203,7 +204,7 @@ def test_a_damaged_block_is_made_again(tmp_path, damage):
         index.write_text(index.read_text()[:100])
     else:
         index.write_text(json.dumps({"recordings": {}}))
-    found = embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+    found = embedding_cache.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
     assert counting.seen == 20
     np.testing.assert_allclose(found.stacked(), expected(utterances), rtol=1e-6)
 
@@ -214,22 +215,22 @@ def test_bad_recordings_are_named_together_and_the_others_kept(tmp_path):
         utterances[number].path.write_bytes(b"")
     counting = Counting()
     with pytest.raises(UserError) as caught:
-        embeddings.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
+        embedding_cache.embed(utterances, fingerprints, counting.encoder, cache=tmp_path)
     message = str(caught.value)
     assert message.startswith("2 of 70 recordings cannot be used:")
     assert "3.wav is empty" in message
     assert "66.wav is empty" in message
     assert "--skip-bad" in message
     good = [utterance for utterance in utterances if utterance.id not in ("u3", "u66")]
-    embeddings.embed(good, fingerprints, counting.encoder, cache=tmp_path)
+    embedding_cache.embed(good, fingerprints, counting.encoder, cache=tmp_path)
     assert counting.seen == 68
 
 
 def test_rows_are_padded_with_zeros_or_cut_to_the_first(tmp_path):
     utterances, fingerprints = recordings(tmp_path / "wav", 70)  # 3 or, from 121 samples on, 4 or 5 rows
-    found = embeddings.embed(utterances, fingerprints, Counting(frames=True).encoder, cache=tmp_path)
+    found = embedding_cache.embed(utterances, fingerprints, Counting(frames=True).encoder, cache=tmp_path)
     assert set(found.rows.tolist()) == {3, 4, 5}
-    padded = embeddings.Padded(found, 4)
+    padded = embedding_cache.Padded(found, 4)
     assert (padded.shape, padded.dtype, len(padded)) == ((70, 4, 3), np.float32, 70)
     wanted = np.zeros((70, 4, 3), np.float32)
     for own, rows in zip(wanted, found, strict=True):
@@ -251,27 +252,27 @@ def test_rows_are_padded_with_zeros_or_cut_to_the_first(tmp_path):
     with pytest.raises(IndexError):
         padded[np.array([0, 70])]
     with pytest.raises(ValueError, match="at least 1"):
-        embeddings.Padded(found, 0)
+        embedding_cache.Padded(found, 0)
 
 
 def test_trimmed_rows_are_padded_to_the_next_16_behind_the_longest_asked_for(tmp_path):
     lengths = [3, 16, 17, 40, 1]
     made = {str(length): np.full((length, 2), length, np.float32) for length in lengths}
-    encoder = embeddings.Encoder("made", {}, (2,), lambda items: items)
-    found = embeddings.embed_by_key(
+    encoder = embedding_cache.Encoder("made", {}, (2,), lambda items: items)
+    found = embedding_cache.embed_by_key(
         list(made),
         lambda keys: iter([(keys, [made[key] for key in keys], len(keys))]),
         encoder,
         cache=tmp_path,
     )
-    padded = embeddings.Padded(found, 36)
+    padded = embedding_cache.Padded(found, 36)
     trimmed = padded.trimmed()
     assert (trimmed.shape, len(trimmed)) == ((5, None, 2), 5)
     for index, rows in (([0, 1], 16), ([2, 4], 32), ([3, 0], 36), ([], 16), ([[1, 2], [0, 0]], 32)):
         index = np.array(index, int)
         np.testing.assert_array_equal(trimmed[index], padded[index][..., :rows, :])
     assert trimmed[4].shape == (16, 2)
-    assert embeddings.Padded(found, 8).trimmed()[np.arange(5)].shape == (5, 8, 2)
+    assert embedding_cache.Padded(found, 8).trimmed()[np.arange(5)].shape == (5, 8, 2)
 
 
 def test_what_lies_behind_keys_is_read_once_and_only_when_it_is_missing(tmp_path):
@@ -282,10 +283,12 @@ def test_what_lies_behind_keys_is_read_once_and_only_when_it_is_missing(tmp_path
         for key in missing:
             yield [key], [np.full(3, float(key))], 1
 
-    encoder = embeddings.Encoder("thrice", {}, (2,), lambda items: [item[:, None] * [1, 2] for item in items])
-    embeddings.embed_by_key(["4", "2", "4"], read, encoder, cache=tmp_path)
+    encoder = embedding_cache.Encoder(
+        "thrice", {}, (2,), lambda items: [item[:, None] * [1, 2] for item in items]
+    )
+    embedding_cache.embed_by_key(["4", "2", "4"], read, encoder, cache=tmp_path)
     reported = []
-    found = embeddings.embed_by_key(
+    found = embedding_cache.embed_by_key(
         ["2", "9", "4", "9"], read, encoder, cache=tmp_path, progress=lambda *done: reported.append(done)
     )
     assert asked == [["4", "2"], ["9"]]
@@ -305,13 +308,13 @@ def test_what_was_read_before_an_error_is_kept(tmp_path):
                 raise UserError("x cannot be read.")
             yield [key], [np.ones((1, 1))], 1
 
-    encoder = embeddings.Encoder("ones", {}, (1,), lambda items: items)
+    encoder = embedding_cache.Encoder("ones", {}, (1,), lambda items: items)
     with pytest.raises(UserError, match="x cannot be read"):
-        embeddings.embed_by_key(["1", "2", "x"], read, encoder, cache=tmp_path)
-    embeddings.embed_by_key(["2", "1"], read, encoder, cache=tmp_path)
+        embedding_cache.embed_by_key(["1", "2", "x"], read, encoder, cache=tmp_path)
+    embedding_cache.embed_by_key(["2", "1"], read, encoder, cache=tmp_path)
     assert asked == [["1", "2", "x"]]
 
 
 def test_no_utterances_are_refused(tmp_path):
     with pytest.raises(UserError, match="no utterances"):
-        embeddings.embed([], {}, Counting().encoder, cache=tmp_path)
+        embedding_cache.embed([], {}, Counting().encoder, cache=tmp_path)

@@ -11,21 +11,12 @@ import pytest
 import soundfile
 from test_end_to_end import QUICK, error_of, train
 
-from light_sernet_kd import (
-    cli,
-    config,
-    embeddings,
-    evaluation,
-    experiment,
-    paper,
-    teachers,
-    teaching,
-    training_list,
-)
+from light_sernet_kd import cli, config, evaluation, experiment, paper, teachers, teaching, training_list
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo, manifest
+from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
@@ -283,7 +274,7 @@ def loudness_teacher(argument, selection, settings, workplace) -> teachers.Teach
     def encode(waveforms):
         return [np.array([[each.std(), float(argument)]], np.float32) for each in waveforms]
 
-    encoder = embeddings.Encoder("loudness", {"argument": argument}, (2,), encode)
+    encoder = embedding_cache.Encoder("loudness", {"argument": argument}, (2,), encode)
     return teaching.probe_on(encoder, f"loudness {argument}", selection, settings, workplace)
 
 

@@ -786,7 +786,7 @@ TEXTS = dict(zip(EMOTIONS, ["it is", "it is it", "it is it a"], strict=True))
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """A recording and a text for each emotion and speaker, of 0.75, 1.5 and 2.25 s."""
-    from light_sernet_kd import vggish
+    from light_sernet_kd.encoders import vggish
 
     folder = tmp_path_factory.mktemp("said")
     with open(folder / "said.csv", "w", newline="", encoding="utf-8") as file:
@@ -832,7 +832,7 @@ def explained(folder, out, *emotions):
 
 
 def token_arrays(emotion):
-    from light_sernet_kd import text
+    from light_sernet_kd.encoders import text
 
     encoder = text.load(TEXT, data=Path(), tokens=10, texts=list(TEXTS.values()) * len(SPEAKERS))
     ids, mask, _ = encoder.tokeniser([TEXTS[emotion]])

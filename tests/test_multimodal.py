@@ -12,11 +12,12 @@ import pytest
 import soundfile
 from test_experiments import sound
 
-from light_sernet_kd import cli, evaluation, multimodal, teachers, training, vggish
+from light_sernet_kd import cli, evaluation, teachers, training
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.data import batches
 from light_sernet_kd.data.selection import selected
+from light_sernet_kd.encoders import multimodal, vggish
 from light_sernet_kd.registries.students import MULTIMODAL_STUDENTS, STUDENTS
 from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import head_of

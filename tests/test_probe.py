@@ -7,10 +7,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as reference_log_loss
 
-from light_sernet_kd import audio, embeddings, evaluation, probe, teachers, yamnet
+from light_sernet_kd import audio, evaluation, probe, teachers
 from light_sernet_kd.corpora import Utterance, registry
 from light_sernet_kd.data import protocols
 from light_sernet_kd.data.protocols import Fold
+from light_sernet_kd.encoders import embedding_cache, yamnet
 from light_sernet_kd.errors import UserError
 
 CLASSES = ("anger", "fear", "joy")
@@ -219,7 +220,7 @@ def test_yamnet_knows_emotions_of_speakers_it_never_heard(shared_data, tmp_path)
     utterances, classes = corpus.utterances, corpus.classes
     fingerprints = {utterance.id: audio.fingerprint(utterance.path) for utterance in utterances}
     folds = protocols.make_folds("loso", utterances, fingerprints, seed=0)[:1]
-    found = embeddings.embed(utterances, fingerprints, yamnet.encoder(path), cache=tmp_path)
+    found = embedding_cache.embed(utterances, fingerprints, yamnet.encoder(path), cache=tmp_path)
     teacher = probe.probe_teacher(
         found.stacked(), utterances, classes, folds, card={"made_by": "YAMNet"}, cross_fit=False
     )

@@ -12,17 +12,18 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import audio, cli, embeddings, evaluation, probe, teachers
+from light_sernet_kd import audio, cli, evaluation, probe, teachers
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data import protocols
 from light_sernet_kd.data.protocols import Fold
+from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 
 ABSENT = 'PyTorch and transformers are not installed: pip install "light-sernet-kd[ssl]"'
 torch = pytest.importorskip("torch", reason=ABSENT)
 transformers = pytest.importorskip("transformers", reason=ABSENT)
 
-from light_sernet_kd import speech_models  # noqa: E402
+from light_sernet_kd.encoders import speech  # noqa: E402
 
 FAMILIES = {
     "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
@@ -99,14 +100,14 @@ def clips(*samples: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
 def test_layers_are_those_of_transformers_averaged_over_time(models, kind):
-    model = speech_models.load(models[kind])
+    model = speech.load(models[kind])
     extractor = transformers.AutoFeatureExtractor.from_pretrained(models[kind])
     network = transformers.AutoModel.from_pretrained(models[kind]).eval()
     (waveform,) = clips(7000)
     given = extractor(waveform, sampling_rate=16_000, return_tensors="pt")["input_values"]
     with torch.no_grad():
         states = network(given, output_hidden_states=True).hidden_states
-    (found,) = speech_models.layer_encoder(model, dtype="float32").encode([waveform])
+    (found,) = speech.layer_encoder(model, dtype="float32").encode([waveform])
     assert found.shape == (1, model.layers, model.width) == (1, 3, 32)
     expected = np.stack([layer[0].numpy().mean(axis=0) for layer in states])
     np.testing.assert_allclose(found[0], expected, atol=2e-6)
@@ -114,7 +115,7 @@ def test_layers_are_those_of_transformers_averaged_over_time(models, kind):
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
 def test_an_utterance_is_the_same_alone_and_in_any_batch(models, kind):
-    encoder = speech_models.layer_encoder(speech_models.load(models[kind]))
+    encoder = speech.layer_encoder(speech.load(models[kind]))
     waveforms = clips(16_000, 4000, 8000, 9000, 9000, 1, 60, 5001)
     together = list(encoder.encode(waveforms))
     for waveform, found in zip(waveforms, together, strict=True):
@@ -123,30 +124,30 @@ def test_an_utterance_is_the_same_alone_and_in_any_batch(models, kind):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padding_would_leak_into_models_with_a_group_norm(models, family):
-    model = speech_models.load(models[family, "group"])
+    model = speech.load(models[family, "group"])
     assert not model.pads
-    assert speech_models.load(models[family, "layer"]).pads
-    padded = speech_models.layer_encoder(dataclasses.replace(model, pads=True))
+    assert speech.load(models[family, "layer"]).pads
+    padded = speech.layer_encoder(dataclasses.replace(model, pads=True))
     waveforms = clips(16_000, 4000)
     (_, beside), (alone,) = padded.encode(waveforms), padded.encode(waveforms[1:])
     assert np.abs(beside - alone).max() > 0.05
 
 
 def test_equal_lengths_share_a_batch_and_no_batch_is_long(models):
-    base, large = (speech_models.load(models["wavlm", norm]) for norm in ("group", "layer"))
+    base, large = (speech.load(models["wavlm", norm]) for norm in ("group", "layer"))
     lengths = [900, 500, 900, 700, 500]
-    assert list(speech_models._batches(lengths, base)) == [[1, 4], [3], [0, 2]]
-    assert list(speech_models._batches(lengths, large)) == [[1, 4, 3, 0, 2]]
+    assert list(speech._batches(lengths, base)) == [[1, 4], [3], [0, 2]]
+    assert list(speech._batches(lengths, large)) == [[1, 4, 3, 0, 2]]
     minute = 60 * 16_000
-    assert list(speech_models._batches([minute // 2] * 3 + [2 * minute, 100], large)) == [[4, 0], [1, 2], [3]]
+    assert list(speech._batches([minute // 2] * 3 + [2 * minute, 100], large)) == [[4, 0], [1, 2], [3]]
 
 
 @pytest.mark.parametrize("samples", [10, 49, 50, 400, 16_001])
 def test_frames_are_counted_as_the_convolutions_make_them(models, samples):
-    model = speech_models.load(models["hubert", "layer"])
+    model = speech.load(models["hubert", "layer"])
     config = model.network.config
-    count = speech_models.frame_counts(np.array([samples]), config.conv_kernel, config.conv_stride)[0]
-    if samples < speech_models._shortest(config):
+    count = speech.frame_counts(np.array([samples]), config.conv_kernel, config.conv_stride)[0]
+    if samples < speech._shortest(config):
         assert count < 1
         return
     with torch.no_grad():
@@ -155,10 +156,10 @@ def test_frames_are_counted_as_the_convolutions_make_them(models, samples):
 
 
 def test_the_shortest_input_makes_one_frame(models):
-    config = speech_models.load(models["hubert", "layer"]).network.config
-    shortest = speech_models._shortest(config)
+    config = speech.load(models["hubert", "layer"]).network.config
+    shortest = speech._shortest(config)
     count = [
-        speech_models.frame_counts(np.array([n]), config.conv_kernel, config.conv_stride)[0]
+        speech.frame_counts(np.array([n]), config.conv_kernel, config.conv_stride)[0]
         for n in (shortest - 1, shortest)
     ]
     assert count[1] == 1 > count[0]
@@ -166,36 +167,36 @@ def test_the_shortest_input_makes_one_frame(models):
 
 def test_of_a_long_recording_the_middle_is_taken(models):
     (waveform,) = clips(10_000)
-    encoder = speech_models.layer_encoder(speech_models.load(models["wavlm", "layer"], max_seconds=0.25))
+    encoder = speech.layer_encoder(speech.load(models["wavlm", "layer"], max_seconds=0.25))
     (whole,), (middle,) = encoder.encode([waveform]), encoder.encode([waveform[3000:7000]])
     np.testing.assert_allclose(whole, middle, atol=1e-6)
 
 
 def test_layers_are_cached_and_known_by_weights_and_settings(models, corpus, tmp_path):
     utterances, fingerprints, _ = corpus
-    model = speech_models.load(models["wavlm", "layer"])
-    encoder = speech_models.layer_encoder(model)
-    found = embeddings.embed(utterances, fingerprints, encoder, cache=tmp_path)
+    model = speech.load(models["wavlm", "layer"])
+    encoder = speech.layer_encoder(model)
+    found = embedding_cache.embed(utterances, fingerprints, encoder, cache=tmp_path)
     refuse = dataclasses.replace(encoder, encode=lambda waveforms: pytest.fail("encoded again"))
-    again = embeddings.embed(utterances, fingerprints, refuse, cache=tmp_path)
+    again = embedding_cache.embed(utterances, fingerprints, refuse, cache=tmp_path)
     np.testing.assert_array_equal(found.stacked(), again.stacked())
     assert found[0].dtype == np.float16
     assert found.stacked().shape == (32, 3, 32)
 
-    others = [speech_models.load(source) for source in models.values()]
-    others += [speech_models.load(models["wavlm", "layer"], max_seconds=3)]
-    assert len({speech_models.layer_encoder(other).folder(tmp_path) for other in others}) == 7
+    others = [speech.load(source) for source in models.values()]
+    others += [speech.load(models["wavlm", "layer"], max_seconds=3)]
+    assert len({speech.layer_encoder(other).folder(tmp_path) for other in others}) == 7
 
 
 def test_a_model_is_known_by_its_content_and_not_by_its_place(models, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(models["wavlm", "layer"], moved)
-    original, copy = (speech_models.load(source) for source in (models["wavlm", "layer"], str(moved)))
+    original, copy = (speech.load(source) for source in (models["wavlm", "layer"], str(moved)))
     assert original.identity == copy.identity
     with torch.no_grad():
         copy.network.encoder.layers[1].attention.q_proj.weight[3, 4] += 1e-3
     copy.network.save_pretrained(moved)
-    assert speech_models.load(str(moved)).digest != original.digest
+    assert speech.load(str(moved)).digest != original.digest
 
 
 # Loading
@@ -204,7 +205,7 @@ def test_a_model_is_known_by_its_content_and_not_by_its_place(models, tmp_path):
 def test_an_absent_model_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=r"no speech model in .*absent: ") as caught:
-        speech_models.load(str(tmp_path / "absent"))
+        speech.load(str(tmp_path / "absent"))
     assert "\n" not in str(caught.value)
 
 
@@ -212,12 +213,12 @@ def test_another_family_is_refused(tmp_path):
     transformers.BertConfig(hidden_size=8, num_attention_heads=2).save_pretrained(tmp_path)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="is a bert model; teachers can be wavlm, wav2vec2, hubert"):
-        speech_models.load(str(tmp_path))
+        speech.load(str(tmp_path))
 
 
 def test_another_rate_is_refused(tmp_path):
     with pytest.raises(UserError, match="takes audio at 8000 Hz"):
-        speech_models.load(save(tmp_path, "wavlm", "layer", sampling_rate=8000))
+        speech.load(save(tmp_path, "wavlm", "layer", sampling_rate=8000))
 
 
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
@@ -225,7 +226,7 @@ def test_an_incomplete_folder_is_refused(tmp_path, name):
     source = save(tmp_path, "wavlm", "layer")
     (tmp_path / name).unlink()
     with pytest.raises(UserError, match="no speech model in"):
-        speech_models.load(source)
+        speech.load(source)
 
 
 def test_weights_that_are_missing_are_not_invented(tmp_path):
@@ -237,7 +238,7 @@ def test_weights_that_are_missing_are_not_invented(tmp_path):
         del weights[name]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lacks 8 of its weights, e\.g\. encoder\.layers\.1\.attention"):
-        speech_models.load(source)
+        speech.load(source)
 
 
 def test_a_missing_package_is_named_with_its_remedy(tmp_path):
@@ -262,10 +263,10 @@ def test_a_missing_package_is_named_with_its_remedy(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def layers(models, corpus, tmp_path_factory) -> embeddings.Embeddings:
+def layers(models, corpus, tmp_path_factory) -> embedding_cache.Embeddings:
     utterances, fingerprints, _ = corpus
-    encoder = speech_models.layer_encoder(speech_models.load(models["wavlm", "layer"]), dtype="float32")
-    return embeddings.embed(utterances, fingerprints, encoder, cache=tmp_path_factory.mktemp("cache"))
+    encoder = speech.layer_encoder(speech.load(models["wavlm", "layer"]), dtype="float32")
+    return embedding_cache.embed(utterances, fingerprints, encoder, cache=tmp_path_factory.mktemp("cache"))
 
 
 def labels_of(utterances) -> np.ndarray:
@@ -274,7 +275,7 @@ def labels_of(utterances) -> np.ndarray:
 
 def probed(layers, corpus, folds=None, **settings) -> teachers.Teacher:
     utterances, _, all_folds = corpus
-    return speech_models.layer_probe_teacher(
+    return speech.layer_probe_teacher(
         layers, utterances, CLASSES, folds or all_folds[1:3], card={"made_by": "tiny"}, **settings
     )
 
@@ -296,11 +297,11 @@ def test_a_probe_of_layers_learns_and_tells_what_it_did(layers, corpus, tmp_path
 
 def test_the_epoch_of_the_probe_is_the_best_on_the_validation_set(layers, corpus):
     utterances, _, folds = corpus
-    settings = speech_models.ProbeSettings(epochs=6)
+    settings = speech.ProbeSettings(epochs=6)
     best = probed(layers, corpus, folds[1:2], settings=settings, cross_fit=False)
     losses = []
     for epochs in range(1, 7):
-        model = speech_models._LayerProbe(
+        model = speech._LayerProbe(
             layers,
             labels_of(utterances),
             np.array(folds[1].train),
@@ -322,11 +323,11 @@ def test_the_epoch_of_the_probe_is_the_best_on_the_validation_set(layers, corpus
 
 def test_training_logits_of_a_layer_probe_are_from_probes_that_did_not_see_the_speaker(layers, corpus):
     utterances, _, folds = corpus
-    fold, settings = folds[1], speech_models.ProbeSettings(epochs=5)
+    fold, settings = folds[1], speech.ProbeSettings(epochs=5)
     teacher = probed(layers, corpus, [fold], settings=settings)
     train = np.array(fold.train)
     for part in probe.held_out_parts(np.array([utterances[i].speaker for i in train])):
-        alone = speech_models._LayerProbe(
+        alone = speech._LayerProbe(
             layers,
             labels_of(utterances),
             train[~part],
@@ -355,7 +356,7 @@ def published(folds) -> Fold:
 
 def test_what_tests_decides_nothing_in_a_probe_of_layers(layers, corpus):
     utterances, fingerprints, folds = corpus
-    settings = speech_models.ProbeSettings(epochs=4)
+    settings = speech.ProbeSettings(epochs=4)
     for fold in (folds[0], published(folds)):
         wrong = (mislabelled(utterances, fold.test), fingerprints, folds)
         one = probed(layers, corpus, [fold], settings=settings)
@@ -367,7 +368,7 @@ def test_the_random_state_of_others_is_left_alone(layers, corpus):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    settings = speech_models.ProbeSettings(epochs=1)
+    settings = speech.ProbeSettings(epochs=1)
     one = probed(layers, corpus, seed=1, settings=settings)
     assert torch.equal(torch.rand(3), expected)
     assert not torch.are_deterministic_algorithms_enabled()
@@ -377,12 +378,12 @@ def test_the_random_state_of_others_is_left_alone(layers, corpus):
 
 # Fine-tuning
 
-FAST = speech_models.TuningSettings(epochs=2, learning_rate=1e-3, head_learning_rate=1e-2)
+FAST = speech.TuningSettings(epochs=2, learning_rate=1e-3, head_learning_rate=1e-2)
 
 
 def tuned(source, corpus, work, folds=None, settings=FAST, **others) -> teachers.Teacher:
     utterances, fingerprints, all_folds = corpus
-    return speech_models.fine_tuned_teacher(
+    return speech.fine_tuned_teacher(
         source,
         utterances,
         fingerprints,
@@ -408,17 +409,17 @@ def test_a_model_is_fine_tuned(models, corpus, tmp_path, kind):
     right = teacher.logits[0].argmax(axis=1) == labels_of(utterances)
     assert right[train].mean() > 0.7
     assert teacher.card["encoder"]["family"] == kind[0]
-    assert teacher.card["encoder"]["model_sha256"] == speech_models.load(models[kind]).digest
+    assert teacher.card["encoder"]["model_sha256"] == speech.load(models[kind]).digest
     assert teachers.stamps(teacher, folds[:1], utterances) == ()
     json.dumps(teacher.card)
 
 
 def test_the_convolutions_stay_and_the_transformer_learns(models, corpus):
     utterances, _, folds = corpus
-    model = speech_models.load(models["hubert", "group"])
+    model = speech.load(models["hubert", "group"])
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     train, labels = np.array(folds[0].train), labels_of(utterances)
-    speech_models._tune(model, utterances, labels, train, (), classes=3, seed=0, settings=FAST)
+    speech._tune(model, utterances, labels, train, (), classes=3, seed=0, settings=FAST)
     after = model.network.state_dict()
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert not {name for name in changed if name.startswith("feature_extractor")}
@@ -429,8 +430,8 @@ def test_the_outputs_of_a_tuned_model_are_those_of_its_best_epoch(models, corpus
     utterances, _, folds = corpus
     validation = list(folds[0].validation)
     seen = []
-    original = speech_models.log_loss
-    monkeypatch.setattr(speech_models, "log_loss", lambda *given: seen.append(original(*given)) or seen[-1])
+    original = speech.log_loss
+    monkeypatch.setattr(speech, "log_loss", lambda *given: seen.append(original(*given)) or seen[-1])
     settings = dataclasses.replace(FAST, epochs=5, learning_rate=1e-2)
     teacher = tuned(models["wavlm", "layer"], corpus, tmp_path, settings=settings)
     assert len(seen) == 5
@@ -443,13 +444,13 @@ def test_a_finished_fold_is_not_tuned_again(models, corpus, tmp_path, monkeypatc
     _, _, folds = corpus
     source = models["wavlm", "layer"]
     first = tuned(source, corpus, tmp_path)
-    count, original = [], speech_models._tune
+    count, original = [], speech._tune
 
     def counted(*given, **settings):
         count.append(1)
         return original(*given, **settings)
 
-    monkeypatch.setattr(speech_models, "_tune", counted)
+    monkeypatch.setattr(speech, "_tune", counted)
     both = tuned(source, corpus, tmp_path, folds[:2])
     assert len(count) == 1
     np.testing.assert_array_equal(both.logits[:1], first.logits)
@@ -541,16 +542,16 @@ def test_teach_from_a_folder_makes_a_file_that_a_student_learns_from(models, man
 
 def test_frames_are_the_last_states_of_transformers(models):
     kind = ("wav2vec2", "layer")
-    model = speech_models.load(models[kind])
+    model = speech.load(models[kind])
     extractor = transformers.AutoFeatureExtractor.from_pretrained(models[kind])
     network = transformers.AutoModel.from_pretrained(models[kind]).eval()
     waveforms = clips(7000, 4000)
-    encoder = speech_models.frame_encoder(model)
+    encoder = speech.frame_encoder(model)
     for waveform, found in zip(waveforms, encoder.encode(waveforms), strict=True):
         given = extractor(waveform, sampling_rate=16_000, return_tensors="pt")["input_values"]
         with torch.no_grad():
             expected = network(given).last_hidden_state[0].numpy()
-        assert len(found) == speech_models.frames_of(model, len(waveform)) == len(expected)
+        assert len(found) == speech.frames_of(model, len(waveform)) == len(expected)
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from light_sernet_kd import teachers, teaching, yamnet
+from light_sernet_kd import teachers, teaching
 from light_sernet_kd.audio import fingerprint
+from light_sernet_kd.encoders import yamnet
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.encoders import AUDIO_ENCODERS, audio_encoder
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, teacher_source

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from light_sernet_kd import bert, embeddings, runner, text
+from light_sernet_kd import runner
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.encoders import bert, embedding_cache, text
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 
@@ -731,7 +732,7 @@ def test_states_of_texts_are_kept_a_row_for_each_token(tmp_path, monkeypatch):
     for rows, own, count in zip(found, expected, mask.sum(axis=1), strict=True):
         np.testing.assert_allclose(rows, own[:count], atol=2e-3)
     np.testing.assert_array_equal(found[150], found[151])
-    padded = embeddings.Padded(found, 16)[np.arange(153)]
+    padded = embedding_cache.Padded(found, 16)[np.arange(153)]
     np.testing.assert_allclose(padded, expected, atol=2e-3)
     assert not padded[mask == 0].any()
     before = len(seen)

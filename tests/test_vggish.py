@@ -12,8 +12,9 @@ import soundfile
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from light_sernet_kd import audio, embeddings, export, features, files, runner, vggish
+from light_sernet_kd import audio, export, features, files, runner
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.encoders import embedding_cache, vggish
 from light_sernet_kd.errors import UserError
 
 NARROW = tuple((name, units // 16 if "fc2" not in name else units) for name, units in vggish.LAYERS)
@@ -476,7 +477,7 @@ def test_embeddings_of_recordings_are_kept(narrow, tmp_path, shared_data):
     utterances = [Utterance(name, shared_data / f"EMO-DB/wav/{name}.wav", "joy", "03") for name in names]
     prints = {each.id: audio.fingerprint(each.path) for each in utterances}
     encoder = vggish.vggish_encoder(vggish.weights_of("random=1", tmp_path))
-    found = embeddings.embed(utterances, prints, encoder, cache=tmp_path)
+    found = embedding_cache.embed(utterances, prints, encoder, cache=tmp_path)
     waveforms = [soundfile.read(each.path, dtype="float32")[0] for each in utterances]
     assert found.rows.tolist() == [max(1, (len(each) - 240) // 15_360) for each in waveforms]
     for rows, expected in zip(found, encoder.encode(waveforms), strict=True):

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from light_sernet_kd import audio, yamnet
+from light_sernet_kd import audio
+from light_sernet_kd.encoders import yamnet
 from light_sernet_kd.errors import UserError
 
 

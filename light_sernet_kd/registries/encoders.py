@@ -29,7 +29,7 @@ class AudioEncoder:
 
 AUDIO_ENCODERS: dict[str, AudioEncoder] = {
     "vggish": AudioEncoder(
-        Lazy("multimodal:vggish_hearing"),
+        Lazy("encoders.multimodal:vggish_hearing"),
         window_seconds=0.96,
         hop_seconds=0.96,
         argument="PATH|random[=SEED]",
@@ -37,7 +37,7 @@ AUDIO_ENCODERS: dict[str, AudioEncoder] = {
         licence="Apache-2.0",
     ),
     "torchvggish": AudioEncoder(
-        Lazy("multimodal:torchvggish_hearing"),
+        Lazy("encoders.multimodal:torchvggish_hearing"),
         window_seconds=0.96,
         hop_seconds=0.96,
         argument="PATH|random[=SEED]",
@@ -45,14 +45,17 @@ AUDIO_ENCODERS: dict[str, AudioEncoder] = {
         licence="Apache-2.0",
     ),
     "yamnet": AudioEncoder(
-        Lazy("multimodal:yamnet_hearing"),
+        Lazy("encoders.multimodal:yamnet_hearing"),
         window_seconds=0.975,
         hop_seconds=0.48,
         argument="PATH",
         licence="Apache-2.0",
     ),
     "speech_model": AudioEncoder(
-        Lazy("multimodal:speech_model_hearing"), window_seconds=0.02, hop_seconds=0.02, open_ended=True
+        Lazy("encoders.multimodal:speech_model_hearing"),
+        window_seconds=0.02,
+        hop_seconds=0.02,
+        open_ended=True,
     ),
 }
 DEFAULT_AUDIO_ENCODER = "vggish"

@@ -20,7 +20,7 @@ from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance, class_indices
 from light_sernet_kd.data.protocols import Fold, fold_seed
-from light_sernet_kd.embeddings import Embeddings, Encoder
+from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.evaluation import log_loss
 from light_sernet_kd.probe import held_out_parts

@@ -17,10 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from light_sernet_kd import audio, embeddings, text, vggish, yamnet
+from light_sernet_kd import audio
 from light_sernet_kd.config import Settings
 from light_sernet_kd.data.selection import Selection
-from light_sernet_kd.embeddings import Encoder, Padded
+from light_sernet_kd.encoders import embedding_cache, text, vggish, yamnet
+from light_sernet_kd.encoders.embedding_cache import Encoder, Padded
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.encoders import DEFAULT_AUDIO_ENCODER, TEXT_ENCODERS, audio_encoder
@@ -147,7 +148,7 @@ class SpeechAndText:
         if self.text:
             columns["text_states"] = self.text_states
         if self.hearing:
-            found = embeddings.embed(
+            found = embedding_cache.embed(
                 utterances, self.selection.fingerprints, self.hearing.encoder, cache=self._cache
             )
             columns["audio_states"] = Padded(found, self.hearing.rows)
@@ -281,12 +282,12 @@ def yamnet_hearing(argument: str, *, samples: int, data: Path, **_: Any) -> Hear
 
 def speech_model_hearing(argument: str, *, samples: int, **_: Any) -> Hearing:
     """The last layer's frames of a self-supervised speech model."""
-    from light_sernet_kd import speech_models
+    from light_sernet_kd.encoders import speech
 
-    model = speech_models.load(argument)
-    frames = min(SPEECH_FRAMES, speech_models.frames_of(model, samples))
+    model = speech.load(argument)
+    frames = min(SPEECH_FRAMES, speech.frames_of(model, samples))
     name = Path(argument).name if Path(argument).is_dir() else argument
-    return Hearing(name, speech_models.frame_encoder(model), frames)
+    return Hearing(name, speech.frame_encoder(model), frames)
 
 
 def _clipped(encoder: Encoder, samples: int) -> Encoder:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from light_sernet_kd.config import SAMPLE_RATE
-from light_sernet_kd.embeddings import Encoder
+from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_bytes
 

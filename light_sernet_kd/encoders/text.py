@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from light_sernet_kd import audio, bert, embeddings
+from light_sernet_kd import audio
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.encoders import bert, embedding_cache
 from light_sernet_kd.errors import UserError, choose, install_line
 from light_sernet_kd.files import JsonError, irregular, read_json, read_text
 from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_cleaned, word_piece
@@ -184,7 +185,7 @@ def text_states(
     *,
     cache: Path,
     progress: audio.Progress | None = None,
-) -> embeddings.Embeddings:
+) -> embedding_cache.Embeddings:
     """The encoder's states of the utterances' transcripts, a float16 row for each token; equal texts are
     encoded once, and only what `cache` does not hold yet.
 
@@ -198,12 +199,12 @@ def text_states(
     keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     by_key = dict(zip(keys, texts, strict=True))
 
-    def read(missing: Sequence[str]) -> Iterator[embeddings.Block]:
+    def read(missing: Sequence[str]) -> Iterator[embedding_cache.Block]:
         token_ids, text_mask, _ = encoder.tokeniser([by_key[key] for key in missing])
         lengths = text_mask.sum(axis=1)
         order = np.argsort(lengths, kind="stable")  # texts of like length go together, with little padding
-        for start in range(0, len(order), embeddings.BLOCK):
-            rows = order[start : start + embeddings.BLOCK].tolist()
+        for start in range(0, len(order), embedding_cache.BLOCK):
+            rows = order[start : start + embedding_cache.BLOCK].tolist()
             yield [missing[i] for i in rows], [token_ids[i, : lengths[i]] for i in rows], len(rows)
 
     def encode(items: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -215,8 +216,8 @@ def text_states(
         return [own[:length] for own, length in zip(states, lengths, strict=True)]
 
     name = re.sub(r"[^\w.-]+", "-", encoder.name)
-    stored = embeddings.Encoder(f"text-{name}", encoder.identity, (encoder.width,), encode, "float16")
-    return embeddings.embed_by_key(keys, read, stored, cache=cache, progress=progress)
+    stored = embedding_cache.Encoder(f"text-{name}", encoder.identity, (encoder.width,), encode, "float16")
+    return embedding_cache.embed_by_key(keys, read, stored, cache=cache, progress=progress)
 
 
 def parameters(encoder: TextEncoder) -> Parameters:

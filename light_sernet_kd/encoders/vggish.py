@@ -22,7 +22,7 @@ from keras import layers, ops
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
-from light_sernet_kd.embeddings import Encoder
+from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.features import LogMelPatches, patch_count, patch_ends
 from light_sernet_kd.registries.front_ends import VGGISH

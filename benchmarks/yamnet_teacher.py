@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from light_sernet_kd import audio, evaluation, probe
+from light_sernet_kd import audio, evaluation
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data import protocols
 from light_sernet_kd.encoders import embedding_cache, yamnet
+from light_sernet_kd.teachers import probe
 
 
 def main() -> None:

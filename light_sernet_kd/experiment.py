@@ -61,7 +61,6 @@ from light_sernet_kd.files import (
     write_json,
     write_text,
 )
-from light_sernet_kd.probe import PARTS, held_out_parts
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
@@ -70,7 +69,8 @@ from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
-from light_sernet_kd.teaching import Workplace, teacher_of
+from light_sernet_kd.teachers.probe import PARTS, held_out_parts
+from light_sernet_kd.teachers.sources import Workplace, teacher_of
 from light_sernet_kd.training import (
     DivergenceError,
     Examples,

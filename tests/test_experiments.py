@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from test_end_to_end import QUICK, error_of, train
 
-from light_sernet_kd import cli, config, evaluation, experiment, paper, teachers, teaching, training_list
+from light_sernet_kd import cli, config, evaluation, experiment, paper, teachers, training_list
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings
@@ -21,6 +21,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display
+from light_sernet_kd.teachers import sources
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:6]
@@ -275,12 +276,12 @@ def loudness_teacher(argument, selection, settings, workplace) -> teachers.Teach
         return [np.array([[each.std(), float(argument)]], np.float32) for each in waveforms]
 
     encoder = embedding_cache.Encoder("loudness", {"argument": argument}, (2,), encode)
-    return teaching.probe_on(encoder, f"loudness {argument}", selection, settings, workplace)
+    return sources.probe_on(encoder, f"loudness {argument}", selection, settings, workplace)
 
 
 def test_a_source_of_teachers_is_one_function_and_one_line(corpora, monkeypatch, tmp_path):
-    monkeypatch.setattr(teaching, "loudness_teacher", loudness_teacher, raising=False)
-    line = TeacherSource("made", "loudness", argument="N", make=Lazy("teaching:loudness_teacher"))
+    monkeypatch.setattr(sources, "loudness_teacher", loudness_teacher, raising=False)
+    line = TeacherSource("made", "loudness", argument="N", make=Lazy("teachers.sources:loudness_teacher"))
     monkeypatch.setitem(TEACHER_SOURCES, "loudness", line)
     arguments = ["-kd", "KD", "--teacher", "loudness=3", "--folds", "#1", *ONE_EPOCH]
     metrics = run(corpora, "loudness", *arguments)

@@ -7,12 +7,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as reference_log_loss
 
-from light_sernet_kd import audio, evaluation, probe, teachers
+from light_sernet_kd import audio, evaluation, teachers
 from light_sernet_kd.corpora import Utterance, registry
 from light_sernet_kd.data import protocols
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.encoders import embedding_cache, yamnet
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.teachers import probe
 
 CLASSES = ("anger", "fear", "joy")
 RNG = np.random.default_rng(0)

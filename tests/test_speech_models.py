@@ -12,12 +12,13 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import audio, cli, evaluation, probe, teachers
+from light_sernet_kd import audio, cli, evaluation, teachers
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data import protocols
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.teachers import probe
 
 ABSENT = 'PyTorch and transformers are not installed: pip install "light-sernet-kd[ssl]"'
 torch = pytest.importorskip("torch", reason=ABSENT)

@@ -2,12 +2,13 @@
 
 import pytest
 
-from light_sernet_kd import teachers, teaching
+from light_sernet_kd import teachers
 from light_sernet_kd.audio import fingerprint
 from light_sernet_kd.encoders import yamnet
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.encoders import AUDIO_ENCODERS, audio_encoder
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, teacher_source
+from light_sernet_kd.teachers import sources
 
 STUDENTS = ("resnet18", "bert_vggish")
 
@@ -54,10 +55,10 @@ def test_the_digest_is_that_of_the_file_that_teaches(tmp_path):
 def test_a_teacher_file_is_read_as_it_is(tmp_path):
     table = tmp_path / "teacher.csv"
     table.write_text("id,anger,fear\na,1,2\n")
-    read = teaching.teacher_of(str(table), None, None, None)
+    read = sources.teacher_of(str(table), None, None, None)
     assert read.logits.tolist() == teachers.read(table).logits.tolist()
     with pytest.raises(ValueError, match="is trained by the run"):
-        teaching.teacher_of("auto", None, None, None)
+        sources.teacher_of("auto", None, None, None)
 
 
 @pytest.mark.parametrize(

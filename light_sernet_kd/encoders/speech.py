@@ -23,8 +23,8 @@ from light_sernet_kd.data.protocols import Fold, fold_seed
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.evaluation import log_loss
-from light_sernet_kd.probe import held_out_parts
 from light_sernet_kd.teachers import Teacher
+from light_sernet_kd.teachers.probe import held_out_parts
 
 if TYPE_CHECKING:
     import torch

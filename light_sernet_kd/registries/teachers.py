@@ -54,16 +54,16 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         "a probe per fold on YAMNet's embeddings",
         argument="FILE",
         licence="Apache-2.0",
-        make=Lazy("teaching:yamnet_teacher"),
-        digest=Lazy("teaching:yamnet_digest"),
+        make=Lazy("teachers.sources:yamnet_teacher"),
+        digest=Lazy("teachers.sources:yamnet_digest"),
     ),
     "file": TeacherSource(
         "read",
         "a teacher file (.npz, .csv)",
         options=("--teacher",),
         open_ended=True,
-        make=Lazy("teaching:file_teacher"),
-        digest=Lazy("teaching:file_digest"),
+        make=Lazy("teachers.sources:file_teacher"),
+        digest=Lazy("teachers.sources:file_digest"),
     ),
     "speech_model": TeacherSource(
         "made",
@@ -71,7 +71,7 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         options=("--from",),
         open_ended=True,
         fine_tunes=True,
-        make=Lazy("teaching:speech_model_teacher"),
+        make=Lazy("teachers.sources:speech_model_teacher"),
     ),
 }
 

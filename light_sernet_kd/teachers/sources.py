@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd import audio, probe, teachers
+from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import Settings
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import embedding_cache, yamnet
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.registries.teachers import Option, teacher_source
-from light_sernet_kd.teachers import Teacher
+from light_sernet_kd.teachers import Teacher, probe
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.students.fusion import fusion_head, speech_and_text
-from light_sernet_kd.training import Examples, Network, Teaching
+from light_sernet_kd.training.network import Examples, Network, Teaching
 
 DATA = Path(os.environ.get("LIGHT_SERNET_KD_DATA", "data"))
 VOCABULARY = DATA / "models" / "bert_uncased_vocab.txt"

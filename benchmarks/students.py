@@ -27,10 +27,10 @@ import tensorflow as tf
 from training_step import BLOCK, PLAIN, fit
 
 from light_sernet_kd import students
-from light_sernet_kd.accelerate import accelerated, has_bfloat16
-from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.distillation.distiller import Distiller
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
+from light_sernet_kd.training.accelerate import accelerated, has_bfloat16
+from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
 
 SHAPE, CLASSES, BATCH = (157, 40, 1), 7, 16
 

@@ -24,8 +24,8 @@ import numpy as np
 import tensorflow as tf
 
 from light_sernet_kd import students
-from light_sernet_kd.accelerate import accelerated, has_bfloat16
 from light_sernet_kd.distillation.distiller import Distiller
+from light_sernet_kd.training.accelerate import accelerated, has_bfloat16
 
 SHAPE, CLASSES = (184, 40, 1), 7
 BLOCK = 5

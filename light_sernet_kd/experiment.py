@@ -23,8 +23,6 @@ import keras
 import numpy as np
 
 from light_sernet_kd import __version__, audit, evaluation, explain, students, teachers, training_list
-from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
-from light_sernet_kd.accelerate import threads
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.audio import augment, lengths
 from light_sernet_kd.compare import read_run
@@ -71,7 +69,9 @@ from light_sernet_kd.reporting.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
 from light_sernet_kd.teachers.sources import Workplace, teacher_of
-from light_sernet_kd.training import (
+from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.training.accelerate import threads
+from light_sernet_kd.training.network import (
     DivergenceError,
     Examples,
     Network,

@@ -618,7 +618,7 @@ def _fold_folder(folder: Path, fold: str) -> Path:
 
 def _stored(folder: Path) -> tuple[dict[str, np.ndarray], "keras.Model"]:
     """The fold's test logits and its student."""
-    from light_sernet_kd.training import load_student
+    from light_sernet_kd.training.network import load_student
 
     path = folder / "test_logits.npz"
     try:

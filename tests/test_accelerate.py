@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from light_sernet_kd import accelerate, students
-from light_sernet_kd.accelerate import FusedBatchNormalization, accelerated, has_bfloat16
+from light_sernet_kd import students
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
+from light_sernet_kd.training import accelerate
+from light_sernet_kd.training.accelerate import FusedBatchNormalization, accelerated, has_bfloat16
 
 CLASSES, BATCH = 5, 8
 # One of each kind of network. EfficientNet has the MobileNets' kinds of layers and takes 10 s to trace.

@@ -15,7 +15,7 @@ import soundfile
 from scipy.optimize import minimize_scalar
 from sklearn import metrics as sklearn_metrics
 
-from light_sernet_kd import accelerate, cli, evaluation
+from light_sernet_kd import cli, evaluation
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.evaluation import (
     TEMPERATURE_BOUNDS,
@@ -32,6 +32,7 @@ from light_sernet_kd.evaluation import (
     temperature_for,
     temperature_per_margin,
 )
+from light_sernet_kd.training import accelerate
 
 
 def drawn(count: int, *, spread: float = 3.0, classes: int = 7, seed: int = 0):

@@ -14,8 +14,10 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 from test_end_to_end import SPEAKERS, error_of, manifest, same_weights, train  # noqa: F401
 
-from light_sernet_kd import config, export, quantisation, students, training
-from light_sernet_kd.quantisation import Simulation, Steps
+from light_sernet_kd import config, export, students
+from light_sernet_kd.training import network as training
+from light_sernet_kd.training import quantisation
+from light_sernet_kd.training.quantisation import Simulation, Steps
 
 CLASSES = 5
 

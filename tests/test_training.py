@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from light_sernet_kd import students, training
+from light_sernet_kd import students
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
-from light_sernet_kd.training import Examples, Network, Teaching
+from light_sernet_kd.training import network as training
+from light_sernet_kd.training.network import Examples, Network, Teaching
 
 SHAPE, CLASSES = (16, 12, 1), ("anger", "fear", "neutral")
 COUNT = 42

@@ -15,16 +15,16 @@ import keras
 import numpy as np
 
 from light_sernet_kd import evaluation
-from light_sernet_kd.accelerate import accelerated
-from light_sernet_kd.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.arrays import ArrayError, Expected, check_archive, open_arrays, say_anew
 from light_sernet_kd.data import batches as pipeline
 from light_sernet_kd.distillation.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import atomic, parse_json, write_arrays
-from light_sernet_kd.quantisation import Simulation
 from light_sernet_kd.registries.losses import NO_TEACHER
 from light_sernet_kd.registries.schedules import Schedule
+from light_sernet_kd.training.accelerate import accelerated
+from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.training.quantisation import Simulation
 
 # Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
 Progress = Callable[[int, int, Mapping[str, float]], None]

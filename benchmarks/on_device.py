@@ -43,7 +43,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from light_sernet_kd import benchmark, runner, students
-from light_sernet_kd.export import ExportError, export, operator_names
+from light_sernet_kd.export.tflite import ExportError, export, operator_names
 from light_sernet_kd.features import LSN, feature_shape, frame_count
 
 SAMPLES = 48_000

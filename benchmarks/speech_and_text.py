@@ -32,7 +32,7 @@ import keras
 import numpy as np
 import soundfile
 
-from light_sernet_kd import export, runner
+from light_sernet_kd import runner
 from light_sernet_kd.audio import fingerprint
 from light_sernet_kd.config import SAMPLE_RATE, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
@@ -40,6 +40,7 @@ from light_sernet_kd.data import batches as pipeline
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import bert, embedding_cache, text, vggish
 from light_sernet_kd.encoders.multimodal import SpeechAndText
+from light_sernet_kd.export import tflite
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 from light_sernet_kd.registries.schedules import Schedule
@@ -78,7 +79,7 @@ def size() -> None:
         shape = bert.Shape(family, 30_522, layers, heads, width, 4 * width, segments=segments)
         network = bert.network(bert.Source(shape, lambda _, size: np.zeros(size, np.float32)))
         head = fusion_head((TOKENS, width), (PATCHES[0], vggish.WIDTH), len(CLASSES))
-        whole = export.parameter_counts(speech_and_text(network, hearing, head))
+        whole = tflite.parameter_counts(speech_and_text(network, hearing, head))
         own = text.parameters(text.TextEncoder(name, shape, tokeniser, network))
         found[name] = (own.without_words, own.all, *reversed(whole.values()))
     print("Size in millions of numbers, and against bert. Text encoder: without its embeddings of words, and")
@@ -171,10 +172,10 @@ def times(folder: Path, width: int, rounds: int, exported: Mapping[str, Sequence
         if name not in exported:
             continue
         started = time.perf_counter()
-        files = export.export(
+        files = tflite.export(
             whole,
             classes=CLASSES,
-            representative={"audio": clips} | {key: both.inputs.columns[key] for key in export.TEXT_INPUTS},
+            representative={"audio": clips} | {key: both.inputs.columns[key] for key in tflite.TEXT_INPUTS},
             folder=folder / name,
             card={},
             front_end="vggish",
@@ -188,7 +189,7 @@ def times(folder: Path, width: int, rounds: int, exported: Mapping[str, Sequence
             + ", ".join(f"{each.precision} {each.bytes / 1e6:.0f} MB" for each in files),
             flush=True,
         )
-        given = {"audio": clips[0]} | {key: one[key][0] for key in export.TEXT_INPUTS}
+        given = {"audio": clips[0]} | {key: one[key][0] for key in tflite.TEXT_INPUTS}
         for each in files:
             interpreter, _, _ = runner.open_file(each.path, threads=1)
             each.path.unlink()  # 700 MB, which the interpreter goes on seeing

@@ -1356,7 +1356,7 @@ class _Run:
         precisions: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
         """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
-        from light_sernet_kd.export import ExportError, export
+        from light_sernet_kd.export.tflite import ExportError, export
 
         settings = self.settings
         try:
@@ -1634,7 +1634,7 @@ class _Run:
 
     def _parameters(self, role: str) -> dict[str, int]:
         """How many there are, with those of the encoders and, of the text encoder, without its embeddings."""
-        from light_sernet_kd.export import parameter_counts
+        from light_sernet_kd.export.tflite import parameter_counts
 
         if role not in self._multimodal:
             return {"parameters": self.network(role).parameters}

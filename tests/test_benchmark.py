@@ -16,7 +16,7 @@ from light_sernet_kd import audio, audit, benchmark, cli, runner, students, trai
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data import protocols
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export import export
+from light_sernet_kd.export.tflite import export
 
 CLASSES = ("anger", "boredom", "neutral")
 SAMPLES = 48_000

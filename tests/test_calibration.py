@@ -371,10 +371,10 @@ def labels_of(manifest: Path, speaker: str) -> np.ndarray:
 @pytest.fixture(scope="module")
 def exported(corpus, tmp_path_factory) -> Iterator[Path]:
     """Two of three folds, trained with MSE, exported as float32 alone."""
-    from light_sernet_kd import export
+    from light_sernet_kd.export import tflite
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "PRECISIONS", ("float32",))
+        patch.setattr(tflite, "PRECISIONS", ("float32",))
         yield run(corpus, tmp_path_factory.mktemp("result"), "mse", "-ln", "mse", "--folds", "#1,#2")
 
 
@@ -498,7 +498,7 @@ def test_removed_logits_and_files_of_another_temperature_are_made_anew(corpus, e
 @pytest.fixture(scope="module")
 def redone(corpus, exported, tmp_path_factory) -> tuple[Path, str]:
     """A copy of the run that lost steps and that killed processes left things in, and what it said next."""
-    from light_sernet_kd import export
+    from light_sernet_kd.export import tflite
 
     result = tmp_path_factory.mktemp("redone")
     folder = result / "mse"
@@ -518,7 +518,7 @@ def redone(corpus, exported, tmp_path_factory) -> tuple[Path, str]:
     (folder / "metrics.json").unlink()
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-        patch.setattr(export, "PRECISIONS", ("float32",))
+        patch.setattr(tflite, "PRECISIONS", ("float32",))
         run(corpus, result, "mse", "-ln", "mse", "--folds", "#1,#2", "-v", "1")
     return folder, said.getvalue()
 

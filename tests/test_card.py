@@ -28,8 +28,9 @@ from tiny_student import (
     weights,
 )
 
-from light_sernet_kd import benchmark, cli, demo, golden, runner, stress
+from light_sernet_kd import benchmark, cli, demo, runner, stress
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.export import golden
 from light_sernet_kd.runner import Runner, RunnerError
 
 

@@ -599,14 +599,14 @@ def test_a_history_that_is_not_whole_is_damaged_also_in_a_run_that_kept_no_hashe
 
 
 def test_a_student_that_cannot_be_exported_is_one_line(distilled, manifest, tmp_path, capsys, monkeypatch):
-    from light_sernet_kd import export
+    from light_sernet_kd.export import tflite
 
     def refuse(*arguments, **settings):
-        raise export.ExportError("probabilities differ from Keras' by nan, more than 0.0001")
+        raise tflite.ExportError("probabilities differ from Keras' by nan, more than 0.0001")
 
     shutil.copytree(distilled, tmp_path / "all")
     (tmp_path / "all" / f"fold-{min(SPEAKERS)}" / "tflite_probabilities.npz").unlink()
-    monkeypatch.setattr(export, "export", refuse)
+    monkeypatch.setattr(tflite, "export", refuse)
     assert train(manifest, tmp_path, "-kd", "KD", "--epochs", "4", "--run", "all") == 2
     message = error_of(capsys)
     assert f"fold {min(SPEAKERS)}: its student cannot be exported: probabilities differ" in message

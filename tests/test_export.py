@@ -13,11 +13,11 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import ops
 from tensorflow.lite.python import schema_py_generated as schema
 
-from light_sernet_kd import export as export_module
 from light_sernet_kd import features, runner, students
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export import Exported, ExportError, export
+from light_sernet_kd.export import tflite as export_module
+from light_sernet_kd.export.tflite import Exported, ExportError, export
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.students import FEATURE_STUDENTS
 from light_sernet_kd.runner import TextInput, encode_text

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from light_sernet_kd import export
 from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.export import tflite as export
 from light_sernet_kd.students.attention import attention_maps
 from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import fusion_head, head_of, speech_and_text, tensor_of

@@ -16,9 +16,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from test_export import CLASSES, SAMPLES, TEXT, Case, made_case, spoken, states_student
 
-from light_sernet_kd import audio, cli, golden
+from light_sernet_kd import audio, cli
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export import export
+from light_sernet_kd.export import golden
+from light_sernet_kd.export.tflite import export
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "on-device.md"
 

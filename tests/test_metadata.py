@@ -10,10 +10,11 @@ import soundfile
 from tensorflow.lite.python import schema_py_generated as schema
 from test_export import CLASSES, SAMPLES, Case, made_case, states_student
 
-from light_sernet_kd import __version__, metadata, runner
-from light_sernet_kd import export as export_module
+from light_sernet_kd import __version__, runner
 from light_sernet_kd.config import PRECISIONS
-from light_sernet_kd.export import export
+from light_sernet_kd.export import metadata
+from light_sernet_kd.export import tflite as export_module
+from light_sernet_kd.export.tflite import export
 
 TOLD = {
     "classes": list(CLASSES),

@@ -14,7 +14,8 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 from test_end_to_end import SPEAKERS, error_of, manifest, same_weights, train  # noqa: F401
 
-from light_sernet_kd import config, export, students
+from light_sernet_kd import config, students
+from light_sernet_kd.export import tflite
 from light_sernet_kd.training import network as training
 from light_sernet_kd.training import quantisation
 from light_sernet_kd.training.quantisation import Simulation, Steps
@@ -151,17 +152,17 @@ def made(name: str) -> tuple[keras.Model, np.ndarray]:
 
 
 def int8_file(student: keras.Model, features: np.ndarray) -> bytes:
-    function = tf.function(functools.partial(export._logits, student, ["features"])).get_concrete_function(
+    function = tf.function(functools.partial(tflite._logits, student, ["features"])).get_concrete_function(
         {"features": tf.TensorSpec((1, *features.shape[1:]), name="features")}
     )
-    return export._convert(function, "int8", features)
+    return tflite._convert(function, "int8", features)
 
 
 def with_exports_pools(content: bytes) -> bytes:
     """The converter's file as export writes it: its pools are convolutions, and round as those do."""
-    model = export.schema.ModelT.InitFromPackedBuf(content)
-    export._pools_as_convolutions(model)
-    builder = export.Builder(len(content) + 2**16)
+    model = tflite.schema.ModelT.InitFromPackedBuf(content)
+    tflite._pools_as_convolutions(model)
+    builder = tflite.Builder(len(content) + 2**16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 

@@ -14,7 +14,7 @@ import pytest
 from test_export import CLASSES, TEXT, Case, clips, made_case, spoken, states_student
 
 from light_sernet_kd import audio, cli, runner
-from light_sernet_kd.export import export
+from light_sernet_kd.export.tflite import export
 from light_sernet_kd.runner import Runner, RunnerError, Stream, TextWarning, clean, encode_text, word_piece
 
 SAMPLES = 12_001

@@ -12,10 +12,11 @@ import soundfile
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from light_sernet_kd import audio, export, features, files, runner
+from light_sernet_kd import audio, features, files, runner
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.encoders import embedding_cache, vggish
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.export import tflite
 
 NARROW = tuple((name, units // 16 if "fc2" not in name else units) for name, units in vggish.LAYERS)
 
@@ -170,7 +171,7 @@ def test_behind_its_front_end_it_is_builtins_of_tflite_only(narrow, samples):
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     with runner.without_chatter():
         content = converter.convert()
-    assert not [name for name in export.operator_names(content) if name.startswith("Flex")]
+    assert not [name for name in tflite.operator_names(content) if name.startswith("Flex")]
     assert len(content) < 4 * sum(v.size for v in narrow.values()) + 300_000
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
@@ -193,7 +194,7 @@ def test_a_student_on_it_is_exported_with_the_front_end_inside(narrow, tmp_path)
     recordings = np.stack(
         [audio.fit(noise(n, seed=n), 48_000, pad="right") for n in (9000, 20_000, 40_000, 48_000)]
     )
-    made = export.export(
+    made = tflite.export(
         student,
         classes=("anger", "fear", "joy", "neutral"),
         front_end="vggish",

@@ -127,8 +127,8 @@ def add_golden(commands: Any, context: Context) -> None:
 
 
 def run_golden(arguments: argparse.Namespace, context: Context) -> None:
+    from light_sernet_kd.export.golden import golden
     from light_sernet_kd.files import write_json
-    from light_sernet_kd.golden import golden
 
     found = golden(arguments.files)
     write_json(arguments.out, found)

@@ -31,10 +31,11 @@ from flatbuffers import Builder
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from light_sernet_kd import files, metadata, runner
+from light_sernet_kd import files, runner
 from light_sernet_kd.config import CALIBRATION_CLIPS, PRECISIONS, SAMPLE_RATE
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.evaluation import UNSURE_BELOW
+from light_sernet_kd.export import metadata
 from light_sernet_kd.features import feature_shape, front_end_model
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 

@@ -28,7 +28,8 @@ from tiny_student import (
     weights,
 )
 
-from light_sernet_kd import benchmark, cli, demo, runner, stress
+from light_sernet_kd import benchmark, cli, runner, stress
+from light_sernet_kd.device import serve
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import golden
 from light_sernet_kd.runner import Runner, RunnerError
@@ -66,7 +67,7 @@ def refusal(path: Path) -> str:
     """The one line that every way of opening a file ends in."""
     with pytest.raises(RunnerError) as caught:
         Runner(path)
-    for opened in (benchmark._opened, demo.students, stress.open_part, lambda each: golden.golden([each])):
+    for opened in (benchmark._opened, serve.students, stress.open_part, lambda each: golden.golden([each])):
         with pytest.raises(UserError) as other:
             opened(path)
         assert str(other.value) == str(caught.value)
@@ -439,7 +440,7 @@ def _campaign(
         content = _crafted(card, rng)
         packed(path, model, content, **more)
         found: list[Any] = []
-        for opens in (Runner, benchmark._opened, demo.students, lambda each: golden.golden([each])):
+        for opens in (Runner, benchmark._opened, serve.students, lambda each: golden.golden([each])):
             try:
                 found.append(opens(path))
             except (RunnerError, UserError) as error:
@@ -459,7 +460,7 @@ def _campaign(
         runner.caveats(found[0].card)
         for each in found[1:]:
             if isinstance(each, dict) and path.name in each:
-                json.dumps(demo.described(each[path.name][0], "/x", 5), allow_nan=False).encode()
+                json.dumps(serve.described(each[path.name][0], "/x", 5), allow_nan=False).encode()
     assert not [each for each in told if "\n" in each]
     return opened, refused
 

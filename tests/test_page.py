@@ -24,8 +24,9 @@ import soundfile
 from conftest import REPOSITORY
 from test_export import CLASSES, Case, made_case
 
-from light_sernet_kd import audio, cli, demo
+from light_sernet_kd import audio, cli
 from light_sernet_kd.config import PRECISIONS
+from light_sernet_kd.device import serve
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import (
     NOT_SURE,
@@ -51,14 +52,14 @@ def case(tmp_path_factory) -> Case:
 @pytest.fixture(scope="module")
 def runtime() -> Path:
     try:
-        return demo.fetch_runtime()
+        return serve.fetch_runtime()
     except UserError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
 def serving(case, runtime):
-    with running(demo.server(demo.files(demo.students(case.paths["int8"].parent), runtime), 0)) as server:
+    with running(serve.server(serve.files(serve.students(case.paths["int8"].parent), runtime), 0)) as server:
         yield server
 
 
@@ -461,7 +462,7 @@ def test_the_program_for_browsers_of_the_documents_answers_as_the_runner_does(
         archive.extractall(tmp_path, filter="data")
     (tmp_path / "package" / "wasm").rename(tmp_path / "wasm")
     (tmp_path / "wasm-utils.js").write_bytes(
-        (Path(demo.__file__).parent / "page" / "wasm-utils.js").read_bytes()
+        (Path(serve.__file__).parent / "page" / "wasm-utils.js").read_bytes()
     )
     modules = {"@litertjs/core": "./package/dist/index.js", "@litertjs/wasm-utils": "./wasm-utils.js"}
     (tmp_path / "index.html").write_text(
@@ -629,11 +630,11 @@ def test_strangers_are_refused(serving):
 
 def test_port_80_goes_without_saying(serving, monkeypatch):
     def bind(self):
-        super(demo._Server, self).server_bind()
+        super(serve._Server, self).server_bind()
         self.server_port = 80  # as if: not everyone may have it
 
-    monkeypatch.setattr(demo._Server, "server_bind", bind)
-    with running(demo.server(serving.served, 0)) as as_if:
+    monkeypatch.setattr(serve._Server, "server_bind", bind)
+    with running(serve.server(serving.served, 0)) as as_if:
         for host in ("127.0.0.1", "localhost", "127.0.0.1:80"):
             assert answer(as_if, "/", Host=host).status == 200
         for host in ("evil.example", "127.0.0.1:8237"):
@@ -642,7 +643,7 @@ def test_port_80_goes_without_saying(serving, monkeypatch):
 
 def test_the_card_is_told(case):
     card = {
-        **demo.students(case.paths["int8"])["student_int8.tflite"][0],
+        **serve.students(case.paths["int8"])["student_int8.tflite"][0],
         **{"corpus": "EMO-DB", "synthetic": False, "ua": 0.7123, "ua_low": 0.65, "ua_high": 0.77},
         **{
             "protocol": "loso",
@@ -651,14 +652,14 @@ def test_the_card_is_told(case):
             "unsure_below": 0.6,
         },
     }
-    told = demo.described(card, "/x.tflite", 1_234_567)
+    told = serve.described(card, "/x.tflite", 1_234_567)
     assert (told["unsure_below"], told["stamps"], told["size"]) == (0.6, ["VALIDATION IS TEST"], "1.23 MB")
     facts = dict(told["facts"])
     assert facts["Unweighted accuracy (UA)"] == "71.2 % [65.0, 77.0], protocol loso"
     assert facts["Trained on"] == "EMO-DB, 2026-01-02"
     assert facts["Hears"] == "3 s at 16,000 Hz; shorter clips get zeros at both ends"
     assert any(
-        "SYNTHETIC" in stamp for stamp in demo.described({**card, "synthetic": True}, "/x", 1)["stamps"]
+        "SYNTHETIC" in stamp for stamp in serve.described({**card, "synthetic": True}, "/x", 1)["stamps"]
     )
 
 
@@ -671,9 +672,9 @@ def test_the_card_is_told(case):
     ],
 )
 def test_a_student_of_something_else_is_refused(monkeypatch, tmp_path, card, message):
-    monkeypatch.setattr(demo.runner, "open_file", lambda path: (None, {"input": "audio", **card}, ()))
+    monkeypatch.setattr(serve.runner, "open_file", lambda path: (None, {"input": "audio", **card}, ()))
     with pytest.raises(UserError, match=message):
-        demo.students(tmp_path / "student.tflite")
+        serve.students(tmp_path / "student.tflite")
 
 
 def refusal(capsys, *arguments: str) -> str:
@@ -732,14 +733,14 @@ def test_without_a_network_it_is_said_how_to_get_the_runtime(monkeypatch, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/core.tgz"
-    monkeypatch.setattr(demo, "RUNTIME_URL", url)
+    monkeypatch.setattr(serve, "RUNTIME_URL", url)
     with pytest.raises(UserError) as caught:
-        demo.fetch_runtime()
+        serve.fetch_runtime()
     by_hand = tmp_path / "light-sernet-kd" / "litert-web-2.5.3.tgz"
     assert f"{url} cannot be reached" in str(caught.value)
     assert str(caught.value).endswith(f"put it there as {by_hand}.")
     by_hand.write_bytes(runtime.read_bytes())
-    assert demo.fetch_runtime() == by_hand
+    assert serve.fetch_runtime() == by_hand
     by_hand.write_bytes(b"damaged")
     with pytest.raises(UserError, match="cannot be reached"):
-        demo.fetch_runtime()
+        serve.fetch_runtime()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from light_sernet_kd import demo
+from light_sernet_kd.device import serve
 
 CONTENT = b"x" * 1000
 LARGE = bytes(30_000_000)  # more than the sockets' buffers take
@@ -17,7 +17,7 @@ LARGE = bytes(30_000_000)  # more than the sockets' buffers take
 @contextlib.contextmanager
 def running(**limits):
     served = {"/": ("text/html", CONTENT), "/large": ("application/wasm", LARGE)}
-    with demo.server(served, 0, **limits) as server:
+    with serve.server(served, 0, **limits) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield server

@@ -20,8 +20,9 @@ from rich.console import Console
 from test_export import CLASSES, clips, made_case
 from test_figures import shown
 
-from light_sernet_kd import audio, cli, listen, runner, timeline
+from light_sernet_kd import audio, cli, runner
 from light_sernet_kd.cli import entry
+from light_sernet_kd.device import listen, timeline
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.runner import (
     NOT_FINITE,

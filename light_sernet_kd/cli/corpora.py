@@ -130,12 +130,12 @@ def add_fetch(commands: Any, context: Context) -> None:
 
 
 def run_fetch(arguments: argparse.Namespace, context: Context) -> None:
-    from light_sernet_kd import demo
     from light_sernet_kd.corpora import fetch
+    from light_sernet_kd.device import serve
 
     with download_bar() as progress:
-        if arguments.corpus.lower() == demo.RUNTIME_NAME:
-            print(demo.fetch_runtime(progress=progress))
+        if arguments.corpus.lower() == serve.RUNTIME_NAME:
+            print(serve.fetch_runtime(progress=progress))
         else:
             fetch.fetch(arguments.corpus, Path(arguments.data), progress=progress)
 

@@ -39,7 +39,7 @@ def add_predict(commands: Any, context: Context) -> None:
 
 
 def run_predict(arguments: argparse.Namespace, context: Context) -> int:
-    from light_sernet_kd import predict
+    from light_sernet_kd.device import predict
 
     request = predict.Request(
         model=arguments.model,
@@ -74,7 +74,7 @@ def add_listen(commands: Any, context: Context) -> None:
 def run_listen(arguments: argparse.Namespace, context: Context) -> None:
     from rich.console import Console
 
-    from light_sernet_kd import listen
+    from light_sernet_kd.device import listen
     from light_sernet_kd.runner import Runner, RunnerError
 
     if arguments.threads < 1:
@@ -95,22 +95,22 @@ def run_listen(arguments: argparse.Namespace, context: Context) -> None:
 
 
 def add_demo(commands: Any, context: Context) -> None:
-    demo = commands.add_parser(
+    serve = commands.add_parser(
         "demo",
         help="a page on this machine that runs an exported student inside the browser",
         description="Serve a page on 127.0.0.1 that runs a run's exported student inside the browser, on the "
         "microphone or a file. Nothing leaves this machine. LiteRT's web runtime (12 MB) is downloaded once, "
         "also by: fetch litert-web. (The corpus named demo is another thing: train -dn demo.)",
     )
-    demo.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or an exported .tflite file")
-    demo.add_argument("--port", type=int, default=8237, metavar="N", help="default 8237; 0 any that is free")
-    demo.add_argument("--no-browser", action="store_true", help="only print the page's address")
+    serve.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or an exported .tflite file")
+    serve.add_argument("--port", type=int, default=8237, metavar="N", help="default 8237; 0 any that is free")
+    serve.add_argument("--no-browser", action="store_true", help="only print the page's address")
 
 
 def run_demo(arguments: argparse.Namespace, context: Context) -> None:
-    from light_sernet_kd import demo
+    from light_sernet_kd.device import serve
 
-    demo.demo(arguments.run, port=arguments.port, browser=not arguments.no_browser, bar=download_bar)
+    serve.demo(arguments.run, port=arguments.port, browser=not arguments.no_browser, bar=download_bar)
 
 
 def add_golden(commands: Any, context: Context) -> None:

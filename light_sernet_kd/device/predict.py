@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from light_sernet_kd import audio, files, timeline
+from light_sernet_kd import audio, files
+from light_sernet_kd.device import timeline
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.runner import (
     HOP_SECONDS,

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from light_sernet_kd import timeline
+from light_sernet_kd.device import timeline
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.runner import LEAST_DBFS, NOT_FINITE, SILENT, STEADY, UNSURE, Runner, Window
 

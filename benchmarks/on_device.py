@@ -42,7 +42,8 @@ import scipy.fft
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from light_sernet_kd import benchmark, runner, students
+from light_sernet_kd import runner, students
+from light_sernet_kd.analysis import benchmark
 from light_sernet_kd.export.tflite import ExportError, export, operator_names
 from light_sernet_kd.features import LSN, feature_shape, frame_count
 

@@ -21,7 +21,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from light_sernet_kd import audio, audit, training_list
+from light_sernet_kd import audio
+from light_sernet_kd.analysis import audit, training_list
 
 RATE = 16_000
 NOBODY = np.zeros(0, np.uint32)

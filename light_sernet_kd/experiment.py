@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from light_sernet_kd import __version__, audit, evaluation, explain, students, teachers, training_list
+from light_sernet_kd import __version__, evaluation, students, teachers
+from light_sernet_kd.analysis import audit, explain, training_list
+from light_sernet_kd.analysis.compare import read_run
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.audio import augment, lengths
-from light_sernet_kd.compare import read_run
 from light_sernet_kd.config import (
     CALIBRATION_CLIPS,
     PRECISIONS,

@@ -17,7 +17,8 @@ import scipy.io.wavfile
 import soundfile
 import soxr
 
-from light_sernet_kd import audio, audit, config, degradations, runner
+from light_sernet_kd import audio, config, runner
+from light_sernet_kd.analysis import audit, degradations
 from light_sernet_kd.audio import decoders
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import prepare

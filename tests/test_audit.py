@@ -12,8 +12,9 @@ import soundfile
 import soxr
 from rich.console import Console
 
-from light_sernet_kd import audio, audit, cli, teachers
-from light_sernet_kd.audit import alike, signature, signatures
+from light_sernet_kd import audio, cli, teachers
+from light_sernet_kd.analysis import audit
+from light_sernet_kd.analysis.audit import alike, signature, signatures
 from light_sernet_kd.corpora import Corpus, Utterance, emodb
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError

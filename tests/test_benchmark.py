@@ -12,7 +12,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
-from light_sernet_kd import audio, audit, benchmark, cli, runner, students, training_list
+from light_sernet_kd import audio, cli, runner, students
+from light_sernet_kd.analysis import audit, benchmark, training_list
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data import protocols
 from light_sernet_kd.errors import UserError

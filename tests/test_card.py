@@ -28,7 +28,8 @@ from tiny_student import (
     weights,
 )
 
-from light_sernet_kd import benchmark, cli, runner, stress
+from light_sernet_kd import cli, runner
+from light_sernet_kd.analysis import benchmark, stress
 from light_sernet_kd.device import serve
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import golden

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 
-from light_sernet_kd import compare
+from light_sernet_kd.analysis import compare
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, softmax, write_predictions
 from light_sernet_kd.reporting import figures
@@ -241,7 +241,7 @@ def test_without_exported_files_the_picture_has_the_size_of_the_parameters(tmp_p
 
 def test_matplotlib_is_loaded_for_pictures_alone():
     """It speaks up where its folder cannot be written."""
-    code = "import sys, light_sernet_kd.compare; print('matplotlib' in sys.modules)"
+    code = "import sys, light_sernet_kd.analysis.compare; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from light_sernet_kd import arrays, audit, compare, evaluation, files, teachers
+from light_sernet_kd import arrays, evaluation, files, teachers
+from light_sernet_kd.analysis import audit, compare
 from light_sernet_kd.corpora import Origin, Utterance, fetch
 from light_sernet_kd.data import batches
 from light_sernet_kd.encoders import embedding_cache

@@ -7,8 +7,8 @@ import pytest
 import scipy.signal
 import soundfile
 
-from light_sernet_kd import degradations
-from light_sernet_kd.degradations import DegradationContext
+from light_sernet_kd.analysis import degradations
+from light_sernet_kd.analysis.degradations import DegradationContext
 from light_sernet_kd.registries.degradations import CLEAN, CONDITIONS, SPEECHLESS
 
 RATE = 16_000

@@ -18,7 +18,8 @@ import recomputed
 import soundfile
 from conftest import REPOSITORY
 
-from light_sernet_kd import __version__, cli, config, training_list
+from light_sernet_kd import __version__, cli, config
+from light_sernet_kd.analysis import training_list
 from light_sernet_kd.cli import entry
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
@@ -481,7 +482,7 @@ def test_a_damaged_step_is_named_with_what_to_remove(distilled, manifest, tmp_pa
 def opened(folder: Path, manifest: Path):
     """The finished run as the same command opens it, with its first fold."""
     from light_sernet_kd import experiment
-    from light_sernet_kd.compare import read_run
+    from light_sernet_kd.analysis.compare import read_run
     from light_sernet_kd.config import make_settings
     from light_sernet_kd.reporting.display import Display
 

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from test_end_to_end import QUICK, error_of, train
 
-from light_sernet_kd import cli, config, evaluation, experiment, paper, teachers, training_list
+from light_sernet_kd import cli, config, evaluation, experiment, paper, teachers
+from light_sernet_kd.analysis import training_list
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings

@@ -18,7 +18,8 @@ import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from light_sernet_kd import cli, explain, students, teachers
+from light_sernet_kd import cli, students, teachers
+from light_sernet_kd.analysis import explain
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import Utterance, demo
 from light_sernet_kd.errors import UserError

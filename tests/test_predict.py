@@ -15,7 +15,8 @@ import soundfile
 from conftest import REPOSITORY
 from tiny_student import CLASSES, RATE, SAMPLES, audio_student, text_student
 
-from light_sernet_kd import audio, cli, stress
+from light_sernet_kd import audio, cli
+from light_sernet_kd.analysis import stress
 from light_sernet_kd.device import timeline
 from light_sernet_kd.export import golden
 from light_sernet_kd.runner import NOT_SURE, SILENT, STEADY, TOO_SHORT, UNSURE, Runner, Stream, Window

@@ -17,14 +17,15 @@ from test_benchmark import with_list
 from test_export import CLASSES, made_case
 from test_figures import assert_legible, shown
 
-from light_sernet_kd import cli, degradations, stress
+from light_sernet_kd import cli
+from light_sernet_kd.analysis import degradations, stress
+from light_sernet_kd.analysis.stress import Part, Student
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data.protocols import Fold, propose_folds
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CONDITIONS
 from light_sernet_kd.reporting import figures
-from light_sernet_kd.stress import Part, Student
 
 RATE = 16_000
 FEW = ("white 10 dB", "babble", "gain", "telephone")
@@ -530,7 +531,8 @@ def test_folds_of_a_file_are_its_runs_and_no_seed_redraws_them(
 @pytest.fixture
 def runs(case, corpus, tmp_path, monkeypatch):
     """Two runs of one folder's name, whose only fold tests speaker A; files instead of conversions."""
-    from light_sernet_kd import compare, experiment
+    from light_sernet_kd import experiment
+    from light_sernet_kd.analysis import compare
 
     test = tuple(i for i, each in enumerate(corpus.utterances) if each.speaker == "A")
     settings = {"corpus": "levels", "test_on": None, "protocol": "loso"}

@@ -12,7 +12,8 @@ import soxr
 from rich.console import Console
 from scipy.stats import hypergeom
 
-from light_sernet_kd import audio, audit, cli
+from light_sernet_kd import audio, cli
+from light_sernet_kd.analysis import audit
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import prepare, ties
 from light_sernet_kd.data.protocols import Fold, propose_folds

@@ -14,12 +14,9 @@ import soundfile
 import soxr
 from scipy.fft import dctn
 
-from light_sernet_kd import audio, audit, training_list
-from light_sernet_kd.corpora import Corpus, Utterance, emodb
-from light_sernet_kd.corpora.registry import load
-from light_sernet_kd.data import prepare
-from light_sernet_kd.errors import UserError
-from light_sernet_kd.training_list import (
+from light_sernet_kd import audio
+from light_sernet_kd.analysis import audit, training_list
+from light_sernet_kd.analysis.training_list import (
     TrainingList,
     known,
     of_tested,
@@ -28,6 +25,10 @@ from light_sernet_kd.training_list import (
     shared,
     unpacked,
 )
+from light_sernet_kd.corpora import Corpus, Utterance, emodb
+from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.data import prepare
+from light_sernet_kd.errors import UserError
 
 RATE = 16_000
 

@@ -32,7 +32,7 @@ def add_compare(commands: Any, context: Context) -> None:
 def run_compare(arguments: argparse.Namespace, context: Context) -> None:
     from rich.console import Console
 
-    from light_sernet_kd import compare
+    from light_sernet_kd.analysis import compare
 
     compared = compare.compare([compare.read_run(folder) for folder in arguments.runs])
     if arguments.json:
@@ -84,7 +84,7 @@ def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
             raise UserError(f"--{option} needs --on, the corpus to score the files on.")
     if arguments.protocol and not arguments.fold:
         raise UserError("--protocol needs --fold, the fold whose test speakers are heard.")
-    from light_sernet_kd import benchmark
+    from light_sernet_kd.analysis import benchmark
 
     models: list[Path] = []
     for path in arguments.models:
@@ -140,7 +140,7 @@ def add_explain(commands: Any, context: Context) -> None:
 def run_explain(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.worst is not None and arguments.worst < 1:
         raise UserError(f"--worst must be at least 1, found {arguments.worst}.")
-    from light_sernet_kd import explain
+    from light_sernet_kd.analysis import explain
 
     # before TensorFlow, which takes seconds
     utterances = explain.chosen(arguments.run, arguments.utterance, arguments.worst or 0)
@@ -197,7 +197,7 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
         raise UserError(f"--seed must be 0 or more, found {arguments.seed}.")
     from rich.console import Console
 
-    from light_sernet_kd import stress
+    from light_sernet_kd.analysis import stress
     from light_sernet_kd.corpora.registry import origin
     from light_sernet_kd.reporting.display import Display
 
@@ -276,7 +276,7 @@ def _named_corpus(arguments: argparse.Namespace, notes: list[str]):
 
 def _chosen(arguments: argparse.Namespace, corpus, tested):
     """Of the utterances those of the speakers that are named, and no more of each emotion than the limit."""
-    from light_sernet_kd import stress
+    from light_sernet_kd.analysis import stress
 
     if arguments.speakers:
         names = {choose("speaker", name, corpus.speakers) for name in arguments.speakers}
@@ -302,8 +302,8 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
     }.items():
         if given:
             raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
-    from light_sernet_kd import stress
-    from light_sernet_kd.compare import read_run
+    from light_sernet_kd.analysis import stress
+    from light_sernet_kd.analysis.compare import read_run
     from light_sernet_kd.corpora.registry import origin
 
     named = [choose("precision", each, PRECISIONS) for each in arguments.precision or ("int8",)]

@@ -166,7 +166,8 @@ def add_audit(commands: Any, context: Context) -> None:
 def run_audit(arguments: argparse.Namespace, context: Context) -> int:
     from rich.console import Console
 
-    from light_sernet_kd import audio, audit, teachers
+    from light_sernet_kd import audio, teachers
+    from light_sernet_kd.analysis import audit
     from light_sernet_kd.corpora import Corpus
     from light_sernet_kd.corpora.registry import load
     from light_sernet_kd.data import ties

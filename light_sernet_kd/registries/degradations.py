@@ -39,18 +39,18 @@ class Condition:
 
 CLEAN = "clean"
 _CONDITIONS = (
-    Condition(CLEAN, CLEAN, "as recorded", Lazy("degradations:unchanged")),
+    Condition(CLEAN, CLEAN, "as recorded", Lazy("analysis.degradations:unchanged")),
     *(
         Condition(
             f"{kind} {snr} dB", kind, f"{text}, at an SNR of {snr} dB", apply, {"snr_db": snr}, of_others
         )
         for kind, text, apply, of_others in (
-            ("white", "noise that is flat per Hz", Lazy("degradations:with_white_noise"), False),
-            ("pink", "noise that is flat per octave", Lazy("degradations:with_pink_noise"), False),
+            ("white", "noise that is flat per Hz", Lazy("analysis.degradations:with_white_noise"), False),
+            ("pink", "noise that is flat per octave", Lazy("analysis.degradations:with_pink_noise"), False),
             (
                 "babble",
                 f"{BABBLE_TALKERS} other utterances at once, of other speakers",
-                Lazy("degradations:with_babble"),
+                Lazy("analysis.degradations:with_babble"),
                 True,
             ),
         )
@@ -61,7 +61,7 @@ _CONDITIONS = (
             f"gain {db:+} dB",
             "gain",
             f"{abs(db)} dB {text}, then cut at full scale",
-            Lazy("degradations:with_gain"),
+            Lazy("analysis.degradations:with_gain"),
             {"db": db},
         )
         for db, text in ((12, "louder"), (-12, "quieter"))
@@ -71,21 +71,30 @@ _CONDITIONS = (
             f"clipped {100 - percentile} %",
             "clipped",
             f"the largest {100 - percentile} % of the samples cut to the {percentile}th percentile",
-            Lazy("degradations:overloaded"),
+            Lazy("analysis.degradations:overloaded"),
             {"percentile": percentile},
         )
         for percentile in (95, 80)
     ),
-    Condition("telephone", "telephone", "300 to 3400 Hz, 8 kHz, G.711 µ-law", Lazy("degradations:telephone")),
     Condition(
-        "MP3 64", "MP3", "MP3 at 64 kbit/s, its delay taken out", Lazy("degradations:mp3"), {"kilobits": 64}
+        "telephone",
+        "telephone",
+        "300 to 3400 Hz, 8 kHz, G.711 µ-law",
+        Lazy("analysis.degradations:telephone"),
+    ),
+    Condition(
+        "MP3 64",
+        "MP3",
+        "MP3 at 64 kbit/s, its delay taken out",
+        Lazy("analysis.degradations:mp3"),
+        {"kilobits": 64},
     ),
     *(
         Condition(
             f"room {seconds} s",
             "room",
             f"a room with a T60 of {seconds} s, reverberation as strong as the direct sound",
-            Lazy("degradations:in_room"),
+            Lazy("analysis.degradations:in_room"),
             {"t60_seconds": seconds},
         )
         for seconds in (0.3, 0.8)
@@ -95,7 +104,7 @@ _CONDITIONS = (
             f"speed {percent:+} %",
             "speed",
             f"played {abs(percent)} % {text}, pitch and formants with it",
-            Lazy("degradations:at_speed"),
+            Lazy("analysis.degradations:at_speed"),
             {"factor": 1 + percent / 100},
         )
         for percent, text in ((5, "faster"), (-5, "slower"))
@@ -124,7 +133,7 @@ class Speechless:
 
 
 _SPEECHLESS = (
-    Speechless("zeros", "digital silence", Lazy("degradations:zeros"), varies=False),
+    Speechless("zeros", "digital silence", Lazy("analysis.degradations:zeros"), varies=False),
     *(
         Speechless(name, f"{colour} noise at {dbfs:.0f} dBFS", Lazy(make), {"dbfs": dbfs})
         for name, colour, make, dbfs in (

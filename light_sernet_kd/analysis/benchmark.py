@@ -25,7 +25,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from light_sernet_kd import audio, evaluation, runner, training_list
+from light_sernet_kd import audio, evaluation, runner
+from light_sernet_kd.analysis import training_list
 from light_sernet_kd.corpora.registry import load, origin
 from light_sernet_kd.data.selection import named_folds
 from light_sernet_kd.errors import UserError

@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from light_sernet_kd import audio, audit
+from light_sernet_kd import audio
+from light_sernet_kd.analysis import audit
 from light_sernet_kd.corpora import Utterance, name_key, own_name
 from light_sernet_kd.corpora.registry import different_people
 from light_sernet_kd.errors import UserError

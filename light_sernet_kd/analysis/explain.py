@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd import audio, teachers
+from light_sernet_kd.analysis.compare import Run, read_run
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
-from light_sernet_kd.compare import Run, read_run
 from light_sernet_kd.config import SAMPLE_RATE, Settings, distillation_spec, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data.selection import Selection, loaded

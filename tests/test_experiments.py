@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from test_end_to_end import QUICK, error_of, train
 
-from light_sernet_kd import cli, config, evaluation, experiment, paper, teachers
+from light_sernet_kd import cli, config, evaluation, experiment, teachers
 from light_sernet_kd.analysis import training_list
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
@@ -19,6 +19,7 @@ from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment import paper
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display

@@ -136,7 +136,7 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
         raise UserError("--run is for one run: paper names its own, paper-<row>-<protocol>.")
     options = run_options(arguments)
     heavy_imports()
-    from light_sernet_kd import paper
+    from light_sernet_kd.experiment import paper
     from light_sernet_kd.reporting.display import Display
 
     display = Display(verbose=options.verbose)

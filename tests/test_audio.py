@@ -19,7 +19,7 @@ import soxr
 
 from light_sernet_kd import audio, config, runner
 from light_sernet_kd.analysis import audit, degradations
-from light_sernet_kd.audio import decoders
+from light_sernet_kd.audio import decoders, reading
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import prepare
 from light_sernet_kd.registries.degradations import CONDITIONS
@@ -590,7 +590,7 @@ def test_identical_recordings_have_one_fingerprint_and_identical_silence_has_non
 def test_only_recordings_that_may_be_copies_are_read_for_their_fingerprints(tmp_path, monkeypatch):
     opened = []
     original = audio.opened
-    monkeypatch.setattr(audio, "opened", lambda path: opened.append(path.name) or original(path))
+    monkeypatch.setattr(reading, "opened", lambda path: opened.append(path.name) or original(path))
     contents = [encoded(sine(300 + 10 * index), "WAV", "PCM_16") for index in range(5)]
     audio.fingerprints(made_utterances(tmp_path, [*contents, contents[0]]))
     assert len(opened) == 1

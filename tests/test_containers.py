@@ -16,7 +16,7 @@ import soundfile
 from test_audio import RATE, chunk, encoded, id3_tag, mp3_bytes, refusal, sine, voice_like, wav_bytes
 
 from light_sernet_kd import audio
-from light_sernet_kd.audio import containers, decoders
+from light_sernet_kd.audio import containers, decoders, reading
 from light_sernet_kd.audio.containers import Content
 
 VALUES = (1000 * sine(300, seconds=0.5)).astype("<i2")
@@ -573,7 +573,7 @@ def test_hours_in_a_small_file_are_refused_with_the_limit_before_they_fill_the_m
 def test_what_does_not_state_its_length_is_refused_where_the_limit_is_reached(tmp_path, monkeypatch):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros((100_000, 2)), RATE)
-    monkeypatch.setattr(audio, "MOST_HELD_BYTES", 4 * 60_000)
+    monkeypatch.setattr(reading, "MOST_HELD_BYTES", 4 * 60_000)
     monkeypatch.setattr(decoders, "BLOCK_VALUES", 10_000)
     original = decoders._through_libsndfile
 
@@ -588,7 +588,7 @@ def test_what_does_not_state_its_length_is_refused_where_the_limit_is_reached(tm
     with pytest.raises(audio.AudioError, match="lasts more than"):
         audio.decode(path)
     assert len(audio.middle(path, 1000)) == 1000
-    monkeypatch.setattr(audio, "MOST_HELD_BYTES", 8 * 100_000)
+    monkeypatch.setattr(reading, "MOST_HELD_BYTES", 8 * 100_000)
     assert len(audio.read(path)) == 100_000
     assert audio.decode(path).samples.shape == (100_000, 2)
 

@@ -153,7 +153,8 @@ def test_a_run_that_is_killed_goes_on_behind_its_last_block(tmp_path):
     code = (
         "import os, sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from light_sernet_kd import audio, embeddings\n"
+        "from light_sernet_kd import audio\n"
+        "from light_sernet_kd.encoders import embedding_cache as embeddings\n"
         "from light_sernet_kd.corpora import Utterance\n"
         "folder = Path(sys.argv[1])\n"
         "utterances = [Utterance(f'u{n}', folder / 'wav' / f'{n}.wav', 'joy', 's') for n in range(200)]\n"

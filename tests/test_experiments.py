@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from test_end_to_end import QUICK, error_of, train
 
-from light_sernet_kd import cli, config, evaluation, experiment, teachers
+from light_sernet_kd import cli, config, evaluation, teachers
 from light_sernet_kd.analysis import training_list
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
@@ -19,7 +19,9 @@ from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.evaluation import scoring
 from light_sernet_kd.experiment import paper
+from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display
@@ -75,7 +77,8 @@ def run(corpora, name: str, *arguments: str) -> dict:
 def test_a_protocol_trains_and_is_stamped_with_what_its_folds_share(
     corpora, monkeypatch, protocol, folds, stamps
 ):
-    monkeypatch.setattr(evaluation, "FEWEST_TO_CALIBRATE", 3)
+    for each in (evaluation, scoring):
+        monkeypatch.setattr(each, "FEWEST_TO_CALIBRATE", 3)
     metrics = run(corpora, f"protocol-{protocol[1]}", *protocol, *ONE_EPOCH)
     assert [fold["name"] for fold in metrics["folds"]] == folds
     assert len(metrics["stamps"]) == len(stamps)

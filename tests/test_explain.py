@@ -844,7 +844,7 @@ def token_arrays(emotion):
 def both(said, tmp_path_factory):
     """A run whose encoders were trained, the student's by the teacher's text states too; it was interrupted
     when a student was to be stored."""
-    from light_sernet_kd import experiment
+    from light_sernet_kd.experiment import run as experiment
 
     result, found = tmp_path_factory.mktemp("both"), []
     options = ["--student", "picobert_vggish", "-kd", "DistilSER", "--tune_epochs", "1"]

@@ -285,7 +285,10 @@ def test_no_command_waits_for_a_path_that_is_no_regular_file(tmp_path):
     piped = table_with(tmp_path / "piped.csv", *["pipe"] * 4)
     pipe = str(tmp_path / "pipe")
     code = (
-        "import sys; from light_sernet_kd import cli, evaluation, predict, selection, config, teachers\n"
+        "import sys; from light_sernet_kd import cli, evaluation, config\n"
+        "from light_sernet_kd.data import selection\n"
+        "from light_sernet_kd.device import predict\n"
+        "from light_sernet_kd.teachers import files as teachers\n"
         "from pathlib import Path\n"
         "from light_sernet_kd.errors import UserError\n"
         "pipe, zero, piped = sys.argv[1:]\n"

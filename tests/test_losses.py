@@ -839,7 +839,7 @@ JAX_SCRIPT = """
 import sys
 import jax
 import numpy as np
-from light_sernet_kd import losses
+from light_sernet_kd.distillation import losses
 from light_sernet_kd.registries.losses import DISTILLATIONS
 
 @jax.jit

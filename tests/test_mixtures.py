@@ -126,5 +126,8 @@ def test_a_mistake_is_refused_with_what_would_be_right(text, sentence):
 
 
 def test_a_sum_is_read_without_keras():
-    code = "import sys, light_sernet_kd.config.distillation_spec; sys.exit(bool({'keras', 'numpy'} & set(sys.modules)))"
+    code = (
+        "import sys, light_sernet_kd.config.distillation_spec\n"
+        "sys.exit(bool({'keras', 'numpy'} & set(sys.modules)))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -292,7 +292,8 @@ GROWTH = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from light_sernet_kd import audio, features, pipeline
+from light_sernet_kd import audio, features
+from light_sernet_kd.data import batches as pipeline
 from light_sernet_kd.corpora import Utterance
 
 SHAPE = features.feature_shape("lsn", "spectrogram", 32_000)

@@ -246,7 +246,7 @@ def test_a_missing_package_is_named_with_its_remedy(tmp_path):
     code = (
         "import sys\n"
         "sys.modules['transformers'] = None\n"
-        "from light_sernet_kd import speech_models\n"
+        "from light_sernet_kd.encoders import speech as speech_models\n"
         "assert 'torch' not in sys.modules\n"
         "try:\n"
         "    speech_models.load('x')\n"

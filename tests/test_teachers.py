@@ -17,7 +17,7 @@ from light_sernet_kd import evaluation, teachers
 from light_sernet_kd.corpora import Utterance, registry
 from light_sernet_kd.data import protocols
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.teachers import STAMP_SEEN, STAMP_UNKNOWN, Teacher
+from light_sernet_kd.teachers import STAMP_SEEN, STAMP_UNKNOWN, Teacher, files
 
 IDS, CLASSES, FOLDS = ("u0", "u1", "u2", "ü3"), ("anger", "fear", "joy"), ("a", "b")
 UTTERANCES = [
@@ -405,7 +405,7 @@ def test_logits_that_no_network_gives_are_refused_where_they_are_used(tmp_path, 
 
 
 def test_more_names_than_any_corpus_has_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(teachers, "MOST_IDS", 3)
+    monkeypatch.setattr(files, "MOST_IDS", 3)
     assert "names 4 ids; at most 3 are read." in refusal(saved(tmp_path))
 
 

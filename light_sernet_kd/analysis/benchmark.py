@@ -253,7 +253,7 @@ def peak_memory(path: Path) -> int | None:
     return int(done.stdout.split()[-1])
 
 
-_CHILD = "import sys; from light_sernet_kd import benchmark; print(benchmark._own_peak(sys.argv[1]))"
+_CHILD = "import sys; from light_sernet_kd.analysis import benchmark; print(benchmark._own_peak(sys.argv[1]))"
 
 
 def _own_peak(path: str) -> int:

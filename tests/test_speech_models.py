@@ -25,6 +25,7 @@ torch = pytest.importorskip("torch", reason=ABSENT)
 transformers = pytest.importorskip("transformers", reason=ABSENT)
 
 from light_sernet_kd.encoders import speech  # noqa: E402
+from light_sernet_kd.teachers import speech_probe  # noqa: E402
 
 FAMILIES = {
     "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
@@ -137,10 +138,10 @@ def test_padding_would_leak_into_models_with_a_group_norm(models, family):
 def test_equal_lengths_share_a_batch_and_no_batch_is_long(models):
     base, large = (speech.load(models["wavlm", norm]) for norm in ("group", "layer"))
     lengths = [900, 500, 900, 700, 500]
-    assert list(speech._batches(lengths, base)) == [[1, 4], [3], [0, 2]]
-    assert list(speech._batches(lengths, large)) == [[1, 4, 3, 0, 2]]
+    assert list(speech.length_batches(lengths, base)) == [[1, 4], [3], [0, 2]]
+    assert list(speech.length_batches(lengths, large)) == [[1, 4, 3, 0, 2]]
     minute = 60 * 16_000
-    assert list(speech._batches([minute // 2] * 3 + [2 * minute, 100], large)) == [[4, 0], [1, 2], [3]]
+    assert list(speech.length_batches([minute // 2] * 3 + [2 * minute, 100], large)) == [[4, 0], [1, 2], [3]]
 
 
 @pytest.mark.parametrize("samples", [10, 49, 50, 400, 16_001])
@@ -276,7 +277,7 @@ def labels_of(utterances) -> np.ndarray:
 
 def probed(layers, corpus, folds=None, **settings) -> teachers.Teacher:
     utterances, _, all_folds = corpus
-    return speech.layer_probe_teacher(
+    return speech_probe.layer_probe_teacher(
         layers, utterances, CLASSES, folds or all_folds[1:3], card={"made_by": "tiny"}, **settings
     )
 
@@ -298,11 +299,11 @@ def test_a_probe_of_layers_learns_and_tells_what_it_did(layers, corpus, tmp_path
 
 def test_the_epoch_of_the_probe_is_the_best_on_the_validation_set(layers, corpus):
     utterances, _, folds = corpus
-    settings = speech.ProbeSettings(epochs=6)
+    settings = speech_probe.ProbeSettings(epochs=6)
     best = probed(layers, corpus, folds[1:2], settings=settings, cross_fit=False)
     losses = []
     for epochs in range(1, 7):
-        model = speech._LayerProbe(
+        model = speech_probe._LayerProbe(
             layers,
             labels_of(utterances),
             np.array(folds[1].train),
@@ -324,11 +325,11 @@ def test_the_epoch_of_the_probe_is_the_best_on_the_validation_set(layers, corpus
 
 def test_training_logits_of_a_layer_probe_are_from_probes_that_did_not_see_the_speaker(layers, corpus):
     utterances, _, folds = corpus
-    fold, settings = folds[1], speech.ProbeSettings(epochs=5)
+    fold, settings = folds[1], speech_probe.ProbeSettings(epochs=5)
     teacher = probed(layers, corpus, [fold], settings=settings)
     train = np.array(fold.train)
     for part in probe.held_out_parts(np.array([utterances[i].speaker for i in train])):
-        alone = speech._LayerProbe(
+        alone = speech_probe._LayerProbe(
             layers,
             labels_of(utterances),
             train[~part],
@@ -357,7 +358,7 @@ def published(folds) -> Fold:
 
 def test_what_tests_decides_nothing_in_a_probe_of_layers(layers, corpus):
     utterances, fingerprints, folds = corpus
-    settings = speech.ProbeSettings(epochs=4)
+    settings = speech_probe.ProbeSettings(epochs=4)
     for fold in (folds[0], published(folds)):
         wrong = (mislabelled(utterances, fold.test), fingerprints, folds)
         one = probed(layers, corpus, [fold], settings=settings)
@@ -369,7 +370,7 @@ def test_the_random_state_of_others_is_left_alone(layers, corpus):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    settings = speech.ProbeSettings(epochs=1)
+    settings = speech_probe.ProbeSettings(epochs=1)
     one = probed(layers, corpus, seed=1, settings=settings)
     assert torch.equal(torch.rand(3), expected)
     assert not torch.are_deterministic_algorithms_enabled()
@@ -379,12 +380,12 @@ def test_the_random_state_of_others_is_left_alone(layers, corpus):
 
 # Fine-tuning
 
-FAST = speech.TuningSettings(epochs=2, learning_rate=1e-3, head_learning_rate=1e-2)
+FAST = speech_probe.TuningSettings(epochs=2, learning_rate=1e-3, head_learning_rate=1e-2)
 
 
 def tuned(source, corpus, work, folds=None, settings=FAST, **others) -> teachers.Teacher:
     utterances, fingerprints, all_folds = corpus
-    return speech.fine_tuned_teacher(
+    return speech_probe.fine_tuned_teacher(
         source,
         utterances,
         fingerprints,
@@ -420,7 +421,7 @@ def test_the_convolutions_stay_and_the_transformer_learns(models, corpus):
     model = speech.load(models["hubert", "group"])
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     train, labels = np.array(folds[0].train), labels_of(utterances)
-    speech._tune(model, utterances, labels, train, (), classes=3, seed=0, settings=FAST)
+    speech_probe._tune(model, utterances, labels, train, (), classes=3, seed=0, settings=FAST)
     after = model.network.state_dict()
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert not {name for name in changed if name.startswith("feature_extractor")}
@@ -431,8 +432,8 @@ def test_the_outputs_of_a_tuned_model_are_those_of_its_best_epoch(models, corpus
     utterances, _, folds = corpus
     validation = list(folds[0].validation)
     seen = []
-    original = speech.log_loss
-    monkeypatch.setattr(speech, "log_loss", lambda *given: seen.append(original(*given)) or seen[-1])
+    original = speech_probe.log_loss
+    monkeypatch.setattr(speech_probe, "log_loss", lambda *given: seen.append(original(*given)) or seen[-1])
     settings = dataclasses.replace(FAST, epochs=5, learning_rate=1e-2)
     teacher = tuned(models["wavlm", "layer"], corpus, tmp_path, settings=settings)
     assert len(seen) == 5
@@ -445,13 +446,13 @@ def test_a_finished_fold_is_not_tuned_again(models, corpus, tmp_path, monkeypatc
     _, _, folds = corpus
     source = models["wavlm", "layer"]
     first = tuned(source, corpus, tmp_path)
-    count, original = [], speech._tune
+    count, original = [], speech_probe._tune
 
     def counted(*given, **settings):
         count.append(1)
         return original(*given, **settings)
 
-    monkeypatch.setattr(speech, "_tune", counted)
+    monkeypatch.setattr(speech_probe, "_tune", counted)
     both = tuned(source, corpus, tmp_path, folds[:2])
     assert len(count) == 1
     np.testing.assert_array_equal(both.logits[:1], first.logits)

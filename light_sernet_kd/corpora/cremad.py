@@ -5,8 +5,8 @@ import io
 import re
 from pathlib import Path
 
-from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts, read_text
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts, read_text
 from light_sernet_kd.errors import UserError
 
 EMOTIONS = {

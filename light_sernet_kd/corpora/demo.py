@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd.config import SAMPLE_RATE
-from light_sernet_kd.corpora import Corpus, Published, Utterance
+from light_sernet_kd.corpora.types import Corpus, Published, Utterance
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import workshop
 

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
 
 EMOTIONS = {
     "W": "anger",

@@ -7,8 +7,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, read_text, visible
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, tree
+from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, read_text, visible
 from light_sernet_kd.errors import UserError
 
 EMOTIONS = {

@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 
 from light_sernet_kd import __version__
 from light_sernet_kd.arrays import lists_all
-from light_sernet_kd.corpora import Origin, registry, visible
+from light_sernet_kd.corpora import registry
+from light_sernet_kd.corpora.types import Origin, visible
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import make_public
 

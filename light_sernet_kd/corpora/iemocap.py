@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from light_sernet_kd.corpora import (
+from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.types import (
     SEXES,
     Corpus,
     Origin,
@@ -14,7 +15,6 @@ from light_sernet_kd.corpora import (
     visible,
     vote_shares,
 )
-from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
 from light_sernet_kd.errors import UserError
 
 EMOTIONS = {

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from light_sernet_kd.corpora import SEXES, Corpus, Utterance, read_text, vote_shares
 from light_sernet_kd.corpora.reading import Findings
+from light_sernet_kd.corpora.types import SEXES, Corpus, Utterance, read_text, vote_shares
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_bytes
 

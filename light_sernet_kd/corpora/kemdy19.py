@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from light_sernet_kd.corpora import Corpus, Origin, Published, kemdy, visible
+from light_sernet_kd.corpora import kemdy
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.types import Corpus, Origin, Published, visible
 
 _NAME = re.compile(r"(Sess(\d\d)_(?:impro|script)\d\d)_([FM])\d{3}")
 

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from light_sernet_kd.corpora import Corpus, Origin, Published, kemdy, visible
+from light_sernet_kd.corpora import kemdy
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.types import Corpus, Origin, Published, visible
 
 _NAME = re.compile(r"(Sess(\d\d)_script\d\d)_(User\d{3}[FM])_\d{3}")
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from light_sernet_kd.config import corpus_name
-from light_sernet_kd.corpora import CANONICAL_EMOTIONS, SEXES, Corpus, Published, Utterance, repeated
 from light_sernet_kd.corpora.names import joined_notes
 from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES, Findings
 from light_sernet_kd.corpora.tables import ROWS, Lines, Table
+from light_sernet_kd.corpora.types import CANONICAL_EMOTIONS, SEXES, Corpus, Published, Utterance, repeated
 from light_sernet_kd.errors import UserError, choose, nfc
 from light_sernet_kd.files import in_either_form
 

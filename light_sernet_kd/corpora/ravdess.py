@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts
 from light_sernet_kd.corpora.reading import (
     VIDEO_SUFFIXES,
     Findings,
@@ -15,6 +14,7 @@ from light_sernet_kd.corpora.reading import (
     nothing,
     recordings,
 )
+from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
 
 EMOTIONS = {
     "01": "neutral",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.audio.containers import SUFFIXES
-from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.corpora.names import alike_notes
+from light_sernet_kd.corpora.types import Corpus, Utterance
 from light_sernet_kd.errors import UserError
 
 # What a recording may be called; how it is stored is told by its content. Of what needs the extra `video`,

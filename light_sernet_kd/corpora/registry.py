@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.corpora import Corpus, across, manifest, tasks
+from light_sernet_kd.corpora import manifest, tasks
 from light_sernet_kd.corpora.names import SYNONYMS, offered, synonym_notes
+from light_sernet_kd.corpora.types import Corpus, across
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import in_either_form
 from light_sernet_kd.registries.corpora import CORPORA, MANIFEST, CorpusSource

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from light_sernet_kd.corpora import CANONICAL_EMOTIONS, Corpus, shares_among
+from light_sernet_kd.corpora.types import CANONICAL_EMOTIONS, Corpus, shares_among
 from light_sernet_kd.errors import UserError, choose, nfc
 
 

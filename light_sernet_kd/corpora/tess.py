@@ -7,8 +7,8 @@ content.
 import re
 from pathlib import Path
 
-from light_sernet_kd.corpora import Corpus, Origin, Published, Utterance, name_parts
 from light_sernet_kd.corpora.reading import Findings, nothing, tree
+from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
 
 EMOTIONS = {
     "angry": "anger",

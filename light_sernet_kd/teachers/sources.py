@@ -91,11 +91,12 @@ def speech_model_teacher(
         argument: its name on the Hugging Face hub, or its folder.
     """
     from light_sernet_kd.encoders import speech
+    from light_sernet_kd.teachers import speech_probe
 
     folds = [*selection.folds, selection.final_fold]
     facts = _facts(selection, settings)
     if workplace.fine_tune:
-        return speech.fine_tuned_teacher(
+        return speech_probe.fine_tuned_teacher(
             argument,
             selection.utterances,
             selection.fingerprints,
@@ -104,12 +105,12 @@ def speech_model_teacher(
             card={"made_by": f"{argument}, fine-tuned", **facts},
             work=workplace.work,
             seed=settings.seed,
-            settings=dataclasses.replace(speech.TuningSettings(), **_tuning(settings)),
+            settings=dataclasses.replace(speech_probe.TuningSettings(), **_tuning(settings)),
         )
     encoder = speech.layer_encoder(speech.load(argument))
     layers = _embedded(encoder, selection, workplace)
     card = {"made_by": f"probe on {argument}", "encoder": {"source": argument, **encoder.identity}, **facts}
-    return speech.layer_probe_teacher(
+    return speech_probe.layer_probe_teacher(
         layers, selection.utterances, selection.classes, folds, card=card, seed=settings.seed
     )
 

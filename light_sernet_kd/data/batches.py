@@ -16,10 +16,10 @@ import numpy as np
 from light_sernet_kd import arrays, audio
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.distillation.distiller import (
+from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
+    MIXUP_WEIGHT,
     OTHER_LABELS,
-    SHARE,
     SOFT_LABELS,
     TEACHER,
     TEACHER_EMBEDDING,
@@ -404,7 +404,7 @@ def dataset(
         spec[TEACHER_EMBEDDING] = tf.TensorSpec((None, teacher_embedding.shape[1]), tf.float32)
     if mixup:
         spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
-        spec[SHARE] = tf.TensorSpec((None,), tf.float32)
+        spec[MIXUP_WEIGHT] = tf.TensorSpec((None,), tf.float32)
 
     def inputs_of(batch: np.ndarray, epoch: int, number: int) -> dict[str, Any]:
         inputs = {}
@@ -426,7 +426,7 @@ def dataset(
             for name, values in inputs.items():
                 mixed = augment.mix_logits if name == TEACHER else augment.mix
                 inputs[name] = mixed(values, values[other], share)
-            inputs |= {OTHER_LABELS: labels[batch[other]], SHARE: share}
+            inputs |= {OTHER_LABELS: labels[batch[other]], MIXUP_WEIGHT: share}
         return inputs
 
     def batches():
@@ -446,9 +446,9 @@ def dataset(
 
     def weights_of(inputs: dict[str, np.ndarray], own: np.ndarray) -> np.ndarray:
         weights = np.asarray(class_weights, np.float32)
-        if SHARE not in inputs:
+        if MIXUP_WEIGHT not in inputs:
             return weights[own]
-        return augment.mix(weights[own], weights[inputs[OTHER_LABELS]], inputs[SHARE])
+        return augment.mix(weights[own], weights[inputs[OTHER_LABELS]], inputs[MIXUP_WEIGHT])
 
     signature: tuple[Any, ...] = (spec, tf.TensorSpec((None,), tf.int32))
     if class_weights is not None:

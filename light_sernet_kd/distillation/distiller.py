@@ -9,14 +9,22 @@ import numpy as np
 from keras import ops
 
 from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.distillation.batch_keys import (
+    EMBEDDING,
+    FEATURES,
+    LOGITS,
+    MIXUP_WEIGHT,
+    OTHER_LABELS,
+    SOFT_LABELS,
+    STATES,
+    TEACHER,
+    TEACHER_EMBEDDING,
+    TEACHER_STATES,
+)
 from light_sernet_kd.distillation.losses import hard_labels, settings_of, standardised, terms_of
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 
-FEATURES, SOFT_LABELS = "features", "soft_labels"
-TEACHER, TEACHER_EMBEDDING, TEACHER_STATES = "teacher", "teacher_embedding", "teacher_states"
-OTHER_LABELS, SHARE = "other_labels", "share"
-LOGITS, EMBEDDING, STATES = "logits", "embedding", "text_states"
 TEXT_ENCODER = "text_encoder"
 
 
@@ -270,12 +278,12 @@ class Distiller(keras.Model):
             return _weighted_mean(label_loss, sample_weight)
         self._check(given)
         self._check_shapes(given, len_of=y.shape[0])
-        if SOFT_LABELS in given and SHARE not in given:
+        if SOFT_LABELS in given and MIXUP_WEIGHT not in given:
             labels = hard_labels(labels, given[SOFT_LABELS])
         label_loss, per_example, relational = self._parts(labels, given, outputs)
-        if SHARE in given:
+        if MIXUP_WEIGHT in given:
             self.odd_labels.update_state(_count_odd(given[OTHER_LABELS], self.classes))
-            share = ops.cast(ops.reshape(given[SHARE], (-1,)), per_example.dtype)
+            share = ops.cast(ops.reshape(given[MIXUP_WEIGHT], (-1,)), per_example.dtype)
             others = self._parts(_indices(given[OTHER_LABELS]), given, outputs)
             label_loss = share * label_loss + (1 - share) * others[0]
             per_example = share * per_example + (1 - share) * others[1]
@@ -296,8 +304,8 @@ class Distiller(keras.Model):
                     f"{self.distillation} needs the teacher's {compares.plural} in every training batch: "
                     f'pass x={{"{FEATURES}": …, "{compares.key}": …}}.'
                 )
-        if (SHARE in given) != (OTHER_LABELS in given):
-            raise UserError(f'a batch of mixed examples has both "{OTHER_LABELS}" and "{SHARE}".')
+        if (MIXUP_WEIGHT in given) != (OTHER_LABELS in given):
+            raise UserError(f'a batch of mixed examples has both "{OTHER_LABELS}" and "{MIXUP_WEIGHT}".')
         if self.projection and given[TEACHER_EMBEDDING].shape[-1] != self.projection.units:
             raise UserError(
                 f"the teacher's embeddings are {given[TEACHER_EMBEDDING].shape[-1]} wide, "
@@ -329,7 +337,7 @@ class Distiller(keras.Model):
                     f'"{key}" of a batch of {len_of or "n"} has the shape {found}; expected {text}'
                     f"{_of_classes(key, self.classes)}."
                 )
-        for key in (OTHER_LABELS, SHARE):
+        for key in (OTHER_LABELS, MIXUP_WEIGHT):
             if key in given:
                 _check_label_shape(f'"{key}"', given[key].shape, self.classes)
 

@@ -42,7 +42,8 @@ from light_sernet_kd.corpora.registry import CORPORA, origin
 from light_sernet_kd.data import batches, ties
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.data.selection import Selection, representative, selected
-from light_sernet_kd.distillation.distiller import EMBEDDING, FEATURES, LOGITS, text_states_of
+from light_sernet_kd.distillation.batch_keys import EMBEDDING, FEATURES, LOGITS
+from light_sernet_kd.distillation.distiller import text_states_of
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.features import feature_shape

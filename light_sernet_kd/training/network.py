@@ -17,7 +17,8 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import ArrayError, Expected, check_archive, open_arrays, say_anew
 from light_sernet_kd.data import batches as pipeline
-from light_sernet_kd.distillation.distiller import EMBEDDING, LOGITS, Distiller, embedding_of
+from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
+from light_sernet_kd.distillation.distiller import Distiller, embedding_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import atomic, parse_json, write_arrays
 from light_sernet_kd.registries.losses import NO_TEACHER

@@ -1,0 +1,9 @@
+"""The names of what a training batch holds, and of what a student's network gives."""
+
+# Of a batch's inputs.
+FEATURES, SOFT_LABELS = "features", "soft_labels"
+TEACHER, TEACHER_EMBEDDING, TEACHER_STATES = "teacher", "teacher_embedding", "teacher_states"
+# Of an example that is mixed of two: the other one's label, and the weight of the first.
+OTHER_LABELS, MIXUP_WEIGHT = "other_labels", "share"
+# Of a network's outputs.
+LOGITS, EMBEDDING, STATES = "logits", "embedding", "text_states"

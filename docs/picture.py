@@ -105,7 +105,7 @@ def _plain(axes: Axes, title: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def main() -> None:
+def main(path: Path = DOCS / "pictures" / "pipeline.png") -> None:
     figure = plt.figure(figsize=(10.4, 5.3), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(3.1, 2.2))
     pipeline(above.subplots())
@@ -117,9 +117,8 @@ def main() -> None:
     bars(size, "File, kB", names, kilobytes, "{:,.0f}")
     bars(time, "One answer on 3 s, ms, 1 thread", names, milliseconds, "%.1f")
     noise(loss)
-    folder = DOCS / "pictures"
-    folder.mkdir(exist_ok=True)
-    figure.savefig(folder / "pipeline.png", dpi=150, facecolor="white", metadata={"Software": ""})
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": ""})
 
 
 if __name__ == "__main__":

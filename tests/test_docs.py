@@ -98,10 +98,7 @@ def check(command: str, nowhere: Path, capsys) -> None:
         words = words[1:] if words[1] == "paper" else ["train", *words[1:]]
     if words[0] in ("train", "teach"):
         # All options and choices are checked before the corpus is looked for, which is not there.
-        words = [
-            "EMO-DB" if word == "demo" and before == "-dn" else word
-            for before, word in pairwise(["", *words])
-        ]
+        line = shlex.join(words).replace("-dn demo ", "-dn EMO-DB ")
         places = ["--data", str(nowhere), "--result", str(nowhere)]
         assert cli.main([*shlex.split(line), *places], defaults=hyperparameters.DEFAULTS) == 2
         error = capsys.readouterr().err

@@ -25,7 +25,10 @@ def options() -> str:
     for name, command in subparsers(parser()).items():
         lines += ["", f"## {name}", "", _prose(command.description or ""), "", *_usage(command)]
         for title, actions in _groups(command):
-            lines += ["", f"### {title} {{: #{name}-{_slug(title)} }}", "", *_table(actions)]
+            # the titles that argparse gives of itself say no more than the head of the table
+            if title not in ("Positional arguments", "Options"):
+                lines += ["", f"### {title} {{: #{name}-{_slug(title)} }}"]
+            lines += ["", *_table(actions)]
     return "\n".join(lines).strip()
 
 

@@ -1,0 +1,125 @@
+"""The picture of README and the first page: the pipeline, and figures read from docs/results.md.
+
+python docs/picture.py
+"""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+
+DOCS = Path(__file__).resolve().parent
+INK, TEAL, GREY, PALE = "#24323a", "#00796b", "#b8c4c8", "#eef5f4"
+
+# Place of the left lower corner, width, title and explanation.
+BOXES = {
+    "corpus": (0.0, 0.55, "Recordings", "public corpora or\nyour own table"),
+    "folds": (2.5, 0.55, "Folds", "separate speakers for\ntraining and test"),
+    "teacher": (5.0, 1.5, "Teacher outputs", "network, probe,\nspeech model or file"),
+    "student": (5.0, -0.4, "Student", "distilled from labels\nand teacher outputs"),
+    "scores": (7.5, 1.5, "Scores", "UA with interval;\nstamps for leaks"),
+    "file": (7.5, -0.4, "One .tflite file", "raw audio in, calibrated\nprobabilities out"),
+    "device": (10.0, -0.4, "Device", "phone, browser,\nlaptop, microphone"),
+}
+WIDTH, HEIGHT = 2.05, 1.3
+ARROWS = [
+    ("corpus", "folds"),
+    ("folds", "teacher"),
+    ("folds", "student"),
+    ("teacher", "student"),
+    ("student", "scores"),
+    ("student", "file"),
+    ("file", "device"),
+]
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading of docs/results.md, its head first."""
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = section[section.index("\n|") :].strip().partition("\n\n")[0].splitlines()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
+    return [rows[0], *rows[2:]]
+
+
+def pipeline(axes: Axes) -> None:
+    for x, y, title, text in BOXES.values():
+        axes.add_patch(
+            FancyBboxPatch(
+                (x, y), WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", fc=PALE, ec=TEAL, lw=1.3
+            )
+        )
+        middle = x + WIDTH / 2
+        axes.text(middle, y + 0.96, title, ha="center", va="center", weight="bold", size=11.5, color=INK)
+        axes.text(middle, y + 0.44, text, ha="center", va="center", size=9.5, color=INK)
+    for source, target in ARROWS:
+        axes.annotate("", *_ends(source, target), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.3})
+    axes.set(xlim=(-0.1, 12.2), ylim=(-0.6, 3.0), aspect="equal")
+    axes.axis("off")
+
+
+def _ends(source: str, target: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where an arrow ends and where it begins."""
+    (x, y, *_), (u, v, *_) = BOXES[source], BOXES[target]
+    if x == u:
+        return (u + WIDTH / 2, v + HEIGHT), (x + WIDTH / 2, y)
+    return (u, v + HEIGHT / 2), (x + WIDTH, y + HEIGHT / 2)
+
+
+def bars(axes: Axes, title: str, names: list[str], values: list[float], form: str) -> None:
+    colours = [TEAL if name == "int8" else GREY for name in names]
+    shown = axes.barh(names, values, color=colours, height=0.62)
+    axes.bar_label(shown, fmt=form, padding=3, size=9.5, color=INK)
+    axes.set_xlim(0, 1.2 * max(values))
+    _plain(axes, title)
+    axes.invert_yaxis()
+
+
+def noise(axes: Axes) -> None:
+    """UA with and without noise in training."""
+    head, without, with_noise = table("Noise in training")
+    kept = [name for name in ("clean", "white 20 dB", "MP3", "babble 20 dB") if name in head]
+    places = range(len(kept))
+    for offset, row, colour, label in (
+        (-0.19, without, GREY, "without"),
+        (0.19, with_noise, TEAL, "with noise in training"),
+    ):
+        values = [float(row[head.index(name)]) for name in kept]
+        shown = axes.barh([place + offset for place in places], values, 0.36, color=colour, label=label)
+        axes.bar_label(shown, fmt="%.0f", padding=3, size=8.5, color=INK)
+    axes.set_yticks(places, kept)
+    axes.set_xlim(0, 95)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, 0.0), ncols=2, frameon=False, fontsize=8.5)
+    _plain(axes, "UA %, EMO-DB, 5 folds")
+    axes.invert_yaxis()
+
+
+def _plain(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", size=10.5, color=INK)
+    axes.tick_params(axis="y", length=0, labelsize=9.5, colors=INK)
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+
+
+def main(path: Path = DOCS / "pictures" / "pipeline.png") -> None:
+    figure = plt.figure(figsize=(10.4, 5.3), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(3.1, 2.2))
+    pipeline(above.subplots())
+    size, time, loss = below.subplots(1, 3, width_ratios=(1, 1, 1.25))
+    head, *rows = table("Cost on the device")
+    names = [row[0] for row in rows]
+    kilobytes = [float(row[head.index("kB")].replace(",", "")) for row in rows]
+    milliseconds = [float(row[head.index("1 thread, ms")].split()[0]) for row in rows]
+    bars(size, "File, kB", names, kilobytes, "{:,.0f}")
+    bars(time, "One answer on 3 s, ms, 1 thread", names, milliseconds, "%.1f")
+    noise(loss)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": ""})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,351 @@
+"""README, CONTRIBUTING and docs/: the site builds, commands and imports work, and prose keeps its limits."""
+
+import ast
+import contextlib
+import csv
+import importlib.util
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import REPOSITORY
+
+import hyperparameters
+from light_sernet_kd import cli
+from light_sernet_kd.corpora import demo
+from light_sernet_kd.errors import UserError
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+NAMES = [str(path.relative_to(REPOSITORY)) for path in PAGES]
+
+RUN = "run"
+PARSE = "parse"
+# What a test does with each command of the pages; the first pattern that fits counts. `run` executes the
+# line as it stands, in a folder with a stand-in corpus and a run of seconds; `parse` gives it to the program,
+# which checks it; `no` does neither. The last two say why.
+COMMANDS = {
+    "light-sernet-kd predict student_dynamic.tflite a.wav --text *": f"{PARSE}: test_predict reads text",
+    "light-sernet-kd predict *": RUN,
+    "light-sernet-kd prepare --video *": f"{PARSE}: test_prepare has videos",
+    "light-sernet-kd prepare *": RUN,
+    "light-sernet-kd audit IEMOCAP *": f"{PARSE}: test_corpora has the stand-in of IEMOCAP",
+    "light-sernet-kd audit *": RUN,
+    "light-sernet-kd compare result/pure result/KD *": f"{PARSE}: the names of runs differ, the rest is run",
+    "light-sernet-kd compare *": RUN,
+    "light-sernet-kd explain *": RUN,
+    "light-sernet-kd golden *": RUN,
+    "light-sernet-kd benchmark *": RUN,
+    "light-sernet-kd stress student_int8.tflite *": RUN,
+    "light-sernet-kd stress *": f"{PARSE}: test_stress converts the students of a run, which takes a minute",
+    "light-sernet-kd teach *": f"{PARSE}: trains teachers; test_teachers and test_end_to_end have quick ones",
+    "light-sernet-kd fetch *": f"{PARSE}: downloads; test_fetch has a server",
+    "light-sernet-kd listen *": f"{PARSE}: needs a microphone; test_stream has blocks of sound",
+    "light-sernet-kd demo *": f"{PARSE}: serves until Ctrl-C; test_page opens it in Chromium",
+    "python train.py paper *": f"{PARSE}: trains for hours; test_experiments has quick rows",
+    "python train.py *": f"{PARSE}: trains for hours; test_end_to_end trains for seconds",
+    "sh run.sh test*": "no: it would run this test",
+    "sh run.sh*": "no: it installs; what it then runs is parsed on the page quickstart",
+    "git clone *": "no: there is no address yet",
+    ". .venv/bin/activate": "no: changes the reader's shell",
+    "python -m venv .venv *": "no: changes the reader's shell",
+    "python -m pip install *": "no: installs",
+    "uv pip compile *": "no: asks a package index",
+    ".venv/bin/ruff check *": "no: test_style runs these",
+    ".venv/bin/mkdocs serve": "no: serves until Ctrl-C; the site is built below",
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def commands(text: str) -> list[str]:
+    """The command lines of a shell block, continued lines joined."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [" ".join(line.split()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def matches(pattern: str, command: str) -> bool:
+    return fnmatchcase(command, pattern.replace("[", "[[]"))
+
+
+def disposition(command: str) -> str:
+    for pattern, what in COMMANDS.items():
+        if matches(pattern, command):
+            return what
+    raise AssertionError(f"tests/test_docs.py has no row for the command: {command}")
+
+
+def shown(what: str = "") -> list[str]:
+    """The commands of all pages, or those of one disposition."""
+    lines = [line for page in PAGES for block in blocks(page, "sh") for line in commands(block)]
+    return [line for line in dict.fromkeys(lines) if not what or fits(line, what)]
+
+
+def fits(command: str, what: str) -> bool:
+    with contextlib.suppress(AssertionError):  # has a test of its own
+        return disposition(command).partition(":")[0] == what
+    return False
+
+
+def check(command: str, nowhere: Path, capsys) -> None:
+    """Give a command of ours to the program, up to where it would begin to work."""
+    words = shlex.split(command)[1:]
+    if command.startswith("python train.py"):
+        words = words[1:] if words[1] == "paper" else ["train", *words[1:]]
+    if words[0] in ("train", "teach"):
+        # All options and choices are checked before the corpus is looked for, which is not there.
+        line = shlex.join(words).replace("-dn demo ", "-dn EMO-DB ")
+        places = ["--data", str(nowhere), "--result", str(nowhere)]
+        assert cli.main([*shlex.split(line), *places], defaults=hyperparameters.DEFAULTS) == 2
+        error = capsys.readouterr().err
+        assert re.search("no recordings in|no manifest", error), error
+    else:
+        _hooks()["parser"]().parse_args(words)
+
+
+def _hooks() -> dict:
+    return runpy.run_path(str(DOCS / "hooks.py"))
+
+
+@pytest.mark.parametrize("command", shown())
+def test_every_command_has_a_row(command):
+    assert disposition(command)
+
+
+@pytest.mark.parametrize("pattern", COMMANDS)
+def test_every_row_has_a_command(pattern):
+    assert any(matches(pattern, command) for command in shown())
+
+
+@pytest.mark.parametrize("command", shown(PARSE))
+def test_the_program_takes_the_commands_of_the_pages(command, tmp_path, capsys):
+    check(command, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("python train.py -dn EMO-DB --epoch 3", "unknown option --epoch"),
+        ("python train.py -dn EMODB", "EMODB"),
+        ("python train.py -dn EMO-DB -kd KDD", "KDD"),
+        ("python train.py -dn EMO-DB -it mfccs", "mfccs"),
+        ("python train.py -dn EMO-DB --augment noises", "noises"),
+        ("light-sernet-kd teach -dn EMO-DB --epochs many", "many"),
+        ("light-sernet-kd compair result/one", "compair"),
+        ("light-sernet-kd explain result/one", "required"),
+    ],
+)
+def test_a_wrong_command_would_be_noticed(command, words, tmp_path, capsys):
+    with pytest.raises((UserError, AssertionError), match=re.escape(words)):
+        check(command, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("line", ["rm -rf result", "light-sernet-kd-x predict", "pythonx train.py -kd KD"])
+def test_a_command_without_a_row_would_be_noticed(line):
+    with pytest.raises(AssertionError, match="no row for the command"):
+        disposition(line)
+
+
+SPEAKERS = {"03": "s1", "08": "s2", "09": "s3", "10": "s4"}
+LETTERS = {"W": "anger", "N": "neutral", "T": "sadness"}
+CODES = ("a01", "a02", "a04")
+QUICK = "-id 1.2 --width 0.15 --learning_rate 3e-3 --bn_momentum 0.8 -bt 8 --epochs 2 -v 0"
+
+
+def stand_in(folder: Path) -> dict[str, np.ndarray]:
+    """A small EMO-DB of made speech; its clips by name."""
+    (folder / "wav").mkdir(parents=True)
+    clips = {}
+    for speaker, voice in SPEAKERS.items():
+        for code, sentence in zip(CODES, demo.SENTENCES, strict=False):
+            for letter, emotion in LETTERS.items():
+                clips[f"{speaker}{code}{letter}a"] = demo.synthesise(voice, sentence, emotion)
+    for name, clip in clips.items():
+        soundfile.write(folder / "wav" / f"{name}.wav", clip, 16_000)
+    return clips
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory) -> Path:
+    """A folder in which the commands of the pages find what they name."""
+    folder = tmp_path_factory.mktemp("docs")
+    clips = stand_in(folder / "data" / "EMO-DB")
+    table = [(f"{folder}/data/EMO-DB/wav/{name}.wav", LETTERS[name[5]], name[:2]) for name in clips]
+    for place, head in (
+        ("my.csv", ("path", "emotion", "speaker")),
+        ("path/to/manifest.csv", ("path", "emotion", "speaker")),
+        ("other.csv", ("recording", "emotion", "talker")),
+    ):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        with open(folder / place, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *table])
+    some = list(clips.values())
+    for name in ("a.wav", "your.wav", "b.flac", "another.flac"):
+        soundfile.write(folder / name, some.pop(), 16_000)
+    soundfile.write(folder / "talk.wav", np.concatenate(some[:4]), 16_000)
+    logits = np.random.default_rng(0).normal(size=(len(clips), len(LETTERS)))
+    np.savez(folder / "logits.npz", ids=[*clips], classes=[*LETTERS.values()], logits=logits)
+    with inside(folder):
+        assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), "--run", "my-run"]) == 0
+        for name in ("demo", "one", "two", "pure"):
+            shutil.copytree("result/my-run", f"result/{name}")
+        for file in Path("result/my-run").glob("*.tflite"):
+            shutil.copy(file, ".")
+    return folder
+
+
+@pytest.mark.parametrize("command", shown(RUN))
+def test_the_commands_of_the_pages_run(workplace, capsys, command):
+    with inside(workplace):
+        code = cli.main(shlex.split(command)[1:])
+    printed = capsys.readouterr()
+    # who trained the teacher logits.npz is not known, which audit counts as a leak
+    assert code == ("--teacher" in command), printed.err
+    assert printed.out.strip()
+
+
+def has(module: ModuleType, name: str) -> bool:
+    return hasattr(module, name) or (
+        hasattr(module, "__path__") and importlib.util.find_spec(f"{module.__name__}.{name}") is not None
+    )
+
+
+def members() -> list[str]:
+    """What the page api.md names of each module, with the module."""
+    named = []
+    for block in (DOCS / "api.md").read_text(encoding="utf-8").split("\n::: ")[1:]:
+        module, _, options = block.partition("\n\n")[0].partition("\n")
+        listed = options.partition("members:")[2].partition("filters:")[0]
+        named += [f"{module}.{name}" for name in re.findall(r"\w+", listed)]
+    return named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_what_the_pages_import_is_there(page):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("light_sernet_kd"):
+                module = importlib.import_module(node.module)
+                missing = [alias.name for alias in node.names if not has(module, alias.name)]
+                assert not missing, f"{page.name} imports {missing} from {node.module}"
+
+
+@pytest.mark.parametrize("page", ["teachers.md", "distillation.md"])
+def test_the_programs_of_the_pages_run(page, tmp_path):
+    # those of on-device.md are run by test_golden
+    programs = blocks(DOCS / page, "python")
+    assert programs
+    with inside(tmp_path):
+        for program in programs:
+            exec(compile(program, page, "exec"), {})
+    assert [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")),
+    reason="mkdocs, mkdocs-material and mkdocstrings are not installed: the extra docs has them",
+)
+def test_the_site_builds_and_its_command_page_has_every_option(tmp_path):
+    site = tmp_path / "site"
+    # without --quiet, under which warnings are not counted
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (site / "cli.html").read_text(encoding="utf-8")
+    hooks = _hooks()
+    subparsers = hooks["subparsers"](hooks["parser"]())
+    assert len(subparsers) >= 13
+    for name, parser in subparsers.items():
+        assert f'id="{name}"' in page
+        for option, action in parser._option_string_actions.items():
+            hidden = action.help == "==SUPPRESS==" or option in ("-h", "--help")
+            assert hidden or re.search(rf"<code>{re.escape(option)}(?![\w-])", page), (name, option)
+    page = (site / "api.html").read_text(encoding="utf-8")
+    assert len(members()) > 20
+    assert [name for name in members() if f'id="{name}"' not in page] == []
+
+
+def test_the_picture_is_made_of_the_tables(tmp_path):
+    picture = runpy.run_path(str(DOCS / "picture.py"))
+    picture["main"](tmp_path / "pipeline.png")
+    assert (tmp_path / "pipeline.png").stat().st_size > 10_000
+    assert (DOCS / "pictures" / "pipeline.png").stat().st_size < 200_000
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results():
+    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").partition("\n## Results\n")[2]
+    figures = set(re.findall(r"\d+\.\d+", section.partition("\n## ")[0]))
+    assert len(figures) > 10
+    results = (DOCS / "results.md").read_text(encoding="utf-8")
+    assert {figure for figure in figures if figure not in results} == set()
+
+
+@pytest.mark.parametrize(("page", "most"), [("README.md", 160), ("CONTRIBUTING.md", 80)])
+def test_the_first_pages_are_short(page, most):
+    assert len((REPOSITORY / page).read_text(encoding="utf-8").splitlines()) <= most
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_lines_have_at_most_100_columns(page):
+    text = page.read_text(encoding="utf-8")
+    # a row of a table cannot wrap, nor what a program printed
+    text = re.sub(r"^```text\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    long = [line for line in text.splitlines() if len(line) > 100 and not line.startswith("|")]
+    assert not long
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a page's paragraphs and lists, without code blocks, tables and headings."""
+    text = re.sub(r"^```.*?^```$", "\n", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^(\||#|:::|    |<!--|!\[).*$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
+    parts = re.split(r"\n\s*(?:[-*]|\d+\.) |\n\s*\n|(?<=[.!?])[*_)]*\s+", "\n" + text)
+    return [part.strip() for part in parts if re.search(r"\w", part)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_sentences_average_fewer_than_18_words(page):
+    found = sentences(page.read_text(encoding="utf-8"))
+    lengths = [len(sentence.split()) for sentence in found]
+    assert sum(lengths) / max(1, len(lengths)) < 18, sorted(found, key=lambda each: -len(each.split()))[:3]
+
+
+def test_sentences_are_counted():
+    text = "# Head\n\nOne two three. Four `a.b` five!\n\n- six\n- seven\n\n| no | no |\n\n```sh\nno\n```\n"
+    assert sentences(text) == ["One two three.", "Four `a.b` five!", "six", "seven"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_relative_links_lead_to_files(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
+    assert [link for link in local if not (page.parent / link).exists()] == []

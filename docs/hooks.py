@@ -36,9 +36,9 @@ def parser() -> argparse.ArgumentParser:
     """The real parser, with the package's own defaults."""
     # mkdocs runs where mkdocs.yml lies, which is not on its path
     sys.path[:0] = [str(ROOT)]
-    from light_sernet_kd import cli, config
+    from light_sernet_kd import cli
 
-    return cli._parser("light-sernet-kd", config.Settings())
+    return cli.make_parser()
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import corpus_trees
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from light_sernet_kd import cli
 from light_sernet_kd.cli.options import CORPUS_NAMES
@@ -615,7 +616,7 @@ def test_a_corpus_is_one_file_and_one_line(tmp_path, monkeypatch, capsys):
 
 
 def test_every_corpus_has_a_row_in_the_data_folders_readme():
-    rows = (Path(__file__).parent.parent / "data" / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = (REPOSITORY / "data" / "README.md").read_text(encoding="utf-8").splitlines()
     named = [row.split("`")[1] for row in rows if row.startswith("| `")]
     assert named[: len(registry.CORPORA)] == list(registry.CORPORA)
 

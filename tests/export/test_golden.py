@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from conftest import REPOSITORY
 from test_export import CLASSES, SAMPLES, TEXT, Case, made_case, spoken, states_student
 
 from light_sernet_kd import audio, cli
@@ -21,7 +22,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import golden
 from light_sernet_kd.export.tflite import export
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "on-device.md"
+PAGE = REPOSITORY / "docs" / "on-device.md"
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,8 @@ from ai_edge_litert.interpreter import Interpreter
 from light_sernet_kd import runner, students
 from light_sernet_kd.analysis import benchmark
 from light_sernet_kd.export.tflite import ExportError, export, operator_names
-from light_sernet_kd.features import LSN, feature_shape, frame_count
+from light_sernet_kd.features import feature_shape, frame_count
+from light_sernet_kd.registries.front_ends import LSN
 
 SAMPLES = 48_000
 CLASSES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")

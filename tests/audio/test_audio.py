@@ -22,6 +22,7 @@ from light_sernet_kd.analysis import audit, degradations
 from light_sernet_kd.audio import decoders, reading
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import prepare
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.degradations import CONDITIONS
 
 RATE = 16_000
@@ -535,7 +536,7 @@ def test_fit_cuts_and_pads_both_ends_alike_and_the_odd_sample_at_the_end():
 
 
 def test_fit_names_the_paddings_there_are():
-    with pytest.raises(audio.UserError, match="both, right"):
+    with pytest.raises(UserError, match="both, right"):
         audio.fit(np.zeros(3), 5, pad="left")
 
 
@@ -570,7 +571,7 @@ def made_utterances(folder, contents):
 def test_identical_files_that_are_no_recordings_are_unusable_and_no_copies(tmp_path, content, reason):
     good = encoded(sine(300), "FLAC", "PCM_16")
     utterances = made_utterances(tmp_path, [good, content, content, b"other words"])
-    with pytest.raises(audio.UserError) as caught:
+    with pytest.raises(UserError) as caught:
         audio.fingerprints(utterances)
     message = str(caught.value)
     assert message.startswith("3 of 4 recordings cannot be used:")

@@ -553,7 +553,7 @@ EDGES = {
 }
 
 
-@pytest.mark.parametrize("label_loss", config.LABEL_LOSS_NAMES)
+@pytest.mark.parametrize("label_loss", LABEL_LOSSES)
 @pytest.mark.parametrize("name", ON_LOGITS)
 @pytest.mark.parametrize("edge", EDGES)
 def test_float32_is_finite_and_agrees_with_float64_at_the_edges(edge, name, label_loss):

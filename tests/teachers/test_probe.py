@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss as reference_log_loss
 from light_sernet_kd import audio, evaluation, teachers
 from light_sernet_kd.corpora import Utterance, registry
 from light_sernet_kd.data import protocols
-from light_sernet_kd.data.protocols import Fold
+from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.encoders import embedding_cache, yamnet
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.teachers import probe
@@ -29,7 +29,7 @@ VALUES = (
     + 1.5 * RNG.normal(size=(140, 10))
 ) * 10.0 ** RNG.integers(-3, 4, size=10) + 5  # fmt: skip
 FOLDS = protocols.make_folds("loso", UTTERANCES, {u.id: u.id for u in UTTERANCES}, seed=0)[:2]
-FINAL = Fold(teachers.ALL_SPEAKERS, tuple(range(140)), (), ())
+FINAL = Fold(ALL_SPEAKERS, tuple(range(140)), (), ())
 
 
 def made(folds=FOLDS, values=VALUES, utterances=UTTERANCES, **settings) -> teachers.Teacher:
@@ -149,11 +149,11 @@ def test_the_same_data_give_the_same_bits():
 def test_the_card_tells_who_was_in_training_and_what_is_known_of_the_encoder():
     teacher = made([*FOLDS, FINAL])
     assert teacher.made_by == "probe"
-    assert teacher.folds == ("s0", "s1", teachers.ALL_SPEAKERS)
+    assert teacher.folds == ("s0", "s1", ALL_SPEAKERS)
     assert teacher.card["train_speakers"] == {
         "s0": ["s2", "s3", "s4", "s5", "s6"],
         "s1": ["s0", "s3", "s4", "s5", "s6"],
-        teachers.ALL_SPEAKERS: [f"s{n}" for n in range(7)],
+        ALL_SPEAKERS: [f"s{n}" for n in range(7)],
     }
     assert teachers.stamps(teacher, FOLDS, UTTERANCES) == ()
 

@@ -16,6 +16,7 @@ import pytest
 from light_sernet_kd import evaluation, teachers
 from light_sernet_kd.corpora import Utterance, registry
 from light_sernet_kd.data import protocols
+from light_sernet_kd.data.protocols import ALL_SPEAKERS
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.teachers import STAMP_SEEN, STAMP_UNKNOWN, Teacher, files
 
@@ -114,7 +115,7 @@ def test_utterances_that_only_the_teacher_knows_do_no_harm():
 
 def test_an_absent_fold_is_named_with_those_there_are():
     with pytest.raises(UserError, match=r"no outputs for fold all-speakers; it has a, b\. Make them with"):
-        teachers.aligned(PER_FOLD, UTTERANCES, CLASSES, teachers.ALL_SPEAKERS)
+        teachers.aligned(PER_FOLD, UTTERANCES, CLASSES, ALL_SPEAKERS)
 
 
 @pytest.mark.parametrize(
@@ -684,7 +685,7 @@ def test_an_ensemble_has_seen_whom_any_member_has_seen():
     assert teachers.stamps(found, [fold("a", 1)], UTTERANCES) == (STAMP_SEEN,)
     assert teachers.stamps(found, [fold("a", 0)], UTTERANCES) == ()
     assert teachers.stamps(found, [fold("b", 0)], UTTERANCES) == (STAMP_UNKNOWN,)
-    for_all = told({"train_speakers": {teachers.ALL_SPEAKERS: ["s0"]}}, ())
+    for_all = told({"train_speakers": {ALL_SPEAKERS: ["s0"]}}, ())
     assert teachers.stamps(teachers.ensemble([one, for_all]), [fold("b", 0)], UTTERANCES) == (STAMP_SEEN,)
     assert teachers.stamps(teachers.ensemble([one, FLAT]), [fold("b", 0)], UTTERANCES) == (STAMP_UNKNOWN,)
 
@@ -743,7 +744,7 @@ def test_a_teacher_that_saw_no_test_speaker_has_no_stamp():
 
 
 def test_a_flat_file_is_judged_by_the_speakers_of_the_teacher_for_all():
-    card = {"train_speakers": {teachers.ALL_SPEAKERS: ["s1"]}}
+    card = {"train_speakers": {ALL_SPEAKERS: ["s1"]}}
     assert teachers.stamps(told(card, ()), [fold("a", 0), fold("b", 2)], UTTERANCES) == ()
     assert teachers.stamps(told(card, ()), [fold("a", 0), fold("b", 1)], UTTERANCES) == (STAMP_SEEN,)
     by_fold = {"train_speakers": {"a": ["s1"]}}

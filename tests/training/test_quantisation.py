@@ -15,7 +15,9 @@ from keras import layers
 from test_end_to_end import SPEAKERS, error_of, manifest, same_weights, train  # noqa: F401
 
 from light_sernet_kd import config, students
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import tflite
+from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.training import network as training
 from light_sernet_kd.training import quantisation
 from light_sernet_kd.training.quantisation import Simulation, Steps
@@ -302,7 +304,7 @@ def test_calibration_forgets_what_it_knew_and_follows_the_weights():
     ],
 )
 def test_impossible_settings_are_refused(values, words):
-    with pytest.raises(config.UserError) as raised:
+    with pytest.raises(UserError) as raised:
         config.make_settings(**values)
     assert words in str(raised.value)
 
@@ -354,7 +356,7 @@ def test_a_run_fine_tunes_goes_on_where_it_was_stopped_and_exports(manifest, tmp
 
 def test_what_validates_a_fine_tuning_is_the_twin():
     student, features = made("every_kind")
-    schedule = config.SCHEDULES["cubic"].changed(epochs=1, batch_size=8)
+    schedule = SCHEDULES["cubic"].changed(epochs=1, batch_size=8)
     network = training.Network(
         lambda: student, schedule=schedule, label_loss="cross_entropy", label_settings={}, int8=True
     )

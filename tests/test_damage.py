@@ -25,6 +25,7 @@ from light_sernet_kd import arrays, evaluation, files, teachers
 from light_sernet_kd.analysis import audit, compare
 from light_sernet_kd.corpora import Origin, Utterance, fetch
 from light_sernet_kd.data import batches
+from light_sernet_kd.data.run_folder import read_run
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 
@@ -554,7 +555,7 @@ def test_a_damaged_result_is_one_line_or_can_be_compared(tmp_path, name, seed):
     for mutated in mutations(content, 120, seed=seed):
         (folder / name).write_bytes(mutated)
         try:
-            compared = compare.compare([compare.read_run(folder)])
+            compared = compare.compare([read_run(folder)])
             compare.table(compared), compare.notes(compared)
             found["read"] += 1
         except UserError as error:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from light_sernet_kd.data.run_folder import Run
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.evaluation import FEWEST_SPEAKERS, Predictions, read_predictions, scores
-from light_sernet_kd.files import JsonError, read_json, write_json, write_text
+from light_sernet_kd.evaluation import FEWEST_SPEAKERS, Predictions
+from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
 
 if TYPE_CHECKING:
@@ -25,46 +26,6 @@ PAIRED_METHOD = (
     "are alike, so both are a little too sure; neither knows how scores vary with the seed. Neither is given "
     f"for fewer than {FEWEST_SPEAKERS} test speakers."
 )
-
-
-# What tables and other commands need of a run.
-_METRICS = {
-    "protocol": str,
-    "stamps": [str],
-    "warnings": [str],
-    "corpus": str,
-    "synthetic": bool,
-    "folds": [dict],
-    "skipped?": [{"id": str}],
-    "seed": int,
-    "student": {"name": str, "parameters": int},
-    "pooled": {"ua": float, "wa": float},
-    "pooled_last_epoch": {"ua": float},
-    "ci95": (None, {str: [float]}),
-    "calibration?": {"folds": [{"name": str, "temperature": (float, None)}]},
-    "export?": (None, {"rows": [{"precision": str, "bytes": int}]}),
-}
-_CONFIG = {"settings": {"distillation": str, "protocol?": str}}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run as its folder tells of it."""
-
-    name: str
-    metrics: dict[str, Any]
-    settings: dict[str, Any]
-    predictions: Predictions
-
-    @property
-    def bytes_of(self) -> dict[str, int]:
-        """Size of the exported file per precision; empty where nothing was exported."""
-        return {row["precision"]: row["bytes"] for row in (self.metrics.get("export") or {}).get("rows", [])}
-
-    @property
-    def test_speakers(self) -> frozenset[str]:
-        """Everyone whom some fold tested; empty where the run's folder does not tell."""
-        return frozenset(name for fold in self.metrics["folds"] for name in fold.get("test_speakers", ()))
 
 
 @dataclass(frozen=True)
@@ -81,49 +42,6 @@ class Paired:
     low: float | None = None
     high: float | None = None
     p: float | None = None
-
-
-def read_run(folder: Path) -> Run:
-    """A finished run.
-
-    Raises:
-        UserError: the folder holds no finished run, or a damaged one.
-    """
-    try:
-        metrics = read_json(folder / "metrics.json", _METRICS)
-        config = read_json(folder / "config.json", _CONFIG)
-        if any(len(ends) != 2 for ends in (metrics["ci95"] or {}).values()):
-            raise ValueError("an interval has two ends")
-        run = Run(
-            folder.resolve().name, metrics, config["settings"], read_predictions(folder / "predictions.csv")
-        )
-        _check_predictions(run, folder)
-        return run
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} holds no finished run: {Path(error.filename).name} is missing. "
-            "The command that began the run continues it."
-        ) from None
-    except (OSError, ValueError, JsonError) as error:
-        why = f"{error.path.name} {error.why}" if isinstance(error, JsonError) else str(error)
-        raise UserError(
-            f"{folder}: its metrics.json or config.json is damaged: {why}. The command that made the run "
-            "writes metrics.json anew; copy config.json anew."
-        ) from None
-
-
-def _check_predictions(run: Run, folder: Path) -> None:
-    """Whether predictions.csv is the one that metrics.json tells of: a file cut short still reads well."""
-    found, told = run.predictions, run.metrics["pooled"]
-    count = told.get("count", len(found.ids))
-    if found.ids and len(found.ids) == count:
-        scored = scores(found.labels, found.predicted, found.classes)
-        if np.isclose(scored.ua, told["ua"], atol=1e-6) and np.isclose(scored.wa, told["wa"], atol=1e-6):
-            return
-    raise UserError(
-        f"{folder}: its predictions.csv, with {len(found.ids):,} predictions, is not the one that "
-        f"metrics.json was written of, with {count:,}: the run's command, given again, writes both anew."
-    )
 
 
 def paired(

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd import audio, teachers
-from light_sernet_kd.analysis.compare import Run, read_run
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.config import SAMPLE_RATE, Settings, distillation_spec, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.data.run_folder import Run, read_run
 from light_sernet_kd.data.selection import Selection, loaded
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.evaluation import Predictions, softmax

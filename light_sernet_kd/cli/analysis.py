@@ -33,8 +33,9 @@ def run_compare(arguments: argparse.Namespace, context: Context) -> None:
     from rich.console import Console
 
     from light_sernet_kd.analysis import compare
+    from light_sernet_kd.data.run_folder import read_run
 
-    compared = compare.compare([compare.read_run(folder) for folder in arguments.runs])
+    compared = compare.compare([read_run(folder) for folder in arguments.runs])
     if arguments.json:
         print(json.dumps(compared, indent=2, ensure_ascii=False))
     else:
@@ -303,8 +304,8 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
         if given:
             raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
     from light_sernet_kd.analysis import stress
-    from light_sernet_kd.analysis.compare import read_run
     from light_sernet_kd.corpora.registry import origin
+    from light_sernet_kd.data.run_folder import read_run
 
     named = [choose("precision", each, PRECISIONS) for each in arguments.precision or ("int8",)]
     precisions = [*dict.fromkeys(named)]

@@ -12,6 +12,7 @@ from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 
 from light_sernet_kd.analysis import compare
+from light_sernet_kd.data.run_folder import read_run
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, softmax, write_predictions
 from light_sernet_kd.reporting import figures
@@ -161,7 +162,7 @@ def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path, monkey
         run_folder(tmp_path, "distilled", GOOD, bytes_=900_000, stamps=["teacher may have seen [all]"]),
         run_folder(tmp_path, "other", GOOD[:60], labels=LABELS[:60]),
     ]
-    compared = compare.compare([compare.read_run(folder) for folder in folders])
+    compared = compare.compare([read_run(folder) for folder in folders])
     header, cells = compare.table(compared)
     assert [len(row) for row in cells] == [len(header)] * 3
     plain, distilled, other = (dict(zip(header, row, strict=True)) for row in cells)
@@ -204,7 +205,7 @@ def test_fewer_than_three_speakers_give_neither_an_interval_nor_a_p_value(tmp_pa
         run_folder(tmp_path, "a", POOR, speakers=speakers),
         run_folder(tmp_path, "b", GOOD, speakers=speakers),
     ]
-    compared = compare.compare([compare.read_run(folder) for folder in folders])
+    compared = compare.compare([read_run(folder) for folder in folders])
     pair = compared["rows"][1]["paired"]
     gain = balanced_accuracy_score(LABELS, GOOD) - balanced_accuracy_score(LABELS, POOR)
     assert pair == {"difference": pytest.approx(gain), "low": None, "high": None, "p": None}
@@ -218,7 +219,7 @@ def test_fewer_than_three_speakers_give_neither_an_interval_nor_a_p_value(tmp_pa
     assert line in console.file.getvalue()
     # The same predictions of one speaker more have both.
     more = [run_folder(tmp_path, name, guess, speakers="abc") for name, guess in (("c", POOR), ("d", GOOD))]
-    compared = compare.compare([compare.read_run(folder) for folder in more])
+    compared = compare.compare([read_run(folder) for folder in more])
     assert compared["rows"][1]["paired"]["p"] < 0.001
     assert not any("no p-value of" in note for note in compare.notes(compared))
 
@@ -228,14 +229,14 @@ def test_speakers_are_counted_over_folds_and_each_once(tmp_path):
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics["folds"] = [{"name": n, "test_speakers": ["a", "b"]} for n in "12"] + [{"name": "3"}]
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    assert compare.read_run(folder).test_speakers == {"a", "b"}
+    assert read_run(folder).test_speakers == {"a", "b"}
 
 
 def test_without_exported_files_the_picture_has_the_size_of_the_parameters(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(figures, "size_against_ua", lambda points, path, **_: drawn.extend(points) or [path])
     folders = [run_folder(tmp_path, "a", GOOD), run_folder(tmp_path, "b", POOR, bytes_=9)]
-    compare.write(compare.compare([compare.read_run(folder) for folder in folders]), tmp_path / "out")
+    compare.write(compare.compare([read_run(folder) for folder in folders]), tmp_path / "out")
     assert [point["bytes"] for point in drawn] == [4 * 463_431] * 2
 
 
@@ -248,11 +249,11 @@ def test_matplotlib_is_loaded_for_pictures_alone():
 
 def test_what_a_run_warned_of_is_in_the_notes(tmp_path):
     folder = run_folder(tmp_path, "constant", [0] * len(LABELS), warnings=["one of its own"])
-    assert compare.notes(compare.compare([compare.read_run(folder)])) == ["constant: warning: one of its own"]
+    assert compare.notes(compare.compare([read_run(folder)])) == ["constant: warning: one of its own"]
 
 
 def test_synthetic_recordings_are_named(tmp_path):
-    compared = compare.compare([compare.read_run(run_folder(tmp_path, "a", GOOD, synthetic=True))])
+    compared = compare.compare([read_run(run_folder(tmp_path, "a", GOOD, synthetic=True))])
     assert compared["rows"][0]["corpus"] == "EMO-DB (SYNTHETIC)"
 
 
@@ -260,7 +261,7 @@ def test_predictions_that_are_not_those_of_the_metrics_are_refused(tmp_path):
     folder = run_folder(tmp_path, "a", GOOD)
     whole = (folder / "predictions.csv").read_text().splitlines(keepends=True)
     metrics = json.loads((folder / "metrics.json").read_text())
-    compare.read_run(folder)
+    read_run(folder)
     wrong = [
         whole[:-1],
         [*whole[:-1], whole[-1].replace(CLASSES[LABELS[-1]], "joy" if LABELS[-1] < 2 else "fear", 1)],
@@ -271,18 +272,18 @@ def test_predictions_that_are_not_those_of_the_metrics_are_refused(tmp_path):
         for lines in (*wrong, whole[:1]):
             (folder / "predictions.csv").write_text("".join(lines))
             with pytest.raises(UserError, match="is not the one that metrics"):
-                compare.read_run(folder)
+                read_run(folder)
     (folder / "predictions.csv").write_text("".join(whole))
-    compare.read_run(folder)
+    read_run(folder)
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"nowhere holds no finished run: metrics\.json is missing"):
-        compare.read_run(tmp_path / "nowhere")
+        read_run(tmp_path / "nowhere")
     folder = run_folder(tmp_path, "a", GOOD)
     (folder / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"its metrics\.json or config\.json is damaged"):
-        compare.read_run(folder)
+        read_run(folder)
     (folder / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="damaged"):
-        compare.read_run(folder)
+        read_run(folder)

@@ -844,7 +844,7 @@ def token_arrays(emotion):
 def both(said, tmp_path_factory):
     """A run whose encoders were trained, the student's by the teacher's text states too; it was interrupted
     when a student was to be stored."""
-    from light_sernet_kd.experiment import run as experiment
+    from light_sernet_kd.experiment import fold
 
     result, found = tmp_path_factory.mktemp("both"), []
     options = ["--student", "picobert_vggish", "-kd", "DistilSER", "--tune_epochs", "1"]
@@ -855,7 +855,7 @@ def both(said, tmp_path_factory):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment._Run, "_save_student", stop)
+        patch.setattr(fold, "save_student", stop)
         assert train(said, result, *options) == 130
     assert found == [(9, 10, 16)]
     assert states.exists()

@@ -435,7 +435,7 @@ def test_the_data_folder_may_be_named_by_the_environment(monkeypatch):
     monkeypatch.setenv("LIGHT_SERNET_KD_DATA", "/some/where")
     parser = cli.make_parser()
     assert parser.parse_args(["prepare", "RAVDESS"]).data == Path("/some/where")
-    assert parser.parse_args(["train", "-dn", "RAVDESS"]).data == "/some/where"
+    assert parser.parse_args(["train", "-dn", "RAVDESS"]).data == Path("/some/where")
 
 
 def test_a_quiet_clip_and_an_identical_pair_are_in_the_tree(tmp_path):

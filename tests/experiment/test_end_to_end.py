@@ -481,13 +481,13 @@ def test_a_damaged_step_is_named_with_what_to_remove(distilled, manifest, tmp_pa
 
 def opened(folder: Path, manifest: Path):
     """The finished run as the same command opens it, with its first fold."""
-    from light_sernet_kd.analysis.compare import read_run
     from light_sernet_kd.config import make_settings
-    from light_sernet_kd.experiment import run as experiment
+    from light_sernet_kd.data.run_folder import read_run
+    from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.display import Display
 
-    places = config.RunOptions(data=manifest.parent, result=folder.parent, run=folder.name)
-    run = experiment._Run(make_settings(**read_run(folder).settings), places, folder, Display(verbose=0), "")
+    options = config.RunOptions(data=manifest.parent, result=folder.parent, run=folder.name)
+    run = Experiment(make_settings(**read_run(folder).settings), options, folder, Display(verbose=0))
     return run, run.folds[0]
 
 
@@ -504,19 +504,24 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.every)])
 def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp_path, count):
     from light_sernet_kd.errors import UserError
+    from light_sernet_kd.experiment import fold as step
+    from light_sernet_kd.experiment.conversion import precision_probabilities
 
     shutil.copytree(distilled, tmp_path / "all")
     run, fold = opened(tmp_path / "all", manifest)
-    folder, done = run.fold_folder(fold), run.fold_folder(fold) / "fold.json"
-    epochs = run.fold(fold)["epochs"]
+    folder, done = run.step(fold).path, run.step(fold).done
+    epochs = step.run_fold(run, fold)["epochs"]
     reads = {
-        "history.csv": (lambda: run._history(fold, epochs), done),
-        "test_logits.npz": (lambda: run.fold(fold), done),
-        "test_embeddings.npz": (run._test_embeddings, done),
-        "validation_logits.npz": (lambda: run._validation_logits(fold), folder / "validation_logits.npz"),
-        "training_logits.npz": (lambda: run._training_logits(fold), folder / "training_logits.npz"),
+        "history.csv": (lambda: step.history_of(run, fold, epochs), done),
+        "test_logits.npz": (lambda: step.run_fold(run, fold), done),
+        "test_embeddings.npz": (lambda: step.read_test_embeddings(run), done),
+        "validation_logits.npz": (
+            lambda: step.validation_logits(run, fold),
+            folder / "validation_logits.npz",
+        ),
+        "training_logits.npz": (lambda: step.training_logits(run, fold), folder / "training_logits.npz"),
         "tflite_probabilities.npz": (
-            lambda: run._precision_probabilities(fold),
+            lambda: precision_probabilities(run, fold),
             folder / "tflite_probabilities.npz",
         ),
     }
@@ -535,28 +540,29 @@ def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp
 @pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.every)])
 def test_damaged_facts_of_a_step_are_an_error_or_change_no_score(distilled, manifest, tmp_path, count):
     from light_sernet_kd.errors import UserError
-    from light_sernet_kd.experiment import run as experiment
+    from light_sernet_kd.experiment.final import is_current
+    from light_sernet_kd.experiment.fold import run_fold
+    from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.report import report
 
     folder = tmp_path / "all"
     shutil.copytree(distilled, folder)
     metrics = json.loads((folder / "metrics.json").read_text())
     run, fold = opened(folder, manifest)
-    final = run.fold_folder(run.selection.final_fold) / "final.json"
+    final = run.step(run.selection.final_fold)
 
     def exported():
-        found = experiment._stored(final, experiment._read_exported, remove=final)
-        run._is_current(found, 1.0, {})
+        is_current(run, final.exported(), 1.0, {})
 
     def scored():
-        assert run.fold(fold)["ua"] == metrics["folds"][0]["ua"]
+        assert run_fold(run, fold)["ua"] == metrics["folds"][0]["ua"]
 
     def configured():
-        again = experiment._Run(run.settings, run.options, folder, run.display, "")
+        again = Experiment(run.settings, run.options, folder, run.display)
         report(metrics, again.config, export=metrics["export"])
 
     random = np.random.default_rng(0)
-    files = {run.fold_folder(fold) / "fold.json": scored, final: exported, folder / "config.json": configured}
+    files = {run.step(fold).done: scored, final.done: exported, run.folder.config: configured}
     for path, read in files.items():
         content, refused = path.read_bytes(), []
         for _ in range(count if read is not configured else count // 4):
@@ -576,22 +582,23 @@ def test_damaged_facts_of_a_step_are_an_error_or_change_no_score(distilled, mani
 def test_a_history_that_is_not_whole_is_damaged(distilled, manifest, tmp_path, kept):
     """`kept` are lines, of five: a header and four epochs; of the last one perhaps only a part."""
     from light_sernet_kd.errors import UserError
+    from light_sernet_kd.experiment.fold import history_of, run_fold
 
     shutil.copytree(distilled, tmp_path / "all")
     run, fold = opened(tmp_path / "all", manifest)
-    path = run.fold_folder(fold) / "history.csv"
-    assert len(run._history(fold, run.fold(fold)["epochs"])["loss"]) == 4
+    path = run.step(fold).history("student")
+    assert len(history_of(run, fold, run_fold(run, fold)["epochs"])["loss"]) == 4
     *lines, last = path.read_text().splitlines(keepends=True)
     whole = [*lines, last]
     part = whole[int(kept)][: round((kept % 1) * len(whole[int(kept)]))] if kept < 5 else ""
     path.write_text("".join(whole[: int(kept)]) + part)
     with pytest.raises(UserError, match=r"history\.csv is damaged: remove .*fold\.json, and"):
-        run._history(fold, 4)
-    arrays = dict(np.load(run.fold_folder(fold) / "test_logits.npz"))
+        history_of(run, fold, 4)
+    arrays = dict(np.load(run.step(fold).path / "test_logits.npz"))
     for wrong in (arrays["last"][:-1], arrays["last"][:, :-1], np.full_like(arrays["last"], np.nan)):
-        np.savez(run.fold_folder(fold) / "test_logits.npz", **arrays | {"last": wrong})
+        np.savez(run.step(fold).path / "test_logits.npz", **arrays | {"last": wrong})
         with pytest.raises(UserError, match=r"test_logits\.npz is damaged: remove .*fold\.json, and"):
-            run.fold(fold)
+            run_fold(run, fold)
 
 
 def test_a_student_that_cannot_be_exported_is_one_line(distilled, manifest, tmp_path, capsys, monkeypatch):

@@ -20,8 +20,11 @@ from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import scoring
-from light_sernet_kd.experiment import paper
+from light_sernet_kd.experiment import paper, teach
 from light_sernet_kd.experiment import run as experiment
+from light_sernet_kd.experiment.evidence import packed_training_list
+from light_sernet_kd.experiment.metrics import notes_of
+from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display
@@ -114,13 +117,13 @@ def test_one_corpus_trains_and_another_tests(corpora):
     assert "No test speaker was trained on" not in report
 
 
-def begun(corpora, tmp_path, **settings) -> experiment._Run:
+def begun(corpora, tmp_path, **settings) -> Experiment:
     """A run of which nothing is trained yet."""
     plain = {"corpus": str(corpora["one"]), "input_seconds": 1.2}
     places = config.RunOptions(data=tmp_path, result=tmp_path, cache="none")
     folder = tmp_path / "run"
     folder.mkdir()
-    return experiment._Run(
+    return Experiment(
         config.make_settings(**plain | settings), places, folder, display.Display(verbose=0), ""
     )
 
@@ -129,7 +132,7 @@ def test_who_says_that_they_are_different_people_has_a_note_and_no_stamp(corpora
     two = {"protocol": "cross_corpus", "test_on": str(corpora["two"])}
     run = begun(corpora, tmp_path, **two, different_speakers=True)
     assert run.stamps == []
-    assert run._notes() == ["2 speaker names in both corpora: different people, by --different-speakers."]
+    assert notes_of(run) == ["2 speaker names in both corpora: different people, by --different-speakers."]
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert stored["settings"]["different_speakers"] is True
 
@@ -149,7 +152,7 @@ def test_the_list_in_a_file_is_of_what_its_student_was_trained_on(corpora, tmp_p
     if settings.get("protocol") == "cross_corpus":
         settings = settings | {"test_on": str(corpora["two"])}
     run = begun(corpora, tmp_path, **settings)
-    found = training_list.unpacked(run._training_list())
+    found = training_list.unpacked(packed_training_list(run))
     one, two = (manifest.utterances(corpora[name]).utterances for name in ("one", "two"))
     rows = [training_list.of_tested(each, corpus="x", origin="") for each in (one, two)]
     known = [training_list.shared(found, tested) for tested in rows]
@@ -170,7 +173,7 @@ def test_probabilities_in_a_teacher_file_are_told_in_the_report(corpora, tmp_pat
     shares = np.random.default_rng(0).dirichlet(np.ones(3), len(rows))
     np.savez(tmp_path / "t.npz", ids=[row.id for row in rows], classes=sorted(EMOTIONS), logits=shares)
     run = begun(corpora, tmp_path, distillation="KD", teacher=str(tmp_path / "t.npz"))
-    assert run._notes() == [f"Of the teacher file: {teachers.CONVERTED}."]
+    assert notes_of(run) == [f"Of the teacher file: {teachers.CONVERTED}."]
 
 
 def test_merged_emotions_are_reported(corpora):
@@ -194,8 +197,8 @@ def test_a_class_that_folds_lack_is_said_before_anything_trains(
     def stop(*_):
         raise UserError("stopped")
 
-    monkeypatch.setattr(experiment._Run, "fold", stop)
-    monkeypatch.setattr(experiment._Run, "own_teacher", stop)
+    monkeypatch.setattr(experiment, "run_fold", stop)
+    monkeypatch.setattr(teach, "trained_teacher", stop)
     assert cli.main([command, "-dn", str(manifest), *QUICK, "--result", str(tmp_path)]) == 2
     told = capsys.readouterr().out
     # Its own fold, and that in which it chooses the epoch.

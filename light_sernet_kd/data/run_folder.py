@@ -1,0 +1,387 @@
+"""A run's folder: where things lie in it, which of its steps are done, and what they left.
+
+    config.json                  what decides the run; written first
+    fold-NAME/                   a step: the student of a fold
+        fold.json                the step is done; has the SHA-256 of what it left
+        student.keras, history.csv, test_logits.npz, …
+    fold-all-speakers/           the step of the exported student, with final.json
+    student_PRECISION.tflite     exported files
+    predictions.csv, report.md, pictures
+    metrics.json                 the run is finished; written last
+
+Whatever reads or writes a run goes through `RunFolder` and `Step`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from light_sernet_kd.arrays import read_arrays
+from light_sernet_kd.config import PRECISIONS
+from light_sernet_kd.data.protocols import ALL_SPEAKERS
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.evaluation import SUMMARIES, Predictions, read_predictions, scores
+from light_sernet_kd.files import (
+    LOCK,
+    JsonError,
+    locked,
+    nothing_but,
+    path_part,
+    read_json,
+    sha256,
+    sweep,
+    write_arrays,
+    write_json,
+)
+
+# What a start that failed leaves.
+_LEFTOVERS = (LOCK, "config.json")
+# What a student's training leaves beside the file that says it is done, and what follows from it.
+STEP_FILES = (
+    "history.csv",
+    "student.keras",
+    "test_embeddings.npz",
+    "test_logits.npz",
+    "tflite_probabilities.npz",
+    "training_logits.npz",
+    "validation_logits.npz",
+)
+
+# What tables and other commands need of a run.
+_METRICS = {
+    "protocol": str,
+    "stamps": [str],
+    "warnings": [str],
+    "corpus": str,
+    "synthetic": bool,
+    "folds": [dict],
+    "skipped?": [{"id": str}],
+    "seed": int,
+    "student": {"name": str, "parameters": int},
+    "pooled": {"ua": float, "wa": float},
+    "pooled_last_epoch": {"ua": float},
+    "ci95": (None, {str: [float]}),
+    "calibration?": {"folds": [{"name": str, "temperature": (float, None)}]},
+    "export?": (None, {"rows": [{"precision": str, "bytes": int}]}),
+}
+_CONFIG = {"settings": {"distillation": str, "protocol?": str}}
+_SCORES: dict[str, Any] = {
+    **dict.fromkeys(SUMMARIES, float),
+    "recall_per_class": {str: (float, None)},
+    "count": int,
+}
+_FOLD = {
+    "name": str,
+    "test_speakers": [str],
+    "validation_speakers": [str],
+    "best_epoch": int,
+    "best_epochs": [int],
+    "epochs": int,
+    "seconds": float,
+    **_SCORES,
+    "last_epoch": _SCORES,
+    "files": {str: str},
+}
+_FINAL = {
+    "rows": [
+        {"precision": str, "file": str, "bytes": int, "sha256": str, "max_probability_difference": float}
+    ],
+    "temperature": float,
+    "scores": {str: {str: float}},
+    "final_epochs": int,
+    "files": {str: str},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as its folder tells of it."""
+
+    name: str
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+    predictions: Predictions
+
+    @property
+    def bytes_of(self) -> dict[str, int]:
+        """Size of the exported file per precision; empty where nothing was exported."""
+        return {row["precision"]: row["bytes"] for row in (self.metrics.get("export") or {}).get("rows", [])}
+
+    @property
+    def test_speakers(self) -> frozenset[str]:
+        """Everyone whom some fold tested; empty where the run's folder does not tell."""
+        return frozenset(name for fold in self.metrics["folds"] for name in fold.get("test_speakers", ()))
+
+
+class Step:
+    """A fold's folder within a run's: the training of one student.
+
+    Attributes:
+        path: the folder.
+        done: the JSON file that says that the step is done; it has the SHA-256 of what the step left.
+    """
+
+    def __init__(self, path: Path, done: str):
+        self.path, self.done = path, path / done
+
+    @property
+    def is_done(self) -> bool:
+        return self.done.exists()
+
+    @property
+    def student(self) -> Path:
+        return self.path / "student.keras"
+
+    @property
+    def teacher(self) -> Path:
+        """The teacher that was trained for the fold."""
+        return self.path / "teacher.npz"
+
+    def history(self, role: str) -> Path:
+        """The epochs of a network's training; `role` is `student`, `teacher`, `teacher-2` and so on."""
+        return self.path / ("history.csv" if role == "student" else f"{role}_history.csv")
+
+    def checkpoint(self, role: str, phase: int) -> Path:
+        """Where an interrupted training goes on."""
+        return self.path / f"{role}-checkpoint{'' if phase == 0 else f'-{phase + 1}'}.npz"
+
+    def member(self, role: str, suffix: str = "npz") -> Path:
+        """What one network of the fold's teacher gave, until the teacher is whole."""
+        return self.path / f"{role}-member.{suffix}"
+
+    def make(self) -> None:
+        self.path.mkdir(exist_ok=True)
+
+    def clear(self, *patterns: str) -> None:
+        """Remove what a step that is done, or begins anew, has no use for."""
+        for pattern in patterns:
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+
+    def begin(self) -> None:
+        """Remove what an older student of this step left."""
+        self.clear(*STEP_FILES)
+
+    def write(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        write_arrays(self.path / name, arrays)
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Say that the step is done, with `facts` and the SHA-256 of the files that it left."""
+        left = {name: sha256(self.path / name) for name in STEP_FILES if (self.path / name).exists()}
+        write_json(self.done, {**facts, "files": left})
+
+    def rewrite(self, facts: Mapping[str, Any]) -> None:
+        """Other `facts` for a step that is done; its files stay as they are."""
+        write_json(self.done, {**facts, "files": self.hashes()})
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by name of the files that the step left."""
+        return self.checked(self.done, lambda path: read_json(path, {"files": {str: str}}))["files"]
+
+    def vouch(self, name: str) -> None:
+        """Note the SHA-256 of a file that was written after the step was done."""
+        facts = self.checked(self.done, lambda path: read_json(path, {"files": {str: str}}))
+        write_json(self.done, {**facts, "files": {**facts["files"], name: sha256(self.path / name)}})
+
+    def checked(self, path: Path, read: Callable[[Path], Any], *, remove: Path | None = None) -> Any:
+        """What `read` makes of a file of a step that is done.
+
+        Args:
+            remove: without it the step is done anew; by default the file itself.
+
+        Raises:
+            UserError: the file is missing or damaged; says what to remove.
+        """
+        return read_or_redo(path, read, remove=remove or path)
+
+    def read(self, name: str, read: Callable[[Path], Any], *, remove: str | None = None) -> Any:
+        """What the step left in the file `name`: the very content that it wrote.
+
+        Args:
+            read: raises ValueError where the content does not fit.
+            remove: without it the step is done anew; by default the step's `done`.
+        """
+        hashes = self.hashes()
+
+        def same(path: Path) -> Any:
+            if sha256(path) != hashes.get(name):
+                raise ValueError(f"{path} is not what was written")
+            return read(path)
+
+        return self.checked(self.path / name, same, remove=self.path / (remove or self.done.name))
+
+    def rows(self, name: str, remove: str | None = None, **expected: Any) -> dict[str, np.ndarray]:
+        """The arrays that the step left in `name`; `expected` as `read_rows` takes it."""
+        return self.read(name, lambda path: read_rows(path, **expected), remove=remove)
+
+    def outcome(self) -> dict[str, Any]:
+        """What fold.json tells."""
+        return self.checked(self.done, _read_fold)
+
+    def exported(self) -> dict[str, Any]:
+        """What final.json tells."""
+        return self.checked(self.done, read_final)
+
+
+class RunFolder:
+    """A run's folder.
+
+    Attributes:
+        path: it may not exist yet.
+
+    >>> RunFolder(Path("result/demo")).fold("03").student.as_posix()
+    'result/demo/fold-03/student.keras'
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config, self.metrics = path / "config.json", path / "metrics.json"
+        self.predictions, self.report = path / "predictions.csv", path / "report.md"
+        self.teacher = path / "teacher.npz"  # one that is made for all folds at once
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder, so that two processes never train the same run; sweep what a killed one left."""
+        with locked(self.path, _LEFTOVERS):
+            sweep(self.path)
+            sweep(self.path.parent / ".cache", older_than=60)  # other runs may be writing there
+            yield
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a run is there, and not only what a start that failed left."""
+        return self.config.exists() and not nothing_but(self.path, _LEFTOVERS)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.metrics.exists()
+
+    def fold(self, name: str) -> Step:
+        """The step of a fold, or of the final student, whose fold is named `ALL_SPEAKERS`."""
+        done = "final.json" if name == ALL_SPEAKERS else "fold.json"
+        return Step(self.path / f"fold-{path_part(name)}", done)
+
+    def exports(self) -> list[Path]:
+        """The exported files."""
+        return sorted(self.path.glob("*.tflite"))
+
+    def finished(self) -> Run:
+        """The finished run.
+
+        Raises:
+            UserError: the folder holds no finished run, or a damaged one.
+        """
+        try:
+            metrics = read_json(self.metrics, _METRICS)
+            config = read_json(self.config, _CONFIG)
+            if any(len(ends) != 2 for ends in (metrics["ci95"] or {}).values()):
+                raise ValueError("an interval has two ends")
+            predictions = read_predictions(self.predictions)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.path} holds no finished run: {Path(error.filename).name} is missing. "
+                "The command that began the run continues it."
+            ) from None
+        except (OSError, ValueError, JsonError) as error:
+            why = f"{error.path.name} {error.why}" if isinstance(error, JsonError) else str(error)
+            raise UserError(
+                f"{self.path}: its metrics.json or config.json is damaged: {why}. The command that made the "
+                "run writes metrics.json anew; copy config.json anew."
+            ) from None
+        run = Run(self.path.resolve().name, metrics, config["settings"], predictions)
+        self._check_predictions(run)
+        return run
+
+    def _check_predictions(self, run: Run) -> None:
+        """Refuse a predictions.csv that is not metrics.json's: a file cut short still reads well."""
+        predictions, pooled = run.predictions, run.metrics["pooled"]
+        count = pooled.get("count", len(predictions.ids))
+        if predictions.ids and len(predictions.ids) == count:
+            scored = scores(predictions.labels, predictions.predicted, predictions.classes)
+            if np.isclose(scored.ua, pooled["ua"], atol=1e-6) and np.isclose(
+                scored.wa, pooled["wa"], atol=1e-6
+            ):
+                return
+        raise UserError(
+            f"{self.path}: its predictions.csv, with {len(predictions.ids):,} predictions, is not the one "
+            f"that metrics.json was written of, with {count:,}: the run's command, given again, writes both "
+            "anew."
+        )
+
+
+def read_run(folder: Path) -> Run:
+    """The finished run in a folder; raises as `RunFolder.finished`."""
+    return RunFolder(folder).finished()
+
+
+def read_or_redo(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
+    """What a finished step left in `path`; the step is done anew once `remove` is gone.
+
+    Raises:
+        UserError: the file is missing or damaged; says what to remove.
+    """
+    try:
+        return read(path)
+    except (UserError, OSError, ValueError, KeyError):
+        state = "damaged" if path.exists() else "missing"
+        raise UserError(
+            f"{path} is {state}: remove {remove}, and the same command does that step anew."
+        ) from None
+
+
+def read_rows(
+    path: Path,
+    *,
+    rows: int,
+    width: int | None = None,
+    names: Sequence[str] = ("selected",),
+    shares: bool = False,
+) -> dict[str, np.ndarray]:
+    """Arrays of numbers `(rows, width)`; those that are there beside `names` likewise.
+
+    Args:
+        width: None for any.
+        shares: whether they are probabilities.
+
+    Raises:
+        ValueError: they are not.
+    """
+    arrays = read_arrays(path)
+    for name, values in {**arrays, **{name: arrays[name] for name in names}}.items():
+        if values.ndim != 2 or len(values) != rows or values.shape[1] != (width or values.shape[1]):
+            raise ValueError(f"{path}: {name} is {values.shape}; expected {rows} rows of {width}")
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise ValueError(f"{path}: {name} holds what is no number")
+        # An int8 file's probabilities are multiples of 1 / 256.
+        if shares and (values.min() < 0 or np.abs(values.sum(axis=1) - 1).max() > 0.1):
+            raise ValueError(f"{path}: {name} are no probabilities")
+    return arrays
+
+
+def _read_fold(path: Path) -> dict[str, Any]:
+    """A fold.json, with what a run goes on from."""
+    outcome = read_json(path, _FOLD)
+    best = outcome["best_epochs"]
+    if not (best and all(_is_count(each, outcome["epochs"]) for each in best)):
+        raise ValueError(f"{path} names epochs that were not trained")
+    if not _is_count(outcome["best_epoch"], outcome["epochs"]):
+        raise ValueError(f"{path} has no numbers where they should be")
+    return outcome
+
+
+def _is_count(number: Any, most: Any) -> bool:
+    return type(number) is int and type(most) is int and 1 <= number <= most
+
+
+def read_final(path: Path) -> dict[str, Any]:
+    """A final.json, with what its files are."""
+    exported = read_json(path, _FINAL)
+    if odd := [row["precision"] for row in exported["rows"] if row["precision"] not in PRECISIONS]:
+        raise JsonError(path, f"is damaged (precision {odd[0][:20]!r})")
+    if "float32" not in [row["precision"] for row in exported["rows"]]:
+        raise JsonError(path, "is damaged (it lacks the row of float32)")
+    return exported

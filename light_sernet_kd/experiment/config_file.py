@@ -1,0 +1,105 @@
+"""config.json: all that decides a run, written before it begins and compared when it goes on."""
+
+import dataclasses
+import importlib.metadata
+import json
+from typing import TYPE_CHECKING, Any
+
+from light_sernet_kd import __version__
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.phases import schedule_of
+from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
+from light_sernet_kd.files import JsonError, read_json, write_json
+from light_sernet_kd.registries.students import STUDENTS
+from light_sernet_kd.reporting.report import counted
+from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
+from light_sernet_kd.training.accelerate import threads
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert")
+
+
+def begun(run: "Experiment", command: str) -> dict[str, Any]:
+    """What config.json holds: it is written, or the one that is there is of this very run.
+
+    Raises:
+        UserError: it is of another run, or damaged.
+    """
+    decides = {
+        "settings": run.settings.as_dict(),
+        "corpus_sha256": run.corpus_digest,
+        "teacher_sha256": teacher_digest(run),
+        "encoders_sha256": {role: encoders.digest() for role, encoders in run.multimodal.items()},
+    }
+    if run.folder.has_begun:
+        config = _stored(run, decides)
+        # A run goes on as it began, also on a machine that would choose otherwise.
+        began = config["resolved"]["threads"]
+        if began != threads() and not run.folder.is_finished:
+            run.display.say(
+                f"This run began on {counted(began, 'thread')} and goes on on {threads()}: sums have "
+                "another order, so its numbers are not bit for bit those of a run on either."
+            )
+        return config
+    gains = STUDENTS[run.settings.student].gains_from_bfloat16
+    arithmetic = resolved_arithmetic(run.settings.arithmetic, gains=gains)
+    config = {
+        **decides,
+        "resolved": {"arithmetic": arithmetic, "threads": threads(), **_resolved(run)},
+        "versions": {"light-sernet-kd": __version__}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "command": command,
+    }
+    write_json(run.folder.config, config)
+    return config
+
+
+def _resolved(run: "Experiment") -> dict[str, Any]:
+    """What follows from the settings."""
+    own_teacher = None
+    if run.settings.trained_teacher:
+        own_teacher = {**dataclasses.asdict(schedule_of(run, "teacher")), "parts": teacher_parts(run)}
+    return {
+        "samples": run.settings.samples,
+        "schedule": dataclasses.asdict(run.settings.training_schedule),
+        "own_teacher": own_teacher,
+        "label_loss": {"name": run.settings.label_loss, **run.label_settings},
+        "distillation": {"name": run.settings.distillation, **run.distillation_settings},
+    }
+
+
+def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of this very run, or an error."""
+    path, resolved = run.folder.config, json.loads(json.dumps(_resolved(run)))
+    try:
+        stored = read_json(path, dict)
+        before, values = {name: stored[name] for name in decides}, stored["resolved"]
+        if before == decides and {name: values[name] for name in resolved} != resolved:
+            raise ValueError(f"{path} tells of values that its settings do not have")
+        if values["arithmetic"] not in ("bfloat16", "float32") or type(values["threads"]) is not int:
+            raise ValueError(f"{path} does not tell how the run computes")
+    except (OSError, JsonError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; remove {run.folder.path} or name another --run.") from None
+    if before != decides:
+        raise UserError(
+            f"{run.folder.path} holds another run: {_difference(before, decides)}. "
+            "Name another --run, or remove that folder."
+        )
+    return stored
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    if before["settings"] != now["settings"]:
+        changed = [
+            f"{name} was {before['settings'].get(name)!r}, is {value!r}"
+            for name, value in now["settings"].items()
+            if before["settings"].get(name) != value
+        ]
+        return "; ".join(changed[:4])
+    if before["corpus_sha256"] != now["corpus_sha256"]:
+        return "the corpus has other recordings or labels now"
+    if before["teacher_sha256"] != now["teacher_sha256"]:
+        return "the teacher file has another content now"
+    return "the transcripts, or the encoders of speech or text, are others now"

@@ -1,0 +1,182 @@
+"""Students of a run as exported files: what they take, what their card says, and how they score."""
+
+import datetime
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd import __version__
+from light_sernet_kd.config import (
+    SAMPLE_RATE,
+)
+from light_sernet_kd.corpora.registry import CORPORA
+from light_sernet_kd.data import batches
+from light_sernet_kd.data.protocols import Fold
+from light_sernet_kd.distillation.batch_keys import FEATURES
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.evidence import packed_training_list
+from light_sernet_kd.experiment.networks import calibration_clips
+from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.training.network import (
+    load_student,
+)
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
+
+
+def _card(run: "Experiment", *, final: bool) -> dict[str, Any]:
+    """What an exported file says of the run it comes from, and the final student's how good it may be."""
+    sources = [CORPORA.get(str(name)) for name in (run.settings.corpus, run.settings.test_on)]
+    licences = {source.origin.licence for source in sources if source and source.origin}
+    card: dict[str, Any] = {
+        "student": run.settings.student,
+        "corpus": run.corpus.name,
+        "synthetic": run.corpus.synthetic,
+        "distillation": run.settings.distillation,
+        "protocol": run.settings.protocol,
+        "light_sernet_kd": __version__,
+    }
+    if licences:
+        card["corpus_licence"] = "; ".join(sorted(licences))
+    if final:
+        # The day of its training: files may be made anew much later.
+        saved = run.step(run.selection.final_fold).student.stat().st_mtime
+        day = datetime.datetime.fromtimestamp(saved, datetime.UTC).date()
+        card["folds"] = [fold.name for fold in run.folds]
+        card |= {"stamps": run.stamps, "scored": whose_scores(run), "trained": day.isoformat()}
+    return card
+
+
+def taken_inputs(run: "Experiment") -> list[str]:
+    """What an exported file takes, in words."""
+    encoders, samples = run.multimodal.get("student"), run.settings.samples
+    if encoders and not encoders.is_whole:
+        return [f"{name} made by {encoder}" for name, encoder in encoders.state_encoders().items()]
+    features = "" if run.settings.merge_tflite else "features of "
+    audio = f"{features}{samples:,} samples at {SAMPLE_RATE:,} Hz ({samples / SAMPLE_RATE:g} s)"
+    text = f"{run.settings.text_tokens} tokens of text"
+    takes_audio = encoders is None or encoders.hearing is not None
+    return [audio] * takes_audio + [text] * bool(encoders and encoders.text)
+
+
+def convert(
+    run: "Experiment",
+    fold: Fold,
+    folder: Path,
+    student: keras.Model,
+    *,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+    temperature: float = 1.0,
+    precisions: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
+    from light_sernet_kd.export.tflite import ExportError, export
+
+    settings = run.settings
+    try:
+        made = export(
+            student,
+            classes=run.classes,
+            front_end=run.front_end,
+            input_type=settings.input_type,
+            samples=settings.samples,
+            representative=file_inputs(run, calibration_clips(run, fold), merge=True),
+            folder=folder,
+            **_text_and_encoders(run),
+            precisions=precisions,
+            card=_card(run, final=scores is not None),
+            precision_cards=scores,
+            merge=settings.merge_tflite,
+            temperature=temperature,
+            training=packed_training_list(run) if scores is not None else None,
+        )
+    except ExportError as error:
+        raise UserError(
+            f"fold {fold.name}: its student cannot be exported: {error}. Train it otherwise, e.g. with a "
+            "lower --learning_rate, or take --no-export."
+        ) from None
+    return [
+        {
+            "precision": each.precision,
+            "file": each.path.name,
+            "bytes": each.bytes,
+            "max_probability_difference": each.max_probability_difference,
+        }
+        for each in made
+    ]
+
+
+def precision_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
+    """Test probabilities of the fold's student in each precision, from converted files.
+
+    They are not calibrated: only which is largest counts, and that no temperature changes.
+    """
+    step, name = run.step(fold), "tflite_probabilities.npz"
+    if not (step.path / name).exists():
+        probabilities = _converted_probabilities(run, fold)
+        step.write(name, probabilities)
+        step.vouch(name)
+        run.display.say(f"fold {fold.name}: converted and scored in {len(probabilities)} precisions")
+    rows, width = len(fold.test), len(run.classes)
+    return step.rows(name, remove=name, rows=rows, width=width, names=("float32",), shares=True)
+
+
+def _converted_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
+    from light_sernet_kd.runner import invoke, open_file
+
+    student = run.step(fold).read("student.keras", load_student)
+    inputs = file_inputs(run, fold.test, merge=run.settings.merge_tflite)
+    probabilities = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for row in convert(run, fold, Path(temporary), student):
+            interpreter, _, _ = open_file(Path(temporary) / row["file"], threads=2)
+            answers = [
+                invoke(interpreter, {name: values[i] for name, values in inputs.items()})
+                for i in range(len(fold.test))
+            ]
+            probabilities[row["precision"]] = np.stack(answers)
+    return probabilities
+
+
+def file_inputs(run: "Experiment", rows: Sequence[int], *, merge: bool) -> dict[str, np.ndarray]:
+    """What an exported file takes of these utterances, by name: fitted audio (features, where the front
+    end is left out of the file), token ids and masks, or states of encoders that cannot be in it.
+    """
+    chosen = np.asarray(rows)
+    encoders = run.multimodal.get("student")
+    if encoders is None:
+        inputs = {FEATURES: phases_of(run, "student")[-1].rows[chosen]}
+    else:
+        inputs = encoders.inputs[chosen] if encoders.is_whole else encoders.states[chosen]
+    if merge and inputs.pop(FEATURES, None) is not None:
+        inputs["audio"] = _waveforms(run, rows)
+    return inputs
+
+
+def _text_and_encoders(run: "Experiment") -> dict[str, Any]:
+    """What `export` must know of a student of speech and text."""
+    encoders = run.multimodal.get("student")
+    if encoders is None:
+        return {}
+    if not encoders.is_whole:
+        return {"encoders": encoders.state_encoders()}
+    return {"text": encoders.text_input()}
+
+
+def _waveforms(run: "Experiment", rows: Sequence[int]) -> np.ndarray:
+    utterances = [run.utterances[row] for row in rows]
+    return batches.waveforms(utterances, samples=run.settings.samples, front_end=run.front_end)
+
+
+def whose_scores(run: "Experiment") -> str:
+    """Whose scores those of the exported files are."""
+    return (
+        "UA and WA are those of each fold's student, converted and scored on its own test fold; "
+        "the files hold a student trained on "
+        + ("all recordings but the test ones." if run.selection.tests_apart else "all speakers.")
+    )

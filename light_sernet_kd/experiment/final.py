@@ -1,0 +1,167 @@
+"""The step of the exported student: it is trained on all speakers and converted."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd import evaluation
+from light_sernet_kd.config import (
+    SAMPLE_RATE,
+)
+from light_sernet_kd.experiment.calibration import final_logits, final_temperature
+from light_sernet_kd.experiment.conversion import convert, precision_probabilities, taken_inputs, whose_scores
+from light_sernet_kd.experiment.fold import save_student
+from light_sernet_kd.experiment.networks import model_of, network_of, train_network, trained_on
+from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.teacher import (
+    final_teacher_epochs,
+    median_epochs,
+    remove_teacher_states,
+    teacher_outputs,
+)
+from light_sernet_kd.files import (
+    sha256,
+)
+from light_sernet_kd.reporting.report import counted
+from light_sernet_kd.training.network import (
+    load_student,
+)
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
+
+
+def export_final(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Train the final student on all speakers and export it; score every precision over the folds."""
+    step, scores = run.step(run.selection.final_fold), _precision_scores(run)
+    if step.is_done:
+        step.clear("student-checkpoint*.npz")
+    else:
+        _train_and_convert(run, outcomes, scores)
+    remove_teacher_states(run, run.selection.final_fold)
+    exported = step.exported()
+    temperature = final_temperature(run, outcomes, final_logits(run))
+    if not is_current(run, exported, temperature, scores):
+        student = step.read("student.keras", load_student)
+        exported |= _convert(run, student, temperature, scores)
+        step.rewrite(exported)
+        run.display.say("The final student was exported anew: its files were missing, damaged or older.")
+    changes = _probability_changes(run, outcomes)
+    shown = (f"{name} {at['mean']:.1e}/{at['p95']:.1e}/{at['max']:.1e}" for name, at in changes.items())
+    run.display.say(
+        "Change of a probability by conversion, mean/95th percentile/largest over "
+        f"{counted(len(run.test_rows), 'test utterance')} of the folds: {', '.join(shown)}"
+    )
+    return {
+        "final_epochs": exported["final_epochs"],
+        "temperature": exported["temperature"],
+        "rows": _scored_rows(exported["rows"], scores, changes),
+        "samples": run.settings.samples,
+        "sample_rate": SAMPLE_RATE,
+        "takes": taken_inputs(run),
+        "note": whose_scores(run) + _qat_note(run),
+    }
+
+
+def _train_and_convert(
+    run: "Experiment", outcomes: Sequence[dict[str, Any]], scores: Mapping[str, Mapping[str, float]]
+) -> None:
+    """The final student, for as many epochs as the folds' students were selected at in the median."""
+    final = run.selection.final_fold
+    step, epochs = run.step(final), median_epochs([outcome["best_epochs"] for outcome in outcomes])
+    step.begin()
+    teacher_epochs = final_teacher_epochs(run) if run.settings.trained_teacher else None
+    outputs = teacher_outputs(run, final, epochs=teacher_epochs)
+    trained = train_network(run, "student", final, outputs, epochs=epochs)
+    save_student(run, trained.last, step.student)
+    rows = phases_of(run, "student")[-1].rows
+    logits = network_of(run, "student").logits(trained.last, rows, trained_on(run, final))
+    step.write("training_logits.npz", {"selected": logits})
+    student = model_of(run, "student", trained.last)
+    files = _convert(run, student, final_temperature(run, outcomes, logits), scores)
+    step.finish({"final_epochs": sum(epochs), **files})
+    trained.remove_checkpoints()
+
+
+def _scored_rows(
+    rows: Sequence[dict[str, Any]],
+    scores: Mapping[str, Mapping[str, float]],
+    changes: Mapping[str, Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """A row per exported file, with the scores of the folds' students and how far conversion moved them."""
+    scored = []
+    for row in rows:
+        # That was of a few clips of the final student, to see that the conversion is true.
+        kept = {name: value for name, value in row.items() if name != "max_probability_difference"}
+        precision = row["precision"]
+        cost = 100 * (scores["float32"]["ua"] - scores[precision]["ua"])
+        change = {"probability_change": changes[precision], "ua_cost_points": cost}
+        scored.append({**kept, **scores[precision], **change})
+    return scored
+
+
+def _qat_note(run: "Experiment") -> str:
+    if not run.settings.qat:
+        return ""
+    return (
+        f" After its training the student was fine-tuned for {counted(run.settings.qat, 'epoch')} with "
+        "simulated int8 arithmetic; all precisions have these weights."
+    )
+
+
+def _convert(
+    run: "Experiment", student: keras.Model, temperature: float, scores: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    folder, final = run.folder.path, run.selection.final_fold
+    rows = convert(run, final, folder, student, scores=scores, temperature=temperature)
+    for row in rows:
+        row["sha256"] = sha256(folder / row["file"])
+    count = len(trained_on(run, final))
+    return {"rows": rows, "temperature": temperature, "scores": scores, "training_recordings": count}
+
+
+def is_current(
+    run: "Experiment",
+    exported: Mapping[str, Any],
+    temperature: float,
+    scores: Mapping[str, Mapping[str, float]],
+) -> bool:
+    """Whether the files are there, as they were written, and with the run's temperature and scores."""
+    if not np.isclose(exported["temperature"], temperature, rtol=1e-6):
+        return False
+    if exported["scores"] != scores or {row["precision"] for row in exported["rows"]} != {*scores}:
+        return False
+    files = [(run.folder.path / row["file"], row) for row in exported["rows"]]
+    return all(
+        path.is_file() and path.stat().st_size == row["bytes"] and row["sha256"] == sha256(path)
+        for path, row in files
+    )
+
+
+def _probability_changes(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Precision → how far the folds' files are from their students, over all test utterances."""
+    trained = evaluation.softmax(np.concatenate([outcome["logits"]["selected"] for outcome in outcomes]))
+    converted = [precision_probabilities(run, fold) for fold in run.folds]
+    return {
+        precision: evaluation.probability_change(
+            trained, np.concatenate([each[precision] for each in converted])
+        )
+        for precision in converted[0]
+    }
+
+
+def _precision_scores(run: "Experiment") -> dict[str, dict[str, float]]:
+    """Precision → UA, its interval where there is one, and WA over all folds."""
+    probabilities = [precision_probabilities(run, fold) for fold in run.folds]
+    labels, speakers, by_precision = run.test_labels, run.test_speakers, {}
+    for precision in probabilities[0]:
+        predicted = np.concatenate([each[precision].argmax(axis=1) for each in probabilities])
+        scores = evaluation.scores(labels, predicted, run.classes)
+        interval = evaluation.bootstrap_ci(labels, predicted, speakers, run.classes)
+        by_precision[precision] = {"ua": scores.ua, "wa": scores.wa}
+        if interval:
+            low, high = interval["ua"]
+            by_precision[precision] |= {"ua_low": low, "ua_high": high}
+    return by_precision

@@ -1,0 +1,173 @@
+"""The step of a fold: its student is trained and tested, unless that was done."""
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd.analysis import explain
+from light_sernet_kd.data import batches
+from light_sernet_kd.data.protocols import Fold
+from light_sernet_kd.distillation.batch_keys import EMBEDDING
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.conversion import file_inputs
+from light_sernet_kd.experiment.networks import model_of, network_of, train_network, trained_on
+from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.teacher import remove_teacher_states, teacher_outputs
+from light_sernet_kd.files import (
+    atomic,
+)
+from light_sernet_kd.training.network import (
+    load_student,
+    read_history,
+)
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
+
+
+# Training utterances that tell how sharp a fold's student is; more do not change its mean margin.
+MOST_SHARPNESS_ROWS = 1000
+
+
+def run_fold(run: "Experiment", fold: Fold) -> dict[str, Any]:
+    """Train and test the student on one fold, unless that was done; returns the fold's outcome.
+
+    The outcome is what fold.json tells, and `logits`: see `read_test_logits`.
+    """
+    step = run.step(fold)
+    if step.is_done:
+        step.clear("student-checkpoint*.npz")
+    else:
+        _train_and_test(run, fold)
+    remove_teacher_states(run, fold)
+    outcome = step.outcome()
+    outcome.pop("files")
+    logits = read_test_logits(run, fold)
+    # What the logits tell is taken from them; fold.json has it for people.
+    outcome |= run.scores(fold, logits["selected"])
+    outcome["last_epoch"] = run.scores(fold, logits["last"])
+    run.display.say(
+        f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} % "
+        f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
+    )
+    return {**outcome, "logits": logits}
+
+
+def _train_and_test(run: "Experiment", fold: Fold) -> None:
+    step = run.step(fold)
+    step.begin()
+    outputs = teacher_outputs(run, fold)
+    trained = train_network(run, "student", fold, outputs)
+    network, rows = network_of(run, "student"), phases_of(run, "student")[-1].rows
+    logits = {
+        name: network.logits(weights, rows, fold.test)
+        for name, weights in (("selected", trained.selected), ("last", trained.last))
+    }
+    if outputs is not None:
+        logits["teacher"] = outputs.logits[list(fold.test)]
+    step.write("test_logits.npz", logits)
+    if fold.judges:
+        selecting = network.logits(trained.selected, rows, fold.judges)
+        step.write("validation_logits.npz", {"selected": selecting})
+    if run.settings.export:
+        training = network.logits(trained.selected, rows, _sharpness_rows(run, fold))
+        step.write("training_logits.npz", {"selected": training})
+    if fold in _pictured_folds(run):
+        _write_test_embeddings(run, fold, trained.selected)
+    save_student(run, trained.selected, step.student)
+    step.finish(
+        {
+            "name": fold.name,
+            "test_speakers": run.selection.speakers(fold.test),
+            "validation_speakers": run.selection.speakers(fold.validation),
+            "best_epoch": trained.best_epoch,
+            "best_epochs": trained.best_epochs,
+            "epochs": sum(trained.epochs),
+            "seconds": round(trained.seconds, 2),
+            **run.scores(fold, logits["selected"]),
+            "last_epoch": run.scores(fold, logits["last"]),
+        }
+    )
+    trained.remove_checkpoints()
+
+
+def read_test_logits(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
+    """`selected`, `last` and perhaps `teacher`, `(len(fold.test), classes)` each."""
+    names = ("selected", "last")
+    return run.step(fold).rows("test_logits.npz", rows=len(fold.test), width=len(run.classes), names=names)
+
+
+def _sharpness_rows(run: "Experiment", fold: Fold) -> Sequence[int]:
+    """Training utterances of the fold that tell how sharp its student's logits are."""
+    rows = trained_on(run, fold)
+    return rows[:: -(-len(rows) // MOST_SHARPNESS_ROWS)]
+
+
+def _pictured_folds(run: "Experiment") -> list[Fold]:
+    return run.folds[: explain.MOST_FOLDS]
+
+
+def _write_test_embeddings(run: "Experiment", fold: Fold, weights: list[np.ndarray]) -> None:
+    """What the student's picture shows; nothing of a student that has no embedding of one vector."""
+    network, rows = network_of(run, "student"), phases_of(run, "student")[-1].rows
+    with contextlib.suppress(UserError):
+        embedding = network.outputs(weights, rows, fold.test)[EMBEDDING]
+        run.step(fold).write("test_embeddings.npz", {"selected": embedding})
+
+
+def read_test_embeddings(run: "Experiment") -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Per fold its name, embeddings, labels and predictions; none where a student has no embedding."""
+    panels = []
+    for fold in _pictured_folds(run):
+        step = run.step(fold)
+        if "test_embeddings.npz" in step.hashes():
+            embedding = step.rows("test_embeddings.npz", rows=len(fold.test))["selected"]
+            labels = run.selection.labels[list(fold.test)]
+            predicted = read_test_logits(run, fold)["selected"].argmax(axis=1)
+            panels.append((fold.name, embedding, labels, predicted))
+    return panels
+
+
+def logits_of(run: "Experiment", fold: Fold, name: str, rows: Sequence[int]) -> np.ndarray:
+    """Of the step's saved student, `(len(rows), classes)`, as the step stored them in `name`.
+
+    They are made anew where there are none: users remove damaged ones.
+    """
+    step = run.step(fold)
+    if not (step.path / name).exists():
+        student = step.read("student.keras", load_student)
+        # its inputs as a list, however it nests them
+        model = keras.Model(student.inputs, student.outputs[0])
+        logits = []
+        for start in range(0, len(rows), batches.BATCH):
+            inputs = file_inputs(run, rows[start : start + batches.BATCH], merge=False)
+            logits.append(model.predict_on_batch([inputs[tensor.name] for tensor in student.inputs]))
+        step.write(name, {"selected": np.concatenate(logits)})
+        step.vouch(name)
+        which = name.partition("_")[0]
+        run.display.say(f"fold {fold.name}: {which} predictions made anew of its student")
+    return step.rows(name, remove=name, rows=len(rows), width=len(run.classes))["selected"]
+
+
+def validation_logits(run: "Experiment", fold: Fold) -> np.ndarray:
+    """Of the fold's selected student, `(len(fold.judges), classes)`."""
+    return logits_of(run, fold, "validation_logits.npz", fold.judges)
+
+
+def training_logits(run: "Experiment", fold: Fold) -> np.ndarray:
+    """Of the fold's selected student on `_sharpness_rows`."""
+    return logits_of(run, fold, "training_logits.npz", _sharpness_rows(run, fold))
+
+
+def save_student(run: "Experiment", weights: list[np.ndarray], path: Path) -> None:
+    with atomic(path) as temporary:
+        model_of(run, "student", weights).save(temporary)
+
+
+def history_of(run: "Experiment", fold: Fold, epochs: int) -> dict[str, list[float]]:
+    return run.step(fold).read("history.csv", functools.partial(read_history, epochs=epochs))

@@ -1,0 +1,154 @@
+"""What metrics.json tells of a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from light_sernet_kd import evaluation
+from light_sernet_kd.audio import lengths
+from light_sernet_kd.config import (
+    SAMPLE_RATE,
+)
+from light_sernet_kd.corpora import same_names
+from light_sernet_kd.experiment.calibration import calibrate
+from light_sernet_kd.experiment.networks import model_of, network_of
+from light_sernet_kd.experiment.teacher import teacher_name, teacher_stamps
+from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.reporting.report import counted
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
+
+
+def notes_of(run: "Experiment") -> list[str]:
+    """What else the report says of the run."""
+    notes = [note for encoders in run.multimodal.values() for note in encoders.notes]
+    if run.settings.different_speakers and (names := same_names(run.corpus)):
+        notes.append(
+            f"{counted(len(names), 'speaker name')} in both corpora: different people, by "
+            "--different-speakers."
+        )
+    if run.teacher and (converted := run.teacher.card.get("converted")):
+        notes.append(f"Of the teacher file: {converted}.")
+    return notes
+
+
+def predictions_of(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> evaluation.Predictions:
+    """Of every fold's selected student, in the order of the folds."""
+    logits = np.concatenate([outcome["logits"]["selected"] for outcome in outcomes])
+    return evaluation.Predictions(
+        classes=run.classes,
+        ids=tuple(run.utterances[i].id for i in run.test_rows),
+        folds=tuple(fold.name for fold in run.folds for _ in fold.test),
+        labels=run.test_labels.astype(np.int64),
+        predicted=logits.argmax(axis=1),
+        probabilities=evaluation.softmax(logits),
+    )
+
+
+def _warnings(
+    run: "Experiment", outcomes: Sequence[dict[str, Any]], calibration: Mapping[str, Any]
+) -> list[str]:
+    """What makes a true score worth less than it looks; a stamp says that a score is too high.
+
+    Sentences without a full stop. The report and the run's last line show them, and no score is called
+    honest without a word beside any of them.
+    """
+    return [
+        *run.data_warnings,
+        *evaluation.answer_warnings(predictions_of(run, outcomes)),
+        *evaluation.confidence_warnings(calibration["files"]),
+    ]
+
+
+def metrics_of(
+    run: "Experiment", outcomes: Sequence[dict[str, Any]], exported: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What metrics.json holds."""
+    counts = np.bincount(run.selection.labels, minlength=len(run.classes))
+    calibration = calibrate(run, outcomes, exported)
+    return {
+        "protocol": run.settings.protocol,
+        "protocol_description": run.protocol.description,
+        "stamps": run.stamps,
+        "warnings": _warnings(run, outcomes, calibration),
+        "corpus": run.corpus.name,
+        "synthetic": run.corpus.synthetic,
+        "classes": list(run.classes),
+        "counts": dict(zip(run.classes, counts.tolist(), strict=True)),
+        "speakers": sorted({utterance.speaker for utterance in run.utterances}),
+        "left_out": dict(run.corpus.left_out),
+        "merged": dict(run.corpus.merged),
+        "corpus_notes": list(run.corpus.notes),
+        "skipped": run.selection.skipped,
+        "cut": _cut(run),
+        **_pooled(run, outcomes),
+        "calibration": calibration,
+        "mean_over_folds": {
+            name: [
+                float(np.mean([outcome[name] for outcome in outcomes])),
+                float(np.std([outcome[name] for outcome in outcomes])),
+            ]
+            for name in evaluation.SUMMARIES
+        },
+        "folds": [
+            {name: value for name, value in outcome.items() if name != "logits"} for outcome in outcomes
+        ],
+        "student": {
+            "name": run.settings.student,
+            **_parameters(run, "student"),
+            "width": None if is_multimodal(run.settings.student) else run.settings.width,
+            "encoders": run.multimodal["student"].facts() if "student" in run.multimodal else {},
+        },
+        "notes": notes_of(run),
+        "teacher": _teacher(run, outcomes) if run.settings.teacher else None,
+        "seed": run.settings.seed,
+        "command": run.config["command"],
+    }
+
+
+def _predicted(outcomes: Sequence[dict[str, Any]], which: str) -> np.ndarray:
+    """Classes `(tested,)` by the logits `which`: `selected`, `last` or `teacher`."""
+    return np.concatenate([outcome["logits"][which] for outcome in outcomes]).argmax(axis=1)
+
+
+def _pooled(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Scores over the test utterances of all folds, and their interval."""
+    labels, selected = run.test_labels, _predicted(outcomes, "selected")
+    last = _predicted(outcomes, "last")
+    return {
+        "pooled": evaluation.scores(labels, selected, run.classes).as_dict(),
+        "pooled_last_epoch": evaluation.scores(labels, last, run.classes).as_dict(),
+        "ci95": evaluation.bootstrap_ci(labels, selected, run.test_speakers, run.classes),
+        "ci95_method": evaluation.CI_METHOD,
+    }
+
+
+def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    agreement = evaluation.scores(run.test_labels, _predicted(outcomes, "teacher"), run.classes).as_dict()
+    name = str(run.settings.teacher)
+    return {
+        "name": Path(name).name if run.teacher else name,
+        "made_by": teacher_name(run),
+        "agreement": {name: agreement[name] for name in ("wa", "ua")},
+        "stamps": teacher_stamps(run),
+    }
+
+
+def _cut(run: "Experiment") -> dict[str, Any] | None:
+    """How many recordings the input length cuts, and how much; None for a student without audio."""
+    encoders = run.multimodal.get("student")
+    if encoders is not None and encoders.hearing is None:
+        return None
+    return lengths.cut_of(run.utterances, run.settings.samples / SAMPLE_RATE).as_dict()
+
+
+def _parameters(run: "Experiment", role: str) -> dict[str, int]:
+    """How many there are, with those of the encoders and, of the text encoder, without its embeddings."""
+    from light_sernet_kd.export.tflite import parameter_counts
+
+    if role not in run.multimodal:
+        return {"parameters": network_of(run, role).parameters}
+    return parameter_counts(model_of(run, role, network_of(run, role).student.get_weights()))

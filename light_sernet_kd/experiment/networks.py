@@ -1,0 +1,196 @@
+"""Networks of a run: built, trained phase after phase, and put together for saving."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd.config import (
+    CALIBRATION_CLIPS,
+)
+from light_sernet_kd.data import batches
+from light_sernet_kd.data.protocols import Fold, fold_seed
+from light_sernet_kd.data.selection import representative
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.phases import phases_of, settings_for
+from light_sernet_kd.training.network import (
+    DivergenceError,
+    Examples,
+    Network,
+    Teaching,
+    Trained,
+    write_history,
+)
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the phases of a training left; the weights and epochs of the last one count.
+
+    Attributes:
+        best_epochs: of each phase, counted from 1 in each.
+        epochs: of each phase, as many as were trained.
+        checkpoints: to be removed once all is stored.
+    """
+
+    selected: list[np.ndarray]
+    last: list[np.ndarray]
+    best_epochs: list[int]
+    epochs: list[int]
+    seconds: float
+    checkpoints: list[Path]
+
+    @property
+    def best_epoch(self) -> int:
+        """Of the last phase, counted from the first one's beginning."""
+        return sum(self.epochs[:-1]) + self.best_epochs[-1]
+
+    def remove_checkpoints(self) -> None:
+        for checkpoint in self.checkpoints:
+            checkpoint.unlink(missing_ok=True)
+
+
+def network_of(run: "Experiment", role: str, phase: int = -1) -> Network:
+    """The role's network in a phase (the last), compiled when it is first asked for."""
+    phases = phases_of(run, role)
+    key = (role, range(len(phases))[phase])
+    if key not in run.networks:
+        settings, stage = run.settings, phases[phase]
+        is_student = role == "student"
+        run.networks[key] = Network(
+            stage.build,
+            schedule=stage.schedule,
+            label_loss=settings.label_loss,
+            label_settings=run.label_settings,
+            distillation=str(stage.distillation),
+            distillation_settings=settings_for(run, stage.distillation) if is_student else {},
+            standardise_logits=is_student and settings.standardise_logits and stage.distillation.needs_logits,
+            teacher_embedding_width=teacher_embedding_width(run) if is_student else None,
+            teacher_state_width=(
+                run.multimodal["teacher"].text_states.shape[-1] if stage.distillation.needs_states else None
+            ),
+            arithmetic=run.arithmetic,
+            accelerate=stage.accelerate,
+            int8=stage.int8,
+        )
+    return run.networks[key]
+
+
+def teacher_embedding_width(run: "Experiment") -> int | None:
+    if not run.distillation.needs_embeddings:
+        return None
+    if run.teacher:
+        return np.asarray(run.teacher.embeddings).shape[-1]
+    return network_of(run, "teacher").embedding_width * run.settings.teacher_count
+
+
+def model_of(run: "Experiment", role: str, weights: list[np.ndarray]) -> keras.Model:
+    """What is saved and exported: the role's network with these weights of its last phase.
+
+    Its encoders are in it wherever they are Keras models.
+    """
+    if role in run.multimodal and len(phases_of(run, role)) == 1:
+        encoders = run.multimodal[role]
+        if encoders.is_whole:
+            return encoders.whole(weights)
+        model = encoders.head()
+    else:
+        model = network_of(run, role).student
+    model.set_weights(weights)
+    return model
+
+
+def train_network(
+    run: "Experiment",
+    role: str,
+    fold: Fold,
+    teaching: Teaching | None = None,
+    epochs: Sequence[int] | None = None,
+) -> Outcome:
+    """Train a network on a fold, phase after phase; `epochs` are those of each phase, else its own."""
+    step = run.step(fold)
+    step.make()
+    kind = "student" if role == "student" else "teacher"
+    train = trained_on(run, fold)
+    weights: list[np.ndarray] = []
+    made: list[Trained] = []
+    checkpoints = []
+    phases = phases_of(run, kind)
+    for number, phase in enumerate(phases):
+        title = f"fold {fold.name}, {role}" + (f", phase {number + 1}" if len(phases) > 1 else "")
+        part = "" if number == 0 else f"-{number + 1}"
+        checkpoints.append(step.checkpoint(role, number))
+        with run.display.network(title) as shown:
+            try:
+                trained = network_of(run, kind, number).train(
+                    Examples(phase.rows, run.selection.labels, run.classes, run.soft_labels),
+                    train=train,
+                    validation=fold.validation,
+                    seed=fold_seed(run.settings.seed, f"{role}{part} {fold.name}"),
+                    checkpoint=checkpoints[-1],
+                    epochs=epochs[number] if epochs else None,
+                    initial=functools.partial(phase.initial, weights) if phase.initial else None,
+                    initial_projections=projections_of(run, kind, number - 1) if phase.int8 else (),
+                    calibration=calibration_clips(run, fold) if phase.int8 else (),
+                    teaching=teaching,
+                    augmenter=run.augmenter if kind == "student" else None,
+                    class_weights=class_weights_of(run, train),
+                    patience=run.settings.patience,
+                    progress=shown.epoch,
+                    callbacks=tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
+                )
+            except DivergenceError as error:
+                # going on from it would end the same way
+                checkpoints[-1].unlink(missing_ok=True)
+                option = "--learning_rate" if kind == "student" else "--teacher_learning_rate"
+                raise UserError(f"{title}: {error}; lower {option}.") from None
+        weights = trained.selected
+        made.append(trained)
+    history = {key: [value for each in made for value in each.history[key]] for key in made[0].history}
+    write_history(step.history(role), history)
+    return Outcome(
+        made[-1].selected,
+        made[-1].last,
+        [each.best_epoch for each in made],
+        [len(each.history["loss"]) for each in made],
+        sum(each.seconds for each in made),
+        checkpoints,
+    )
+
+
+def trained_on(run: "Experiment", fold: Fold) -> Sequence[int]:
+    """The fold's training utterances, less those above `--most_per_emotion`."""
+    most, seed = run.settings.most_per_emotion, run.settings.seed
+    return batches.capped(fold.train, run.selection.labels, most, seed=seed)
+
+
+def projections_of(run: "Experiment", kind: str, number: int) -> list[list[np.ndarray]]:
+    """Of a phase that was just trained or restored: what `hint` compares through belongs to it."""
+    return [layer.get_weights() for layer in network_of(run, kind, number).distiller.projections]
+
+
+def class_weights_of(run: "Experiment", train: Sequence[int]) -> np.ndarray | None:
+    if run.settings.class_weights == "none":
+        return None
+    counts = np.bincount(run.selection.labels[list(train)], minlength=len(run.classes))
+    return len(train) / (len(counts) * np.maximum(1, counts))
+
+
+def tensorboard_callbacks(run: "Experiment", folder: Path) -> list[Any]:
+    if not run.options.tensorboard:
+        return []
+    return [keras.callbacks.TensorBoard(folder, write_graph=False)]
+
+
+def calibration_clips(run: "Experiment", fold: Fold) -> list[int]:
+    """Training utterances that an int8 file is calibrated with."""
+    speakers = [run.utterances[i].speaker for i in fold.train]
+    chosen = representative(run.selection.labels[list(fold.train)], speakers, CALIBRATION_CLIPS)
+    return [fold.train[i] for i in chosen]

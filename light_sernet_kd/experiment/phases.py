@@ -1,0 +1,156 @@
+"""The stages of a network's training: what is built, on which rows, by which schedule."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd import students
+from light_sernet_kd.config import (
+    distillation_spec,
+)
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.inputs import architectures, features_of
+from light_sernet_kd.features import feature_shape
+from light_sernet_kd.registries.losses import NO_TEACHER
+from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
+from light_sernet_kd.registries.students import STUDENTS
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage of a network's training.
+
+    Attributes:
+        rows: what is fed, indexed by utterances.
+        initial: makes the weights it begins with of those that the phase before selected.
+        int8: whether it is trained and validated with the roundings of the int8 file.
+    """
+
+    build: Callable[[], keras.Model]
+    rows: Any
+    schedule: Schedule
+    distillation: distillation_spec.DistillationSum
+    accelerate: bool = True
+    initial: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None
+    int8: bool = False
+
+
+def check_encoders(run: "Experiment") -> None:
+    """Whether the encoders can be trained where they are to be, and text states compared likewise."""
+    for role, encoders in run.multimodal.items():
+        if schedule_of(run, role).tune_epochs and not encoders.is_whole:
+            raise UserError(encoders.frozen_only)
+    if not run.distillation.needs_states:
+        return
+    text = [run.multimodal[role].text for role in ("student", "teacher") if role in run.multimodal]
+    if len(text) < 2 or text[0] is None or text[1] is None:
+        raise UserError(
+            f"{run.settings.distillation} compares the text states of student and teacher: it takes a "
+            "student and a teacher such as --student picobert_vggish --teacher bert_vggish."
+        )
+    if run.settings.teacher_count > 1:
+        raise UserError(
+            f"{run.settings.distillation} compares text states, of which each of several teachers has "
+            "its own: leave out --teacher_count."
+        )
+    if not schedule_of(run, "student").tune_epochs:
+        raise UserError(
+            f"{run.settings.distillation} compares text states, which only change while the encoders "
+            "are trained: give --tune_epochs."
+        )
+    if text[0].tokeniser.vocabulary != text[1].tokeniser.vocabulary:
+        raise UserError(
+            f"{run.settings.distillation} compares text states token by token, but the encoders of "
+            "student and teacher have different vocabularies."
+        )
+
+
+def schedule_of(run: "Experiment", role: str) -> Schedule:
+    """How the role's network is trained: the teacher like the student, unless it is of another kind."""
+    settings = run.settings
+    if role == "student":
+        return settings.training_schedule
+    name = architectures(run)["teacher"]
+    schedule = settings.training_schedule
+    if STUDENTS[name].schedule != STUDENTS[settings.student].schedule:
+        schedule = SCHEDULES[STUDENTS[name].schedule]
+    return schedule.changed(
+        epochs=settings.teacher_epochs,
+        batch_size=settings.teacher_batch_size,
+        learning_rate=settings.teacher_learning_rate,
+        tune_epochs=settings.tune_epochs,
+    )
+
+
+def _qat_schedule(run: "Experiment") -> Schedule:
+    """The learning rate stays as it is: so few epochs with one that falls would end before they learn."""
+    schedule = schedule_of(run, "student")
+    rate = run.settings.qat_learning_rate or schedule.learning_rate / 10
+    return dataclasses.replace(schedule, epochs=run.settings.qat, learning_rate=rate, decay=1.0)
+
+
+def phases_of(run: "Experiment", role: str) -> list[Phase]:
+    """The stages of the role's training; the last one's network is what is scored."""
+    if role not in run.phases:
+        run.phases[role] = _made_phases(run, role)
+    return run.phases[role]
+
+
+def _made_phases(run: "Experiment", role: str) -> list[Phase]:
+    distillation = run.distillation if role == "student" else distillation_spec.parse(NO_TEACHER)
+    if role in run.multimodal:
+        return _multimodal_phases(run, role, distillation)
+    settings, name = run.settings, architectures(run)[role]
+    width = settings.width
+    if role == "teacher":
+        width = settings.width * settings.teacher_width if settings.teacher == "auto" else 1.0
+    front_end = run.front_end if name == settings.student else STUDENTS[name].front_end
+    shape = feature_shape(front_end, settings.input_type, settings.samples)
+    build = functools.partial(students.build, name, shape, len(run.classes), width=width)
+    first = Phase(build, features_of(run, front_end), schedule_of(run, role), distillation)
+    if role == "teacher" or not settings.qat:
+        return [first]
+    return [first, dataclasses.replace(first, schedule=_qat_schedule(run), initial=list, int8=True)]
+
+
+def _multimodal_phases(
+    run: "Experiment", role: str, distillation: distillation_spec.DistillationSum
+) -> list[Phase]:
+    """With frozen encoders, and perhaps with all weights."""
+    encoders, schedule = run.multimodal[role], schedule_of(run, role)
+    head = functools.partial(encoders.head, any_length=True)
+    frozen = Phase(
+        head, encoders.short_states.rows, schedule, distillation.without_states(), accelerate=False
+    )
+    if not schedule.tune_epochs:
+        return [frozen]
+    tuned = Phase(
+        encoders.whole,
+        encoders.inputs.rows,
+        dataclasses.replace(schedule, epochs=schedule.tune_epochs),
+        distillation,
+        accelerate=False,
+        initial=lambda selected: encoders.whole(selected).get_weights(),
+    )
+    return [frozen, tuned]
+
+
+def settings_for(run: "Experiment", distillation: distillation_spec.DistillationSum) -> dict[str, Any]:
+    """The distillation's settings for a phase that trains on a part of it."""
+    if distillation == run.distillation:
+        return run.distillation_settings
+    first = run.distillation.terms[0].name
+    named = {
+        name if "." in name else f"{first}.{name}": value for name, value in run.distillation_settings.items()
+    }
+    kept = [term.name for term in distillation.terms]
+    own = {name: value for name, value in named.items() if name.partition(".")[0] in kept}
+    return own if len(kept) > 1 else {name.partition(".")[2]: value for name, value in own.items()}

@@ -1,0 +1,170 @@
+"""What the steps of one run share, and what is checked before anything is trained."""
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd import evaluation
+from light_sernet_kd.analysis import audit
+from light_sernet_kd.audio import augment
+from light_sernet_kd.config import RunOptions, Settings, distillation_spec
+from light_sernet_kd.data import batches
+from light_sernet_kd.data.protocols import PROTOCOLS, Fold
+from light_sernet_kd.data.run_folder import RunFolder, Step
+from light_sernet_kd.data.selection import selected
+from light_sernet_kd.distillation.losses import settings_of
+from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.experiment import config_file, evidence, inputs, phases, teacher
+from light_sernet_kd.registries.losses import LABEL_LOSSES
+from light_sernet_kd.registries.students import STUDENTS
+from light_sernet_kd.reporting.display import Display
+from light_sernet_kd.reporting.report import counted
+
+if TYPE_CHECKING:
+    from light_sernet_kd.training.network import Network
+
+
+class Experiment:
+    """What the steps of one run share: its corpus, features, folds, teacher and networks.
+
+    Attributes:
+        settings: with the student's front end and schedule where none was named.
+        folder: the run's.
+        selection: the utterances and folds; `corpus`, `utterances`, `classes` and `folds` are its own.
+        label_settings, distillation_settings: of the losses.
+        teacher: the teacher of a file, or one that is made for all folds at once; None where the run trains
+            its own per fold, or has none.
+        multimodal: role → encoders, of the networks of speech and text.
+        config: what config.json holds.
+        arithmetic: `float32` or `bfloat16`.
+    """
+
+    def __init__(
+        self, settings: Settings, options: RunOptions, folder: Path, display: Display, command: str = ""
+    ):
+        self.options, self.display, self.folder = options, display, RunFolder(folder)
+        entry = STUDENTS[settings.student]
+        self.front_end: str = settings.front_end or entry.front_end
+        self.settings = settings = dataclasses.replace(
+            settings, front_end=self.front_end, schedule=settings.schedule or entry.schedule
+        )
+        self.protocol = PROTOCOLS[settings.protocol]
+        self._read_methods()
+        self.selection = selection = selected(settings, options.data)
+        self.corpus, self.utterances = selection.corpus, selection.utterances
+        self.classes, self.folds = selection.classes, selection.folds
+        self.soft_labels = selection.soft_labels if settings.soft_labels else None
+        self._check_packages()
+        # Made when they are first asked for.
+        self.networks: dict[tuple[str, int], Network] = {}
+        self.phases: dict[str, list[phases.Phase]] = {}
+        self.feature_rows: dict[str, Any] = {}
+        self.teacher = teacher.read_teacher(self)
+        self.multimodal = inputs.multimodal_networks(self)
+        phases.check_encoders(self)
+        self.config = config_file.begun(self, command)
+        self.arithmetic: str = self.config["resolved"]["arithmetic"]
+        self.teacher = self.teacher or teacher.made_teacher(self)
+        self._say_what_runs()
+
+    def _read_methods(self) -> None:
+        settings = self.settings
+        fields = LABEL_LOSSES[settings.label_loss].fields
+        self.label_settings = {name: getattr(settings, field) for name, field in fields.items()}
+        self.distillation_settings = settings_of(settings.distillation, settings.distillation_weights)
+        self.augmentations = augment.parse(settings.augmentation) if settings.augmentation else ()
+        self.distillation = distillation_spec.parse(settings.distillation)
+        if self.distillation.needs_teacher:
+            augment.check_teacher(self.augmentations)
+
+    def _check_packages(self) -> None:
+        if self.options.tensorboard:
+            try:
+                import tensorboard  # noqa: F401
+            except ImportError:
+                raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}") from None
+        if self.settings.qat and keras.backend.backend() != "tensorflow":
+            raise UserError(
+                f"--qat needs Keras on TensorFlow, found {keras.backend.backend()}: "
+                "set KERAS_BACKEND=tensorflow."
+            )
+
+    def _say_what_runs(self) -> None:
+        synthetic = ", SYNTHETIC recordings" if self.corpus.synthetic else ""
+        speakers = self.selection.speakers(range(len(self.utterances)))
+        self.display.say(
+            f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, "
+            f"{len(self.classes)} emotions, {len(speakers)} speakers. Protocol {self.settings.protocol}: "
+            f"{counted(len(self.folds), 'fold')}. Results: {self.folder.path}"
+        )
+        for line in self.corpus.reported():
+            self.display.say(f"  {line}")
+
+    def step(self, fold: Fold) -> Step:
+        """The folder of a fold's student, or of the final one."""
+        return self.folder.fold(fold.name)
+
+    def scores(self, fold: Fold, logits: np.ndarray) -> dict[str, Any]:
+        """Scores of logits `(len(fold.test), classes)` on the fold's test set."""
+        labels = self.selection.labels[list(fold.test)]
+        return evaluation.scores(labels, logits.argmax(axis=1), self.classes).as_dict()
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.options.result / ".cache"
+
+    @functools.cached_property
+    def corpus_digest(self) -> str:
+        """SHA-256 of the recordings, their labels and their speakers."""
+        digest = hashlib.sha256()
+        for utterance in self.utterances:
+            digest.update(f"{utterance.id} {utterance.emotion} {utterance.speaker} ".encode())
+            digest.update(self.selection.fingerprints[utterance.id].encode())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def augmenter(self) -> batches.Augmenter | None:
+        return batches.augmenter(
+            self.augmentations,
+            self.utterances,
+            self.selection.fingerprints,
+            front_end=self.front_end,
+            input_type=self.settings.input_type,
+            samples=self.settings.samples,
+            cache_folder=self.cache_folder,
+            memory_limit=self.options.memory_bytes,
+        )
+
+    @functools.cached_property
+    def measured(self) -> audit.Measured:
+        """What was read of every recording: its signature, and the facts of its file."""
+        cache = self.cache_folder if self.options.cache == "disk" else None
+        return audit.measure(self.utterances, self.selection.fingerprints, cache)
+
+    @functools.cached_property
+    def data_warnings(self) -> list[str]:
+        """What the corpus and its folds show before anything is trained."""
+        return evidence.data_warnings(self)
+
+    @functools.cached_property
+    def stamps(self) -> list[str]:
+        """What a reader must know before believing the scores."""
+        return evidence.stamps(self)
+
+    @functools.cached_property
+    def test_rows(self) -> list[int]:
+        """The utterances that are tested, fold after fold."""
+        return [row for fold in self.folds for row in fold.test]
+
+    @property
+    def test_labels(self) -> np.ndarray:
+        return self.selection.labels[self.test_rows]
+
+    @property
+    def test_speakers(self) -> list[str]:
+        return [self.utterances[row].speaker for row in self.test_rows]

@@ -1,0 +1,97 @@
+"""Teacher files: a network per fold, or what another source of teachers gives."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from light_sernet_kd import evaluation, teachers
+from light_sernet_kd.config import (
+    RunOptions,
+    Settings,
+    corpus_name,
+)
+from light_sernet_kd.data import ties
+from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.data.selection import selected
+from light_sernet_kd.experiment.run import default_run_name
+from light_sernet_kd.experiment.shared import Experiment
+from light_sernet_kd.experiment.teacher import final_teacher_epochs, teacher_name, trained_teacher
+from light_sernet_kd.files import (
+    path_part,
+)
+from light_sernet_kd.reporting.display import Display
+from light_sernet_kd.teachers.sources import Workplace, teacher_of
+
+
+def teach(settings: Settings, options: RunOptions, display: Display, *, out: Path | None = None) -> Path:
+    """Train the teacher of every fold, and one on all speakers; returns the teacher file."""
+    settings = dataclasses.replace(
+        settings, distillation="KD", teacher=settings.teacher or "auto", export=True
+    )
+    name = options.run or f"teacher-{default_run_name(settings)}"
+    folder = options.result / path_part(name)
+    with RunFolder(folder).lock():
+        run = Experiment(settings, options, folder, display)
+        for text in ties.findings(run.folds, run.utterances).warnings:
+            display.say(f"  Warning: {text}")
+        folds = [*run.folds, run.selection.final_fold]
+        made = [trained_teacher(run, fold) for fold in run.folds]
+        made.append(trained_teacher(run, folds[-1], epochs=final_teacher_epochs(run)))
+        path = out or RunFolder(folder).teacher
+        teachers.write(
+            path,
+            teachers.Teacher(
+                ids=tuple(utterance.id for utterance in run.utterances),
+                classes=run.classes,
+                logits=np.concatenate([teacher.logits for teacher in made]),
+                folds=tuple(fold.name for fold in folds),
+                card={
+                    "made_by": teacher_name(run),
+                    "corpus": run.corpus.name,
+                    "protocol": settings.protocol,
+                    "seed": settings.seed,
+                    "train_speakers": teachers.train_speakers(folds, run.utterances),
+                },
+                embeddings=np.concatenate([np.asarray(teacher.embeddings) for teacher in made]),
+            ),
+        )
+    return path
+
+
+def teach_from(
+    source: str,
+    settings: Settings,
+    options: RunOptions,
+    display: Display,
+    *,
+    fine_tune: bool = False,
+    out: Path | None = None,
+) -> Path:
+    """Make the teacher that `source` names (see `registries.teachers`); returns the teacher file."""
+    decides = [settings.digest(), source, fine_tune]
+    digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
+    corpus = corpus_name(settings.corpus)
+    name = options.run or f"teacher-{corpus}-{Path(source).name}-{settings.protocol}-{digest}"
+    folder = options.result / path_part(name)
+    with RunFolder(folder).lock():
+        selection = selected(settings, options.data)
+        display.say(f"{selection.corpus.name}: {len(selection.utterances)} utterances, {source}. In {folder}")
+        for line in selection.corpus.reported():
+            display.say(f"  {line}")
+        for text in ties.findings(selection.folds, selection.utterances).warnings:
+            display.say(f"  Warning: {text}")
+        with display.counted("embeddings") as shown:
+            cache = options.result / ".cache" / "embeddings"
+            workplace = Workplace(options.data, cache, folder, fine_tune=fine_tune, progress=shown)
+            teacher = teacher_of(source, selection, settings, workplace, option="--from")
+        path = out or RunFolder(folder).teacher
+        teachers.write(path, teacher)
+    for fold in selection.folds:
+        logits = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
+        rows = list(fold.test)
+        scores = evaluation.scores(selection.labels[rows], logits[rows].argmax(axis=1), selection.classes)
+        display.say(f"fold {fold.name}: teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %")
+    return path

@@ -1,0 +1,253 @@
+"""The teacher of a run: read, made for all folds at once, or trained per fold."""
+
+import contextlib
+import dataclasses
+import functools
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd import teachers
+from light_sernet_kd.analysis import explain
+from light_sernet_kd.arrays import open_mapped
+from light_sernet_kd.data import batches
+from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
+from light_sernet_kd.data.run_folder import read_or_redo
+from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
+from light_sernet_kd.distillation.distiller import text_states_of
+from light_sernet_kd.experiment.networks import network_of, train_network
+from light_sernet_kd.experiment.phases import architectures, phases_of
+from light_sernet_kd.registries.teachers import teacher_source
+from light_sernet_kd.teachers.probe import PARTS, held_out_parts
+from light_sernet_kd.teachers.sources import Workplace, teacher_of
+from light_sernet_kd.training.network import (
+    Teaching,
+)
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
+
+
+# The role under which the text states of a fold's teacher are kept.
+_STATES = "teacher-states"
+
+
+def median_epochs(epochs: Sequence[Sequence[int]]) -> list[int]:
+    """The median over folds of each phase's epochs."""
+    return [max(1, round(statistics.median(phase))) for phase in zip(*epochs, strict=True)]
+
+
+def _teacher_of_kind(run: "Experiment", kind: str) -> str | None:
+    """What `--teacher` names, where that is of this kind of source."""
+    source = run.settings.teacher
+    if source is None or teacher_source(source)[0].kind != kind:
+        return None
+    return source
+
+
+def _workplace(run: "Experiment") -> Workplace:
+    return Workplace(run.options.data, run.cache_folder / "embeddings", run.folder.path)
+
+
+def read_teacher(run: "Experiment") -> teachers.Teacher | None:
+    """The teacher of a file; None for one that is made in this run, or where none is needed."""
+    source = _teacher_of_kind(run, "read")
+    if source is None:
+        return None
+    teacher = teacher_of(source, run.selection, run.settings, _workplace(run))
+    needed = [fold.name for fold in run.folds] + ([ALL_SPEAKERS] if run.settings.export else [])
+    for name in needed:
+        teachers.aligned(teacher, run.utterances, run.classes, name)
+        if run.distillation.needs_embeddings:
+            teachers.aligned_embeddings(teacher, run.utterances, name)
+    return teacher
+
+
+def made_teacher(run: "Experiment") -> teachers.Teacher | None:
+    """The teacher that is made for all folds at once and kept in the run's folder; None for others."""
+    source = _teacher_of_kind(run, "made")
+    if source is None:
+        return None
+    path = run.folder.teacher
+    if not path.exists():
+        run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
+        teachers.write(path, teacher_of(source, run.selection, run.settings, _workplace(run)))
+    return read_or_redo(path, teachers.read, remove=path)
+
+
+def teacher_digest(run: "Experiment") -> str | None:
+    """Hash of the file that the teacher is, or is read by."""
+    source = run.settings.teacher
+    if source is None or run.settings.trained_teacher:
+        return None
+    entry, argument = teacher_source(source)
+    return entry.digest(argument, run.options.data) if entry.digest else None
+
+
+def teacher_name(run: "Experiment") -> str:
+    if run.teacher:
+        return run.teacher.made_by
+    name = architectures(run)["teacher"]
+    if "teacher" in run.multimodal:
+        # Not facts(), which hashes every weight; this is asked for each of a fold's networks.
+        return f"{name} on {' and '.join(run.multimodal['teacher'].state_encoders().values())}"
+    auto = run.settings.teacher == "auto"
+    return f"{name}, width {run.settings.width * run.settings.teacher_width if auto else 1:g}"
+
+
+def teacher_outputs(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None) -> Teaching | None:
+    """What the fold's teacher says of every utterance; None where there is no teacher."""
+    if run.settings.teacher is None:
+        return None
+    teacher = run.teacher or trained_teacher(run, fold, epochs=epochs)
+    logits = teachers.aligned(teacher, run.utterances, run.classes, fold.name)
+    embedding = states = None
+    if run.distillation.needs_embeddings:
+        embedding = teachers.aligned_embeddings(teacher, run.utterances, fold.name)
+    if run.distillation.needs_states:
+        states = _teacher_states(run, fold)
+    return Teaching(logits, embedding, states)
+
+
+def _teacher_states(run: "Experiment", fold: Fold) -> Any:
+    """Text states `(utterances, tokens, width)` of the fold's teacher, indexed by utterances."""
+    if len(phases_of(run, "teacher")) == 1:
+        return run.multimodal["teacher"].text_states
+    step, shape = run.step(fold), (len(run.utterances), run.settings.text_tokens, None)
+    read = functools.partial(open_mapped, shape=shape, dtype=np.dtype(np.float16))
+    return step.checked(step.member(_STATES, "npy"), read, remove=step.teacher)
+
+
+def trained_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None) -> teachers.Teacher:
+    """The fold's own teacher: networks trained on its training set, and the mean of them.
+
+    With `teacher_parts` a training utterance's logits are of networks that were trained without its
+    speaker, for as many epochs as the fold's own was: a teacher is surer of what it was trained on than
+    it is of anything that it will be asked.
+    """
+    step = run.step(fold)
+    if step.teacher.exists():
+        step.clear("teacher*-checkpoint*.npz", "*-member.npz")
+    else:
+        members, best_epochs = [], []
+        for number in range(run.settings.teacher_count):
+            role = "teacher" if number == 0 else f"teacher-{number + 1}"
+            member = _member_outputs(run, role, fold, epochs)
+            best = member.card["best_epochs"]
+            members.append(_with_held_out(run, member, role, fold, best))
+            best_epochs.append(best)
+        teacher = members[0] if len(members) == 1 else teachers.ensemble(members)
+        card = {**teacher.card, "best_epochs": median_epochs(best_epochs), "parts": teacher_parts(run)}
+        teachers.write(step.teacher, dataclasses.replace(teacher, card=card))
+        step.clear("*-member.npz")
+        if fold.test:
+            logits = teachers.aligned(teacher, run.utterances, run.classes, fold.name)
+            ua = run.scores(fold, logits[list(fold.test)])["ua"]
+            run.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")
+    return step.checked(step.teacher, teachers.read)
+
+
+def teacher_parts(run: "Experiment") -> int:
+    parts = run.settings.teacher_parts
+    if parts is None:
+        parts = PARTS if "teacher" in run.multimodal else 0
+    return parts
+
+
+def _with_held_out(
+    run: "Experiment", teacher: teachers.Teacher, role: str, fold: Fold, epochs: Sequence[int]
+) -> teachers.Teacher:
+    """`teacher` with a training utterance's logits from networks that never met its speaker."""
+    if not teacher_parts(run):
+        return teacher
+    train = np.array(fold.train)
+    speakers = np.array([run.utterances[i].speaker for i in fold.train])
+    logits = teacher.logits.copy()
+    for number, part in enumerate(held_out_parts(speakers, teacher_parts(run)), start=1):
+        others = dataclasses.replace(fold, train=tuple(train[~part].tolist()), validation=())
+        rows = train[part].tolist()
+        member = _member_outputs(run, f"{role}-without-{number}", others, epochs, rows)
+        logits[0][rows] = member.logits[0]
+    return dataclasses.replace(teacher, logits=logits)
+
+
+def _member_outputs(
+    run: "Experiment", role: str, fold: Fold, epochs: Sequence[int] | None, rows: Sequence[int] | None = None
+) -> teachers.Teacher:
+    """What one network of the fold's teacher says of the utterances `rows`, or of all.
+
+    Its card has the epochs it was selected at.
+    """
+    step = run.step(fold)
+    path = step.member(role)
+    if path.exists():
+        step.clear(f"{role}-checkpoint*.npz")
+    else:
+        outcome = train_network(run, role, fold, epochs=epochs)
+        rows = range(len(run.utterances)) if rows is None else rows
+        fed = phases_of(run, "teacher")[-1].rows
+        outputs = network_of(run, "teacher").outputs(outcome.selected, fed, rows)
+        if role == "teacher" and len(phases_of(run, "teacher")) > 1:
+            _write_teacher_states(run, fold, outcome.selected)
+        card = {
+            "made_by": teacher_name(run),
+            "corpus": run.corpus.name,
+            "protocol": run.settings.protocol,
+            "best_epochs": outcome.best_epochs,
+            "train_speakers": {fold.name: run.selection.speakers(fold.train)},
+        }
+        ids = tuple(run.utterances[row].id for row in rows)
+        embeddings = outputs[EMBEDDING][None]
+        teachers.write(
+            path,
+            teachers.Teacher(ids, run.classes, outputs[LOGITS][None], (fold.name,), card, embeddings),
+        )
+        outcome.remove_checkpoints()
+    return step.checked(path, teachers.read)
+
+
+def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarray]) -> None:
+    """The text states of a teacher whose encoder was trained, float16: of the test utterances, which
+    `explain` reads, and of all, for as long as a loss compares them, in a file that is mapped.
+    """
+    texts = [encoders.text for encoders in run.multimodal.values() if encoders.text]
+    if len(texts) < 2 or texts[0].tokeniser.vocabulary != texts[1].tokeniser.vocabulary:
+        return  # there is nothing to compare, token by token
+    student, rows = network_of(run, "teacher").student, phases_of(run, "teacher")[-1].rows
+    student.set_weights(weights)
+    model = keras.Model(student.input, text_states_of(student))
+
+    def states(indices: Sequence[int]) -> Iterator[np.ndarray]:
+        for start in range(0, len(indices), batches.BATCH):
+            batch = np.asarray(indices[start : start + batches.BATCH])
+            yield model.predict_on_batch(rows[batch]).astype(np.float16)
+
+    if fold.test:
+        explain.write_text_states(run.step(fold).path, states(fold.test))
+    if run.distillation.needs_states:
+        everything = range(len(run.utterances))
+        batches.write_blocks(
+            run.step(fold).member(_STATES, "npy"),
+            states(everything),
+            (len(everything), run.settings.text_tokens, model.output_shape[-1]),
+            np.dtype(np.float16),
+        )
+
+
+def remove_teacher_states(run: "Experiment", fold: Fold) -> None:
+    """Of a fold that is done: at BERT's width they take a gigabyte for 5,500 utterances."""
+    # Windows removes no file that is still mapped; the command given again does.
+    with contextlib.suppress(PermissionError):
+        run.step(fold).member(_STATES, "npy").unlink(missing_ok=True)
+
+
+def final_teacher_epochs(run: "Experiment") -> list[int]:
+    """The medians of the epochs that the folds' teachers were selected at, for each phase."""
+    return median_epochs([trained_teacher(run, fold).card["best_epochs"] for fold in run.folds])
+
+
+def teacher_stamps(run: "Experiment") -> list[str]:
+    return list(teachers.stamps(run.teacher, run.folds, run.utterances)) if run.teacher else []

@@ -17,6 +17,7 @@ LISTED = [
     Lazy("distillation.losses:terms_of"),
     Lazy("config.distillation_spec:parse"),
     Lazy("registries.lazy:Lazy"),
+    Lazy("reporting.figures.page:text_color"),
     *(entry.loss for entry in [*LABEL_LOSSES.values(), *DISTILLATIONS.values()]),
 ]
 

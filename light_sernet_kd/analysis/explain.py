@@ -887,19 +887,10 @@ def _draw_grad_cam(tested: _Tested, index: int, path: Path, head: dict[str, Any]
         notes.append("grey, in the waveform: padding")
     if nothing := [name for name, found in maps.items() if not found.any()]:
         notes.append(f"nothing speaks for {' or '.join(nothing)}: no orange")
-    figures.grad_cam(
-        clip,
-        features[..., 0],
-        maps,
-        path,
-        sample_rate=SAMPLE_RATE,
-        recorded=(begin, end),
-        frame_seconds=axis.seconds,
-        band_label=axis.label,
-        band_ticks=axis.ticks,
-        notes=notes,
-        **head,
+    drawn = figures.Clip(
+        clip, features[..., 0], SAMPLE_RATE, (begin, end), axis.seconds, axis.label, axis.ticks
     )
+    figures.grad_cam(drawn, maps, path, notes=notes, **head)
     return facts
 
 

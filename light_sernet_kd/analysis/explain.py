@@ -26,7 +26,8 @@ from light_sernet_kd.files import JsonError, path_part, read_json, write_arrays,
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting import figures
-from light_sernet_kd.reporting.report import markdown_table, plain
+from light_sernet_kd.reporting.tables import markdown_table
+from light_sernet_kd.reporting.text import plain
 
 if TYPE_CHECKING:
     import keras

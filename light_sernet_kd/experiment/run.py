@@ -67,7 +67,8 @@ from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import teacher_source
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.display import Display
-from light_sernet_kd.reporting.report import CALIBRATED, counted, report
+from light_sernet_kd.reporting.report import CALIBRATED, report
+from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
 from light_sernet_kd.teachers.sources import Workplace, teacher_of
@@ -359,7 +360,7 @@ class _Run:
         display.say(
             f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, "
             f"{len(self.classes)} emotions, {len(speakers)} speakers. "
-            f"Protocol {settings.protocol}: {counted(len(self.folds), 'fold')}. Results: {folder}"
+            f"Protocol {settings.protocol}: {pluralise(len(self.folds), 'fold')}. Results: {folder}"
         )
         for line in self.corpus.reported():
             display.say(f"  {line}")
@@ -516,7 +517,7 @@ class _Run:
             began = self.config["resolved"]["threads"]
             if began != threads() and not (self.folder / "metrics.json").exists():
                 self.display.say(
-                    f"This run began on {counted(began, 'thread')} and goes on on {threads()}: sums have "
+                    f"This run began on {pluralise(began, 'thread')} and goes on on {threads()}: sums have "
                     "another order, so its numbers are not bit for bit those of a run on either."
                 )
             return
@@ -1210,7 +1211,7 @@ class _Run:
         told = (f"{name} {at['mean']:.1e}/{at['p95']:.1e}/{at['max']:.1e}" for name, at in changes.items())
         self.display.say(
             "Change of a probability by conversion, mean/95th percentile/largest over "
-            f"{counted(len(self._test_indices()), 'test utterance')} of the folds: {', '.join(told)}"
+            f"{pluralise(len(self._test_indices()), 'test utterance')} of the folds: {', '.join(told)}"
         )
         exported = {name: exported[name] for name in ("final_epochs", "temperature", "rows")}
         for row in exported["rows"]:
@@ -1233,8 +1234,8 @@ class _Run:
         if not self.settings.qat:
             return ""
         return (
-            f" After its training the student was fine-tuned for {counted(self.settings.qat, 'epoch')} with "
-            "simulated int8 arithmetic; all precisions have these weights."
+            f" After its training the student was fine-tuned for {pluralise(self.settings.qat, 'epoch')} "
+            "with simulated int8 arithmetic; all precisions have these weights."
         )
 
     def _convert_final(
@@ -1499,7 +1500,7 @@ class _Run:
         notes = [note for both in self._multimodal.values() for note in both.notes]
         if self.settings.different_speakers and (names := same_names(self.corpus)):
             notes.append(
-                f"{counted(len(names), 'speaker name')} in both corpora: different people, by "
+                f"{pluralise(len(names), 'speaker name')} in both corpora: different people, by "
                 "--different-speakers."
             )
         if self.teacher and (converted := self.teacher.card.get("converted")):

@@ -22,10 +22,10 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def drawn(monkeypatch):
     """The `Figure` objects that would have been saved."""
-    from light_sernet_kd.reporting import figures
+    from light_sernet_kd.reporting.figures import page
 
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure) or [])
+    monkeypatch.setattr(page, "save", lambda figure, path: kept.append(figure) or [])
     return kept
 
 

@@ -17,6 +17,12 @@ LISTED = [
     Lazy("distillation.losses:terms_of"),
     Lazy("config.distillation_spec:parse"),
     Lazy("registries.lazy:Lazy"),
+    Lazy("reporting.figures.page:text_color"),
+    Lazy("reporting.tables:Table"),
+    Lazy("reporting.text:code"),
+    Lazy("reporting.text:plain"),
+    Lazy("reporting.text:percent"),
+    Lazy("reporting.text:pluralise"),
     *(entry.loss for entry in [*LABEL_LOSSES.values(), *DISTILLATIONS.values()]),
 ]
 

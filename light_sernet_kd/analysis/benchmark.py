@@ -31,7 +31,8 @@ from light_sernet_kd.corpora.registry import load, origin
 from light_sernet_kd.data.selection import named_folds
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_json, write_text
-from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
+from light_sernet_kd.reporting.tables import markdown_table
+from light_sernet_kd.reporting.text import NONE, plain, pluralise
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -386,8 +387,8 @@ def _checked(threads: Sequence[int] | None) -> tuple[int, ...]:
         return tuple(count for count in (1, 2) if count <= cores)
     if more := [count for count in threads if count > cores]:
         raise UserError(
-            f"{counted(more[0], 'thread')} cannot be measured: this machine has {counted(cores, 'core')}, "
-            "and no file is run on more threads."
+            f"{pluralise(more[0], 'thread')} cannot be measured: this machine has "
+            f"{pluralise(cores, 'core')}, and no file is run on more threads."
         )
     return tuple(threads)
 
@@ -517,7 +518,7 @@ def table(measured: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         def latency(row: Mapping[str, Any], field: str, form: str, count: str = count) -> str:
             return optional(row["latency"][count][field], form)
 
-        what = counted(int(count), "thread")
+        what = pluralise(int(count), "thread")
         facts += [
             (f"{what}, median (ms)", functools.partial(latency, field="median_ms", form=".2f")),
             (f"{what}, p95 (ms)", functools.partial(latency, field="p95_ms", form=".2f")),
@@ -561,7 +562,7 @@ def notes(measured: Mapping[str, Any]) -> list[str]:
     for found in told.values():
         left = found["left_out"]
         apart = f", without {left} of emotions that the files do not know" if left else ""
-        about = f"{found['on']}, {counted(found['utterances'], 'utterance')}{apart}"
+        about = f"{found['on']}, {pluralise(found['utterances'], 'utterance')}{apart}"
         trained = found["trained"]
         # The words begin small.
         said = f"This is no test: {trained}" if found["trained_on"] else trained[:1].upper() + trained[1:]
@@ -578,8 +579,8 @@ def _notes_on_folds(files: Sequence[Mapping[str, Any]]) -> list[str]:
         synthetic = " (SYNTHETIC recordings)" if found["synthetic"] else ""
         told[
             f"{FOLDS_UA}: by the card, on {found['corpus']}{synthetic}, protocol {found['protocol']}, "
-            f"{counted(len(found['folds'] or ()), 'fold')}: each fold's student in this precision, scored on "
-            "its own test recordings. The file holds the run's final student, which no fold tested."
+            f"{pluralise(len(found['folds'] or ()), 'fold')}: each fold's student in this precision, scored "
+            "on its own test recordings. The file holds the run's final student, which no fold tested."
             + "".join(f" STAMP: {stamp}." for stamp in found["stamps"] or ())
         ] = None
     if not told:

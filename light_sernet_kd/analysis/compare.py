@@ -5,6 +5,7 @@ Everything is read from the runs' folders: `metrics.json`, `config.json`, `predi
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from light_sernet_kd.data.run_folder import Run
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import FEWEST_SPEAKERS, Predictions
 from light_sernet_kd.files import write_json, write_text
-from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
+from light_sernet_kd.reporting.tables import Table, numbers, say, words
+from light_sernet_kd.reporting.text import percent, plain, pluralise
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,36 +149,36 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     return {"first": runs[0].name, "paired_method": PAIRED_METHOD, "rows": rows}
 
 
-def _percent(share: float | None, form: str = ".1f") -> str:
-    return NONE if share is None else format(100 * share, form)
-
-
-def table(compared: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the comparison, as text."""
-    header = [
-        "run", "corpus", "protocol", "student", "method", "UA %", "95 %", "WA %", "ΔUA", "95 % of ΔUA", "p",
-        "parameters", "float32 kB", "int8 kB", "stamps",
-    ]  # fmt: skip
-    cells = []
+def table(compared: dict[str, Any]) -> Table:
+    """A row per run: scores, the difference to the first run, sizes."""
+    signed = partial(percent, form="+.1f")
+    columns = [
+        *words("run", "corpus", "protocol", "student", "method"),
+        *numbers("UA %", "95 %", "WA %", form=percent),
+        *numbers("ΔUA", "95 % of ΔUA", form=signed),
+        *numbers("p", form=lambda p: "<0.001" if p < 0.001 else f"{p:.3f}"),
+        *numbers("parameters", "float32 kB", "int8 kB", form=",.0f"),
+        *numbers("stamps"),
+    ]
+    rows = []
     for row in compared["rows"]:
-        interval, pair = row["ua_interval"], row["paired"]
-        sure = pair is not None and pair["p"] is not None
+        interval, pair = row["ua_interval"], row["paired"] or {}
+        is_sure = pair.get("p") is not None
         sizes = [row["bytes"].get(precision) for precision in ("float32", "int8")]
-        cells.append(
+        rows.append(
             [
-                row["run"], row["corpus"], row["protocol"], row["student"], row["distillation"],
-                _percent(row["ua"]),
-                f"{_percent(interval[0])} to {_percent(interval[1])}" if interval else NONE,
-                _percent(row["wa"]),
-                _percent(pair["difference"], "+.1f") if pair else NONE,
-                f"{_percent(pair['low'], '+.1f')} to {_percent(pair['high'], '+.1f')}" if sure else NONE,
-                ("<0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}") if sure else NONE,
-                f"{row['parameters']:,}",
-                *(f"{size / 1000:,.0f}" if size else NONE for size in sizes),
-                str(len(row["stamps"]) or NONE),
+                *(row[name] for name in ("run", "corpus", "protocol", "student", "distillation", "ua")),
+                f"{percent(interval[0])} to {percent(interval[1])}" if interval else None,
+                row["wa"],
+                pair.get("difference"),
+                f"{signed(pair['low'])} to {signed(pair['high'])}" if is_sure else None,
+                pair.get("p"),
+                row["parameters"],
+                *(size / 1000 if size else None for size in sizes),
+                len(row["stamps"]) or None,
             ]
-        )  # fmt: skip
-    return header, cells
+        )
+    return Table(columns, rows)
 
 
 def notes(compared: dict[str, Any]) -> list[str]:
@@ -186,7 +188,7 @@ def notes(compared: dict[str, Any]) -> list[str]:
     for row in rows:
         if row["paired"] and row["paired"]["p"] is None:
             count = row["test_speakers"]
-            few = f"of {counted(count, 'test speaker')}" if count else "of test speakers that neither names"
+            few = f"of {pluralise(count, 'test speaker')}" if count else "of test speakers that neither names"
             lines.append(
                 f"{row['run']} against {compared['first']}: no interval and no p-value {few}; at least "
                 f"{FEWEST_SPEAKERS} are needed."
@@ -199,32 +201,15 @@ def notes(compared: dict[str, Any]) -> list[str]:
 
 
 def show(compared: dict[str, Any], console: "Console") -> None:
-    """Print the table, one run per block where the terminal is narrow."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    header, cells = table(compared)
-    # Runs are columns: a run has more facts than a terminal has room for.
-    shown = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
-    for number in range(len(cells) + 1):
-        shown.add_column(justify="left" if number == 0 else "right", overflow="fold")
-    for name, *values in zip(header, *cells, strict=True):
-        shown.add_row(Text(name), *(Text(value) for value in values))
-    console.print(shown)
+    """Print the table, runs beside one another: a run has more facts than a terminal has room for."""
+    table(compared).show(console, turned=True)
     for line in notes(compared):
-        console.print(Text(line), soft_wrap=True)
+        say(console, line)
 
 
 def write(compared: dict[str, Any], folder: Path) -> list[Path]:
     """Write `compare.json`, `compare.md` and `size_against_ua.png`; returns them."""
-    header, cells = table(compared)
-    page = [
-        "# Runs compared",
-        "",
-        *markdown_table(header, [[*map(plain, row)] for row in cells], words=5),
-        "",
-    ]
+    page = ["# Runs compared", "", *table(compared).markdown(), ""]
     page += [f"- {plain(line)}" for line in notes(compared)]
     written = [folder / "compare.json", folder / "compare.md"]
     write_json(written[0], compared)

@@ -26,7 +26,8 @@ from light_sernet_kd.files import JsonError, path_part, read_json, write_arrays,
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting import figures
-from light_sernet_kd.reporting.report import markdown_table, plain
+from light_sernet_kd.reporting.tables import markdown_table
+from light_sernet_kd.reporting.text import plain
 
 if TYPE_CHECKING:
     import keras
@@ -887,19 +888,10 @@ def _draw_grad_cam(tested: _Tested, index: int, path: Path, head: dict[str, Any]
         notes.append("grey, in the waveform: padding")
     if nothing := [name for name, found in maps.items() if not found.any()]:
         notes.append(f"nothing speaks for {' or '.join(nothing)}: no orange")
-    figures.grad_cam(
-        clip,
-        features[..., 0],
-        maps,
-        path,
-        sample_rate=SAMPLE_RATE,
-        recorded=(begin, end),
-        frame_seconds=axis.seconds,
-        band_label=axis.label,
-        band_ticks=axis.ticks,
-        notes=notes,
-        **head,
+    drawn = figures.Clip(
+        clip, features[..., 0], SAMPLE_RATE, (begin, end), axis.seconds, axis.label, axis.ticks
     )
+    figures.grad_cam(drawn, maps, path, notes=notes, **head)
     return facts
 
 

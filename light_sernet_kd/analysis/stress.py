@@ -24,7 +24,8 @@ from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS
-from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
+from light_sernet_kd.reporting.tables import markdown_table
+from light_sernet_kd.reporting.text import NONE, plain, pluralise
 from light_sernet_kd.runner import (
     SILENCE_DBFS,
     STEADY_DB,
@@ -162,8 +163,8 @@ def open_students(
 def of_folds(name: str, parts: Sequence[Part], stamps: Sequence[str] = ()) -> Student:
     """A run as one student: the file of each fold, tested on that fold's test utterances."""
     trained = (
-        f"{counted(len(parts), 'fold')}, each one's own student on that fold's test recordings, which it was "
-        "not trained on"
+        f"{pluralise(len(parts), 'fold')}, each one's own student on that fold's test recordings, which it "
+        "was not trained on"
     )
     return Student(name, tuple(parts), trained, False, tuple(stamps))
 
@@ -260,8 +261,8 @@ def stress(
     for student in students:
         if not any(part.ids is None or each.id in part.ids for part in student.parts for each in tested):
             raise UserError(
-                f"{student.name} tests none of the {counted(len(tested), 'recording')} chosen: choose others "
-                "(--speakers, --folds), or more of them (--limit)."
+                f"{student.name} tests none of the {pluralise(len(tested), 'recording')} chosen: choose "
+                "others (--speakers, --folds), or more of them (--limit)."
             )
         if not any(True for each in tested for _ in student.tests(each)):
             raise UserError(
@@ -383,7 +384,7 @@ def _notes(
         whole = untold == len({each.id for each in rows})
         notes.append(
             f"{corpus.name} does not tell the sex of "
-            + ("its speakers" if whole else f"the speakers of {counted(untold, 'utterance')}")
+            + ("its speakers" if whole else f"the speakers of {pluralise(untold, 'utterance')}")
         )
     return notes
 
@@ -606,7 +607,9 @@ def heads(stressed: Mapping[str, Any]) -> list[str]:
         lines.append("SYNTHETIC recordings: no evidence about real speech.")
     alike: dict[tuple[str, str], list[str]] = {}
     for student in stressed["students"]:
-        tested = f"{counted(student['utterances'], 'utterance')} of {counted(student['speakers'], 'speaker')}"
+        tested = (
+            f"{pluralise(student['utterances'], 'utterance')} of {pluralise(student['speakers'], 'speaker')}"
+        )
         alike.setdefault((tested, student["trained"]), []).append(
             f"{student['name']} ({student['precision']})"
         )
@@ -616,7 +619,7 @@ def heads(stressed: Mapping[str, Any]) -> list[str]:
     lines += [f"STAMP: {stamp}" for stamp in stamps]
     lines += [f"{note}." for note in stressed["notes"]]
     if left_out := stressed["left_out"]:
-        lines.append(f"{counted(len(left_out), 'recording')} left out:")
+        lines.append(f"{pluralise(len(left_out), 'recording')} left out:")
         lines += [f"  {each['reason']}" for each in left_out]
     return lines
 

@@ -484,14 +484,17 @@ class _Followed:
         shares = np.array([window.smoothed for window in self._kept])
         rate = self._runner.sample_rate
         window_seconds, hop_seconds = self._runner.samples / rate, self._stream.hop_samples / rate
-        figures.timeline(
-            self._envelope.pairs(),
-            np.where(heard[:, None], shares, np.nan),
-            np.array([0.0, *(middles[1:] + middles[:-1]) / 2, self._kept[-1].end]),
-            [(each.start, each.end, each.label, each.why) for each in found],
-            picture,
-            classes=self._runner.labels,
+        timeline = figures.Timeline(
+            envelope=self._envelope.pairs(),
             stretch_seconds=self._envelope.stretch_seconds,
+            shares=np.where(heard[:, None], shares, np.nan),
+            borders=np.array([0.0, *(middles[1:] + middles[:-1]) / 2, self._kept[-1].end]),
+            segments=[(each.start, each.end, each.label, each.why) for each in found],
+            classes=self._runner.labels,
+        )
+        figures.timeline(
+            timeline,
+            picture,
             unsure_below=self._stream.unsure_below,
             title=Path(self._path).name,
             notes=[f"windows of {window_seconds:g} s every {hop_seconds:g} s, each drawn about its middle"],

@@ -11,7 +11,7 @@ from light_sernet_kd.experiment.phases import schedule_of
 from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
 from light_sernet_kd.files import JsonError, read_json, write_json
 from light_sernet_kd.registries.students import STUDENTS
-from light_sernet_kd.reporting.report import counted
+from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.training.accelerate import threads
 
@@ -39,7 +39,7 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
         began = config["resolved"]["threads"]
         if began != threads() and not run.folder.is_finished:
             run.display.say(
-                f"This run began on {counted(began, 'thread')} and goes on on {threads()}: sums have "
+                f"This run began on {pluralise(began, 'thread')} and goes on on {threads()}: sums have "
                 "another order, so its numbers are not bit for bit those of a run on either."
             )
         return config

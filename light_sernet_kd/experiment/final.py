@@ -24,7 +24,7 @@ from light_sernet_kd.experiment.teacher import (
 from light_sernet_kd.files import (
     sha256,
 )
-from light_sernet_kd.reporting.report import counted
+from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.network import (
     load_student,
 )
@@ -52,7 +52,7 @@ def export_final(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[
     shown = (f"{name} {at['mean']:.1e}/{at['p95']:.1e}/{at['max']:.1e}" for name, at in changes.items())
     run.display.say(
         "Change of a probability by conversion, mean/95th percentile/largest over "
-        f"{counted(len(run.test_rows), 'test utterance')} of the folds: {', '.join(shown)}"
+        f"{pluralise(len(run.test_rows), 'test utterance')} of the folds: {', '.join(shown)}"
     )
     return {
         "final_epochs": exported["final_epochs"],
@@ -106,7 +106,7 @@ def _qat_note(run: "Experiment") -> str:
     if not run.settings.qat:
         return ""
     return (
-        f" After its training the student was fine-tuned for {counted(run.settings.qat, 'epoch')} with "
+        f" After its training the student was fine-tuned for {pluralise(run.settings.qat, 'epoch')} with "
         "simulated int8 arithmetic; all precisions have these weights."
     )
 

@@ -16,7 +16,7 @@ from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.networks import model_of, network_of
 from light_sernet_kd.experiment.teacher import teacher_name, teacher_stamps
 from light_sernet_kd.registries.students import is_multimodal
-from light_sernet_kd.reporting.report import counted
+from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -27,7 +27,7 @@ def notes_of(run: "Experiment") -> list[str]:
     notes = [note for encoders in run.multimodal.values() for note in encoders.notes]
     if run.settings.different_speakers and (names := same_names(run.corpus)):
         notes.append(
-            f"{counted(len(names), 'speaker name')} in both corpora: different people, by "
+            f"{pluralise(len(names), 'speaker name')} in both corpora: different people, by "
             "--different-speakers."
         )
     if run.teacher and (converted := run.teacher.card.get("converted")):

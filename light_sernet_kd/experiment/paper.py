@@ -20,7 +20,8 @@ from light_sernet_kd.data.protocols import PROTOCOLS
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
 from light_sernet_kd.reporting.display import Display
-from light_sernet_kd.reporting.report import NONE, counted, markdown_table, plain
+from light_sernet_kd.reporting.tables import Table, numbers, words
+from light_sernet_kd.reporting.text import NONE, plain, pluralise
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def rows_of(
         honest = "session" if source and source.sessions else "loso"
         differs = [entry["differs"]] if "differs" in entry else []
         if epochs:
-            differs.append(f"{counted(epochs, 'epoch')}, which is not the published number")
+            differs.append(f"{pluralise(epochs, 'epoch')}, which is not the published number")
         rows.append(Row(name, settings, honest, entry.get("published", {}), "; ".join(differs), epochs))
     return rows
 
@@ -173,34 +174,35 @@ def _outcome(row: Row, as_published: dict[str, Any], honest: dict[str, Any]) -> 
 
 def page(found: Mapping[str, Any]) -> str:
     """The table as Markdown."""
-    header = [
-        "row", "protocol as published", "honest protocol", "why ours differ", "unlike the paper",
-        "published UA/WA", "ours as published UA/WA", "ours less published, UA", "ours honest UA/WA",
-        "95 % of honest UA", "honest less as published, UA",
-    ]  # fmt: skip
-    cells = []
-    for row in found["rows"]:
-        published, interval, paper = (
+
+    def ua_and_wa(scores: Mapping[str, float]) -> str:
+        return "/".join(f"{scores[name]:.2f}" if name in scores else NONE for name in ("ua", "wa"))
+
+    columns = [
+        *words("row", "protocol as published", "honest protocol", "why ours differ", "unlike the paper"),
+        *numbers("published UA/WA", "ours as published UA/WA", form=ua_and_wa),
+        *numbers("ours less published, UA", form="+.1f"),
+        *numbers("ours honest UA/WA", form=ua_and_wa),
+        *numbers("95 % of honest UA", form=lambda ends: f"{ends[0]:.1f} to {ends[1]:.1f}"),
+        *numbers("honest less as published, UA", form="+.1f"),
+    ]
+    rows = [
+        [
+            row["name"],
+            row["as_published"]["protocol"],
+            row["honest"]["protocol"],
+            row["why"],
+            row["differs_from_paper"] or None,
             row["published"],
-            row["honest"]["ua_interval"],
+            row["as_published"],
             row["as_published_less_paper"],
-        )
-        cells.append(
-            [
-                plain(row["name"]),
-                row["as_published"]["protocol"],
-                row["honest"]["protocol"],
-                plain(row["why"]),
-                plain(row["differs_from_paper"]) or NONE,
-                "/".join(f"{published[name]:.2f}" if name in published else NONE for name in ("ua", "wa")),
-                f"{row['as_published']['ua']:.2f}/{row['as_published']['wa']:.2f}",
-                NONE if paper is None else f"{paper:+.1f}",
-                f"{row['honest']['ua']:.2f}/{row['honest']['wa']:.2f}",
-                f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else NONE,
-                f"{row['honest_less_as_published']:+.1f}",
-            ]
-        )
-    lines = ["# The papers' tables", "", "Scores in per cent.", "", *markdown_table(header, cells, words=5)]
+            row["honest"],
+            row["honest"]["ua_interval"] or None,
+            row["honest_less_as_published"],
+        ]
+        for row in found["rows"]
+    ]
+    lines = ["# The papers' tables", "", "Scores in per cent.", "", *Table(columns, rows).markdown()]
     if found["not_run"]:
         lines += ["", "Not run:", ""]
         lines += [f"- {plain(name)}: {plain(why)}" for name, why in found["not_run"].items()]

@@ -23,7 +23,7 @@ from light_sernet_kd.experiment import config_file, evidence, inputs, phases, te
 from light_sernet_kd.registries.losses import LABEL_LOSSES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
-from light_sernet_kd.reporting.report import counted
+from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
     from light_sernet_kd.training.network import Network
@@ -100,7 +100,7 @@ class Experiment:
         self.display.say(
             f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, "
             f"{len(self.classes)} emotions, {len(speakers)} speakers. Protocol {self.settings.protocol}: "
-            f"{counted(len(self.folds), 'fold')}. Results: {self.folder.path}"
+            f"{pluralise(len(self.folds), 'fold')}. Results: {self.folder.path}"
         )
         for line in self.corpus.reported():
             self.display.say(f"  {line}")

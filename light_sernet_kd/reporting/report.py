@@ -1,22 +1,25 @@
 """A run as one page of Markdown, written from metrics.json and config.json alone: every number is theirs."""
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from light_sernet_kd.audio import lengths
-from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.config import SAMPLE_RATE, make_settings
+from light_sernet_kd.config.fields import spelled
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.reporting.tables import Strong, Table, numbers, words
+from light_sernet_kd.reporting.text import NONE, code, percent, plain, pluralise
 
-# Beside the report; figures.py writes them.
+# Beside the report; `figures` draws them.
 CONFUSION_PICTURE = "confusion_matrix.png"
 CURVES_PICTURE = "curves.png"
 EMBEDDINGS_PICTURE = "embeddings.png"
 PRECISION_PICTURE = "precision_costs.png"
 RELIABILITY_PICTURE = "reliability.png"
 
-NONE = "–"
 MOST_LISTED = 20
 COSTLY_POINTS = 0.5
 HONEST = (
@@ -26,41 +29,16 @@ CALIBRATED = {"before": "as trained", "after": "temperature scaled"}
 SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 
 
-def plain(value: Any) -> str:
-    """`value` on one line, with what Markdown would take for its own made harmless."""
-    line = " ".join(str(value).split())
-    # An underscore inside a word (light_sernet) means nothing to Markdown and reads better bare.
-    return re.sub(r"[\\`*|<>\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
-
-
-def _percent(share: float | None) -> str:
-    return NONE if share is None else f"{100 * share:.1f}"
-
-
 def _with_percent_sign(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:.1f} %"
 
 
-def _number(value: float | None, form: str = ",") -> str:
-    return NONE if value is None else format(value, form)
-
-
 def _interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" [{_percent(interval[0])}, {_percent(interval[1])}]"
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> list[str]:
-    """A Markdown table whose first `words` columns are text (left) and the rest numbers (right)."""
-    rules = [":--"] * words + ["--:"] * (len(header) - words)
-    return ["| " + " | ".join(row) + " |" for row in (header, rules, *rows)]
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return "" if interval is None else f" [{percent(interval[0])}, {percent(interval[1])}]"
 
 
 def _people(names: Sequence[str]) -> str:
-    return f"{len(names)} speakers" if len(names) > 8 else ", ".join(map(plain, names)) or NONE
+    return f"{len(names)} speakers" if len(names) > 8 else ", ".join(names) or NONE
 
 
 def _answer(metrics: Mapping[str, Any]) -> list[str]:
@@ -78,7 +56,7 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
     sure = "In brackets: 95 % interval" if any(intervals.values()) else "There is no interval"
     return [
         f"{warning}{', '.join(scores)} — protocol {plain(metrics['protocol'])}, "
-        f"{counted(pooled['count'], 'test prediction')} in {counted(folds, 'fold')}.",
+        f"{pluralise(pooled['count'], 'test prediction')} in {pluralise(folds, 'fold')}.",
         "",
         *(marked or [HONEST]),
         "",
@@ -99,7 +77,7 @@ def _options(values: Mapping[str, Any]) -> str:
 
 def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[str]:
     schedule, samples = resolved["schedule"], resolved["samples"]
-    epochs = counted(schedule["epochs"], "epoch")
+    epochs = pluralise(schedule["epochs"], "epoch")
     learnt = f"{_options(resolved['distillation'])}; loss on the labels: {_options(resolved['label_loss'])}"
     if settings["class_weights"] != "none":
         learnt += f"; class weights: {plain(settings['class_weights'])}"
@@ -129,8 +107,18 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         f"{schedule['decay_from']}), weight decay {schedule['weight_decay']:g}, "
         f"batch norm momentum {schedule['batch_norm_momentum']:g}, "
         f"arithmetic {plain(resolved['arithmetic'])}"
-        + (f" on {counted(resolved['threads'], 'thread')}." if "threads" in resolved else "."),
+        + (f" on {pluralise(resolved['threads'], 'thread')}." if "threads" in resolved else "."),
+        *_given(settings),
     ]
+
+
+def _given(settings: Mapping[str, Any]) -> list[str]:
+    """What differs from the defaults, as options of the command line."""
+    try:
+        arguments = spelled(make_settings(**settings))
+    except UserError:  # another version's settings, whose names or ranges have changed
+        return []
+    return [f"- **Given:** {code(shlex.join(arguments))}"] if arguments else []
 
 
 def _own_teacher(schedule: Mapping[str, Any] | None) -> str:
@@ -145,7 +133,7 @@ def _own_teacher(schedule: Mapping[str, Any] | None) -> str:
         else ""
     )
     return (
-        f" It was trained for {counted(schedule['epochs'], 'epoch')}{tuned}, batches of "
+        f" It was trained for {pluralise(schedule['epochs'], 'epoch')}{tuned}, batches of "
         f"{schedule['batch_size']}, learning rate {schedule['learning_rate']:g}.{parts}"
     )
 
@@ -158,8 +146,10 @@ def _without_embeddings(student: Mapping[str, Any]) -> str:
 def _encoders(student: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
     """What a student of speech and text reads and hears through, and what became of its texts."""
     names = {"text_encoder": "Reads through", "audio_encoder": "Hears through"}
-    found = student.get("encoders") or {}
-    lines = [f"- **{label}:** {plain(found[key]['name'])}." for key, label in names.items() if key in found]
+    encoders = student.get("encoders") or {}
+    lines = [
+        f"- **{label}:** {plain(encoders[key]['name'])}." for key, label in names.items() if key in encoders
+    ]
     return lines + [f"- **Note:** {plain(note)}" for note in dict.fromkeys(notes)]
 
 
@@ -195,37 +185,33 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
 
 
 def _folds(metrics: Mapping[str, Any]) -> list[str]:
-    header = ["fold", "test speakers", "validation speakers", "kept epoch", "of epochs", *SCORES.values()]
-    header += ["last epoch: UA", "last epoch: WA", "seconds"]
+    columns = [
+        *words("fold", "test speakers", "validation speakers"),
+        *numbers("kept epoch", "of epochs", form=","),
+        *numbers(*SCORES.values(), "last epoch: UA", "last epoch: WA", form=percent),
+        *numbers("seconds", form=",.0f"),
+    ]
     rows = []
     for fold in metrics["folds"]:
         last = fold["last_epoch"] or {}
         rows.append(
             [
-                plain(fold["name"]),
+                fold["name"],
                 _people(fold["test_speakers"]),
                 _people(fold["validation_speakers"]),
-                _number(fold["best_epoch"]),
-                _number(fold["epochs"]),
-                *(_percent(fold[key]) for key in SCORES),
-                _percent(last.get("ua")),
-                _percent(last.get("wa")),
-                _number(fold["seconds"], ",.0f"),
+                fold["best_epoch"],
+                fold["epochs"],
+                *(fold[key] for key in SCORES),
+                last.get("ua"),
+                last.get("wa"),
+                fold["seconds"],
             ]
         )
     last = metrics["pooled_last_epoch"] or {}
-    rows.append(
-        [
-            "**pooled**",
-            *[""] * 4,
-            *(f"**{_percent(metrics['pooled'][key])}**" for key in SCORES),
-            _percent(last.get("ua")),
-            _percent(last.get("wa")),
-            "",
-        ]
-    )
+    pooled = [Strong(metrics["pooled"][key]) for key in SCORES]
+    footer = [Strong("pooled"), *[""] * 4, *pooled, last.get("ua"), last.get("wa"), ""]
     means = [
-        f"{label} {_percent(mean)} ± {_percent(deviation)}"
+        f"{label} {percent(mean)} ± {percent(deviation)}"
         for key, label in SCORES.items()
         if metrics["mean_over_folds"].get(key)
         for mean, deviation in [metrics["mean_over_folds"][key]]
@@ -235,7 +221,7 @@ def _folds(metrics: Mapping[str, Any]) -> list[str]:
         "The *kept epoch* is the one whose weights the protocol chose; the *last epoch* is what the same "
         "training gives without any choice.",
         "",
-        *markdown_table(header, rows, words=3),
+        *Table(columns, rows, footer).markdown(),
         *(["", f"Mean over folds ± standard deviation: {', '.join(means)}."] if means else []),
     ]
 
@@ -245,43 +231,50 @@ def _recalls(metrics: Mapping[str, Any]) -> list[str]:
     last_recall = last.get("recall_per_class") or {}
     rows = [
         [
-            plain(name),
-            _number(pooled["count_per_class"].get(name)),
-            "no test utterance" if recall is None else _percent(recall),
-            _percent(last_recall.get(name)),
+            name,
+            pooled["count_per_class"].get(name),
+            "no test utterance" if recall is None else recall,
+            last_recall.get(name),
         ]
         for name in metrics["classes"]
         for recall in [pooled["recall_per_class"].get(name)]
     ]
-    return markdown_table(["class", "test utterances", "recall %", "last epoch: recall %"], rows)
+    columns = [
+        *words("class"),
+        *numbers("test utterances", form=","),
+        *numbers("recall %", "last epoch: recall %", form=percent),
+    ]
+    return Table(columns, rows).markdown()
 
 
 def _calibration(metrics: Mapping[str, Any]) -> list[str]:
-    told = metrics["calibration"]
-    unsure = told["unsure_below"]
-    header = ["test probabilities", "ECE %", "by chance %", "NLL", "Brier score", "mean confidence %"]
-    header += ["right %", f"from {unsure:g} on: share %", "right %"]
-    rows = [
-        [
-            name,
-            *(_percent(found[key]) for key in ("ece", "ece_by_chance")),
-            *(_number(found[key], ".3f") for key in ("nll", "brier")),
-            *(_percent(found[key]) for key in ("confidence", "accuracy", "sure", "sure_accuracy")),
-        ]
-        for when, name in CALIBRATED.items()
-        if (found := told[when])
+    calibration = metrics["calibration"]
+    unsure = calibration["unsure_below"]
+    sure = f"from {unsure:g} on: share %"
+    columns = [
+        *words("test probabilities"),
+        *numbers("ECE %", "by chance %", form=percent),
+        *numbers("NLL", "Brier score", form=".3f"),
+        *numbers("mean confidence %", "right %", sure, "right %", form=percent),
     ]
-    fitted = [fold for fold in told["folds"] if fold["temperature"] is not None]
-    lacking = [fold["name"] for fold in told["folds"] if fold["temperature"] is None]
-    fewest = counted(told["fewest_validation_predictions"], "validation prediction")
+    keys = ("ece", "ece_by_chance", "nll", "brier", "confidence", "accuracy", "sure", "sure_accuracy")
+    rows = [
+        [name, *(calibration[when][key] for key in keys)]
+        for when, name in CALIBRATED.items()
+        if calibration[when]
+    ]
+    fitted = [fold for fold in calibration["folds"] if fold["temperature"] is not None]
+    lacking = [fold["name"] for fold in calibration["folds"] if fold["temperature"] is None]
+    fewest = pluralise(calibration["fewest_validation_predictions"], "validation prediction")
     lines = [
-        f"How far a probability can be believed: the largest of each prediction against how often such "
-        f"predictions are right. ECE is the mean gap between the two over {counted(told['bins'], 'bin')} of "
-        "equal width; *by chance* is what probabilities that are true would show with so few predictions. "
+        "How far a probability can be believed: the largest of each prediction against how often such "
+        "predictions are right. ECE is the mean gap between the two over "
+        f"{pluralise(calibration['bins'], 'bin')} of equal width; *by chance* is what probabilities that are "
+        "true would show with so few predictions. "
         "NLL is the mean negative log likelihood in nats, the Brier score the mean squared distance to the "
         "labels (at most two). No temperature changes which class is largest, and so none changes UA or WA.",
         "",
-        *markdown_table(header, rows),
+        *Table(columns, rows).markdown(),
         "",
     ]
     if fitted:
@@ -290,7 +283,7 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
             "- **Temperature of each fold**, fitted on its validation predictions alone, scored on its test "
             f"predictions: {listed}."
         )
-    if told["tests_on_validation"]:
+    if calibration["tests_on_validation"]:
         lines.append(
             "- **Nothing is scored after scaling:** this protocol validates on the test fold, and a "
             "temperature would be fitted on the very predictions it is scored on."
@@ -301,19 +294,19 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
         f"- **Unsure:** below {unsure:g} an answer is more likely wrong than right, if its probability is "
         "true; the files' cards tell a runner so."
     )
-    lines += _files_confidence(told, fewest)
+    lines += _files_confidence(calibration, fewest)
     return [*lines, "", f"![Reliability: confidence against accuracy]({RELIABILITY_PICTURE})"]
 
 
-def _files_confidence(told: Mapping[str, Any], fewest: str) -> list[str]:
+def _files_confidence(calibration: Mapping[str, Any], fewest: str) -> list[str]:
     """The exported student's temperature, and how sure it is beside the folds' students."""
-    pooled, files, unsure = told["temperature"], told["files"], told["unsure_below"]
+    pooled, files, unsure = calibration["temperature"], calibration["files"], calibration["unsure_below"]
     if files is None:
         return []
     if pooled is None:
         rule = f"are not calibrated: all folds together have fewer than {fewest}."
     else:
-        which = "test" if told["tests_on_validation"] else "validation"
+        which = "test" if calibration["tests_on_validation"] else "validation"
         rule = (
             f"divide their logits by {pooled:.2f}. The student in them was trained on the {which} speakers "
             "too, so none is left to fit a temperature on, and the folds' students stand in: fitted on all "
@@ -326,19 +319,19 @@ def _files_confidence(told: Mapping[str, Any], fewest: str) -> list[str]:
         "folds_training": ("the folds' students", "some of their training utterances"),
         "final_training": ("the exported student", "its training utterances"),
     }
-    rows = [
-        [*names[key], _number(at["count"]), _percent(at["confidence"]), _percent(at["sure"])]
-        for key in names
-        for at in [files[key]]
+    rows = [[*names[key], *(files[key][value] for value in ("count", "confidence", "sure"))] for key in names]
+    columns = [
+        *words("student", "asked of"),
+        *numbers("predictions", form=","),
+        *numbers("mean confidence %", f"from {unsure:g} on: share %", form=percent),
     ]
-    header = ["student", "asked of", "predictions", "mean confidence %", f"from {unsure:g} on: share %"]
     return [
         f"- **Files for the device** {rule}",
         "",
         "How sure the exported student is, beside the folds' students with temperatures of the same rule. "
         "Any student is surer of what it was trained on.",
         "",
-        *markdown_table(header, rows, words=2),
+        *Table(columns, rows).markdown(),
     ]
 
 
@@ -357,26 +350,23 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
     samples, rate, epochs = export["samples"], export["sample_rate"], export["final_epochs"]
     tested = export["rows"][0]["probability_change"]["count"]
     takes = export.get("takes", [f"{samples:,} samples at {rate:,} Hz ({samples / rate:g} s)"])
-    header = [
-        "precision",
-        "file",
-        "kB",
-        "UA %",
-        "WA %",
-        "UA lost (points)",
-        "probability change: mean",
-        "95th percentile",
-        "largest",
+    columns = [
+        *words("precision"),
+        *words("file", is_code=True),
+        *numbers("kB", form=",.1f"),
+        *numbers("UA %", "WA %", form=percent),
+        *numbers("UA lost (points)", form="z.1f"),
+        *numbers("probability change: mean", "95th percentile", "largest", form=".1e"),
     ]
     rows = [
         [
-            plain(row["precision"]),
-            f"`{row['file']}`",
-            _number(row["bytes"] / 1000, ",.1f"),
-            _percent(row["ua"]),
-            _percent(row["wa"]),
-            _number(row["ua_cost_points"], "z.1f"),
-            *(_number(row["probability_change"][name], ".1e") for name in ("mean", "p95", "max")),
+            row["precision"],
+            row["file"],
+            row["bytes"] / 1000,
+            row["ua"],
+            row["wa"],
+            row["ua_cost_points"],
+            *(row["probability_change"][name] for name in ("mean", "p95", "max")),
         ]
         for row in export["rows"]
     ]
@@ -385,10 +375,10 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
         f"{plain(export['note'])}",
         *([] if epochs is None else [f"Epochs of the final training: {epochs:,}."]),
         "",
-        *markdown_table(header, rows, words=2),
+        *Table(columns, rows).markdown(),
         "",
         "The probability change is that of the folds' files against their students as trained, before any "
-        f"temperature: the class that changes most, of each of {counted(tested, 'test utterance')}.",
+        f"temperature: the class that changes most, of each of {pluralise(tested, 'test utterance')}.",
         "",
         *_costly(export["rows"]),
         f"![UA against file size for each precision]({PRECISION_PICTURE})",

@@ -163,7 +163,8 @@ def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path, monkey
         run_folder(tmp_path, "other", GOOD[:60], labels=LABELS[:60]),
     ]
     compared = compare.compare([read_run(folder) for folder in folders])
-    header, cells = compare.table(compared)
+    table = compare.table(compared)
+    header, cells = table.header, table.cells()
     assert [len(row) for row in cells] == [len(header)] * 3
     plain, distilled, other = (dict(zip(header, row, strict=True)) for row in cells)
     ua = f"{100 * balanced_accuracy_score(LABELS, POOR):.1f}"
@@ -209,8 +210,8 @@ def test_fewer_than_three_speakers_give_neither_an_interval_nor_a_p_value(tmp_pa
     pair = compared["rows"][1]["paired"]
     gain = balanced_accuracy_score(LABELS, GOOD) - balanced_accuracy_score(LABELS, POOR)
     assert pair == {"difference": pytest.approx(gain), "low": None, "high": None, "p": None}
-    header, cells = compare.table(compared)
-    row = dict(zip(header, cells[1], strict=True))
+    table = compare.table(compared)
+    row = dict(zip(table.header, table.cells()[1], strict=True))
     assert (row["ΔUA"], row["95 % of ΔUA"], row["p"]) == (f"{100 * gain:+.1f}", "–", "–")
     line = f"b against a: no interval and no p-value {words}; at least 3 are needed."
     assert line in compare.notes(compared)

@@ -25,6 +25,7 @@ from light_sernet_kd.corpora import Utterance, demo
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, read_predictions, softmax
 from light_sernet_kd.reporting import figures
+from light_sernet_kd.reporting.figures.page import CLASS_COLORS
 
 RANDOM = np.random.default_rng(0)
 
@@ -332,12 +333,12 @@ def draw_all(folder, classes=("anger", "a class with quite a long name", "fear")
     tokens = explain.attention_labels(["[CLS]", "ein", "sehr", "langes", "unbeschreiblichesWort", "[SEP]"], 3)
     shares = {name: softmax(random.normal(size=len(classes))) for name in ("student", "teacher")}
     figures.probabilities(shares, classes, folder / "probabilities.png", label=1, **head)
-    figures.grad_cam(
-        random.normal(size=16_000), random.normal(size=(59, 40)),
-        {name: random.random((59, 40)) for name in classes[:2]}, folder / "grad_cam.png",
-        sample_rate=16_000, recorded=(0.2, 0.9), frame_seconds=0.032 + 0.016 * np.arange(59),
-        band_label="MFCC", band_ticks=[(0, "0"), (20, "20")], **head,
+    clip = figures.Clip(
+        random.normal(size=16_000), random.normal(size=(59, 40)), 16_000, recorded=(0.2, 0.9),
+        frame_seconds=0.032 + 0.016 * np.arange(59), band_label="MFCC", band_ticks=[(0, "0"), (20, "20")],
     )  # fmt: skip
+    maps = {name: random.random((59, 40)) for name in classes[:2]}
+    figures.grad_cam(clip, maps, folder / "grad_cam.png", **head)
     figures.embeddings(panels, classes, folder / "embeddings.png", **head)
     figures.similarity(matrices, labels, classes, folder / "similarity.png", mark=3, **head)
     figures.state_similarity(
@@ -386,10 +387,11 @@ def test_bars_have_the_length_of_their_shares_and_the_label_is_named(drawn):
 
 def test_grad_cam_is_opaque_where_the_map_is_large_on_one_scale_for_all(drawn):
     maps = {"a": np.array([[0.0, 1.0], [2.0, 4.0], [0.0, 0.0]]), "b": np.full((3, 2), 2.0)}
-    figures.grad_cam(
-        np.zeros(48_000), np.arange(6.0).reshape(3, 2), maps, "x", sample_rate=16_000, recorded=(1.0, 3.0),
-        frame_seconds=[0.5, 1.5, 2.5], band_label="kHz", band_ticks=[], title="t",
+    clip = figures.Clip(
+        np.zeros(48_000), np.arange(6.0).reshape(3, 2), 16_000, recorded=(1.0, 3.0),
+        frame_seconds=[0.5, 1.5, 2.5], band_label="kHz", band_ticks=[],
     )  # fmt: skip
+    figures.grad_cam(clip, maps, "x", title="t")
     panels = drawn[0].axes[2:]
     over = [axes.images[1] for axes in panels]
     for image, found in zip(over, maps.values(), strict=True):
@@ -409,7 +411,7 @@ def test_every_utterance_is_a_point_in_its_class_colour_and_its_groups_marker(dr
     lines = [line for line in axes.lines if line.get_markersize() == 6]
     seen = {(line.get_markerfacecolor(), line.get_marker()): line.get_xydata().tolist() for line in lines}
     for point, label, group in zip(points.tolist(), labels, groups, strict=True):
-        assert point in seen[figures.CLASS_COLORS[label], {"x": "o", "y": "X"}[group]]
+        assert point in seen[CLASS_COLORS[label], {"x": "o", "y": "X"}[group]]
     (ring,) = [line for line in axes.lines if line.get_markersize() == 14]
     np.testing.assert_array_equal(ring.get_xydata()[0], points[4])
     entries = [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()]

@@ -757,9 +757,9 @@ def test_no_text_of_a_picture_is_clipped_or_overlaps(drawn, count, end):
         for k, (start, stop) in enumerate(itertools.pairwise(borders))
     ]
     shares = np.random.default_rng(0).dirichlet(np.ones(10), count)
-    arguments = {"classes": classes, "stretch_seconds": end / 50, "unsure_below": 0.5}
     envelope = np.random.default_rng(1).normal(size=(50, 1)) * [[-1, 1]]
-    figures.timeline(envelope, shares, borders, spans, "x.png", title="a recording " * 12, **arguments)
+    heard = figures.Timeline(envelope, end / 50, shares, borders, spans, classes)
+    figures.timeline(heard, "x.png", unsure_below=0.5, title="a recording " * 12)
     (figure,) = drawn
     texts = shown(figure)
     for text, box, _ in texts:

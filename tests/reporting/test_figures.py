@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.reporting import figures
+from light_sernet_kd.reporting.figures import page, scores
 
 LONG = "overwhelmed with something"
 HONEST = "optimistic: the epoch was chosen on the test fold"
@@ -93,16 +94,16 @@ def test_no_text_of_a_confusion_matrix_is_clipped_or_overlaps(drawn, size, names
 @pytest.mark.parametrize("share", np.linspace(0, 1, 11))
 def test_text_contrasts_with_its_cell_by_at_least_four_to_one(share):
     cell = matplotlib.colormaps["Blues"](float(share))
-    text = matplotlib.colors.to_rgb(figures._text_color(cell))
-    dark, bright = sorted((figures._luminance(cell), figures._luminance(text)))
+    text = matplotlib.colors.to_rgb(page.text_color(cell))
+    dark, bright = sorted((page.luminance(cell), page.luminance(text)))
     assert (bright + 0.05) / (dark + 0.05) >= 4
 
 
 def test_luminance_is_that_of_wcag():
-    assert figures._luminance((1, 1, 1)) == pytest.approx(1)
-    assert figures._luminance((0, 1, 0)) == pytest.approx(0.7152)
+    assert page.luminance((1, 1, 1)) == pytest.approx(1)
+    assert page.luminance((0, 1, 0)) == pytest.approx(0.7152)
     # #777777 on white has the contrast 4.48 that WCAG's guides name as just short of 4.5.
-    assert 1.05 / (figures._luminance((0x77 / 255,) * 3) + 0.05) == pytest.approx(4.48, abs=0.005)
+    assert 1.05 / (page.luminance((0x77 / 255,) * 3) + 0.05) == pytest.approx(4.48, abs=0.005)
 
 
 def test_a_title_that_says_synthetic_is_marked_on_every_figure(drawn):
@@ -122,7 +123,7 @@ def test_stamps_stand_on_every_figure(drawn):
 
 
 def test_letters_that_no_font_has_are_named_once_and_not_warned_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "_fonts", lambda: [figures.FONT])
+    monkeypatch.setattr(page, "fonts", lambda: [page.FONT])
     names = ["anger \u00fc", "\u0433\u043d\u0435\u0432", "\u6012\u308a", "\u6012"]
     assert figures.letters_without_font(names) == "\u308a\u6012"
     with warnings.catch_warnings():
@@ -132,13 +133,13 @@ def test_letters_that_no_font_has_are_named_once_and_not_warned_of(tmp_path, mon
 
 
 def test_a_font_that_is_installed_gives_the_letters_that_the_first_one_lacks(monkeypatch):
-    monkeypatch.setattr(figures, "FURTHER_FONTS", ("Nowhere Sans", "STIXGeneral"))
-    figures._fonts.cache_clear()
+    monkeypatch.setattr(page, "FURTHER_FONTS", ("Nowhere Sans", "STIXGeneral"))
+    page.fonts.cache_clear()
     try:
-        assert figures._fonts() == [figures.FONT, "STIXGeneral"]
+        assert page.fonts() == [page.FONT, "STIXGeneral"]
         assert figures.letters_without_font("\u2a99\u6012") == "\u6012"
     finally:
-        figures._fonts.cache_clear()
+        page.fonts.cache_clear()
 
 
 def test_a_matrix_that_does_not_fit_its_classes_is_refused():
@@ -257,8 +258,8 @@ def test_reliability_shows_each_bin_its_count_and_the_ece_and_nothing_is_clipped
 
 
 def test_files_of_different_sizes_stand_at_their_sizes():
-    assert figures._aside([1_000, 990, 100, 500]) == [4.5, -4.5, 0, 0]
-    assert figures._aside([5]) == [0]
+    assert scores._aside([1_000, 990, 100, 500]) == [4.5, -4.5, 0, 0]
+    assert scores._aside([5]) == [0]
 
 
 def test_a_tenth_of_a_point_does_not_look_like_a_cliff(drawn):

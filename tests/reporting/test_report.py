@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from light_sernet_kd.config import make_settings
 from light_sernet_kd.reporting.report import report
 
 STAMP = "optimistic: the epoch was chosen on the test fold"
@@ -474,3 +475,28 @@ def test_many_speakers_are_counted_few_are_named():
     row = tables(report(metrics, CONFIG, export=None))[0][0]
     assert row["test speakers"] == "9 speakers"
     assert row["validation speakers"] == "s_1\\_, b"
+
+
+def given(settings):
+    """The line that says which options were given, or None."""
+    told = {**CONFIG, "settings": {**CONFIG["settings"], **settings}}
+    lines = [line for line in report(METRICS, told, export=None).splitlines() if "**Given:**" in line]
+    return lines[0] if lines else None
+
+
+def test_what_was_given_is_spelled_as_on_the_command_line():
+    settings = make_settings(corpus="demo", input_seconds=2.5, folds=("#1",), export=False, patience=5)
+    assert given(settings.as_dict()) == (
+        "- **Given:** `-dn demo -id 2.5 --folds '#1' --patience 5 --no-export`"
+    )
+
+
+def test_a_corpus_with_a_backtick_or_a_space_in_its_name_stays_code():
+    settings = make_settings(corpus="my `corpus`/table.csv")
+    assert given(settings.as_dict()) == "- **Given:** `` -dn 'my `corpus`/table.csv' ``"
+
+
+def test_nothing_is_said_of_defaults_nor_of_settings_that_are_no_more():
+    assert given(make_settings().as_dict()) is None
+    assert given({**make_settings(corpus="demo").as_dict(), "removed": 1}) is None
+    assert given({**make_settings(corpus="demo").as_dict(), "student": "nobody"}) is None

@@ -1,0 +1,48 @@
+"""How numbers and names are written in reports, tables and messages."""
+
+import re
+from typing import Any
+
+# Stands for a value that is not known or does not exist.
+NONE = "–"
+
+
+def plain(value: Any) -> str:
+    r"""`value` on one line, with what Markdown would take for its own made harmless.
+
+    >>> print(plain("a*b _c_ light_sernet"))
+    a\*b \_c\_ light_sernet
+    """
+    line = " ".join(str(value).split())
+    # An underscore inside a word (light_sernet) means nothing to Markdown and reads better bare.
+    return re.sub(r"[\\`*|<>\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+
+
+def code(value: Any) -> str:
+    """`value` on one line, set as Markdown's code, in which nothing is escaped.
+
+    >>> code("a_b*"), code("a`b")
+    ('`a_b*`', '`` a`b ``')
+    """
+    line = " ".join(str(value).split())
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def pluralise(number: int, noun: str) -> str:
+    """A number with its noun, which gets an s unless the number is 1.
+
+    >>> pluralise(1, "fold"), pluralise(1200, "fold")
+    ('1 fold', '1,200 folds')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def percent(share: float | None, form: str = ".1f") -> str:
+    """A share from 0 to 1 in per cent, without the sign.
+
+    >>> percent(0.853), percent(-0.01, "+.1f"), percent(None)
+    ('85.3', '-1.0', '–')
+    """
+    return NONE if share is None else format(100 * share, form)

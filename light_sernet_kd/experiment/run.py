@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 from light_sernet_kd import __version__, evaluation, students, teachers
-from light_sernet_kd.analysis import audit, explain, training_list
+from light_sernet_kd.analysis import audit, explain
 from light_sernet_kd.analysis.compare import read_run
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.audio import augment, lengths
@@ -39,7 +39,7 @@ from light_sernet_kd.config import (
 )
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.corpora.registry import CORPORA, origin
-from light_sernet_kd.data import batches, ties
+from light_sernet_kd.data import batches, signatures, ties, training_list
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.data.selection import Selection, representative, selected
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, FEATURES, LOGITS
@@ -1461,10 +1461,10 @@ class _Run:
         return [self.utterances[i].speaker for i in self._test_indices()]
 
     @functools.cached_property
-    def _measured(self) -> audit.Measured:
+    def _measured(self) -> signatures.Measured:
         """What was read of every recording: its signature, and the facts of its file."""
         cache = self.options.result / ".cache" if self.options.cache == "disk" else None
-        return audit.measure(self.utterances, self.selection.fingerprints, cache)
+        return signatures.measure(self.utterances, self.selection.fingerprints, cache)
 
     @functools.cached_property
     def data_warnings(self) -> list[str]:
@@ -1509,7 +1509,7 @@ class _Run:
     @functools.cached_property
     def stamps(self) -> list[str]:
         """What a reader must know before believing the scores."""
-        pairs = audit.alike(self._measured.vectors, self._measured.lengths)
+        pairs = signatures.alike(self._measured.vectors, self._measured.lengths)
         audits = audit.audit(
             self.folds, self.utterances, self.selection.fingerprints, pairs, named_alike=self._named_alike()
         )

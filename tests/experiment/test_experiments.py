@@ -12,11 +12,11 @@ import soundfile
 from test_end_to_end import QUICK, error_of, train
 
 from light_sernet_kd import cli, config, evaluation, teachers
-from light_sernet_kd.analysis import training_list
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo, manifest
+from light_sernet_kd.data import training_list
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import scoring

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 from light_sernet_kd import __version__, evaluation, students, teachers
-from light_sernet_kd.analysis import audit, explain
+from light_sernet_kd.analysis import audit
 from light_sernet_kd.analysis.compare import read_run
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.audio import augment, lengths
@@ -42,6 +42,7 @@ from light_sernet_kd.corpora.registry import CORPORA, origin
 from light_sernet_kd.data import batches, signatures, ties, training_list
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.data.selection import Selection, representative, selected
+from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, FEATURES, LOGITS
 from light_sernet_kd.distillation.distiller import text_states_of
 from light_sernet_kd.distillation.losses import settings_of
@@ -67,6 +68,7 @@ from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import teacher_source
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.display import Display
+from light_sernet_kd.reporting.embedding_panels import MOST_FOLDS, fold_panels
 from light_sernet_kd.reporting.report import CALIBRATED, counted, report
 from light_sernet_kd.runner import NO_TEXT
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
@@ -916,7 +918,7 @@ class _Run:
                 yield model.predict_on_batch(rows[batch]).astype(np.float16)
 
         if fold.test:
-            explain.write_text_states(self.fold_folder(fold), states(fold.test))
+            write_text_states(self.fold_folder(fold), states(fold.test))
         if self.mixture.needs_states:
             everything = range(len(self.utterances))
             batches.write_blocks(
@@ -1032,7 +1034,7 @@ class _Run:
 
     @property
     def _pictured_folds(self) -> list[Fold]:
-        return self.folds[: explain.MOST_FOLDS]
+        return self.folds[:MOST_FOLDS]
 
     def _write_test_embeddings(self, fold: Fold, weights: list[np.ndarray]) -> None:
         """What the student's picture shows; nothing of a student that has no embedding of one vector."""
@@ -1684,7 +1686,7 @@ class _Run:
             stamps=stamps,
         )
         if tested := self._test_embeddings():
-            panels, notes = explain.fold_panels(tested, len(self.folds))
+            panels, notes = fold_panels(tested, len(self.folds))
             head: dict[str, Any] = {"title": title, "stamps": stamps, "notes": notes}
             figures.embeddings(panels, self.classes, self.folder / "embeddings.png", **head)
         if exported:

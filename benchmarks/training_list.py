@@ -22,7 +22,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from light_sernet_kd import audio
-from light_sernet_kd.analysis import audit, training_list
+from light_sernet_kd.data import signatures, training_list
 
 RATE = 16_000
 NOBODY = np.zeros(0, np.uint32)
@@ -63,7 +63,7 @@ COPIES: dict[str, Callable[[Sound], Sound]] = {
 
 def rows_of(sounds: list[Sound], first: int) -> np.ndarray:
     """Their rows in a list, with made-up hashes from `first` on."""
-    vectors, lengths = zip(*map(audit.signature, sounds), strict=True)
+    vectors, lengths = zip(*map(signatures.signature, sounds), strict=True)
     hashes = [f"{first + i:08x}" for i in range(len(sounds))]
     return training_list._rows(hashes, np.stack(vectors), np.array(lengths))
 

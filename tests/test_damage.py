@@ -22,9 +22,9 @@ import pytest
 import soundfile
 
 from light_sernet_kd import arrays, evaluation, files, teachers
-from light_sernet_kd.analysis import audit, compare
+from light_sernet_kd.analysis import compare
 from light_sernet_kd.corpora import Origin, Utterance, fetch
-from light_sernet_kd.data import batches
+from light_sernet_kd.data import batches, signatures
 from light_sernet_kd.data.run_folder import read_run
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
@@ -443,7 +443,7 @@ def test_a_damaged_cache_of_signatures_is_made_anew(tmp_path, recordings, caplog
     cache = tmp_path / "cache"
 
     def read() -> list[np.ndarray]:
-        return list(audit.signatures(recordings, PRINTS, cache))
+        return list(signatures.signatures(recordings, PRINTS, cache))
 
     before = read()
     (path,) = cache.iterdir()

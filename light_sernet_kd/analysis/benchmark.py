@@ -26,8 +26,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from light_sernet_kd import audio, evaluation, runner
-from light_sernet_kd.analysis import training_list
 from light_sernet_kd.corpora.registry import load, origin
+from light_sernet_kd.data import training_list
 from light_sernet_kd.data.selection import named_folds
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_json, write_text

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd import audio, evaluation
-from light_sernet_kd.analysis import degradations, training_list
+from light_sernet_kd.analysis import degradations
 from light_sernet_kd.analysis.degradations import DegradationContext
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Utterance
+from light_sernet_kd.data import training_list
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CLEAN, CONDITIONS, SPEECHLESS

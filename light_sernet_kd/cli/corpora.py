@@ -170,7 +170,7 @@ def run_audit(arguments: argparse.Namespace, context: Context) -> int:
     from light_sernet_kd.analysis import audit
     from light_sernet_kd.corpora import Corpus
     from light_sernet_kd.corpora.registry import load
-    from light_sernet_kd.data import ties
+    from light_sernet_kd.data import signatures, ties
     from light_sernet_kd.data.protocols import propose_folds, stamps_of
 
     if arguments.protocol:
@@ -208,8 +208,8 @@ def run_audit(arguments: argparse.Namespace, context: Context) -> int:
         for fold in folds:
             teachers.aligned(teacher, utterances, Corpus("", utterances).classes, fold.name)
     fingerprints = audio.fingerprints(utterances)
-    measured = audit.measure(utterances, fingerprints)
-    pairs = audit.alike(measured.vectors, measured.lengths)
+    measured = signatures.measure(utterances, fingerprints)
+    pairs = signatures.alike(measured.vectors, measured.lengths)
     alike = () if arguments.different_speakers else audit.named_alike(corpus, one, other)
     audits = audit.audit(folds, utterances, fingerprints, pairs, teacher, named_alike=alike)
     tests_apart = PROTOCOLS[protocol].tests_apart

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from light_sernet_kd.analysis import audit, training_list
+from light_sernet_kd.analysis import audit
 from light_sernet_kd.corpora.registry import origin
-from light_sernet_kd.data import ties
+from light_sernet_kd.data import signatures, ties, training_list
 from light_sernet_kd.data.protocols import stamps_of
 from light_sernet_kd.experiment.networks import trained_on
 from light_sernet_kd.experiment.teacher import teacher_stamps
@@ -22,7 +22,7 @@ def data_warnings(run: "Experiment") -> list[str]:
 
 def stamps(run: "Experiment") -> list[str]:
     """What a reader must know before believing the scores."""
-    pairs = audit.alike(run.measured.vectors, run.measured.lengths)
+    pairs = signatures.alike(run.measured.vectors, run.measured.lengths)
     audits = audit.audit(
         run.folds, run.utterances, run.selection.fingerprints, pairs, named_alike=_named_alike(run)
     )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from light_sernet_kd.analysis import explain
 from light_sernet_kd.data import batches
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import EMBEDDING
@@ -21,6 +20,7 @@ from light_sernet_kd.experiment.teacher import remove_teacher_states, teacher_ou
 from light_sernet_kd.files import (
     atomic,
 )
+from light_sernet_kd.reporting.embedding_panels import MOST_FOLDS
 from light_sernet_kd.training.network import (
     load_student,
     read_history,
@@ -109,7 +109,7 @@ def _sharpness_rows(run: "Experiment", fold: Fold) -> Sequence[int]:
 
 
 def _pictured_folds(run: "Experiment") -> list[Fold]:
-    return run.folds[: explain.MOST_FOLDS]
+    return run.folds[:MOST_FOLDS]
 
 
 def _write_test_embeddings(run: "Experiment", fold: Fold, weights: list[np.ndarray]) -> None:

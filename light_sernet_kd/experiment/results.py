@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import evaluation
-from light_sernet_kd.analysis import explain
 from light_sernet_kd.config import (
     SAMPLE_RATE,
 )
@@ -15,6 +14,7 @@ from light_sernet_kd.files import (
     write_text,
 )
 from light_sernet_kd.reporting import figures
+from light_sernet_kd.reporting.embedding_panels import fold_panels
 from light_sernet_kd.reporting.report import CALIBRATED, report
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _draw(run: "Experiment", outcomes: Sequence[dict[str, Any]], metrics: dict[s
     figures.reliability(curves, folder / "reliability.png", title=title, stamps=stamps)
     tested = read_test_embeddings(run)
     if tested:
-        panels, notes = explain.fold_panels(tested, len(run.folds))
+        panels, notes = fold_panels(tested, len(run.folds))
         path = folder / "embeddings.png"
         figures.embeddings(panels, run.classes, path, title=title, stamps=stamps, notes=notes)
     return bool(tested)

@@ -10,10 +10,9 @@ import keras
 import numpy as np
 
 from light_sernet_kd import evaluation
-from light_sernet_kd.analysis import audit
 from light_sernet_kd.audio import augment
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec
-from light_sernet_kd.data import batches
+from light_sernet_kd.data import batches, signatures
 from light_sernet_kd.data.protocols import PROTOCOLS, Fold
 from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
@@ -141,10 +140,10 @@ class Experiment:
         )
 
     @functools.cached_property
-    def measured(self) -> audit.Measured:
+    def measured(self) -> signatures.Measured:
         """What was read of every recording: its signature, and the facts of its file."""
         cache = self.cache_folder if self.options.cache == "disk" else None
-        return audit.measure(self.utterances, self.selection.fingerprints, cache)
+        return signatures.measure(self.utterances, self.selection.fingerprints, cache)
 
     @functools.cached_property
     def data_warnings(self) -> list[str]:

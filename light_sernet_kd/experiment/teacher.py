@@ -11,11 +11,11 @@ import keras
 import numpy as np
 
 from light_sernet_kd import teachers
-from light_sernet_kd.analysis import explain
 from light_sernet_kd.arrays import open_mapped
 from light_sernet_kd.data import batches
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
+from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import text_states_of
 from light_sernet_kd.experiment.networks import network_of, train_network
@@ -226,7 +226,7 @@ def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarra
             yield model.predict_on_batch(rows[batch]).astype(np.float16)
 
     if fold.test:
-        explain.write_text_states(run.step(fold).path, states(fold.test))
+        write_text_states(run.step(fold).path, states(fold.test))
     if run.distillation.needs_states:
         everything = range(len(run.utterances))
         batches.write_blocks(

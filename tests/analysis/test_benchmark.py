@@ -13,9 +13,9 @@ from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
 from light_sernet_kd import audio, cli, runner, students
-from light_sernet_kd.analysis import audit, benchmark, training_list
+from light_sernet_kd.analysis import benchmark
 from light_sernet_kd.corpora.registry import load
-from light_sernet_kd.data import protocols
+from light_sernet_kd.data import protocols, signatures, training_list
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export.tflite import export
 
@@ -280,7 +280,7 @@ def text_of(accuracy: dict) -> str:
 def with_list(path, folder, utterances, **about):
     """The exported file as if its student had been trained on these utterances."""
     prints = audio.fingerprints(utterances)
-    found = training_list.of_training(utterances, prints, *audit.signatures(utterances, prints), **about)
+    found = training_list.of_training(utterances, prints, *signatures.signatures(utterances, prints), **about)
     copy = folder / path.name
     shutil.copy(path, copy)
     with zipfile.ZipFile(copy, "a") as archive:

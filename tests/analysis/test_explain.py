@@ -20,11 +20,14 @@ from matplotlib.text import Text
 
 from light_sernet_kd import cli, students, teachers
 from light_sernet_kd.analysis import explain
+from light_sernet_kd.analysis.explain.gradients import feature_axes
+from light_sernet_kd.analysis.explain.teacher_outputs import teacher_embeddings
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import Utterance, demo
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, read_predictions, softmax
 from light_sernet_kd.reporting import figures
+from light_sernet_kd.reporting.embedding_panels import embedding_panel
 from light_sernet_kd.reporting.figures.page import CLASS_COLORS
 
 RANDOM = np.random.default_rng(0)
@@ -150,51 +153,6 @@ def test_the_shortest_span_is_that_of_a_search_over_all():
         assert end - first == min(lengths)
 
 
-# Embeddings.
-
-
-def test_principal_components_are_those_of_the_covariance_matrix():
-    embeddings = RANDOM.normal(size=(30, 7)) * [9, 5, 1, 1, 1, 1, 1]
-    plane = explain.projected(embeddings)
-    variances, directions = np.linalg.eigh(np.cov(embeddings.T))
-    expected = (embeddings - embeddings.mean(axis=0)) @ directions[:, ::-1][:, :2]
-    np.testing.assert_allclose(np.abs(plane.points), np.abs(expected), atol=1e-9)
-    share = variances[::-1] / variances.sum()
-    assert plane.axes[0] == f"component 1 ({100 * share[0]:.0f} % of variance)"
-    assert plane.axes[1] == f"component 2 ({100 * share[1]:.0f} % of variance)"
-
-
-def test_tsne_keeps_far_groups_apart_and_repeats_itself():
-    embeddings = np.concatenate([RANDOM.normal(size=(15, 6)), RANDOM.normal(size=(15, 6)) + 30])
-    plane = explain.projected(embeddings, "tsne")
-    np.testing.assert_array_equal(plane.points, explain.projected(embeddings, "tsne").points)
-    distances = np.linalg.norm(plane.points[:, None] - plane.points, axis=-1)
-    np.fill_diagonal(distances, np.inf)
-    nearest = distances.argmin(axis=1)
-    assert ((nearest < 15) == (np.arange(30) < 15)).all()
-    with pytest.raises(ValueError, match="3 utterances; it needs at least 4"):
-        explain.projected(embeddings[:3], "tsne")
-
-
-@pytest.mark.parametrize("how", ["pca", "tsne"])
-def test_embeddings_in_one_place_stay_there(how):
-    np.testing.assert_array_equal(explain.projected(np.ones((5, 4)), how).points, np.zeros((5, 2)))
-    assert explain.projected(np.ones((1, 4))).points.tolist() == [[0, 0]]
-
-
-def test_a_report_has_a_panel_for_each_of_the_first_folds_with_axes_of_its_own():
-    labels, predicted = np.arange(10) % 2, np.zeros(10, int)
-    rows = RANDOM.normal(size=(5, 10, 3))
-    tested = [(f"{n:02}", rows[n], labels, predicted) for n in range(5)]
-    panels, notes = explain.fold_panels(tested, 10)
-    assert [panel.title for panel in panels] == ["fold 00", "fold 01", "fold 02", "fold 03"]
-    assert notes[1:] == ["4 of 10 folds"]
-    assert len(explain.fold_panels(tested[:2], 2)[1]) == 1
-    for panel, embeddings in zip(panels, rows, strict=False):
-        np.testing.assert_array_equal(panel.points, explain.projected(embeddings).points)
-        assert list(panel.groups) == ["right", "wrong"] * 5
-
-
 # Student and teacher.
 
 
@@ -251,19 +209,6 @@ def test_patches_are_named_in_seconds_behind_the_tokens():
     assert explain.attention_labels([], 2, patch_seconds=0.5) == ["0.0–0.5 s", "0.5–1.0 s"]
     overlapping = explain.attention_labels([], 2, patch_seconds=0.96, hop_seconds=0.5)
     assert overlapping == ["0.00–0.96 s", "0.50–1.46 s"]
-
-
-def test_text_states_are_kept_without_padding(tmp_path):
-    states = RANDOM.normal(size=(3, 4, 5)).astype(np.float16)
-    lengths = (4, 1, 2)
-    for rows, length in zip(states, lengths, strict=True):
-        rows[length:] = 0
-    explain.write_text_states(tmp_path, [states[:2], states[2:]])
-    for kept, rows, length in zip(explain.read_text_states(tmp_path), states, lengths, strict=True):
-        np.testing.assert_array_equal(kept, rows[:length])
-    (tmp_path / explain.TEACHER_STATES).write_bytes(b"PK")
-    with pytest.raises(UserError, match="damaged: remove it, and the teacher's text states are not"):
-        explain.read_text_states(tmp_path)
 
 
 @pytest.mark.parametrize("modality", ["fusion", "both", "text", "audio"])
@@ -323,9 +268,7 @@ def draw_all(folder, classes=("anger", "a class with quite a long name", "fear")
     random = np.random.default_rng(3)
     labels = np.repeat(np.arange(len(classes)), 8)
     rows = random.normal(size=(len(labels), 5)) + 3 * np.eye(5)[labels % 5]
-    panels = [
-        explain.embedding_panel(f"fold {n}", rows + n, labels, np.roll(labels, n), mark=3) for n in range(3)
-    ]
+    panels = [embedding_panel(f"fold {n}", rows + n, labels, np.roll(labels, n), mark=3) for n in range(3)]
     matrices = {
         name: explain.similarity_matrix(rows[:, :width]) for name, width in (("student", 4), ("teacher", 5))
     }
@@ -725,7 +668,7 @@ def test_the_teachers_embeddings_are_the_folds_own_or_of_the_file_that_taught(ru
 
     def found(fold_folder, source):
         settings = make_settings(distillation="KD", teacher=source)
-        return explain._teacher_embeddings(run, fold_folder, settings, utterances, "f")
+        return teacher_embeddings(run, fold_folder, settings, utterances, "f")
 
     embeddings, note = found(tmp_path, str(teacher))
     np.testing.assert_allclose(embeddings, known.embeddings[0][:3], rtol=1e-6)
@@ -743,7 +686,7 @@ def test_the_teachers_embeddings_are_the_folds_own_or_of_the_file_that_taught(ru
     np.testing.assert_array_equal(found(tmp_path, "auto")[0], embeddings)
     shutil.copy(tmp_path / "other.npz", tmp_path / "teacher.npz")
     assert found(tmp_path, "auto") == (None, "The teacher's file has no embeddings to compare with.")
-    without = explain._teacher_embeddings(run, tmp_path, make_settings(), utterances, "f")
+    without = teacher_embeddings(run, tmp_path, make_settings(), utterances, "f")
     assert without == (None, "The run had no teacher.")
 
 
@@ -760,7 +703,7 @@ def test_bands_are_named_by_their_frequency(input_type, front_end, bands, expect
     from light_sernet_kd import features
 
     settings = make_settings(input_type=input_type, front_end=front_end)
-    axis = explain._feature_axes(settings, 10, bands)
+    axis = feature_axes(settings, 10, bands)
     label, places = expected
     assert axis.label == label
     told = {round(place, 6): text for place, text in axis.ticks}

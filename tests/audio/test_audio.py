@@ -18,10 +18,10 @@ import soundfile
 import soxr
 
 from light_sernet_kd import audio, config, runner
-from light_sernet_kd.analysis import audit, degradations
+from light_sernet_kd.analysis import degradations
 from light_sernet_kd.audio import decoders, reading
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.data import prepare
+from light_sernet_kd.data import prepare, signatures
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.degradations import CONDITIONS
 
@@ -411,7 +411,7 @@ def test_no_finite_file_makes_numpy_warn(tmp_path, kind):
         except audio.AudioError:  # a filter may overshoot
             waveform = np.float32(sound)
         for samples in (waveform, np.float32(sound)):
-            assert np.isfinite(audit.signature(samples)[0]).all()
+            assert np.isfinite(signatures.signature(samples)[0]).all()
             runner.unheard(samples, RATE)
             around = degradations.DegradationContext(0, "a", (np.float32(sine(200)), samples))
             for condition in CONDITIONS.values():

@@ -13,9 +13,8 @@ from rich.console import Console
 from scipy.stats import hypergeom
 
 from light_sernet_kd import audio, cli
-from light_sernet_kd.analysis import audit
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.data import prepare, ties
+from light_sernet_kd.data import prepare, signatures, ties
 from light_sernet_kd.data.protocols import Fold, propose_folds
 from light_sernet_kd.data.ties import Findings, RecordingFacts
 from light_sernet_kd.runner import LEAST_DBFS
@@ -411,11 +410,11 @@ def test_facts_are_kept_with_the_signatures(tmp_path):
     soundfile.write(tmp_path / "b.mp3", noise(2), RATE)
     files = [Utterance(name, tmp_path / name, "fear", name) for name in ("a.wav", "b.mp3")]
     prints = {"a.wav": "1", "b.mp3": "2"}
-    first = audit.measure(files, prints, tmp_path / "cache").facts
+    first = signatures.measure(files, prints, tmp_path / "cache").facts
     assert [each[:3] for each in first] == [(8000, 1, "WAV PCM_16"), (RATE, 1, "MP3 MPEG_LAYER_III")]
     assert first[0].seconds == pytest.approx(2)
     assert 3600 < first[0].cut_hz < 4100
-    assert audit.measure(files, prints, tmp_path / "cache").facts == first
+    assert signatures.measure(files, prints, tmp_path / "cache").facts == first
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 

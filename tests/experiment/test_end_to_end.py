@@ -19,12 +19,12 @@ import soundfile
 from conftest import REPOSITORY
 
 from light_sernet_kd import __version__, cli, config
-from light_sernet_kd.analysis import training_list
 from light_sernet_kd.cli import entry
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo
+from light_sernet_kd.data import training_list
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:4]

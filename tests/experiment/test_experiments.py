@@ -12,15 +12,15 @@ import soundfile
 from test_end_to_end import QUICK, error_of, train
 
 from light_sernet_kd import cli, config, evaluation, teachers
-from light_sernet_kd.analysis import training_list
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo, manifest
+from light_sernet_kd.data import training_list
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import scoring
-from light_sernet_kd.experiment import paper, teach
+from light_sernet_kd.experiment import paper, teacher_files
 from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.metrics import notes_of
@@ -198,7 +198,7 @@ def test_a_class_that_folds_lack_is_said_before_anything_trains(
         raise UserError("stopped")
 
     monkeypatch.setattr(experiment, "run_fold", stop)
-    monkeypatch.setattr(teach, "trained_teacher", stop)
+    monkeypatch.setattr(teacher_files, "trained_teacher", stop)
     assert cli.main([command, "-dn", str(manifest), *QUICK, "--result", str(tmp_path)]) == 2
     told = capsys.readouterr().out
     # Its own fold, and that in which it chooses the epoch.

@@ -15,8 +15,10 @@ import soxr
 from scipy.fft import dctn
 
 from light_sernet_kd import audio
-from light_sernet_kd.analysis import audit, training_list
-from light_sernet_kd.analysis.training_list import (
+from light_sernet_kd.corpora import Corpus, Utterance, emodb
+from light_sernet_kd.corpora.registry import load
+from light_sernet_kd.data import prepare, signatures, training_list
+from light_sernet_kd.data.training_list import (
     TrainingList,
     known,
     of_tested,
@@ -25,9 +27,6 @@ from light_sernet_kd.analysis.training_list import (
     shared,
     unpacked,
 )
-from light_sernet_kd.corpora import Corpus, Utterance, emodb
-from light_sernet_kd.corpora.registry import load
-from light_sernet_kd.data import prepare
 from light_sernet_kd.errors import UserError
 
 RATE = 16_000
@@ -36,7 +35,7 @@ RATE = 16_000
 def listed(utterances, *, corpus="m", origin="") -> TrainingList:
     prints = audio.fingerprints(utterances)
     return of_training(
-        utterances, prints, *audit.signatures(utterances, prints), corpus=corpus, origin=origin
+        utterances, prints, *signatures.signatures(utterances, prints), corpus=corpus, origin=origin
     )
 
 
@@ -193,7 +192,7 @@ def test_copies_of_emo_db_are_found_and_no_other_recording_is(shared_data):
     waveforms = [audio.read(each.path) for each in utterances]
 
     def rows(sounds) -> np.ndarray:
-        vectors, lengths = zip(*map(audit.signature, sounds), strict=True)
+        vectors, lengths = zip(*map(signatures.signature, sounds), strict=True)
         # Another content each: it is the sound alone that can be found.
         prints = [f"{np.random.default_rng().integers(2**32):08x}" for _ in sounds]
         return training_list._rows(prints, np.array(vectors), np.array(lengths))

@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from light_sernet_kd import audio
-from light_sernet_kd.analysis import audit
 from light_sernet_kd.corpora import Utterance, name_key, own_name
 from light_sernet_kd.corpora.registry import different_people
+from light_sernet_kd.data.signatures import LENGTH_SLACK, signature
 from light_sernet_kd.errors import UserError
 
 # In the zip archive behind an exported file's model, beside card.json.
@@ -84,7 +84,7 @@ class Known:
 
 
 def bits_of(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """96 bits of each signature `(recordings, 512)` of `audit.signature`, packed: uint8 `(recordings, 12)`.
+    """96 bits of each signature `(recordings, 512)` of `signature`, packed uint8 `(recordings, 12)`.
 
     They are the signs of the signature's slow changes: of its two-dimensional cosine transform, the 12 lowest
     frequencies over time but the constant, and the 8 lowest over bands. Without the constant over time, a
@@ -133,7 +133,7 @@ def of_training(
 
     Args:
         fingerprints: utterance id → SHA-256 of the recording, in hexadecimal.
-        vectors, lengths: of these utterances, from `audit.signatures`.
+        vectors, lengths: of these utterances, from `signatures.signatures`.
         corpus: name of the corpus, or of the two of a cross-corpus test.
         origin: of the corpus that trains, as `TrainingList` has it.
     """
@@ -160,7 +160,7 @@ def of_tested(
         if utterance.path in rows:
             return rows[utterance.path]
         try:
-            vector, length = audit.signature(audio.read(utterance.path))
+            vector, length = signature(audio.read(utterance.path))
             content = audio.fingerprint(utterance.path)
         except audio.AudioError:
             return None
@@ -189,7 +189,7 @@ def shared(trained: TrainingList, tested: TrainingList) -> NDArray[np.bool_]:
         apart = np.abs(frames - known)
         same = (rows["content"][:, None] == trained.rows["content"]) & (apart <= 1)
         bits = (_WAVES * _BAND_WAVES - _signs(rows["bits"]) @ signs.T) / 2
-        slack = audit.LENGTH_SLACK * np.maximum(frames, known) + 2
+        slack = LENGTH_SLACK * np.maximum(frames, known) + 2
         # Silence is like nothing.
         alike = (bits <= MOST_BITS) & (apart <= slack) & (frames > 0) & (known > 0)
         found[start : start + _BLOCK] = (same | alike).any(axis=1)

@@ -1,0 +1,62 @@
+"""Which answers of a finished run are explained."""
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+
+from light_sernet_kd.data.run_folder import Run, read_run
+from light_sernet_kd.errors import UserError, nfc
+from light_sernet_kd.evaluation import Predictions
+
+
+def worst(predictions: Predictions, count: int) -> list[str]:
+    """Ids of the `count` most confident mistakes, the most confident first; fewer where there are fewer."""
+    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
+    confidence = predictions.probabilities[wrong, predictions.predicted[wrong]]
+    ranked = wrong[np.argsort(-confidence, kind="stable")]
+    return list(dict.fromkeys(predictions.ids[row] for row in ranked))[:count]
+
+
+def chosen(folder: Path, utterance: str | None = None, worst_count: int = 0) -> list[str]:
+    """The ids to explain: `utterance`, or the run's `worst_count` most confident mistakes.
+
+    Raises:
+        UserError: no finished run there, it did not test the utterance, or it made no mistake.
+    """
+    predictions = finished_run(folder).predictions
+    if utterance is not None:
+        row_of(predictions, utterance, folder)
+        return [utterance]
+    mistakes = worst(predictions, worst_count)
+    if not mistakes:
+        raise UserError(f"{folder} made no mistake on its {len(predictions.ids)} test utterances.")
+    return mistakes
+
+
+def finished_run(folder: Path) -> Run:
+    """The run of a folder.
+
+    Raises:
+        UserError: no such folder, or no finished run in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: name a run's, such as result/demo.")
+    return read_run(folder)
+
+
+def row_of(predictions: Predictions, utterance: str, folder: Path) -> int:
+    """The row of an utterance among a run's predictions.
+
+    Raises:
+        UserError: the run did not test it; names what is spelt alike.
+    """
+    utterance = nfc(utterance)
+    if utterance in predictions.ids:
+        return predictions.ids.index(utterance)
+    lower = {name.lower(): name for name in reversed(predictions.ids)}
+    near = difflib.get_close_matches(utterance.lower(), lower, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(lower[name] for name in near)}?" if near else "Its ids"
+    more = "" if near else f" are like {predictions.ids[0]}; predictions.csv lists them."
+    tested = f"{folder} tested no utterance {utterance!r} among its {len(predictions.ids)}."
+    raise UserError(f"{tested} {hint}{more}")

@@ -16,6 +16,8 @@ LISTED = [
     Lazy("distillation.losses.logits:standardised"),
     Lazy("distillation.losses.settings:terms_of"),
     Lazy("config.distillation_spec:parse"),
+    Lazy("features.model:feature_shape"),
+    Lazy("features.model:front_end_model"),
     Lazy("registries.lazy:Lazy"),
     *(entry.loss for entry in [*LABEL_LOSSES.values(), *DISTILLATIONS.values()]),
 ]

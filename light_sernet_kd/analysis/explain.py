@@ -495,22 +495,21 @@ def inputs_of(
 
 
 def _features(settings: Settings, utterances: Sequence[Utterance], front_end: str | None, work: Path) -> Any:
-    from light_sernet_kd.data import batches as pipeline
+    from light_sernet_kd.data import feature_cache
 
-    reader: dict[str, Any] = {}
+    reader = feature_cache.SOUNDFILE
     if settings.reader != "soundfile":
         from light_sernet_kd.data import tfio_reader
 
-        reader = {"reader": settings.reader, "read": tfio_reader.waveform_blocks}
-    return pipeline.features(
+        reader = tfio_reader.TFIO
+    return feature_cache.features(
         utterances,
         audio.fingerprints(utterances),
         front_end=str(front_end),
         input_type=settings.input_type,
         samples=settings.samples,
-        cache="ram",
-        cache_folder=work,
-        **reader,
+        cache=feature_cache.Cache(work, "ram"),
+        reader=reader,
     )
 
 
@@ -640,15 +639,15 @@ def _outputs(
     """
     import keras
 
-    from light_sernet_kd.data import batches as pipeline
+    from light_sernet_kd.data.feature_cache import BATCH
     from light_sernet_kd.distillation.distiller import embedding_of
     from light_sernet_kd.students.attention import TEXT_STATES
 
     outputs = [student.outputs[0], embedding_of(student), *_states_of(student, TEXT_STATES)]
     model = keras.Model(student.inputs, outputs)
     found, text_states = [], []
-    for start in range(0, count, pipeline.BATCH):
-        rows = np.arange(start, min(start + pipeline.BATCH, count))
+    for start in range(0, count, BATCH):
+        rows = np.arange(start, min(start + BATCH, count))
         *both, states = [*model.predict_on_batch(_given(student, inputs, rows)), ()][:3]
         found.append(both)
         text_states += [each[each.any(axis=-1)] for each in states]

@@ -39,7 +39,7 @@ from light_sernet_kd.config import (
 )
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.corpora.registry import CORPORA, origin
-from light_sernet_kd.data import batches, ties
+from light_sernet_kd.data import array_cache, batches, feature_cache, ties
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.data.selection import Selection, representative, selected
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, FEATURES, LOGITS
@@ -371,17 +371,15 @@ class _Run:
     def features(self, front_end: str) -> Any:
         """Features of every utterance, indexed by an array of utterances."""
         if front_end not in self._rows:
-            self._rows[front_end] = batches.features(
+            self._rows[front_end] = feature_cache.features(
                 self.utterances,
                 self.selection.fingerprints,
                 front_end=front_end,
                 # which is all that VGGish's front end makes
                 input_type="mel_spectrogram" if front_end == "vggish" else self.settings.input_type,
                 samples=self.settings.samples,
-                cache=self.options.cache,
-                cache_folder=self.cache_folder,
-                memory_limit=self.options.memory_bytes,
-                **self._reader(),
+                cache=feature_cache.Cache(self.cache_folder, self.options.cache, self.options.memory_bytes),
+                reader=self._reader(),
             )
         return self._rows[front_end]
 
@@ -432,12 +430,12 @@ class _Run:
                 "student and teacher have different vocabularies."
             )
 
-    def _reader(self) -> dict[str, Any]:
+    def _reader(self) -> feature_cache.Reader:
         if self.settings.reader == "soundfile":
-            return {}
+            return feature_cache.SOUNDFILE
         from light_sernet_kd.data import tfio_reader
 
-        return {"reader": self.settings.reader, "read": tfio_reader.waveform_blocks}
+        return tfio_reader.TFIO
 
     @functools.cached_property
     def augmenter(self) -> batches.Augmenter | None:
@@ -911,15 +909,15 @@ class _Run:
         model = keras.Model(student.input, text_states_of(student))
 
         def states(indices: Sequence[int]) -> Iterator[np.ndarray]:
-            for start in range(0, len(indices), batches.BATCH):
-                batch = np.asarray(indices[start : start + batches.BATCH])
+            for start in range(0, len(indices), feature_cache.BATCH):
+                batch = np.asarray(indices[start : start + feature_cache.BATCH])
                 yield model.predict_on_batch(rows[batch]).astype(np.float16)
 
         if fold.test:
             explain.write_text_states(self.fold_folder(fold), states(fold.test))
         if self.mixture.needs_states:
             everything = range(len(self.utterances))
-            batches.write_blocks(
+            array_cache.write_blocks(
                 self._member_path(fold, "teacher-states", "npy"),
                 states(everything),
                 (len(everything), self.settings.text_tokens, model.output_shape[-1]),
@@ -1072,8 +1070,8 @@ class _Run:
             # its inputs as a list, however it nests them
             model = keras.Model(student.inputs, student.outputs[0])
             logits = []
-            for start in range(0, len(indices), batches.BATCH):
-                given = self._file_inputs(indices[start : start + batches.BATCH], merge=False)
+            for start in range(0, len(indices), feature_cache.BATCH):
+                given = self._file_inputs(indices[start : start + feature_cache.BATCH], merge=False)
                 logits.append(model.predict_on_batch([given[tensor.name] for tensor in student.inputs]))
             write_arrays(path, {"selected": np.concatenate(logits)})
             _vouch(path, done)
@@ -1447,7 +1445,7 @@ class _Run:
 
     def _waveforms(self, indices: Sequence[int]) -> np.ndarray:
         utterances = [self.utterances[i] for i in indices]
-        return batches.waveforms(utterances, samples=self.settings.samples, front_end=self.front_end)
+        return feature_cache.waveforms(utterances, samples=self.settings.samples, front_end=self.front_end)
 
     # The results folder.
 

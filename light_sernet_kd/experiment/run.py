@@ -952,8 +952,8 @@ class _Run:
             if teaching is not None:
                 logits["teacher"] = teaching.logits[list(fold.test)]
             write_arrays(folder / "test_logits.npz", logits)
-            if fold.judges:
-                judged = network.logits(trained.selected, rows, fold.judges)
+            if fold.selection_indices:
+                judged = network.logits(trained.selected, rows, fold.selection_indices)
                 write_arrays(folder / "validation_logits.npz", {"selected": judged})
             if self.settings.export:
                 heard = network.logits(trained.selected, rows, self._some_heard(fold))
@@ -1081,8 +1081,8 @@ class _Run:
         return self._left(fold, name, read, done=done, remove=name)["selected"]
 
     def _validation_logits(self, fold: Fold) -> np.ndarray:
-        """Of the fold's selected student, `(len(fold.judges), classes)`."""
-        return self._logits_of(fold, "validation_logits.npz", fold.judges)
+        """Of the fold's selected student, `(len(fold.selection_indices), classes)`."""
+        return self._logits_of(fold, "validation_logits.npz", fold.selection_indices)
 
     def _training_logits(self, fold: Fold) -> np.ndarray:
         """Of the fold's selected student on `_some_heard`."""
@@ -1095,9 +1095,9 @@ class _Run:
 
     def _temperature(self, fold: Fold) -> float | None:
         """For the fold's test predictions; None where its validation set tests too or is too small."""
-        if len(fold.judges) < evaluation.FEWEST_TO_CALIBRATE:
+        if len(fold.selection_indices) < evaluation.FEWEST_TO_CALIBRATE:
             return None
-        labels = self.selection.labels[list(fold.judges)]
+        labels = self.selection.labels[list(fold.selection_indices)]
         return evaluation.fit_temperature(self._validation_logits(fold), labels)
 
     def temperature_per_margin(self, outcomes: Sequence[dict[str, Any]]) -> float | None:
@@ -1107,12 +1107,12 @@ class _Run:
         stand in for it, each in units of how sharp its logits are. Where a fold's validation set is its test
         set, that serves: the exported student has no score of its own that could profit.
         """
-        folds = [(fold, fold.judges or fold.validation) for fold in self.folds]
-        labels = [self.selection.labels[list(judges)] for _, judges in folds]
+        folds = [(fold, fold.selection_indices or fold.validation) for fold in self.folds]
+        labels = [self.selection.labels[list(indices)] for _, indices in folds]
         if sum(map(len, labels)) < evaluation.FEWEST_TO_CALIBRATE:
             return None
         logits = [
-            self._validation_logits(fold) if fold.judges else outcome["logits"]["selected"]
+            self._validation_logits(fold) if fold.selection_indices else outcome["logits"]["selected"]
             for (fold, _), outcome in zip(folds, outcomes, strict=True)
         ]
         heard = [self._training_logits(fold) for fold in self.folds]
@@ -1157,7 +1157,7 @@ class _Run:
                 {
                     "name": fold.name,
                     "temperature": temperature,
-                    "validation_predictions": len(fold.judges),
+                    "validation_predictions": len(fold.selection_indices),
                 }
                 for fold, temperature in zip(self.folds, temperatures, strict=True)
             ],

@@ -30,7 +30,7 @@ import scipy.fft
 from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import emodb
-from light_sernet_kd.data import batches
+from light_sernet_kd.data import feature_cache
 from light_sernet_kd.features import mel_matrix
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
 
@@ -76,9 +76,9 @@ def main():
 
     def ours():
         fingerprints = {utterance.id: "" for utterance in utterances}
-        rows = batches.features(
+        rows = feature_cache.features(
             utterances, fingerprints, front_end="lsn", input_type="mfcc", samples=samples,
-            cache="ram", cache_folder=Path(),
+            cache=feature_cache.Cache(Path(), "ram"),
         )  # fmt: skip
         return np.asarray(rows)[..., 0]
 

@@ -36,7 +36,8 @@ from light_sernet_kd import runner
 from light_sernet_kd.audio import fingerprint
 from light_sernet_kd.config import SAMPLE_RATE, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.data import batches as pipeline
+from light_sernet_kd.data import feature_cache
+from light_sernet_kd.data.batches import Examples, batches
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import bert, embedding_cache, text, vggish
 from light_sernet_kd.encoders.multimodal import SpeechAndText
@@ -45,7 +46,7 @@ from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.students.fusion import fusion_head, speech_and_text
-from light_sernet_kd.training.network import Examples, Network, Teaching
+from light_sernet_kd.training.network import Network, Teaching
 
 DATA = Path(os.environ.get("LIGHT_SERNET_KD_DATA", "data"))
 VOCABULARY = DATA / "models" / "bert_uncased_vocab.txt"
@@ -130,14 +131,13 @@ def network_of(name: str, selection: Selection, cache: Path, width: int) -> Spee
         text_tokens=TOKENS,
     )
     patches = functools.partial(
-        pipeline.features,
+        feature_cache.features,
         selection.utterances,
         selection.fingerprints,
         front_end="vggish",
         input_type="mel_spectrogram",
         samples=settings.samples,
-        cache="disk",
-        cache_folder=cache,
+        cache=feature_cache.Cache(cache),
     )
     return SpeechAndText(name, settings, selection, data=DATA, cache=cache, features=patches)
 
@@ -162,7 +162,7 @@ def times(folder: Path, width: int, rounds: int, exported: Mapping[str, Sequence
         exported: network to the precisions of its files.
     """
     selection = spoken(folder, 8, words=20)
-    clips = pipeline.waveforms(selection.utterances, samples=SECONDS * SAMPLE_RATE, front_end="vggish")
+    clips = feature_cache.waveforms(selection.utterances, samples=SECONDS * SAMPLE_RATE, front_end="vggish")
     runs: dict[str, dict[str, Callable]] = {"Keras": {}}
     for name in (TEACHER, STUDENT):
         both = network_of(name, selection, folder / "cache", width)
@@ -221,8 +221,8 @@ def epochs(build: Callable[[], keras.Model], rows, labels: np.ndarray) -> Callab
     )
 
     def train(steps: int = len(labels) // BATCH) -> None:
-        batches = pipeline.dataset(rows, labels, np.arange(len(labels)), batch_size=BATCH, seed=0)
-        network.distiller.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+        training = batches(Examples(rows, labels, ()), np.arange(len(labels)), batch_size=BATCH, seed=0)
+        network.distiller.fit(training, steps_per_epoch=steps, shuffle=False, verbose=0)
 
     return train
 

@@ -24,7 +24,7 @@ import soundfile
 from light_sernet_kd import arrays, evaluation, files, teachers
 from light_sernet_kd.analysis import compare
 from light_sernet_kd.corpora import Origin, Utterance, fetch
-from light_sernet_kd.data import batches, signatures
+from light_sernet_kd.data import array_cache, feature_cache, signatures
 from light_sernet_kd.data.run_folder import read_run
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
@@ -426,7 +426,7 @@ def test_a_damaged_cache_of_features_or_recordings_is_made_anew(tmp_path, record
     cache = tmp_path / "cache"
 
     def read() -> np.ndarray:
-        return batches.recordings(recordings, PRINTS, samples=300, cache_folder=cache, memory_limit=0)
+        return feature_cache.recordings(recordings, PRINTS, samples=300, cache_folder=cache, memory_limit=0)
 
     before = np.array(read())
     (path,) = cache.iterdir()
@@ -506,7 +506,7 @@ def test_a_block_of_embeddings_without_its_hash_is_made_anew(tmp_path, caplog, i
 
 def test_a_large_file_that_is_mapped_is_not_hashed_but_its_size_and_header_are_compared(tmp_path):
     path, rows = tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(4, 3)
-    batches.write_blocks(path, [rows], rows.shape, rows.dtype)
+    array_cache.write_blocks(path, [rows], rows.shape, rows.dtype)
     content = bytearray(path.read_bytes())
     content[130] ^= 1
     path.write_bytes(content)

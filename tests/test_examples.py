@@ -11,11 +11,13 @@ from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 # What must have an example. All examples of its module are run.
 LISTED = [
     Lazy("distillation.distiller:Distiller"),
-    Lazy("distillation.losses:hard_labels"),
-    Lazy("distillation.losses:settings_of"),
-    Lazy("distillation.losses:standardised"),
-    Lazy("distillation.losses:terms_of"),
+    Lazy("distillation.losses.label:hard_labels"),
+    Lazy("distillation.losses.settings:settings_of"),
+    Lazy("distillation.losses.logits:standardised"),
+    Lazy("distillation.losses.settings:terms_of"),
     Lazy("config.distillation_spec:parse"),
+    Lazy("features.model:feature_shape"),
+    Lazy("features.model:front_end_model"),
     Lazy("registries.lazy:Lazy"),
     Lazy("reporting.figures.page:text_color"),
     Lazy("reporting.tables:Table"),

@@ -202,7 +202,7 @@ def run_audit(arguments: argparse.Namespace, context: Context) -> int:
         raise UserError(audio.listing(bad, len(bad)))
     for reason in [*corpus.skipped.values(), *bad.values()]:
         complain(f"left out: {reason}")
-    folds = propose_folds(protocol, utterances, seed=arguments.seed, wished=arguments.fold_count)
+    folds = propose_folds(protocol, utterances, seed=arguments.seed, n_folds=arguments.fold_count)
     if teacher:
         # As train would refuse it: a teacher that does not fit says nothing of leaks.
         for fold in folds:

@@ -1,21 +1,17 @@
-"""From a corpus to batches: waveforms, features computed once, and tf.data with the teacher's logits."""
+"""Training batches: examples in an epoch's order, augmented, with what a teacher says of them."""
 
-import functools
-import hashlib
 import itertools
-import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from light_sernet_kd import arrays, audio
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data.array_cache import MEMORY_LIMIT
+from light_sernet_kd.data.feature_cache import front_end_of, recordings
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
     MIXUP_WEIGHT,
@@ -26,185 +22,7 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_STATES,
 )
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.features import feature_shape, front_end_model, settings_of
-from light_sernet_kd.files import atomic, sweep
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
-
-# Raised when the numbers that a front end gives for the same settings change: old caches are then not used.
-FEATURE_VERSION = 1
-BATCH = 64
-MEMORY_LIMIT = 2**30
-# Half-written files this young are left alone: another process may be about to lock them.
-YOUNG_SECONDS = 60
-
-
-def waveforms(utterances: Sequence[Utterance], *, samples: int, front_end: str) -> np.ndarray:
-    """The recordings, cut or padded: float32 `(utterances, samples)`, as `front_end` pads.
-
-    Raises:
-        UserError: lists every recording that cannot be used.
-    """
-    blocks = waveform_blocks(utterances, samples=samples, front_end=front_end)
-    return _in_memory(blocks, (len(utterances), samples), np.dtype(np.float32))
-
-
-def waveform_blocks(utterances: Sequence[Utterance], *, samples: int, front_end: str) -> Iterator[np.ndarray]:
-    """As `waveforms`, but `BATCH` of them at a time: the memory does not grow with the corpus."""
-
-    def put(block: np.ndarray, row: int, waveform: np.ndarray) -> None:
-        block[row] = audio.fit(waveform, samples, pad=FRONT_ENDS[front_end].padding)
-
-    return _read_blocks(utterances, np.dtype((np.float32, (samples,))), put)
-
-
-def _read_blocks(
-    utterances: Sequence[Utterance], dtype: np.dtype, put: Callable[[np.ndarray, int, np.ndarray], None]
-) -> Iterator[np.ndarray]:
-    """Blocks of up to `BATCH` rows of `dtype`; `put(block, row, waveform)` writes a recording into one."""
-    bad = {}
-    results = audio.read_all([utterance.path for utterance in utterances])
-    for start in range(0, len(utterances), BATCH):
-        chosen = utterances[start : start + BATCH]
-        # Written into a block at once: a part of a long recording would hold all of it in memory.
-        block = np.zeros(len(chosen), dtype)
-        for row, result in enumerate(itertools.islice(results, len(chosen))):
-            if isinstance(result, audio.AudioError):
-                bad[chosen[row].id] = str(result)
-            elif not bad:
-                put(block, row, result)
-        # After the first that cannot be used, only the list of all such is still wanted.
-        if not bad:
-            yield block
-    if bad:
-        raise audio.unusable(bad, len(utterances))
-
-
-class ComputedRows:
-    """Features that are computed whenever rows are asked for: nothing is stored but the waveforms."""
-
-    def __init__(
-        self, clips: np.ndarray, compute: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]
-    ):
-        self.clips, self.compute = clips, compute
-        self.shape = (len(clips), *shape)
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, rows) -> np.ndarray:
-        return self.compute(np.asarray(self.clips[rows]))
-
-
-# A model is traced when it is first called, which costs as much as some hundred clips.
-_front_end = functools.lru_cache(maxsize=4)(front_end_model)
-
-
-def features(
-    utterances: Sequence[Utterance],
-    fingerprints: dict[str, str],
-    *,
-    front_end: str,
-    input_type: str,
-    samples: int,
-    cache: str,
-    cache_folder: Path,
-    memory_limit: float = MEMORY_LIMIT,
-    read: Callable[..., Iterator[np.ndarray]] = waveform_blocks,
-    reader: str = "soundfile",
-) -> np.ndarray | ComputedRows:
-    """Features of every utterance, `(utterances, frames, features, 1)` float32, in their order.
-
-    Args:
-        fingerprints: utterance id → content hash; with the settings they are the cache's key.
-        cache: `disk` keeps them in a file that every fold and later run maps into memory; `ram` computes them
-            once per run and keeps them in memory; `none` computes each batch when it is used.
-        memory_limit: in bytes; larger features (with `ram`) or waveforms (with `none`) are kept in a file
-            that is mapped into memory.
-        read: as `waveform_blocks`; `reader` is its name, for the cache.
-    """
-    shape = feature_shape(front_end, input_type, samples)
-    model = _front_end(front_end, input_type, samples)
-    known = [reader, *(fingerprints[utterance.id] for utterance in utterances)]
-
-    def clips() -> Iterator[np.ndarray]:
-        return read(utterances, samples=samples, front_end=front_end)
-
-    def computed() -> Iterator[np.ndarray]:
-        # On a thread of its own, so that the next recordings are read meanwhile; never more than one block
-        # waits, whichever of the two is slower.
-        with ThreadPoolExecutor(1) as pool:
-            before: Future[np.ndarray] | None = None
-            for block in clips():
-                now = pool.submit(model.predict_on_batch, block)
-                if before is not None:
-                    yield before.result()
-                before = now
-            if before is not None:
-                yield before.result()
-
-    if cache == "none":
-        stored = _stored(
-            clips,
-            (len(utterances), samples),
-            np.dtype(np.float32),
-            cache_folder / f"clips-{_key(samples, FRONT_ENDS[front_end].padding, known)}.npy",
-            memory_limit,
-        )
-        return ComputedRows(stored, lambda clips: np.asarray(model(clips)), shape)
-    whole = (len(utterances), *shape)
-    key = _key(FEATURE_VERSION, asdict(settings_of(front_end, input_type)), input_type, samples, known)
-    path = cache_folder / f"{front_end}-{input_type}-{key}.npy"
-    return _stored(computed, whole, np.dtype(np.float32), path, memory_limit if cache == "ram" else 0)
-
-
-# Large arrays: made of blocks, in memory or in a file that is mapped into it.
-
-
-def _key(*facts: Any) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-
-
-def _stored(
-    blocks: Callable[[], Iterable[np.ndarray]],
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    path: Path,
-    memory_limit: float,
-) -> np.ndarray:
-    """The rows of all blocks: in memory up to `memory_limit` bytes, else in the file `path`, read-only.
-
-    A file that is there already is used, and the blocks are not made. One that is damaged is made anew.
-    """
-    if math.prod(shape) * dtype.itemsize <= memory_limit:
-        return _in_memory(blocks(), shape, dtype)
-    try:
-        return arrays.open_mapped(path, shape=shape, dtype=dtype)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except arrays.ArrayError as error:
-        arrays.say_anew(error)
-    write_blocks(path, blocks(), shape, dtype)
-    return arrays.open_mapped(path, shape=shape, dtype=dtype)
-
-
-def _in_memory(blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    rows, start = np.empty(shape, dtype), 0
-    for block in blocks:
-        rows[start : start + len(block)] = block
-        start += len(block)
-    return rows
-
-
-def write_blocks(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """One `.npy` file, written block after block; it has its name only once it is whole.
-
-    `arrays.open_mapped` reads it.
-    """
-    sweep(path.parent, older_than=YOUNG_SECONDS)
-    # Written and not mapped: a full disk is then an error, where a mapped page that finds no room kills the
-    # process, and what was written need not stay in memory.
-    with atomic(path) as temporary, open(temporary, "w+b") as file:
-        arrays.write_blocks(file, blocks, shape, dtype)
 
 
 def capped(indices: Sequence[int], labels: np.ndarray, most: int, *, seed: int) -> Sequence[int]:
@@ -282,7 +100,7 @@ def augmenter(
     cache_folder: Path,
     memory_limit: float = MEMORY_LIMIT,
 ) -> Augmenter | None:
-    """What `dataset` takes as `augmentation`; None where nothing is asked for.
+    """What changes the batches of `batches`; None where nothing is asked for.
 
     Args:
         augmentations: of `augment.parse`.
@@ -299,71 +117,67 @@ def augmenter(
             cache_folder=cache_folder,
             memory_limit=memory_limit,
         )
-    model = _front_end(front_end, input_type, samples)
+    model = front_end_of(front_end, input_type, samples)
     padding = FRONT_ENDS[front_end].padding
     return Augmenter(tuple(augmentations), kept, model.predict_on_batch, samples, padding)
 
 
-def recordings(
-    utterances: Sequence[Utterance],
-    fingerprints: Mapping[str, str],
-    *,
-    samples: int,
-    cache_folder: Path,
-    memory_limit: float = MEMORY_LIMIT,
-) -> np.ndarray:
-    """The recordings without padding: `(utterances,)` of a `length` and as many of `samples` that count.
+@dataclass(frozen=True)
+class Examples:
+    """A corpus as a network sees it.
 
-    A longer one is cut to its middle `samples`.
-
-    Raises:
-        UserError: lists every recording that cannot be used.
+    Attributes:
+        rows: features `(utterances, frames, features, 1)`, anything that can be indexed by an array of
+            utterances. For a network of several inputs what gives a dictionary of arrays by their names, of
+            any types. The second axis of each (tokens, patches) may differ from batch to batch, unless
+            `rows.shapes` has the shape of one example under the name.
+        labels: class indices `(utterances,)` int32.
+        classes: their names.
+        soft_labels: share of each class `(utterances, classes)`, where those are trained on.
     """
-    dtype = np.dtype([("length", np.int32), ("samples", np.float32, (samples,))])
 
-    def put(block: np.ndarray, row: int, waveform: np.ndarray) -> None:
-        block["length"][row] = min(len(waveform), samples)
-        block["samples"][row] = audio.fit(waveform, samples, pad="right")
-
-    key = _key(samples, [fingerprints[utterance.id] for utterance in utterances])
-    path = cache_folder / f"recordings-{key}.npy"
-    blocks = functools.partial(_read_blocks, utterances, dtype, put)
-    return _stored(blocks, (len(utterances),), dtype, path, memory_limit)
+    rows: Any
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    soft_labels: np.ndarray | None = None
 
 
-def dataset(
-    rows: Any,
-    labels: np.ndarray,
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What a teacher says of every utterance; None where no loss compares with it.
+
+    Attributes:
+        logits: `(utterances, classes)`.
+        embedding: `(utterances, width)`.
+        states: of a text's tokens; what an array of utterances makes `(batch, tokens, width)`, rows of zeros
+            being padding.
+    """
+
+    logits: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+    states: Any = None
+
+
+def batches(
+    examples: Examples,
     indices: Sequence[int],
     *,
     batch_size: int,
     seed: int,
     first_epoch: int = 0,
-    teacher: np.ndarray | None = None,
-    teacher_embedding: np.ndarray | None = None,
-    teacher_states: Any = None,
-    soft_labels: np.ndarray | None = None,
-    augmentation: Augmenter | None = None,
+    teacher: TeacherOutputs | None = None,
+    augmenter: Augmenter | None = None,
     class_weights: np.ndarray | None = None,
 ):
     """Endless training batches as a `tf.data.Dataset`; an epoch is `ceil(len(indices) / batch_size)` of them.
 
     Args:
-        rows: `(utterances, frames, features, 1)`, anything that can be indexed by an array. Of a student with
-            several inputs, what gives a dictionary of arrays by their names, of any types. The second axis of
-            each (tokens, patches) may differ from batch to batch, unless `rows.shapes` has the shape of one
-            example under the name.
-        labels: `(utterances,)` class indices.
         indices: the training utterances.
         first_epoch: where to begin, for a run that continues.
-        teacher: logits `(utterances, classes)`, carried with the batch.
-        teacher_embedding: `(utterances, width)`, carried likewise.
-        teacher_states: what an array of utterances makes `(batch, tokens, width)`, rows of zeros being
-            padding; carried likewise.
-        soft_labels: `(utterances, classes)`, the share of each class in the target; carried likewise.
-        augmentation: of `augmenter`; changes the batches' features. With mixup a batch's inputs also hold
-            `other_labels` and `share`: an example's target is `share` of its own label and the rest of the
-            other's, and what the batch carries of the teacher and of soft labels is mixed alike.
+        teacher: carried with the batch, as soft labels are.
+        augmenter: changes the batches' features. With mixup a batch's inputs also hold `other_labels` and
+            `share`: an example's target is `share` of its own label and the rest of the other's, and what the
+            batch carries of the teacher and of soft labels is mixed alike.
         class_weights: `(classes,)`; a batch then also carries the weight of each of its examples.
 
     Raises:
@@ -371,91 +185,122 @@ def dataset(
     """
     import tensorflow as tf
 
-    def spec_of(array: np.ndarray, shape: tuple[int | None, ...] | None = None):
-        free = (None, *array.shape[2:]) if array.ndim > 1 else ()
-        return tf.TensorSpec((None, *(free if shape is None else shape)), array.dtype)
+    source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
+    training = np.asarray(indices)
+    signature = source.signature(training[:1])
 
-    chosen = np.asarray(indices)
-    mixup = augmentation.mixup if augmentation else None
-    spec: dict[str, Any] = {}
-    example = None if hasattr(rows, "shape") else rows[chosen[:1]]
-    if isinstance(example, Mapping):
-        if augmentation:
-            raise UserError(
-                "augmentation changes spectrograms, and this student reads text or embeddings too: "
-                "leave out --augment, or choose a student of audio alone."
-            )
-        shapes = getattr(rows, "shapes", {})
-        spec[FEATURES] = {name: spec_of(array, shapes.get(name)) for name, array in example.items()}
-    else:
-        spec[FEATURES] = tf.TensorSpec((None, *rows.shape[1:]), tf.float32)
-    if mixup and teacher_states is not None:
-        raise UserError(
-            "mixup cannot mix what a teacher says of two texts token by token: leave mixup out of --augment, "
-            "or choose a distillation without states."
-        )
-    if teacher_states is not None:
-        spec[TEACHER_STATES] = spec_of(teacher_states[chosen[:1]])
-    if soft_labels is not None:
-        spec[SOFT_LABELS] = tf.TensorSpec((None, soft_labels.shape[1]), tf.float32)
-    if teacher is not None:
-        spec[TEACHER] = tf.TensorSpec((None, teacher.shape[1]), tf.float32)
-    if teacher_embedding is not None:
-        spec[TEACHER_EMBEDDING] = tf.TensorSpec((None, teacher_embedding.shape[1]), tf.float32)
-    if mixup:
-        spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
-        spec[MIXUP_WEIGHT] = tf.TensorSpec((None,), tf.float32)
-
-    def inputs_of(batch: np.ndarray, epoch: int, number: int) -> dict[str, Any]:
-        inputs = {}
-        if augmentation:
-            inputs[FEATURES] = augmentation.features(rows, batch, seed=seed, epoch=epoch)
-        else:
-            inputs[FEATURES] = rows[batch]
-        if teacher is not None:
-            inputs[TEACHER] = teacher[batch]
-        if teacher_embedding is not None:
-            inputs[TEACHER_EMBEDDING] = teacher_embedding[batch]
-        if teacher_states is not None:
-            inputs[TEACHER_STATES] = teacher_states[batch]
-        if soft_labels is not None:
-            inputs[SOFT_LABELS] = soft_labels[batch]
-        if mixup:
-            share = augment.shares(mixup, seed=seed, epoch=epoch, utterances=batch)
-            other = augment.mates(len(batch), seed=seed, epoch=epoch, batch=number)
-            for name, values in inputs.items():
-                mixed = augment.mix_logits if name == TEACHER else augment.mix
-                inputs[name] = mixed(values, values[other], share)
-            inputs |= {OTHER_LABELS: labels[batch[other]], MIXUP_WEIGHT: share}
-        return inputs
-
-    def batches():
-        epoch = first_epoch
-        while True:
-            order = chosen[epoch_order(len(chosen), seed=seed, epoch=epoch)]
+    def generated() -> Iterator[tuple[Any, ...]]:
+        for epoch in itertools.count(first_epoch):
+            order = training[epoch_order(len(training), seed=seed, epoch=epoch)]
             for number, start in enumerate(range(0, len(order), batch_size)):
-                batch = order[start : start + batch_size]
                 # sorted, because a file mapped into memory is read fastest forwards
-                batch.sort()
-                inputs = inputs_of(batch, epoch, number)
-                if class_weights is None:
-                    yield inputs, labels[batch]
-                else:
-                    yield inputs, labels[batch], weights_of(inputs, labels[batch])
-            epoch += 1
+                yield source.batch(np.sort(order[start : start + batch_size]), epoch, number)
 
-    def weights_of(inputs: dict[str, np.ndarray], own: np.ndarray) -> np.ndarray:
-        weights = np.asarray(class_weights, np.float32)
-        if MIXUP_WEIGHT not in inputs:
-            return weights[own]
-        return augment.mix(weights[own], weights[inputs[OTHER_LABELS]], inputs[MIXUP_WEIGHT])
-
-    signature: tuple[Any, ...] = (spec, tf.TensorSpec((None,), tf.int32))
-    if class_weights is not None:
-        signature = (*signature, tf.TensorSpec((None,), tf.float32))
-    made = tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+    made = tf.data.Dataset.from_generator(generated, output_signature=signature).prefetch(2)
     options = tf.data.Options()
     # The autotuner can hold the end of `fit` for seconds, and there is nothing here to tune.
     options.autotune.enabled = False
     options.deterministic = True
     return made.with_options(options)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What batches are made from."""
+
+    examples: Examples
+    teacher: TeacherOutputs
+    augmenter: Augmenter | None
+    class_weights: np.ndarray | None
+    seed: int
+
+    @property
+    def mixup(self) -> augment.Augmentation | None:
+        return self.augmenter.mixup if self.augmenter else None
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """What a batch carries beside its features, each indexed by an array of utterances."""
+        carried = {
+            TEACHER: self.teacher.logits,
+            TEACHER_EMBEDDING: self.teacher.embedding,
+            TEACHER_STATES: self.teacher.states,
+            SOFT_LABELS: self.examples.soft_labels,
+        }
+        return {name: values for name, values in carried.items() if values is not None}
+
+    def signature(self, one: np.ndarray) -> tuple[Any, ...]:
+        """The types and shapes of a batch, found from the utterance in `one`. Raises as `batches`."""
+        import tensorflow as tf
+
+        spec = {FEATURES: self._features_signature(one)}
+        if self.mixup and self.teacher.states is not None:
+            raise UserError(
+                "mixup cannot mix what a teacher says of two texts token by token: leave mixup out of "
+                "--augment, or choose a distillation without states."
+            )
+        for name, values in self.carried.items():
+            if name == TEACHER_STATES:
+                spec[name] = _free_signature(values[one])
+            else:
+                spec[name] = tf.TensorSpec((None, values.shape[1]), tf.float32)
+        if self.mixup:
+            spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
+            spec[MIXUP_WEIGHT] = tf.TensorSpec((None,), tf.float32)
+        weights = () if self.class_weights is None else (tf.TensorSpec((None,), tf.float32),)
+        return (spec, tf.TensorSpec((None,), tf.int32), *weights)
+
+    def _features_signature(self, one: np.ndarray):
+        import tensorflow as tf
+
+        rows = self.examples.rows
+        example = None if hasattr(rows, "shape") else rows[one]
+        if not isinstance(example, Mapping):
+            return tf.TensorSpec((None, *rows.shape[1:]), tf.float32)
+        if self.augmenter:
+            raise UserError(
+                "augmentation changes spectrograms, and this student reads text or embeddings too: "
+                "leave out --augment, or choose a student of audio alone."
+            )
+        shapes = getattr(rows, "shapes", {})
+        return {name: _free_signature(array, shapes.get(name)) for name, array in example.items()}
+
+    def batch(self, utterances: np.ndarray, epoch: int, number: int) -> tuple[Any, ...]:
+        """The batch of these utterances, the `number`th of its epoch."""
+        labels = self.examples.labels[utterances]
+        inputs = self._inputs(utterances, epoch, number)
+        return (
+            (inputs, labels)
+            if self.class_weights is None
+            else (inputs, labels, self._weights(inputs, labels))
+        )
+
+    def _inputs(self, utterances: np.ndarray, epoch: int, number: int) -> dict[str, Any]:
+        rows = self.examples.rows
+        if self.augmenter:
+            features = self.augmenter.features(rows, utterances, seed=self.seed, epoch=epoch)
+        else:
+            features = rows[utterances]
+        inputs = {FEATURES: features} | {name: values[utterances] for name, values in self.carried.items()}
+        if self.mixup:
+            share = augment.shares(self.mixup, seed=self.seed, epoch=epoch, utterances=utterances)
+            other = augment.mates(len(utterances), seed=self.seed, epoch=epoch, batch=number)
+            for name, values in inputs.items():
+                mixed = augment.mix_logits if name == TEACHER else augment.mix
+                inputs[name] = mixed(values, values[other], share)
+            inputs |= {OTHER_LABELS: self.examples.labels[utterances[other]], MIXUP_WEIGHT: share}
+        return inputs
+
+    def _weights(self, inputs: dict[str, Any], labels: np.ndarray) -> np.ndarray:
+        weights = np.asarray(self.class_weights, np.float32)
+        if not self.mixup:
+            return weights[labels]
+        return augment.mix(weights[labels], weights[inputs[OTHER_LABELS]], inputs[MIXUP_WEIGHT])
+
+
+def _free_signature(array: np.ndarray, shape: tuple[int | None, ...] | None = None):
+    """Of a batch like `array`, whose second axis may differ from batch to batch unless `shape` is given."""
+    import tensorflow as tf
+
+    free = (None, *array.shape[2:]) if array.ndim > 1 else ()
+    return tf.TensorSpec((None, *(free if shape is None else shape)), array.dtype)

@@ -24,7 +24,7 @@ class Fold:
     test: tuple[int, ...]
 
     @property
-    def judges(self) -> tuple[int, ...]:
+    def selection_indices(self) -> tuple[int, ...]:
         """What may choose an epoch or a penalty: the validation set, unless it tests too."""
         return () if set(self.validation) & set(self.test) else self.validation
 
@@ -99,15 +99,15 @@ def _what_works(count: int, what: str = "speaker") -> str:
     )
 
 
-def leave_one_speaker_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def leave_one_speaker_out(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
     return _leave_one_out(_groups(utterances, _speaker), "speaker", len(utterances))
 
 
-def leave_one_session_out(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def leave_one_session_out(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
     return _leave_one_out(_by_session(utterances), "session", len(utterances))
 
 
-def two_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def two_speakers(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
     groups = _groups(utterances, _speaker)
     if len(groups) != 2:
         remedy = "Take --protocol loso." if len(groups) > 2 else _what_works(len(groups))
@@ -155,22 +155,22 @@ def _held_out_sentences(utterances: Sequence[Utterance], indices: tuple[int, ...
     return tuple(sorted(taken or [indices[at] for at in sentences[order[0]]]))
 
 
-def folds_of_speakers(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def folds_of_speakers(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
     from sklearn.model_selection import GroupKFold
 
     speakers = [utterance.speaker for utterance in utterances]
-    if not 3 <= wished <= len(set(speakers)):
+    if not 3 <= n_folds <= len(set(speakers)):
         raise UserError(
-            f"{wished} folds of speakers: at least 3 are needed (one tests, one validates, the rest train), "
+            f"{n_folds} folds of speakers: at least 3 are needed (one tests, one validates, the rest train), "
             f"and no more than there are speakers, {len(set(speakers))}."
             + (f" {_what_works(len(set(speakers)))}" if len(set(speakers)) < 3 else "")
         )
-    splits = GroupKFold(n_splits=wished).split(speakers, groups=speakers)
+    splits = GroupKFold(n_splits=n_folds).split(speakers, groups=speakers)
     groups = {f"{n:02d}": tuple(test.tolist()) for n, (_, test) in enumerate(splits, start=1)}
     return _leave_one_out(groups, "group", len(utterances))
 
 
-def by_split_column(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def by_split_column(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
     set_of = {word: name for name, words in SPLITS.items() for word in words}
     for utterance in utterances:
         if (utterance.split or "").lower() not in set_of:
@@ -202,7 +202,7 @@ def _some_speakers(utterances: Sequence[Utterance], train: tuple[int, ...]) -> t
     return tuple(sorted(taken))
 
 
-def folds_as_published(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def folds_as_published(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
     by_session = all(utterance.session for utterance in utterances)
     groups = _by_session(utterances) if by_session else _groups(utterances, _speaker)
     if len(groups) < 2:
@@ -211,7 +211,7 @@ def folds_as_published(utterances: Sequence[Utterance], seed: int, wished: int) 
     return [Fold(name, _rest(len(utterances), test), test, test) for name, test in groups.items()]
 
 
-def random_splits(utterances: Sequence[Utterance], seed: int, wished: int) -> list[Fold]:
+def random_splits(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
     from sklearn.model_selection import ShuffleSplit
 
     if len(utterances) < 5:
@@ -253,21 +253,21 @@ def make_folds(
     fingerprints: Mapping[str, str],
     *,
     seed: int,
-    wished: int = 5,
+    n_folds: int = 5,
 ) -> list[Fold]:
     """The folds of `protocol`, checked for leaks.
 
     Args:
         fingerprints: utterance id → hash of the recording's content.
         seed: draws the `random` splits; the others do not depend on it.
-        wished: how many folds `group_kfold` makes; the others have as many as their groups.
+        n_folds: how many folds `group_kfold` makes; the others have as many as their groups.
 
     Raises:
         UserError: a group has the final fold's name, sets share an utterance, or they share a speaker or an
             identical recording and the protocol's name does not say so.
     """
     protocol = choose("protocol", protocol, PROTOCOLS)
-    folds = propose_folds(protocol, utterances, seed=seed, wished=wished)
+    folds = propose_folds(protocol, utterances, seed=seed, n_folds=n_folds)
     for fold in folds:
         if fold.name.casefold() == ALL_SPEAKERS:
             raise UserError(f"{fold.name} is the name of the final student's fold: rename that speaker.")
@@ -276,10 +276,10 @@ def make_folds(
 
 
 def propose_folds(
-    protocol: str, utterances: Sequence[Utterance], *, seed: int, wished: int = 5
+    protocol: str, utterances: Sequence[Utterance], *, seed: int, n_folds: int = 5
 ) -> list[Fold]:
     """`make_folds` without its checks."""
-    return PROTOCOLS[choose("protocol", protocol, PROTOCOLS)].folds(utterances, seed, wished)
+    return PROTOCOLS[choose("protocol", protocol, PROTOCOLS)].folds(utterances, seed, n_folds)
 
 
 def _trains_alone(fold: Fold, utterances: Sequence[Utterance]) -> bool:

@@ -101,7 +101,7 @@ def selected(settings: Settings, data: Path) -> Selection:
     if reserved := [name for name in classes if is_reserved(name)]:
         raise UserError(RESERVED.format(reserved[0]))
     folds = make_folds(
-        settings.protocol, utterances, fingerprints, seed=settings.seed, wished=settings.fold_count
+        settings.protocol, utterances, fingerprints, seed=settings.seed, n_folds=settings.fold_count
     )
     return Selection(
         corpus,
@@ -200,7 +200,7 @@ def named_folds(
         whole = loaded(own, data)
         utterances, _ = _usable(own, whole)
         name = protocol or own.protocol
-        chosen = select(propose_folds(name, utterances, seed=own.seed, wished=own.fold_count), folds)
+        chosen = select(propose_folds(name, utterances, seed=own.seed, n_folds=own.fold_count), folds)
         ids = {utterances[i].id for fold in chosen for i in fold.test}
         if audio_type or emotions:
             part = audio_type or own.audio_type

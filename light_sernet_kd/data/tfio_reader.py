@@ -12,7 +12,7 @@ import numpy as np
 from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data.batches import BATCH
+from light_sernet_kd.data.feature_cache import BATCH, Reader
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
@@ -45,7 +45,7 @@ def _tensorflow_io():
 
 
 def waveform_blocks(utterances: Sequence[Utterance], *, samples: int, front_end: str) -> Iterator[np.ndarray]:
-    """As `pipeline.waveform_blocks`: float32 `(up to BATCH, samples)`, cut or padded as `front_end` does.
+    """As `feature_cache.waveform_blocks`: float32 `(up to BATCH, samples)`, cut or padded as `front_end`.
 
     Raises:
         UserError: tensorflow-io does not work here, or recordings that it cannot read; lists all of them.
@@ -82,6 +82,9 @@ def waveform_blocks(utterances: Sequence[Utterance], *, samples: int, front_end:
     yield from blocks.as_numpy_iterator()
 
 
+TFIO = Reader("tfio", waveform_blocks)
+
+
 def _sample_types(utterances: Sequence[Utterance]) -> list[str]:
     def look(utterance: Utterance) -> str | audio.AudioError:
         try:
@@ -92,8 +95,8 @@ def _sample_types(utterances: Sequence[Utterance]) -> list[str]:
             return ENCODINGS[encoding]
         return audio.AudioError(f"{utterance.path} is {encoding}, which tensorflow-io does not read right")
 
-    found = list(audio.in_order(look, utterances))
-    bad = {u.id: str(one) for u, one in zip(utterances, found, strict=True) if isinstance(one, Exception)}
+    types = list(audio.in_order(look, utterances))
+    bad = {u.id: str(one) for u, one in zip(utterances, types, strict=True) if isinstance(one, Exception)}
     if bad:
         raise UserError(audio.listing(bad, len(utterances)) + "\n  Leave out --reader tfio to read them.")
-    return [str(one) for one in found]
+    return [str(one) for one in types]

@@ -22,9 +22,9 @@ def final_logits(run: "Experiment") -> np.ndarray:
 
 def _temperature_of(run: "Experiment", fold: Fold) -> float | None:
     """For the fold's test predictions; None where its validation set tests too or is too small."""
-    if len(fold.judges) < evaluation.FEWEST_TO_CALIBRATE:
+    if len(fold.selection_indices) < evaluation.FEWEST_TO_CALIBRATE:
         return None
-    labels = run.selection.labels[list(fold.judges)]
+    labels = run.selection.labels[list(fold.selection_indices)]
     return evaluation.fit_temperature(validation_logits(run, fold), labels)
 
 
@@ -35,12 +35,12 @@ def _temperature_per_margin(run: "Experiment", outcomes: Sequence[dict[str, Any]
     stand in for it, each in units of how sharp its logits are. Where a fold's validation set is its test
     set, that serves: the exported student has no score of its own that could profit.
     """
-    folds = [(fold, fold.judges or fold.validation) for fold in run.folds]
+    folds = [(fold, fold.selection_indices or fold.validation) for fold in run.folds]
     labels = [run.selection.labels[list(rows)] for _, rows in folds]
     if sum(map(len, labels)) < evaluation.FEWEST_TO_CALIBRATE:
         return None
     logits = [
-        validation_logits(run, fold) if fold.judges else outcome["logits"]["selected"]
+        validation_logits(run, fold) if fold.selection_indices else outcome["logits"]["selected"]
         for (fold, _), outcome in zip(folds, outcomes, strict=True)
     ]
     training = [training_logits(run, fold) for fold in run.folds]
@@ -89,7 +89,7 @@ def calibrate(
             {
                 "name": fold.name,
                 "temperature": temperature,
-                "validation_predictions": len(fold.judges),
+                "validation_predictions": len(fold.selection_indices),
             }
             for fold, temperature in zip(run.folds, temperatures, strict=True)
         ],

@@ -14,7 +14,7 @@ from light_sernet_kd.config import (
     SAMPLE_RATE,
 )
 from light_sernet_kd.corpora.registry import CORPORA
-from light_sernet_kd.data import batches
+from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import FEATURES
 from light_sernet_kd.errors import UserError
@@ -170,7 +170,7 @@ def _text_and_encoders(run: "Experiment") -> dict[str, Any]:
 
 def _waveforms(run: "Experiment", rows: Sequence[int]) -> np.ndarray:
     utterances = [run.utterances[row] for row in rows]
-    return batches.waveforms(utterances, samples=run.settings.samples, front_end=run.front_end)
+    return feature_cache.waveforms(utterances, samples=run.settings.samples, front_end=run.front_end)
 
 
 def whose_scores(run: "Experiment") -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from light_sernet_kd.data import batches
+from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import EMBEDDING
 from light_sernet_kd.errors import UserError
@@ -71,8 +71,8 @@ def _train_and_test(run: "Experiment", fold: Fold) -> None:
     if outputs is not None:
         logits["teacher"] = outputs.logits[list(fold.test)]
     step.write("test_logits.npz", logits)
-    if fold.judges:
-        selecting = network.logits(trained.selected, rows, fold.judges)
+    if fold.selection_indices:
+        selecting = network.logits(trained.selected, rows, fold.selection_indices)
         step.write("validation_logits.npz", {"selected": selecting})
     if run.settings.export:
         training = network.logits(trained.selected, rows, _sharpness_rows(run, fold))
@@ -144,8 +144,8 @@ def logits_of(run: "Experiment", fold: Fold, name: str, rows: Sequence[int]) -> 
         # its inputs as a list, however it nests them
         model = keras.Model(student.inputs, student.outputs[0])
         logits = []
-        for start in range(0, len(rows), batches.BATCH):
-            inputs = file_inputs(run, rows[start : start + batches.BATCH], merge=False)
+        for start in range(0, len(rows), feature_cache.BATCH):
+            inputs = file_inputs(run, rows[start : start + feature_cache.BATCH], merge=False)
             logits.append(model.predict_on_batch([inputs[tensor.name] for tensor in student.inputs]))
         step.write(name, {"selected": np.concatenate(logits)})
         step.vouch(name)
@@ -155,8 +155,8 @@ def logits_of(run: "Experiment", fold: Fold, name: str, rows: Sequence[int]) -> 
 
 
 def validation_logits(run: "Experiment", fold: Fold) -> np.ndarray:
-    """Of the fold's selected student, `(len(fold.judges), classes)`."""
-    return logits_of(run, fold, "validation_logits.npz", fold.judges)
+    """Of the fold's selected student, `(len(fold.selection_indices), classes)`."""
+    return logits_of(run, fold, "validation_logits.npz", fold.selection_indices)
 
 
 def training_logits(run: "Experiment", fold: Fold) -> np.ndarray:

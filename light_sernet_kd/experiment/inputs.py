@@ -3,7 +3,7 @@
 import functools
 from typing import TYPE_CHECKING, Any
 
-from light_sernet_kd.data import batches
+from light_sernet_kd.data import feature_cache
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.students import is_multimodal
 
@@ -15,16 +15,14 @@ if TYPE_CHECKING:
 def features_of(run: "Experiment", front_end: str) -> Any:
     """Features of every utterance, indexed by an array of utterances."""
     if front_end not in run.feature_rows:
-        run.feature_rows[front_end] = batches.features(
+        run.feature_rows[front_end] = feature_cache.features(
             run.utterances,
             run.selection.fingerprints,
             front_end=front_end,
             input_type=_input_type(run, front_end),
             samples=run.settings.samples,
-            cache=run.options.cache,
-            cache_folder=run.cache_folder,
-            memory_limit=run.options.memory_bytes,
-            **_reader(run),
+            cache=feature_cache.Cache(run.cache_folder, run.options.cache, run.options.memory_bytes),
+            reader=_reader(run),
         )
     return run.feature_rows[front_end]
 
@@ -64,9 +62,9 @@ def _input_type(run: "Experiment", front_end: str) -> str:
     return next(iter(made)) if len(made) == 1 else run.settings.input_type
 
 
-def _reader(run: "Experiment") -> dict[str, Any]:
+def _reader(run: "Experiment") -> feature_cache.Reader:
     if run.settings.reader == "soundfile":
-        return {}
+        return feature_cache.SOUNDFILE
     from light_sernet_kd.data import tfio_reader
 
-    return {"reader": run.settings.reader, "read": tfio_reader.waveform_blocks}
+    return tfio_reader.TFIO

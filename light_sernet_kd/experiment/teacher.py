@@ -12,7 +12,7 @@ import numpy as np
 
 from light_sernet_kd import teachers
 from light_sernet_kd.arrays import open_mapped
-from light_sernet_kd.data import batches
+from light_sernet_kd.data import array_cache, feature_cache
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
@@ -221,15 +221,15 @@ def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarra
     model = keras.Model(student.input, text_states_of(student))
 
     def states(indices: Sequence[int]) -> Iterator[np.ndarray]:
-        for start in range(0, len(indices), batches.BATCH):
-            batch = np.asarray(indices[start : start + batches.BATCH])
+        for start in range(0, len(indices), feature_cache.BATCH):
+            batch = np.asarray(indices[start : start + feature_cache.BATCH])
             yield model.predict_on_batch(rows[batch]).astype(np.float16)
 
     if fold.test:
         write_text_states(run.step(fold).path, states(fold.test))
     if run.distillation.needs_states:
         everything = range(len(run.utterances))
-        batches.write_blocks(
+        array_cache.write_blocks(
             run.step(fold).member(_STATES, "npy"),
             states(everything),
             (len(everything), run.settings.text_tokens, model.output_shape[-1]),

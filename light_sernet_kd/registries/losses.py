@@ -80,19 +80,19 @@ def _on_logits(loss: Lazy, text: str, **facts: Any) -> Distillation:
 
 LABEL_LOSSES: dict[str, LabelLoss] = {
     "cross_entropy": LabelLoss(
-        loss=Lazy("distillation.losses:cross_entropy"),
+        loss=Lazy("distillation.losses.label:cross_entropy"),
         text="negative log-likelihood of the label",
         shares=("label_smoothing",),
         fields=_SMOOTHED,
     ),
     "focal": LabelLoss(
-        loss=Lazy("distillation.losses:focal"),
+        loss=Lazy("distillation.losses.label:focal"),
         text="cross entropy in which well predicted classes count less",
         shares=("label_smoothing",),
         fields=_SMOOTHED | {"gamma": "focal_gamma"},
     ),
     "mse": LabelLoss(
-        loss=Lazy("distillation.losses:mse"),
+        loss=Lazy("distillation.losses.label:mse"),
         text="mean squared error of the outputs to the shares of the classes",
         shares=("label_smoothing",),
         fields=_SMOOTHED,
@@ -104,69 +104,71 @@ NO_TEACHER = "pure"
 
 DISTILLATIONS: dict[str, Distillation] = {
     NO_TEACHER: Distillation(
-        loss=Lazy("distillation.losses:pure"),
+        loss=Lazy("distillation.losses.logits:pure"),
         text="the label loss, without a teacher",
         compares=None,
         brings_label_loss=True,
     ),
     "KD": _on_logits(
-        Lazy("distillation.losses:kd"),
+        Lazy("distillation.losses.logits:kd"),
         "divergence from the teacher's softened probabilities",
         shares=("alpha",),
         above_zero=("temperature",),
     ),
     "RKD": _on_logits(
-        Lazy("distillation.losses:rkd"), "distances and angles between the examples of a batch"
+        Lazy("distillation.losses.logits:rkd"), "distances and angles between the examples of a batch"
     ),
     "DKD": _on_logits(
-        Lazy("distillation.losses:dkd"),
+        Lazy("distillation.losses.logits:dkd"),
         "KD of the label against the rest, and of the other classes, with a weight each",
         above_zero=("temperature",),
     ),
     "CKD": _on_logits(
-        Lazy("distillation.losses:ckd"),
+        Lazy("distillation.losses.logits:ckd"),
         "Cubic KD: KD at several temperatures, and the products of two probabilities",
         shares=("alpha",),
         above_zero=("temperatures",),
         flags=("lambda1", "lambda2"),
     ),
     "DIST": _on_logits(
-        Lazy("distillation.losses:dist"),
+        Lazy("distillation.losses.logits:dist"),
         "correlation of the probabilities between classes and within a class",
         above_zero=("temperature",),
     ),
     "NKD": _on_logits(
-        Lazy("distillation.losses:nkd"),
+        Lazy("distillation.losses.logits:nkd"),
         "the label's probability, and those of the other classes normalised",
         above_zero=("temperature",),
     ),
     "WSLD": _on_logits(
-        Lazy("distillation.losses:wsld"),
+        Lazy("distillation.losses.logits:wsld"),
         "KD that counts less where the student knows the example better",
         above_zero=("temperature",),
     ),
-    "MSE": _on_logits(Lazy("distillation.losses:logit_mse"), "mean squared error to the teacher's logits"),
+    "MSE": _on_logits(
+        Lazy("distillation.losses.logits:logit_mse"), "mean squared error to the teacher's logits"
+    ),
     "hint": Distillation(
-        loss=Lazy("distillation.losses:hint"),
+        loss=Lazy("distillation.losses.embeddings:hint"),
         text="mean squared error to the teacher's embedding, after a linear layer",
         compares="embedding",
         projection="always",
         large_weight=True,
     ),
     "PKT": Distillation(
-        loss=Lazy("distillation.losses:pkt"),
+        loss=Lazy("distillation.losses.embeddings:pkt"),
         text="which examples are neighbours, by the cosine of their embeddings",
         compares="embedding",
         large_weight=True,
     ),
     "SP": Distillation(
-        loss=Lazy("distillation.losses:sp"),
+        loss=Lazy("distillation.losses.embeddings:sp"),
         text="which examples have similar embeddings, by their products",
         compares="embedding",
         large_weight=True,
     ),
     "states": Distillation(
-        loss=Lazy("distillation.losses:states"),
+        loss=Lazy("distillation.losses.token_states:states"),
         text="mean squared error to the teacher's states of the text's tokens",
         compares="states",
         projection="unequal",

@@ -101,8 +101,8 @@ def _best_strength(
     fold: Fold,
 ) -> float:
     train = np.array(fold.train)
-    if fold.judges:
-        judged = np.array(fold.judges)
+    if fold.selection_indices:
+        judged = np.array(fold.selection_indices)
         tried = in_order(lambda strength: fit(train, strength)(values[judged]), STRENGTHS)
     else:
         judged = train

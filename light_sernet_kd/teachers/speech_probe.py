@@ -106,8 +106,8 @@ def layer_probe_teacher(
                 settings=settings,
             )
 
-        if fold.judges:
-            probe = fit(train, np.array(fold.judges))
+        if fold.selection_indices:
+            probe = fit(train, np.array(fold.selection_indices))
         else:
             best = [fit(train[~part], train[part]).best_epoch for part in parts]
             probe = fit(train, None, round(statistics.median(best)))
@@ -198,10 +198,10 @@ def fine_tuned_teacher(
     for fold in folds:
         train = np.array(fold.train)
         parts = held_out_parts(speakers[train]) if cross_fit else []
-        whole = outcome(fold.name, train, fold.judges)
+        whole = outcome(fold.name, train, fold.selection_indices)
         found = whole.logits[0].copy()
         for number, part in enumerate(parts):
-            other = outcome(f"{fold.name} without part {number}", train[~part], fold.judges)
+            other = outcome(f"{fold.name} without part {number}", train[~part], fold.selection_indices)
             found[train[part]] = other.logits[0][train[part]]
         logits.append(found)
         embeddings.append(np.asarray(whole.embeddings)[0])

@@ -17,6 +17,7 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import ArrayError, Expected, check_archive, open_arrays, say_anew
 from light_sernet_kd.data import batches as pipeline
+from light_sernet_kd.data.feature_cache import BATCH
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, embedding_of
 from light_sernet_kd.errors import UserError
@@ -162,7 +163,7 @@ class Network:
     def calibrate(self, rows: Any, indices: Sequence[int]) -> None:
         """For a network of int8, find its ranges with the twin's weights on clips of these utterances."""
         if self.simulation:
-            chosen, size = np.asarray(indices), pipeline.BATCH
+            chosen, size = np.asarray(indices), BATCH
             self.simulation.calibrate(
                 rows[chosen[start : start + size]] for start in range(0, len(chosen), size)
             )
@@ -172,7 +173,7 @@ class Network:
         self.student.set_weights(weights)
         both = self._both
         chosen = np.asarray(indices)
-        size = pipeline.BATCH
+        size = BATCH
         found = [
             both.predict_on_batch(rows[chosen[start : start + size]]) for start in range(0, len(chosen), size)
         ]
@@ -246,18 +247,18 @@ class Network:
         if state.epoch < epochs and not state.stopped:
             steps = math.ceil(len(train) / self.schedule.batch_size)
             needs = self.distiller.distillation
-            batches = pipeline.dataset(
-                examples.rows,
-                examples.labels,
+            batches = pipeline.batches(
+                pipeline.Examples(examples.rows, examples.labels, examples.classes, examples.soft_labels),
                 train,
                 batch_size=self.schedule.batch_size,
                 seed=seed,
                 first_epoch=state.epoch,
-                teacher=teaching.logits if teaching and needs.needs_logits else None,
-                teacher_embedding=teaching.embedding if teaching and needs.needs_embeddings else None,
-                teacher_states=teaching.states if teaching and needs.needs_states else None,
-                soft_labels=examples.soft_labels,
-                augmentation=augmenter,
+                teacher=pipeline.TeacherOutputs(
+                    logits=teaching.logits if teaching and needs.needs_logits else None,
+                    embedding=teaching.embedding if teaching and needs.needs_embeddings else None,
+                    states=teaching.states if teaching and needs.needs_states else None,
+                ),
+                augmenter=augmenter,
                 class_weights=class_weights,
             )
             self.distiller.fit(
@@ -274,7 +275,7 @@ class Network:
 
 def _logits(model: keras.Model, rows: Any, indices: Sequence[int]) -> np.ndarray:
     chosen = np.asarray(indices)
-    size = pipeline.BATCH
+    size = BATCH
     batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
     return np.concatenate([np.asarray(model.predict_on_batch(rows[batch])) for batch in batches])
 

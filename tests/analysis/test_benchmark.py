@@ -389,7 +389,7 @@ def test_a_fold_is_that_of_the_run_in_whose_folder_the_file_is(shared_data, tmp_
         settings["protocol"],
         corpus.utterances,
         seed=settings.get("seed", 0),
-        wished=settings.get("fold_count", 5),
+        n_folds=settings.get("fold_count", 5),
     )
     (chosen,) = [each for each in folds if each.name == fold]
     expected = tuple(corpus.utterances[i] for i in sorted(chosen.test))

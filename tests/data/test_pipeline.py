@@ -20,7 +20,9 @@ from scipy.special import softmax
 from light_sernet_kd import audio, features, files
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data import batches as pipeline
+from light_sernet_kd.data import array_cache, feature_cache
+from light_sernet_kd.data import batches as batching
+from light_sernet_kd.data.feature_cache import Cache, Reader
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
@@ -63,17 +65,19 @@ class Counting:
 
     def __call__(self, *args, **kwargs):
         self.calls += 1
-        return pipeline.waveform_blocks(*args, **kwargs)
+        return feature_cache.waveform_blocks(*args, **kwargs)
 
 
-def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipeline.waveform_blocks, **changes):
+def rows_of(
+    utterances, folder, *, cache="disk", fingerprints=None, read=feature_cache.waveform_blocks,
+    reader="soundfile", memory_limit=2**30, **changes,
+):  # fmt: skip
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES} | changes
-    return pipeline.features(
+    return feature_cache.features(
         utterances,
         fingerprints or audio.fingerprints(utterances),
-        cache=cache,
-        cache_folder=folder / "cache",
-        read=read,
+        cache=Cache(folder / "cache", cache, memory_limit),
+        reader=Reader(reader, read),
         **form,
     )
 
@@ -83,7 +87,7 @@ def rows_of(utterances, folder, *, cache="disk", fingerprints=None, read=pipelin
 
 @pytest.mark.parametrize("front_end", ["lsn", "cubic", "vggish"])
 def test_waveforms_are_the_recordings_cut_or_padded_as_the_front_end_pads(utterances, front_end):
-    clips = pipeline.waveforms(utterances, samples=SAMPLES, front_end=front_end)
+    clips = feature_cache.waveforms(utterances, samples=SAMPLES, front_end=front_end)
     assert (clips.shape, clips.dtype) == ((5, SAMPLES), np.float32)
     np.testing.assert_array_equal(clips[0], noise(0, SAMPLES).astype(np.float32))
     short = noise(1, 5000).astype(np.float32)
@@ -98,7 +102,7 @@ def test_every_recording_that_cannot_be_used_is_listed_at_once(utterances):
     utterances[3].path.unlink()
     utterances[4].path.write_text("not audio")
     with pytest.raises(UserError) as caught:
-        pipeline.waveforms(utterances, samples=SAMPLES, front_end="lsn")
+        feature_cache.waveforms(utterances, samples=SAMPLES, front_end="lsn")
     lines = str(caught.value).splitlines()
     assert lines[0] == "3 of 5 recordings cannot be used:"
     assert [next(u.id for u in utterances if str(u.path) in line) for line in lines[1:4]] == [
@@ -156,7 +160,7 @@ def test_features_are_the_same_from_disk_from_memory_and_computed_per_batch(
 
 def test_more_utterances_than_a_batch_keep_their_order(tmp_path, utterances, monkeypatch):
     whole = rows_of(utterances, tmp_path, cache="ram")
-    monkeypatch.setattr(pipeline, "BATCH", 2)
+    monkeypatch.setattr(feature_cache, "BATCH", 2)
     np.testing.assert_allclose(rows_of(utterances, tmp_path, cache="ram"), whole, rtol=1e-5, atol=2e-5)
 
 
@@ -207,7 +211,7 @@ def test_other_settings_have_another_cache(tmp_path, utterances, change):
 def test_a_front_end_that_changed_has_another_cache(tmp_path, utterances, monkeypatch, changed):
     rows_of(utterances, tmp_path)
     if changed == "its code":
-        monkeypatch.setattr(pipeline, "FEATURE_VERSION", pipeline.FEATURE_VERSION + 1)
+        monkeypatch.setattr(feature_cache, "FEATURE_VERSION", feature_cache.FEATURE_VERSION + 1)
     else:
         other = dataclasses.replace(LSN, lowest_hz=100.0)
         changed = dataclasses.replace(FRONT_ENDS["lsn"], spectra={"mfcc": other})
@@ -267,9 +271,9 @@ def test_recordings_that_cannot_be_used_leave_no_cache(tmp_path, utterances):
 
 
 def test_blocks_are_the_waveforms_in_their_order(utterances, monkeypatch):
-    whole = pipeline.waveforms(utterances, samples=SAMPLES, front_end="cubic")
-    monkeypatch.setattr(pipeline, "BATCH", 2)
-    blocks = list(pipeline.waveform_blocks(utterances, samples=SAMPLES, front_end="cubic"))
+    whole = feature_cache.waveforms(utterances, samples=SAMPLES, front_end="cubic")
+    monkeypatch.setattr(feature_cache, "BATCH", 2)
+    blocks = list(feature_cache.waveform_blocks(utterances, samples=SAMPLES, front_end="cubic"))
     assert [len(block) for block in blocks] == [2, 2, 1]
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
@@ -293,7 +297,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from light_sernet_kd import audio, features
-from light_sernet_kd.data import batches as pipeline
+from light_sernet_kd.data import feature_cache
 from light_sernet_kd.corpora import Utterance
 
 SHAPE = features.feature_shape("lsn", "spectrogram", 32_000)
@@ -305,7 +309,7 @@ class SlowFrontEnd:
 
 # Recordings come faster than they are computed, so what is not held back piles up.
 audio.read_all = lambda paths: (np.full(32_000, int(path.stem), np.float32) for path in paths)
-pipeline._front_end = lambda *form: SlowFrontEnd()
+feature_cache.front_end_of = lambda *form: SlowFrontEnd()
 
 def peak_mib():
     # Not getrusage: what that gives begins with the peak of the process that started this one.
@@ -314,18 +318,17 @@ def peak_mib():
 
 def compute(count, cache):
     chosen = [Utterance(str(i), Path(f"{i}.wav"), "fear", "s") for i in range(count)]
-    return pipeline.features(
+    return feature_cache.features(
         chosen, {u.id: u.id for u in chosen}, front_end="lsn", input_type="spectrogram", samples=32_000,
-        cache=cache, cache_folder=Path(sys.argv[1]) / cache,
-        memory_limit=2**40 if cache == "ram" else 0,
+        cache=feature_cache.Cache(Path(sys.argv[1]) / cache, cache, 2**40 if cache == "ram" else 0),
     )
-compute(4 * pipeline.BATCH, "disk")
+compute(4 * feature_cache.BATCH, "disk")
 for cache in ("none", "disk", "ram"):
     before = peak_mib()
-    rows = compute(12 * pipeline.BATCH, cache)
+    rows = compute(12 * feature_cache.BATCH, cache)
     print(peak_mib() - before)
     if cache == "disk":
-        assert np.array_equal(rows[:, 0, 0, 0], np.arange(12 * pipeline.BATCH))
+        assert np.array_equal(rows[:, 0, 0, 0], np.arange(12 * feature_cache.BATCH))
 """
 
 
@@ -352,14 +355,14 @@ def test_a_killed_run_leaves_nothing_under_the_name_and_the_next_run_removes_the
 
     child = os.fork()
     if not child:
-        pipeline.write_blocks(final, blocks(), (2, 4), np.dtype(np.float32))
+        array_cache.write_blocks(final, blocks(), (2, 4), np.dtype(np.float32))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     (left,) = folder.iterdir()
     assert left != final
 
     rows_of(utterances, tmp_path)
     assert left.exists(), "another process may just have begun it"
-    old = time.time() - 2 * pipeline.YOUNG_SECONDS
+    old = time.time() - 2 * array_cache.YOUNG_SECONDS
     os.utime(left, (old, old))
     rows_of(utterances[1:], tmp_path)
     assert not left.exists()
@@ -370,7 +373,7 @@ def test_what_another_process_still_writes_is_left_alone(tmp_path, utterances):
     folder = tmp_path / "cache"
     folder.mkdir()
     mine, others = folder / ".cubic-mfcc-0.x1y2z3_4.npy", folder / ".notes.npy"
-    old = time.time() - 2 * pipeline.YOUNG_SECONDS
+    old = time.time() - 2 * array_cache.YOUNG_SECONDS
     mine.touch()
     with files.hold(mine):
         others.touch()
@@ -385,7 +388,7 @@ def test_what_another_process_still_writes_is_left_alone(tmp_path, utterances):
 
 def test_the_files_are_those_that_numpy_writes_and_a_hash(tmp_path):
     rows = np.arange(24, dtype=np.float32).reshape(6, 4)
-    pipeline.write_blocks(tmp_path / "ours.npy", [rows[:4], rows[4:]], rows.shape, rows.dtype)
+    array_cache.write_blocks(tmp_path / "ours.npy", [rows[:4], rows[4:]], rows.shape, rows.dtype)
     np.save(tmp_path / "numpys.npy", rows)
     whole = (tmp_path / "numpys.npy").read_bytes()
     digest = hashlib.sha256(whole).hexdigest().encode()
@@ -410,10 +413,10 @@ def batches(
     embeddings=None, augmentation=None, states=None, soft_labels=None,
 ):  # fmt: skip
     """The batches of the first `epochs` epochs, as NumPy."""
-    made = pipeline.dataset(
-        rows, LABELS, indices, batch_size=batch_size, seed=seed, first_epoch=first_epoch, teacher=teacher,
-        teacher_embedding=embeddings, augmentation=augmentation, teacher_states=states,
-        soft_labels=soft_labels,
+    made = batching.batches(
+        batching.Examples(rows, LABELS, ("anger", "fear", "joy"), soft_labels), indices,
+        batch_size=batch_size, seed=seed, first_epoch=first_epoch, augmenter=augmentation,
+        teacher=batching.TeacherOutputs(teacher, embeddings, states),
     )  # fmt: skip
     steps = -(-len(indices) // batch_size)
     return [
@@ -479,9 +482,9 @@ def test_beginning_at_epoch_3_is_skipping_three_epochs():
 
 def test_epoch_order_is_a_permutation_that_stays_the_same_everywhere():
     # Stored, because a run may be continued on another machine.
-    assert pipeline.epoch_order(8, seed=1, epoch=2).tolist() == [6, 0, 7, 5, 1, 4, 3, 2]
-    assert sorted(pipeline.epoch_order(100, seed=0, epoch=0)) == list(range(100))
-    drawn = {tuple(pipeline.epoch_order(20, seed=s, epoch=e)) for s in range(3) for e in range(3)}
+    assert batching.epoch_order(8, seed=1, epoch=2).tolist() == [6, 0, 7, 5, 1, 4, 3, 2]
+    assert sorted(batching.epoch_order(100, seed=0, epoch=0)) == list(range(100))
+    drawn = {tuple(batching.epoch_order(20, seed=s, epoch=e)) for s in range(3) for e in range(3)}
     assert len(drawn) == 9, "seed 1 epoch 2 is not seed 2 epoch 1"
 
 
@@ -494,7 +497,7 @@ def test_a_batch_as_large_as_the_set_and_a_batch_of_one():
 def test_rows_may_come_from_disk_or_be_computed(tmp_path):
     np.save(tmp_path / "rows.npy", ROWS)
     on_disk = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    computed = pipeline.ComputedRows(
+    computed = feature_cache.ComputedRows(
         ROWS.reshape(COUNT, 8), lambda clips: clips.reshape(-1, 4, 2, 1), (4, 2, 1)
     )
     for rows in (on_disk, computed):
@@ -511,7 +514,7 @@ EMBEDDINGS = np.arange(COUNT, dtype=np.float32)[:, None] * 1000 + np.arange(5, d
 def augmented(text, **changes):
     """A batch source for `ROWS`, and the augmenter of features that `text` asks for."""
     asked = augment.parse(text)
-    made = pipeline.Augmenter(asked, None, lambda clips: clips, SAMPLES, "both")
+    made = batching.Augmenter(asked, None, lambda clips: clips, SAMPLES, "both")
     return functools.partial(batches, augmentation=made, **changes)
 
 
@@ -525,16 +528,16 @@ def corpus(tmp_path):
     utterances = recorded(tmp_path, [3000, 8000, 12_001, 5001, 9000, 20_000, 7999, 8001, 640, 6000])
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
     fingerprints = audio.fingerprints(utterances)
-    rows = pipeline.features(utterances, fingerprints, **form, cache="ram", cache_folder=tmp_path)
+    rows = feature_cache.features(utterances, fingerprints, **form, cache=Cache(tmp_path, "ram"))
 
     def batches(text, epochs, *, first_epoch=0, batch_size=4, **changes):
-        augmenter = pipeline.augmenter(
+        augmenter = batching.augmenter(
             augment.parse(text), utterances, fingerprints, **form, cache_folder=tmp_path / "cache", **changes
         )
-        made = pipeline.dataset(
-            rows, np.arange(10, dtype=np.int32), range(10), batch_size=batch_size, seed=3,
-            first_epoch=first_epoch, augmentation=augmenter,
-        )  # fmt: skip
+        examples = batching.Examples(rows, np.arange(10, dtype=np.int32), tuple("abcdefghij"))
+        made = batching.batches(
+            examples, range(10), batch_size=batch_size, seed=3, first_epoch=first_epoch, augmenter=augmenter
+        )
         steps = -(-10 // batch_size) * epochs
         return list(made.take(steps).as_numpy_iterator())
 
@@ -549,13 +552,13 @@ def by_utterance(found) -> dict[int, np.ndarray]:
 
 def test_nothing_asked_for_is_no_augmenter(utterances, tmp_path):
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
-    assert pipeline.augmenter((), utterances, {}, **form, cache_folder=tmp_path) is None
+    assert batching.augmenter((), utterances, {}, **form, cache_folder=tmp_path) is None
 
 
 @pytest.mark.parametrize("memory_limit", [0, 2**30])
 def test_recordings_are_kept_without_padding(utterances, tmp_path, memory_limit):
     fingerprints = audio.fingerprints(utterances)
-    kept = pipeline.recordings(
+    kept = feature_cache.recordings(
         utterances, fingerprints, samples=8999, cache_folder=tmp_path / "cache", memory_limit=memory_limit
     )
     assert isinstance(kept, np.memmap) == (memory_limit == 0)
@@ -742,7 +745,7 @@ def test_rows_of_several_inputs_keep_their_names_types_and_lengths():
 
 def test_a_second_axis_is_free_unless_the_rows_tell_its_length():
     def signature(rows):
-        made = pipeline.dataset(rows, LABELS, TRAIN, batch_size=4, seed=7)
+        made = batching.batches(batching.Examples(rows, LABELS, ()), TRAIN, batch_size=4, seed=7)
         return {name: tuple(spec.shape) for name, spec in made.element_spec[0]["features"].items()}
 
     names = ("token_ids", "features", "length")
@@ -812,9 +815,9 @@ def test_real_recordings_have_the_features_of_each_alone(tmp_path, shared_data):
 def test_a_cap_keeps_so_many_of_each_emotion_and_those_below_it_whole():
     labels = np.array([0] * 10 + [1] * 3 + [2] * 6)
     indices = tuple(range(1, 19))
-    kept = pipeline.capped(indices, labels, 4, seed=0)
+    kept = batching.capped(indices, labels, 4, seed=0)
     assert list(kept) == sorted(set(kept))
     assert set(kept) <= set(indices)
     assert np.bincount(labels[list(kept)]).tolist() == [4, 3, 4]
-    assert kept == pipeline.capped(indices, labels, 4, seed=0) != pipeline.capped(indices, labels, 4, seed=1)
-    assert pipeline.capped(indices, labels, 0, seed=0) == indices
+    assert kept == batching.capped(indices, labels, 4, seed=0) != batching.capped(indices, labels, 4, seed=1)
+    assert batching.capped(indices, labels, 0, seed=0) == indices

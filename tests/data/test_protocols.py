@@ -56,7 +56,7 @@ def of_protocol(protocol: str) -> list[Utterance]:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_fold_uses_every_utterance_once_in_training_or_out_of_it(protocol):
     utterances = of_protocol(protocol)
-    for fold in make_folds(protocol, utterances, distinct(FOUR), seed=3, wished=4):
+    for fold in make_folds(protocol, utterances, distinct(FOUR), seed=3, n_folds=4):
         held_out = {*fold.validation, *fold.test}
         assert sorted([*fold.train, *held_out]) == list(range(len(utterances)))
         for part in (fold.train, fold.validation, fold.test):
@@ -67,7 +67,7 @@ def test_every_fold_uses_every_utterance_once_in_training_or_out_of_it(protocol)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_fold_names_are_unique(protocol):
     utterances = of_protocol(protocol)
-    names = [fold.name for fold in make_folds(protocol, utterances, distinct(FOUR), seed=0, wished=3)]
+    names = [fold.name for fold in make_folds(protocol, utterances, distinct(FOUR), seed=0, n_folds=3)]
     assert len(set(names)) == len(names)
 
 
@@ -207,7 +207,7 @@ def test_a_speaker_in_two_sessions_is_refused():
 
 def test_group_folds_hold_whole_speakers_and_are_alike_in_size():
     utterances = speech(*("a" * 6 + "b" * 5 + "c" * 4 + "d" * 3 + "e" * 2 + "f"))
-    folds = make_folds("group_kfold", utterances, distinct(utterances), seed=0, wished=3)
+    folds = make_folds("group_kfold", utterances, distinct(utterances), seed=0, n_folds=3)
     assert [fold.name for fold in folds] == ["01", "02", "03"]
     # 21 utterances: 6 + 1, 5 + 2, 4 + 3.
     assert [len(fold.test) for fold in folds] == [7, 7, 7]
@@ -216,10 +216,10 @@ def test_group_folds_hold_whole_speakers_and_are_alike_in_size():
         assert fold.validation == following.test
 
 
-@pytest.mark.parametrize("wished", [2, 5])
-def test_a_number_of_groups_that_cannot_be_is_refused(wished):
+@pytest.mark.parametrize("n_folds", [2, 5])
+def test_a_number_of_groups_that_cannot_be_is_refused(n_folds):
     with pytest.raises(UserError, match=r"at least 3 are needed .* no more than there are speakers, 4"):
-        make_folds("group_kfold", FOUR, distinct(FOUR), seed=0, wished=wished)
+        make_folds("group_kfold", FOUR, distinct(FOUR), seed=0, n_folds=n_folds)
 
 
 # split and cross_corpus
@@ -286,7 +286,7 @@ def test_no_other_protocol_has_the_stamp_of_a_single_training_speaker():
     for name, protocol in PROTOCOLS.items():
         utterances = of_protocol(name)
         if name not in ("split", "cross_corpus", "split_mixed"):
-            folds = protocols.propose_folds(name, utterances, seed=0, wished=3)
+            folds = protocols.propose_folds(name, utterances, seed=0, n_folds=3)
             assert protocols.stamps_of(protocol, folds, utterances) == protocol.stamps
 
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data import batches, tfio_reader
+from light_sernet_kd.data import feature_cache, tfio_reader
 from light_sernet_kd.errors import UserError
 
 
@@ -42,7 +42,7 @@ def test_it_reads_what_soundfile_and_soxr_read(tmp_path, front_end):
         recording(tmp_path, "c.wav", 24_000, 0.9, subtype="FLOAT"),
         recording(tmp_path, "d.flac", 48_000, 1.0),
     ]
-    expected = batches.waveforms(made, samples=16_000, front_end=front_end)
+    expected = feature_cache.waveforms(made, samples=16_000, front_end=front_end)
     (found,) = tfio_reader.waveform_blocks(made, samples=16_000, front_end=front_end)
     np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
     # tensorflow-io's resampler leaves its filter's delay in: 32 samples at these rates.

@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY
 from keras import layers, ops
 
-from light_sernet_kd.data import batches as pipeline
+from light_sernet_kd.data.batches import Examples, TeacherOutputs, batches
 from light_sernet_kd.distillation import losses
 from light_sernet_kd.distillation.distiller import Distiller, embedding_of, text_states_of
 from light_sernet_kd.errors import UserError
@@ -677,12 +677,13 @@ def test_batches_of_the_pipeline_train_a_student_of_three_inputs():
     network = reader()
     distiller = Distiller(network, label_loss="mse", distillation="MSE+states", teacher_state_width=11)
     compiled(distiller, keras.optimizers.Adam(0.01))
-    batches = pipeline.dataset(
-        Rows(), labels, range(48), batch_size=10, seed=1,
-        teacher=given["teacher"], teacher_states=given["teacher_states"].astype("float16"),
-        soft_labels=soft_labels(labels), class_weights=np.array([1.0, 2.0, 1.0, 0.5]),
+    examples = Examples(Rows(), labels, tuple("abcd"), soft_labels(labels))
+    teacher = TeacherOutputs(given["teacher"], states=given["teacher_states"].astype("float16"))
+    training = batches(
+        examples, range(48), batch_size=10, seed=1,
+        teacher=teacher, class_weights=np.array([1.0, 2.0, 1.0, 0.5]),
     )  # fmt: skip
-    history = distiller.fit(batches, steps_per_epoch=5, epochs=12, shuffle=False, verbose=0).history
+    history = distiller.fit(training, steps_per_epoch=5, epochs=12, shuffle=False, verbose=0).history
     assert history["loss"][-1] < 0.7 * history["loss"][0]
 
 

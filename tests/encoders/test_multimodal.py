@@ -15,7 +15,7 @@ from test_experiments import sound
 from light_sernet_kd import cli, evaluation, teachers
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import demo
-from light_sernet_kd.data import batches
+from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.encoders import multimodal, vggish
 from light_sernet_kd.evaluation import scoring
@@ -150,14 +150,13 @@ def both_of(corpus: Path, cache: Path, **values) -> multimodal.SpeechAndText:
     chosen = selected(settings, corpus.parent)
 
     def features():
-        return batches.features(
+        return feature_cache.features(
             chosen.utterances,
             chosen.fingerprints,
             front_end="vggish",
             input_type="mel_spectrogram",
             samples=settings.samples,
-            cache="ram",
-            cache_folder=cache,
+            cache=feature_cache.Cache(cache, "ram"),
         )
 
     return multimodal.SpeechAndText(

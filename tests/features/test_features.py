@@ -13,8 +13,7 @@ import tensorflow as tf
 from light_sernet_kd import audio, features
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.features import front_end_model, mel_matrix, settings_of
-from light_sernet_kd.features import model as front_end_module
+from light_sernet_kd.features import filterbanks, front_end_model, layers, mel_matrix, settings_of
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES, LSN, VGGISH
 
 SAMPLES = 16_000
@@ -202,7 +201,7 @@ def test_products_give_the_fourier_transform(settings):
     clip = noise(7_777).astype("float64")
     layer = features.SpectrogramByProducts(settings)
     (found,) = layer(clip[None].astype("float32")).numpy()
-    window = front_end_module._window(settings).astype("float64")
+    window = filterbanks.window_of(settings).astype("float64")
     length = settings.fft_length
     early = (length if settings.centred else length - settings.frame_length) // 2
     padded = np.pad(clip, (early, length))
@@ -230,7 +229,7 @@ def test_a_recording_reaches_from_its_first_to_its_last_sound(samples):
         clip[first : last + 1] = rng.choice([0.0, -1.0, 1e-30], last + 1 - first)
         clip[[first, last]] = rng.choice([-0.5, 2.0], 2)
     expected = [samples if not clip.any() else np.ptp(np.flatnonzero(clip)) + 1 for clip in clips]
-    np.testing.assert_array_equal(np.squeeze(front_end_module._recorded_samples(clips), axis=1), expected)
+    np.testing.assert_array_equal(np.squeeze(layers._recorded_samples(clips), axis=1), expected)
 
 
 # Normalisation

@@ -206,15 +206,15 @@ def _outputs(
     """
     import keras
 
-    from light_sernet_kd.data import batches as pipeline
+    from light_sernet_kd.data.feature_cache import BATCH
     from light_sernet_kd.distillation.distiller import embedding_of
     from light_sernet_kd.students.attention import TEXT_STATES
 
     outputs = [student.outputs[0], embedding_of(student), *states_of(student, TEXT_STATES)]
     model = keras.Model(student.inputs, outputs)
     outputs_of_batches, text_states = [], []
-    for start in range(0, count, pipeline.BATCH):
-        rows = np.arange(start, min(start + pipeline.BATCH, count))
+    for start in range(0, count, BATCH):
+        rows = np.arange(start, min(start + BATCH, count))
         batch = model.predict_on_batch(student_inputs(student, inputs, rows))
         *logits_and_embeddings, states = [*batch, ()][:3]
         outputs_of_batches.append(logits_and_embeddings)

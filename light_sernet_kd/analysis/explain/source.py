@@ -99,22 +99,21 @@ def inputs_of(
 
 
 def _features(settings: Settings, utterances: Sequence[Utterance], front_end: str | None, work: Path) -> Any:
-    from light_sernet_kd.data import batches as pipeline
+    from light_sernet_kd.data import feature_cache
 
-    reader: dict[str, Any] = {}
+    reader = feature_cache.SOUNDFILE
     if settings.reader != "soundfile":
         from light_sernet_kd.data import tfio_reader
 
-        reader = {"reader": settings.reader, "read": tfio_reader.waveform_blocks}
-    return pipeline.features(
+        reader = tfio_reader.TFIO
+    return feature_cache.features(
         utterances,
         audio.fingerprints(utterances),
         front_end=str(front_end),
         input_type=settings.input_type,
         samples=settings.samples,
-        cache="ram",
-        cache_folder=work,
-        **reader,
+        cache=feature_cache.Cache(work, "ram"),
+        reader=reader,
     )
 
 

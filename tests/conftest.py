@@ -29,6 +29,22 @@ def drawn(monkeypatch):
     return kept
 
 
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are made as ever and their files are empty: to render those of a short run is a third of it."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: Path(path).touch())
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory) -> Path:
+    """The table of a small made corpus."""
+    from small_runs import made_corpus
+
+    return made_corpus(tmp_path_factory.mktemp("corpus"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder that holds EMO-DB/ and teachers/; skips the test when there is none."""

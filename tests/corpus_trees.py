@@ -263,3 +263,10 @@ TREES = {
     "KEMDy19": Tree(kemdy19, last_letter, dialogs=True, soft_labels=True),
     "KEMDy20": Tree(kemdy20, last_letter, dialogs=True, soft_labels=True),
 }
+
+
+def sound(path: Path, number: int) -> None:
+    """Noise as the corpora have it: some at 48 kHz, some with two channels, one AIFF that is named .wav."""
+    rate, channels = ((16_000, 1), (48_000, 1), (48_000, 2))[number % 3]
+    samples = np.random.default_rng(number).normal(0, 0.1, (rate, channels))
+    soundfile.write(path, samples, rate, format="AIFF" if number == 4 else "WAV", subtype="PCM_16")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_facts import tables
 from sklearn import metrics as sklearn_metrics
-from test_report import tables
 
 from light_sernet_kd import evaluation
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import ai_edge_litert.interpreter
 import numpy as np
 import pytest
-from test_export import CLASSES, TEXT, Case, clips, made_case, spoken, states_student
+from exported_cases import CLASSES, TEXT, Case, clips, made_case, spoken, states_student
 
 from light_sernet_kd import audio, cli, runner
 from light_sernet_kd.export.tflite import export

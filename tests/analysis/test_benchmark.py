@@ -10,12 +10,13 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from exported_cases import with_list
 from rich.console import Console
 
 from light_sernet_kd import audio, cli, runner, students
 from light_sernet_kd.analysis import benchmark
 from light_sernet_kd.corpora.registry import load
-from light_sernet_kd.data import protocols, signatures, training_list
+from light_sernet_kd.data import protocols, training_list
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export.tflite import export
 
@@ -275,17 +276,6 @@ def text_of(accuracy: dict) -> str:
         "files": [{"accuracy": accuracy, "latency": {"1": {"rounds": 3}}}],
     }
     return "\n".join(benchmark.notes(measured))
-
-
-def with_list(path, folder, utterances, **about):
-    """The exported file as if its student had been trained on these utterances."""
-    prints = audio.fingerprints(utterances)
-    found = training_list.of_training(utterances, prints, *signatures.signatures(utterances, prints), **about)
-    copy = folder / path.name
-    shutil.copy(path, copy)
-    with zipfile.ZipFile(copy, "a") as archive:
-        archive.writestr(training_list.MEMBER, training_list.packed(found))
-    return copy
 
 
 def manifest_of(utterances, path, name="{}"):

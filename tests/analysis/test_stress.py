@@ -12,10 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from drawings import assert_legible, shown
+from exported_cases import CLASSES, made_case, with_list
 from sklearn.metrics import balanced_accuracy_score
-from test_benchmark import with_list
-from test_export import CLASSES, made_case
-from test_figures import assert_legible, shown
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import degradations, stress

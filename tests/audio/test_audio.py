@@ -1,7 +1,6 @@
 """Every stored form comes back as the sound that went in; everything else is refused by name."""
 
 import hashlib
-import io
 import os
 import struct
 import subprocess
@@ -10,12 +9,23 @@ import threading
 import warnings
 import wave
 
-import av
 import numpy as np
 import pytest
 import scipy.io.wavfile
 import soundfile
 import soxr
+from recordings import (
+    RATE,
+    chunk,
+    encoded,
+    id3_tag,
+    mp3_bytes,
+    refusal,
+    sine,
+    streamed_flac,
+    voice_like,
+    wav_bytes,
+)
 
 from light_sernet_kd import audio, config, runner
 from light_sernet_kd.analysis import degradations
@@ -24,70 +34,6 @@ from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import prepare, signatures
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.degradations import CONDITIONS
-
-RATE = 16_000
-
-
-def sine(frequency_hz, *, seconds=1.0, sample_rate=RATE, amplitude=0.5):
-    return amplitude * np.sin(
-        2 * np.pi * frequency_hz * np.arange(round(seconds * sample_rate)) / sample_rate
-    )
-
-
-def voice_like(*, seconds=1.0, sample_rate=RATE):
-    noise = np.random.default_rng(7).standard_normal(round(seconds * sample_rate))
-    return sine(220, seconds=seconds, sample_rate=sample_rate, amplitude=0.4) + 0.02 * noise
-
-
-def encoded(waveform, container, subtype, *, sample_rate=RATE):
-    file = io.BytesIO()
-    soundfile.write(file, waveform, sample_rate, format=container, subtype=subtype)
-    return file.getvalue()
-
-
-def wav_bytes(
-    frames, *, bits=16, channels=1, sample_rate=RATE, data_size=None, riff_size=None, before=b"", after=b""
-):
-    """A WAV put together by hand from the format's definition."""
-    block = channels * bits // 8
-    header = struct.pack("<HHIIHH", 1, channels, sample_rate, sample_rate * block, block, bits)
-    body = b"WAVEfmt " + struct.pack("<I", 16) + header + before
-    body += b"data" + struct.pack("<I", len(frames) if data_size is None else data_size) + frames + after
-    return b"RIFF" + struct.pack("<I", len(body) if riff_size is None else riff_size) + body
-
-
-def chunk(name, content):
-    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
-
-
-def mp3_bytes(waveform, *, sample_rate=RATE, options=None):
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp3", options=options or {}) as container:
-        stream = container.add_stream("libmp3lame", rate=sample_rate, layout="mono")
-        fifo = av.AudioFifo()
-        frame = av.AudioFrame.from_ndarray(waveform[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate = sample_rate
-        fifo.write(frame)
-        while piece := fifo.read(1152, partial=True):
-            container.mux(stream.encode(piece))
-        container.mux(stream.encode(None))
-    return file.getvalue()
-
-
-def id3_tag(content_bytes):
-    return (
-        b"ID3\4\0\0"
-        + bytes((content_bytes >> shift) & 127 for shift in (21, 14, 7, 0))
-        + bytes(content_bytes)
-    )
-
-
-def refusal(path):
-    with pytest.raises(audio.AudioError) as caught:
-        audio.read(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # Quantisation: half a step for the integers, with a step more for libsndfile's 2^n - 1 when it writes.
@@ -238,14 +184,6 @@ def test_a_streamed_wav_lasts_until_the_end_of_the_file(tmp_path, data_size, rif
     path = tmp_path / "streamed.wav"
     path.write_bytes(wav_bytes(values.tobytes(), data_size=data_size, riff_size=riff_size))
     np.testing.assert_array_equal(audio.read(path) * 32768, values)
-
-
-def streamed_flac(waveform):
-    content = bytearray(encoded(waveform, "FLAC", "PCM_16"))
-    # STREAMINFO follows 4 + 4 bytes; its total sample count is the 36 bits that end at byte 18 of it.
-    content[21] &= 0xF0
-    content[22:26] = bytes(4)
-    return bytes(content)
 
 
 @pytest.mark.parametrize("seconds", [1.0, 70.0])  # below and above one block of reading

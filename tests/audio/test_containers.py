@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from test_audio import RATE, chunk, encoded, id3_tag, mp3_bytes, refusal, sine, voice_like, wav_bytes
+from recordings import RATE, chunk, encoded, id3_tag, mp3_bytes, refusal, sine, voice_like, wav_bytes
 
 from light_sernet_kd import audio
 from light_sernet_kd.audio import containers, decoders, reading
@@ -247,7 +247,7 @@ def test_a_flac_header_that_promises_too_little_is_overruled_and_one_that_contra
 
 
 def test_a_streamed_flac_that_ends_within_a_frame_is_refused(tmp_path):
-    from test_audio import streamed_flac
+    from recordings import streamed_flac
 
     path = tmp_path / "clip.flac"
     whole = streamed_flac(voice_like())
@@ -464,7 +464,7 @@ def test_any_number_of_channels_is_averaged_whoever_reads_them(tmp_path, channel
 
 
 def test_a_recording_beside_pictures_is_its_sound(tmp_path):
-    from test_prepare import make_video
+    from recordings import make_video
 
     make_video(tmp_path / "a.mp4", seconds=1)
     assert abs(len(audio.read(tmp_path / "a.mp4")) - RATE) < 2500

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from test_report import CONFIG, METRICS
+from report_facts import CONFIG, METRICS
 
 from light_sernet_kd import cli
 from light_sernet_kd.audio import lengths

@@ -12,12 +12,12 @@ import warnings
 import wave
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import scipy.io.wavfile
 import soundfile
 from conftest import REPOSITORY
+from recordings import make_video
 from rich.console import Console
 
 from light_sernet_kd import audio, files
@@ -695,34 +695,6 @@ def test_an_empty_corpus_is_refused(tmp_path):
 
 
 # ---- audio_of_video
-
-
-def make_video(path, *, sound=True, seconds=2, sample_rate=44_100, codec="aac", stereo_share=(1.0, 0.5)):
-    """A grey picture and, on request, a 440 Hz tone with another level left and right."""
-    with av.open(str(path), "w") as container:
-        picture = container.add_stream("mpeg4", rate=10)
-        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
-        voice = container.add_stream(codec, rate=sample_rate, layout="stereo") if sound else None
-        for index in range(10 * seconds):
-            frame = av.VideoFrame.from_ndarray(
-                np.full((48, 64, 3), 10 * index % 255, np.uint8), format="rgb24"
-            )
-            container.mux(picture.encode(frame))
-        container.mux(picture.encode(None))
-        if voice is not None:
-            tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(seconds * sample_rate) / sample_rate)
-            channels = np.stack([share * tone for share in stereo_share]).astype(np.float32)
-            fifo = av.AudioFifo()
-            frame = av.AudioFrame.from_ndarray(channels, format="fltp", layout="stereo")
-            frame.sample_rate = sample_rate
-            fifo.write(frame)
-            resampler = av.AudioResampler(
-                format=voice.codec_context.format, layout="stereo", rate=sample_rate
-            )
-            while piece := fifo.read(1024, partial=True):
-                for converted in resampler.resample(piece):
-                    container.mux(voice.encode(converted))
-            container.mux(voice.encode(None))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY
-from test_export import CLASSES, Case, made_case
+from exported_cases import CLASSES, Case, made_case
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.config import PRECISIONS

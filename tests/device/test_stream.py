@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from drawings import shown
+from exported_cases import CLASSES, clips, made_case
 from rich.console import Console
-from test_export import CLASSES, clips, made_case
-from test_figures import shown
 
 from light_sernet_kd import audio, cli, runner
 from light_sernet_kd.cli import entry

@@ -10,7 +10,6 @@ import corpus_trees
 import numpy as np
 import pytest
 import soundfile
-from test_experiments import sound
 
 from light_sernet_kd import cli, evaluation, teachers
 from light_sernet_kd.config import make_settings
@@ -23,6 +22,8 @@ from light_sernet_kd.registries.students import MULTIMODAL_STUDENTS, STUDENTS
 from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import head_of
 from light_sernet_kd.training import network
+
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:4]
@@ -389,7 +390,7 @@ def tree_of(name: str, data: Path) -> Path:
     """A corpus in its own folders and files, a sound in each recording."""
     root = corpus_trees.TREES[name](data / name)
     for number, path in enumerate(sorted(root.rglob("[!.]*.wav"))):
-        sound(path, number)
+        corpus_trees.sound(path, number)
     return root
 
 

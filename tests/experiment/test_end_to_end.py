@@ -17,59 +17,14 @@ import pytest
 import recomputed
 import soundfile
 from conftest import REPOSITORY
+from small_runs import EMOTIONS, QUICK, SENTENCES, SPEAKERS, error_of, same_weights, train
 
 from light_sernet_kd import __version__, cli, config
 from light_sernet_kd.cli import entry
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings
-from light_sernet_kd.corpora import demo
 from light_sernet_kd.data import training_list
-
-EMOTIONS = ("anger", "neutral", "sadness")
-SPEAKERS = tuple(demo.SPEAKERS)[:4]
-SENTENCES = tuple(demo.SENTENCES)[:3]
-# Small enough to train in seconds, and every part of the real thing is there.
-QUICK = ["-id", "1.2", "--width", "0.15", "--learning_rate", "3e-3", "--bn_momentum", "0.8", "-bt", "8"]
-
-
-@pytest.fixture(scope="session")
-def manifest(tmp_path_factory) -> Path:
-    """36 synthetic clips of 4 speakers and 3 emotions, with a manifest."""
-    folder = tmp_path_factory.mktemp("corpus")
-    with open(folder / "small.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "emotion", "speaker"])
-        for speaker in SPEAKERS:
-            for sentence in SENTENCES:
-                for emotion in EMOTIONS:
-                    name = f"{speaker}-{sentence}-{emotion}.wav"
-                    soundfile.write(folder / name, demo.synthesise(speaker, sentence, emotion), 16000)
-                    writer.writerow([name, emotion, speaker])
-    return folder / "small.csv"
-
-
-def train(manifest: Path, result: Path, *arguments: str) -> int:
-    return cli.main(["train", "-dn", str(manifest), *QUICK, "--result", str(result), "-v", "0", *arguments])
-
-
-def error_of(capsys) -> str:
-    """The one line on stderr."""
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("light-sernet-kd: ")
-    return lines[0]
-
-
-def same_weights(first: Path, second: Path) -> bool:
-    import keras
-
-    pairs = zip(
-        keras.saving.load_model(first, compile=False).get_weights(),
-        keras.saving.load_model(second, compile=False).get_weights(),
-        strict=True,
-    )
-    return all(np.array_equal(one, other) for one, other in pairs)
 
 
 def without_seconds(metrics: dict) -> dict:

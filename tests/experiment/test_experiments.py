@@ -9,7 +9,8 @@ import corpus_trees
 import numpy as np
 import pytest
 import soundfile
-from test_end_to_end import QUICK, error_of, train
+from corpus_trees import sound
+from small_runs import QUICK, error_of, train
 
 from light_sernet_kd import cli, config, evaluation, teachers
 from light_sernet_kd.cli.context import Context
@@ -29,6 +30,8 @@ from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display
 from light_sernet_kd.teachers import sources
+
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:6]
@@ -333,13 +336,6 @@ def test_a_users_mistake_is_one_line(corpora, capsys, tmp_path, arguments, expec
 
 
 # Every corpus in its own format
-
-
-def sound(path: Path, number: int) -> None:
-    """Noise as the corpora have it: some at 48 kHz, some with two channels, one AIFF that is named .wav."""
-    rate, channels = ((16_000, 1), (48_000, 1), (48_000, 2))[number % 3]
-    samples = np.random.default_rng(number).normal(0, 0.1, (rate, channels))
-    soundfile.write(path, samples, rate, format="AIFF" if number == 4 else "WAV", subtype="PCM_16")
 
 
 @pytest.mark.parametrize("name", corpus_trees.TREES)

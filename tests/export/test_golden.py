@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from conftest import REPOSITORY
-from test_export import CLASSES, SAMPLES, TEXT, Case, made_case, spoken, states_student
+from exported_cases import CLASSES, SAMPLES, TEXT, Case, made_case, spoken, states_student
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.errors import UserError

@@ -7,8 +7,8 @@ import metadata_reader
 import numpy as np
 import pytest
 import soundfile
+from exported_cases import CLASSES, SAMPLES, Case, made_case, states_student
 from tensorflow.lite.python import schema_py_generated as schema
-from test_export import CLASSES, SAMPLES, Case, made_case, states_student
 
 from light_sernet_kd import __version__, runner
 from light_sernet_kd.config import PRECISIONS

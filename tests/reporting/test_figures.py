@@ -7,7 +7,7 @@ import warnings
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from drawings import assert_legible, shown
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.reporting import figures
@@ -15,15 +15,6 @@ from light_sernet_kd.reporting.figures import page, scores
 
 LONG = "overwhelmed with something"
 HONEST = "optimistic: the epoch was chosen on the test fold"
-
-
-def shown(figure):
-    """Every non-empty text of a figure, after layout, with its box in pixels."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text() and text.get_visible()]
-    return [(text.get_text(), text.get_window_extent(renderer), text) for text in texts]
 
 
 def words(figure):
@@ -66,20 +57,6 @@ def test_a_class_without_utterance_shows_no_share(drawn):
     texts = words(drawn[0])
     assert texts.count("0\n–") == 2
     assert texts.count("–\nof 0") == 1
-
-
-def assert_legible(figure):
-    """No text is outside of the page or on another one."""
-    texts = shown(figure)
-    page = figure.bbox
-    for text, box, _ in texts:
-        assert page.x0 <= box.x0 <= box.x1 <= page.x1, text
-        assert page.y0 <= box.y0 <= box.y1 <= page.y1, text
-    # Slanted names have upright bounding boxes that overlap although the letters do not.
-    upright = [(text, box) for text, box, artist in texts if artist.get_rotation() != 45]
-    for index, (text, box) in enumerate(upright):
-        for other, neighbour in upright[index + 1 :]:
-            assert not box.overlaps(neighbour), (text, other)
 
 
 @pytest.mark.parametrize("names", ["short", "long"])

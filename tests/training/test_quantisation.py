@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
-from test_end_to_end import SPEAKERS, error_of, manifest, same_weights, train  # noqa: F401
+from small_runs import SPEAKERS, error_of, same_weights, train
 
 from light_sernet_kd import config, students
 from light_sernet_kd.errors import UserError
@@ -313,8 +313,7 @@ class Stopped(BaseException):
     pass
 
 
-# `manifest` is the fixture of test_end_to_end.
-def test_a_run_fine_tunes_goes_on_where_it_was_stopped_and_exports(manifest, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_fine_tunes_goes_on_where_it_was_stopped_and_exports(manifest, tmp_path, monkeypatch):
     options = ["-kd", "KD+hint:0.1", "--epochs", "1", "--qat", "2", "--folds", SPEAKERS[0], "--run", "run"]
     options += ["--teacher_epochs", "1", "--teacher_width", "1"]
     assert train(manifest, tmp_path / "whole", *options) == 0
@@ -374,6 +373,6 @@ def test_what_validates_a_fine_tuning_is_the_twin():
     assert np.abs(np.asarray(student(features[16:])) - logits).max() > 1e-3
 
 
-def test_the_command_line_refuses_text(capsys, tmp_path, manifest):  # noqa: F811
+def test_the_command_line_refuses_text(capsys, tmp_path, manifest):
     assert train(manifest, tmp_path, "--qat", "2", "--student", "bert_vggish") == 2
     assert "int8" in error_of(capsys)

@@ -43,7 +43,7 @@ from light_sernet_kd.data import batches, ties
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, PROTOCOLS, Fold, fold_seed, select, stamps_of
 from light_sernet_kd.data.selection import Selection, representative, selected
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, FEATURES, LOGITS
-from light_sernet_kd.distillation.distiller import text_states_of
+from light_sernet_kd.distillation.distiller import TeacherWidths, text_states_of
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.features import feature_shape
@@ -73,16 +73,9 @@ from light_sernet_kd.teachers.probe import PARTS, held_out_parts
 from light_sernet_kd.teachers.sources import Workplace, teacher_of
 from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.training.accelerate import threads
-from light_sernet_kd.training.network import (
-    DivergenceError,
-    Examples,
-    Network,
-    Teaching,
-    Trained,
-    load_student,
-    read_history,
-    write_history,
-)
+from light_sernet_kd.training.history import read_history, write_history
+from light_sernet_kd.training.job import DivergenceError, Examples, TeacherOutputs, Trained, TrainingJob
+from light_sernet_kd.training.network import Network, NetworkSpec, load_student
 
 if TYPE_CHECKING:
     from light_sernet_kd.encoders.multimodal import SpeechAndText
@@ -640,22 +633,24 @@ class _Run:
         if key not in self._networks:
             settings, stage = self.settings, phases[phase]
             is_student = role == "student"
-            self._networks[key] = Network(
+            needs_states = stage.mixture.needs_states
+            spec = NetworkSpec(
                 stage.build,
-                schedule=stage.schedule,
+                stage.schedule,
                 label_loss=settings.label_loss,
                 label_settings=self.label_settings,
                 distillation=str(stage.mixture),
                 distillation_settings=self._settings_of(stage.mixture) if is_student else {},
                 standardise_logits=is_student and settings.standardise_logits and stage.mixture.needs_logits,
-                teacher_embedding_width=self._teacher_embedding_width() if is_student else None,
-                teacher_state_width=(
-                    self._multimodal["teacher"].text_states.shape[-1] if stage.mixture.needs_states else None
+                teacher_widths=TeacherWidths(
+                    embedding=self._teacher_embedding_width() if is_student else None,
+                    states=self._multimodal["teacher"].text_states.shape[-1] if needs_states else None,
                 ),
                 arithmetic=self.arithmetic,
                 accelerate=stage.accelerate,
                 int8=stage.int8,
             )
+            self._networks[key] = Network(spec)
         return self._networks[key]
 
     def _teacher_embedding_width(self) -> int | None:
@@ -700,7 +695,7 @@ class _Run:
         self,
         role: str,
         fold: Fold,
-        teaching: Teaching | None = None,
+        teaching: TeacherOutputs | None = None,
         epochs: Sequence[int] | None = None,
     ) -> _Outcome:
         """Train a network on a fold, phase after phase; `epochs` are those of each phase, else its own."""
@@ -717,24 +712,25 @@ class _Run:
             part = "" if number == 0 else f"-{number + 1}"
             checkpoints.append(folder / f"{role}-checkpoint{part}.npz")
             with self.display.network(title) as shown:
+                job = TrainingJob(
+                    examples=Examples(phase.rows, self.selection.labels, self.classes, self.soft_labels),
+                    train=train,
+                    validation=fold.validation,
+                    seed=fold_seed(self.settings.seed, f"{role}{part} {fold.name}"),
+                    checkpoint=checkpoints[-1],
+                    epochs=epochs[number] if epochs else None,
+                    initial_weights=functools.partial(phase.initial, weights) if phase.initial else None,
+                    initial_projections=self._projections(kind, number - 1) if phase.int8 else (),
+                    calibration=self._representative(fold) if phase.int8 else (),
+                    teacher_outputs=teaching,
+                    augmenter=self.augmenter if kind == "student" else None,
+                    class_weights=self._class_weights(train),
+                    patience=self.settings.patience,
+                    progress=shown.epoch,
+                    callbacks=self._tensorboard(folder / "tensorboard" / f"{role}{part}"),
+                )
                 try:
-                    trained = self.network(kind, number).train(
-                        Examples(phase.rows, self.selection.labels, self.classes, self.soft_labels),
-                        train=train,
-                        validation=fold.validation,
-                        seed=fold_seed(self.settings.seed, f"{role}{part} {fold.name}"),
-                        checkpoint=checkpoints[-1],
-                        epochs=epochs[number] if epochs else None,
-                        initial=functools.partial(phase.initial, weights) if phase.initial else None,
-                        initial_projections=self._projections(kind, number - 1) if phase.int8 else (),
-                        calibration=self._representative(fold) if phase.int8 else (),
-                        teaching=teaching,
-                        augmenter=self.augmenter if kind == "student" else None,
-                        class_weights=self._class_weights(train),
-                        patience=self.settings.patience,
-                        progress=shown.epoch,
-                        callbacks=self._tensorboard(folder / "tensorboard" / f"{role}{part}"),
-                    )
+                    trained = self.network(kind, number).train(job)
                 except DivergenceError as error:
                     # going on from it would end the same way
                     checkpoints[-1].unlink(missing_ok=True)
@@ -786,7 +782,7 @@ class _Run:
         auto = self.settings.teacher == "auto"
         return f"{name}, width {self.settings.width * self.settings.teacher_width if auto else 1:g}"
 
-    def teaching(self, fold: Fold, epochs: Sequence[int] | None = None) -> Teaching | None:
+    def teaching(self, fold: Fold, epochs: Sequence[int] | None = None) -> TeacherOutputs | None:
         """What the fold's teacher says of every utterance; None where there is no teacher."""
         if self.settings.teacher is None:
             return None
@@ -797,7 +793,7 @@ class _Run:
             embedding = teachers.aligned_embeddings(teacher, self.utterances, fold.name)
         if self.mixture.needs_states:
             states = self._teacher_states(fold)
-        return Teaching(logits, embedding, states)
+        return TeacherOutputs(logits, embedding, states)
 
     def _teacher_states(self, fold: Fold) -> Any:
         """Text states `(utterances, tokens, width)` of the fold's teacher, indexed by utterances."""

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from light_sernet_kd.cli import main as light_sernet_kd
-from light_sernet_kd.training.network import read_history
+from light_sernet_kd.training.history import read_history
 
 
 def second_half(

@@ -37,8 +37,9 @@ from light_sernet_kd.audio import fingerprint
 from light_sernet_kd.config import SAMPLE_RATE, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import feature_cache
-from light_sernet_kd.data.batches import Examples, batches
+from light_sernet_kd.data.batches import Examples, TeacherOutputs, batches
 from light_sernet_kd.data.selection import Selection
+from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.encoders import bert, embedding_cache, text, vggish
 from light_sernet_kd.encoders.multimodal import SpeechAndText
 from light_sernet_kd.export import tflite
@@ -46,7 +47,8 @@ from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.students.fusion import fusion_head, speech_and_text
-from light_sernet_kd.training.network import Network, Teaching
+from light_sernet_kd.training.job import TrainingJob
+from light_sernet_kd.training.network import Network, NetworkSpec
 
 DATA = Path(os.environ.get("LIGHT_SERNET_KD_DATA", "data"))
 VOCABULARY = DATA / "models" / "bert_uncased_vocab.txt"
@@ -217,7 +219,7 @@ def epochs(build: Callable[[], keras.Model], rows, labels: np.ndarray) -> Callab
     """What trains an epoch as Network.train does, but for validation and checkpoint."""
     schedule = Schedule(1e-6, BATCH, 50, 0.0, 0.1, 30, "epochs")
     network = Network(
-        build, schedule=schedule, label_loss="cross_entropy", label_settings={}, accelerate=False
+        NetworkSpec(build, schedule, label_loss="cross_entropy", label_settings={}, accelerate=False)
     )
 
     def train(steps: int = len(labels) // BATCH) -> None:
@@ -295,28 +297,32 @@ def train_in(folder: Path, width: int) -> None:
     head = both.head().get_weights()
     rng = np.random.default_rng(0)
     count = len(selection.utterances)
-    teaching = Teaching(rng.standard_normal((count, len(CLASSES)), np.float32), states=both.text_states)
+    outputs = TeacherOutputs(rng.standard_normal((count, len(CLASSES)), np.float32), states=both.text_states)
     schedule = Schedule(1e-6, BATCH, 50, 0.0, 0.1, 30, "epochs")
     network = Network(
-        both.whole,
-        schedule=schedule,
-        label_loss="cross_entropy",
-        label_settings={},
-        distillation="KD+states",
-        teacher_state_width=states.columns["text_states"].shape[-1],
-        accelerate=False,
+        NetworkSpec(
+            both.whole,
+            schedule,
+            label_loss="cross_entropy",
+            label_settings={},
+            distillation="KD+states",
+            teacher_widths=TeacherWidths(states=states.columns["text_states"].shape[-1]),
+            accelerate=False,
+        )
     )
     peak(f"with the network, {network.parameters / 1e6:.0f} million numbers")
     for epochs in (1, 2):
         network.train(
-            Examples(both.inputs.rows, selection.labels, CLASSES),
-            train=range(3 * BATCH),
-            validation=range(3 * BATCH, count),
-            seed=0,
-            checkpoint=folder / "checkpoint.npz",
-            epochs=epochs,
-            initial=lambda: both.whole(head).get_weights(),
-            teaching=teaching,
+            TrainingJob(
+                examples=Examples(both.inputs.rows, selection.labels, CLASSES),
+                train=range(3 * BATCH),
+                validation=range(3 * BATCH, count),
+                seed=0,
+                checkpoint=folder / "checkpoint.npz",
+                epochs=epochs,
+                initial_weights=lambda: both.whole(head).get_weights(),
+                teacher_outputs=outputs,
+            )
         )
         peak(
             "with its checkpoint and best weights"

@@ -1,14 +1,21 @@
 """The Keras model that trains a student on labels and on a teacher's logits, embeddings and text states."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
 from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.distillation.batch_checks import (
+    LabelWatch,
+    check_arrays,
+    check_label_shape,
+    check_shapes,
+    count_odd,
+)
 from light_sernet_kd.distillation.batch_keys import (
     EMBEDDING,
     FEATURES,
@@ -28,19 +35,32 @@ from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 TEXT_ENCODER = "text_encoder"
 
 
+@dataclass(frozen=True)
+class TeacherWidths:
+    """The widths of the teacher's outputs that a loss may need; None where no loss needs one.
+
+    Attributes:
+        embedding: of `teacher_embedding`, which a loss with a linear layer to it, `hint`, must know.
+        states: of `teacher_states`, which a loss on states must know.
+    """
+
+    embedding: int | None = None
+    states: int | None = None
+
+
 class _Compared(NamedTuple):
-    """What a loss compares: the student's output, the teacher's in a batch, its name, and its width's."""
+    """What a loss compares: the student's output, the teacher's in a batch, and what people call them."""
 
     output: str
     key: str
     plural: str
-    width: str = ""
 
 
+# By the names of `TeacherWidths`.
 _COMPARED = {
     "logits": _Compared(LOGITS, TEACHER, "logits"),
-    "embedding": _Compared(EMBEDDING, TEACHER_EMBEDDING, "embeddings", "teacher_embedding_width"),
-    "states": _Compared(STATES, TEACHER_STATES, "text states", "teacher_state_width"),
+    "embedding": _Compared(EMBEDDING, TEACHER_EMBEDDING, "embeddings"),
+    "states": _Compared(STATES, TEACHER_STATES, "text states"),
 }
 
 
@@ -75,8 +95,7 @@ class Distiller(keras.Model):
             override the published weights: `alpha` of a single loss, `KD.alpha` in a sum.
         standardise_logits: distillation losses get teacher's and student's logits as `losses.standardised`
             makes them; the label loss does not.
-        teacher_embedding_width: Et, which a loss with a linear layer to it, `hint`, must know.
-        teacher_state_width: Wt, which a loss on states must know.
+        teacher_widths: Et and Wt, where a loss must know them.
         weight_decay: adds `weight_decay * w` to every weight's gradient, as PyTorch's Adam does; Keras' own
             `weight_decay` is the decoupled one of AdamW.
 
@@ -112,8 +131,7 @@ class Distiller(keras.Model):
         label_settings: Mapping[str, Any] | None = None,
         distillation_settings: Mapping[str, Any] | None = None,
         standardise_logits: bool = False,
-        teacher_embedding_width: int | None = None,
-        teacher_state_width: int | None = None,
+        teacher_widths: TeacherWidths = TeacherWidths(),
         weight_decay: float = 0.0,
     ):
         super().__init__(name=f"distiller_of_{student.name}")
@@ -125,18 +143,16 @@ class Distiller(keras.Model):
         self.terms = terms_of(self.distillation, distillation_settings)
         self.standardise_logits = standardise_logits
         self.weight_decay = weight_decay
+        self.teacher_widths = teacher_widths
         self.projection: Any = None
         self.state_projection: Any = None
         outputs = {LOGITS: student.outputs[0]}
         if self.distillation.needs_embeddings:
             outputs[EMBEDDING] = embedding_of(student)
-            self.projection = self._projection("projection", outputs, "embedding", teacher_embedding_width)
+            self.projection = self._projection("projection", outputs, "embedding")
         if self.distillation.needs_states:
             outputs[STATES] = text_states_of(student)
-            self.state_projection = self._projection(
-                "state_projection", outputs, "states", teacher_state_width
-            )
-        self.teacher_state_width = teacher_state_width
+            self.state_projection = self._projection("state_projection", outputs, "states")
         self._run: Any = None
         if len(outputs) > 1:
             inputs = student.inputs[0] if len(student.inputs) == 1 else student.input
@@ -148,18 +164,17 @@ class Distiller(keras.Model):
         # Labels that are no class, since the epoch's beginning: a compiled step cannot refuse them.
         self.odd_labels = keras.metrics.Sum(name="odd_labels")
 
-    def _projection(
-        self, name: str, outputs: Mapping[str, Any], compared: str, width: int | None
-    ) -> keras.layers.Dense | None:
+    def _projection(self, name: str, outputs: Mapping[str, Any], compared: str) -> keras.layers.Dense | None:
         """The linear layer to the teacher's width that a loss of the sum has, if one has."""
         losses = (term for term, _ in self.terms if term.entry.compares == compared)
         loss = next((term for term in losses if term.entry.projection), None)
         if loss is None:
             return None
-        compares = _COMPARED[compared]
+        compares, width = _COMPARED[compared], getattr(self.teacher_widths, compared)
         if not width:
             raise UserError(
-                f"{loss.name} needs the width of the teacher's {compares.plural}: pass {compares.width}=…."
+                f"{loss.name} needs the width of the teacher's {compares.plural}: "
+                f"pass teacher_widths=TeacherWidths({compared}=…)."
             )
         output = outputs[compares.output]
         if loss.entry.projection == "unequal" and output.shape[-1] == width:
@@ -191,60 +206,34 @@ class Distiller(keras.Model):
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None,
             *arguments, **kwargs):  # fmt: skip
         """As Keras' `fit`; labels that are no class indices are refused."""
-        self._check_arrays(x, y)
+        check_arrays(x, y, classes=self.classes)
         validation = kwargs.get("validation_data")
         if isinstance(validation, list | tuple):
-            self._check_arrays(*validation[:2])
+            check_arrays(*validation[:2], classes=self.classes)
         callbacks = self._watched(callbacks)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *arguments, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None,
                  callbacks=None, **kwargs):  # fmt: skip
         """As Keras' `evaluate`; labels that are no class indices are refused."""
-        self._check_arrays(x, y)
+        check_arrays(x, y, classes=self.classes)
         # Within `fit` the callbacks are a list of Keras' own, which watches already.
         callbacks = self._watched(callbacks)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, callbacks, **kwargs)
 
     def train_on_batch(self, x, y=None, *arguments, **kwargs):
-        self._check_arrays(x, y)
+        check_arrays(x, y, classes=self.classes)
         return super().train_on_batch(x, y, *arguments, **kwargs)
 
     def test_on_batch(self, x, y=None, *arguments, **kwargs):
-        self._check_arrays(x, y)
+        check_arrays(x, y, classes=self.classes)
         return super().test_on_batch(x, y, *arguments, **kwargs)
 
     def _watched(self, callbacks):
         if isinstance(callbacks, keras.callbacks.CallbackList):
             return callbacks
-        given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] * (callbacks is not None)
-        return [_LabelWatch(self), *given]
-
-    def _check_arrays(self, x=None, y=None) -> None:
-        """Of arrays in memory all values can be checked before any is trained on."""
-        if y is None or not (hasattr(y, "shape") or isinstance(y, list | tuple)):
-            return  # a dataset brings its own labels
-        labels = np.asarray(keras.ops.convert_to_numpy(y))
-        _check_label_shape("the labels", labels.shape, self.classes)
-        for name, values in (("the labels", labels), (f'"{OTHER_LABELS}"', _own(x, OTHER_LABELS))):
-            if values is None:
-                continue
-            numbers = np.asarray(keras.ops.convert_to_numpy(values)).ravel()
-            if numbers.dtype.kind not in "biuf":
-                found = f"{numbers[0]!s}, which is no number" if len(numbers) else "none"
-                raise UserError(_odd_labels(name, found, self.classes))
-            odd = numbers[~((numbers >= 0) & (numbers < self.classes) & (numbers == np.floor(numbers)))]
-            if len(odd):
-                raise UserError(_odd_labels(name, f"{odd[0]} and {len(odd) - 1} more", self.classes))
-        for name, values in _arrays(x).items():
-            if hasattr(values, "shape") and len(values) != len(labels):
-                raise UserError(f"{len(values)} rows of {name} were given for {len(labels)} labels.")
-            if name in (TEACHER, SOFT_LABELS) and hasattr(values, "shape"):
-                numbers = np.asarray(keras.ops.convert_to_numpy(values))
-                if broken := np.count_nonzero(~np.isfinite(numbers)):
-                    raise UserError(
-                        f'"{name}" has {broken} of {numbers.size} values that are not finite: mend them.'
-                    )
+        single = [callbacks] * (callbacks is not None)
+        return [LabelWatch(self), *(callbacks if isinstance(callbacks, list | tuple) else single)]
 
     def build(self, input_shape=None):
         self.built = True
@@ -267,24 +256,24 @@ class Distiller(keras.Model):
         if y is None:
             raise UserError("a batch has no labels: pass class indices (batch,) beside its inputs.")
         y = ops.convert_to_tensor(y)
-        _check_label_shape("the labels", y.shape, self.classes)
-        self.odd_labels.update_state(_count_odd(y, self.classes))
+        check_label_shape("the labels", y.shape, self.classes)
+        self.odd_labels.update_state(count_odd(y, self.classes))
         labels = _indices(y)
         outputs = _by_name(y_pred)
-        given = x if isinstance(x, Mapping) else {}
+        batch = x if isinstance(x, Mapping) else {}
         if not training:
-            label_loss = self._label_loss(labels, given, outputs)
+            label_loss = self._label_loss(labels, batch, outputs)
             self.label_tracker.update_state(label_loss, sample_weight=sample_weight)
             return _weighted_mean(label_loss, sample_weight)
-        self._check(given)
-        self._check_shapes(given, len_of=y.shape[0])
-        if SOFT_LABELS in given and MIXUP_WEIGHT not in given:
-            labels = hard_labels(labels, given[SOFT_LABELS])
-        label_loss, per_example, relational = self._parts(labels, given, outputs)
-        if MIXUP_WEIGHT in given:
-            self.odd_labels.update_state(_count_odd(given[OTHER_LABELS], self.classes))
-            share = ops.cast(ops.reshape(given[MIXUP_WEIGHT], (-1,)), per_example.dtype)
-            others = self._parts(_indices(given[OTHER_LABELS]), given, outputs)
+        self._check_teacher_outputs(batch)
+        check_shapes(batch, y.shape[0], self.classes)
+        if SOFT_LABELS in batch and MIXUP_WEIGHT not in batch:
+            labels = hard_labels(labels, batch[SOFT_LABELS])
+        label_loss, per_example, relational = self._parts(labels, batch, outputs)
+        if MIXUP_WEIGHT in batch:
+            self.odd_labels.update_state(count_odd(batch[OTHER_LABELS], self.classes))
+            share = ops.cast(ops.reshape(batch[MIXUP_WEIGHT], (-1,)), per_example.dtype)
+            others = self._parts(_indices(batch[OTHER_LABELS]), batch, outputs)
             label_loss = share * label_loss + (1 - share) * others[0]
             per_example = share * per_example + (1 - share) * others[1]
         self.label_tracker.update_state(label_loss, sample_weight=sample_weight)
@@ -297,59 +286,33 @@ class Distiller(keras.Model):
             loss = loss + 0.5 * self.weight_decay * sum(squares)
         return loss
 
-    def _check(self, given: Mapping[str, Any]) -> None:
+    def _check_teacher_outputs(self, batch: Mapping[str, Any]) -> None:
         for compared, compares in _COMPARED.items():
-            if self.distillation.compares(compared) and given.get(compares.key) is None:
+            if self.distillation.compares(compared) and batch.get(compares.key) is None:
                 raise UserError(
                     f"{self.distillation} needs the teacher's {compares.plural} in every training batch: "
                     f'pass x={{"{FEATURES}": …, "{compares.key}": …}}.'
                 )
-        if (MIXUP_WEIGHT in given) != (OTHER_LABELS in given):
+        if (MIXUP_WEIGHT in batch) != (OTHER_LABELS in batch):
             raise UserError(f'a batch of mixed examples has both "{OTHER_LABELS}" and "{MIXUP_WEIGHT}".')
-        if self.projection and given[TEACHER_EMBEDDING].shape[-1] != self.projection.units:
-            raise UserError(
-                f"the teacher's embeddings are {given[TEACHER_EMBEDDING].shape[-1]} wide, "
-                f"but teacher_embedding_width is {self.projection.units}."
-            )
-        width = self.teacher_state_width
-        if width and self.distillation.needs_states and given[TEACHER_STATES].shape[-1] != width:
-            raise UserError(
-                f"the teacher's text states are {given[TEACHER_STATES].shape[-1]} wide, "
-                f"but teacher_state_width is {width}."
-            )
-
-    def _check_shapes(self, given: Mapping[str, Any], len_of: int | None) -> None:
-        """What a compiled step knows of the batch's shapes; a length that it does not know is None."""
-        shape = (None, self.classes)
-        for key, expected in {
-            TEACHER: shape,
-            SOFT_LABELS: shape,
-            TEACHER_EMBEDDING: (None, None),
-            TEACHER_STATES: (None, None, None),
-        }.items():
-            if given.get(key) is None:
-                continue
-            found = tuple(given[key].shape)
-            wide = len(found) == len(expected) and expected[-1] in (None, found[-1])
-            if not wide or (len_of is not None and found[0] not in (None, len_of)):
-                text = f"({', '.join(['batch', *(str(n or 'n') for n in expected[1:])])})"
+        for compared in ("embedding", "states"):
+            compares, width = _COMPARED[compared], getattr(self.teacher_widths, compared)
+            uses_width = self.projection if compared == "embedding" else self.distillation.needs_states
+            if width and uses_width and batch[compares.key].shape[-1] != width:
                 raise UserError(
-                    f'"{key}" of a batch of {len_of or "n"} has the shape {found}; expected {text}'
-                    f"{_of_classes(key, self.classes)}."
+                    f"the teacher's {compares.plural} are {batch[compares.key].shape[-1]} wide, "
+                    f"but teacher_widths.{compared} is {width}."
                 )
-        for key in (OTHER_LABELS, MIXUP_WEIGHT):
-            if key in given:
-                _check_label_shape(f'"{key}"', given[key].shape, self.classes)
 
-    def _label_loss(self, labels, given, outputs):
-        return self.label_loss(given.get(SOFT_LABELS, labels), outputs[LOGITS], **self.label_settings)
+    def _label_loss(self, labels, batch, outputs):
+        return self.label_loss(batch.get(SOFT_LABELS, labels), outputs[LOGITS], **self.label_settings)
 
-    def _parts(self, labels, given, outputs):
+    def _parts(self, labels, batch, outputs):
         """The label loss `(batch,)`, and the two parts of the weighted sum of all losses."""
-        label_loss = self._label_loss(labels, given, outputs)
+        label_loss = self._label_loss(labels, batch, outputs)
         pairs: dict[str | None, Any] = {None: (None, None)}
         for compared, compares in _COMPARED.items():
-            pairs[compared] = given.get(compares.key), outputs.get(compares.output)
+            pairs[compared] = batch.get(compares.key), outputs.get(compares.output)
         if self.standardise_logits and self.distillation.needs_logits:
             pairs["logits"] = [standardised(logits) for logits in pairs["logits"]]
         projections: dict[str | None, Any] = {"embedding": self.projection, "states": self.state_projection}
@@ -383,77 +346,6 @@ class Distiller(keras.Model):
     def save(self, filepath, overwrite=True, **kwargs):
         """Save the student, which is what a device needs; it loads without this class."""
         self.student.save(filepath, overwrite=overwrite, **kwargs)
-
-
-class _LabelWatch(keras.callbacks.Callback):
-    """Refuses labels that are no class indices, where only a compiled step saw them."""
-
-    def __init__(self, distiller: Distiller):
-        super().__init__()
-        self.distiller = distiller
-
-    def _look(self) -> None:
-        if count := int(self.distiller.odd_labels.result()):
-            self.distiller.odd_labels.reset_state()
-            name = "the labels of the dataset"
-            raise UserError(_odd_labels(name, f"{count} others", self.distiller.classes))
-
-    # Validation begins its own count, before the epoch's end.
-    def on_test_begin(self, logs=None):
-        self._look()
-
-    def on_test_end(self, logs=None):
-        self._look()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._look()
-
-
-def _odd_labels(name: str, found: str, classes: int) -> str:
-    return (
-        f"{name} must be class indices from 0 to {classes - 1}, as the student has {classes} outputs; "
-        f"found {found}."
-    )
-
-
-def _count_odd(labels, classes: int):
-    """How many labels are no class index."""
-    numbers = ops.cast(labels, "float32")
-    odd = ops.logical_or(ops.logical_or(numbers < 0, numbers >= classes), numbers != ops.floor(numbers))
-    return ops.sum(ops.cast(odd, "float32"))
-
-
-def _check_label_shape(name: str, shape: Sequence[int | None], classes: int) -> None:
-    shape = tuple(shape)
-    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
-        return
-    one_hot = ""
-    if len(shape) == 2 and shape[1] in (None, classes):
-        one_hot = (
-            " One-hot labels become indices with argmax(axis=1); shares of annotators go into "
-            f'x["{SOFT_LABELS}"], beside indices.'
-        )
-    raise UserError(f"{name} must be class indices of the shape (batch,), found {shape}.{one_hot}")
-
-
-def _of_classes(key: str, classes: int) -> str:
-    if key not in (TEACHER, SOFT_LABELS):
-        return ""
-    return f", since the student tells {classes} classes apart: both need the same classes in one order"
-
-
-def _own(x: Any, key: str) -> Any:
-    return x.get(key) if isinstance(x, Mapping) else None
-
-
-def _arrays(x: Any) -> dict[str, Any]:
-    """The arrays of a batch's inputs by name."""
-    if not isinstance(x, Mapping):
-        return {FEATURES: x}
-    flat: dict[str, Any] = {}
-    for name, values in x.items():
-        flat |= values if isinstance(values, Mapping) else {name: values}
-    return flat
 
 
 def embedding_of(student: keras.Model):

@@ -10,9 +10,7 @@ import keras
 import numpy as np
 
 from light_sernet_kd import __version__
-from light_sernet_kd.config import (
-    SAMPLE_RATE,
-)
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora.registry import CORPORA
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
@@ -21,9 +19,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.networks import calibration_clips
 from light_sernet_kd.experiment.phases import phases_of
-from light_sernet_kd.training.network import (
-    load_student,
-)
+from light_sernet_kd.training.network import load_student
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment

@@ -6,25 +6,18 @@ from pathlib import Path
 
 import keras
 
-from light_sernet_kd.config import (
-    RunOptions,
-    make_settings,
-)
+from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data.protocols import Fold, select
 from light_sernet_kd.data.run_folder import RunFolder, Step, read_run
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.conversion import convert
 from light_sernet_kd.experiment.shared import Experiment
-from light_sernet_kd.files import (
-    read_json,
-)
+from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.losses import NO_TEACHER
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting.display import Display
-from light_sernet_kd.training.network import (
-    load_student,
-)
+from light_sernet_kd.training.network import load_student
 
 
 def fold_files(

@@ -7,9 +7,7 @@ import keras
 import numpy as np
 
 from light_sernet_kd import evaluation
-from light_sernet_kd.config import (
-    SAMPLE_RATE,
-)
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.experiment.calibration import final_logits, final_temperature
 from light_sernet_kd.experiment.conversion import convert, precision_probabilities, taken_inputs, whose_scores
 from light_sernet_kd.experiment.fold import save_student
@@ -21,13 +19,9 @@ from light_sernet_kd.experiment.teacher import (
     remove_teacher_states,
     teacher_outputs,
 )
-from light_sernet_kd.files import (
-    sha256,
-)
+from light_sernet_kd.files import sha256
 from light_sernet_kd.reporting.text import pluralise
-from light_sernet_kd.training.network import (
-    load_student,
-)
+from light_sernet_kd.training.network import load_student
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment

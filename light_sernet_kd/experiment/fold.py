@@ -17,14 +17,10 @@ from light_sernet_kd.experiment.conversion import file_inputs
 from light_sernet_kd.experiment.networks import model_of, network_of, train_network, trained_on
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.teacher import remove_teacher_states, teacher_outputs
-from light_sernet_kd.files import (
-    atomic,
-)
+from light_sernet_kd.files import atomic
 from light_sernet_kd.reporting.embedding_panels import MOST_FOLDS
-from light_sernet_kd.training.network import (
-    load_student,
-    read_history,
-)
+from light_sernet_kd.training.history import read_history
+from light_sernet_kd.training.network import load_student
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -68,7 +64,7 @@ def _train_and_test(run: "Experiment", fold: Fold) -> None:
         name: network.logits(weights, rows, fold.test)
         for name, weights in (("selected", trained.selected), ("last", trained.last))
     }
-    if outputs is not None:
+    if outputs is not None and outputs.logits is not None:
         logits["teacher"] = outputs.logits[list(fold.test)]
     step.write("test_logits.npz", logits)
     if fold.selection_indices:

@@ -8,9 +8,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.audio import lengths
-from light_sernet_kd.config import (
-    SAMPLE_RATE,
-)
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.networks import model_of, network_of

@@ -9,22 +9,17 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from light_sernet_kd.config import (
-    CALIBRATION_CLIPS,
-)
+from light_sernet_kd.config import CALIBRATION_CLIPS
 from light_sernet_kd.data import batches
+from light_sernet_kd.data.batches import Examples, TeacherOutputs
 from light_sernet_kd.data.protocols import Fold, fold_seed
 from light_sernet_kd.data.selection import representative
+from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.phases import phases_of, settings_for
-from light_sernet_kd.training.network import (
-    DivergenceError,
-    Examples,
-    Network,
-    Teaching,
-    Trained,
-    write_history,
-)
+from light_sernet_kd.training.history import write_history
+from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
+from light_sernet_kd.training.network import Network, NetworkSpec
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -64,22 +59,24 @@ def network_of(run: "Experiment", role: str, phase: int = -1) -> Network:
     if key not in run.networks:
         settings, stage = run.settings, phases[phase]
         is_student = role == "student"
-        run.networks[key] = Network(
+        needs_states = stage.distillation.needs_states
+        spec = NetworkSpec(
             stage.build,
-            schedule=stage.schedule,
+            stage.schedule,
             label_loss=settings.label_loss,
             label_settings=run.label_settings,
             distillation=str(stage.distillation),
             distillation_settings=settings_for(run, stage.distillation) if is_student else {},
             standardise_logits=is_student and settings.standardise_logits and stage.distillation.needs_logits,
-            teacher_embedding_width=teacher_embedding_width(run) if is_student else None,
-            teacher_state_width=(
-                run.multimodal["teacher"].text_states.shape[-1] if stage.distillation.needs_states else None
+            teacher_widths=TeacherWidths(
+                embedding=teacher_embedding_width(run) if is_student else None,
+                states=run.multimodal["teacher"].text_states.shape[-1] if needs_states else None,
             ),
             arithmetic=run.arithmetic,
             accelerate=stage.accelerate,
             int8=stage.int8,
         )
+        run.networks[key] = Network(spec)
     return run.networks[key]
 
 
@@ -111,10 +108,15 @@ def train_network(
     run: "Experiment",
     role: str,
     fold: Fold,
-    teaching: Teaching | None = None,
+    outputs: TeacherOutputs | None = None,
     epochs: Sequence[int] | None = None,
 ) -> Outcome:
-    """Train a network on a fold, phase after phase; `epochs` are those of each phase, else its own."""
+    """Train a network on a fold, phase after phase.
+
+    Args:
+        outputs: of the fold's teacher.
+        epochs: of each phase; by default its own.
+    """
     step = run.step(fold)
     step.make()
     kind = "student" if role == "student" else "teacher"
@@ -128,24 +130,25 @@ def train_network(
         part = "" if number == 0 else f"-{number + 1}"
         checkpoints.append(step.checkpoint(role, number))
         with run.display.network(title) as shown:
+            job = TrainingJob(
+                examples=Examples(phase.rows, run.selection.labels, run.classes, run.soft_labels),
+                train=train,
+                validation=fold.validation,
+                seed=fold_seed(run.settings.seed, f"{role}{part} {fold.name}"),
+                checkpoint=checkpoints[-1],
+                epochs=epochs[number] if epochs else None,
+                initial_weights=functools.partial(phase.initial, weights) if phase.initial else None,
+                initial_projections=projections_of(run, kind, number - 1) if phase.int8 else (),
+                calibration=calibration_clips(run, fold) if phase.int8 else (),
+                teacher_outputs=outputs,
+                augmenter=run.augmenter if kind == "student" else None,
+                class_weights=class_weights_of(run, train),
+                patience=run.settings.patience,
+                progress=shown.epoch,
+                callbacks=tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
+            )
             try:
-                trained = network_of(run, kind, number).train(
-                    Examples(phase.rows, run.selection.labels, run.classes, run.soft_labels),
-                    train=train,
-                    validation=fold.validation,
-                    seed=fold_seed(run.settings.seed, f"{role}{part} {fold.name}"),
-                    checkpoint=checkpoints[-1],
-                    epochs=epochs[number] if epochs else None,
-                    initial=functools.partial(phase.initial, weights) if phase.initial else None,
-                    initial_projections=projections_of(run, kind, number - 1) if phase.int8 else (),
-                    calibration=calibration_clips(run, fold) if phase.int8 else (),
-                    teaching=teaching,
-                    augmenter=run.augmenter if kind == "student" else None,
-                    class_weights=class_weights_of(run, train),
-                    patience=run.settings.patience,
-                    progress=shown.epoch,
-                    callbacks=tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
-                )
+                trained = network_of(run, kind, number).train(job)
             except DivergenceError as error:
                 # going on from it would end the same way
                 checkpoints[-1].unlink(missing_ok=True)

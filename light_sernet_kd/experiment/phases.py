@@ -10,9 +10,7 @@ import keras
 import numpy as np
 
 from light_sernet_kd import students
-from light_sernet_kd.config import (
-    distillation_spec,
-)
+from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.inputs import architectures, features_of
 from light_sernet_kd.features import feature_shape

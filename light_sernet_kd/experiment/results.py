@@ -4,15 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import evaluation
-from light_sernet_kd.config import (
-    SAMPLE_RATE,
-)
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.experiment.fold import history_of, read_test_embeddings
 from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
-from light_sernet_kd.files import (
-    write_json,
-    write_text,
-)
+from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.embedding_panels import fold_panels
 from light_sernet_kd.reporting.report import CALIBRATED, report

@@ -8,20 +8,13 @@ processor and the number of threads are: others sum in another order.
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.config import (
-    SAMPLE_RATE,
-    RunOptions,
-    Settings,
-    corpus_name,
-)
+from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.experiment.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
 from light_sernet_kd.experiment.results import write_results
 from light_sernet_kd.experiment.shared import Experiment
-from light_sernet_kd.files import (
-    path_part,
-)
+from light_sernet_kd.files import path_part
 from light_sernet_kd.reporting.display import Display
 
 

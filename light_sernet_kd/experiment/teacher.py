@@ -13,6 +13,7 @@ import numpy as np
 from light_sernet_kd import teachers
 from light_sernet_kd.arrays import open_mapped
 from light_sernet_kd.data import array_cache, feature_cache
+from light_sernet_kd.data.batches import TeacherOutputs
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
@@ -23,9 +24,6 @@ from light_sernet_kd.experiment.phases import architectures, phases_of
 from light_sernet_kd.registries.teachers import teacher_source
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
 from light_sernet_kd.teachers.sources import Workplace, teacher_of
-from light_sernet_kd.training.network import (
-    Teaching,
-)
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -98,7 +96,9 @@ def teacher_name(run: "Experiment") -> str:
     return f"{name}, width {run.settings.width * run.settings.teacher_width if auto else 1:g}"
 
 
-def teacher_outputs(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None) -> Teaching | None:
+def teacher_outputs(
+    run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None
+) -> TeacherOutputs | None:
     """What the fold's teacher says of every utterance; None where there is no teacher."""
     if run.settings.teacher is None:
         return None
@@ -109,7 +109,7 @@ def teacher_outputs(run: "Experiment", fold: Fold, epochs: Sequence[int] | None 
         embedding = teachers.aligned_embeddings(teacher, run.utterances, fold.name)
     if run.distillation.needs_states:
         states = _teacher_states(run, fold)
-    return Teaching(logits, embedding, states)
+    return TeacherOutputs(logits, embedding, states)
 
 
 def _teacher_states(run: "Experiment", fold: Fold) -> Any:

@@ -8,20 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from light_sernet_kd import evaluation, teachers
-from light_sernet_kd.config import (
-    RunOptions,
-    Settings,
-    corpus_name,
-)
+from light_sernet_kd.config import RunOptions, Settings, corpus_name
 from light_sernet_kd.data import ties
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.experiment.run import default_run_name
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teacher import final_teacher_epochs, teacher_name, trained_teacher
-from light_sernet_kd.files import (
-    path_part,
-)
+from light_sernet_kd.files import path_part
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.teachers.sources import Workplace, teacher_of
 

@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from light_sernet_kd.data.batches import Examples, TeacherOutputs, batches
 from light_sernet_kd.distillation import losses
-from light_sernet_kd.distillation.distiller import Distiller, embedding_of, text_states_of
+from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of, text_states_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 
@@ -327,7 +327,7 @@ def test_the_loss_of_a_sum_is_the_sum_of_the_losses(standardise):
             distillation="KD:0.5+DIST:2+NKD+PKT:300+SP:40+hint:5",
             distillation_settings={"KD.alpha": 0.4},
             standardise_logits=standardise,
-            teacher_embedding_width=6,
+            teacher_widths=TeacherWidths(embedding=6),
         )
     )
     kernel, bias = (ops.convert_to_numpy(weight) for weight in distiller.projection.weights)
@@ -377,7 +377,7 @@ def test_the_student_runs_once_per_step(distillation):
     features = keras.Input(SHAPE)
     tensor = layers.BatchNormalization(momentum=0.5, center=False)(Counted()(layers.Flatten()(features)))
     network = keras.Model(features, layers.Dense(CLASSES)(layers.Dense(5, name="embedding")(tensor)))
-    distiller = Distiller(network, distillation=distillation, teacher_embedding_width=6)
+    distiller = Distiller(network, distillation=distillation, teacher_widths=TeacherWidths(embedding=6))
     distiller.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     runs.clear()  # the symbolic ones
     distiller.train_on_batch(with_embeddings(inputs), labels)
@@ -394,7 +394,10 @@ def test_training_on_embeddings_brings_the_student_nearer_to_them(method):
     inputs = with_embeddings(inputs)
     network = student(l2=0.0)
     distiller = Distiller(
-        network, distillation=f"pure:0.001+{method}", teacher_embedding_width=6, label_loss="focal"
+        network,
+        distillation=f"pure:0.001+{method}",
+        teacher_widths=TeacherWidths(embedding=6),
+        label_loss="focal",
     )
     distiller = compiled(distiller, keras.optimizers.Adam(0.02))
     history = distiller.fit(inputs, labels, batch_size=32, epochs=12, verbose=0).history
@@ -407,7 +410,9 @@ def test_the_projection_trains_decays_and_is_not_saved(tmp_path):
     after, start = [], []
     for decay in (0.0, 0.25):
         network = student()
-        distiller = Distiller(network, distillation="hint", teacher_embedding_width=6, weight_decay=decay)
+        distiller = Distiller(
+            network, distillation="hint", teacher_widths=TeacherWidths(embedding=6), weight_decay=decay
+        )
         distiller.start_projection_anew(5)
         assert distiller.trainable_variables == [*network.trainable_variables, *distiller.projection.weights]
         start = [np.array(weight) for weight in distiller.projection.weights]
@@ -422,7 +427,7 @@ def test_the_projection_trains_decays_and_is_not_saved(tmp_path):
 
 
 def test_a_seed_decides_the_projection():
-    distiller = Distiller(student(), distillation="hint", teacher_embedding_width=6)
+    distiller = Distiller(student(), distillation="hint", teacher_widths=TeacherWidths(embedding=6))
     drawn = []
     for seed in (1, 2, 1):
         distiller.projection.bias.assign(np.ones(6))
@@ -470,8 +475,8 @@ def test_hint_wants_the_width_of_the_teachers_embeddings():
     with pytest.raises(UserError, match="hint needs the width"):
         Distiller(student(), distillation="KD+hint")
     inputs, labels = examples()
-    distiller = compiled(Distiller(student(), distillation="hint", teacher_embedding_width=5))
-    with pytest.raises(UserError, match="embeddings are 6 wide, but teacher_embedding_width is 5"):
+    distiller = compiled(Distiller(student(), distillation="hint", teacher_widths=TeacherWidths(embedding=5)))
+    with pytest.raises(UserError, match=r"embeddings are 6 wide, but teacher_widths\.embedding is 5"):
         distiller.train_on_batch(with_embeddings(inputs), labels)
 
 
@@ -549,7 +554,7 @@ def test_distilser_is_its_papers_three_terms(settings, inputs):
         network,
         distillation="DistilSER",
         distillation_settings=settings,
-        teacher_state_width=TEXT_WIDTH,
+        teacher_widths=TeacherWidths(states=TEXT_WIDTH),
     )
     assert distiller.projections == []
     logs = compiled(distiller).train_on_batch(given, labels, return_dict=True)
@@ -574,7 +579,7 @@ def test_states_of_another_width_are_compared_after_a_linear_layer_beside_the_la
     given.pop("teacher")
     weights = np.linspace(0.2, 2.0, BATCH).astype("float32")
     network = reader()
-    distiller = Distiller(network, distillation="states:3", teacher_state_width=11)
+    distiller = Distiller(network, distillation="states:3", teacher_widths=TeacherWidths(states=11))
     (layer,) = distiller.projections
     kernel, bias = (ops.convert_to_numpy(weight) for weight in layer.weights)
     assert distiller.trainable_variables == [*network.trainable_variables, *layer.weights]
@@ -592,8 +597,7 @@ def test_all_losses_together_on_a_student_of_three_inputs():
     distiller = Distiller(
         network,
         distillation="MSE+hint+SP:40+states:2",
-        teacher_embedding_width=6,
-        teacher_state_width=11,
+        teacher_widths=TeacherWidths(embedding=6, states=11),
     )
     hint, state = ([ops.convert_to_numpy(w) for w in layer.weights] for layer in distiller.projections)
     logs = compiled(distiller).train_on_batch(given, labels, return_dict=True)
@@ -612,7 +616,9 @@ def test_all_losses_together_on_a_student_of_three_inputs():
 def test_a_student_of_three_inputs_learns_the_labels_and_the_teachers_states(teacher_width):
     given, labels = spoken(96, teacher_width=teacher_width)
     network = reader()
-    distiller = Distiller(network, distillation="DistilSER", teacher_state_width=teacher_width)
+    distiller = Distiller(
+        network, distillation="DistilSER", teacher_widths=TeacherWidths(states=teacher_width)
+    )
     distiller = compiled(distiller, keras.optimizers.Adam(0.02))
     before = distiller.evaluate(given, labels, verbose=0, return_dict=True)
 
@@ -637,7 +643,9 @@ def test_a_student_of_three_inputs_predicts_from_a_batch_and_from_its_inputs_alo
     given, labels = spoken()
     for inputs in ("by name", "in order"):
         network = reader(inputs=inputs)
-        distiller = compiled(Distiller(network, distillation="DistilSER", teacher_state_width=TEXT_WIDTH))
+        distiller = compiled(
+            Distiller(network, distillation="DistilSER", teacher_widths=TeacherWidths(states=TEXT_WIDTH))
+        )
         expected = ops.convert_to_numpy(network(given["features"]))
         for form in (given, {"features": given["features"]}, given["features"]):
             np.testing.assert_allclose(distiller.predict(form, verbose=0), expected, rtol=1e-5, atol=1e-6)
@@ -647,7 +655,9 @@ def test_a_student_of_three_inputs_predicts_from_a_batch_and_from_its_inputs_alo
 
 def test_the_loss_of_a_text_does_not_depend_on_its_batch_mates_or_the_padding():
     given, labels = spoken()
-    distiller = compiled(Distiller(reader(), distillation="DistilSER", teacher_state_width=TEXT_WIDTH))
+    distiller = compiled(
+        Distiller(reader(), distillation="DistilSER", teacher_widths=TeacherWidths(states=TEXT_WIDTH))
+    )
 
     def loss(rows, tokens):
         cut = {name: each[rows, :tokens] for name, each in given["features"].items() if name != "features"}
@@ -675,7 +685,9 @@ def test_batches_of_the_pipeline_train_a_student_of_three_inputs():
             return {name: x if name == "features" else x[:, :longest] for name, x in cut.items()}
 
     network = reader()
-    distiller = Distiller(network, label_loss="mse", distillation="MSE+states", teacher_state_width=11)
+    distiller = Distiller(
+        network, label_loss="mse", distillation="MSE+states", teacher_widths=TeacherWidths(states=11)
+    )
     compiled(distiller, keras.optimizers.Adam(0.01))
     examples = Examples(Rows(), labels, tuple("abcd"), soft_labels(labels))
     teacher = TeacherOutputs(given["teacher"], states=given["teacher_states"].astype("float16"))
@@ -704,22 +716,22 @@ def test_text_states_are_found_by_the_layers_name_in_the_students_own_graph():
 @pytest.mark.parametrize("distillation", ["states", "DistilSER", "KD+SP+states"])
 def test_a_student_without_text_states_is_refused(distillation):
     with pytest.raises(UserError, match=r"has no text states to compare .* Choose a student that reads text"):
-        Distiller(student(), distillation=distillation, teacher_state_width=8)
+        Distiller(student(), distillation=distillation, teacher_widths=TeacherWidths(states=8))
 
 
 def test_states_wants_the_width_of_the_teachers_states_and_the_states():
     with pytest.raises(UserError, match="states needs the width"):
         Distiller(reader(), distillation="DistilSER")
     given, labels = spoken(teacher_width=5)
-    with pytest.raises(UserError, match="text states are 5 wide, but teacher_state_width is 8"):
-        compiled(Distiller(reader(), distillation="states", teacher_state_width=8)).train_on_batch(
-            given, labels
-        )
+    with pytest.raises(UserError, match=r"text states are 5 wide, but teacher_widths\.states is 8"):
+        compiled(
+            Distiller(reader(), distillation="states", teacher_widths=TeacherWidths(states=8))
+        ).train_on_batch(given, labels)
     given.pop("teacher_states")
     with pytest.raises(UserError, match="DistilSER needs the teacher's text states in every training batch"):
-        compiled(Distiller(reader(), distillation="DistilSER", teacher_state_width=8)).train_on_batch(
-            given, labels
-        )
+        compiled(
+            Distiller(reader(), distillation="DistilSER", teacher_widths=TeacherWidths(states=8))
+        ).train_on_batch(given, labels)
 
 
 def test_the_embedding_of_a_student_of_models_is_its_own_layer_of_that_name():
@@ -796,7 +808,9 @@ def test_half_of_what_mixing_needs_is_refused(left_out):
 def test_evaluation_needs_no_teacher_and_moves_nothing(method):
     inputs, labels = examples()
     network = student(dropout=0.5)
-    distiller = Distiller(network, distillation=method, weight_decay=0.1, teacher_embedding_width=6)
+    distiller = Distiller(
+        network, distillation=method, weight_decay=0.1, teacher_widths=TeacherWidths(embedding=6)
+    )
     compiled(distiller).train_on_batch(with_embeddings(inputs), labels)  # away from the initial statistics
     before = weights_of(distiller)
     weights = np.linspace(0.2, 2.0, BATCH).astype("float32")

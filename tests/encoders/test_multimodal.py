@@ -21,7 +21,7 @@ from light_sernet_kd.evaluation import scoring
 from light_sernet_kd.registries.students import MULTIMODAL_STUDENTS, STUDENTS
 from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import head_of
-from light_sernet_kd.training import network
+from light_sernet_kd.training.checkpoint import EpochState
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -257,7 +257,7 @@ def test_a_run_that_was_stopped_in_its_second_phase_ends_as_one_that_was_not(cor
     arguments = ["--student", "bert_tiny_vggish", "--folds", "#1", "--epochs", "2", "--tune_epochs", "2",
                  "--no-export"]  # fmt: skip
     whole = train(corpus, tmp_path, "whole", *arguments)
-    save, saved = network._EpochState._save, []
+    save, saved = EpochState._save, []
 
     def stopped(state):
         save(state)
@@ -265,10 +265,10 @@ def test_a_run_that_was_stopped_in_its_second_phase_ends_as_one_that_was_not(cor
         if len(saved) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(network._EpochState, "_save", stopped)
+    monkeypatch.setattr(EpochState, "_save", stopped)
     command = ["train", "-dn", str(corpus), "--result", str(tmp_path), "--run", "parts", *QUICK, *arguments]
     assert cli.main(command) == 130
-    monkeypatch.setattr(network._EpochState, "_save", save)
+    monkeypatch.setattr(EpochState, "_save", save)
     assert cli.main(command) == 0
     for name in ("predictions.csv", "fold-s1/history.csv"):
         assert (tmp_path / "parts" / name).read_text() == (whole / name).read_text()

@@ -585,7 +585,8 @@ def test_what_cannot_be_done_later_is_refused_before_training(manifest, tmp_path
 def test_a_training_that_diverges_is_one_line_and_leaves_the_name_free(
     manifest, tmp_path, capsys, monkeypatch
 ):
-    from light_sernet_kd.training.network import DivergenceError, Network
+    from light_sernet_kd.training.job import DivergenceError
+    from light_sernet_kd.training.network import Network
 
     def diverge(network, *arguments, checkpoint, **settings):
         checkpoint.write_text("of epoch 1")

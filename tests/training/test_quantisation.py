@@ -18,8 +18,10 @@ from light_sernet_kd import config, students
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import tflite
 from light_sernet_kd.registries.schedules import SCHEDULES
-from light_sernet_kd.training import network as training
 from light_sernet_kd.training import quantisation
+from light_sernet_kd.training.checkpoint import EpochState
+from light_sernet_kd.training.job import Examples, TrainingJob
+from light_sernet_kd.training.network import Network, NetworkSpec
 from light_sernet_kd.training.quantisation import Simulation, Steps
 
 CLASSES = 5
@@ -317,7 +319,7 @@ def test_a_run_fine_tunes_goes_on_where_it_was_stopped_and_exports(manifest, tmp
     options = ["-kd", "KD+hint:0.1", "--epochs", "1", "--qat", "2", "--folds", SPEAKERS[0], "--run", "run"]
     options += ["--teacher_epochs", "1", "--teacher_width", "1"]
     assert train(manifest, tmp_path / "whole", *options) == 0
-    save = training._EpochState._save
+    save = EpochState._save
 
     def save_and_stop(state):
         save(state)
@@ -325,10 +327,10 @@ def test_a_run_fine_tunes_goes_on_where_it_was_stopped_and_exports(manifest, tmp
             raise Stopped
 
     options.append("--no-export")
-    monkeypatch.setattr(training._EpochState, "_save", save_and_stop)
+    monkeypatch.setattr(EpochState, "_save", save_and_stop)
     with pytest.raises(Stopped):
         train(manifest, tmp_path / "stopped", *options)
-    monkeypatch.setattr(training._EpochState, "_save", save)
+    monkeypatch.setattr(EpochState, "_save", save)
     assert train(manifest, tmp_path / "stopped", *options) == 0
 
     whole, stopped = tmp_path / "whole" / "run", tmp_path / "stopped" / "run"
@@ -356,14 +358,18 @@ def test_a_run_fine_tunes_goes_on_where_it_was_stopped_and_exports(manifest, tmp
 def test_what_validates_a_fine_tuning_is_the_twin():
     student, features = made("every_kind")
     schedule = SCHEDULES["cubic"].changed(epochs=1, batch_size=8)
-    network = training.Network(
-        lambda: student, schedule=schedule, label_loss="cross_entropy", label_settings={}, int8=True
+    network = Network(
+        NetworkSpec(lambda: student, schedule, label_loss="cross_entropy", label_settings={}, int8=True)
     )
-    state = training._EpochState(
-        network,
-        training.Examples(features, np.arange(24, dtype=np.int32) % CLASSES, tuple("abcde")),
-        range(16), range(16, 24), Path("none"), 1, 0, None,
-    )  # fmt: skip
+    job = TrainingJob(
+        examples=Examples(features, np.arange(24, dtype=np.int32) % CLASSES, tuple("abcde")),
+        train=(),
+        validation=range(16, 24),
+        seed=0,
+        checkpoint=Path("none"),
+        calibration=range(16),
+    )
+    state = EpochState(network, job)
     network.calibrate(features, range(16))
     state.last = network.twin.get_weights()
     logits = np.asarray(network.twin(features[16:]))

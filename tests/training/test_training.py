@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import students
+from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
 from light_sernet_kd.training import network as training
-from light_sernet_kd.training.network import Examples, Network, Teaching
+from light_sernet_kd.training.checkpoint import EpochState
+from light_sernet_kd.training.history import read_history, write_history
+from light_sernet_kd.training.job import DivergenceError, Examples, TeacherOutputs, TrainingJob
+from light_sernet_kd.training.network import Network, NetworkSpec
 
 SHAPE, CLASSES = (16, 12, 1), ("anger", "fear", "neutral")
 COUNT = 42
@@ -47,13 +51,15 @@ TEACHER = (3 * np.eye(len(CLASSES))[EXAMPLES.labels] + 0.1).astype("float32")
 
 def network(*, schedule=SCHEDULE, distillation="pure", arithmetic="float32", **settings):
     return Network(
-        functools.partial(students.build, "light_sernet", SHAPE, len(CLASSES), width=0.1),
-        schedule=dataclasses.replace(schedule, batch_norm_momentum=0.8),
-        label_loss="cross_entropy",
-        label_settings={},
-        distillation=distillation,
-        arithmetic=arithmetic,
-        **settings,
+        NetworkSpec(
+            functools.partial(students.build, "light_sernet", SHAPE, len(CLASSES), width=0.1),
+            dataclasses.replace(schedule, batch_norm_momentum=0.8),
+            label_loss="cross_entropy",
+            label_settings={},
+            distillation=distillation,
+            arithmetic=arithmetic,
+            **settings,
+        )
     )
 
 
@@ -63,10 +69,19 @@ def shared():
     return network()
 
 
-def train(trained_network, folder, *, seed=1, validation=VALIDATION, **settings):
-    return trained_network.train(
-        EXAMPLES, train=TRAIN, validation=validation, seed=seed, checkpoint=folder / "fold.npz", **settings
+def job(folder, *, seed=1, validation=VALIDATION, **settings):
+    return TrainingJob(
+        examples=EXAMPLES,
+        train=TRAIN,
+        validation=validation,
+        seed=seed,
+        checkpoint=folder / "fold.npz",
+        **settings,
     )
+
+
+def train(trained_network, folder, **settings):
+    return trained_network.train(job(folder, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +134,11 @@ def interrupt_after(epoch):
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path):
     """CKD in bfloat16, with dropout, Adam's moments, weight decay and a schedule that counts steps."""
     settings = {"distillation": "CKD", "arithmetic": "bfloat16"}
-    given = {"class_weights": np.array([1.0, 2.0, 0.5]), "teaching": Teaching(TEACHER), "epochs": 4}
+    given = {
+        "class_weights": np.array([1.0, 2.0, 0.5]),
+        "teacher_outputs": TeacherOutputs(TEACHER),
+        "epochs": 4,
+    }
     first = network(**settings)
     expected = train(first, tmp_path / "whole", **given)
     with pytest.raises(Interrupted):
@@ -133,9 +152,9 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path):
 
 def test_an_interrupted_training_with_hint_ends_as_if_it_had_not_been(tmp_path):
     """The linear layer to the teacher's embeddings and its moments continue too, and start anew per fold."""
-    settings = {"distillation": "KD+hint:5", "teacher_embedding_width": 5}
+    settings = {"distillation": "KD+hint:5", "teacher_widths": TeacherWidths(embedding=5)}
     embeddings = np.random.default_rng(3).normal(size=(COUNT, 5)).astype("float32")
-    given = {"teaching": Teaching(TEACHER, embeddings)}
+    given = {"teacher_outputs": TeacherOutputs(TEACHER, embeddings)}
     first = network(**settings)
     train(first, tmp_path / "other", seed=7, epochs=1, **given)  # another fold before this one
     expected = train(first, tmp_path / "whole", **given)
@@ -205,7 +224,7 @@ def test_no_damaged_checkpoint_changes_the_network_and_one_line_says_why(shared,
     shared.start_anew(5)
     before = [np.array(weight) for weight in shared.twin.get_weights()]
     path = tmp_path / "fold.npz"
-    state = training._EpochState(shared, EXAMPLES, (), VALIDATION, path, 3, 0, None)
+    state = EpochState(shared, job(tmp_path))
     for content in header_flips(checkpoints[0]):
         path.write_bytes(content)
         assert state.restore(), "the network is as it was"
@@ -225,7 +244,7 @@ def test_no_damaged_checkpoint_changes_the_network_and_one_line_says_why(shared,
 def test_a_checkpoint_without_a_hash_is_not_continued(shared, whole, tmp_path, caplog):
     with np.load(io.BytesIO(whole[1][0])) as stored:
         np.savez(tmp_path / "fold.npz", **stored)
-    state = training._EpochState(shared, EXAMPLES, (), VALIDATION, tmp_path / "fold.npz", 3, 0, None)
+    state = EpochState(shared, job(tmp_path))
     assert state.restore()
     assert state.epoch == 0
     assert "it does not end in its hash" in caplog.text
@@ -301,7 +320,7 @@ def scripted(monkeypatch, scores):
         ua, loss = next(remaining)
         return {"val_loss": loss, "val_ua": ua, "val_wa": ua}
 
-    monkeypatch.setattr(training._EpochState, "_validate", validate)
+    monkeypatch.setattr(EpochState, "_validate", validate)
 
 
 @pytest.mark.parametrize(
@@ -325,12 +344,12 @@ def test_the_selected_epoch_has_the_best_validation(shared, tmp_path, monkeypatc
 def test_a_training_that_diverges_ends_without_a_checkpoint_of_that_epoch(shared, tmp_path, monkeypatch):
     monkeypatch.setattr(shared, "schedule", dataclasses.replace(SCHEDULE, learning_rate=1e38))
     for validation in (VALIDATION, ()):
-        with pytest.raises(training.DivergenceError, match="training diverged at epoch 1"):
+        with pytest.raises(DivergenceError, match="training diverged at epoch 1"):
             train(shared, tmp_path, validation=validation)
         assert not (tmp_path / "fold.npz").exists()
     monkeypatch.undo()
     scripted(monkeypatch, [(0.9, 5.0), (0.9, math.inf)])
-    with pytest.raises(training.DivergenceError, match="training diverged at epoch 2"):
+    with pytest.raises(DivergenceError, match="training diverged at epoch 2"):
         train(shared, tmp_path)
 
 
@@ -446,10 +465,10 @@ def test_the_optimiser_follows_a_schedule_in_epochs(shared, tmp_path, monkeypatc
 
 def test_a_history_is_read_as_it_was_written(tmp_path):
     history = {"loss": [1.25, 0.5, 1e-7], "val_ua": [0.25, 1 / 3, 1.0]}
-    training.write_history(tmp_path / "history.csv", history)
+    write_history(tmp_path / "history.csv", history)
     lines = (tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()
     assert lines[:2] == ["epoch,loss,val_ua", "1,1.25,0.25"]
-    read = training.read_history(tmp_path / "history.csv")
+    read = read_history(tmp_path / "history.csv")
     assert list(read) == ["loss", "val_ua"]
     for name, values in history.items():
         np.testing.assert_allclose(read[name], values, rtol=1e-5)

@@ -1,0 +1,74 @@
+"""What a network is trained on and for how long, and what training leaves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs
+
+if TYPE_CHECKING:
+    import keras
+
+# Called after each epoch with (epoch counted from 1, epochs, what the epoch's row of the history holds).
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+
+class DivergenceError(ArithmeticError):
+    """Training left the finite numbers; its weights are worth nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """One training of a `Network`: the data, the seed, and where it is continued from.
+
+    Attributes:
+        train, validation: utterance indices. Without validation the last epoch counts.
+        seed: decides the new weights, the order of the batches and the dropout masks.
+        checkpoint: written after every epoch. The caller removes it when it has stored the outcome.
+        epochs: None takes the schedule's.
+        initial_weights: returns the weights to begin with; None begins with new ones.
+        initial_projections: weights of the linear layers to the teacher's widths, one list per layer.
+        calibration: for a network of int8, the utterances that its exported file is calibrated with. Other
+            clips mean other roundings.
+        teacher_outputs: only what the losses compare with is read.
+        augmenter: changes the training batches; validation sees the clean features.
+        class_weights: `(classes,)`, which multiply an example's loss.
+        patience: stop after this many epochs without a better one; 0 never stops.
+    """
+
+    examples: Examples
+    train: Sequence[int]
+    validation: Sequence[int]
+    seed: int
+    checkpoint: Path
+    epochs: int | None = None
+    initial_weights: Callable[[], Sequence[np.ndarray]] | None = None
+    initial_projections: Sequence[Sequence[np.ndarray]] = ()
+    calibration: Sequence[int] = ()
+    teacher_outputs: TeacherOutputs | None = None
+    augmenter: Augmenter | None = None
+    class_weights: np.ndarray | None = None
+    patience: int = 0
+    progress: Progress | None = None
+    callbacks: Sequence["keras.callbacks.Callback"] = ()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left.
+
+    Attributes:
+        selected: weights of the epoch that validation chose; of the last epoch where nothing validates.
+        last: weights of the last epoch.
+        history: column → one value per epoch.
+        best_epoch: of `selected`, counted from 1.
+    """
+
+    selected: list[np.ndarray]
+    last: list[np.ndarray]
+    history: dict[str, list[float]]
+    best_epoch: int
+    seconds: float

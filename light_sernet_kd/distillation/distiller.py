@@ -113,6 +113,7 @@ class Distiller(keras.Model):
     A student of zeros finds three classes alike; the label has 0.3 of the loss, and a teacher that finds the
     same adds nothing: 0.3 log 3.
 
+    >>> import numpy as np
     >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     >>> distiller = Distiller(student, distillation="KD")
     >>> distiller.compile("sgd")

@@ -588,8 +588,8 @@ def test_a_training_that_diverges_is_one_line_and_leaves_the_name_free(
     from light_sernet_kd.training.job import DivergenceError
     from light_sernet_kd.training.network import Network
 
-    def diverge(network, *arguments, checkpoint, **settings):
-        checkpoint.write_text("of epoch 1")
+    def diverge(network, job):
+        job.checkpoint.write_text("of epoch 1")
         raise DivergenceError("training diverged at epoch 2 (loss nan)")
 
     monkeypatch.setattr(Network, "train", diverge)

@@ -92,11 +92,13 @@ def run_prepare(arguments: argparse.Namespace, context: Context) -> int:
         manifest = prepare.convert(
             corpus,
             arguments.to,
-            sample_rate=sample_rate,
-            segment_seconds=arguments.segment,
-            segments=arguments.segments or "centre",
             overwrite=arguments.overwrite,
             skip_bad=arguments.skip_bad,
+            conversion=prepare.Conversion(
+                sample_rate=sample_rate,
+                segment_seconds=arguments.segment,
+                segments=arguments.segments or "centre",
+            ),
         )
         for line in corpus.reported():
             console.print(line, markup=False, highlight=False)

@@ -23,6 +23,7 @@ from rich.console import Console
 from light_sernet_kd import audio, files
 from light_sernet_kd.corpora import Corpus, Utterance, manifest
 from light_sernet_kd.data import prepare
+from light_sernet_kd.data.prepare import folder as folder_module
 from light_sernet_kd.errors import UserError
 
 RATE = 16_000
@@ -409,7 +410,7 @@ def test_the_rate_is_converted(tmp_path):
         return 0.5 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
 
     corpus = corpus_of(tmp_path, {"tone": tone(44_100)}, sample_rate=44_100)
-    written = prepare.convert(corpus, tmp_path / "out", sample_rate=8000)
+    written = prepare.convert(corpus, tmp_path / "out", conversion=prepare.Conversion(sample_rate=8000))
     values, rate = int16_of(written.parent / "wav" / "tone.wav")
     assert rate == 8000
     np.testing.assert_allclose(values[400:-400] / 32768, tone(8000)[400:-400], atol=3 / 32768 + 5e-5)
@@ -425,7 +426,9 @@ def test_beyond_full_scale_a_recording_is_scaled_not_clipped(tmp_path):
 def test_a_centred_segment_has_the_length_and_the_middle(tmp_path):
     long, short = (np.arange(1, count + 1, dtype=np.int16) for count in (1000, 301))
     corpus = corpus_of(tmp_path, {"long": long, "short": short}, sample_rate=1000)
-    written = prepare.convert(corpus, tmp_path / "out", sample_rate=1000, segment_seconds=0.5)
+    written = prepare.convert(
+        corpus, tmp_path / "out", conversion=prepare.Conversion(sample_rate=1000, segment_seconds=0.5)
+    )
     folder = written.parent / "wav"
     np.testing.assert_array_equal(int16_of(folder / "long.wav")[0], long[250:750])
     np.testing.assert_array_equal(int16_of(folder / "short.wav")[0], np.pad(short, (99, 100)))
@@ -447,7 +450,11 @@ def test_consecutive_segments_and_what_remains_at_the_end(tmp_path, samples, min
     source = np.arange(1, samples + 1, dtype=np.int16)
     corpus = corpus_of(tmp_path, {"a": source}, sample_rate=1000)
     written = prepare.convert(
-        corpus, tmp_path / "out", sample_rate=1000, segment_seconds=0.5, segments="all", min_share=min_share
+        corpus,
+        tmp_path / "out",
+        conversion=prepare.Conversion(
+            sample_rate=1000, segment_seconds=0.5, segments="all", min_share=min_share
+        ),
     )
     rows = manifest_rows(written)
     assert [row["id"] for row in rows] == [f"a-{index:03d}" for index in range(len(kept))]
@@ -478,7 +485,11 @@ def test_the_manifest_carries_every_fact_that_some_utterance_has(tmp_path):
         "path": "wav/b.wav", "emotion": "fear", "speaker": "s2", "id": "b", "session": "",
         "transcript": "", "anger": "0.25", "fear": "0.75",
     }  # fmt: skip
-    cut = manifest_rows(prepare.convert(corpus, tmp_path / "cut", segment_seconds=1, segments="all"))
+    cut = manifest_rows(
+        prepare.convert(
+            corpus, tmp_path / "cut", conversion=prepare.Conversion(segment_seconds=1, segments="all")
+        )
+    )
     assert [row["id"] for row in cut] == ["a-000", "a-001", "b-000"]
     assert "transcript" not in cut[0]  # a's words are spread over two segments, b has none
 
@@ -685,7 +696,7 @@ def test_a_setting_out_of_range_is_refused_before_anything_is_written(tmp_path, 
     (tmp_path / "in").mkdir()
     corpus = corpus_of(tmp_path / "in", {"a": noise(1)})
     with pytest.raises(UserError, match=said):
-        prepare.convert(corpus, tmp_path / "out", **settings)
+        prepare.convert(corpus, tmp_path / "out", conversion=prepare.Conversion(**settings))
     assert not (tmp_path / "out").exists()
 
 
@@ -797,7 +808,7 @@ def test_importing_brings_in_no_heavy_package():
 
 def built(target, text):
     """Replace `target` by a result that holds `text`."""
-    with prepare._whole_folder(target, overwrite=True) as folder:
+    with folder_module.whole_folder(target, overwrite=True) as folder:
         (folder / "manifest.csv").write_text(text)
 
 
@@ -817,7 +828,7 @@ def test_a_conversion_killed_at_any_step_loses_no_result(tmp_path, step, kept):
             return rename(source, destination)
 
         Path.rename, shutil.rmtree = move, lambda *_, **__: os._exit(0) if step == 3 else rmtree
-        with prepare._whole_folder(target, overwrite=True) as folder:
+        with folder_module.whole_folder(target, overwrite=True) as folder:
             (folder / "manifest.csv").write_text("new")
             if step == 0:
                 os._exit(0)
@@ -826,7 +837,7 @@ def test_a_conversion_killed_at_any_step_loses_no_result(tmp_path, step, kept):
     if step == 2:
         assert not target.exists(), "else no step was simulated"
     # The next call finds a result there, and says so as long as it may not replace it.
-    with pytest.raises(UserError, match="is not empty"), prepare._whole_folder(target, overwrite=False):
+    with pytest.raises(UserError, match="is not empty"), folder_module.whole_folder(target, overwrite=False):
         pass
     assert (target / "manifest.csv").read_text() == kept
     built(target, "newest")
@@ -840,7 +851,7 @@ def test_a_result_that_another_process_is_replacing_is_left_to_it(tmp_path):
     for folder in (building, replaced):
         folder.mkdir()
     with files.hold(building):
-        prepare._restore(tmp_path / "out")
+        folder_module.restore(tmp_path / "out")
         assert replaced.exists()
-    prepare._restore(tmp_path / "out")
+    folder_module.restore(tmp_path / "out")
     assert (tmp_path / "out").exists() == (os.name == "posix")

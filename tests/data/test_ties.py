@@ -16,7 +16,7 @@ from light_sernet_kd import audio, cli
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import prepare, signatures, ties
 from light_sernet_kd.data.protocols import Fold, propose_folds
-from light_sernet_kd.data.ties import Findings, RecordingFacts
+from light_sernet_kd.data.ties import Findings, RecordingFacts, dependence
 from light_sernet_kd.runner import LEAST_DBFS
 
 RATE = 16_000
@@ -350,7 +350,7 @@ def test_the_bound_is_above_the_probability_of_the_draw():
         size, total = counts.sum(axis=1), counts.sum()
         if not size.all():
             continue
-        bound = np.exp(-ties._surprise(counts.astype(float)))
+        bound = np.exp(-dependence._surprise(counts.astype(float)))
         for c in range(3):
             draw = hypergeom(total, counts[:, 0].sum(), size[c])
             tail = min(draw.sf(counts[c, 0] - 1), draw.cdf(counts[c, 0]))

@@ -154,12 +154,16 @@ def test_a_converted_corpus_is_known_whatever_its_rate_and_cut_ones_are_told_by_
     for rate in (RATE, 8000, 44_100):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            table = prepare.convert(corpus, tmp_path / str(rate), sample_rate=rate)
+            table = prepare.convert(
+                corpus, tmp_path / str(rate), conversion=prepare.Conversion(sample_rate=rate)
+            )
         converted = load(str(table), tmp_path)
         assert asked(trained, converted.utterances, corpus=converted.name).recordings == len(recordings)
         # And the other way round.
         assert asked(listed(converted.utterances), recordings).recordings == len(recordings)
-    table = prepare.convert(corpus, tmp_path / "cut", segment_seconds=0.3, segments="all")
+    table = prepare.convert(
+        corpus, tmp_path / "cut", conversion=prepare.Conversion(segment_seconds=0.3, segments="all")
+    )
     parts = load(str(table), tmp_path).utterances
     found = asked(trained, parts)
     assert (found.recordings, found.speakers) == (0, len(parts))

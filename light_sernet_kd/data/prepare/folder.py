@@ -1,0 +1,78 @@
+"""A folder of results that is whole or absent, also where a process is killed."""
+
+import contextlib
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from light_sernet_kd import files
+from light_sernet_kd.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+
+MANIFEST, LEFT_OUT, WAV_FOLDER = "manifest.csv", "left_out.csv", "wav"
+# Ends the name of a former result while the next one takes its place.
+_REPLACED = ".replaced"
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a new folder beside `target`; on success it takes that name, else it vanishes.
+
+    Raises:
+        UserError: `target` is a file, or holds something and may not or must not be replaced.
+    """
+    target = target.resolve()  # a link to a folder stays a link
+    restore(target)
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file: name a folder to write to")
+    held = set(os.listdir(target)) if target.is_dir() else set()
+    if held and not overwrite:
+        raise UserError(f"{target} is not empty: name another folder or allow overwriting")
+    if held and not (MANIFEST in held and held <= {MANIFEST, LEFT_OUT, WAV_FOLDER}):
+        raise UserError(f"{target} holds more than an earlier conversion: name another folder or empty it")
+    with contextlib.ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            building = stack.enter_context(files.workshop(target))
+        except OSError as error:
+            raise UserError(f"cannot write to {target}: {error.strerror}") from None
+        replaced = Path(f"{building}{_REPLACED}")
+        stack.callback(shutil.rmtree, replaced, ignore_errors=True)
+        try:
+            yield building
+            files.make_public(building)
+            if target.exists():
+                target.rename(replaced)
+            try:
+                building.rename(target)
+            except OSError:
+                if replaced.exists():
+                    replaced.rename(target)
+                raise
+        except OSError as error:
+            # what was being written is hidden, and gone by now
+            raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def restore(target: Path) -> None:
+    """Give `target` its content back where a process was killed between taking it away and putting the next.
+
+    Where one was killed just after, the former content has been replaced and is removed.
+    """
+    for replaced in target.parent.glob(f".{glob.escape(target.name)}.*{_REPLACED}"):
+        building = Path(str(replaced).removesuffix(_REPLACED))
+        if building.exists() and not files.is_left(building):
+            continue  # between the two at this moment
+        with contextlib.suppress(OSError):
+            if target.is_dir() and not any(target.iterdir()):
+                target.rmdir()
+            if target.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.rename(target)

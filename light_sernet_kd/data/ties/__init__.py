@@ -1,0 +1,35 @@
+"""What tells the class without the voice: gaps in the classes, and facts of recordings tied to a class.
+
+A fold whose training set lacks a class cannot get it right, and a class that one speaker alone has is never
+tested on another voice. A class that comes from another source is told by its sample rate, codec, level or
+length, and a score then says how well the source is recognised.
+"""
+
+from light_sernet_kd.data.ties.classes import (
+    FoldClasses,
+    class_findings,
+    fold_classes,
+    fold_findings,
+    loso_classes,
+)
+from light_sernet_kd.data.ties.dependence import fact_findings
+from light_sernet_kd.data.ties.facts import RecordingFacts, facts_of, level_and_cut
+from light_sernet_kd.data.ties.runs import corpus_findings, findings
+from light_sernet_kd.data.ties.wording import Findings, joined, show
+
+__all__ = [
+    "Findings",
+    "FoldClasses",
+    "RecordingFacts",
+    "class_findings",
+    "corpus_findings",
+    "fact_findings",
+    "facts_of",
+    "findings",
+    "fold_classes",
+    "fold_findings",
+    "joined",
+    "level_and_cut",
+    "loso_classes",
+    "show",
+]

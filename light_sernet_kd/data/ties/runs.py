@@ -1,0 +1,65 @@
+"""All that the findings of a run are."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data.protocols import Fold
+from light_sernet_kd.data.ties.classes import class_findings, fold_classes, fold_findings
+from light_sernet_kd.data.ties.dependence import fact_findings
+from light_sernet_kd.data.ties.facts import RecordingFacts
+from light_sernet_kd.data.ties.wording import Findings, joined, listed
+
+if TYPE_CHECKING:
+    pass
+
+
+def findings(
+    folds: Sequence[Fold],
+    utterances: Sequence[Utterance],
+    facts: Sequence[RecordingFacts] | None = None,
+    *,
+    tests_apart: bool = False,
+) -> Findings:
+    """What makes the scores of a run say less than they seem to, though nothing leaks; and what is near it.
+
+    Args:
+        facts: of each recording; None leaves out what is tied to them.
+        tests_apart: the test recordings may be of another source than the training recordings, so that each
+            are looked at by themselves.
+    """
+    return joined(
+        fold_findings(fold_classes(folds, utterances)),
+        corpus_findings(folds, utterances, facts, tests_apart=tests_apart),
+    )
+
+
+def corpus_findings(
+    folds: Sequence[Fold],
+    utterances: Sequence[Utterance],
+    facts: Sequence[RecordingFacts] | None = None,
+    *,
+    tests_apart: bool = False,
+) -> Findings:
+    """Those `findings` that are of no single fold."""
+    tested = {utterances[i].emotion for fold in folds for i in fold.test}
+    classes = {each.emotion for each in utterances}
+    found = class_findings(utterances)
+    if missing := sorted(classes - tested):
+        over = f"{len(tested)} of {len(classes)} classes"
+        text = f"no test recording is of {listed(missing, 'or')}: UA is the mean over {over}"
+        found = joined(Findings([text], []), found)
+    if facts is None:
+        return found
+    if not tests_apart:
+        return joined(found, fact_findings(utterances, facts))
+    for name in ("training", "test"):
+        rows = sorted({i for fold in folds for i in _part(fold, name)})
+        part = fact_findings([utterances[i] for i in rows], [facts[i] for i in rows])
+        said = ([f"{name} recordings: {text}" for text in texts] for texts in part)
+        found = joined(found, Findings(*said))
+    return found
+
+
+def _part(fold: Fold, name: str) -> Sequence[int]:
+    return fold.test if name == "test" else (*fold.train, *fold.validation)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from light_sernet_kd import audio, evaluation, runner
 from light_sernet_kd.corpora.registry import load, origin
 from light_sernet_kd.data import training_list
-from light_sernet_kd.data.selection import named_folds
+from light_sernet_kd.data.selection import CorpusPart, named_folds
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting.tables import markdown_table
@@ -303,7 +303,8 @@ def heard(
     if fold is None:
         found = load(corpus, data, emotions=emotions, columns=columns)
         return Heard(found.name, f"all recordings of {found.name}", found.utterances, origin(corpus))
-    chosen = named_folds([fold], files, corpus, data, protocol=protocol, emotions=emotions, columns=columns)
+    part = CorpusPart(corpus, data, emotions=emotions, columns=columns)
+    chosen = named_folds([fold], files, part, protocol=protocol)
     name = chosen.corpus.name
     what = f"the test recordings of {chosen.what} of {name}"
     return Heard(name, what, chosen.utterances, origin(corpus))

@@ -1,7 +1,6 @@
 """The commands about what was trained: `compare`, `benchmark`, `explain`, `stress`."""
 
 import argparse
-import contextlib
 import json
 import sys
 import tempfile
@@ -199,22 +198,17 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
     from rich.console import Console
 
     from light_sernet_kd.analysis import stress
-    from light_sernet_kd.corpora.registry import origin
     from light_sernet_kd.reporting.display import Display
 
     stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
     display = Display(Console(stderr=True))
     notes: list[str] = []
-    with contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         if any(path.is_dir() for path in arguments.models):
-            corpus, tested, students = _folds_of_runs(arguments, display, stack)
+            corpus, tested, students = _students_of_runs(arguments, display, Path(work))
         else:
-            corpus, tested = _named_corpus(arguments, notes)
-            tested = _chosen(arguments, corpus, tested)
-            students = stress.open_students(
-                arguments.models, corpus, tested=tested, origin=origin(arguments.on)
-            )
-        with display.counted("recordings") as told:
+            corpus, tested, students = _students_of_files(arguments, notes)
+        with display.counted("recordings") as progress:
             stressed = stress.stress(
                 students,
                 corpus,
@@ -223,7 +217,7 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
                 seed=arguments.seed,
                 skip_bad=arguments.skip_bad,
                 notes=notes,
-                progress=told,
+                progress=progress,
             )
     if arguments.json:
         print(stress.as_json(stressed))
@@ -234,66 +228,55 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
         print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
 
 
-def _named_corpus(arguments: argparse.Namespace, notes: list[str]):
-    """The corpus that exported files are stressed on, and the utterances of its folds that are named.
+def _students_of_files(arguments: argparse.Namespace, notes: list[str]):
+    """The corpus that exported files are stressed on, its utterances that are named, and the students.
 
-    What folds they are is added to the notes.
+    What folds these are of is added to the notes.
     """
-    from light_sernet_kd.corpora.registry import load
-    from light_sernet_kd.data.selection import named_folds
+    from light_sernet_kd.analysis import stress
+    from light_sernet_kd.corpora.registry import origin
+    from light_sernet_kd.data.selection import CorpusPart, named_folds
 
     if arguments.on is None:
         raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")
     if arguments.precision:
         raise UserError("--precision is of a run's folder: a file has its own. Leave it out.")
-    on, data, emotions = canonical(arguments.on), Path(arguments.data), arguments.emotions
-    if arguments.folds:
-        chosen = named_folds(
-            arguments.folds,
-            arguments.models,
-            on,
-            data,
-            protocol=arguments.protocol,
-            seed=arguments.seed,
-            audio_type=arguments.audio_type,
-            emotions=emotions,
-            columns=arguments.columns,
-            skip_bad=arguments.skip_bad,
-        )
-        notes.append(f"tested are the test recordings of {chosen.what}")
-        return chosen.corpus, chosen.utterances
-    if arguments.protocol:
-        raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
-    corpus = load(
-        on,
-        data,
-        audio_type=arguments.audio_type or "all",
-        emotions=emotions,
+    part = CorpusPart(
+        canonical(arguments.on),
+        arguments.data,
+        audio_type=arguments.audio_type,
+        emotions=arguments.emotions,
         columns=arguments.columns,
         skip_bad=arguments.skip_bad,
     )
-    return corpus, corpus.utterances
+    if arguments.folds:
+        chosen = named_folds(
+            arguments.folds, arguments.models, part, protocol=arguments.protocol, seed=arguments.seed
+        )
+        notes.append(f"tested are the test recordings of {chosen.what}")
+        corpus, tested = chosen.corpus, chosen.utterances
+    elif arguments.protocol:
+        raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
+    else:
+        corpus = part.load()
+        tested = corpus.utterances
+    tested = _limited(arguments, corpus, tested)
+    students = stress.open_students(arguments.models, corpus, tested=tested, origin=origin(arguments.on))
+    return corpus, tested, students
 
 
-def _chosen(arguments: argparse.Namespace, corpus, tested):
+def _limited(arguments: argparse.Namespace, corpus, tested):
     """Of the utterances those of the speakers that are named, and no more of each emotion than the limit."""
     from light_sernet_kd.analysis import stress
 
     if arguments.speakers:
-        names = {choose("speaker", name, corpus.speakers) for name in arguments.speakers}
-        there = {each.speaker for each in tested}
-        if absent := sorted(names - there):
-            raise UserError(
-                f"no recording of {', '.join(absent)} is tested here: name some of "
-                f"{', '.join(sorted(there))}."
-            )
-        tested = tuple(each for each in tested if each.speaker in names)
+        tested = stress.of_speakers(tested, arguments.speakers, corpus)
     if arguments.limit:
         tested = stress.limited(tested, arguments.limit, seed=arguments.seed)
     return tested
 
 
-def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.ExitStack):
+def _students_of_runs(arguments: argparse.Namespace, display, work: Path):
     """The corpus of the runs, their test utterances, and the students: of a run, one per precision."""
     for option, given in {
         "-at": arguments.audio_type,
@@ -305,50 +288,28 @@ def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.Exi
             raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
     from light_sernet_kd.analysis import stress
     from light_sernet_kd.corpora.registry import origin
-    from light_sernet_kd.data.run_folder import read_run
 
     named = [choose("precision", each, PRECISIONS) for each in arguments.precision or ("int8",)]
     precisions = [*dict.fromkeys(named)]
-    runs = {path: read_run(path) for path in arguments.models if path.is_dir()}
-    names = [run.name for run in runs.values()]
-    for path, run in runs.items():
-        own = run.settings["test_on"] or run.settings["corpus"]
-        if arguments.on is not None and canonical(arguments.on) != own:
-            raise UserError(f"{path} was tested on {own}, not on {arguments.on}: leave --on out.")
+    runs = stress.read_runs(arguments.models)
+    tested_on = {path: run.settings["test_on"] or run.settings["corpus"] for path, run in runs.items()}
+    for path, corpus in tested_on.items():
+        if arguments.on is not None and canonical(arguments.on) != corpus:
+            raise UserError(f"{path} was tested on {corpus}, not on {arguments.on}: leave --on out.")
     heavy_imports()
-    from light_sernet_kd.experiment import fold_files
+    from light_sernet_kd import experiment
 
-    if len({path.resolve() for path in runs}) < sum(path.is_dir() for path in arguments.models):
-        raise UserError("a run is named twice: name each once.")
-    by_path: dict[Path, list[Any]] = {}
-    tested: dict[str, Any] = {}
-    corpora: list[Any] = []
-    for path, run in runs.items():
+    def convert(path: Path):
         display.say(f"{path}: converting the students of its folds")
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        found, folds = fold_files(
-            path, work, data=Path(arguments.data), precisions=precisions, folds=arguments.folds
+        to = Path(tempfile.mkdtemp(dir=work))
+        return experiment.fold_files(
+            path, to, data=arguments.data, precisions=precisions, folds=arguments.folds
         )
-        corpora.append(found.corpus)
-        if found.corpus.utterances != corpora[0].utterances:
-            raise UserError(f"{path} is of other recordings than {next(iter(runs))}: stress them apart.")
-        by_id = {each.id: each for each in found.utterances}
-        ids = [frozenset(found.utterances[i].id for i in fold.test) for fold, _ in folds]
-        tested |= {name: by_id[name] for name in frozenset().union(*ids)}
-        by_path[path] = [
-            stress.of_folds(
-                f"{run.name if names.count(run.name) == 1 else path} {precision}",
-                [stress.open_part(made[precision], test) for (_, made), test in zip(folds, ids, strict=True)],
-                run.metrics["stamps"],
-            )
-            for precision in precisions
-        ]
-    alone = [path for path in arguments.models if path not in runs]
-    heard = _chosen(arguments, corpora[0], tuple(tested[name] for name in sorted(tested)))
-    of_run = next(iter(runs.values())).settings
-    where = origin(of_run["test_on"] or of_run["corpus"])
-    opened = stress.open_students(alone, corpora[0], tested=heard, origin=where)
-    for path, student in zip(alone, opened, strict=True):
-        by_path[path] = [student]
-    students = [student for path in arguments.models for student in by_path[path]]
-    return corpora[0], heard, students
+
+    of_runs = stress.students_of_runs(runs, convert, precisions)
+    tested = _limited(arguments, of_runs.corpus, of_runs.tested)
+    files = [path for path in arguments.models if path not in runs]
+    where = origin(next(iter(tested_on.values())))
+    opened = stress.open_students(files, of_runs.corpus, tested=tested, origin=where)
+    by_path = {**of_runs.students, **{path: [each] for path, each in zip(files, opened, strict=True)}}
+    return of_runs.corpus, tested, [each for path in arguments.models for each in by_path[path]]

@@ -18,7 +18,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import degradations, stress
-from light_sernet_kd.analysis.stress import Part, Student
+from light_sernet_kd.analysis.stress import Part, Student, choosing, running, tables
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data.protocols import Fold, propose_folds
@@ -182,7 +182,7 @@ def test_a_second_student_is_paired_with_the_first_under_each_condition(corpus):
         assert row["to_first"]["ua"]["difference"] == pytest.approx(expected)
     # At a confidence of 0.2 of three classes it says anything but what the level says.
     assert other["clean"]["to_first"]["ua"]["difference"] == -1
-    header, lines = stress._side_by_side(told)
+    header, lines = tables.side_by_side(told)
     assert header == ["condition", "s", "Δ clean", "unlike", "Δ clean", "Δ s", "95 %"]
     assert lines[0] == ["clean", "100.0", "+0.0", "0.0", "+0.0", "-100.0", "-100.0 to -100.0"]
 
@@ -243,11 +243,11 @@ def test_a_limit_takes_as_many_of_each_emotion_evenly_over_the_speakers(corpus):
 
 
 def test_babble_is_of_other_speakers_and_as_many_as_there_are(corpus):
-    pool = stress._read_pool(stress._spread(corpus.utterances, stress.POOL, 0), {})
+    pool = running._read_pool(choosing.spread(corpus.utterances, running.POOL, 0), {})
     assert Counter(speaker for speaker, _, _ in pool) == dict.fromkeys("ABCDE", 12)
     own = {name: sound.tobytes() for _, name, sound in pool}
     for utterance in corpus.utterances[:13:4]:
-        heard = [next(n for n in own if own[n] == t.tobytes()) for t in stress._talkers(utterance, pool, 0)]
+        heard = [next(n for n in own if own[n] == t.tobytes()) for t in running._talkers(utterance, pool, 0)]
         assert len({*heard}) == BABBLE_TALKERS
         speakers = Counter(name[0] for name in heard)
         assert utterance.speaker not in speakers

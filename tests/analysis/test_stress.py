@@ -18,7 +18,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import degradations, stress
-from light_sernet_kd.analysis.stress import Part, Student, choosing, running, tables
+from light_sernet_kd.analysis.stress import Part, Student, choosing, running, students, summary, tables
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data.protocols import Fold, propose_folds
@@ -142,7 +142,7 @@ def test_silence_and_noise_are_unsure_whatever_the_student_says(stressed):
         "zeros": (1, 1), "faint noise": (1, 1), "white noise": (1, 1), "pink noise": (1, 1),
     }  # fmt: skip
     assert rows["zeros"]["count"] == 1  # it is always the same clip
-    assert rows["faint noise"]["answers"] == {"a": stress.SPEECHLESS_DRAWS}
+    assert rows["faint noise"]["answers"] == {"a": summary.SPEECHLESS_DRAWS}
 
 
 @pytest.mark.parametrize(("dbfs", "silent"), [(-20, False), (-109.9, False), (-110.1, True), (-200, True)])
@@ -161,7 +161,7 @@ def test_every_condition_is_heard_by_every_student_as_it_was_made(corpus):
     few = corpus.utterances[:3]
     stress.stress([student(first), student(other, "t")], corpus, tested=few, conditions=FEW)
     names = stress.conditions_of(FEW)
-    assert len(first.heard) == 3 * len(names) + 1 + 3 * stress.SPEECHLESS_DRAWS
+    assert len(first.heard) == 3 * len(names) + 1 + 3 * summary.SPEECHLESS_DRAWS
     for one, two in zip(first.heard, other.heard, strict=True):
         np.testing.assert_array_equal(one, two)
     clean, _ = soundfile.read(few[1].path, dtype="float32")
@@ -198,10 +198,10 @@ def test_each_folds_student_hears_its_own_test_recordings_alone(corpus):
     assert (told["students"][0]["utterances"], told["students"][0]["speakers"]) == (36, 3)
     assert told["students"][0]["heard_in_training"] is False
     for runner in runners.values():
-        assert len(runner.heard) == 2 * 12 + 1 + 3 * stress.SPEECHLESS_DRAWS
+        assert len(runner.heard) == 2 * 12 + 1 + 3 * summary.SPEECHLESS_DRAWS
     assert by_condition(told)["clean"]["ua"] == 1
     assert "STAMP: optimistic" in stress.heads(told)
-    assert told["students"][0]["without_speech"][1]["count"] == 3 * stress.SPEECHLESS_DRAWS
+    assert told["students"][0]["without_speech"][1]["count"] == 3 * summary.SPEECHLESS_DRAWS
 
 
 def test_a_recording_that_two_folds_test_counts_twice(corpus):
@@ -362,7 +362,7 @@ def test_whether_a_student_knows_the_recordings_is_said_and_written(
     for name, corpus in (("mysubset", spoken[tests]), ("spoken", spoken)):
         whole = Corpus(name, tuple(corpus))
         (found,) = stress.open_students([path], whole, tested=spoken[tests])
-        assert found.heard is heard
+        assert found.trained_on is heard
         assert words in found.trained
         assert ("stress the run's folder" in found.trained) is (heard is True)
     told = stress.stress([found], whole, tested=spoken[tests], conditions=("gain -12 dB",))
@@ -374,7 +374,7 @@ def test_whether_a_student_knows_the_recordings_is_said_and_written(
 def test_footnotes_name_the_columns_as_the_table_does(stressed):
     notes = " ".join(stress.footnotes(stressed))
     for column in ("WA of sure %", "unsure %", "mean p"):
-        assert column in stress.HEADER
+        assert column in tables.HEADER
         assert f"{column.removesuffix(' %')}: " in notes
 
 
@@ -531,12 +531,13 @@ def test_folds_of_a_file_are_its_runs_and_no_seed_redraws_them(
 def runs(case, corpus, tmp_path, monkeypatch):
     """Two runs of one folder's name, whose only fold tests speaker A; files instead of conversions."""
     from light_sernet_kd import experiment
+    from light_sernet_kd.analysis.stress import runs as run_files
     from light_sernet_kd.data import run_folder
 
     test = tuple(i for i, each in enumerate(corpus.utterances) if each.speaker == "A")
     settings = {"corpus": "levels", "test_on": None, "protocol": "loso"}
     monkeypatch.setattr(
-        run_folder, "read_run", lambda path: run_folder.Run(path.name, {"stamps": []}, settings, None)
+        run_files, "read_run", lambda path: run_folder.Run(path.name, {"stamps": []}, settings, None)
     )
     selection = SimpleNamespace(corpus=corpus, utterances=corpus.utterances)
     monkeypatch.setattr(
@@ -596,7 +597,7 @@ def test_a_student_that_does_not_hear_alone_is_refused(monkeypatch, inputs, text
         def __init__(self, path):
             self.inputs, self.text = inputs, text
 
-    monkeypatch.setattr(stress, "Runner", Reader)
+    monkeypatch.setattr(students, "Runner", Reader)
     with pytest.raises(UserError, match=words):
         stress.open_part("x.tflite")
 

@@ -1,33 +1,37 @@
 """Scores, their intervals, calibration, and predictions."""
 
-from light_sernet_kd.evaluation.scoring import (
+from light_sernet_kd.evaluation.bootstrap import (
     CI_METHOD,
-    ECE_BINS,
     FEWEST_SPEAKERS,
-    FEWEST_TO_CALIBRATE,
-    SUMMARIES,
-    TEMPERATURE_BOUNDS,
-    UNSURE_BELOW,
-    Predictions,
-    answer_warnings,
     bootstrap_ci,
     bootstrap_difference_ci,
+)
+from light_sernet_kd.evaluation.predictions import (
+    Predictions,
+    answer_warnings,
+    read_predictions,
+    write_predictions,
+)
+from light_sernet_kd.evaluation.probabilities import (
+    ECE_BINS,
+    UNSURE_BELOW,
     calibration,
     confidence,
     confidence_warnings,
-    confusion,
     expected_calibration_error,
-    fit_temperature,
     log_loss,
-    mean_margin,
     probability_change,
-    read_predictions,
     reliability,
-    scores,
     softmax,
+)
+from light_sernet_kd.evaluation.scoring import SUMMARIES, Scores, confusion, scores
+from light_sernet_kd.evaluation.temperature import (
+    FEWEST_TO_CALIBRATE,
+    TEMPERATURE_BOUNDS,
+    fit_temperature,
+    mean_margin,
     temperature_for,
     temperature_per_margin,
-    write_predictions,
 )
 
 __all__ = [
@@ -39,6 +43,7 @@ __all__ = [
     "TEMPERATURE_BOUNDS",
     "UNSURE_BELOW",
     "Predictions",
+    "Scores",
     "answer_warnings",
     "bootstrap_ci",
     "bootstrap_difference_ci",

@@ -17,7 +17,6 @@ from light_sernet_kd.corpora import demo
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.encoders import multimodal, vggish
-from light_sernet_kd.evaluation import scoring
 from light_sernet_kd.registries.students import MULTIMODAL_STUDENTS, STUDENTS
 from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import head_of
@@ -125,8 +124,7 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
 @pytest.mark.parametrize("tuned", ["0", pytest.param("1", marks=pytest.mark.every)])
 def test_removed_validation_logits_are_made_anew_of_the_saved_student(corpus, tmp_path, monkeypatch, tuned):
     """With its encoders; the calibration stays."""
-    for each in (evaluation, scoring):
-        monkeypatch.setattr(each, "FEWEST_TO_CALIBRATE", 3)
+    monkeypatch.setattr(evaluation, "FEWEST_TO_CALIBRATE", 3)
     arguments = ["--student", "picobert_vggish", "--tune_epochs", tuned, "--folds", "#1", "--no-export"]
     folder = train(corpus, tmp_path, "run", *arguments)
     told = metrics_of(folder)["calibration"]

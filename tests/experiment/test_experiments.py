@@ -20,7 +20,6 @@ from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.data import training_list
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.evaluation import scoring
 from light_sernet_kd.experiment import paper, teacher_files
 from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.experiment.evidence import packed_training_list
@@ -83,8 +82,7 @@ def run(corpora, name: str, *arguments: str) -> dict:
 def test_a_protocol_trains_and_is_stamped_with_what_its_folds_share(
     corpora, monkeypatch, protocol, folds, stamps
 ):
-    for each in (evaluation, scoring):
-        monkeypatch.setattr(each, "FEWEST_TO_CALIBRATE", 3)
+    monkeypatch.setattr(evaluation, "FEWEST_TO_CALIBRATE", 3)
     metrics = run(corpora, f"protocol-{protocol[1]}", *protocol, *ONE_EPOCH)
     assert [fold["name"] for fold in metrics["folds"]] == folds
     assert len(metrics["stamps"]) == len(stamps)

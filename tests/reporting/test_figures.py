@@ -270,8 +270,8 @@ def test_the_same_inputs_give_the_same_bytes_whatever_the_users_matplotlib_is_se
 
 def test_figures_and_evaluation_import_neither_pyplot_nor_tensorflow():
     program = (
-        "import sys, light_sernet_kd.reporting.figures, light_sernet_kd.evaluation.scoring\n"
-        "print({'matplotlib.pyplot', 'tensorflow', 'sklearn'} & set(sys.modules))"
+        "import sys, light_sernet_kd.reporting.figures, light_sernet_kd.evaluation\n"
+        "print({'matplotlib.pyplot', 'tensorflow', 'sklearn', 'scipy'} & set(sys.modules))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"

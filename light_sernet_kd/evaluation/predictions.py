@@ -1,0 +1,157 @@
+"""What a student said about each utterance, and predictions.csv."""
+
+import csv
+import io
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.evaluation.scoring import confusion
+from light_sernet_kd.files import atomic, open_regular
+
+# A class may be called anything, "id" and "label" too; with the prefix no class hides another column.
+PROBABILITY_PREFIX = "p_"
+PREDICTION_COLUMNS = ("id", "fold", "label", "predicted")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a student said about N utterances, in the order of `ids`.
+
+    Attributes:
+        labels, predicted: `(N,)` indices into `classes`. `predicted` is kept beside the probabilities
+            because two logits that differ can round to one probability.
+        probabilities: `(N, classes)` float32.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    folds: tuple[str, ...]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        count = len(self.ids)
+        lengths = {len(self.folds), len(self.labels), len(self.predicted), len(self.probabilities)}
+        if lengths != {count} or self.probabilities.shape != (count, len(self.classes)):
+            raise ValueError(
+                f"{count} ids with {len(self.folds)} folds, {len(self.labels)} labels, {len(self.predicted)} "
+                f"predictions and probabilities {self.probabilities.shape}; expected {count} of each and "
+                f"{len(self.classes)} probabilities per id"
+            )
+        # Refuses an index without a class; -1 would otherwise be written as the last class's name.
+        confusion(self.labels, self.predicted, self.classes)
+
+
+def write_predictions(path: str | os.PathLike[str], predictions: Predictions) -> None:
+    """Write a CSV file with columns id, fold, label, predicted, then `p_<class>` per class.
+
+    `label` and `predicted` are class names. The file is whole or absent.
+    """
+    classes = predictions.classes
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*PREDICTION_COLUMNS, *(PROBABILITY_PREFIX + name for name in classes)])
+        for identity, fold, label, guess, shares in zip(
+            predictions.ids,
+            predictions.folds,
+            predictions.labels,
+            predictions.predicted,
+            predictions.probabilities.tolist(),
+            strict=True,
+        ):
+            # Nine significant digits identify any float32.
+            writer.writerow([identity, fold, classes[label], classes[guess], *(f"{p:.9g}" for p in shares)])
+
+
+def read_predictions(path: str | os.PathLike[str]) -> Predictions:
+    """Read what `write_predictions` wrote: the same values, bit for bit.
+
+    Raises:
+        UserError: the file is absent, or a column or value is not what was written.
+    """
+    try:
+        # utf-8-sig: a spreadsheet that saved the file again puts a byte order mark in front.
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
+            lines = [line for line in csv.reader(file) if line]
+    except OSError as error:
+        raise UserError(
+            f"cannot read predictions: {path}: {error.strerror}. Evaluate the run first."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV file in UTF-8 ({error}); evaluate the run again.") from error
+    header = lines[0] if lines else []
+    fixed, rest = header[: len(PREDICTION_COLUMNS)], header[len(PREDICTION_COLUMNS) :]
+    classes = tuple(name.removeprefix(PROBABILITY_PREFIX) for name in rest)
+    if (
+        tuple(fixed) != PREDICTION_COLUMNS
+        or not all(name.startswith(PROBABILITY_PREFIX) for name in rest)
+        or not classes
+        or len(set(classes)) < len(classes)
+    ):
+        raise UserError(
+            f"{path} begins with columns {', '.join(header) or 'none'}; expected "
+            f"{', '.join(PREDICTION_COLUMNS)}, then {PROBABILITY_PREFIX}<class> once per class."
+        )
+    index = {name: number for number, name in enumerate(classes)}
+    ids, folds, labels, predicted, probabilities = [], [], [], [], []
+    for number, line in enumerate(lines[1:], start=1):
+        try:
+            identity, fold, label, guess, *shares = line
+            if len(shares) != len(classes):
+                raise ValueError(f"{len(shares)} probabilities for {len(classes)} classes")
+            labels.append(index[label])
+            predicted.append(index[guess])
+            probabilities.append([float(share) for share in shares])
+        except KeyError as error:
+            raise UserError(
+                f"{path}, row {number}: class {error} has no column; the classes are {', '.join(classes)}."
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{path}, row {number}: {error}; evaluate the run again.") from error
+        ids.append(identity)
+        folds.append(fold)
+    return Predictions(
+        classes=classes,
+        ids=tuple(ids),
+        folds=tuple(folds),
+        labels=np.array(labels, np.int64),
+        predicted=np.array(predicted, np.int64),
+        probabilities=np.array(probabilities, np.float32).reshape(len(ids), len(classes)),
+    )
+
+
+def answer_warnings(predictions: Predictions) -> list[str]:
+    """What the answers alone show: one class given every time, and tested classes that are never given.
+
+    Either is no leak, and so no stamp: UA and WA are true, and the student is of little use all the same. A
+    fold whose test utterances all have one label is left out of account.
+
+    Returns:
+        Sentences without a full stop, the worst first; none where every class is given in every fold that
+        tests more than one.
+    """
+    classes = predictions.classes
+    found = confusion(predictions.labels, predictions.predicted, classes)
+    tested = [
+        f"{name} ({count:,} test utterance{'' if count == 1 else 's'})"
+        for name, count, given in zip(classes, found.sum(axis=1), found.sum(axis=0), strict=True)
+        if count and not given
+    ]
+    constant: dict[str, list[str]] = {}
+    folds = np.array(predictions.folds)
+    for fold in dict.fromkeys(predictions.folds):
+        labels, given = predictions.labels[folds == fold], set(predictions.predicted[folds == fold].tolist())
+        if len(given) == 1 and len(set(labels.tolist())) > 1:
+            constant.setdefault(classes[given.pop()], []).append(fold)
+    warnings = []
+    for name, same in constant.items():
+        which = f"in fold {', '.join(same)}" if len(same) < len(set(predictions.folds)) else "in every fold"
+        warnings.append(f"the student answers {name} to every test utterance {which}")
+    if tested:
+        warnings.append(f"never predicted: {', '.join(tested)}")
+    return warnings

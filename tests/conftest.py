@@ -1,5 +1,6 @@
 """Where the real recordings are, and a quiet TensorFlow."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -7,11 +8,15 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Tracing makes millions of objects that stay: to look through them again and again takes a twentieth.
+gc.set_threshold(100_000, 20, 20)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 # A file goes to one process as a whole: those that take longest begin, so that none is alone at the end.
-LONGEST = [f"test_{name}" for name in ("end_to_end", "multimodal", "experiments", "export", "quantisation")]
+LONGEST = ["test_end_to_end", "test_multimodal", "test_experiments", "test_distiller", "test_export",
+           "test_explain", "test_students", "test_quantisation", "test_training"]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -210,7 +210,8 @@ def workplace(tmp_path_factory) -> Path:
     soundfile.write(folder / "talk.wav", np.concatenate(some[:4]), 16_000)
     logits = np.random.default_rng(0).normal(size=(len(clips), len(LETTERS)))
     np.savez(folder / "logits.npz", ids=[*clips], classes=[*LETTERS.values()], logits=logits)
-    with inside(folder):
+    with inside(folder), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
         assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), "--run", "my-run"]) == 0
         for name in ("demo", "one", "two", "pure"):
             shutil.copytree("result/my-run", f"result/{name}")
@@ -220,7 +221,8 @@ def workplace(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("command", shown(RUN))
-def test_the_commands_of_the_pages_run(workplace, capsys, command):
+def test_the_commands_of_the_pages_run(workplace, capsys, monkeypatch, command):
+    monkeypatch.delenv("LIGHT_SERNET_KD_DATA", raising=False)
     with inside(workplace):
         code = cli.main(shlex.split(command)[1:])
     printed = capsys.readouterr()

@@ -380,7 +380,27 @@ def test_teach_makes_a_file_of_a_reader_that_a_listener_learns_from(corpus, tmp_
         "--teacher",
         str(out),
     ]
-    assert cli.main([*result, "-kd", "KD+hint", "-id", "2", "--epochs", "1", "--no-export", "-v", "0"]) == 0
+    assert (
+        cli.main(
+            [
+                *result,
+                "-kd",
+                "KD+hint",
+                "-id",
+                "2",
+                "--epochs",
+                "1",
+                "--width",
+                "0.15",
+                "--folds",
+                "#1",
+                "--no-export",
+                "-v",
+                "0",
+            ]
+        )
+        == 0
+    )
     assert metrics_of(tmp_path / "taught")["stamps"] == []
 
 
@@ -406,8 +426,8 @@ def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
 
 def test_on_emo_db_a_reader_of_german_is_scored_stamped_exported_and_predicts(shared_data, tmp_path, capsys):
     arguments = ["train", "-dn", "EMO-DB", "--data", str(shared_data), "--result", str(tmp_path),
-                 "--run", "r", *QUICK, "-bt", "64", "--student", "picobert_vggish", "--folds", "03",
-                 "--tune_epochs", "0"]  # fmt: skip
+                 "--run", "r", *QUICK, "-id", "1", "-bt", "64", "--folds", "03", "--student",
+                 "picobert_vggish", "--tune_epochs", "0"]  # fmt: skip
     assert cli.main(arguments) == 0
     metrics = metrics_of(tmp_path / "r")
     assert metrics["stamps"] == ["49 of 49 test texts occur in training"]

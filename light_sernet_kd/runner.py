@@ -342,7 +342,7 @@ class Stream:
         silence_dbfs, unsure_below: as given, or the defaults.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (keywords of a class that people call on a device)
         self,
         runner: Runner,
         *,
@@ -884,6 +884,23 @@ def _card(content: bytes, path: Path) -> dict[str, Any]:
 
     A field that is null counts as left out.
     """
+    card = {name: value for name, value in _json_object(content, path).items() if value is not None}
+    _require_fields(card, _FIELDS, "", path)
+    inputs = card.get("inputs", [card["input"]])
+    if not _is_inputs(inputs):
+        raise _card_error(path, "input", _FIELDS["inputs"].expected, card["input"])
+    if {"audio", "features"} <= {*inputs}:
+        raise _card_error(path, "inputs", "audio or features", inputs)
+    needed = ("samples", "sample_rate", "padding") if {"audio", "features"} & {*inputs} else ()
+    for name in needed:
+        if name not in card:
+            raise _card_error(path, name, _FIELDS[name].expected, None)
+    _check_text(card, inputs, path)
+    _check_states(card, inputs, path)
+    return card
+
+
+def _json_object(content: bytes, path: Path) -> dict[str, Any]:
     why = ""
     try:
         card = json.loads(content.decode(), parse_constant=_refuse_constant)
@@ -899,17 +916,10 @@ def _card(content: bytes, path: Path) -> dict[str, Any]:
         raise RunnerError(f"{path}: its card.json cannot be read as JSON ({why}). {_AGAIN}")
     if not isinstance(card, dict):
         raise RunnerError(f"{path} lacks its card: card.json holds {_shown(card)}, not an object. {_AGAIN}")
-    card = {name: value for name, value in card.items() if value is not None}
-    _require_fields(card, _FIELDS, "", path)
-    inputs = card.get("inputs", [card["input"]])
-    if not _is_inputs(inputs):
-        raise _card_error(path, "input", _FIELDS["inputs"].expected, card["input"])
-    if {"audio", "features"} <= {*inputs}:
-        raise _card_error(path, "inputs", "audio or features", inputs)
-    needed = ("samples", "sample_rate", "padding") if {"audio", "features"} & {*inputs} else ()
-    for name in needed:
-        if name not in card:
-            raise _card_error(path, name, _FIELDS[name].expected, None)
+    return card
+
+
+def _check_text(card: Mapping[str, Any], inputs: Sequence[str], path: Path) -> None:
     reads = [name for name in _TEXT_INPUTS if name in inputs]
     if reads not in ([], [*_TEXT_INPUTS]):
         raise _card_error(path, "inputs", f"with both {' and '.join(_TEXT_INPUTS)} or neither", inputs)
@@ -918,6 +928,9 @@ def _card(content: bytes, path: Path) -> dict[str, Any]:
         raise _card_error(path, "text", words, card.get("text"))
     if "text" in card:
         _require_fields(card["text"], _TEXT_FIELDS, "text.", path)
+
+
+def _check_states(card: Mapping[str, Any], inputs: Sequence[str], path: Path) -> None:
     states, taken = card.get("states", {}), {*inputs} & {*_STATE_INPUTS}
     if {*states} != taken or ("states" in card and not states):
         words = (
@@ -928,7 +941,6 @@ def _card(content: bytes, path: Path) -> dict[str, Any]:
         if not isinstance(facts, dict):
             raise _card_error(path, f"states.{name}", "an object", facts)
         _require_fields(facts, _STATES_FIELDS, f"states.{name}.", path)
-    return card
 
 
 def _refuse_constant(name: str) -> None:

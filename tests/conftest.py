@@ -8,7 +8,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Tracing makes millions of objects that stay: to look through them again and again takes a twentieth.
+# Tracing makes many objects that stay, and each collection looks through them again.
 gc.set_threshold(100_000, 20, 20)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def unrendered(monkeypatch):
-    """Figures are made as ever and their files are empty: to render those of a short run is a third of it."""
+    """Figures are made as ever and their files are empty: rendering is about a quarter of a short run."""
     from matplotlib.figure import Figure
 
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: Path(path).touch())

@@ -566,13 +566,13 @@ def test_a_damaged_result_is_one_line_or_can_be_compared(tmp_path, name, seed):
 
 SCORES = {"ua": 0.5, "wa": 0.6, "macro_f1": 0.4, "weighted_f1": 0.5, "recall_per_class": {"a": None}}
 STEPS = {
-    "_read_outcome": {
+    "read_fold": {
         "name": "03", "test_speakers": ["03"], "validation_speakers": ["08"], "best_epoch": 2,
         "best_epochs": [2], "epochs": 3,
         "seconds": 8.08, **SCORES, "count": 49, "last_epoch": {**SCORES, "count": 49},
         "files": {"student.keras": "ab"},
     },
-    "_read_exported": {
+    "read_final": {
         "final_epochs": 3, "temperature": 1.5, "scores": {"float32": {"ua": 0.5}}, "files": {},
         "rows": [
             {
@@ -587,9 +587,9 @@ STEPS = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_what_a_run_goes_on_with_has_what_it_needs_or_is_refused(tmp_path, name):
-    from light_sernet_kd import experiment
+    from light_sernet_kd.data import run_folder
 
-    read, path = getattr(experiment, name), tmp_path / "step.json"
+    read, path = getattr(run_folder, name), tmp_path / "step.json"
     files.write_json(path, STEPS[name])
     assert read(path) == STEPS[name]
     content = path.read_bytes()

@@ -220,7 +220,7 @@ class Step:
 
     def outcome(self) -> dict[str, Any]:
         """What fold.json tells."""
-        return self.checked(self.done, _read_fold)
+        return self.checked(self.done, read_fold)
 
     def exported(self) -> dict[str, Any]:
         """What final.json tells."""
@@ -362,7 +362,7 @@ def read_rows(
     return arrays
 
 
-def _read_fold(path: Path) -> dict[str, Any]:
+def read_fold(path: Path) -> dict[str, Any]:
     """A fold.json, with what a run goes on from."""
     outcome = read_json(path, _FOLD)
     best = outcome["best_epochs"]

@@ -41,7 +41,7 @@ class Column:
     def markdown(self, value: Any) -> str:
         text = self.text(value)
         # A table is cut at its pipes before code is looked for.
-        written = code(text).replace("|", "\\|") if self.is_code and text != NONE else plain(text)
+        written = code(text).replace("|", "\\|") if self.is_code and text not in ("", NONE) else plain(text)
         return f"**{written}**" if isinstance(value, Strong) else written
 
 

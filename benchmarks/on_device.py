@@ -44,7 +44,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from light_sernet_kd import runner, students
 from light_sernet_kd.analysis import benchmark
-from light_sernet_kd.export.tflite import ExportError, export, operator_names
+from light_sernet_kd.export.flatbuffer import operator_names
+from light_sernet_kd.export.tflite import ExportError, ExportSpec, export
 from light_sernet_kd.features import feature_shape, frame_count
 from light_sernet_kd.registries.front_ends import LSN
 
@@ -82,9 +83,13 @@ def raw_ops_mfcc(audio):
         input=tf.transpose(audio), window_size=1024, stride=256, magnitude_squared=False
     )
     return tf.raw_ops.Mfcc(
-        spectrogram=spectrum, sample_rate=16_000, upper_frequency_limit=7600.0, lower_frequency_limit=80.0,
-        filterbank_channel_count=128, dct_coefficient_count=40,
-    )[..., None]  # fmt: skip
+        spectrogram=spectrum,
+        sample_rate=16_000,
+        upper_frequency_limit=7600.0,
+        lower_frequency_limit=80.0,
+        filterbank_channel_count=128,
+        dct_coefficient_count=40,
+    )[..., None]
 
 
 def plain(student, mfcc, precision, clips, *, flex=False, custom=False):
@@ -219,10 +224,18 @@ def main():
             for part in ("whole", "network"):
                 try:
                     made = export(
-                        student, classes=classes, front_end="lsn", input_type="mfcc", samples=SAMPLES,
-                        representative=clips, folder=folder / part, card={"student": name},
-                        merge=part == "whole",
-                    )  # fmt: skip
+                        student,
+                        ExportSpec(
+                            classes=classes,
+                            front_end="lsn",
+                            input_type="mfcc",
+                            samples=SAMPLES,
+                            representative=clips,
+                            folder=folder / part,
+                            card={"student": name},
+                            merge=part == "whole",
+                        ),
+                    )
                 except (ExportError, ValueError) as error:
                     sys.exit(f"{name}: {error}")
                 files |= {(part, each.precision): each.path for each in made}

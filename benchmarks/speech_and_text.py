@@ -176,15 +176,18 @@ def times(folder: Path, width: int, rounds: int, exported: Mapping[str, Sequence
         started = time.perf_counter()
         files = tflite.export(
             whole,
-            classes=CLASSES,
-            representative={"audio": clips} | {key: both.inputs.columns[key] for key in tflite.TEXT_INPUTS},
-            folder=folder / name,
-            card={},
-            front_end="vggish",
-            input_type="mel_spectrogram",
-            samples=SECONDS * SAMPLE_RATE,
-            text=both.text_input(),
-            precisions=exported[name],
+            tflite.ExportSpec(
+                classes=CLASSES,
+                representative={"audio": clips}
+                | {key: both.inputs.columns[key] for key in tflite.TEXT_INPUTS},
+                folder=folder / name,
+                card={},
+                front_end="vggish",
+                input_type="mel_spectrogram",
+                samples=SECONDS * SAMPLE_RATE,
+                text=both.text_input(),
+                precisions=exported[name],
+            ),
         )
         print(
             f"  {name} exported in {time.perf_counter() - started:.0f} s: "

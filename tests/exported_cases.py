@@ -13,7 +13,7 @@ from keras import ops
 from light_sernet_kd import audio, features, students
 from light_sernet_kd.data import signatures, training_list
 from light_sernet_kd.export import tflite as export_module
-from light_sernet_kd.export.tflite import Exported, export
+from light_sernet_kd.export.tflite import Exported, ExportSpec, export
 from light_sernet_kd.runner import TextInput, encode_text
 
 CLASSES = ("anger", "boredom", "Ärger & Wut", "neutral", "sadness")
@@ -94,8 +94,7 @@ def made_case(name, front_end, input_type, samples, folder, **kwargs) -> Case:
     waveforms = clips(24, samples)
     front = features.front_end_model(front_end, input_type, samples)
     student = made_student(name, front, waveforms)
-    exported = export(
-        student,
+    spec = ExportSpec(
         classes=CLASSES,
         front_end=front_end,
         input_type=input_type,
@@ -105,6 +104,7 @@ def made_case(name, front_end, input_type, samples, folder, **kwargs) -> Case:
         card=CARD,
         **kwargs,
     )
+    exported = export(student, spec)
     return Case(student, front, waveforms, exported)
 
 
@@ -171,7 +171,7 @@ class Spoken:
         }
         if self.front_end is not None:
             arguments |= {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
-        return {each.precision: each for each in export(self.student, **{**arguments, **kwargs})}
+        return {each.precision: each for each in export(self.student, ExportSpec(**{**arguments, **kwargs}))}
 
 
 def spoken(*, hears: bool = True, reads: bool = True) -> Spoken:

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from tensorflow.lite.python import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema
 
 # Type of each field by its number: text, bytes or 32 bits by value, floats, a table, or a list of tables.
 FILE = {0: ("name", "text"), 1: ("description", "text"), 2: ("type", "byte"), 3: ("locale", "text")}

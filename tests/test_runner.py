@@ -14,7 +14,7 @@ import pytest
 from exported_cases import CLASSES, TEXT, Case, clips, made_case, spoken, states_student
 
 from light_sernet_kd import audio, cli, runner
-from light_sernet_kd.export.tflite import export
+from light_sernet_kd.export.tflite import ExportSpec, export
 from light_sernet_kd.runner import Runner, RunnerError, Stream, TextWarning, clean, encode_text, word_piece
 
 SAMPLES = 12_001
@@ -371,12 +371,14 @@ def of_states(tmp_path_factory) -> Path:
     student, examples = states_student(audio_states=6)
     (exported,) = export(
         student,
-        classes=CLASSES,
-        representative=examples,
-        folder=tmp_path_factory.mktemp("states"),
-        card={},
-        encoders={"audio_states": "facebook/wav2vec2-large"},
-        precisions=("float32",),
+        ExportSpec(
+            classes=CLASSES,
+            representative=examples,
+            folder=tmp_path_factory.mktemp("states"),
+            card={},
+            encoders={"audio_states": "facebook/wav2vec2-large"},
+            precisions=("float32",),
+        ),
     )
     return exported.path
 

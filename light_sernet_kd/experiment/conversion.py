@@ -71,25 +71,27 @@ def convert(
     precisions: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
-    from light_sernet_kd.export.tflite import ExportError, export
+    from light_sernet_kd.export.tflite import ExportError, ExportSpec, export
 
     settings = run.settings
     try:
         made = export(
             student,
-            classes=run.classes,
-            front_end=run.front_end,
-            input_type=settings.input_type,
-            samples=settings.samples,
-            representative=file_inputs(run, calibration_clips(run, fold), merge=True),
-            folder=folder,
-            **_text_and_encoders(run),
-            precisions=precisions,
-            card=_card(run, final=scores is not None),
-            precision_cards=scores,
-            merge=settings.merge_tflite,
-            temperature=temperature,
-            training=packed_training_list(run) if scores is not None else None,
+            ExportSpec(
+                classes=run.classes,
+                front_end=run.front_end,
+                input_type=settings.input_type,
+                samples=settings.samples,
+                representative=file_inputs(run, calibration_clips(run, fold), merge=True),
+                folder=folder,
+                **_text_and_encoders(run),
+                precisions=precisions,
+                card=_card(run, final=scores is not None),
+                precision_cards=scores,
+                merge=settings.merge_tflite,
+                temperature=temperature,
+                training=packed_training_list(run) if scores is not None else None,
+            ),
         )
     except ExportError as error:
         raise UserError(

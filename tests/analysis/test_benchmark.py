@@ -18,7 +18,7 @@ from light_sernet_kd.analysis import benchmark
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data import protocols, training_list
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export.tflite import export
+from light_sernet_kd.export.tflite import ExportSpec, export
 
 CLASSES = ("anger", "boredom", "neutral")
 SAMPLES = 48_000
@@ -50,16 +50,22 @@ def files(student, tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     made = export(
         student,
-        classes=CLASSES,
-        front_end="lsn",
-        input_type="mfcc",
-        samples=SAMPLES,
-        representative=voices(),
-        folder=folder,
-        card={"student": "light_sernet", "corpus": "EMO-DB", "protocol": "loso", "synthetic": False}
-        | {"folds": ["03", "08"], "stamps": ["optimistic"], "scored": "UA and WA are the folds' students'."},
-        precisions=("float32", "float16", "int8"),
-        precision_cards={"float16": {"ua": 0.61, "wa": 0.7}, "int8": SCORED},
+        ExportSpec(
+            classes=CLASSES,
+            front_end="lsn",
+            input_type="mfcc",
+            samples=SAMPLES,
+            representative=voices(),
+            folder=folder,
+            card={"student": "light_sernet", "corpus": "EMO-DB", "protocol": "loso", "synthetic": False}
+            | {
+                "folds": ["03", "08"],
+                "stamps": ["optimistic"],
+                "scored": "UA and WA are the folds' students'.",
+            },
+            precisions=("float32", "float16", "int8"),
+            precision_cards={"float16": {"ua": 0.61, "wa": 0.7}, "int8": SCORED},
+        ),
     )
     return {each.precision: each.path for each in made}
 

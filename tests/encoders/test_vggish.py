@@ -196,14 +196,16 @@ def test_a_student_on_it_is_exported_with_the_front_end_inside(narrow, tmp_path)
     )
     made = tflite.export(
         student,
-        classes=("anger", "fear", "joy", "neutral"),
-        front_end="vggish",
-        input_type="mel_spectrogram",
-        samples=48_000,
-        representative=recordings,
-        folder=tmp_path,
-        card={},
-        precisions=("float32", "float16", "dynamic"),
+        tflite.ExportSpec(
+            classes=("anger", "fear", "joy", "neutral"),
+            front_end="vggish",
+            input_type="mel_spectrogram",
+            samples=48_000,
+            representative=recordings,
+            folder=tmp_path,
+            card={},
+            precisions=("float32", "float16", "dynamic"),
+        ),
     )
     front_end = features.front_end_model("vggish", "mel_spectrogram", 48_000)
     expected = tf.nn.softmax(student(front_end(recordings))).numpy()

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from exported_cases import (
     CARD,
@@ -24,14 +25,15 @@ from exported_cases import (
     spoken,
     states_student,
 )
+from flatbuffers import Builder
 from keras import ops
-from tensorflow.lite.python import schema_py_generated as schema
 
 from light_sernet_kd import features, runner, students
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.export import flatbuffer
 from light_sernet_kd.export import tflite as export_module
-from light_sernet_kd.export.tflite import Exported, ExportError, export
+from light_sernet_kd.export.tflite import Exported, ExportError, ExportSpec, export
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.students import FEATURE_STUDENTS
 
@@ -99,7 +101,7 @@ def again(case: Case, folder: Path, **kwargs) -> list[Exported]:
         "folder": folder,
         "card": CARD,
     }
-    return export(case.student, **{**arguments, **kwargs})
+    return export(case.student, ExportSpec(**{**arguments, **kwargs}))
 
 
 def operations(path: Path) -> list[tuple[str, str, list[int], list[int]]]:
@@ -117,7 +119,7 @@ def operations(path: Path) -> list[tuple[str, str, list[int], list[int]]]:
             types(operator.inputs),
             types(operator.outputs),
         )
-        for name, operator in zip(export_module.operator_names(content), graph.operators, strict=True)
+        for name, operator in zip(flatbuffer.operator_names(content), graph.operators, strict=True)
     ]
 
 
@@ -207,7 +209,7 @@ def test_the_int8_student_is_one_part_of_xnnpack(one_case, tmp_path):
     (exported,) = again(one_case, tmp_path, merge=False, precisions=("int8",))
     interpreter = Interpreter(model_path=str(exported.path))
     interpreter.allocate_tensors()
-    count = len(export_module.operator_names(exported.path.read_bytes()))
+    count = len(flatbuffer.operator_names(exported.path.read_bytes()))
     (part,) = [each for each in interpreter._get_ops_details() if each["index"] >= count]
     (output,) = interpreter.get_output_details()
     assert part["op_name"] == "DELEGATE"
@@ -221,11 +223,11 @@ def test_an_int8_pool_gives_the_mean_of_what_it_covers(shape, size, padding):
     values = rng.uniform(-1, 1, (40, *shape, 3)).astype(np.float32)
     layer = keras.layers.AveragePooling2D(size, padding=padding)
     function = export_module._traced(layer, values.shape[1:], "logits")
-    joined = export_module._joined(
-        [export_module._Part("student", export_module._convert(function, "int8", values), gives="mean")],
+    joined = flatbuffer.joined(
+        [flatbuffer.Part("student", export_module._convert(function, "int8", values), gives="mean")],
         {"classes": CLASSES, "states": {"logits": {"rows": 1, "width": 1, "encoder": ""}}},
     )
-    assert "AVERAGE_POOL_2D" not in export_module.operator_names(joined)
+    assert "AVERAGE_POOL_2D" not in flatbuffer.operator_names(joined)
     interpreter = Interpreter(model_content=joined)
     interpreter.allocate_tensors()
     found = np.array([runner.invoke(interpreter, each) for each in values])
@@ -378,9 +380,9 @@ def test_the_files_give_softmax_of_the_logits_over_the_temperature(one_case, tmp
             1 / temperature
         )
         np.testing.assert_allclose(found, scaled / scaled.sum(axis=1, keepdims=True), atol=1e-4)
-    part = export_module.operator_names(export_module._softmax_part(len(CLASSES), temperature))
+    part = flatbuffer.operator_names(export_module._softmax_part(len(CLASSES), temperature))
     assert part == ["MUL", "SOFTMAX"]
-    assert export_module.operator_names(export_module._softmax_part(len(CLASSES), 1.0)) == ["SOFTMAX"]
+    assert flatbuffer.operator_names(export_module._softmax_part(len(CLASSES), 1.0)) == ["SOFTMAX"]
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
@@ -404,9 +406,9 @@ def test_an_operation_that_tflite_lacks_is_an_error(one_case, tmp_path):
         builtinCode=schema.BuiltinOperator.CUSTOM,
         customCode="FlexErf",
     )
-    builder = export_module.Builder(2**20)
+    builder = Builder(2**20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    assert "FlexErf" in export_module.operator_names(bytes(builder.Output()))
+    assert "FlexErf" in flatbuffer.operator_names(bytes(builder.Output()))
     with pytest.raises(ExportError, match="operations that TFLite lacks: FlexErf"):
         export_module._write(tmp_path / "x.tflite", bytes(builder.Output()), {"classes": CLASSES})
 
@@ -449,13 +451,15 @@ def test_the_published_student_with_its_front_end_fits_a_phone(tmp_path):
     shape = features.feature_shape("lsn", "mfcc", samples)
     exported = export(
         students.build("light_sernet", shape, 7),
-        classes=list("abcdefg"),
-        front_end="lsn",
-        input_type="mfcc",
-        samples=samples,
-        representative=clips(2, samples),
-        folder=tmp_path,
-        card={},
+        ExportSpec(
+            classes=list("abcdefg"),
+            front_end="lsn",
+            input_type="mfcc",
+            samples=samples,
+            representative=clips(2, samples),
+            folder=tmp_path,
+            card={},
+        ),
     )
     megabytes = {e.precision: e.bytes / 1e6 for e in exported}
     assert megabytes["float32"] <= 2.0
@@ -611,12 +615,14 @@ def test_a_student_of_states_is_exported_with_the_names_of_its_encoders(tmp_path
     encoders = {"audio_states": "facebook/wav2vec2-large", "text_states": "monologg/koelectra"}
     (exported,) = export(
         student,
-        classes=CLASSES,
-        representative=examples,
-        folder=tmp_path,
-        card={},
-        encoders=encoders,
-        precisions=("float32",),
+        ExportSpec(
+            classes=CLASSES,
+            representative=examples,
+            folder=tmp_path,
+            card={},
+            encoders=encoders,
+            precisions=("float32",),
+        ),
     )
     opened = runner.Runner(exported.path)
     assert opened.card["input"] == "states"
@@ -643,14 +649,16 @@ def test_parts_are_linked_whatever_the_rank_of_the_features(tmp_path, monkeypatc
     waveforms = clips(3, 2_345)
     (exported,) = export(
         student,
-        classes=CLASSES,
-        front_end="lsn",
-        input_type="mfcc",
-        samples=2_345,
-        representative={"audio": waveforms},
-        folder=tmp_path,
-        card={},
-        precisions=("float32",),
+        ExportSpec(
+            classes=CLASSES,
+            front_end="lsn",
+            input_type="mfcc",
+            samples=2_345,
+            representative={"audio": waveforms},
+            folder=tmp_path,
+            card={},
+            precisions=("float32",),
+        ),
     )
     opened = runner.Runner(exported.path)
     inputs = waveforms[:, : 2 * 96 * 8].reshape(3, 2, 96, 8)
@@ -665,11 +673,13 @@ def test_a_student_with_an_operation_that_tflite_lacks_is_refused(tmp_path, capf
     with pytest.raises(ExportError, match=r"^operations that TFLite lacks: Erfinv$"):
         export(
             student,
-            classes=CLASSES,
-            representative={"audio_states": np.ones((2, 7, 4), np.float32)},
-            folder=tmp_path,
-            card={},
-            encoders={"audio_states": "x"},
+            ExportSpec(
+                classes=CLASSES,
+                representative={"audio_states": np.ones((2, 7, 4), np.float32)},
+                folder=tmp_path,
+                card={},
+                encoders={"audio_states": "x"},
+            ),
         )
     assert not list(tmp_path.iterdir())
 

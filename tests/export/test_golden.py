@@ -20,7 +20,7 @@ from exported_cases import CLASSES, SAMPLES, TEXT, Case, made_case, spoken, stat
 from light_sernet_kd import audio, cli
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import golden
-from light_sernet_kd.export.tflite import export
+from light_sernet_kd.export.tflite import ExportSpec, export
 
 PAGE = REPOSITORY / "docs" / "on-device.md"
 
@@ -123,12 +123,14 @@ def test_what_no_vector_can_be_made_of_is_named(case, tmp_path, capsys):
     student, examples = states_student(text_states=4)
     (made,) = export(
         student,
-        classes=CLASSES,
-        representative=examples,
-        folder=tmp_path / "states",
-        card={},
-        encoders={"text_states": "koelectra"},
-        precisions=("float32",),
+        ExportSpec(
+            classes=CLASSES,
+            representative=examples,
+            folder=tmp_path / "states",
+            card={},
+            encoders={"text_states": "koelectra"},
+            precisions=("float32",),
+        ),
     )
     with pytest.raises(UserError, match="takes states of encoders outside of it"):
         golden.golden([made.path])

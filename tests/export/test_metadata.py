@@ -7,14 +7,15 @@ import metadata_reader
 import numpy as np
 import pytest
 import soundfile
+from ai_edge_litert import schema_py_generated as schema
 from exported_cases import CLASSES, SAMPLES, Case, made_case, states_student
-from tensorflow.lite.python import schema_py_generated as schema
+from flatbuffers import Builder
 
 from light_sernet_kd import __version__, runner
 from light_sernet_kd.config import PRECISIONS
-from light_sernet_kd.export import metadata
+from light_sernet_kd.export import flatbuffer, metadata
 from light_sernet_kd.export import tflite as export_module
-from light_sernet_kd.export.tflite import export
+from light_sernet_kd.export.tflite import ExportSpec, export
 
 TOLD = {
     "classes": list(CLASSES),
@@ -151,12 +152,14 @@ def test_inputs_are_described_in_the_order_of_the_graph(tmp_path):
     student, examples = states_student(text_states=4, audio_states=6)
     (exported,) = export(
         student,
-        classes=CLASSES,
-        representative=examples,
-        folder=tmp_path,
-        card={},
-        encoders={"audio_states": "wav2vec2", "text_states": "koelectra"},
-        precisions=("float32",),
+        ExportSpec(
+            classes=CLASSES,
+            representative=examples,
+            folder=tmp_path,
+            card={},
+            encoders={"audio_states": "wav2vec2", "text_states": "koelectra"},
+            precisions=("float32",),
+        ),
     )
     (graph,) = schema.ModelT.InitFromPackedBuf(exported.path.read_bytes()).subgraphs
     names = [graph.tensors[index].name.decode() for index in graph.inputs]
@@ -171,13 +174,13 @@ def test_the_runtime_that_is_asked_for_is_the_newest_of_the_parts(case):
         model = schema.ModelT.InitFromPackedBuf(content)
         (entry,) = [each for each in model.metadata if each.name.decode() == metadata.RUNTIME_ENTRY]
         model.buffers[entry.buffer].data = np.frombuffer(version.ljust(16, b"\0"), np.uint8)
-        builder = export_module.Builder(2**16)
+        builder = Builder(2**16)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-        return export_module._Part(name, bytes(builder.Output()), gives)
+        return flatbuffer.Part(name, bytes(builder.Output()), gives)
 
     # logits is the input of both; 2.10 is newer than 2.9
     parts = [part("one", b"2.10.0", "unused"), part("two", b"2.9.1", "probabilities")]
-    joined = export_module._joined(
+    joined = flatbuffer.joined(
         parts, {"classes": CLASSES, "states": {"logits": {"rows": 1, "width": 5, "encoder": ""}}}
     )
     model = schema.ModelT.InitFromPackedBuf(joined)
@@ -255,7 +258,7 @@ def test_mediapipe_refuses_the_file_without_our_metadata(case, classify, tmp_pat
     """So the test above shows what the metadata is for."""
     model = schema.ModelT.InitFromPackedBuf(case.paths["float32"].read_bytes())
     model.metadata = []
-    builder = export_module.Builder(2**20)
+    builder = Builder(2**20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     bare = tmp_path / "bare.tflite"
     bare.write_bytes(bytes(builder.Output()))

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from light_sernet_kd.distillation.distiller import embedding_of
@@ -338,7 +339,7 @@ def test_tflite_files_of_builtins_give_the_same_scores(name):
     sizes = {}
     for precision, tolerance in precisions.items():
         content = tflite(model, precision)
-        assert all(hasattr(export.schema.BuiltinOperator, each) for each in export.operator_names(content))
+        assert all(hasattr(schema.BuiltinOperator, each) for each in export.operator_names(content))
         found = run_tflite(content, states)
         np.testing.assert_allclose(found, expected, atol=tolerance * max(1, np.abs(expected).max()))
         sizes[precision] = len(content)
@@ -494,7 +495,7 @@ def test_the_whole_becomes_one_tflite_file_of_builtins():
     model = speech_and_text(text_encoder(rows=TEXT[0]), audio_encoder(rows=AUDIO[0]), head)
     given = raw_inputs(((4, 5),))
     content = tflite(model, "float32")
-    assert all(hasattr(export.schema.BuiltinOperator, each) for each in export.operator_names(content))
+    assert all(hasattr(schema.BuiltinOperator, each) for each in export.operator_names(content))
     np.testing.assert_allclose(run_tflite(content, given), scores(model, given), atol=1e-4)
 
 

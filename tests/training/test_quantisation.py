@@ -10,13 +10,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from flatbuffers import Builder
 from keras import layers
 from small_runs import SPEAKERS, error_of, same_weights, train
 
 from light_sernet_kd import config, students
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export import tflite
+from light_sernet_kd.export import flatbuffer, tflite
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.training import quantisation
 from light_sernet_kd.training.checkpoint import EpochState
@@ -164,9 +166,9 @@ def int8_file(student: keras.Model, features: np.ndarray) -> bytes:
 
 def with_exports_pools(content: bytes) -> bytes:
     """The converter's file as export writes it: its pools are convolutions, and round as those do."""
-    model = tflite.schema.ModelT.InitFromPackedBuf(content)
-    tflite._pools_as_convolutions(model)
-    builder = tflite.Builder(len(content) + 2**16)
+    model = schema.ModelT.InitFromPackedBuf(content)
+    flatbuffer.pools_as_convolutions(model)
+    builder = Builder(len(content) + 2**16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 

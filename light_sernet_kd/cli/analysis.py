@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.cli.console import heavy_imports
 from light_sernet_kd.cli.context import Context
@@ -14,6 +14,11 @@ from light_sernet_kd.cli.options import CORPUS_NAMES, add_data, add_option, cano
 from light_sernet_kd.config import PRECISIONS, Settings
 from light_sernet_kd.config.fields import counts, names
 from light_sernet_kd.errors import UserError, choose
+
+if TYPE_CHECKING:
+    from light_sernet_kd.analysis.stress import Drawn, Stressed
+    from light_sernet_kd.data.selection import CorpusPart
+    from light_sernet_kd.reporting.display import Display
 
 
 def add_compare(commands: Any, context: Context) -> None:
@@ -86,29 +91,21 @@ def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
         raise UserError("--protocol needs --fold, the fold whose test speakers are heard.")
     from light_sernet_kd.analysis import benchmark
 
-    models: list[Path] = []
-    for path in arguments.models:
-        found = sorted(path.glob("*.tflite")) if path.is_dir() else [path]
-        if not found:
-            raise UserError(f"{path} holds no .tflite files: name a run that exported, or a file.")
-        models += [each for each in found if each not in models]
-    rows = None
+    models = benchmark.files_of(arguments.models)
+    recordings = None
     if arguments.on:
-        rows = benchmark.heard(
-            arguments.on,
-            Path(arguments.data),
+        recordings = benchmark.recordings_of(
+            _corpus_part(arguments, arguments.on),
             fold=arguments.fold,
             protocol=arguments.protocol,
-            emotions=arguments.emotions,
             files=models,
-            columns=arguments.columns,
         )
     with Console(stderr=True).status("") as status:
         measured = benchmark.measure(
             models,
             threads=arguments.threads,
             rounds=arguments.rounds,
-            rows=rows,
+            recordings=recordings,
             progress=lambda what: status.update(what.replace("[", r"\[")),
         )
     if arguments.json:
@@ -198,156 +195,100 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
     from rich.console import Console
 
     from light_sernet_kd.analysis import stress
-    from light_sernet_kd.corpora.registry import origin
     from light_sernet_kd.reporting.display import Display
 
     stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
     display = Display(Console(stderr=True))
-    notes: list[str] = []
     with contextlib.ExitStack() as stack:
         if any(path.is_dir() for path in arguments.models):
-            corpus, tested, students = _folds_of_runs(arguments, display, stack)
+            stressed = _of_runs(arguments, display, stack)
         else:
-            corpus, tested = _named_corpus(arguments, notes)
-            tested = _chosen(arguments, corpus, tested)
-            students = stress.open_students(
-                arguments.models, corpus, tested=tested, origin=origin(arguments.on)
-            )
-        with display.counted("recordings") as told:
-            stressed = stress.stress(
-                students,
-                corpus,
-                tested=tested,
+            stressed = _of_files(arguments)
+        with display.counted("recordings") as progress:
+            result = stress.stress(
+                stressed.students,
+                stressed.corpus,
+                tested=stressed.tested,
                 conditions=arguments.conditions,
                 seed=arguments.seed,
                 skip_bad=arguments.skip_bad,
-                notes=notes,
-                progress=told,
+                notes=stressed.notes,
+                progress=progress,
             )
     if arguments.json:
-        print(stress.as_json(stressed))
+        print(stress.as_json(result))
     else:
-        stress.show(stressed, Console())
+        stress.show(result, Console())
     if arguments.out:
-        written = stress.write(stressed, arguments.out)
+        written = stress.write(result, arguments.out)
         print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
 
 
-def _named_corpus(arguments: argparse.Namespace, notes: list[str]):
-    """The corpus that exported files are stressed on, and the utterances of its folds that are named.
+def _corpus_part(arguments: argparse.Namespace, corpus: str) -> "CorpusPart":
+    from light_sernet_kd.data.selection import CorpusPart
 
-    What folds they are is added to the notes.
-    """
-    from light_sernet_kd.corpora.registry import load
-    from light_sernet_kd.data.selection import named_folds
+    return CorpusPart(
+        corpus,
+        Path(arguments.data),
+        audio_type=getattr(arguments, "audio_type", None),
+        emotions=arguments.emotions,
+        columns=arguments.columns,
+        skip_bad=getattr(arguments, "skip_bad", False),
+    )
+
+
+def _of_files(arguments: argparse.Namespace) -> "Stressed":
+    """Exported files, on a corpus that is named."""
+    from light_sernet_kd.analysis import stress
 
     if arguments.on is None:
         raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")
     if arguments.precision:
         raise UserError("--precision is of a run's folder: a file has its own. Leave it out.")
-    on, data, emotions = canonical(arguments.on), Path(arguments.data), arguments.emotions
-    if arguments.folds:
-        chosen = named_folds(
-            arguments.folds,
-            arguments.models,
-            on,
-            data,
-            protocol=arguments.protocol,
-            seed=arguments.seed,
-            audio_type=arguments.audio_type,
-            emotions=emotions,
-            columns=arguments.columns,
-            skip_bad=arguments.skip_bad,
-        )
-        notes.append(f"tested are the test recordings of {chosen.what}")
-        return chosen.corpus, chosen.utterances
-    if arguments.protocol:
+    if arguments.protocol and not arguments.folds:
         raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
-    corpus = load(
-        on,
-        data,
-        audio_type=arguments.audio_type or "all",
-        emotions=emotions,
-        columns=arguments.columns,
-        skip_bad=arguments.skip_bad,
+    return stress.files_on(
+        _corpus_part(arguments, canonical(arguments.on)),
+        arguments.models,
+        folds=arguments.folds,
+        protocol=arguments.protocol,
+        drawn=_drawn(arguments),
     )
-    return corpus, corpus.utterances
 
 
-def _chosen(arguments: argparse.Namespace, corpus, tested):
-    """Of the utterances those of the speakers that are named, and no more of each emotion than the limit."""
-    from light_sernet_kd.analysis import stress
-
-    if arguments.speakers:
-        names = {choose("speaker", name, corpus.speakers) for name in arguments.speakers}
-        there = {each.speaker for each in tested}
-        if absent := sorted(names - there):
-            raise UserError(
-                f"no recording of {', '.join(absent)} is tested here: name some of "
-                f"{', '.join(sorted(there))}."
-            )
-        tested = tuple(each for each in tested if each.speaker in names)
-    if arguments.limit:
-        tested = stress.limited(tested, arguments.limit, seed=arguments.seed)
-    return tested
-
-
-def _folds_of_runs(arguments: argparse.Namespace, display, stack: contextlib.ExitStack):
-    """The corpus of the runs, their test utterances, and the students: of a run, one per precision."""
-    for option, given in {
+def _of_runs(arguments: argparse.Namespace, display: "Display", stack: contextlib.ExitStack) -> "Stressed":
+    """Runs, and files beside them, on the runs' corpus. What is converted lies in folders of the stack."""
+    for option, value in {
         "-at": arguments.audio_type,
         "--emotions": arguments.emotions,
         "--protocol": arguments.protocol,
         "--columns": arguments.columns,
     }.items():
-        if given:
+        if value:
             raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
     from light_sernet_kd.analysis import stress
-    from light_sernet_kd.analysis.compare import read_run
-    from light_sernet_kd.corpora.registry import origin
 
     named = [choose("precision", each, PRECISIONS) for each in arguments.precision or ("int8",)]
     precisions = [*dict.fromkeys(named)]
-    runs = {path: read_run(path) for path in arguments.models if path.is_dir()}
-    names = [run.name for run in runs.values()]
+    runs = stress.read_runs(arguments.models)
     for path, run in runs.items():
-        own = run.settings["test_on"] or run.settings["corpus"]
-        if arguments.on is not None and canonical(arguments.on) != own:
-            raise UserError(f"{path} was tested on {own}, not on {arguments.on}: leave --on out.")
+        corpus = stress.corpus_of(run)
+        if arguments.on is not None and canonical(arguments.on) != corpus:
+            raise UserError(f"{path} was tested on {corpus}, not on {arguments.on}: leave --on out.")
     heavy_imports()
     from light_sernet_kd.experiment import fold_files
 
-    if len({path.resolve() for path in runs}) < sum(path.is_dir() for path in arguments.models):
-        raise UserError("a run is named twice: name each once.")
-    by_path: dict[Path, list[Any]] = {}
-    tested: dict[str, Any] = {}
-    corpora: list[Any] = []
-    for path, run in runs.items():
+    def convert(path: Path) -> Any:
         display.say(f"{path}: converting the students of its folds")
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        found, folds = fold_files(
-            path, work, data=Path(arguments.data), precisions=precisions, folds=arguments.folds
-        )
-        corpora.append(found.corpus)
-        if found.corpus.utterances != corpora[0].utterances:
-            raise UserError(f"{path} is of other recordings than {next(iter(runs))}: stress them apart.")
-        by_id = {each.id: each for each in found.utterances}
-        ids = [frozenset(found.utterances[i].id for i in fold.test) for fold, _ in folds]
-        tested |= {name: by_id[name] for name in frozenset().union(*ids)}
-        by_path[path] = [
-            stress.of_folds(
-                f"{run.name if names.count(run.name) == 1 else path} {precision}",
-                [stress.open_part(made[precision], test) for (_, made), test in zip(folds, ids, strict=True)],
-                run.metrics["stamps"],
-            )
-            for precision in precisions
-        ]
-    alone = [path for path in arguments.models if path not in runs]
-    heard = _chosen(arguments, corpora[0], tuple(tested[name] for name in sorted(tested)))
-    of_run = next(iter(runs.values())).settings
-    where = origin(of_run["test_on"] or of_run["corpus"])
-    opened = stress.open_students(alone, corpora[0], tested=heard, origin=where)
-    for path, student in zip(alone, opened, strict=True):
-        by_path[path] = [student]
-    students = [student for path in arguments.models for student in by_path[path]]
-    return corpora[0], heard, students
+        return fold_files(path, work, data=Path(arguments.data), precisions=precisions, folds=arguments.folds)
+
+    return stress.runs_and_files(
+        runs, arguments.models, convert=convert, precisions=precisions, drawn=_drawn(arguments)
+    )
+
+
+def _drawn(arguments: argparse.Namespace) -> "Drawn":
+    from light_sernet_kd.analysis.stress import Drawn
+
+    return Drawn(arguments.speakers, arguments.limit, arguments.seed)

@@ -1,7 +1,7 @@
 """What a run works on: the utterances of a corpus, their classes, and the folds of a protocol."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,41 @@ def own_settings(file: Path) -> Settings | None:
 
 
 @dataclass(frozen=True)
+class CorpusPart:
+    """Which recordings of a corpus are meant, for exported files to be scored on.
+
+    Attributes:
+        corpus: a name or the path of a manifest.
+        data: holds the corpora's folders.
+        audio_type: None is all, or the part of the run whose folds are named.
+        emotions: none is the corpus's own, or those of that run.
+        columns, skip_bad: as of `load`.
+    """
+
+    corpus: str
+    data: Path
+    audio_type: str | None = None
+    emotions: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    skip_bad: bool = False
+
+    @property
+    def place(self) -> Path:
+        """The corpus's folder or manifest."""
+        return find(self.corpus, self.data)[2].resolve()
+
+    def load(self) -> Corpus:
+        return load(
+            self.corpus,
+            self.data,
+            audio_type=self.audio_type or "all",
+            emotions=self.emotions,
+            columns=self.columns,
+            skip_bad=self.skip_bad,
+        )
+
+
+@dataclass(frozen=True)
 class NamedFolds:
     """The test utterances of some folds.
 
@@ -148,15 +183,10 @@ class NamedFolds:
 def named_folds(
     folds: Sequence[str],
     files: Sequence[Path],
-    corpus: str,
-    data: Path,
+    part: CorpusPart,
     *,
     protocol: str | None = None,
     seed: int = 0,
-    audio_type: str | None = None,
-    emotions: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    skip_bad: bool = False,
 ) -> NamedFolds:
     """What the folds of these names test of a corpus, for exported files to be scored on.
 
@@ -164,66 +194,76 @@ def named_folds(
     number of folds, part and emotions make them. Else they are those of `protocol` and `seed`.
 
     Args:
+        part: of the folds' test utterances those that are kept; which of them a fold tests stays as it is.
         protocol: if not the run's; without a run the corpus's own, which is `loso` for most.
         seed: of files without a run.
-        columns, skip_bad: as of `load`, where no run tells them.
-        audio_type, emotions: of the utterances, if not the run's; which of them a fold tests stays as it is.
 
     Raises:
         UserError: unknown names, or the files are of runs whose folds of these names differ.
     """
     if protocol:
         protocol = choose("protocol", protocol, PROTOCOLS)
-    place = find(corpus, data)[2].resolve()
-    # Files of one run, or of runs alike, have the same folds.
+    runs = _runs_of(files, part) or [(_without_run(part, seed), Path())]
+    named = [_named_folds_of(settings, folds, part, protocol) for settings, _ in runs]
+    for (_, file), each in zip(runs, named, strict=True):
+        if each.utterances != named[0].utterances:
+            raise UserError(
+                f"{runs[0][1]} and {file} are of runs whose folds differ: {named[0].what} and {each.what} "
+                "test other recordings. Score them apart."
+            )
+    return named[0]
+
+
+def _runs_of(files: Sequence[Path], part: CorpusPart) -> list[tuple[Settings, Path]]:
+    """The settings of the runs on a corpus that files are of, each with its first file.
+
+    Files of one run, or of runs alike, have the same folds: such runs are there once.
+    """
     runs: dict[tuple[Any, ...], tuple[Settings, Path]] = {}
     for file in files:
-        own = own_settings(file)
-        if own and own.test_on is None and find(own.corpus, data)[2].resolve() == place:
-            makes = (own.protocol, own.seed, own.fold_count, own.audio_type, own.emotions, own.columns)
-            leaves_out = (own.skip_bad, own.skip_bad and own.reads_text)
-            runs.setdefault((*makes, *leaves_out), (own, file))
-    if not runs:
-        part = audio_type or "all"
-        plain = make_settings(
-            corpus=corpus,
-            seed=seed,
-            audio_type=part,
-            emotions=tuple(emotions),
-            columns=tuple(columns),
-            skip_bad=skip_bad,
-            protocol=default_protocol(corpus, data, columns),
-        )
-        runs[()] = (plain, Path())
-    found: list[NamedFolds] = []
-    for own, file in runs.values():
-        whole = loaded(own, data)
-        utterances, _ = _usable(own, whole)
-        name = protocol or own.protocol
-        chosen = select(propose_folds(name, utterances, seed=own.seed, wished=own.fold_count), folds)
-        ids = {utterances[i].id for fold in chosen for i in fold.test}
-        if audio_type or emotions:
-            part = audio_type or own.audio_type
-            whole = load(
-                corpus,
-                data,
-                audio_type=part,
-                emotions=emotions or own.emotions,
-                columns=own.columns,
-                skip_bad=own.skip_bad,
-            )
-        texts = {"seed": f", seed {own.seed}", "fold_count": f" of {own.fold_count}", None: ""}
-        how = texts[PROTOCOLS[name].depends_on]
-        listed = f"fold{'s' * (len(chosen) > 1)} {', '.join(fold.name for fold in chosen)} ({name}{how})"
-        tested = tuple(each for each in whole.utterances if each.id in ids)
-        found.append(NamedFolds(whole, tested, listed))
-        if tested != found[0].utterances:
-            _, first = next(iter(runs.values()))
-            raise UserError(
-                f"{first} and {file} are of runs whose folds differ: {found[0].what} and {listed} test other "
-                "recordings. Score them apart."
-            )
-    return found[0]
+        run = own_settings(file)
+        if run and run.test_on is None and find(run.corpus, part.data)[2].resolve() == part.place:
+            makes = (run.protocol, run.seed, run.fold_count, run.audio_type, run.emotions, run.columns)
+            leaves_out = (run.skip_bad, run.skip_bad and run.reads_text)
+            runs.setdefault((*makes, *leaves_out), (run, file))
+    return [*runs.values()]
+
+
+def _without_run(part: CorpusPart, seed: int) -> Settings:
+    """Settings whose folds files without a run are scored on."""
+    return make_settings(
+        corpus=part.corpus,
+        seed=seed,
+        audio_type=part.audio_type or "all",
+        emotions=tuple(part.emotions),
+        columns=tuple(part.columns),
+        skip_bad=part.skip_bad,
+        protocol=default_protocol(part.corpus, part.data, tuple(part.columns)),
+    )
+
+
+def _named_folds_of(
+    settings: Settings, folds: Sequence[str], part: CorpusPart, protocol: str | None
+) -> NamedFolds:
+    """The folds of these names that one run's settings make."""
+    corpus = loaded(settings, part.data)
+    utterances, _ = _usable(settings, corpus)
+    name = protocol or settings.protocol
+    proposed = propose_folds(name, utterances, seed=settings.seed, wished=settings.fold_count)
+    chosen = select(proposed, folds)
+    ids = {utterances[i].id for fold in chosen for i in fold.test}
+    if part.audio_type or part.emotions:
+        corpus = replace(
+            part,
+            audio_type=part.audio_type or settings.audio_type,
+            emotions=part.emotions or settings.emotions,
+            columns=settings.columns,
+            skip_bad=settings.skip_bad,
+        ).load()
+    texts = {"seed": f", seed {settings.seed}", "fold_count": f" of {settings.fold_count}", None: ""}
+    how = texts[PROTOCOLS[name].depends_on]
+    listed = f"fold{'s' * (len(chosen) > 1)} {', '.join(fold.name for fold in chosen)} ({name}{how})"
+    return NamedFolds(corpus, tuple(each for each in corpus.utterances if each.id in ids), listed)
 
 
 def representative(labels: np.ndarray, speakers: Sequence[str], most: int) -> list[int]:

@@ -1,0 +1,38 @@
+"""How well exported students do on degraded recordings: noise, overload, a line, a codec, a room, silence.
+
+Files are run as a phone runs them, through `runner.Runner`. Every recording is degraded once per condition
+and given to all of the students, so conditions and students are compared on the same sound.
+"""
+
+from light_sernet_kd.analysis.stress.answers import is_unheard
+from light_sernet_kd.analysis.stress.choosing import Drawn, conditions_of, limited, of_speakers
+from light_sernet_kd.analysis.stress.running import stress
+from light_sernet_kd.analysis.stress.students import Part, Student, of_folds, open_part, open_students
+from light_sernet_kd.analysis.stress.tables import footnotes, heads, show
+from light_sernet_kd.analysis.stress.whom import Stressed, corpus_of, files_on, read_runs, runs_and_files
+from light_sernet_kd.analysis.stress.writing import as_json, page, write
+
+__all__ = [
+    "Drawn",
+    "Part",
+    "Stressed",
+    "Student",
+    "as_json",
+    "conditions_of",
+    "corpus_of",
+    "files_on",
+    "footnotes",
+    "heads",
+    "is_unheard",
+    "limited",
+    "of_folds",
+    "of_speakers",
+    "open_part",
+    "open_students",
+    "page",
+    "read_runs",
+    "runs_and_files",
+    "show",
+    "stress",
+    "write",
+]

@@ -4,14 +4,21 @@ A score says how well a student does on speech it has not met. Whatever both set
 a speaker, a session or dialog recorded in one go, a recording that is there twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from light_sernet_kd import audio
 from light_sernet_kd.corpora import Corpus, Utterance, same_names
 from light_sernet_kd.corpora.registry import different_people, origin
-from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.teachers import Teacher, met, speakers_of_fold
+from light_sernet_kd.data import signatures, ties
+from light_sernet_kd.data.protocols import Fold, propose_folds, stamps_of
+from light_sernet_kd.data.selection import CorpusPart
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.teachers import Teacher, aligned, met, speakers_of_fold
+from light_sernet_kd.teachers import read as read_teacher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,6 +174,99 @@ def stamps(audits: Sequence[FoldAudit]) -> list[str]:
     if names := next((each.same_names for each in audits if each.same_names), ()):
         found.append(f"perhaps optimistic: {_same_names(names)}")
     return found
+
+
+# A corpus, before anyone trains
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is audited: the folds that a protocol makes of a corpus, or of two.
+
+    Attributes:
+        test_on: the second corpus, which tests; empty for none.
+        teacher: a file; it is asked what it was trained on.
+        different_speakers: names that both corpora have are known to be of different people.
+    """
+
+    part: CorpusPart
+    protocol: str
+    test_on: str = ""
+    teacher: Path | None = None
+    different_speakers: bool = False
+    fold_count: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit found out.
+
+    Attributes:
+        audits: of each of the folds.
+        facts: of each of the utterances' recordings.
+    """
+
+    protocol: str
+    corpus: Corpus
+    utterances: tuple[Utterance, ...]
+    folds: list[Fold]
+    audits: list[FoldAudit]
+    facts: Sequence[ties.RecordingFacts]
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """The protocol's own."""
+        return stamps_of(PROTOCOLS[self.protocol], self.folds, self.utterances)
+
+    @property
+    def findings(self) -> ties.Findings:
+        return ties.findings(self.folds, self.utterances, self.facts, tests_apart=self._tests_apart)
+
+    @property
+    def corpus_findings(self) -> ties.Findings:
+        """Those of the corpus as a whole, which `as_list` does not tell."""
+        return ties.corpus_findings(self.folds, self.utterances, self.facts, tests_apart=self._tests_apart)
+
+    @property
+    def _tests_apart(self) -> bool:
+        return PROTOCOLS[self.protocol].tests_apart
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """What is said of each fold."""
+        classes = ties.fold_classes(self.folds, self.utterances)
+        return [audit.as_dict() | fold.as_dict() for audit, fold in zip(self.audits, classes, strict=True)]
+
+
+def audited(question: Question, *, say: Callable[[str], None] = lambda text: None) -> Audited:
+    """Load what is asked about, make its folds, and compare their training and test sets.
+
+    Args:
+        say: told of each recording that is left out.
+
+    Raises:
+        UserError: the corpus, a recording or the teacher cannot be used.
+    """
+    part = question.part
+    teacher = read_teacher(question.teacher) if question.teacher else None
+    corpus = part.load(test_on=question.test_on)
+    bad = dict(audio.find_bad(corpus.utterances)) if part.skip_bad else {}
+    utterances = tuple(each for each in corpus.utterances if each.id not in bad)
+    if not utterances:
+        raise UserError(audio.listing(bad, len(bad)))
+    for reason in [*corpus.skipped.values(), *bad.values()]:
+        say(f"left out: {reason}")
+    folds = propose_folds(question.protocol, utterances, seed=question.seed, n_folds=question.fold_count)
+    if teacher:
+        # As train would refuse it: a teacher that does not fit says nothing of leaks.
+        for fold in folds:
+            aligned(teacher, utterances, Corpus("", utterances).classes, fold.name)
+    fingerprints = audio.fingerprints(utterances)
+    measured = signatures.measure(utterances, fingerprints)
+    pairs = signatures.alike(measured.vectors, measured.lengths)
+    names = () if question.different_speakers else named_alike(corpus, part.corpus, question.test_on)
+    audits = audit(folds, utterances, fingerprints, pairs, teacher, named_alike=names)
+    return Audited(question.protocol, corpus, utterances, folds, audits, measured.facts)
 
 
 # The table

@@ -1,11 +1,12 @@
 """The commands about what was trained: `compare`, `benchmark`, `explain`, `stress`."""
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.cli.console import heavy_imports
 from light_sernet_kd.cli.context import Context
@@ -13,6 +14,11 @@ from light_sernet_kd.cli.options import CORPUS_NAMES, add_data, add_option, cano
 from light_sernet_kd.config import PRECISIONS, Settings
 from light_sernet_kd.config.fields import counts, names
 from light_sernet_kd.errors import UserError, choose
+
+if TYPE_CHECKING:
+    from light_sernet_kd.analysis.stress import Drawn, Stressed
+    from light_sernet_kd.data.selection import CorpusPart
+    from light_sernet_kd.reporting.display import Display
 
 
 def add_compare(commands: Any, context: Context) -> None:
@@ -86,29 +92,21 @@ def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
         raise UserError("--protocol needs --fold, the fold whose test speakers are heard.")
     from light_sernet_kd.analysis import benchmark
 
-    models: list[Path] = []
-    for path in arguments.models:
-        found = sorted(path.glob("*.tflite")) if path.is_dir() else [path]
-        if not found:
-            raise UserError(f"{path} holds no .tflite files: name a run that exported, or a file.")
-        models += [each for each in found if each not in models]
-    rows = None
+    models = benchmark.files_of(arguments.models)
+    recordings = None
     if arguments.on:
-        rows = benchmark.heard(
-            arguments.on,
-            Path(arguments.data),
+        recordings = benchmark.recordings_of(
+            _corpus_part(arguments, arguments.on),
             fold=arguments.fold,
             protocol=arguments.protocol,
-            emotions=arguments.emotions,
             files=models,
-            columns=arguments.columns,
         )
     with Console(stderr=True).status("") as status:
         measured = benchmark.measure(
             models,
             threads=arguments.threads,
             rounds=arguments.rounds,
-            rows=rows,
+            recordings=recordings,
             progress=lambda what: status.update(what.replace("[", r"\[")),
         )
     if arguments.json:
@@ -202,114 +200,96 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
 
     stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
     display = Display(Console(stderr=True))
-    notes: list[str] = []
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
+    with contextlib.ExitStack() as stack:
         if any(path.is_dir() for path in arguments.models):
-            corpus, tested, students = _students_of_runs(arguments, display, Path(work))
+            stressed = _of_runs(arguments, display, stack)
         else:
-            corpus, tested, students = _students_of_files(arguments, notes)
+            stressed = _of_files(arguments)
         with display.counted("recordings") as progress:
-            stressed = stress.stress(
-                students,
-                corpus,
-                tested=tested,
+            result = stress.stress(
+                stressed.students,
+                stressed.corpus,
+                tested=stressed.tested,
                 conditions=arguments.conditions,
                 seed=arguments.seed,
                 skip_bad=arguments.skip_bad,
-                notes=notes,
+                notes=stressed.notes,
                 progress=progress,
             )
     if arguments.json:
-        print(stress.as_json(stressed))
+        print(stress.as_json(result))
     else:
-        stress.show(stressed, Console())
+        stress.show(result, Console())
     if arguments.out:
-        written = stress.write(stressed, arguments.out)
+        written = stress.write(result, arguments.out)
         print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
 
 
-def _students_of_files(arguments: argparse.Namespace, notes: list[str]):
-    """The corpus that exported files are stressed on, its utterances that are named, and the students.
+def _corpus_part(arguments: argparse.Namespace, corpus: str) -> "CorpusPart":
+    from light_sernet_kd.data.selection import CorpusPart
 
-    What folds these are of is added to the notes.
-    """
+    return CorpusPart(
+        corpus,
+        Path(arguments.data),
+        audio_type=getattr(arguments, "audio_type", None),
+        emotions=arguments.emotions,
+        columns=arguments.columns,
+        skip_bad=getattr(arguments, "skip_bad", False),
+    )
+
+
+def _of_files(arguments: argparse.Namespace) -> "Stressed":
+    """Exported files, on a corpus that is named."""
     from light_sernet_kd.analysis import stress
-    from light_sernet_kd.corpora.registry import origin
-    from light_sernet_kd.data.selection import CorpusPart, named_folds
 
     if arguments.on is None:
         raise UserError("--on is missing: name the corpus to stress on, such as --on EMO-DB.")
     if arguments.precision:
         raise UserError("--precision is of a run's folder: a file has its own. Leave it out.")
-    part = CorpusPart(
-        canonical(arguments.on),
-        arguments.data,
-        audio_type=arguments.audio_type,
-        emotions=arguments.emotions,
-        columns=arguments.columns,
-        skip_bad=arguments.skip_bad,
-    )
-    if arguments.folds:
-        chosen = named_folds(
-            arguments.folds, arguments.models, part, protocol=arguments.protocol, seed=arguments.seed
-        )
-        notes.append(f"tested are the test recordings of {chosen.what}")
-        corpus, tested = chosen.corpus, chosen.utterances
-    elif arguments.protocol:
+    if arguments.protocol and not arguments.folds:
         raise UserError("--protocol says whose folds --folds names: add --folds, or leave it out.")
-    else:
-        corpus = part.load()
-        tested = corpus.utterances
-    tested = _limited(arguments, corpus, tested)
-    students = stress.open_students(arguments.models, corpus, tested=tested, origin=origin(arguments.on))
-    return corpus, tested, students
+    return stress.files_on(
+        _corpus_part(arguments, canonical(arguments.on)),
+        arguments.models,
+        folds=arguments.folds,
+        protocol=arguments.protocol,
+        drawn=_drawn(arguments),
+    )
 
 
-def _limited(arguments: argparse.Namespace, corpus, tested):
-    """Of the utterances those of the speakers that are named, and no more of each emotion than the limit."""
-    from light_sernet_kd.analysis import stress
-
-    if arguments.speakers:
-        tested = stress.of_speakers(tested, arguments.speakers, corpus)
-    if arguments.limit:
-        tested = stress.limited(tested, arguments.limit, seed=arguments.seed)
-    return tested
-
-
-def _students_of_runs(arguments: argparse.Namespace, display, work: Path):
-    """The corpus of the runs, their test utterances, and the students: of a run, one per precision."""
-    for option, given in {
+def _of_runs(arguments: argparse.Namespace, display: "Display", stack: contextlib.ExitStack) -> "Stressed":
+    """Runs, and files beside them, on the runs' corpus. What is converted lies in folders of the stack."""
+    for option, value in {
         "-at": arguments.audio_type,
         "--emotions": arguments.emotions,
         "--protocol": arguments.protocol,
         "--columns": arguments.columns,
     }.items():
-        if given:
+        if value:
             raise UserError(f"{option} is a run's own: leave it out, or name exported files alone.")
     from light_sernet_kd.analysis import stress
-    from light_sernet_kd.corpora.registry import origin
 
     named = [choose("precision", each, PRECISIONS) for each in arguments.precision or ("int8",)]
     precisions = [*dict.fromkeys(named)]
     runs = stress.read_runs(arguments.models)
-    tested_on = {path: run.settings["test_on"] or run.settings["corpus"] for path, run in runs.items()}
-    for path, corpus in tested_on.items():
+    for path, run in runs.items():
+        corpus = stress.corpus_of(run)
         if arguments.on is not None and canonical(arguments.on) != corpus:
             raise UserError(f"{path} was tested on {corpus}, not on {arguments.on}: leave --on out.")
     heavy_imports()
-    from light_sernet_kd import experiment
+    from light_sernet_kd.experiment import fold_files
 
-    def convert(path: Path):
+    def convert(path: Path) -> Any:
         display.say(f"{path}: converting the students of its folds")
-        to = Path(tempfile.mkdtemp(dir=work))
-        return experiment.fold_files(
-            path, to, data=arguments.data, precisions=precisions, folds=arguments.folds
-        )
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        return fold_files(path, work, data=Path(arguments.data), precisions=precisions, folds=arguments.folds)
 
-    of_runs = stress.students_of_runs(runs, convert, precisions)
-    tested = _limited(arguments, of_runs.corpus, of_runs.tested)
-    files = [path for path in arguments.models if path not in runs]
-    where = origin(next(iter(tested_on.values())))
-    opened = stress.open_students(files, of_runs.corpus, tested=tested, origin=where)
-    by_path = {**of_runs.students, **{path: [each] for path, each in zip(files, opened, strict=True)}}
-    return of_runs.corpus, tested, [each for path in arguments.models for each in by_path[path]]
+    return stress.runs_and_files(
+        runs, arguments.models, convert=convert, precisions=precisions, drawn=_drawn(arguments)
+    )
+
+
+def _drawn(arguments: argparse.Namespace) -> "Drawn":
+    from light_sernet_kd.analysis.stress import Drawn
+
+    return Drawn(arguments.speakers, arguments.limit, arguments.seed)

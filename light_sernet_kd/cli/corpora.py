@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.cli.console import complain, download_bar
 from light_sernet_kd.cli.context import Context
@@ -20,6 +20,9 @@ from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.teachers import teacher_source
+
+if TYPE_CHECKING:
+    from light_sernet_kd.analysis.audit import Audited, Question
 
 
 def add_prepare(commands: Any, context: Context) -> None:
@@ -166,14 +169,23 @@ def add_audit(commands: Any, context: Context) -> None:
 
 
 def run_audit(arguments: argparse.Namespace, context: Context) -> int:
-    from rich.console import Console
-
-    from light_sernet_kd import audio, teachers
     from light_sernet_kd.analysis import audit
-    from light_sernet_kd.corpora import Corpus
-    from light_sernet_kd.corpora.registry import load
-    from light_sernet_kd.data import signatures, ties
-    from light_sernet_kd.data.protocols import propose_folds, stamps_of
+
+    audited = audit.audited(_audit_question(arguments), say=complain)
+    if arguments.json:
+        print(json.dumps(audited.as_list(), indent=2, ensure_ascii=False))
+        # The list is of folds; this is of the corpus.
+        for text in audited.corpus_findings.warnings:
+            print(f"warning: {text}", file=sys.stderr)
+    else:
+        _show_audit(audited)
+    return 1 if any(each.leaks for each in audited.audits) else 0
+
+
+def _audit_question(arguments: argparse.Namespace) -> "Question":
+    """What is audited, after the checks that need no recording."""
+    from light_sernet_kd.analysis.audit import Question
+    from light_sernet_kd.data.selection import CorpusPart
 
     if arguments.protocol:
         protocol = choose("protocol", arguments.protocol, PROTOCOLS)
@@ -187,47 +199,42 @@ def run_audit(arguments: argparse.Namespace, context: Context) -> int:
         raise UserError("only a teacher file can be audited: make one with `light-sernet-kd teach`.")
     if arguments.different_speakers and arguments.test_on is None:
         raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
-    teacher = teachers.read(arguments.teacher) if arguments.teacher else None
-    one, other = (canonical(name or "") for name in (arguments.corpus, arguments.test_on))
-    corpus = load(
-        one,
-        Path(arguments.data),
-        audio_type=arguments.audio_type,
-        emotions=arguments.emotions,
-        test_on=other or None,
-        columns=arguments.columns,
-        skip_bad=arguments.skip_bad,
+    return Question(
+        CorpusPart(
+            canonical(arguments.corpus),
+            Path(arguments.data),
+            audio_type=arguments.audio_type,
+            emotions=arguments.emotions,
+            columns=arguments.columns,
+            skip_bad=arguments.skip_bad,
+        ),
+        protocol,
+        test_on=canonical(arguments.test_on or ""),
+        teacher=arguments.teacher,
+        different_speakers=arguments.different_speakers,
+        fold_count=arguments.fold_count,
+        seed=arguments.seed,
     )
-    bad = dict(audio.find_bad(corpus.utterances)) if arguments.skip_bad else {}
-    utterances = tuple(each for each in corpus.utterances if each.id not in bad)
-    if not utterances:
-        raise UserError(audio.listing(bad, len(bad)))
-    for reason in [*corpus.skipped.values(), *bad.values()]:
-        complain(f"left out: {reason}")
-    folds = propose_folds(protocol, utterances, seed=arguments.seed, n_folds=arguments.fold_count)
-    if teacher:
-        # As train would refuse it: a teacher that does not fit says nothing of leaks.
-        for fold in folds:
-            teachers.aligned(teacher, utterances, Corpus("", utterances).classes, fold.name)
-    fingerprints = audio.fingerprints(utterances)
-    measured = signatures.measure(utterances, fingerprints)
-    pairs = signatures.alike(measured.vectors, measured.lengths)
-    alike = () if arguments.different_speakers else audit.named_alike(corpus, one, other)
-    audits = audit.audit(folds, utterances, fingerprints, pairs, teacher, named_alike=alike)
-    tests_apart = PROTOCOLS[protocol].tests_apart
-    if arguments.json:
-        classes = ties.fold_classes(folds, utterances)
-        value = [each.as_dict() | fold.as_dict() for each, fold in zip(audits, classes, strict=True)]
-        print(json.dumps(value, indent=2, ensure_ascii=False))
-        # The list is of folds; this is of the corpus.
-        corpus_findings = ties.corpus_findings(folds, utterances, measured.facts, tests_apart=tests_apart)
-        for text in corpus_findings.warnings:
-            print(f"warning: {text}", file=sys.stderr)
-    else:
-        print("\n".join([f"{corpus.name}: {len(utterances)} utterances", *corpus.reported()]))
-        console = Console()
-        audit.show(audits, console, protocol=protocol, description=PROTOCOLS[protocol].description)
-        for stamp in stamps_of(PROTOCOLS[protocol], folds, utterances):
-            console.print(f"stamp: {stamp}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-        ties.show(ties.findings(folds, utterances, measured.facts, tests_apart=tests_apart), console)
-    return 1 if any(each.leaks for each in audits) else 0
+
+
+def _show_audit(audited: "Audited") -> None:
+    from rich.console import Console
+
+    from light_sernet_kd.analysis import audit
+    from light_sernet_kd.data import ties
+
+    print(
+        "\n".join(
+            [f"{audited.corpus.name}: {len(audited.utterances)} utterances", *audited.corpus.reported()]
+        )
+    )
+    console = Console()
+    audit.show(
+        audited.audits,
+        console,
+        protocol=audited.protocol,
+        description=PROTOCOLS[audited.protocol].description,
+    )
+    for stamp in audited.stamps:
+        console.print(f"stamp: {stamp}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    ties.show(audited.findings, console)

@@ -156,12 +156,14 @@ class CorpusPart:
         """The corpus's folder or manifest."""
         return find(self.corpus, self.data)[2].resolve()
 
-    def load(self) -> Corpus:
+    def load(self, *, test_on: str = "") -> Corpus:
+        """The recordings; with a second corpus that tests, those of both."""
         return load(
             self.corpus,
             self.data,
             audio_type=self.audio_type or "all",
             emotions=self.emotions,
+            test_on=test_on or None,
             columns=self.columns,
             skip_bad=self.skip_bad,
         )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import zipfile
 from types import SimpleNamespace
@@ -15,8 +16,11 @@ from rich.console import Console
 
 from light_sernet_kd import audio, cli, runner, students
 from light_sernet_kd.analysis import benchmark
+from light_sernet_kd.analysis.benchmark.graph import _multiply_adds
+from light_sernet_kd.analysis.benchmark.tables import _names
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data import protocols, training_list
+from light_sernet_kd.data.selection import CorpusPart
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export.tflite import ExportSpec, export
 
@@ -115,7 +119,7 @@ def test_multiply_adds_of_the_front_end_are_those_of_its_products(files):
 
 
 def test_multiply_adds_by_hand():
-    count = benchmark._multiply_adds
+    count = _multiply_adds
     options = SimpleNamespace(adjX=False)
     assert count("CONV_2D", [(1, 9, 9, 6), (8, 3, 5, 6)], (1, 7, 5, 8), None) == 7 * 5 * 8 * 3 * 5 * 6
     assert count("CONV_2D", [(1, 9, 9, 6), (8, 3, 5, 2)], (1, 7, 5, 8), None) == 7 * 5 * 8 * 3 * 5 * 2
@@ -240,7 +244,7 @@ def test_the_ua_of_the_folds_students_is_the_cards_and_says_whose_it_is(measured
 
 def test_names_are_as_short_as_they_can_be():
     def names(*paths):
-        return benchmark._names([{"file": path} for path in paths])
+        return _names([{"file": path} for path in paths])
 
     assert names("a/student_int8.tflite") == ["int8"]
     assert names("a/student_int8.tflite", "b/student_int8.tflite") == ["a/int8", "b/int8"]
@@ -257,9 +261,9 @@ def test_what_is_written_is_what_was_measured(measured, tmp_path):
 
 
 def test_accuracy_is_that_of_the_runner_and_training_is_admitted(files, shared_data):
-    rows = benchmark.heard("EMO-DB", shared_data, fold="03")
+    rows = benchmark.recordings_of(CorpusPart("EMO-DB", shared_data), fold="03")
     assert {each.speaker for each in rows.utterances} == {"03"}
-    few = benchmark.Heard(rows.corpus, rows.what, rows.utterances[::4])
+    few = benchmark.Recordings(rows.corpus, rows.what, rows.utterances[::4])
     found = benchmark.accuracy(files["float32"], few)
     known = [each for each in few.utterances if each.emotion in CLASSES]
     opened = runner.Runner(files["float32"])
@@ -339,10 +343,10 @@ def test_another_corpus_of_the_same_table_name_is_not_called_training_data(files
     path = with_list(files["int8"], tmp_path, mine, corpus="m", origin="")
     (tmp_path / "elsewhere").mkdir()
     table = manifest_of(other, tmp_path / "elsewhere" / "m.csv")
-    rows = benchmark.heard(str(table), tmp_path)
+    rows = benchmark.recordings_of(CorpusPart(str(table), tmp_path))
     found = benchmark.accuracy(path, rows)
     assert (rows.corpus, found["trained_on"], found["same_speaker_names"]) == ("m", False, 0)
-    named = benchmark.heard(str(manifest_of(other, table, "03")), tmp_path)
+    named = benchmark.recordings_of(CorpusPart(str(manifest_of(other, table, "03")), tmp_path))
     found = benchmark.accuracy(path, named)
     assert (found["trained_on"], found["same_speaker_names"]) == (False, len(other))
     assert f"but {len(other)} are of speakers whose names are among those" in text_of(found)
@@ -379,7 +383,7 @@ def run_of(folder, **settings):
 )
 def test_a_fold_is_that_of_the_run_in_whose_folder_the_file_is(shared_data, tmp_path, settings, fold, what):
     file = run_of(tmp_path / "run", corpus="EMO-DB", **settings)
-    found = benchmark.heard("emo-db", shared_data, fold=fold, files=[file])
+    found = benchmark.recordings_of(CorpusPart("emo-db", shared_data), fold=fold, files=[file])
     corpus = load("EMO-DB", shared_data, emotions=settings.get("emotions", ()))
     folds = protocols.propose_folds(
         settings["protocol"],
@@ -392,11 +396,15 @@ def test_a_fold_is_that_of_the_run_in_whose_folder_the_file_is(shared_data, tmp_
     assert found.utterances == expected
     assert found.what == f"the test recordings of {what} of EMO-DB"
     # Emotions that are named leave the fold as it is, and choose within.
-    anger = benchmark.heard("EMO-DB", shared_data, fold=fold, files=[file], emotions=("anger", "neutral"))
+    anger = benchmark.recordings_of(
+        CorpusPart("EMO-DB", shared_data, emotions=("anger", "neutral")), fold=fold, files=[file]
+    )
     assert anger.utterances == tuple(each for each in expected if each.emotion in ("anger", "neutral"))
     # A protocol that is named is taken.
-    assert {u.speaker for u in benchmark.heard("EMO-DB", shared_data, fold="03", protocol="loso",
-                                               files=[file]).utterances} == {"03"}  # fmt: skip
+    named = benchmark.recordings_of(
+        CorpusPart("EMO-DB", shared_data), fold="03", protocol="loso", files=[file]
+    )
+    assert {each.speaker for each in named.utterances} == {"03"}
 
 
 def test_a_file_that_is_in_no_run_of_this_corpus_has_folds_of_one_speaker(shared_data, tmp_path):
@@ -409,7 +417,7 @@ def test_a_file_that_is_in_no_run_of_this_corpus_has_folds_of_one_speaker(shared
         run_of(tmp_path / "other", corpus="RAVDESS", protocol="random"),
         run_of(tmp_path / "across", corpus="EMO-DB", test_on="RAVDESS", protocol="cross_corpus"),
     ):
-        found = benchmark.heard("EMO-DB", shared_data, fold="08", files=[file])
+        found = benchmark.recordings_of(CorpusPart("EMO-DB", shared_data), fold="08", files=[file])
         assert {each.speaker for each in found.utterances} == {"08"}
         assert found.what == "the test recordings of fold 08 (loso) of EMO-DB"
 
@@ -419,36 +427,38 @@ def test_runs_with_other_folds_are_refused_and_a_damaged_config_too(shared_data,
         run_of(tmp_path / name, corpus="EMO-DB", protocol="random", seed=seed)
         for name, seed in (("one", 1), ("other", 2), ("same", 1))
     )
-    assert benchmark.heard("EMO-DB", shared_data, fold="01", files=[one, same]).utterances
+    assert benchmark.recordings_of(CorpusPart("EMO-DB", shared_data), fold="01", files=[one, same]).utterances
     with pytest.raises(UserError, match=r"folds differ: fold 01 \(random, seed 1\) and fold 01 \(random, se"):
-        benchmark.heard("EMO-DB", shared_data, fold="01", files=[one, other])
+        benchmark.recordings_of(CorpusPart("EMO-DB", shared_data), fold="01", files=[one, other])
     # Of one speaker they are alike, whatever the seed.
-    assert benchmark.heard("EMO-DB", shared_data, fold="03", protocol="loso", files=[one, other]).utterances
+    assert benchmark.recordings_of(
+        CorpusPart("EMO-DB", shared_data), fold="03", protocol="loso", files=[one, other]
+    ).utterances
     (tmp_path / "one" / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is damaged"):
-        benchmark.heard("EMO-DB", shared_data, fold="01", files=[one])
+        benchmark.recordings_of(CorpusPart("EMO-DB", shared_data), fold="01", files=[one])
 
 
 def test_more_threads_than_cores_are_not_promised(files, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     assert cli.main(["benchmark", str(files["int8"]), "--threads", "1,8", "--rounds", "1"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert "8 threads cannot be measured: this machine has 4 cores, and no file" in err
     for cores, chosen in ((4, (1, 2)), (2, (1, 2)), (1, (1,)), (None, (1,))):
-        monkeypatch.setattr(benchmark.os, "cpu_count", lambda cores=cores: cores)
-        assert benchmark._checked(None) == chosen
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert benchmark.checked_threads(None) == chosen
     with pytest.raises(UserError, match=r"^2 threads cannot be measured: this machine has 1 core,"):
-        benchmark._checked((2,))
+        benchmark.checked_threads((2,))
 
 
 def test_what_no_file_can_be_scored_on_is_refused(files, shared_data):
-    rows = benchmark.heard("EMO-DB", shared_data)
-    others = benchmark.Heard("x", "y", tuple(u for u in rows.utterances if u.emotion not in CLASSES))
+    rows = benchmark.recordings_of(CorpusPart("EMO-DB", shared_data))
+    others = benchmark.Recordings("x", "y", tuple(u for u in rows.utterances if u.emotion not in CLASSES))
     with pytest.raises(UserError, match="tells apart anger, boredom, neutral, and y have none"):
         benchmark.accuracy(files["float32"], others)
     with pytest.raises(UserError, match="unknown fold '3x'"):
-        benchmark.heard("EMO-DB", shared_data, fold="3x")
+        benchmark.recordings_of(CorpusPart("EMO-DB", shared_data), fold="3x")
 
 
 def broken(files, tmp_path, kind):

@@ -18,7 +18,11 @@ from sklearn.metrics import balanced_accuracy_score
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import degradations, stress
-from light_sernet_kd.analysis.stress import Part, Student, choosing, running, students, summary, tables
+from light_sernet_kd.analysis.stress import Part, Student, running
+from light_sernet_kd.analysis.stress import students as opening
+from light_sernet_kd.analysis.stress.choosing import spread
+from light_sernet_kd.analysis.stress.summary import SPEECHLESS_DRAWS
+from light_sernet_kd.analysis.stress.tables import HEADER, side_by_side
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data.protocols import Fold, propose_folds
@@ -142,7 +146,7 @@ def test_silence_and_noise_are_unsure_whatever_the_student_says(stressed):
         "zeros": (1, 1), "faint noise": (1, 1), "white noise": (1, 1), "pink noise": (1, 1),
     }  # fmt: skip
     assert rows["zeros"]["count"] == 1  # it is always the same clip
-    assert rows["faint noise"]["answers"] == {"a": summary.SPEECHLESS_DRAWS}
+    assert rows["faint noise"]["answers"] == {"a": SPEECHLESS_DRAWS}
 
 
 @pytest.mark.parametrize(("dbfs", "silent"), [(-20, False), (-109.9, False), (-110.1, True), (-200, True)])
@@ -161,7 +165,7 @@ def test_every_condition_is_heard_by_every_student_as_it_was_made(corpus):
     few = corpus.utterances[:3]
     stress.stress([student(first), student(other, "t")], corpus, tested=few, conditions=FEW)
     names = stress.conditions_of(FEW)
-    assert len(first.heard) == 3 * len(names) + 1 + 3 * summary.SPEECHLESS_DRAWS
+    assert len(first.heard) == 3 * len(names) + 1 + 3 * SPEECHLESS_DRAWS
     for one, two in zip(first.heard, other.heard, strict=True):
         np.testing.assert_array_equal(one, two)
     clean, _ = soundfile.read(few[1].path, dtype="float32")
@@ -182,7 +186,7 @@ def test_a_second_student_is_paired_with_the_first_under_each_condition(corpus):
         assert row["to_first"]["ua"]["difference"] == pytest.approx(expected)
     # At a confidence of 0.2 of three classes it says anything but what the level says.
     assert other["clean"]["to_first"]["ua"]["difference"] == -1
-    header, lines = tables.side_by_side(told)
+    header, lines = side_by_side(told)
     assert header == ["condition", "s", "Δ clean", "unlike", "Δ clean", "Δ s", "95 %"]
     assert lines[0] == ["clean", "100.0", "+0.0", "0.0", "+0.0", "-100.0", "-100.0 to -100.0"]
 
@@ -198,10 +202,10 @@ def test_each_folds_student_hears_its_own_test_recordings_alone(corpus):
     assert (told["students"][0]["utterances"], told["students"][0]["speakers"]) == (36, 3)
     assert told["students"][0]["heard_in_training"] is False
     for runner in runners.values():
-        assert len(runner.heard) == 2 * 12 + 1 + 3 * summary.SPEECHLESS_DRAWS
+        assert len(runner.heard) == 2 * 12 + 1 + 3 * SPEECHLESS_DRAWS
     assert by_condition(told)["clean"]["ua"] == 1
     assert "STAMP: optimistic" in stress.heads(told)
-    assert told["students"][0]["without_speech"][1]["count"] == 3 * summary.SPEECHLESS_DRAWS
+    assert told["students"][0]["without_speech"][1]["count"] == 3 * SPEECHLESS_DRAWS
 
 
 def test_a_recording_that_two_folds_test_counts_twice(corpus):
@@ -243,7 +247,7 @@ def test_a_limit_takes_as_many_of_each_emotion_evenly_over_the_speakers(corpus):
 
 
 def test_babble_is_of_other_speakers_and_as_many_as_there_are(corpus):
-    pool = running._read_pool(choosing.spread(corpus.utterances, running.POOL, 0), {})
+    pool = running._read_pool(spread(corpus.utterances, running.POOL, 0), {})
     assert Counter(speaker for speaker, _, _ in pool) == dict.fromkeys("ABCDE", 12)
     own = {name: sound.tobytes() for _, name, sound in pool}
     for utterance in corpus.utterances[:13:4]:
@@ -374,7 +378,7 @@ def test_whether_a_student_knows_the_recordings_is_said_and_written(
 def test_footnotes_name_the_columns_as_the_table_does(stressed):
     notes = " ".join(stress.footnotes(stressed))
     for column in ("WA of sure %", "unsure %", "mean p"):
-        assert column in tables.HEADER
+        assert column in HEADER
         assert f"{column.removesuffix(' %')}: " in notes
 
 
@@ -597,7 +601,7 @@ def test_a_student_that_does_not_hear_alone_is_refused(monkeypatch, inputs, text
         def __init__(self, path):
             self.inputs, self.text = inputs, text
 
-    monkeypatch.setattr(students, "Runner", Reader)
+    monkeypatch.setattr(opening, "Runner", Reader)
     with pytest.raises(UserError, match=words):
         stress.open_part("x.tflite")
 

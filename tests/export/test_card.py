@@ -68,7 +68,7 @@ def refusal(path: Path) -> str:
     """The one line that every way of opening a file ends in."""
     with pytest.raises(RunnerError) as caught:
         Runner(path)
-    for opened in (benchmark._opened, serve.students, stress.open_part, lambda each: golden.golden([each])):
+    for opened in (benchmark.open_file, serve.students, stress.open_part, lambda each: golden.golden([each])):
         with pytest.raises(UserError) as other:
             opened(path)
         assert str(other.value) == str(caught.value)
@@ -441,7 +441,7 @@ def _campaign(
         content = _crafted(card, rng)
         packed(path, model, content, **more)
         found: list[Any] = []
-        for opens in (Runner, benchmark._opened, serve.students, lambda each: golden.golden([each])):
+        for opens in (Runner, benchmark.open_file, serve.students, lambda each: golden.golden([each])):
             try:
                 found.append(opens(path))
             except (RunnerError, UserError) as error:

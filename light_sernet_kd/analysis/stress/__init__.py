@@ -5,19 +5,22 @@ and given to all of the students, so conditions and students are compared on the
 """
 
 from light_sernet_kd.analysis.stress.answers import is_unheard
-from light_sernet_kd.analysis.stress.choosing import conditions_of, limited, of_speakers
+from light_sernet_kd.analysis.stress.choosing import Drawn, conditions_of, limited, of_speakers
 from light_sernet_kd.analysis.stress.running import stress
-from light_sernet_kd.analysis.stress.runs import StudentsOfRuns, read_runs, students_of_runs
 from light_sernet_kd.analysis.stress.students import Part, Student, of_folds, open_part, open_students
 from light_sernet_kd.analysis.stress.tables import footnotes, heads, show
+from light_sernet_kd.analysis.stress.whom import Stressed, corpus_of, files_on, read_runs, runs_and_files
 from light_sernet_kd.analysis.stress.writing import as_json, page, write
 
 __all__ = [
+    "Drawn",
     "Part",
+    "Stressed",
     "Student",
-    "StudentsOfRuns",
     "as_json",
     "conditions_of",
+    "corpus_of",
+    "files_on",
     "footnotes",
     "heads",
     "is_unheard",
@@ -28,8 +31,8 @@ __all__ = [
     "open_students",
     "page",
     "read_runs",
+    "runs_and_files",
     "show",
     "stress",
-    "students_of_runs",
     "write",
 ]

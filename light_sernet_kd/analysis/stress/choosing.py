@@ -3,10 +3,33 @@
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.degradations import CLEAN, CONDITIONS
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Which of the recordings are tested.
+
+    Attributes:
+        speakers: only theirs; of all where none is named.
+        limit: so many of each emotion at most; all where it is None.
+        seed: of that draw, and of the folds of files without a run.
+    """
+
+    speakers: Sequence[str] = ()
+    limit: int | None = None
+    seed: int = 0
+
+    def of(self, utterances: Sequence[Utterance], corpus: Corpus) -> tuple[Utterance, ...]:
+        """Those of a corpus's utterances that are drawn."""
+        tested = tuple(utterances)
+        if self.speakers:
+            tested = of_speakers(tested, self.speakers, corpus)
+        return limited(tested, self.limit, seed=self.seed) if self.limit else tested
 
 
 def of_speakers(

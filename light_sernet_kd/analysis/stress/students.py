@@ -34,8 +34,8 @@ class Student:
         name: for tables; unlike the others'.
         parts: files of the same classes.
         trained: a sentence on whether it knows the recordings.
-        trained_on: whether it was trained on any of the recordings that it is tested on; None where that was
-            not checked.
+        trained_on: whether it was trained on any of the recordings that it is tested on; None where that
+            was not checked.
         stamps: what breaks the rule that nobody tests who trained.
     """
 

@@ -137,9 +137,9 @@ _SPEECHLESS = (
     *(
         Speechless(name, f"{colour} noise at {dbfs:.0f} dBFS", Lazy(make), {"dbfs": dbfs})
         for name, colour, make, dbfs in (
-            ("faint noise", "white", "degradations:white_noise", FAINT_DBFS),
-            ("white noise", "white", "degradations:white_noise", NOISE_DBFS),
-            ("pink noise", "pink", "degradations:pink_noise", NOISE_DBFS),
+            ("faint noise", "white", "analysis.degradations:white_noise", FAINT_DBFS),
+            ("white noise", "white", "analysis.degradations:white_noise", NOISE_DBFS),
+            ("pink noise", "pink", "analysis.degradations:pink_noise", NOISE_DBFS),
         )
     ),
 )

@@ -91,7 +91,7 @@ class Distiller(keras.Model):
     Args:
         student: features to logits.
         label_loss: name in `registries.losses.LABEL_LOSSES`; `label_settings` override its defaults.
-        distillation: a name or a weighted sum, as `mixtures.parse` reads it; `distillation_settings`
+        distillation: a name or a weighted sum, as `distillation_spec.parse` reads it; `distillation_settings`
             override the published weights: `alpha` of a single loss, `KD.alpha` in a sum.
         standardise_logits: distillation losses get teacher's and student's logits as `losses.standardised`
             makes them; the label loss does not.

@@ -212,7 +212,7 @@ def times(folder: Path, width: int, rounds: int, exported: Mapping[str, Sequence
 def with_frozen_encoders(both: SpeechAndText) -> keras.Model:
     """What the first phase would train without a cache: nothing drops out in the encoders."""
     parts = []
-    for encoder in (both.text.backbone, both.hearing.build()):
+    for encoder in (both.text.backbone, both.audio_branch.build()):
         parts.append(keras.Model(encoder.input, encoder(encoder.input, training=False)))
         parts[-1].trainable = False
     return speech_and_text(*parts, both.head())

@@ -10,12 +10,15 @@ from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 
 # What must have an example. All examples of its module are run.
 LISTED = [
+    Lazy("distillation.batch_checks:count_odd"),
     Lazy("distillation.distiller:Distiller"),
+    Lazy("distillation.distiller:embedding_of"),
     Lazy("distillation.losses.label:hard_labels"),
     Lazy("distillation.losses.settings:settings_of"),
     Lazy("distillation.losses.logits:standardised"),
     Lazy("distillation.losses.settings:terms_of"),
     Lazy("config.distillation_spec:parse"),
+    Lazy("encoders.multimodal:Columns"),
     Lazy("evaluation.bootstrap:bootstrap_ci"),
     Lazy("evaluation.bootstrap:bootstrap_difference_ci"),
     Lazy("evaluation.probabilities:calibration"),
@@ -26,6 +29,8 @@ LISTED = [
     Lazy("evaluation.scoring:scores"),
     Lazy("evaluation.temperature:fit_temperature"),
     Lazy("evaluation.temperature:mean_margin"),
+    Lazy("export.flatbuffer:is_builtin"),
+    Lazy("export.tflite:parameter_counts"),
     Lazy("features.model:feature_shape"),
     Lazy("features.model:front_end_model"),
     Lazy("registries.lazy:Lazy"),
@@ -35,6 +40,9 @@ LISTED = [
     Lazy("reporting.text:plain"),
     Lazy("reporting.text:percent"),
     Lazy("reporting.text:pluralise"),
+    Lazy("training.accelerate:arithmetic"),
+    Lazy("training.accelerate:has_bfloat16"),
+    Lazy("training.history:read_history"),
     *(entry.loss for entry in [*LABEL_LOSSES.values(), *DISTILLATIONS.values()]),
 ]
 

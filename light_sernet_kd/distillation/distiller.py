@@ -356,6 +356,10 @@ def embedding_of(student: keras.Model):
 
     Raises:
         UserError: there is no one vector per example there.
+
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(3)])
+    >>> embedding_of(student).shape
+    (None, 8)
     """
     named = [layer for layer in student.layers if layer.name == EMBEDDING]
     last = student.layers[-1]

@@ -184,7 +184,7 @@ def embed_by_key(
         raise UserError("there are no utterances to embed.")
     folder = encoder.folder(cache)
     blocks: dict[Path, np.ndarray] = {}
-    stored = _stored(folder, encoder, set(keys), blocks)
+    stored = _cached(folder, encoder, set(keys), blocks)
     missing = [key for key in dict.fromkeys(keys) if key not in stored]
     if missing:
         # for people: nothing reads it
@@ -196,7 +196,7 @@ def embed_by_key(
             done += count
             if progress:
                 progress(done, len(keys))
-        stored = _stored(folder, encoder, set(keys), blocks)
+        stored = _cached(folder, encoder, set(keys), blocks)
     found = [stored[key] for key in keys]
     paths = sorted({path for path, _, _ in found})
     number = {path: index for index, path in enumerate(paths)}
@@ -245,7 +245,7 @@ def _write_block(folder: Path, encoder: Encoder, names: Sequence[str], items: Se
     write_json(path.with_suffix(".json"), {"recordings": recordings, "sha256": _index_digest(recordings)})
 
 
-def _stored(
+def _cached(
     folder: Path, encoder: Encoder, wanted: Set[str], blocks: dict[Path, np.ndarray]
 ) -> dict[str, tuple[Path, int, int]]:
     """Fingerprint → block and rows, of every block that is whole and has some that is wanted.

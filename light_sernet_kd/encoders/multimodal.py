@@ -34,7 +34,12 @@ SPEECH_FRAMES = 512
 
 
 class Columns:
-    """Rows of several arrays: indexed by an array of utterances, it gives a dictionary by input name."""
+    """Rows of several arrays: an array of utterances as its index returns a dictionary by input name.
+
+    >>> columns = Columns({"token_ids": np.arange(6).reshape(3, 2), "text_mask": np.ones((3, 2))})
+    >>> columns[np.array([2])]["token_ids"].tolist()
+    [[4, 5]]
+    """
 
     def __init__(self, columns: Mapping[str, Any]):
         self.columns = dict(columns)
@@ -53,8 +58,8 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """What a student hears through.
+class AudioBranch:
+    """The audio encoder of a student.
 
     Attributes:
         name: for people.
@@ -77,7 +82,7 @@ class SpeechAndText:
     Attributes:
         name: a student of speech and text.
         text: its text encoder; None where it only hears. `tokens` is then what that takes of every utterance.
-        hearing: what it hears through; None where it only reads.
+        audio_branch: its audio encoder; None where it only reads.
         notes: lines for the report: what was cut, what was empty.
     """
 
@@ -97,12 +102,12 @@ class SpeechAndText:
         self._cache, self._features = cache, features
         modality = "both" if is_teacher else settings.modality
         self.notes: list[str] = []
-        self.text = self.hearing = None
+        self.text = self.audio_branch = None
         if modality != "audio":
-            own = settings.teacher_text_encoder if is_teacher else None
             self._texts, empty = text.texts_of(selection.utterances)
             usual = TEXT_ENCODERS[str(self._entry.text_encoder)]
-            spec = own or settings.text_encoder or usual.preset
+            own_spec = settings.teacher_text_encoder if is_teacher else None
+            spec = own_spec or settings.text_encoder or usual.preset
             if spec.startswith(text.RANDOM):
                 made = "" if "vocabulary=" in spec else ", and its vocabulary is made of all transcripts"
                 self.notes.append(f"The text encoder began with random weights{made}: for trials.")
@@ -125,13 +130,13 @@ class SpeechAndText:
                 )
         if modality != "text":
             spec = settings.audio_encoder or DEFAULT_AUDIO_ENCODER
-            self.hearing = _hearing(spec, settings.vggish_pca, settings.samples, data)
-            self.notes += self.hearing.notes
+            self.audio_branch = _audio_branch(spec, settings.vggish_pca, settings.samples, data)
+            self.notes += self.audio_branch.notes
 
     @property
     def is_whole(self) -> bool:
         """Whether the encoders are Keras models, so that all can be trained, saved and exported as one."""
-        return not (self.hearing and self.hearing.build is None)
+        return not (self.audio_branch and self.audio_branch.build is None)
 
     @property
     def frozen_only(self) -> str:
@@ -147,11 +152,11 @@ class SpeechAndText:
         utterances, columns = self.selection.utterances, {}
         if self.text:
             columns["text_states"] = self.text_states
-        if self.hearing:
-            found = embedding_cache.embed(
-                utterances, self.selection.fingerprints, self.hearing.encoder, cache=self._cache
+        if self.audio_branch:
+            embeddings = embedding_cache.embed(
+                utterances, self.selection.fingerprints, self.audio_branch.encoder, cache=self._cache
             )
-            columns["audio_states"] = Padded(found, self.hearing.rows)
+            columns["audio_states"] = Padded(embeddings, self.audio_branch.rows)
         return Columns(columns)
 
     @property
@@ -164,8 +169,8 @@ class SpeechAndText:
         """`(utterances, tokens, width)` of the frozen text encoder."""
         if self.text is None:
             raise UserError(f"{self.name} reads no text.")
-        found = text.text_states(self.selection.utterances, self.text, cache=self._cache)
-        return Padded(found, self.settings.text_tokens)
+        states = text.text_states(self.selection.utterances, self.text, cache=self._cache)
+        return Padded(states, self.settings.text_tokens)
 
     @functools.cached_property
     def inputs(self) -> Columns:
@@ -173,7 +178,7 @@ class SpeechAndText:
         columns: dict[str, Any] = {}
         if self.text:
             columns |= {"token_ids": self.tokens.token_ids, "text_mask": self.tokens.text_mask}
-        if self.hearing:
+        if self.audio_branch:
             columns["features"] = self._features()
         return Columns(columns)
 
@@ -182,15 +187,15 @@ class SpeechAndText:
         shapes: dict[str, Any] = {"text_shape": None, "audio_shape": None}
         if self.text:
             shapes["text_shape"] = None if any_length else self.settings.text_tokens, self.text.width
-        if self.hearing:
-            rows = None if any_length else self.hearing.rows
-            shapes["audio_shape"] = rows, *self.hearing.encoder.shape
-        own: dict[str, Any] = {}
-        if self.name.endswith("_vggish"):
-            own["pooling"] = self.settings.pooling
-        elif not (self.text and self.hearing):
-            own["modality"] = "text" if self.text else "audio"
-        return self._entry.build(**shapes, classes=len(self.selection.classes), **own)
+        if self.audio_branch:
+            rows = None if any_length else self.audio_branch.rows
+            shapes["audio_shape"] = rows, *self.audio_branch.encoder.shape
+        options: dict[str, Any] = {}
+        if self._entry.pools_states:
+            options["pooling"] = self.settings.pooling
+        if self._entry.chooses_modality and not (self.text and self.audio_branch):
+            options["modality"] = "text" if self.text else "audio"
+        return self._entry.build(**shapes, classes=len(self.selection.classes), **options)
 
     def whole(self, head_weights: Sequence[np.ndarray] | None = None) -> keras.Model:
         """Encoders as they were pretrained, and the head with these (or new) weights: inputs to logits.
@@ -205,7 +210,7 @@ class SpeechAndText:
             head.set_weights(list(head_weights))
         return speech_and_text(
             self._load_text().backbone if self.text else None,
-            self.hearing.build() if self.hearing and self.hearing.build else None,
+            self.audio_branch.build() if self.audio_branch and self.audio_branch.build else None,
             head,
         )
 
@@ -213,17 +218,17 @@ class SpeechAndText:
         """What makes token ids of a text, as an exported file carries it; None where it reads none."""
         if self.text is None:
             return None
-        own = self.text.tokeniser
+        tokeniser = self.text.tokeniser
         return TextInput(
-            vocabulary=own.vocabulary,
-            lowercase=own.lowercase,
-            strip_accents=own.strip_accents,
-            tokens=own.tokens,
+            vocabulary=tokeniser.vocabulary,
+            lowercase=tokeniser.lowercase,
+            strip_accents=tokeniser.strip_accents,
+            tokens=tokeniser.tokens,
         )
 
     def state_encoders(self) -> dict[str, str]:
         """Input name → what makes these states, for a file that must be given them."""
-        named = {"text_states": self.text, "audio_states": self.hearing}
+        named = {"text_states": self.text, "audio_states": self.audio_branch}
         return {name: encoder.name for name, encoder in named.items() if encoder}
 
     def digest(self) -> str:
@@ -233,35 +238,35 @@ class SpeechAndText:
 
     def facts(self) -> dict[str, Any]:
         """What the encoders are, for the report and the exported file's card."""
-        found: dict[str, Any] = {}
+        facts: dict[str, Any] = {}
         if self.text:
-            found["text_encoder"] = {"name": self.text.name, **self.text.identity}
-        if self.hearing:
-            found["audio_encoder"] = {"name": self.hearing.name, **self.hearing.encoder.identity}
-        return found
+            facts["text_encoder"] = {"name": self.text.name, **self.text.identity}
+        if self.audio_branch:
+            facts["audio_encoder"] = {"name": self.audio_branch.name, **self.audio_branch.encoder.identity}
+        return facts
 
 
 @functools.lru_cache(maxsize=2)
-def _hearing(spec: str, pca_file: str | None, samples: int, data: Path) -> Hearing:
+def _audio_branch(spec: str, pca_file: str | None, samples: int, data: Path) -> AudioBranch:
     """Kept, because a student and its teacher mostly hear through one encoder of hundreds of megabytes."""
     entry, argument = audio_encoder(spec)
-    found = entry.hearing(argument, spec=spec, samples=samples, data=data, pca_file=pca_file)
-    return replace(found, encoder=_clipped(found.encoder, samples))
+    branch = entry.branch(argument, spec=spec, samples=samples, data=data, pca_file=pca_file)
+    return replace(branch, encoder=_clipped(branch.encoder, samples))
 
 
-# What a student hears through, a function for each of `AUDIO_ENCODERS`.
+# A function for each of `AUDIO_ENCODERS`.
 
 
-def vggish_hearing(
+def vggish_branch(
     argument: str, *, spec: str, samples: int, data: Path, pca_file: str | None, relu: bool = False
-) -> Hearing:
+) -> AudioBranch:
     """VGGish; with a PCA file its embeddings are whitened and quantised, and it is no Keras model."""
     patches = feature_shape("vggish", "mel_spectrogram", samples)[0]
     pca = vggish.read_pca(Path(pca_file)) if pca_file else None
     weights = vggish.weights_of(argument, data)
     build = functools.partial(vggish.vggish, weights, patches=patches, relu=relu)
     is_random = argument.partition("=")[0] == "random"
-    return Hearing(
+    return AudioBranch(
         f"{spec}, PCA" if pca else spec,
         vggish.vggish_encoder(weights, pca=pca, relu=relu),
         patches,
@@ -271,23 +276,23 @@ def vggish_hearing(
 
 
 # As the port to PyTorch has it, with a ReLU at its end.
-torchvggish_hearing = functools.partial(vggish_hearing, relu=True)
+torchvggish_branch = functools.partial(vggish_branch, relu=True)
 
 
-def yamnet_hearing(argument: str, *, samples: int, data: Path, **_: Any) -> Hearing:
+def yamnet_branch(argument: str, *, samples: int, data: Path, **_: Any) -> AudioBranch:
     """YAMNet's windows."""
     encoder = yamnet.encoder(yamnet.path_of(argument, data), pooling="none")
-    return Hearing("yamnet", encoder, yamnet.window_count(samples))
+    return AudioBranch("yamnet", encoder, yamnet.window_count(samples))
 
 
-def speech_model_hearing(argument: str, *, samples: int, **_: Any) -> Hearing:
+def speech_model_branch(argument: str, *, samples: int, **_: Any) -> AudioBranch:
     """The last layer's frames of a self-supervised speech model."""
     from light_sernet_kd.encoders import speech
 
     model = speech.load(argument)
     frames = min(SPEECH_FRAMES, speech.frames_of(model, samples))
     name = Path(argument).name if Path(argument).is_dir() else argument
-    return Hearing(name, speech.frame_encoder(model), frames)
+    return AudioBranch(name, speech.frame_encoder(model), frames)
 
 
 def _clipped(encoder: Encoder, samples: int) -> Encoder:

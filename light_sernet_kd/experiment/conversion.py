@@ -56,7 +56,7 @@ def taken_inputs(run: "Experiment") -> list[str]:
     features = "" if run.settings.merge_tflite else "features of "
     audio = f"{features}{samples:,} samples at {SAMPLE_RATE:,} Hz ({samples / SAMPLE_RATE:g} s)"
     text = f"{run.settings.text_tokens} tokens of text"
-    takes_audio = encoders is None or encoders.hearing is not None
+    takes_audio = encoders is None or encoders.audio_branch is not None
     return [audio] * takes_audio + [text] * bool(encoders and encoders.text)
 
 

@@ -138,7 +138,7 @@ def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str,
 def _cut(run: "Experiment") -> dict[str, Any] | None:
     """How many recordings the input length cuts, and how much; None for a student without audio."""
     encoders = run.multimodal.get("student")
-    if encoders is not None and encoders.hearing is None:
+    if encoders is not None and encoders.audio_branch is None:
         return None
     return lengths.cut_of(run.utterances, run.settings.samples / SAMPLE_RATE).as_dict()
 

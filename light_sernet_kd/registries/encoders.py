@@ -10,7 +10,7 @@ class AudioEncoder:
     """What `--audio_encoder` may name.
 
     Attributes:
-        hearing: `(argument, *, spec, samples, data, pca_file)` to a `multimodal.Hearing`.
+        branch: `(argument, *, spec, samples, data, pca_file)` to a `multimodal.AudioBranch`.
         window_seconds, hop_seconds: what a row of its states hears, and how far rows are apart.
         argument: what may follow the name and `=`, for people.
         front_end: the front end of this package that it hears through; None where it takes recordings.
@@ -18,7 +18,7 @@ class AudioEncoder:
         licence: of its published weights; empty where each has its own.
     """
 
-    hearing: Lazy
+    branch: Lazy
     window_seconds: float
     hop_seconds: float
     argument: str = ""
@@ -29,7 +29,7 @@ class AudioEncoder:
 
 AUDIO_ENCODERS: dict[str, AudioEncoder] = {
     "vggish": AudioEncoder(
-        Lazy("encoders.multimodal:vggish_hearing"),
+        Lazy("encoders.multimodal:vggish_branch"),
         window_seconds=0.96,
         hop_seconds=0.96,
         argument="PATH|random[=SEED]",
@@ -37,7 +37,7 @@ AUDIO_ENCODERS: dict[str, AudioEncoder] = {
         licence="Apache-2.0",
     ),
     "torchvggish": AudioEncoder(
-        Lazy("encoders.multimodal:torchvggish_hearing"),
+        Lazy("encoders.multimodal:torchvggish_branch"),
         window_seconds=0.96,
         hop_seconds=0.96,
         argument="PATH|random[=SEED]",
@@ -45,14 +45,14 @@ AUDIO_ENCODERS: dict[str, AudioEncoder] = {
         licence="Apache-2.0",
     ),
     "yamnet": AudioEncoder(
-        Lazy("encoders.multimodal:yamnet_hearing"),
+        Lazy("encoders.multimodal:yamnet_branch"),
         window_seconds=0.975,
         hop_seconds=0.48,
         argument="PATH",
         licence="Apache-2.0",
     ),
     "speech_model": AudioEncoder(
-        Lazy("encoders.multimodal:speech_model_hearing"),
+        Lazy("encoders.multimodal:speech_model_branch"),
         window_seconds=0.02,
         hop_seconds=0.02,
         open_ended=True,

@@ -93,26 +93,26 @@ def speech_model_teacher(
     from light_sernet_kd.encoders import speech
     from light_sernet_kd.teachers import speech_probe
 
-    folds = [*selection.folds, selection.final_fold]
     facts = _facts(selection, settings)
+    task = speech_probe.TeacherTask(
+        selection.utterances,
+        selection.classes,
+        [*selection.folds, selection.final_fold],
+        card={"made_by": f"{argument}, fine-tuned", **facts},
+        seed=settings.seed,
+    )
     if workplace.fine_tune:
         return speech_probe.fine_tuned_teacher(
             argument,
-            selection.utterances,
+            task,
             selection.fingerprints,
-            selection.classes,
-            folds,
-            card={"made_by": f"{argument}, fine-tuned", **facts},
             work=workplace.work,
-            seed=settings.seed,
             settings=dataclasses.replace(speech_probe.TuningSettings(), **_tuning(settings)),
         )
     encoder = speech.layer_encoder(speech.load(argument))
     layers = _embedded(encoder, selection, workplace)
     card = {"made_by": f"probe on {argument}", "encoder": {"source": argument, **encoder.identity}, **facts}
-    return speech_probe.layer_probe_teacher(
-        layers, selection.utterances, selection.classes, folds, card=card, seed=settings.seed
-    )
+    return speech_probe.layer_probe_teacher(layers, dataclasses.replace(task, card=card))
 
 
 def probe_on(

@@ -1,9 +1,10 @@
 """Teachers on self-supervised speech models: a probe on their layers, or the model fine-tuned."""
 
+import functools
 import hashlib
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,17 +61,54 @@ class TuningSettings:
     dropout: float = 0.1
 
 
+@dataclass(frozen=True)
+class TeacherTask:
+    """What a teacher is made for.
+
+    Attributes:
+        card: what is known of the model and the corpus; `made_by` at least.
+        progress: called with (done, all) after each fold.
+    """
+
+    utterances: Sequence[Utterance]
+    classes: Sequence[str]
+    folds: Sequence[Fold]
+    card: Mapping[str, Any]
+    seed: int = 0
+    progress: audio.Progress | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        return class_indices(self.utterances, self.classes)
+
+    @property
+    def speakers(self) -> np.ndarray:
+        return np.array([utterance.speaker for utterance in self.utterances])
+
+    def teacher(
+        self, logits: Sequence[np.ndarray], embeddings: Sequence[np.ndarray], facts: Mapping[str, Any]
+    ) -> Teacher:
+        """The teacher with these outputs per fold, and these facts beside the card's."""
+        return Teacher(
+            ids=tuple(utterance.id for utterance in self.utterances),
+            classes=tuple(self.classes),
+            logits=np.stack(logits).astype(np.float32),
+            folds=tuple(fold.name for fold in self.folds),
+            card={
+                **self.card,
+                **facts,
+                "train_speakers": teachers.train_speakers(self.folds, self.utterances),
+            },
+            embeddings=np.stack(embeddings).astype(np.float32),
+        )
+
+
 def layer_probe_teacher(
     layers: Embeddings,
-    utterances: Sequence[Utterance],
-    classes: Sequence[str],
-    folds: Sequence[Fold],
+    task: TeacherTask,
     *,
-    card: Mapping[str, Any],
-    seed: int = 0,
     settings: ProbeSettings = ProbeSettings(),
     cross_fit: bool = True,
-    progress: audio.Progress | None = None,
 ) -> Teacher:
     """A teacher with, per fold, a learned weighted sum of a frozen model's layers and a linear head on it.
 
@@ -79,76 +117,56 @@ def layer_probe_teacher(
     `cross_fit` is as in `probe.probe_teacher`. The embeddings are each fold's weighted sums.
 
     Args:
-        layers: what `layer_encoder` gave for the utterances.
-        card: what is known of the model and the corpus; `made_by` at least.
+        layers: the output of `layer_encoder` for the utterances.
 
     Source: Yang et al. 2021, arXiv:2105.01051, section 3 (the weighted sum).
     """
-    labels, speakers = class_indices(utterances, classes), _speakers(utterances)
-    everything = np.arange(len(utterances))
+    labels, speakers = task.labels, task.speakers
+    everything = np.arange(len(task.utterances))
     logits, embeddings, details = [], [], {}
-    for fold in folds:
+    for fold in task.folds:
         train = np.array(fold.train)
-        own_seed = fold_seed(seed, f"layer probe {fold.name}")
         parts = held_out_parts(speakers[train])
-
-        def fit(
-            rows: np.ndarray, judged: np.ndarray | None, epochs: int = settings.epochs, own_seed=own_seed
-        ):
-            return _LayerProbe(
-                layers,
-                labels,
-                rows,
-                judged,
-                classes=len(classes),
-                epochs=epochs,
-                seed=own_seed,
-                settings=settings,
-            )
-
+        fit = functools.partial(
+            _LayerProbe,
+            layers,
+            labels,
+            classes=len(task.classes),
+            seed=fold_seed(task.seed, f"layer probe {fold.name}"),
+            settings=settings,
+        )
         if fold.selection_indices:
-            probe = fit(train, np.array(fold.selection_indices))
+            probe = fit(train, np.array(fold.selection_indices), epochs=settings.epochs)
         else:
-            best = [fit(train[~part], train[part]).best_epoch for part in parts]
-            probe = fit(train, None, round(statistics.median(best)))
-        found = probe.logits(layers, everything)
+            held_out = [fit(train[~part], train[part], epochs=settings.epochs) for part in parts]
+            probe = fit(train, None, epochs=round(statistics.median(each.best_epoch for each in held_out)))
+        fold_logits = probe.logits(layers, everything)
         if cross_fit:
             for part in parts:
-                other = fit(train[~part], None, probe.best_epoch)
-                found[train[part]] = other.logits(layers, train[part])
-        logits.append(found)
+                other = fit(train[~part], None, epochs=probe.best_epoch)
+                fold_logits[train[part]] = other.logits(layers, train[part])
+        logits.append(fold_logits)
         embeddings.append(probe.weighted_sums(layers, everything))
         details[fold.name] = {
             "best_epoch": probe.best_epoch,
             "layer_weights": np.round(probe.layer_weights, 4).tolist(),
         }
-        if progress:
-            progress(len(logits), len(folds))
-    return _teacher(
-        utterances,
-        classes,
-        folds,
-        np.stack(logits),
-        np.stack(embeddings),
-        {**card, "probe": {**asdict(settings), "cross_fitted": cross_fit, "seed": seed, "folds": details}},
-    )
+        if task.progress:
+            task.progress(len(logits), len(task.folds))
+    facts = {**asdict(settings), "cross_fitted": cross_fit, "seed": task.seed, "folds": details}
+    return task.teacher(logits, embeddings, {"probe": facts})
 
 
 def fine_tuned_teacher(
     source: str,
-    utterances: Sequence[Utterance],
+    task: TeacherTask,
     fingerprints: Mapping[str, str],
-    classes: Sequence[str],
-    folds: Sequence[Fold],
     *,
-    card: Mapping[str, Any],
     work: Path,
-    seed: int = 0,
     settings: TuningSettings = TuningSettings(),
     max_seconds: float = 20.0,
     device: str | None = None,
     cross_fit: bool = False,
-    progress: audio.Progress | None = None,
 ) -> Teacher:
     """A teacher with a model fine-tuned per fold, and a linear head on the mean of its last hidden states.
 
@@ -157,88 +175,87 @@ def fine_tuned_teacher(
 
     Args:
         source, max_seconds, device: as of `load`.
+        fingerprints: of the recordings, by utterance id.
         work: keeps the outcome of each finished fold, which is then not tuned again.
-        card: what is known of the corpus; `made_by` at least.
         cross_fit: a training utterance's logits come from a model tuned without its speaker, as in
             `probe.probe_teacher`; it takes `probe.PARTS` more models per fold. Without it they are
             overconfident on training.
-        progress: called with (done, all) after each fold.
     """
-    labels, speakers = class_indices(utterances, classes), _speakers(utterances)
-    identity = load(source, max_seconds=max_seconds, device="cpu").identity
+    load_model = functools.partial(load, source, max_seconds=max_seconds)
+    identity = load_model(device="cpu").identity
+    tuning = _FineTuning(
+        task, fingerprints, work, settings, identity, functools.partial(load_model, device=device)
+    )
+    logits, embeddings, best_epochs = [], [], {}
+    for fold in task.folds:
+        train = np.array(fold.train)
+        parts = held_out_parts(task.speakers[train]) if cross_fit else []
+        whole = tuning.outcome(fold.name, train, fold.selection_indices)
+        fold_logits = whole.logits[0].copy()
+        for number, part in enumerate(parts):
+            other = tuning.outcome(f"{fold.name} without part {number}", train[~part], fold.selection_indices)
+            fold_logits[train[part]] = other.logits[0][train[part]]
+        logits.append(fold_logits)
+        embeddings.append(np.asarray(whole.embeddings)[0])
+        best_epochs[fold.name] = whole.card["best_epoch"]
+        if task.progress:
+            task.progress(len(logits), len(task.folds))
+    facts = {**asdict(settings), "cross_fitted": cross_fit, "seed": task.seed, "best_epochs": best_epochs}
+    encoder = {"source": str(source), **identity}
+    return task.teacher(logits, embeddings, {"encoder": encoder, "fine_tuning": facts})
 
-    def outcome(name: str, train: np.ndarray, judged: Sequence[int]) -> Teacher:
-        sets = [
-            [(utterances[i].id, fingerprints[utterances[i].id], int(labels[i])) for i in rows]
-            for rows in (train, judged, range(len(utterances)))
-        ]
-        decides = [_TUNING_VERSION, identity, asdict(settings), list(classes), name, seed, sets]
-        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
-        path = work / f"{identity['family']}-{key}.npz"
+
+@dataclass(frozen=True)
+class _FineTuning:
+    """Fine-tuned models of one task; `load_model` gives a fresh one, whose `identity` is known."""
+
+    task: TeacherTask
+    fingerprints: Mapping[str, str]
+    work: Path
+    settings: TuningSettings
+    identity: Mapping[str, Any]
+    load_model: Callable[[], SpeechModel]
+
+    def outcome(self, name: str, train: np.ndarray, judged: Sequence[int]) -> Teacher:
+        """The outputs of a model tuned on `train`: from its file in `work`, or made now."""
+        task = self.task
+        path = self._path(name, train, judged)
         if not path.exists():
-            model = load(source, max_seconds=max_seconds, device=device)
             logits, embeddings, epoch = _tune(
-                model,
-                utterances,
-                labels,
+                self.load_model(),
+                task.utterances,
+                task.labels,
                 train,
                 judged,
-                classes=len(classes),
-                seed=fold_seed(seed, f"fine-tune {name}"),
-                settings=settings,
+                classes=len(task.classes),
+                seed=fold_seed(task.seed, f"fine-tune {name}"),
+                settings=self.settings,
             )
-            ids = tuple(utterance.id for utterance in utterances)
-            done = Teacher(
-                ids, tuple(classes), logits[None], (name,), {"best_epoch": epoch}, embeddings[None]
-            )
+            ids = tuple(utterance.id for utterance in task.utterances)
+            card = {"best_epoch": epoch}
+            done = Teacher(ids, tuple(task.classes), logits[None], (name,), card, embeddings[None])
             teachers.write(path, done)
         return teachers.read(path)
 
-    logits, embeddings, best = [], [], {}
-    for fold in folds:
-        train = np.array(fold.train)
-        parts = held_out_parts(speakers[train]) if cross_fit else []
-        whole = outcome(fold.name, train, fold.selection_indices)
-        found = whole.logits[0].copy()
-        for number, part in enumerate(parts):
-            other = outcome(f"{fold.name} without part {number}", train[~part], fold.selection_indices)
-            found[train[part]] = other.logits[0][train[part]]
-        logits.append(found)
-        embeddings.append(np.asarray(whole.embeddings)[0])
-        best[fold.name] = whole.card["best_epoch"]
-        if progress:
-            progress(len(logits), len(folds))
-    tuning = {**asdict(settings), "cross_fitted": cross_fit, "seed": seed, "best_epochs": best}
-    return _teacher(
-        utterances,
-        classes,
-        folds,
-        np.stack(logits),
-        np.stack(embeddings),
-        {**card, "encoder": {"source": str(source), **identity}, "fine_tuning": tuning},
-    )
-
-
-def _speakers(utterances: Sequence[Utterance]) -> np.ndarray:
-    return np.array([utterance.speaker for utterance in utterances])
-
-
-def _teacher(
-    utterances: Sequence[Utterance],
-    classes: Sequence[str],
-    folds: Sequence[Fold],
-    logits: np.ndarray,
-    embeddings: np.ndarray,
-    card: Mapping[str, Any],
-) -> Teacher:
-    return Teacher(
-        ids=tuple(utterance.id for utterance in utterances),
-        classes=tuple(classes),
-        logits=logits.astype(np.float32),
-        folds=tuple(fold.name for fold in folds),
-        card={**card, "train_speakers": teachers.train_speakers(folds, utterances)},
-        embeddings=embeddings.astype(np.float32),
-    )
+    def _path(self, name: str, train: np.ndarray, judged: Sequence[int]) -> Path:
+        """Named after all that decides the outcome."""
+        task, labels = self.task, self.task.labels
+        ids = [utterance.id for utterance in task.utterances]
+        sets = [
+            [(ids[i], self.fingerprints[ids[i]], int(labels[i])) for i in rows]
+            for rows in (train, judged, range(len(ids)))
+        ]
+        decides = [
+            _TUNING_VERSION,
+            self.identity,
+            asdict(self.settings),
+            list(task.classes),
+            name,
+            task.seed,
+            sets,
+        ]
+        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
+        return self.work / f"{self.identity['family']}-{key}.npz"
 
 
 def _utterance_means(
@@ -358,59 +375,91 @@ def _tune(
     settings: TuningSettings,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Fine-tune `model`; logits and embeddings of every utterance, and the epoch they are of."""
-    torch, _ = packages()
-    network, device = model.network, model.network.device
-    network.feature_extractor._freeze_parameters()  # its own switch: it keeps no gradients then
-    steps = settings.epochs * -(-len(train) // settings.batch_size)
-    warm_up = max(1, steps // 10)
-    with reproducible(seed, device):
-        head = torch.nn.Linear(model.width, classes).to(device)
-        dropout = torch.nn.Dropout(settings.dropout)
+    with reproducible(seed, model.network.device):
+        tuned = _TunedModel(model, utterances, labels, classes=classes, settings=settings)
+        tuned.plan(steps=settings.epochs * -(-len(train) // settings.batch_size))
+        best_loss, best, best_epoch = np.inf, None, settings.epochs
+        for epoch in range(settings.epochs):
+            tuned.train(train[np.random.default_rng([seed, epoch]).permutation(len(train))])
+            if judged:
+                logits, _ = tuned.outputs(judged)
+                if (loss := log_loss(labels[list(judged)], logits)) < best_loss:
+                    best_loss, best_epoch, best = loss, epoch + 1, tuned.weights()
+        if best is not None:
+            tuned.set_weights(best)
+        logits, embeddings = tuned.outputs(range(len(utterances)))
+    return logits, embeddings, best_epoch
+
+
+class _TunedModel:
+    """A speech model with a linear head, while it is fine-tuned."""
+
+    def __init__(
+        self,
+        model: SpeechModel,
+        utterances: Sequence[Utterance],
+        labels: np.ndarray,
+        *,
+        classes: int,
+        settings: TuningSettings,
+    ):
+        torch, _ = packages()
+        self.model, self.utterances, self.labels, self.settings = model, utterances, labels, settings
+        network = model.network
+        network.feature_extractor._freeze_parameters()  # its own switch: it keeps no gradients then
+        self.head = torch.nn.Linear(model.width, classes).to(network.device)
+        self.dropout = torch.nn.Dropout(settings.dropout)
         tuned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
+        self.parameters = [*tuned, *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(
             [
                 {"params": tuned, "lr": settings.learning_rate},
-                {"params": head.parameters(), "lr": settings.head_learning_rate},
+                {"params": self.head.parameters(), "lr": settings.head_learning_rate},
             ],
             weight_decay=settings.weight_decay,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
+
+    def plan(self, *, steps: int) -> None:
+        """A linear warm-up over a tenth of the steps, then a linear decay."""
+        torch, _ = packages()
+        warm_up = max(1, steps // 10)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
             lambda step: min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up)),
         )
 
-        def outputs(rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-            network.eval()
-            with torch.inference_mode():
-                parts, found = zip(*_utterance_means(model, utterances, rows), strict=True)
-                means = torch.cat(found)
-                scores = head(means)
-            place = {row: number for number, row in enumerate(np.concatenate(parts).tolist())}
-            back = [place[row] for row in rows]
-            return scores.cpu().numpy()[back], means.cpu().numpy()[back]
+    def train(self, order: np.ndarray) -> None:
+        """One epoch over the utterances in this order."""
+        torch, _ = packages()
+        self.model.network.train()
+        for rows in _chunks(order, self.settings.batch_size):
+            self.optimizer.zero_grad()
+            for part, means in _utterance_means(self.model, self.utterances, rows):
+                target = torch.from_numpy(self.labels[part]).to(means.device)
+                logits = self.head(self.dropout(means))
+                loss = torch.nn.functional.cross_entropy(logits, target, reduction="sum")
+                (loss / len(rows)).backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.optimizer.step()
+            self.schedule.step()
 
-        best_loss, best, best_epoch = np.inf, None, settings.epochs
-        for epoch in range(settings.epochs):
-            network.train()
-            order = train[np.random.default_rng([seed, epoch]).permutation(len(train))]
-            for start in range(0, len(order), settings.batch_size):
-                rows = order[start : start + settings.batch_size]
-                optimizer.zero_grad()
-                for part, means in _utterance_means(model, utterances, rows):
-                    target = torch.from_numpy(labels[part]).to(device)
-                    loss = torch.nn.functional.cross_entropy(head(dropout(means)), target, reduction="sum")
-                    (loss / len(rows)).backward()
-                torch.nn.utils.clip_grad_norm_([*tuned, *head.parameters()], 1.0)
-                optimizer.step()
-                schedule.step()
-            if judged:
-                found, _ = outputs(judged)
-                if (loss_now := log_loss(labels[list(judged)], found)) < best_loss:
-                    best_loss, best_epoch = loss_now, epoch + 1
-                    best = [value.detach().cpu().clone() for value in (*tuned, *head.parameters())]
-        if best is not None:
-            with torch.no_grad():
-                for parameter, value in zip((*tuned, *head.parameters()), best, strict=True):
-                    parameter.copy_(value)
-        logits, embeddings = outputs(range(len(utterances)))
-    return logits, embeddings, best_epoch
+    def outputs(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `(len(rows), classes)` and embeddings `(len(rows), width)`."""
+        torch, _ = packages()
+        self.model.network.eval()
+        with torch.inference_mode():
+            parts, batches = zip(*_utterance_means(self.model, self.utterances, rows), strict=True)
+            means = torch.cat(batches)
+            logits = self.head(means)
+        place = {row: number for number, row in enumerate(np.concatenate(parts).tolist())}
+        back = [place[row] for row in rows]
+        return logits.cpu().numpy()[back], means.cpu().numpy()[back]
+
+    def weights(self) -> list["torch.Tensor"]:
+        return [parameter.detach().cpu().clone() for parameter in self.parameters]
+
+    def set_weights(self, weights: Sequence["torch.Tensor"]) -> None:
+        torch, _ = packages()
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, weights, strict=True):
+                parameter.copy_(value)

@@ -28,7 +28,10 @@ def has_bfloat16(cpu_info: str | None = None) -> bool:
     """Whether this processor multiplies bfloat16 in hardware; elsewhere it is emulated and slow.
 
     Args:
-        cpu_info: the text of `/proc/cpuinfo`; by default this machine's, and no where there is none.
+        cpu_info: the text of `/proc/cpuinfo`; None reads this machine's, and means no where there is none.
+
+    >>> has_bfloat16("flags: fpu avx512f avx512_bf16"), has_bfloat16("flags: fpu avx2")
+    (True, False)
     """
     if cpu_info is None:
         try:
@@ -43,6 +46,9 @@ def arithmetic(wanted: str, *, gains: bool = True) -> str:
 
     Args:
         gains: whether this student is faster in bfloat16 where the processor has it.
+
+    >>> arithmetic("bfloat16"), arithmetic("auto", gains=False)
+    ('bfloat16', 'float32')
     """
     if wanted != "auto":
         return wanted
@@ -56,10 +62,10 @@ def threads() -> int:
         return cores
     import tensorflow as tf
 
-    told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    setting = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     return (
         tf.config.threading.get_intra_op_parallelism_threads()
-        or (int(told) if told.isdigit() else 0)
+        or (int(setting) if setting.isdigit() else 0)
         or cores
     )
 

@@ -24,6 +24,12 @@ def read_history(path: Path, epochs: int | None = None) -> dict[str, list[float]
 
     Raises:
         ValueError: a row or a part of one is missing.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_history(Path(folder) / "history.csv", {"loss": [1.5, 0.25]})
+    ...     read_history(Path(folder) / "history.csv")
+    {'loss': [1.5, 0.25]}
     """
     text = path.read_text(encoding="utf-8")
     header, *rows = list(csv.reader(text.splitlines())) or [[]]

@@ -277,9 +277,8 @@ def labels_of(utterances) -> np.ndarray:
 
 def probed(layers, corpus, folds=None, **settings) -> teachers.Teacher:
     utterances, _, all_folds = corpus
-    return speech_probe.layer_probe_teacher(
-        layers, utterances, CLASSES, folds or all_folds[1:3], card={"made_by": "tiny"}, **settings
-    )
+    task = speech_probe.TeacherTask(utterances, CLASSES, folds or all_folds[1:3], {"made_by": "tiny"})
+    return speech_probe.layer_probe_teacher(layers, task, **settings)
 
 
 def test_a_probe_of_layers_learns_and_tells_what_it_did(layers, corpus, tmp_path):
@@ -383,19 +382,12 @@ def test_the_random_state_of_others_is_left_alone(layers, corpus):
 FAST = speech_probe.TuningSettings(epochs=2, learning_rate=1e-3, head_learning_rate=1e-2)
 
 
-def tuned(source, corpus, work, folds=None, settings=FAST, **others) -> teachers.Teacher:
+def tuned(source, corpus, work, folds=None, settings=FAST, seed=0, **others) -> teachers.Teacher:
     utterances, fingerprints, all_folds = corpus
-    return speech_probe.fine_tuned_teacher(
-        source,
-        utterances,
-        fingerprints,
-        CLASSES,
-        folds or all_folds[:1],
-        card={"made_by": "tiny"},
-        work=work,
-        settings=settings,
-        **others,
+    task = speech_probe.TeacherTask(
+        utterances, CLASSES, folds or all_folds[:1], {"made_by": "tiny"}, seed=seed
     )
+    return speech_probe.fine_tuned_teacher(source, task, fingerprints, work=work, settings=settings, **others)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def inputs_of(
 
         tokens = encoders.text.tokeniser(texts_of(utterances).cleaned)
         inputs |= {"token_ids": tokens.token_ids, "text_mask": tokens.text_mask}
-    if encoders is None or encoders.hearing:
+    if encoders is None or encoders.audio_branch:
         inputs["features"] = _features(
             settings, utterances, "vggish" if encoders else settings.front_end, work
         )

@@ -204,11 +204,11 @@ def of_network(model: keras.Model, shape: Shape) -> Source:
 
 def digest(model: keras.Model) -> str:
     """Hash of the names, shapes and values of all weights."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for weight in model.weights:
-        found.update(f"{weight.path} {tuple(weight.shape)}".encode())
-        found.update(weight.numpy().tobytes())
-    return found.hexdigest()
+        sha256.update(f"{weight.path} {tuple(weight.shape)}".encode())
+        sha256.update(weight.numpy().tobytes())
+    return sha256.hexdigest()
 
 
 def random(shape: Shape) -> Source:
@@ -226,10 +226,10 @@ def random(shape: Shape) -> Source:
 
 def _parsed(path: str) -> tuple[str | None, str, str]:
     """The layer's number, None in front of them; the part of it; which of its weights."""
-    found = _WEIGHT.fullmatch(path)
-    if found is None:
+    parts = _WEIGHT.fullmatch(path)
+    if parts is None:
         raise ValueError(f"no weight of a text encoder: {path}")
-    return found[1], found[2], found[3]
+    return parts[1], parts[2], parts[3]
 
 
 # keras-hub
@@ -374,14 +374,14 @@ def _safetensors(path: Path) -> dict[str, Callable[[], np.ndarray]]:
             raise ValueError("its header is larger than the format allows")
         header = parse_json(content[8:start].tobytes())
         header.pop("__metadata__", None)
-        found: dict[str, Callable[[], np.ndarray]] = {}
+        readers: dict[str, Callable[[], np.ndarray]] = {}
         for name, entry in header.items():
             kind = types.get(entry["dtype"])
             if kind is not None:  # integers are no weights
                 first, last = entry["data_offsets"]
                 raw = content[start + first : start + last].view(kind).reshape(entry["shape"])
-                found[name] = functools.partial(_as_float32, raw)
-        return found
+                readers[name] = functools.partial(_as_float32, raw)
+        return readers
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is not a safetensors file, or is cut short: copy it again.") from None
 

@@ -126,11 +126,11 @@ class Padded:
         if self._trimmed:
             longest = self._embeddings.rows[chosen].max(initial=1)
             rows = min(rows, -(-int(longest) // TRIM) * TRIM)
-        found = np.zeros((chosen.size, rows, *self.shape[2:]), np.float32)
-        for place, index in zip(found, chosen.ravel(), strict=True):
+        padded = np.zeros((chosen.size, rows, *self.shape[2:]), np.float32)
+        for place, index in zip(padded, chosen.ravel(), strict=True):
             own = self._embeddings[index][:rows]
             place[: len(own)] = own
-        return found.reshape(*chosen.shape, *found.shape[1:])
+        return padded.reshape(*chosen.shape, *padded.shape[1:])
 
 
 # Keys, what they stand for, and how many were tried to get these.
@@ -197,10 +197,10 @@ def embed_by_key(
             if progress:
                 progress(done, len(keys))
         stored = _cached(folder, encoder, set(keys), blocks)
-    found = [stored[key] for key in keys]
-    paths = sorted({path for path, _, _ in found})
+    rows = [stored[key] for key in keys]
+    paths = sorted({path for path, _, _ in rows})
     number = {path: index for index, path in enumerate(paths)}
-    places = np.array([(number[path], start, stop) for path, start, stop in found])
+    places = np.array([(number[path], start, stop) for path, start, stop in rows])
     return Embeddings([blocks[path] for path in paths], places)
 
 
@@ -253,7 +253,7 @@ def _cached(
     Args:
         blocks: those that were opened; others are added.
     """
-    found: dict[str, tuple[Path, int, int]] = {}
+    places: dict[str, tuple[Path, int, int]] = {}
     budget = arrays.HASHED_BYTES - sum(block.nbytes for block in blocks.values())
     for index in sorted(folder.glob("*.json")):
         path = index.with_suffix(".npy")
@@ -281,18 +281,18 @@ def _cached(
                 index.unlink()
             continue
         for name, start, stop in zip(recordings, [0, *stops], stops, strict=False):
-            found[name] = (path, start, stop)
-    return found
+            places[name] = (path, start, stop)
+    return places
 
 
 def _recordings(index: Path) -> dict[str, int]:
     """Fingerprint → number of rows, in a block's order."""
-    found = read_json(index, {"recordings": {str: int}, "sha256": str})
-    if found["sha256"] != _index_digest(found["recordings"]):
+    content = read_json(index, {"recordings": {str: int}, "sha256": str})
+    if content["sha256"] != _index_digest(content["recordings"]):
         raise JsonError(index, "is damaged (its content has another hash than when it was written)")
-    if min(found["recordings"].values(), default=0) < 0:
+    if min(content["recordings"].values(), default=0) < 0:
         raise JsonError(index, "is damaged (a recording has fewer than no rows)")
-    return found["recordings"]
+    return content["recordings"]
 
 
 def _index_digest(recordings: Mapping[str, int]) -> str:

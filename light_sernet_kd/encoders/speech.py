@@ -117,13 +117,13 @@ def layer_encoder(model: SpeechModel, *, dtype: Literal["float32", "float16"] = 
     torch, _ = packages()
 
     def encode(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        found = [np.empty(0, np.float32)] * len(waveforms)
+        outputs = [np.empty(0, np.float32)] * len(waveforms)
         for batch in length_batches([len(waveform) for waveform in waveforms], model):
             with torch.inference_mode():
                 states = mean_states(model, [waveforms[i] for i in batch], every_layer=True)
             for i, rows in zip(batch, states.cpu().numpy(), strict=True):
-                found[i] = rows[None]
-        return found
+                outputs[i] = rows[None]
+        return outputs
 
     return Encoder(
         f"{model.network.config.model_type}-layers",
@@ -142,15 +142,15 @@ def frame_encoder(model: SpeechModel) -> Encoder:
     torch, _ = packages()
 
     def encode(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        found = [np.empty(0, np.float32)] * len(waveforms)
+        outputs = [np.empty(0, np.float32)] * len(waveforms)
         for batch in length_batches([len(waveform) for waveform in waveforms], model):
             with torch.inference_mode():
                 output, frames = _output(model, [waveforms[i] for i in batch])
             # Not the last of `hidden_states`, which the large models' final norm has not passed.
             states = output.last_hidden_state.cpu().numpy()
             for i, rows, count in zip(batch, states, frames, strict=True):
-                found[i] = rows[:count]
-        return found
+                outputs[i] = rows[:count]
+        return outputs
 
     return Encoder(
         f"{model.network.config.model_type}-frames",
@@ -196,10 +196,10 @@ def _quiet(transformers) -> Iterator[None]:
 
 def _digest(network) -> str:
     """Hash of a model's configuration and weights, wherever it was loaded from."""
-    told = network.config.to_diff_dict()  # fields that later releases add do not count
+    config = network.config.to_diff_dict()  # fields that later releases add do not count
     for name in ("_name_or_path", "transformers_version", "architectures", "dtype", "_commit_hash"):
-        told.pop(name, None)
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+        config.pop(name, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(network.state_dict().items()):
         if "masked_spec_embed" not in name:
             digest.update(f"{name} {tuple(tensor.shape)}".encode())

@@ -357,22 +357,22 @@ def _tokeniser(folder: Path, tokens: int) -> Tokeniser:
         missing = f"{folder} has no vocabulary: expected tokenizer.json or vocab.txt."
         vocabulary = _vocabulary_lines(folder / "vocab.txt", missing)
         config = folder / "tokenizer_config.json"
-        told = _read_json(config) if config.is_file() else {}
-        if not told.get("tokenize_chinese_chars", True):
+        settings = _read_json(config) if config.is_file() else {}
+        if not settings.get("tokenize_chinese_chars", True):
             raise UserError(f"{config} leaves Chinese characters together, which is not supported.")
-        lowercase = told.get("do_lower_case")
+        lowercase = settings.get("do_lower_case")
         if lowercase is None:
             return Tokeniser(vocabulary, *_habits(vocabulary), tokens)
-        strip = told.get("strip_accents")
+        strip = settings.get("strip_accents")
         return Tokeniser(vocabulary, bool(lowercase), bool(lowercase if strip is None else strip), tokens)
-    told = _read_json(path)
+    content = _read_json(path)
     try:
-        ids = dict(told["model"]["vocab"])
-        ids |= {token["content"]: token["id"] for token in told.get("added_tokens") or ()}
-        normaliser = told.get("normalizer") or {}
+        ids = dict(content["model"]["vocab"])
+        ids |= {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
+        normaliser = content.get("normalizer") or {}
         usual = (
-            told["model"].get("type", "WordPiece") == "WordPiece"
-            and told["model"].get("continuing_subword_prefix", "##") == "##"
+            content["model"].get("type", "WordPiece") == "WordPiece"
+            and content["model"].get("continuing_subword_prefix", "##") == "##"
             and normaliser.get("type") == "BertNormalizer"
             and normaliser.get("clean_text", True)
             and normaliser.get("handle_chinese_chars", True)

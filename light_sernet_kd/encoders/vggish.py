@@ -105,8 +105,8 @@ def vggish(weights: Weights | None = None, *, patches: int, relu: bool = False) 
     if weights is not None:
         for scope, units in LAYERS:
             if units:
-                given = [weights[f"vggish/{scope}/{part}"] for part in ("weights", "biases")]
-                model.get_layer(scope.rpartition("/")[2]).set_weights(given)
+                values = [weights[f"vggish/{scope}/{part}"] for part in ("weights", "biases")]
+                model.get_layer(scope.rpartition("/")[2]).set_weights(values)
     return model
 
 
@@ -286,8 +286,8 @@ def vggish_encoder(
         recordings = [np.trim_zeros(np.asarray(waveform, np.float32), "b") for waveform in waveforms]
         rows = _embedded(model, itertools.chain.from_iterable(map(_patches, recordings)))
         for recording in recordings:
-            found = np.stack(list(itertools.islice(rows, patch_count(len(recording), VGGISH))))
-            yield postprocessed(found, pca) if pca else found
+            embeddings = np.stack(list(itertools.islice(rows, patch_count(len(recording), VGGISH))))
+            yield postprocessed(embeddings, pca) if pca else embeddings
 
     identity = {
         "weights_sha256": _digest(weights),

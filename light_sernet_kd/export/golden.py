@@ -39,22 +39,24 @@ def golden(paths: Sequence[Path]) -> dict[str, Any]:
     """
     files = [file for path in paths for file in _exported(path)]
     runners = [_opened(path) for path in files]
-    heard = {(each.samples, each.sample_rate) for each in runners if each.samples}
-    if len(heard) > 1:
-        told = ", ".join(f"{samples} samples at {rate} Hz" for samples, rate in sorted(heard))
-        raise UserError(f"one recording is made for all files, and these take {told}: name files that agree.")
-    found: dict[str, Any] = {}
+    lengths = {(each.samples, each.sample_rate) for each in runners if each.samples}
+    if len(lengths) > 1:
+        described = ", ".join(f"{samples} samples at {rate} Hz" for samples, rate in sorted(lengths))
+        raise UserError(
+            f"one recording is made for all files, and these take {described}: name files that agree."
+        )
+    vectors: dict[str, Any] = {}
     recording, clips = np.zeros(0, np.float32), {}
-    if heard:
-        ((samples, sample_rate),) = heard
+    if lengths:
+        ((samples, sample_rate),) = lengths
         clips = {
             name: [round(start * samples), round(stop * samples)] for name, (start, stop) in _CLIPS.items()
         }
         recording = voice(max(stop for _, stop in clips.values()), sample_rate=sample_rate)
         content = base64.b64encode(recording.astype("<f4").tobytes()).decode()
-        found = {"audio": {"sample_rate": sample_rate, "base64": content}, "clips": clips}
+        vectors = {"audio": {"sample_rate": sample_rate, "base64": content}, "clips": clips}
     answers = [_answers(path, runner, recording, clips) for path, runner in zip(files, runners, strict=True)]
-    return {**found, "files": answers}
+    return {**vectors, "files": answers}
 
 
 def voice(samples: int, *, sample_rate: int) -> np.ndarray:
@@ -100,7 +102,7 @@ def _opened(path: Path) -> Runner:
 def _answers(
     path: Path, runner: Runner, recording: np.ndarray, clips: dict[str, list[int]]
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "precision": runner.precision,
@@ -111,11 +113,11 @@ def _answers(
     if runner.text is not None:
         text = _text(runner.text.vocabulary)
         ids, mask, _ = encode_text(runner.text.tokenizer(), text, runner.text.tokens)
-        told |= {"text": text, "token_ids": ids.tolist(), "text_mask": mask.tolist()}
+        facts |= {"text": text, "token_ids": ids.tolist(), "text_mask": mask.tolist()}
     if not runner.samples:
-        return {**told, "probabilities": {"text": runner.probabilities(text=text).tolist()}}
+        return {**facts, "probabilities": {"text": runner.probabilities(text=text).tolist()}}
     return {
-        **told,
+        **facts,
         "samples": runner.samples,
         "padding": runner.padding,
         "probabilities": {

@@ -119,18 +119,18 @@ def _name(card: Mapping[str, Any]) -> str:
 
 
 def _description(card: Mapping[str, Any]) -> str:
-    told = [f"Which emotion is heard or read: {', '.join(card['classes'])}."]
+    sentences = [f"Which emotion is heard or read: {', '.join(card['classes'])}."]
     if "corpus" in card:
         synthetic = " (synthetic recordings)" if card.get("synthetic") else ""
-        told.append(f"Trained on {card['corpus']}{synthetic}.")
+        sentences.append(f"Trained on {card['corpus']}{synthetic}.")
     if card.get("ua") is not None:
         interval = [f"{100 * card[end]:.1f}" for end in ("ua_low", "ua_high") if end in card]
         between = f" [{', '.join(interval)}]" if interval else ""
         protocol = f", protocol {card['protocol']}" if "protocol" in card else ""
-        told.append(f"Unweighted accuracy {100 * card['ua']:.1f} %{between}{protocol}.")
+        sentences.append(f"Unweighted accuracy {100 * card['ua']:.1f} %{between}{protocol}.")
     if card.get("stamps"):
-        told.append(f"Mind: {'; '.join(card['stamps'])}.")
-    return " ".join(told)
+        sentences.append(f"Mind: {'; '.join(card['stamps'])}.")
+    return " ".join(sentences)
 
 
 def _licence(card: Mapping[str, Any]) -> str:

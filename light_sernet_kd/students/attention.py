@@ -85,10 +85,10 @@ def attention_maps(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, n
         states = {tensor.name: model.get_layer(tensor.name).output for tensor in body.inputs}
         inputs = keras.Model(model.input, states)(_as_declared(model, inputs), training=False)
         model = body
-    found = {
+    tensors = {
         layer.name: layer.output[1] for layer in model.layers if isinstance(layer, layers.MultiHeadAttention)
     }
-    weights = keras.Model(model.input, found)(_as_declared(model, inputs), training=False)
+    weights = keras.Model(model.input, tensors)(_as_declared(model, inputs), training=False)
     return {name: ops.convert_to_numpy(each) for name, each in weights.items()}
 
 
@@ -98,8 +98,8 @@ def attention_between(layer: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Returns:
         Each `text_states`, `audio_states` or both, one after the other.
     """
-    if found := re.match("(text|audio)_over_(text|audio)_", layer):
-        return (f"{found[1]}_states",), (f"{found[2]}_states",)
+    if match := re.match("(text|audio)_over_(text|audio)_", layer):
+        return (f"{match[1]}_states",), (f"{match[2]}_states",)
     rows = (TEXT_STATES,) if layer == "text_attention" else (TEXT_STATES, AUDIO_STATES)
     return rows, rows
 

@@ -65,9 +65,9 @@ def fusion_head(
         return layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm")(states)
 
     spoken = layers.LayerNormalization(epsilon=EPSILON, name="audio_norm")(audio)
-    both = layers.Concatenate(axis=1)([itself(text, text_rows, "text"), spoken])
+    text_and_audio = layers.Concatenate(axis=1)([itself(text, text_rows, "text"), spoken])
     rows = ops.concatenate([text_rows, audio_rows], axis=1)
-    fused = itself(both, rows, "fusion")
+    fused = itself(text_and_audio, rows, "fusion")
     if pooling == "first":
         vector = fused[:, 0]
     else:
@@ -114,9 +114,9 @@ def speech_and_text(
             )
         if encoder.name != f"{what}_encoder":
             encoder = keras.Model(encoder.input, encoder.output, name=f"{what}_encoder")
-        given = _inputs_like(encoder.input, name="features" if name == AUDIO_STATES else None)
-        inputs |= {tensor.name: tensor for tensor in keras.tree.flatten(given)}
-        states[name] = layers.Identity(name=name)(encoder(given))
+        encoder_inputs = _inputs_like(encoder.input, name="features" if name == AUDIO_STATES else None)
+        inputs |= {tensor.name: tensor for tensor in keras.tree.flatten(encoder_inputs)}
+        states[name] = layers.Identity(name=name)(encoder(encoder_inputs))
     return _model(inputs, _from_states(*_parts_of(head), states), f"speech_and_text_{head.name}")
 
 

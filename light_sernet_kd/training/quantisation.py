@@ -169,8 +169,8 @@ class _Simulated(layers.Layer):
         if self.activation and isinstance(self.inner, layers.Activation):
             return inputs
         if isinstance(self.inner, KERNELS) and not self.mode.observing:
-            given = [(self.inner.kernel, _rounded_kernel_of(self.inner))]
-            with keras.StatelessScope(state_mapping=given):
+            rounded = [(self.inner.kernel, _rounded_kernel_of(self.inner))]
+            with keras.StatelessScope(state_mapping=rounded):
                 return self.inner(inputs)
         if isinstance(self.inner, layers.BatchNormalization):
             return self.inner(inputs, training=False)
@@ -284,8 +284,8 @@ def _roles(calls: Sequence[_Call]) -> dict[str, _Role]:
         merges = len(call.inputs) > 1 and not isinstance(operation, layers.Concatenate)
         if isinstance(operation, layers.Add):
             # The converter's calibration adds in place, and takes what it reads there for the input.
-            alone = [tensor for tensor in call.inputs if len(users[tensor]) == 1]
-            free = [role for role in map(of, alone) if role]
+            unshared = [tensor for tensor in call.inputs if len(users[tensor]) == 1]
+            free = [role for role in map(of, unshared) if role]
             overwritten[call.output] = free[0].steps if free else None
         if swallowed and (open_sum or merges):
             within.add(call.output)
@@ -327,22 +327,22 @@ class Simulation:
         self._roles = _roles(calls)
         self._sums: list[_Role] = []
         self._features = _Role(Steps())
-        given = _Input(self._features, self._mode)
+        features_input = _Input(self._features, self._mode)
 
         def call(operation, *args, **kwargs):
             # Nothing else than the features is not yet made by an operation.
-            args = keras.tree.map_structure(self._entered(given), args)
+            args = keras.tree.map_structure(self._entered(features_input), args)
             return operation(*args) if isinstance(operation, _Simulated) else operation(*args, **kwargs)
 
         self.twin = keras.models.clone_model(student, clone_function=self._simulated, call_function=call)
         self.twin.set_weights(student.get_weights())
 
-    def _entered(self, given: _Input) -> Callable[[Any], Any]:
+    def _entered(self, features_input: _Input) -> Callable[[Any], Any]:
         def entered(tensor):
             if not isinstance(tensor, keras.KerasTensor):
                 return tensor
             made_by = tensor._keras_history[0]
-            return given(tensor) if isinstance(made_by, layers.InputLayer) else tensor
+            return features_input(tensor) if isinstance(made_by, layers.InputLayer) else tensor
 
         return entered
 
@@ -358,8 +358,8 @@ class Simulation:
     def steps(self) -> list[Steps]:
         """The steps of all tensors whose range is observed, from the features on."""
         roles = [self._features, *self._roles.values(), *self._sums]
-        found = {id(role.steps): role.steps for role in roles if role.steps is not None}
-        return list(found.values())
+        by_identity = {id(role.steps): role.steps for role in roles if role.steps is not None}
+        return list(by_identity.values())
 
     def calibrate(self, batches: Iterable[np.ndarray]) -> None:
         """Set the ranges to the extremes that the weights of now, without rounding, give on these features.

@@ -275,9 +275,11 @@ def labels_of(utterances) -> np.ndarray:
     return np.array([CLASSES.index(utterance.emotion) for utterance in utterances])
 
 
-def probed(layers, corpus, folds=None, **settings) -> teachers.Teacher:
+def probed(layers, corpus, folds=None, seed=0, **settings) -> teachers.Teacher:
     utterances, _, all_folds = corpus
-    task = speech_probe.TeacherTask(utterances, CLASSES, folds or all_folds[1:3], {"made_by": "tiny"})
+    task = speech_probe.TeacherTask(
+        utterances, CLASSES, folds or all_folds[1:3], {"made_by": "tiny"}, seed=seed
+    )
     return speech_probe.layer_probe_teacher(layers, task, **settings)
 
 

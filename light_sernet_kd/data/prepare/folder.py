@@ -6,14 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from light_sernet_kd import files
 from light_sernet_kd.errors import UserError
-
-if TYPE_CHECKING:
-    pass
-
 
 MANIFEST, LEFT_OUT, WAV_FOLDER = "manifest.csv", "left_out.csv", "wav"
 # Ends the name of a former result while the next one takes its place.

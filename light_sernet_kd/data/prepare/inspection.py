@@ -5,7 +5,7 @@ import math
 import os
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import ties
+from light_sernet_kd.reporting.tables import Table, numbers, say, words
 from light_sernet_kd.runner import SILENT, STEADY, level_dbfs, unheard
 
 if TYPE_CHECKING:
     from rich.console import Console
-
 
 SHORT_BELOW_SECONDS = 0.3
 # Of a student's input, where none is named: the default, and the other that is common.
@@ -132,70 +132,83 @@ def inspect(
         progress: called with (done, all) after each recording.
     """
     utterances = corpus.utterances
-    names = _names([utterance.path for utterance in utterances])
-    counts: dict[str, dict[str, int]] = {
-        speaker: dict.fromkeys(corpus.classes, 0) for speaker in corpus.speakers
-    }
     unreadable: dict[str, str] = {}
     facts: list[_Facts] = []
     readable: list[Utterance] = []
-    same: dict[str, list[_Facts]] = {}
+    names = _names([utterance.path for utterance in utterances])
     tasks = zip(utterances, names, strict=True)
     examined = audio.in_order(lambda task: _examine(*task), tasks, jobs=jobs)
-    for done, (utterance, name, found) in enumerate(zip(utterances, names, examined, strict=True), start=1):
-        counts[utterance.speaker][utterance.emotion] += 1
-        if isinstance(found, audio.AudioError):
-            unreadable[name] = str(found)
+    for done, (utterance, name, result) in enumerate(zip(utterances, names, examined, strict=True), start=1):
+        if isinstance(result, audio.AudioError):
+            unreadable[name] = str(result)
         else:
-            facts.append(found)
+            facts.append(result)
             readable.append(utterance)
-            if found.unheard != SILENT:
-                same.setdefault(found.fingerprint, []).append(found)
         if progress:
             progress(done, len(utterances))
-    seconds = [found.seconds for found in facts]
-    groups = [group for group in same.values() if len(group) > 1]
+    seconds = [each.seconds for each in facts]
+    groups = _identical(facts)
     transcripts = [utterance.transcript for utterance in utterances if utterance.transcript]
-    loso = ties.fold_findings(ties.loso_classes(utterances), protocol="loso").warnings
     findings = ties.joined(
         ties.class_findings(utterances),
-        ties.Findings(loso, []),
-        ties.fact_findings(readable, [found.source for found in facts]),
+        ties.Findings(_loso_warnings(utterances), []),
+        ties.fact_findings(readable, [each.source for each in facts]),
     )
     return Report(
         corpus=corpus.name,
         synthetic=corpus.synthetic,
         recordings=len(utterances),
-        counts=counts,
+        counts=_counts(corpus),
         total_seconds=sum(seconds),
         shortest_seconds=min(seconds, default=0.0),
         median_seconds=statistics.median(seconds) if seconds else 0.0,
         longest_seconds=max(seconds, default=0.0),
-        sample_rates=_tally(found.sample_rate for found in facts),
-        channels=_tally(found.channels for found in facts),
-        encodings=_tally(found.encoding for found in facts),
+        sample_rates=_tally(each.sample_rate for each in facts),
+        channels=_tally(each.channels for each in facts),
+        encodings=_tally(each.encoding for each in facts),
         transcripts=len(transcripts),
         texts=len(set(transcripts)),
         soft_labels=sum(bool(utterance.soft_label) for utterance in utterances),
         left_out=dict(corpus.left_out),
         unreadable=unreadable,
-        read_with_note={found.name: "; ".join(found.notes) for found in facts if found.notes},
-        silent=tuple(found.name for found in facts if found.unheard),
-        silent_dbfs=tuple(found.level for found in facts if found.unheard),
-        clipped=tuple(found.name for found in facts if found.is_clipped),
-        short=tuple(found.name for found in facts if found.seconds < SHORT_BELOW_SECONDS),
-        identical=tuple(tuple(found.name for found in group) for group in groups),
-        conflicting=tuple(
-            tuple(found.name for found in group)
-            for group in groups
-            if len({found.label for found in group}) > 1
-        ),
+        read_with_note={each.name: "; ".join(each.notes) for each in facts if each.notes},
+        silent=tuple(each.name for each in facts if each.unheard),
+        silent_dbfs=tuple(each.level for each in facts if each.unheard),
+        clipped=tuple(each.name for each in facts if each.is_clipped),
+        short=tuple(each.name for each in facts if each.seconds < SHORT_BELOW_SECONDS),
+        identical=tuple(_names_of(group) for group in groups),
+        conflicting=tuple(_names_of(group) for group in groups if len({each.label for each in group}) > 1),
         skipped=dict(corpus.skipped),
         corpus_notes=corpus.notes,
         warnings=tuple(findings.warnings),
         notes=tuple(findings.notes),
         cuts=tuple(lengths.cut(seconds, each) for each in input_seconds),
     )
+
+
+def _loso_warnings(utterances: Sequence[Utterance]) -> list[str]:
+    return ties.fold_findings(ties.loso_classes(utterances), protocol="loso").warnings
+
+
+def _counts(corpus: Corpus) -> dict[str, dict[str, int]]:
+    """Speaker → emotion → number of utterances."""
+    counts = {speaker: dict.fromkeys(corpus.classes, 0) for speaker in corpus.speakers}
+    for utterance in corpus.utterances:
+        counts[utterance.speaker][utterance.emotion] += 1
+    return counts
+
+
+def _identical(facts: Iterable[_Facts]) -> list[list[_Facts]]:
+    """Groups of recordings, no digital silence, with the same rate and the same samples."""
+    same: dict[str, list[_Facts]] = {}
+    for each in facts:
+        if each.unheard != SILENT:
+            same.setdefault(each.fingerprint, []).append(each)
+    return [group for group in same.values() if len(group) > 1]
+
+
+def _names_of(group: Iterable[_Facts]) -> tuple[str, ...]:
+    return tuple(each.name for each in group)
 
 
 def source_warnings(corpus: Corpus, *, jobs: int | None = None) -> list[str]:
@@ -208,8 +221,9 @@ def source_warnings(corpus: Corpus, *, jobs: int | None = None) -> list[str]:
         except audio.AudioError:
             return None
 
-    found = [each for each in audio.in_order(facts_of, corpus.utterances, jobs=jobs) if each]
-    return ties.fact_findings([utterance for utterance, _ in found], [facts for _, facts in found]).warnings
+    readable = [each for each in audio.in_order(facts_of, corpus.utterances, jobs=jobs) if each]
+    utterances, facts = zip(*readable, strict=True) if readable else ((), ())
+    return ties.fact_findings(utterances, facts).warnings
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -231,53 +245,70 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     Args:
         most: how many files each finding names; the others are counted.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    def line(text: str, style: str = "") -> None:
-        # Text, because a file name may look like rich's markup; soft_wrap keeps a name on one line.
-        console.print(Text(text, style=style), soft_wrap=True)
-
-    emotions = sorted({emotion for row in report.counts.values() for emotion in row})
     made = " (made, not recorded)" if report.synthetic else ""
-    line(f"{report.corpus}{made}: utterances per speaker and emotion")
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True)
-    totals = [sum(row[emotion] for row in report.counts.values()) for emotion in emotions]
-    table.add_column("speaker", footer="all")
-    for emotion, total in zip(emotions, totals, strict=True):
-        table.add_column(Text(emotion, overflow="fold"), footer=str(total), justify="right")
-    table.add_column("all", footer=str(sum(totals)), justify="right")
-    for speaker, row in report.counts.items():
-        cells = [str(row[emotion]) if row[emotion] else "·" for emotion in emotions]
-        table.add_row(Text(speaker), *cells, str(sum(row.values())))
-    console.print(table)
+    say(console, f"{report.corpus}{made}: utterances per speaker and emotion")
+    _counts_table(report).show(console)
+    for line in _properties(report):
+        say(console, line)
+    for note in report.corpus_notes:
+        say(console, note, style="yellow")
+    doubtful = {title: entries for title, entries in _doubtful(report).items() if entries}
+    for title, entries in doubtful.items():
+        say(console, f"{title}: {len(entries)}", style="bold yellow")
+        for entry in entries[:most]:
+            say(console, f"  {entry}")
+        if len(entries) > most:
+            say(console, f"  and {len(entries) - most} more")
+    if not doubtful:
+        good = "no unreadable, silent, clipped, very short or identical recording"
+        say(console, good, style="green")
+    ties.show(ties.Findings(list(report.warnings), list(report.notes)), console)
 
+
+def _counts_table(report: Report) -> Table:
+    emotions = sorted({emotion for row in report.counts.values() for emotion in row})
+    totals = [sum(row[emotion] for row in report.counts.values()) for emotion in emotions]
+    columns = [
+        *words("speaker"),
+        *numbers(*emotions, form=lambda count: str(count or "·")),
+        *numbers("all"),
+    ]
+    rows = [
+        [speaker, *(row[emotion] for emotion in emotions), sum(row.values())]
+        for speaker, row in report.counts.items()
+    ]
+    return Table(columns, rows, footer=["all", *totals, sum(totals)])
+
+
+def _properties(report: Report) -> list[str]:
+    """How long the recordings are, how they are stored, and what is known of them, a line each."""
     if readable := report.recordings - len(report.unreadable):
         unread = f" ({readable} of them readable)" if report.unreadable else ""
-        line(
+        lines = [
             f"{report.recordings} recordings{unread}, {report.total_seconds / 60:.1f} min; shortest "
             f"{report.shortest_seconds:.2f} s, median {report.median_seconds:.2f} s, "
             f"longest {report.longest_seconds:.2f} s"
-        )
+        ]
         for each in report.cuts:
-            line(f"an input of {each.input_seconds:g} s (-id): {lengths.sentence(each.as_dict())}")
+            lines.append(f"an input of {each.input_seconds:g} s (-id): {lengths.sentence(each.as_dict())}")
     else:
-        line(f"{report.recordings} recordings, none of them readable")
-    line("sample rate: " + _counted({f"{rate} Hz": count for rate, count in report.sample_rates.items()}))
-    line("channels: " + _counted(report.channels))
-    line("encoding: " + _counted(report.encodings))
-    line(
+        lines = [f"{report.recordings} recordings, none of them readable"]
+    lines += [
+        "sample rate: " + _with_counts({f"{rate} Hz": count for rate, count in report.sample_rates.items()}),
+        "channels: " + _with_counts(report.channels),
+        "encoding: " + _with_counts(report.encodings),
         f"transcripts: {report.transcripts} of {report.recordings}, {report.texts} different; "
-        f"soft labels: {report.soft_labels} of {report.recordings}"
-    )
+        f"soft labels: {report.soft_labels} of {report.recordings}",
+    ]
     if report.left_out:
-        line("left out by the corpus's own rules: " + _counted(report.left_out))
-    for note in report.corpus_notes:
-        line(note, style="yellow")
+        lines.append("left out by the corpus's own rules: " + _with_counts(report.left_out))
+    return lines
 
+
+def _doubtful(report: Report) -> dict[str, list[str]]:
+    """What is wrong → the files."""
     conflicting = set(report.conflicting)
-    findings = {
+    return {
         "left out by --skip-bad": list(report.skipped.values()),
         "unreadable": list(report.unreadable.values()),
         "read with a note": [f"{name}: {note}" for name, note in report.read_with_note.items()],
@@ -292,16 +323,6 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
             for group in report.identical
         ],
     }
-    for title, entries in findings.items():
-        if entries:
-            line(f"{title}: {len(entries)}", style="bold yellow")
-            for entry in entries[:most]:
-                line(f"  {entry}")
-            if len(entries) > most:
-                line(f"  and {len(entries) - most} more")
-    if not any(findings.values()):
-        line("no unreadable, silent, clipped, very short or identical recording", style="green")
-    ties.show(ties.Findings(list(report.warnings), list(report.notes)), console)
 
 
 def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
@@ -334,10 +355,10 @@ def _unheard(samples: np.ndarray, sample_rate: int) -> str:
     """As `runner.unheard`, where no channel of `(samples, channels)` has speech in any part; else empty."""
     # In an hour, a minute of speech would be too little to be seen.
     parts = np.array_split(samples, -(-len(samples) // (SPEECH_WITHIN_SECONDS * sample_rate)))
-    found = {unheard(channel, sample_rate) for part in parts for channel in part.T}
-    if not found <= {SILENT, STEADY}:
+    reasons = {unheard(channel, sample_rate) for part in parts for channel in part.T}
+    if not reasons <= {SILENT, STEADY}:
         return ""
-    return SILENT if found == {SILENT} else STEADY
+    return SILENT if reasons == {SILENT} else STEADY
 
 
 def _is_clipped(samples: np.ndarray, *, full_scale: float) -> bool:
@@ -365,5 +386,5 @@ def _tally(values: Iterable[Any]) -> dict[Any, int]:
     return dict(Counter(values).most_common())
 
 
-def _counted(counts: Mapping[Any, int]) -> str:
+def _with_counts(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{value} ({count})" for value, count in counts.items()) or "none"

@@ -3,16 +3,11 @@
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from light_sernet_kd import audio, files
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.data.prepare.wav import as_int16, check_rate, write_wav
 from light_sernet_kd.errors import UserError, install_line
-
-if TYPE_CHECKING:
-    pass
-
 
 VIDEO_SUFFIXES = audio.PYAV_SUFFIXES
 

@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, listed
-
-if TYPE_CHECKING:
-    pass
-
 
 FEW_RECORDINGS = 5
 
@@ -79,7 +75,7 @@ def loso_classes(utterances: Sequence[Utterance]) -> list[FoldClasses]:
     everyone = np.zeros((len(classes), len(names)), int)
     np.add.at(everyone, (labels, speakers), 1)
     counts, voices = everyone.sum(axis=1), (everyone > 0).sum(axis=1)
-    found = []
+    lacking = []
     for test, name in enumerate(names):
         apart = [test, (test + 1) % len(names)]
         left = counts - everyone[:, apart].sum(axis=1)
@@ -87,8 +83,8 @@ def loso_classes(utterances: Sequence[Utterance]) -> list[FoldClasses]:
         if (left < FEW_RECORDINGS).any() or (voices_left < 2).any() or not everyone[:, test].all():
             train = everyone.copy()
             train[:, apart] = 0
-            found.append(_classes_of_fold(name, classes, everyone, train, everyone[:, test]))
-    return found
+            lacking.append(_classes_of_fold(name, classes, everyone, train, everyone[:, test]))
+    return lacking
 
 
 def _classes_of_fold(
@@ -114,31 +110,37 @@ def _classes_of_fold(
 
 
 def class_findings(utterances: Sequence[Utterance]) -> Findings:
-    """Which classes one speaker alone has, or speakers of one sex alone."""
+    """Which classes one speaker alone has, or speakers of one sex alone.
+
+    >>> from pathlib import Path
+    >>> clips = [("anger", "a"), ("anger", "b"), ("fear", "b")]
+    >>> class_findings([Utterance("", Path(), emotion, speaker) for emotion, speaker in clips]).warnings
+    ['one speaker alone has fear (b): no other speaker can be tested on it']
+    """
     speakers: dict[str, set[str]] = {}
     sexes: dict[str, set[str | None]] = {}
     for each in utterances:
         speakers.setdefault(each.emotion, set()).add(each.speaker)
         sexes.setdefault(each.emotion, set()).add(each.sex)
     several = len({each.speaker for each in utterances}) > 1
-    alone = {c: min(names) for c, names in sorted(speakers.items()) if several and len(names) == 1}
-    known = {sex for found in sexes.values() for sex in found if sex}
+    one_speaker = {c: min(names) for c, names in sorted(speakers.items()) if several and len(names) == 1}
+    known = {sex for of_class in sexes.values() for sex in of_class if sex}
     one_sex = {
-        c: str(min(map(str, found)))
-        for c, found in sorted(sexes.items())
-        if len(known) > 1 and len(found) == 1 and None not in found and c not in alone
+        c: str(min(map(str, of_class)))
+        for c, of_class in sorted(sexes.items())
+        if len(known) > 1 and len(of_class) == 1 and None not in of_class and c not in one_speaker
     }
-    found = []
-    if alone:
-        named = listed([f"{c} ({speaker})" for c, speaker in alone.items()])
-        them = "it" if len(alone) == 1 else "them"
-        found.append(f"one speaker alone has {named}: no other speaker can be tested on {them}")
+    warnings = []
+    if one_speaker:
+        named = listed([f"{c} ({speaker})" for c, speaker in one_speaker.items()])
+        them = "it" if len(one_speaker) == 1 else "them"
+        warnings.append(f"one speaker alone has {named}: no other speaker can be tested on {them}")
     for c, sex in one_sex.items():
-        found.append(f"all recordings of {c} are of {sex} speakers")
-    return Findings(found, [])
+        warnings.append(f"all recordings of {c} are of {sex} speakers")
+    return Findings(warnings, [])
 
 
-def fold_findings(found: Sequence[FoldClasses], *, protocol: str = "") -> Findings:
+def fold_findings(folds: Sequence[FoldClasses], *, protocol: str = "") -> Findings:
     """Sentences about the classes of the folds, folds alike in one; warnings first.
 
     Args:
@@ -155,7 +157,7 @@ def fold_findings(found: Sequence[FoldClasses], *, protocol: str = "") -> Findin
 
     def lines(attribute: str, text: str) -> list[str]:
         groups: dict[tuple[str, ...], list[FoldClasses]] = {}
-        for each in found:
+        for each in folds:
             if lacking := tuple(getattr(each, attribute)):
                 groups.setdefault(lacking, []).append(each)
 

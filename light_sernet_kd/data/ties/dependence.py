@@ -1,7 +1,7 @@
 """Facts of recordings that are tied to the class."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,10 +10,6 @@ from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.ties.classes import codes
 from light_sernet_kd.data.ties.facts import RecordingFacts
 from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, listed
-
-if TYPE_CHECKING:
-    pass
-
 
 # A value of a fact is tied to a class where the share of the class's recordings that have it differs from
 # the mean share of the other classes by this much, and three standard errors nearer by a quarter of it.

@@ -1,15 +1,11 @@
 """What is known of a recording before anyone listens."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.runner import LEAST_DBFS
-
-if TYPE_CHECKING:
-    pass
-
 
 # Below this level, 16-bit rounding hides where the frequencies end.
 _QUIET_DBFS = -60.0

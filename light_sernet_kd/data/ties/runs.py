@@ -1,7 +1,6 @@
 """All that the findings of a run are."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.protocols import Fold
@@ -9,9 +8,6 @@ from light_sernet_kd.data.ties.classes import class_findings, fold_classes, fold
 from light_sernet_kd.data.ties.dependence import fact_findings
 from light_sernet_kd.data.ties.facts import RecordingFacts
 from light_sernet_kd.data.ties.wording import Findings, joined, listed
-
-if TYPE_CHECKING:
-    pass
 
 
 def findings(
@@ -44,21 +40,21 @@ def corpus_findings(
     """Those `findings` that are of no single fold."""
     tested = {utterances[i].emotion for fold in folds for i in fold.test}
     classes = {each.emotion for each in utterances}
-    found = class_findings(utterances)
+    warnings = []
     if missing := sorted(classes - tested):
         over = f"{len(tested)} of {len(classes)} classes"
-        text = f"no test recording is of {listed(missing, 'or')}: UA is the mean over {over}"
-        found = joined(Findings([text], []), found)
+        warnings.append(f"no test recording is of {listed(missing, 'or')}: UA is the mean over {over}")
+    of_corpus = joined(Findings(warnings, []), class_findings(utterances))
     if facts is None:
-        return found
+        return of_corpus
     if not tests_apart:
-        return joined(found, fact_findings(utterances, facts))
+        return joined(of_corpus, fact_findings(utterances, facts))
     for name in ("training", "test"):
         rows = sorted({i for fold in folds for i in _part(fold, name)})
-        part = fact_findings([utterances[i] for i in rows], [facts[i] for i in rows])
-        said = ([f"{name} recordings: {text}" for text in texts] for texts in part)
-        found = joined(found, Findings(*said))
-    return found
+        of_part = fact_findings([utterances[i] for i in rows], [facts[i] for i in rows])
+        sentences = ([f"{name} recordings: {text}" for text in texts] for texts in of_part)
+        of_corpus = joined(of_corpus, Findings(*sentences))
+    return of_corpus
 
 
 def _part(fold: Fold, name: str) -> Sequence[int]:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.cli.console import heavy_imports, say_written
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import CORPUS_NAMES, add_data, add_option, canonical
 from light_sernet_kd.config import PRECISIONS, Settings
@@ -46,8 +46,7 @@ def run_compare(arguments: argparse.Namespace, context: Context) -> None:
     else:
         compare.show(compared, Console())
     if arguments.out:
-        written = compare.write(compared, arguments.out)
-        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+        say_written(compare.write(compared, arguments.out))
 
 
 def add_benchmark(commands: Any, context: Context) -> None:
@@ -114,8 +113,7 @@ def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
     else:
         benchmark.show(measured, Console())
     if arguments.out:
-        written = benchmark.write(measured, arguments.out)
-        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+        say_written(benchmark.write(measured, arguments.out))
 
 
 def add_explain(commands: Any, context: Context) -> None:
@@ -221,8 +219,7 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
     else:
         stress.show(result, Console())
     if arguments.out:
-        written = stress.write(result, arguments.out)
-        print(f"written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+        say_written(stress.write(result, arguments.out))
 
 
 def _corpus_part(arguments: argparse.Namespace, corpus: str) -> "CorpusPart":

@@ -4,13 +4,17 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from light_sernet_kd.errors import UserError
 
 
 def complain(text: str) -> None:
     print(f"light-sernet-kd: {text}", file=sys.stderr)
+
+
+def say_written(paths: Iterable[object]) -> None:
+    print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
 
 
 def heavy_imports() -> None:

@@ -38,14 +38,14 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
     heavy_imports()
     from light_sernet_kd import experiment
+    from light_sernet_kd.data.run_folder import RunFolder
     from light_sernet_kd.files import read_json
     from light_sernet_kd.reporting.display import Display
 
     display = Display(verbose=options.verbose)
-    folder = experiment.train(settings, options, display, command=context.command_line)
-    metrics = read_json(folder / "metrics.json")
-    display.say(experiment.summary(metrics), always=True)
-    display.say(f"Report: {folder / 'report.md'}", always=True)
+    run = RunFolder(experiment.train(settings, options, display, command=context.command_line))
+    display.say(experiment.summary(read_json(run.metrics)), always=True)
+    display.say(f"Report: {run.report}", always=True)
 
 
 def add_teach(commands: Any, context: Context) -> None:

@@ -8,6 +8,7 @@ from light_sernet_kd.config import distillation_spec, fields
 from light_sernet_kd.config.settings import SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.encoders import audio_encoder
+from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 
@@ -99,15 +100,17 @@ def _with_encoders(settings: Settings) -> Settings:
     pooling = [name for name in multimodal if STUDENTS[name].pools_states]
     if settings.pooling != Settings.pooling and not pooling:
         raise UserError(f"--pooling is of students such as bert_vggish, not of {settings.student}.")
-    if settings.front_end == "vggish" and not student.is_multimodal:
-        raise UserError(f"the front end vggish is of bert_vggish and its like, not of {settings.student}.")
+    if settings.front_end and FRONT_ENDS[settings.front_end].of_encoder and not student.is_multimodal:
+        raise UserError(
+            f"the front end {settings.front_end} is of bert_vggish and its like, not of {settings.student}."
+        )
     for name in ("text_encoder", "teacher_text_encoder", "audio_encoder", "vggish_pca", "tune_epochs"):
         if getattr(settings, name) is not None and not multimodal:
             raise UserError(
                 f"{flag(name)} is of speech and text: add --student or --teacher, such as bert_vggish "
                 f"({settings.student} hears alone)."
             )
-    through_vggish = audio_encoder(settings.audio_encoder)[0].front_end == "vggish"
+    through_vggish = audio_encoder(settings.audio_encoder)[0].front_end is not None
     if pooling and not through_vggish:
         raise UserError(
             f"{pooling[0]} hears through VGGish: --audio_encoder vggish or vggish=PATH "

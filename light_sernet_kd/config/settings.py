@@ -382,6 +382,12 @@ class Settings:
         return name if source.open_ended else STUDENTS[self.student].wider_teacher or self.student
 
     @property
+    def trained_teacher_width(self) -> float:
+        """The width of a teacher that the run trains itself: of one that is named, as published."""
+        names_itself = self.teacher is not None and teacher_source(self.teacher)[0].open_ended
+        return 1.0 if names_itself else self.width * self.teacher_width
+
+    @property
     def multimodal(self) -> tuple[str, ...]:
         """Which of the student and its trained teacher are networks of speech and text."""
         return tuple(name for name in (self.student, self.trained_teacher) if name and is_multimodal(name))

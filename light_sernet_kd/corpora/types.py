@@ -264,12 +264,6 @@ def shares_among(
 _ACROSS = " → "
 
 
-def trains_and_tests(name: str) -> tuple[str, str]:
-    """Of the name of a corpus, which part of it trains and which is tested: of two, one each."""
-    trains, _, tests = name.partition(_ACROSS)
-    return trains, tests or trains
-
-
 def across(train: Corpus, test: Corpus) -> Corpus:
     """Two corpora as one whose `split` says which trains and which tests.
 

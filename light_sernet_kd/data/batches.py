@@ -60,7 +60,7 @@ class Augmenter:
 
     @property
     def mixup(self) -> augment.Augmentation | None:
-        return next((each for each in self.augmentations if each.name == "mixup"), None)
+        return next((each for each in self.augmentations if each.kind.on == "batch"), None)
 
     def features(self, rows: Any, batch: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
         """Features `(batch, frames, features, 1)` of the utterances in `batch`, as they are in this epoch."""

@@ -180,23 +180,12 @@ class Step:
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 by name of the files that the step left."""
-        return self.checked(self.done, lambda path: read_json(path, {"files": {str: str}}))["files"]
+        return read_or_redo(self.done, _read_step)["files"]
 
     def vouch(self, name: str) -> None:
         """Note the SHA-256 of a file that was written after the step was done."""
-        facts = self.checked(self.done, lambda path: read_json(path, {"files": {str: str}}))
+        facts = read_or_redo(self.done, _read_step)
         write_json(self.done, {**facts, "files": {**facts["files"], name: sha256(self.path / name)}})
-
-    def checked(self, path: Path, read: Callable[[Path], Any], *, remove: Path | None = None) -> Any:
-        """What `read` makes of a file of a step that is done.
-
-        Args:
-            remove: without it the step is done anew; by default the file itself.
-
-        Raises:
-            UserError: the file is missing or damaged; says what to remove.
-        """
-        return read_or_redo(path, read, remove=remove or path)
 
     def read(self, name: str, read: Callable[[Path], Any], *, remove: str | None = None) -> Any:
         """What the step left in the file `name`: the very content that it wrote.
@@ -212,7 +201,7 @@ class Step:
                 raise ValueError(f"{path} is not what was written")
             return read(path)
 
-        return self.checked(self.path / name, same, remove=self.path / (remove or self.done.name))
+        return read_or_redo(self.path / name, same, remove=self.path / (remove or self.done.name))
 
     def rows(self, name: str, remove: str | None = None, **expected: Any) -> dict[str, np.ndarray]:
         """The arrays that the step left in `name`; `expected` as `read_rows` takes it."""
@@ -220,11 +209,11 @@ class Step:
 
     def outcome(self) -> dict[str, Any]:
         """What fold.json tells."""
-        return self.checked(self.done, read_fold)
+        return read_or_redo(self.done, read_fold)
 
     def exported(self) -> dict[str, Any]:
         """What final.json tells."""
-        return self.checked(self.done, read_final)
+        return read_or_redo(self.done, read_final)
 
 
 class RunFolder:
@@ -264,10 +253,6 @@ class RunFolder:
         """The step of a fold, or of the final student, whose fold is named `ALL_SPEAKERS`."""
         done = "final.json" if name == ALL_SPEAKERS else "fold.json"
         return Step(self.path / f"fold-{path_part(name)}", done)
-
-    def exports(self) -> list[Path]:
-        """The exported files."""
-        return sorted(self.path.glob("*.tflite"))
 
     def finished(self) -> Run:
         """The finished run.
@@ -318,8 +303,11 @@ def read_run(folder: Path) -> Run:
     return RunFolder(folder).finished()
 
 
-def read_or_redo(path: Path, read: Callable[[Path], Any], *, remove: Path) -> Any:
-    """What a finished step left in `path`; the step is done anew once `remove` is gone.
+def read_or_redo(path: Path, read: Callable[[Path], Any], *, remove: Path | None = None) -> Any:
+    """What `read` makes of a file that a finished step left.
+
+    Args:
+        remove: without it the step is done anew; by default the file itself.
 
     Raises:
         UserError: the file is missing or damaged; says what to remove.
@@ -329,7 +317,7 @@ def read_or_redo(path: Path, read: Callable[[Path], Any], *, remove: Path) -> An
     except (UserError, OSError, ValueError, KeyError):
         state = "damaged" if path.exists() else "missing"
         raise UserError(
-            f"{path} is {state}: remove {remove}, and the same command does that step anew."
+            f"{path} is {state}: remove {remove or path}, and the same command does that step anew."
         ) from None
 
 
@@ -360,6 +348,11 @@ def read_rows(
         if shares and (values.min() < 0 or np.abs(values.sum(axis=1) - 1).max() > 0.1):
             raise ValueError(f"{path}: {name} are no probabilities")
     return arrays
+
+
+def _read_step(path: Path) -> dict[str, Any]:
+    """A fold.json or final.json, with the SHA-256 of the files that its step left."""
+    return read_json(path, {"files": {str: str}})
 
 
 def read_fold(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
 from light_sernet_kd.corpora.registry import default_protocol, find, load
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold, make_folds, propose_folds, select
+from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.registries.protocols import PROTOCOLS
@@ -120,7 +121,7 @@ def own_settings(file: Path) -> Settings | None:
     Raises:
         UserError: it is damaged.
     """
-    path = file.parent / "config.json"
+    path = RunFolder(file.parent).config
     try:
         stored = read_json(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,0 +1,1 @@
+"""What runs exported files: predictions, timelines, the microphone, the page."""

@@ -1,0 +1,1 @@
+"""How a student learns: losses, and the Keras model that trains on them."""

@@ -57,9 +57,9 @@ def _speech_and_text(run: "Experiment", role: str, name: str) -> "SpeechAndText"
 
 
 def _input_type(run: "Experiment", front_end: str) -> str:
-    """The run's; that of a front end which makes nothing else."""
-    made = FRONT_ENDS[front_end].spectra
-    return next(iter(made)) if len(made) == 1 else run.settings.input_type
+    """The run's; of a front end that feeds an encoder, the one that it makes."""
+    entry = FRONT_ENDS[front_end]
+    return next(iter(entry.spectra)) if entry.of_encoder else run.settings.input_type
 
 
 def _reader(run: "Experiment") -> feature_cache.Reader:

@@ -17,6 +17,7 @@ from light_sernet_kd import experiment
 from light_sernet_kd.config import RunOptions, Settings, make_settings
 from light_sernet_kd.corpora.registry import CORPORA, why_absent
 from light_sernet_kd.data.protocols import PROTOCOLS
+from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
 from light_sernet_kd.reporting.display import Display
@@ -106,7 +107,7 @@ def run(rows: Sequence[Row], options: RunOptions, display: Display, *, command: 
                     display,
                     command=f"{command} --only {shlex.quote(glob.escape(row.name))}",
                 )
-                metrics[protocol] = read_json(folder / "metrics.json")
+                metrics[protocol] = read_json(RunFolder(folder).metrics)
             found["rows"].append(_outcome(row, metrics[settings.protocol], metrics[row.honest]))
         except UserError as error:
             display.say(f"not run: {row.name}: {error}", always=True)

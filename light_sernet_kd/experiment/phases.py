@@ -107,9 +107,7 @@ def _made_phases(run: "Experiment", role: str) -> list[Phase]:
     if role in run.multimodal:
         return _multimodal_phases(run, role, distillation)
     settings, name = run.settings, architectures(run)[role]
-    width = settings.width
-    if role == "teacher":
-        width = settings.width * settings.teacher_width if settings.teacher == "auto" else 1.0
+    width = settings.width if role == "student" else settings.trained_teacher_width
     front_end = run.front_end if name == settings.student else STUDENTS[name].front_end
     shape = feature_shape(front_end, settings.input_type, settings.samples)
     build = functools.partial(students.build, name, shape, len(run.classes), width=width)

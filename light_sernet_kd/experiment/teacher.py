@@ -73,7 +73,7 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
     if not path.exists():
         run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
         teachers.write(path, teacher_of(source, run.selection, run.settings, _workplace(run)))
-    return read_or_redo(path, teachers.read, remove=path)
+    return read_or_redo(path, teachers.read)
 
 
 def teacher_digest(run: "Experiment") -> str | None:
@@ -92,8 +92,7 @@ def teacher_name(run: "Experiment") -> str:
     if "teacher" in run.multimodal:
         # Not facts(), which hashes every weight; this is asked for each of a fold's networks.
         return f"{name} on {' and '.join(run.multimodal['teacher'].state_encoders().values())}"
-    auto = run.settings.teacher == "auto"
-    return f"{name}, width {run.settings.width * run.settings.teacher_width if auto else 1:g}"
+    return f"{name}, width {run.settings.trained_teacher_width:g}"
 
 
 def teacher_outputs(
@@ -118,7 +117,7 @@ def _teacher_states(run: "Experiment", fold: Fold) -> Any:
         return run.multimodal["teacher"].text_states
     step, shape = run.step(fold), (len(run.utterances), run.settings.text_tokens, None)
     read = functools.partial(open_mapped, shape=shape, dtype=np.dtype(np.float16))
-    return step.checked(step.member(_STATES, "npy"), read, remove=step.teacher)
+    return read_or_redo(step.member(_STATES, "npy"), read, remove=step.teacher)
 
 
 def trained_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None) -> teachers.Teacher:
@@ -147,7 +146,7 @@ def trained_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None 
             logits = teachers.aligned(teacher, run.utterances, run.classes, fold.name)
             ua = run.scores(fold, logits[list(fold.test)])["ua"]
             run.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")
-    return step.checked(step.teacher, teachers.read)
+    return read_or_redo(step.teacher, teachers.read)
 
 
 def teacher_parts(run: "Experiment") -> int:
@@ -206,7 +205,7 @@ def _member_outputs(
             teachers.Teacher(ids, run.classes, outputs[LOGITS][None], (fold.name,), card, embeddings),
         )
         outcome.remove_checkpoints()
-    return step.checked(path, teachers.read)
+    return read_or_redo(path, teachers.read)
 
 
 def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarray]) -> None:

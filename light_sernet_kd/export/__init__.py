@@ -1,0 +1,1 @@
+"""Exported files: TFLite, its metadata, and golden vectors."""

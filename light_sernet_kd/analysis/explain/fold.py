@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from light_sernet_kd import audio
 from light_sernet_kd.analysis.explain.source import (
     Source,
-    fold_folder_of,
     inputs_of,
     speech_and_text,
+    step_of,
     tokens_of,
 )
 from light_sernet_kd.analysis.explain.teacher_outputs import teacher_embeddings, teacher_text_states
 from light_sernet_kd.arrays import Expected, read_arrays
 from light_sernet_kd.config import Settings, distillation_spec
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.data.run_folder import Run
+from light_sernet_kd.data.run_folder import Run, RunFolder, Step
 from light_sernet_kd.errors import UserError
 
 if TYPE_CHECKING:
@@ -145,16 +145,16 @@ def tested_fold(source: Source, fold: str, work: Path) -> TestedFold:
     utterances = tuple(known[predictions.ids[row]] for row in rows)
     if bad := audio.find_bad(utterances):
         raise UserError(audio.listing(bad, len(utterances)) + "\n  The run tested them: put them back.")
-    fold_folder = fold_folder_of(source.folder, fold)
-    stored, student = _student_of(fold_folder)
+    step = step_of(source.folder, fold)
+    stored, student = _student_of(step)
     encoders = speech_and_text(source, utterances, work=work)
     inputs = inputs_of(source.settings, utterances, work=work, encoders=encoders)
     logits, embeddings, text_states = _outputs(student, inputs, len(utterances))
     _check(logits, stored["selected"], utterances, fold)
-    teacher, note = teacher_embeddings(source.folder, fold_folder, source.settings, utterances, fold)
+    teacher, note = teacher_embeddings(RunFolder(source.folder), step, source.settings, utterances, fold)
     of_teacher, states_note = None, ""
     if encoders and encoders.text:
-        of_teacher, states_note = teacher_text_states(source, fold_folder, encoders, utterances, work)
+        of_teacher, states_note = teacher_text_states(source, step, encoders, utterances, work)
         lengths = [list(map(len, states or ())) for states in (text_states, of_teacher)]
         if of_teacher is not None and lengths[0] != lengths[1]:
             raise UserError(
@@ -182,19 +182,19 @@ def tested_fold(source: Source, fold: str, work: Path) -> TestedFold:
     )
 
 
-def _student_of(folder: Path) -> tuple[dict[str, np.ndarray], "keras.Model"]:
+def _student_of(step: Step) -> tuple[dict[str, np.ndarray], "keras.Model"]:
     """The fold's test logits and its student."""
     from light_sernet_kd.training.network import load_student
 
-    path = folder / "test_logits.npz"
+    path = step.path / "test_logits.npz"
     try:
         logits = read_arrays(path, expected={"selected": Expected((None, None))})
-        path = folder / "student.keras"
+        path = step.student
         return logits, load_student(path)
     except (UserError, FileNotFoundError, NotADirectoryError) as error:
         state = "damaged" if path.exists() else "missing"
         raise UserError(
-            f"{path} is {state}: remove {folder / 'fold.json'}, and the run's command does that fold anew."
+            f"{path} is {state}: remove {step.done}, and the run's command does that fold anew."
         ) from error
 
 

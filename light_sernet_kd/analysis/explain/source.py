@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from light_sernet_kd import audio
 from light_sernet_kd.config import Settings
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.data.run_folder import Run
+from light_sernet_kd.data.run_folder import Run, RunFolder, Step
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, read_json
@@ -29,14 +29,20 @@ class Source:
     data: Path
 
 
-def fold_folder_of(folder: Path, fold: str) -> Path:
-    """The fold's folder, whose name may differ from the fold's where a file system would not take that."""
-    for path in sorted(folder.glob("fold-*/fold.json")):
-        try:
-            if read_json(path, {"name": str})["name"] == fold:
-                return path.parent
-        except (OSError, JsonError):
-            raise UserError(f"{path} is damaged: remove it, and the run's command makes it anew.") from None
+def step_of(folder: Path, fold: str) -> Step:
+    """The fold's step in the run's folder.
+
+    Raises:
+        UserError: it is not done, or what says so is damaged.
+    """
+    step = RunFolder(folder).fold(fold)
+    try:
+        if read_json(step.done, {"name": str})["name"] == fold:
+            return step
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, JsonError):
+        raise UserError(f"{step.done} is damaged: remove it, and the run's command makes it anew.") from None
     raise UserError(f"{folder} has no fold.json of fold {fold}: the run's command makes it anew.")
 
 

@@ -11,6 +11,7 @@ from light_sernet_kd import audio, teachers
 from light_sernet_kd.analysis.explain.source import Source, speech_and_text
 from light_sernet_kd.config import Settings
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.text_states import TEACHER_STATES, read_text_states
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.students import is_multimodal
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def teacher_embeddings(
-    folder: Path, fold_folder: Path, settings: Settings, utterances: Sequence[Utterance], fold: str
+    run: RunFolder, step: Step, settings: Settings, utterances: Sequence[Utterance], fold: str
 ) -> tuple[NDArray[np.float32] | None, str]:
     """The teacher's embeddings of these utterances, or why there are none."""
     if settings.teacher is None:
         return None, "The run had no teacher."
-    config = read_json(folder / "config.json", {"teacher_sha256?": (str, None)})
-    run_files = [path for path in (fold_folder / "teacher.npz", folder / "teacher.npz") if path.exists()]
+    config = read_json(run.config, {"teacher_sha256?": (str, None)})
+    run_files = [path for path in (step.teacher, run.teacher) if path.exists()]
     path = run_files[0] if run_files else Path(settings.teacher)
     if not path.is_file():
         return None, f"The teacher file {path} is not there, so its embeddings are not compared."
@@ -40,7 +41,7 @@ def teacher_embeddings(
 
 def teacher_text_states(
     source: Source,
-    fold_folder: Path,
+    step: Step,
     student: "SpeechAndText",
     utterances: tuple[Utterance, ...],
     work: Path,
@@ -51,11 +52,10 @@ def teacher_text_states(
         return None, ""
     if not is_multimodal(settings.trained_teacher):
         return None, "The teacher's text states are not known: it reads no text, or came as a file."
-    if (fold_folder / TEACHER_STATES).exists():
-        return read_text_states(fold_folder), ""
-    path = fold_folder / "teacher.npz"
+    if (step.path / TEACHER_STATES).exists():
+        return read_text_states(step.path), ""
     # one number for each phase of its training
-    if not path.exists() or len(teachers.read(path).card.get("best_epochs", ())) != 1:
+    if not step.teacher.exists() or len(teachers.read(step.teacher).card.get("best_epochs", ())) != 1:
         return None, (
             "The teacher's text encoder was trained with it, and the run kept no text states of it: they "
             "are kept where teacher and student have one vocabulary."

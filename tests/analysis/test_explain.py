@@ -24,6 +24,7 @@ from light_sernet_kd.analysis.explain.gradients import feature_axes
 from light_sernet_kd.analysis.explain.teacher_outputs import teacher_embeddings
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import Utterance, demo
+from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, read_predictions, softmax
 from light_sernet_kd.reporting import figures
@@ -668,7 +669,7 @@ def test_the_teachers_embeddings_are_the_folds_own_or_of_the_file_that_taught(ru
 
     def found(fold_folder, source):
         settings = make_settings(distillation="KD", teacher=source)
-        return teacher_embeddings(run, fold_folder, settings, utterances, "f")
+        return teacher_embeddings(RunFolder(run), Step(fold_folder, "done.json"), settings, utterances, "f")
 
     embeddings, note = found(tmp_path, str(teacher))
     np.testing.assert_allclose(embeddings, known.embeddings[0][:3], rtol=1e-6)
@@ -686,7 +687,7 @@ def test_the_teachers_embeddings_are_the_folds_own_or_of_the_file_that_taught(ru
     np.testing.assert_array_equal(found(tmp_path, "auto")[0], embeddings)
     shutil.copy(tmp_path / "other.npz", tmp_path / "teacher.npz")
     assert found(tmp_path, "auto") == (None, "The teacher's file has no embeddings to compare with.")
-    without = teacher_embeddings(run, tmp_path, make_settings(), utterances, "f")
+    without = teacher_embeddings(RunFolder(run), Step(tmp_path, "done.json"), make_settings(), utterances, "f")
     assert without == (None, "The run had no teacher.")
 
 

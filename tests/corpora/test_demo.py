@@ -12,7 +12,7 @@ import pytest
 import scipy.signal
 
 from light_sernet_kd.config import SAMPLE_RATE
-from light_sernet_kd.corpora import Corpus, demo
+from light_sernet_kd.corpora import Corpus, demo, synthetic
 from light_sernet_kd.errors import UserError
 
 HOP = 320
@@ -199,14 +199,14 @@ def test_filtering_with_a_constant_response_is_a_convolution():
     impulse_response = rng.standard_normal(6 * hop + 1)
     response = np.tile(np.fft.rfft(impulse_response, 8 * hop), (frames + 1, 1))
     expected = np.convolve(excitation, impulse_response)[: len(excitation)]
-    np.testing.assert_allclose(demo._filter(excitation, response, hop), expected, atol=1e-12)
+    np.testing.assert_allclose(synthetic._filter(excitation, response, hop), expected, atol=1e-12)
 
 
 def test_the_tract_resonates_at_the_formants_of_the_vowel():
     bins = np.arange(801) * 10.0
     z = np.exp(-2j * np.pi * bins / SAMPLE_RATE)
     vowel_hz = np.array([[660.0, 1720.0, 2410.0]])
-    gain = np.abs(demo._tract(vowel_hz, np.zeros(1), 1.0, z, SAMPLE_RATE)[0])
+    gain = np.abs(synthetic._tract(vowel_hz, np.zeros(1), 1.0, z, SAMPLE_RATE)[0])
     peaks_hz = bins[1:-1][(gain[1:-1] > gain[:-2]) & (gain[1:-1] > gain[2:])]
     np.testing.assert_allclose(peaks_hz[:4], [660, 1720, 2410, 3500], atol=25)
     assert gain[0] == pytest.approx(1)

@@ -311,6 +311,50 @@ class Window:
     why: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """How a `Stream` cuts and judges sound.
+
+    Attributes:
+        hop_seconds: rounded to whole samples.
+        unsure_below: a probability; by default the card's `unsure_below`, else 0.5.
+        silence_dbfs: -inf for no gate.
+        steady_db: 0 for no gate.
+        smoothing_seconds: time in which a window's weight falls to 1/e; 0 for no smoothing.
+        margin: a difference of probabilities.
+        patience: in windows, at least 1; 1 shows each window's best class.
+    """
+
+    hop_seconds: float = HOP_SECONDS
+    unsure_below: float | None = None
+    silence_dbfs: float = SILENCE_DBFS
+    steady_db: float = STEADY_DB
+    smoothing_seconds: float = SMOOTHING_SECONDS
+    margin: float = MARGIN
+    patience: int = PATIENCE
+
+    def require_ranges(self, sample_rate: int) -> None:
+        """Raise a `RunnerError` for the first setting that is out of range, at a rate in Hz."""
+        hop = self.hop_seconds * sample_rate if math.isfinite(self.hop_seconds) else 0
+        unsure_below = 0.5 if self.unsure_below is None else self.unsure_below
+        for name, value, fits, range_ in (
+            ("hop_seconds", self.hop_seconds, 0.5 <= hop < math.inf, f"from 1/{sample_rate} on"),
+            ("unsure_below", unsure_below, 0 <= unsure_below <= 1, "from 0 to 1"),
+            ("silence_dbfs", self.silence_dbfs, self.silence_dbfs <= 0, "in dB of full scale, so at most 0"),
+            ("steady_db", self.steady_db, 0 <= self.steady_db < math.inf, "from 0 on"),
+            (
+                "smoothing_seconds",
+                self.smoothing_seconds,
+                0 <= self.smoothing_seconds < math.inf,
+                "from 0 on",
+            ),
+            ("margin", self.margin, 0 <= self.margin <= 1, "from 0 to 1"),
+            ("patience", self.patience, self.patience >= 1, "at least 1"),
+        ):
+            if not fits:
+                raise RunnerError(f"{name} must be {range_}, found {value:g}.")
+
+
 class Stream:
     """Sound that comes in blocks of any size, as overlapping windows of the student's `samples`.
 
@@ -342,30 +386,12 @@ class Stream:
         silence_dbfs, unsure_below: as given, or the defaults.
     """
 
-    def __init__(  # noqa: PLR0913 (keywords of a class that people call on a device)
-        self,
-        runner: Runner,
-        *,
-        hop_seconds: float = HOP_SECONDS,
-        unsure_below: float | None = None,
-        silence_dbfs: float = SILENCE_DBFS,
-        steady_db: float = STEADY_DB,
-        smoothing_seconds: float = SMOOTHING_SECONDS,
-        margin: float = MARGIN,
-        patience: int = PATIENCE,
-        sample_rate: int | None = None,
-    ):
+    def __init__(self, runner: Runner, *, sample_rate: int | None = None, **settings: Any):
         """Begin a stream.
 
         Args:
-            hop_seconds: rounded to whole samples.
-            unsure_below: a probability; by default the card's `unsure_below`, else 0.5.
-            silence_dbfs: -inf for no gate.
-            steady_db: 0 for no gate.
-            smoothing_seconds: time in which a window's weight falls to 1/e; 0 for no smoothing.
-            margin: a difference of probabilities.
-            patience: in windows, at least 1; 1 shows each window's best class.
             sample_rate: the sound's, in Hz, to have it checked.
+            settings: those of `StreamSettings`, by name.
 
         Raises:
             RunnerError: the file takes no audio, or text beside it; or a setting is out of range.
@@ -377,26 +403,17 @@ class Stream:
             )
         runner.require(audio=True, text=False)
         _require_rate(sample_rate, runner.sample_rate)
+        chosen = StreamSettings(**settings)
+        unsure_below = chosen.unsure_below
         if unsure_below is None:
             unsure_below = unsure_threshold(runner.card)
-        hop = hop_seconds * runner.sample_rate if math.isfinite(hop_seconds) else 0
-        for name, value, fits, range_ in (
-            ("hop_seconds", hop_seconds, 0.5 <= hop < math.inf, f"from 1/{runner.sample_rate} on"),
-            ("unsure_below", unsure_below, 0 <= unsure_below <= 1, "from 0 to 1"),
-            ("silence_dbfs", silence_dbfs, silence_dbfs <= 0, "in dB of full scale, so at most 0"),
-            ("steady_db", steady_db, 0 <= steady_db < math.inf, "from 0 on"),
-            ("smoothing_seconds", smoothing_seconds, 0 <= smoothing_seconds < math.inf, "from 0 on"),
-            ("margin", margin, 0 <= margin <= 1, "from 0 to 1"),
-            ("patience", patience, patience >= 1, "at least 1"),
-        ):
-            if not fits:
-                raise RunnerError(f"{name} must be {range_}, found {value:g}.")
-        self.hop_samples = max(1, round(hop))
-        self.unsure_below, self.silence_dbfs = float(unsure_below), silence_dbfs
-        self._steady_db = steady_db
+        replace(chosen, unsure_below=unsure_below).require_ranges(runner.sample_rate)
+        self.hop_samples = max(1, round(chosen.hop_seconds * runner.sample_rate))
+        self.unsure_below, self.silence_dbfs = float(unsure_below), chosen.silence_dbfs
+        self._steady_db = chosen.steady_db
         self.received = 0
-        self._runner, self._margin, self._patience = runner, margin, patience
-        hops = smoothing_seconds * runner.sample_rate / self.hop_samples
+        self._runner, self._margin, self._patience = runner, chosen.margin, chosen.patience
+        hops = chosen.smoothing_seconds * runner.sample_rate / self.hop_samples
         self._new_share = -math.expm1(-1 / hops) if hops else 1.0
         # Twice a window, so that samples move to the front once per window and not once per block.
         self._buffer = np.empty(2 * runner.samples, np.float32)

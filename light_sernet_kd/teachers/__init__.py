@@ -1,20 +1,16 @@
 """Teachers are data: files of outputs, joined to utterances by id."""
 
-from light_sernet_kd.teachers.files import (
-    CONVERTED,
+from light_sernet_kd.teachers.alignment import aligned, aligned_embeddings
+from light_sernet_kd.teachers.ensemble import ensemble
+from light_sernet_kd.teachers.files import CONVERTED, no_file, read, write
+from light_sernet_kd.teachers.outputs import (
     STAMP_SEEN,
     STAMP_UNKNOWN,
     Teacher,
-    aligned,
-    aligned_embeddings,
-    ensemble,
     met,
-    no_file,
-    read,
     speakers_of_fold,
     stamps,
     train_speakers,
-    write,
 )
 
 __all__ = [

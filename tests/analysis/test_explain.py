@@ -687,7 +687,9 @@ def test_the_teachers_embeddings_are_the_folds_own_or_of_the_file_that_taught(ru
     np.testing.assert_array_equal(found(tmp_path, "auto")[0], embeddings)
     shutil.copy(tmp_path / "other.npz", tmp_path / "teacher.npz")
     assert found(tmp_path, "auto") == (None, "The teacher's file has no embeddings to compare with.")
-    without = teacher_embeddings(RunFolder(run), Step(tmp_path, "done.json"), make_settings(), utterances, "f")
+    without = teacher_embeddings(
+        RunFolder(run), Step(tmp_path, "done.json"), make_settings(), utterances, "f"
+    )
     assert without == (None, "The run had no teacher.")
 
 

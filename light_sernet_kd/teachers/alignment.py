@@ -1,0 +1,179 @@
+"""A teacher's outputs in the order of a corpus, and how its names would have to be written to fit."""
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from light_sernet_kd.corpora import Utterance, repeated
+from light_sernet_kd.corpora.names import SYNONYMS
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.teachers.outputs import Teacher
+
+# No logit or embedding is so far from 0; what masks a class, such as -1e9, is below it.
+LARGEST_OUTPUT = 1e12
+
+
+def aligned(
+    teacher: Teacher, utterances: Sequence[Utterance], classes: Sequence[str], fold: str
+) -> np.ndarray:
+    """The teacher's logits for `fold`, `(utterances, classes)` in the order given here.
+
+    Raises:
+        UserError: the teacher has no outputs for the fold, lacks an utterance, names other classes, or has a
+            logit that is not finite.
+    """
+    number = _fold_number(teacher, fold)
+    if set(teacher.classes) != set(classes):
+        raise UserError(
+            f"the teacher names other classes: {', '.join(sorted(teacher.classes))}; "
+            f"the corpus has {', '.join(sorted(classes))}.{_class_hint(teacher.classes, classes)}"
+        )
+    columns = [teacher.classes.index(name) for name in classes]
+    logits = teacher.logits[number][np.ix_(_rows(teacher, utterances), columns)]
+    return _finite(logits, "logits", utterances)
+
+
+def aligned_embeddings(teacher: Teacher, utterances: Sequence[Utterance], fold: str) -> np.ndarray:
+    """The teacher's embeddings for `fold`, `(utterances, width)` float32 in the order given here.
+
+    Raises:
+        UserError: the teacher has no embeddings, no outputs for the fold, lacks an utterance, or has an
+            embedding that is not finite.
+    """
+    if teacher.embeddings is None:
+        raise UserError(
+            f"the teacher ({teacher.made_by}) has no embeddings to learn from: its file needs an array "
+            "`embeddings`; teachers on YAMNet and on speech models have one."
+        )
+    number = _fold_number(teacher, fold) if len(teacher.embeddings) > 1 else 0
+    embeddings = teacher.embeddings[number][_rows(teacher, utterances)].astype(np.float32)
+    return _finite(embeddings, "embeddings", utterances)
+
+
+def _fold_number(teacher: Teacher, fold: str) -> int:
+    if teacher.folds and fold not in teacher.folds:
+        raise UserError(
+            f"the teacher has no outputs for fold {fold}; it has {', '.join(teacher.folds)}. "
+            "Make them with `light-sernet-kd teach` under this protocol."
+        )
+    return teacher.folds.index(fold) if teacher.folds else 0
+
+
+def _rows(teacher: Teacher, utterances: Sequence[Utterance]) -> list[int]:
+    row_of = {name: row for row, name in enumerate(teacher.ids)}
+    missing = [utterance.id for utterance in utterances if utterance.id not in row_of]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        ours = [utterance.id for utterance in utterances]
+        hint = _id_hint(teacher.ids, ours)
+        if len(missing) == len(utterances):
+            raise UserError(
+                f"the teacher fits none of {len(utterances)} utterances. Its ids are {_some(teacher.ids)}; "
+                f"the corpus's are {_some(ours)}.{hint or _NO_HINT}"
+            )
+        raise UserError(
+            f"the teacher lacks {len(missing)} of {len(utterances)} utterances: "
+            f"{', '.join(missing[:5])}{more}.{hint}"
+        )
+    return [row_of[utterance.id] for utterance in utterances]
+
+
+_NO_HINT = " Was the teacher made for another corpus? Write the corpus's ids into its file."
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def _class_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """How a teacher's classes would have to be renamed to be the corpus's; empty where nothing is known."""
+    if {name.lower() for name in theirs} == {name.lower() for name in ours}:
+        return " They differ in capitals only: write the teacher's as the corpus's."
+    own = {name.casefold(): name for name in ours}
+    meant: dict[str, str | None] = {}
+    for name in theirs:
+        plain = name.strip().casefold()
+        meant[name] = own.get(plain) or own.get(SYNONYMS.get(plain, ""))
+    renamed = [f"{name}={target}" for name, target in meant.items() if target and target != name]
+    if not any(meant.values()):
+        return ""
+    hint = ""
+    if renamed:
+        hint = (
+            f" If {', '.join(renamed)} is meant, write these names into the teacher's file (`classes`, or "
+            "the header of a CSV)."
+        )
+    if twice := repeated([target for target in meant.values() if target]):
+        hint += f" Several are {', '.join(twice)}: add up their probabilities in one column."
+    if without := [name for name, target in meant.items() if target is None]:
+        hint += f" The corpus lacks {', '.join(without)}: leave these columns out."
+    if lacking := [name for name in ours if name not in meant.values()]:
+        others = ",".join(name for name in ours if name not in lacking)
+        hint += f" The teacher lacks {', '.join(lacking)}: --emotions {others} keeps the others."
+    return hint
+
+
+# Changes of an id, the smallest first.
+_SPELLINGS: dict[str, Callable[[str], str]] = {
+    "without the suffix": lambda name: os.path.splitext(name)[0],
+    "without the folder": lambda name: _without_folder(name),
+    "without folder and suffix": lambda name: os.path.splitext(_without_folder(name))[0],
+    "without outer spaces": str.strip,
+    "in small letters": str.lower,
+    "in capitals": str.upper,
+    "in the Unicode form NFC": lambda name: unicodedata.normalize("NFC", name),
+    "in the Unicode form NFD": lambda name: unicodedata.normalize("NFD", name),
+}
+
+
+def _without_folder(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _id_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """How a teacher's ids would have to be written to be the corpus's; empty where nothing is known."""
+    wanted = set(ours)
+    best, fitting = "", len(wanted & set(theirs))
+    for how, change in _changes(theirs, ours):
+        changed = {change(name): name for name in theirs}
+        found = [name for name in ours if name in changed]
+        # Two ids must not become one.
+        if len(changed) == len(theirs) and len(found) > fitting:
+            example = next((name for name in found if changed[name] != name), "")
+            best, fitting = f"{how}, such as {example} for {changed[example]}", len(found)
+    return f" Write its ids {best}: then {fitting} of {len(ours)} utterances fit." if best else ""
+
+
+def _changes(theirs: Sequence[str], ours: Sequence[str]) -> Iterator[tuple[str, Callable[[str], str]]]:
+    """Changes of an id, and what to call them: spellings, and what all ids of one side have in addition."""
+    yield from _SPELLINGS.items()
+
+    def around(longer: str, shorter: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+        """What an id has before and behind the longest ids within it, and that in words."""
+        for inner in sorted((each for each in shorter if each and each in longer), key=len)[-3:]:
+            before, behind = longer.split(inner, 1)
+            ends = [f"{before!r} before"] * bool(before) + [f"{behind!r} behind"] * bool(behind)
+            yield before, behind, f"{' and '.join(ends)} them"
+
+    def less(before: str, behind: str) -> Callable[[str], str]:
+        return lambda name: name.removeprefix(before).removesuffix(behind)
+
+    def more(before: str, behind: str) -> Callable[[str], str]:
+        return lambda name: f"{before}{name}{behind}"
+
+    for before, behind, words in around(theirs[0], ours) if theirs else ():
+        yield f"without {words}", less(before, behind)
+    for before, behind, words in around(ours[0], theirs):
+        yield f"with {words}", more(before, behind)
+
+
+def _finite(values: np.ndarray, what: str, utterances: Sequence[Utterance]) -> np.ndarray:
+    for usable, why in (
+        (np.isfinite(values), "not finite"),
+        (np.abs(values) <= LARGEST_OUTPUT, f"beyond ±{LARGEST_OUTPUT:g}: make its file anew"),
+    ):
+        if unusable := [utterances[i].id for i in np.flatnonzero(~usable.all(axis=1)).tolist()]:
+            raise UserError(f"the teacher's {what} of {', '.join(unusable[:5])} are {why}.")
+    return values

@@ -462,37 +462,34 @@ def locked(folder: Path, leftovers: Collection[str] = ()) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
-    path, names = folder / LOCK, {LOCK, *leftovers}
+    import filelock  # here: it imports asyncio, and every command line needs this module
+
+    # a moment of patience: the holder may be at its end, or the lock that of a folder that is gone
+    lock = filelock.FileLock(folder / LOCK, timeout=0.05, poll_interval=0.01)
     for attempt in itertools.count():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = open(path, "w", encoding="utf-8")  # noqa: SIM115
+            lock.acquire()
+        except filelock.Timeout:
+            raise UserError(
+                f"another process is working on {folder}; wait for it or name another --run."
+            ) from None
         except (FileExistsError, FileNotFoundError):
             if attempt < 100:
                 continue  # another process ended just now, with nothing, and removed the folder
             raise
-        with lock:
-            taken = _take(lock.fileno())
-            if taken is False:
-                raise UserError(f"another process is working on {folder}; wait for it or name another --run.")
-            if taken and not _is_same(lock.fileno(), path):
-                continue  # likewise: this is the lock of a folder that is gone
-            was_empty = nothing_but(folder, {LOCK})
-            try:
-                yield
-            finally:
-                if was_empty and nothing_but(folder, names):
-                    if taken is None:
-                        lock.close()  # Windows removes no file that is open
-                    _remove(folder)
-            return
-
-
-def _is_same(descriptor: int, path: Path) -> bool:
+        break
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        was_empty = nothing_but(folder, {LOCK})
+        try:
+            yield
+        finally:
+            if was_empty and nothing_but(folder, {LOCK, *leftovers}):
+                if os.name == "nt":
+                    lock.release()  # Windows removes no file that is open
+                _remove(folder)
+    finally:
+        lock.release()
 
 
 def _remove(folder: Path) -> None:

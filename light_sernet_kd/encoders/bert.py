@@ -18,14 +18,14 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from light_sernet_kd.errors import UserError
-from light_sernet_kd.files import JsonError, parse_json, read_json
+from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.files import JsonError, read_json
 
 # Name and shape of one of the network's weights → its value; the axes may be split or joined otherwise.
 Read = Callable[[str, tuple[int, ...]], np.ndarray]
 
-# The largest header that the format of safetensors allows.
-_HEADER_BYTES = 10**8
+# What weights are stored as; integers are none.
+_FLOATS = ("F64", "F32", "F16", "BF16")
 FAMILIES = ("bert", "distilbert", "electra")
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
@@ -361,32 +361,24 @@ def _tensors(folder: Path) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def _safetensors(path: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """The tensors of one file, mapped and not read.
-
-    Source: https://huggingface.co/docs/safetensors: eight bytes with the length of a JSON header, that header
-    (name → dtype, shape and place in what follows), then the numbers, little-endian.
-    """
-    types = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+    """The tensors of one file, none of which is read yet."""
     try:
-        content = np.memmap(path, np.uint8, "r")
-        start = 8 + int.from_bytes(content[:8].tobytes(), "little")
-        if start - 8 > _HEADER_BYTES:
-            raise ValueError("its header is larger than the format allows")
-        header = parse_json(content[8:start].tobytes())
-        header.pop("__metadata__", None)
-        readers: dict[str, Callable[[], np.ndarray]] = {}
-        for name, entry in header.items():
-            kind = types.get(entry["dtype"])
-            if kind is not None:  # integers are no weights
-                first, last = entry["data_offsets"]
-                raw = content[start + first : start + last].view(kind).reshape(entry["shape"])
-                readers[name] = functools.partial(_as_float32, raw)
-        return readers
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise not_installed(error) from None
+
+    def read(name: str) -> np.ndarray:
+        with safe_open(path, framework="np") as file:
+            return np.asarray(file.get_tensor(name), np.float32)
+
+    try:
+        with safe_open(path, framework="np") as file:
+            names = [name for name in file.keys() if file.get_slice(name).get_dtype() in _FLOATS]  # noqa: SIM118
+    except (OSError, SafetensorError):
         raise UserError(f"{path} is not a safetensors file, or is cut short: copy it again.") from None
+    return {name: functools.partial(read, name) for name in names}
 
 
-def _as_float32(raw: np.ndarray) -> np.ndarray:
-    if raw.dtype == np.uint16:  # bfloat16: the upper half of a float32
-        return (raw.astype(np.uint32) << 16).view(np.float32)
-    return np.asarray(raw, np.float32)
+def not_installed(error: ImportError) -> UserError:
+    """What is said where a package of the extra `text` is missing."""
+    return UserError(f"text needs keras-hub, tokenizers and safetensors ({error}): {install_line('text')}")

@@ -16,7 +16,7 @@ import numpy as np
 from light_sernet_kd import audio
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.encoders import bert, embedding_cache
-from light_sernet_kd.errors import UserError, choose, install_line
+from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import JsonError, irregular, read_json, read_text
 from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_cleaned, word_piece
 
@@ -77,7 +77,7 @@ class Tokeniser:
         try:
             import tokenizers  # noqa: F401
         except ImportError as error:
-            raise _not_installed(error) from None
+            raise bert.not_installed(error) from None
         try:
             return word_piece(self.vocabulary, lowercase=self.lowercase, strip_accents=self.strip_accents)
         except RunnerError as error:
@@ -324,7 +324,7 @@ def _made_vocabulary(texts: Sequence[str]) -> tuple[str, ...]:
     try:
         from tokenizers import normalizers, pre_tokenizers
     except ImportError as error:
-        raise _not_installed(error) from None
+        raise bert.not_installed(error) from None
     normaliser = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
     splitter = pre_tokenizers.BertPreTokenizer()
     words = Counter(
@@ -459,9 +459,5 @@ def _keras_hub():
     try:
         import keras_hub
     except ImportError as error:
-        raise _not_installed(error) from None
+        raise bert.not_installed(error) from None
     return keras_hub
-
-
-def _not_installed(error: ImportError) -> UserError:
-    return UserError(f"text needs keras-hub and tokenizers ({error}): {install_line('text')}")

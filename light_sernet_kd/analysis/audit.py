@@ -17,6 +17,7 @@ from light_sernet_kd.data.protocols import Fold, propose_folds, stamps_of
 from light_sernet_kd.data.selection import CorpusPart
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.reporting import tables
 from light_sernet_kd.teachers import Teacher, aligned, met, speakers_of_fold
 from light_sernet_kd.teachers import read as read_teacher
 
@@ -276,34 +277,32 @@ def show(
     audits: Sequence[FoldAudit], console: "Console", *, protocol: str, description: str, most: int = 5
 ) -> None:
     """Print a row per fold, then what leaks; `most` names per kind."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    def line(text: str, style: str = "") -> None:
-        console.print(Text(text, style=style), soft_wrap=True)
-
-    line(f"{protocol}: {description}")
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("fold")
+    tables.say(console, f"{protocol}: {description}")
     kinds = ("speakers", "sessions", "dialogs", "identical", "near_identical", "transcripts")
-    for name in ("train", "valid.", "test", "speakers", "sessions", "dialogs", "identical", "near", "texts"):
-        table.add_column(name, justify="right")
-    for each in audits:
-        sizes = (str(each.train), "test" if each.chosen_on_test else str(each.validation), str(each.test))
-        shared = (str(len(getattr(each, kind)) or "·") for kind in kinds)
-        table.add_row(Text(each.fold), *sizes, *shared)
-    console.print(table)
-    line("Columns from speakers on: how many training and test share; near: near-identical recordings.")
+    titles = ("train", "valid.", "test", "speakers", "sessions", "dialogs", "identical", "near", "texts")
+    rows = [
+        [
+            *(each.fold, each.train, "test" if each.chosen_on_test else each.validation, each.test),
+            *(len(getattr(each, kind)) or "·" for kind in kinds),
+        ]
+        for each in audits
+    ]
+    tables.Table([*tables.words("fold"), *tables.numbers(*titles)], rows).show(console)
+    tables.say(
+        console,
+        "Columns from speakers on: how many training and test share; near: near-identical recordings.",
+    )
     leaking = [each for each in audits if each.leaks]
     if any(each.transcripts for each in audits):
-        line("Shared texts are known to a student that reads the words, not to one that only listens.")
+        tables.say(
+            console, "Shared texts are known to a student that reads the words, not to one that only listens."
+        )
     for each in leaking:
-        line(f"fold {each.fold}: {'; '.join(each.leaks)}", style="bold yellow")
+        tables.say(console, f"fold {each.fold}: {'; '.join(each.leaks)}", style="bold yellow")
         for kind in kinds[:-1]:
             names = getattr(each, kind)
             if names:
                 more = f" and {len(names) - most} more" if len(names) > most else ""
-                line(f"  {kind.replace('_', '-')}: {', '.join(names[:most])}{more}")
+                tables.say(console, f"  {kind.replace('_', '-')}: {', '.join(names[:most])}{more}")
     if not leaking:
-        line("nothing leaks from test to training", style="green")
+        tables.say(console, "nothing leaks from test to training", style="green")

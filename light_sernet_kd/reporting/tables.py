@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,6 +90,16 @@ class Table:
     def header(self) -> list[str]:
         return [column.title for column in self.columns]
 
+    def without(self, titles: Collection[str]) -> "Table":
+        """The table less the columns of these titles."""
+        kept = [number for number, title in enumerate(self.header) if title not in titles]
+
+        def part(row: Sequence[Any]) -> list[Any]:
+            return [row[number] for number in kept]
+
+        footer = part(self.footer) if self.footer else ()
+        return Table(part(self.columns), [part(row) for row in self.rows], footer)
+
     def cells(self) -> list[list[str]]:
         """The rows as text, without the footer."""
         return [self._texts(row) for row in self.rows]
@@ -151,12 +161,6 @@ class Table:
         for line in lines:
             shown.add_row(*map(Text, line))
         console.print(shown)
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> list[str]:
-    """A Markdown table of what is Markdown already: `words` columns of text (left), then numbers (right)."""
-    rules = [":--"] * words + ["--:"] * (len(header) - words)
-    return ["| " + " | ".join(row) + " |" for row in (header, rules, *rows)]
 
 
 def say(console: "Console", text: str, style: str = "") -> None:

@@ -226,8 +226,7 @@ def test_the_ua_of_the_folds_students_is_the_cards_and_says_whose_it_is(measured
     assert [row["folds_students"] and row["folds_students"]["ua"] for row in measured["files"]] == [
         None, 0.61, 0.6789,
     ]  # fmt: skip
-    _, cells = benchmark.table(measured)
-    rows = {row[0]: row[1:] for row in cells}
+    rows = {row[0]: row[1:] for row in benchmark.table(measured).cells()}
     assert rows["UA % of the folds' students"] == ["–", "61.0", "67.9"]
     assert rows["95 % of it"] == ["–", "–", "61.1 to 74.3"]
     notes = benchmark.notes(measured)
@@ -237,8 +236,8 @@ def test_the_ua_of_the_folds_students_is_the_cards_and_says_whose_it_is(measured
     assert any(line.startswith("95 % of it: percentile bootstrap over test speakers") for line in notes)
     # Of files that know nothing of a run there is no such row.
     untold = [{**row, "folds_students": None} for row in measured["files"]]
-    _, fewer = benchmark.table({**measured, "files": untold})
-    assert [row[0] for row in fewer] == [*rows][:-2]
+    fewer = benchmark.table({**measured, "files": untold})
+    assert [row[0] for row in fewer.cells()] == [*rows][:-2]
     assert not any("folds' students" in line for line in benchmark.notes({**measured, "files": untold}))
 
 

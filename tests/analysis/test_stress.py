@@ -22,7 +22,7 @@ from light_sernet_kd.analysis.stress import Part, Student, running
 from light_sernet_kd.analysis.stress import students as opening
 from light_sernet_kd.analysis.stress.choosing import spread
 from light_sernet_kd.analysis.stress.summary import SPEECHLESS_DRAWS
-from light_sernet_kd.analysis.stress.tables import HEADER, side_by_side
+from light_sernet_kd.analysis.stress.tables import conditions_table, side_by_side
 from light_sernet_kd.corpora import Corpus, Utterance, demo
 from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data.protocols import Fold, propose_folds
@@ -186,9 +186,9 @@ def test_a_second_student_is_paired_with_the_first_under_each_condition(corpus):
         assert row["to_first"]["ua"]["difference"] == pytest.approx(expected)
     # At a confidence of 0.2 of three classes it says anything but what the level says.
     assert other["clean"]["to_first"]["ua"]["difference"] == -1
-    header, lines = side_by_side(told)
-    assert header == ["condition", "s", "Δ clean", "unlike", "Δ clean", "Δ s", "95 %"]
-    assert lines[0] == ["clean", "100.0", "+0.0", "0.0", "+0.0", "-100.0", "-100.0 to -100.0"]
+    table = side_by_side(told)
+    assert table.header == ["condition", "s", "Δ clean", "unlike", "Δ clean", "Δ s", "95 %"]
+    assert table.cells()[0] == ["clean", "100.0", "+0.0", "0.0", "+0.0", "-100.0", "-100.0 to -100.0"]
 
 
 # Folds of a run
@@ -378,7 +378,7 @@ def test_whether_a_student_knows_the_recordings_is_said_and_written(
 def test_footnotes_name_the_columns_as_the_table_does(stressed):
     notes = " ".join(stress.footnotes(stressed))
     for column in ("WA of sure %", "unsure %", "mean p"):
-        assert column in HEADER
+        assert column in conditions_table(stressed["students"][0]).header
         assert f"{column.removesuffix(' %')}: " in notes
 
 

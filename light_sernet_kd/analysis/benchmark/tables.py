@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from light_sernet_kd import evaluation
 from light_sernet_kd.analysis.benchmark.timing import WARM_UP
 from light_sernet_kd.files import write_json, write_text
-from light_sernet_kd.reporting.tables import markdown_table
+from light_sernet_kd.reporting.tables import Table, numbers, say, words
 from light_sernet_kd.reporting.text import NONE, plain, pluralise
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def _names(files: Sequence[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-def table(measured: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells, a row per fact and a column per file, as text."""
+def table(measured: Mapping[str, Any]) -> Table:
+    """A row per fact and a column per file."""
     files = measured["files"]
 
     def optional(value: float | None, form: str) -> str:
@@ -84,7 +84,8 @@ def table(measured: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             (FOLDS_UA, lambda row: optional((row["folds_students"] or {}).get("ua"), ".1%").rstrip("%")),
             ("95 % of it", interval),
         ]
-    return ["", *_names(files)], [[name, *map(show_one, files)] for name, show_one in facts]
+    columns = [*words("", is_whole=True), *numbers(*_names(files))]
+    return Table(columns, [[name, *map(show_one, files)] for name, show_one in facts])
 
 
 def notes(measured: Mapping[str, Any]) -> list[str]:
@@ -138,27 +139,15 @@ def _notes_on_folds(files: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def show(measured: Mapping[str, Any], console: "Console") -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    header, cells = table(measured)
-    shown = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for number, name in enumerate(header):
-        first = number == 0
-        shown.add_column(Text(name), justify="left" if first else "right", overflow="fold", no_wrap=first)
-    for row in cells:
-        shown.add_row(*map(Text, row))
-    console.print(shown)
+    """Print the table and what must be known to read it."""
+    table(measured).show(console)
     for line in notes(measured):
-        console.print(Text(line), soft_wrap=True)
+        say(console, line)
 
 
 def write(measured: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write `benchmark.json` and `benchmark.md`; returns them."""
-    header, cells = table(measured)
-    page = ["# Files measured", ""]
-    page += markdown_table([*map(plain, header)], [[*map(plain, row)] for row in cells])
+    page = ["# Files measured", "", *table(measured).markdown()]
     page += ["", *(f"- {plain(line)}" for line in notes(measured)), ""]
     written = [folder / "benchmark.json", folder / "benchmark.md"]
     write_json(written[0], measured)

@@ -13,7 +13,7 @@ from light_sernet_kd.analysis.explain.gradients import draw_grad_cam, has_maps
 from light_sernet_kd.evaluation import softmax
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting import figures
-from light_sernet_kd.reporting.tables import markdown_table
+from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import plain
 
 
@@ -134,10 +134,11 @@ def _head(facts: dict[str, Any]) -> list[str]:
         lines += [f"As the student reads it: {plain(' '.join(facts['tokens']))}", ""]
     of_teacher = facts["teacher_probabilities"]
     rows = [
-        [plain(name), _percent(share), *([_percent(of_teacher[name])] if of_teacher else [])]
+        [name, share, *([of_teacher[name]] if of_teacher else [])]
         for name, share in sorted(shares.items(), key=lambda item: -item[1])
     ]
-    return lines + markdown_table(["class", "student", *(["teacher"] if of_teacher else [])], rows)
+    titles = ["student", *(["teacher"] if of_teacher else [])]
+    return lines + Table([*words("class"), *numbers(*titles, form=_percent)], rows).markdown()
 
 
 def _looked_at(facts: dict[str, Any]) -> list[str]:

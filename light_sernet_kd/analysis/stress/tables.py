@@ -5,96 +5,109 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.analysis.stress.summary import CLASS, NO_SPEECH, SEX
 from light_sernet_kd.registries.degradations import CLEAN
-from light_sernet_kd.reporting.text import NONE, pluralise
+from light_sernet_kd.reporting.tables import Table, numbers, say, words
+from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.runner import SILENCE_DBFS, STEADY_DB, UNSURE_BELOW
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def _percent(share: float | None, form: str = ".1f") -> str:
-    return NONE if share is None else format(100 * share, form)
+CHANGE = ("difference", "interval")  # of a paired comparison
 
 
-def _range(pair: Sequence[float] | None, form: str = ".1f") -> str:
-    return NONE if pair is None else f"{_percent(pair[0], form)} to {_percent(pair[1], form)}"
+def _percent(share: float) -> str:
+    return format(100 * share, ".1f")
 
 
-HEADER = (
-    "condition",
-    "UA %",
-    "95 %",
-    "ΔUA",
-    "95 % of ΔUA",
-    "WA %",
-    "95 %",
-    "mean p",
-    "unsure %",
-    "WA of sure %",
-)
+def _points(share: float) -> str:
+    return format(100 * share, "+.1f")
 
 
-def cells(student: Mapping[str, Any]) -> list[list[str]]:
-    """A row of text per condition, under `HEADER`."""
-    return [
-        [
-            row["condition"],
-            _percent(row["ua"]),
-            _range(row["intervals"].get("ua")),
-            _percent(row["to_clean"]["ua"]["difference"], "+.1f") if row["condition"] != CLEAN else NONE,
-            _range(row["to_clean"]["ua"]["interval"], "+.1f") if row["condition"] != CLEAN else NONE,
-            _percent(row["wa"]),
-            _range(row["intervals"].get("wa")),
-            f"{row['mean_top_probability']:.2f}",
-            _percent(row["unsure"]),
-            _percent(row["wa_of_sure"]),
-        ]
-        for row in student["conditions"]
+def _range(pair: Sequence[float]) -> str:
+    return f"{_percent(pair[0])} to {_percent(pair[1])}"
+
+
+def _range_of_points(pair: Sequence[float]) -> str:
+    return f"{_points(pair[0])} to {_points(pair[1])}"
+
+
+# What a narrow terminal has no room for.
+_WIDE = ("WA %", "95 % of WA", "WA of sure %")
+_NARROW = 100
+
+
+def conditions_table(student: Mapping[str, Any], *, narrow: bool = False) -> Table:
+    """A student's scores, a row per condition; fewer columns for a terminal that is narrow."""
+    columns = [
+        *words("condition", is_whole=True),
+        *numbers("UA %", form=_percent),
+        *numbers("95 % of UA", form=_range),
+        *numbers("ΔUA", form=_points),
+        *numbers("95 % of ΔUA", form=_range_of_points),
+        *numbers("WA %", form=_percent),
+        *numbers("95 % of WA", form=_range),
+        *numbers("mean p", form=".2f"),
+        *numbers("unsure %", "WA of sure %", form=_percent),
     ]
+    rows = []
+    for row in student["conditions"]:
+        change = row["to_clean"]["ua"] if row["condition"] != CLEAN else dict.fromkeys(CHANGE)
+        rows.append(
+            [
+                *(row["condition"], row["ua"], row["intervals"].get("ua")),
+                *(change[field] for field in CHANGE),
+                *(row["wa"], row["intervals"].get("wa")),
+                *(row["mean_top_probability"], row["unsure"], row["wa_of_sure"]),
+            ]
+        )
+    table = Table(columns, rows)
+    return table.without(_WIDE) if narrow else table
 
 
-SPEECHLESS_HEADER = ("clip", "what", "clips", "unsure %", "mean p", "answers, if they counted")
-
-
-def speechless_cells(student: Mapping[str, Any]) -> list[list[str]]:
-    return [
+def speechless_table(student: Mapping[str, Any]) -> Table:
+    """What a student answers to clips without speech, a row per clip."""
+    columns = [
+        *words("clip", "what", is_whole=True),
+        *numbers("clips"),
+        *numbers("unsure %", form=lambda share: format(100 * share, ".0f")),
+        *numbers("mean p", form=".2f"),
+        *words("answers, if they counted"),
+    ]
+    rows = [
         [
-            row["clip"],
-            row["text"],
-            str(row["count"]),
-            _percent(row["unsure"], ".0f"),
-            f"{row['mean_top_probability']:.2f}",
+            *(row["clip"], row["text"], row["count"], row["unsure"], row["mean_top_probability"]),
             ", ".join(f"{name} {count}" for name, count in row["answers"].items()),
         ]
         for row in student[NO_SPEECH.replace(" ", "_")]
     ]
+    return Table(columns, rows)
 
 
-def side_by_side(stressed: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def side_by_side(stressed: Mapping[str, Any]) -> Table:
     """UA of every student under every condition, and what the others differ by from the first."""
     students = stressed["students"]
     precisions = [student["precision"] for student in students]
     short = "precision" if len({*precisions}) == len(students) else "name"
-    header = ["condition"]
+    columns = words("condition", is_whole=True)
     for number, student in enumerate(students):
-        header += [student[short], "Δ clean"] + [f"Δ {students[0][short]}", "95 %"] * (number > 0)
-    lines = []
+        columns += [*numbers(student[short], form=_percent), *numbers("Δ clean", form=_points)]
+        if number:
+            columns += numbers(f"Δ {students[0][short]}", form=_points)
+            columns += numbers("95 %", form=_range_of_points)
+    rows = []
     for place, condition in enumerate(stressed["conditions"]):
         line = [condition["name"]]
         for number, student in enumerate(students):
             row = student["conditions"][place]
-            to_first = row.get("to_first", {}).get("ua")
-            line += [_percent(row["ua"]), _percent(row["to_clean"]["ua"]["difference"], "+.1f")]
+            line += [row["ua"], row["to_clean"]["ua"]["difference"]]
             if number:
-                line += [
-                    _percent(to_first["difference"], "+.1f") if to_first else NONE,
-                    _range(to_first["interval"], "+.1f") if to_first else NONE,
-                ]
-        lines.append(line)
-    return header, lines
+                to_first = row.get("to_first", {}).get("ua") or {}
+                line += [to_first.get(field) for field in CHANGE]
+        rows.append(line)
+    return Table(columns, rows)
 
 
-def by_group(student: Mapping[str, Any], group: str) -> tuple[list[str], list[list[str]]]:
+def by_group(student: Mapping[str, Any], group: str) -> Table:
     """Recall per class, or UA per speaker or sex, of each condition, in per cent."""
     conditions = student["conditions"]
     if group == CLASS:
@@ -103,11 +116,8 @@ def by_group(student: Mapping[str, Any], group: str) -> tuple[list[str], list[li
     else:
         members = [*conditions[0][f"per_{group}"]]
         values = [[row[f"per_{group}"][member]["ua"] for member in members] for row in conditions]
-    lines = [
-        [row["condition"], *(_percent(value) for value in line)]
-        for row, line in zip(conditions, values, strict=True)
-    ]
-    return ["condition", *members], lines
+    rows = [[row["condition"], *line] for row, line in zip(conditions, values, strict=True)]
+    return Table([*words("condition", is_whole=True), *numbers(*members, form=_percent)], rows)
 
 
 def heads(stressed: Mapping[str, Any]) -> list[str]:
@@ -151,33 +161,16 @@ def footnotes(stressed: Mapping[str, Any]) -> list[str]:
 
 def show(stressed: Mapping[str, Any], console: "Console") -> None:
     """Print the tables."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    def table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]], words: int = 1) -> None:
-        shown = Table(
-            box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=Text(title), title_justify="left"
-        )
-        for number, name in enumerate(header):
-            side: Any = "left" if number < words else "right"
-            shown.add_column(Text(name), justify=side, overflow="fold", no_wrap=number == 0)
-        for line in lines:
-            shown.add_row(*(Text(cell) for cell in line))
-        console.print(shown)
-
     for line in heads(stressed):
-        console.print(Text(line), soft_wrap=True)
+        say(console, line)
     students = stressed["students"]
     for student in students:
-        # On a narrow terminal the intervals of WA go first.
-        kept = [n for n in range(len(HEADER)) if console.width >= 100 or n not in (5, 6, 9)]
-        lines = [[line[n] for n in kept] for line in cells(student)]
-        table(student["name"], [HEADER[n] for n in kept], lines)
-        table(f"{student['name']}, {NO_SPEECH}", SPEECHLESS_HEADER, speechless_cells(student), words=2)
+        name = student["name"]
+        conditions_table(student, narrow=console.width < _NARROW).show(console, title=name)
+        speechless_table(student).show(console, title=f"{name}, {NO_SPEECH}")
         if any(row["per_sex"] for row in student["conditions"]):
-            table(f"{student['name']}, UA % by sex", *by_group(student, SEX))
+            by_group(student, SEX).show(console, title=f"{name}, UA % by sex")
     if len(students) > 1:
-        table("UA % side by side", *side_by_side(stressed))
+        side_by_side(stressed).show(console, title="UA % side by side")
     for line in footnotes(stressed):
-        console.print(Text(line), soft_wrap=True)
+        say(console, line)

@@ -2,23 +2,21 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.analysis.stress.summary import CLASS, NO_SPEECH, SEX, SPEAKER, WHOLE
 from light_sernet_kd.analysis.stress.tables import (
-    HEADER,
-    SPEECHLESS_HEADER,
     by_group,
-    cells,
+    conditions_table,
     footnotes,
     heads,
     side_by_side,
-    speechless_cells,
+    speechless_table,
 )
 from light_sernet_kd.files import atomic, write_json, write_text
-from light_sernet_kd.reporting.tables import markdown_table
+from light_sernet_kd.reporting.tables import Table
 from light_sernet_kd.reporting.text import plain
 
 PICTURE = "stress.png"
@@ -62,24 +60,22 @@ def _flat(scored: Mapping[str, Any]) -> dict[str, Any]:
 def page(stressed: Mapping[str, Any], *, picture: str = PICTURE) -> str:
     """All of it as Markdown."""
 
-    def table(header: Sequence[str], lines: Sequence[Sequence[str]], words: int = 1) -> list[str]:
-        return ["", *markdown_table(header, [[*map(plain, line)] for line in lines], words=words), ""]
+    def section(title: str, table: Table) -> list[str]:
+        return [title, "", *table.markdown(), ""]
 
     students = stressed["students"]
     lines = [f"# Stressed on {plain(stressed['corpus'])}", ""]
     lines += [f"> {plain(line)}  " for line in heads(stressed)]
     lines += ["", f"![What each condition costs]({picture})", ""]
     if len(students) > 1:
-        header, body = side_by_side(stressed)
-        lines += ["## UA % side by side", *table([*map(plain, header)], body)]
+        lines += section("## UA % side by side", side_by_side(stressed))
     for student in students:
-        name = plain(student["name"])
-        lines += [f"## {name}", *table(HEADER, cells(student))]
-        lines += [f"### {NO_SPEECH.capitalize()}", *table(SPEECHLESS_HEADER, speechless_cells(student), 2)]
-        lines += ["### Recall per class, %", *table(*by_group(student, CLASS))]
+        lines += section(f"## {plain(student['name'])}", conditions_table(student))
+        lines += section(f"### {NO_SPEECH.capitalize()}", speechless_table(student))
+        lines += section("### Recall per class, %", by_group(student, CLASS))
         for group in (SPEAKER, SEX):
             if student["conditions"][0][f"per_{group}"]:
-                lines += [f"### UA per {group}, %", *table(*by_group(student, group))]
+                lines += section(f"### UA per {group}, %", by_group(student, group))
     lines += ["## Conditions", ""]
     lines += [f"- {plain(each['name'])}: {plain(each['text'])}" for each in stressed["conditions"]]
     lines += ["", f"Seed {stressed['seed']}.", "", *(f"- {plain(each)}" for each in footnotes(stressed))]

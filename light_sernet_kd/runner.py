@@ -95,7 +95,13 @@ _AGAIN = "Export or copy it again."
 
 
 class RunnerError(Exception):
-    """A file or a waveform that cannot be used; the message says what was found and what to do."""
+    """A file or a waveform that cannot be used; the message says what was found and what to do.
+
+    >>> Runner("student.tflite").probabilities(np.zeros(8000), sample_rate=8000)
+    Traceback (most recent call last):
+        ...
+    light_sernet_kd.runner.RunnerError: expected sound at 16000 Hz, found 8000 Hz: resample it first.
+    """
 
 
 class TextWarning(UserWarning):
@@ -142,6 +148,13 @@ class Runner:
         text: how it reads text; None where it does not.
         precision: `float32`, `float16`, `dynamic` or `int8`.
         card: everything the file says about itself.
+
+    >>> runner = Runner("student.tflite")
+    >>> runner.labels, runner.samples, runner.sample_rate
+    (('anger', 'neutral', 'sadness'), 8000, 16000)
+    >>> waveform = np.sin(np.arange(16000) * 0.1)
+    >>> runner.probabilities(waveform, sample_rate=16000).shape
+    (3,)
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 1):
@@ -300,6 +313,11 @@ class Window:
             no lower than -120. NaN where the sound is not finite.
         label: a class, or `unsure`.
         why: `silent`, `no speech`, `not sure`, `too short` or `not finite` where it is unsure, else empty.
+
+    >>> silence = np.zeros(8000)
+    >>> window = next(Runner("student.tflite").stream(silence))
+    >>> window.start, window.end, window.label, window.why, window.level
+    (0.0, 0.5, 'unsure', 'silent', -120.0)
     """
 
     start: float
@@ -323,6 +341,13 @@ class StreamSettings:
         smoothing_seconds: time in which a window's weight falls to 1/e; 0 for no smoothing.
         margin: a difference of probabilities.
         patience: in windows, at least 1; 1 shows each window's best class.
+
+    >>> StreamSettings(hop_seconds=0.25).patience
+    3
+    >>> StreamSettings(margin=2).require_ranges(16000)
+    Traceback (most recent call last):
+        ...
+    light_sernet_kd.runner.RunnerError: margin must be from 0 to 1, found 2.
     """
 
     hop_seconds: float = HOP_SECONDS
@@ -384,6 +409,13 @@ class Stream:
         hop_samples: from one window's start to the next one's.
         received: samples so far.
         silence_dbfs, unsure_below: as given, or the defaults.
+
+    A second of silence in four blocks has three windows of half a second.
+
+    >>> stream = Stream(Runner("student.tflite"), hop_seconds=0.25)
+    >>> windows = [window for block in np.zeros((4, 4000)) for window in stream.feed(block)]
+    >>> [(window.start, window.label) for window in windows + stream.finish()]
+    [(0.0, 'unsure'), (0.25, 'unsure'), (0.5, 'unsure')]
     """
 
     def __init__(self, runner: Runner, *, sample_rate: int | None = None, **settings: Any):

@@ -177,28 +177,30 @@ def parse(text: str) -> tuple[Augmentation, ...]:
     """
     if text.strip().lower() in ("", "none"):
         return ()
-    asked: dict[str, dict[str, float]] = {}
+    settings_by_name: dict[str, dict[str, float]] = {}
     for part in text.split(","):
         word, *settings = part.split(":")
         name = choose("augmentation", word.strip(), AUGMENTATIONS)
-        if name in asked:
+        if name in settings_by_name:
             raise UserError(f"{name} is asked for twice in {text!r}: name it once, with all its settings.")
-        asked[name] = _settings(name, settings)
-    return tuple(Augmentation(name, asked[name]) for name in AUGMENTATIONS if name in asked)
+        settings_by_name[name] = _settings(name, settings)
+    return tuple(
+        Augmentation(name, settings_by_name[name]) for name in AUGMENTATIONS if name in settings_by_name
+    )
 
 
 def _settings(name: str, parts: Sequence[str]) -> dict[str, float]:
     kind = AUGMENTATIONS[name]
-    settings, given = dict(kind.defaults), set()
+    settings, named = dict(kind.defaults), set()
     for part in parts:
         key, equals, number = (piece.strip() for piece in part.partition("="))
         if not equals:
             example = f"{name}:{next(iter(settings))}=0.5"
             raise UserError(f"{part.strip()!r} is no setting of {name}: write it as in {example}.")
         key = choose(f"setting of {name}", key, settings)
-        if key in given:
+        if key in named:
             raise UserError(f"{key} of {name} is given twice: give it once.")
-        given.add(key)
+        named.add(key)
         settings[key] = _number(f"{key} of {name}", number, settings[key], kind.possible[key])
     low, high = kind.ordered or (None, None)
     if low and high and settings[low] > settings[high]:

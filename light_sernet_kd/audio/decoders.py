@@ -172,7 +172,7 @@ def _through_libsndfile(
 def _of_libsndfile(files, frames: int | None, layout: Layout, path) -> Iterator[np.ndarray]:
     import soundfile
 
-    found = 0
+    samples_read = 0
     for file in files:
         # Else soundfile seeks after each block, which fails at the end of a streamed FLAC.
         file.seekable = lambda: False
@@ -186,16 +186,18 @@ def _of_libsndfile(files, frames: int | None, layout: Layout, path) -> Iterator[
                 detail = getattr(error, "error_string", str(error)).strip().rstrip(".")
                 raise AudioError(f"{path} is damaged or cut short (libsndfile: {detail})") from None
             last = len(samples) < block_samples
-            found += len(samples)
+            samples_read += len(samples)
             if len(samples):
                 yield samples
     # Some MP3 writers count the header's own frame too.
     slack = _MPEG_FRAME_SAMPLES * len(files) if layout.kind == "MP3" else 0
-    if frames is not None and found < frames - slack:
-        raise AudioError(f"{path} is cut short: its header promises {frames} samples, {found} are there")
-    if layout.frames is not None and found > layout.frames:
-        raise AudioError(f"{path} is damaged: its header promises {frames} samples, {found} are there")
-    if not found:
+    if frames is not None and samples_read < frames - slack:
+        raise AudioError(
+            f"{path} is cut short: its header promises {frames} samples, {samples_read} are there"
+        )
+    if layout.frames is not None and samples_read > layout.frames:
+        raise AudioError(f"{path} is damaged: its header promises {frames} samples, {samples_read} are there")
+    if not samples_read:
         raise AudioError(f"{path} holds a header but no samples")
 
 
@@ -316,7 +318,7 @@ def _of_pyav(
     """Sample rate, samples `(n, channels)` and codec of every frame; at least one."""
     import av
 
-    found = 0
+    samples_read = 0
     for pieces in parts:
         lasted = 0.0
         # Only the sample type is changed here, so that channels and rate go the way of every recording. In
@@ -337,7 +339,7 @@ def _of_pyav(
                         if not len(samples):
                             continue
                         lasted += len(samples) / frame.sample_rate
-                        found += len(samples)
+                        samples_read += len(samples)
                         yield frame.sample_rate, samples, stream.codec_context.name
         except (av.FFmpegError, ValueError) as error:
             detail = getattr(error, "strerror", None) or str(error)
@@ -346,7 +348,7 @@ def _of_pyav(
             raise AudioError(
                 f"{path} is cut short: its header promises {promised:.2f} s, {lasted:.2f} s are there"
             )
-    if not found:
+    if not samples_read:
         raise AudioError(f"{path} has a sound track without samples")
 
 

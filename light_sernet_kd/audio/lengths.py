@@ -49,8 +49,8 @@ def cut(seconds: Iterable[float], input_seconds: float) -> Cut:
 
 def cut_of(utterances: "Sequence[Utterance]", input_seconds: float) -> Cut:
     """The same of a corpus's recordings; those that cannot be read are left out."""
-    found = audio.in_order(_seconds, [utterance.path for utterance in utterances])
-    return cut([each for each in found if each is not None], input_seconds)
+    seconds = audio.in_order(_seconds, [utterance.path for utterance in utterances])
+    return cut([each for each in seconds if each is not None], input_seconds)
 
 
 def sentence(facts: dict[str, Any]) -> str:

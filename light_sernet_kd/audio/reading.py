@@ -150,8 +150,8 @@ def decode(path: str | os.PathLike[str]) -> Recording:
             `MOST_HELD_BYTES`, or holds a NaN, an infinity or a number beyond `LARGEST_SAMPLE`.
     """
     with opened(path) as source:
-        found = (_checked(block, path) for block in source.blocks)
-        samples = _gathered(found, path, source, source.sample_rate, 1.0, channels=source.channels)
+        checked_blocks = (_checked(block, path) for block in source.blocks)
+        samples = _gathered(checked_blocks, path, source, source.sample_rate, 1.0, channels=source.channels)
         return Recording(samples, source.sample_rate, source.encoding, source.notes)
 
 
@@ -193,7 +193,7 @@ def _resampled(source: Source, path: str | os.PathLike[str], sample_rate: int) -
     import soxr
 
     resampler = None
-    stored = found = 0
+    stored = converted = 0
     samples = next(source.blocks, None)
     while samples is not None:
         stored += len(samples)
@@ -207,10 +207,10 @@ def _resampled(source: Source, path: str | os.PathLike[str], sample_rate: int) -
                     source.sample_rate, sample_rate, 1, dtype="float32", quality="HQ"
                 )
                 waveform = resampler.resample_chunk(waveform, last=samples is None)
-        found += len(waveform)
+        converted += len(waveform)
         if len(waveform):
             yield waveform
-    if not found:
+    if not converted:
         raise AudioError(f"{path} holds only {stored} samples, too few to convert")
 
 
@@ -390,19 +390,19 @@ def fingerprints(utterances: "Iterable[Utterance]") -> dict[str, str]:
 
     results = dict(zip((u.id for u in utterances), in_order(try_fingerprint, utterances), strict=True))
     bad = {name: str(result) for name, result in results.items() if isinstance(result, AudioError)}
-    found = {name: str(result) for name, result in results.items()}
-    counts = Counter(found.values())
-    twins = {found[u.id]: u for u in utterances if counts[found[u.id]] > 1 and u.id not in bad}
+    digests = {name: str(result) for name, result in results.items()}
+    counts = Counter(digests.values())
+    twins = {digests[u.id]: u for u in utterances if counts[digests[u.id]] > 1 and u.id not in bad}
     for digest, waveform in zip(twins, read_all(u.path for u in twins.values()), strict=True):
         if isinstance(waveform, AudioError):
             bad[twins[digest].id] = str(waveform)
         elif level_dbfs(waveform) < SILENCE_DBFS:
-            for name in [name for name, other in found.items() if other == digest]:
-                found[name] = hashlib.sha256(f"{digest} {name}".encode(errors="surrogatepass")).hexdigest()
+            for name in [name for name, other in digests.items() if other == digest]:
+                digests[name] = hashlib.sha256(f"{digest} {name}".encode(errors="surrogatepass")).hexdigest()
     if bad:
         # All at once: also those that can be opened, but not decoded.
         raise unusable(find_bad(utterances) or bad, len(utterances))
-    return found
+    return digests
 
 
 def in_order(

@@ -67,8 +67,8 @@ _DEST = {"--input_durations": "input_seconds"}
 def run_prepare(arguments: argparse.Namespace, context: Context) -> int:
     doing = "--video" if arguments.video else "--to" if arguments.to else None
     for option, goes_with in _OF_PREPARE.items():
-        given = getattr(arguments, _DEST.get(option, option.strip("-").replace("-", "_").lower()))
-        if given is not None and given is not False and doing not in goes_with:
+        value = getattr(arguments, _DEST.get(option, option.strip("-").replace("-", "_").lower()))
+        if value is not None and value is not False and doing not in goes_with:
             remedy = f"does not go with {doing}" if doing else "needs --to, the folder that is written to"
             raise UserError(f"{option} {remedy}.")
     sample_rate = SAMPLE_RATE if arguments.sample_rate is None else arguments.sample_rate
@@ -113,12 +113,12 @@ def run_prepare(arguments: argparse.Namespace, context: Context) -> int:
     lengths = prepare.INPUT_SECONDS
     if (seconds := arguments.input_seconds) is not None:
         lengths = (make_settings(input_seconds=seconds).input_seconds,)
-    found = prepare.inspect(corpus, input_seconds=lengths)
+    inspection = prepare.inspect(corpus, input_seconds=lengths)
     if arguments.json:
-        print(json.dumps(prepare.as_json(found), indent=2, ensure_ascii=False))
+        print(json.dumps(prepare.as_json(inspection), indent=2, ensure_ascii=False))
     else:
-        prepare.show(found, console)
-    return 2 if found.unreadable else 0
+        prepare.show(inspection, console)
+    return 2 if inspection.unreadable else 0
 
 
 def add_fetch(commands: Any, context: Context) -> None:

@@ -130,6 +130,6 @@ def run_golden(arguments: argparse.Namespace, context: Context) -> None:
     from light_sernet_kd.export.golden import golden
     from light_sernet_kd.files import write_json
 
-    found = golden(arguments.files)
-    write_json(arguments.out, found)
-    print(f"{arguments.out}: {', '.join(each['file'] for each in found['files'])}")
+    golden_record = golden(arguments.files)
+    write_json(arguments.out, golden_record)
+    print(f"{arguments.out}: {', '.join(each['file'] for each in golden_record['files'])}")

@@ -84,12 +84,12 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
 
 def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
     """The `Settings` that a command line gives, over those of `hyperparameters.py`."""
-    given = vars(arguments)
-    chosen = {name: given[name] for name in fields.options(Settings) if name in given}
-    if "session_number" in given:
+    flag_values = vars(arguments)
+    chosen = {name: flag_values[name] for name in fields.options(Settings) if name in flag_values}
+    if "session_number" in flag_values:
         if "folds" in chosen:
             raise UserError("-session and --folds both name the folds to run: give one of them.")
-        chosen["folds"] = given["session_number"]
+        chosen["folds"] = flag_values["session_number"]
     values = {**defaults, **chosen}
     for name in ("corpus", "test_on"):
         if isinstance(values.get(name), str):
@@ -98,7 +98,7 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         # An option that only makes sense under one protocol chooses it.
         if "test_on" in chosen:
             values["protocol"] = two_corpora_protocol()
-        elif "session_number" in given and _has_sessions(values):
+        elif "session_number" in flag_values and _has_sessions(values):
             values["protocol"] = "session"
     weights = dict(values.get("distillation_weights", {}))
     if "distillation" in chosen and chosen["distillation"] != defaults.get("distillation"):
@@ -112,7 +112,7 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         # One spelling for one meaning, and a typo is refused before TensorFlow is imported.
         values["augmentation"] = augment.text_of(augment.parse(str(values["augmentation"])))
     has_protocol = "protocol" in values
-    settings = make_settings(**{**values, "distillation_weights": weights | _lambdas(given, values)})
+    settings = make_settings(**{**values, "distillation_weights": weights | _lambdas(flag_values, values)})
     if has_protocol:
         return settings
     # After the checks, because it looks at the corpus; and in the settings, so that config.json has it.
@@ -149,9 +149,9 @@ def _has_sessions(values: Mapping[str, Any]) -> bool:
         return False  # what is wrong with the manifest is said when it is read
 
 
-def _lambdas(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, float]:
+def _lambdas(flag_values: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, float]:
     """-l1 and -l2 as weights of the loss that they belong to, CKD, in a sum or without one."""
-    lambdas = {name: given[name] for name in ("lambda1", "lambda2") if name in given}
+    lambdas = {name: flag_values[name] for name in ("lambda1", "lambda2") if name in flag_values}
     if not lambdas:
         return {}
     terms = distillation_spec.parse(values.get("distillation", Settings.distillation)).terms

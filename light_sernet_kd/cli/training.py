@@ -106,10 +106,12 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
         command = fields.TEACH_STUDENT
     else:
         command = fields.TEACH_TUNED if arguments.fine_tune else fields.TEACH_PROBE
-    given = vars(arguments)
+    flag_values = vars(arguments)
     for name, option in fields.options(Settings).items():
         flags = {name: option.flags[0]} | {each.dest: each.flags[0] for each in option.shorthands}
-        if command not in option.commands and (unused := [flag for at, flag in flags.items() if at in given]):
+        if command not in option.commands and (
+            unused := [flag for at, flag in flags.items() if at in flag_values]
+        ):
             how = f" --from {arguments.source}" if arguments.source else ""
             raise UserError(f"teach{how} makes no use of {unused[0]}: leave it out.")
 

@@ -85,7 +85,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     votes = _votes(table, findings) if table.exists() else None
     actors = folder / "VideoDemographics.csv"
     sexes = _sexes(actors) if actors.exists() else {}
-    found = []
+    utterances = []
     for path in paths:
         with findings.of(path):
             speaker, sentence, emotion, level = name_parts(path, _NAME, "CREMA-D", _EXPECTED)
@@ -94,10 +94,10 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
                 findings.notes.append(f"{path.stem} is read as {clip}: it is so named as published")
             if votes is not None and clip not in votes:
                 if clip not in findings.bad:
-                    told = f"{table} does not list {clip} among those on the voice alone."
-                    findings.wrong(clip, f"{path} has no votes: {told}")
+                    reason = f"{table} does not list {clip} among those on the voice alone."
+                    findings.wrong(clip, f"{path} has no votes: {reason}")
                 continue
-            found.append(
+            utterances.append(
                 Utterance(
                     path.stem,
                     path,
@@ -108,7 +108,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
                     sex=sexes.get(speaker),
                 )
             )
-    return findings.corpus(found)
+    return findings.corpus(utterances)
 
 
 def _sexes(path: Path) -> dict[str, str]:
@@ -138,12 +138,12 @@ def _votes(path: Path, findings: Findings) -> dict[str, dict[str, float]]:
         try:
             counts = {VOTES[letter]: int(row[letter]) for letter in VOTES}
         except (TypeError, ValueError):
-            told = f"cut off or damaged; expected whole numbers in {' '.join(VOTES)}."
-            findings.wrong(clip or where, f"{where}: {told}")
+            reason = f"cut off or damaged; expected whole numbers in {' '.join(VOTES)}."
+            findings.wrong(clip or where, f"{where}: {reason}")
             continue
         if not clip or min(counts.values()) < 0 or not sum(counts.values()):
-            told = "cut off or damaged; expected the clip's name and at least one vote."
-            findings.wrong(clip or where, f"{where}: {told}")
+            reason = "cut off or damaged; expected the clip's name and at least one vote."
+            findings.wrong(clip or where, f"{where}: {reason}")
             continue
         if row_number.startswith("1"):
             shares[clip] = {name: count / sum(counts.values()) for name, count in counts.items() if count}

@@ -76,9 +76,9 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     marker = root / "version"
     if not marker.is_file():
         raise UserError(f"{root} is not a demo corpus: it has no file 'version'. Name a folder that is free.")
-    found = marker.read_text(encoding="utf-8", errors="replace").strip()
-    if found != str(VERSION):
-        raise UserError(f"{root} holds version {found!r} of the demo corpus, this is {VERSION}. {remedy}")
+    version = marker.read_text(encoding="utf-8", errors="replace").strip()
+    if version != str(VERSION):
+        raise UserError(f"{root} holds version {version!r} of the demo corpus, this is {VERSION}. {remedy}")
 
     clips = [
         Utterance(

@@ -80,10 +80,10 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     folders = folders_of(root, _listed, findings, flat=_flat)
     if not folders:
         raise nothing(root / "wav", root, ORIGIN.layout, _listed)
-    found = []
+    utterances = []
     for path in [path for paths in folders.values() for path in paths]:
         with findings.of(path):
             speaker, sentence, letter = name_parts(path, _NAME, "EMO-DB", _EXPECTED)
             text, sex = SENTENCES[sentence], SPEAKERS[speaker]
-            found.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=text, sex=sex))
-    return findings.corpus(found)
+            utterances.append(Utterance(path.stem, path, EMOTIONS[letter], speaker, transcript=text, sex=sex))
+    return findings.corpus(utterances)

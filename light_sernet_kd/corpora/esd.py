@@ -89,8 +89,8 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
         folders_above = path.relative_to(root).parts[:-1]
         match = _NAME.fullmatch(path.stem)
         if match is None or folders_above[0] != match[1]:
-            told = f"expected {root}/<speaker>/<Emotion>/<speaker>_<6 digits>.wav."
-            findings.wrong(path, f"{path} is not ESD's: {told}")
+            expected = f"expected {root}/<speaker>/<Emotion>/<speaker>_<6 digits>.wav."
+            findings.wrong(path, f"{path} is not ESD's: {expected}")
         elif match[1] <= "0010":
             left_out[MANDARIN] += 1
         elif (
@@ -107,16 +107,16 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
             findings.put(speakers.setdefault(match[1], {}), path.stem, path)
     if not speakers and not findings.bad:
         raise UserError(f"no recordings of the English speakers 0011 to 0020 in {root} (see data/README.md).")
-    found: list[Utterance] = []
+    utterances: list[Utterance] = []
     for speaker, recordings in speakers.items():
         with findings.of_labels(speaker, recordings):
-            found += _of_speaker(root / speaker / f"{speaker}.txt", recordings, findings)
-    return findings.corpus(found, left_out)
+            utterances += _of_speaker(root / speaker / f"{speaker}.txt", recordings, findings)
+    return findings.corpus(utterances, left_out)
 
 
 def _of_speaker(list_file: Path, recordings: dict[str, Path], findings: Findings) -> list[Utterance]:
     lines = _lines(list_file, findings)
-    found = []
+    utterances = []
     for name in findings.pair(recordings, lines, list_file):
         path = recordings[name]
         folder = path.relative_to(list_file.parent).parts[0]
@@ -130,8 +130,8 @@ def _of_speaker(list_file: Path, recordings: dict[str, Path], findings: Findings
         utterance = Utterance(
             name, path, EMOTIONS[folder], speaker, transcript=transcript, split=part, sex=sex
         )
-        found.append(utterance)
-    return found
+        utterances.append(utterance)
+    return utterances
 
 
 def _lines(path: Path, findings: Findings) -> dict[str, tuple[str, str | None]]:
@@ -141,7 +141,7 @@ def _lines(path: Path, findings: Findings) -> dict[str, tuple[str, str | None]]:
     """
     text = read_text(path, "utf-8-sig", "utf-16", "cp1252", "latin-1")
     words = {word.lower(): word for word in EMOTIONS}
-    found: dict[str, tuple[str, str | None]] = {}
+    lines: dict[str, tuple[str, str | None]] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -164,10 +164,10 @@ def _lines(path: Path, findings: Findings) -> dict[str, tuple[str, str | None]]:
             name, transcript, last = fields
             word = words.get(last.lower())
             if word is None:
-                told = f"unknown emotion {last!r}; expected {', '.join(EMOTIONS)}."
-                findings.wrong(name, f"{where}: {told}")
+                reason = f"unknown emotion {last!r}; expected {', '.join(EMOTIONS)}."
+                findings.wrong(name, f"{where}: {reason}")
                 continue
-        if name in found:
+        if name in lines:
             findings.wrong(name, f"{where}: {name} occurs twice.")
-        found[name] = (transcript, word)
-    return {name: line for name, line in found.items() if name not in findings.bad}
+        lines[name] = (transcript, word)
+    return {name: line for name, line in lines.items() if name not in findings.bad}

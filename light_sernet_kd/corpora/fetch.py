@@ -268,12 +268,12 @@ def _unpack(name: str, archive: Path, target: Path, origin: Origin) -> None:
                 f"{archive} is damaged ({words}) and was deleted; the same command downloads it anew."
             ) from None
         if origin.content_hash:
-            found = f"sha256:{content_digest(visible(folder, '**/*.wav'))}"
-            if found != origin.content_hash:
+            content_hash = f"sha256:{content_digest(visible(folder, '**/*.wav'))}"
+            if content_hash != origin.content_hash:
                 archive.unlink()
                 raise UserError(
                     f"the recordings in {origin.archive} are not those of {name} as this program knows them "
-                    f"(expected {origin.content_hash}, found {found}). Nothing was kept."
+                    f"(expected {origin.content_hash}, found {content_hash}). Nothing was kept."
                 )
         make_public(folder)
         if target.is_dir():

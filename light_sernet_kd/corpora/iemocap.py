@@ -109,7 +109,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     }
     for path in paths:
         findings.put(dialogs.setdefault((path.parts[-5], path.parent.name), {}), path.stem, path)
-    found: list[Utterance] = []
+    utterances: list[Utterance] = []
     left_out: Counter[str] = Counter()
     for (session, dialog), wavs in sorted(dialogs.items()):
         match = _DIALOG.fullmatch(dialog)
@@ -121,8 +121,8 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
             )
             continue
         with findings.of_labels(f"{session}/{dialog}", wavs):
-            found += _dialog(root / session / "dialog", dialog, wavs, findings, left_out)
-    return findings.corpus(found, left_out)
+            utterances += _dialog(root / session / "dialog", dialog, wavs, findings, left_out)
+    return findings.corpus(utterances, left_out)
 
 
 def _dialog(
@@ -135,7 +135,7 @@ def _dialog(
         transcripts, why = _transcripts(folder / "transcriptions" / f"{dialog}.txt"), ""
     except UserError as error:
         transcripts, why = {}, str(error)
-    found = []
+    utterances = []
     for name in findings.pair(wavs, labels, label_file):
         path, talker = wavs[name], _TALKER.fullmatch(name.removeprefix(dialog))
         if talker is None:
@@ -147,7 +147,7 @@ def _dialog(
             continue
         if name not in transcripts:
             findings.untold[name] = why or f"{folder / 'transcriptions' / dialog}.txt does not have it."
-        found.append(
+        utterances.append(
             Utterance(
                 id=name,
                 path=path,
@@ -160,7 +160,7 @@ def _dialog(
                 sex=SEXES[talker[1].lower()],
             )
         )
-    return found
+    return utterances
 
 
 def _labels(path: Path, findings: Findings) -> dict[str, tuple[str, dict[str, float] | None]]:
@@ -194,13 +194,13 @@ def _labels(path: Path, findings: Findings) -> dict[str, tuple[str, dict[str, fl
         elif line.startswith("C-E") and name is not None:
             _, *fields = line.split("\t")
             if not name or not fields:
-                told = f"an annotator's line that is cut off or out of place: {line!r}."
-                findings.wrong(name or where, f"{where}: {told}")
+                reason = f"an annotator's line that is cut off or out of place: {line!r}."
+                findings.wrong(name or where, f"{where}: {reason}")
                 continue
             words = [word.strip() for word in fields[0].split(";") if word.strip()]
             if unknown := [word for word in words if word.lower() not in WORDS]:
-                told = f"unknown emotion {unknown[0]!r}; expected {', '.join(WORDS)}."
-                findings.wrong(name, f"{where}: {told}")
+                reason = f"unknown emotion {unknown[0]!r}; expected {', '.join(WORDS)}."
+                findings.wrong(name, f"{where}: {reason}")
                 continue
             votes[name].append([WORDS[word.lower()] for word in words])
     return {name: (codes[name], vote_shares(votes[name])) for name in codes if name not in findings.bad}

@@ -85,7 +85,7 @@ def corpus(
     Raises:
         UserError: as of `labels`; segments without label, or labels without their segment.
     """
-    found = []
+    utterances = []
     left_out: Counter[str] = Counter()
     texts = _Texts(encoding, misnamed_texts or {}, findings)
     for table, segments in sorted(tables.items()):
@@ -100,7 +100,7 @@ def corpus(
                 text = texts.of(key, segment.path)
                 # both corpora end a speaker's name with F or M
                 facts = {**segment._asdict(), "sex": SEXES.get(segment.speaker[-1].lower())}
-                found.append(
+                utterances.append(
                     Utterance(id=key, emotion=emotion, transcript=text, soft_label=soft_label, **facts)
                 )
     if texts.overlaps:
@@ -108,7 +108,7 @@ def corpus(
             f"{texts.overlaps:,} transcripts hold words of two talkers at once, as (a+b): the first talker's "
             "are kept"
         )
-    return findings.corpus(found, left_out)
+    return findings.corpus(utterances, left_out)
 
 
 def labels(
@@ -126,7 +126,7 @@ def labels(
     """
     rows, total, evaluators = read_table(path, findings)
     meant = mended(path, [row.segment for row in rows], recordings)
-    found: dict[str, Label] = {}
+    label_by_segment: dict[str, Label] = {}
     for number, (line, listed, cells) in enumerate(rows):
         where = f"{path}, line {line}"
         segment = meant.get(number, listed)
@@ -137,9 +137,11 @@ def labels(
         if not own(path, segment):
             continue
         if len(cells) <= evaluators[-1]:
-            told = f"the row is cut off or damaged; expected {evaluators[-1] + 3} cells, found {len(cells)}."
-            findings.wrong(segment, f"{where}: {told}")
-        elif segment in found:
+            reason = (
+                f"the row is cut off or damaged; expected {evaluators[-1] + 3} cells, found {len(cells)}."
+            )
+            findings.wrong(segment, f"{where}: {reason}")
+        elif segment in label_by_segment:
             findings.wrong(segment, f"{where}: {segment} occurs twice.")
         else:
             with findings.of(segment):
@@ -147,8 +149,10 @@ def labels(
                 if not emotions:
                     raise UserError(f"{where}: {segment} has no emotion under Total Evaluation.")
                 votes = [_emotions(cells[column], where) for column in evaluators]
-                found[segment] = Label(emotions[0] if len(emotions) == 1 else None, vote_shares(votes))
-    return {segment: label for segment, label in found.items() if segment not in findings.bad}
+                label_by_segment[segment] = Label(
+                    emotions[0] if len(emotions) == 1 else None, vote_shares(votes)
+                )
+    return {segment: label for segment, label in label_by_segment.items() if segment not in findings.bad}
 
 
 def read_table(path: Path, findings: Findings) -> Table:
@@ -172,7 +176,7 @@ def read_table(path: Path, findings: Findings) -> Table:
     evaluators = [column for column in range(total + 3, len(header), 3) if header[column]]
     if not evaluators:
         raise UserError(f"{path}: the first row names no evaluators after Total Evaluation.")
-    found = []
+    segment_rows = []
     for line, row in rows[2:]:
         if not any(row):
             continue
@@ -184,8 +188,8 @@ def read_table(path: Path, findings: Findings) -> Table:
                 f"found {len(row)}.",
             )
             continue
-        found.append(Row(line, row[segment], row))
-    return Table(found, total, evaluators)
+        segment_rows.append(Row(line, row[segment], row))
+    return Table(segment_rows, total, evaluators)
 
 
 def _emotions(cell: str, where: str) -> list[str]:
@@ -206,7 +210,7 @@ class _Texts:
         self.encoding, self.misnamed, self.findings = encoding, misnamed, findings
         self.overlaps = 0
         self._taken = {name: segment for segment, name in misnamed.items()}
-        self._alone: dict[Path, dict[str, Path]] = {}
+        self._unowned: dict[Path, dict[str, Path]] = {}
 
     def of(self, name: str, recording: Path) -> str | None:
         """What was said in a recording; None where no text can be read, which is noted."""
@@ -231,14 +235,15 @@ class _Texts:
             known = path.with_name(f"{self.misnamed[name]}.txt")
             return known if known.exists() else None
         folder = path.parent
-        if folder not in self._alone:
+        if folder not in self._unowned:
             stems = {each.stem for each in folder.iterdir() if each.suffix.lower() not in (".txt", "")}
             texts = {each.stem: each for each in folder.glob("*.txt") if not each.name.startswith(".")}
-            self._alone[folder] = {stem: text for stem, text in texts.items() if stem not in stems}
+            self._unowned[folder] = {stem: text for stem, text in texts.items() if stem not in stems}
         head, number = name[:-3], name[-3:]
         beside = [f"{head}{int(number) + step:03}" for step in (-1, 1)] if number.isdecimal() else []
-        found = [self._alone[folder][stem] for stem in beside if stem in self._alone[folder]]
-        return self._alone[folder].pop(found[0].stem) if len(found) == 1 else None
+        unowned = self._unowned[folder]
+        neighbours = [unowned[stem] for stem in beside if stem in unowned]
+        return unowned.pop(neighbours[0].stem) if len(neighbours) == 1 else None
 
     def _is_of(self, owner: str, path: Path) -> bool:
         """Whether the owner of a misnamed text has a recording here, and no text under its own name."""

@@ -92,7 +92,7 @@ def _is_its_talkers(table: Path, segment: str) -> bool:
 
 def _mended(table: Path, ids: Sequence[str], recorded: Collection[str]) -> dict[int, str]:
     """Row → the talker's own segment, where the row repeats the other talker's of the same number."""
-    found = {}
+    segment_by_row = {}
     other: list[str] | None = None
     for name, count in Counter(ids).items():
         head, _, last = name.rpartition("_")
@@ -103,9 +103,9 @@ def _mended(table: Path, ids: Sequence[str], recorded: Collection[str]) -> dict[
         if other is None:
             other = _ids_of_the_other(table)
         # The other table lists the same segments in the same order; without it the later row is the slip.
-        told = [row for row in rows if row < len(other) and other[row] == meant]
-        found[told[0] if len(told) == 1 else rows[-1]] = meant
-    return found
+        matches = [row for row in rows if row < len(other) and other[row] == meant]
+        segment_by_row[matches[0] if len(matches) == 1 else rows[-1]] = meant
+    return segment_by_row
 
 
 def _ids_of_the_other(table: Path) -> list[str]:

@@ -67,8 +67,8 @@ def joined_notes(what: str, written: Iterable[str], meant: Mapping[str, str]) ->
         f"{' and '.join(map(repr, group))} as {name}" for name, group in list(several.items())[:_MOST_LISTED]
     )
     more = f"; and {len(several) - _MOST_LISTED} more" if len(several) > _MOST_LISTED else ""
-    told = f"{what} names that differ in case, outer space or Unicode form are read as one: {shown}{more}"
-    return [told] if several else []
+    note = f"{what} names that differ in case, outer space or Unicode form are read as one: {shown}{more}"
+    return [note] if several else []
 
 
 def offered(
@@ -115,5 +115,5 @@ def synonym_notes(classes: Sequence[str]) -> list[str]:
         for target in sorted({SYNONYMS[name] for name in classes if name in SYNONYMS})
     ]
     apart = [" and ".join(group) for group in twice if len(group) > 1]
-    told = f"CHECK {'; '.join(apart)}: synonyms count as different emotions. " if apart else ""
-    return [f"{told}Elsewhere {', '.join(meant[:_MOST_LISTED])}. To call them so: {option}"]
+    warning = f"CHECK {'; '.join(apart)}: synonyms count as different emotions. " if apart else ""
+    return [f"{warning}Elsewhere {', '.join(meant[:_MOST_LISTED])}. To call them so: {option}"]

@@ -74,7 +74,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     folders = folders_of(root, _listed, findings, flat=_flat, several=True)
     if not folders:
         raise nothing(root, root, ORIGIN.layout, _listed)
-    found = []
+    utterances = []
     left_out: Counter[str] = Counter()
     for path in [path for paths in folders.values() for path in paths]:
         if path.suffix.lower() in VIDEO_SUFFIXES and path.stem.startswith(("01-", "02-")):
@@ -91,5 +91,5 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
                 continue
             # as published: odd numbers are men, even ones women
             text, sex = STATEMENTS[statement], "male" if int(actor) % 2 else "female"
-            found.append(Utterance(path.stem, path, EMOTIONS[emotion], actor, transcript=text, sex=sex))
-    return findings.corpus(found, left_out)
+            utterances.append(Utterance(path.stem, path, EMOTIONS[emotion], actor, transcript=text, sex=sex))
+    return findings.corpus(utterances, left_out)

@@ -55,8 +55,8 @@ class Findings:
             try:
                 yield
             except UserError as error:
-                told = f"{len(recordings):,} recordings have no label without it."
-                raise UserError(f"{error} {told}") from None
+                consequence = f"{len(recordings):,} recordings have no label without it."
+                raise UserError(f"{error} {consequence}") from None
 
     def wrong(self, what: object, sentence: str) -> None:
         self.bad.setdefault(str(what), sentence)
@@ -83,33 +83,33 @@ class Findings:
         Raises:
             UserError: something is wrong and `skip_bad` is off, or nothing is left.
         """
-        found: dict[str, Utterance] = {}
+        by_id: dict[str, Utterance] = {}
         for utterance in sorted(utterances, key=lambda utterance: utterance.id):
-            other = found.setdefault(utterance.id, utterance)
+            other = by_id.setdefault(utterance.id, utterance)
             if other is not utterance:
                 self.twins.append((other.path, utterance.path))
-        return self.whole(tuple(found.values()), left_out)
+        return self.whole(tuple(by_id.values()), left_out)
 
-    def whole(self, found: tuple[Utterance, ...], left_out: Mapping[str, int] | None = None) -> Corpus:
+    def whole(self, utterances: tuple[Utterance, ...], left_out: Mapping[str, int] | None = None) -> Corpus:
         """The corpus of these utterances, which are sorted by id and have different ids, with what was found.
 
         Raises:
             UserError: as of `corpus`.
         """
         self._judge_twins()
-        if self.bad and (not self.skip_bad or not found):
+        if self.bad and (not self.skip_bad or not utterances):
             raise UserError(listing(self.name, list(self.bad.values()), skipped=self.skip_bad))
-        kept = {each.id for each in found} if self.untold else set()
+        kept = {each.id for each in utterances} if self.untold else set()
         if lacking := [name for name in self.untold if name in kept]:
             self.notes.append(
-                f"{len(lacking):,} of {len(found):,} recordings have no transcript, e.g. {lacking[0]}: "
+                f"{len(lacking):,} of {len(utterances):,} recordings have no transcript, e.g. {lacking[0]}: "
                 f"{self.untold[lacking[0]]} Only students that read need it."
             )
         for what in ("speaker", "session", "dialog"):
-            self.notes += alike_notes(what, {getattr(each, what) or "" for each in found})
+            self.notes += alike_notes(what, {getattr(each, what) or "" for each in utterances})
         return Corpus(
             self.name,
-            found,
+            utterances,
             left_out=dict(left_out or {}),
             skipped=dict(self.bad),
             notes=tuple(self.notes),
@@ -121,9 +121,9 @@ class Findings:
         first, second = self.twins[0]
         formats = " in two formats" if first.suffix.lower() != second.suffix.lower() else ""
         if len(self.twins) == 1:
-            told = f"{first} and {second} are one recording{formats}: keep one of them."
+            sentence = f"{first} and {second} are one recording{formats}: keep one of them."
         else:
-            told = (
+            sentence = (
                 f"{len(self.twins):,} recordings lie twice{formats}, e.g. {first} and {second}: keep one of "
                 f"each, such as by removing the copies like {second}."
             )
@@ -131,7 +131,7 @@ class Findings:
             for one, other in self.twins:
                 self.bad.setdefault(str(other), f"{one} and {other} are one recording{formats}.")
         else:  # one sentence for all of them
-            self.bad = {"twins": told, **self.bad}
+            self.bad = {"twins": sentence, **self.bad}
 
 
 def listing(name: str, sentences: list[str], *, skipped: bool = False) -> str:
@@ -167,7 +167,7 @@ def recordings(folder: Path, pattern: str = "*") -> list[Path]:
 
 def tree(folder: Path) -> list[Path]:
     """All recordings in a folder and its folders, sorted, also behind links; none twice, none hidden."""
-    found = []
+    recording_paths = []
     seen: set[str] = set()
     for where, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
@@ -177,8 +177,8 @@ def tree(folder: Path) -> list[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = (Path(where, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if is_recording(path)]
-    return sorted(found)
+        recording_paths += [path for path in paths if is_recording(path)]
+    return sorted(recording_paths)
 
 
 def folders_of(
@@ -204,20 +204,20 @@ def folders_of(
     Raises:
         UserError: several folders hold different recordings of the corpus.
     """
-    found = {folder: paths for folder in _levels(root) if (paths := listed(folder))}
-    if not found and flat:
-        found = {folder: paths for folder in _levels(root) if (paths := flat(folder))}
-    if len(found) > 1:
-        found = _without_twins(found, findings, several)
-    for folder in found:
+    recordings_by_folder = {folder: paths for folder in _levels(root) if (paths := listed(folder))}
+    if not recordings_by_folder and flat:
+        recordings_by_folder = {folder: paths for folder in _levels(root) if (paths := flat(folder))}
+    if len(recordings_by_folder) > 1:
+        recordings_by_folder = _without_twins(recordings_by_folder, findings, several)
+    for folder in recordings_by_folder:
         if folder != root:
             findings.notes.append(f"read from {folder}, below the expected folder {root}")
-    return found
+    return recordings_by_folder
 
 
 def _levels(root: Path) -> list[Path]:
     """The folder and those up to `_DEPTH` levels below it, without hidden ones, each once."""
-    found: list[Path] = []
+    level_folders: list[Path] = []
     seen: set[str] = set()
     level = [root]
     for _ in range(_DEPTH + 1):
@@ -227,38 +227,38 @@ def _levels(root: Path) -> list[Path]:
             if real in seen or not folder.is_dir():
                 continue
             seen.add(real)
-            found.append(folder)
+            level_folders.append(folder)
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
                 names = sorted(each.name for each in entries if each.is_dir() and each.name[0] != ".")
                 following += [folder / name for name in names]
         level = following
-    return found
+    return level_folders
 
 
 def _without_twins(
-    found: Mapping[Path, list[Path]], findings: Findings, several: bool
+    recordings_by_folder: Mapping[Path, list[Path]], findings: Findings, several: bool
 ) -> dict[Path, list[Path]]:
-    names = {folder: {path.stem for path in paths} for folder, paths in found.items()}
+    names = {folder: {path.stem for path in paths} for folder, paths in recordings_by_folder.items()}
     kept: dict[Path, list[Path]] = {}
     # the fullest first; of two that are alike, the one nearest to the root
-    for folder in sorted(found, key=lambda folder: -len(names[folder])):
+    for folder in sorted(recordings_by_folder, key=lambda folder: -len(names[folder])):
         twin = next((other for other in kept if names[folder] & names[other]), None)
         if twin is not None and names[folder] <= names[twin]:
-            if _by_links(found[folder], found[twin]):
+            if _by_links(recordings_by_folder[folder], recordings_by_folder[twin]):
                 continue
             findings.notes.append(
-                f"{len(found[folder]):,} recordings lie twice, in {twin} and in {folder}: those in {twin} "
-                "are read. Remove one of the two folders"
+                f"{len(recordings_by_folder[folder]):,} recordings lie twice, in {twin} and in {folder}: "
+                f"those in {twin} are read. Remove one of the two folders"
             )
         elif twin is not None or (kept and not several):
             other = twin or next(iter(kept))
-            both = len(names[folder] & names[other])
+            shared = len(names[folder] & names[other])
             raise UserError(
                 f"{other} and {folder} both hold recordings of {findings.name} ({len(names[other]):,} and "
-                f"{len(names[folder]):,}, {both:,} of them in both). Put all of them into one of the two."
+                f"{len(names[folder]):,}, {shared:,} of them in both). Put all of them into one of the two."
             )
         else:
-            kept[folder] = found[folder]
+            kept[folder] = recordings_by_folder[folder]
     return kept
 
 
@@ -277,15 +277,15 @@ def nothing(where: Path, root: Path, layout: str, parts: Callable[[Path], Any] |
         layout: the files expected in it.
         parts: whether a folder is laid out as the corpus is.
     """
-    told = f"no recordings in {where}."
+    message = f"no recordings in {where}."
     if parts and not root.exists() and root.parent.is_dir() and parts(root.parent):
         return UserError(
-            f"{told} {root.parent} itself holds them: --data names the folder above it, in which the "
+            f"{message} {root.parent} itself holds them: --data names the folder above it, in which the "
             f"corpus's folder is called {root.name}."
         )
     if content := _content(root):
-        told += f" Found in {root}: {content}; expected {layout}."
-    return UserError(f"{told} Put the corpus there (see data/README.md) or try -dn demo.")
+        message += f" Found in {root}: {content}; expected {layout}."
+    return UserError(f"{message} Put the corpus there (see data/README.md) or try -dn demo.")
 
 
 def _content(folder: Path) -> str:
@@ -297,10 +297,10 @@ def _content(folder: Path) -> str:
         return ""
     folders = [name for name, is_folder in there if is_folder]
     files = [name for name, is_folder in there if not is_folder]
-    told = []
+    parts = []
     if folders:
         more = f" and {len(folders) - 4} more" if len(folders) > 4 else ""
-        told.append(f"the folder{'s' * (len(folders) > 1)} {', '.join(folders[:4])}{more}")
+        parts.append(f"the folder{'s' * (len(folders) > 1)} {', '.join(folders[:4])}{more}")
     if files:
-        told.append(f"{len(files):,} file{'s' * (len(files) > 1)} such as {files[0]}")
-    return " and ".join(told)
+        parts.append(f"{len(files):,} file{'s' * (len(files) > 1)} such as {files[0]}")
+    return " and ".join(parts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.corpora import manifest, tasks
+from light_sernet_kd.corpora import manifest, table_columns, tasks
 from light_sernet_kd.corpora.names import SYNONYMS, offered, synonym_notes
 from light_sernet_kd.corpora.types import Corpus, across
 from light_sernet_kd.errors import UserError, choose
@@ -91,6 +91,12 @@ def load(
 
     Raises:
         UserError: no such corpus, part or emotion, or what its parser found wrong.
+
+    >>> corpus = load("EMO-DB", Path("data"))
+    >>> corpus.classes
+    ('anger', 'boredom', 'disgust', 'fear', 'happiness', 'neutral', 'sadness')
+    >>> load("EMO-DB", Path("data"), emotions=("anger", "neutral", "boredom=neutral")).classes
+    ('anger', 'neutral')
     """
     if columns and not any(is_manifest(each) for each in (name, test_on) if each):
         raise UserError("--columns says what the columns of a manifest are: name one, or leave it out.")
@@ -127,22 +133,24 @@ def _of_second(name: str, columns: Sequence[str]) -> list[str]:
         header = {each.lower() for each in manifest.columns(in_either_form(Path(name)))}
     except UserError:
         return []  # said when it is read
-    return [f"{role}={each}" for role, each in manifest.parsed(columns).items() if each.lower() in header]
+    return [
+        f"{role}={each}" for role, each in table_columns.parsed(columns).items() if each.lower() in header
+    ]
 
 
 def _across(train: Corpus, test: Corpus) -> Corpus:
     """`corpora.across`, with the merges that would let more emotions be in both."""
     option = offered(train.classes, test.classes, {**train.merged, **test.merged})
     try:
-        found = across(train, test)
+        joined = across(train, test)
     except UserError as error:
         raise UserError(f"{error} Synonyms count as one with {option}" if option else str(error)) from None
     if not option:
-        return found
-    apart = sorted({*train.classes, *test.classes} - {*found.classes})
+        return joined
+    apart = sorted({*train.classes, *test.classes} - {*joined.classes})
     named = ", ".join(f"{name} means {SYNONYMS[name]}" for name in apart if name in SYNONYMS)
     return _with_notes(
-        found,
+        joined,
         [f"CHECK {named}: synonyms are left out where the other corpus lacks them. To keep them: {option}"],
     )
 

@@ -363,11 +363,11 @@ def _track(values: Array, edges: Array, ease_seconds: float, at: Array) -> Array
 
     Where a value is NaN the passage runs from the last value to the next.
     """
-    given = ~np.isnan(values)
-    start, end = edges[:-1][given], edges[1:][given]
+    has_value = ~np.isnan(values)
+    start, end = edges[:-1][has_value], edges[1:][has_value]
     ease = np.minimum(ease_seconds, 0.45 * (end - start))
     knots = np.stack([start + ease, end - ease], axis=1).ravel()
-    return np.interp(at, knots, np.repeat(values[given], 2))
+    return np.interp(at, knots, np.repeat(values[has_value], 2))
 
 
 def _semitones(

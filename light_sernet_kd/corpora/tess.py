@@ -52,22 +52,22 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     paths = tree(root)
     if not paths:
         raise nothing(root, root, ORIGIN.layout, lambda folder: list(folder.glob("[OY]AF_*")))
-    found = []
+    utterances = []
     for path in paths:
         named = path.with_stem(MISNAMED.get(path.stem, path.stem))
         with findings.of(path):
             speaker, word, emotion = name_parts(named, _NAME, "TESS", _EXPECTED)
             folder = path.parent.name.partition("_")[0]
             if path.parent != root and folder in SPEAKERS and folder != speaker:
-                told = f"{path} is a recording of {speaker}, but lies in a folder of {folder}."
-                findings.wrong(path, told)
+                reason = f"{path} is a recording of {speaker}, but lies in a folder of {folder}."
+                findings.wrong(path, reason)
                 continue
             text = f"Say the word {word.lower()}."
-            found.append(
+            utterances.append(
                 Utterance(path.stem, path, EMOTIONS[emotion], speaker, transcript=text, sex="female")
             )
-    if misnamed := sorted({each.id for each in found} & set(MISNAMED)):
+    if misnamed := sorted({each.id for each in utterances} & set(MISNAMED)):
         findings.notes.append(
             f"{misnamed[0]} is read as {MISNAMED[misnamed[0]]}: it is so named as published"
         )
-    return findings.corpus(found)
+    return findings.corpus(utterances)

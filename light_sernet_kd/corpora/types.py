@@ -37,6 +37,10 @@ class Utterance:
         dialog: the conversation or scene that the recording is cut from.
         soft_label: share of annotators per emotion, where the corpus has it.
         sex: the speaker's, `female` or `male`, or what else a manifest says; None where nothing tells.
+
+    >>> utterance = Utterance("03a01Fa", "wav/03a01Fa.wav", emotion="happiness", speaker="03")
+    >>> utterance.path.name, utterance.transcript
+    ('03a01Fa.wav', None)
     """
 
     id: str
@@ -79,6 +83,14 @@ class Corpus:
         skipped: what `--skip-bad` left out in reading the corpus, by id, file or line → the reason.
         notes: what the user must know of the corpus, a line each: what was mended, what is incomplete.
         synthetic: the recordings are made, not recorded; every report says so.
+
+    >>> angry = Utterance("clip-1", "clip-1.wav", emotion="anger", speaker="bob")
+    >>> afraid = Utterance("clip-2", "clip-2.wav", emotion="fear", speaker="ann")
+    >>> corpus = Corpus("mine", (angry, afraid), left_out={"no label": 3})
+    >>> corpus.classes, corpus.speakers
+    (('anger', 'fear'), ('ann', 'bob'))
+    >>> corpus.reported()
+    ['left out: no label: 3']
     """
 
     name: str
@@ -362,12 +374,12 @@ def soft_labels(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDAr
             "emotion have them."
         )
     index = {name: number for number, name in enumerate(classes)}
-    found = np.zeros((len(utterances), len(classes)), np.float32)
-    for row, utterance in zip(found, utterances, strict=True):
+    rows = np.zeros((len(utterances), len(classes)), np.float32)
+    for row, utterance in zip(rows, utterances, strict=True):
         shares = shares_among(utterance.soft_label, classes, {}) or {utterance.emotion: 1.0}
         for name, share in shares.items():
             row[index[name]] = share
-    return found
+    return rows
 
 
 def repeated(values: Sequence[str]) -> list[str]:

@@ -134,6 +134,11 @@ class Examples:
         labels: class indices `(utterances,)` int32.
         classes: their names.
         soft_labels: share of each class `(utterances, classes)`, where those are trained on.
+
+    >>> features = np.zeros((5, 60, 40, 1), np.float32)
+    >>> examples = Examples(features, np.array([0, 1, 0, 1, 0], np.int32), ("anger", "fear"))
+    >>> examples.classes[examples.labels[1]]
+    'fear'
     """
 
     rows: Any
@@ -151,6 +156,10 @@ class TeacherOutputs:
         embedding: `(utterances, width)`.
         states: of a text's tokens; what an array of utterances makes `(batch, tokens, width)`, rows of zeros
             being padding.
+
+    >>> outputs = TeacherOutputs(logits=np.zeros((5, 2), np.float32))
+    >>> outputs.logits.shape, outputs.embedding
+    ((5, 2), None)
     """
 
     logits: np.ndarray | None = None
@@ -182,6 +191,16 @@ def batches(
 
     Raises:
         UserError: an augmentation of what a student of several inputs reads, or mixup of a teacher's states.
+
+    Five utterances make a batch of four and a batch of one.
+
+    >>> features, labels = np.zeros((5, 60, 40, 1), np.float32), np.array([0, 1, 0, 1, 0], np.int32)
+    >>> teacher = TeacherOutputs(logits=np.zeros((5, 2), np.float32))
+    >>> examples = Examples(features, labels, ("anger", "fear"))
+    >>> endless = batches(examples, range(5), batch_size=4, seed=0, teacher=teacher)
+    >>> inputs, targets = next(iter(endless))
+    >>> {name: tuple(values.shape) for name, values in inputs.items()}, tuple(targets.shape)
+    ({'features': (4, 60, 40, 1), 'teacher': (4, 2)}, (4,))
     """
     import tensorflow as tf
 

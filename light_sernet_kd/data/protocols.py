@@ -16,7 +16,12 @@ STAMP_ONE_TRAINS = "the epoch was chosen on other recordings of the only trainin
 
 @dataclass(frozen=True)
 class Fold:
-    """One split; each set is a tuple of indices into the utterances, in their order."""
+    """One split; each set is a tuple of indices into the utterances, in their order.
+
+    >>> fold = Fold("ann", train=(0, 1, 2), validation=(3,), test=(4, 5))
+    >>> fold.selection_indices
+    (3,)
+    """
 
     name: str
     train: tuple[int, ...]
@@ -43,10 +48,10 @@ HELD_OUT_SHARE = 0.1
 
 def _groups(utterances: Sequence[Utterance], key: Callable[[Utterance], str]) -> dict[str, tuple[int, ...]]:
     """Indices of the utterances by what `key` says of them, in alphabetical order."""
-    found: dict[str, list[int]] = {}
+    indices_by_key: dict[str, list[int]] = {}
     for index, utterance in enumerate(utterances):
-        found.setdefault(key(utterance), []).append(index)
-    return {name: tuple(found[name]) for name in sorted(found)}
+        indices_by_key.setdefault(key(utterance), []).append(index)
+    return {name: tuple(indices_by_key[name]) for name in sorted(indices_by_key)}
 
 
 def _speaker(utterance: Utterance) -> str:
@@ -265,6 +270,14 @@ def make_folds(
     Raises:
         UserError: a group has the final fold's name, sets share an utterance, or they share a speaker or an
             identical recording and the protocol's name does not say so.
+
+    Each of three speakers tests once.
+
+    >>> names = ["ann-1", "ann-2", "bob-1", "bob-2", "eve-1", "eve-2"]
+    >>> clips = [Utterance(name, f"{name}.wav", emotion="fear", speaker=name[:3]) for name in names]
+    >>> hashes = {clip.id: f"hash of {clip.id}" for clip in clips}  # `audio.fingerprints` makes real ones
+    >>> [(fold.name, fold.test) for fold in make_folds("loso", clips, hashes, seed=0)]
+    [('ann', (0, 1)), ('bob', (2, 3)), ('eve', (4, 5))]
     """
     protocol = choose("protocol", protocol, PROTOCOLS)
     folds = propose_folds(protocol, utterances, seed=seed, n_folds=n_folds)
@@ -290,8 +303,8 @@ def _trains_alone(fold: Fold, utterances: Sequence[Utterance]) -> bool:
 def stamps_of(protocol: Protocol, folds: Sequence[Fold], utterances: Sequence[Utterance]) -> tuple[str, ...]:
     """The protocol's stamps, and what these folds add: of a split with one training speaker."""
     known = protocol.stamps or any(set(fold.validation) & set(fold.test) for fold in folds)
-    alone = not known and any(_trains_alone(fold, utterances) for fold in folds)
-    return (*protocol.stamps, *([STAMP_ONE_TRAINS] if alone else []))
+    one_speaker_trains = not known and any(_trains_alone(fold, utterances) for fold in folds)
+    return (*protocol.stamps, *([STAMP_ONE_TRAINS] if one_speaker_trains else []))
 
 
 def refuse_leaks(

@@ -150,7 +150,7 @@ def alike(vectors: np.ndarray, lengths: np.ndarray, *, threshold: float = NEAR_I
     """
     order = np.argsort(lengths, kind="stable")
     sorted_lengths = lengths[order]
-    found = []
+    pairs = []
     # Only recordings of about the same length are compared: in order of length these are neighbours.
     for start in range(0, len(order), block):
         rows = order[start : start + block]
@@ -163,5 +163,5 @@ def alike(vectors: np.ndarray, lengths: np.ndarray, *, threshold: float = NEAR_I
                 first, second = sorted((int(rows[a]), int(columns[b])))
                 slack = LENGTH_SLACK * max(lengths[first], lengths[second]) + 2
                 if first != second and abs(int(lengths[first] - lengths[second])) <= slack:
-                    found.append((first, second))
-    return sorted(set(found))
+                    pairs.append((first, second))
+    return sorted(set(pairs))

@@ -180,10 +180,10 @@ def of_tested(
 
 def shared(trained: TrainingList, tested: TrainingList) -> NDArray[np.bool_]:
     """Whether each tested recording is, or sounds like, one of those that trained: `(tested recordings,)`."""
-    found = np.zeros(len(tested.rows), bool)
+    is_shared = np.zeros(len(tested.rows), bool)
     known = trained.rows["frames"].astype(np.int64)
     signs = _signs(trained.rows["bits"])
-    for start in range(0, len(found), _BLOCK):
+    for start in range(0, len(is_shared), _BLOCK):
         rows = tested.rows[start : start + _BLOCK]
         frames = rows["frames"].astype(np.int64)[:, None]
         apart = np.abs(frames - known)
@@ -192,8 +192,8 @@ def shared(trained: TrainingList, tested: TrainingList) -> NDArray[np.bool_]:
         slack = LENGTH_SLACK * np.maximum(frames, known) + 2
         # Silence is like nothing.
         alike = (bits <= MOST_BITS) & (apart <= slack) & (frames > 0) & (known > 0)
-        found[start : start + _BLOCK] = (same | alike).any(axis=1)
-    return found
+        is_shared[start : start + _BLOCK] = (same | alike).any(axis=1)
+    return is_shared
 
 
 def _signs(packed: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from light_sernet_kd.device import timeline
+from light_sernet_kd.device import answers, formats, stream_options
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.runner import LEAST_DBFS, NOT_FINITE, SILENT, STEADY, UNSURE, Runner, Window
 
@@ -52,8 +52,8 @@ def listen(
     """
     if seconds is not None and not 0 < seconds < math.inf:
         raise UserError(f"--seconds must be positive, found {seconds:g}.")
-    stream = timeline.stream_of(runner, settings)
-    timeline.tell_caveats(runner)
+    stream = stream_options.stream_of(runner, settings)
+    answers.tell_caveats(runner)
     heard = _Heard()
     with contextlib.ExitStack() as stack:
         microphone = stack.enter_context(_Microphone(device, runner.sample_rate))
@@ -101,11 +101,11 @@ class _Microphone:
         self._queue: queue.Queue[np.ndarray] = queue.Queue(_HELD_BLOCKS)
         self.lost = 0
         try:
-            found = self._sounddevice.query_devices(device, "input")
+            device_facts = self._sounddevice.query_devices(device, "input")
         except (self._sounddevice.PortAudioError, ValueError) as error:
             which = "no input device here" if device is None else f"no input device {device}"
             raise UserError(f"{which} ({_reason(error)}). {_remedy(self._sounddevice)}") from None
-        self.name, own_rate = found["name"], int(found["default_samplerate"])
+        self.name, own_rate = device_facts["name"], int(device_facts["default_samplerate"])
         self._resampler, refusal = None, ""
         for rate in dict.fromkeys((sample_rate, own_rate)):
             try:
@@ -188,7 +188,7 @@ def _remedy(sounddevice) -> str:
 
 
 def _json_line(window: Window, labels) -> None:
-    print(json.dumps(timeline.window_dict(window, labels), ensure_ascii=False, allow_nan=False), flush=True)
+    print(json.dumps(formats.window_dict(window, labels), ensure_ascii=False, allow_nan=False), flush=True)
 
 
 class _Heard:
@@ -204,7 +204,7 @@ class _Heard:
         total = self._windows.total()
         shares = ", ".join(f"{name} {100 * n / total:.0f} %" for name, n in self._windows.most_common())
         windows = "1 window" if total == 1 else f"{total} windows"
-        return f"Heard {timeline.clock(seconds)} in {windows}" + (f": {shares}." if total else ".")
+        return f"Heard {formats.clock(seconds)} in {windows}" + (f": {shares}." if total else ".")
 
 
 class _Lines:
@@ -220,8 +220,8 @@ class _Lines:
             shares = dict(zip(labels, window.smoothed, strict=True))
             parts = [window.label, window.why or f"{100 * shares[window.label]:.0f} %"]
             if window.why != NOT_FINITE:
-                parts.append(timeline.decibels(window.level))
-            line = Text("  ".join([f"{timeline.clock(window.end):>9}", *parts]))
+                parts.append(formats.decibels(window.level))
+            line = Text("  ".join([f"{formats.clock(window.end):>9}", *parts]))
             self._console.print(line, soft_wrap=True)
 
 
@@ -245,7 +245,7 @@ class _LiveDisplay:
         self._live.update(self.drawn(window), refresh=True)
 
     def drawn(self, window: Window) -> Group:
-        head = Text(f"{timeline.clock(window.end)}  ")
+        head = Text(f"{formats.clock(window.end)}  ")
         head.append(window.label.upper(), style="dim" if window.why else "bold green")
         head.append(f"  {window.why}", style="dim")
         table = Table.grid(padding=(0, 2))
@@ -264,7 +264,7 @@ class _LiveDisplay:
         bar = ProgressBar(total=80.0, completed=max(0.0, 80.0 + level), width=40, complete_style="yellow")
         # The default is far below what the bar shows.
         gate = f" (silent below {self._silence:.0f})" if self._silence > -80 else ""
-        table.add_row(Text("level", style="dim"), bar, Text(f"{timeline.decibels(window.level)}{gate}"))
+        table.add_row(Text("level", style="dim"), bar, Text(f"{formats.decibels(window.level)}{gate}"))
         foot = Text(f"{self._microphone.name}; Ctrl-C ends", style="dim")
         if self._microphone.lost:
             foot.append(f"\n{self._microphone.loss()}", style="yellow")

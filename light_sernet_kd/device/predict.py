@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from light_sernet_kd import audio, files
-from light_sernet_kd.device import timeline
+from light_sernet_kd.device import answers, stream_options, stream_predictions, timeline
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.runner import (
     HOP_SECONDS,
@@ -90,9 +90,9 @@ def predict(request: Request) -> int:
     except RunnerError as error:
         raise UserError(str(error)) from None
     if request.stream and request.recordings:
-        timeline.stream_of(runner, request.settings)  # what is wrong with a setting stands alone
-        timeline.tell_caveats(runner)
-        return timeline.predict(
+        stream_options.stream_of(runner, request.settings)  # what is wrong with a setting stands alone
+        answers.tell_caveats(runner)
+        return stream_predictions.predict(
             runner,
             request.recordings,
             settings=request.settings,
@@ -105,7 +105,7 @@ def predict(request: Request) -> int:
     table = _transcripts(request.text_file) if request.text_file else []
     # Without recordings there is a text, and a name where the table has one.
     rows = [(path, request.text) for path in request.recordings] or table or [("", request.text)]
-    timeline.tell_caveats(runner)
+    answers.tell_caveats(runner)
     return _answered(runner, request, rows, _by_file_name(table), gap)
 
 
@@ -117,24 +117,24 @@ def _answered(
     gap: str,
 ) -> int:
     """Print an answer per row of a path and a text; returns how many failed."""
-    asked = [{"file": str(path)} if path else {"text": text} for path, text in rows]
+    beginnings = [{"file": str(path)} if path else {"text": text} for path, text in rows]
     failed = 0
-    with timeline.answer_list(asked, wanted=request.as_json) as answers:
-        for (path, text), begun in zip(rows, asked, strict=True):
+    with answers.answer_list(beginnings, wanted=request.as_json) as entries:
+        for (path, text), begun in zip(rows, beginnings, strict=True):
             try:
                 if request.recordings and request.text_file:
                     text = _transcript_of(path, texts, request.text_file)
                 answer = _answer(runner, path if request.recordings else "", text, request.settings)
             except (audio.AudioError, RunnerError, UserError) as error:
-                answers.append({**begun, "error": timeline.failure(error)})
+                entries.append({**begun, "error": answers.failure(error)})
                 failed += 1
                 continue
             # Also of a single window, where the next would begin behind the end.
             if gap and answer.get("seconds", 0) > runner.samples / runner.sample_rate:
-                timeline.tell(f"{path}: {gap}")
+                answers.tell(f"{path}: {gap}")
                 answer["warnings"].insert(0, gap)
             if request.as_json:
-                answers.append({**begun, **answer, "student": timeline.student_dict(runner)})
+                entries.append({**begun, **answer, "student": answers.student_dict(runner)})
             else:
                 print(f"{path or text}: {line_of(answer)}")
     return failed
@@ -154,8 +154,8 @@ def _check(request: Request) -> None:
 def _checked_settings(runner: Runner, settings: Mapping[str, float]) -> str:
     """That the settings fit the student; returns what to know of them, mostly nothing."""
     if "audio" in runner.inputs and runner.text is None:
-        return timeline.gap_between_windows(runner, _stream(runner, settings))
-    options = timeline.OPTIONS
+        return stream_options.gap_between_windows(runner, _stream(runner, settings))
+    options = stream_options.OPTIONS
     allowed = GATES if "audio" in runner.inputs else GATES[:1]
     if wrong := [options[name] for name in settings if name not in allowed]:
         raise UserError(
@@ -173,7 +173,7 @@ def _checked_settings(runner: Runner, settings: Mapping[str, float]) -> str:
 
 def _answer(runner: Runner, path: str, text: str | None, settings: Mapping[str, float]) -> dict[str, Any]:
     """The answer to one recording, text or both, as JSON has it."""
-    with timeline.noted(path or str(text)) as notes:
+    with answers.noted(path or str(text)) as notes:
         if path:
             answer = _of_recording(runner, path, text, settings)
         else:
@@ -215,21 +215,21 @@ def _of_recording(
             yield from stream.feed(block)
         yield from stream.finish()
 
-    found = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
+    summary = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
     return {
-        **_of_shares(runner, _finite(found.probabilities), found.why, {"unsure_below": 0.0}),
+        **_of_shares(runner, _finite(summary.probabilities), summary.why, {"unsure_below": 0.0}),
         "seconds": stream.received / rate,
-        "heard_seconds": [0.0, found.seconds],
-        "windows": found.windows,
-        "time_shares": found.time_shares,
-        "unsure_shares": found.unsure_shares,
+        "heard_seconds": [0.0, summary.seconds],
+        "windows": summary.windows,
+        "time_shares": summary.time_shares,
+        "unsure_shares": summary.unsure_shares,
     }
 
 
 def _stream(runner: Runner, settings: Mapping[str, float]) -> Stream:
     """A stream whose windows leave nothing out unless a setting says so."""
     hop_seconds = min(HOP_SECONDS, runner.samples / runner.sample_rate)
-    return timeline.stream_of(runner, {"hop_seconds": hop_seconds, **settings})
+    return stream_options.stream_of(runner, {"hop_seconds": hop_seconds, **settings})
 
 
 def _of_clip(
@@ -329,10 +329,10 @@ def _transcript_of(recording: str, texts: Mapping[str, Sequence[tuple[str, str]]
     if len({text for _, text in rows}) > 1:
         whole = Path(recording).resolve()
         rows = [row for row in rows if whole in (Path(row[0]).resolve(), (table.parent / row[0]).resolve())]
-    found = {text for _, text in rows}
-    if len(found) != 1:
+    distinct_texts = {text for _, text in rows}
+    if len(distinct_texts) != 1:
         raise UserError(
-            f"{recording}: {table} has {'several texts' if found else 'no text'} for it; "
+            f"{recording}: {table} has {'several texts' if distinct_texts else 'no text'} for it; "
             "expected one row with its path."
         )
-    return found.pop()
+    return distinct_texts.pop()

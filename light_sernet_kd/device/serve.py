@@ -94,7 +94,7 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
             raise UserError(
                 f"no student_*.tflite in {run}: name the folder of a run that exported one, or a file."
             )
-    found = {}
+    students_by_name = {}
     for path in paths:
         try:
             _, card, labels = runner.open_file(path)
@@ -107,8 +107,8 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
             )
         if takes != ["audio"]:
             raise UserError(f"{path} takes {', '.join(takes)}, and the page hears audio alone: use predict.")
-        found[path.name] = ({**card, "classes": [*labels]}, path.read_bytes())
-    return found
+        students_by_name[path.name] = ({**card, "classes": [*labels]}, path.read_bytes())
+    return students_by_name
 
 
 def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any]:
@@ -177,21 +177,21 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def files(found: Mapping[str, tuple[Mapping[str, Any], bytes]], runtime: Path) -> Files:
+def files(students_by_name: Mapping[str, tuple[Mapping[str, Any], bytes]], runtime: Path) -> Files:
     """Everything that the page needs, by its address.
 
     Args:
-        found: as `students` gives them.
+        students_by_name: as `students` gives them.
         runtime: the archive that `fetch_runtime` gives.
     """
     served = {f"/{path.name}": path.read_bytes() for path in _PAGE.iterdir() if path.suffix in _KINDS}
     served["/"] = served.pop("/index.html")
-    told = []
-    for name, (card, content) in found.items():
+    descriptions = []
+    for name, (card, content) in students_by_name.items():
         address = f"/students/{card['precision']}.tflite"
-        told.append(described(card, address, len(content)) | {"name": name})
+        descriptions.append(described(card, address, len(content)) | {"name": name})
         served[address] = content
-    served["/students.json"] = json.dumps(told).encode()
+    served["/students.json"] = json.dumps(descriptions).encode()
     # Members are read, never unpacked: what the archive calls them is of no matter.
     with tarfile.open(runtime) as archive:
         for member in archive:
@@ -253,12 +253,12 @@ def demo(
     """
     if not 0 <= port < 2**16:
         raise UserError(f"--port must be from 0 to {2**16 - 1}, found {port}.")
-    found = students(run)
+    students_by_name = students(run)
     with bar() as progress:
         runtime = fetch_runtime(progress=progress)
-    with server(files(found, runtime), port) as serving:
+    with server(files(students_by_name, runtime), port) as serving:
         url = f"http://127.0.0.1:{serving.server_port}/"
-        say(f"{', '.join(found)} at {url} (Ctrl-C ends)")
+        say(f"{', '.join(students_by_name)} at {url} (Ctrl-C ends)")
         # Without a screen webbrowser starts one for the terminal, which shows nothing of this page.
         screen = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}
         if browser and screen:
@@ -370,11 +370,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"this server answers to 127.0.0.1 only\n")
             return
         # What was not put there by name is not there: no path leads anywhere.
-        found = self.server.served.get(self.path.partition("?")[0])
-        if found is None:
+        served_file = self.server.served.get(self.path.partition("?")[0])
+        if served_file is None:
             self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"not here\n")
         else:
-            self._answer(HTTPStatus.OK, *found)
+            self._answer(HTTPStatus.OK, *served_file)
 
     do_HEAD = do_GET  # noqa: N815
 

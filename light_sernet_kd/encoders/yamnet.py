@@ -59,13 +59,14 @@ def encoder(
         raise UserError(f"YAMNet's hop must be above 0 and at most 0.975 s, found {hop_seconds:g}.")
     content = read_bytes(path)
     interpreter = _embedding_interpreter(path, content)
-    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
-    scale, zero = given["quantization"]  # 0, 0 of a float32 network
+    (input_details,) = interpreter.get_input_details()
+    (output_details,) = interpreter.get_output_details()
+    scale, zero = output_details["quantization"]  # 0, 0 of a float32 network
 
     def embedding(window: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(taken["index"], window)
+        interpreter.set_tensor(input_details["index"], window)
         interpreter.invoke()
-        values = interpreter.get_tensor(given["index"]).ravel().astype(np.float32)
+        values = interpreter.get_tensor(output_details["index"]).ravel().astype(np.float32)
         return (values - zero) * np.float32(scale) if scale else values
 
     def encode(waveforms: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -130,9 +131,10 @@ def _embedding_interpreter(path: Path, content: bytes):
         with without_chatter():
             interpreter = Interpreter(model_content=bytes(editable), num_threads=1)
             interpreter.allocate_tensors()
-        (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+        (input_details,) = interpreter.get_input_details()
+        (output_details,) = interpreter.get_output_details()
     except Exception:  # a damaged flatbuffer fails in a dozen ways
         raise not_yamnet from None
-    if taken["shape"].tolist() != [_WINDOW] or given["shape"].prod() != WIDTH:
+    if input_details["shape"].tolist() != [_WINDOW] or output_details["shape"].prod() != WIDTH:
         raise not_yamnet
     return interpreter

@@ -25,6 +25,15 @@ class Predictions:
         labels, predicted: `(N,)` indices into `classes`. `predicted` is kept beside the probabilities
             because two logits that differ can round to one probability.
         probabilities: `(N, classes)` float32.
+
+    >>> from light_sernet_kd.evaluation import scores
+    >>> predictions = Predictions(
+    ...     classes=("anger", "fear"), ids=("clip-1", "clip-2"), folds=("ann", "bob"),
+    ...     labels=np.array([0, 1]), predicted=np.array([0, 0]),
+    ...     probabilities=np.array([[0.9, 0.1], [0.6, 0.4]], np.float32),
+    ... )
+    >>> scores(predictions.labels, predictions.predicted, predictions.classes).wa
+    0.5
     """
 
     classes: tuple[str, ...]
@@ -136,18 +145,19 @@ def answer_warnings(predictions: Predictions) -> list[str]:
         tests more than one.
     """
     classes = predictions.classes
-    found = confusion(predictions.labels, predictions.predicted, classes)
+    counts = confusion(predictions.labels, predictions.predicted, classes)
     tested = [
         f"{name} ({count:,} test utterance{'' if count == 1 else 's'})"
-        for name, count, given in zip(classes, found.sum(axis=1), found.sum(axis=0), strict=True)
-        if count and not given
+        for name, count, n_predicted in zip(classes, counts.sum(axis=1), counts.sum(axis=0), strict=True)
+        if count and not n_predicted
     ]
     constant: dict[str, list[str]] = {}
     folds = np.array(predictions.folds)
     for fold in dict.fromkeys(predictions.folds):
-        labels, given = predictions.labels[folds == fold], set(predictions.predicted[folds == fold].tolist())
-        if len(given) == 1 and len(set(labels.tolist())) > 1:
-            constant.setdefault(classes[given.pop()], []).append(fold)
+        labels = set(predictions.labels[folds == fold].tolist())
+        predicted = set(predictions.predicted[folds == fold].tolist())
+        if len(predicted) == 1 and len(labels) > 1:
+            constant.setdefault(classes[predicted.pop()], []).append(fold)
     warnings = []
     for name, same in constant.items():
         which = f"in fold {', '.join(same)}" if len(same) < len(set(predictions.folds)) else "in every fold"

@@ -145,12 +145,12 @@ def reliability(
     """
     confidence, right, place, edges = _binned(probabilities, labels, bins)
     drawn = _drawn(confidence, place, bins, draws, seed)
-    found = []
+    reliability_bins = []
     for number in np.unique(place):
         own = place == number
         count, mean = int(own.sum()), float(confidence[own].mean())
         low, high = np.percentile(mean + drawn[:, number] / count, [2.5, 97.5])
-        found.append(
+        reliability_bins.append(
             ReliabilityBin(
                 float(edges[number]),
                 float(edges[number + 1]),
@@ -160,7 +160,7 @@ def reliability(
                 (float(low), float(high)),
             )
         )
-    return found
+    return reliability_bins
 
 
 def _binned(probabilities: ArrayLike, labels: ArrayLike, bins: int) -> tuple[NDArray[Any], ...]:

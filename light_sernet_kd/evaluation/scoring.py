@@ -25,6 +25,12 @@ class Scores:
         weighted_f1: mean F1 over classes, weighted by how many utterances have that label.
         recall_per_class: None for a class without a test utterance.
         count_per_class: how many of the utterances have that label.
+
+    A class without a test utterance has no recall. UA leaves it out.
+
+    >>> result = scores([0, 0, 1], [0, 0, 0], ["anger", "fear", "neutral"])
+    >>> result.recall_per_class, result.ua
+    ({'anger': 1.0, 'fear': 0.0, 'neutral': None}, 0.5)
     """
 
     ua: float

@@ -88,11 +88,11 @@ def run(rows: Sequence[Row], options: RunOptions, display: Display, *, command: 
     earlier call left there stay.
     """
     name = "paper-trial" if rows[0].trial else "paper"
-    found = _before(options.result / f"{name}.json") | {"command": command}
+    outcomes = _before(options.result / f"{name}.json") | {"command": command}
     for row in rows:
         settings = row.settings
-        found["rows"] = [other for other in found["rows"] if other["name"] != row.name]
-        found["not_run"].pop(row.name, None)
+        outcomes["rows"] = [other for other in outcomes["rows"] if other["name"] != row.name]
+        outcomes["not_run"].pop(row.name, None)
         try:
             if why := why_absent(
                 settings.corpus, options.data, audio_type=settings.audio_type, emotions=settings.emotions
@@ -108,12 +108,12 @@ def run(rows: Sequence[Row], options: RunOptions, display: Display, *, command: 
                     command=f"{command} --only {shlex.quote(glob.escape(row.name))}",
                 )
                 metrics[protocol] = read_json(RunFolder(folder).metrics)
-            found["rows"].append(_outcome(row, metrics[settings.protocol], metrics[row.honest]))
+            outcomes["rows"].append(_outcome(row, metrics[settings.protocol], metrics[row.honest]))
         except UserError as error:
             display.say(f"not run: {row.name}: {error}", always=True)
-            found["not_run"][row.name] = str(error)
-        write(found, options.result / name)
-    return found
+            outcomes["not_run"][row.name] = str(error)
+        write(outcomes, options.result / name)
+    return outcomes
 
 
 def _suffix(row: Row) -> str:
@@ -123,8 +123,8 @@ def _suffix(row: Row) -> str:
 def _before(path: Path) -> dict[str, Any]:
     """What an earlier call found; nothing where there is none, or a damaged one, since runs tell it again."""
     try:
-        found = read_json(path, {"rows": [_ROW], "not_run": {str: str}})
-        return {"rows": found["rows"], "not_run": found["not_run"]}
+        outcomes = read_json(path, {"rows": [_ROW], "not_run": {str: str}})
+        return {"rows": outcomes["rows"], "not_run": outcomes["not_run"]}
     except (OSError, JsonError):
         return {"rows": [], "not_run": {}}
 
@@ -173,7 +173,7 @@ def _outcome(row: Row, as_published: dict[str, Any], honest: dict[str, Any]) -> 
     }
 
 
-def page(found: Mapping[str, Any]) -> str:
+def page(outcomes: Mapping[str, Any]) -> str:
     """The table as Markdown."""
 
     def ua_and_wa(scores: Mapping[str, float]) -> str:
@@ -201,24 +201,24 @@ def page(found: Mapping[str, Any]) -> str:
             row["honest"]["ua_interval"] or None,
             row["honest_less_as_published"],
         ]
-        for row in found["rows"]
+        for row in outcomes["rows"]
     ]
     lines = ["# The papers' tables", "", "Scores in per cent.", "", *Table(columns, rows).markdown()]
-    if found["not_run"]:
+    if outcomes["not_run"]:
         lines += ["", "Not run:", ""]
-        lines += [f"- {plain(name)}: {plain(why)}" for name, why in found["not_run"].items()]
-    return "\n".join([*lines, "", f"Command: `{found['command']}`", ""])
+        lines += [f"- {plain(name)}: {plain(why)}" for name, why in outcomes["not_run"].items()]
+    return "\n".join([*lines, "", f"Command: `{outcomes['command']}`", ""])
 
 
-def write(found: Mapping[str, Any], path: Path) -> None:
+def write(outcomes: Mapping[str, Any], path: Path) -> None:
     """Write `<path>.json` and `<path>.md`."""
-    write_json(path.with_name(f"{path.name}.json"), found)
-    write_text(path.with_name(f"{path.name}.md"), page(found))
+    write_json(path.with_name(f"{path.name}.json"), outcomes)
+    write_text(path.with_name(f"{path.name}.md"), page(outcomes))
 
 
-def show(found: Mapping[str, Any], display: Display) -> None:
+def show(outcomes: Mapping[str, Any], display: Display) -> None:
     """Say a line per row."""
-    for row in found["rows"]:
+    for row in outcomes["rows"]:
         published, ours, honest = row["published"], row["as_published"], row["honest"]
         figure = f"published UA {published['ua']:.2f} %" if "ua" in published else "published UA not known"
         display.say(

@@ -116,10 +116,10 @@ class _Whole:
         self.graph.outputs = [new_index[part_output]]
 
     def _check_link(self, part: Part, name: str, taken: schema.TensorT) -> None:
-        given = self.graph.tensors[self._linked[name]]
-        if [*given.shape] != [*taken.shape] or given.type != taken.type:
+        linked_tensor = self.graph.tensors[self._linked[name]]
+        if [*linked_tensor.shape] != [*taken.shape] or linked_tensor.type != taken.type:
             raise ExportError(
-                f"the {part.name} takes {name} {[*taken.shape]} where {[*given.shape]} is given"
+                f"the {part.name} takes {name} {[*taken.shape]} where {[*linked_tensor.shape]} is given"
             )
 
     def _take_tensors(self, part: Part, content: schema.ModelT, new_index: dict[int, int]) -> None:

@@ -52,6 +52,9 @@ class Exported:
         bytes: its size.
         max_probability_difference: largest difference of any class's probability between Keras and the
             file, over the check clips.
+
+    >>> Exported("int8", Path("result/student_int8.tflite"), 500_000, 0.02).path.name
+    'student_int8.tflite'
     """
 
     precision: str
@@ -81,6 +84,15 @@ class ExportSpec:
         temperature: the probabilities are softmax(logits / temperature), in every precision; it is in the
             card. Nobody who runs a file applies it again; `p ** temperature`, normalised, undoes it.
         training: the list of training recordings, as `training_list.packed` makes it.
+
+    The default is every precision and a temperature of 1.
+
+    >>> spec = ExportSpec(
+    ...     classes=("anger", "fear"), front_end="lsn", input_type="mfcc", samples=16000,
+    ...     representative=np.zeros((4, 16000), np.float32), folder=Path("exported"), card={},
+    ... )
+    >>> spec.precisions is None, spec.temperature
+    (True, 1.0)
     """
 
     classes: Sequence[str]
@@ -128,6 +140,17 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
         ExportError: the float32 file's probabilities differ from Keras', or an operation is no builtin.
         UserError: an unknown name, a class name of several lines, a vocabulary that is not BERT's kind, int8
             where it is left out, or Keras runs on another back end.
+
+    An untrained student becomes a file that `Runner` reads.
+
+    >>> from light_sernet_kd import students
+    >>> student = students.build("light_sernet", feature_shape("lsn", "mfcc", 16000), 2, width=0.2)
+    >>> clips = np.random.default_rng(0).normal(0, 0.1, (4, 16000)).astype(np.float32)
+    >>> spec = ExportSpec(classes=("anger", "fear"), representative=clips, folder=Path("exported"), card={},
+    ...                   front_end="lsn", input_type="mfcc", samples=16000, precisions=("float32",))
+    >>> (exported,) = export(student, spec)
+    >>> exported.path.name, runner.Runner(exported.path).labels
+    ('student_float32.tflite', ('anger', 'fear'))
     """
     _check_spec(spec)
     names = _input_names(student)

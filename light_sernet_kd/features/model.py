@@ -48,6 +48,11 @@ def front_end_layers(front_end: str, input_type: str, *, on_device: bool = False
 
     Args:
         on_device: those for an exported file, which differ by float32's rounding alone.
+
+    The layers, called one after the other, are `front_end_model`.
+
+    >>> [type(layer).__name__ for layer in front_end_layers("lsn", "mfcc")]
+    ['NormaliseByPercentile', 'Spectrogram', 'LogMel', 'MFCC', 'Reshape']
     """
     spectrum = settings_of(front_end, input_type)
     return FRONT_ENDS[front_end].layers(spectrum, input_type, on_device=on_device)
@@ -56,7 +61,14 @@ def front_end_layers(front_end: str, input_type: str, *, on_device: bool = False
 def spectral_layers(
     settings: SpectrumSettings, input_type: str, *, on_device: bool = False
 ) -> list[keras.layers.Layer]:
-    """The layers of a front end that is a spectrum and what follows from it, as `FrontEnd.layers`."""
+    """The layers of a front end that is a spectrum and what follows from it, as `FrontEnd.layers`.
+
+    VGGish keeps the level, so that no layer normalises it.
+
+    >>> settings = settings_of("vggish", "mel_spectrogram")
+    >>> [type(layer).__name__ for layer in spectral_layers(settings, "mel_spectrogram")]
+    ['LogMelPatches']
+    """
     # A spectrogram is wanted with its bins in order.
     products = on_device and input_type != "spectrogram"
     normaliser = _NORMALISERS[settings.normalise]

@@ -28,6 +28,11 @@ class Protocol:
             under it never hears them, and neither does the student that is exported.
         takes_test_corpus: another corpus tests (`--test-on`).
         depends_on: the setting that decides the folds beside the corpus.
+
+    >>> PROTOCOLS["loso"].stamps
+    ()
+    >>> PROTOCOLS["random"].mixes_speakers, PROTOCOLS["random"].depends_on
+    (True, 'seed')
     """
 
     description: str

@@ -19,6 +19,10 @@ class Schedule:
         accumulation: batches whose gradients are averaged into one step.
         tune_epochs: with pretrained encoders, epochs in which all weights are trained, after `epochs` in
             which the encoders are frozen.
+
+    >>> schedule = SCHEDULES["light_sernet"].changed(learning_rate=0.01, epochs=100)
+    >>> schedule.learning_rate_at(epoch=0, step=0), schedule.batch_size
+    (0.01, 32)
     """
 
     learning_rate: float

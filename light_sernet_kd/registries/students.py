@@ -91,5 +91,9 @@ MULTIMODAL_STUDENTS = tuple(name for name, student in STUDENTS.items() if studen
 
 
 def is_multimodal(name: str | None) -> TypeGuard[str]:
-    """Whether `name` is a student of speech and text; other words that name a teacher are none."""
+    """Whether `name` is a student of speech and text; other words that name a teacher are none.
+
+    >>> is_multimodal("bert_vggish"), is_multimodal("light_sernet")
+    (True, False)
+    """
     return name in MULTIMODAL_STUDENTS

@@ -28,6 +28,9 @@ def mobilenetv3_small_075(
     """MobileNetV3-Small at 0.75 of its width (Howard et al. 2019, arXiv:1905.02244): features to logits.
 
     1,158,367 parameters with batch-norm statistics for 7 classes, 1,157,980 for 4, at width 1.
+
+    >>> mobilenetv3_small_075((157, 40, 1), 7).count_params()
+    1158367
     """
     return _mobilenet("mobilenetv3_small_075", input_shape, classes, 0.75 * width)
 
@@ -38,6 +41,9 @@ def mobilenetv3_small_100(
     """MobileNetV3-Small (Howard et al. 2019, arXiv:1905.02244): features to logits.
 
     1,661,783 parameters with batch-norm statistics for 7 classes, 1,661,396 for 4, at width 1.
+
+    >>> mobilenetv3_small_100((157, 40, 1), 7).count_params()
+    1661783
     """
     return _mobilenet("mobilenetv3_small_100", input_shape, classes, width)
 
@@ -47,6 +53,9 @@ def efficientnet_b0(input_shape: tuple[int, int, int], classes: int, *, width: f
 
     4,213,859 parameters with batch-norm statistics for 7 classes, 4,213,472 for 4, at width 1. Another width
     scales every layer's channels, those within a block too.
+
+    >>> efficientnet_b0((157, 40, 1), 7).count_params()
+    4213859
     """
 
     def body(features):
@@ -60,6 +69,9 @@ def resnet18(input_shape: tuple[int, int, int], classes: int, *, width: float = 
     """ResNet18 (He et al. 2015, arXiv:1512.03385): features to logits.
 
     11,246,407 parameters with batch-norm statistics for 7 classes, 11,246,020 for 4, at width 1.
+
+    >>> resnet18((157, 40, 1), 7).count_params()
+    11246407
     """
 
     def convolution(tensor, filters, kernel, stride):

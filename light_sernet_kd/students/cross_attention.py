@@ -59,6 +59,9 @@ def cross_attention(
     modules only, Tsai et al. 2019, sections 3.1 and 3.2, with their release's one norm for queries and keys.
     Every layer's keys are the transformer's inputs, also where it asks itself. The release attends to the
     padding and averages it; here it is masked.
+
+    >>> cross_attention((128, 768), (512, 1024), 7).count_params()
+    15755783
     """
     choose("modality", modality, MODALITIES)
     if layers < 1:

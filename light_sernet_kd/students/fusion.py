@@ -51,6 +51,9 @@ def fusion_head(
 
     Source: Tran et al. 2023 and its release (tpnam0901/3m-ser), which runs utterance by utterance and masks
     nothing; here padding is masked.
+
+    >>> fusion_head((100, 768), (4, 128), 4).count_params()
+    2552644
     """
     choose("pooling", pooling, POOLINGS)
     text = keras.Input(text_shape, name=TEXT_STATES)

@@ -89,6 +89,9 @@ def light_sernet(input_shape: tuple[int, int, int], classes: int, *, width: floa
     """Light-SERNet: `(batch, frames, features, 1)` to logits `(batch, classes)`.
 
     463,431 parameters with batch-norm statistics for 7 classes, 462,468 for 4, at width 1.
+
+    >>> light_sernet((184, 40, 1), 7).count_params()
+    463431
     """
     return _network("light_sernet", LIGHT_SERNET, input_shape, classes, width)
 
@@ -97,5 +100,8 @@ def light_sernet_plus(input_shape: tuple[int, int, int], classes: int, *, width:
     """Light-SERNet+: `(batch, frames, features, 1)` to logits `(batch, classes)`.
 
     611,959 parameters with batch-norm statistics for 7 classes, 610,996 for 4, at width 1.
+
+    >>> light_sernet_plus((157, 40, 1), 7).count_params()
+    611959
     """
     return _network("light_sernet_plus", LIGHT_SERNET_PLUS, input_shape, classes, width)

@@ -23,6 +23,14 @@ def aligned(
     Raises:
         UserError: the teacher has no outputs for the fold, lacks an utterance, names other classes, or has a
             logit that is not finite.
+
+    The teacher has utterances and classes in an order of its own.
+
+    >>> logits = np.array([[[1.0, 2.0], [3.0, 4.0]]], np.float32)
+    >>> teacher = Teacher(("clip-2", "clip-1"), ("fear", "anger"), logits)
+    >>> clips = [Utterance(f"clip-{n}", f"clip-{n}.wav", "anger", speaker="ann") for n in (1, 2)]
+    >>> aligned(teacher, clips, ("anger", "fear"), "ann").tolist()
+    [[4.0, 3.0], [2.0, 1.0]]
     """
     number = _fold_number(teacher, fold)
     if set(teacher.classes) != set(classes):

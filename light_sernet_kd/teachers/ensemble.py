@@ -22,6 +22,11 @@ def ensemble(members: Sequence[Teacher]) -> Teacher:
 
     Raises:
         UserError: no members, or members of other utterances, classes or folds.
+
+    >>> one = Teacher(("clip-1",), ("anger", "fear"), np.array([[[2.0, 0.0]]], np.float32))
+    >>> other = Teacher(("clip-1",), ("anger", "fear"), np.array([[[0.0, 4.0]]], np.float32))
+    >>> ensemble([one, other]).logits.tolist()
+    [[[1.0, 2.0]]]
     """
     if not members:
         raise UserError("an ensemble needs at least one teacher.")

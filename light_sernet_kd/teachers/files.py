@@ -39,7 +39,13 @@ CONVERTED = "its numbers are probabilities, and their logarithms are taken for t
 
 
 def write(path: Path, teacher: Teacher) -> None:
-    """Write a teacher file; whole or absent."""
+    """Write a teacher file; whole or absent.
+
+    >>> teacher = Teacher(("clip-1",), ("anger", "fear"), np.array([[[2.0, -1.0]]], np.float32))
+    >>> write(Path("teacher.npz"), teacher)
+    >>> read(Path("teacher.npz")).logits.tolist()
+    [[[2.0, -1.0]]]
+    """
     arrays = {
         "ids": np.array(teacher.ids),
         "classes": np.array(teacher.classes),
@@ -65,6 +71,14 @@ def read(path: Path) -> Teacher:
 
     Raises:
         UserError: no such file, not a teacher file, or outputs that do not fit its ids and classes.
+
+    The file has the lines `id,anger,fear` and `clip-1,0.75,0.25`.
+
+    >>> teacher = read(Path("teacher.csv"))
+    >>> teacher.ids, teacher.classes
+    (('clip-1',), ('anger', 'fear'))
+    >>> np.exp(teacher.logits).round(2).tolist()
+    [[[0.75, 0.25]]]
     """
     if path.suffix.lower() == ".csv":
         return _read_csv(path)

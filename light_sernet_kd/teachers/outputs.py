@@ -24,6 +24,14 @@ class Teacher:
         card: `made_by`, `corpus`, `protocol`, `train_speakers` (fold → names); empty where unknown.
             `converted` where the logits are logarithms of the file's probabilities.
         embeddings: `(1, N, E)` where all folds share them, or `(len(folds), N, E)`; float32 or float16.
+
+    One teacher of two utterances and two classes serves every fold.
+
+    >>> logits = np.array([[[2.0, -1.0], [0.5, 1.5]]], np.float32)
+    >>> card = {"made_by": "a wide ResNet"}
+    >>> teacher = Teacher(("clip-1", "clip-2"), ("anger", "fear"), logits, card=card)
+    >>> teacher.logits.shape, teacher.made_by
+    ((1, 2, 2), 'a wide ResNet')
     """
 
     ids: tuple[str, ...]

@@ -37,6 +37,14 @@ class TrainingJob:
         augmenter: changes the training batches; validation sees the clean features.
         class_weights: `(classes,)`, which multiply an example's loss.
         patience: stop after this many epochs without a better one; 0 never stops.
+
+    >>> labels = np.array([0, 1, 0, 1], np.int32)
+    >>> examples = Examples(np.zeros((4, 60, 40, 1), np.float32), labels, ("anger", "fear"))
+    >>> job = TrainingJob(
+    ...     examples=examples, train=(0, 1), validation=(2, 3), seed=0, checkpoint=Path("fold.npz")
+    ... )
+    >>> job.epochs is None, job.patience
+    (True, 0)
     """
 
     examples: Examples
@@ -65,6 +73,13 @@ class Trained:
         last: weights of the last epoch.
         history: column → one value per epoch.
         best_epoch: of `selected`, counted from 1.
+
+    The second of three epochs was the best.
+
+    >>> history = {"val_ua": [0.4, 0.6, 0.5]}
+    >>> trained = Trained(selected=[], last=[], history=history, best_epoch=2, seconds=12.5)
+    >>> trained.history["val_ua"][trained.best_epoch - 1]
+    0.6
     """
 
     selected: list[np.ndarray]

@@ -37,6 +37,13 @@ class NetworkSpec:
         arithmetic: `float32`, `bfloat16`, or `auto` for what is faster here.
         accelerate: train a faster twin of the network; otherwise the network as it is.
         int8: train and validate with the roundings of the network's int8 file, in float32.
+
+    >>> from light_sernet_kd import students
+    >>> from light_sernet_kd.registries.schedules import SCHEDULES
+    >>> build = functools.partial(students.build, "light_sernet", (60, 40, 1), 2)
+    >>> spec = NetworkSpec(build, SCHEDULES["light_sernet"], "focal", {"gamma": 2.0}, distillation="KD")
+    >>> spec.schedule.epochs, spec.distillation_settings
+    (300, None)
     """
 
     build: Callable[[], keras.Model]
@@ -56,6 +63,18 @@ class Network:
     """One architecture with its losses, compiled once and trained from new weights for every fold.
 
     Compiling anew for each fold would cost seconds each time, for the same graph.
+
+    >>> from light_sernet_kd import students
+    >>> from light_sernet_kd.data.batches import Examples
+    >>> from light_sernet_kd.registries.schedules import SCHEDULES
+    >>> build = functools.partial(students.build, "light_sernet", (60, 40, 1), 2, width=0.1)
+    >>> network = Network(NetworkSpec(build, SCHEDULES["light_sernet"], "cross_entropy", {}))
+    >>> features, labels = np.zeros((6, 60, 40, 1), np.float32), np.array([0, 1] * 3, np.int32)
+    >>> examples = Examples(features, labels, ("anger", "fear"))
+    >>> job = TrainingJob(examples=examples, train=range(4), validation=(4, 5), seed=0,
+    ...                   checkpoint=Path("fold.npz"), epochs=2)
+    >>> len(network.train(job).history["val_ua"])
+    2
     """
 
     def __init__(self, spec: NetworkSpec):

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from light_sernet_kd import audio, cli, runner
 from light_sernet_kd.cli import entry
-from light_sernet_kd.device import listen, timeline
+from light_sernet_kd.device import formats, listen, timeline
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.runner import (
     NOT_FINITE,
@@ -555,7 +555,7 @@ def test_segments_meet_between_the_middles_of_their_windows():
     [(0, "0:00.0"), (59.96, "1:00.0"), (61.25, "1:01.2"), (3599.99, "1:00:00.0"), (7384.5, "2:03:04.5")],
 )
 def test_a_clock_carries(seconds, text):
-    assert timeline.clock(seconds) == text
+    assert formats.clock(seconds) == text
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 40 * 32, 32 * 40 + 1, 700_001])
@@ -597,7 +597,7 @@ def test_predict_streams_what_the_runner_streams(file, talk, capsys):
     assert answers[0] == answers[1]
     answer = answers[0]
     windows = [*opened.stream(waveform, hop_seconds=0.2, unsure_below=0.3)]
-    assert answer["windows"] == [timeline.window_dict(each, CLASSES) for each in windows]
+    assert answer["windows"] == [formats.window_dict(each, CLASSES) for each in windows]
     for each, told in zip(windows, answer["windows"], strict=True):
         assert [*told["probabilities"].values()] == each.probabilities.tolist()
         assert [*told["probabilities"]] == [*CLASSES]
@@ -617,7 +617,7 @@ def test_predict_prints_a_line_per_segment_and_with_v_per_window(file, talk, cap
     assert head == f"{talk}:"
     assert len(lines) == len(answer["segments"])
     for line, segment in zip(lines, answer["segments"], strict=True):
-        span = f"{timeline.clock(segment['start'])} - {timeline.clock(segment['end']):>9}  {segment['label']}"
+        span = f"{formats.clock(segment['start'])} - {formats.clock(segment['end']):>9}  {segment['label']}"
         assert line.strip().startswith(span)
         share = segment["probability"]
         assert (f"{100 * share:.0f} %" if share is not None else segment["why"]) in line
@@ -851,7 +851,7 @@ def test_listen_hears_what_predict_reads(file, microphone, spoken_words, capsys)
     captured = capsys.readouterr()
     windows = [*Runner(file).stream(spoken_words, hop_seconds=0.2)]
     assert [json.loads(line) for line in captured.out.splitlines()] == [
-        timeline.window_dict(each, CLASSES) for each in windows
+        formats.window_dict(each, CLASSES) for each in windows
     ]
     assert f"Heard 0:0{seconds:.1f} in {len(windows)} windows: " in captured.err
     assert "lost" not in captured.err
@@ -866,7 +866,7 @@ def test_a_device_that_refuses_the_files_rate_is_resampled(file, microphone, spo
     assert cli.main(["listen", str(file), "--json", "--seconds", "1.5"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     expected = [*Runner(file).stream(audio.resample(own, 44_100, RATE)[: 3 * RATE // 2])]
-    assert lines == [timeline.window_dict(each, CLASSES) for each in expected]
+    assert lines == [formats.window_dict(each, CLASSES) for each in expected]
     assert [settings["samplerate"] for settings in world.opened] == [RATE, 44_100]
 
 
@@ -880,7 +880,7 @@ def test_lost_sound_is_told(file, microphone, spoken_words, capsys):
     assert first == "Listening to Tape; Ctrl-C ends."
     for line, each in zip(lines, changes, strict=True):
         shown = f"{100 * each.smoothed[CLASSES.index(each.label)]:.0f} %" if not each.why else each.why
-        expected = [timeline.clock(each.end), each.label, shown, f"{each.level:.0f} dBFS"]
+        expected = [formats.clock(each.end), each.label, shown, f"{each.level:.0f} dBFS"]
         assert line.strip() == "  ".join(expected)
     assert out.splitlines()[-1] == "Sound was lost 2 times: this machine was too slow. A longer --hop helps."
 
@@ -1035,5 +1035,5 @@ def test_a_real_portaudio_plays_a_recording_into_listen(sounddevice, file, spoke
         pytest.skip(f"no such plugin of ALSA here: {done.stderr}")
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        timeline.window_dict(each, CLASSES) for each in Runner(file).stream(spoken_words)
+        formats.window_dict(each, CLASSES) for each in Runner(file).stream(spoken_words)
     ]

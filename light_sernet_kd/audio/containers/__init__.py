@@ -49,8 +49,8 @@ def look(content: Content) -> Layout:
         return flac(content)
     if behind.startswith(b"OggS"):
         return ogg(content)
-    if found := multimedia.identified(content, position):
-        return found
+    if layout := multimedia.identified(content, position):
+        return layout
     if position or mpeg.frame_bytes(behind[:4]):
         return mpeg.mpeg(content)
     return Layout(UNKNOWN)

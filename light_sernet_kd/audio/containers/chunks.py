@@ -56,14 +56,14 @@ def wav(content: Content) -> Layout:
     magic = content[:4]
     order = ">" if magic == b"RIFX" else "<"
     long_form = magic in (b"RF64", b"BW64")
-    found = _WavChunks(content, order)
-    if found.data is None:
+    chunks = _WavChunks(content, order)
+    if chunks.data is None:
         return Layout("WAV")
-    position, stated = found.data
+    position, stated = chunks.data
     if long_form and stated == 0xFFFF_FFFF:
-        if found.long_sizes is None:
+        if chunks.long_sizes is None:
             raise BrokenError("is damaged: it is RF64 without the ds64 chunk that tells its size")
-        (stated,) = content.unpack("<Q", found.long_sizes + 8)
+        (stated,) = content.unpack("<Q", chunks.long_sizes + 8)
     present = len(content) - position
     never_filled = any(stated in sizes for sizes in _UNKNOWN_SIZES) or stated >= 2**63
     ranges: list[tuple[int, int]] = [(position, len(content))]
@@ -71,7 +71,7 @@ def wav(content: Content) -> Layout:
     # libsndfile shortens a size that is too large itself, but in 32 bits.
     mended = magic == b"BW64"
     if stated > present and not never_filled:
-        notes = _lacks(stated, present, found.frame_bytes, plain=found.is_plain)
+        notes = _lacks(stated, present, chunks.frame_bytes, plain=chunks.is_plain)
     elif stated > present:
         mended |= long_form or present >= _FOUR_GIB - 2**16
     elif (others := _chunks_after(content, position + stated, stated, order)) is None:
@@ -79,19 +79,19 @@ def wav(content: Content) -> Layout:
         # 0 where a writer never came back to fill it in
         notes = _exceeds(stated, present) if stated else ()
     else:
-        ranges, notes = _all_data(content, position, stated, others, found)
+        ranges, notes = _all_data(content, position, stated, others, chunks)
         mended |= len(ranges) > 1
-    parts = [_wav_of(content, magic, position, ranges, found.long_sizes)] if mended else []
+    parts = [_wav_of(content, magic, position, ranges, chunks.long_sizes)] if mended else []
     size = sum(stop - start for start, stop in ranges)
-    if found.tag in (0x50, 0x55) and not mended:
+    if chunks.tag in (0x50, 0x55) and not mended:
         frames = mpeg(content, *ranges[0])
         return replace(frames, notes=notes + frames.notes)
-    foreign = found.tag not in _LIBSNDFILE_TAGS
+    foreign = chunks.tag not in _LIBSNDFILE_TAGS
     return Layout(
-        f"WAV with codec 0x{found.tag:04x}" if foreign else "WAV",
+        f"WAV with codec 0x{chunks.tag:04x}" if foreign else "WAV",
         "wav" if foreign else None,
         parts=parts,
-        sample_bytes=size if found.is_plain else None,
+        sample_bytes=size if chunks.is_plain else None,
         notes=notes,
     )
 
@@ -131,7 +131,7 @@ def _chunks_after(content: Content, end: int, size: int, order: str) -> list[tup
     for start in (end + 1, end) if size % 2 else (end,):
         if ends_at(content, start):
             return []
-        found = []
+        following = []
         for name, position, chunk_size in _chunks(content, start, order):
             if name in (b"RIFF", b"RIFX", b"RF64", b"FORM") and content[position : position + 4] in (
                 b"WAVE",
@@ -141,17 +141,17 @@ def _chunks_after(content: Content, end: int, size: int, order: str) -> list[tup
                 raise BrokenError(f"holds a second recording from byte {position - 8} on: split it")
             if not all(32 <= letter < 127 for letter in name):
                 break
-            found.append((name, position, chunk_size))
+            following.append((name, position, chunk_size))
             stop = position + chunk_size
             if stop > len(content) and name not in _METADATA and name != b"data":
                 break
             if ends_at(content, stop) or ends_at(content, stop + chunk_size % 2):
-                return found
+                return following
     return None
 
 
 def _all_data(
-    content: Content, position: int, stated: int, others: list[tuple[bytes, int, int]], found: _WavChunks
+    content: Content, position: int, stated: int, others: list[tuple[bytes, int, int]], chunks: _WavChunks
 ) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
     """Where all samples of a WAV are, which may have several chunks of them."""
     ranges = [(position, position + stated)]
@@ -160,7 +160,7 @@ def _all_data(
         if name == b"data":
             present = len(content) - start
             if size > present:
-                notes += _lacks(size, present, found.frame_bytes, plain=found.is_plain)
+                notes += _lacks(size, present, chunks.frame_bytes, plain=chunks.is_plain)
             ranges.append((start, start + min(size, present)))
     if len(ranges) > 1:
         notes += (f"its samples lie in {len(ranges)} chunks: all are read",)

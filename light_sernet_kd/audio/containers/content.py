@@ -85,8 +85,8 @@ class Content:
         """The first position from `start` on; -1 where there is none."""
         while start + len(wanted) <= self._size:
             window = self._read(start, 2**20)
-            if (found := window.find(wanted)) >= 0:
-                return start + found
+            if (offset := window.find(wanted)) >= 0:
+                return start + offset
             if len(window) < len(wanted):
                 break
             start += len(window) - len(wanted) + 1
@@ -158,12 +158,12 @@ class Spliced(io.RawIOBase):
                 continue
             taken = min(size - low, len(view) - done)
             if isinstance(piece, bytes):
-                found = piece[low : low + taken]
+                piece_bytes = piece[low : low + taken]
             else:
-                found = self._content[piece[0] + low : piece[0] + low + taken]
-            view[done : done + len(found)] = found
-            done += len(found)
-            self._position += len(found)
-            if len(found) < taken:  # the file became shorter
+                piece_bytes = self._content[piece[0] + low : piece[0] + low + taken]
+            view[done : done + len(piece_bytes)] = piece_bytes
+            done += len(piece_bytes)
+            self._position += len(piece_bytes)
+            if len(piece_bytes) < taken:  # the file became shorter
                 break
         return done

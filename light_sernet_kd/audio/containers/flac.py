@@ -56,11 +56,11 @@ def _streams(content: Content) -> Iterator[int]:
     """Where FLAC streams begin: usually one, at the start or behind an ID3 tag."""
     start = after_id3(content)
     yield start
-    found = content.find(b"fLaC", start + 4)
-    while found >= 0:
-        if content[found : found + 8] in _STREAMINFO:
-            yield found
-        found = content.find(b"fLaC", found + 4)
+    position = content.find(b"fLaC", start + 4)
+    while position >= 0:
+        if content[position : position + 8] in _STREAMINFO:
+            yield position
+        position = content.find(b"fLaC", position + 4)
 
 
 def _info(content: Content, start: int) -> _Info:
@@ -143,13 +143,13 @@ def _check_first_frame(content: Content, info: _Info) -> None:
     frame = _frame(content[info.first_frame : info.first_frame + 20], 0, info.block_samples)
     if frame is None:
         return
-    for what, stated, found in (
+    for what, stated, actual in (
         ("Hz", info.sample_rate, frame.sample_rate),
         ("channels", info.channels, frame.channels),
         ("bits", info.bits, frame.bits),
     ):
-        if found and found != stated:
-            raise BrokenError(f"is damaged: its header says {stated} {what}, its samples {found}")
+        if actual and actual != stated:
+            raise BrokenError(f"is damaged: its header says {stated} {what}, its samples {actual}")
 
 
 def _held(content: Content, info: _Info, stop: int) -> int | None:

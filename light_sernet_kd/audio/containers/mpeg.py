@@ -163,10 +163,10 @@ def _next_frame(content: Content, position: int) -> int:
     """Where the next two frames in a row begin, within some reach; -1 where they do not."""
     stop = min(len(content), position + _RESYNC)
     while position < stop:
-        found = content[position:stop].find(b"\xff")
-        if found < 0:
+        offset = content[position:stop].find(b"\xff")
+        if offset < 0:
             return -1
-        position += found
+        position += offset
         size = frame_bytes(content[position : position + 4])
         if size and (
             position + size == len(content) or frame_bytes(content[position + size : position + size + 4])

@@ -1,0 +1,103 @@
+"""What the cells of a table of recordings mean: names, emotions, sexes and shares of the annotators."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from light_sernet_kd.corpora.reading import Findings
+from light_sernet_kd.corpora.types import SEXES
+from light_sernet_kd.errors import UserError, nfc
+
+
+class Meant(dict[str, str]):
+    """Cell → what is meant by it; each spelling is looked at once, and equal cells become one object."""
+
+    def __init__(self, meaning: Callable[[str], str]) -> None:
+        self.meaning = meaning
+
+    def __missing__(self, cell: str) -> str:
+        meant = self[cell] = self.meaning(cell)
+        return meant
+
+
+class _Shares(dict[tuple[float | None, ...], dict[str, float] | None]):
+    """Shares in the order of the emotions → the soft label of them; None where all are empty."""
+
+    def __init__(self, emotions: Sequence[str]) -> None:
+        self.emotions = emotions
+
+    def __missing__(self, shares: tuple[float | None, ...]) -> dict[str, float] | None:
+        pairs = zip(self.emotions, shares, strict=True)
+        meant = self[shares] = {name: share for name, share in pairs if share is not None} or None
+        return meant
+
+
+def name_of(cell: str) -> str:
+    return nfc(cell.strip())
+
+
+def emotion_of(cell: str) -> str:
+    return name_of(cell).lower()
+
+
+def sex_of(cell: str) -> str:
+    return SEXES.get(emotion_of(cell), emotion_of(cell))
+
+
+# Of columns in which cells repeat.
+MEANINGS = {
+    "emotion": emotion_of,
+    "sex": sex_of,
+    **dict.fromkeys(("speaker", "session", "dialog", "split"), name_of),
+}
+
+
+def soft_labels_of(
+    path: Path,
+    columns: Mapping[str, Sequence[str]],
+    emotions: set[str],
+    rows: int,
+    findings: Findings,
+    wrong: Callable[[int, str], None],
+) -> Iterator[dict[str, float] | None]:
+    """The shares of each row, of the columns named after an emotion; None where all cells are empty."""
+    named = {name: column for name, column in columns.items() if emotion_of(name) in emotions}
+    if not named:
+        return itertools.repeat(None)
+    shares = []
+    commas = False
+    for name, column in named.items():
+        if len(column) < rows:
+            raise UserError(f"{path}: the share of {name} must be a number from 0 on, found {column[0]}.")
+        values: dict[str, float | None] = {}
+        bad: dict[str, str] = {}
+        for cell in set(column):
+            values[cell], expected = share_of(cell)
+            commas |= "," in cell and not expected
+            if expected:
+                bad[cell] = expected
+        for row, cell in enumerate(column) if bad else ():
+            if cell in bad:
+                wrong(row, f"the share of {name} must be {bad[cell]}, found {cell}.")
+        shares.append(map(values.__getitem__, column))
+    if commas:
+        findings.notes.append("decimal commas in the shares are read as points")
+    # Equal shares are one dictionary: votes of a few annotators repeat.
+    alike = _Shares([emotion_of(name) for name in named])
+    return map(alike.__getitem__, zip(*shares, strict=True))
+
+
+def share_of(cell: str) -> tuple[float | None, str]:
+    """A share, None where the cell is empty; and what was expected, where it is no share."""
+    if not cell:
+        return None, ""
+    # as written where the comma is the decimal point
+    decimal = cell.replace(",", ".") if re.fullmatch(r"\d*,\d+", cell) else cell
+    try:
+        share = float(decimal)
+    except ValueError:
+        share = -1.0
+    if not share >= 0 or share == float("inf"):
+        return None, "a number from 0 on"
+    return share, ""

@@ -1,0 +1,156 @@
+"""Timelines of whole recordings: printed, as JSON, or drawn as a picture."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from light_sernet_kd import audio
+from light_sernet_kd.device.answers import answer_list, failure, noted, student_dict, tell
+from light_sernet_kd.device.formats import (
+    heading_line,
+    number_or_none,
+    segment_dict,
+    segment_line,
+    window_dict,
+    window_line,
+)
+from light_sernet_kd.device.stream_options import gap_between_windows, stream_of
+from light_sernet_kd.device.timeline import WITHOUT_SPEECH, Envelope, Segment, segments
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.runner import Runner, RunnerError, Stream, Window
+
+
+def predict(
+    runner: Runner,
+    recordings: Sequence[str],
+    *,
+    settings: Mapping[str, Any],
+    console: Console,
+    as_json: bool = False,
+    every_window: bool = False,
+    picture: Path | None = None,
+) -> int:
+    """Print the timeline of each recording; returns how many could not be read to their end.
+
+    Samples are read in blocks. What grows with a recording is a record per segment, and for JSON and a
+    picture one per window.
+
+    Args:
+        settings: of `Stream`.
+        picture: `.png` or `.pdf`; with one recording.
+
+    Raises:
+        UserError: as `stream_of`; or of the picture's name.
+    """
+    if picture is not None and (len(recordings) != 1 or picture.suffix not in (".png", ".pdf")):
+        raise UserError(
+            f"--picture is for one recording and ends in .png or .pdf: found {len(recordings)} and {picture}."
+        )
+    if gap := gap_between_windows(runner, stream_of(runner, settings)):
+        tell(gap)
+    failed = 0
+    with answer_list([{"file": str(path)} for path in recordings], wanted=as_json) as answers:
+        for path in recordings:
+            followed = _Followed(path, runner, settings, keep=as_json or picture is not None)
+            try:
+                with noted(path) as notes:
+                    if as_json:
+                        recording_segments = list(segments(followed.windows(), runner.labels))
+                    else:
+                        console.print(Text(f"{path}:"), soft_wrap=True)
+                        recording_segments = list(
+                            _printed(followed.windows(), runner.labels, console, every_window)
+                        )
+            except (audio.AudioError, RunnerError) as error:
+                answers.append({"file": str(path), "error": failure(error)})
+                failed += 1
+                continue
+            if as_json:
+                about = {"warnings": [*notes, *([gap] if gap else [])], "student": student_dict(runner)}
+                answers.append(followed.as_dict(recording_segments) | about)
+            if picture is not None:
+                followed.draw(recording_segments, picture)
+    return failed
+
+
+def _printed(
+    windows: Iterable[Window], labels: Sequence[str], console: Console, every_window: bool
+) -> Iterator[Segment]:
+    """The segments, each printed as soon as it ends, or after the lines of all windows."""
+
+    def with_line(window: Window) -> Window:
+        console.print(window_line(window, labels), soft_wrap=True)
+        return window
+
+    recording_segments: Iterable[Segment] = segments(windows, labels)
+    if every_window:
+        console.print(heading_line(labels), soft_wrap=True)
+        recording_segments = list(segments(map(with_line, windows), labels))
+        console.print()
+    for segment in recording_segments:
+        line = segment_line(segment, labels, ascii_only=console.options.ascii_only)
+        console.print(line, soft_wrap=True)
+        yield segment
+
+
+class _Followed:
+    """A recording's windows as they come, and what is kept of them for JSON and a picture."""
+
+    def __init__(self, path: str, runner: Runner, settings: Mapping[str, Any], *, keep: bool):
+        self._path, self._runner, self._keep = path, runner, keep
+        self._stream = Stream(runner, **settings)
+        self._envelope = Envelope(runner.sample_rate)
+        self._kept: list[Window] = []
+
+    def windows(self) -> Iterator[Window]:
+        blocks = audio.blocks(self._path, sample_rate=self._runner.sample_rate)
+        for block in self._envelope.passed(blocks) if self._keep else blocks:
+            yield from self._passed(self._stream.feed(block))
+        yield from self._passed(self._stream.finish())
+
+    def _passed(self, windows: list[Window]) -> list[Window]:
+        if self._keep:
+            self._kept += windows
+        return windows
+
+    def as_dict(self, recording_segments: Sequence[Segment]) -> dict[str, Any]:
+        rate, labels = self._runner.sample_rate, self._runner.labels
+        return {
+            "file": str(self._path),
+            "seconds": self._stream.received / rate,
+            "sample_rate": rate,
+            "window_seconds": self._runner.samples / rate,
+            "hop_seconds": self._stream.hop_samples / rate,
+            "unsure_below": self._stream.unsure_below,
+            "silence_dbfs": number_or_none(self._stream.silence_dbfs),
+            "windows": [window_dict(window, labels) for window in self._kept],
+            "segments": [segment_dict(segment) for segment in recording_segments],
+        }
+
+    def draw(self, recording_segments: Sequence[Segment], picture: Path) -> None:
+        from light_sernet_kd.reporting import figures
+
+        middles = np.array([(window.start + window.end) / 2 for window in self._kept])
+        heard = np.array([window.why not in WITHOUT_SPEECH for window in self._kept])
+        shares = np.array([window.smoothed for window in self._kept])
+        rate = self._runner.sample_rate
+        window_seconds, hop_seconds = self._runner.samples / rate, self._stream.hop_samples / rate
+        timeline = figures.Timeline(
+            envelope=self._envelope.pairs(),
+            stretch_seconds=self._envelope.stretch_seconds,
+            shares=np.where(heard[:, None], shares, np.nan),
+            borders=np.array([0.0, *(middles[1:] + middles[:-1]) / 2, self._kept[-1].end]),
+            segments=[(each.start, each.end, each.label, each.why) for each in recording_segments],
+            classes=self._runner.labels,
+        )
+        figures.timeline(
+            timeline,
+            picture,
+            unsure_below=self._stream.unsure_below,
+            title=Path(self._path).name,
+            notes=[f"windows of {window_seconds:g} s every {hop_seconds:g} s, each drawn about its middle"],
+        )

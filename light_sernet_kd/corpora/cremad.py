@@ -1,11 +1,10 @@
 """CREMA-D, the Crowd-sourced Emotional Multimodal Actors Dataset (Cao et al. 2014)."""
 
-import csv
-import io
 import re
 from pathlib import Path
 
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts, read_text
 from light_sernet_kd.errors import UserError
 
@@ -113,10 +112,11 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
 
 def _sexes(path: Path) -> dict[str, str]:
     """Speaker → sex, of the table of actors."""
-    reader = csv.DictReader(io.StringIO(read_text(path, "utf-8-sig"), newline=""))
-    if not {"ActorID", "Sex"} <= {*(reader.fieldnames or ())}:
+    table = Table(path, read_text(path, "utf-8-sig"), strict=False)
+    if not {"ActorID", "Sex"} <= {*table.header}:
         raise UserError(f"{path} is not CREMA-D's table of actors: its header lacks ActorID or Sex.")
-    return {row["ActorID"]: row["Sex"].lower() for row in reader if row["Sex"]}
+    rows = [dict(zip(table.header, cells, strict=False)) for _, cells in table.rows()][1:]
+    return {row["ActorID"]: row["Sex"].lower() for row in rows if row.get("Sex")}
 
 
 def _votes(path: Path, findings: Findings) -> dict[str, dict[str, float]]:
@@ -125,19 +125,22 @@ def _votes(path: Path, findings: Findings) -> dict[str, dict[str, float]]:
     Each clip was shown three times: the row numbers of the voice alone begin with 1, of the face with 2 and
     of both with 3.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path, "utf-8-sig"), newline=""))
-    if missing := [name for name in ("", *VOTES, "fileName") if name not in (reader.fieldnames or [])]:
+    table = Table(path, read_text(path, "utf-8-sig"), strict=False)
+    if missing := [name for name in ("", *VOTES, "fileName") if name not in table.header]:
         raise UserError(
             f"{path} is not CREMA-D's table of votes: its header lacks {', '.join(map(repr, missing))}. "
             "If it is a Git LFS pointer, run git lfs pull."
         )
     shares: dict[str, dict[str, float]] = {}
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        row_number, clip = row[""] or "", row["fileName"] or ""
+    for line, cells in [*table.rows()][1:]:
+        if not cells:
+            continue
+        row = dict(zip(table.header, cells, strict=False))  # a row that was cut off is short
+        where = f"{path}, line {line}"
+        row_number, clip = row[""], row.get("fileName", "")
         try:
             counts = {VOTES[letter]: int(row[letter]) for letter in VOTES}
-        except (TypeError, ValueError):
+        except (KeyError, ValueError):
             reason = f"cut off or damaged; expected whole numbers in {' '.join(VOTES)}."
             findings.wrong(clip or where, f"{where}: {reason}")
             continue

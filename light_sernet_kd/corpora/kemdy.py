@@ -1,7 +1,5 @@
 """What KEMDy19 and KEMDy20 (ETRI) have in common: tables of labels, and transcripts."""
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from light_sernet_kd.corpora.reading import Findings
+from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.corpora.types import SEXES, Corpus, Utterance, read_text, vote_shares
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_bytes
@@ -56,7 +55,7 @@ class Row(NamedTuple):
     cells: list[str]
 
 
-class Table(NamedTuple):
+class LabelTable(NamedTuple):
     """A table of labels: its rows, and where the total evaluation and the evaluators' emotions are."""
 
     rows: list[Row]
@@ -155,7 +154,7 @@ def labels(
     return {segment: label for segment, label in label_by_segment.items() if segment not in findings.bad}
 
 
-def read_table(path: Path, findings: Findings) -> Table:
+def read_table(path: Path, findings: Findings) -> LabelTable:
     """A table of labels; a row without a segment is noted as wrong.
 
     Two header rows; the first names `Segment ID` and `Total Evaluation`, which stands over three columns
@@ -164,11 +163,8 @@ def read_table(path: Path, findings: Findings) -> Table:
     Raises:
         UserError: the header is another.
     """
-    reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", "cp949"), newline=""))
-    try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
+    table = Table(path, read_text(path, "utf-8-sig", "cp949"), strict=False)
+    rows = [(line, [cell.strip() for cell in row]) for line, row in table.rows()]
     header = rows[0][1] if rows else []
     if missing := [name for name in ("Segment ID", "Total Evaluation") if name not in header]:
         raise UserError(f"{path}: the first row lacks {' and '.join(missing)}.")
@@ -189,7 +185,7 @@ def read_table(path: Path, findings: Findings) -> Table:
             )
             continue
         segment_rows.append(Row(line, row[segment], row))
-    return Table(segment_rows, total, evaluators)
+    return LabelTable(segment_rows, total, evaluators)
 
 
 def _emotions(cell: str, where: str) -> list[str]:

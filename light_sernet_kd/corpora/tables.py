@@ -15,11 +15,27 @@ ROWS = 16_384  # at a time
 
 
 class Table:
-    """A table's text, its delimiter and its header."""
+    r"""A table's text, its delimiter and its header: what reads every table that a person wrote.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.text = text = _text(path)
+    Args:
+        text: the file's content, where it was decoded elsewhere.
+        kind: what is missing where there is no such file.
+        strict: whether a stray quote is an error. In the tables of a corpus only its row is wrong.
+
+    Raises:
+        UserError: no such file, one that is no text, or a quote that is not closed in the header.
+
+    >>> _ = Path("votes.csv").write_text("sep=;\nclip;votes\none;3\n")
+    >>> table = Table(Path("votes.csv"))
+    >>> table.header, list(table.rows())[1:]
+    (('clip', 'votes'), [(3, ['one', '3'])])
+    """
+
+    def __init__(
+        self, path: Path, text: str | None = None, *, kind: str = "manifest", strict: bool = True
+    ) -> None:
+        self.path, self.strict = path, strict
+        self.text = text = _text(path, kind) if text is None else text
         first = re.split(r"[\r\n]", text[:100_000], maxsplit=1)[0]
         self.start = 0
         if excel := re.fullmatch(r"\s*\"?sep=(.)\"?\s*", first, re.IGNORECASE):
@@ -39,7 +55,7 @@ class Table:
         Raises:
             UserError: a quote that is not closed or stands inside a cell.
         """
-        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self.delimiter, strict=True)
+        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self.delimiter, strict=self.strict)
         before = 0
         try:
             for number, row in enumerate(reader):
@@ -55,7 +71,7 @@ class Table:
         Raises:
             UserError: as of `rows`.
         """
-        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self.delimiter, strict=True)
+        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self.delimiter, strict=self.strict)
         try:
             for _ in range(self.start + 1):
                 next(reader, None)
@@ -94,11 +110,11 @@ class Lines:
         return self.of(self.ordinals[row])
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, kind: str) -> str:
     try:
         content = read_bytes(path)
     except FileNotFoundError:
-        raise UserError(f"no manifest {path}.") from None
+        raise UserError(f"no {kind} {path}.") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from None
     except ValueError as error:

@@ -1,7 +1,5 @@
 """What the command `predict` answers: of whole recordings, of texts, of both, as lines or as JSON."""
 
-import csv
-import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +9,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from light_sernet_kd import audio, files
+from light_sernet_kd import audio
+from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.device import answers, stream_options, stream_predictions, timeline
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.runner import (
@@ -285,20 +284,9 @@ def line_of(answer: Mapping[str, Any]) -> str:
 
 def _transcripts(table: Path) -> list[tuple[str, str]]:
     """Path and transcript of each row of a table; the path is empty where there is no such column."""
-    try:
-        content = files.read_text(table, encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {table}: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table} is not UTF-8 text ({error.reason}): save it as such.") from None
-    first = content.partition("\n")[0]
-    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise UserError(f"{table}, line {reader.line_num}: {error}.") from None
+    read = Table(table, kind="table of transcripts")
+    header = read.header
+    rows = [(line, row) for line, row in read.rows() if row][1:]
     if "transcript" not in header:
         raise UserError(
             f"{table}: the header lacks transcript; expected path,transcript, "

@@ -5,24 +5,25 @@ A teacher file is an `.npz` with `ids` (N,), `classes` (C,), `logits` and, where
 each fold has its own. The card is JSON text: who made the file and, per fold, who was in training.
 `embeddings` may be there too: float32 or float16, (N, E), or (F, N, E) where each fold has its own.
 
-A `.csv` does as well: a header with `id`, a column per class and, where each fold has its own, `fold`.
+A `.csv` does as well: a header with `id`, a column per class and, where each fold has its own, `fold`;
+separated by commas, semicolons or tabs.
 
 In both, the numbers are logits, or probabilities (soft labels) where none is negative and each row sums to 1:
 their logarithms are then the logits, and the card says so under `converted`.
 """
 
-import csv
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from light_sernet_kd.arrays import ArrayError, read_arrays
 from light_sernet_kd.corpora import repeated
+from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JSON_BYTES, irregular, parse_json, write_arrays
 from light_sernet_kd.teachers.outputs import Teacher
@@ -162,7 +163,7 @@ def _read_csv(path: Path) -> Teacher:
     classes = tuple(name for name in header if name not in ("id", "fold"))
     if "id" not in header or not classes or not all(classes):
         raise UserError(
-            f"{path}, line 1: expected id, a column per class and perhaps fold, separated by commas; "
+            f"{path}, line 1: expected id, a column per class and perhaps fold; "
             f"found {', '.join(header) or 'nothing'}."
         )
     if twice := repeated(header):
@@ -203,15 +204,18 @@ def _csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             why = f"has {size:,} bytes, of at most {CSV_BYTES:,} for a CSV; as an .npz it may be larger"
         if why is not None:
             raise UserError(f"{path} is not a teacher file: it {why}.")
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(_short_lines(file))
-            header = [name.strip() for name in next(lines, [])]
-            return header, [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
     except (FileNotFoundError, NotADirectoryError):
         raise no_file(path) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path} is not a teacher file: {reason}. Expected a CSV in UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"{path} is not a teacher file: {error.strerror}.") from None
+    table = Table(path, kind="teacher file")
+    for number, line in enumerate(table.text.splitlines(), 1):
+        if len(line) > CSV_LINE:  # before its cells take ten times as much
+            raise UserError(
+                f"{path} is not a teacher file: line {number} has more than {CSV_LINE:,} characters."
+            )
+    _, *rows = [*table.rows()] or [(1, [])]
+    return [*table.header], [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
 
 
 def _number(path: Path, line: int, label: str, cell: str) -> float:
@@ -234,15 +238,6 @@ def _order_of_rows(path: Path, row_of: Mapping[str, Mapping[str, int]]) -> tuple
                 "each fold needs the outputs for all."
             )
     return ids, np.array([[rows_of_fold[name] for name in ids] for rows_of_fold in row_of.values()])
-
-
-def _short_lines(file: IO[str]) -> Iterator[str]:
-    number = 0
-    while line := file.readline(CSV_LINE + 1):
-        number += 1
-        if len(line) > CSV_LINE:
-            raise csv.Error(f"line {number} has more than {CSV_LINE:,} characters")
-        yield line
 
 
 def _as_logits(path: Path, values: np.ndarray, places: Sequence[str]) -> np.ndarray:

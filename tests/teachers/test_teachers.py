@@ -529,6 +529,15 @@ def test_a_csv_of_logits_is_a_teacher_for_every_fold(tmp_path):
     assert found.embeddings is None
 
 
+@pytest.mark.parametrize("text", ["id;joy\nu0;1\n", "id\tjoy\nu0\t1\n", "sep=;\nid;joy\nu0;1\n"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_table_of_a_spreadsheet_is_a_teacher_whatever_its_delimiter(tmp_path, text, encoding):
+    path = tmp_path / "teacher.csv"
+    path.write_text(text, encoding=encoding)
+    teacher = teachers.read(path)
+    assert (teacher.ids, teacher.classes, teacher.logits.tolist()) == (("u0",), ("joy",), [[[1]]])
+
+
 def test_a_csv_of_probabilities_gives_logits_whose_softmax_they_are(tmp_path):
     text = "id,anger,fear,joy\nu0,0.2,0.3,0.5\nu1,0.33,0.33,0.33\nu2,1,0,0\n"
     logits = teachers.read(table(tmp_path, text)).logits[0].astype(np.float64)
@@ -596,9 +605,10 @@ def test_a_csv_with_folds_has_outputs_for_each(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "line 1: expected id, a column per class and perhaps fold, separated by commas; found nothing."),
+        ("", "line 1: expected id, a column per class and perhaps fold; found nothing."),
         ("name,joy\nu0,1\n", "line 1: expected id, a column per class and perhaps fold"),
-        ("id;joy;fear\nu0;1;2\n", "separated by commas; found id;joy;fear."),
+        ("id joy fear\nu0 1 2\n", "and perhaps fold; found id joy fear."),
+        ("id;joy\nu0;0,5\n", "line 2: expected a number for joy, found '0,5'."),
         ("id,fold\nu0,a\n", "line 1: expected id, a column per class"),
         ("id,joy,\nu0,1,2\n", "line 1: expected id, a column per class"),
         ("id,joy,joy\nu0,1,2\n", "line 1 names joy twice."),
@@ -615,7 +625,7 @@ def test_a_csv_with_folds_has_outputs_for_each(tmp_path):
         ("id,fold,joy\nu0,a,1\nu0,b,1\nu0,a,2\n", "line 4: u0 of fold a stands in line 2 too."),
         ("id,fold,joy\nu0,a,1\nu1,a,1\nu0,b,2\n", "fold b lacks 1 of 2 utterances, e.g. u1"),
         ("id,a,b\nu0,0.5,0.5\nu1,0.5,0.9\nu2,0,1\n", "line 3: probabilities must sum to 1, these sum to 1.4"),
-        ('id,joy\n"u0,1\n', "line 2: 1 values for 2 columns."),
+        ('id,joy\n"u0,1\n', 'line 2: a cell opens a quote (") that is not closed.'),
     ],
 )  # fmt: skip
 def test_a_csv_that_cannot_be_used_is_refused_with_its_line(tmp_path, text, expected):
@@ -626,7 +636,7 @@ def test_a_csv_that_is_no_text_or_not_there_is_refused(tmp_path):
     path = tmp_path / "teacher.csv"
     assert refusal(path).startswith(f"no teacher file {path}.")
     path.write_bytes(b"id,joy\n\xff\xfe,1\n")
-    assert "is not a teacher file: " in refusal(path)
+    assert "is not UTF-8 text (invalid start byte at byte 7): save it as such." in refusal(path)
 
 
 # Ensembles

@@ -1,7 +1,7 @@
 """Networks of a run: built, trained phase after phase, and put together for saving."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,12 @@ from light_sernet_kd.training.network import Network, NetworkSpec
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
+
+
+# Networks of the process, the last used at the end: to trace a graph costs seconds, and `paper` asks for few
+# shapes again and again.
+_KEPT: dict[Hashable, Network] = {}
+_MOST_KEPT = 6
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,23 @@ def network_of(run: "Experiment", role: str, phase: int = -1) -> Network:
             accelerate=stage.accelerate,
             int8=stage.int8,
         )
-        run.networks[key] = Network(spec)
+        run.networks[key] = _compiled(spec, key)
     return run.networks[key]
+
+
+def _compiled(spec: NetworkSpec, role: tuple[str, int]) -> Network:
+    """The network of this spec: one that an earlier run of this process left, or a new one.
+
+    What a run trained before leaves no trace, as a fold's does not: each training begins anew.
+    """
+    if spec.key is None:
+        return Network(spec)
+    # Two networks of one run are never the same: one's projections are asked for after the other trained.
+    network = _KEPT.pop((role, spec.key), None) or Network(spec)
+    _KEPT[role, spec.key] = network
+    while len(_KEPT) > _MOST_KEPT:
+        del _KEPT[next(iter(_KEPT))]
+    return network
 
 
 def teacher_embedding_width(run: "Experiment") -> int | None:

@@ -3,8 +3,8 @@
 import functools
 import gc
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,28 @@ class NetworkSpec:
     arithmetic: str = "auto"
     accelerate: bool = True
     int8: bool = False
+
+    @property
+    def key(self) -> Hashable | None:
+        """Equal for specs of equal networks; None where that cannot be told, as of a `build` of one's own."""
+        build = self.build
+        if not isinstance(build, functools.partial):
+            return None
+        facts = {each.name: getattr(self, each.name) for each in fields(self)}
+        facts["build"] = (build.func, build.args, build.keywords)
+        key = tuple(map(_hashable, facts.values()))
+        try:
+            hash(key)
+        except TypeError:
+            return None
+        return key
+
+
+def _hashable(value: Any) -> Any:
+    """The value with tuples in the place of lists and mappings."""
+    if isinstance(value, Mapping):
+        return tuple((name, _hashable(each)) for name, each in sorted(value.items()))
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 class Network:

@@ -612,7 +612,7 @@ def test_predict_of_text_alone(reader, tmp_path, capsys):
         ),
         ("both", ["a.wav", "--text", "ja", "--text-file", "t.csv"], "not allowed with argument --text"),
         ("both", ["a.wav", "--text", ""], "the value after --text is empty"),
-        ("both", ["a.wav", "--text-file", "absent.csv"], "cannot read absent.csv: No such file"),
+        ("both", ["a.wav", "--text-file", "absent.csv"], "no table of transcripts absent.csv."),
         ("reader", ["x.wav", "--text", "ja"], "hears no audio: leave the recording out."),
         ("reader", [], "there is none: give it (predict --text)."),
         ("of_states", ["x.wav"], "made by facebook/wav2vec2-large, not audio: encoders that are not in its"),
@@ -657,7 +657,7 @@ def test_predict_with_text_for_a_file_that_takes_none(case, capsys):
         (b"path,text\na.wav,ja\n", "lacks transcript; expected path,transcript, found path,text."),
         (b"path,transcript\n", "lists no texts."),
         (b"path,transcript\na.wav,ja, nein\n", "line 2: 3 cells, but the header has 2."),
-        (b'path,transcript\na.wav,"ja\n', "unexpected end of data"),
+        (b'path,transcript\na.wav,"ja\n', "line 2: a cell opens a quote"),
         ("path,transcript\na.wav,könnte\n".encode("latin-1"), "is not UTF-8 text"),
     ],
 )

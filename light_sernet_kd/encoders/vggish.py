@@ -7,6 +7,7 @@ Source: Hershey et al. 2017, arXiv:1609.09430, and
 https://github.com/tensorflow/models/tree/master/research/audioset/vggish
 """
 
+import functools
 import hashlib
 import itertools
 import math
@@ -300,12 +301,17 @@ def vggish_encoder(
 
 def _patches(recording: np.ndarray) -> Iterator[np.ndarray]:
     """Patches `(96, 64)` of a recording, a few at a time."""
-    front_end = LogMelPatches(VGGISH)
+    front_end = _front_end()
     ends = patch_ends(patch_count(len(recording), VGGISH), VGGISH)
     for part in _batches(ends):
         start = part[0] - ends[0]
         # A pause at the end of a part is no end of the recording.
         yield from np.asarray(front_end.unmasked(recording[None, start : part[-1]]))[0]
+
+
+@functools.cache
+def _front_end() -> LogMelPatches:
+    return LogMelPatches(VGGISH)
 
 
 def _batches(items: Iterable) -> Iterator[list]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -62,7 +63,8 @@ class NetworkSpec:
     def key(self) -> Hashable | None:
         """Equal for specs of equal networks; None where that cannot be told, as of a `build` of one's own."""
         build = self.build
-        if not isinstance(build, functools.partial):
+        # A method's object, such as encoders, would be kept in memory and never be met again.
+        if not isinstance(build, functools.partial) or not isinstance(build.func, FunctionType):
             return None
         facts = {each.name: getattr(self, each.name) for each in fields(self)}
         facts["build"] = (build.func, build.args, build.keywords)

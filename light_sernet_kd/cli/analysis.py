@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,6 +273,8 @@ def _of_runs(arguments: argparse.Namespace, display: "Display", stack: contextli
         if arguments.on is not None and canonical(arguments.on) != corpus:
             raise UserError(f"{path} was tested on {corpus}, not on {arguments.on}: leave --on out.")
     heavy_imports()
+    import tempfile
+
     from light_sernet_kd.experiment import fold_files
 
     def convert(path: Path) -> Any:

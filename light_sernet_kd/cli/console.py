@@ -1,12 +1,15 @@
 """What the command line says on stderr, and what it imports late."""
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from light_sernet_kd.errors import UserError
+
+if TYPE_CHECKING:
+    import logging
 
 
 def complain(text: str) -> None:
@@ -19,6 +22,8 @@ def say_written(paths: Iterable[object]) -> None:
 
 def heavy_imports() -> None:
     """TensorFlow, without the lines it writes about itself."""
+    import logging
+
     from light_sernet_kd.runner import without_chatter
 
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
@@ -33,7 +38,7 @@ def heavy_imports() -> None:
         import tensorflow  # noqa: F401
 
 
-def _is_no_advice(record: logging.LogRecord) -> bool:
+def _is_no_advice(record: "logging.LogRecord") -> bool:
     # Every fold has networks of its own: their graphs are traced anew, and no user can change that.
     return "triggered tf.function retracing" not in record.getMessage()
 

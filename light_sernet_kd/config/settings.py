@@ -4,7 +4,6 @@ Standard library only: the command line answers `--help` and refuses a typo from
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -404,4 +403,6 @@ class Settings:
 
     def digest(self) -> str:
         """Eight hexadecimal digits that differ when a setting differs."""
+        import hashlib  # here: loading OpenSSL is a part of what `--help` takes
+
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:8]

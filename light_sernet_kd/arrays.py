@@ -80,8 +80,8 @@ def read_arrays(
         FileNotFoundError: there is no such file; NotADirectoryError: nor its folder.
         ArrayError: it cannot be read, is damaged or too large, or is not what is expected.
     """
-    with open_arrays(path, expected=expected, sealed=sealed) as found:
-        return dict(found)
+    with open_arrays(path, expected=expected, sealed=sealed) as arrays:
+        return dict(arrays)
 
 
 @contextlib.contextmanager
@@ -98,8 +98,8 @@ def open_arrays(
             size = os.fstat(file.fileno()).st_size
             _check_seal(path, file, size, required=sealed)
             archive = stack.enter_context(_archive(path, file))
-            found = ArrayFile(path, archive, _members(path, archive, file, size), expected or {})
-        yield found
+            arrays = ArrayFile(path, archive, _members(path, archive, file, size), expected or {})
+        yield arrays
 
 
 class ArrayFile(Mapping[str, np.ndarray]):
@@ -252,13 +252,13 @@ def _check_seal(
 ) -> int:
     """Compare the content with its hash, of a file up to `most_bytes`; returns the size of the seal or 0."""
     file.seek(max(0, size - SEAL_BYTES))
-    found = file.read(SEAL_BYTES)
-    if len(found) < SEAL_BYTES or not found.startswith(SEAL):
+    stored_seal = file.read(SEAL_BYTES)
+    if len(stored_seal) < SEAL_BYTES or not stored_seal.startswith(SEAL):
         if required:
             raise ArrayError(path, "is damaged (it does not end in its hash)")
         return 0
     is_hashed = most_bytes is None or size <= most_bytes
-    if is_hashed and found[len(SEAL) :] != content_digest(file, size - SEAL_BYTES):
+    if is_hashed and stored_seal[len(SEAL) :] != content_digest(file, size - SEAL_BYTES):
         raise ArrayError(path, "is damaged (its content has another hash than when it was written)")
     return SEAL_BYTES
 
@@ -392,7 +392,7 @@ def _check(path: str | os.PathLike[str], name: str, array: np.ndarray, expected:
         raise ArrayError(path, f"is damaged ({name} holds numbers that are not finite)")
 
 
-def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(found) == len(expected) and all(
-        want is None or have == want for have, want in zip(found, expected, strict=True)
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        want is None or have == want for have, want in zip(shape, expected, strict=True)
     )

@@ -132,21 +132,21 @@ def in_either_form(path: Path) -> Path:
         other = Path(unicodedata.normalize(form, str(path)))
         if os.path.exists(other):
             return other
-    found = Path(path.anchor)
+    folder = Path(path.anchor)
     for part in path.parts[1:] if path.anchor else path.parts:
-        following = found / part
+        following = folder / part
         if not part.isascii() and not os.path.exists(following):
             wanted = unicodedata.normalize("NFC", part)
             try:
-                names = os.listdir(found)
+                names = os.listdir(folder)
             except OSError:
                 return path
             same = [name for name in names if unicodedata.normalize("NFC", name) == wanted]
             if not same:
                 return path
-            following = found / same[0]
-        found = following
-    return found if os.path.exists(found) else path
+            following = folder / same[0]
+        folder = following
+    return folder if os.path.exists(folder) else path
 
 
 def make_public(path: Path) -> None:

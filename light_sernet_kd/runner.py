@@ -657,9 +657,9 @@ def _warn(message: str) -> None:
     warnings.warn(message, TextWarning, stacklevel=4)
 
 
-def _require_rate(found: int | None, expected: int) -> None:
-    if found is not None and found != expected:
-        raise RunnerError(f"expected sound at {expected} Hz, found {found} Hz: resample it first.")
+def _require_rate(sample_rate: int | None, expected: int) -> None:
+    if sample_rate is not None and sample_rate != expected:
+        raise RunnerError(f"expected sound at {expected} Hz, found {sample_rate} Hz: resample it first.")
 
 
 def _channel(samples: np.ndarray) -> np.ndarray:
@@ -815,11 +815,11 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 def _digest(file: IO[bytes], count: int) -> str:
     """SHA-256 of the first `count` bytes, in hexadecimal."""
     file.seek(0)
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     while count and (part := file.read(min(count, 2**20))):
-        found.update(part)
+        digest.update(part)
         count -= len(part)
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -1005,8 +1005,8 @@ def _require_fields(facts: Mapping[str, Any], fields: Mapping[str, _Field], pref
             raise _card_error(path, prefix + name, field.expected, facts[name])
 
 
-def _card_error(path: Path, field: str, expected: str, found: Any) -> RunnerError:
-    return RunnerError(f"{path}: its card's {field} must be {expected}, found {_shown(found)}. {_AGAIN}")
+def _card_error(path: Path, field: str, expected: str, value: Any) -> RunnerError:
+    return RunnerError(f"{path}: its card's {field} must be {expected}, found {_shown(value)}. {_AGAIN}")
 
 
 def _shown(value: Any) -> str:
@@ -1054,8 +1054,8 @@ def _require_agreement(
     interpreter: Interpreter, card: Mapping[str, Any], labels: Sequence[str], path: Path
 ) -> None:
     """That the graph takes and gives what the card promises."""
-    taken, given = interpreter.get_input_details(), interpreter.get_output_details()
-    names, of_model = [*card.get("inputs", [card["input"]])], [each["name"] for each in taken]
+    input_details, output_details = interpreter.get_input_details(), interpreter.get_output_details()
+    names, of_model = [*card.get("inputs", [card["input"]])], [each["name"] for each in input_details]
     if sorted(of_model) != sorted(names):
         raise _card_error(path, "inputs", f"the model's, {_shown(of_model)}", names)
     shapes: dict[str, tuple[int, ...]] = {"audio": (card.get("samples", 0),)}
@@ -1064,23 +1064,23 @@ def _require_agreement(
     for name, facts in card.get("states", {}).items():
         shapes[name] = (facts["rows"], facts["width"])
     fields = {"audio": "samples", **dict.fromkeys(_TEXT_INPUTS, "text.tokens")}
-    for each in taken:
+    for each in input_details:
         name, shape = each["name"], tuple(int(length) for length in each["shape"])
         # Of features the card has no shape: only their makers need it.
         expected = (1, *shapes.get(name, shape[1:]))
         dtype = np.int32 if name in _TEXT_INPUTS else np.float32
         if shape != expected or each["dtype"] != dtype:
-            found = f"{name} {list(shape)} {np.dtype(each['dtype'])}"
+            own = f"{name} {list(shape)} {np.dtype(each['dtype'])}"
             raise RunnerError(
                 f"{path}: its card's {fields.get(name, f'states.{name}')} promises {name} {list(expected)} "
-                f"{np.dtype(dtype)}, and its model takes {found}. {_AGAIN}"
+                f"{np.dtype(dtype)}, and its model takes {own}. {_AGAIN}"
             )
-    outputs = [(list(map(int, each["shape"])), each["dtype"]) for each in given]
+    outputs = [(list(map(int, each["shape"])), each["dtype"]) for each in output_details]
     if outputs != [([1, len(labels)], np.float32)]:
-        found = " and ".join(f"{shape} {np.dtype(dtype)}" for shape, dtype in outputs)
+        own = " and ".join(f"{shape} {np.dtype(dtype)}" for shape, dtype in outputs)
         raise RunnerError(
             f"{path}: its card's classes are {len(labels)}, so that its model must give [1, {len(labels)}] "
-            f"float32; it gives {found}. {_AGAIN}"
+            f"float32; it gives {own}. {_AGAIN}"
         )
 
 
@@ -1090,14 +1090,14 @@ def invoke(interpreter: Interpreter, values: np.ndarray | Mapping[str, np.ndarra
     Args:
         values: the only input, or all of them by name.
     """
-    taken, (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    inputs, (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     if not isinstance(values, Mapping):
-        (only,) = taken
+        (only,) = inputs
         values = {only["name"]: values}
-    for each in taken:
+    for each in inputs:
         interpreter.set_tensor(each["index"], np.asarray(values[each["name"]], each["dtype"])[None])
     interpreter.invoke()
-    return interpreter.get_tensor(given["index"])[0]
+    return interpreter.get_tensor(output["index"])[0]
 
 
 def clean(text: str) -> str:

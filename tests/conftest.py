@@ -42,6 +42,24 @@ def unrendered(monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: Path(path).touch())
 
 
+@pytest.fixture(scope="module")
+def shallow():
+    """A small Light-SERNet for all tests of a file."""
+    from small_runs import shallow_light_sernet
+
+    with shallow_light_sernet():
+        yield
+
+
+@pytest.fixture
+def shallow_here():
+    """A small Light-SERNet for this test."""
+    from small_runs import shallow_light_sernet
+
+    with shallow_light_sernet():
+        yield
+
+
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory) -> Path:
     """The table of a small made corpus."""

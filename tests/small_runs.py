@@ -1,9 +1,13 @@
 """Runs of seconds on a small made corpus."""
 
+import contextlib
 import csv
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from light_sernet_kd import cli
@@ -28,6 +32,23 @@ def made_corpus(folder: Path) -> Path:
                     soundfile.write(folder / name, demo.synthesise(speaker, sentence, emotion), 16000)
                     writer.writerow([name, emotion, speaker])
     return folder / "small.csv"
+
+
+@contextlib.contextmanager
+def shallow_light_sernet() -> Iterator[None]:
+    """Light-SERNet of one branch and two stages, where what happens around a network is tested.
+
+    Tracing takes most of a short run, and most of it goes by layers.
+    """
+    from light_sernet_kd.experiment import networks
+    from light_sernet_kd.students import light_sernet
+
+    whole = light_sernet.LIGHT_SERNET
+    part = dataclasses.replace(whole, branches=whole.branches[:1], body=whole.body[-2:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(light_sernet, "LIGHT_SERNET", part)
+        patch.setattr(networks, "_KEPT", {})  # of networks that are whole
+        yield
 
 
 def train(manifest: Path, result: Path, *arguments: str) -> int:

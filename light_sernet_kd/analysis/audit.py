@@ -56,22 +56,22 @@ class FoldAudit:
     @property
     def leaks(self) -> list[str]:
         """What makes the fold's score optimistic, in words; empty for a fold that is fair."""
-        found = []
+        leaks = []
         for what in ("speakers", "sessions", "dialogs", "identical", "near_identical"):
             if shared := getattr(self, what):
                 kind = f"{what.replace('_', '-')} recordings" if "identical" in what else what
-                found.append(f"{len(shared)} {kind if len(shared) > 1 else kind[:-1]} shared")
+                leaks.append(f"{len(shared)} {kind if len(shared) > 1 else kind[:-1]} shared")
         if self.chosen_on_test:
-            found.append("the test set chooses the epoch")
+            leaks.append("the test set chooses the epoch")
         elif self.validation_speakers:
-            found.append(f"validation shares {', '.join(self.validation_speakers)} with the test set")
+            leaks.append(f"validation shares {', '.join(self.validation_speakers)} with the test set")
         if self.teacher_speakers is None:
-            found.append("the teacher's training speakers are not known")
+            leaks.append("the teacher's training speakers are not known")
         elif self.teacher_speakers:
-            found.append(f"the teacher was trained on {', '.join(self.teacher_speakers)}")
+            leaks.append(f"the teacher was trained on {', '.join(self.teacher_speakers)}")
         if self.same_names:
-            found.append(_same_names(self.same_names))
-        return found
+            leaks.append(_same_names(self.same_names))
+        return leaks
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "leaks": self.leaks}
@@ -163,18 +163,18 @@ def stamps(audits: Sequence[FoldAudit]) -> list[str]:
 
     That speakers are shared, or that the test set chose the epoch, is the protocol's own stamp.
     """
-    found = []
+    stamps = []
     for what, text in (("sessions", "sessions"), ("dialogs", "dialogs")):
         folds = sum(bool(getattr(each, what)) and not each.speakers for each in audits)
         if folds:
             where = f"{folds} fold{'s' if folds > 1 else ''}"
-            found.append(f"optimistic: training shares {text} with the test speakers in {where}")
+            stamps.append(f"optimistic: training shares {text} with the test speakers in {where}")
     for what, text in (("identical", "also occur"), ("near_identical", "have a near-identical twin")):
         if count := sum(len(getattr(each, what)) for each in audits):
-            found.append(f"optimistic: {count} test recordings {text} in training")
+            stamps.append(f"optimistic: {count} test recordings {text} in training")
     if names := next((each.same_names for each in audits if each.same_names), ()):
-        found.append(f"perhaps optimistic: {_same_names(names)}")
-    return found
+        stamps.append(f"perhaps optimistic: {_same_names(names)}")
+    return stamps
 
 
 # A corpus, before anyone trains

@@ -66,10 +66,10 @@ def power_dbfs(waveform: np.ndarray) -> float:
 
 def at_level(waveform: np.ndarray, dbfs: float) -> np.ndarray:
     """The waveform scaled so that its active part has this level; silence stays silence."""
-    found = power_dbfs(active(waveform))
-    if found == -math.inf:
+    level = power_dbfs(active(waveform))
+    if level == -math.inf:
         return waveform
-    gain = 10 ** ((dbfs - found) / 20)
+    gain = 10 ** ((dbfs - level) / 20)
     if gain > float(np.finfo(np.float32).max):  # of samples near the smallest that there are
         return (waveform * np.float64(gain)).astype(np.float32)
     return waveform * np.float32(gain)

@@ -217,7 +217,7 @@ def weights(text: str) -> dict[str, Any]:
     >>> weights("KD:alpha=0.5:temperature=4,SP.x=1+2")
     {'KD.alpha': 0.5, 'KD.temperature': 4.0, 'SP.x': [1.0, 2.0]}
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for part in names(text):
         owner, *parts = part.split(":")
         if "=" in owner:
@@ -231,10 +231,10 @@ def weights(text: str) -> dict[str, Any]:
             if not equals or not name.strip() or not (numbers or value.isidentifier()):
                 raise argparse.ArgumentTypeError(f"expected name=number, found {each!r}")
             key = f"{owner}.{name.strip()}" if owner else name.strip()
-            found[key] = value if not numbers else numbers[0] if len(numbers) == 1 else numbers
+            values[key] = value if not numbers else numbers[0] if len(numbers) == 1 else numbers
         if not parts:
             raise argparse.ArgumentTypeError(f"expected name=number, found {part!r}")
-    return found
+    return values
 
 
 # And back.

@@ -146,11 +146,11 @@ def _id_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
     best, fitting = "", len(wanted & set(theirs))
     for how, change in _changes(theirs, ours):
         changed = {change(name): name for name in theirs}
-        found = [name for name in ours if name in changed]
+        matches = [name for name in ours if name in changed]
         # Two ids must not become one.
-        if len(changed) == len(theirs) and len(found) > fitting:
-            example = next((name for name in found if changed[name] != name), "")
-            best, fitting = f"{how}, such as {example} for {changed[example]}", len(found)
+        if len(changed) == len(theirs) and len(matches) > fitting:
+            example = next((name for name in matches if changed[name] != name), "")
+            best, fitting = f"{how}, such as {example} for {changed[example]}", len(matches)
     return f" Write its ids {best}: then {fitting} of {len(ours)} utterances fit." if best else ""
 
 

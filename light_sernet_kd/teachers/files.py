@@ -146,16 +146,16 @@ def _texts(names: np.ndarray) -> tuple[str, ...]:
     )
 
 
-def _embeddings(path: Path, found: np.ndarray, ids: int, folds: int) -> np.ndarray:
+def _embeddings(path: Path, stored: np.ndarray, ids: int, folds: int) -> np.ndarray:
     """The embeddings of a file as `Teacher` holds them; float16 stays so, other numbers become float32."""
-    fits = found.shape[:-1] == (ids,) or (folds and found.shape[:-1] == (folds, ids))
-    if not fits or not found.shape[-1] or found.dtype.kind not in "fiu":
+    fits = stored.shape[:-1] == (ids,) or (folds and stored.shape[:-1] == (folds, ids))
+    if not fits or not stored.shape[-1] or stored.dtype.kind not in "fiu":
         or_per_fold = f" or ({folds}, {ids}, E)" if folds else ""
         raise UserError(
-            f"{path}: embeddings are {found.dtype} {found.shape}; expected numbers ({ids}, E){or_per_fold}."
+            f"{path}: embeddings are {stored.dtype} {stored.shape}; expected numbers ({ids}, E){or_per_fold}."
         )
-    kept = found if found.dtype == np.float16 else _float32(found)
-    return kept if found.ndim == 3 else kept[np.newaxis]
+    kept = stored if stored.dtype == np.float16 else _float32(stored)
+    return kept if stored.ndim == 3 else kept[np.newaxis]
 
 
 def _read_csv(path: Path) -> Teacher:

@@ -71,10 +71,10 @@ def probe_teacher(
                     f"fold {fold.name} trains on {classes[seen[0]]} alone; a probe needs 2 emotions."
                 )
             strength = _best_strength(fit, values, labels, speakers, fold)
-            found = fit(train, strength)(values)
+            fold_logits = fit(train, strength)(values)
             if cross_fit:
-                found[train] = _out_of_part(fit, values, train, speakers, strength)
-            logits.append(found)
+                fold_logits[train] = _out_of_part(fit, values, train, speakers, strength)
+            logits.append(fold_logits)
             strengths[fold.name] = strength
             if progress:
                 progress(len(logits), len(folds))
@@ -120,9 +120,9 @@ def _out_of_part(
     """Logits of the training utterances, each from a probe that was trained on the other parts."""
     parts = held_out_parts(speakers[train])
     predicted = in_order(lambda part: fit(train[~part], strength)(values[train[part]]), parts)
-    found = [(part, logits) for part, logits in zip(parts, predicted, strict=True)]
-    joined = np.empty((len(train), found[0][1].shape[1]))
-    for part, logits in found:
+    by_part = [(part, logits) for part, logits in zip(parts, predicted, strict=True)]
+    joined = np.empty((len(train), by_part[0][1].shape[1]))
+    for part, logits in by_part:
         joined[part] = logits
     return joined
 

@@ -34,6 +34,8 @@ from light_sernet_kd.evaluation import (
 )
 from light_sernet_kd.training import accelerate
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 def drawn(count: int, *, spread: float = 3.0, classes: int = 7, seed: int = 0):
     """Logits and labels that follow their softmax: the true temperature is 1."""

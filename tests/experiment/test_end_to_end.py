@@ -251,7 +251,7 @@ def test_predict_says_of_what_it_is_unsure(distilled, tmp_path, capsys):
     assert f"noise.wav: {answers[2]['label']}, unsure: no speech (" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("unrendered")
+@pytest.mark.usefixtures("unrendered", "shallow_here")
 @pytest.mark.parametrize("name", ["x" * 300, os.fsdecode(b"a\xff"), "ü run"], ids=["long", "not UTF-8", "ü"])
 def test_any_name_of_a_run_becomes_a_folder(manifest, tmp_path, name):
     arguments = ("--epochs", "1", "--folds", SPEAKERS[0], "--no-export", "--run", name)
@@ -639,7 +639,7 @@ def test_files_without_the_front_end_are_refused_by_predict_with_the_remedy(
     assert "-m true" in error_of(capsys)
 
 
-@pytest.mark.usefixtures("unrendered")
+@pytest.mark.usefixtures("unrendered", "shallow_here")
 @pytest.mark.parametrize(
     ("protocol", "folds"), [("published", SPEAKERS[0]), ("random", "01")], ids=["published", "random"]
 )
@@ -652,7 +652,7 @@ def test_optimistic_protocols_are_stamped_in_every_report(manifest, tmp_path, pr
     assert all(stamp in report for stamp in metrics["stamps"])
 
 
-@pytest.mark.usefixtures("unrendered")
+@pytest.mark.usefixtures("unrendered", "shallow_here")
 def test_the_cache_decides_no_score(manifest, tmp_path):
     for cache in ("disk", "ram", "none"):
         arguments = ("--epochs", "2", "--folds", SPEAKERS[1], "--no-export", "--run", cache, "-c", cache)
@@ -817,7 +817,7 @@ def test_train_py_uses_the_edited_hyperparameters():
         assert flag in done.stdout
 
 
-@pytest.mark.usefixtures("unrendered")
+@pytest.mark.usefixtures("unrendered", "shallow_here")
 def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, capsys):
     quick = {"input_seconds": 1.2, "width": 0.15, "epochs": 1, "folds": ("#1",), "export": False}
     experiments = {

@@ -60,7 +60,7 @@ def in_turn(
         for _ in range(WARM_UP):
             call()
     names = list(calls)
-    found: dict[Any, list[float]] = {name: [] for name in names}
+    seconds: dict[Any, list[float]] = {name: [] for name in names}
     begun = time.perf_counter()
     for number in range(rounds):
         if number >= FEWEST_ROUNDS and time.perf_counter() - begun > most_seconds:
@@ -69,8 +69,8 @@ def in_turn(
         for name in names[first:] + names[:first]:
             start = time.perf_counter()
             calls[name]()
-            found[name].append(time.perf_counter() - start)
-    return found
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def latencies(
@@ -82,7 +82,7 @@ def latencies(
     file itself takes, however busy the machine is.
     Numbers of threads are measured one after another: those of another interpreter would wait in a loop.
     """
-    found: list[dict[int, dict[str, float]]] = [{} for _ in paths]
+    latency: list[dict[int, dict[str, float]]] = [{} for _ in paths]
     for count in threads:
         interpreters = [open_file(path, count)[0] for path in paths]
         for interpreter in interpreters:
@@ -96,12 +96,12 @@ def latencies(
 
         calls = {i: functools.partial(call, i) for i in range(len(paths))}
         for i, seconds in in_turn(calls, rounds=rounds, most_seconds=most_seconds).items():
-            found[i][count] = {
+            latency[i][count] = {
                 **summary(seconds),
                 "processor_ms": 1e3 * statistics.median(ran[i][WARM_UP:]),
                 "rounds": len(seconds),
             }
-    return found
+    return latency
 
 
 def open_file(path: Path, threads: int = 1):

@@ -71,7 +71,7 @@ def stress(
     """
     tested = corpus.utterances if tested is None else tested
     _check_emotions(students, corpus, tested)
-    names, alone = _possible(conditions_of(conditions), corpus)
+    names, left_out_notes = _possible(conditions_of(conditions), corpus)
     babbles = any(CONDITIONS[name].is_of_others for name in names)
     drawn = spread(corpus.utterances, POOL, seed) if babbles else []
     recordings = _readable(students, corpus, tested, drawn, skip_bad=skip_bad)
@@ -84,7 +84,7 @@ def stress(
         "ci_method": evaluation.CI_METHOD,
         "conditions": [{"name": n, "kind": CONDITIONS[n].kind, "text": CONDITIONS[n].text} for n in names],
         "left_out": [{"id": name, "reason": reason} for name, reason in sorted(recordings.bad.items())],
-        "notes": [*notes, *alone, *notes_of(students, answers, corpus, tested)],
+        "notes": [*notes, *left_out_notes, *notes_of(students, answers, corpus, tested)],
         "students": [of_student(each, names, answers[0], seed) for each in answers],
     }
 

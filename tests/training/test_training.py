@@ -498,3 +498,62 @@ def test_adamw_decays_the_weights_themselves_and_the_loss_has_no_part_of_it():
     assert adamw.distiller.weight_decay == 0
     assert adamw.distiller.optimizer.weight_decay == 0.01
     assert network(schedule=dataclasses.replace(SCHEDULE, weight_decay=0.01)).distiller.weight_decay == 0.01
+
+
+# Networks that are kept
+
+
+def spec(*, shape=SHAPE, **changes):
+    facts = {
+        "build": functools.partial(students.build, "light_sernet", shape, 3, width=0.1),
+        "schedule": SCHEDULE,
+        "label_loss": "focal",
+        "label_settings": {"gamma": 2.0},
+    }
+    return NetworkSpec(**{**facts, **changes})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": (20, 12, 1)},
+        {"schedule": dataclasses.replace(SCHEDULE, learning_rate=0.1)},
+        {"label_loss": "mse"},
+        {"label_settings": {"gamma": 1.0}},
+        {"distillation": "KD"},
+        {"distillation_settings": {"temperature": 2.0}},
+        {"distillation_settings": {"temperatures": [1, 2]}},
+        {"standardise_logits": True},
+        {"teacher_widths": TeacherWidths(embedding=5)},
+        {"arithmetic": "float32"},
+        {"accelerate": False},
+        {"int8": True},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_specs_of_one_key_are_of_equal_networks(change):
+    assert spec().key == spec().key
+    assert spec(**change).key not in (None, spec().key)
+    assert spec(**change).key == spec(**change).key
+
+
+def test_a_network_that_cannot_be_told_from_others_has_no_key():
+    assert spec(build=lambda: None).key is None
+    assert spec(label_settings={"weights": np.ones(2)}).key is None
+
+
+def test_few_networks_are_kept_and_the_last_used_longest(monkeypatch):
+    from light_sernet_kd.experiment import networks
+
+    made = []
+    monkeypatch.setattr(networks, "_KEPT", {})
+    monkeypatch.setattr(networks, "_MOST_KEPT", 2)
+    monkeypatch.setattr(networks, "Network", lambda each: made.append(each) or f"network {len(made)}")
+    role, first, second, third = ("student", 0), spec(), spec(int8=True), spec(accelerate=False)
+    assert [networks._compiled(each, role) for each in (first, second, first)] == [
+        "network 1", "network 2", "network 1",
+    ]  # fmt: skip
+    assert networks._compiled(first, ("teacher", 0)) == "network 3"  # another role trains between
+    assert networks._compiled(third, role) == "network 4"
+    assert len(networks._KEPT) == 2
+    assert networks._compiled(first, role) == "network 5"

@@ -40,6 +40,8 @@ JSON_BYTES = 2**26
 # A whole number of more digits is no count, no seed and no size. Hugging Face writes 1e30 for "no limit".
 _MOST_DIGITS = 40
 _CHUNK_BYTES = 2**20
+# What a file system says that has no locks, such as some network drives. Runs then go on without.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class UnusableFileError(UserError):
@@ -465,7 +467,7 @@ def locked(folder: Path, leftovers: Collection[str] = ()) -> Iterator[None]:
     import filelock  # here: it imports asyncio, and every command line needs this module
 
     # a moment of patience: the holder may be at its end, or the lock that of a folder that is gone
-    lock = filelock.FileLock(folder / LOCK, timeout=0.05, poll_interval=0.01)
+    lock = filelock.FileLock(folder / LOCK, timeout=0.05, poll_interval=0.01, fallback_to_soft=False)
     for attempt in itertools.count():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -478,6 +480,9 @@ def locked(folder: Path, leftovers: Collection[str] = ()) -> Iterator[None]:
             if attempt < 100:
                 continue  # another process ended just now, with nothing, and removed the folder
             raise
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         break
     try:
         was_empty = nothing_but(folder, {LOCK})

@@ -397,6 +397,25 @@ def test_who_is_refused_touches_nothing_and_who_holds_removes_only_what_is_worth
     assert "metrics.json" in names_in(folder)
 
 
+@posix
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EINVAL"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch, error, begun):
+    def refuse(*_):
+        raise OSError(getattr(errno, error), "none here")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    folder = tmp_path / "run"
+    if begun:
+        folder.mkdir()
+        (folder / files.LOCK).touch()
+    with files.locked(folder):
+        (folder / "metrics.json").write_text("{}")
+    with files.locked(folder):
+        pass
+    assert "metrics.json" in names_in(folder)
+
+
 def test_a_file_where_the_folder_would_be_is_an_error_and_no_endless_loop(tmp_path):
     (tmp_path / "run").write_text("x")
     with pytest.raises(FileExistsError), files.locked(tmp_path / "run"):

@@ -112,11 +112,11 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
 
 def _sexes(path: Path) -> dict[str, str]:
     """Speaker → sex, of the table of actors."""
-    table = Table(path, read_text(path, "utf-8-sig"), strict=False)
+    table = Table(path, read_text(path, "utf-8-sig"), delimiter=",", strict=False)
     if not {"ActorID", "Sex"} <= {*table.header}:
         raise UserError(f"{path} is not CREMA-D's table of actors: its header lacks ActorID or Sex.")
     rows = [dict(zip(table.header, cells, strict=False)) for _, cells in table.rows()][1:]
-    return {row["ActorID"]: row["Sex"].lower() for row in rows if row.get("Sex")}
+    return {row["ActorID"]: row["Sex"].lower() for row in rows if row.get("ActorID") and row.get("Sex")}
 
 
 def _votes(path: Path, findings: Findings) -> dict[str, dict[str, float]]:
@@ -125,7 +125,7 @@ def _votes(path: Path, findings: Findings) -> dict[str, dict[str, float]]:
     Each clip was shown three times: the row numbers of the voice alone begin with 1, of the face with 2 and
     of both with 3.
     """
-    table = Table(path, read_text(path, "utf-8-sig"), strict=False)
+    table = Table(path, read_text(path, "utf-8-sig"), delimiter=",", strict=False)
     if missing := [name for name in ("", *VOTES, "fileName") if name not in table.header]:
         raise UserError(
             f"{path} is not CREMA-D's table of votes: its header lacks {', '.join(map(repr, missing))}. "
@@ -137,7 +137,7 @@ def _votes(path: Path, findings: Findings) -> dict[str, dict[str, float]]:
             continue
         row = dict(zip(table.header, cells, strict=False))  # a row that was cut off is short
         where = f"{path}, line {line}"
-        row_number, clip = row[""], row.get("fileName", "")
+        row_number, clip = row.get("", ""), row.get("fileName", "")
         try:
             counts = {VOTES[letter]: int(row[letter]) for letter in VOTES}
         except (KeyError, ValueError):

@@ -163,7 +163,7 @@ def read_table(path: Path, findings: Findings) -> LabelTable:
     Raises:
         UserError: the header is another.
     """
-    table = Table(path, read_text(path, "utf-8-sig", "cp949"), strict=False)
+    table = Table(path, read_text(path, "utf-8-sig", "cp949"), delimiter=",", strict=False)
     rows = [(line, [cell.strip() for cell in row]) for line, row in table.rows()]
     header = rows[0][1] if rows else []
     if missing := [name for name in ("Segment ID", "Total Evaluation") if name not in header]:

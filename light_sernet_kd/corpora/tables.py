@@ -20,6 +20,7 @@ class Table:
     Args:
         text: the file's content, where it was decoded elsewhere.
         kind: what is missing where there is no such file.
+        delimiter: found in the header by default.
         strict: whether a stray quote is an error. In the tables of a corpus only its row is wrong.
 
     Raises:
@@ -32,21 +33,31 @@ class Table:
     """
 
     def __init__(
-        self, path: Path, text: str | None = None, *, kind: str = "manifest", strict: bool = True
+        self,
+        path: Path,
+        text: str | None = None,
+        *,
+        kind: str = "manifest",
+        delimiter: str = "",
+        strict: bool = True,
     ) -> None:
         self.path, self.strict = path, strict
-        self.text = text = _text(path, kind) if text is None else text
+        self.text = text = table_text(path, kind) if text is None else text
         first = re.split(r"[\r\n]", text[:100_000], maxsplit=1)[0]
         self.start = 0
-        if excel := re.fullmatch(r"\s*\"?sep=(.)\"?\s*", first, re.IGNORECASE):
+        if delimiter:
+            self.delimiter = delimiter
+        elif excel := re.fullmatch(r"\s*\"?sep=(.)\"?\s*", first, re.IGNORECASE):
             # Excel's own way to say it, before the header
             self.delimiter, self.start = excel[1], 1
             if self.delimiter not in ",;|\t: ":
                 raise UserError(f"{path}, line 1: {excel[1]!r} is no delimiter; expected sep=; or sep=,.")
         else:
             unquoted = re.sub(r'"[^"]*"', "", first)
+            # what stands beside a delimiter only aligns the columns
+            unquoted = re.sub(r"[ \t]*([,;|])[ \t]*", r"\1", unquoted).strip()
             counts = {each: unquoted.count(each) for each in ",;|"}
-            self.delimiter = "\t" if "\t" in first else max(counts, key=lambda each: counts[each])
+            self.delimiter = "\t" if "\t" in unquoted else max(counts, key=lambda each: counts[each])
         self.header = tuple(nfc(cell.strip()) for cell in next(self.rows(), (1, []))[1])
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -110,7 +121,12 @@ class Lines:
         return self.of(self.ordinals[row])
 
 
-def _text(path: Path, kind: str) -> str:
+def table_text(path: Path, kind: str = "manifest") -> str:
+    """The content of a table, in UTF-8 or UTF-16.
+
+    Raises:
+        UserError: there is no such file, or it is no text.
+    """
     try:
         content = read_bytes(path)
     except FileNotFoundError:

@@ -301,7 +301,7 @@ def _transcripts(table: Path) -> list[tuple[str, str]]:
     if not rows:
         raise UserError(f"{table} lists no texts.")
     cells = [dict(zip(header, row, strict=True)) for _, row in rows]
-    return [(row.get("path", "").strip(), row["transcript"].strip()) for row in cells]
+    return [(row.get("path", "").strip(), row["transcript"].replace("\r\n", "\n").strip()) for row in cells]
 
 
 def _by_file_name(table: Sequence[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:

@@ -363,6 +363,7 @@ def _tensors(folder: Path) -> dict[str, Callable[[], np.ndarray]]:
 def _safetensors(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     """The tensors of one file, none of which is read yet."""
     try:
+        import ml_dtypes  # noqa: F401 (gives NumPy bfloat16)
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
         raise not_installed(error) from None

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
 
-# Networks of the process, the last used at the end: to trace a graph costs seconds, and `paper` asks for few
-# shapes again and again.
+# Networks that earlier runs of the process left, the last used at the end: to trace a graph costs seconds,
+# and `paper` asks for few shapes again and again.
 _KEPT: dict[Hashable, Network] = {}
-_MOST_KEPT = 6
+_MOST_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -82,23 +82,23 @@ def network_of(run: "Experiment", role: str, phase: int = -1) -> Network:
             accelerate=stage.accelerate,
             int8=stage.int8,
         )
-        run.networks[key] = _compiled(spec, key)
+        # Two networks of one run are never the same: one's projections are asked for after the other trained.
+        kept = key, spec.key
+        run.networks[key] = _KEPT.pop(kept) if kept in _KEPT else Network(spec)
     return run.networks[key]
 
 
-def _compiled(spec: NetworkSpec, role: tuple[str, int]) -> Network:
-    """The network of this spec: one that an earlier run of this process left, or a new one.
+def keep_networks(run: "Experiment") -> None:
+    """Leave the run's compiled networks to later runs of this process.
 
-    What a run trained before leaves no trace, as a fold's does not: each training begins anew.
+    What this run trained leaves no trace in them, as a fold's does not: each training begins anew.
     """
-    if spec.key is None:
-        return Network(spec)
-    # Two networks of one run are never the same: one's projections are asked for after the other trained.
-    network = _KEPT.pop((role, spec.key), None) or Network(spec)
-    _KEPT[role, spec.key] = network
-    while len(_KEPT) > _MOST_KEPT:
+    for role, network in run.networks.items():
+        if network.spec.key is not None:
+            _KEPT[role, network.spec.key] = network
+    run.networks.clear()
+    while sum(network.nbytes for network in _KEPT.values()) > _MOST_BYTES:
         del _KEPT[next(iter(_KEPT))]
-    return network
 
 
 def teacher_embedding_width(run: "Experiment") -> int | None:

@@ -12,6 +12,7 @@ from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_nam
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.experiment.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
+from light_sernet_kd.experiment.networks import keep_networks
 from light_sernet_kd.experiment.results import write_results
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.files import path_part
@@ -45,6 +46,7 @@ def train(settings: Settings, options: RunOptions, display: Display, *, command:
         outcomes = [run_fold(run, fold) for fold in run.folds]
         exported = export_final(run, outcomes) if settings.export else None
         write_results(run, outcomes, exported)
+        keep_networks(run)
     return folder
 
 

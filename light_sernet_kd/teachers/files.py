@@ -6,7 +6,7 @@ each fold has its own. The card is JSON text: who made the file and, per fold, w
 `embeddings` may be there too: float32 or float16, (N, E), or (F, N, E) where each fold has its own.
 
 A `.csv` does as well: a header with `id`, a column per class and, where each fold has its own, `fold`;
-separated by commas, semicolons or tabs.
+separated by commas, semicolons, tabs or |.
 
 In both, the numbers are logits, or probabilities (soft labels) where none is negative and each row sums to 1:
 their logarithms are then the logits, and the card says so under `converted`.
@@ -15,6 +15,7 @@ their logarithms are then the logits, and the card says so under `converted`.
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 
 from light_sernet_kd.arrays import ArrayError, read_arrays
 from light_sernet_kd.corpora import repeated
-from light_sernet_kd.corpora.tables import Table
+from light_sernet_kd.corpora.tables import Table, table_text
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JSON_BYTES, irregular, parse_json, write_arrays
 from light_sernet_kd.teachers.outputs import Teacher
@@ -208,12 +209,12 @@ def _csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise no_file(path) from None
     except OSError as error:
         raise UserError(f"{path} is not a teacher file: {error.strerror}.") from None
-    table = Table(path, kind="teacher file")
-    for number, line in enumerate(table.text.splitlines(), 1):
-        if len(line) > CSV_LINE:  # before its cells take ten times as much
-            raise UserError(
-                f"{path} is not a teacher file: line {number} has more than {CSV_LINE:,} characters."
-            )
+    text = table_text(path, "teacher file")
+    # before its cells take ten times as much
+    if endless := re.search(rf"[^\r\n]{{{CSV_LINE + 1}}}", text):
+        line = len(re.findall(r"\r\n?|\n", text[: endless.start()])) + 1
+        raise UserError(f"{path} is not a teacher file: line {line} has more than {CSV_LINE:,} characters.")
+    table = Table(path, text)
     _, *rows = [*table.rows()] or [(1, [])]
     return [*table.header], [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
 

@@ -13,13 +13,15 @@ import keras
 import numpy as np
 
 from light_sernet_kd.arrays import check_archive
+from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.data.batches import TeacherOutputs, batches
 from light_sernet_kd.data.feature_cache import BATCH
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.losses import NO_TEACHER
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER
 from light_sernet_kd.registries.schedules import Schedule
+from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.training.accelerate import accelerated
 from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.training.checkpoint import EpochState
@@ -68,6 +70,12 @@ class NetworkSpec:
             return None
         facts = {each.name: getattr(self, each.name) for each in fields(self)}
         facts["build"] = (build.func, build.args, build.keywords)
+        # An entry may be replaced, as in a notebook.
+        names = [*filter(lambda each: isinstance(each, str), build.args), self.label_loss]
+        names += [term.name for term in distillation_spec.parse(self.distillation).terms]
+        facts["entries"] = [
+            id(registry.get(name)) for registry in (STUDENTS, LABEL_LOSSES, DISTILLATIONS) for name in names
+        ]
         key = tuple(map(_hashable, facts.values()))
         try:
             hash(key)
@@ -102,6 +110,7 @@ class Network:
     """
 
     def __init__(self, spec: NetworkSpec):
+        self.spec = spec
         self.schedule = schedule = spec.schedule
         self._build = spec.build
         # Scores are always those of plain float32 layers, which are what is saved and exported.
@@ -133,6 +142,11 @@ class Network:
     @property
     def parameters(self) -> int:
         return self.student.count_params()
+
+    @property
+    def nbytes(self) -> int:
+        """About what its variables take: nearly all are float32."""
+        return 4 * sum(math.prod(variable.shape) for variable in self.state_variables)
 
     def start_anew(self, seed: int, initial: Sequence[np.ndarray] | None = None) -> None:
         """New (or `initial`) weights, a new optimiser state and new dropout masks, decided by `seed`."""

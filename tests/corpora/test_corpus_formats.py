@@ -92,6 +92,9 @@ def test_crema_d_tells_the_sex_of_its_actors_in_a_table(tmp_path):
     table.write_text("ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,\n1002,21,Female,,\n")
     sexes = {each.speaker: each.sex for each in cremad.utterances(root).utterances}
     assert sexes == {"1001": "male", "1002": "female", "1040": None}
+    table.write_text("Sex,Age,ActorID\nMale,51,1001\nMale\n")
+    sexes = {each.speaker: each.sex for each in cremad.utterances(root).utterances}
+    assert sexes == {"1001": "male", "1002": None, "1040": None}
     table.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(UserError, match="not CREMA-D's table of actors: its header lacks ActorID or Sex"):
         cremad.utterances(root)

@@ -429,6 +429,10 @@ def test_a_csv_of_one_endless_line_or_of_silly_size_is_refused(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("id,anger,fear\nu0," + "1," * 600_000)
     assert "line 2 has more than 1,000,000 characters" in refusal(path)
+    path.write_text("id,anger,\u2028fear\x0b\r" + "u0,1,1\r\n" + "1," * 600_000)
+    assert "line 3 has more than 1,000,000 characters" in refusal(path)
+    path.write_text("a," * 600_000)
+    assert "line 1 has more than 1,000,000 characters" in refusal(path)
     with open(path, "wb") as file:
         file.truncate(10**12)
     assert "it has 1,000,000,000,000 bytes, of at most 200,000,000 for a CSV" in refusal(path)
@@ -529,7 +533,10 @@ def test_a_csv_of_logits_is_a_teacher_for_every_fold(tmp_path):
     assert found.embeddings is None
 
 
-@pytest.mark.parametrize("text", ["id;joy\nu0;1\n", "id\tjoy\nu0\t1\n", "sep=;\nid;joy\nu0;1\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["id;joy\nu0;1\n", "id\tjoy\nu0\t1\n", "id|joy\nu0|1\n", "sep=;\nid;joy\nu0;1\n", "id,\tjoy\t\nu0,\t1\n"],
+)
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_table_of_a_spreadsheet_is_a_teacher_whatever_its_delimiter(tmp_path, text, encoding):
     path = tmp_path / "teacher.csv"

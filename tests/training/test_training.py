@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import math
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -13,7 +14,9 @@ from light_sernet_kd import students
 from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_arrays
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
+from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.training import network as training
 from light_sernet_kd.training.checkpoint import EpochState
 from light_sernet_kd.training.history import read_history, write_history
@@ -542,18 +545,33 @@ def test_a_network_that_cannot_be_told_from_others_has_no_key():
     assert spec(label_settings={"weights": np.ones(2)}).key is None
 
 
-def test_few_networks_are_kept_and_the_last_used_longest(monkeypatch):
+def test_a_replaced_entry_is_another_network(monkeypatch):
+    before = spec(distillation="KD+hint:0.1").key
+    for registry, name in ((STUDENTS, "light_sernet"), (LABEL_LOSSES, "focal"), (DISTILLATIONS, "hint")):
+        with monkeypatch.context() as patch:
+            patch.setitem(registry, name, dataclasses.replace(registry[name]))
+            assert spec(distillation="KD+hint:0.1").key != before
+    assert spec(distillation="KD+hint:0.1").key == before
+
+
+def test_a_run_leaves_its_networks_to_the_next_and_no_more_than_fits(monkeypatch):
     from light_sernet_kd.experiment import networks
 
-    made = []
+    class Kept(NamedTuple):
+        spec: NetworkSpec
+        nbytes: int
+
+    class Run:
+        def __init__(self, *specs):
+            self.networks = {("student", n): Kept(each, 40) for n, each in enumerate(specs)}
+
     monkeypatch.setattr(networks, "_KEPT", {})
-    monkeypatch.setattr(networks, "_MOST_KEPT", 2)
-    monkeypatch.setattr(networks, "Network", lambda each: made.append(each) or f"network {len(made)}")
-    role, first, second, third = ("student", 0), spec(), spec(int8=True), spec(accelerate=False)
-    assert [networks._compiled(each, role) for each in (first, second, first)] == [
-        "network 1", "network 2", "network 1",
-    ]  # fmt: skip
-    assert networks._compiled(first, ("teacher", 0)) == "network 3"  # another role trains between
-    assert networks._compiled(third, role) == "network 4"
-    assert len(networks._KEPT) == 2
-    assert networks._compiled(first, role) == "network 5"
+    monkeypatch.setattr(networks, "_MOST_BYTES", 100)
+    first, second = spec(), spec(int8=True)
+    run = Run(first, second, spec(build=lambda: None))
+    networks.keep_networks(run)
+    assert run.networks == {}
+    assert [*networks._KEPT] == [(("student", 0), first.key), (("student", 1), second.key)]
+    third = spec(accelerate=False)
+    networks.keep_networks(Run(third))
+    assert [*networks._KEPT] == [(("student", 1), second.key), (("student", 0), third.key)]

@@ -67,7 +67,8 @@ def conditions_table(student: Mapping[str, Any], *, narrow: bool = False) -> Tab
 def speechless_table(student: Mapping[str, Any]) -> Table:
     """What a student answers to clips without speech, a row per clip."""
     columns = [
-        *words("clip", "what", is_whole=True),
+        *words("clip", is_whole=True),
+        *words("what"),
         *numbers("clips"),
         *numbers("unsure %", form=lambda share: format(100 * share, ".0f")),
         *numbers("mean p", form=".2f"),

@@ -115,7 +115,7 @@ def _sexes(path: Path) -> dict[str, str]:
     table = Table(path, read_text(path, "utf-8-sig"), delimiter=",", strict=False)
     if not {"ActorID", "Sex"} <= {*table.header}:
         raise UserError(f"{path} is not CREMA-D's table of actors: its header lacks ActorID or Sex.")
-    rows = [dict(zip(table.header, cells, strict=False)) for _, cells in table.rows()][1:]
+    rows = [dict(zip(table.header, cells, strict=False)) for _, cells in table.body()]
     return {row["ActorID"]: row["Sex"].lower() for row in rows if row.get("ActorID") and row.get("Sex")}
 
 
@@ -132,7 +132,7 @@ def _votes(path: Path, findings: Findings) -> dict[str, dict[str, float]]:
             "If it is a Git LFS pointer, run git lfs pull."
         )
     shares: dict[str, dict[str, float]] = {}
-    for line, cells in [*table.rows()][1:]:
+    for line, cells in table.body():
         if not cells:
             continue
         row = dict(zip(table.header, cells, strict=False))  # a row that was cut off is short

@@ -28,7 +28,7 @@ class Table:
 
     >>> _ = Path("votes.csv").write_text("sep=;\nclip;votes\none;3\n")
     >>> table = Table(Path("votes.csv"))
-    >>> table.header, list(table.rows())[1:]
+    >>> table.header, list(table.body())
     (('clip', 'votes'), [(3, ['one', '3'])])
     """
 
@@ -76,6 +76,10 @@ class Table:
         except csv.Error as error:
             raise self.broken(before + 1, reader.line_num, error) from None
 
+    def body(self) -> Iterator[tuple[int, list[str]]]:
+        """`rows` without the header."""
+        return itertools.islice(self.rows(), 1, None)
+
     def chunks(self) -> Iterator[list[list[str]]]:
         """The cells of the rows below the header, many rows at a time.
 
@@ -114,7 +118,7 @@ class Lines:
 
     def of(self, ordinal: int) -> int:
         if not self.lines:
-            self.lines = [line for line, _ in self.table.rows()][1:]
+            self.lines = [line for line, _ in self.table.body()]
         return self.lines[ordinal]
 
     def __getitem__(self, row: int) -> int:

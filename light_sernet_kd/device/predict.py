@@ -286,7 +286,7 @@ def _transcripts(table: Path) -> list[tuple[str, str]]:
     """Path and transcript of each row of a table; the path is empty where there is no such column."""
     read = Table(table, kind="table of transcripts")
     header = read.header
-    rows = [(line, row) for line, row in read.rows() if row][1:]
+    rows = [(line, row) for line, row in read.body() if row]
     if "transcript" not in header:
         raise UserError(
             f"{table}: the header lacks transcript; expected path,transcript, "

@@ -368,15 +368,15 @@ def _safetensors(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     except ImportError as error:
         raise not_installed(error) from None
 
-    def read(name: str) -> np.ndarray:
-        with safe_open(path, framework="np") as file:
-            return np.asarray(file.get_tensor(name), np.float32)
-
     try:
-        with safe_open(path, framework="np") as file:
-            names = [name for name in file.keys() if file.get_slice(name).get_dtype() in _FLOATS]  # noqa: SIM118
+        file = safe_open(path, framework="np")  # mapped until the last of its tensors is forgotten
+        names = [name for name in file.keys() if file.get_slice(name).get_dtype() in _FLOATS]  # noqa: SIM118
     except (OSError, SafetensorError):
         raise UserError(f"{path} is not a safetensors file, or is cut short: copy it again.") from None
+
+    def read(name: str) -> np.ndarray:
+        return np.asarray(file.get_tensor(name), np.float32)
+
     return {name: functools.partial(read, name) for name in names}
 
 

@@ -215,8 +215,8 @@ def _csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         line = len(re.findall(r"\r\n?|\n", text[: endless.start()])) + 1
         raise UserError(f"{path} is not a teacher file: line {line} has more than {CSV_LINE:,} characters.")
     table = Table(path, text)
-    _, *rows = [*table.rows()] or [(1, [])]
-    return [*table.header], [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
+    rows = [(line, cells) for line, cells in table.body() if any(cell.strip() for cell in cells)]
+    return [*table.header], rows
 
 
 def _number(path: Path, line: int, label: str, cell: str) -> float:

@@ -12,7 +12,7 @@ from light_sernet_kd.runner import SILENCE_DBFS, STEADY_DB, UNSURE_BELOW
 if TYPE_CHECKING:
     from rich.console import Console
 
-CHANGE = ("difference", "interval")  # of a paired comparison
+_CHANGE = ("difference", "interval")  # of a paired comparison
 
 
 def _percent(share: float) -> str:
@@ -51,11 +51,11 @@ def conditions_table(student: Mapping[str, Any], *, narrow: bool = False) -> Tab
     ]
     rows = []
     for row in student["conditions"]:
-        change = row["to_clean"]["ua"] if row["condition"] != CLEAN else dict.fromkeys(CHANGE)
+        change = row["to_clean"]["ua"] if row["condition"] != CLEAN else dict.fromkeys(_CHANGE)
         rows.append(
             [
                 *(row["condition"], row["ua"], row["intervals"].get("ua")),
-                *(change[field] for field in CHANGE),
+                *(change[field] for field in _CHANGE),
                 *(row["wa"], row["intervals"].get("wa")),
                 *(row["mean_top_probability"], row["unsure"], row["wa_of_sure"]),
             ]
@@ -103,7 +103,7 @@ def side_by_side(stressed: Mapping[str, Any]) -> Table:
             line += [row["ua"], row["to_clean"]["ua"]["difference"]]
             if number:
                 to_first = row.get("to_first", {}).get("ua") or {}
-                line += [to_first.get(field) for field in CHANGE]
+                line += [to_first.get(field) for field in _CHANGE]
         rows.append(line)
     return Table(columns, rows)
 

@@ -60,6 +60,15 @@ def shallow_here():
         yield
 
 
+@pytest.fixture
+def eager():
+    """Networks run operation by operation, where a test trains for a few batches."""
+    from small_runs import no_graphs
+
+    with no_graphs():
+        yield
+
+
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory) -> Path:
     """The table of a small made corpus."""

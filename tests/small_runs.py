@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,20 @@ def shallow_light_sernet() -> Iterator[None]:
         patch.setattr(light_sernet, "LIGHT_SERNET", part)
         patch.setattr(networks, "_KEPT", {})  # of networks that are whole
         yield
+
+
+@contextlib.contextmanager
+def no_graphs() -> Iterator[None]:
+    """Networks run operation by operation: for a few batches that takes less time than to trace them."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Even though the .tf.config|The structure of .inputs")
+            yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def train(manifest: Path, result: Path, *arguments: str) -> int:

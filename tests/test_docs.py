@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY
+from small_runs import shallow_light_sernet
 
 import hyperparameters
 from light_sernet_kd import cli
@@ -40,6 +41,7 @@ COMMANDS = {
     "light-sernet-kd predict *": RUN,
     "light-sernet-kd prepare --video *": f"{PARSE}: test_prepare has videos",
     "light-sernet-kd prepare *": RUN,
+    "light-sernet-kd audit demo": f"{PARSE}: test_demo makes all of it, test_audit audits",
     "light-sernet-kd audit IEMOCAP *": f"{PARSE}: test_corpora has the stand-in of IEMOCAP",
     "light-sernet-kd audit *": RUN,
     "light-sernet-kd compare result/pure result/KD *": f"{PARSE}: the names of runs differ, the rest is run",
@@ -212,7 +214,8 @@ def workplace(tmp_path_factory) -> Path:
     np.savez(folder / "logits.npz", ids=[*clips], classes=[*LETTERS.values()], logits=logits)
     with inside(folder), pytest.MonkeyPatch.context() as patch:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
-        assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), "--run", "my-run"]) == 0
+        with shallow_light_sernet():
+            assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), "--run", "my-run"]) == 0
         for name in ("demo", "one", "two", "pure"):
             shutil.copytree("result/my-run", f"result/{name}")
         for file in Path("result/my-run").glob("*.tflite"):

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import matplotlib.image
@@ -17,6 +16,7 @@ import pytest
 import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from small_runs import no_graphs
 
 from light_sernet_kd import cli, students, teachers
 from light_sernet_kd.analysis import explain
@@ -755,17 +755,9 @@ def said(tmp_path_factory):
 
 
 def train(said, result, *options):
-    import tensorflow as tf
-
     command = ["train", "-dn", str(said), *SPEECH_AND_TEXT, "--result", str(result), "--run", "r", *options]
-    # for the one batch of an epoch, to trace a graph takes longer than to do without
-    tf.config.run_functions_eagerly(True)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Even though the .tf.config|The structure of .inputs")
-            return cli.main(command)
-    finally:
-        tf.config.run_functions_eagerly(False)
+    with no_graphs():
+        return cli.main(command)
 
 
 def explained(folder, out, *emotions):

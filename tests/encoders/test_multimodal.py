@@ -1,5 +1,6 @@
 """Students of speech and text end to end: every variant trains, is scored, exported and predicted with."""
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -10,6 +11,7 @@ import corpus_trees
 import numpy as np
 import pytest
 import soundfile
+from small_runs import no_graphs
 
 from light_sernet_kd import cli, evaluation, teachers
 from light_sernet_kd.config import make_settings
@@ -23,6 +25,8 @@ from light_sernet_kd.students.fusion import head_of
 from light_sernet_kd.training.checkpoint import EpochState
 
 pytestmark = pytest.mark.usefixtures("unrendered")
+# Of an epoch of a few batches; a run of two phases trains as users do.
+eager = pytest.mark.usefixtures("eager")
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:4]
@@ -90,9 +94,9 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
     corpus, tmp_path, capsys, variant
 ):
     tuned = "--tune_epochs" not in variant
-    folder = train(
-        corpus, tmp_path, "run", *variant, "--folds", "#1", *(["--tune_epochs", "1"] if tuned else [])
-    )
+    phases = ["--tune_epochs", "1"] if tuned else []
+    with contextlib.nullcontext() if tuned else no_graphs():
+        folder = train(corpus, tmp_path, "run", *variant, "--folds", "#1", *phases)
     metrics = metrics_of(folder)
     assert metrics["pooled"]["count"] == 3
     fold = folder / f"fold-{metrics['folds'][0]['name']}"
@@ -121,6 +125,7 @@ def test_a_variant_trains_in_its_phases_and_its_file_predicts_what_it_was_scored
     np.testing.assert_allclose(stored, exact, atol=1e-4 if tuned else 5e-3)
 
 
+@eager
 @pytest.mark.parametrize("tuned", ["0", pytest.param("1", marks=pytest.mark.every)])
 def test_removed_validation_logits_are_made_anew_of_the_saved_student(corpus, tmp_path, monkeypatch, tuned):
     """With its encoders; the calibration stays."""
@@ -205,6 +210,7 @@ TAUGHT = ["--teacher", "bert_vggish", "--teacher_epochs", "2", "--teacher_learni
           "--teacher_batch_size", "4", "--tune_epochs", "0", "--folds", "#1", "--no-export"]  # fmt: skip
 
 
+@eager
 def test_a_listener_learns_from_a_reader_that_never_met_the_speaker_it_speaks_of(corpus, tmp_path):
     """The teacher's outputs for training speakers are of networks that were trained without them."""
     outputs = {}
@@ -228,6 +234,7 @@ def test_a_listener_learns_from_a_reader_that_never_met_the_speaker_it_speaks_of
     np.testing.assert_array_equal(outputs[0].embeddings, outputs[3].embeddings)
 
 
+@eager
 def test_a_text_student_is_taught_the_states_of_its_tuned_teacher(corpus, tmp_path):
     arguments = ["--student", "picobert_vggish", "-kd", "DistilSER", "--folds", "#1", "--tune_epochs", "1",
                  "--teacher_parts", "0", "--no-export"]  # fmt: skip
@@ -272,6 +279,7 @@ def test_a_run_that_was_stopped_in_its_second_phase_ends_as_one_that_was_not(cor
         assert (tmp_path / "parts" / name).read_text() == (whole / name).read_text()
 
 
+@eager
 def test_texts_that_training_knows_are_a_stamp_and_what_was_cut_or_empty_is_told(tmp_path):
     corpus = written(tmp_path / "corpus")
     rows = list(csv.reader(corpus.read_text().splitlines()))
@@ -291,6 +299,7 @@ def test_texts_that_training_knows_are_a_stamp_and_what_was_cut_or_empty_is_told
     assert "random weights, and its vocabulary is made of all transcripts" in report
 
 
+@eager
 def test_a_run_goes_on_with_its_own_texts_and_encoders_alone(tmp_path, capsys):
     corpus = written(tmp_path / "corpus")
     arguments = ["--student", "cross_attention", "--modality", "text", "--folds", "#2", "--no-export"]
@@ -305,6 +314,7 @@ def test_a_run_goes_on_with_its_own_texts_and_encoders_alone(tmp_path, capsys):
     assert (folder / "predictions.csv").read_bytes() == before
 
 
+@eager
 def test_a_missing_transcript_is_refused_or_left_out(tmp_path, capsys):
     corpus = written(tmp_path / "corpus")
     lines = corpus.read_text().splitlines()
@@ -350,6 +360,7 @@ def test_what_does_not_go_together_is_one_line(corpus, tmp_path, capsys, argumen
     assert not any(tmp_path.glob("[!.]*"))
 
 
+@eager
 def test_teach_makes_a_file_of_a_reader_that_a_listener_learns_from(corpus, tmp_path):
     quick = [argument for argument in QUICK if argument not in ("-id", "2")]
     out = tmp_path / "reader.npz"
@@ -412,6 +423,7 @@ def tree_of(name: str, data: Path) -> Path:
     return root
 
 
+@eager
 def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
     tree_of("IEMOCAP", tmp_path / "data")
     places = ["-dn", "IEMOCAP", "--data", str(tmp_path / "data"), "--result", str(tmp_path), *QUICK]
@@ -424,6 +436,7 @@ def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
     assert metrics_of(tmp_path / "reader")["pooled"]["count"] > 0
 
 
+@eager
 def test_on_emo_db_a_reader_of_german_is_scored_stamped_exported_and_predicts(shared_data, tmp_path, capsys):
     recordings = tmp_path / "data" / "EMO-DB" / "wav"
     recordings.mkdir(parents=True)
@@ -445,6 +458,7 @@ def test_on_emo_db_a_reader_of_german_is_scored_stamped_exported_and_predicts(sh
     assert answer["text_warnings"] == []
 
 
+@eager
 def test_states_of_yamnet_stay_inputs_of_the_exported_file(corpus, shared_data, tmp_path):
     folder = train(
         corpus, tmp_path, "yamnet", "--student", "cross_attention", "--modality", "audio", "--folds", "#1",

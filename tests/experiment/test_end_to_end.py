@@ -317,16 +317,22 @@ def test_another_setting_under_the_same_name_is_refused(distilled, manifest, cap
     assert "--run" in message
 
 
+@pytest.mark.usefixtures("shallow_here")
 def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path):
     settings = ["-kd", "CKD", "--epochs", "4", "--folds", ",".join(SPEAKERS[:2]), "--teacher_epochs", "2",
                 "--run", "run", "--no-export"]  # fmt: skip
     assert train(manifest, tmp_path / "whole", *settings) == 0
 
-    command = [sys.executable, "-m", "light_sernet_kd", "train", "-dn", str(manifest), *QUICK, *settings]
+    program = (
+        "import small_runs, sys; from light_sernet_kd import cli\n"
+        "with small_runs.shallow_light_sernet(): sys.exit(cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "train", "-dn", str(manifest), *QUICK, *settings]
     killed = [*command, "--result", str(tmp_path / "killed"), "-v", "2"]
+    places = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     for moment in (f"fold {SPEAKERS[0]}, student: epoch 2/4", f"fold {SPEAKERS[1]}, teacher: epoch 1/2"):
         with subprocess.Popen(
-            killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=places
         ) as process:
             for line in process.stdout:
                 if line.startswith(moment):

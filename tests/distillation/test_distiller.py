@@ -1044,7 +1044,7 @@ def test_training_works_on_jax_from_arrays_in_memory():
         "test_what_a_compiled_step_knows_of_shapes_is_refused_while_it_is_traced",
         "test_training_works_on_jax_from_arrays_in_memory",
     ]
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider"]
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [*command, *(f"{__file__}::{test}" for test in tests)],

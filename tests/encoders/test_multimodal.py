@@ -360,7 +360,7 @@ def test_what_does_not_go_together_is_one_line(corpus, tmp_path, capsys, argumen
     assert not any(tmp_path.glob("[!.]*"))
 
 
-@eager
+@pytest.mark.every
 def test_teach_makes_a_file_of_a_reader_that_a_listener_learns_from(corpus, tmp_path):
     quick = [argument for argument in QUICK if argument not in ("-id", "2")]
     out = tmp_path / "reader.npz"
@@ -423,7 +423,7 @@ def tree_of(name: str, data: Path) -> Path:
     return root
 
 
-@eager
+@pytest.mark.every
 def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
     tree_of("IEMOCAP", tmp_path / "data")
     places = ["-dn", "IEMOCAP", "--data", str(tmp_path / "data"), "--result", str(tmp_path), *QUICK]

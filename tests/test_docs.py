@@ -48,6 +48,8 @@ COMMANDS = {
     "light-sernet-kd compare *": RUN,
     "light-sernet-kd explain *": RUN,
     "light-sernet-kd golden *": RUN,
+    "light-sernet-kd grid * --dry-run": RUN,
+    "light-sernet-kd grid *": f"{PARSE}: trains for hours; test_grid has runs of a second",
     "light-sernet-kd benchmark *": RUN,
     "light-sernet-kd stress student_int8.tflite *": RUN,
     "light-sernet-kd stress *": f"{PARSE}: test_stress converts the students of a run, which takes a minute",
@@ -55,6 +57,7 @@ COMMANDS = {
     "light-sernet-kd fetch *": f"{PARSE}: downloads; test_fetch has a server",
     "light-sernet-kd listen *": f"{PARSE}: needs a microphone; test_stream has blocks of sound",
     "light-sernet-kd demo *": f"{PARSE}: serves until Ctrl-C; test_page opens it in Chromium",
+    "python train.py grid EXPERIMENTS *": f"{PARSE}: the command line is train.py's; test_grid reads them",
     "python train.py paper *": f"{PARSE}: trains for hours; test_experiments has quick rows",
     "python train.py *": f"{PARSE}: trains for hours; test_end_to_end trains for seconds",
     "sh run.sh test*": "no: it would run this test",
@@ -108,7 +111,7 @@ def check(command: str, nowhere: Path, capsys) -> None:
     """Give a command of ours to the program, up to where it would begin to work."""
     words = shlex.split(command)[1:]
     if command.startswith("python train.py"):
-        words = words[1:] if words[1] == "paper" else ["train", *words[1:]]
+        words = words[1:] if words[1] in ("paper", "grid") else ["train", *words[1:]]
     if words[0] in ("train", "teach"):
         # All options and choices are checked before the corpus is looked for, which is not there.
         line = shlex.join(words).replace("-dn demo ", "-dn EMO-DB ")
@@ -212,6 +215,8 @@ def workplace(tmp_path_factory) -> Path:
     soundfile.write(folder / "talk.wav", np.concatenate(some[:4]), 16_000)
     logits = np.random.default_rng(0).normal(size=(len(clips), len(LETTERS)))
     np.savez(folder / "logits.npz", ids=[*clips], classes=[*LETTERS.values()], logits=logits)
+    (grid,) = blocks(DOCS / "scale.md", "toml")
+    (folder / "methods.toml").write_text(grid, encoding="utf-8")
     with inside(folder), pytest.MonkeyPatch.context() as patch:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
         with shallow_light_sernet():

@@ -14,11 +14,10 @@ from light_sernet_kd.cli.options import (
     add_option,
     canonical,
     protocol_of,
-    two_corpora_protocol,
 )
 from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.protocols import PROTOCOLS, two_corpora_protocol
 from light_sernet_kd.registries.teachers import teacher_source
 
 if TYPE_CHECKING:

@@ -46,6 +46,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "train": Command(training.add_train, training.run_train, continues=True),
     "teach": Command(training.add_teach, training.run_teach, continues=True),
+    "grid": Command(training.add_grid, training.run_grid, continues=True),
     "prepare": Command(corpora.add_prepare, corpora.run_prepare),
     "fetch": Command(corpora.add_fetch, corpora.run_fetch, continues=True),
     "predict": Command(device.add_predict, device.run_predict),

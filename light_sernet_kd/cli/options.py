@@ -11,7 +11,7 @@ from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.registries.losses import DISTILLATIONS
-from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.protocols import two_corpora_protocol
 
 _FIELDS = {field.name: field for field in (*dataclasses.fields(Settings), *dataclasses.fields(RunOptions))}
 CORPUS_NAMES = ", ".join(CORPORA)
@@ -125,11 +125,6 @@ def protocol_of(corpus: str, columns: tuple[str, ...], data: Path) -> str:
     from light_sernet_kd.corpora.registry import default_protocol
 
     return default_protocol(corpus, data, columns)
-
-
-def two_corpora_protocol() -> str:
-    """The protocol that `--test-on` means."""
-    return next(name for name, protocol in PROTOCOLS.items() if protocol.takes_test_corpus)
 
 
 def canonical(corpus: str) -> str:

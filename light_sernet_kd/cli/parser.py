@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
     def checked(self, argv: Sequence[str], program: str) -> list[str]:
         """The arguments with the command first, spelled as the parser has it, and none of them empty."""
         argv, names = list(argv), self.commands()
-        if program == "train.py" and argv[:1] != ["paper"]:
+        if program == "train.py" and argv[:1] not in (["paper"], ["grid"]):
             if argv and argv[0] in names and argv[0] != "train":
                 raise UserError(f"train.py only trains: light-sernet-kd {shlex.join(argv)}")
             argv = argv if argv[:1] == ["train"] else ["train", *argv]

@@ -1,4 +1,4 @@
-"""The commands that train: `train`, `teach`, `paper`."""
+"""The commands that train: `train`, `teach`, `grid`, `paper`."""
 
 import argparse
 from pathlib import Path
@@ -116,6 +116,19 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
             raise UserError(f"teach{how} makes no use of {unused[0]}: leave it out.")
 
 
+_GRID_EPILOG = """the file:
+  compare = "distillation"    the setting that is compared; its first value is the baseline
+
+  [settings]                  of every run; names as in hyperparameters.py
+  corpus = "EMO-DB"
+
+  [[runs]]                    every combination of these lists; more tables [[runs]] add more
+  distillation = ["pure", "KD", "CKD"]
+  seed = [0, 1, 2]
+
+0 when all is done, 1 when a run could not be made, 2 for a mistake in the file."""
+
+
 def add_paper(commands: Any, context: Context) -> None:
     paper = commands.add_parser(
         "paper",
@@ -147,3 +160,62 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
     paper.show(ran, display)
     table = "paper-trial.md" if arguments.epochs else "paper.md"
     display.say(f"Table: {options.result / table}", always=True)
+
+
+def add_grid(commands: Any, context: Context) -> None:
+    grid = commands.add_parser(
+        "grid",
+        help="many runs from one file of settings and lists, and their scores in one table",
+        description="Run every combination of the settings that a TOML file lists, each in a folder of its "
+        "own below RESULT/NAME, and set their scores beside one another: means over seeds, paired tests over "
+        "folds and seeds, corrected for how many they are. The same command goes on where it was stopped.",
+        epilog=_GRID_EPILOG,
+    )
+    grid.add_argument("file", type=Path, metavar="FILE",
+                      help="a .toml file; with train.py also EXPERIMENTS of hyperparameters.py")  # fmt: skip
+    grid.add_argument("--dry-run", action="store_true",
+                      help="say what would run, what is done and what it takes, and run nothing")  # fmt: skip
+    grid.add_argument("--jobs", type=int, default=1, metavar="N",
+                      help="runs at a time, each in a process of its own (default 1)")  # fmt: skip
+    add_run_options(grid)
+
+
+def run_grid(arguments: argparse.Namespace, context: Context) -> int:
+    if arguments.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
+    if arguments.run is not None:
+        raise UserError("--run is for one run: a grid names its own.")
+    options = run_options(arguments)
+    from light_sernet_kd.analysis import grid as grids
+    from light_sernet_kd.files import locked
+    from light_sernet_kd.reporting.display import Display
+
+    display = Display(verbose=options.verbose)
+    if str(arguments.file) == "EXPERIMENTS" and not arguments.file.exists():
+        seed = context.defaults.get("seed", Settings.seed)
+        grid = grids.grid_of_experiments(context.experiments, seed, options.data)
+    else:
+        grid = grids.read_grid(arguments.file, options.data)
+    folder = grids.GridFolder.of(grid, options.result)
+    planned = grids.plan(grid, folder)
+    if arguments.dry_run or options.verbose:
+        planned.table().show(display.console)
+        for line in planned.lines(arguments.jobs):
+            display.say(line, always=True)
+    if arguments.dry_run:
+        for line in planned.each(all_of_them=options.verbose > 1):
+            display.say(line, always=True)
+        return 0
+    all_done = True
+    if planned.to_run:
+        heavy_imports()
+        from light_sernet_kd.experiment import grid as runs
+
+        with locked(folder.path):
+            all_done = runs.run(grid, folder, options, display, jobs=arguments.jobs, begin=heavy_imports)
+    scored = grids.scores(grid, folder)
+    if scored["rows"]:
+        grids.show(scored, display)
+        written = grids.write(scored, folder.path)
+        display.say(f"Scores: {written[1]}", always=True)
+    return 0 if all_done else 1

@@ -107,3 +107,12 @@ PROTOCOLS: dict[str, Protocol] = {
         tests_apart=True,
     ),
 }
+
+
+def two_corpora_protocol() -> str:
+    """The protocol that a corpus to test on means.
+
+    >>> two_corpora_protocol()
+    'cross_corpus'
+    """
+    return next(name for name, protocol in PROTOCOLS.items() if protocol.takes_test_corpus)

@@ -11,6 +11,7 @@ from light_sernet_kd.reporting.figures.explained import (
     similarity,
     state_similarity,
 )
+from light_sernet_kd.reporting.figures.grids import grid_scores
 from light_sernet_kd.reporting.figures.over_time import Timeline, timeline
 from light_sernet_kd.reporting.figures.page import letters_without_font
 from light_sernet_kd.reporting.figures.planes import Panel, embeddings
@@ -31,6 +32,7 @@ __all__ = [
     "curves",
     "embeddings",
     "grad_cam",
+    "grid_scores",
     "letters_without_font",
     "probabilities",
     "reliability",

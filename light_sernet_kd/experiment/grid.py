@@ -1,0 +1,198 @@
+"""The runs of a grid, one after another or several at once, each in a process of its own."""
+
+import contextlib
+import multiprocessing
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from light_sernet_kd import experiment
+from light_sernet_kd.analysis.grid import Entry, Grid, GridFolder
+from light_sernet_kd.analysis.grid.plan import DONE, duration
+from light_sernet_kd.config import RunOptions, Settings, fields
+from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.files import read_json
+
+if TYPE_CHECKING:
+    from light_sernet_kd.reporting.display import Display
+
+_KILLED = "its process was killed twice, the second time alone; memory may be short"
+_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What became of a run.
+
+    Attributes:
+        why: it did not finish; None where it did.
+        said: its last line.
+        peak_mb: of the process that ran it, which may have run others before.
+    """
+
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    said: str = ""
+    why: str | None = None
+
+
+def run(
+    grid: Grid,
+    folder: GridFolder,
+    options: RunOptions,
+    display: "Display",
+    *,
+    jobs: int = 1,
+    begin: Callable[[], None] | None = None,
+) -> bool:
+    """Run what of the grid is not done; whether all of it is done now.
+
+    A run that cannot be made is named with its reason, and the others go on. After each run `grid.json` is
+    written anew.
+
+    Args:
+        folder: the grid's.
+        jobs: how many processes; each has its share of the processor cores.
+        begin: what each of several processes does first.
+    """
+    # Those of one architecture together: its graphs are traced once in a process.
+    left = sorted(
+        (entry for entry in grid.entries if folder.state(entry) != DONE),
+        key=lambda entry: (entry.settings.student, entry.settings.width, entry.settings.samples),
+    )
+    folder.begin(grid)
+    options = replace(options, result=folder.path)
+    if jobs == 1:
+        outcomes = _in_turn(left, options, display)
+    else:
+        outcomes = Processes(jobs, _train_quietly, begin).outcomes(left, options, display)
+    for number, (entry, finished) in enumerate(outcomes, start=1):
+        if finished.why is not None:
+            folder.not_run[entry.name] = finished.why
+            display.say(f"not run: {entry.name}: {finished.why}", always=True)
+        else:
+            folder.measured[entry.name] = {"seconds": finished.seconds, "peak_mb": finished.peak_mb}
+            took = duration(finished.seconds)
+            display.say(f"{number} of {len(left)}, {entry.name} ({took}): {finished.said}", always=True)
+        folder.save()
+    return not folder.not_run
+
+
+def command_of(settings: Settings, options: RunOptions) -> str:
+    """The command line that makes one of the runs alone."""
+    places = ["--data", str(options.data), "--result", str(options.result), "--run", str(options.run)]
+    return shlex.join(["light-sernet-kd", "train", *fields.spelled(settings), *places])
+
+
+def _in_turn(
+    entries: Sequence[Entry], options: RunOptions, display: "Display"
+) -> Iterator[tuple[Entry, Finished]]:
+    for entry in entries:
+        display.say(f"\n{entry.name}")
+        yield entry, _train(entry.settings, replace(options, run=entry.name), display)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Runs in processes of their own, which begin anew: TensorFlow's threads do not survive a fork.
+
+    Attributes:
+        jobs: how many at a time.
+        train: what a process does with a run's settings and options.
+        begin: what it does first.
+    """
+
+    jobs: int
+    train: Callable[[Settings, RunOptions], Finished]
+    begin: Callable[[], None] | None = None
+
+    def outcomes(
+        self, entries: Sequence[Entry], options: RunOptions, display: "Display"
+    ) -> Iterator[tuple[Entry, Finished]]:
+        """As they finish. A killed process takes its pool with it: what ran there goes on, each alone."""
+        waiting = list(entries)
+        while waiting:
+            running: dict[Future[Finished], Entry] = {}
+            with self._pool(self.jobs) as pool, contextlib.suppress(BrokenProcessPool):
+                while waiting or running:
+                    # No more than there are processes, so that what a killed one had is known.
+                    while waiting and len(running) < self.jobs:
+                        running[self._submitted(pool, waiting[0], options)] = waiting[0]
+                        del waiting[0]
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        finished = future.result()
+                        yield running.pop(future), finished
+            for entry in running.values():
+                display.say(f"{entry.name}: its process was killed; it goes on in a new one", always=True)
+                yield entry, self._alone(entry, options)
+
+    def _alone(self, entry: Entry, options: RunOptions) -> Finished:
+        with self._pool(1) as pool:
+            try:
+                return self._submitted(pool, entry, options).result()
+            except BrokenProcessPool:
+                return Finished(why=_KILLED)
+
+    @contextlib.contextmanager
+    def _pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), self.begin)
+        try:
+            with _threads(max(1, (os.cpu_count() or 1) // self.jobs)):
+                yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _submitted(self, pool: ProcessPoolExecutor, entry: Entry, options: RunOptions) -> "Future[Finished]":
+        return pool.submit(self.train, entry.settings, replace(options, run=entry.name, verbose=0))
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Processes that begin within use so many threads each, unless the user says how many."""
+    before = dict(os.environ)
+    for name in _THREADS:
+        os.environ.setdefault(name, str(count))
+    try:
+        yield
+    finally:
+        for name in set(_THREADS) - set(before):
+            del os.environ[name]
+
+
+def _train_quietly(settings: Settings, options: RunOptions) -> Finished:
+    """`_train` in a process of its own, which says nothing."""
+    from rich.console import Console
+
+    from light_sernet_kd.reporting.display import Display
+
+    with open(os.devnull, "w") as nowhere:
+        return _train(settings, options, Display(Console(file=nowhere), verbose=0))
+
+
+def _train(settings: Settings, options: RunOptions, display: "Display") -> Finished:
+    began = time.perf_counter()
+    command = command_of(settings, options)
+    try:
+        folder = RunFolder(experiment.train(settings, options, display, command=command))
+    except UserError as error:
+        return Finished(why=str(error))
+    said = experiment.summary(read_json(folder.metrics))
+    return Finished(round(time.perf_counter() - began, 1), _peak_mb(), said)
+
+
+def _peak_mb() -> float:
+    """The most memory that this process has had, in MB; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)

@@ -143,10 +143,17 @@ class Processes:
 
     @contextlib.contextmanager
     def _pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
+        others = multiprocessing.active_children()
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), self.begin)
         try:
             with _threads(max(1, (os.cpu_count() or 1) // self.jobs)):
                 yield pool
+        except BaseException:
+            # Else an interrupted grid would wait for its runs' ends, which may be hours away.
+            for child in multiprocessing.active_children():
+                if child not in others:
+                    child.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

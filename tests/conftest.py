@@ -35,11 +35,12 @@ def drawn(monkeypatch):
 
 
 @pytest.fixture
-def unrendered(monkeypatch):
-    """Figures are made as ever and their files are empty: rendering is about a quarter of a short run."""
-    from matplotlib.figure import Figure
+def unrendered():
+    """Figures are made as ever and their files are empty."""
+    from small_runs import rendered
 
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: Path(path).touch())
+    with rendered():
+        yield
 
 
 @pytest.fixture(scope="module")

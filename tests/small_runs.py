@@ -53,6 +53,25 @@ def shallow_light_sernet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def rendered(*names: str) -> Iterator[None]:
+    """Pictures with one of these in their names are drawn; the others are made as ever and left empty.
+
+    To render them is about a quarter of a short run.
+    """
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def saved(figure, path, **how):
+        wanted = any(name in Path(path).name for name in names)
+        return save(figure, path, **how) if wanted else Path(path).touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", saved)
+        yield
+
+
+@contextlib.contextmanager
 def no_graphs() -> Iterator[None]:
     """Networks run operation by operation: for a few batches that takes less time than to trace them."""
     import tensorflow as tf

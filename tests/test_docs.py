@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY
-from small_runs import shallow_light_sernet
+from small_runs import rendered, shallow_light_sernet
 
 import hyperparameters
 from light_sernet_kd import cli
@@ -219,7 +219,7 @@ def workplace(tmp_path_factory) -> Path:
     (folder / "methods.toml").write_text(grid, encoding="utf-8")
     with inside(folder), pytest.MonkeyPatch.context() as patch:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
-        with shallow_light_sernet():
+        with shallow_light_sernet(), rendered():
             assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), "--run", "my-run"]) == 0
         for name in ("demo", "one", "two", "pure"):
             shutil.copytree("result/my-run", f"result/{name}")

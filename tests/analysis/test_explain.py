@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from small_runs import no_graphs
+from small_runs import no_graphs, rendered
 
 from light_sernet_kd import cli, students, teachers
 from light_sernet_kd.analysis import explain
@@ -471,7 +471,8 @@ def run(manifest, teacher, tmp_path_factory):
     command = ["train", "-dn", str(manifest), *QUICK, "-it", "mel", "-kd", "KD", "--teacher", str(teacher)]
     folds = ["--folds", ",".join(SPEAKERS[1:])]
     options = ["--epochs", "1", "--no-export", "--result", str(result), "--run", "r"]
-    assert cli.main([*command, *folds, *options]) == 0
+    with rendered("embeddings"):
+        assert cli.main([*command, *folds, *options]) == 0
     return result / "r"
 
 
@@ -756,7 +757,7 @@ def said(tmp_path_factory):
 
 def train(said, result, *options):
     command = ["train", "-dn", str(said), *SPEECH_AND_TEXT, "--result", str(result), "--run", "r", *options]
-    with no_graphs():
+    with no_graphs(), rendered("embeddings"):
         return cli.main(command)
 
 

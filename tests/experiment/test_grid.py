@@ -13,9 +13,8 @@ import matplotlib.image
 import numpy as np
 import process_work
 import pytest
-from matplotlib.figure import Figure
 from rich.console import Console
-from small_runs import SPEAKERS, error_of, shallow_light_sernet, train
+from small_runs import SPEAKERS, error_of, rendered, shallow_light_sernet, train
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import grid as grids
@@ -271,14 +270,7 @@ def ran(manifest, tmp_path_factory):
         '[[runs]]\nname = "absent"\ndistillation = "KD"\nteacher = "none.npz"\n'
     )
     file = written(folder, f'compare = "label_loss"\n{text}')
-    save = Figure.savefig
-
-    def saved(figure, path, **how):
-        # most of so short a run is to draw its own pictures
-        return save(figure, path, **how) if "scores" in Path(path).name else Path(path).touch()
-
-    with shallow_light_sernet(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", saved)
+    with shallow_light_sernet(), rendered("scores"):
         code = run(file, folder / "result")
     return file, folder / "result" / "methods", code
 

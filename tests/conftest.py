@@ -43,6 +43,14 @@ def unrendered():
         yield
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """A run's pictures are not even made: to lay one out is a tenth of a run of one epoch."""
+    from light_sernet_kd.experiment import results
+
+    monkeypatch.setattr(results, "_draw", lambda run, outcomes, metrics: False)
+
+
 @pytest.fixture(scope="module")
 def shallow():
     """A small Light-SERNet for all tests of a file."""

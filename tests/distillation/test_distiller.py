@@ -22,6 +22,8 @@ ON_LOGITS = {name: entry.loss for name, entry in DISTILLATIONS.items() if entry.
 ON_EMBEDDINGS = [name for name, entry in DISTILLATIONS.items() if entry.compares == "embedding"]
 TAUGHT = [name for name in ON_LOGITS if name != "pure"]
 methods = pytest.mark.parametrize("method", ON_LOGITS)
+# Of a step or two, which take less time than to trace them; training is in graphs, as users do.
+one_step = pytest.mark.usefixtures("eager")
 
 
 def student(*, dropout=0.0, l2=0.01):
@@ -74,6 +76,7 @@ def by_hand(network, inputs, labels, method, label_loss, weights, decay, setting
 # The loss
 
 
+@one_step
 @pytest.mark.parametrize(
     ("method", "weighing"),
     [*((method, "examples") for method in ON_LOGITS), ("CKD", "classes"), ("CKD", "nothing")],
@@ -201,6 +204,7 @@ def test_without_distillation_the_teacher_is_not_looked_at():
         np.testing.assert_array_equal(bare, beside)
 
 
+@one_step
 def test_labels_may_be_a_column():
     inputs, labels = examples()
     flat, column = (
@@ -315,6 +319,7 @@ def unregularised(network, loss):
     return loss - 0.01 * np.sum(weights_of(network)[0].astype("float64") ** 2)
 
 
+@one_step
 @pytest.mark.parametrize("standardise", [False, True])
 def test_the_loss_of_a_sum_is_the_sum_of_the_losses(standardise):
     inputs, labels = examples()
@@ -545,6 +550,7 @@ def heard_and_read(network, inputs):
     return [ops.convert_to_numpy(each) for each in (network(inputs["features"]), states)]
 
 
+@one_step
 @pytest.mark.parametrize("inputs", ["by name", "in order"])
 @pytest.mark.parametrize("settings", [{}, {"KD.alpha": 0.25}])
 def test_distilser_is_its_papers_three_terms(settings, inputs):
@@ -639,6 +645,7 @@ def text_states_of_batch(network, given):
     return heard_and_read(network, given)[1]
 
 
+@one_step
 def test_a_student_of_three_inputs_predicts_from_a_batch_and_from_its_inputs_alone():
     given, labels = spoken()
     for inputs in ("by name", "in order"):
@@ -653,6 +660,7 @@ def test_a_student_of_three_inputs_predicts_from_a_batch_and_from_its_inputs_alo
             np.testing.assert_allclose(logs["loss"], np.mean(losses.cross_entropy(labels, expected)), 1e-5)
 
 
+@one_step
 def test_the_loss_of_a_text_does_not_depend_on_its_batch_mates_or_the_padding():
     given, labels = spoken()
     distiller = compiled(
@@ -756,6 +764,7 @@ def mixed_examples():
     return with_embeddings(inputs) | {"other_labels": others, "share": share}, labels
 
 
+@one_step
 @pytest.mark.parametrize("method", [*ON_LOGITS, "SP:40"])
 def test_the_loss_of_mixed_examples_is_mixed_example_by_example_and_relations_count_once(method):
     inputs, labels = mixed_examples()
@@ -779,6 +788,7 @@ def test_the_loss_of_mixed_examples_is_mixed_example_by_example_and_relations_co
     np.testing.assert_allclose(unregularised(network, logs["loss"]), expected, rtol=1e-5)
 
 
+@one_step
 @pytest.mark.parametrize("method", ["pure", "WSLD"])
 def test_an_example_mixed_with_nothing_is_itself(method):
     inputs, labels = mixed_examples()
@@ -804,6 +814,7 @@ def test_half_of_what_mixing_needs_is_refused(left_out):
 # Evaluation and prediction
 
 
+@one_step
 @pytest.mark.parametrize("method", [*ON_LOGITS, "KD+hint+SP:40"])
 def test_evaluation_needs_no_teacher_and_moves_nothing(method):
     inputs, labels = examples()
@@ -834,6 +845,7 @@ def test_predictions_are_the_students_logits_with_and_without_a_teacher(method):
         np.testing.assert_allclose(distiller.predict(given, verbose=0), expected, rtol=1e-5, atol=1e-6)
 
 
+@one_step
 def test_validation_in_fit_needs_no_teacher():
     inputs, labels = examples()
     distiller = compiled(Distiller(student(), distillation="DKD"))
@@ -1044,7 +1056,7 @@ def test_training_works_on_jax_from_arrays_in_memory():
         "test_what_a_compiled_step_knows_of_shapes_is_refused_while_it_is_traced",
         "test_training_works_on_jax_from_arrays_in_memory",
     ]
-    command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-m", "", "-p", "no:cacheprovider"]
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [*command, *(f"{__file__}::{test}" for test in tests)],

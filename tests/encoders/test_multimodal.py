@@ -24,8 +24,8 @@ from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import head_of
 from light_sernet_kd.training.checkpoint import EpochState
 
-pytestmark = pytest.mark.usefixtures("unrendered")
-# Of an epoch of a few batches; a run of two phases trains as users do.
+pytestmark = pytest.mark.usefixtures("undrawn", "unrendered")
+# Of an epoch of a few batches; a run of two phases is in graphs, as users train.
 eager = pytest.mark.usefixtures("eager")
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -234,7 +234,7 @@ def test_a_listener_learns_from_a_reader_that_never_met_the_speaker_it_speaks_of
     np.testing.assert_array_equal(outputs[0].embeddings, outputs[3].embeddings)
 
 
-@eager
+@pytest.mark.every
 def test_a_text_student_is_taught_the_states_of_its_tuned_teacher(corpus, tmp_path):
     arguments = ["--student", "picobert_vggish", "-kd", "DistilSER", "--folds", "#1", "--tune_epochs", "1",
                  "--teacher_parts", "0", "--no-export"]  # fmt: skip
@@ -436,7 +436,7 @@ def test_on_an_iemocap_tree_readers_train_and_teach_listeners(tmp_path):
     assert metrics_of(tmp_path / "reader")["pooled"]["count"] > 0
 
 
-@eager
+@pytest.mark.every
 def test_on_emo_db_a_reader_of_german_is_scored_stamped_exported_and_predicts(shared_data, tmp_path, capsys):
     recordings = tmp_path / "data" / "EMO-DB" / "wav"
     recordings.mkdir(parents=True)

@@ -30,7 +30,7 @@ from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display
 from light_sernet_kd.teachers import sources
 
-pytestmark = pytest.mark.usefixtures("unrendered", "shallow")
+pytestmark = pytest.mark.usefixtures("undrawn", "unrendered", "shallow")
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:6]

@@ -510,6 +510,24 @@ def test_each_group_is_compared_with_the_baseline_of_its_own_corpus_and_student(
     assert not [line for line in grids.notes(scored) if "also differs" in line]
 
 
+def test_random_splits_and_folds_of_other_names_are_not_tested(tmp_path):
+    grid, folder = begun(
+        tmp_path,
+        """
+        [[runs]]
+        protocol = ["random", "loso"]
+        distillation = ["pure", "KD"]
+        """,
+    )
+    for entry in grid.entries:
+        finished(folder.path, entry, [0.5, 0.6, 0.7, 0.8])
+    metrics = folder.run(grid.entries[-1]).metrics
+    metrics.write_text(metrics.read_text().replace('"name": "3"', '"name": "new"'))
+    random, grown = (row["compared"] for row in grids.scores(grid, folder)["rows"] if "KD" in row["group"])
+    assert (random["difference"], random["interval"], random["p"]) == (0, None, None)
+    assert grown is None
+
+
 def test_what_else_differs_and_what_waits_is_said(tmp_path):
     grid, folder = begun(
         tmp_path,

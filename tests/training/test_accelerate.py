@@ -83,6 +83,7 @@ def test_a_float32_twin_has_the_same_loss_and_gradients(name):
 
 
 @names
+@pytest.mark.usefixtures("eager")
 def test_a_float32_twin_is_where_its_student_is_after_several_steps(name):
     """Weights and moving statistics alike: Keras' moving variance is that of the biased batch variances."""
     student = trained_student(name)

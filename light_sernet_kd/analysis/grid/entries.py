@@ -231,7 +231,8 @@ def _protocol(data: Path, corpus: str, columns: tuple[str, ...]) -> str:
 def _text(key: str, value: Any) -> str:
     """A setting in a name: text stands alone, a number behind what it is of."""
     if isinstance(value, str):
-        return Path(value).stem if key == "corpus" else value
+        # of a path its last part
+        return (Path(value).stem if key == "corpus" else Path(value).name) or value
     if isinstance(value, Mapping):
         return "-".join(f"{name}{_plain(number)}" for name, number in value.items()) or f"no-{key}"
     return f"{key}{_plain(value)}"

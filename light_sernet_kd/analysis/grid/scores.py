@@ -16,6 +16,7 @@ from light_sernet_kd.analysis.grid.entries import SEED, Entry, Grid
 from light_sernet_kd.analysis.grid.plan import GridFolder
 from light_sernet_kd.data.run_folder import Run
 from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import percent, plain, pluralise
 
@@ -28,7 +29,8 @@ METHOD = (
     "ΔUA is the mean over folds of the difference of UA, each fold's averaged over the seeds that both have. "
     "Its 95 % interval is a bootstrap over folds and, within a fold, seeds; p is that of a permutation test "
     "that exchanges the signs of the folds' differences, two-sided, and p (Holm) is corrected for all "
-    f"comparisons of the table. Neither is given for fewer than {FEWEST_FOLDS} folds."
+    f"comparisons of the table. Neither is given for fewer than {FEWEST_FOLDS} folds, nor for random splits, "
+    "which overlap."
 )
 
 
@@ -127,9 +129,12 @@ def scores(grid: Grid, folder: GridFolder) -> dict[str, Any]:
             continue
         seeds = sorted({*tables[place]} & {*tables[baseline]})
         first, other = (
-            np.array([table[seed] for seed in seeds]).T for table in (tables[baseline], tables[place])
+            np.array([[*table[seed].values()] for seed in seeds]).T
+            for table in (tables[baseline], tables[place])
         )
         found = difference(first, other)
+        if not _has_same_folds(entry):
+            found = Difference(found.mean)
         rows[place]["compared"] = {
             "with": firsts[baseline].group,
             "seeds": len(seeds),
@@ -138,8 +143,7 @@ def scores(grid: Grid, folder: GridFolder) -> dict[str, Any]:
             "p": found.p,
             "p_holm": None,
         }
-        if not _same_settings(entry, firsts[baseline], grid.compare):
-            rows[place]["also_differs"] = _also(entry, firsts[baseline], grid.compare)
+        rows[place]["also_differs"] = _also(entry, firsts[baseline], grid.compare)
     compared = [row["compared"] for row in rows if row["compared"] and row["compared"]["p"] is not None]
     for row, corrected in zip(compared, holm([each["p"] for each in compared]), strict=True):
         row["p_holm"] = corrected
@@ -180,13 +184,21 @@ def _int8(run: Run) -> float | None:
     return scores[0] if scores and isinstance(scores[0], float) else None
 
 
-def _by_fold(members: Sequence[tuple[Entry, Run]]) -> dict[int, list[float]]:
-    """Seed → UA of each fold."""
-    return {entry.settings.seed: [fold["ua"] for fold in run.metrics["folds"]] for entry, run in members}
+def _by_fold(members: Sequence[tuple[Entry, Run]]) -> dict[int, dict[str, float]]:
+    """Seed → fold's name → UA."""
+    return {
+        entry.settings.seed: {fold["name"]: fold["ua"] for fold in run.metrics["folds"]}
+        for entry, run in members
+    }
+
+
+def _has_same_folds(entry: Entry) -> bool:
+    """Whether a fold is the same with every seed: else folds are no sample whose signs could be exchanged."""
+    return PROTOCOLS[entry.settings.protocol].depends_on != SEED
 
 
 def _baseline(
-    place: int, firsts: Sequence[Entry], tables: Sequence[Mapping[int, list[float]]], grid: Grid
+    place: int, firsts: Sequence[Entry], tables: Sequence[Mapping[int, Mapping[str, float]]], grid: Grid
 ) -> int | None:
     """Which group the one at `place` is compared with; None where there is none."""
     if grid.compare is None:
@@ -197,7 +209,9 @@ def _baseline(
     for number, other in enumerate(firsts):
         if getattr(other.settings, grid.compare) != first_value or not _same_test(entry, other):
             continue
-        if {*tables[number]} & {*tables[place]}:
+        seeds = {*tables[number]} & {*tables[place]}
+        # A corpus that grew has other folds.
+        if seeds and all([*tables[number][seed]] == [*tables[place][seed]] for seed in seeds):
             agree = sum(entry.varied[key] == other.varied[key] for key in entry.varied)
             agreeing.append((-agree, number))
     return min(agreeing)[1] if agreeing else None
@@ -209,10 +223,6 @@ _TEST = ("corpus", "columns", "audio_type", "emotions", "test_on", "protocol", "
 
 def _same_test(one: Entry, other: Entry) -> bool:
     return all(getattr(one.settings, key) == getattr(other.settings, key) for key in _TEST)
-
-
-def _same_settings(one: Entry, other: Entry, compare: str | None) -> bool:
-    return not _also(one, other, compare)
 
 
 def _also(one: Entry, other: Entry, compare: str | None) -> list[str]:
@@ -294,7 +304,8 @@ def show(scored: Mapping[str, Any], display: "Display") -> None:
     if common:
         told = [pluralise(first[name], "fold") if name == "folds" else first[name] for name in common]
         display.say(f"\n{', '.join(told)}", always=True)
-    empty = [name for name, *values in zip(whole.header, *whole.rows, strict=True) if not any(values)]
+    columns = zip(whole.header, *whole.rows, strict=True)
+    empty = [name for name, *values in columns if all(value is None for value in values)]
     whole.without([*common, *empty]).show(display.console)
     for line in notes(scored):
         display.say(line, always=True)

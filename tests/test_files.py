@@ -367,7 +367,7 @@ print(met)
 
 
 @posix
-@pytest.mark.parametrize("trials", [60, pytest.param(3000, marks=pytest.mark.every)])
+@pytest.mark.parametrize("trials", [30, pytest.param(3000, marks=pytest.mark.every)])
 def test_of_starts_at_one_instant_none_removes_anothers_folder(tmp_path, trials):
     """Forked from a small process: this one may be large by now."""
     done = python(RACE, tmp_path / "run", trials)

@@ -186,6 +186,24 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path, capsys):
     (tmp_path / "result" / "methods" / "metrics.json").write_text("{}")
     assert run(written(tmp_path, "[[runs]]\nseed = [0, 1]"), tmp_path / "result") == 2
     assert "holds no grid, but metrics.json" in error_of(capsys)
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "methods").touch()
+    assert run(written(tmp_path, "[[runs]]\nseed = [0, 1]"), tmp_path / "file") == 2
+    assert "methods is no folder" in error_of(capsys)
+
+
+def test_a_damaged_record_is_named_and_the_runs_go_on_without_it(tmp_path, capsys):
+    text = "[[runs]]\nseed = [0, 1]"
+    grid, folder = begun(tmp_path, text)
+    finished(folder.path, grid.entries[0], [0.5, 0.6, 0.7])
+    folder.file.write_text('{"entries": ')
+    assert run(written(tmp_path / "file", text), tmp_path / "result") == 2
+    line = error_of(capsys)
+    assert str(folder.file) in line
+    assert "remove it" in line
+    folder.file.unlink()
+    planned = grids.plan(grid, grids.GridFolder.of(grid, tmp_path / "result"))
+    assert planned.states == {"seed0": "done", "seed1": "new"}
 
 
 def test_a_grid_may_grow_and_shrink(tmp_path):

@@ -14,7 +14,10 @@ CLASSES, BATCH = 5, 8
 # One of each kind of network. EfficientNet has the MobileNets' kinds of layers and takes 10 s to trace.
 NAMES = tuple(name for name in FEATURE_STUDENTS if name not in ("mobilenetv3_small_100", "efficientnet_b0"))
 names = pytest.mark.parametrize("name", NAMES)
-with_efficientnet = pytest.mark.parametrize("name", [*NAMES, "efficientnet_b0"])
+# It has MobileNet's kinds of layers.
+with_efficientnet = pytest.mark.parametrize(
+    "name", [*NAMES, pytest.param("efficientnet_b0", marks=pytest.mark.every)]
+)
 
 
 def shape_of(name):

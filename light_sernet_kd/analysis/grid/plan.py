@@ -1,7 +1,7 @@
 """A grid's folder: which of its runs are done, what they took, and what the rest may take."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from light_sernet_kd.analysis.grid.entries import Entry, Grid
 from light_sernet_kd.config import Settings, corpus_name
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.files import LOCK, JsonError, read_json, write_json
+from light_sernet_kd.files import JsonError, read_json, write_json
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import pluralise
 
@@ -55,12 +55,18 @@ class GridFolder:
         try:
             stored = read_json(folder.file, _GRID)
         except FileNotFoundError:
-            others = [path.name for path in _inside(folder.path) if not path.name.startswith(".")]
+            # Its runs may be there without it, when it was damaged and removed.
+            own = {entry.name for entry in grid.entries} | {
+                f"scores.{kind}" for kind in ("json", "md", "png")
+            }
+            others = [name for name in _inside(folder.path) if name not in own]
             if others:
                 raise UserError(f"{folder.path} holds no grid, but {others[0]}: {remedy}.") from None
             return folder
-        except (JsonError, NotADirectoryError) as error:
-            raise UserError(f"{error}: move it away; runs that are done stay done.") from None
+        except NotADirectoryError:
+            raise UserError(f"{folder.path} is no folder: {remedy}.") from None
+        except JsonError as error:
+            raise UserError(f"{error}: remove it; runs that are done stay done.") from None
         mine = {entry.name: entry.settings.as_dict() for entry in grid.entries}
         shared = [name for name in mine if name in stored["entries"]]
         if stored["entries"] and not shared:
@@ -100,9 +106,10 @@ class GridFolder:
         write_json(self.file, facts)
 
 
-def _inside(folder: Path) -> Iterable[Path]:
+def _inside(folder: Path) -> list[str]:
+    """What a user sees in the folder; nothing where there is none."""
     try:
-        return [path for path in folder.iterdir() if path.name != LOCK]
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import Settings, fields, make_settings
-from light_sernet_kd.corpora.registry import CORPORA, default_protocol
+from light_sernet_kd.corpora.registry import default_protocol, origin
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import path_part, read_text
 from light_sernet_kd.registries.protocols import two_corpora_protocol
@@ -107,9 +107,7 @@ def read_grid(path: Path, data: Path) -> Grid:
         raise UserError(f"{path}: {error}") from None
 
 
-def grid_of_experiments(
-    experiments: Mapping[str, Mapping[str, Any]], seed: int, data: Path, *, name: str = "EXPERIMENTS"
-) -> Grid:
+def grid_of_experiments(experiments: Mapping[str, Mapping[str, Any]], seed: int, data: Path) -> Grid:
     """The entries of `hyperparameters.EXPERIMENTS` as a grid, each with its published protocol.
 
     Raises:
@@ -122,7 +120,7 @@ def grid_of_experiments(
     blocks: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         ({SEED: seed, **entry.get("settings", {})}, title, ()) for title, entry in experiments.items()
     ]
-    return _of_combinations(blocks, name, None, data)
+    return _of_combinations(blocks, "EXPERIMENTS", None, data)
 
 
 def _grid(content: Mapping[str, Any], stem: str, data: Path) -> Grid:
@@ -174,7 +172,8 @@ def _of_combinations(
     data: Path,
 ) -> Grid:
     """The grid of these values, each with the name and the settings of the block that says it."""
-    protocol_of = functools.lru_cache(maxsize=None)(functools.partial(_protocol, data))
+    # of a manifest, it reads the file
+    protocol_of = functools.cache(lambda corpus, columns: default_protocol(corpus, data, columns))
     named = dict.fromkeys(key for _, _, keys in combinations for key in keys)
     seen: dict[str, set[str]] = {key: set() for key in named}
     for values, _, _ in combinations:
@@ -212,7 +211,7 @@ def _settings(label: str, values: dict[str, Any], protocol_of: Callable[..., str
     try:
         corpus = values.get("corpus", Settings.corpus)
         if isinstance(corpus, str):
-            corpus = {each.lower(): each for each in CORPORA}.get(corpus.lower(), corpus)
+            corpus = origin(corpus) or corpus
         values = {**values, "corpus": corpus}
         if "protocol" not in values and values.get("test_on") is not None:
             values["protocol"] = two_corpora_protocol()
@@ -222,10 +221,6 @@ def _settings(label: str, values: dict[str, Any], protocol_of: Callable[..., str
         return dataclasses.replace(settings, protocol=protocol_of(settings.corpus, settings.columns))
     except UserError as error:
         raise UserError(f"{label}: {error}") from None
-
-
-def _protocol(data: Path, corpus: str, columns: tuple[str, ...]) -> str:
-    return default_protocol(corpus, data, columns)
 
 
 def _text(key: str, value: Any) -> str:

@@ -1,7 +1,9 @@
 """The Keras model that trains a student on labels and on a teacher's logits, embeddings and text states."""
 
+import contextlib
+import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -191,6 +193,41 @@ class Distiller(keras.Model):
     def projections(self) -> list[keras.layers.Dense]:
         """The linear layers to the teacher's widths, where there are: what trains beside the student."""
         return [layer for layer in (self.projection, self.state_projection) if layer]
+
+    @property
+    def loss_numbers(self) -> list[float]:
+        """The numbers that the losses are computed with, in a fixed order: settings, and weights of the sum.
+
+        >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> Distiller(student, distillation="KD:0.5").loss_numbers  # smoothing, weight, temperature, alpha
+        [0.0, 0.5, 1.2, 0.7]
+        """
+        numbers = list(filter(_is_number, self.label_settings.values()))
+        for term, settings in self.terms:
+            numbers += [term.weight, *filter(_is_number, settings.values())]
+        return numbers
+
+    @contextlib.contextmanager
+    def with_loss_numbers(self, numbers) -> Iterator[None]:
+        """Within, the losses are computed with these numbers, which may be traced: one graph for many runs.
+
+        Args:
+            numbers: in the order of `loss_numbers`.
+        """
+        left = iter([numbers[i] for i in range(len(self.loss_numbers))])
+
+        def replaced(settings):
+            return {name: next(left) if _is_number(value) else value for name, value in settings.items()}
+
+        before = self.label_settings, self.terms
+        self.label_settings = replaced(self.label_settings)
+        self.terms = [
+            (dataclasses.replace(term, weight=next(left)), replaced(settings)) for term, settings in self.terms
+        ]
+        try:
+            yield
+        finally:
+            self.label_settings, self.terms = before
 
     def start_projection_anew(self, seed: int) -> None:
         """Give the linear layers to the teacher's widths new weights that `seed` decides."""
@@ -404,6 +441,10 @@ def _output_in(student: keras.Model, layer: keras.layers.Layer):
     graph = getattr(student, "_functional", student)  # which a Sequential wraps
     nodes = itertools.chain.from_iterable(graph._nodes_by_depth.values())
     return next(node.output_tensors[0] for node in nodes if node.operation is layer)
+
+
+def _is_number(setting: Any) -> bool:
+    return isinstance(setting, int | float) and not isinstance(setting, bool)
 
 
 def _is_model(layer: keras.layers.Layer) -> bool:

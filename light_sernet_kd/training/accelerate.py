@@ -52,6 +52,10 @@ def arithmetic(wanted: str, *, gains: bool = True) -> str:
     """
     if wanted != "auto":
         return wanted
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return "bfloat16" if jax.default_backend() == "gpu" else "float32"
     return "bfloat16" if gains and keras.backend.backend() == "tensorflow" and has_bfloat16() else "float32"
 
 
@@ -114,6 +118,11 @@ def accelerated(
             keeps each layer's own.
     """
     policy = {"bfloat16": "mixed_bfloat16", "float32": "float32"}[arithmetic]
+    slow, faster = SLOW_IN_BFLOAT16, {keras.layers.BatchNormalization: FusedBatchNormalization}
+    if keras.backend.backend() == "jax":
+        from light_sernet_kd.training.vectorised.twins import LAYERS
+
+        slow, faster = (), LAYERS
 
     def twin(layer):
         if not isinstance(layer, keras.layers.Layer):
@@ -121,12 +130,10 @@ def accelerated(
         config = layer.get_config()
         # The logits stay as they are: a softmax over rounded logits would be no probability.
         if layer.name != student.layers[-1].name:
-            config["dtype"] = "float32" if isinstance(layer, SLOW_IN_BFLOAT16) else policy
-        if type(layer) is not keras.layers.BatchNormalization:
-            return type(layer).from_config(config)
-        if batch_norm_momentum is not None:
+            config["dtype"] = "float32" if isinstance(layer, slow) else policy
+        if type(layer) is keras.layers.BatchNormalization and batch_norm_momentum is not None:
             config["momentum"] = batch_norm_momentum
-        return FusedBatchNormalization.from_config(config)
+        return faster.get(type(layer), type(layer)).from_config(config)
 
     copy = keras.models.clone_model(student, clone_function=twin)
     copy.set_weights(student.get_weights())

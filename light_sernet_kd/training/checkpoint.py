@@ -1,8 +1,11 @@
 """A training's state after each epoch, and the file from which an interrupted training continues."""
 
+import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +14,78 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import ArrayError, Expected, open_arrays, say_anew
+from light_sernet_kd.data.batches import Examples
 from light_sernet_kd.files import parse_json, write_arrays
 from light_sernet_kd.training.job import DivergenceError, TrainingJob
 
 if TYPE_CHECKING:
     from light_sernet_kd.training.network import Network
 
-# What a checkpoint says beside its arrays.
-_FACTS = {"epoch", "stopped", "history", "best_epoch", "best_rank", "seconds"}
+@dataclass
+class Course:
+    """How a training went so far: what each epoch gave, and which one was the best.
+
+    Attributes:
+        epoch: how many are done.
+        stopped: whether there was no better one for as long as the job has patience.
+        history: column → a value per epoch.
+        best_rank: of the best epoch's weights; the greater one is better.
+        seconds: that the epochs took.
+
+    >>> course = Course()
+    >>> [course.note({"loss": 1.0, "val_ua": ua, "val_loss": 1.0}, patience=1) for ua in (0.5, 0.4)]
+    [True, False]
+    >>> course.best_epoch, course.stopped
+    (1, True)
+    """
+
+    epoch: int = 0
+    stopped: bool = False
+    history: dict[str, list[float]] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_rank: tuple[float, float] = (-math.inf, -math.inf)
+    seconds: float = 0.0
+
+    def note(self, row: Mapping[str, float], *, finite: bool = True, patience: int = 0) -> bool:
+        """Add the row of the epoch that has ended; whether its weights are the best so far.
+
+        Args:
+            row: what the history gets. With `val_ua` and `val_loss` these rank it, else the last is the best.
+            finite: whether all weights are.
+
+        Raises:
+            DivergenceError: they are not, or a value of the row is not.
+        """
+        self.epoch += 1
+        if not (finite and all(map(math.isfinite, row.values()))):
+            raise DivergenceError(f"training diverged at epoch {self.epoch} (loss {row['loss']:g})")
+        rank = (float(self.epoch), 0.0)
+        if "val_ua" in row:
+            # Small validation sets tie often: the smaller loss then decides, and between those the earlier.
+            rank = (row["val_ua"], -row["val_loss"])
+        is_best = rank > self.best_rank
+        if is_best:
+            self.best_rank, self.best_epoch = rank, self.epoch
+        for name, value in row.items():
+            self.history.setdefault(name, []).append(value)
+        self.stopped = bool(patience) and self.epoch - self.best_epoch >= patience
+        return is_best
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Course":
+        """The course that `asdict` made this of."""
+        return cls(**{**stored, "best_rank": tuple(stored["best_rank"])})
+
+
+def validation_scores(examples: Examples, validation: Sequence[int], logits: np.ndarray) -> dict[str, float]:
+    """What the history says of logits `(len(validation), classes)`."""
+    labels = examples.labels[list(validation)]
+    scores = evaluation.scores(labels, logits.argmax(axis=1), examples.classes)
+    return {
+        "val_loss": evaluation.log_loss(labels, logits.astype(np.float64)),
+        "val_ua": scores.ua,
+        "val_wa": scores.wa,
+    }
 
 
 class EpochState(keras.callbacks.Callback):
@@ -27,21 +94,15 @@ class EpochState(keras.callbacks.Callback):
     def __init__(self, network: "Network", job: TrainingJob):
         super().__init__()
         self.network, self.job = network, job
-        self.epoch = 0
-        self.stopped = False
-        self.history: dict[str, list[float]] = {}
+        self.course = Course()
         self.best: list[np.ndarray] = []
         self.last: list[np.ndarray] = []
-        self.best_epoch = 0
-        self.best_rank = (-math.inf, -math.inf)
-        self.seconds = 0.0
         self.started = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.epoch = epoch + 1
         logs = logs or {}
         row = {
             "loss": float(logs["loss"]),
@@ -50,52 +111,21 @@ class EpochState(keras.callbacks.Callback):
             "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
         }
         self.last = self.network.twin.get_weights()
-        self.network.calibrate(self.job.examples.rows, self.job.calibration)
-        rank = (float(epoch), 0.0)
-        if self.job.validation:
-            row |= self._validate()
-            # Small validation sets tie often: the smaller loss then decides, and between those the earlier.
-            rank = (row["val_ua"], -row["val_loss"])
-        weights_are_finite = all(np.isfinite(weight).all() for weight in self.last)
-        if not (all(map(math.isfinite, row.values())) and weights_are_finite):
-            raise DivergenceError(f"training diverged at epoch {self.epoch} (loss {row['loss']:g})")
-        if rank > self.best_rank:
-            self.best, self.best_rank, self.best_epoch = self.last, rank, self.epoch
-        for name, value in row.items():
-            self.history.setdefault(name, []).append(value)
-        if self.job.patience and self.epoch - self.best_epoch >= self.job.patience:
-            self.stopped = self.model.stop_training = True
-        self.seconds += time.perf_counter() - self.started
-        self._save()
-        if self.job.progress:
-            self.job.progress(self.epoch, self.network.epochs_of(self.job), row)
-
-    def _validate(self) -> dict[str, float]:
         examples, validation = self.job.examples, self.job.validation
-        logits = self.network.validation_logits(self.last, examples.rows, validation)
-        labels = examples.labels[list(validation)]
-        scores = evaluation.scores(labels, logits.argmax(axis=1), examples.classes)
-        return {
-            "val_loss": evaluation.log_loss(labels, logits.astype(np.float64)),
-            "val_ua": scores.ua,
-            "val_wa": scores.wa,
-        }
-
-    def _save(self) -> None:
-        facts = {
-            "epoch": self.epoch,
-            "stopped": self.stopped,
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "best_rank": self.best_rank,
-            "seconds": self.seconds,
-        }
+        self.network.calibrate(examples.rows, self.job.calibration)
+        if validation:
+            logits = self.network.validation_logits(self.last, examples.rows, validation)
+            row |= validation_scores(examples, validation, logits)
+        finite = all(np.isfinite(weight).all() for weight in self.last)
+        if self.course.note(row, finite=finite, patience=self.job.patience):
+            self.best = self.last
+        if self.course.stopped:
+            self.model.stop_training = True
+        self.course.seconds += time.perf_counter() - self.started
         # Copied one by one as they are written: all at once would be three times the network.
-        arrays: dict[str, Any] = {
-            f"state_{i}": variable for i, variable in enumerate(self.network.state_variables)
-        }
-        arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best)}
-        write_arrays(self.job.checkpoint, {"facts": np.array(json.dumps(facts)), **arrays})
+        write_checkpoint(self.job.checkpoint, self.course, self.network.state_variables, self.best)
+        if self.job.progress:
+            self.job.progress(self.course.epoch, self.network.epochs_of(self.job), row)
 
     def restore(self) -> bool:
         """Continue from the checkpoint, if there is one that is whole and of this network.
@@ -103,34 +133,69 @@ class EpochState(keras.callbacks.Callback):
         Returns:
             False where it could be read in part only: the network is then neither as it was nor as stored.
         """
-        state = {f"state_{i}": variable for i, variable in enumerate(self.network.state_variables)}
-        bests = {f"best_{i}": weight for i, weight in enumerate(self.network.twin.weights)}
-        expected = {name: Expected(tuple(each.shape), "fiub") for name, each in (state | bests).items()}
+        state = self.network.state_variables
         untouched = True
         try:
             # The content is compared with its hash before the first variable is assigned.
-            with open_arrays(
-                self.job.checkpoint, expected={"facts": Expected((), "U"), **expected}, sealed=True
-            ) as stored:
-                facts = _facts(self.job.checkpoint, stored["facts"])
+            with opened_checkpoint(self.job.checkpoint, state, self.network.twin.weights) as stored:
                 # All are read once before the first is assigned, and then again: at once they would be three
                 # times the network.
-                for name in state:
-                    stored[name]
-                best = [stored[name] for name in bests]
+                for number in range(len(state)):
+                    stored.state(number)
+                best = stored.best()
                 untouched = False
-                for name, variable in state.items():
-                    variable.assign(stored[name])
+                for number, variable in enumerate(state):
+                    variable.assign(stored.state(number))
         except (FileNotFoundError, NotADirectoryError):
             return untouched
         except ArrayError as error:
             say_anew(error, "the training begins anew")
             return untouched
-        self.epoch, self.stopped = facts["epoch"], facts["stopped"]
-        self.history, self.seconds = facts["history"], facts["seconds"]
-        self.best, self.best_epoch, self.best_rank = best, facts["best_epoch"], tuple(facts["best_rank"])
+        self.course, self.best = stored.course, best
         self.last = self.network.twin.get_weights()
         return True
+
+
+def write_checkpoint(path: Path, course: Course, state: Sequence[Any], best: Sequence[np.ndarray]) -> None:
+    """Write all that a training needs to go on.
+
+    Args:
+        state: values of `Network.state_variables`.
+        best: the weights of the best epoch.
+    """
+    arrays: dict[str, Any] = {f"state_{i}": variable for i, variable in enumerate(state)}
+    arrays |= {f"best_{i}": weight for i, weight in enumerate(best)}
+    write_arrays(path, {"facts": np.array(json.dumps(asdict(course))), **arrays})
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """An open checkpoint, whose arrays are read when they are asked for."""
+
+    course: Course
+    arrays: Mapping[str, np.ndarray]
+    weights: int
+
+    def state(self, number: int) -> np.ndarray:
+        return self.arrays[f"state_{number}"]
+
+    def best(self) -> list[np.ndarray]:
+        return [self.arrays[f"best_{i}"] for i in range(self.weights)]
+
+
+@contextlib.contextmanager
+def opened_checkpoint(path: Path, state: Sequence[Any], weights: Sequence[Any]) -> Iterator[StoredCheckpoint]:
+    """The checkpoint of a network with variables of these shapes.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is none.
+        ArrayError: it is damaged, or of another network.
+    """
+    shapes = {f"state_{i}": each.shape for i, each in enumerate(state)}
+    shapes |= {f"best_{i}": each.shape for i, each in enumerate(weights)}
+    expected = {name: Expected(tuple(shape), "fiub") for name, shape in shapes.items()}
+    with open_arrays(path, expected={"facts": Expected((), "U"), **expected}, sealed=True) as stored:
+        yield StoredCheckpoint(Course.of(_facts(path, stored["facts"])), stored, len(weights))
 
 
 def _facts(checkpoint: Path, text: np.ndarray) -> dict[str, Any]:
@@ -138,6 +203,6 @@ def _facts(checkpoint: Path, text: np.ndarray) -> dict[str, Any]:
         facts = parse_json(str(text))
     except ValueError as error:
         raise ArrayError(checkpoint, f"is damaged ({error})") from None
-    if not isinstance(facts, dict) or not _FACTS.issubset(facts):
+    if not isinstance(facts, dict) or set(facts) != {each.name for each in fields(Course)}:
         raise ArrayError(checkpoint, "is of another release")
     return facts

@@ -186,12 +186,28 @@ class Network:
         return {name: np.concatenate([batch[name] for batch in batches]) for name in (LOGITS, EMBEDDING)}
 
     @functools.cached_property
+    def scorer(self) -> keras.Model:
+        """A float32 twin for the scores of many networks at once."""
+        return accelerated(self.student, arithmetic="float32")
+
+    @functools.cached_property
     def _logits_and_embedding(self) -> keras.Model:
         several = len(self.student.inputs) > 1
         return keras.Model(
             self.student.input if several else self.student.inputs,
             {LOGITS: self.student.outputs[0], EMBEDDING: embedding_of(self.student)},
         )
+
+    @property
+    def losses(self) -> Hashable:
+        """Equal for networks whose losses differ in numbers alone."""
+        spec, distiller = self.spec, self.distiller
+        facts = [
+            {name: None if isinstance(value, float) else _hashable(value) for name, value in settings.items()}
+            for settings in (distiller.label_settings, *(settings for _, settings in distiller.terms))
+        ]
+        names = [term.name for term, _ in distiller.terms]
+        return spec.label_loss, tuple(names), spec.standardise_logits, _hashable(facts)
 
     @property
     def embedding_width(self) -> int:
@@ -212,19 +228,20 @@ class Network:
             self._begin(job)
         # The ranges follow from the weights, so that no checkpoint holds them.
         self.calibrate(job.examples.rows, job.calibration)
-        epochs = self.epochs_of(job)
-        if state.epoch < epochs and not state.stopped:
+        epochs, course = self.epochs_of(job), state.course
+        if course.epoch < epochs and not course.stopped:
             steps = math.ceil(len(job.train) / self.schedule.batch_size)
             self.distiller.fit(
-                self._training_batches(job, first_epoch=state.epoch),
-                initial_epoch=state.epoch,
+                self._training_batches(job, first_epoch=course.epoch),
+                initial_epoch=course.epoch,
                 epochs=epochs,
                 steps_per_epoch=steps,
                 callbacks=[_LearningRate(self.schedule, steps), state, *job.callbacks],
                 shuffle=False,  # the batches come in their epoch's order
                 verbose=0,
             )
-        return Trained(state.best, state.last, state.history, state.best_epoch, state.seconds)
+        course = state.course
+        return Trained(state.best, state.last, course.history, course.best_epoch, course.seconds)
 
     def _begin(self, job: TrainingJob) -> None:
         """Give the network the weights that the job begins with."""

@@ -233,7 +233,7 @@ def test_no_damaged_checkpoint_changes_the_network_and_one_line_says_why(shared,
     for content in header_flips(checkpoints[0]):
         path.write_bytes(content)
         assert state.restore(), "the network is as it was"
-        assert state.epoch == 0
+        assert state.course.epoch == 0
         assert not differs(shared.twin.get_weights(), before)
         (record,) = caplog.records
         assert record.getMessage().startswith(f"{path} is damaged")
@@ -241,7 +241,7 @@ def test_no_damaged_checkpoint_changes_the_network_and_one_line_says_why(shared,
         caplog.clear()
     path.write_bytes(checkpoints[0])
     assert state.restore()
-    assert state.epoch == 1
+    assert state.course.epoch == 1
     assert differs(shared.twin.get_weights(), before)
     assert not caplog.records
 
@@ -251,7 +251,7 @@ def test_a_checkpoint_without_a_hash_is_not_continued(shared, whole, tmp_path, c
         np.savez(tmp_path / "fold.npz", **stored)
     state = EpochState(shared, job(tmp_path))
     assert state.restore()
-    assert state.epoch == 0
+    assert state.course.epoch == 0
     assert "it does not end in its hash" in caplog.text
 
 

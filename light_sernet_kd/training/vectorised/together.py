@@ -1,0 +1,315 @@
+"""Several networks trained together: the loop over epochs, and what each network's training leaves."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from light_sernet_kd.arrays import ArrayError, say_anew
+from light_sernet_kd.data.feature_cache import BATCH
+from light_sernet_kd.distillation.batch_keys import TEACHER, TEACHER_EMBEDDING
+from light_sernet_kd.training.checkpoint import (
+    Course,
+    opened_checkpoint,
+    validation_scores,
+    write_checkpoint,
+)
+from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
+from light_sernet_kd.training.network import Network
+from light_sernet_kd.training.vectorised.program import Data, Group, Program, State
+from light_sernet_kd.training.vectorised.tables import epoch_table, rests
+
+# Checkpoints of many networks are gigabytes, and their epochs are short.
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+
+@dataclass
+class _Member:
+    """One of the networks: what it is trained on, and how that went so far."""
+
+    network: Network
+    job: TrainingJob
+    course: Course = field(default_factory=Course)
+    diverged: DivergenceError | None = None
+
+    @property
+    def epochs(self) -> int:
+        return self.network.epochs_of(self.job)
+
+    @property
+    def trains(self) -> bool:
+        return self.course.epoch < self.epochs and not self.course.stopped and self.diverged is None
+
+
+def train_together(
+    trainings: Sequence[tuple[Network, TrainingJob]], *, checkpoint_every: float = SECONDS_BETWEEN_CHECKPOINTS
+) -> list[Trained | DivergenceError]:
+    """Train networks of one architecture together on JAX; each as `Network.train` does.
+
+    A network gives the same numbers whichever others are trained beside it, but for the order in which
+    a device sums.
+
+    Args:
+        trainings: networks and their jobs. The networks have equal `Network.architecture`, and the jobs one
+            corpus.
+        checkpoint_every: seconds.
+
+    Returns:
+        In their order, what each training left, or why it left nothing: the others go on without it.
+    """
+    order, groups = _grouped([network for network, _ in trainings])
+    members = [_Member(*trainings[i]) for i in order]
+    running = _Running(members, Program(groups, rests([each.job.train for each in members], _batch(members))))
+    running.begin()
+    written = time.perf_counter()
+    while any(each.trains for each in members):
+        running.epoch()
+        if time.perf_counter() - written >= checkpoint_every:
+            running.write_checkpoints()
+            written = time.perf_counter()
+    outcomes = dict(zip(order, running.outcomes(), strict=True))
+    return [outcomes[i] for i in range(len(trainings))]
+
+
+def _grouped(networks: Sequence[Network]) -> tuple[list[int], list[Group]]:
+    """The order in which networks of equal losses are neighbours, and their groups."""
+    by_losses: dict[Any, list[int]] = {}
+    for i, network in enumerate(networks):
+        by_losses.setdefault(network.losses, []).append(i)
+    groups, first = [], 0
+    for indices in by_losses.values():
+        groups.append(Group(networks[indices[0]], first, len(indices)))
+        first += len(indices)
+    return [i for indices in by_losses.values() for i in indices], groups
+
+
+def _batch(members: Sequence[_Member]) -> int:
+    return members[0].network.schedule.batch_size
+
+
+class _Running:
+    """Networks in training: their state on the device, and what they are trained on."""
+
+    def __init__(self, members: list[_Member], program: Program):
+        self.members, self.program = members, program
+        self.forward = program.forward
+        self.data = self._data()
+        self.validation = self._validation_indices()
+        self.state: State
+
+    def begin(self) -> None:
+        """New weights for each network, or those of its checkpoint."""
+        states, bests = [], []
+        for member in self.members:
+            member.network._begin(member.job)
+            variables = member.network.state_variables
+            values = [np.asarray(each) for each in variables]
+            best = [np.asarray(each) for each in member.network.twin.weights]
+            try:
+                with opened_checkpoint(member.job.checkpoint, values, best) as stored:
+                    values = [stored.state(number) for number in range(len(values))]
+                    best, member.course = stored.best(), stored.course
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except ArrayError as error:
+                say_anew(error, "the training begins anew")
+            states.append(self._by_role(member.network, values))
+            bests.append(self._best_by_role(member.network, values, best))
+        stacked = [
+            [jnp.asarray(np.stack(each)) for each in zip(*role, strict=True)]
+            for role in zip(*states, strict=True)
+        ]
+        best = [jnp.asarray(np.stack(each)) for each in zip(*bests, strict=True)]
+        self.state = State(*stacked, best)
+
+    def _by_role(self, network: Network, values: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """Values of `state_variables` as trainable, not trainable, and of the optimiser."""
+        of = {id(variable): value for variable, value in zip(network.state_variables, values, strict=True)}
+        distiller = network.distiller
+        roles = (
+            distiller.trainable_variables, distiller.non_trainable_variables, distiller.optimizer.variables,
+        )  # fmt: skip
+        return [[of[id(variable)] for variable in role] for role in roles]
+
+    def _best_by_role(self, network, values, best) -> list[np.ndarray]:
+        of = {id(variable): value for variable, value in zip(network.state_variables, values, strict=True)}
+        of |= {id(variable): value for variable, value in zip(network.twin.weights, best, strict=True)}
+        distiller = network.distiller
+        return [of[id(each)] for each in (*distiller.trainable_variables, *distiller.non_trainable_variables)]
+
+    def _data(self) -> Data:
+        members, examples = self.members, self.members[0].job.examples
+        teachers: dict[str, list[np.ndarray]] = {TEACHER: [], TEACHER_EMBEDDING: []}
+        known: dict[int, int] = {}
+        for member in members:
+            outputs = member.job.teacher_outputs
+            if id(outputs) in known:
+                continue
+            known[id(outputs)] = len(known)
+            shown = (TEACHER, outputs and outputs.logits), (TEACHER_EMBEDDING, outputs and outputs.embedding)
+            for name, values in shown:
+                teachers[name].append(values)
+        weights = None
+        if any(each.job.class_weights is not None for each in members):
+            ones = np.ones(len(examples.classes))
+            chosen = [each.job.class_weights for each in members]
+            weights = jnp.asarray(np.stack([ones if w is None else w for w in chosen]), jnp.float32)
+        soft = examples.soft_labels
+        return Data(
+            features=jnp.asarray(np.asarray(examples.rows[:])),
+            labels=jnp.asarray(examples.labels, jnp.int32),
+            soft_labels=None if soft is None else jnp.asarray(soft, jnp.float32),
+            teachers={name: _stacked(each) for name, each in teachers.items()},
+            teacher_of=jnp.asarray([known[id(each.job.teacher_outputs)] for each in members], jnp.int32),
+            class_weights=weights,
+            numbers=[
+                jnp.asarray(
+                    [each.network.distiller.loss_numbers for each in members[group.members]], jnp.float32
+                )
+                for group in self.program.groups
+            ],
+        )
+
+    def _validation_indices(self) -> np.ndarray | None:
+        """`(M, blocks, block)`, filled up with the first."""
+        sets = [list(each.job.validation) for each in self.members]
+        if not any(sets):
+            return None
+        return _in_blocks(sets)
+
+    def epoch(self) -> None:
+        """Train each network that is not done for one epoch more, and note how that went."""
+        began, members = time.perf_counter(), self.members
+        table = epoch_table(
+            [each.job.train for each in members],
+            _batch(members),
+            seeds=[each.job.seed for each in members],
+            epochs=[each.course.epoch for each in members],
+        )
+        trains = np.array([each.trains for each in members])
+        rates = self._rates(len(table.whole))
+        self.state, sums = self.program.epoch(self.state, self.data, table, rates, trains)
+        logits = None
+        if self.validation is not None:
+            logits = np.asarray(self._logits(self.state.trainable, self.state.non_trainable, self.validation))
+        rows = self._rows(sums, rates, logits)
+        finite = np.asarray(self.program.finite(self.state))
+        better = np.zeros(len(members), bool)
+        seconds = (time.perf_counter() - began) / max(1, trains.sum())
+        for i, member in enumerate(members):
+            if not trains[i]:
+                continue
+            try:
+                better[i] = member.course.note(rows[i], finite=finite[i], patience=member.job.patience)
+            except DivergenceError as error:
+                member.diverged = error
+                continue
+            member.course.seconds += seconds
+            if member.job.progress:
+                member.job.progress(member.course.epoch, member.epochs, rows[i])
+        self.state = self.program.keep_best(self.state, better)
+
+    def _rates(self, steps: int) -> np.ndarray:
+        """Learning rates `(steps + 1, M)`, the last that of a network's smaller batch."""
+        rates = np.zeros((steps + 1, len(self.members)), np.float32)
+        for i, member in enumerate(self.members):
+            schedule, epoch = member.network.schedule, member.course.epoch
+            own = math.ceil(len(member.job.train) / schedule.batch_size)
+            whole = len(member.job.train) // schedule.batch_size
+            at = [
+                schedule.learning_rate_at(epoch=epoch, step=epoch * own + step) for step in range(own)
+            ]
+            rates[:whole, i] = at[:whole]
+            rates[steps, i] = at[-1]
+        return rates
+
+    def _rows(self, sums, rates: np.ndarray, logits: np.ndarray | None) -> list[dict[str, float]]:
+        """The history's row of each network."""
+        losses = np.asarray(sums["loss"]) / np.maximum(1, np.asarray(sums["examples"]))
+        rows = []
+        for group, metrics in zip(self.program.groups, sums["metrics"], strict=True):
+            distiller = group.network.distiller
+            by_variable = {
+                id(variable): np.asarray(values)
+                for variable, values in zip(distiller.metrics_variables, metrics, strict=True)
+            }
+            for i in range(group.count):
+                number = group.first + i
+                shown = {
+                    name: float(by_variable[id(tracker.total)][i] / by_variable[id(tracker.count)][i])
+                    for name, tracker in (
+                        ("label_loss", distiller.label_tracker), ("train_wa", distiller.accuracy_tracker),
+                    )  # fmt: skip
+                    if by_variable[id(tracker.count)][i]
+                }
+                rate = float(rates[-1, number])
+                row = {"loss": float(losses[number]), **shown, "learning_rate": rate}
+                job = self.members[number].job
+                if job.validation and logits is not None:
+                    row |= validation_scores(job.examples, job.validation, logits[number, : len(job.validation)])
+                rows.append(row)
+        return rows
+
+    def _logits(self, trainable, non_trainable, indices):
+        return self.program.logits(trainable, non_trainable, self.data.features, indices)
+
+    def _values(self, trainable, non_trainable) -> Iterator[tuple[list[np.ndarray], dict[int, np.ndarray]]]:
+        """Of each network, its twin's weights and all values by variable."""
+        arrays = [[np.asarray(each) for each in role] for role in (trainable, non_trainable)]
+        for i, member in enumerate(self.members):
+            distiller = member.network.distiller
+            variables = (*distiller.trainable_variables, *distiller.non_trainable_variables)
+            of = {
+                id(variable): values[i]
+                for variable, values in zip(variables, [*arrays[0], *arrays[1]], strict=True)
+            }
+            yield [of[id(weight)] for weight in member.network.twin.weights], of
+
+    def _best(self) -> Iterator[list[np.ndarray]]:
+        count = len(self.state.trainable)
+        for weights, _ in self._values(self.state.best[:count], self.state.best[count:]):
+            yield weights
+
+    def write_checkpoints(self) -> None:
+        optimizer = [np.asarray(each) for each in self.state.optimizer]
+        current = self._values(self.state.trainable, self.state.non_trainable)
+        for i, (member, (_, of), best) in enumerate(zip(self.members, current, self._best(), strict=True)):
+            if member.diverged is not None:
+                continue
+            variables = member.network.distiller.optimizer.variables
+            of |= {id(variable): values[i] for variable, values in zip(variables, optimizer, strict=True)}
+            state = [of[id(variable)] for variable in member.network.state_variables]
+            write_checkpoint(member.job.checkpoint, member.course, state, best)
+
+    def outcomes(self) -> Iterator[Trained | DivergenceError]:
+        current = self._values(self.state.trainable, self.state.non_trainable)
+        for member, (last, _), best in zip(self.members, current, self._best(), strict=True):
+            course = member.course
+            if member.diverged is not None:
+                yield member.diverged
+            else:
+                yield Trained(best, last, course.history, course.best_epoch, course.seconds)
+
+
+def _stacked(arrays: Sequence[Any]) -> Any:
+    """`(teachers, …)` float32; None where none of them has the output, zeros where one has not."""
+    some = next((each for each in arrays if each is not None), None)
+    if some is None:
+        return None
+    empty = np.zeros(np.shape(some), np.float32)
+    return jnp.asarray(np.stack([empty if each is None else np.asarray(each, np.float32) for each in arrays]))
+
+
+def _in_blocks(sets: Sequence[Sequence[int]]) -> np.ndarray:
+    """Utterances `(M, blocks, block)` of sets of unequal sizes, filled up."""
+    size = min(BATCH, max(map(len, sets)))
+    blocks = -(-max(map(len, sets)) // size)
+    filled = np.zeros((len(sets), blocks * size), np.int32)
+    for i, indices in enumerate(sets):
+        filled[i, : len(indices)] = indices
+    return filled.reshape(len(sets), blocks, size)

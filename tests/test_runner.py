@@ -131,9 +131,10 @@ def test_more_threads_than_cores_are_no_use_and_are_not_started(case, monkeypatc
 
     def interpreter(**arguments):
         asked.append(arguments["num_threads"])
-        return ai_edge_litert.interpreter.Interpreter(**arguments)
+        return real(**arguments)
 
-    monkeypatch.setattr(runner, "Interpreter", interpreter)
+    real = ai_edge_litert.interpreter.Interpreter
+    monkeypatch.setattr(ai_edge_litert.interpreter, "Interpreter", interpreter)
     for threads in (1, 100_000):
         Runner(case.paths["int8"], threads=threads)
     assert asked == [1, os.cpu_count()]

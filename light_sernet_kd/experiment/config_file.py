@@ -1,5 +1,6 @@
 """config.json: all that decides a run, written before it begins and compared when it goes on."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -18,7 +19,8 @@ from light_sernet_kd.training.accelerate import threads
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert")
+# What is not installed, such as TensorFlow where JAX trains, is left out.
+_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "ai-edge-litert")
 
 
 def begun(run: "Experiment", command: str) -> dict[str, Any]:
@@ -48,12 +50,19 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
     config = {
         **decides,
         "resolved": {"arithmetic": arithmetic, "threads": threads(), **_resolved(run)},
-        "versions": {"light-sernet-kd": __version__}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {"light-sernet-kd": __version__, **_versions()},
         "command": command,
     }
     write_json(run.folder.config, config)
     return config
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _resolved(run: "Experiment") -> dict[str, Any]:

@@ -9,30 +9,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from small_runs import error_of, train
 
 # What a run needs beside its training, for which a network stays as it was made.
 PROGRAM = """
 import no_tensorflow
 
-import contextlib
 import pkgutil
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import light_sernet_kd
+from light_sernet_kd import cli
 
 manifest, result = map(Path, sys.argv[1:])
+# Before Keras is imported, so that what it computes with is chosen.
+assert cli.main(["teach", "-dn", str(manifest), "-id", "1.2"]) == 2
+assert cli.main(["train", "-dn", str(manifest), "-id", "1.2", "--engine", "tf"]) == 2
+assert cli.main(["train", "-dn", str(manifest), "-id", "1.2", "--qat", "2"]) == 2
+assert cli.main(["train", "-dn", str(manifest), "--student", "bert_vggish"]) == 2
+assert not any(name.partition(".")[0] in ("keras", "jax") for name in sys.modules)
+from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.config import Settings
+from light_sernet_kd.config.engine import engine_of
+
+heavy_imports(engine_of(Settings()))
 for module in pkgutil.walk_packages(light_sernet_kd.__path__, "light_sernet_kd."):
     if not module.name.endswith(("__main__", "export.flatbuffer", "export.tflite", "training.quantisation")):
         __import__(module.name)
 
-from small_runs import rendered, shallow_light_sernet
+import numpy as np
+from small_runs import rendered, shallow_light_sernet, train
 
-from light_sernet_kd import cli, experiment, teachers
-from light_sernet_kd.config import RunOptions, make_settings
-from light_sernet_kd.reporting.display import Display
+from light_sernet_kd import teachers
 from light_sernet_kd.training.job import Trained
 from light_sernet_kd.training.network import Network
 
@@ -45,53 +54,63 @@ def untrained(network, job):
 
 
 Network.train = untrained
-
-display = Display(verbose=0)
-quick = {"corpus": str(manifest), "input_seconds": 1.2, "width": 0.15, "epochs": 1, "export": False}
-
-
-def train(run, **settings):
-    options = RunOptions(result=result, run=run, verbose=0)
-    return experiment.train(make_settings(**quick, **settings), options, display)
-
-
-stack = contextlib.ExitStack()
-stack.enter_context(shallow_light_sernet())
-stack.enter_context(rendered("curves"))
-pure = train("pure")
-train("distilled", distillation="KD")
-train("pure")  # only reads
-parts = [teachers.read(result / "distilled" / f"fold-{fold}" / "teacher.npz") for fold in ("s1", "s2", "s3")]
-whole = teachers.Teacher(
-    parts[0].ids, parts[0].classes, np.concatenate([part.logits for part in parts]), ("s1", "s2", "s3"),
-    parts[0].card,
-)
-teachers.write(result / "teacher.npz", whole)
-train("taught", distillation="KD", teacher=str(result / "teacher.npz"))
-
-assert cli.main(["compare", str(pure), str(result / "distilled"), "--out", str(result / "compared")]) == 0
+once = ["--epochs", "1", "--no-export", "--run"]
+with shallow_light_sernet(), rendered("curves"):
+    assert train(manifest, result, *once, "pure") == 0
+    assert train(manifest, result, *once, "pure", "--engine", "jax") == 0  # only reads
+    assert train(manifest, result, *once, "distilled", "-kd", "KD") == 0
+    # A teacher file of this machine is read on this machine.
+    folds = ("s1", "s2", "s3")
+    parts = [teachers.read(result / "distilled" / f"fold-{fold}" / "teacher.npz") for fold in folds]
+    logits = np.concatenate([part.logits for part in parts])
+    whole = teachers.Teacher(parts[0].ids, parts[0].classes, logits, folds, parts[0].card)
+    teachers.write(result / "teacher.npz", whole)
+    arguments = ["-kd", "KD", "--teacher", str(result / "teacher.npz")]
+    assert train(manifest, result, *once, "taught", *arguments) == 0
+    runs = [str(result / name) for name in ("pure", "distilled")]
+    assert cli.main(["compare", *runs, "--out", str(result / "compared")]) == 0
+    grid = [str(result / "seeds.toml"), "--result", str(result), "-v", "0"]
+    assert cli.main(["grid", *grid, "--dry-run"]) == 0
+    assert cli.main(["grid", *grid]) == 0
+assert cli.main(["explain", str(result / "pure"), "--worst", "1"]) == 2
 assert no_tensorflow.imported() == []
 """
 
 
 def run_without(program: str, *arguments: object) -> subprocess.CompletedProcess:
     environment = os.environ | {
-        "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
     }
+    environment.pop("KERAS_BACKEND", None)
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
+GRID = """
+[settings]
+corpus = "{corpus}"
+folds = ["s1"]
+input_seconds = 1.2
+width = 0.15
+epochs = 1
+batch_size = 8
+export = false
+[[runs]]
+seed = [0, 1]
+"""
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory, manifest) -> Path:
     """The results folder of runs on such a machine."""
     folder = tmp_path_factory.mktemp("result")
+    (folder / "seeds.toml").write_text(GRID.format(corpus=manifest), encoding="utf-8")
     done = run_without(PROGRAM, manifest, folder)
     assert done.returncode == 0, done.stderr
+    (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
     return folder
 
 
@@ -104,6 +123,31 @@ def test_runs_are_scored_reported_and_compared_without_tensorflow(result):
         }
     compared = json.loads((result / "compared" / "compare.json").read_text())
     assert [row["run"] for row in compared["rows"]] == ["pure", "distilled"]
+
+
+def test_a_grid_has_its_scores_without_tensorflow(result):
+    (row,) = json.loads((result / "seeds" / "scores.json").read_text())["rows"]
+    assert (row["seeds"], row["folds"]) == (2, 1)
+
+
+def test_what_needs_tensorflow_says_so_in_a_line(result):
+    lines = (result / "stderr.txt").read_text().splitlines()
+    said = [line.removeprefix("light-sernet-kd: ") for line in lines if line.startswith("light-sernet-kd: ")]
+    whats = ["this command", "training with --engine tf", "training with --qat",
+             "training bert_vggish, a network of speech and text", "this command"]  # fmt: skip
+    assert [line.partition(" needs TensorFlow, which is not installed: ")[0] for line in said] == whats
+    assert all(line.endswith("-m pip install tensorflow") for line in said)
+
+
+def test_a_run_that_began_on_jax_is_refused_on_tensorflow_with_what_to_give(result, manifest, capsys):
+    folder = result / "pure"
+    assert json.loads((folder / "config.json").read_text())["resolved"]["engine"] == "jax"
+    assert "engine jax" in (folder / "report.md").read_text()
+    assert train(manifest, result, "--epochs", "1", "--no-export", "--run", "pure") == 2
+    assert error_of(capsys) == (
+        f"light-sernet-kd: {folder} began with engine jax and would go on with tf: give --engine jax, or "
+        "name another --run."
+    )
 
 
 def test_config_json_has_the_versions_of_what_is_installed(result):

@@ -1,10 +1,11 @@
 """The one error that is the user's, the choice of a name, what to install. Standard library only."""
 
+import contextlib
 import difflib
 import shlex
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -14,6 +15,41 @@ class UserError(Exception):
 def install_line(extra: str) -> str:
     """The command that adds an extra of this package to the Python that runs."""
     return f'{shlex.quote(sys.executable)} -m pip install "light-sernet-kd[{extra}]"'
+
+
+# Modules of packages that not every machine has or needs: what people call them, and what pip does.
+_PACKAGES = {
+    "tensorflow": ("TensorFlow", "tensorflow"),
+    "ai_edge_litert": ("LiteRT", "ai-edge-litert"),
+    "jax": ("JAX", "jax"),
+}
+
+
+def missing(module: str, what: str) -> UserError:
+    """The error that `what` needs a package which is not installed.
+
+    >>> str(missing("tensorflow", "export")).partition(":")[0]
+    'export needs TensorFlow, which is not installed'
+    """
+    name, package = _PACKAGES[module]
+    command = f"{shlex.quote(sys.executable)} -m pip install {package}"
+    return UserError(f"{what} needs {name}, which is not installed: {command}")
+
+
+@contextlib.contextmanager
+def installed(module: str, what: str) -> Iterator[None]:
+    """Around the imports of `module` or of what is in it: where it is missing, that is the user's to mend.
+
+    >>> with installed("tensorflow", "export"):
+    ...     import json
+    """
+    try:
+        yield
+    except ImportError as error:
+        # One that is there and cannot be loaded is another matter.
+        if (error.name or "").partition(".")[0] != module:
+            raise
+        raise missing(module, what) from None
 
 
 def nfc(text: str) -> str:

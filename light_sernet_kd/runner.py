@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
     from tokenizers import Tokenizer
 
 _TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
@@ -704,7 +704,7 @@ def _padded(name: str, states: np.ndarray, rows: int, width: int) -> np.ndarray:
 
 def open_file(
     path: str | os.PathLike[str], *, threads: int = 1
-) -> tuple[Interpreter, dict[str, Any], tuple[str, ...]]:
+) -> tuple["Interpreter", dict[str, Any], tuple[str, ...]]:
     """An interpreter, the card and the labels of any exported file, also of one that takes features.
 
     Raises:
@@ -716,7 +716,7 @@ def open_file(
 
 def _opened(
     path: str | os.PathLike[str], *, threads: int
-) -> tuple[Interpreter, dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+) -> tuple["Interpreter", dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """What `open_file` gives, and the vocabulary: empty where the file reads no text."""
     path = Path(path)
     with _regular_file(path) as file:
@@ -749,6 +749,13 @@ def _opened(
             )
     labels = _labels(listed_labels, card, path)
     vocabulary = _vocabulary(listed, card, path) if "text" in card else ()
+    try:
+        # Here: what is below serves training too, where LiteRT may not be installed.
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise RunnerError(
+            "exported files need LiteRT, which is not installed: pip install ai-edge-litert"
+        ) from None
     try:
         with without_chatter():
             # LiteRT starts every thread it is told of, and ends in a crash at some tens of thousands.
@@ -1051,7 +1058,7 @@ def _vocabulary(listed: bytes, card: Mapping[str, Any], path: Path) -> tuple[str
 
 
 def _require_agreement(
-    interpreter: Interpreter, card: Mapping[str, Any], labels: Sequence[str], path: Path
+    interpreter: "Interpreter", card: Mapping[str, Any], labels: Sequence[str], path: Path
 ) -> None:
     """That the graph takes and gives what the card promises."""
     input_details, output_details = interpreter.get_input_details(), interpreter.get_output_details()
@@ -1084,7 +1091,7 @@ def _require_agreement(
         )
 
 
-def invoke(interpreter: Interpreter, values: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
+def invoke(interpreter: "Interpreter", values: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
     """One example's inputs, without the batch axis, to its output `(classes,)`.
 
     Args:

@@ -11,6 +11,7 @@ from pathlib import Path
 import ai_edge_litert.interpreter
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from exported_cases import CLASSES, TEXT, Case, clips, made_case, spoken, states_student
 
 from light_sernet_kd import audio, cli, runner
@@ -126,14 +127,28 @@ def test_what_is_no_tflite_file_is_refused(tmp_path, content):
         Runner(path)
 
 
+def test_without_litert_a_line_says_what_to_install(case):
+    program = (
+        "import sys, no_tensorflow\n"
+        "from light_sernet_kd.runner import Runner, RunnerError\n"
+        "try:\n    Runner(sys.argv[1])\n"
+        "except RunnerError as error:\n    print(error)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))}
+    command = [sys.executable, "-c", program, str(case.paths["int8"])]
+    said = subprocess.check_output(command, env=environment, text=True)
+    assert said == "exported files need LiteRT, which is not installed: pip install ai-edge-litert\n"
+
+
 def test_more_threads_than_cores_are_no_use_and_are_not_started(case, monkeypatch):
     asked = []
 
     def interpreter(**arguments):
         asked.append(arguments["num_threads"])
-        return ai_edge_litert.interpreter.Interpreter(**arguments)
+        return real(**arguments)
 
-    monkeypatch.setattr(runner, "Interpreter", interpreter)
+    real = ai_edge_litert.interpreter.Interpreter
+    monkeypatch.setattr(ai_edge_litert.interpreter, "Interpreter", interpreter)
     for threads in (1, 100_000):
         Runner(case.paths["int8"], threads=threads)
     assert asked == [1, os.cpu_count()]

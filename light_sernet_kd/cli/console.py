@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.config.engine import is_installed
+from light_sernet_kd.errors import UserError, missing
+from light_sernet_kd.registries.engines import ENGINES
 
 if TYPE_CHECKING:
     import logging
@@ -20,22 +22,34 @@ def say_written(paths: Iterable[object]) -> None:
     print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
 
 
-def heavy_imports() -> None:
-    """TensorFlow, without the lines it writes about itself."""
+def heavy_imports(engine: str = "tf") -> None:
+    """What the engine computes with, without the lines it writes about itself.
+
+    Raises:
+        UserError: Keras is to compute with another, or it is not installed.
+    """
+    import importlib
     import logging
 
     from light_sernet_kd.runner import without_chatter
 
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend != "tensorflow":
-        raise UserError(f"training needs KERAS_BACKEND=tensorflow, found {backend}: set it so or unset it.")
+    backend, module = ENGINES[engine].backend, ENGINES[engine].module
+    if not is_installed(module):
+        raise missing(module, "this command")
+    keras = sys.modules.get("keras")
+    found = os.environ.get("KERAS_BACKEND") or backend
+    for each in (found, keras.backend.backend() if keras else found):
+        if each != backend:
+            raise UserError(
+                f"this command needs KERAS_BACKEND={backend}, found {each}: set it so or unset it."
+            )
     os.environ["KERAS_BACKEND"] = backend  # which also wins over Keras' own file of settings
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Keras imports matplotlib, which complains where it may not write its cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     logging.getLogger("tensorflow").addFilter(_is_no_advice)
     with without_chatter():
-        import tensorflow  # noqa: F401
+        importlib.import_module(module)
 
 
 def _is_no_advice(record: "logging.LogRecord") -> bool:

@@ -1,13 +1,16 @@
 """The commands that train: `train`, `teach`, `grid`, `paper`."""
 
 import argparse
+import fnmatch
+import functools
 from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.cli.console import heavy_imports
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import add_run_options, add_settings, run_options, settings_of
-from light_sernet_kd.config import Settings, fields
+from light_sernet_kd.config import Settings, fields, make_settings
+from light_sernet_kd.config.engine import engine_of, one_engine
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
@@ -36,7 +39,7 @@ def add_train(commands: Any, context: Context) -> None:
 
 def run_train(arguments: argparse.Namespace, context: Context) -> None:
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
-    heavy_imports()
+    heavy_imports(engine_of(settings))
     from light_sernet_kd import experiment
     from light_sernet_kd.data.run_folder import RunFolder
     from light_sernet_kd.files import read_json
@@ -81,6 +84,7 @@ def run_teach(arguments: argparse.Namespace, context: Context) -> None:
             "distillation_weights": {},
             "teacher": student,
             "augmentation": "",
+            "engine": Settings.engine,
         },
     )
     options = run_options(arguments)
@@ -150,7 +154,13 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.run is not None:
         raise UserError("--run is for one run: paper names its own, paper-<row>-<protocol>.")
     options = run_options(arguments)
-    heavy_imports()
+    names = fnmatch.filter(context.experiments, arguments.only)
+    heavy_imports(
+        one_engine(
+            [make_settings(**context.experiments[name].get("settings", {})) for name in names],
+            remedy="name some with --only, or set KERAS_BACKEND=tensorflow",
+        )
+    )
     from light_sernet_kd.experiment import paper
     from light_sernet_kd.reporting.display import Display
 
@@ -208,11 +218,13 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
         return 0
     all_done = True
     if planned.to_run:
-        heavy_imports()
+        engine = one_engine([entry.settings for entry in planned.to_run], remedy="give all one `engine`")
+        begin = functools.partial(heavy_imports, engine)
+        begin()
         from light_sernet_kd.experiment import grid as runs
 
         with locked(folder.path):
-            all_done = runs.run(grid, folder, options, display, jobs=arguments.jobs, begin=heavy_imports)
+            all_done = runs.run(grid, folder, options, display, jobs=arguments.jobs, begin=begin)
     scored = grids.scores(grid, folder)
     if scored["rows"]:
         grids.show(scored, display)

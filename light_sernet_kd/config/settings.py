@@ -27,6 +27,7 @@ from light_sernet_kd.config.fields import (
 )
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 from light_sernet_kd.registries.corpora import CORPORA
+from light_sernet_kd.registries.engines import AUTO, ENGINES
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER, PUBLISHED
 from light_sernet_kd.registries.protocols import PROTOCOLS
@@ -342,6 +343,11 @@ class Settings:
         choices=("auto", "bfloat16", "float32"),
         help="auto, bfloat16 (faster where the processor has it), float32 (exact)",
     )  # fmt: skip
+    engine: str = setting(
+        AUTO, "--engine", group=TRAINING, metavar="NAME", commands=OF_STUDENT, choices=(AUTO, *ENGINES),
+        help="what trains: {choices}; auto takes jax where JAX for NVIDIA GPUs is installed, or where "
+        "TensorFlow is not",
+    )  # fmt: skip
 
     export: bool = setting(
         True, "--export", group=EXPORT, commands=OF_STUDENT,
@@ -402,7 +408,11 @@ class Settings:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that differ when a setting differs."""
+        """Eight hexadecimal digits that differ when a setting differs.
+
+        The engine has no part in it: a run that began on `auto` has the same name where it must be named.
+        """
         import hashlib  # here: loading OpenSSL is a part of what `--help` takes
 
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
+        decides = {name: value for name, value in self.as_dict().items() if name != "engine"}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]

@@ -21,7 +21,7 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, installed
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 
@@ -202,7 +202,8 @@ def batches(
     >>> {name: tuple(values.shape) for name, values in inputs.items()}, tuple(targets.shape)
     ({'features': (4, 60, 40, 1), 'teacher': (4, 2)}, (4,))
     """
-    import tensorflow as tf
+    with installed("tensorflow", "training with tf.data"):
+        import tensorflow as tf
 
     source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
     training = np.asarray(indices)

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from light_sernet_kd import audio
@@ -131,22 +132,46 @@ def features(
     """
     shape = feature_shape(front_end, input_type, samples)
     model = front_end_of(front_end, input_type, samples)
-    known = [reader.name, *(fingerprints[utterance.id] for utterance in utterances)]
+    known = [*_backend(), reader.name, *(fingerprints[utterance.id] for utterance in utterances)]
     clips = functools.partial(reader.blocks, utterances, samples=samples, front_end=front_end)
     float32 = np.dtype(np.float32)
     if cache.mode == "none":
         name = f"clips-{key_of(samples, FRONT_ENDS[front_end].padding, known)}.npy"
         whole = (len(utterances), samples)
         stored = cached_rows(clips, whole, float32, cache.folder / name, cache.memory_limit)
-        return ComputedRows(stored, lambda clips: np.asarray(model(clips)), shape)
+        return ComputedRows(stored, _exact(lambda clips: np.asarray(model(clips))), shape)
     key = key_of(FEATURE_VERSION, asdict(settings_of(front_end, input_type)), input_type, samples, known)
     return cached_rows(
-        lambda: _computed(model.predict_on_batch, clips()),
+        lambda: _computed(_exact(model.predict_on_batch), clips()),
         (len(utterances), *shape),
         float32,
         cache.folder / f"{front_end}-{input_type}-{key}.npy",
         cache.memory_limit if cache.mode == "ram" else 0,
     )
+
+
+def _backend() -> list[str]:
+    """For a cache's key: backends differ by a rounding, and a run shall not depend on who came first."""
+    backend = keras.backend.backend()
+    return [] if backend == "tensorflow" else [backend]
+
+
+def _exact(compute: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """`compute` in float32 throughout.
+
+    JAX's default on a GPU is TensorFloat-32, whose matrix products have three digits: a logarithm of a quiet
+    band's power would show it.
+    """
+    if keras.backend.backend() != "jax":
+        return compute
+
+    def exact(clips: np.ndarray) -> np.ndarray:
+        import jax
+
+        with jax.default_matmul_precision("highest"):
+            return compute(clips)
+
+    return exact
 
 
 def _computed(

@@ -16,7 +16,7 @@ import numpy as np
 from light_sernet_kd import audio
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.encoders import bert, embedding_cache
-from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.errors import UserError, choose, installed
 from light_sernet_kd.files import JsonError, irregular, read_json, read_text
 from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_cleaned, word_piece
 
@@ -140,7 +140,8 @@ class TextEncoder:
 
     @functools.cached_property
     def _run(self):
-        import tensorflow as tf
+        with installed("tensorflow", "a text encoder"):
+            import tensorflow as tf
 
         # One graph for all lengths: Keras' predict would trace, and compile, one for each.
         anything = tf.TensorSpec((None, None), tf.int32)

@@ -18,13 +18,11 @@ from typing import Literal
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays
 from light_sernet_kd.encoders.embedding_cache import Encoder
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, installed
 from light_sernet_kd.features import LogMelPatches, patch_count, patch_ends
 from light_sernet_kd.registries.front_ends import VGGISH
 
@@ -158,6 +156,8 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     prefix, shapes = _checkpoint_prefix(path), weight_shapes()
     if prefix is None:
         raise UserError(f"no VGGish in {path}. {remedy}")
+    with installed("tensorflow", "a checkpoint of VGGish"):
+        import tensorflow as tf
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         keys = _keys_by_name(reader)
@@ -199,6 +199,8 @@ def _keys_by_name(reader) -> dict[str, str]:
     stored = reader.get_variable_to_shape_map()
     names = {name: name for name in stored}
     if _OBJECT_GRAPH in stored:
+        from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
         graph = TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
         attributes = (attribute for node in graph.nodes for attribute in node.attributes)
         names |= {attribute.full_name: attribute.checkpoint_key for attribute in attributes}

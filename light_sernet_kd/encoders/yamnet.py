@@ -12,7 +12,7 @@ import numpy as np
 
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.encoders.embedding_cache import Encoder
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, installed
 from light_sernet_kd.files import read_bytes
 
 FILE = "yamnet_audio_classifier_with_metadata.tflite"
@@ -110,8 +110,9 @@ def _embedding_interpreter(path: Path, content: bytes):
     The file's output, the scores, is renumbered: LiteRT can also keep every intermediate tensor, but calls
     that debugging, and uses more memory for it.
     """
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.interpreter import Interpreter
+    with installed("ai_edge_litert", "YAMNet"):
+        from ai_edge_litert import schema_py_generated as schema
+        from ai_edge_litert.interpreter import Interpreter
 
     from light_sernet_kd.runner import without_chatter
 

@@ -1,5 +1,6 @@
 """config.json: all that decides a run, written before it begins and compared when it goes on."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -10,6 +11,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.phases import schedule_of
 from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
 from light_sernet_kd.files import JsonError, read_json, write_json
+from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
@@ -18,7 +20,8 @@ from light_sernet_kd.training.accelerate import threads
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert")
+# What is not installed, such as TensorFlow where JAX trains, is left out.
+_PACKAGES = ("tensorflow", "jax", "keras", "numpy", "ai-edge-litert")
 
 
 def begun(run: "Experiment", command: str) -> dict[str, Any]:
@@ -35,6 +38,12 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
     }
     if run.folder.has_begun:
         config = _stored(run, decides)
+        engine = config["resolved"].get("engine", "tf")  # older ones have none
+        if engine != run.engine:
+            raise UserError(
+                f"{run.folder.path} began with engine {engine} and would go on with {run.engine}: give "
+                f"--engine {engine}, or name another --run."
+            )
         # A run goes on as it began, also on a machine that would choose otherwise.
         began = config["resolved"]["threads"]
         if began != threads() and not run.folder.is_finished:
@@ -47,13 +56,25 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
     arithmetic = resolved_arithmetic(run.settings.arithmetic, gains=gains)
     config = {
         **decides,
-        "resolved": {"arithmetic": arithmetic, "threads": threads(), **_resolved(run)},
-        "versions": {"light-sernet-kd": __version__}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "resolved": {
+            "engine": run.engine,
+            "arithmetic": arithmetic,
+            "threads": threads(),
+            **_resolved(run),
+        },
+        "versions": {"light-sernet-kd": __version__, **_versions()},
         "command": command,
     }
     write_json(run.folder.config, config)
     return config
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _resolved(run: "Experiment") -> dict[str, Any]:
@@ -73,12 +94,14 @@ def _resolved(run: "Experiment") -> dict[str, Any]:
 def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
     """The config.json of this very run, or an error."""
     path, resolved = run.folder.config, json.loads(json.dumps(_resolved(run)))
+    decides = _without_engine(decides)
     try:
         stored = read_json(path, dict)
-        before, values = {name: stored[name] for name in decides}, stored["resolved"]
+        before, values = _without_engine({name: stored[name] for name in decides}), stored["resolved"]
         if before == decides and {name: values[name] for name in resolved} != resolved:
             raise ValueError(f"{path} tells of values that its settings do not have")
-        if values["arithmetic"] not in ("bfloat16", "float32") or type(values["threads"]) is not int:
+        computes = values["arithmetic"] in ("bfloat16", "float32") and values.get("engine", "tf") in ENGINES
+        if not computes or type(values["threads"]) is not int:
             raise ValueError(f"{path} does not tell how the run computes")
     except (OSError, JsonError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged; remove {run.folder.path} or name another --run.") from None
@@ -88,6 +111,12 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
             "Name another --run, or remove that folder."
         )
     return stored
+
+
+def _without_engine(decides: dict[str, Any]) -> dict[str, Any]:
+    """`resolved` tells which engine it is, whether that was named or chosen."""
+    settings = {name: value for name, value in decides["settings"].items() if name != "engine"}
+    return {**decides, "settings": settings}
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:

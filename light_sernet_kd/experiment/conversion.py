@@ -15,7 +15,7 @@ from light_sernet_kd.corpora.registry import CORPORA
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import FEATURES
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, installed
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.networks import calibration_clips
 from light_sernet_kd.experiment.phases import phases_of
@@ -71,7 +71,8 @@ def convert(
     precisions: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
-    from light_sernet_kd.export.tflite import ExportError, ExportSpec, export
+    with installed("tensorflow", "export"), installed("ai_edge_litert", "export"):
+        from light_sernet_kd.export.tflite import ExportError, ExportSpec, export
 
     settings = run.settings
     try:

@@ -14,6 +14,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.conversion import convert
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.files import read_json
+from light_sernet_kd.registries.engines import AUTO
 from light_sernet_kd.registries.losses import NO_TEACHER
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting.display import Display
@@ -43,7 +44,12 @@ def fold_files(
         )
     # What it learned from is of no matter here, and need not be there any more.
     plain = dataclasses.replace(
-        settings, distillation=NO_TEACHER, distillation_weights={}, teacher=None, merge_tflite=True
+        settings,
+        distillation=NO_TEACHER,
+        distillation_weights={},
+        teacher=None,
+        merge_tflite=True,
+        engine=AUTO,
     )
     options = RunOptions(data=data, result=to, cache="none")
     again = Experiment(plain, options, to, Display(verbose=0))

@@ -145,8 +145,8 @@ def _cut(run: "Experiment") -> dict[str, Any] | None:
 
 def _parameters(run: "Experiment", role: str) -> dict[str, int]:
     """How many there are, with those of the encoders and, of the text encoder, without its embeddings."""
-    from light_sernet_kd.export.tflite import parameter_counts
-
     if role not in run.multimodal:
         return {"parameters": network_of(run, role).parameters}
+    from light_sernet_kd.export.tflite import parameter_counts
+
     return parameter_counts(model_of(run, role, network_of(run, role).student.get_weights()))

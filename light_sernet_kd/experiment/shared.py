@@ -12,6 +12,7 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.audio import augment
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec
+from light_sernet_kd.config.engine import engine_here
 from light_sernet_kd.data import batches, signatures
 from light_sernet_kd.data.protocols import PROTOCOLS, Fold
 from light_sernet_kd.data.run_folder import RunFolder, Step
@@ -41,6 +42,7 @@ class Experiment:
         multimodal: role → encoders, of the networks of speech and text.
         config: what config.json holds.
         arithmetic: `float32` or `bfloat16`.
+        engine: `tf` or `jax`: what trains, or trained, its folds.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Experiment:
         self.classes, self.folds = selection.classes, selection.folds
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self._check_packages()
+        self.engine = engine_here(settings, keras.backend.backend())
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
         self.phases: dict[str, list[phases.Phase]] = {}
@@ -87,11 +90,6 @@ class Experiment:
                 import tensorboard  # noqa: F401
             except ImportError:
                 raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}") from None
-        if self.settings.qat and keras.backend.backend() != "tensorflow":
-            raise UserError(
-                f"--qat needs Keras on TensorFlow, found {keras.backend.backend()}: "
-                "set KERAS_BACKEND=tensorflow."
-            )
 
     def _say_what_runs(self) -> None:
         synthetic = ", SYNTHETIC recordings" if self.corpus.synthetic else ""

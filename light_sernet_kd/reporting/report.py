@@ -106,7 +106,8 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         f"(times {schedule['decay']:g} every {schedule['decay_every']} {plain(schedule['decay_unit'])} from "
         f"{schedule['decay_from']}), weight decay {schedule['weight_decay']:g}, "
         f"batch norm momentum {schedule['batch_norm_momentum']:g}, "
-        f"arithmetic {plain(resolved['arithmetic'])}"
+        + ("engine jax, " if resolved.get("engine") == "jax" else "")
+        + f"arithmetic {plain(resolved['arithmetic'])}"
         + (f" on {pluralise(resolved['threads'], 'thread')}." if "threads" in resolved else "."),
         *_given(settings),
     ]

@@ -19,6 +19,7 @@ from light_sernet_kd.data.feature_cache import BATCH
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
@@ -26,7 +27,9 @@ from light_sernet_kd.training.accelerate import accelerated
 from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.training.checkpoint import EpochState
 from light_sernet_kd.training.job import Trained, TrainingJob
-from light_sernet_kd.training.quantisation import Simulation
+
+# It is written for TensorFlow, which other trainings do without.
+_SIMULATION = Lazy("training.quantisation:Simulation")
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Network:
         self._build = spec.build
         # Scores are always those of plain float32 layers, which are what is saved and exported.
         self.student = self.twin = spec.build()
-        self.simulation = Simulation(self.student) if spec.int8 else None
+        self.simulation = _SIMULATION(self.student) if spec.int8 else None
         if self.simulation:
             self.twin = self.simulation.twin
         elif spec.accelerate:

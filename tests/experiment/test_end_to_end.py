@@ -757,12 +757,6 @@ def test_train_py_points_to_the_other_commands(capsys):
     assert "light-sernet-kd teach -dn demo" in error_of(capsys)
 
 
-def test_another_keras_backend_is_refused(monkeypatch, capsys):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert cli.main(["train", "-dn", "demo"]) == 2
-    assert "needs KERAS_BACKEND=tensorflow, found jax" in error_of(capsys)
-
-
 def test_too_little_memory_is_one_line(monkeypatch, capsys):
     def full(arguments, context):
         raise MemoryError

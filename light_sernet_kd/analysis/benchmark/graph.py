@@ -4,9 +4,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ai_edge_litert import schema_py_generated as schema
+if TYPE_CHECKING:
+    from ai_edge_litert import schema_py_generated as schema
 
 MULTIPLY_ADDS = (
     "multiply-adds of convolutions, fully connected layers and matrix products, from the shapes in the file; "
@@ -34,6 +35,8 @@ class Work:
 
 def work(content: bytes) -> Work:
     """What the first graph of a TFLite flatbuffer does. Operations of the front end are known by name."""
+    from ai_edge_litert import schema_py_generated as schema
+
     model = schema.ModelT.InitFromPackedBuf(content)
     graph = model.subgraphs[0]
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()}
@@ -58,7 +61,7 @@ def work(content: bytes) -> Work:
     return Work(dict(operators.most_common()), sum(weights.values()), **multiply_adds)
 
 
-def _shape(tensor: schema.TensorT) -> tuple[int, ...]:
+def _shape(tensor: "schema.TensorT") -> tuple[int, ...]:
     return () if tensor.shape is None else tuple(int(length) for length in tensor.shape)
 
 

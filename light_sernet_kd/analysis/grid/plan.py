@@ -75,7 +75,8 @@ class GridFolder:
         for name in shared:
             before = stored["entries"][name]
             for key, value in mine[name].items():
-                if before.get(key, value) != value:
+                # Of the engine its config.json tells: one that was auto may have to be named elsewhere.
+                if key != "engine" and before.get(key, value) != value:
                     was = f"{key} was {before[key]}, is {value}"
                     raise UserError(f"{folder.path} holds another grid: of its {name}, {was}; {remedy}.")
         return cls(folder.path, stored["entries"], stored["measured"], stored["not_run"])

@@ -1,0 +1,117 @@
+"""Which engine trains a run. Nothing here imports TensorFlow, JAX or Keras: they are looked for only."""
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+
+from light_sernet_kd.config.settings import Settings
+from light_sernet_kd.errors import UserError, missing
+from light_sernet_kd.registries.engines import AUTO, ENGINES
+
+VARIABLE = "KERAS_BACKEND"
+
+
+def engine_of(settings: Settings) -> str:
+    """`tf` or `jax`: what trains these settings in this process.
+
+    `auto` is the engine of `KERAS_BACKEND` where that is set; else `jax` where it is all that is installed,
+    or where JAX has its CUDA plugin and can train the settings; else `tf`.
+
+    Raises:
+        UserError: `KERAS_BACKEND` says otherwise, the engine cannot train the settings, or it is not
+            installed.
+    """
+    backend = _backend()
+    engine = settings.engine
+    if engine == AUTO:
+        engine = _automatic(settings) if backend is None else _engine_on(backend)
+    elif backend not in (None, ENGINES[engine].backend):
+        needed = ENGINES[engine].backend
+        raise UserError(
+            f"--engine {engine} needs {VARIABLE}={needed}, found {backend}: set it so or unset it."
+        )
+    _check(settings, engine)
+    module = ENGINES[engine].module
+    if not is_installed(module):
+        raise missing(module, f"training {_only_tf(settings) or f'with --engine {engine}'}")
+    return engine
+
+
+def engine_here(settings: Settings, backend: str) -> str:
+    """The engine where Keras is imported already and computes with `backend`.
+
+    Raises:
+        UserError: the settings name another, or it cannot train them.
+    """
+    engine = _engine_on(backend)
+    if settings.engine not in (AUTO, engine):
+        needed = ENGINES[settings.engine].backend
+        raise UserError(
+            f"--engine {settings.engine} needs Keras on {needed}, found {backend}: set {VARIABLE}={needed}."
+        )
+    _check(settings, engine)
+    return engine
+
+
+def one_engine(runs: Iterable[Settings], *, remedy: str) -> str:
+    """The engine of all these runs.
+
+    Raises:
+        UserError: as `engine_of`, or they have several.
+    """
+    engines = sorted({engine_of(settings) for settings in runs} or {engine_of(Settings())})
+    if len(engines) > 1:
+        raise UserError(
+            f"the runs have engines {' and '.join(engines)}, and a process has one Keras backend: {remedy}."
+        )
+    return engines[0]
+
+
+def _backend() -> str | None:
+    """What Keras computes with, or would; None where nothing says so."""
+    keras = sys.modules.get("keras")
+    return os.environ.get(VARIABLE) or (keras.backend.backend() if keras else None)
+
+
+def _engine_on(backend: str) -> str:
+    for name, engine in ENGINES.items():
+        if engine.backend == backend:
+            return name
+    raise UserError(f"training needs {VARIABLE}=tensorflow or jax, found {backend}: set it so or unset it.")
+
+
+def _automatic(settings: Settings) -> str:
+    if _only_tf(settings):
+        return "tf"
+    only_jax = is_installed("jax") and not is_installed("tensorflow")
+    return "jax" if only_jax or _has_cuda_plugin() else "tf"
+
+
+def _check(settings: Settings, engine: str) -> None:
+    if engine == "jax" and (what := _only_tf(settings)):
+        raise UserError(f"--engine jax does not train {what}: leave it out, or take --engine tf.")
+
+
+def _only_tf(settings: Settings) -> str:
+    """What of the settings TensorFlow alone can train; empty where there is nothing of the kind."""
+    if settings.multimodal:
+        return f"{settings.multimodal[0]}, a network of speech and text"
+    return "with --qat" if settings.qat else ""
+
+
+def is_installed(module: str) -> bool:
+    """Whether it can be imported, without doing so."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _has_cuda_plugin() -> bool:
+    """Whether JAX was installed for an NVIDIA GPU, as the extra `jax-cuda` does."""
+    names = (distribution.metadata["Name"] or "" for distribution in importlib.metadata.distributions())
+    return is_installed("jax") and any(
+        name.lower().replace("_", "-").startswith("jax-cuda") for name in names
+    )

@@ -1,0 +1,167 @@
+"""A machine that has JAX and neither TensorFlow nor LiteRT: all but the training and the exported files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from small_runs import error_of, train
+
+# What a run needs beside its training, for which a network stays as it was made.
+PROGRAM = """
+import no_tensorflow
+
+import pkgutil
+import sys
+from pathlib import Path
+
+import light_sernet_kd
+from light_sernet_kd import cli
+
+manifest, result = map(Path, sys.argv[1:])
+# Before Keras is imported, so that what it computes with is chosen.
+assert cli.main(["teach", "-dn", str(manifest), "-id", "1.2"]) == 2
+assert cli.main(["train", "-dn", str(manifest), "-id", "1.2", "--engine", "tf"]) == 2
+assert cli.main(["train", "-dn", str(manifest), "-id", "1.2", "--qat", "2"]) == 2
+assert cli.main(["train", "-dn", str(manifest), "--student", "bert_vggish"]) == 2
+assert not any(name.partition(".")[0] in ("keras", "jax") for name in sys.modules)
+from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.config import Settings
+from light_sernet_kd.config.engine import engine_of
+
+heavy_imports(engine_of(Settings()))
+for module in pkgutil.walk_packages(light_sernet_kd.__path__, "light_sernet_kd."):
+    if not module.name.endswith(("__main__", "export.flatbuffer", "export.tflite", "training.quantisation")):
+        __import__(module.name)
+
+import numpy as np
+from small_runs import rendered, shallow_light_sernet, train
+
+from light_sernet_kd import teachers
+from light_sernet_kd.training.job import Trained
+from light_sernet_kd.training.network import Network
+
+
+def untrained(network, job):
+    network.start_anew(job.seed)
+    weights = network.twin.get_weights()
+    columns = ("loss", "label_loss", "train_wa", "learning_rate", "val_loss", "val_ua", "val_wa")
+    return Trained(weights, weights, {name: [0.5] for name in columns}, 1, 0.0)
+
+
+Network.train = untrained
+once = ["--epochs", "1", "--no-export", "--run"]
+with shallow_light_sernet(), rendered("curves"):
+    assert train(manifest, result, *once, "pure") == 0
+    assert train(manifest, result, *once, "pure", "--engine", "jax") == 0  # only reads
+    assert train(manifest, result, *once, "distilled", "-kd", "KD") == 0
+    # A teacher file of this machine is read on this machine.
+    folds = ("s1", "s2", "s3")
+    parts = [teachers.read(result / "distilled" / f"fold-{fold}" / "teacher.npz") for fold in folds]
+    logits = np.concatenate([part.logits for part in parts])
+    whole = teachers.Teacher(parts[0].ids, parts[0].classes, logits, folds, parts[0].card)
+    teachers.write(result / "teacher.npz", whole)
+    arguments = ["-kd", "KD", "--teacher", str(result / "teacher.npz")]
+    assert train(manifest, result, *once, "taught", *arguments) == 0
+    runs = [str(result / name) for name in ("pure", "distilled")]
+    assert cli.main(["compare", *runs, "--out", str(result / "compared")]) == 0
+    grid = [str(result / "seeds.toml"), "--result", str(result), "-v", "0"]
+    assert cli.main(["grid", *grid, "--dry-run"]) == 0
+    assert cli.main(["grid", *grid]) == 0
+assert cli.main(["explain", str(result / "pure"), "--worst", "1"]) == 2
+assert no_tensorflow.imported() == []
+"""
+
+
+def run_without(program: str, *arguments: object) -> subprocess.CompletedProcess:
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
+    }
+    environment.pop("KERAS_BACKEND", None)
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+GRID = """
+[settings]
+corpus = "{corpus}"
+folds = ["s1"]
+input_seconds = 1.2
+width = 0.15
+epochs = 1
+batch_size = 8
+export = false
+[[runs]]
+seed = [0, 1]
+"""
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, manifest) -> Path:
+    """The results folder of runs on such a machine."""
+    folder = tmp_path_factory.mktemp("result")
+    (folder / "seeds.toml").write_text(GRID.format(corpus=manifest), encoding="utf-8")
+    done = run_without(PROGRAM, manifest, folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
+    return folder
+
+
+def test_runs_are_scored_reported_and_compared_without_tensorflow(result):
+    for name in ("pure", "distilled", "taught"):
+        metrics = json.loads((result / name / "metrics.json").read_text())
+        assert metrics["pooled"]["count"] == 27
+        assert {"report.md", "confusion_matrix.png", "curves.png", "embeddings.png"} <= {
+            path.name for path in (result / name).iterdir()
+        }
+    compared = json.loads((result / "compared" / "compare.json").read_text())
+    assert [row["run"] for row in compared["rows"]] == ["pure", "distilled"]
+
+
+def test_a_grid_has_its_scores_without_tensorflow(result):
+    (row,) = json.loads((result / "seeds" / "scores.json").read_text())["rows"]
+    assert (row["seeds"], row["folds"]) == (2, 1)
+
+
+def test_what_needs_tensorflow_says_so_in_a_line(result):
+    lines = (result / "stderr.txt").read_text().splitlines()
+    said = [line.removeprefix("light-sernet-kd: ") for line in lines if line.startswith("light-sernet-kd: ")]
+    whats = ["this command", "training with --engine tf", "training with --qat",
+             "training bert_vggish, a network of speech and text", "this command"]  # fmt: skip
+    assert [line.partition(" needs TensorFlow, which is not installed: ")[0] for line in said] == whats
+    assert all(line.endswith("-m pip install tensorflow") for line in said)
+
+
+def test_a_run_that_began_on_jax_is_refused_on_tensorflow_with_what_to_give(result, manifest, capsys):
+    folder = result / "pure"
+    assert json.loads((folder / "config.json").read_text())["resolved"]["engine"] == "jax"
+    assert "engine jax" in (folder / "report.md").read_text()
+    assert train(manifest, result, "--epochs", "1", "--no-export", "--run", "pure") == 2
+    assert error_of(capsys) == (
+        f"light-sernet-kd: {folder} began with engine jax and would go on with tf: give --engine jax, or "
+        "name another --run."
+    )
+
+
+def test_config_json_has_the_versions_of_what_is_installed(result):
+    versions = json.loads((result / "pure" / "config.json").read_text())["versions"]
+    assert {"light-sernet-kd", "keras", "numpy", "jax"} <= versions.keys()
+
+
+def test_features_on_jax_are_those_on_tensorflow(result, manifest):
+    from light_sernet_kd.corpora import manifest as tables
+    from light_sernet_kd.data import feature_cache
+    from light_sernet_kd.features import front_end_model
+
+    (stored,) = (result / ".cache").glob("lsn-mfcc-*.npy")
+    corpus = tables.utterances(manifest)
+    clips = feature_cache.waveforms(corpus.utterances, samples=19200, front_end="lsn")
+    expected = front_end_model("lsn", "mfcc", 19200).predict_on_batch(clips)
+    np.testing.assert_allclose(np.load(stored), expected, atol=2e-3)

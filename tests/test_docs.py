@@ -47,6 +47,7 @@ COMMANDS = {
     "light-sernet-kd compare result/pure result/KD *": f"{PARSE}: the names of runs differ, the rest is run",
     "light-sernet-kd compare *": RUN,
     "light-sernet-kd explain *": RUN,
+    "light-sernet-kd export *": RUN,
     "light-sernet-kd golden *": RUN,
     "light-sernet-kd grid * --dry-run": RUN,
     "light-sernet-kd grid *": f"{PARSE}: trains for hours; test_grid has runs of a second",

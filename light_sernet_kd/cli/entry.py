@@ -56,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(analysis.add_compare, analysis.run_compare),
     "benchmark": Command(analysis.add_benchmark, analysis.run_benchmark),
     "explain": Command(analysis.add_explain, analysis.run_explain),
+    "export": Command(training.add_export, training.run_export, continues=True),
     "golden": Command(device.add_golden, device.run_golden),
     "stress": Command(analysis.add_stress, analysis.run_stress),
     "paper": Command(training.add_paper, training.run_paper, continues=True),

@@ -1,4 +1,4 @@
-"""The commands that train: `train`, `teach`, `grid`, `paper`."""
+"""The commands that train: `train`, `teach`, `grid`, `paper`, `export`."""
 
 import argparse
 import fnmatch
@@ -8,7 +8,13 @@ from typing import Any
 
 from light_sernet_kd.cli.console import heavy_imports
 from light_sernet_kd.cli.context import Context
-from light_sernet_kd.cli.options import add_run_options, add_settings, run_options, settings_of
+from light_sernet_kd.cli.options import (
+    add_data,
+    add_run_options,
+    add_settings,
+    run_options,
+    settings_of,
+)
 from light_sernet_kd.config import Settings, fields, make_settings
 from light_sernet_kd.config.engine import engine_of, one_engine
 from light_sernet_kd.errors import UserError
@@ -231,3 +237,28 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
         written = grids.write(scored, folder.path)
         display.say(f"Scores: {written[1]}", always=True)
     return 0 if all_done else 1
+
+
+def add_export(commands: Any, context: Context) -> None:
+    export = commands.add_parser(
+        "export",
+        help="the .tflite files of a run that was trained without them, or by JAX",
+        description="Make the .tflite files of a run whose folds are trained: with --no-export, or with "
+        "--engine jax, which converts nothing. Trains the final student on all speakers where the run did "
+        "not, converts it, scores each precision over the folds, and writes the report anew. Needs "
+        "TensorFlow. The run's own command still continues it.",
+    )
+    export.add_argument("run", type=Path, metavar="RUN", help="a run's folder, e.g. result/demo")
+    add_data(export)
+
+
+def run_export(arguments: argparse.Namespace, context: Context) -> None:
+    heavy_imports()
+    from light_sernet_kd import experiment
+    from light_sernet_kd.data.run_folder import RunFolder
+    from light_sernet_kd.reporting.display import Display
+
+    display = Display()
+    files = experiment.export_run(arguments.run, Path(arguments.data), display)
+    display.say(f"Files: {', '.join(map(str, files))}", always=True)
+    display.say(f"Report: {RunFolder(arguments.run).report}", always=True)

@@ -26,7 +26,7 @@ def engine_of(settings: Settings) -> str:
     backend = _backend()
     engine = settings.engine
     if engine == AUTO:
-        engine = _automatic(settings) if backend is None else _engine_on(backend)
+        engine = _automatic(settings) if backend is None else engine_on(backend)
     elif backend not in (None, ENGINES[engine].backend):
         needed = ENGINES[engine].backend
         raise UserError(
@@ -45,7 +45,7 @@ def engine_here(settings: Settings, backend: str) -> str:
     Raises:
         UserError: the settings name another, or it cannot train them.
     """
-    engine = _engine_on(backend)
+    engine = engine_on(backend)
     if settings.engine not in (AUTO, engine):
         needed = ENGINES[settings.engine].backend
         raise UserError(
@@ -75,7 +75,8 @@ def _backend() -> str | None:
     return os.environ.get(VARIABLE) or (keras.backend.backend() if keras else None)
 
 
-def _engine_on(backend: str) -> str:
+def engine_on(backend: str) -> str:
+    """The engine whose networks Keras computes with this backend."""
     for name, engine in ENGINES.items():
         if engine.backend == backend:
             return name

@@ -4,7 +4,8 @@
     fold-NAME/                   a step: the student of a fold
         fold.json                the step is done; has the SHA-256 of what it left
         student.keras, history.csv, test_logits.npz, …
-    fold-all-speakers/           the step of the exported student, with final.json
+    fold-all-speakers/           the step of the final student
+        final.json               it is trained; with `rows`, it is converted too
     student_PRECISION.tflite     exported files
     predictions.csv, report.md, pictures
     metrics.json                 the run is finished; written last
@@ -86,14 +87,14 @@ _FOLD = {
     "last_epoch": _SCORES,
     "files": {str: str},
 }
-_FINAL = {
+# Of the final student once it is trained, and what is added where it is converted.
+_TRAINED = {"final_epochs": int, "engine?": str, "files": {str: str}}
+_CONVERTED = {
     "rows": [
         {"precision": str, "file": str, "bytes": int, "sha256": str, "max_probability_difference": float}
     ],
     "temperature": float,
     "scores": {str: {str: float}},
-    "final_epochs": int,
-    "files": {str: str},
 }
 
 
@@ -212,7 +213,7 @@ class Step:
         return read_or_redo(self.done, read_fold)
 
     def exported(self) -> dict[str, Any]:
-        """What final.json tells."""
+        """What final.json tells; of a student that is not converted yet it has no `rows`."""
         return read_or_redo(self.done, read_final)
 
 
@@ -371,8 +372,11 @@ def _is_count(number: Any, most: Any) -> bool:
 
 
 def read_final(path: Path) -> dict[str, Any]:
-    """A final.json, with what its files are."""
-    exported = read_json(path, _FINAL)
+    """A final.json, of a converted student with what its files are."""
+    exported = read_json(path, _TRAINED)
+    if not _CONVERTED.keys() & exported.keys():
+        return exported
+    exported = read_json(path, _TRAINED | _CONVERTED)
     if odd := [row["precision"] for row in exported["rows"] if row["precision"] not in PRECISIONS]:
         raise JsonError(path, f"is damaged (precision {odd[0][:20]!r})")
     if "float32" not in [row["precision"] for row in exported["rows"]]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
 
+# What a fold's step keeps of its converted students.
+PROBABILITIES = "tflite_probabilities.npz"
+
+
 def _card(run: "Experiment", *, final: bool) -> dict[str, Any]:
     """What an exported file says of the run it comes from, and the final student's how good it may be."""
     sources = [CORPORA.get(str(name)) for name in (run.settings.corpus, run.settings.test_on)]
@@ -115,7 +119,7 @@ def precision_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndarr
 
     They are not calibrated: only which is largest counts, and that no temperature changes.
     """
-    step, name = run.step(fold), "tflite_probabilities.npz"
+    step, name = run.step(fold), PROBABILITIES
     if not (step.path / name).exists():
         probabilities = _converted_probabilities(run, fold)
         step.write(name, probabilities)

@@ -1,5 +1,8 @@
 """The step of the exported student: it is trained on all speakers and converted."""
 
+import re
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +11,17 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.config.engine import engine_on
 from light_sernet_kd.experiment.calibration import final_logits, final_temperature
-from light_sernet_kd.experiment.conversion import convert, precision_probabilities, taken_inputs, whose_scores
+from light_sernet_kd.experiment.conversion import (
+    PROBABILITIES,
+    convert,
+    precision_probabilities,
+    taken_inputs,
+    whose_scores,
+)
 from light_sernet_kd.experiment.fold import save_student
-from light_sernet_kd.experiment.networks import model_of, network_of, train_network, trained_on
+from light_sernet_kd.experiment.networks import network_of, train_network, trained_on
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.teacher import (
     final_teacher_epochs,
@@ -27,22 +37,35 @@ if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
 
-def export_final(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Train the final student on all speakers and export it; score every precision over the folds."""
-    step, scores = run.step(run.selection.final_fold), _precision_scores(run)
+def export_final(
+    run: "Experiment", outcomes: Sequence[dict[str, Any]], *, wanted: bool | None = None
+) -> dict[str, Any] | None:
+    """Train the final student on all speakers and export it; score every precision over the folds.
+
+    Returns:
+        What is exported; None where nothing is. Where Keras computes with another backend than TensorFlow,
+        which alone converts, the student is trained, and its files are made later: see `export_run`.
+
+    Args:
+        wanted: by default as the settings say. Of a run that wants no files, those that were made later are
+            read.
+    """
+    step, final = run.step(run.selection.final_fold), run.selection.final_fold
+    wanted = run.settings.export if wanted is None else wanted
+    converts = wanted and keras.backend.backend() == "tensorflow"
+    if converts:
+        _precision_scores(run)  # a student that cannot be converted is told before another is trained
+    if wanted and not step.is_done:
+        train_final(run, outcomes)
     if step.is_done:
         step.clear("student-checkpoint*.npz")
-    else:
-        _train_and_convert(run, outcomes, scores)
-    remove_teacher_states(run, run.selection.final_fold)
-    exported = step.exported()
-    temperature = final_temperature(run, outcomes, final_logits(run))
-    if not is_current(run, exported, temperature, scores):
-        student = step.read("student.keras", load_student)
-        exported |= _convert(run, student, temperature, scores)
-        step.rewrite(exported)
-        run.display.say("The final student was exported anew: its files were missing, damaged or older.")
-    changes = _probability_changes(run, outcomes)
+    remove_teacher_states(run, final)
+    exported = _converted(run, outcomes, anew=converts) if converts or _is_scored(run) else None
+    if exported is None:
+        for note in final_notes(run, None):
+            run.display.say(note)
+        return None
+    scores, changes = _precision_scores(run), _probability_changes(run, outcomes)
     shown = (f"{name} {at['mean']:.1e}/{at['p95']:.1e}/{at['max']:.1e}" for name, at in changes.items())
     run.display.say(
         "Change of a probability by conversion, mean/95th percentile/largest over "
@@ -59,9 +82,7 @@ def export_final(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[
     }
 
 
-def _train_and_convert(
-    run: "Experiment", outcomes: Sequence[dict[str, Any]], scores: Mapping[str, Mapping[str, float]]
-) -> None:
+def train_final(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> None:
     """The final student, for as many epochs as the folds' students were selected at in the median."""
     final = run.selection.final_fold
     step, epochs = run.step(final), median_epochs([outcome["best_epochs"] for outcome in outcomes])
@@ -73,10 +94,74 @@ def _train_and_convert(
     rows = phases_of(run, "student")[-1].rows
     logits = network_of(run, "student").logits(trained.last, rows, trained_on(run, final))
     step.write("training_logits.npz", {"selected": logits})
-    student = model_of(run, "student", trained.last)
-    files = _convert(run, student, final_temperature(run, outcomes, logits), scores)
-    step.finish({"final_epochs": sum(epochs), **files})
+    step.finish({"final_epochs": sum(epochs), "engine": engine_on(keras.backend.backend())})
     trained.remove_checkpoints()
+
+
+def final_notes(run: "Experiment", exported: Mapping[str, Any] | None) -> list[str]:
+    """What must be known of a final student that is trained."""
+    step, notes = run.step(run.selection.final_fold), []
+    if not step.is_done:
+        return []
+    if exported is None:
+        notes.append(
+            "The final student is trained on all speakers and not converted: light-sernet-kd export "
+            f"{shlex.quote(str(run.folder.path))} makes its .tflite files where TensorFlow is installed."
+        )
+    engine = step.exported().get("engine", run.engine)
+    if engine != run.engine:
+        notes.append(
+            f"The folds' students were trained with engine {run.engine}, the final one with {engine}."
+        )
+    return notes
+
+
+def _is_scored(run: "Experiment") -> bool:
+    """Whether the final student and the folds' were converted, so that files and scores may be there."""
+    step = run.step(run.selection.final_fold)
+    return (
+        step.is_done
+        and "rows" in step.exported()
+        and all((run.step(fold).path / PROBABILITIES).exists() for fold in run.folds)
+    )
+
+
+def _converted(run: "Experiment", outcomes: Sequence[dict[str, Any]], *, anew: bool) -> dict[str, Any] | None:
+    """What final.json tells of the files; None where they are not as they should be.
+
+    Args:
+        anew: whether files that are not there, or not as they should be, are made.
+    """
+    step, scores = run.step(run.selection.final_fold), _precision_scores(run)
+    exported = step.exported()
+    temperature = final_temperature(run, outcomes, final_logits(run))
+    if is_current(run, exported, temperature, scores):
+        return exported
+    if not anew:
+        return None
+    were_made = "rows" in exported
+    student = step.read("student.keras", load_student)
+    if "student" not in run.multimodal:
+        _number_operations(student)
+    exported |= _convert(run, student, temperature, scores)
+    step.rewrite(exported)
+    if were_made:
+        run.display.say("The final student was exported anew: its files were missing, damaged or older.")
+    return exported
+
+
+def _number_operations(student: keras.Model) -> None:
+    """Name the network's operations by their order in it.
+
+    Keras counts them over the life of a process, and their names come into the files: those would not be the
+    same where the run was interrupted, or exported later.
+    """
+    counts: Counter[str] = Counter()
+    for operation in student.operations:
+        stem = re.sub(r"_\d+$", "", operation.name)
+        if not isinstance(operation, keras.layers.InputLayer):
+            operation.name = f"{stem}_{counts[stem]}"
+            counts[stem] += 1
 
 
 def _scored_rows(
@@ -123,6 +208,8 @@ def is_current(
     scores: Mapping[str, Mapping[str, float]],
 ) -> bool:
     """Whether the files are there, as they were written, and with the run's temperature and scores."""
+    if "rows" not in exported:
+        return False
     if not np.isclose(exported["temperature"], temperature, rtol=1e-6):
         return False
     if exported["scores"] != scores or {row["precision"] for row in exported["rows"]} != {*scores}:

@@ -11,6 +11,7 @@ from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.experiment.calibration import calibrate
+from light_sernet_kd.experiment.final import final_notes
 from light_sernet_kd.experiment.networks import model_of, network_of
 from light_sernet_kd.experiment.teacher import teacher_name, teacher_stamps
 from light_sernet_kd.registries.students import is_multimodal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
 
-def notes_of(run: "Experiment") -> list[str]:
+def notes_of(run: "Experiment", exported: Mapping[str, Any] | None = None) -> list[str]:
     """What else the report says of the run."""
     notes = [note for encoders in run.multimodal.values() for note in encoders.notes]
     if run.settings.different_speakers and (names := same_names(run.corpus)):
@@ -30,7 +31,7 @@ def notes_of(run: "Experiment") -> list[str]:
         )
     if run.teacher and (converted := run.teacher.card.get("converted")):
         notes.append(f"Of the teacher file: {converted}.")
-    return notes
+    return [*notes, *final_notes(run, exported)]
 
 
 def predictions_of(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> evaluation.Predictions:
@@ -100,7 +101,7 @@ def metrics_of(
             "width": None if is_multimodal(run.settings.student) else run.settings.width,
             "encoders": run.multimodal["student"].facts() if "student" in run.multimodal else {},
         },
-        "notes": notes_of(run),
+        "notes": notes_of(run, exported),
         "teacher": _teacher(run, outcomes) if run.settings.teacher else None,
         "seed": run.settings.seed,
         "command": run.config["command"],

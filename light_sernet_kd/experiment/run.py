@@ -44,7 +44,7 @@ def train(settings: Settings, options: RunOptions, display: Display, *, command:
             display.say(f"  Warning: {text}")
         # Per fold: features, teacher outputs, a student, its scores.
         outcomes = [run_fold(run, fold) for fold in run.folds]
-        exported = export_final(run, outcomes) if settings.export else None
+        exported = export_final(run, outcomes)
         write_results(run, outcomes, exported)
         keep_networks(run)
     return folder

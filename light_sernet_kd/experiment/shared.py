@@ -46,7 +46,13 @@ class Experiment:
     """
 
     def __init__(
-        self, settings: Settings, options: RunOptions, folder: Path, display: Display, command: str = ""
+        self,
+        settings: Settings,
+        options: RunOptions,
+        folder: Path,
+        display: Display,
+        command: str = "",
+        engine: str | None = None,
     ):
         self.options, self.display, self.folder = options, display, RunFolder(folder)
         entry = STUDENTS[settings.student]
@@ -61,7 +67,7 @@ class Experiment:
         self.classes, self.folds = selection.classes, selection.folds
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self._check_packages()
-        self.engine = engine_here(settings, keras.backend.backend())
+        self.engine = engine or engine_here(settings, keras.backend.backend())
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
         self.phases: dict[str, list[phases.Phase]] = {}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 from small_runs import error_of, train
+
+from light_sernet_kd import cli
 
 # What a run needs beside its training, for which a network stays as it was made.
 PROGRAM = """
@@ -59,6 +62,8 @@ with shallow_light_sernet(), rendered("curves"):
     assert train(manifest, result, *once, "pure") == 0
     assert train(manifest, result, *once, "pure", "--engine", "jax") == 0  # only reads
     assert train(manifest, result, *once, "distilled", "-kd", "KD") == 0
+    assert train(manifest, result, "--epochs", "1", "--folds", "s1", "--run", "files") == 0
+    assert cli.main(["export", str(result / "files")]) == 2
     # A teacher file of this machine is read on this machine.
     folds = ("s1", "s2", "s3")
     parts = [teachers.read(result / "distilled" / f"fold-{fold}" / "teacher.npz") for fold in folds]
@@ -134,7 +139,7 @@ def test_what_needs_tensorflow_says_so_in_a_line(result):
     lines = (result / "stderr.txt").read_text().splitlines()
     said = [line.removeprefix("light-sernet-kd: ") for line in lines if line.startswith("light-sernet-kd: ")]
     whats = ["this command", "training with --engine tf", "training with --qat",
-             "training bert_vggish, a network of speech and text", "this command"]  # fmt: skip
+             "training bert_vggish, a network of speech and text", *["this command"] * 2]  # fmt: skip
     assert [line.partition(" needs TensorFlow, which is not installed: ")[0] for line in said] == whats
     assert all(line.endswith("-m pip install tensorflow") for line in said)
 
@@ -148,6 +153,43 @@ def test_a_run_that_began_on_jax_is_refused_on_tensorflow_with_what_to_give(resu
         f"light-sernet-kd: {folder} began with engine jax and would go on with tf: give --engine jax, or "
         "name another --run."
     )
+
+
+@pytest.fixture
+def small(monkeypatch, shallow_here, unrendered):
+    from light_sernet_kd.export import tflite
+
+    monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_student_trained_on_jax_is_converted_on_tensorflow(result, tmp_path):
+    folder = tmp_path / "files"
+    shutil.copytree(result / "files", folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    note = "The final student is trained on all speakers and not converted: light-sernet-kd export"
+    assert [each.startswith(note) for each in metrics["notes"]] == [True]
+    assert note in (folder / "report.md").read_text()
+    assert "export" not in metrics
+    student = (folder / "fold-all-speakers" / "student.keras").read_bytes()
+    assert cli.main(["export", str(folder)]) == 0
+    assert (folder / "fold-all-speakers" / "student.keras").read_bytes() == student
+    after = json.loads((folder / "metrics.json").read_text())
+    assert (after["notes"], after["pooled"]) == ([], metrics["pooled"])
+    # Files of a student that answers as it did on JAX.
+    (row,) = after["export"]["rows"]
+    assert row["probability_change"]["max"] < 1e-4
+    assert (folder / row["file"]).is_file()
+    assert json.loads((folder / "config.json").read_text())["resolved"]["engine"] == "jax"
+
+
+@pytest.mark.every
+@pytest.mark.usefixtures("small")
+def test_a_final_student_that_another_engine_trained_than_the_folds_is_told(result, tmp_path):
+    shutil.copytree(result / "seeds" / "seed0", tmp_path / "seed0")
+    assert cli.main(["export", str(tmp_path / "seed0")]) == 0
+    (note,) = json.loads((tmp_path / "seed0" / "metrics.json").read_text())["notes"]
+    assert note == "The folds' students were trained with engine jax, the final one with tf."
 
 
 def test_config_json_has_the_versions_of_what_is_installed(result):

@@ -1,0 +1,54 @@
+"""Exported files of a run whose folds are trained, made later and perhaps on another machine."""
+
+from pathlib import Path
+
+from light_sernet_kd.config import RunOptions, make_settings
+from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.final import export_final
+from light_sernet_kd.experiment.fold import run_fold
+from light_sernet_kd.experiment.networks import keep_networks
+from light_sernet_kd.experiment.results import write_results
+from light_sernet_kd.experiment.shared import Experiment
+from light_sernet_kd.files import JsonError, read_json
+from light_sernet_kd.reporting.display import Display
+
+_CONFIG = {"settings": dict, "resolved": {"engine?": str}}
+
+
+def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
+    """Make the .tflite files of the run in `folder`, score them, and write its results anew.
+
+    The final student is trained on all speakers where the run did not. What config.json says of the run, and
+    with it the command that continues it, stay as they are. An interrupted export goes on where it was.
+
+    Args:
+        data: the folder of the corpora.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: no run is there, a fold of it is not trained, or its corpus or teacher is another now.
+    """
+    try:
+        config = read_json(RunFolder(folder).config, _CONFIG)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no run in {folder}: it has no config.json. Name a run's folder.") from None
+    except (OSError, JsonError) as error:
+        raise UserError(f"{folder}: its config.json is damaged ({error}): copy it anew.") from None
+    settings = make_settings(**config["settings"])
+    options = RunOptions(data=data, result=folder.parent, run=folder.name)
+    with RunFolder(folder).lock():
+        engine = config["resolved"].get("engine", "tf")
+        run = Experiment(settings, options, folder, display, engine=engine)
+        if untrained := [fold.name for fold in run.folds if not run.step(fold).is_done]:
+            raise UserError(
+                f"{folder} is not trained on fold {', '.join(untrained)}: the command that began the run "
+                "continues it."
+            )
+        outcomes = [run_fold(run, fold) for fold in run.folds]
+        exported = export_final(run, outcomes, wanted=True)
+        write_results(run, outcomes, exported)
+        keep_networks(run)
+    return [folder / row["file"] for row in (exported or {"rows": []})["rows"]]

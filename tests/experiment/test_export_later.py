@@ -1,0 +1,136 @@
+"""`export RUN`: the files of a run that was trained without them, here or on JAX."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_runs import SPEAKERS, error_of, same_weights, train
+
+from light_sernet_kd import cli
+from light_sernet_kd.experiment import final
+
+pytestmark = pytest.mark.usefixtures("unrendered")
+ONCE = ["--epochs", "1", "--folds", SPEAKERS[0]]
+FINAL = Path("fold-all-speakers")
+NOTE = "The final student is trained on all speakers and not converted: light-sernet-kd export"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small(shallow) -> Iterator[None]:
+    """Two files of a small student, of which int8 has all that there is to convert."""
+    from light_sernet_kd.export import tflite
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tflite, "PRECISIONS", ("float32", "int8"))
+        yield
+
+
+def export(folder: Path) -> int:
+    return cli.main(["export", str(folder)])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("student_*.tflite")}
+
+
+def told(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(manifest, tmp_path_factory, small) -> Path:
+    """A run without files."""
+    result = tmp_path_factory.mktemp("result")
+    assert train(manifest, result, *ONCE, "--no-export", "--run", "later") == 0
+    return result / "later"
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory) -> Path:
+    """The same run with files that were made later."""
+    folder = tmp_path_factory.mktemp("exported") / "later"
+    shutil.copytree(trained, folder)
+    assert export(folder) == 0
+    return folder
+
+
+def test_files_made_later_are_those_that_the_run_would_have_made(manifest, trained, exported, tmp_path):
+    assert train(manifest, tmp_path, *ONCE, "--run", "whole") == 0
+    whole = tmp_path / "whole"
+    assert files(whole).keys() == {"student_float32.tflite", "student_int8.tflite"}
+    assert files(exported) == files(whole)
+    assert same_weights(whole / FINAL / "student.keras", exported / FINAL / "student.keras")
+    for name in ("export", "calibration", "notes", "pooled"):
+        assert told(exported)[name] == told(whole)[name]
+    assert "export" not in told(trained)
+
+
+def test_the_runs_own_command_then_only_reads(manifest, trained, exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "later")
+    assert (exported / "config.json").read_bytes() == (trained / "config.json").read_bytes()
+    written = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "later").rglob("*")
+        if path.suffix in (".tflite", ".keras", ".npz") or path.name in ("fold.json", "final.json")
+    }
+    assert train(manifest, tmp_path, *ONCE, "--no-export", "--run", "later") == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert told(tmp_path / "later") == told(exported)
+    # Files that a user removed are not missed by a run that wanted none.
+    (tmp_path / "later" / "student_int8.tflite").unlink()
+    assert train(manifest, tmp_path, *ONCE, "--no-export", "--run", "later") == 0
+    assert files(tmp_path / "later").keys() == {"student_float32.tflite"}
+    assert "export" not in told(tmp_path / "later")
+    assert export(tmp_path / "later") == 0
+    assert files(tmp_path / "later") == files(exported)
+
+
+def test_an_interrupted_export_goes_on_where_it_was(
+    manifest, trained, exported, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "later"
+    shutil.copytree(trained, folder)
+    kept = {}
+
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    # As the student is saved, as it is converted, and as that is written down.
+    for name, left in {"save_student": False, "convert": True, "sha256": True}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(final, name, interrupt)
+            assert export(folder) == 130
+            assert "the same command continues" in error_of(capsys)
+        done = folder / FINAL / "final.json"
+        assert done.exists() == left
+        if left:
+            kept.setdefault("student", (folder / FINAL / "student.keras").stat().st_mtime_ns)
+            assert "rows" not in json.loads(done.read_text())
+    # The run's own command reads, and says what is left to do.
+    assert train(manifest, tmp_path, *ONCE, "--no-export", "--run", "later") == 0
+    assert [note.startswith(NOTE) for note in told(folder)["notes"]] == [True]
+    assert NOTE in (folder / "report.md").read_text()
+    assert export(folder) == 0
+    assert (folder / FINAL / "student.keras").stat().st_mtime_ns == kept["student"]
+    assert files(folder) == files(exported)
+    assert told(folder)["notes"] == []
+
+
+def test_what_cannot_be_exported_is_a_line(trained, tmp_path, capsys, monkeypatch):
+    assert export(tmp_path) == 2
+    assert f"no run in {tmp_path}: it has no config.json. Name a run's folder." in error_of(capsys)
+    folder = tmp_path / "later"
+    shutil.copytree(trained, folder)
+    (folder / f"fold-{SPEAKERS[0]}" / "fold.json").unlink()
+    assert export(folder) == 2
+    assert error_of(capsys).endswith(
+        f"{folder} is not trained on fold {SPEAKERS[0]}: the command that began the run continues it."
+    )
+    (folder / "config.json").write_text("{}")
+    assert export(folder) == 2
+    assert "config.json is damaged" in error_of(capsys)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert export(folder) == 2
+    assert "this command needs KERAS_BACKEND=tensorflow, found jax" in error_of(capsys)

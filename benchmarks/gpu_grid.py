@@ -90,6 +90,22 @@ def timed(grid, count: int, epochs: int) -> tuple[float, float]:
     return last[0] - began, (last[-1] - last[0]) / (epochs - 1)
 
 
+def timed_alone(grid, epochs: int) -> float:
+    """Seconds of a later epoch of the first network as Keras' own `fit` trains it, float32."""
+    _, _, network, job = grid[0]
+    model = keras.models.clone_model(network.student)
+    model.compile(keras.optimizers.Adam(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    ends: list[float] = []
+    noted = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
+    rows, labels = np.asarray(job.examples.rows), job.examples.labels
+    train, validation = list(job.train), list(job.validation)
+    model.fit(
+        rows[train], labels[train], batch_size=32, epochs=epochs, verbose=0, callbacks=[noted],
+        validation_data=(rows[validation], labels[validation]),
+    )  # fmt: skip
+    return (ends[-1] - ends[0]) / (epochs - 1)
+
+
 def replaced(job: TrainingJob, **changes) -> TrainingJob:
     import dataclasses
 
@@ -140,28 +156,37 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="a teacher's file for EMO-DB, loso")
     parser.add_argument("--networks", default="1,10", help="how many together, between commas")
     parser.add_argument("--measured", type=int, default=4, help="epochs of each measurement")
+    parser.add_argument("--fit", action="store_true", help="also one network in Keras' own fit")
     parser.add_argument("--whole", action="store_true", help="train the whole grid")
     parser.add_argument("--epochs", type=int, default=60, help="of the whole grid")
-    parser.add_argument("--grouped", action="store_true", help="convolutions as Keras has them, for comparison")
+    parser.add_argument(
+        "--grouped", action="store_true", help="convolutions as Keras has them, for comparison"
+    )
     parser.add_argument("--arithmetic", default="auto", choices=("auto", "bfloat16", "float32"))
     arguments = parser.parse_args()
     if arguments.grouped:
         del LAYERS[keras.layers.Conv2D]
     device = jax.devices()[0]
-    print(f"{device.device_kind} ({device.platform}), JAX {jax.__version__}, {arithmetic(arguments.arithmetic)}")
+    print(
+        f"{device.device_kind} ({device.platform}), JAX {jax.__version__}, {arithmetic(arguments.arithmetic)}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         grid = networks(arguments, Path(folder))
         print(f"corpus, features and networks: {time.perf_counter() - began:.1f} s", flush=True)
-        alone = None
+        alone, fit = None, None
+        if arguments.fit:
+            fit = timed_alone(grid, arguments.measured)
+            print(f"   1 network in Keras' fit: {fit:.4f} s per epoch", flush=True)
         for count in [int(each) for each in arguments.networks.split(",") if each]:
             first, later = timed(grid, count, arguments.measured)
             each = later / count
             alone = alone or each
             peak = peak_gb()
             memory = f", peak {peak:.1f} GB" if peak else ""
+            to_fit = f", 1 / {fit / each:.1f} of fit" if fit else ""
             print(f"{count:4} networks: first epoch {first:6.1f} s, then {each:.4f} s per network-epoch "
-                  f"(1 / {alone / each:.1f}){memory}", flush=True)  # fmt: skip
+                  f"(1 / {alone / each:.1f} of the first line{to_fit}){memory}", flush=True)  # fmt: skip
         if arguments.whole:
             selection = selected(Settings(corpus="EMO-DB"), arguments.data)
             tests = [fold.test for fold in selection.folds]

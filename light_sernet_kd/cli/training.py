@@ -225,12 +225,15 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     all_done = True
     if planned.to_run:
         engine = one_engine([entry.settings for entry in planned.to_run], remedy="give all one `engine`")
+        if engine == "jax" and arguments.jobs > 1:
+            raise UserError("--jobs is for engine tf: jax trains the runs together, in one process.")
         begin = functools.partial(heavy_imports, engine)
         begin()
         from light_sernet_kd.experiment import grid as runs
 
         with locked(folder.path):
-            all_done = runs.run(grid, folder, options, display, jobs=arguments.jobs, begin=begin)
+            how = {"engine": engine, "jobs": arguments.jobs, "begin": begin}
+            all_done = runs.run(grid, folder, options, display, **how)
     scored = grids.scores(grid, folder)
     if scored["rows"]:
         grids.show(scored, display)

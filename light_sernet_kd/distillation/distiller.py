@@ -222,7 +222,8 @@ class Distiller(keras.Model):
         before = self.label_settings, self.terms
         self.label_settings = replaced(self.label_settings)
         self.terms = [
-            (dataclasses.replace(term, weight=next(left)), replaced(settings)) for term, settings in self.terms
+            (dataclasses.replace(term, weight=next(left)), replaced(settings))
+            for term, settings in self.terms
         ]
         try:
             yield

@@ -10,20 +10,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import experiment
 from light_sernet_kd.analysis.grid import Entry, Grid, GridFolder
 from light_sernet_kd.analysis.grid.plan import DONE, duration
 from light_sernet_kd.config import RunOptions, Settings, fields
 from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.run import conclude, test_folds
+from light_sernet_kd.experiment.run import opened as opened_run
 from light_sernet_kd.files import read_json
 
 if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.display import Display
 
 _KILLED = "its process was killed twice, the second time alone; memory may be short"
+# Networks of runs that are open at once on JAX.
+MOST_NETWORKS = 300
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
@@ -49,6 +55,7 @@ def run(
     options: RunOptions,
     display: "Display",
     *,
+    engine: str = "tf",
     jobs: int = 1,
     begin: Callable[[], None] | None = None,
 ) -> bool:
@@ -59,6 +66,7 @@ def run(
 
     Args:
         folder: the grid's.
+        engine: of all runs. On `jax` those of one architecture are trained together, in this process.
         jobs: how many processes; each has its share of the processor cores.
         begin: what each of several processes does first.
     """
@@ -69,7 +77,9 @@ def run(
     )
     folder.begin(grid)
     options = replace(options, result=folder.path)
-    if jobs == 1:
+    if engine == "jax":
+        outcomes = _together(left, options, display)
+    elif jobs == 1:
         outcomes = _in_turn(left, options, display)
     else:
         outcomes = Processes(jobs, _train_quietly, begin).outcomes(left, options, display)
@@ -97,6 +107,61 @@ def _in_turn(
     for entry in entries:
         display.say(f"\n{entry.name}")
         yield entry, _train(entry.settings, replace(options, run=entry.name), display)
+
+
+def _together(
+    entries: Sequence[Entry], options: RunOptions, display: "Display"
+) -> Iterator[tuple[Entry, Finished]]:
+    """As the runs finish, some at a time, whose networks are trained together."""
+    left = list(entries)
+    while left:
+        networks, some = 0, []
+        while left and networks < MOST_NETWORKS:
+            some.append(left.pop(0))
+            with contextlib.suppress(UserError):  # it is told when the run is opened
+                networks += len(selected(some[-1].settings, options.data).folds)
+        yield from _some_together(some, options, display)
+
+
+def _some_together(
+    entries: Sequence[Entry], options: RunOptions, display: "Display"
+) -> Iterator[tuple[Entry, Finished]]:
+    from light_sernet_kd.experiment.together import train_finals, train_folds
+
+    began = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        runs: dict[str, Experiment] = {}
+        outcomes: dict[str, list[dict[str, Any]]] = {}
+        for entry in entries:
+            own = replace(options, run=entry.name)
+            try:
+                command = command_of(entry.settings, own)
+                run = opened_run(entry.settings, own, display, command=command)
+                runs[entry.name] = stack.enter_context(run)
+            except UserError as error:
+                yield entry, Finished(why=str(error))
+        train_folds(list(runs.values()))
+        for entry in entries:
+            if entry.name in runs:
+                display.say(f"\n{entry.name}")
+                try:
+                    outcomes[entry.name] = test_folds(runs[entry.name])
+                except UserError as error:
+                    yield entry, Finished(why=str(error))
+        train_finals([(runs[name], each) for name, each in outcomes.items()])
+        # What they took together is shared out.
+        shared = (time.perf_counter() - began) / max(1, len(outcomes))
+        for entry in entries:
+            if entry.name in outcomes:
+                trained, began = runs[entry.name], time.perf_counter()
+                try:
+                    conclude(trained, outcomes[entry.name])
+                except UserError as error:
+                    yield entry, Finished(why=str(error))
+                    continue
+                seconds = shared + time.perf_counter() - began
+                said = experiment.summary(read_json(trained.folder.metrics))
+                yield entry, Finished(round(seconds, 1), _peak_mb(), said)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Networks of a run: built, trained phase after phase, and put together for saving."""
 
+import dataclasses
 import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -140,41 +141,22 @@ def train_network(
     """
     step = run.step(fold)
     step.make()
-    kind = "student" if role == "student" else "teacher"
-    train = trained_on(run, fold)
+    kind = kind_of(role)
     weights: list[np.ndarray] = []
     made: list[Trained] = []
     checkpoints = []
     phases = phases_of(run, kind)
-    for number, phase in enumerate(phases):
+    for number in range(len(phases)):
         title = f"fold {fold.name}, {role}" + (f", phase {number + 1}" if len(phases) > 1 else "")
-        part = "" if number == 0 else f"-{number + 1}"
-        checkpoints.append(step.checkpoint(role, number))
-        with run.display.network(title) as shown:
-            job = TrainingJob(
-                examples=Examples(phase.rows, run.selection.labels, run.classes, run.soft_labels),
-                train=train,
-                validation=fold.validation,
-                seed=fold_seed(run.settings.seed, f"{role}{part} {fold.name}"),
-                checkpoint=checkpoints[-1],
-                epochs=epochs[number] if epochs else None,
-                initial_weights=functools.partial(phase.initial, weights) if phase.initial else None,
-                initial_projections=projections_of(run, kind, number - 1) if phase.int8 else (),
-                calibration=calibration_clips(run, fold) if phase.int8 else (),
-                teacher_outputs=outputs,
-                augmenter=run.augmenter if kind == "student" else None,
-                class_weights=class_weights_of(run, train),
-                patience=run.settings.patience,
-                progress=shown.epoch,
-                callbacks=tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
-            )
-            try:
-                trained = network_of(run, kind, number).train(job)
-            except DivergenceError as error:
-                # going on from it would end the same way
-                checkpoints[-1].unlink(missing_ok=True)
-                option = "--learning_rate" if kind == "student" else "--teacher_learning_rate"
-                raise UserError(f"{title}: {error}; lower {option}.") from None
+        job = job_of(run, Training(run, role, fold, outputs, epochs), number, weights)
+        checkpoints.append(job.checkpoint)
+        try:
+            trained = _trained(run, role, fold, number, job, title)
+        except DivergenceError as error:
+            # going on from it would end the same way
+            job.checkpoint.unlink(missing_ok=True)
+            option = "--learning_rate" if kind == "student" else "--teacher_learning_rate"
+            raise UserError(f"{title}: {error}; lower {option}.") from None
         weights = trained.selected
         made.append(trained)
     history = {key: [value for each in made for value in each.history[key]] for key in made[0].history}
@@ -187,6 +169,76 @@ def train_network(
         sum(each.seconds for each in made),
         checkpoints,
     )
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network that is to be trained on a fold; the arguments are those of `train_network`."""
+
+    run: "Experiment"
+    role: str
+    fold: Fold
+    outputs: TeacherOutputs | None = None
+    epochs: Sequence[int] | None = None
+
+    @property
+    def network(self) -> Network:
+        """Of its first phase."""
+        return network_of(self.run, kind_of(self.role), 0)
+
+
+def kind_of(role: str) -> str:
+    """`student`, or `teacher` for each of a fold's teachers."""
+    return "student" if role == "student" else "teacher"
+
+
+def job_of(
+    run: "Experiment", training: Training, number: int = 0, weights: Sequence[np.ndarray] = ()
+) -> TrainingJob:
+    """The job of a training's phase.
+
+    Args:
+        weights: that the phase before selected.
+    """
+    role, fold = training.role, training.fold
+    kind = kind_of(role)
+    phase, step, train = phases_of(run, kind)[number], run.step(fold), trained_on(run, fold)
+    part = "" if number == 0 else f"-{number + 1}"
+    return TrainingJob(
+        examples=Examples(phase.rows, run.selection.labels, run.classes, run.soft_labels),
+        train=train,
+        validation=fold.validation,
+        seed=fold_seed(run.settings.seed, f"{role}{part} {fold.name}"),
+        checkpoint=step.checkpoint(role, number),
+        epochs=training.epochs[number] if training.epochs else None,
+        initial_weights=functools.partial(phase.initial, list(weights)) if phase.initial else None,
+        initial_projections=projections_of(run, kind, number - 1) if phase.int8 else (),
+        calibration=calibration_clips(run, fold) if phase.int8 else (),
+        teacher_outputs=training.outputs,
+        augmenter=run.augmenter if kind == "student" else None,
+        class_weights=class_weights_of(run, train),
+        patience=run.settings.patience,
+        callbacks=tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
+    )
+
+
+def _trained(run: "Experiment", role: str, fold: Fold, number: int, job: TrainingJob, title: str) -> Trained:
+    """What the phase's training left: it may have been trained with others already."""
+    network = network_of(run, kind_of(role), number)
+    if (role, fold.name) in run.ahead:
+        trained = run.ahead.pop((role, fold.name))
+    else:
+        with run.display.network(title) as shown:
+            if run.engine == "jax":
+                from light_sernet_kd.training.vectorised.together import train_together
+
+                [trained] = train_together([(network, job)], progress=shown.epoch)
+            else:
+                trained = network.train(dataclasses.replace(job, progress=shown.epoch))
+    if isinstance(trained, DivergenceError):
+        run.ahead[role, fold.name] = trained
+        raise trained
+    return trained
 
 
 def trained_on(run: "Experiment", fold: Fold) -> Sequence[int]:

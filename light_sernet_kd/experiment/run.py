@@ -5,11 +5,14 @@ that was interrupted at any moment, and ends with the same files. They are the s
 processor and the number of threads are: others sum in another order.
 """
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name
 from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
 from light_sernet_kd.experiment.networks import keep_networks
@@ -36,18 +39,49 @@ def train(settings: Settings, options: RunOptions, display: Display, *, command:
     Raises:
         UserError: what the user can mend, before any training begins.
     """
+    with opened(settings, options, display, command=command) as run:
+        if run.engine == "jax":
+            from light_sernet_kd.experiment.together import train_folds
+
+            train_folds([run])
+        conclude(run, test_folds(run))
+    return run.folder.path
+
+
+@contextlib.contextmanager
+def opened(
+    settings: Settings, options: RunOptions, display: Display, *, command: str = ""
+) -> Iterator[Experiment]:
+    """The experiment of `settings`, whose folder is held within. Arguments and errors as of `train`."""
     folder = options.result / path_part(options.run or default_run_name(settings))
     with RunFolder(folder).lock():
         # Selects utterances and folds, reads the teacher, and checks all that can be checked.
         run = Experiment(settings, options, folder, display, command)
         for text in run.data_warnings:
             display.say(f"  Warning: {text}")
-        # Per fold: features, teacher outputs, a student, its scores.
-        outcomes = [run_fold(run, fold) for fold in run.folds]
-        exported = export_final(run, outcomes)
-        write_results(run, outcomes, exported)
-        keep_networks(run)
-    return folder
+        yield run
+
+
+def test_folds(run: Experiment) -> list[dict[str, Any]]:
+    """Do each fold that is not done: features, teacher outputs, a student, its scores."""
+    outcomes, diverged = [], None
+    for fold in run.folds:
+        try:
+            outcomes.append(run_fold(run, fold))
+        except UserError as error:
+            if not run.ahead:
+                raise
+            diverged = diverged or error  # the other folds' networks are trained too, and to be kept
+    if diverged:
+        raise diverged
+    return outcomes
+
+
+def conclude(run: Experiment, outcomes: Sequence[dict[str, Any]]) -> None:
+    """The final student, and the results."""
+    exported = export_final(run, outcomes)
+    write_results(run, outcomes, exported)
+    keep_networks(run)
 
 
 def summary(metrics: dict[str, Any]) -> str:

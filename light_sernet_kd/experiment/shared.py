@@ -26,6 +26,7 @@ from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
+    from light_sernet_kd.training.job import DivergenceError, Trained
     from light_sernet_kd.training.network import Network
 
 
@@ -42,6 +43,7 @@ class Experiment:
         multimodal: role → encoders, of the networks of speech and text.
         config: what config.json holds.
         arithmetic: `float32` or `bfloat16`.
+        ahead: (role, fold's name) → what the training left of a network that was trained with others.
         engine: `tf` or `jax`: what trains, or trained, its folds.
     """
 
@@ -70,6 +72,7 @@ class Experiment:
         self.engine = engine or engine_here(settings, keras.backend.backend())
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
+        self.ahead: dict[tuple[str, str], Trained | DivergenceError] = {}
         self.phases: dict[str, list[phases.Phase]] = {}
         self.feature_rows: dict[str, Any] = {}
         self.teacher = teacher.read_teacher(self)

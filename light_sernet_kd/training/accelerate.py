@@ -8,6 +8,7 @@ Keras 3 composes batch norm of about ten operations, each of which passes throug
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras import ops
@@ -118,7 +119,8 @@ def accelerated(
             keeps each layer's own.
     """
     policy = {"bfloat16": "mixed_bfloat16", "float32": "float32"}[arithmetic]
-    slow, faster = SLOW_IN_BFLOAT16, {keras.layers.BatchNormalization: FusedBatchNormalization}
+    slow: tuple[type, ...] = SLOW_IN_BFLOAT16
+    faster: dict[type, type] = {keras.layers.BatchNormalization: FusedBatchNormalization}
     if keras.backend.backend() == "jax":
         from light_sernet_kd.training.vectorised.twins import LAYERS
 
@@ -133,7 +135,8 @@ def accelerated(
             config["dtype"] = "float32" if isinstance(layer, slow) else policy
         if type(layer) is keras.layers.BatchNormalization and batch_norm_momentum is not None:
             config["momentum"] = batch_norm_momentum
-        return faster.get(type(layer), type(layer)).from_config(config)
+        kind: Any = faster.get(type(layer), type(layer))
+        return kind.from_config(config)
 
     copy = keras.models.clone_model(student, clone_function=twin)
     copy.set_weights(student.get_weights())

@@ -21,6 +21,7 @@ from light_sernet_kd.training.job import DivergenceError, TrainingJob
 if TYPE_CHECKING:
     from light_sernet_kd.training.network import Network
 
+
 @dataclass
 class Course:
     """How a training went so far: what each epoch gave, and which one was the best.

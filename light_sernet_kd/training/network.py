@@ -202,6 +202,19 @@ class Network:
         )
 
     @property
+    def architecture(self) -> Hashable:
+        """Equal for networks that can be trained together: their steps differ in numbers and losses alone."""
+        build, schedule = self._build, self.schedule
+        if not isinstance(build, functools.partial) or self.spec.key is None or self.distiller.projections:
+            return id(self)  # what it has beside the student belongs to it alone
+        steps = (
+            schedule.batch_size, schedule.optimizer, schedule.weight_decay, schedule.accumulation,
+            schedule.batch_norm_momentum,
+        )  # fmt: skip
+        facts = build.func, build.args, _hashable(build.keywords), self.spec.arithmetic, self.spec.accelerate
+        return (*facts, *steps)
+
+    @property
     def losses(self) -> Hashable:
         """Equal for networks whose losses differ in numbers alone."""
         spec, distiller = self.spec, self.distiller
@@ -282,7 +295,15 @@ def _batches_of(indices: Sequence[int]) -> list[np.ndarray]:
 
 
 def _logits(model: keras.Model, rows: Any, indices: Sequence[int]) -> np.ndarray:
-    return np.concatenate([np.asarray(model.predict_on_batch(rows[batch])) for batch in _batches_of(indices)])
+    if keras.backend.backend() != "jax":
+        blocks = [np.asarray(model.predict_on_batch(rows[batch])) for batch in _batches_of(indices)]
+    else:
+        # One size of batch, since JAX compiles anew for each.
+        blocks = [
+            np.asarray(model.predict_on_batch(rows[np.resize(batch, BATCH)]))[: len(batch)]
+            for batch in _batches_of(indices)
+        ]
+    return np.concatenate(blocks)
 
 
 def _optimizer(schedule: Schedule) -> keras.optimizers.Optimizer:

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 
 from light_sernet_kd.distillation.batch_keys import (
-    EMBEDDING,
     FEATURES,
     LOGITS,
     SOFT_LABELS,
@@ -137,8 +136,8 @@ class Program:
         sums = self._no_sums()
 
         def step(carried, each):
-            indices, has_batch, rate = each
-            return self._step(*carried, data, indices, None, rate, trains & has_batch), None
+            (state, sums), (indices, has_batch, rate) = carried, each
+            return self._step(state, sums, data, indices, None, rate, trains & has_batch), None
 
         carried = (state, sums)
         steps = table.whole.shape[0]
@@ -146,7 +145,8 @@ class Program:
             carried, _ = jax.lax.scan(step, carried, (table.whole, table.has_whole, rates[:steps]))
         if any(self.rests):
             some = trains & (jnp.asarray(self.rests) > 0)
-            carried = self._step(*carried, data, table.rest, self.rests, rates[steps], some)
+            state, sums = carried
+            carried = self._step(state, sums, data, table.rest, self.rests, rates[steps], some)
         return carried
 
     def _no_sums(self) -> dict[str, Any]:
@@ -183,9 +183,7 @@ class Program:
             _chosen(active[group.members], new, old)
             for group, new, old in zip(self.groups, metrics, sums["metrics"], strict=True)
         ]
-        kept = {
-            name: jnp.where(active, totals[name], sums[name]) for name in ("loss", "examples")
-        }
+        kept = {name: jnp.where(active, totals[name], sums[name]) for name in ("loss", "examples")}
         return state, {**kept, "metrics": per_group}
 
     def _losses(self, trainable, state, sums, data, indices, rests):
@@ -194,9 +192,7 @@ class Program:
 
         def call(trainable, non_trainable, features, mask):
             with masked_examples(mask):
-                return forward.stateless_call(
-                    trainable, non_trainable, {FEATURES: features}, training=True
-                )
+                return forward.stateless_call(trainable, non_trainable, {FEATURES: features}, training=True)
 
         features, mask = data.features[indices], None
         if rests is None:
@@ -290,9 +286,7 @@ def _chosen(active, new, old):
 def _kept(state: State, better) -> State:
     """The state with the current weights as the best ones of networks where `better` is true."""
     current = [*state.trainable, *state.non_trainable]
-    return State(
-        state.trainable, state.non_trainable, state.optimizer, _chosen(better, current, state.best)
-    )
+    return State(state.trainable, state.non_trainable, state.optimizer, _chosen(better, current, state.best))
 
 
 def _finite(state: State):

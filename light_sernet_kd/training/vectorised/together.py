@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,7 +18,7 @@ from light_sernet_kd.training.checkpoint import (
     validation_scores,
     write_checkpoint,
 )
-from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
+from light_sernet_kd.training.job import DivergenceError, Progress, Trained, TrainingJob
 from light_sernet_kd.training.network import Network
 from light_sernet_kd.training.vectorised.program import Data, Group, Program, State
 from light_sernet_kd.training.vectorised.tables import epoch_table, rests
@@ -47,7 +46,10 @@ class _Member:
 
 
 def train_together(
-    trainings: Sequence[tuple[Network, TrainingJob]], *, checkpoint_every: float = SECONDS_BETWEEN_CHECKPOINTS
+    trainings: Sequence[tuple[Network, TrainingJob]],
+    *,
+    progress: Progress | None = None,
+    checkpoint_every: float = SECONDS_BETWEEN_CHECKPOINTS,
 ) -> list[Trained | DivergenceError]:
     """Train networks of one architecture together on JAX; each as `Network.train` does.
 
@@ -57,6 +59,7 @@ def train_together(
     Args:
         trainings: networks and their jobs. The networks have equal `Network.architecture`, and the jobs one
             corpus.
+        progress: told of every epoch, with the means over the networks that were trained in it.
         checkpoint_every: seconds.
 
     Returns:
@@ -68,7 +71,9 @@ def train_together(
     running.begin()
     written = time.perf_counter()
     while any(each.trains for each in members):
-        running.epoch()
+        row = running.epoch()
+        if progress:
+            progress(max(each.course.epoch for each in members), max(each.epochs for each in members), row)
         if time.perf_counter() - written >= checkpoint_every:
             running.write_checkpoints()
             written = time.perf_counter()
@@ -120,12 +125,12 @@ class _Running:
                 say_anew(error, "the training begins anew")
             states.append(self._by_role(member.network, values))
             bests.append(self._best_by_role(member.network, values, best))
-        stacked = [
+        trainable, non_trainable, optimizer = [
             [jnp.asarray(np.stack(each)) for each in zip(*role, strict=True)]
             for role in zip(*states, strict=True)
         ]
         best = [jnp.asarray(np.stack(each)) for each in zip(*bests, strict=True)]
-        self.state = State(*stacked, best)
+        self.state = State(trainable, non_trainable, optimizer, best)
 
     def _by_role(self, network: Network, values: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
         """Values of `state_variables` as trainable, not trainable, and of the optimiser."""
@@ -144,16 +149,15 @@ class _Running:
 
     def _data(self) -> Data:
         members, examples = self.members, self.members[0].job.examples
-        teachers: dict[str, list[np.ndarray]] = {TEACHER: [], TEACHER_EMBEDDING: []}
+        teachers: dict[str, list[np.ndarray | None]] = {TEACHER: [], TEACHER_EMBEDDING: []}
         known: dict[int, int] = {}
         for member in members:
             outputs = member.job.teacher_outputs
             if id(outputs) in known:
                 continue
             known[id(outputs)] = len(known)
-            shown = (TEACHER, outputs and outputs.logits), (TEACHER_EMBEDDING, outputs and outputs.embedding)
-            for name, values in shown:
-                teachers[name].append(values)
+            teachers[TEACHER].append(outputs.logits if outputs else None)
+            teachers[TEACHER_EMBEDDING].append(outputs.embedding if outputs else None)
         weights = None
         if any(each.job.class_weights is not None for each in members):
             ones = np.ones(len(examples.classes))
@@ -182,8 +186,8 @@ class _Running:
             return None
         return _in_blocks(sets)
 
-    def epoch(self) -> None:
-        """Train each network that is not done for one epoch more, and note how that went."""
+    def epoch(self) -> dict[str, float]:
+        """Train each network that is not done for one epoch more; returns the mean of their rows."""
         began, members = time.perf_counter(), self.members
         table = epoch_table(
             [each.job.train for each in members],
@@ -213,6 +217,8 @@ class _Running:
             if member.job.progress:
                 member.job.progress(member.course.epoch, member.epochs, rows[i])
         self.state = self.program.keep_best(self.state, better)
+        trained = [row for row, one in zip(rows, trains, strict=True) if one]
+        return {name: float(np.mean([row[name] for row in trained if name in row])) for name in trained[0]}
 
     def _rates(self, steps: int) -> np.ndarray:
         """Learning rates `(steps + 1, M)`, the last that of a network's smaller batch."""
@@ -221,9 +227,7 @@ class _Running:
             schedule, epoch = member.network.schedule, member.course.epoch
             own = math.ceil(len(member.job.train) / schedule.batch_size)
             whole = len(member.job.train) // schedule.batch_size
-            at = [
-                schedule.learning_rate_at(epoch=epoch, step=epoch * own + step) for step in range(own)
-            ]
+            at = [schedule.learning_rate_at(epoch=epoch, step=epoch * own + step) for step in range(own)]
             rates[:whole, i] = at[:whole]
             rates[steps, i] = at[-1]
         return rates
@@ -234,24 +238,21 @@ class _Running:
         rows = []
         for group, metrics in zip(self.program.groups, sums["metrics"], strict=True):
             distiller = group.network.distiller
-            by_variable = {
+            sums_of = {
                 id(variable): np.asarray(values)
                 for variable, values in zip(distiller.metrics_variables, metrics, strict=True)
             }
+            trackers = {"label_loss": distiller.label_tracker, "train_wa": distiller.accuracy_tracker}
             for i in range(group.count):
                 number = group.first + i
-                shown = {
-                    name: float(by_variable[id(tracker.total)][i] / by_variable[id(tracker.count)][i])
-                    for name, tracker in (
-                        ("label_loss", distiller.label_tracker), ("train_wa", distiller.accuracy_tracker),
-                    )  # fmt: skip
-                    if by_variable[id(tracker.count)][i]
-                }
-                rate = float(rates[-1, number])
-                row = {"loss": float(losses[number]), **shown, "learning_rate": rate}
-                job = self.members[number].job
+                job, row = self.members[number].job, {"loss": float(losses[number])}
+                for name, tracker in trackers.items():
+                    total, count = sums_of[id(tracker.total)][i], sums_of[id(tracker.count)][i]
+                    row[name] = float(total / count) if count else 0.0
+                row["learning_rate"] = float(rates[-1, number])
                 if job.validation and logits is not None:
-                    row |= validation_scores(job.examples, job.validation, logits[number, : len(job.validation)])
+                    own = logits[number, : len(job.validation)]
+                    row |= validation_scores(job.examples, job.validation, own)
                 rows.append(row)
         return rows
 

@@ -68,6 +68,7 @@ COMMANDS = {
     "python -m venv .venv *": "no: changes the reader's shell",
     "python -m pip install *": "no: installs",
     "uv pip compile *": "no: asks a package index",
+    "printf * | uv pip compile *": "no: asks a package index",
     ".venv/bin/ruff check *": "no: test_style runs these",
     ".venv/bin/mkdocs serve": "no: serves until Ctrl-C; the site is built below",
 }

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +209,15 @@ def test_features_on_jax_are_those_on_tensorflow(result, manifest):
     clips = feature_cache.waveforms(corpus.utterances, samples=19200, front_end="lsn")
     expected = front_end_model("lsn", "mfcc", 19200).predict_on_batch(clips)
     np.testing.assert_allclose(np.load(stored), expected, atol=2e-3)
+
+
+def test_the_pins_of_such_a_machine_are_those_that_the_tests_run_with():
+    def pins(name: str) -> set[str]:
+        lines = (REPOSITORY / name).read_text().splitlines()
+        return {line for line in lines if line and not line.lstrip().startswith("#")}
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    needed = {re.split("[<>=]", line)[0] for line in project["dependencies"]} | {"jax"}
+    ours = pins("requirements-jax.txt")
+    assert ours <= pins("requirements-test.txt")
+    assert needed - {line.partition("==")[0] for line in ours} == {"tensorflow", "ai-edge-litert"}

@@ -114,6 +114,8 @@ class Network:
 
     def __init__(self, spec: NetworkSpec):
         self.spec = spec
+        # Of several such networks, compiled for JAX: see `training.vectorised`.
+        self.programs: dict[Hashable, Any] = {}
         self.schedule = schedule = spec.schedule
         self._build = spec.build
         # Scores are always those of plain float32 layers, which are what is saved and exported.

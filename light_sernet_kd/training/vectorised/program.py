@@ -7,7 +7,7 @@ for the steps of an epoch, without a return to Python in between.
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,7 +23,7 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_EMBEDDING,
 )
 from light_sernet_kd.training.vectorised.tables import EpochTable
-from light_sernet_kd.training.vectorised.twins import masked_examples
+from light_sernet_kd.training.vectorised.twins import traced
 
 if TYPE_CHECKING:
     from light_sernet_kd.training.network import Network
@@ -61,7 +61,6 @@ class State:
     best: list[Any]
 
 
-jax.tree_util.register_dataclass(EpochTable, ["whole", "has_whole", "rest"], [])
 jax.tree_util.register_dataclass(State, ["trainable", "non_trainable", "optimizer", "best"], [])
 
 
@@ -91,27 +90,22 @@ class Data:
 jax.tree_util.register_dataclass(Data, [*Data.__dataclass_fields__], [])
 
 
-@dataclass
 class Program:
     """The compiled functions of M networks.
 
     Attributes:
         groups: one after the other; the first network's forward pass serves all.
-        rests: of each network's training set, as `tables.rests`.
+        count: M.
     """
 
-    groups: Sequence[Group]
-    rests: Sequence[int]
-    epoch: Any = field(init=False)
-    logits: Any = field(init=False)
-    keep_best: Any = field(init=False)
-    finite: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        for group in self.groups:
+    def __init__(self, groups: Sequence[Group]):
+        self.groups = groups
+        self.count = groups[-1].members.stop
+        for group in groups:
             group.network.distiller.build()
         # The state is replaced, so that its memory may be used again at once.
-        self.epoch = jax.jit(self._epoch, donate_argnums=0)
+        self._steps = jax.jit(self._scanned, donate_argnums=(0, 1))
+        self._one_step = jax.jit(self._step, static_argnames="rests", donate_argnums=(0, 1))
         self.logits = jax.jit(self._logits)
         self.keep_best = jax.jit(_kept, donate_argnums=0)
         self.finite = jax.jit(_finite)
@@ -122,32 +116,37 @@ class Program:
         networks = [group.network for group in self.groups]
         return max(networks, key=lambda each: each.distiller.distillation.needs_embeddings)
 
-    @property
-    def count(self) -> int:
-        return len(self.rests)
-
-    def _epoch(self, state: State, data: Data, table: EpochTable, rates: Any, trains: Any):
+    def epoch(self, state: State, data: Data, table: EpochTable, rates: np.ndarray, trains: np.ndarray):
         """The state after an epoch, and its sums.
 
         Args:
             rates: learning rates of the steps, `(steps + 1, M)`, the last those of the smaller batches.
             trains: which of the networks do so, `(M,)`; the others stay as they are.
         """
-        sums = self._no_sums()
+        sums, steps = self._no_sums(), len(table.whole)
+        if steps and jax.default_backend() != "cpu":
+            active = table.has_whole & trains
+            state, sums = self._steps(state, sums, data, table.whole, active, rates[:steps])
+        else:
+            # XLA computes convolutions within a loop on one core of a processor, and 20 times slower.
+            for step in range(steps):
+                active = table.has_whole[step] & trains
+                state, sums = self._one_step(
+                    state, sums, data, table.whole[step], rates[step], active, rests=None
+                )
+        if any(table.rests):
+            active = trains & (np.array(table.rests) > 0)
+            state, sums = self._one_step(
+                state, sums, data, table.rest, rates[steps], active, rests=table.rests
+            )
+        return state, sums
 
+    def _scanned(self, state, sums, data, indices, active, rates):
         def step(carried, each):
-            (state, sums), (indices, has_batch, rate) = carried, each
-            return self._step(state, sums, data, indices, None, rate, trains & has_batch), None
+            (state, sums), (indices, active, rates) = carried, each
+            return self._step(state, sums, data, indices, rates, active, rests=None), None
 
-        carried = (state, sums)
-        steps = table.whole.shape[0]
-        if steps:
-            carried, _ = jax.lax.scan(step, carried, (table.whole, table.has_whole, rates[:steps]))
-        if any(self.rests):
-            some = trains & (jnp.asarray(self.rests) > 0)
-            state, sums = carried
-            carried = self._step(state, sums, data, table.rest, self.rests, rates[steps], some)
-        return carried
+        return jax.lax.scan(step, (state, sums), (indices, active, rates))[0]
 
     def _no_sums(self) -> dict[str, Any]:
         """Of the losses and of what Keras' metrics count, at an epoch's beginning."""
@@ -157,8 +156,12 @@ class Program:
         ]
         return {"loss": jnp.zeros(self.count), "examples": jnp.zeros(self.count), "metrics": metrics}
 
-    def _step(self, state, sums, data, indices, rests, rate, active):
-        """One batch of each network, of which those with `active` learn."""
+    def _step(self, state, sums, data, indices, rate, active, *, rests):
+        """One batch of each network, of which those with `active` learn.
+
+        Args:
+            rests: how many examples of each network's batch are no padding; None for all.
+        """
         sizes = jnp.full(self.count, indices.shape[1]) if rests is None else jnp.asarray(rests)
 
         def total(trainable):
@@ -191,7 +194,7 @@ class Program:
         forward = self.forward.distiller
 
         def call(trainable, non_trainable, features, mask):
-            with masked_examples(mask):
+            with traced(mask, self.count):
                 return forward.stateless_call(trainable, non_trainable, {FEATURES: features}, training=True)
 
         features, mask = data.features[indices], None
@@ -264,7 +267,8 @@ class Program:
         student = self.forward.scorer
 
         def call(trainable, non_trainable, features):
-            return student.stateless_call(trainable, non_trainable, features, training=False)[0]
+            with traced(networks=self.count):
+                return student.stateless_call(trainable, non_trainable, features, training=False)[0]
 
         own = trainable[: len(student.trainable_variables)]
         rest = non_trainable[: len(student.non_trainable_variables)]

@@ -19,20 +19,13 @@ class EpochTable:
         whole: utterances `(steps, M, batch)`.
         has_whole: whether a network has a batch in a step, `(steps, M)`.
         rest: utterances `(M, largest rest)`; where a network has fewer, its first one fills up.
+        rests: how many of these each network has.
     """
 
     whole: np.ndarray
     has_whole: np.ndarray
     rest: np.ndarray
-
-
-def rests(training: Sequence[Sequence[int]], batch_size: int) -> list[int]:
-    """How many examples of each training set a last, smaller batch has; 0 where none is left over.
-
-    >>> rests([range(70), range(64)], 32)
-    [6, 0]
-    """
-    return [len(each) % batch_size for each in training]
+    rests: tuple[int, ...]
 
 
 def epoch_table(
@@ -44,14 +37,14 @@ def epoch_table(
         seeds, epochs: of each network; they decide its order as those of `data.batches.batches`.
 
     >>> table = epoch_table([range(5), range(3)], 2, seeds=[0, 1], epochs=[0, 0])
-    >>> table.whole.shape, table.has_whole.tolist(), table.rest.shape
-    ((2, 2, 2), [[True, True], [True, False]], (2, 1))
+    >>> table.whole.shape, table.has_whole.tolist(), table.rests
+    ((2, 2, 2), [[True, True], [True, False]], (1, 1))
     """
     steps = max(len(each) // batch_size for each in training)
-    widest = max(rests(training, batch_size))
+    rests = tuple(len(each) % batch_size for each in training)
     whole = np.zeros((steps, len(training), batch_size), np.int32)
     has_whole = np.zeros((steps, len(training)), bool)
-    rest = np.zeros((len(training), widest), np.int32)
+    rest = np.zeros((len(training), max(rests)), np.int32)
     for network, (indices, seed, epoch) in enumerate(zip(training, seeds, epochs, strict=True)):
         utterances = np.asarray(indices, np.int32)
         order = utterances[epoch_order(len(utterances), seed=seed, epoch=epoch)]
@@ -61,4 +54,4 @@ def epoch_table(
         left = np.sort(order[count * batch_size :])
         rest[network] = order[0]
         rest[network, : len(left)] = left
-    return EpochTable(whole, has_whole, rest)
+    return EpochTable(whole, has_whole, rest, rests)

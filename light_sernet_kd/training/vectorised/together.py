@@ -1,11 +1,13 @@
 """Several networks trained together: the loop over epochs, and what each network's training leaves."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,7 +23,7 @@ from light_sernet_kd.training.checkpoint import (
 from light_sernet_kd.training.job import DivergenceError, Progress, Trained, TrainingJob
 from light_sernet_kd.training.network import Network
 from light_sernet_kd.training.vectorised.program import Data, Group, Program, State
-from light_sernet_kd.training.vectorised.tables import epoch_table, rests
+from light_sernet_kd.training.vectorised.tables import epoch_table
 
 # Checkpoints of many networks are gigabytes, and their epochs are short.
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -65,9 +67,49 @@ def train_together(
     Returns:
         In their order, what each training left, or why it left nothing: the others go on without it.
     """
-    order, groups = _grouped([network for network, _ in trainings])
-    members = [_Member(*trainings[i]) for i in order]
-    running = _Running(members, Program(groups, rests([each.job.train for each in members], _batch(members))))
+    order = _neighbours([network for network, _ in trainings])
+    outcomes: dict[int, Trained | DivergenceError] = {}
+    left, most = order, most_together(trainings[0][0])
+    while left:
+        some = left[:most]
+        try:
+            trained = _train([trainings[i] for i in some], progress, checkpoint_every)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or len(some) == 1:
+                raise
+            most = -(-len(some) // 2)
+            continue
+        outcomes |= zip(some, trained, strict=True)
+        left = left[len(some) :]
+    return [outcomes[i] for i in range(len(trainings))]
+
+
+def most_together(network: Network) -> int:
+    """How many such networks are trained at once here.
+
+    On a GPU as many as its memory may hold. A processor computes them no faster together.
+    """
+    device = jax.devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if device.platform == "cpu" or not limit:
+        return 1
+    return max(1, int(limit / training_bytes(network)))
+
+
+def training_bytes(network: Network) -> int:
+    """About what the training of one such network takes, in bytes; on an H200 it was two thirds of this."""
+    width = 2 if network.spec.arithmetic == "bfloat16" else 4
+    outputs = sum(math.prod(layer.output.shape[1:]) for layer in network.twin.layers)
+    # Each is there with its gradient, and that of a convolution's patches.
+    return 3 * width * outputs * network.schedule.batch_size + 2 * network.nbytes
+
+
+def _train(
+    trainings: Sequence[tuple[Network, TrainingJob]], progress: Progress | None, checkpoint_every: float
+) -> list[Trained | DivergenceError]:
+    """`train_together`, in the order in which networks of equal losses are neighbours."""
+    members = [_Member(network, job) for network, job in trainings]
+    running = _Running(members, _program([network for network, _ in trainings]))
     running.begin()
     written = time.perf_counter()
     while any(each.trains for each in members):
@@ -77,20 +119,30 @@ def train_together(
         if time.perf_counter() - written >= checkpoint_every:
             running.write_checkpoints()
             written = time.perf_counter()
-    outcomes = dict(zip(order, running.outcomes(), strict=True))
-    return [outcomes[i] for i in range(len(trainings))]
+    return list(running.outcomes())
 
 
-def _grouped(networks: Sequence[Network]) -> tuple[list[int], list[Group]]:
-    """The order in which networks of equal losses are neighbours, and their groups."""
-    by_losses: dict[Any, list[int]] = {}
+def _neighbours(networks: Sequence[Network]) -> list[int]:
+    """The networks' order in which those of equal losses are neighbours."""
+    first: dict[Any, int] = {}
     for i, network in enumerate(networks):
-        by_losses.setdefault(network.losses, []).append(i)
-    groups, first = [], 0
-    for indices in by_losses.values():
-        groups.append(Group(networks[indices[0]], first, len(indices)))
-        first += len(indices)
-    return [i for indices in by_losses.values() for i in indices], groups
+        first.setdefault(network.losses, i)
+    return sorted(range(len(networks)), key=lambda i: first[networks[i].losses])
+
+
+def _program(networks: Sequence[Network]) -> Program:
+    """The program of networks in this order; compiled once for as many of each kind."""
+    groups: list[Group] = []
+    for number, network in enumerate(networks):
+        if groups and groups[-1].network.losses == network.losses:
+            groups[-1] = dataclasses.replace(groups[-1], count=groups[-1].count + 1)
+        else:
+            groups.append(Group(network, number, 1))
+    # It ends with the networks that it is compiled for.
+    programs, key = networks[0].programs, tuple((id(each.network), each.count) for each in groups)
+    if key not in programs:
+        programs[key] = Program(groups)
+    return programs[key]
 
 
 def _batch(members: Sequence[_Member]) -> int:

@@ -6,43 +6,115 @@ a batched matrix product, which is what they are best at.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import ops
 
-# What is true of the examples that the networks are being traced on: see `masked_examples`.
-_masks: list[Any] = []
+
+@dataclass(frozen=True)
+class Tracing:
+    """What holds while networks are traced.
+
+    Attributes:
+        mask: `(batch,)`, the examples of each network that are no padding; None where there is none.
+        networks: how many are computed at once.
+    """
+
+    mask: Any = None
+    networks: int = 1
+
+
+_tracing = [Tracing()]
 
 
 @contextlib.contextmanager
-def masked_examples(mask: Any) -> Iterator[None]:
-    """Within, batch norm's statistics are those of the examples where `mask` `(batch,)` is true.
-
-    The others fill a batch up to a common size. None counts all.
+def traced(mask: Any = None, networks: int = 1) -> Iterator[None]:
+    """Within, layers are those of so many networks, and batch norm's statistics leave padding out.
 
     >>> import numpy as np
-    >>> layer = MaskableBatchNormalization(momentum=0.0)
-    >>> with masked_examples(np.array([True, True, False])):
+    >>> layer = BatchNormalizationOfMany(momentum=0.0)
+    >>> with traced(np.array([True, True, False])):
     ...     outputs = layer(np.array([1.0, 3.0, 100.0]).reshape(3, 1, 1, 1), training=True)
     >>> round(float(layer.moving_mean[0]), 4)
     2.0
     """
-    _masks.append(mask)
+    _tracing.append(Tracing(mask, networks))
     try:
         yield
     finally:
-        _masks.pop()
+        _tracing.pop()
 
 
-class MaskableBatchNormalization(keras.layers.BatchNormalization):
-    """As in Keras, but that `masked_examples` leaves out examples."""
+class BatchNormalizationOfMany(keras.layers.BatchNormalization):
+    """As in Keras; on JAX with a gradient of a third of the passes through memory, and without padding."""
 
     def call(self, inputs, training=None, mask=None):
-        if training and _masks and _masks[-1] is not None:
-            mask = ops.reshape(_masks[-1], (-1, *[1] * (len(inputs.shape) - 2)))
-        return super().call(inputs, training=training, mask=mask)
+        padding = _tracing[-1].mask
+        if training and padding is not None:
+            mask = ops.reshape(padding, (-1, *[1] * (len(inputs.shape) - 2)))
+        plain = not (self.renorm or self.synchronized)
+        over_last = self.axis in (-1, len(inputs.shape) - 1) and self.scale and self.center
+        on_jax = keras.backend.backend() == "jax"
+        if not (training and self.trainable and plain and over_last and on_jax):
+            return super().call(inputs, training=training, mask=mask)
+        counted = None if mask is None else ops.cast(ops.expand_dims(mask, -1), "float32")
+        gamma, beta = (ops.convert_to_tensor(each.value) for each in (self.gamma, self.beta))
+        outputs, mean, variance = _normaliser(self.epsilon)(inputs, gamma, beta, counted)
+        for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + current * (1.0 - self.momentum))
+        return outputs
+
+
+@functools.lru_cache
+def _normaliser(epsilon: float) -> Any:
+    """`(inputs, gamma, beta, counted)` to outputs, mean and biased variance, all statistics in float32.
+
+    `counted`, of the inputs' rank, is 1 where a value counts and else 0; None counts all.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def sums(values):
+        return jnp.sum(values, tuple(range(values.ndim - 1)))
+
+    def weighed(values, counted):
+        return values if counted is None else values * counted
+
+    def number_of(inputs, counted):
+        size = inputs.size // inputs.shape[-1]
+        # A batch without any example is thrown away, and must only be finite.
+        return size if counted is None else jnp.maximum(1.0, jnp.mean(counted) * size)
+
+    def forward(inputs, gamma, beta, counted):
+        values, number = inputs.astype(jnp.float32), number_of(inputs, counted)
+        mean = sums(weighed(values, counted)) / number
+        variance = sums(weighed(jnp.square(values - mean), counted)) / number
+        inverse = jax.lax.rsqrt(variance + epsilon)
+        scale = inverse * gamma
+        outputs = (values * scale + (beta - mean * scale)).astype(inputs.dtype)
+        return (outputs, mean, variance), (inputs, mean, inverse, gamma, counted)
+
+    def backward(kept, gradients):
+        inputs, mean, inverse, gamma, counted = kept
+        values, gradient = inputs.astype(jnp.float32), gradients[0].astype(jnp.float32)
+        number = number_of(inputs, counted)
+        of_beta = sums(gradient)
+        of_gamma = (sums(gradient * values) - mean * of_beta) * inverse
+        # The gradient less what of it the batch's mean and variance take up.
+        scale = gamma * inverse
+        slope = -scale * inverse * of_gamma / number
+        level = -scale * of_beta / number - mean * slope
+        of_inputs = gradient * scale + weighed(values * slope + level, counted)
+        none = None if counted is None else jnp.zeros_like(counted)
+        return of_inputs.astype(inputs.dtype), of_gamma, of_beta, none
+
+    normalised = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
+    normalised.defvjp(forward, backward)
+    return normalised
 
 
 class ConvolutionByPatches(keras.layers.Conv2D):
@@ -51,6 +123,8 @@ class ConvolutionByPatches(keras.layers.Conv2D):
     def call(self, inputs):
         if self.groups != 1 or max(self.dilation_rate) > 1 or self.data_format != "channels_last":
             return super().call(inputs)
+        if _tracing[-1].networks == 1 and inputs.shape[-1] > 1 and _on_cpu():
+            return super().call(inputs)  # there a product of patches takes twice as long
         patches = _patches(inputs, self.kernel_size, self.strides, self.padding)
         kernel = ops.reshape(ops.convert_to_tensor(self.kernel), (-1, self.filters))
         outputs = ops.matmul(patches, kernel)
@@ -85,10 +159,18 @@ class AveragePoolingByParts(keras.layers.AveragePooling2D):
 
 # What `accelerated` replaces on JAX.
 LAYERS: dict[type, type] = {
-    keras.layers.BatchNormalization: MaskableBatchNormalization,
+    keras.layers.BatchNormalization: BatchNormalizationOfMany,
     keras.layers.Conv2D: ConvolutionByPatches,
     keras.layers.AveragePooling2D: AveragePoolingByParts,
 }
+
+
+def _on_cpu() -> bool:
+    if keras.backend.backend() != "jax":
+        return True
+    import jax
+
+    return jax.default_backend() == "cpu"
 
 
 def _patches(inputs, kernel: tuple[int, int], strides: tuple[int, int], padding: str):

@@ -50,6 +50,10 @@ def heavy_imports(engine: str = "tf") -> None:
     logging.getLogger("tensorflow").addFilter(_is_no_advice)
     with without_chatter():
         importlib.import_module(module)
+        if engine != "tf" and is_installed("tensorflow"):
+            # Keras imports it wherever it is installed, and it must not take the memory of another's GPU.
+            tensorflow = importlib.import_module("tensorflow")
+            tensorflow.config.set_visible_devices([], "GPU")
 
 
 def _is_no_advice(record: "logging.LogRecord") -> bool:

@@ -144,6 +144,22 @@ def test_the_command_line_refuses_a_backend_that_contradicts_the_engine(
     assert "training needs KERAS_BACKEND=tensorflow or jax, found torch" in error_of(capsys)
 
 
+@pytest.mark.every
+def test_beside_jax_tensorflow_says_nothing_and_takes_no_gpu():
+    program = (
+        "from light_sernet_kd.cli.console import heavy_imports\n"
+        "heavy_imports('jax')\n"
+        "import keras, tensorflow\n"
+        "keras.layers.Conv2D(2, 3).get_config()\n"
+        "print(keras.backend.backend(), tensorflow.config.get_visible_devices('GPU'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("jax []\n", "")
+
+
 def test_runs_have_one_name_for_each_engine():
     """A run that began on auto is found again where its engine must be named."""
     assert {make_settings(engine=name).digest() for name in ("auto", "tf", "jax")} == {Settings().digest()}

@@ -87,6 +87,8 @@ assert no_tensorflow.imported() == []
 def run_without(program: str, *arguments: object) -> subprocess.CompletedProcess:
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
+        # Else most of the time goes into optimising what runs once.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
     }
     environment.pop("KERAS_BACKEND", None)

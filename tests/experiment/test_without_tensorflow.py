@@ -1,4 +1,4 @@
-"""A machine that has JAX and neither TensorFlow nor LiteRT: all but the training and the exported files."""
+"""A machine that has JAX and neither TensorFlow nor LiteRT: all but the exported files."""
 
 import json
 import os
@@ -16,7 +16,6 @@ from small_runs import error_of, train
 
 from light_sernet_kd import cli
 
-# What a run needs beside its training, for which a network stays as it was made.
 PROGRAM = """
 import no_tensorflow
 
@@ -47,18 +46,7 @@ import numpy as np
 from small_runs import rendered, shallow_light_sernet, train
 
 from light_sernet_kd import teachers
-from light_sernet_kd.training.job import Trained
-from light_sernet_kd.training.network import Network
 
-
-def untrained(network, job):
-    network.start_anew(job.seed)
-    weights = network.twin.get_weights()
-    columns = ("loss", "label_loss", "train_wa", "learning_rate", "val_loss", "val_ua", "val_wa")
-    return Trained(weights, weights, {name: [0.5] for name in columns}, 1, 0.0)
-
-
-Network.train = untrained
 once = ["--epochs", "1", "--no-export", "--run"]
 with shallow_light_sernet(), rendered("curves"):
     assert train(manifest, result, *once, "pure") == 0

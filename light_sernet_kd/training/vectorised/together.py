@@ -256,7 +256,7 @@ class _Running:
         rows = self._rows(sums, rates, logits)
         finite = np.asarray(self.program.finite(self.state))
         better = np.zeros(len(members), bool)
-        seconds = (time.perf_counter() - began) / max(1, trains.sum())
+        seconds = (time.perf_counter() - began) / max(1, int(trains.sum()))
         for i, member in enumerate(members):
             if not trains[i]:
                 continue

@@ -1,0 +1,47 @@
+"""Networks trained together: their batches, and, in a process on JAX, what `vectorised_on_jax` tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from light_sernet_kd.data.batches import Examples, batches
+from light_sernet_kd.training.vectorised.tables import epoch_table
+
+
+@pytest.mark.parametrize("which", ["not every", pytest.param("every", marks=pytest.mark.every)])
+def test_networks_are_trained_together_on_jax(which):
+    pytest.importorskip("jax")
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        # Else most of the time goes into optimising what runs a few times.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    }
+    tests = Path(__file__).with_name("vectorised_on_jax.py")
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", which, "-p", "no:cacheprovider", tests]
+    done = subprocess.run(
+        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
+
+
+def test_a_table_has_the_batches_of_tf_data():
+    training = [list(range(0, 25)), list(range(8, 40)), list(range(3, 20))]
+    # Features that say which utterance it is.
+    rows = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None, None], (40, 2, 2, 1))
+    told = Examples(rows, np.zeros(40, np.int32), ("anger", "fear"))
+    table = epoch_table(training, 8, seeds=[10, 11, 12], epochs=[2, 2, 0])
+    for i, (indices, seed, epoch) in enumerate(zip(training, (10, 11, 12), (2, 2, 0), strict=True)):
+        steps = -(-len(indices) // 8)
+        made = batches(told, indices, batch_size=8, seed=seed, first_epoch=epoch).take(steps)
+        expected = [inputs["features"].numpy()[:, 0, 0, 0].astype(int).tolist() for inputs, _ in made]
+        ours = [table.whole[step, i].tolist() for step in range(len(table.whole)) if table.has_whole[step, i]]
+        if table.rests[i]:
+            ours.append(table.rest[i, : table.rests[i]].tolist())
+        assert ours == expected

@@ -1,5 +1,6 @@
 """Training batches: examples in an epoch's order, augmented, with what a teacher says of them."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data.array_cache import MEMORY_LIMIT
+from light_sernet_kd.data.array_cache import MEMORY_LIMIT, key_of
 from light_sernet_kd.data.feature_cache import front_end_of, recordings
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
@@ -50,6 +51,7 @@ class Augmenter:
     Attributes:
         recordings: what `recordings` gives, where the augmentations change waveforms, else None.
         compute: clips `(batch, samples)` to features.
+        key: of the recordings and their features, for what is cached in `cache_folder`.
     """
 
     augmentations: tuple[augment.Augmentation, ...]
@@ -57,6 +59,12 @@ class Augmenter:
     compute: Callable[[np.ndarray], np.ndarray]
     samples: int
     pad: str
+    key: str = ""
+    cache_folder: Path = Path()
+
+    def with_only(self, augmentations: Sequence[augment.Augmentation]) -> "Augmenter":
+        """The same with these of its augmentations alone."""
+        return dataclasses.replace(self, augmentations=tuple(augmentations))
 
     @property
     def mixup(self) -> augment.Augmentation | None:
@@ -119,7 +127,9 @@ def augmenter(
         )
     model = front_end_of(front_end, input_type, samples)
     padding = FRONT_ENDS[front_end].padding
-    return Augmenter(tuple(augmentations), kept, model.predict_on_batch, samples, padding)
+    known = [fingerprints[utterance.id] for utterance in utterances]
+    key = key_of(front_end, input_type, samples, known)
+    return Augmenter(tuple(augmentations), kept, model.predict_on_batch, samples, padding, key, cache_folder)
 
 
 @dataclass(frozen=True)

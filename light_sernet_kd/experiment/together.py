@@ -9,7 +9,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks import Training, job_of
 from light_sernet_kd.experiment.teacher import final_teacher_epochs, median_epochs, teacher_outputs
 from light_sernet_kd.reporting.text import pluralise
-from light_sernet_kd.training.vectorised.together import train_together
+from light_sernet_kd.training.vectorised.together import most_together, train_together
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -71,15 +71,24 @@ def _train(trainings: Iterable[Training]) -> None:
     """Train them, those that one program can train together."""
     together: dict[Hashable, list[Training]] = {}
     for training in trainings:
-        run = training.run
+        run, settings = training.run, training.run.settings
         run.step(training.fold).make()
-        settings = run.settings
         # What a network sees, and what it is.
-        seen = run.corpus_digest, run.front_end, settings.input_type, settings.samples, settings.soft_labels
-        together.setdefault((*seen, run.classes, training.network.architecture), []).append(training)
-    for some in together.values():
-        display = some[0].run.display
-        with display.network(f"{pluralise(len(some), 'network')} together") as shown:
-            pairs = [(each.network, job_of(each.run, each)) for each in some]
-            for each, trained in zip(some, train_together(pairs, progress=shown.epoch), strict=True):
-                each.run.ahead[each.role, each.fold.name] = trained
+        seen = (run.corpus_digest, run.classes, run.front_end, settings.input_type, settings.samples)
+        sees = settings.soft_labels, settings.augmentation if training.role == "student" else ""
+        together.setdefault((*seen, *sees, training.network.architecture), []).append(training)
+    for alike in together.values():
+        most = most_together(alike[0].network)
+        for first in range(0, len(alike), most):
+            _train_some(alike[first : first + most])
+
+
+def _train_some(trainings: Sequence[Training]) -> None:
+    one = trainings[0]
+    title = f"fold {one.fold.name}, {one.role}"
+    if len(trainings) > 1:
+        title = f"{pluralise(len(trainings), 'network')} together"
+    with one.run.display.network(title) as shown:
+        pairs = [(each.network, job_of(each.run, each)) for each in trainings]
+        for each, trained in zip(trainings, train_together(pairs, progress=shown.epoch), strict=True):
+            each.run.ahead[each.role, each.fold.name] = trained

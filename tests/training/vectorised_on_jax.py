@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import students
-from light_sernet_kd.data.batches import Examples, TeacherOutputs
+from light_sernet_kd.audio.augment import mix, mix_logits, mixup, parse, specaugment
+from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.training.job import DivergenceError, TrainingJob
@@ -327,8 +328,105 @@ def test_batch_norm_is_keras_batch_norm_of_what_is_no_padding():
         np.testing.assert_allclose(ours_of[1][~kept], 0, atol=1e-3)
 
 
+def test_masks_on_the_device_are_drawn_as_those_of_specaugment():
+    import jax
+
+    from light_sernet_kd.training.vectorised.augmentation import masked
+
+    settings = {"chance": 0.8, "time_masks": 2, "time_most": 0.5, "frequency_masks": 1, "frequency_most": 0.4}
+    clip = np.random.default_rng(1).standard_normal((12, 10, 1)).astype(np.float32)
+    draw = jax.jit(jax.vmap(functools.partial(masked, features=clip, settings=settings)))
+    ours = np.asarray(draw(jax.random.split(jax.random.key(0), 10_000)))
+    rng = np.random.default_rng(2)
+    theirs = np.stack([specaugment(clip, rng, **settings) for _ in range(10_000)])
+    for made in (ours, theirs):
+        changed = made != clip
+        assert np.unique(made[changed].round(5)).tolist() == [pytest.approx(clip.mean(), abs=1e-5)]
+    # Each cell is masked equally often, and as many are masked at once.
+    shares = [(made != clip).mean(axis=0) for made in (ours, theirs)]
+    np.testing.assert_allclose(*shares, atol=0.04)
+    counts = [np.sort((made != clip).sum(axis=(1, 2, 3))) for made in (ours, theirs)]
+    assert np.abs(counts[0] - counts[1]).mean() < 2.0
+
+
+def test_mixtures_on_the_device_are_those_of_mixup():
+    import jax
+
+    from light_sernet_kd.training.vectorised import augmentation
+
+    settings = {"chance": 0.6, "alpha": 0.3}
+    draw = jax.jit(jax.vmap(functools.partial(augmentation.share, settings=settings)))
+    ours = np.sort(draw(jax.random.split(jax.random.key(0), 4000)))
+    rng = np.random.default_rng(1)
+    theirs = np.sort([mixup(1.0, rng, **settings) for _ in range(4000)])
+    assert np.abs(ours - theirs).mean() < 0.02
+    mask = np.array([True] * 5 + [False] * 2)
+    orders = {tuple(augmentation.mates(jax.random.key(i), mask).tolist()) for i in range(30)}
+    assert len(orders) > 20
+    assert all(sorted(order[:5]) == [*range(5)] and order[5:] == (5, 6) for order in orders)
+    logits, others = (3 * _RNG.standard_normal((6, CLASSES)).astype(np.float32) for _ in range(2))
+    share = np.array([0.0, 1.0, 0.5, 0.2, 0.9, 0.99], np.float32)
+    for on_device, reference in ((augmentation.mix_logits, mix_logits), (augmentation.mixed, mix)):
+        found = on_device(logits, others, share)
+        np.testing.assert_allclose(found, reference(logits, others, share), atol=1e-5)
+
+
+def augmenter(folder: Path, text: str) -> Augmenter:
+    """Of recordings of noise, whose "features" are their first samples."""
+    recorded = np.zeros(UTTERANCES, [("length", np.int32), ("samples", np.float32, (200,))])
+    recorded["length"] = 150
+    recorded["samples"] = FEATURES.reshape(UTTERANCES, -1)[:, :100].repeat(2, axis=1)
+
+    def compute(clips):
+        return clips[:, : SHAPE[0] * SHAPE[1]].reshape(-1, *SHAPE)
+
+    return Augmenter(parse(text), recorded, compute, 160, "right", "noise", folder)
+
+
+def test_views_are_what_the_augmenter_makes_and_are_kept(tmp_path):
+    from light_sernet_kd.training.vectorised import augmentation
+
+    ours = augmenter(tmp_path, "gain,noise:chance=1,specaugment,mixup")
+    views = augmentation.views(ours, FEATURES)
+    assert views.dtype == np.float16
+    before = augmenter(tmp_path, "gain,noise:chance=1")
+    everything = np.arange(UTTERANCES)
+    for view in (0, 3, augmentation.VIEWS - 1):
+        made = before.features(FEATURES, everything, seed=0, epoch=view)
+        stored = views.reshape(augmentation.VIEWS, UTTERANCES, *SHAPE)[view]
+        np.testing.assert_array_equal(stored, made.astype(np.float16))
+    (path,) = tmp_path.iterdir()
+    stamp = path.stat().st_mtime_ns
+    assert augmentation.views(before, FEATURES) is not None
+    assert [path.stat().st_mtime_ns] == [each.stat().st_mtime_ns for each in tmp_path.iterdir()] == [stamp]
+    assert augmentation.views(augmenter(tmp_path, "specaugment,mixup"), FEATURES) is None
+
+
 @pytest.mark.every
-@pytest.mark.parametrize("name", ["light_sernet", "mobilenet_v3", "resnet18"])
+@pytest.mark.parametrize(
+    "text", ["gain,noise:chance=1,specaugment,mixup", "specaugment:chance=0,gain:chance=0"]
+)
+def test_augmented_networks_do_not_depend_on_those_beside_them(text, tmp_path, together):
+    ours, augments = network("KD+PKT:100"), {"augmenter": augmenter(tmp_path, text)}
+    soft = np.eye(CLASSES, dtype=np.float32)[LABELS] * 0.8 + 0.2 / CLASSES
+    facts = augments | {"examples": dataclasses.replace(EXAMPLES, soft_labels=soft)}
+    trained = together([(ours, job(tmp_path, i, **facts)) for i in range(3)])
+    (alone,) = together([(ours, job(tmp_path, 2, checkpoint=tmp_path / "alone.npz", **facts))])
+    assert_same(trained[2], alone, [weight.path for weight in ours.twin.weights], 5e-5)
+    assert trained[2].history["loss"][0] != trained[2].history["loss"][1]
+
+
+@pytest.mark.every
+def test_an_augmentation_that_never_happens_changes_nothing(tmp_path, together):
+    """Of views too, whose float16 rounds: so only masks and mixtures."""
+    ours, text = network("CKD"), "specaugment:chance=0,mixup:chance=0"
+    (never,) = together([(ours, job(tmp_path, 0, augmenter=augmenter(tmp_path, text)))])
+    (plain,) = together([(ours, job(tmp_path, 0, checkpoint=tmp_path / "plain.npz"))])
+    assert_same(never, plain, [weight.path for weight in ours.twin.weights], 5e-5)
+
+
+@pytest.mark.every
+@pytest.mark.parametrize("name", ["light_sernet", "mobilenetv3_small_075", "resnet18"])
 def test_a_student_is_what_keras_makes_of_it(name, tmp_path, together):
     build = functools.partial(students.build, name, (36, 32, 1), CLASSES, width=0.25)
     rows = np.random.default_rng(2).standard_normal((UTTERANCES, 36, 32, 1)).astype(np.float32)

@@ -15,13 +15,17 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from light_sernet_kd.audio.augment import Augmentation
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
     LOGITS,
+    MIXUP_WEIGHT,
+    OTHER_LABELS,
     SOFT_LABELS,
     TEACHER,
     TEACHER_EMBEDDING,
 )
+from light_sernet_kd.training.vectorised import augmentation
 from light_sernet_kd.training.vectorised.tables import EpochTable
 from light_sernet_kd.training.vectorised.twins import traced
 
@@ -65,6 +69,22 @@ jax.tree_util.register_dataclass(State, ["trainable", "non_trainable", "optimize
 
 
 @dataclass(frozen=True)
+class Draws:
+    """What the networks draw for an epoch.
+
+    Attributes:
+        keys: JAX's, `(M,)`.
+        views: which view of each utterance, `(M, utterances)`; None where there are none.
+    """
+
+    keys: Any
+    views: Any
+
+
+jax.tree_util.register_dataclass(Draws, ["keys", "views"], [])
+
+
+@dataclass(frozen=True)
 class Data:
     """What is in the device's memory for all of a training.
 
@@ -76,6 +96,7 @@ class Data:
         teacher_of: which of these each network has, `(M,)`.
         class_weights: `(M, classes)`, or None.
         numbers: for each group, `(its networks, numbers of its losses)`.
+        views: as `augmentation.views` makes them, or None.
     """
 
     features: Any
@@ -85,6 +106,7 @@ class Data:
     teacher_of: Any
     class_weights: Any
     numbers: list[Any]
+    views: Any = None
 
 
 jax.tree_util.register_dataclass(Data, [*Data.__dataclass_fields__], [])
@@ -96,10 +118,11 @@ class Program:
     Attributes:
         groups: one after the other; the first network's forward pass serves all.
         count: M.
+        augmentations: that are drawn on the device.
     """
 
-    def __init__(self, groups: Sequence[Group]):
-        self.groups = groups
+    def __init__(self, groups: Sequence[Group], augmentations: Sequence[Augmentation] = ()):
+        self.groups, self.augmentations = groups, augmentations
         self.count = groups[-1].members.stop
         for group in groups:
             group.network.distiller.build()
@@ -116,7 +139,9 @@ class Program:
         networks = [group.network for group in self.groups]
         return max(networks, key=lambda each: each.distiller.distillation.needs_embeddings)
 
-    def epoch(self, state: State, data: Data, table: EpochTable, rates: np.ndarray, trains: np.ndarray):
+    def epoch(
+        self, state: State, data: Data, table: EpochTable, draws: Draws, rates: np.ndarray, trains: np.ndarray
+    ):
         """The state after an epoch, and its sums.
 
         Args:
@@ -126,25 +151,25 @@ class Program:
         sums, steps = self._no_sums(), len(table.whole)
         if steps and jax.default_backend() != "cpu":
             active = table.has_whole & trains
-            state, sums = self._steps(state, sums, data, table.whole, active, rates[:steps])
+            state, sums = self._steps(state, sums, data, draws, table.whole, active, rates[:steps])
         else:
             # XLA computes convolutions within a loop on one core of a processor, and 20 times slower.
             for step in range(steps):
                 active = table.has_whole[step] & trains
                 state, sums = self._one_step(
-                    state, sums, data, table.whole[step], rates[step], active, rests=None
+                    state, sums, data, draws, table.whole[step], rates[step], active, rests=None
                 )
         if any(table.rests):
             active = trains & (np.array(table.rests) > 0)
             state, sums = self._one_step(
-                state, sums, data, table.rest, rates[steps], active, rests=table.rests
+                state, sums, data, draws, table.rest, rates[steps], active, rests=table.rests
             )
         return state, sums
 
-    def _scanned(self, state, sums, data, indices, active, rates):
+    def _scanned(self, state, sums, data, draws, indices, active, rates):
         def step(carried, each):
             (state, sums), (indices, active, rates) = carried, each
-            return self._step(state, sums, data, indices, rates, active, rests=None), None
+            return self._step(state, sums, data, draws, indices, rates, active, rests=None), None
 
         return jax.lax.scan(step, (state, sums), (indices, active, rates))[0]
 
@@ -156,7 +181,7 @@ class Program:
         ]
         return {"loss": jnp.zeros(self.count), "examples": jnp.zeros(self.count), "metrics": metrics}
 
-    def _step(self, state, sums, data, indices, rate, active, *, rests):
+    def _step(self, state, sums, data, draws, indices, rate, active, *, rests):  # noqa: PLR0913 (it is compiled)
         """One batch of each network, of which those with `active` learn.
 
         Args:
@@ -165,7 +190,9 @@ class Program:
         sizes = jnp.full(self.count, indices.shape[1]) if rests is None else jnp.asarray(rests)
 
         def total(trainable):
-            losses, non_trainable, metrics = self._losses(trainable, state, sums, data, indices, rests)
+            losses, non_trainable, metrics = self._losses(
+                trainable, state, sums, data, (draws, indices), rests
+            )
             return jnp.sum(losses), (losses, non_trainable, metrics)
 
         gradients, (losses, non_trainable, metrics) = jax.grad(total, has_aux=True)(state.trainable)
@@ -189,20 +216,21 @@ class Program:
         kept = {name: jnp.where(active, totals[name], sums[name]) for name in ("loss", "examples")}
         return state, {**kept, "metrics": per_group}
 
-    def _losses(self, trainable, state, sums, data, indices, rests):
+    def _losses(self, trainable, state, sums, data, drawn, rests):
         """The loss of each network's batch `(M,)`, and what the forward pass changed."""
-        forward = self.forward.distiller
+        forward, (draws, indices) = self.forward.distiller, drawn
 
         def call(trainable, non_trainable, features, mask):
             with traced(mask, self.count):
                 return forward.stateless_call(trainable, non_trainable, {FEATURES: features}, training=True)
 
-        features, mask = data.features[indices], None
+        real = jnp.full(self.count, indices.shape[1]) if rests is None else jnp.asarray(rests)
+        mask = jnp.arange(indices.shape[1]) < real[:, None]
+        features, mixing = self._seen(data, draws, indices, mask)
         if rests is None:
             called = jax.vmap(functools.partial(call, mask=None))
             outputs, non_trainable = called(trainable, state.non_trainable, features)
         else:
-            mask = jnp.arange(indices.shape[1]) < jnp.asarray(rests)[:, None]
             outputs, non_trainable = jax.vmap(call)(trainable, state.non_trainable, features, mask)
         outputs = outputs if isinstance(outputs, Mapping) else {LOGITS: outputs}
         losses, metrics = jnp.zeros(self.count), []
@@ -210,7 +238,9 @@ class Program:
             before = sums["metrics"][number]
             for size, members in self._of_one_size(group, indices.shape[1], rests):
                 within = members - group.first
-                everything = (trainable, non_trainable, data, indices[members][:, :size])
+                # share and mate of each example, where batches are mixed
+                mixed = mixing and tuple(values[members][:, :size] for values in mixing)
+                everything = (trainable, non_trainable, data, indices[members][:, :size], mixed)
                 shown = {name: values[members][:, :size] for name, values in outputs.items()}
                 own = [values[within] for values in before]
                 loss, after = self._group_losses(number, group, members, everything, shown, own)
@@ -218,6 +248,27 @@ class Program:
                 before = [values.at[within].set(new) for values, new in zip(before, after, strict=True)]
             metrics.append(before)
         return losses, non_trainable, metrics
+
+    def _seen(self, data, draws, indices, mask):
+        """Features of each network's batch `(M, batch, …)`, and what is mixed with what."""
+        if data.views is None:
+            features = data.features[indices]
+        else:
+            views = jnp.take_along_axis(draws.views, indices, axis=1)
+            features = data.views[views * data.labels.shape[0] + indices].astype(jnp.float32)
+        if not self.augmentations:
+            return features, None
+        changed = functools.partial(augmentation.changed_features, self.augmentations)
+        features = jax.vmap(changed)(draws.keys, indices, features)
+        mixing = jax.vmap(functools.partial(augmentation.mixture, self.augmentations))(
+            draws.keys, indices, mask
+        )
+        if mixing is not None:
+            share, mate = mixing
+            features = jax.vmap(lambda x, share, mate: augmentation.mixed(x, x[mate], share))(
+                features, share, mate
+            )
+        return features, mixing
 
     def _of_one_size(self, group: Group, batch: int, rests: Sequence[int] | None):
         """The group's networks by the size of their batch; those without one are left out."""
@@ -228,7 +279,7 @@ class Program:
         return [(int(size), members[of == size]) for size in np.unique(of[of > 0])]
 
     def _group_losses(self, number, group, members, everything, outputs, metrics):
-        trainable, non_trainable, data, indices = everything
+        trainable, non_trainable, data, indices, mixing = everything
         distiller, needs = group.network.distiller, group.network.distiller.distillation
         labels = data.labels[indices]
         batch: dict[str, Any] = {}
@@ -241,6 +292,8 @@ class Program:
         weights = None
         if data.class_weights is not None:
             weights = jnp.take_along_axis(data.class_weights[members], labels, axis=1)
+        if mixing is not None:
+            batch, weights = jax.vmap(_mixed)(batch, labels, weights, *mixing)
         shown = {name: values for name, values in outputs.items() if name == LOGITS or distiller._run}
 
         def loss(trainable, non_trainable, metrics, numbers, batch, labels, weights, outputs):
@@ -278,6 +331,19 @@ class Program:
             )
         # blocks of (M, block, classes), one after the other
         return jnp.reshape(jnp.swapaxes(blocks, 0, 1), (indices.shape[0], -1, blocks.shape[-1]))
+
+
+def _mixed(batch, labels, weights, share, mate):
+    """What a network's batch carries beside its features, mixed as these are."""
+    mixed = {
+        name: (augmentation.mix_logits if name == TEACHER else augmentation.mixed)(
+            values, values[mate], share
+        )
+        for name, values in batch.items()
+    }
+    if weights is not None:
+        weights = augmentation.mixed(weights, weights[mate], share)
+    return {**mixed, OTHER_LABELS: labels[mate], MIXUP_WEIGHT: share}, weights
 
 
 def _chosen(active, new, old):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from light_sernet_kd.arrays import ArrayError, say_anew
+from light_sernet_kd.audio.augment import Augmentation, text_of
 from light_sernet_kd.data.feature_cache import BATCH
 from light_sernet_kd.distillation.batch_keys import TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.training.checkpoint import (
@@ -22,7 +23,8 @@ from light_sernet_kd.training.checkpoint import (
 )
 from light_sernet_kd.training.job import DivergenceError, Progress, Trained, TrainingJob
 from light_sernet_kd.training.network import Network
-from light_sernet_kd.training.vectorised.program import Data, Group, Program, State
+from light_sernet_kd.training.vectorised import augmentation
+from light_sernet_kd.training.vectorised.program import Data, Draws, Group, Program, State
 from light_sernet_kd.training.vectorised.tables import epoch_table
 
 # Checkpoints of many networks are gigabytes, and their epochs are short.
@@ -60,7 +62,7 @@ def train_together(
 
     Args:
         trainings: networks and their jobs. The networks have equal `Network.architecture`, and the jobs one
-            corpus.
+            corpus and one augmentation.
         progress: told of every epoch, with the means over the networks that were trained in it.
         checkpoint_every: seconds.
 
@@ -109,9 +111,10 @@ def _train(
 ) -> list[Trained | DivergenceError]:
     """`train_together`, in the order in which networks of equal losses are neighbours."""
     members = [_Member(network, job) for network, job in trainings]
-    running = _Running(members, _program([network for network, _ in trainings]))
+    drawn = augmentation.on_device(members[0].job.augmenter)
+    running = _Running(members, _program([network for network, _ in trainings], drawn))
     running.begin()
-    written = time.perf_counter()
+    began = written = time.perf_counter()
     while any(each.trains for each in members):
         row = running.epoch()
         if progress:
@@ -119,6 +122,8 @@ def _train(
         if time.perf_counter() - written >= checkpoint_every:
             running.write_checkpoints()
             written = time.perf_counter()
+    if written > began:
+        running.write_checkpoints()  # the caller may be killed before it has stored what each one left
     return list(running.outcomes())
 
 
@@ -130,7 +135,7 @@ def _neighbours(networks: Sequence[Network]) -> list[int]:
     return sorted(range(len(networks)), key=lambda i: first[networks[i].losses])
 
 
-def _program(networks: Sequence[Network]) -> Program:
+def _program(networks: Sequence[Network], augmentations: Sequence[Augmentation]) -> Program:
     """The program of networks in this order; compiled once for as many of each kind."""
     groups: list[Group] = []
     for number, network in enumerate(networks):
@@ -139,9 +144,10 @@ def _program(networks: Sequence[Network]) -> Program:
         else:
             groups.append(Group(network, number, 1))
     # It ends with the networks that it is compiled for.
-    programs, key = networks[0].programs, tuple((id(each.network), each.count) for each in groups)
+    programs = networks[0].programs
+    key = tuple((id(each.network), each.count) for each in groups), text_of(augmentations)
     if key not in programs:
-        programs[key] = Program(groups)
+        programs[key] = Program(groups, augmentations)
     return programs[key]
 
 
@@ -201,6 +207,7 @@ class _Running:
 
     def _data(self) -> Data:
         members, examples = self.members, self.members[0].job.examples
+        views = augmentation.views(self.members[0].job.augmenter, examples.rows)
         teachers: dict[str, list[np.ndarray | None]] = {TEACHER: [], TEACHER_EMBEDDING: []}
         known: dict[int, int] = {}
         for member in members:
@@ -223,6 +230,7 @@ class _Running:
             teachers={name: _stacked(each) for name, each in teachers.items()},
             teacher_of=jnp.asarray([known[id(each.job.teacher_outputs)] for each in members], jnp.int32),
             class_weights=weights,
+            views=None if views is None else jnp.asarray(views),
             numbers=[
                 jnp.asarray(
                     [each.network.distiller.loss_numbers for each in members[group.members]], jnp.float32
@@ -247,9 +255,10 @@ class _Running:
             seeds=[each.job.seed for each in members],
             epochs=[each.course.epoch for each in members],
         )
+        draws = self._draws()
         trains = np.array([each.trains for each in members])
         rates = self._rates(len(table.whole))
-        self.state, sums = self.program.epoch(self.state, self.data, table, rates, trains)
+        self.state, sums = self.program.epoch(self.state, self.data, table, draws, rates, trains)
         logits = None
         if self.validation is not None:
             logits = np.asarray(self._logits(self.state.trainable, self.state.non_trainable, self.validation))
@@ -271,6 +280,19 @@ class _Running:
         self.state = self.program.keep_best(self.state, better)
         trained = [row for row, one in zip(rows, trains, strict=True) if one]
         return {name: float(np.mean([row[name] for row in trained if name in row])) for name in trained[0]}
+
+    def _draws(self) -> Draws:
+        """What each network draws for its epoch."""
+        seeds = [each.job.seed for each in self.members]
+        epochs = [each.course.epoch for each in self.members]
+        keys = [
+            jax.random.fold_in(jax.random.key(seed % 2**32), epoch)
+            for seed, epoch in zip(seeds, epochs, strict=True)
+        ]
+        views = None
+        if self.data.views is not None:
+            views = augmentation.chosen_views(len(self.data.labels), seeds=seeds, epochs=epochs)
+        return Draws(jnp.stack(keys), views)
 
     def _rates(self, steps: int) -> np.ndarray:
         """Learning rates `(steps + 1, M)`, the last that of a network's smaller batch."""

@@ -1,0 +1,172 @@
+"""Augmentation of networks that are trained together.
+
+A device cannot change waveforms and compute their features in each of its short steps. So what changes a
+waveform is drawn before: `views` makes a few views of every clip, of which an epoch draws one each. Masks
+and mixtures are drawn on the device anew in every epoch. What is drawn for an utterance depends on the
+network's seed, the epoch and the utterance alone.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from light_sernet_kd.audio.augment import Augmentation
+from light_sernet_kd.data import array_cache
+from light_sernet_kd.data.batches import Augmenter
+from light_sernet_kd.data.feature_cache import BATCH
+
+# Views of every clip.
+VIEWS = 16
+# Streams of draws, as `audio.augment` has one for each augmentation.
+_MATES, _VIEW = 7, 8
+
+
+def masked(key: Any, features: Any, settings: Mapping[str, float]) -> Any:
+    """As `audio.augment.specaugment`, drawn by JAX's `key`: features `(frames, features, 1)` alike.
+
+    >>> settings = dict(chance=1.0, time_masks=1, time_most=0.5, frequency_masks=0, frequency_most=0.0)
+    >>> clip = jnp.arange(8.0).reshape(4, 2, 1)
+    >>> masked(jax.random.key(0), clip, settings).shape
+    (4, 2, 1)
+    """
+    happens, *keys = jax.random.split(key, 3)
+    kept = jnp.ones(features.shape[:2], bool)
+    for axis, (name, key) in enumerate(zip(("time", "frequency"), keys, strict=True)):
+        size, masks = features.shape[axis], int(settings[f"{name}_masks"])
+        most = math.floor(settings[f"{name}_most"] * size)
+        if not masks:
+            continue
+        widths, places = jax.random.split(key)
+        width = jax.random.randint(widths, (masks, 1), 0, most + 1)
+        first = jax.random.randint(places, (masks, 1), 0, size - width + 1)
+        at = jnp.arange(size)
+        outside = ~jnp.any((at >= first) & (at < first + width), axis=0)
+        kept &= jnp.expand_dims(outside, 1 - axis)
+    kept |= jax.random.uniform(happens) >= settings["chance"]
+    return jnp.where(kept[..., None], features, jnp.mean(features))
+
+
+def share(key: Any, settings: Mapping[str, float]) -> Any:
+    """As `audio.augment.mixup`, drawn by JAX's `key`: an example's share in its mixture.
+
+    >>> float(share(jax.random.key(0), {"chance": 0.0, "alpha": 0.2}))
+    1.0
+    """
+    happens, key = jax.random.split(key)
+    drawn = jax.random.beta(key, settings["alpha"], settings["alpha"])
+    return jnp.where(jax.random.uniform(happens) < settings["chance"], drawn, 1.0)
+
+
+def mates(key: Any, mask: Any) -> Any:
+    """Whom each example of a batch is mixed with: a permutation of those where `mask` `(batch,)` is true.
+
+    >>> order = mates(jax.random.key(0), jnp.array([True, True, False]))
+    >>> sorted(order[:2].tolist()), int(order[2])
+    ([0, 1], 2)
+    """
+    # Padding is last in any order, and stays where it is.
+    drawn = jnp.where(mask, jax.random.uniform(key, mask.shape), 1.0 + jnp.arange(mask.shape[0]))
+    return jnp.argsort(drawn)
+
+
+def mix_logits(logits: Any, others: Any, share: Any) -> Any:
+    """As `audio.augment.mix_logits`, on the device: `(batch, classes)`, `share` `(batch,)`."""
+    share = share[:, None]
+    our_sum, their_sum = (jax.nn.logsumexp(each, axis=1, keepdims=True) for each in (logits, others))
+    ours, theirs = jnp.log(share) + logits - our_sum, jnp.log1p(-share) + others - their_sum
+    return jnp.logaddexp(ours, theirs) + share * our_sum + (1 - share) * their_sum
+
+
+# By the augmentations' names; all others are in the views.
+_ON_FEATURES: Mapping[str, Callable[..., Any]] = {"specaugment": masked}
+
+
+def on_device(augmenter: Augmenter | None) -> tuple[Augmentation, ...]:
+    """What is drawn on the device, in the order in which it is applied."""
+    if augmenter is None:
+        return ()
+    return tuple(
+        each for each in augmenter.augmentations if each.name in _ON_FEATURES or each.kind.on == "batch"
+    )
+
+
+def views(augmenter: Augmenter | None, rows: Any) -> np.ndarray | None:
+    """Every clip's views, float16 `(VIEWS × utterances, frames, features, 1)`, a view of all after another.
+
+    They are made once for a corpus and a setting, on all cores, and kept in a file that is mapped into
+    memory, as features are. None where all is drawn on the device.
+    """
+    if augmenter is None:
+        return None
+    drawn = on_device(augmenter)
+    before = tuple(each for each in augmenter.augmentations if each not in drawn)
+    if not before:
+        return None
+    shape = (VIEWS * len(rows), *rows.shape[1:])
+    name = f"views-{array_cache.key_of(VIEWS, augmenter.key, [[a.name, dict(a.settings)] for a in before])}"
+    blocks = functools.partial(_view_blocks, augmenter.with_only(before), rows)
+    path = augmenter.cache_folder / f"{name}.npy"
+    return array_cache.cached_rows(blocks, shape, np.dtype(np.float16), path, 0)
+
+
+def _view_blocks(augmenter: Augmenter, rows: Any) -> Iterator[np.ndarray]:
+    batches = [
+        (view, np.arange(first, min(first + BATCH, len(rows))))
+        for view in range(VIEWS)
+        for first in range(0, len(rows), BATCH)
+    ]
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        # No more are made than are soon written.
+        for first in range(0, len(batches), cores):
+            some = batches[first : first + cores]
+            made = pool.map(lambda each: augmenter.features(rows, each[1], seed=0, epoch=each[0]), some)
+            yield from (block.astype(np.float16) for block in made)
+
+
+def chosen_views(count: int, *, seeds: Sequence[int], epochs: Sequence[int]) -> np.ndarray:
+    """Which view each of `count` utterances has in the epoch of each network, int32 `(M, utterances)`."""
+    return np.stack(
+        [
+            np.random.default_rng([seed, epoch, _VIEW]).integers(VIEWS, size=count, dtype=np.int32)
+            for seed, epoch in zip(seeds, epochs, strict=True)
+        ]
+    )
+
+
+def changed_features(augmentations: Sequence[Augmentation], key: Any, utterances: Any, features: Any) -> Any:
+    """Features `(batch, frames, features, 1)` of a network's batch as its epoch, that of `key`, has them."""
+    for each in augmentations:
+        if each.name in _ON_FEATURES:
+            apply = functools.partial(_ON_FEATURES[each.name], settings=each.settings)
+            features = jax.vmap(apply)(_keys(key, each, utterances), features)
+    return features
+
+
+def mixture(augmentations: Sequence[Augmentation], key: Any, utterances: Any, mask: Any) -> Any:
+    """Share and mate of each example of a network's batch, `(batch,)` each; None where nothing is mixed."""
+    for each in augmentations:
+        if each.kind.on == "batch":
+            shares = jax.vmap(functools.partial(share, settings=each.settings))
+            # An utterance is in one batch of an epoch, so that the first one tells the batch.
+            of_batch = jax.random.fold_in(jax.random.fold_in(key, _MATES), utterances[0])
+            return shares(_keys(key, each, utterances)), mates(of_batch, mask)
+    return None
+
+
+def mixed(values: Any, others: Any, share: Any) -> Any:
+    """As `audio.augment.mix`."""
+    share = jnp.reshape(share, (-1, *[1] * (values.ndim - 1)))
+    return share * values + (1 - share) * others
+
+
+def _keys(key: Any, augmentation: Augmentation, utterances: Any) -> Any:
+    own = jax.random.fold_in(key, augmentation.kind.stream)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(own, utterances)

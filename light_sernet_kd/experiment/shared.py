@@ -68,8 +68,8 @@ class Experiment:
         self.corpus, self.utterances = selection.corpus, selection.utterances
         self.classes, self.folds = selection.classes, selection.folds
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
-        self._check_packages()
         self.engine = engine or engine_here(settings, keras.backend.backend())
+        self._check_packages()
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
         self.ahead: dict[tuple[str, str], Trained | DivergenceError] = {}
@@ -95,6 +95,8 @@ class Experiment:
 
     def _check_packages(self) -> None:
         if self.options.tensorboard:
+            if self.engine == "jax":
+                raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")
             try:
                 import tensorboard  # noqa: F401
             except ImportError:

@@ -213,8 +213,9 @@ class Network:
             schedule.batch_size, schedule.optimizer, schedule.weight_decay, schedule.accumulation,
             schedule.batch_norm_momentum,
         )  # fmt: skip
-        facts = build.func, build.args, _hashable(build.keywords), self.spec.arithmetic, self.spec.accelerate
-        return (*facts, *steps)
+        spec, embeds = self.spec, self.distiller.distillation.needs_embeddings
+        facts = build.func, build.args, _hashable(build.keywords), spec.arithmetic, spec.accelerate
+        return (*facts, *steps, spec.teacher_widths.embedding if embeds else None)
 
     @property
     def losses(self) -> Hashable:
@@ -240,10 +241,10 @@ class Network:
         Raises:
             DivergenceError: a loss or a weight is no finite number any more.
         """
-        self._begin(job)
+        self.begin(job)
         state = EpochState(self, job)
         if not state.restore():
-            self._begin(job)
+            self.begin(job)
         # The ranges follow from the weights, so that no checkpoint holds them.
         self.calibrate(job.examples.rows, job.calibration)
         epochs, course = self.epochs_of(job), state.course
@@ -261,7 +262,7 @@ class Network:
         course = state.course
         return Trained(state.best, state.last, course.history, course.best_epoch, course.seconds)
 
-    def _begin(self, job: TrainingJob) -> None:
+    def begin(self, job: TrainingJob) -> None:
         """Give the network the weights that the job begins with."""
         initial = job.initial_weights
         self.start_anew(job.seed, None if initial is None else initial())

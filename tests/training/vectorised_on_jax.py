@@ -96,7 +96,7 @@ def assert_same(ours, theirs, paths, tolerance: float) -> None:
 
 def in_turn(alone: Network, training: TrainingJob) -> tuple[dict[str, list[float]], list[np.ndarray]]:
     """History and weights of a network after its epochs, each batch given to Keras' own step."""
-    alone._begin(training)
+    alone.begin(training)
     distiller, history = alone.distiller, {"loss": [], "label_loss": [], "train_wa": [], "val_loss": []}
     distiller.optimizer.learning_rate = alone.schedule.learning_rate
     for epoch in range(alone.schedule.epochs):

@@ -173,6 +173,11 @@ class Program:
 
         return jax.lax.scan(step, (state, sums), (indices, active, rates))[0]
 
+    def _precision(self):
+        """Where float32 is asked for a GPU computes in it, and not in TensorFloat-32."""
+        exact = self.forward.spec.arithmetic == "float32"
+        return jax.default_matmul_precision("highest" if exact else "default")
+
     def _no_sums(self) -> dict[str, Any]:
         """Of the losses and of what Keras' metrics count, at an epoch's beginning."""
         metrics = [
@@ -221,7 +226,7 @@ class Program:
         forward, (draws, indices) = self.forward.distiller, drawn
 
         def call(trainable, non_trainable, features, mask):
-            with traced(mask, self.count):
+            with traced(mask, self.count), self._precision():
                 return forward.stateless_call(trainable, non_trainable, {FEATURES: features}, training=True)
 
         real = jnp.full(self.count, indices.shape[1]) if rests is None else jnp.asarray(rests)

@@ -13,6 +13,7 @@ import numpy as np
 
 from light_sernet_kd.arrays import ArrayError, say_anew
 from light_sernet_kd.audio.augment import Augmentation, text_of
+from light_sernet_kd.data import array_cache
 from light_sernet_kd.data.feature_cache import BATCH
 from light_sernet_kd.distillation.batch_keys import TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.training.checkpoint import (
@@ -92,10 +93,11 @@ def most_together(network: Network) -> int:
     On a GPU as many as its memory may hold. A processor computes them no faster together.
     """
     device = jax.devices()[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    if device.platform == "cpu" or not limit:
+    memory = device.memory_stats() or {}
+    if device.platform == "cpu" or "bytes_limit" not in memory:
         return 1
-    return max(1, int(limit / training_bytes(network)))
+    free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
+    return max(1, int(free / training_bytes(network)))
 
 
 def training_bytes(network: Network) -> int:
@@ -169,7 +171,7 @@ class _Running:
         """New weights for each network, or those of its checkpoint."""
         states, bests = [], []
         for member in self.members:
-            member.network._begin(member.job)
+            member.network.begin(member.job)
             variables = member.network.state_variables
             values = [np.asarray(each) for each in variables]
             best = [np.asarray(each) for each in member.network.twin.weights]
@@ -224,7 +226,7 @@ class _Running:
             weights = jnp.asarray(np.stack([ones if w is None else w for w in chosen]), jnp.float32)
         soft = examples.soft_labels
         return Data(
-            features=jnp.asarray(np.asarray(examples.rows[:])),
+            features=jnp.asarray(_in_memory(examples.rows)),
             labels=jnp.asarray(examples.labels, jnp.int32),
             soft_labels=None if soft is None else jnp.asarray(soft, jnp.float32),
             teachers={name: _stacked(each) for name, each in teachers.items()},
@@ -285,14 +287,11 @@ class _Running:
         """What each network draws for its epoch."""
         seeds = [each.job.seed for each in self.members]
         epochs = [each.course.epoch for each in self.members]
-        keys = [
-            jax.random.fold_in(jax.random.key(seed % 2**32), epoch)
-            for seed, epoch in zip(seeds, epochs, strict=True)
-        ]
+        keys = _keys(np.array(seeds, np.uint32), np.array(epochs, np.uint32))
         views = None
         if self.data.views is not None:
             views = augmentation.chosen_views(len(self.data.labels), seeds=seeds, epochs=epochs)
-        return Draws(jnp.stack(keys), views)
+        return Draws(keys, views)
 
     def _rates(self, steps: int) -> np.ndarray:
         """Learning rates `(steps + 1, M)`, the last that of a network's smaller batch."""
@@ -371,6 +370,11 @@ class _Running:
                 yield Trained(best, last, course.history, course.best_epoch, course.seconds)
 
 
+@jax.jit
+def _keys(seeds, epochs):
+    return jax.vmap(lambda seed, epoch: jax.random.fold_in(jax.random.key(seed), epoch))(seeds, epochs)
+
+
 def _stacked(arrays: Sequence[Any]) -> Any:
     """`(teachers, …)` float32; None where none of them has the output, zeros where one has not."""
     some = next((each for each in arrays if each is not None), None)
@@ -378,6 +382,12 @@ def _stacked(arrays: Sequence[Any]) -> Any:
         return None
     empty = np.zeros(np.shape(some), np.float32)
     return jnp.asarray(np.stack([empty if each is None else np.asarray(each, np.float32) for each in arrays]))
+
+
+def _in_memory(rows: Any) -> np.ndarray:
+    """All rows, of which some compute what is asked for when it is."""
+    blocks = (np.asarray(rows[first : first + BATCH]) for first in range(0, len(rows), BATCH))
+    return array_cache.in_memory(blocks, rows.shape, np.dtype(np.float32))
 
 
 def _in_blocks(sets: Sequence[Sequence[int]]) -> np.ndarray:

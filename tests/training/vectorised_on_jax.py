@@ -210,6 +210,28 @@ def test_either_loop_goes_on_from_the_others_checkpoint(tmp_path, together):
 
 
 @pytest.mark.every
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "weight_decay": 0.01, "accumulation": 2},
+        {"optimizer": "sgd", "weight_decay": 1e-3},
+        {"batch_norm_momentum": 0.8, "batch_size": 40},  # less than a batch in each fold
+    ],
+)
+def test_optimisers_accumulation_and_decay_are_keras_own(changes, tmp_path, together):
+    schedule = dataclasses.replace(SCHEDULE, **changes)
+    plain, ours = network("DKD", schedule=schedule, accelerate=False), network("DKD", schedule=schedule)
+    if "batch_norm_momentum" in changes:
+        for each in plain.twin.layers:
+            if isinstance(each, keras.layers.BatchNormalization):
+                each.momentum = 0.8
+    theirs = [plain.train(job(tmp_path, i, checkpoint=tmp_path / f"a{i}.npz")) for i in range(2)]
+    trained = together([(ours, job(tmp_path, i)) for i in range(2)])
+    for one, other in zip(trained, theirs, strict=True):
+        assert_same(one, other, [weight.path for weight in ours.twin.weights], 1e-4)
+
+
+@pytest.mark.every
 def test_a_network_that_stops_early_keeps_its_weights_while_others_train(tmp_path, together):
     ours = network()
     # Nothing is learned at a rate of next to nothing, so the first epoch stays the best.

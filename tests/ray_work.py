@@ -35,8 +35,8 @@ def waits_on_its_first_node(settings: Settings, options: RunOptions, command: st
 
     mark = options.result / f"{options.run}.node"
     node = ray.get_runtime_context().get_node_id()
-    before = mark.read_text() if mark.exists() else node
-    mark.write_text(node)
+    before = mark.read_text().split()[0] if mark.exists() else node
+    mark.write_text(f"{node} {os.getpid()}")
     while before == node and not (options.result / "go").exists():
         time.sleep(0.1)
     return Finished(said=str(settings.seed))
@@ -55,7 +55,7 @@ def writes_two_steps(settings: Settings, options: RunOptions, command: str) -> F
         (step / "student.keras").write_bytes(f"{settings.seed}{fold}".encode() * 10**7)
         (step / "fold.json").write_text(str(os.getpid()))
         if fold == "a" and settings.seed == 1:
-            time.sleep(2)
+            time.sleep(4)
             run.rename(f"{run}-lost")  # a node that is lost takes what it had with it
             os.kill(os.getpid(), signal.SIGKILL)
     (run / "empty.txt").touch()

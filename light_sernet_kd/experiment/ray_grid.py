@@ -40,12 +40,19 @@ _NODE = "ray.io/node-id"
 
 @dataclass
 class _Task:
-    """A run on its way: how often it was begun and lost, where it is, and which nodes cannot make it."""
+    """A run on its way.
+
+    Attributes:
+        tries: how often it was given to the cluster.
+        node: id and name of the node that has it now.
+        lost_on: ids of the nodes on which its process died.
+        unfit: node's id → why it cannot make the run.
+    """
 
     entry: Entry
     tries: int = 0
-    deaths: int = 0
-    node: str = ""
+    node: tuple[str, str] = ("", "")
+    lost_on: list[str] = field(default_factory=list)
     unfit: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -108,7 +115,7 @@ class _Grid:
             while waiting or self.running:
                 waiting = yield from self._begin(waiting)
                 done, _ = self.ray.wait([*self.running], timeout=_POLL_SECONDS) if self.running else ([], [])
-                self._take_mail()
+                self._take_mail()  # what those that are done have sent is there by now
                 for reference in done:
                     task = self.running.pop(reference)
                     finished = self._outcome(reference, task)
@@ -177,7 +184,7 @@ class _Grid:
         return left
 
     def _submit(self, task: _Task) -> Any:
-        task.tries, task.node = task.tries + 1, ""
+        task.tries, task.node = task.tries + 1, ("", "")
         entry, told = task.entry, self.options
         run = told.result / entry.name
         job = Job(
@@ -190,7 +197,7 @@ class _Grid:
             host=host_name(),
             folder=os.getcwd(),
             begun={path.relative_to(run).as_posix(): path.read_bytes() for path in finished_files(run)},
-            again=task.deaths > 0,
+            again=bool(task.lost_on),
         )
         how: dict[str, Any] = {
             "num_cpus": self.cores,
@@ -213,7 +220,6 @@ class _Grid:
             return Finished(why=_first_line(error.cause or error))
         except self.ray.exceptions.RayError as error:
             return self._lost(task, error)
-        self._take_mail()
         name = f"node {answer.node}" if isinstance(answer, Answer) else f"node {node}"
         if isinstance(answer, str):
             task.unfit[node] = answer
@@ -229,33 +235,37 @@ class _Grid:
         return answer.finished
 
     def _lost(self, task: _Task, error: Exception) -> Finished | None:
-        """Of a run whose process died."""
-        on_living = task.node in self._nodes()
-        task.deaths += on_living
-        what = "its process was killed" if on_living else "its node is gone"
-        log = tail(self.options.result / LOGS / f"{task.entry.name}.log")
+        """Of a run whose process died: None where it is to be tried anew."""
+        node, name = task.node
+        task.lost_on.append(node)
         for key in [key for key in self.files if key[:2] == task.key]:
             self.files.pop(key).close()
-        if task.deaths < MOST_DEATHS:
-            self.display.say(
-                f"{task.entry.name}: {what}; it goes on in a new one\n{log}".rstrip(), always=True
-            )
-            return None
+        log = tail(self.options.result / LOGS / f"{task.entry.name}.log").rstrip()
         if log:
-            self.display.say(log.rstrip(), always=True)
+            self.display.say(f"{task.entry.name} on node {name}:\n{log}", always=True)
+        # A node that is gone says nothing against the run; the cluster notices it some seconds later.
+        living = self._nodes()
+        deaths = sum(each in living for each in task.lost_on)
+        if deaths < MOST_DEATHS:
+            what = f"{task.entry.name}: its process on node {name or '?'} was killed; it goes on in a new one"
+            self.display.say(what, always=True)
+            return None
         return Finished(
-            why=f"its process was killed {task.deaths} times; memory may be short ({_first_line(error)})"
+            why=f"its process was killed {deaths} times; memory may be short ({_first_line(error)})"
         )
 
     def _take_mail(self) -> None:
         """Note where runs have begun, and write what came of those that are made elsewhere."""
         tasks = {task.key: task for task in self.running.values()}
         while mail := self.ray.get(self.mailbox.take.remote()):
-            for key, what, content, is_last in mail:
-                if key in tasks and content is None:
-                    tasks[key].node = what
-                if content is not None:
-                    self._write(key, what, content, is_last)
+            for key, path, content, is_last in mail:
+                if key not in tasks:
+                    continue  # of a try that was given up
+                if path:
+                    self._write(key, path, content, is_last)
+                else:
+                    node, _, name = content.decode().partition(" ")
+                    tasks[key].node = (node, name)
 
     def _write(self, key: tuple[str, int], name: str, content: bytes, is_last: bool) -> None:
         path = self.options.result / key[0] / name
@@ -300,7 +310,7 @@ def _task() -> Callable[..., Any]:
         import ray
 
         node, name = ray.get_runtime_context().get_node_id(), socket.gethostname()
-        ray.get(mailbox.put.remote([(key, node, None, True)]))
+        ray.get(mailbox.put.remote([(key, "", f"{node} {name}".encode(), True)]))
         try:
             import light_sernet_kd
         except ImportError:
@@ -334,7 +344,7 @@ def _mailbox() -> type:
             size = 0
             while self.mail and size < most:
                 taken.append(self.mail.pop(0))
-                size += len(taken[-1][2] or b"")
+                size += len(taken[-1][2])
             return taken
 
     return Mailbox
@@ -365,7 +375,10 @@ def _connected(address: str | None) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    from ray._private import worker
 
+    # What Ray's own processes say of deaths is printed even so: this program says it with the run's name.
+    worker._worker_logs_enabled = False
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if address:

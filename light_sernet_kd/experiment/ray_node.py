@@ -31,7 +31,7 @@ LOGS = ".logs"
 _CHUNK_BYTES = 2**24
 _LOG_LINES = 15
 # Seconds between looks for a finished step, and for which a run waits for what a lost node still holds.
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 _LOCK_SECONDS = 60.0
 
 

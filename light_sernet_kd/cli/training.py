@@ -236,7 +236,8 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
             raise UserError("--jobs is for engine tf: jax trains the runs together, in one process.")
         address = None if local else cluster_address(arguments.on)
         begin = functools.partial(heavy_imports, engine)
-        begin()
+        if local:
+            begin()  # where Ray makes the runs, its workers import the engine, and this process does without
         from light_sernet_kd.experiment import grid as runs
 
         with locked(folder.path):

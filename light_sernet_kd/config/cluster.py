@@ -3,7 +3,9 @@
 import os
 import re
 import socket
+import tempfile
 from contextlib import closing
+from pathlib import Path
 
 from light_sernet_kd.config.engine import is_installed
 from light_sernet_kd.errors import UserError, install_line
@@ -19,10 +21,11 @@ _FRAME_HEAD_BYTES, _TYPE, _SETTINGS = 9, 3, 4
 
 
 def cluster_address(where: str) -> str | None:
-    """The address of the cluster that `--on` names; None for Ray on this machine.
+    """The address of the cluster that `--on` names; None where one is to be started on this machine.
 
     Args:
-        where: `ray`, `ray://HOST:PORT` or `HOST:PORT`. With `ray` the variable RAY_ADDRESS counts.
+        where: `ray`, `ray://HOST:PORT` or `HOST:PORT`. `ray` means what the variable RAY_ADDRESS names, else
+            the cluster that runs on this machine.
 
     Raises:
         UserError: it is none of these, Ray is not installed, or nothing answers there.
@@ -35,8 +38,7 @@ def cluster_address(where: str) -> str | None:
     address = where
     if where == RAY:
         address = os.environ.get(VARIABLE, "")
-        if address in ("", "auto", LOCAL):
-            address = ""
+        address = "" if address in ("auto", LOCAL) else address
     named = re.fullmatch(r"(?:ray://)?(?P<host>[^/\s:]+|\[[^/\s]+\]):(?P<port>\d{1,5})", address)
     if address and (named is None or not 0 < int(named["port"]) < 65536):
         name = "--on" if where != RAY else f"{VARIABLE}, which --on ray reads,"
@@ -47,10 +49,21 @@ def cluster_address(where: str) -> str | None:
     if not is_installed("ray"):
         raise UserError(f"--on {where} needs Ray, which is not installed: {install_line('ray')}")
     if named is None:
-        return None
+        return _running_here()
     if why := _silence(named["host"].strip("[]"), int(named["port"])):
         raise UserError(f"no Ray cluster answers at {address} ({why}): start one with ray start --head.")
     return address
+
+
+def _running_here() -> str | None:
+    """The address of the cluster that `ray start` began on this machine; None where none answers."""
+    try:
+        noted = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+        address = noted.read_text(encoding="utf-8").strip()
+        host, _, port = address.rpartition(":")
+        return None if _silence(host.strip("[]"), int(port)) else address
+    except (OSError, ValueError):
+        return None
 
 
 def _silence(host: str, port: int) -> str:

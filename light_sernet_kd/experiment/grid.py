@@ -19,8 +19,6 @@ from light_sernet_kd.config import RunOptions, Settings, fields
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.run import conclude, test_folds
-from light_sernet_kd.experiment.run import opened as opened_run
 from light_sernet_kd.files import read_json
 
 if TYPE_CHECKING:
@@ -131,6 +129,7 @@ def _together(
 def _some_together(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
 ) -> Iterator[tuple[Entry, Finished]]:
+    from light_sernet_kd.experiment.run import conclude, opened, test_folds
     from light_sernet_kd.experiment.together import train_finals, train_folds
 
     began = time.perf_counter()
@@ -141,7 +140,7 @@ def _some_together(
             own = replace(options, run=entry.name)
             try:
                 command = command_of(entry.settings, own)
-                run = opened_run(entry.settings, own, display, command=command)
+                run = opened(entry.settings, own, display, command=command)
                 runs[entry.name] = stack.enter_context(run)
             except UserError as error:
                 yield entry, Finished(why=str(error))

@@ -16,7 +16,6 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import THREADS, Finished, command_of
 from light_sernet_kd.experiment.ray_node import (
     LOGS,
-    Answer,
     Job,
     clean,
     finished_files,
@@ -67,7 +66,7 @@ class Ray:
     A worker or a node that dies costs what it was doing: the run goes on elsewhere.
 
     Attributes:
-        address: of the cluster; None for Ray on this machine, which is started where it does not run.
+        address: of the cluster; None for one that is started on this machine.
         begin: what a process does first.
         jobs: how many at a time at most; None for as many as there are resources for.
         on_gpu: a run has a GPU, where nodes have some.
@@ -92,6 +91,8 @@ class Ray:
             return
         with _connected(self.address), _token(options.result) as token:
             yield from _Grid(self, options, display, token).outcomes(entries)
+            with contextlib.suppress(OSError):  # there are none, or some of lost runs
+                (options.result / LOGS).rmdir()
 
 
 class _Grid:
@@ -102,6 +103,7 @@ class _Grid:
 
         self.ray, self.how, self.options, self.display, self.token = ray, how, options, display, token
         self.cores, self.gpus = self._share()
+        # Beside the cluster's head: it lives as long as the cluster.
         self.mailbox = ray.remote(_mailbox()).options(num_cpus=0, resources={_HEAD: 0.001}).remote()
         self.task = ray.remote(_task())
         self.files: dict[tuple[str, int, str], Generator[None, bytes, None]] = {}
@@ -220,10 +222,10 @@ class _Grid:
             return Finished(why=_first_line(error.cause or error))
         except self.ray.exceptions.RayError as error:
             return self._lost(task, error)
-        name = f"node {answer.node}" if isinstance(answer, Answer) else f"node {node}"
         if isinstance(answer, str):
             task.unfit[node] = answer
             return None
+        name = f"node {answer.node}"
         if answer.elsewhere:
             self.nodes_elsewhere.add(node)
         if answer.unfit:
@@ -245,7 +247,7 @@ class _Grid:
             self.display.say(f"{task.entry.name} on node {name}:\n{log}", always=True)
         # A node that is gone says nothing against the run; the cluster notices it some seconds later.
         living = self._nodes()
-        deaths = sum(each in living for each in task.lost_on)
+        deaths = sum(not each or each in living for each in task.lost_on)
         if deaths < MOST_DEATHS:
             what = f"{task.entry.name}: its process on node {name or '?'} was killed; it goes on in a new one"
             self.display.say(what, always=True)
@@ -266,6 +268,7 @@ class _Grid:
                 else:
                     node, _, name = content.decode().partition(" ")
                     tasks[key].node = (node, name)
+                    self.display.say(f"{key[0]} begins on node {name}")
 
     def _write(self, key: tuple[str, int], name: str, content: bytes, is_last: bool) -> None:
         path = self.options.result / key[0] / name
@@ -284,19 +287,13 @@ class _Grid:
         """Remove what nodes without the grid's folder keep of it."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        folder, host = self.options.result.resolve(), host_name()
-        task = self.ray.remote(clean)
-        with contextlib.suppress(self.ray.exceptions.RayError):
-            self.ray.wait(
-                [
-                    task.options(
-                        num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-                    ).remote(folder, host)
-                    for node in self.nodes_elsewhere & self._nodes().keys()
-                ]
-                or [self.ray.put(None)],
-                timeout=10,
-            )
+        arguments = (self.options.result.resolve(), host_name())
+        task, references = self.ray.remote(clean), []
+        for node in self.nodes_elsewhere & self._nodes().keys():
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            references.append(task.options(num_cpus=0, scheduling_strategy=there).remote(*arguments))
+        if references:
+            self.ray.wait(references, num_returns=len(references), timeout=10)
 
 
 def _task() -> Callable[..., Any]:
@@ -318,7 +315,10 @@ def _task() -> Callable[..., Any]:
         if light_sernet_kd.__version__ != version:
             have = light_sernet_kd.__version__
             return node, f"node {name}: it has light-sernet-kd {have}, this command {version}: install one"
-        from light_sernet_kd.experiment.ray_node import make
+        try:
+            from light_sernet_kd.experiment.ray_node import make
+        except ImportError as error:
+            return node, f"node {name}: {error} for {sys.executable}"
 
         def send(path: str, content: bytes, is_last: bool) -> None:
             ray.get(mailbox.put.remote([(key, path, content, is_last)]))
@@ -384,11 +384,8 @@ def _connected(address: str | None) -> Iterator[None]:
         if address:
             ray.init(address, **quiet)
         else:
-            try:
-                ray.init("auto", **quiet)
-            except ConnectionError:  # none runs on this machine
-                ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+            ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
+    except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
         raise UserError(f"Ray at {address or 'this machine'}: {_first_line(error)}.") from None
     try:
         yield

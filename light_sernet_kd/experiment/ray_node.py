@@ -5,7 +5,6 @@ temporary folder of the node, and each finished step of it is sent back as files
 """
 
 import contextlib
-import getpass
 import hashlib
 import os
 import shutil
@@ -24,7 +23,6 @@ from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import Finished, peak_mb
-from light_sernet_kd.experiment.run import carry_out, opened, summary
 from light_sernet_kd.files import LOCK, atomic, locked, read_json
 
 LOGS = ".logs"
@@ -89,6 +87,7 @@ def train_on_node(settings: Settings, options: RunOptions, command: str) -> Fini
     """
     from rich.console import Console
 
+    from light_sernet_kd.experiment.run import carry_out, opened, summary
     from light_sernet_kd.reporting.display import Display
 
     began = time.perf_counter()
@@ -180,7 +179,8 @@ def _own_folder(job: Job) -> Path:
 
 def _folder_of(folder: Path, host: str) -> Path:
     digest = hashlib.sha256(f"{host} {folder}".encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"light-sernet-kd-{getpass.getuser()}-{digest}"
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir()) / f"light-sernet-kd-{user}-{digest}"
 
 
 def _put(files: dict[str, bytes], run: Path) -> None:

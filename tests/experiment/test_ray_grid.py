@@ -185,7 +185,8 @@ ALL = {f"seed{seed}": str(seed) for seed in SEEDS}
 def test_each_run_is_made_once_with_its_share_of_the_cores(nodes, tmp_path, jobs):
     found, said = made_by(nodes, tmp_path / "grid", ray_work.says_its_settings, jobs=jobs)
     assert lines(found) == {f"seed{seed}": f"{seed} seed{seed} 0 1 1" for seed in SEEDS}
-    assert not said
+    begun = [f"seed{seed} begins on node {socket.gethostname()}" for seed in SEEDS]
+    assert sorted(said.splitlines()) == begun
 
 
 def test_a_killed_worker_loses_no_run(nodes, tmp_path):

@@ -126,6 +126,14 @@ def test_the_command_line_says_it_in_a_line(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "one").exists()
 
 
+def test_what_gives_the_runs_to_a_cluster_needs_no_engine():
+    program = (
+        "import sys; from light_sernet_kd.experiment import ray_grid, grid\n"
+        "assert not {'keras', 'tensorflow', 'jax', 'ray'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 # A cluster of two nodes
 
 
@@ -141,9 +149,12 @@ def nodes():
         patch.delenv("RAY_ADDRESS", raising=False)
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             patch.delenv(name, raising=False)
-        head = {"num_cpus": 1, "include_dashboard": False}
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": port}
         made = Cluster(initialize_head=True, head_node_args=head)
         made.add_node(num_cpus=1, env_vars={"SECOND_NODE": "1"})
+        made.client_address = f"ray://127.0.0.1:{port}"
         yield made
         made.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(ray_work)
@@ -156,7 +167,7 @@ def made_by(nodes, folder: Path, work, **how) -> tuple[dict[str, Finished], str]
     file.write_text(f"[[runs]]\nseed = {[*SEEDS]}")
     said = io.StringIO()
     found = {}
-    on = ray_grid.Ray(nodes.address, train=work, **how)
+    on = ray_grid.Ray(**{"address": nodes.address, "train": work, **how})
     display = Display(Console(file=said, width=200), verbose=1)
     for entry, finished in on.outcomes(
         grids.read_grid(file, folder).entries, RunOptions(result=folder), display
@@ -246,6 +257,14 @@ def test_without_a_shared_folder_files_come_back_whole(nodes, tmp_path, monkeypa
     assert first != second  # the finished fold came back before the process died, and was not made again
     assert not [*(tmp_path / "grid").glob("**/.*.keras")]
     assert not ray_node._folder_of(tmp_path / "grid", ray_node.host_name()).exists()
+
+
+def test_a_program_outside_the_cluster_gets_the_same(nodes, tmp_path):
+    pytest.importorskip("grpc")
+    assert cluster.cluster_address(nodes.client_address) == nodes.client_address
+    found, said = made_by(nodes, tmp_path / "grid", ray_work.is_killed_once, address=nodes.client_address)
+    assert lines(found) == ALL
+    assert "was killed; it goes on in a new one" in said
 
 
 def test_a_node_without_the_corpus_leaves_the_runs_to_others(nodes, tmp_path):

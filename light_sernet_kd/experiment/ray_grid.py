@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -374,6 +375,9 @@ def _connected(address: str | None) -> Iterator[None]:
     # Ray tells its makers who uses it, where it is not told otherwise before it is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # It asks three times whether a Ray client's server is there, by default for half a minute.
+    for bound in ("INITIAL", "MAX"):
+        os.environ.setdefault(f"RAY_CLIENT_{bound}_CONNECTION_TIMEOUT_S", "3")
     import ray
     from ray._private import worker
 
@@ -382,7 +386,9 @@ def _connected(address: str | None) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if address:
-            ray.init(address, **quiet)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(address, **quiet)
         else:
             ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
     except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:

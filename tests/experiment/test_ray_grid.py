@@ -267,6 +267,14 @@ def test_a_program_outside_the_cluster_gets_the_same(nodes, tmp_path):
     assert "was killed; it goes on in a new one" in said
 
 
+def test_a_port_of_ray_that_is_not_the_client_servers_is_refused(nodes, tmp_path, recwarn):
+    began = time.perf_counter()
+    with pytest.raises(UserError, match=r"Ray at ray://.*: ray client connection timeout"):
+        made_by(nodes, tmp_path / "grid", ray_work.says_its_settings, address=f"ray://{nodes.address}")
+    assert time.perf_counter() - began < 15
+    assert not recwarn.list
+
+
 def test_a_node_without_the_corpus_leaves_the_runs_to_others(nodes, tmp_path):
     found, _ = made_by(nodes, tmp_path / "grid", ray_work.needs_what_only_the_second_node_has)
     assert lines(found) == ALL

@@ -67,6 +67,8 @@ COMMANDS = {
     ". .venv/bin/activate": "no: changes the reader's shell",
     "python -m venv .venv *": "no: changes the reader's shell",
     "python -m pip install *": "no: installs",
+    "export RAY_USAGE_STATS_ENABLED=0": "no: changes the reader's shell",
+    "ray start *": "no: starts a cluster that stays; test_ray_grid has one of its own",
     "uv pip compile *": "no: asks a package index",
     "printf * | uv pip compile *": "no: asks a package index",
     ".venv/bin/ruff check *": "no: test_style runs these",

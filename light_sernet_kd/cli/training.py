@@ -16,6 +16,7 @@ from light_sernet_kd.cli.options import (
     settings_of,
 )
 from light_sernet_kd.config import Settings, fields, make_settings
+from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import engine_of, one_engine
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.students import STUDENTS
@@ -191,14 +192,19 @@ def add_grid(commands: Any, context: Context) -> None:
                       help="a .toml file; with train.py also EXPERIMENTS of hyperparameters.py")  # fmt: skip
     grid.add_argument("--dry-run", action="store_true",
                       help="say what would run, what is done and what it takes, and run nothing")  # fmt: skip
-    grid.add_argument("--jobs", type=int, default=1, metavar="N",
-                      help="runs at a time, each in a process of its own (default 1)")  # fmt: skip
+    grid.add_argument("--jobs", type=int, metavar="N",
+                      help="runs at a time, each in a process of its own (default 1; with --on ray what the "
+                      "cluster has room for)")  # fmt: skip
+    grid.add_argument("--on", default=LOCAL, metavar="WHERE",
+                      help="local (default); ray: Ray on this machine, or where RAY_ADDRESS says; "
+                      "ray://HOST:PORT or HOST:PORT: that Ray cluster (docs/scale.md)")  # fmt: skip
     add_run_options(grid)
 
 
 def run_grid(arguments: argparse.Namespace, context: Context) -> int:
-    if arguments.jobs < 1:
+    if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
+    jobs = arguments.jobs or 1
     if arguments.run is not None:
         raise UserError("--run is for one run: a grid names its own.")
     options = run_options(arguments)
@@ -216,7 +222,7 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     planned = grids.plan(grid, folder)
     if arguments.dry_run or options.verbose:
         planned.table().show(display.console)
-        for line in planned.lines(arguments.jobs):
+        for line in planned.lines(jobs):
             display.say(line, always=True)
     if arguments.dry_run:
         for line in planned.each(all_of_them=options.verbose > 1):
@@ -225,14 +231,21 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     all_done = True
     if planned.to_run:
         engine = one_engine([entry.settings for entry in planned.to_run], remedy="give all one `engine`")
-        if engine == "jax" and arguments.jobs > 1:
+        local = arguments.on == LOCAL
+        if local and engine == "jax" and jobs > 1:
             raise UserError("--jobs is for engine tf: jax trains the runs together, in one process.")
+        address = None if local else cluster_address(arguments.on)
         begin = functools.partial(heavy_imports, engine)
-        begin()
+        if local:
+            begin()  # where Ray makes the runs, its workers import the engine, and this process does without
         from light_sernet_kd.experiment import grid as runs
 
         with locked(folder.path):
-            how = {"engine": engine, "jobs": arguments.jobs, "begin": begin}
+            how: dict[str, Any] = {"engine": engine, "jobs": jobs, "begin": begin}
+            if not local:
+                from light_sernet_kd.experiment.ray_grid import Ray
+
+                how["ray"] = Ray(address, begin, arguments.jobs, on_gpu=engine == "jax")
             all_done = runs.run(grid, folder, options, display, **how)
     scored = grids.scores(grid, folder)
     if scored["rows"]:

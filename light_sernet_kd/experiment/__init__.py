@@ -1,8 +1,31 @@
-"""A whole experiment: every fold of a protocol, the results, the exported student."""
+"""A whole experiment: every fold of a protocol, the results, the exported student.
 
-from light_sernet_kd.experiment.exported_folds import fold_files
-from light_sernet_kd.experiment.exported_run import export_run
-from light_sernet_kd.experiment.run import summary, train
-from light_sernet_kd.experiment.teacher_files import teach, teach_from
+The functions are imported when they are called first: a grid whose runs are made elsewhere needs no Keras.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from light_sernet_kd.registries.lazy import Lazy
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.exported_folds import fold_files
+    from light_sernet_kd.experiment.exported_run import export_run
+    from light_sernet_kd.experiment.run import summary, train
+    from light_sernet_kd.experiment.teacher_files import teach, teach_from
 
 __all__ = ["export_run", "fold_files", "summary", "teach", "teach_from", "train"]
+
+_PLACES = {
+    "export_run": Lazy("experiment.exported_run:export_run"),
+    "fold_files": Lazy("experiment.exported_folds:fold_files"),
+    "summary": Lazy("experiment.run:summary"),
+    "teach": Lazy("experiment.teacher_files:teach"),
+    "teach_from": Lazy("experiment.teacher_files:teach_from"),
+    "train": Lazy("experiment.run:train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _PLACES[name].load()

@@ -19,18 +19,17 @@ from light_sernet_kd.config import RunOptions, Settings, fields
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.run import conclude, test_folds
-from light_sernet_kd.experiment.run import opened as opened_run
 from light_sernet_kd.files import read_json
 
 if TYPE_CHECKING:
+    from light_sernet_kd.experiment.ray_grid import Ray
     from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.display import Display
 
 _KILLED = "its process was killed twice, the second time alone; memory may be short"
 # Networks of runs that are open at once on JAX.
 MOST_NETWORKS = 300
-_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ def run(
     engine: str = "tf",
     jobs: int = 1,
     begin: Callable[[], None] | None = None,
+    ray: "Ray | None" = None,
 ) -> bool:
     """Run what of the grid is not done; whether all of it is done now.
 
@@ -69,6 +69,7 @@ def run(
         engine: of all runs. On `jax` those of one architecture are trained together, in this process.
         jobs: how many processes; each has its share of the processor cores.
         begin: what each of several processes does first.
+        ray: makes the runs on a cluster instead, whatever the engine.
     """
     # Those of one architecture together: its graphs are traced once in a process.
     left = sorted(
@@ -77,7 +78,9 @@ def run(
     )
     folder.begin(grid)
     options = replace(options, result=folder.path)
-    if engine == "jax":
+    if ray is not None:
+        outcomes = ray.outcomes(left, options, display)
+    elif engine == "jax":
         outcomes = _together(left, options, display)
     elif jobs == 1:
         outcomes = _in_turn(left, options, display)
@@ -126,6 +129,7 @@ def _together(
 def _some_together(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
 ) -> Iterator[tuple[Entry, Finished]]:
+    from light_sernet_kd.experiment.run import conclude, opened, test_folds
     from light_sernet_kd.experiment.together import train_finals, train_folds
 
     began = time.perf_counter()
@@ -136,7 +140,7 @@ def _some_together(
             own = replace(options, run=entry.name)
             try:
                 command = command_of(entry.settings, own)
-                run = opened_run(entry.settings, own, display, command=command)
+                run = opened(entry.settings, own, display, command=command)
                 runs[entry.name] = stack.enter_context(run)
             except UserError as error:
                 yield entry, Finished(why=str(error))
@@ -161,7 +165,7 @@ def _some_together(
                     continue
                 seconds = shared + time.perf_counter() - began
                 said = experiment.summary(read_json(trained.folder.metrics))
-                yield entry, Finished(round(seconds, 1), _peak_mb(), said)
+                yield entry, Finished(round(seconds, 1), peak_mb(), said)
 
 
 @dataclass(frozen=True)
@@ -230,12 +234,12 @@ class Processes:
 def _threads(count: int) -> Iterator[None]:
     """Processes that begin within use so many threads each, unless the user says how many."""
     before = dict(os.environ)
-    for name in _THREADS:
+    for name in THREADS:
         os.environ.setdefault(name, str(count))
     try:
         yield
     finally:
-        for name in set(_THREADS) - set(before):
+        for name in set(THREADS) - set(before):
             del os.environ[name]
 
 
@@ -257,10 +261,10 @@ def _train(settings: Settings, options: RunOptions, display: "Display") -> Finis
     except UserError as error:
         return Finished(why=str(error))
     said = experiment.summary(read_json(folder.metrics))
-    return Finished(round(time.perf_counter() - began, 1), _peak_mb(), said)
+    return Finished(round(time.perf_counter() - began, 1), peak_mb(), said)
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """The most memory that this process has had, in MB; 0 where the system does not tell."""
     try:
         import resource

@@ -40,12 +40,17 @@ def train(settings: Settings, options: RunOptions, display: Display, *, command:
         UserError: what the user can mend, before any training begins.
     """
     with opened(settings, options, display, command=command) as run:
-        if run.engine == "jax":
-            from light_sernet_kd.experiment.together import train_folds
-
-            train_folds([run])
-        conclude(run, test_folds(run))
+        carry_out(run)
     return run.folder.path
+
+
+def carry_out(run: Experiment) -> None:
+    """All that a run does once it is opened."""
+    if run.engine == "jax":
+        from light_sernet_kd.experiment.together import train_folds
+
+        train_folds([run])
+    conclude(run, test_folds(run))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,266 @@
+"""What a node of a Ray cluster does with a run of a grid.
+
+Where the node sees the grid's folder, on a shared disk, the run is made there. Elsewhere it is made in a
+temporary folder of the node, and each finished step of it is sent back as files.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd.config import RunOptions, Settings
+from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.grid import Finished, peak_mb
+from light_sernet_kd.files import LOCK, atomic, locked, read_json
+
+LOGS = ".logs"
+_CHUNK_BYTES = 2**24
+_LOG_LINES = 15
+# Seconds between looks for a finished step, and for which a run waits for what a lost node still holds.
+_LOOK_SECONDS = 1.0
+_LOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run for a node.
+
+    Attributes:
+        options: with absolute `result`: the grid's folder, as the machine knows it that gives the command.
+        command: that makes the run alone, for its report.
+        train: raises UserError where the run cannot begin on a node.
+        begin: what a process does first.
+        token: name and content of a file in the grid's folder; a node that reads it there shares the folder.
+        host: the machine that gives the command.
+        folder: its current one, which the relative paths of settings and options mean.
+        begun: files of the run that are there already, for a node that does not share the folder.
+        again: the run was lost with its process before.
+    """
+
+    settings: Settings
+    options: RunOptions
+    command: str
+    train: Callable[[Settings, RunOptions, str], Finished]
+    begin: Callable[[], None] | None
+    token: tuple[str, str]
+    host: str
+    folder: str
+    begun: dict[str, bytes]
+    again: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node says of a run.
+
+    Attributes:
+        finished: None where the run did not begin or ended by an error of ours.
+        unfit: why the run cannot begin on this node; others may make it.
+        error: the traceback of an error of ours, with the last lines of the log before it.
+        elsewhere: the node does not share the grid's folder.
+    """
+
+    node: str
+    finished: Finished | None = None
+    unfit: str = ""
+    error: str = ""
+    elsewhere: bool = False
+
+
+def train_on_node(settings: Settings, options: RunOptions, command: str) -> Finished:
+    """Make a run.
+
+    Raises:
+        UserError: it cannot begin here: no corpus, no teacher file.
+    """
+    from rich.console import Console
+
+    from light_sernet_kd.experiment.run import carry_out, opened, summary
+    from light_sernet_kd.reporting.display import Display
+
+    began = time.perf_counter()
+    display = Display(Console(file=sys.stdout), verbose=2)
+    with opened(settings, options, display, command=command) as run:
+        try:
+            carry_out(run)
+        except UserError as error:
+            return Finished(why=str(error))
+        said = summary(read_json(run.folder.metrics))
+    return Finished(round(time.perf_counter() - began, 1), peak_mb(), said)
+
+
+def make(job: Job, node: str, send: Callable[[str, bytes, bool], Any]) -> Answer:
+    """Make a run on this node.
+
+    Args:
+        node: its name.
+        send: is given the files of the run that its machine lacks, in pieces: path within the run's folder,
+            a piece, whether it is the last.
+    """
+    with contextlib.suppress(OSError):  # the node need not have that folder
+        os.chdir(job.folder)
+    shares = _read(job.options.result / job.token[0]) == job.token[1]
+    answer = Answer(node, elsewhere=not shares)
+    result = job.options.result if shares else _own_folder(job)
+    name = job.options.run
+    assert name is not None
+    log = result / LOGS / f"{name}.log"
+    try:
+        if not shares:
+            _put(job.begun, result / name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with _logged(log):
+            try:
+                if job.begin:
+                    job.begin()
+                if job.again:
+                    _wait_until_free(result / name)
+                sending = contextlib.nullcontext() if shares else _sending(result / name, send)
+                with sending:
+                    finished = job.train(job.settings, replace(job.options, result=result), job.command)
+            except UserError as error:
+                return replace(answer, unfit=str(error))
+    except Exception:
+        return replace(answer, error=tail(log) + traceback.format_exc())
+    if not shares:
+        shutil.rmtree(result / name, ignore_errors=True)
+    log.unlink(missing_ok=True)
+    return replace(answer, finished=finished)
+
+
+def clean(folder: Path, host: str) -> None:
+    """Remove what a node keeps of a grid: its cache of features."""
+    shutil.rmtree(_folder_of(folder, host), ignore_errors=True)
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log, each on a line; empty where there is none."""
+    lines = (_read(log) or "").splitlines()[-_LOG_LINES:]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def finished_files(run: Path) -> Iterator[Path]:
+    """The files of a run that another machine can go on with: those of finished steps, what says so last."""
+    for done in sorted([*run.glob("*/fold.json"), *run.glob("*/final.json")]):
+        yield run / "config.json"
+        yield from (path for path in _files(done.parent) if path != done)
+        yield done
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _own_folder(job: Job) -> Path:
+    """Where runs of the grid are made on a node that does not share its folder; features are kept there."""
+    folder = _folder_of(job.options.result, job.host)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _folder_of(folder: Path, host: str) -> Path:
+    digest = hashlib.sha256(f"{host} {folder}".encode()).hexdigest()[:12]
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir()) / f"light-sernet-kd-{user}-{digest}"
+
+
+def _put(files: dict[str, bytes], run: Path) -> None:
+    for name, content in files.items():
+        with atomic(run / name) as temporary:
+            temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _logged(log: Path) -> Iterator[None]:
+    """Within, what the process writes to its standard outputs stands in a file."""
+    sys.stdout.flush()
+    before = [os.dup(number) for number in (1, 2)]
+    try:
+        with open(log, "ab") as file:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+        yield
+    finally:
+        sys.stdout.flush()
+        for number, old in zip((1, 2), before, strict=True):
+            os.dup2(old, number)
+            os.close(old)
+
+
+def _wait_until_free(run: Path) -> None:
+    """Until the folder is held no more: a process outlives its node by seconds."""
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            with locked(run, (LOCK, "config.json")):
+                return
+        except UserError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def _sending(run: Path, send: Callable[[str, bytes, bool], Any]) -> Iterator[None]:
+    """Send each step as it is finished, and all files at the end."""
+    sent: dict[Path, tuple[int, int]] = {}
+    ended = threading.Event()
+
+    def send_new(paths: Iterator[Path]) -> None:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                facts = path.stat()
+                state = (facts.st_mtime_ns, facts.st_size)
+                if sent.get(path) != state:
+                    _send(path, str(path.relative_to(run).as_posix()), send)
+                    sent[path] = state
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            send_new(finished_files(run))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+    send_new(finished_files(run))
+    metrics = RunFolder(run).metrics
+    send_new(path for path in _files(run) if path != metrics)
+    send_new(path for path in (metrics,) if path.exists())
+
+
+def _send(path: Path, name: str, send: Callable[[str, bytes, bool], Any]) -> None:
+    with open(path, "rb") as file:
+        chunk = file.read(_CHUNK_BYTES)
+        while True:
+            following = file.read(_CHUNK_BYTES)
+            send(name, chunk, not following)
+            if not following:
+                return
+            chunk = following
+
+
+def host_name() -> str:
+    return socket.gethostname()

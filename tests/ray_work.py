@@ -1,0 +1,83 @@
+"""What the nodes of a Ray cluster do in a test, without training. Pickled by value: they lack this module."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from light_sernet_kd.config import RunOptions, Settings
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.grid import Finished
+
+
+def says_its_settings(settings: Settings, options: RunOptions, command: str) -> Finished:
+    threads = f"{os.environ['OMP_NUM_THREADS']} {os.environ['TF_NUM_INTRAOP_THREADS']}"
+    return Finished(said=f"{settings.seed} {options.run} {options.verbose} {threads}")
+
+
+def is_killed_once(settings: Settings, options: RunOptions, command: str) -> Finished:
+    mark = options.result / f"{options.run}.begun"
+    if settings.seed == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Finished(said=str(settings.seed))
+
+
+def is_always_killed(settings: Settings, options: RunOptions, command: str) -> Finished:
+    if settings.seed == 1:
+        print("seed 1 begins", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Finished(said=str(settings.seed))
+
+
+def waits_on_its_first_node(settings: Settings, options: RunOptions, command: str) -> Finished:
+    import ray
+
+    mark = options.result / f"{options.run}.node"
+    node = ray.get_runtime_context().get_node_id()
+    before = mark.read_text().split()[0] if mark.exists() else node
+    mark.write_text(f"{node} {os.getpid()}")
+    while before == node and not (options.result / "go").exists():
+        time.sleep(0.1)
+    return Finished(said=str(settings.seed))
+
+
+def writes_two_steps(settings: Settings, options: RunOptions, command: str) -> Finished:
+    """A run of two folds, whose process dies between them; the first is not made twice."""
+    run = options.result / str(options.run)
+    run.mkdir(exist_ok=True)
+    (run / "config.json").write_text("{}")
+    for fold in "ab":
+        step = run / f"fold-{fold}"
+        if (step / "fold.json").exists():
+            continue
+        step.mkdir()
+        (step / "student.keras").write_bytes(f"{settings.seed}{fold}".encode() * 10**7)
+        (step / "fold.json").write_text(str(os.getpid()))
+        if fold == "a" and settings.seed == 1:
+            time.sleep(4)
+            run.rename(f"{run}-lost")  # a node that is lost takes what it had with it
+            os.kill(os.getpid(), signal.SIGKILL)
+    (run / "empty.txt").touch()
+    (run / ".lock").touch()
+    (run / "metrics.json").write_text(f"{command}\n")
+    return Finished(said=f"{Path.cwd()}")
+
+
+def needs_what_only_the_second_node_has(settings: Settings, options: RunOptions, command: str) -> Finished:
+    if "SECOND_NODE" not in os.environ:
+        raise UserError("no recordings in data/EMO-DB/wav.")
+    return Finished(said=str(settings.seed))
+
+
+def finds_no_corpus(settings: Settings, options: RunOptions, command: str) -> Finished:
+    if settings.seed == 1:
+        raise UserError("no recordings in data/EMO-DB/wav.")
+    return Finished(said=str(settings.seed))
+
+
+def fails_by_an_error_of_ours(settings: Settings, options: RunOptions, command: str) -> Finished:
+    if settings.seed == 1:
+        print("epoch 7", flush=True)
+        raise ZeroDivisionError("seed 1")
+    return Finished(said=str(settings.seed))

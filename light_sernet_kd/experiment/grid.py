@@ -116,10 +116,14 @@ def _together(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
 ) -> Iterator[tuple[Entry, Finished]]:
     """As the runs finish, some at a time, whose networks are trained together."""
+    import jax
+
+    # A processor trains one network at a time, so that a run may be done before the next one begins.
+    most = 1 if jax.default_backend() == "cpu" else MOST_NETWORKS
     left = list(entries)
     while left:
         networks, some = 0, []
-        while left and networks < MOST_NETWORKS:
+        while left and networks < most:
             some.append(left.pop(0))
             with contextlib.suppress(UserError):  # it is told when the run is opened
                 networks += len(selected(some[-1].settings, options.data).folds)

@@ -268,6 +268,13 @@ def test_less_are_trained_at_once_where_memory_is_short(tmp_path, together, monk
     for one, other in zip(trained, expected, strict=True):
         np.testing.assert_allclose(one.history["loss"], other.history["loss"], rtol=1e-5)
 
+    def never(self, *arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+
+    monkeypatch.setattr(Program, "epoch", never)
+    with pytest.raises(MemoryError):
+        together([(ours, job(tmp_path, i, epochs=1)) for i in range(2)])
+
     def broken(self, *arguments):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 

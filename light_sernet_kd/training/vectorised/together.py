@@ -69,6 +69,9 @@ def train_together(
 
     Returns:
         In their order, what each training left, or why it left nothing: the others go on without it.
+
+    Raises:
+        MemoryError: not even one network can be trained here.
     """
     order = _neighbours([network for network, _ in trainings])
     outcomes: dict[int, Trained | DivergenceError] = {}
@@ -78,8 +81,10 @@ def train_together(
         try:
             trained = _train([trainings[i] for i in some], progress, checkpoint_every)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or len(some) == 1:
+            if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
+            if len(some) == 1:
+                raise MemoryError(str(error)) from None
             most = -(-len(some) // 2)
             continue
         outcomes |= zip(some, trained, strict=True)

@@ -1,5 +1,6 @@
 """What a run works on: the utterances of a corpus, their classes, and the folds of a protocol."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -49,6 +50,15 @@ class Selection:
     def soft_labels(self) -> np.ndarray:
         """Shares of the annotators `(utterances, classes)`, as `corpora.soft_labels` makes them."""
         return soft_labels(self.utterances, self.classes)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the recordings, their labels and their speakers."""
+        digest = hashlib.sha256()
+        for utterance in self.utterances:
+            digest.update(f"{utterance.id} {utterance.emotion} {utterance.speaker} ".encode())
+            digest.update(self.fingerprints[utterance.id].encode())
+        return digest.hexdigest()
 
     @property
     def final_fold(self) -> Fold:

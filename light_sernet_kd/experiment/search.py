@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
+import numpy as np
 
 from light_sernet_kd import experiment
 from light_sernet_kd.analysis import benchmark
@@ -24,6 +25,7 @@ from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.conversion import convert
 from light_sernet_kd.experiment.evidence import packed_list
+from light_sernet_kd.experiment.final import number_operations
 from light_sernet_kd.experiment.grid import command_of
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.run import conclude, opened, test_folds
@@ -190,6 +192,12 @@ def untrained_cost(run: "Experiment", precision: str, folder: Path, training: by
         training: the list of recordings in it.
     """
     student = phases_of(run, "student")[-1].build()
+    number_operations(student)
+    # The converter stores equal arrays once, and those of a new batch norm are all zeros and ones.
+    rng = np.random.default_rng(0)
+    student.set_weights(
+        [values + np.abs(rng.normal(0, 0.1, values.shape)) for values in student.get_weights()]
+    )
     shutil.rmtree(folder, ignore_errors=True)  # of a trial that was killed here
     folder.mkdir(parents=True)
     (row,) = convert(run, run.folds[0], folder, student, precisions=(precision,), training=training)

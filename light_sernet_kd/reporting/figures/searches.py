@@ -32,7 +32,10 @@ def pareto(
     Returns:
         The files written.
     """
-    labels = [f"trial {row['trial']}: {row['kb']:,.0f} kB, {row['ms']:.2f} ms" for row in front]
+    labels = [
+        f"trial {row['trial']}: {100 * row['inner_ua']:.1f} %, {row['kb']:,.0f} kB, {row['ms']:.2f} ms"
+        for row in front
+    ]
     notes = [
         "coloured: no other student is better in UA, ms and kB; grey: the others that were scored",
         "line: the best UA within a time, whatever the size",
@@ -73,7 +76,8 @@ def pareto(
         if most_ms is not None and most_ms <= 1.5 * max(times):
             axes.axvline(most_ms, color=ALARM, linewidth=0.9, linestyle="--", label="budget")
             times.append(most_ms)
-        axes.set_xlim(0, 1.08 * max(times))
+        room = max(0.08 * (max(times) - min(times)), 0.04 * max(times))
+        axes.set_xlim(min(times) - room, max(times) + room)
         axes.set_xlabel("processor time of one answer, one thread (ms)")
         axes.set_ylabel("UA on inner folds (%)")
         axes.grid(color=PALE, linewidth=0.5, alpha=0.6)

@@ -104,5 +104,6 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         finals=arguments.finals,
         command=context.command_line,
     )
-    searches.show(found, search, display)
-    display.say(f"Table: {folder.path / 'pareto.md'}", always=True)
+    if found:
+        searches.show(found, search, display)
+        display.say(f"Table: {folder.path / 'pareto.md'}", always=True)

@@ -50,10 +50,11 @@ def run(
     trials: int,
     finals: int,
     command: str = "",
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Do the trials that are not done, test the best, and write the Pareto table; returns what it holds.
 
-    Several processes with the same command share the trials.
+    Several processes with the same command share the trials. None where no trial is scored yet, and others
+    work on some.
 
     Args:
         folder: the search's.
@@ -77,10 +78,11 @@ def run(
             _say(study.rows()[trial.number], trials, display)
     rows = study.rows()
     folder.log(rows)
-    if not any(row["decision"] == KEPT for row in rows):
+    waiting = sum(row["decision"] == RUNNING for row in rows)
+    nothing = not any(row["decision"] == KEPT for row in rows)
+    if nothing and not waiting:
         raise UserError(nothing_met(search, rows, folder))
     front = searches.pareto(rows, study.best())
-    waiting = sum(row["decision"] == RUNNING for row in rows)
     if waiting:
         display.say(
             f"{pluralise(waiting, 'trial')} still {'runs' if waiting == 1 else 'run'} in other processes: "
@@ -92,6 +94,8 @@ def run(
         rows = study.rows()
         folder.log(rows)
         front = searches.pareto(rows, study.best())
+    if nothing:
+        return None
     for row in front:
         final, own = final_run(study, row, options)
         row["command"] = command_of(final, own)

@@ -148,15 +148,24 @@ def _training_list(search: Search, options: RunOptions) -> bytes:
 
 
 def _decide(trial: Any, study: Study, options: RunOptions, display: "Display", training: bytes) -> None:
-    """Measure the trial's student; prune it, or train and score it."""
+    """Measure the trial's student; prune it, or train and score it.
+
+    Raises:
+        UserError: the first student could not even be measured: a mistake that all of them share. The trial
+            waits for the next start.
+    """
     search = study.search
     try:
         point = search.space.point(search.settings, search.space.decoded(trial.params))
-        if (twin := study.same_before(trial)) is not None:
-            _repeat(trial, study, twin)
-            return
-        own = replace(options, run=trial_name("trial", trial.number))
-        settings = search.inner_run(point)
+    except UserError as error:
+        study.fail(trial, str(error))
+        return
+    if (twin := study.same_before(trial)) is not None:
+        _repeat(trial, study, twin)
+        return
+    own = replace(options, run=trial_name("trial", trial.number))
+    settings = search.inner_run(point)
+    try:
         with opened(settings, own, display, command=command_of(settings, own)) as run:
             if "cost" not in trial.user_attrs:
                 files = study.folder.path / "untrained" / f"{trial.number:03d}"
@@ -166,13 +175,12 @@ def _decide(trial: Any, study: Study, options: RunOptions, display: "Display", t
                 study.prune(trial, "; ".join(over))
                 return
             conclude(run, test_folds(run))
-            folder = run.folder
     except UserError as error:
-        if "another process is working on" in str(error):
+        if all(row["kb"] is None for row in study.rows()):
             raise
         study.fail(trial, str(error))
         return
-    metrics = read_json(folder.metrics)
+    metrics = read_json(run.folder.metrics)
     scores = {"ua": metrics["pooled"]["ua"], "stamps": metrics["stamps"]}
     study.keep(trial, {**scores, "folds": {fold["name"]: fold["ua"] for fold in metrics["folds"]}})
 

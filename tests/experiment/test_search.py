@@ -236,6 +236,27 @@ def test_a_budget_that_nothing_meets_is_one_line_and_the_log_stays(corpus, tmp_p
     assert not (tmp_path / "small" / "pareto.md").exists()
 
 
+def test_a_mistake_that_all_trials_share_ends_the_search_and_it_goes_on_once_mended(corpus, tmp_path, capsys):
+    given = ["-kd", "KD", "--teacher", str(tmp_path / "none.npz")]
+    for _ in range(2):
+        assert run(corpus, tmp_path, *given, "--trials", "4") == 2
+        assert "none.npz" in error_of(capsys)
+    search = json.loads((tmp_path / "small" / "search.json").read_text())
+    assert search["settings"]["distillation"] == "KD"
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "small" / "study.journal"))
+    study = optuna.load_study(study_name="search", storage=optuna.storages.JournalStorage(backend))
+    assert [trial.state.name for trial in study.trials] == ["RUNNING"]
+
+
+def test_only_the_named_speakers_are_used(corpus):
+    settings = make_settings(corpus=str(corpus), speakers=["s2", "s3", "s5"])
+    selection = selected(settings, corpus.parent)
+    assert {each.speaker for each in selection.utterances} == {"s2", "s3", "s5"}
+    assert [fold.name for fold in selection.folds] == ["s2", "s3", "s5"]
+    with pytest.raises(UserError, match=r"unknown speaker 's9'"):
+        selected(replace(settings, speakers=("s9",)), corpus.parent)
+
+
 # Trials and the front, without training
 
 

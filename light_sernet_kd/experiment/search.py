@@ -168,8 +168,7 @@ def _decide(trial: Any, study: Study, options: RunOptions, display: "Display", t
     try:
         with opened(settings, own, display, command=command_of(settings, own)) as run:
             if "cost" not in trial.user_attrs:
-                files = study.folder.path / "untrained" / f"{trial.number:03d}"
-                study.set_cost(trial, untrained_cost(run, search.precision, files, training))
+                _measure(trial, study, run, training)
             over = search.budget.exceeded(Cost(**trial.user_attrs["cost"]))
             if over:
                 study.prune(trial, "; ".join(over))
@@ -185,9 +184,18 @@ def _decide(trial: Any, study: Study, options: RunOptions, display: "Display", t
     study.keep(trial, {**scores, "folds": {fold["name"]: fold["ua"] for fold in metrics["folds"]}})
 
 
+def _measure(trial: Any, study: Study, run: "Experiment", training: bytes) -> None:
+    """Measure the trial's student, unless one whose file is the same was measured."""
+    if (alike := study.measured_before(trial)) is not None:
+        study.set_cost(trial, _cost_of(alike), alike["file_of"])
+        return
+    files = study.folder.path / "untrained" / f"{trial.number:03d}"
+    study.set_cost(trial, untrained_cost(run, study.search.precision, files, training))
+
+
 def _repeat(trial: Any, study: Study, twin: dict[str, Any]) -> None:
     """Decide as for an earlier trial of the same settings."""
-    study.set_cost(trial, _cost_of(twin))
+    study.set_cost(trial, _cost_of(twin), twin["file_of"])
     first = twin["trial"] if twin["same_as"] is None else twin["same_as"]
     if twin["decision"] != KEPT:
         study.prune(trial, twin["why"])

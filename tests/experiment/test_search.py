@@ -103,9 +103,13 @@ def test_every_trial_is_in_the_log_with_its_reason(ran):
 
 def test_a_budget_is_met_by_the_file_on_the_disk_and_what_exceeds_it_is_not_trained(ran):
     for row in lines_of(ran):
-        (file,) = (ran / "untrained" / f"{row['trial']:03d}").glob("*.tflite")
+        (file,) = (ran / "untrained" / f"{row['file_of']:03d}").glob("*.tflite")
         assert file.name == "student_int8.tflite"
         assert row["kb"] == file.stat().st_size / 1000
+        # which is of the first trial of its width: the learning rate changes no file
+        alike = [each for each in lines_of(ran) if each["settings"]["width"] == row["settings"]["width"]]
+        assert row["file_of"] == alike[0]["trial"]
+        assert row["ms"] == alike[0]["ms"]
         assert (row["decision"] == "pruned") == (row["kb"] > MOST_KB)
         assert (ran / f"trial-{row['trial']:03d}").exists() == (row["decision"] == "kept")
 

@@ -30,6 +30,11 @@ _FIXED = (
     "corpus", "columns", "audio_type", "emotions", "speakers", "skip_bad", "reader", "protocol", "folds",
     "fold_count", "test_on", "different_speakers", "seed", "engine", "export", "merge_tflite",
 )  # fmt: skip
+# What an exported file is made of, beside its weights: students that agree in these cost the same.
+_FILE = (
+    "student", "width", "depth", "kernels", "local_pooling", "front_end", "input_type", "input_seconds",
+    "input_samples",
+)  # fmt: skip
 _RANGE = ("low", "high", "step", "log")
 
 
@@ -241,6 +246,15 @@ def default_space(settings: Settings) -> Space:
     return Space(
         {name: each for name, each in values.items() if getattr(settings, name) == getattr(plain, name)}
     )
+
+
+def of_file(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the chosen settings that decide what the exported file costs.
+
+    >>> of_file({"width": 0.5, "learning_rate": 0.001})
+    {'width': 0.5}
+    """
+    return {name: value for name, value in values.items() if name in _FILE}
 
 
 @dataclass(frozen=True)

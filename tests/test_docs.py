@@ -51,6 +51,8 @@ COMMANDS = {
     "light-sernet-kd golden *": RUN,
     "light-sernet-kd grid * --dry-run": RUN,
     "light-sernet-kd grid *": f"{PARSE}: trains for hours; test_grid has runs of a second",
+    "light-sernet-kd search * --dry-run": RUN,
+    "light-sernet-kd search *": f"{PARSE}: trains for hours; test_search has trials of a second",
     "light-sernet-kd benchmark *": RUN,
     "light-sernet-kd stress student_int8.tflite *": RUN,
     "light-sernet-kd stress *": f"{PARSE}: test_stress converts the students of a run, which takes a minute",
@@ -219,8 +221,9 @@ def workplace(tmp_path_factory) -> Path:
     soundfile.write(folder / "talk.wav", np.concatenate(some[:4]), 16_000)
     logits = np.random.default_rng(0).normal(size=(len(clips), len(LETTERS)))
     np.savez(folder / "logits.npz", ids=[*clips], classes=[*LETTERS.values()], logits=logits)
-    (grid,) = blocks(DOCS / "scale.md", "toml")
+    grid, space = blocks(DOCS / "scale.md", "toml")
     (folder / "methods.toml").write_text(grid, encoding="utf-8")
+    (folder / "space.toml").write_text(space, encoding="utf-8")
     with inside(folder), pytest.MonkeyPatch.context() as patch:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
         with shallow_light_sernet(), rendered():

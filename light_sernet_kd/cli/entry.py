@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from light_sernet_kd import __version__
-from light_sernet_kd.cli import analysis, corpora, device, training
+from light_sernet_kd.cli import analysis, corpora, device, search, training
 from light_sernet_kd.cli.console import complain
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.parser import Parser
@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(training.add_train, training.run_train, continues=True),
     "teach": Command(training.add_teach, training.run_teach, continues=True),
     "grid": Command(training.add_grid, training.run_grid, continues=True),
+    "search": Command(search.add_search, search.run_search, continues=True),
     "prepare": Command(corpora.add_prepare, corpora.run_prepare),
     "fetch": Command(corpora.add_fetch, corpora.run_fetch, continues=True),
     "predict": Command(device.add_predict, device.run_predict),

@@ -1,6 +1,7 @@
 """Settings from loose values, checked: each by itself, then those that depend on one another."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ def make_settings(**values: Any) -> Settings:
         )
     _check_training(settings)
     _check_two_corpora(settings)
+    settings = _with_shape(settings)
     settings = _with_teacher(settings)
     return _with_encoders(settings)
 
@@ -67,6 +69,20 @@ def _check_two_corpora(settings: Settings) -> None:
         )
     if settings.different_speakers and settings.test_on is None:
         raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
+
+
+def _with_shape(settings: Settings) -> Settings:
+    """The settings with a shape that the student has; a depth that says what is published says nothing."""
+    deepest = STUDENTS[settings.student].depth
+    for name in ("depth", "kernels", "local_pooling"):
+        if getattr(settings, name) != getattr(Settings, name) and deepest is None:
+            raise UserError(f"{flag(name)} is of light_sernet and light_sernet_plus, not {settings.student}.")
+    if settings.depth is not None and deepest is not None and settings.depth > deepest:
+        raise UserError(f"--depth of {settings.student} is at most {deepest}, found {settings.depth}.")
+    for kernel in settings.kernels:
+        if not re.fullmatch(r"[1-9][0-9]?x[1-9][0-9]?", kernel):
+            raise UserError(f"a kernel is frames x features, such as 11x1, found {kernel!r}.")
+    return dataclasses.replace(settings, depth=None) if settings.depth == deepest else settings
 
 
 def _with_teacher(settings: Settings) -> Settings:

@@ -46,10 +46,15 @@ PRECISIONS = ("float32", "float16", "dynamic", "int8")
 AUDIO_TYPES = ("all", "impro", "script")
 MODALITIES = ("both", "text", "audio")
 POOLINGS = ("first", "mean", "max")
+LOCAL_POOLINGS = ("average", "max")
 READERS = ("soundfile", "tfio")
 
 DATA, LOSSES, SPEECH_AND_TEXT = "data", "student and losses", "speech and text"
 TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
+
+# Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
+# config.json without it is of the same run.
+_ADDED = ("depth", "kernels", "local_pooling", "speakers")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
@@ -131,6 +136,10 @@ class Settings:
         "soundfile", "--reader", group=DATA, metavar="NAME", choices=READERS,
         help="{choices} (needs the extra tfio and TensorFlow 2.17)",
     )  # fmt: skip
+    speakers: tuple[str, ...] = setting(
+        (), "--speakers", group=DATA, metavar="A,B", parse=names, example="['03', '08']",
+        help="use the recordings of these speakers only",
+    )  # fmt: skip
     skip_bad: bool = setting(
         False, "--skip-bad", group=DATA, shows_default=False,
         help="leave out recordings that cannot be read, and rows and labels that are wrong; the report "
@@ -145,6 +154,21 @@ class Settings:
     width: float = setting(
         1.0, "--width", group=LOSSES, metavar="X", commands=OF_NETWORKS, range=Range(0, _WIDEST, above=True),
         help="factor of the student's filters",
+    )  # fmt: skip
+    depth: int | None = setting(
+        None, "--depth", group=LOSSES, metavar="N", commands=OF_STUDENT, range=POSITIVE,
+        help="convolutions of light_sernet's body before its last, 1x1 one: at most 4 (light_sernet_plus: "
+        "5), by default all",
+    )  # fmt: skip
+    kernels: tuple[str, ...] = setting(
+        (), "--kernels", group=LOSSES, metavar="A,B", commands=OF_STUDENT, parse=names,
+        example="['11x1', '1x9']",
+        help="kernels of light_sernet's parallel convolutions, frames x features, such as 11x1,1x9,3x3; by "
+        "default as published",
+    )  # fmt: skip
+    local_pooling: str = setting(
+        "average", "--local_pooling", group=LOSSES, metavar="HOW", commands=OF_STUDENT,
+        choices=LOCAL_POOLINGS, help="of light_sernet's pools between convolutions: {choices}",
     )  # fmt: skip
     label_loss: str = setting(
         "cross_entropy", "-ln", "--loss_name", group=LOSSES, metavar="LOSS", commands=OF_NETWORKS,
@@ -407,12 +431,23 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
+    @classmethod
+    def completed(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """`as_dict` of a run that may be older than some settings: what it lacks has the default."""
+        return {**{name: plain for name, plain in cls().as_dict().items() if name in _ADDED}, **stored}
+
     def digest(self) -> str:
         """Eight hexadecimal digits that differ when a setting differs.
 
         The engine has no part in it: a run that began on `auto` has the same name where it must be named.
+        Neither has a setting that was added later and has its default: begun runs keep their names.
         """
         import hashlib  # here: loading OpenSSL is a part of what `--help` takes
 
-        decides = {name: value for name, value in self.as_dict().items() if name != "engine"}
+        added = Settings.completed({})
+        decides = {
+            name: value
+            for name, value in self.as_dict().items()
+            if name != "engine" and not (name in added and value == added[name])
+        }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]

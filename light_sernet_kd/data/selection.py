@@ -1,5 +1,6 @@
 """What a run works on: the utterances of a corpus, their classes, and the folds of a protocol."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,6 +51,15 @@ class Selection:
         """Shares of the annotators `(utterances, classes)`, as `corpora.soft_labels` makes them."""
         return soft_labels(self.utterances, self.classes)
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the recordings, their labels and their speakers."""
+        digest = hashlib.sha256()
+        for utterance in self.utterances:
+            digest.update(f"{utterance.id} {utterance.emotion} {utterance.speaker} ".encode())
+            digest.update(self.fingerprints[utterance.id].encode())
+        return digest.hexdigest()
+
     @property
     def final_fold(self) -> Fold:
         """Every utterance trains (but those of `tests_apart`): for the student that is exported."""
@@ -75,12 +85,17 @@ def loaded(settings: Settings, data: Path) -> Corpus:
 
 def _usable(settings: Settings, corpus: Corpus) -> tuple[tuple[Utterance, ...], dict[str, str]]:
     """The utterances that a run works on; id → reason of those that `--skip-bad` leaves out."""
+    utterances = corpus.utterances
+    if settings.speakers:
+        speakers = sorted({each.speaker for each in utterances})
+        chosen = {choose("speaker", name, speakers) for name in settings.speakers}
+        utterances = tuple(each for each in utterances if each.speaker in chosen)
     if not settings.skip_bad:
-        return corpus.utterances, {}
-    bad = dict(audio.find_bad(corpus.utterances))
+        return utterances, {}
+    bad = dict(audio.find_bad(utterances))
     if settings.reads_text:
-        bad |= {each.id: "no transcript" for each in corpus.utterances if each.transcript is None}
-    return tuple(each for each in corpus.utterances if each.id not in bad), bad
+        bad |= {each.id: "no transcript" for each in utterances if each.transcript is None}
+    return tuple(each for each in utterances if each.id not in bad), bad
 
 
 def selected(settings: Settings, data: Path) -> Selection:
@@ -227,7 +242,7 @@ def _runs_of(files: Sequence[Path], part: CorpusPart) -> list[tuple[Settings, Pa
         run = own_settings(file)
         if run and run.test_on is None and find(run.corpus, part.data)[2].resolve() == part.place:
             makes = (run.protocol, run.seed, run.fold_count, run.audio_type, run.emotions, run.columns)
-            leaves_out = (run.skip_bad, run.skip_bad and run.reads_text)
+            leaves_out = (run.speakers, run.skip_bad, run.skip_bad and run.reads_text)
             runs.setdefault((*makes, *leaves_out), (run, file))
     return [*runs.values()]
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import __version__
+from light_sernet_kd.config import Settings
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.phases import schedule_of
 from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
@@ -115,7 +116,8 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
 
 def _without_engine(decides: dict[str, Any]) -> dict[str, Any]:
     """`resolved` tells which engine it is, whether that was named or chosen."""
-    settings = {name: value for name, value in decides["settings"].items() if name != "engine"}
+    settings = Settings.completed(decides["settings"])
+    settings.pop("engine", None)
     return {**decides, "settings": settings}
 
 

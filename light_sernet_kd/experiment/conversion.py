@@ -73,8 +73,13 @@ def convert(
     scores: Mapping[str, Mapping[str, float]] | None = None,
     temperature: float = 1.0,
     precisions: Sequence[str] | None = None,
+    training: bytes | None = None,
 ) -> list[dict[str, Any]]:
-    """Export `student`; with scores by precision it is the run's final one, whose card tells them."""
+    """Export `student`; with scores by precision it is the run's final one, whose card tells them.
+
+    Args:
+        training: the packed list of recordings in the files; the final student has its own.
+    """
     with installed("tensorflow", "export"), installed("ai_edge_litert", "export"):
         from light_sernet_kd.export.tflite import ExportError, ExportSpec, export
 
@@ -95,7 +100,7 @@ def convert(
                 precision_cards=scores,
                 merge=settings.merge_tflite,
                 temperature=temperature,
-                training=packed_training_list(run) if scores is not None else None,
+                training=packed_training_list(run) if scores is not None else training,
             ),
         )
     except ExportError as error:

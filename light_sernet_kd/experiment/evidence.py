@@ -1,11 +1,13 @@
 """What must be known to believe a run's scores: what training and test share, and what the corpus shows."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from light_sernet_kd.analysis import audit
 from light_sernet_kd.corpora.registry import origin
 from light_sernet_kd.data import signatures, ties, training_list
 from light_sernet_kd.data.protocols import stamps_of
+from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.experiment.networks import trained_on
 from light_sernet_kd.experiment.teacher import teacher_stamps
 from light_sernet_kd.runner import NO_TEXT
@@ -36,16 +38,28 @@ def stamps(run: "Experiment") -> list[str]:
 
 def packed_training_list(run: "Experiment") -> bytes:
     """The recordings that the final student was trained on, for its files."""
-    rows = list(trained_on(run, run.selection.final_fold))
-    measured = run.measured
+    rows = trained_on(run, run.selection.final_fold)
+    return packed_list(run.selection, run.measured, rows, run.settings.corpus)
+
+
+def packed_list(
+    selection: Selection, measured: signatures.Measured, rows: Sequence[int], corpus: str
+) -> bytes:
+    """The list of these training recordings, for files.
+
+    Args:
+        measured: of all of the selection's utterances.
+        corpus: as the settings name it.
+    """
+    rows = list(rows)
     return training_list.packed(
         training_list.of_training(
-            [run.utterances[i] for i in rows],
-            run.selection.fingerprints,
+            [selection.utterances[i] for i in rows],
+            selection.fingerprints,
             measured.vectors[rows],
             measured.lengths[rows],
-            corpus=run.corpus.name,
-            origin=origin(run.settings.corpus),
+            corpus=selection.corpus.name,
+            origin=origin(corpus),
         )
     )
 

@@ -142,7 +142,7 @@ def _converted(run: "Experiment", outcomes: Sequence[dict[str, Any]], *, anew: b
     were_made = "rows" in exported
     student = step.read("student.keras", load_student)
     if "student" not in run.multimodal:
-        _number_operations(student)
+        number_operations(student)
     exported |= _convert(run, student, temperature, scores)
     step.rewrite(exported)
     if were_made:
@@ -150,7 +150,7 @@ def _converted(run: "Experiment", outcomes: Sequence[dict[str, Any]], *, anew: b
     return exported
 
 
-def _number_operations(student: keras.Model) -> None:
+def number_operations(student: keras.Model) -> None:
     """Name the network's operations by their order in it.
 
     Keras counts them over the life of a process, and their names come into the files: those would not be the

@@ -74,7 +74,10 @@ def run(
     # Those of one architecture together: its graphs are traced once in a process.
     left = sorted(
         (entry for entry in grid.entries if folder.state(entry) != DONE),
-        key=lambda entry: (entry.settings.student, entry.settings.width, entry.settings.samples),
+        key=lambda entry: (
+            *(entry.settings.student, entry.settings.width, entry.settings.depth or 0),
+            *(entry.settings.kernels, entry.settings.local_pooling, entry.settings.samples),
+        ),
     )
     folder.begin(grid)
     options = replace(options, result=folder.path)

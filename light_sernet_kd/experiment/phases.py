@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from light_sernet_kd import students
-from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.config import Settings, distillation_spec
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.inputs import architectures, features_of
 from light_sernet_kd.features import feature_shape
@@ -110,11 +110,20 @@ def _made_phases(run: "Experiment", role: str) -> list[Phase]:
     width = settings.width if role == "student" else settings.trained_teacher_width
     front_end = run.front_end if name == settings.student else STUDENTS[name].front_end
     shape = feature_shape(front_end, settings.input_type, settings.samples)
-    build = functools.partial(students.build, name, shape, len(run.classes), width=width)
+    # A teacher has the published shape: what makes a student small need not make its teacher so.
+    own = _shape_of(settings) if role == "student" else {}
+    build = functools.partial(students.build, name, shape, len(run.classes), width=width, **own)
     first = Phase(build, features_of(run, front_end), schedule_of(run, role), distillation)
     if role == "teacher" or not settings.qat:
         return [first]
     return [first, dataclasses.replace(first, schedule=_qat_schedule(run), initial=list, int8=True)]
+
+
+def _shape_of(settings: Settings) -> dict[str, Any]:
+    """The shape of a student that is not as published; other students take no such arguments."""
+    names = ("depth", "kernels", "local_pooling")
+    values = {name: getattr(settings, name) for name in names}
+    return {name: value for name, value in values.items() if value != getattr(Settings, name)}
 
 
 def _multimodal_phases(

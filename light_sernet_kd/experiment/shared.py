@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +125,9 @@ class Experiment:
     def cache_folder(self) -> Path:
         return self.options.result / ".cache"
 
-    @functools.cached_property
+    @property
     def corpus_digest(self) -> str:
-        """SHA-256 of the recordings, their labels and their speakers."""
-        digest = hashlib.sha256()
-        for utterance in self.utterances:
-            digest.update(f"{utterance.id} {utterance.emotion} {utterance.speaker} ".encode())
-            digest.update(self.selection.fingerprints[utterance.id].encode())
-        return digest.hexdigest()
+        return self.selection.digest
 
     @functools.cached_property
     def augmenter(self) -> batches.Augmenter | None:

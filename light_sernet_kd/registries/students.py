@@ -20,6 +20,8 @@ class Student:
         wider_teacher: the student that `--teacher auto` trains; None for a wider network of its own kind.
         pools_states: whether `--pooling` says what it takes of its encoders' states.
         chooses_modality: whether `--modality` says which of its two inputs it gets.
+        depth: of a network that `--depth`, `--kernels` and `--local_pooling` shape, the convolutions of its
+            published body before the last; None of one that has only a width.
     """
 
     build: Callable[..., Any]
@@ -30,6 +32,7 @@ class Student:
     wider_teacher: str | None = None
     pools_states: bool = False
     chooses_modality: bool = False
+    depth: int | None = None
 
     @property
     def is_multimodal(self) -> bool:
@@ -67,8 +70,8 @@ def _cross_attention(name: str) -> Student:
 
 
 STUDENTS: Mapping[str, Student] = {
-    "light_sernet": Student(Lazy("students.light_sernet:light_sernet"), "lsn", "light_sernet"),
-    "light_sernet_plus": Student(Lazy("students.light_sernet:light_sernet_plus"), "cubic", "cubic"),
+    "light_sernet": Student(Lazy("students.light_sernet:light_sernet"), "lsn", "light_sernet", depth=4),
+    "light_sernet_plus": Student(Lazy("students.light_sernet:light_sernet_plus"), "cubic", "cubic", depth=5),
     "mobilenetv3_small_075": _cnn("mobilenetv3_small_075"),
     "mobilenetv3_small_100": _cnn("mobilenetv3_small_100"),
     "efficientnet_b0": _cnn("efficientnet_b0"),

@@ -6,7 +6,9 @@ from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
 
 
-def build(name: str, input_shape: tuple[int, int, int], classes: int, *, width: float = 1.0) -> Any:
+def build(
+    name: str, input_shape: tuple[int, int, int], classes: int, *, width: float = 1.0, **shape: Any
+) -> Any:
     """A student of features alone, by name.
 
     It is of plain Keras layers only, so a saved one loads without this package.
@@ -14,6 +16,7 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, *, width: 
     Args:
         input_shape: of one clip's features, `(frames, features, 1)`.
         width: factor of its filters.
+        shape: `depth`, `kernels` and `local_pooling` of a Light-SERNet.
 
     Returns:
         A `keras.Model` from `(batch, frames, features, 1)` to logits `(batch, classes)`.
@@ -26,4 +29,5 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, *, width: 
     """
     if not width > 0:
         raise UserError(f"the width must be positive, found {width}.")
-    return STUDENTS[choose("student", name, FEATURE_STUDENTS)].build(input_shape, classes, width=width)
+    student = STUDENTS[choose("student", name, FEATURE_STUDENTS)]
+    return student.build(input_shape, classes, width=width, **shape)

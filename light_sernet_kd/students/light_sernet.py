@@ -5,10 +5,12 @@ its kernels and pools are written here with their axes exchanged, which changes 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 from keras import layers
+
+from light_sernet_kd.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,14 @@ class Architecture:
     Attributes:
         branches: (filters, kernel) of the parallel convolutions on the input, each pooled 2×2.
         body: (filters, kernel, pool) of the convolutions after them; pool None where there is none.
+        local_pooling: `average` or `max`, of every pool before the global one.
     """
 
     branches: Sequence[tuple[int, tuple[int, int]]]
     body: Sequence[tuple[int, tuple[int, int], tuple[int, int] | None]]
     dropout: float = 0.3
     l2: float = 1e-6
+    local_pooling: str = "average"
 
 
 LIGHT_SERNET = Architecture(
@@ -51,6 +55,43 @@ LIGHT_SERNET_PLUS = Architecture(
 )
 
 
+_POOLS = {"average": layers.AveragePooling2D, "max": layers.MaxPooling2D}
+
+
+def parse_kernel(text: str) -> tuple[int, int]:
+    """`11x1`, frames by features, as a kernel.
+
+    >>> parse_kernel("11x1")
+    (11, 1)
+    """
+    frames, _, features = text.lower().partition("x")
+    if not (frames.isdecimal() and features.isdecimal() and int(frames) and int(features)):
+        raise UserError(f"a kernel is frames x features, such as 11x1, found {text!r}.")
+    return int(frames), int(features)
+
+
+def shaped(
+    architecture: Architecture, depth: int | None, kernels: Sequence[str], local_pooling: str
+) -> Architecture:
+    """The published network with fewer convolutions in its body, other branches or other pools.
+
+    Args:
+        depth: convolutions of the body before the last, 1×1 one, which stays; None is all of them.
+        kernels: of the branches, each with as many filters as the first published one; none is as published.
+
+    >>> small = shaped(LIGHT_SERNET, 2, ["3x3"], "max")
+    >>> small.branches, [filters for filters, _, _ in small.body]
+    (((32, (3, 3)),), [64, 96, 320])
+    """
+    most = len(architecture.body) - 1
+    if depth is not None and not 1 <= depth <= most:
+        raise UserError(f"the depth must be from 1 to {most}, found {depth}.")
+    body = (*architecture.body[:-1][:depth], architecture.body[-1])
+    filters = architecture.branches[0][0]
+    branches = tuple((filters, parse_kernel(kernel)) for kernel in kernels) or architecture.branches
+    return replace(architecture, branches=branches, body=body, local_pooling=local_pooling)
+
+
 def _scaled(filters: int, width: float) -> int:
     return max(1, round(filters * width))
 
@@ -62,12 +103,13 @@ def _normalised(tensor):
 def _network(
     name: str, architecture: Architecture, input_shape: tuple[int, int, int], classes: int, width: float
 ) -> keras.Model:
+    pooling = _POOLS[architecture.local_pooling]
     features = keras.Input(input_shape, name="features")
     branches = []
     for filters, kernel in architecture.branches:
         branch = layers.Conv2D(_scaled(filters, width), kernel, padding="same")(features)
-        branches.append(layers.AveragePooling2D(2, padding="same")(_normalised(branch)))
-    tensor = layers.Concatenate()(branches)
+        branches.append(pooling(2, padding="same")(_normalised(branch)))
+    tensor = layers.Concatenate()(branches) if len(branches) > 1 else branches[0]
     for filters, kernel, pool in architecture.body:
         tensor = layers.Conv2D(
             _scaled(filters, width),
@@ -78,30 +120,50 @@ def _network(
         )(tensor)
         tensor = _normalised(tensor)
         if pool:
-            tensor = layers.AveragePooling2D(pool, padding="same")(tensor)
+            tensor = pooling(pool, padding="same")(tensor)
     tensor = layers.GlobalAveragePooling2D(name="embedding")(tensor)
     tensor = layers.Dropout(architecture.dropout)(tensor)
     logits = layers.Dense(classes, name="logits", dtype="float32")(tensor)
     return keras.Model(features, logits, name=name)
 
 
-def light_sernet(input_shape: tuple[int, int, int], classes: int, *, width: float = 1.0) -> keras.Model:
+def light_sernet(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    width: float = 1.0,
+    depth: int | None = None,
+    kernels: Sequence[str] = (),
+    local_pooling: str = "average",
+) -> keras.Model:
     """Light-SERNet: `(batch, frames, features, 1)` to logits `(batch, classes)`.
 
-    463,431 parameters with batch-norm statistics for 7 classes, 462,468 for 4, at width 1.
+    463,431 parameters with batch-norm statistics for 7 classes, 462,468 for 4, at width 1. `depth`, `kernels`
+    and `local_pooling` as of `shaped`.
 
     >>> light_sernet((184, 40, 1), 7).count_params()
     463431
     """
-    return _network("light_sernet", LIGHT_SERNET, input_shape, classes, width)
+    architecture = shaped(LIGHT_SERNET, depth, kernels, local_pooling)
+    return _network("light_sernet", architecture, input_shape, classes, width)
 
 
-def light_sernet_plus(input_shape: tuple[int, int, int], classes: int, *, width: float = 1.0) -> keras.Model:
+def light_sernet_plus(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    width: float = 1.0,
+    depth: int | None = None,
+    kernels: Sequence[str] = (),
+    local_pooling: str = "average",
+) -> keras.Model:
     """Light-SERNet+: `(batch, frames, features, 1)` to logits `(batch, classes)`.
 
-    611,959 parameters with batch-norm statistics for 7 classes, 610,996 for 4, at width 1.
+    611,959 parameters with batch-norm statistics for 7 classes, 610,996 for 4, at width 1. `depth`, `kernels`
+    and `local_pooling` as of `shaped`.
 
     >>> light_sernet_plus((157, 40, 1), 7).count_params()
     611959
     """
-    return _network("light_sernet_plus", LIGHT_SERNET_PLUS, input_shape, classes, width)
+    architecture = shaped(LIGHT_SERNET_PLUS, depth, kernels, local_pooling)
+    return _network("light_sernet_plus", architecture, input_shape, classes, width)

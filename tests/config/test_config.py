@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 import runpy
 import subprocess
 import sys
@@ -33,7 +34,11 @@ OTHER = {
     "input_type": "spectrogram",
     "front_end": "cubic",
     "student": "light_sernet_plus",
+    "speakers": ("03", "08"),
     "width": 0.5,
+    "depth": 2,
+    "kernels": ("3x3",),
+    "local_pooling": "max",
     "text_encoder": "random:width=32",
     "teacher_text_encoder": "bert_tiny_en_uncased",
     "audio_encoder": "vggish=random",
@@ -368,6 +373,43 @@ def test_the_digest_differs_when_any_setting_differs():
     digests = {name: dataclasses.replace(Settings(), **{name: OTHER[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1
     assert all(len(digest) == 8 and int(digest, 16) >= 0 for digest in digests.values())
+
+
+def test_settings_that_came_later_leave_the_names_of_begun_runs():
+    # as printed before there were --depth, --kernels, --local_pooling and --speakers (commit 2264b66)
+    assert Settings().digest() == "a216ba07"
+    assert make_settings(corpus="demo", width=0.5, distillation="KD").digest() == "d9c3e2df"
+    assert make_settings(depth=4).digest() == Settings().digest()  # as published
+
+
+def test_what_an_older_run_does_not_tell_has_its_default():
+    older = {"depth", "kernels", "local_pooling", "speakers"}
+    stored = {name: value for name, value in make_settings(width=0.5).as_dict().items() if name not in older}
+    assert Settings.completed(stored) == make_settings(width=0.5).as_dict()
+    assert Settings.completed({**stored, "depth": 2})["depth"] == 2
+
+
+@pytest.mark.parametrize("name", ["depth", "kernels", "local_pooling"])
+@pytest.mark.parametrize("student", [name for name, each in STUDENTS.items() if each.depth is None])
+def test_a_shape_is_refused_for_students_that_have_none(name, student):
+    with pytest.raises(UserError, match=f"^--{name} is of light_sernet and light_sernet_plus, not {student}"):
+        make_settings(student=student, **{name: OTHER[name]})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"depth": 5}, "--depth of light_sernet is at most 4, found 5"),
+        ({"depth": 6, "student": "light_sernet_plus"}, "--depth of light_sernet_plus is at most 5, found 6"),
+        ({"depth": 0}, "depth must be above 0"),
+        ({"kernels": ("3x3", "11")}, "a kernel is frames x features, such as 11x1, found '11'"),
+        ({"kernels": ("0x3",)}, "found '0x3'"),
+        ({"local_pooling": "mean"}, "unknown local pooling 'mean'"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused(values, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        make_settings(**values)
 
 
 def test_the_digest_is_the_same_in_another_process():

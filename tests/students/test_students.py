@@ -187,6 +187,40 @@ def test_width_multiplies_the_filters(name):
     assert {layer.filters for layer in convolutions(thinnest)} == {1}
 
 
+@pytest.mark.parametrize("name", [name for name in FEATURE_STUDENTS if STUDENTS[name].depth])
+def test_a_shape_as_published_is_the_published_network(name):
+    depth = STUDENTS[name].depth
+    network, published = students.build(name, SMALL[name], 7, depth=depth), built(name)
+    assert [type(layer) for layer in network.layers] == [type(layer) for layer in published.layers]
+    assert [weight.shape for weight in network.weights] == [weight.shape for weight in published.weights]
+    shallower = students.build(name, SMALL[name], 7, depth=depth - 1)
+    body = [layer for layer in convolutions(shallower) if not layer.use_bias]
+    assert len(body) == depth
+    assert body[-1].kernel_size == (1, 1)
+    with pytest.raises(UserError, match=f"from 1 to {depth}, found {depth + 1}"):
+        students.build(name, SMALL[name], 7, depth=depth + 1)
+
+
+def test_branches_have_the_kernels_that_are_named():
+    network = students.build("light_sernet", SMALL["light_sernet"], 7, kernels=("9x1", "1x11"))
+    branches = [layer for layer in convolutions(network) if layer.use_bias]
+    assert [layer.kernel_size for layer in branches] == [(9, 1), (1, 11)]
+    assert {layer.filters for layer in branches} == {32}
+    one = students.build("light_sernet", SMALL["light_sernet"], 7, kernels=("3x3",))
+    assert not [layer for layer in one.layers if isinstance(layer, keras.layers.Concatenate)]
+    with pytest.raises(UserError, match="such as 11x1, found '3'"):
+        students.build("light_sernet", SMALL["light_sernet"], 7, kernels=("3",))
+
+
+def test_local_pools_are_of_the_named_kind_and_change_no_weight():
+    network = students.build("light_sernet", SMALL["light_sernet"], 7, local_pooling="max")
+    kinds = [layer for layer in network.layers if isinstance(layer, keras.layers.MaxPooling2D)]
+    assert len(kinds) == 7
+    assert not [layer for layer in network.layers if isinstance(layer, keras.layers.AveragePooling2D)]
+    published = built("light_sernet").weights
+    assert [weight.shape for weight in network.weights] == [weight.shape for weight in published]
+
+
 @pytest.mark.parametrize("width", [0.0, -1.0, float("nan")])
 def test_an_impossible_width_is_refused(width):
     with pytest.raises(UserError, match="width must be positive"):

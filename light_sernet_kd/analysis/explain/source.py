@@ -57,7 +57,11 @@ def speech_and_text(
     from light_sernet_kd.encoders.multimodal import SpeechAndText
 
     skipped = {each["id"] for each in source.run.metrics["skipped"]}
-    every = tuple(each for each in source.corpus.utterances if each.id not in skipped)
+    every = tuple(
+        each
+        for each in source.corpus.utterances
+        if each.id not in skipped and (not settings.speakers or each.speaker in settings.speakers)
+    )
     selection = Selection(source.corpus, every, [], {}, source.run.predictions.classes, [])
     cache = source.folder.resolve().parent / ".cache" / "embeddings"
     encoders = SpeechAndText(

@@ -22,9 +22,9 @@ _MEASURED = {"seconds": float, "peak_mb": float}
 _GRID = {"entries": {str: dict}, "measured": {str: _MEASURED}, "not_run": {str: str}}
 # What a run of an epoch takes follows from these, the first that tell it.
 _COSTS = (
-    ("corpus", "protocol", "fold_count", "folds", "student", "width", "samples", "distillation", "teacher",
-     "teacher_count", "teacher_parts", "augmentation", "export"),
-    ("corpus", "student", "width", "samples"),
+    ("corpus", "protocol", "fold_count", "folds", "student", "width", "depth", "samples", "distillation",
+     "teacher", "teacher_count", "teacher_parts", "augmentation", "export"),
+    ("corpus", "student", "width", "depth", "samples"),
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ class GridFolder:
             one = next(iter(stored["entries"]))
             raise UserError(f"{folder.path} holds another grid, with runs such as {one}: {remedy}.")
         for name in shared:
-            before = stored["entries"][name]
+            before = Settings.completed(stored["entries"][name])
             for key, value in mine[name].items():
                 # Of the engine its config.json tells: one that was auto may have to be named elsewhere.
                 if key != "engine" and before.get(key, value) != value:

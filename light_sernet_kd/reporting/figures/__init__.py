@@ -22,6 +22,7 @@ from light_sernet_kd.reporting.figures.scores import (
     reliability,
     size_against_ua,
 )
+from light_sernet_kd.reporting.figures.searches import pareto
 
 __all__ = [
     "Clip",
@@ -34,6 +35,7 @@ __all__ = [
     "grad_cam",
     "grid_scores",
     "letters_without_font",
+    "pareto",
     "probabilities",
     "reliability",
     "similarity",

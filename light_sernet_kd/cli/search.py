@@ -1,0 +1,109 @@
+"""The command `search`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.options import add_run_options, add_settings, run_options, settings_of
+from light_sernet_kd.config import PRECISIONS, fields
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.files import path_part
+
+_EPILOG = """the file of --space:
+  [space]
+  width = [0.25, 0.5, 1.0]                                  one of a list
+  depth = { low = 2, high = 4 }                             of a range
+  learning_rate = { low = 3e-4, high = 3e-3, log = true }   evenly in its logarithm
+  kernels = [["3x3"], ["11x1", "1x9", "3x3"]]               of a list, lists in a list
+
+examples:
+  %(prog)s -dn EMO-DB --max-kb 300 --max-ms 1.0 --max-params 200000 --epochs 60
+  %(prog)s -dn EMO-DB --space space.toml --trials 50 --folds 03,08
+
+2 when no student meets the budget."""
+
+
+def add_search(commands: Any, context: Context) -> None:
+    search = commands.add_parser(
+        "search",
+        help="settings of a small student within a budget of size, time and parameters",
+        description="Draw settings (Optuna), measure each student's exported file before any training, train "
+        "what meets the budget on inner folds, and set the students that no other beats in UA, time and "
+        "size in one table. The speakers of the outer folds (--folds; by default a fifth of the folds, drawn "
+        "by the seed) choose nothing; they test the best once, at the end. The same command goes on where it "
+        "was stopped; given several times at once, the processes share the trials. Needs the extra `search`.",
+        epilog=_EPILOG,
+    )
+    group = search.add_argument_group("search")
+    group.add_argument("--space", type=Path, metavar="FILE",
+                       help="a .toml file of what is chosen; by default the student's shape, front end, "
+                       "schedule, learning rate and label smoothing, but what is given here")  # fmt: skip
+    group.add_argument("--trials", type=int, default=30, metavar="N", help="settings drawn (default 30)")
+    group.add_argument("--inner", type=int, default=4, metavar="N",
+                       help="inner folds of the speakers that choose: one group scores, one chooses the "
+                       "epoch, the rest train (default 4)")  # fmt: skip
+    group.add_argument("--finals", type=int, default=3, metavar="N",
+                       help="how many of the best by inner UA are tested on the outer folds "
+                       "(default 3)")  # fmt: skip
+    group.add_argument("--precision", default="int8", metavar="NAME",
+                       help=f"of the measured file: {', '.join(PRECISIONS)} (default int8)")  # fmt: skip
+    group.add_argument("--max-kb", type=float, metavar="X", help="largest file, in 1000 bytes")
+    group.add_argument("--max-ms", type=float, metavar="X",
+                       help="longest answer: processor time on one thread of this machine, "
+                       "median")  # fmt: skip
+    group.add_argument("--max-params", type=int, metavar="N", help="most parameters")
+    group.add_argument("--dry-run", action="store_true",
+                       help="say the space, the budget and the speakers, and run nothing")  # fmt: skip
+    add_settings(search, context.settings, fields.TRAIN)
+    add_run_options(search)
+
+
+def run_search(arguments: argparse.Namespace, context: Context) -> None:
+    for name, least in (("trials", 1), ("finals", 0)):
+        if getattr(arguments, name) < least:
+            raise UserError(f"--{name} must be at least {least}, found {getattr(arguments, name)}.")
+    for name in ("max_kb", "max_ms", "max_params"):
+        value = getattr(arguments, name)
+        if value is not None and value not in fields.POSITIVE:
+            raise UserError(f"--{name.replace('_', '-')} must be above 0, found {value:g}.")
+    precision = choose("precision", arguments.precision, PRECISIONS)
+    settings, options = settings_of(arguments, context.defaults), run_options(arguments)
+    if settings.engine == "jax":
+        raise UserError(
+            "a search exports every student, which TensorFlow alone does: leave out --engine jax."
+        )
+    from light_sernet_kd.analysis import search as searches
+    from light_sernet_kd.reporting.display import Display
+
+    space = searches.read_space(arguments.space) if arguments.space else searches.default_space(settings)
+    budget = searches.Budget(arguments.max_kb, arguments.max_ms, arguments.max_params)
+    search = searches.searched(
+        settings, space, budget, options.data, precision=precision, inner=arguments.inner
+    )
+    folder = searches.SearchFolder.of(search, options.result / path_part(options.run or search.name))
+    display = Display(verbose=options.verbose)
+    if arguments.dry_run or options.verbose:
+        for line in search.lines():
+            display.say(line, always=True)
+        display.say(f"Trials: {arguments.trials}. Folder: {folder.path}", always=True)
+    if arguments.dry_run:
+        return
+    searches.require_optuna()
+    heavy_imports()
+    from light_sernet_kd.experiment import search as trials
+
+    found = trials.run(
+        search,
+        folder,
+        replace(options, run=None),
+        display,
+        trials=arguments.trials,
+        finals=arguments.finals,
+        command=context.command_line,
+    )
+    if found:
+        searches.show(found, search, display)
+        display.say(f"Table: {folder.path / 'pareto.md'}", always=True)

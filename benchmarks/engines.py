@@ -1,4 +1,4 @@
-"""Claim: on a processor an epoch of Light-SERNet takes engine `jax` at most 1.6 times as long as `tf`.
+"""How much longer engine `jax` takes than `tf` for an epoch of Light-SERNet on a processor; goal: 1.6 times.
 
     python benchmarks/engines.py --data DIR
 
@@ -24,8 +24,6 @@ BACKENDS = {"tf": "tensorflow", "jax": "jax"}
 
 def epochs(engine: str, arithmetic: str, data: Path, count: int) -> list[float]:
     """Seconds of each epoch but the first, in this process."""
-    import dataclasses
-
     from light_sernet_kd import students
     from light_sernet_kd.config import Settings
     from light_sernet_kd.data import feature_cache
@@ -59,7 +57,7 @@ def epochs(engine: str, arithmetic: str, data: Path, count: int) -> list[float]:
         else:
             from light_sernet_kd.training.vectorised.together import train_together
 
-            train_together([(network, dataclasses.replace(job))])
+            train_together([(network, job)])
     return [after - before for before, after in itertools.pairwise(ends)]
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data.array_cache import MEMORY_LIMIT, key_of
-from light_sernet_kd.data.feature_cache import front_end_of, recordings
+from light_sernet_kd.data.array_cache import MEMORY_LIMIT
+from light_sernet_kd.data.feature_cache import exact, feature_key, front_end_of, recordings
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
     MIXUP_WEIGHT,
@@ -128,8 +128,10 @@ def augmenter(
     model = front_end_of(front_end, input_type, samples)
     padding = FRONT_ENDS[front_end].padding
     known = [fingerprints[utterance.id] for utterance in utterances]
-    key = key_of(front_end, input_type, samples, known)
-    return Augmenter(tuple(augmentations), kept, model.predict_on_batch, samples, padding, key, cache_folder)
+    key = feature_key(front_end, input_type, samples, known)
+    return Augmenter(
+        tuple(augmentations), kept, exact(model.predict_on_batch), samples, padding, key, cache_folder
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -139,15 +140,20 @@ def features(
         name = f"clips-{key_of(samples, FRONT_ENDS[front_end].padding, known)}.npy"
         whole = (len(utterances), samples)
         stored = cached_rows(clips, whole, float32, cache.folder / name, cache.memory_limit)
-        return ComputedRows(stored, _exact(lambda clips: np.asarray(model(clips))), shape)
-    key = key_of(FEATURE_VERSION, asdict(settings_of(front_end, input_type)), input_type, samples, known)
+        return ComputedRows(stored, exact(lambda clips: np.asarray(model(clips))), shape)
+    key = feature_key(front_end, input_type, samples, known)
     return cached_rows(
-        lambda: _computed(_exact(model.predict_on_batch), clips()),
+        lambda: _computed(exact(model.predict_on_batch), clips()),
         (len(utterances), *shape),
         float32,
         cache.folder / f"{front_end}-{input_type}-{key}.npy",
         cache.memory_limit if cache.mode == "ram" else 0,
     )
+
+
+def feature_key(front_end: str, input_type: str, samples: int, known: Sequence[str]) -> str:
+    """For a cache: equal where the features of the recordings that `known` tells are."""
+    return key_of(FEATURE_VERSION, asdict(settings_of(front_end, input_type)), input_type, samples, known)
 
 
 def _backend() -> list[str]:
@@ -156,8 +162,8 @@ def _backend() -> list[str]:
     return [] if backend == "tensorflow" else [backend]
 
 
-def _exact(compute: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """`compute` in float32 throughout.
+def exact(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """`compute`, a function of one argument, in float32 throughout.
 
     JAX's default on a GPU is TensorFloat-32, whose matrix products have three digits: a logarithm of a quiet
     band's power would show it.
@@ -165,13 +171,13 @@ def _exact(compute: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray]
     if keras.backend.backend() != "jax":
         return compute
 
-    def exact(clips: np.ndarray) -> np.ndarray:
+    def in_float32(inputs: Any) -> Any:
         import jax
 
         with jax.default_matmul_precision("highest"):
-            return compute(clips)
+            return compute(inputs)
 
-    return exact
+    return in_float32
 
 
 def _computed(

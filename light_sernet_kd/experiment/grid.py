@@ -119,10 +119,10 @@ def _together(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
 ) -> Iterator[tuple[Entry, Finished]]:
     """As the runs finish, some at a time, whose networks are trained together."""
-    import jax
+    from light_sernet_kd.training.vectorised.together import trains_several
 
-    # A processor trains one network at a time, so that a run may be done before the next one begins.
-    most = 1 if jax.default_backend() == "cpu" else MOST_NETWORKS
+    # Where one network is trained at a time, a run may be done before the next one begins.
+    most = MOST_NETWORKS if trains_several() else 1
     left = list(entries)
     while left:
         networks, some = 0, []
@@ -157,8 +157,8 @@ def _some_together(
                 display.say(f"\n{entry.name}")
                 try:
                     outcomes[entry.name] = test_folds(runs[entry.name])
-                except UserError as error:
-                    yield entry, Finished(why=str(error))
+                except (UserError, MemoryError) as error:
+                    yield entry, Finished(why=_why(error))
         train_finals([(runs[name], each) for name, each in outcomes.items()])
         # What they took together is shared out.
         shared = (time.perf_counter() - began) / max(1, len(outcomes))
@@ -167,12 +167,16 @@ def _some_together(
                 trained, began = runs[entry.name], time.perf_counter()
                 try:
                     conclude(trained, outcomes[entry.name])
-                except UserError as error:
-                    yield entry, Finished(why=str(error))
+                except (UserError, MemoryError) as error:
+                    yield entry, Finished(why=_why(error))
                     continue
                 seconds = shared + time.perf_counter() - began
                 said = experiment.summary(read_json(trained.folder.metrics))
                 yield entry, Finished(round(seconds, 1), peak_mb(), said)
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else "there is not enough memory for one network"
 
 
 @dataclass(frozen=True)

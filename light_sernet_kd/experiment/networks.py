@@ -229,7 +229,8 @@ def _trained(run: "Experiment", role: str, fold: Fold, number: int, job: Trainin
         trained = run.ahead.pop((role, fold.name))
     else:
         with run.display.network(title) as shown:
-            if run.engine == "jax":
+            # Not the run's engine: a final student may be trained where the folds' were not.
+            if keras.backend.backend() == "jax":
                 from light_sernet_kd.training.vectorised.together import train_together
 
                 [trained] = train_together([(network, job)], progress=shown.epoch)

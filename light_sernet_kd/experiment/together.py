@@ -1,5 +1,7 @@
 """Networks of several folds and runs that are trained together, where the engine can: on JAX."""
 
+import contextlib
+import hashlib
 import itertools
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,8 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks import Training, job_of
 from light_sernet_kd.experiment.teacher import final_teacher_epochs, median_epochs, teacher_outputs
 from light_sernet_kd.reporting.text import pluralise
-from light_sernet_kd.training.vectorised.together import most_together, train_together
+from light_sernet_kd.training.job import TrainingJob
+from light_sernet_kd.training.vectorised.together import most_together, train_together, trains_several
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -18,28 +21,38 @@ if TYPE_CHECKING:
 def train_folds(runs: Sequence["Experiment"]) -> None:
     """Train what the folds of these runs lack: the teachers that they train themselves, then the students.
 
-    Each network is left to its run, whose folds then find it trained.
+    Each network is left to its run, whose folds then find it trained. What cannot be trained is left out: its
+    fold is told why when its turn comes. Where networks are trained one at a time nothing is done before
+    then, so that each fold is stored before the next one begins.
     """
+    if not trains_several():
+        return
     folds = [(run, fold) for run in runs for fold in run.folds if not run.step(fold).is_done]
     _train(itertools.chain.from_iterable(_teachers(run, fold) for run, fold in folds))
     _train(itertools.chain.from_iterable(_student(run, fold) for run, fold in folds))
 
 
 def train_finals(runs: Sequence[tuple["Experiment", Sequence[dict[str, Any]]]]) -> None:
-    """Train the final students that these runs want and lack, each run with its folds' outcomes."""
-    left = [
-        (run, run.selection.final_fold, median_epochs([outcome["best_epochs"] for outcome in outcomes]))
-        for run, outcomes in runs
-        if run.settings.export and not run.step(run.selection.final_fold).is_done
+    """Train the final students that these runs want and lack, each run with its folds' outcomes.
+
+    As `train_folds` otherwise.
+    """
+    if not trains_several():
+        return
+    left, of_teachers = [], {}
+    for run, outcomes in runs:
+        if not run.settings.export or run.step(run.selection.final_fold).is_done:
+            continue
+        with contextlib.suppress(UserError):
+            if run.settings.trained_teacher:
+                of_teachers[run.folder.path] = final_teacher_epochs(run)
+            left.append((run, median_epochs([outcome["best_epochs"] for outcome in outcomes])))
+    final = [(run, run.selection.final_fold, of_teachers.get(run.folder.path)) for run, _ in left]
+    _train(itertools.chain.from_iterable(_teachers(*each) for each in final))
+    students = [
+        _student(run, fold, epochs, teacher_epochs)
+        for (run, epochs), (_, fold, teacher_epochs) in zip(left, final, strict=True)
     ]
-    teacher_epochs = {
-        run.folder.path: final_teacher_epochs(run) for run, _, _ in left if run.settings.trained_teacher
-    }
-    own = [(run, fold, teacher_epochs.get(run.folder.path)) for run, fold, _ in left]
-    _train(itertools.chain.from_iterable(_teachers(*each) for each in own))
-    students = (
-        _student(run, fold, epochs, teacher_epochs.get(run.folder.path)) for run, fold, epochs in left
-    )
     _train(itertools.chain.from_iterable(students))
 
 
@@ -61,34 +74,40 @@ def _student(
     teacher_epochs: Sequence[int] | None = None,
 ) -> Iterable[Training]:
     run.step(fold).make()
-    try:
+    with contextlib.suppress(UserError):
         yield Training(run, "student", fold, teacher_outputs(run, fold, teacher_epochs), epochs)
-    except UserError:
-        return  # the fold is told the same when its turn comes
 
 
 def _train(trainings: Iterable[Training]) -> None:
     """Train them, those that one program can train together."""
-    together: dict[Hashable, list[Training]] = {}
+    together: dict[Hashable, list[tuple[Training, TrainingJob]]] = {}
     for training in trainings:
-        run, settings = training.run, training.run.settings
-        run.step(training.fold).make()
-        # What a network sees, and what it is.
-        seen = (run.corpus_digest, run.classes, run.front_end, settings.input_type, settings.samples)
-        sees = settings.soft_labels, settings.augmentation if training.role == "student" else ""
-        together.setdefault((*seen, *sees, training.network.architecture), []).append(training)
+        training.run.step(training.fold).make()
+        with contextlib.suppress(UserError):
+            kind = _seen(training), training.network.architecture
+            together.setdefault(kind, []).append((training, job_of(training.run, training)))
     for alike in together.values():
-        most = most_together(alike[0].network)
+        most = most_together(alike[0][0].network)
         for first in range(0, len(alike), most):
-            _train_some(alike[first : first + most])
+            with contextlib.suppress(MemoryError):  # not even one: it is told when its turn comes
+                _train_some(alike[first : first + most])
 
 
-def _train_some(trainings: Sequence[Training]) -> None:
-    one = trainings[0]
+def _seen(training: Training) -> Hashable:
+    """What decides the examples that a network sees; with equal ones they are the same."""
+    run, settings = training.run, training.run.settings
+    shares = None if run.soft_labels is None else hashlib.sha256(run.soft_labels.tobytes()).hexdigest()
+    changes = settings.augmentation if training.role == "student" else ""
+    inputs = run.front_end, settings.input_type, settings.samples, settings.reader
+    return run.corpus_digest, run.classes, shares, changes, *inputs
+
+
+def _train_some(trainings: Sequence[tuple[Training, TrainingJob]]) -> None:
+    one = trainings[0][0]
     title = f"fold {one.fold.name}, {one.role}"
     if len(trainings) > 1:
         title = f"{pluralise(len(trainings), 'network')} together"
     with one.run.display.network(title) as shown:
-        pairs = [(each.network, job_of(each.run, each)) for each in trainings]
-        for each, trained in zip(trainings, train_together(pairs, progress=shown.epoch), strict=True):
+        pairs = [(each.network, job) for each, job in trainings]
+        for (each, _), trained in zip(trainings, train_together(pairs, progress=shown.epoch), strict=True):
             each.run.ahead[each.role, each.fold.name] = trained

@@ -1,8 +1,9 @@
 """The same student, computed faster while it trains.
 
 A student is written, saved and exported with plain Keras layers. For training it gets a twin with the same
-weights whose convolutions may run in bfloat16 and whose batch norm is TensorFlow's fused operation:
-Keras 3 composes batch norm of about ten operations, each of which passes through memory once more.
+weights. On TensorFlow the twin's convolutions may run in bfloat16 and its batch norm is one fused operation:
+Keras 3 composes batch norm of about ten operations, each of which passes through memory once more. On JAX it
+has the layers of `vectorised.twins`.
 """
 
 import os

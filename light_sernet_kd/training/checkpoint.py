@@ -112,21 +112,27 @@ class EpochState(keras.callbacks.Callback):
             "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
         }
         self.last = self.network.twin.get_weights()
-        examples, validation = self.job.examples, self.job.validation
-        self.network.calibrate(examples.rows, self.job.calibration)
-        if validation:
-            logits = self.network.validation_logits(self.last, examples.rows, validation)
-            row |= validation_scores(examples, validation, logits)
+        self.network.calibrate(self.job.examples.rows, self.job.calibration)
+        if self.job.validation:
+            row |= self._validate()
         finite = all(np.isfinite(weight).all() for weight in self.last)
         if self.course.note(row, finite=finite, patience=self.job.patience):
             self.best = self.last
         if self.course.stopped:
             self.model.stop_training = True
         self.course.seconds += time.perf_counter() - self.started
-        # Copied one by one as they are written: all at once would be three times the network.
-        write_checkpoint(self.job.checkpoint, self.course, self.network.state_variables, self.best)
+        self._save()
         if self.job.progress:
             self.job.progress(self.course.epoch, self.network.epochs_of(self.job), row)
+
+    def _validate(self) -> dict[str, float]:
+        examples, validation = self.job.examples, self.job.validation
+        logits = self.network.validation_logits(self.last, examples.rows, validation)
+        return validation_scores(examples, validation, logits)
+
+    def _save(self) -> None:
+        # Copied one by one as they are written: all at once would be three times the network.
+        write_checkpoint(self.job.checkpoint, self.course, self.network.state_variables, self.best)
 
     def restore(self) -> bool:
         """Continue from the checkpoint, if there is one that is whole and of this network.

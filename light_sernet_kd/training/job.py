@@ -27,7 +27,8 @@ class TrainingJob:
     Attributes:
         train, validation: utterance indices. Without validation the last epoch counts.
         seed: decides the new weights, the order of the batches and the dropout masks.
-        checkpoint: written after every epoch. The caller removes it when it has stored the outcome.
+        checkpoint: written after every epoch, or, where networks are trained together, once a minute. The
+            caller removes it when it has stored the outcome.
         epochs: None takes the schedule's.
         initial_weights: returns the weights to begin with; None begins with new ones.
         initial_projections: weights of the linear layers to the teacher's widths, one list per layer.

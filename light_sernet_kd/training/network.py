@@ -3,7 +3,7 @@
 import functools
 import gc
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FunctionType
@@ -15,7 +15,7 @@ import numpy as np
 from light_sernet_kd.arrays import check_archive
 from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.data.batches import TeacherOutputs, batches
-from light_sernet_kd.data.feature_cache import BATCH
+from light_sernet_kd.data.feature_cache import BATCH, exact
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of
 from light_sernet_kd.errors import UserError
@@ -187,7 +187,7 @@ class Network:
     def outputs(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
         """`logits` `(len(indices), classes)` and `embedding` `(len(indices), width)` with these weights."""
         self.student.set_weights(weights)
-        batches = [self._logits_and_embedding.predict_on_batch(rows[batch]) for batch in _batches_of(indices)]
+        batches = list(_predicted(self._logits_and_embedding, rows, indices))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in (LOGITS, EMBEDDING)}
 
     @functools.cached_property
@@ -298,15 +298,18 @@ def _batches_of(indices: Sequence[int]) -> list[np.ndarray]:
 
 
 def _logits(model: keras.Model, rows: Any, indices: Sequence[int]) -> np.ndarray:
-    if keras.backend.backend() != "jax":
-        blocks = [np.asarray(model.predict_on_batch(rows[batch])) for batch in _batches_of(indices)]
-    else:
-        # One size of batch, since JAX compiles anew for each.
-        blocks = [
-            np.asarray(model.predict_on_batch(rows[np.resize(batch, BATCH)]))[: len(batch)]
-            for batch in _batches_of(indices)
-        ]
-    return np.concatenate(blocks)
+    return np.concatenate([each["outputs"] for each in _predicted(model, rows, indices)])
+
+
+def _predicted(model: keras.Model, rows: Any, indices: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
+    """The model's outputs by name, one block of utterances after another; a lone output is `outputs`."""
+    predict = exact(model.predict_on_batch)
+    for batch in _batches_of(indices):
+        # On JAX one size of batch, since it compiles anew for each.
+        filled = np.resize(batch, BATCH) if keras.backend.backend() == "jax" else batch
+        made = predict(rows[filled])
+        named = made if isinstance(made, Mapping) else {"outputs": made}
+        yield {name: np.asarray(values)[: len(batch)] for name, values in named.items()}
 
 
 def _optimizer(schedule: Schedule) -> keras.optimizers.Optimizer:

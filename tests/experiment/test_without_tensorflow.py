@@ -26,6 +26,9 @@ from pathlib import Path
 import light_sernet_kd
 from light_sernet_kd import cli
 
+_OF_TENSORFLOW = (
+    "__main__", "export.flatbuffer", "export.tflite", "training.quantisation", "experiment.search"
+)
 manifest, result = map(Path, sys.argv[1:])
 # Before Keras is imported, so that what it computes with is chosen.
 assert cli.main(["teach", "-dn", str(manifest), "-id", "1.2"]) == 2
@@ -39,20 +42,33 @@ from light_sernet_kd.config.engine import engine_of
 
 heavy_imports(engine_of(Settings()))
 for module in pkgutil.walk_packages(light_sernet_kd.__path__, "light_sernet_kd."):
-    if not module.name.endswith(("__main__", "export.flatbuffer", "export.tflite", "training.quantisation")):
+    if not module.name.endswith(_OF_TENSORFLOW):
         __import__(module.name)
 
 import numpy as np
 from small_runs import rendered, shallow_light_sernet, train
 
 from light_sernet_kd import teachers
+from light_sernet_kd.experiment import grid as grid_of
+from light_sernet_kd.experiment import together
+from light_sernet_kd.training.vectorised import together as engine
+
+
+def at_once(count):
+    # as on a GPU; 1 is as on a processor
+    grid_of.MOST_NETWORKS, engine.trains_several = 300, lambda: count > 1
+    together.trains_several, together.most_together = engine.trains_several, lambda network: count
+
 
 once = ["--epochs", "1", "--no-export", "--run"]
 with shallow_light_sernet(), rendered("curves"):
+    at_once(2)
     assert train(manifest, result, *once, "pure") == 0
     assert train(manifest, result, *once, "pure", "--engine", "jax") == 0  # only reads
     assert train(manifest, result, *once, "distilled", "-kd", "KD") == 0
+    at_once(1)
     assert train(manifest, result, "--epochs", "1", "--folds", "s1", "--run", "files") == 0
+    at_once(4)
     assert cli.main(["export", str(result / "files")]) == 2
     # A teacher file of this machine is read on this machine.
     folds = ("s1", "s2", "s3")
@@ -122,6 +138,15 @@ def test_runs_are_scored_reported_and_compared_without_tensorflow(result):
     assert [row["run"] for row in compared["rows"]] == ["pure", "distilled"]
 
 
+def test_a_fold_does_not_depend_on_what_is_trained_beside_it(result):
+    """`pure` trains two folds at once and then one, and `files` one."""
+    folds = [result / name / "fold-s1" / "test_logits.npz" for name in ("pure", "files")]
+    together, alone = (np.load(fold)["selected"] for fold in folds)
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+    other = np.load(result / "pure" / "fold-s2" / "test_logits.npz")["selected"]
+    assert np.abs(other[: len(alone)] - alone[: len(other)]).max() > 0.01
+
+
 def test_a_grid_has_its_scores_without_tensorflow(result):
     (row,) = json.loads((result / "seeds" / "scores.json").read_text())["rows"]
     assert (row["seeds"], row["folds"]) == (2, 1)
@@ -175,7 +200,6 @@ def test_a_student_trained_on_jax_is_converted_on_tensorflow(result, tmp_path):
     assert json.loads((folder / "config.json").read_text())["resolved"]["engine"] == "jax"
 
 
-@pytest.mark.every
 @pytest.mark.usefixtures("small")
 def test_a_final_student_that_another_engine_trained_than_the_folds_is_told(result, tmp_path):
     shutil.copytree(result / "seeds" / "seed0", tmp_path / "seed0")

@@ -32,8 +32,8 @@ TEACHERS = [
     )
     for _ in range(2)
 ]
-# Training sets of 3 batches and 1 example, of 4, and of 2 and 1.
-FOLDS = (range(0, 25), range(8, 40), range(3, 20))
+# Training sets of 3 batches and 1 example, of 4, and of 2 and 3.
+FOLDS = (range(0, 25), range(8, 40), range(3, 22))
 VALIDATION = (range(25, 40), range(0, 8), range(25, 36))
 SCHEDULE = SCHEDULES["light_sernet"].changed(batch_size=8, learning_rate=1e-4, epochs=2)
 
@@ -179,7 +179,8 @@ def test_learning_rates_that_fall_and_epochs_that_differ(tmp_path, together):
 def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, together):
     ours, jobs = network("KD"), [job(tmp_path, i, epochs=3) for i in range(2)]
     whole = together([(ours, one) for one in jobs])
-    assert not list(tmp_path.glob("*.npz"))  # too quick for one
+    for one in jobs:
+        one.checkpoint.unlink()  # what is trained together is kept until its caller has stored it
 
     def interrupt(epoch, epochs, row):
         if epoch == 2:

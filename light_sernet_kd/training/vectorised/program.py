@@ -302,7 +302,7 @@ class Program:
         shown = {name: values for name, values in outputs.items() if name == LOGITS or distiller._run}
 
         def loss(trainable, non_trainable, metrics, numbers, batch, labels, weights, outputs):
-            with distiller.with_loss_numbers(numbers):
+            with distiller.with_loss_numbers(numbers), self._precision():
                 value, (_, _, metrics) = distiller.stateless_compute_loss(
                     trainable, non_trainable, metrics, x=batch, y=labels, y_pred=outputs,
                     sample_weight=weights, training=True,

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from light_sernet_kd.audio.augment import Augmentation, text_of
 from light_sernet_kd.data import array_cache
 from light_sernet_kd.data.feature_cache import BATCH
 from light_sernet_kd.distillation.batch_keys import TEACHER, TEACHER_EMBEDDING
+from light_sernet_kd.training.accelerate import arithmetic
 from light_sernet_kd.training.checkpoint import (
     Course,
     opened_checkpoint,
@@ -56,7 +57,7 @@ def train_together(
     progress: Progress | None = None,
     checkpoint_every: float = SECONDS_BETWEEN_CHECKPOINTS,
 ) -> list[Trained | DivergenceError]:
-    """Train networks of one architecture together on JAX; each as `Network.train` does.
+    """Train networks of one architecture together on JAX; each as `Network.train` does, without callbacks.
 
     A network gives the same numbers whichever others are trained beside it, but for the order in which
     a device sums.
@@ -92,14 +93,15 @@ def train_together(
     return [outcomes[i] for i in range(len(trainings))]
 
 
-def most_together(network: Network) -> int:
-    """How many such networks are trained at once here.
+def trains_several() -> bool:
+    """Whether networks are trained together here: a processor computes them no faster so."""
+    return jax.default_backend() != "cpu"
 
-    On a GPU as many as its memory may hold. A processor computes them no faster together.
-    """
-    device = jax.devices()[0]
-    memory = device.memory_stats() or {}
-    if device.platform == "cpu" or "bytes_limit" not in memory:
+
+def most_together(network: Network) -> int:
+    """How many such networks are trained at once here: on a GPU as many as its memory may hold."""
+    memory = jax.devices()[0].memory_stats() or {}
+    if not trains_several() or "bytes_limit" not in memory:
         return 1
     free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
     return max(1, int(free / training_bytes(network)))
@@ -107,7 +109,7 @@ def most_together(network: Network) -> int:
 
 def training_bytes(network: Network) -> int:
     """About what the training of one such network takes, in bytes; on an H200 it was two thirds of this."""
-    width = 2 if network.spec.arithmetic == "bfloat16" else 4
+    width = 2 if arithmetic(network.spec.arithmetic) == "bfloat16" else 4
     outputs = sum(math.prod(layer.output.shape[1:]) for layer in network.twin.layers)
     # Each is there with its gradient, and that of a convolution's patches.
     return 3 * width * outputs * network.schedule.batch_size + 2 * network.nbytes
@@ -129,7 +131,7 @@ def _train(
         if time.perf_counter() - written >= checkpoint_every:
             running.write_checkpoints()
             written = time.perf_counter()
-    if written > began:
+    if written > began or len(members) > 1:
         running.write_checkpoints()  # the caller may be killed before it has stored what each one left
     return list(running.outcomes())
 
@@ -167,7 +169,6 @@ class _Running:
 
     def __init__(self, members: list[_Member], program: Program):
         self.members, self.program = members, program
-        self.forward = program.forward
         self.data = self._data()
         self.validation = self._validation_indices()
         self.state: State
@@ -216,14 +217,17 @@ class _Running:
         members, examples = self.members, self.members[0].job.examples
         views = augmentation.views(self.members[0].job.augmenter, examples.rows)
         teachers: dict[str, list[np.ndarray | None]] = {TEACHER: [], TEACHER_EMBEDDING: []}
-        known: dict[int, int] = {}
+        known: dict[Hashable, int] = {}
+        teacher_of = []
         for member in members:
-            outputs = member.job.teacher_outputs
-            if id(outputs) in known:
-                continue
-            known[id(outputs)] = len(known)
-            teachers[TEACHER].append(outputs.logits if outputs else None)
-            teachers[TEACHER_EMBEDDING].append(outputs.embedding if outputs else None)
+            outputs, needs = member.job.teacher_outputs, member.network.distiller.distillation
+            key = id(outputs), needs.needs_logits, needs.needs_embeddings
+            if key not in known:
+                known[key] = len(known)
+                teachers[TEACHER].append(outputs.logits if outputs and needs.needs_logits else None)
+                embedding = outputs.embedding if outputs and needs.needs_embeddings else None
+                teachers[TEACHER_EMBEDDING].append(embedding)
+            teacher_of.append(known[key])
         weights = None
         if any(each.job.class_weights is not None for each in members):
             ones = np.ones(len(examples.classes))
@@ -235,7 +239,7 @@ class _Running:
             labels=jnp.asarray(examples.labels, jnp.int32),
             soft_labels=None if soft is None else jnp.asarray(soft, jnp.float32),
             teachers={name: _stacked(each) for name, each in teachers.items()},
-            teacher_of=jnp.asarray([known[id(each.job.teacher_outputs)] for each in members], jnp.int32),
+            teacher_of=jnp.asarray(teacher_of, jnp.int32),
             class_weights=weights,
             views=None if views is None else jnp.asarray(views),
             numbers=[
@@ -285,8 +289,9 @@ class _Running:
             if member.job.progress:
                 member.job.progress(member.course.epoch, member.epochs, rows[i])
         self.state = self.program.keep_best(self.state, better)
-        trained = [row for row, one in zip(rows, trains, strict=True) if one]
-        return {name: float(np.mean([row[name] for row in trained if name in row])) for name in trained[0]}
+        shown = [row for i, row in enumerate(rows) if trains[i] and members[i].diverged is None]
+        names = {name: None for row in shown or rows for name in row}
+        return {name: float(np.mean([row[name] for row in shown or rows if name in row])) for name in names}
 
     def _draws(self) -> Draws:
         """What each network draws for its epoch."""

@@ -326,7 +326,7 @@ def test_a_run_fine_tunes_goes_on_where_it_was_stopped_and_exports(manifest, tmp
 
     def save_and_stop(state):
         save(state)
-        if state.network.simulation and state.epoch == 1:
+        if state.network.simulation and state.course.epoch == 1:
             raise Stopped
 
     options.append("--no-export")

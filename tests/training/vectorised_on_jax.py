@@ -262,9 +262,14 @@ def test_less_are_trained_at_once_where_memory_is_short(tmp_path, together, monk
         return epoch(self, *arguments)
 
     ours = network()
-    expected = together([(ours, job(tmp_path, i, epochs=1)) for i in range(3)])
+
+    def jobs(name: str) -> list[tuple[Network, TrainingJob]]:
+        places = (tmp_path / f"{name}-{i}.npz" for i in range(3))
+        return [(ours, job(tmp_path, i, epochs=1, checkpoint=place)) for i, place in enumerate(places)]
+
+    expected = together(jobs("expected"))
     monkeypatch.setattr(Program, "epoch", short)
-    trained = together([(ours, job(tmp_path, i, epochs=1)) for i in range(3)])
+    trained = together(jobs("short"))
     assert counts == [3, 2, 1]
     for one, other in zip(trained, expected, strict=True):
         np.testing.assert_allclose(one.history["loss"], other.history["loss"], rtol=1e-5)
@@ -274,14 +279,14 @@ def test_less_are_trained_at_once_where_memory_is_short(tmp_path, together, monk
 
     monkeypatch.setattr(Program, "epoch", never)
     with pytest.raises(MemoryError):
-        together([(ours, job(tmp_path, i, epochs=1)) for i in range(2)])
+        together(jobs("never"))
 
     def broken(self, *arguments):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     monkeypatch.setattr(Program, "epoch", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        together([(ours, job(tmp_path, 0))])
+        together(jobs("broken"))
 
 
 def every_loss() -> list:

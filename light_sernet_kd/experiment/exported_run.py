@@ -5,10 +5,7 @@ from pathlib import Path
 from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.final import export_final
-from light_sernet_kd.experiment.fold import run_fold
-from light_sernet_kd.experiment.networks import keep_networks
-from light_sernet_kd.experiment.results import write_results
+from light_sernet_kd.experiment.run import conclude, test_folds
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.reporting.display import Display
@@ -47,8 +44,5 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
                 f"{folder} is not trained on fold {', '.join(untrained)}: the command that began the run "
                 "continues it."
             )
-        outcomes = [run_fold(run, fold) for fold in run.folds]
-        exported = export_final(run, outcomes, wanted=True)
-        write_results(run, outcomes, exported)
-        keep_networks(run)
+        exported = conclude(run, test_folds(run), wanted=True)
     return [folder / row["file"] for row in (exported or {"rows": []})["rows"]]

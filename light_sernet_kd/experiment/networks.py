@@ -141,17 +141,17 @@ def train_network(
     """
     step = run.step(fold)
     step.make()
-    kind = kind_of(role)
+    kind, training = kind_of(role), Training(run, role, fold, outputs, epochs)
     weights: list[np.ndarray] = []
     made: list[Trained] = []
     checkpoints = []
     phases = phases_of(run, kind)
     for number in range(len(phases)):
         title = f"fold {fold.name}, {role}" + (f", phase {number + 1}" if len(phases) > 1 else "")
-        job = job_of(run, Training(run, role, fold, outputs, epochs), number, weights)
+        job = job_of(training, number, weights)
         checkpoints.append(job.checkpoint)
         try:
-            trained = _trained(run, role, fold, number, job, title)
+            trained = _trained(training, number, job, title)
         except DivergenceError as error:
             # going on from it would end the same way
             job.checkpoint.unlink(missing_ok=True)
@@ -192,15 +192,13 @@ def kind_of(role: str) -> str:
     return "student" if role == "student" else "teacher"
 
 
-def job_of(
-    run: "Experiment", training: Training, number: int = 0, weights: Sequence[np.ndarray] = ()
-) -> TrainingJob:
+def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = ()) -> TrainingJob:
     """The job of a training's phase.
 
     Args:
         weights: that the phase before selected.
     """
-    role, fold = training.role, training.fold
+    run, role, fold = training.run, training.role, training.fold
     kind = kind_of(role)
     phase, step, train = phases_of(run, kind)[number], run.step(fold), trained_on(run, fold)
     part = "" if number == 0 else f"-{number + 1}"
@@ -222,22 +220,24 @@ def job_of(
     )
 
 
-def _trained(run: "Experiment", role: str, fold: Fold, number: int, job: TrainingJob, title: str) -> Trained:
+def _trained(training: Training, number: int, job: TrainingJob, title: str) -> Trained:
     """What the phase's training left: it may have been trained with others already."""
-    network = network_of(run, kind_of(role), number)
-    if (role, fold.name) in run.ahead:
-        trained = run.ahead.pop((role, fold.name))
-    else:
-        with run.display.network(title) as shown:
-            # Not the run's engine: a final student may be trained where the folds' were not.
-            if keras.backend.backend() == "jax":
-                from light_sernet_kd.training.vectorised.together import train_together
-
-                [trained] = train_together([(network, job)], progress=shown.epoch)
-            else:
-                trained = network.train(dataclasses.replace(job, progress=shown.epoch))
+    run, role, key = training.run, training.role, (training.role, training.fold.name)
+    trained = run.ahead.get(key)
     if isinstance(trained, DivergenceError):
-        run.ahead[role, fold.name] = trained
+        raise trained  # and stays, so that it is not trained again
+    if trained is not None:
+        del run.ahead[key]
+        return trained
+    network = network_of(run, kind_of(role), number)
+    with run.display.network(title) as shown:
+        # Not the run's engine: a final student may be trained where the folds' were not.
+        if keras.backend.backend() != "jax":
+            return network.train(dataclasses.replace(job, progress=shown.epoch))
+        from light_sernet_kd.training.vectorised.together import train_together
+
+        [trained] = train_together([(network, job)], progress=shown.epoch)
+    if isinstance(trained, DivergenceError):
         raise trained
     return trained
 

@@ -82,11 +82,14 @@ def test_folds(run: Experiment) -> list[dict[str, Any]]:
     return outcomes
 
 
-def conclude(run: Experiment, outcomes: Sequence[dict[str, Any]]) -> None:
-    """The final student, and the results."""
-    exported = export_final(run, outcomes)
+def conclude(
+    run: Experiment, outcomes: Sequence[dict[str, Any]], *, wanted: bool | None = None
+) -> dict[str, Any] | None:
+    """The final student, and the results. Arguments and what it returns are those of `export_final`."""
+    exported = export_final(run, outcomes, wanted=wanted)
     write_results(run, outcomes, exported)
     keep_networks(run)
+    return exported
 
 
 def summary(metrics: dict[str, Any]) -> str:

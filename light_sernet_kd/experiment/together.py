@@ -85,7 +85,7 @@ def _train(trainings: Iterable[Training]) -> None:
         training.run.step(training.fold).make()
         with contextlib.suppress(UserError):
             kind = _seen(training), training.network.architecture
-            together.setdefault(kind, []).append((training, job_of(training.run, training)))
+            together.setdefault(kind, []).append((training, job_of(training)))
     for alike in together.values():
         most = most_together(alike[0][0].network)
         for first in range(0, len(alike), most):

@@ -594,7 +594,10 @@ def test_a_training_that_diverges_is_one_line_and_leaves_the_name_free(
     from light_sernet_kd.training.job import DivergenceError
     from light_sernet_kd.training.network import Network
 
+    begun = []
+
     def diverge(network, job):
+        begun.append(job.checkpoint.parent.name)
         job.checkpoint.write_text("of epoch 1")
         raise DivergenceError("training diverged at epoch 2 (loss nan)")
 
@@ -604,6 +607,8 @@ def test_a_training_that_diverges_is_one_line_and_leaves_the_name_free(
         expected = f"fold {min(SPEAKERS)}, student: training diverged at epoch 2 (loss nan); lower --learn"
         assert expected in error_of(capsys)
         assert not (tmp_path / "x").exists()
+    # The other folds would most likely diverge too, after hours.
+    assert begun == [f"fold-{min(SPEAKERS)}"] * 2
 
 
 @pytest.mark.parametrize(("option", "value"), [("--qat", "3"), ("-kd", "CKD"), ("--augment", "noise")])

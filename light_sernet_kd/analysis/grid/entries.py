@@ -23,16 +23,16 @@ import dataclasses
 import functools
 import itertools
 import math
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import Settings, fields, make_settings
+from light_sernet_kd.config.toml_file import read_toml
 from light_sernet_kd.corpora.registry import default_protocol, origin
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.files import path_part, read_text
+from light_sernet_kd.files import path_part
 from light_sernet_kd.registries.protocols import two_corpora_protocol
 
 # More are a mistake in the lists.
@@ -91,16 +91,7 @@ def read_grid(path: Path, data: Path) -> Grid:
     >>> [entry.name for entry in read_grid(file, Path("data")).entries]
     ['width0.5-seed0', 'width0.5-seed1', 'width1-seed0', 'width1-seed1']
     """
-    try:
-        content = tomllib.loads(read_text(path, encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"no file {path}: name a grid, a .toml file (docs/scale.md shows one).") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder: name the grid's .toml file.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is no TOML: it is not in UTF-8.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is no TOML: {error}.") from None
+    content = read_toml(path, "grid")
     try:
         return _grid(content, path.stem, data)
     except UserError as error:

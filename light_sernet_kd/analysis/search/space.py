@@ -12,15 +12,14 @@ The names are those of `Settings`.
 import dataclasses
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import Settings, fields, make_settings
+from light_sernet_kd.config.toml_file import read_toml
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.files import read_text
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.students import STUDENTS
 
@@ -151,16 +150,7 @@ def read_space(path: Path) -> Space:
     >>> read_space(file).lines()
     ['  width: 0.25 | 0.5', '  depth: 2 to 4']
     """
-    try:
-        content = tomllib.loads(read_text(path, encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"no file {path}: name a space, a .toml file (docs/scale.md shows one).") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder: name the space's .toml file.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is no TOML: it is not in UTF-8.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is no TOML: {error}.") from None
+    content = read_toml(path, "space")
     try:
         for key in content:
             choose("key of a space", key, ["space"])

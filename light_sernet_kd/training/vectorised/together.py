@@ -1,6 +1,7 @@
 """Several networks trained together: the loop over epochs, and what each network's training leaves."""
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Hashable, Iterator, Sequence
@@ -190,7 +191,8 @@ class _Running:
             except ArrayError as error:
                 say_anew(error, "the training begins anew")
             states.append(self._by_role(member.network, values))
-            bests.append(self._best_by_role(member.network, values, best))
+            # The twin's weights come first among the variables.
+            bests.append(itertools.chain(*self._by_role(member.network, [*best, *values[len(best) :]])[:2]))
         trainable, non_trainable, optimizer = [
             [jnp.asarray(np.stack(each)) for each in zip(*role, strict=True)]
             for role in zip(*states, strict=True)
@@ -206,12 +208,6 @@ class _Running:
             distiller.trainable_variables, distiller.non_trainable_variables, distiller.optimizer.variables,
         )  # fmt: skip
         return [[of[id(variable)] for variable in role] for role in roles]
-
-    def _best_by_role(self, network, values, best) -> list[np.ndarray]:
-        of = {id(variable): value for variable, value in zip(network.state_variables, values, strict=True)}
-        of |= {id(variable): value for variable, value in zip(network.twin.weights, best, strict=True)}
-        distiller = network.distiller
-        return [of[id(each)] for each in (*distiller.trainable_variables, *distiller.non_trainable_variables)]
 
     def _data(self) -> Data:
         members, examples = self.members, self.members[0].job.examples

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import audio
 from light_sernet_kd.corpora import Corpus, Utterance, same_names
-from light_sernet_kd.corpora.registry import different_people, origin
+from light_sernet_kd.corpora.registry import different_people
 from light_sernet_kd.data import signatures, ties
 from light_sernet_kd.data.protocols import Fold, propose_folds, stamps_of
 from light_sernet_kd.data.selection import CorpusPart
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.corpora import origin
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.reporting import tables
 from light_sernet_kd.teachers import Teacher, aligned, met, speakers_of_fold

@@ -9,7 +9,7 @@ from typing import Any
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
 from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.corpora import CORPORA
+from light_sernet_kd.registries.corpora import CORPORA, origin
 from light_sernet_kd.registries.losses import DISTILLATIONS
 from light_sernet_kd.registries.protocols import two_corpora_protocol
 
@@ -129,7 +129,7 @@ def protocol_of(corpus: str, columns: tuple[str, ...], data: Path) -> str:
 
 def canonical(corpus: str) -> str:
     """The corpus's own spelling, so that iemocap and IEMOCAP are one run."""
-    return {name.lower(): name for name in CORPORA}.get(corpus.lower(), corpus)
+    return origin(corpus) or corpus
 
 
 def _has_sessions(values: Mapping[str, Any]) -> bool:

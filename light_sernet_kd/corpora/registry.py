@@ -53,13 +53,8 @@ def default_protocol(name: str, data: Path, columns: Sequence[str] = ()) -> str:
     return "two_speakers" if speakers == 2 else source.protocol
 
 
-def origin(name: str) -> str:
-    """The own name of a corpus that is known by name; empty for a manifest, whose speakers may be anyone."""
-    return next((known for known in CORPORA if known.lower() == name.lower()), "")
-
-
 def different_people(one: str, other: str) -> bool:
-    """Whether speakers of one name are different people in two corpora, given by `origin`.
+    """Whether speakers of one name are different people in two corpora, given by `registries.corpora.origin`.
 
     They are in two corpora that are known by name: each was recorded with people of its own, whom it numbers
     or names by itself. Of a manifest nobody knows that.

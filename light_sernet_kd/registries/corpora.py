@@ -76,3 +76,12 @@ CORPORA: dict[str, CorpusSource] = {
 }
 # What is not known by name: a table that the user wrote.
 MANIFEST = CorpusSource(Lazy("corpora.manifest:utterances"))
+
+
+def origin(name: str) -> str:
+    """The own spelling of a corpus that is known by name; empty for a manifest, whose speakers may be anyone.
+
+    >>> origin("emo-db"), origin("calls.csv")
+    ('EMO-DB', '')
+    """
+    return next((known for known in CORPORA if known.lower() == name.lower()), "")

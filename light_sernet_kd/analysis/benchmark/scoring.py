@@ -8,10 +8,10 @@ from typing import Any
 
 from light_sernet_kd import audio, evaluation, runner
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.corpora.registry import origin
 from light_sernet_kd.data import training_list
 from light_sernet_kd.data.selection import CorpusPart, named_folds
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.corpora import origin
 
 
 @dataclass(frozen=True)

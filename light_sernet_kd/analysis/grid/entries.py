@@ -30,9 +30,10 @@ from typing import Any
 
 from light_sernet_kd.config import Settings, fields, make_settings
 from light_sernet_kd.config.toml_file import read_toml
-from light_sernet_kd.corpora.registry import default_protocol, origin
+from light_sernet_kd.corpora.registry import default_protocol
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import path_part
+from light_sernet_kd.registries.corpora import origin
 from light_sernet_kd.registries.protocols import two_corpora_protocol
 
 # More are a mistake in the lists.

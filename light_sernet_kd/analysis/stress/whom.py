@@ -7,11 +7,11 @@ from pathlib import Path
 from light_sernet_kd.analysis.stress.choosing import Drawn
 from light_sernet_kd.analysis.stress.students import Student, of_folds, open_part, open_students
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.corpora.registry import origin
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.run_folder import Run, read_run
 from light_sernet_kd.data.selection import CorpusPart, Selection, named_folds
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.corpora import origin
 
 # From a run's folder to what the run works on, and per fold its files by precision.
 Convert = Callable[[Path], tuple[Selection, Sequence[tuple[Fold, Mapping[str, Path]]]]]

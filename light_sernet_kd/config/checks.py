@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.config import distillation_spec, fields
-from light_sernet_kd.config.settings import SAMPLE_RATE, Settings
+from light_sernet_kd.config.settings import BEST, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 
 
@@ -25,7 +26,7 @@ def make_settings(**values: Any) -> Settings:
     5
     """
     known = {field.name: field for field in dataclasses.fields(Settings)}
-    values = {choose("setting", name, known): value for name, value in values.items()}
+    values = with_recipe({choose("setting", name, known): value for name, value in values.items()})
     values = {name: fields.checked(known[name], value) for name, value in values.items()}
     weights = values.get("distillation_weights", {})
     if not isinstance(weights, Mapping):
@@ -44,6 +45,22 @@ def make_settings(**values: Any) -> Settings:
     return _with_encoders(settings)
 
 
+def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of their recipe where they are left out, or None, which leaves them to it.
+
+    >>> with_recipe({"recipe": "lsn", "input_type": "spectrogram"})["input_type"]
+    'spectrogram'
+    """
+    recipe = RECIPES[choose("recipe", values.get("recipe", OWN), RECIPES)].settings
+    given = {name: value for name, value in values.items() if value is not None or name not in recipe}
+    if recipe and is_multimodal(values.get("student", Settings.student)):
+        raise UserError(
+            f"the recipe {values['recipe']} is of students of features alone, not of {values['student']}: "
+            f"--recipe {OWN}."
+        )
+    return {**recipe, **given}
+
+
 def flag(name: str) -> str:
     """The spelling of a setting that messages use."""
     return fields.options(Settings)[name].flags[0]
@@ -54,6 +71,10 @@ def _check_training(settings: Settings) -> None:
         raise UserError(
             f"--qat is for students whose int8 file exists, which hear alone: {settings.student} has none. "
             "Leave it out."
+        )
+    if settings.patience and settings.keep != BEST:
+        raise UserError(
+            f"--patience waits for a better epoch, and --keep {settings.keep} chooses none: give one of them."
         )
     if settings.qat_learning_rate is not None and not settings.qat:
         raise UserError("--qat_learning_rate goes with --qat EPOCHS.")

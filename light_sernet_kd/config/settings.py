@@ -31,6 +31,7 @@ from light_sernet_kd.registries.engines import AUTO, ENGINES
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER, PUBLISHED
 from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES, Schedule
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, MULTIMODAL_STUDENTS, STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
@@ -48,13 +49,17 @@ MODALITIES = ("both", "text", "audio")
 POOLINGS = ("first", "mean", "max")
 LOCAL_POOLINGS = ("average", "max")
 READERS = ("soundfile", "tfio")
+# Which weights a training ends with; see `training.job.TrainingJob`.
+BEST, LAST, MEAN = KEPT = ("best", "last", "mean")
 
 DATA, LOSSES, SPEECH_AND_TEXT = "data", "student and losses", "speech and text"
 TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
-_ADDED = ("depth", "kernels", "local_pooling", "speakers")
+_ADDED = ("depth", "keep", "kernels", "local_pooling", "recipe", "speakers")
+# Settings that have no part in it at all: what they decide is told by others, or by `resolved`.
+APART = ("engine", "recipe")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
@@ -304,6 +309,11 @@ class Settings:
         "", "--augment", group=TRAINING, metavar="LIST", commands=OF_STUDENT, may_be_empty=True,
         help=f"of the training set: {listed(AUGMENTATIONS)}; with settings, noise:snr_low=10:chance=1",
     )  # fmt: skip
+    recipe: str = setting(
+        OWN, "--recipe", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=RECIPES,
+        help="a set of settings, each of which can be given beside it: {choices} (light-sernet-kd recipe "
+        "NAME prints one)",
+    )  # fmt: skip
     seed: int = setting(
         0, "--seed", group=TRAINING, metavar="N",
         range=Range(0, 2**32 - 1, text=f"from 0 to {2**32 - 1}"),
@@ -338,6 +348,11 @@ class Settings:
         0, "--most_per_emotion", group=TRAINING, metavar="N", commands=OF_NETWORKS,
         range=Range(0, text="0 (all) or more"),
         help="train on at most N utterances of each emotion, drawn by the seed; 0 on all",
+    )  # fmt: skip
+    keep: str = setting(
+        BEST, "--keep", group=TRAINING, metavar="WHICH", commands=OF_NETWORKS, choices=KEPT,
+        help="weights that training ends with: {choices}; best: of the epoch with the best validation UA, "
+        "mean: over the last quarter of the epochs",
     )  # fmt: skip
     soft_labels: bool = setting(
         False, "--soft_labels", group=TRAINING, commands=OF_NETWORKS,
@@ -440,7 +455,8 @@ class Settings:
         """Eight hexadecimal digits that differ when a setting differs.
 
         The engine has no part in it: a run that began on `auto` has the same name where it must be named.
-        Neither has a setting that was added later and has its default: begun runs keep their names.
+        Nor has the recipe, whose settings have. Neither has a setting that was added later and has its
+        default: begun runs keep their names.
         """
         import hashlib  # here: loading OpenSSL is a part of what `--help` takes
 
@@ -448,6 +464,6 @@ class Settings:
         decides = {
             name: value
             for name, value in self.as_dict().items()
-            if name != "engine" and not (name in added and value == added[name])
+            if name not in APART and not (name in added and value == added[name])
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import __version__
 from light_sernet_kd.config import Settings
+from light_sernet_kd.config.settings import APART
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.phases import schedule_of
 from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
@@ -115,9 +116,10 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_engine(decides: dict[str, Any]) -> dict[str, Any]:
-    """`resolved` tells which engine it is, whether that was named or chosen."""
+    """`resolved` tells which engine it is, whether that was named or chosen; what a recipe says is told."""
     settings = Settings.completed(decides["settings"])
-    settings.pop("engine", None)
+    for name in APART:
+        settings.pop(name, None)
     return {**decides, "settings": settings}
 
 

@@ -215,6 +215,7 @@ def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = 
         teacher_outputs=training.outputs,
         augmenter=run.augmenter if kind == "student" else None,
         class_weights=class_weights_of(run, train),
+        keep=run.settings.keep,
         patience=run.settings.patience,
         callbacks=tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
     )

@@ -41,8 +41,10 @@ class SpectrumSettings:
     mel_scale: Literal["htk", "slaney"] = "htk"
     lowest_hz: float = 80.0
     highest_hz: float = 7600.0
-    compression: Literal["log", "db_to_max", "db"] = "log"
+    compression: Literal["log", "db_to_max", "db", "relative"] = "log"
     log_offset: float = 1e-6
+    floor_db: float = 40.0
+    centre: Literal["none", "mean", "variance"] = "none"
     coefficients: int = 40
     patch_frames: int | None = None
 
@@ -65,6 +67,10 @@ _CUBIC_MEL = SpectrumSettings(
 _CUBIC_MFCC = SpectrumSettings(
     normalise="variance", frame_length=512, frame_step=512, fft_length=1024, window="hamming", centred=True,
     power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db",
+)  # fmt: skip
+ROBUST = SpectrumSettings(
+    normalise="none", frame_length=1024, frame_step=256, fft_length=1024, window="hann", centred=False,
+    power=1, mel_bands=64, lowest_hz=60.0, compression="relative", centre="mean",
 )  # fmt: skip
 VGGISH = SpectrumSettings(
     normalise="none", frame_length=400, frame_step=160, fft_length=512, window="hann", centred=False,
@@ -95,5 +101,6 @@ class FrontEnd:
 FRONT_ENDS: Mapping[str, FrontEnd] = {
     "lsn": FrontEnd({"mfcc": LSN, "mel_spectrogram": LSN, "spectrogram": LSN}, padding="both"),
     "cubic": FrontEnd({"mfcc": _CUBIC_MFCC, "mel_spectrogram": _CUBIC_MEL}, padding="right"),
+    "robust": FrontEnd({"mel_spectrogram": ROBUST, "mfcc": ROBUST}, padding="both"),
     "vggish": FrontEnd({"mel_spectrogram": VGGISH}, padding="right", keeps_level=True, of_encoder=True),
 }

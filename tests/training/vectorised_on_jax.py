@@ -201,6 +201,23 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, together):
 
 
 @pytest.mark.every
+def test_each_network_keeps_the_weights_that_its_job_says(tmp_path, together):
+    """The same course, of which one keeps the last weights, one the mean and one the best."""
+    ours = network()
+    jobs = [
+        job(tmp_path, 0, keep=keep, epochs=8, checkpoint=tmp_path / f"{keep}.npz")
+        for keep in ("last", "mean", "best")
+    ]
+    trained = together([(ours, one) for one in jobs])
+    plain, paths = network(accelerate=False), [weight.path for weight in ours.twin.weights]
+    for found, one in zip(trained, jobs, strict=True):
+        expected = plain.train(dataclasses.replace(one, checkpoint=tmp_path / f"plain-{one.keep}.npz"))
+        assert_same(found, expected, paths, 1e-3)
+    for last, mean in zip(trained[0].selected, trained[1].selected, strict=True):
+        assert not np.array_equal(last, mean)
+
+
+@pytest.mark.every
 def test_either_loop_goes_on_from_the_others_checkpoint(tmp_path, together):
     plain, jobs = network(accelerate=False), [job(tmp_path, 0, epochs=epochs) for epochs in (1, 2)]
     plain.train(jobs[0])

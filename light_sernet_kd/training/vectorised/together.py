@@ -271,20 +271,26 @@ class _Running:
             logits = np.asarray(self._logits(self.state.trainable, self.state.non_trainable, self.validation))
         rows = self._rows(sums, rates, logits)
         finite = np.asarray(self.program.finite(self.state))
-        better = np.zeros(len(members), bool)
+        shares = np.zeros(len(members), np.float32)
         seconds = (time.perf_counter() - began) / max(1, int(trains.sum()))
         for i, member in enumerate(members):
             if not trains[i]:
                 continue
             try:
-                better[i] = member.course.note(rows[i], finite=finite[i], patience=member.job.patience)
+                shares[i] = member.course.note(
+                    rows[i],
+                    finite=finite[i],
+                    patience=member.job.patience,
+                    keep=member.job.keep,
+                    epochs=member.epochs,
+                )
             except DivergenceError as error:
                 member.diverged = error
                 continue
             member.course.seconds += seconds
             if member.job.progress:
                 member.job.progress(member.course.epoch, member.epochs, rows[i])
-        self.state = self.program.keep_best(self.state, better)
+        self.state = self.program.keep(self.state, shares)
         shown = [row for i, row in enumerate(rows) if trains[i] and members[i].diverged is None]
         names = {name: None for row in shown or rows for name in row}
         return {name: float(np.mean([row[name] for row in shown or rows if name in row])) for name in names}

@@ -1,199 +1,251 @@
 """What decided the recipe `robust`: variants of front end, augmentation and training on inner folds.
 
-    python benchmarks/choices.py --data DIR --corpus EMO-DB --out choices.jsonl lsn mel64 …
+    python benchmarks/choices.py --data DIR --corpus EMO-DB --out choices.jsonl lsn mel40 …
     python benchmarks/choices.py --table choices.jsonl
 
 A variant is trained on some of a corpus' speakers and scored on others, clean and degraded as `stress` does
-it. `HELD_OUT` names the groups of speakers that are scored. The other speakers of a corpus are trained on or
-left out: no variant is ever scored on them, so that what was chosen can be tested on them.
+it. `HELD_OUT` names the groups of speakers that are scored, one after the other. All other speakers are never
+scored here, so that what was chosen can be tested on them.
 
-Scores are of the last epoch's weights, and of the mean of the weights after each of the last quarter of the
-epochs. No epoch is chosen.
+Scores are of the last epoch's weights, and of the mean of those after each of the last quarter of the epochs.
+No epoch is chosen. A variant that is in the file already is not trained again.
 """
 
 import argparse
 import dataclasses
 import functools
 import json
-import os
+import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-# Corpus → groups of speakers that variants are scored on, one after the other.
+# Corpus → groups of speakers that variants are scored on.
 HELD_OUT = {
     "EMO-DB": (("03", "08"), ("10", "09"), ("11", "13")),
     "RAVDESS": (("01", "02", "03", "04"), ("05", "06", "07", "08")),
 }
-# Trained on in no variant: they make the training shorter, and remain for tests.
+# Neither trained on nor scored, which makes the training shorter.
 LEFT_OUT = {"EMO-DB": (), "RAVDESS": tuple(f"{actor:02}" for actor in range(17, 25))}
 CONDITIONS = (
     "clean", "white 20 dB", "babble 20 dB", "telephone", "MP3 64", "room 0.3 s", "gain +12 dB", "speed +5 %",
     "speed -5 %",
 )  # fmt: skip
+SAMPLES = 48_000
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is tried.
+
+    Attributes:
+        front_end: changes of the front end `lsn`.
+        schedule: changes of Light-SERNet's.
+    """
+
+    front_end: Mapping[str, Any]
+    input_type: str
+    augmentation: str
+    schedule: Mapping[str, Any]
+    width: float = 1.0
+    label_smoothing: float = 0.0
+
+
 NOISE = "noise:chance=0.7,speed"
 FAST = {"learning_rate": 1e-3, "batch_norm_momentum": 0.9, "decay_unit": "cosine", "warm_up": 2}
-
-LOG_MEL = {
-    "normalise": "none", "mel_bands": 64, "lowest_hz": 60.0, "compression": "relative", "centre": "mean",
+RELATIVE = {
+    "normalise": "none", "mel_bands": 40, "lowest_hz": 60.0, "compression": "relative", "centre": "mean",
 }  # fmt: skip
-# Name → front end (changes of `lsn`), input type, augmentation, schedule (changes of Light-SERNet's).
+MEL40 = Variant(RELATIVE, "mel_spectrogram", NOISE, FAST)
+
+
+def _changed(variant: Variant, front_end: Mapping[str, Any] | None = None, **others: Any) -> Variant:
+    merged = {**variant.front_end, **(front_end or {})}
+    return dataclasses.replace(variant, front_end=merged, **others)
+
+
+LSN = Variant({}, "mfcc", NOISE, FAST)
 VARIANTS = {
-    "lsn": ({}, "mfcc", NOISE, FAST),
-    "lsn-clean": ({}, "mfcc", "", FAST),
-    "mel64": (LOG_MEL, "mel_spectrogram", NOISE, FAST),
-    "mel64-clean": (LOG_MEL, "mel_spectrogram", "", FAST),
-    "mel64-60": (LOG_MEL | {"floor_db": 60.0}, "mel_spectrogram", NOISE, FAST),
-    "mel64-30": (LOG_MEL | {"floor_db": 30.0}, "mel_spectrogram", NOISE, FAST),
-    "mel64-var": (LOG_MEL | {"centre": "variance"}, "mel_spectrogram", NOISE, FAST),
-    "mel64-no": (LOG_MEL | {"centre": "none"}, "mel_spectrogram", NOISE, FAST),
-    "mfcc40": (LOG_MEL, "mfcc", NOISE, FAST),
-    "mel40": (LOG_MEL | {"mel_bands": 40}, "mel_spectrogram", NOISE, FAST),
-    "mel40-var": (LOG_MEL | {"mel_bands": 40, "centre": "variance"}, "mel_spectrogram", NOISE, FAST),
-    "mel80": (LOG_MEL | {"mel_bands": 80}, "mel_spectrogram", NOISE, FAST),
+    "lsn": LSN,
+    "lsn-clean": _changed(LSN, augmentation=""),
+    "mel40": MEL40,
+    "mel40-clean": _changed(MEL40, augmentation=""),
+    "mel40-60": _changed(MEL40, {"floor_db": 60.0}),
+    "mel40-var": _changed(MEL40, {"centre": "variance"}),
+    "mel40-no": _changed(MEL40, {"centre": "none"}),
+    "mel64": _changed(MEL40, {"mel_bands": 64}),
+    "mel80": _changed(MEL40, {"mel_bands": 80}),
+    "mfcc40": _changed(MEL40, {"mel_bands": 64}, input_type="mfcc"),
+    "mfcc40-no": _changed(MEL40, {"mel_bands": 64, "centre": "none"}, input_type="mfcc"),
 }
 
 
-def run(args: argparse.Namespace, variant: str, group: tuple[str, ...]) -> dict:
-    import keras
+@dataclass(frozen=True)
+class Task:
+    """A variant on the speakers of one group."""
 
+    data: Path
+    cache: Path
+    corpus: str
+    group: tuple[str, ...]
+    epochs: int
+    seed: int
+
+    @functools.cached_property
+    def selection(self) -> Any:
+        from light_sernet_kd.config import Settings
+        from light_sernet_kd.data.selection import selected
+
+        return selected(Settings(corpus=self.corpus), self.data)
+
+    def rows(self, *, scored: bool) -> list[int]:
+        """The utterances that are scored, or those that are trained on."""
+        return [
+            i
+            for i, each in enumerate(self.selection.utterances)
+            if each.speaker not in LEFT_OUT[self.corpus] and (each.speaker in self.group) == scored
+        ]
+
+    def degraded(self) -> np.ndarray:
+        """The scored recordings under each condition, `(conditions, utterances, samples)`; made once."""
+        from light_sernet_kd import audio
+        from light_sernet_kd.analysis.degradations import DegradationContext
+        from light_sernet_kd.files import atomic
+        from light_sernet_kd.registries.degradations import BABBLE_TALKERS
+        from light_sernet_kd.registries.degradations import CONDITIONS as KNOWN
+
+        path = self.cache / f"degraded-{self.corpus}-{'-'.join(self.group)}.npy"
+        if not path.exists():
+            utterances, scored = self.selection.utterances, self.rows(scored=True)
+            recordings = {i: audio.read(utterances[i].path) for i in scored}
+            made = np.zeros((len(CONDITIONS), len(scored), SAMPLES), np.float32)
+            for row, i in enumerate(scored):
+                others = [j for j in scored if utterances[j].speaker != utterances[i].speaker]
+                talkers = np.random.default_rng(i).choice(others, BABBLE_TALKERS, replace=False)
+                context = DegradationContext(0, utterances[i].id, [recordings[j] for j in talkers])
+                for number, name in enumerate(CONDITIONS):
+                    heard = KNOWN[name](recordings[i], context)
+                    made[number, row] = audio.fit(heard, SAMPLES, pad="both")
+            with atomic(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, made)
+        return np.load(path)
+
+
+def train(task: Task, name: str) -> dict[str, Any]:
+    """The variant's UA under each condition, of either kind of weights."""
     from light_sernet_kd import evaluation, students
     from light_sernet_kd.audio import augment
-    from light_sernet_kd.config import Settings
     from light_sernet_kd.data import batches, feature_cache
-    from light_sernet_kd.data.selection import selected
     from light_sernet_kd.features import feature_shape
     from light_sernet_kd.registries import front_ends
     from light_sernet_kd.registries.schedules import SCHEDULES
     from light_sernet_kd.training.job import TrainingJob
     from light_sernet_kd.training.network import Network, NetworkSpec
 
-    changes, input_type, augmentation, schedule = VARIANTS[variant]
-    name = f"choice-{variant}"  # front ends are kept by their name
-    front_ends.FRONT_ENDS[name] = front_ends.FrontEnd(
-        {input_type: dataclasses.replace(front_ends.LSN, **changes)}, padding="both"
-    )
-    chosen = selected(Settings(corpus=args.corpus), args.data)
-    kept = [i for i, each in enumerate(chosen.utterances) if each.speaker not in LEFT_OUT[args.corpus]]
-    train = [i for i in kept if chosen.utterances[i].speaker not in group]
-    scored = [i for i in kept if chosen.utterances[i].speaker in group]
-    samples = 48_000
-    clips = feature_cache.waveforms(chosen.utterances, samples=samples, front_end=name)
-    compute = feature_cache.exact(feature_cache.front_end_of(name, input_type, samples).predict_on_batch)
-    rows = np.concatenate([compute(clips[i : i + 64]) for i in range(0, len(clips), 64)])
+    variant, selection = VARIANTS[name], task.selection
+    front_end, input_type = f"choice-{name}", variant.input_type
+    spectrum = dataclasses.replace(front_ends.LSN, **variant.front_end)
+    front_ends.FRONT_ENDS[front_end] = front_ends.FrontEnd({input_type: spectrum}, padding="both")
+    clips = feature_cache.waveforms(selection.utterances, samples=SAMPLES, front_end=front_end)
+    model = feature_cache.front_end_of(front_end, input_type, SAMPLES)
+    compute = feature_cache.exact(model.predict_on_batch)
+    rows = np.concatenate([compute(clips[first : first + 64]) for first in range(0, len(clips), 64)])
+    shape, classes = feature_shape(front_end, input_type, SAMPLES), selection.classes
     network = Network(
         NetworkSpec(
-            functools.partial(
-                students.build, "light_sernet", feature_shape(name, input_type, samples), len(chosen.classes)
-            ),
-            SCHEDULES["light_sernet"].changed(epochs=args.epochs, **schedule),
+            functools.partial(students.build, "light_sernet", shape, len(classes), width=variant.width),
+            SCHEDULES["light_sernet"].changed(epochs=task.epochs, **variant.schedule),
             "cross_entropy",
-            {"label_smoothing": 0.0},
+            {"label_smoothing": variant.label_smoothing},
         )
     )
-    averaged: list[np.ndarray] = []
-
-    class Average(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch >= args.epochs - args.epochs // 4:
-                weights = [np.asarray(each, np.float64) for each in network.twin.get_weights()]
-                averaged[:] = weights if not averaged else [a + b for a, b in zip(averaged, weights)]
-
-    augmenter = batches.augmenter(
-        augment.parse(augmentation), chosen.utterances, chosen.fingerprints, front_end=name,
-        input_type=input_type, samples=samples, cache_folder=args.cache,
-    )  # fmt: skip
-    started = time.perf_counter()
-    trained = network.train(
-        TrainingJob(
-            examples=batches.Examples(rows, chosen.labels, chosen.classes), train=train, validation=(),
-            seed=args.seed, checkpoint=args.cache / f"choice-{os.getpid()}.npz", augmenter=augmenter,
-            callbacks=[Average()],
+    with tempfile.TemporaryDirectory() as folder:
+        job = TrainingJob(
+            examples=batches.Examples(rows, selection.labels, classes),
+            train=task.rows(scored=False),
+            validation=(),
+            seed=task.seed,
+            checkpoint=Path(folder) / "checkpoint.npz",
+            augmenter=batches.augmenter(
+                augment.parse(variant.augmentation),
+                selection.utterances,
+                selection.fingerprints,
+                front_end=front_end,
+                input_type=input_type,
+                samples=SAMPLES,
+                cache_folder=task.cache,
+            ),
+            keep="mean",
         )
-    )  # fmt: skip
-    (args.cache / f"choice-{os.getpid()}.npz").unlink()
-    seconds = time.perf_counter() - started
-    weights = {"last": trained.last, "mean": [each / (args.epochs // 4) for each in averaged]}
-    made = {}
-    for condition, degraded in degradations(args, chosen, scored, group).items():
-        features = compute(np.stack([fit(each, samples) for each in degraded]))
-        for kept, values in weights.items():
-            logits = network.logits(values, features, range(len(features)))
-            labels = chosen.labels[scored]
-            made.setdefault(kept, {})[condition] = evaluation.scores(labels, logits.argmax(1), chosen.classes).ua
-    return {
-        "corpus": args.corpus, "variant": variant, "group": group, "epochs": args.epochs, "seed": args.seed,
-        "seconds": round(seconds, 1), "ua": made,
-    }  # fmt: skip
+        started = time.perf_counter()
+        trained = network.train(job)
+        seconds = time.perf_counter() - started
+    labels = selection.labels[task.rows(scored=True)]
+    scores: dict[str, dict[str, float]] = {"last": {}, "mean": {}}
+    for condition, heard in zip(CONDITIONS, task.degraded(), strict=True):
+        features = np.concatenate([compute(heard[first : first + 64]) for first in range(0, len(heard), 64)])
+        for kept, weights in (("last", trained.last), ("mean", trained.selected)):
+            predicted = network.logits(weights, features, range(len(features))).argmax(axis=1)
+            scores[kept][condition] = evaluation.scores(labels, predicted, classes).ua
+    facts = {"corpus": task.corpus, "variant": name, "group": task.group, "epochs": task.epochs}
+    return {**facts, "seed": task.seed, "seconds": round(seconds, 1), "ua": scores}
 
 
-def fit(waveform: np.ndarray, samples: int) -> np.ndarray:
-    from light_sernet_kd import audio
-
-    return audio.fit(waveform, samples, pad="both")
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def degradations(args, chosen, scored, group) -> dict[str, list[np.ndarray]]:
-    """The scored recordings under each condition, made once."""
-    import pickle
-
-    from light_sernet_kd import audio
-    from light_sernet_kd.analysis.degradations import DegradationContext
-    from light_sernet_kd.registries.degradations import BABBLE_TALKERS, CONDITIONS as KNOWN
-
-    path = args.cache / f"degraded-{args.corpus}-{'-'.join(group)}.pickle"
-    if path.exists():
-        return pickle.loads(path.read_bytes())
-    recordings = {i: audio.read(chosen.utterances[i].path) for i in scored}
-    made: dict[str, list[np.ndarray]] = {name: [] for name in CONDITIONS}
-    for i in scored:
-        speaker = chosen.utterances[i].speaker
-        others = [j for j in scored if chosen.utterances[j].speaker != speaker]
-        talkers = np.random.default_rng(i).choice(others, BABBLE_TALKERS, replace=False)
-        context = DegradationContext(0, chosen.utterances[i].id, [recordings[j] for j in talkers])
-        for name in CONDITIONS:
-            made[name].append(KNOWN[name](recordings[i], context))
-    path.write_bytes(pickle.dumps(made))
-    return made
-
-
-def table(path: Path) -> None:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+def table(path: Path) -> str:
+    """Means over groups and seeds, as Markdown."""
+    lines, parts = lines_of(path), []
     for corpus in HELD_OUT:
-        rows = [each for each in lines if each["corpus"] == corpus]
-        print(f"\n{corpus}  groups  " + "  ".join(CONDITIONS))
-        for variant in dict.fromkeys((each["variant"], each["epochs"]) for each in rows):
-            mine = [each for each in rows if (each["variant"], each["epochs"]) == variant]
-            for weights in ("last", "mean"):
-                means = [np.mean([each["ua"][weights][name] for each in mine]) * 100 for name in CONDITIONS]
-                seconds = np.mean([each["seconds"] for each in mine])
-                print(f"{variant[0]:14} {variant[1]:3} {weights} n={len(mine)} {seconds:5.0f}s "
-                      + " ".join(f"{mean:6.1f}" for mean in means) + f"  | {np.mean(means):5.1f}")
+        mine = [each for each in lines if each["corpus"] == corpus]
+        if not mine:
+            continue
+        parts += [f"\n{corpus}\n", f"| variant | epochs | n | weights | {' | '.join(CONDITIONS)} | mean |"]
+        parts.append("|---" * (len(CONDITIONS) + 5) + "|")
+        for name, epochs in dict.fromkeys((each["variant"], each["epochs"]) for each in mine):
+            those = [each for each in mine if (each["variant"], each["epochs"]) == (name, epochs)]
+            for kept in ("last", "mean"):
+                scores = [[each["ua"][kept][condition] for condition in CONDITIONS] for each in those]
+                means = 100 * np.mean(scores, axis=0)
+                cells = [name, str(epochs), str(len(those)), kept, *(f"{mean:.1f}" for mean in means)]
+                parts.append(f"| {' | '.join(cells)} | {means.mean():.1f} |")
+    return "\n".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("variants", nargs="*")
+    parser.add_argument("variants", nargs="*", choices=[*VARIANTS, []], metavar="VARIANT")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--corpus", default="EMO-DB", choices=HELD_OUT)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--groups", type=int, default=None)
+    parser.add_argument("--groups", type=int, help="only so many of the groups")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("choices.jsonl"))
     parser.add_argument("--cache", type=Path, default=Path("result/choices"))
-    parser.add_argument("--table", type=Path)
-    args = parser.parse_args()
-    if args.table:
-        return table(args.table)
-    args.cache.mkdir(parents=True, exist_ok=True)
-    for group in HELD_OUT[args.corpus][: args.groups]:
-        for variant in args.variants:
-            made = run(args, variant, group)
-            with open(args.out, "a") as file:
+    parser.add_argument("--table", type=Path, help="print the table of this file and train nothing")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(arguments.table))
+        return
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    places = arguments.data, arguments.cache, arguments.corpus
+    for group in HELD_OUT[arguments.corpus][: arguments.groups]:
+        for name in arguments.variants:
+            wanted = (arguments.corpus, name, list(group), arguments.epochs, arguments.seed)
+            keys = ("corpus", "variant", "group", "epochs", "seed")
+            if wanted in [tuple(each[key] for key in keys) for each in lines_of(arguments.out)]:
+                continue
+            made = train(Task(*places, group, arguments.epochs, arguments.seed), name)
+            with open(arguments.out, "a", encoding="utf-8") as file:
                 file.write(json.dumps(made) + "\n")
-            print(variant, group, made["seconds"], made["ua"]["mean"]["clean"], flush=True)
-    table(args.out)
+            print(name, *group, f"{made['seconds']} s, clean UA {100 * made['ua']['mean']['clean']:.1f} %")
+    print(table(arguments.out))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The commands that train: `train`, `teach`, `grid`, `paper`, `export`."""
+"""The commands that train: `train`, `recipe`, `teach`, `grid`, `paper`, `export`."""
 
 import argparse
+import dataclasses
 import fnmatch
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from light_sernet_kd.cli.options import (
 from light_sernet_kd.config import Settings, fields, make_settings
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import engine_of, one_engine
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.recipes import RECIPES
+from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
 
@@ -56,6 +60,36 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     run = RunFolder(experiment.train(settings, options, display, command=context.command_line))
     display.say(experiment.summary(read_json(run.metrics)), always=True)
     display.say(f"Report: {run.report}", always=True)
+
+
+def add_recipe(commands: Any, context: Context) -> None:
+    recipe = commands.add_parser(
+        "recipe",
+        help="what a recipe sets, in a form to copy and change",
+        description="Print the settings of a recipe, as grid files take them. Each can also be given beside "
+        "--recipe on the command line of train, or be changed in hyperparameters.py.",
+    )
+    recipe.add_argument("name", nargs="?", metavar="NAME", help="; ".join(
+        f"{name}: {each.text}" for name, each in RECIPES.items()
+    ))  # fmt: skip
+
+
+def run_recipe(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.name is None:
+        width = max(map(len, RECIPES))
+        for name, recipe in RECIPES.items():
+            print(f"{name:{width}}  {recipe.text}")
+        return
+    name = choose("recipe", arguments.name, RECIPES)
+    print(f"# {RECIPES[name].text}")
+    for setting, value in RECIPES[name].settings.items():
+        print(f"{setting} = {json.dumps(value)}")
+    schedule = RECIPES[name].settings.get("schedule")
+    if schedule:
+        # These are settings too, where they have their names.
+        print(f"# the schedule {schedule}:")
+        for part, value in dataclasses.asdict(SCHEDULES[schedule]).items():
+            print(f"{'' if part in fields.options(Settings) else '# '}{part} = {json.dumps(value)}")
 
 
 def add_teach(commands: Any, context: Context) -> None:

@@ -311,6 +311,7 @@ class Settings:
     )  # fmt: skip
     recipe: str = setting(
         OWN, "--recipe", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=RECIPES,
+        always_spelled=True,
         help="a set of settings, each of which can be given beside it: {choices} (light-sernet-kd recipe "
         "NAME prints one)",
     )  # fmt: skip
@@ -401,6 +402,11 @@ class Settings:
     def samples(self) -> int:
         """Length of a clip in samples at 16 kHz."""
         return self.input_samples or round(self.input_seconds * SAMPLE_RATE)
+
+    @property
+    def of_recipe(self) -> dict[str, Any]:
+        """What the recipe says, the user's changes left out."""
+        return dict(RECIPES[self.recipe].settings)
 
     @property
     def training_schedule(self) -> Schedule:

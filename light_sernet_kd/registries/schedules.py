@@ -65,9 +65,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     # As released: exp(-0.15) at epochs 60, 80, 100 …, counted from 0.
     "light_sernet": Schedule(1e-4, 32, 300, 0.0, 0.860707976425, 20, "epochs", 50),
     "cubic": Schedule(1e-3, 16, 100, 1e-4, 0.9, 300, "steps", batch_norm_momentum=0.9),
-    "robust": Schedule(
-        1e-3, 32, 60, 0.0, 1.0, 1, "cosine", batch_norm_momentum=0.9, warm_up=2
-    ),
+    "robust": Schedule(1e-3, 32, 60, 0.0, 1.0, 1, "cosine", batch_norm_momentum=0.9, warm_up=2),
     # Ours: DistilSER takes 32 times as many steps, each a hundredth as long.
     "fusion": Schedule(1e-4, 32, 50, 0.0, 0.1, 30, "epochs"),
     "distilser": Schedule(1e-6, 1, 50, 0.0, 0.1, 30, "epochs", tune_epochs=50),

@@ -12,12 +12,17 @@ import pytest
 from conftest import REPOSITORY
 
 from light_sernet_kd import config
+from light_sernet_kd.audio import augment
+from light_sernet_kd.cli import make_parser
+from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import Settings, make_settings
+from light_sernet_kd.config.fields import spelled
 from light_sernet_kd.config.settings import APART
 from light_sernet_kd.distillation import losses
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.recipes import RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
 
@@ -443,12 +448,59 @@ def test_settings_cannot_be_changed():
 # hyperparameters.py
 
 
-def test_hyperparameters_begin_with_the_defaults_of_settings():
+def test_hyperparameters_begin_with_the_recipe_of_the_product():
     # of no protocol, so that each corpus has its own
     assert DEFAULTS["protocol"] is None
-    assert (
-        make_settings(**{name: value for name, value in DEFAULTS.items() if name != "protocol"}) == Settings()
-    )
+    values = {name: value for name, value in DEFAULTS.items() if name != "protocol"}
+    assert make_settings(**values) == make_settings(recipe="robust")
+
+
+# Recipes
+
+
+def test_a_recipe_gives_what_the_user_leaves_out():
+    recipe = RECIPES["robust"].settings
+    assert {"front_end", "input_type", "augmentation", "schedule", "keep"} <= {*recipe}
+    settings = make_settings(recipe="robust", epochs=None, augmentation="", keep="last")
+    changed = {"augmentation": "", "keep": "last"}
+    assert {name: getattr(settings, name) for name in recipe} == {**recipe, **changed}
+    assert make_settings(**settings.as_dict()) == settings
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_of_settings_that_exist_and_goes_with_a_teacher(name):
+    settings = make_settings(recipe=name, distillation="KD")
+    augment.check_teacher(augment.parse(settings.augmentation))
+    assert make_settings(**RECIPES[name].settings).digest() == make_settings(recipe=name).digest()
+
+
+def test_a_recipe_with_the_command_wins_over_the_users_file_and_not_over_the_command():
+    """And one in the file does not win over what the file says beside it."""
+    in_file = {"recipe": "robust", "augmentation": "shift", "epochs": None}
+    parse = lambda *argv: settings_of(make_parser().parse_args(["train", "-dn", "demo", *argv]), in_file)  # noqa: E731
+    assert (parse().augmentation, parse().front_end, parse().training_schedule.epochs) == (
+        "shift", "robust", SCHEDULES["robust"].epochs,
+    )  # fmt: skip
+    lsn = parse("--recipe", "lsn", "--keep", "mean")
+    assert (lsn.augmentation, lsn.front_end, lsn.keep) == ("", "lsn", "mean")
+    assert parse("--student", "bert_vggish").recipe == "own"
+    with pytest.raises(UserError, match="recipe lsn is of students of features alone, not of bert_vggish"):
+        parse("--student", "bert_vggish", "--recipe", "lsn")
+
+
+def test_what_a_command_line_tells_names_the_recipe_and_what_differs_from_it():
+    settings = make_settings(corpus="demo", recipe="robust", augmentation="", epochs=3)
+    told = spelled(settings)
+    assert told == ["-dn", "demo", "--augment", "", "--recipe", "robust", "--epochs", "3"]
+    assert "--recipe" in spelled(Settings())
+    again = settings_of(make_parser().parse_args(["train", *told, "--protocol", "loso"]), {"recipe": "lsn"})
+    assert again == settings
+
+
+def test_an_epoch_that_is_not_chosen_cannot_be_waited_for():
+    for keep in ("last", "mean"):
+        with pytest.raises(UserError, match=f"--patience waits for a better epoch, and --keep {keep}"):
+            make_settings(keep=keep, patience=2)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

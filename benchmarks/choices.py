@@ -58,7 +58,7 @@ class Variant:
 NOISE = "noise:chance=0.7,speed"
 FAST = {"learning_rate": 1e-3, "batch_norm_momentum": 0.9, "decay_unit": "cosine", "warm_up": 2}
 RELATIVE = {
-    "normalise": "none", "mel_bands": 40, "lowest_hz": 60.0, "compression": "relative", "centre": "mean",
+    "normalise": "peak", "mel_bands": 40, "lowest_hz": 60.0, "compression": "relative", "centre": "mean",
 }  # fmt: skip
 MEL40 = Variant(RELATIVE, "mel_spectrogram", NOISE, FAST)
 

@@ -122,6 +122,14 @@ class NormaliseByVariance(keras.layers.Layer):
         return centred * ops.rsqrt(ops.maximum(variance, 1e-14))
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class NormaliseByPeak(keras.layers.Layer):
+    """Divide by the largest |x|. Shape `(batch, samples)` in and out; a silent clip stays zero."""
+
+    def call(self, waveform):
+        return waveform / ops.maximum(ops.max(ops.abs(waveform), axis=-1, keepdims=True), 1e-30)
+
+
 # Exponent → from the power of a bin to what is kept of it.
 FROM_POWER: Mapping[int, Callable[[Any], Any]] = {1: ops.sqrt, 2: lambda power: power}
 

@@ -13,6 +13,7 @@ from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.array_cache import MEMORY_LIMIT
 from light_sernet_kd.data.feature_cache import exact, feature_key, front_end_of, recordings
+from light_sernet_kd.data.training_clips import OF_FOLD, TrainingClips
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
     MIXUP_WEIGHT,
@@ -52,6 +53,9 @@ class Augmenter:
         recordings: what `recordings` gives, where the augmentations change waveforms, else None.
         compute: clips `(batch, samples)` to features.
         key: of the recordings and their features, for what is cached in `cache_folder`.
+        speakers: who speaks in each recording, `(utterances,)` numbers.
+        training: what the fold's training set has for augmentations that are made of other recordings; see
+            `bound`.
     """
 
     augmentations: tuple[augment.Augmentation, ...]
@@ -61,6 +65,33 @@ class Augmenter:
     pad: str
     key: str = ""
     cache_folder: Path = Path()
+    speakers: np.ndarray | None = None
+    training: TrainingClips | None = None
+
+    def bound(self, training: Sequence[int] | np.ndarray, labels: np.ndarray) -> "Augmenter":
+        """The same for a fold: babble and copypaste are made of its training set and of nothing else.
+
+        Raises:
+            UserError: babble where one speaker alone is trained on.
+        """
+        names = [each.name for each in self.augmentations if each.kind.needs]
+        if not names or self.recordings is None or self.speakers is None:
+            return self
+        clips = TrainingClips(self.recordings, self.speakers, np.asarray(labels), training)
+        if "babble" in names and clips.single_speaker():
+            raise UserError(
+                "babble is made of other speakers, and one alone is trained on: "
+                "leave babble out of --augment."
+            )
+        return dataclasses.replace(self, training=clips)
+
+    def _material(self, utterance: int) -> dict[str, Any]:
+        needed = [each.kind.needs for each in self.augmentations if each.kind.needs is not None]
+        if not needed:
+            return {}
+        if self.training is None:
+            raise RuntimeError("babble and copypaste are made of a training set: call bound")
+        return {name: OF_FOLD[name](self.training, utterance) for name in needed}
 
     def with_only(self, augmentations: Sequence[augment.Augmentation]) -> "Augmenter":
         """The same with these of its augmentations alone."""
@@ -84,6 +115,7 @@ class Augmenter:
                     seed=seed,
                     epoch=epoch,
                     utterance=int(utterance),
+                    material=self._material(int(utterance)),
                 )
                 for utterance, recording in zip(batch, self.recordings[batch], strict=True)
             ]
@@ -130,7 +162,14 @@ def augmenter(
     known = [fingerprints[utterance.id] for utterance in utterances]
     key = feature_key(front_end, input_type, samples, known)
     return Augmenter(
-        tuple(augmentations), kept, exact(model.predict_on_batch), samples, padding, key, cache_folder
+        tuple(augmentations),
+        kept,
+        exact(model.predict_on_batch),
+        samples,
+        padding,
+        key,
+        cache_folder,
+        speakers=np.unique([utterance.speaker for utterance in utterances], return_inverse=True)[1],
     )
 
 
@@ -217,8 +256,10 @@ def batches(
     with installed("tensorflow", "training with tf.data"):
         import tensorflow as tf
 
-    source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
     training = np.asarray(indices)
+    if augmenter is not None:
+        augmenter = augmenter.bound(training, examples.labels)
+    source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
     signature = source.signature(training[:1])
 
     def generated() -> Iterator[tuple[Any, ...]]:

@@ -93,6 +93,12 @@ class Experiment:
             augment.check_teacher(self.augmentations)
 
     def _check_packages(self) -> None:
+        of_fold = [each.name for each in self.augmentations if each.kind.needs]
+        if of_fold and self.engine == "jax":
+            raise UserError(
+                f"{' and '.join(of_fold)} of --augment is made of each fold's training set, and --engine jax "
+                "draws the views of all folds at once: take --engine tf, or leave it out."
+            )
         if self.options.tensorboard:
             if self.engine == "jax":
                 raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")

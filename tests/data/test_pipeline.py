@@ -578,7 +578,7 @@ def test_clips_that_chance_spares_have_the_features_of_the_cache(corpus):
         np.testing.assert_allclose(row, rows[utterance], rtol=1e-5, atol=2e-5)
 
 
-ALL = "speed,noise,gain,shift,specaugment,mixup"
+ALL = ",".join(AUGMENTATIONS)
 
 
 def test_an_epoch_that_is_continued_is_augmented_as_if_it_never_stopped(corpus):

@@ -56,6 +56,10 @@ class Variant:
 
 
 NOISE = "noise:chance=0.7,speed"
+WORLD = (
+    "speed:chance=0.5,room:chance=0.3,noise:chance=0.4,babble:chance=0.2,microphone:chance=0.4,"
+    "clipping:chance=0.2,telephone:chance=0.2"
+)
 FAST = {"learning_rate": 1e-3, "batch_norm_momentum": 0.9, "decay_unit": "cosine", "warm_up": 2}
 RELATIVE = {
     "normalise": "peak", "mel_bands": 40, "lowest_hz": 60.0, "compression": "relative", "centre": "mean",
@@ -81,7 +85,9 @@ VARIANTS = {
     "mel80": _changed(MEL40, {"mel_bands": 80}),
     "mfcc40": _changed(MEL40, {"mel_bands": 64}, input_type="mfcc"),
     "mfcc40-no": _changed(MEL40, {"mel_bands": 64, "centre": "none"}, input_type="mfcc"),
+    "mfcc40-128": _changed(MEL40, {"mel_bands": 128}, input_type="mfcc"),
 }
+VARIANTS |= {f"{name}-world": _changed(each, augmentation=WORLD) for name, each in VARIANTS.items()}
 
 
 @dataclass(frozen=True)

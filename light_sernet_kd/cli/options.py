@@ -8,6 +8,7 @@ from typing import Any
 
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
 from light_sernet_kd.config.run_options import data_folder
+from light_sernet_kd.config.settings import BEST
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.corpora import CORPORA, origin
 from light_sernet_kd.registries.losses import DISTILLATIONS
@@ -99,6 +100,8 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         values = {**defaults, **recipe, **chosen}
     elif is_multimodal(values.get("student")):
         values["recipe"] = OWN  # others are of students that hear alone
+    if chosen.get("patience") and "keep" not in chosen:
+        values["keep"] = BEST  # patience waits for it
     for name in ("corpus", "test_on"):
         if isinstance(values.get(name), str):
             values[name] = canonical(values[name])

@@ -483,6 +483,7 @@ def test_a_recipe_with_the_command_wins_over_the_users_file_and_not_over_the_com
     )  # fmt: skip
     lsn = parse("--recipe", "lsn", "--keep", "mean")
     assert (lsn.augmentation, lsn.front_end, lsn.keep) == ("", "lsn", "mean")
+    assert (parse().keep, parse("--patience", "3").keep) == ("mean", "best")
     assert parse("--student", "bert_vggish").recipe == "own"
     with pytest.raises(UserError, match="recipe lsn is of students of features alone, not of bert_vggish"):
         parse("--student", "bert_vggish", "--recipe", "lsn")

@@ -477,14 +477,17 @@ def test_a_recipe_is_of_settings_that_exist_and_goes_with_a_teacher(name):
 def test_a_recipe_with_the_command_wins_over_the_users_file_and_not_over_the_command():
     """And one in the file does not win over what the file says beside it."""
     in_file = {"recipe": "robust", "augmentation": "shift", "epochs": None}
-    parse = lambda *argv: settings_of(make_parser().parse_args(["train", "-dn", "demo", *argv]), in_file)  # noqa: E731
+
+    def parse(*argv, defaults=in_file):
+        return settings_of(make_parser().parse_args(["train", "-dn", "demo", *argv]), defaults)
+
     assert (parse().augmentation, parse().front_end, parse().training_schedule.epochs) == (
         "shift", "robust", SCHEDULES["robust"].epochs,
     )  # fmt: skip
     lsn = parse("--recipe", "lsn", "--keep", "mean")
     assert (lsn.augmentation, lsn.front_end, lsn.keep) == ("", "lsn", "mean")
     assert (parse().keep, parse("--patience", "3").keep) == ("mean", "best")
-    assert parse("--student", "bert_vggish").recipe == "own"
+    assert parse("--student", "bert_vggish", defaults={"recipe": "robust"}).recipe == "own"
     with pytest.raises(UserError, match="recipe lsn is of students of features alone, not of bert_vggish"):
         parse("--student", "bert_vggish", "--recipe", "lsn")
 

@@ -93,6 +93,7 @@ class Experiment:
             augment.check_teacher(self.augmentations)
 
     def _check_packages(self) -> None:
+        augment.check_installed(self.augmentations)
         of_fold = [each.name for each in self.augmentations if each.kind.needs]
         if of_fold and self.engine == "jax":
             raise UserError(

@@ -94,12 +94,6 @@ class Experiment:
 
     def _check_packages(self) -> None:
         augment.check_installed(self.augmentations)
-        of_fold = [each.name for each in self.augmentations if each.kind.needs]
-        if of_fold and self.engine == "jax":
-            raise UserError(
-                f"{' and '.join(of_fold)} of --augment is made of each fold's training set, and --engine jax "
-                "draws the views of all folds at once: take --engine tf, or leave it out."
-            )
         if self.options.tensorboard:
             if self.engine == "jax":
                 raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")

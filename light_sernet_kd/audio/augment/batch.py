@@ -9,7 +9,7 @@ from light_sernet_kd.audio.augment.clips import drawn_for
 
 # Streams, as the kinds have one.
 _MATES, _STYLE_MATES = 7, 20
-_LEAST_VARIANCE = 1e-6
+LEAST_VARIANCE = 1e-6
 
 
 def mixup(share, rng, *, chance=1.0, alpha=0.2):
@@ -53,7 +53,7 @@ def _statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = np.mean(features, axis=(1, 3), keepdims=True)
     count = features.shape[1] * features.shape[3]
     variance = np.sum(np.square(features - mean), axis=(1, 3), keepdims=True) / max(1, count - 1)
-    return mean, np.sqrt(variance + _LEAST_VARIANCE)
+    return mean, np.sqrt(variance + LEAST_VARIANCE)
 
 
 def style_mates(utterances: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:

@@ -126,7 +126,15 @@ class Augmenter:
             )
             for utterance, row in zip(batch, clean, strict=True)
         ]
-        return np.stack(changed)
+        return self._restyled(np.stack(changed), batch, seed=seed, epoch=epoch)
+
+    def _restyled(self, features: np.ndarray, batch: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+        for each in self.augmentations:
+            if each.kind.on == "statistics":
+                share = augment.shares(each, seed=seed, epoch=epoch, utterances=batch)
+                other = augment.style_mates(batch, seed=seed, epoch=epoch)
+                features = augment.restyled(features, features[other], share)
+        return features
 
 
 def augmenter(

@@ -93,12 +93,7 @@ class Experiment:
             augment.check_teacher(self.augmentations)
 
     def _check_packages(self) -> None:
-        of_fold = [each.name for each in self.augmentations if each.kind.needs]
-        if of_fold and self.engine == "jax":
-            raise UserError(
-                f"{' and '.join(of_fold)} of --augment is made of each fold's training set, and --engine jax "
-                "draws the views of all folds at once: take --engine tf, or leave it out."
-            )
+        augment.check_installed(self.augmentations)
         if self.options.tensorboard:
             if self.engine == "jax":
                 raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")

@@ -19,7 +19,7 @@ class AugmentationKind:
 
     Attributes:
         function: draws and applies it to one example; keyword arguments that have a default are its settings.
-        on: what is changed.
+        on: what is changed; `statistics` are those of features, by the features of batch mates.
         stream: the number that keeps its draws apart from the others'. Above 0, since NumPy takes `[a, b]`
             and `[a, b, 0, 0]` for one seed, and never to be changed, because it decides results.
         possible: setting → the lowest and highest value that it can have.
@@ -34,10 +34,12 @@ class AugmentationKind:
         needs: what the function takes third: recordings of `others` in the fold's training set, or of the
             utterance's `twins` there, of one speaker and class.
         shares: settings that are probabilities of alternatives, so at most 1 together.
+        weights: settings that weigh alternatives, so not all 0.
+        check: called with the settings; raises a `UserError` where this machine lacks what they need.
     """
 
     function: Lazy
-    on: Literal["waveform", "place", "features", "batch"]
+    on: Literal["waveform", "place", "features", "statistics", "batch"]
     stream: int
     possible: Mapping[str, Range]
     with_teacher: Mapping[str, Range] = field(default_factory=dict)
@@ -47,6 +49,8 @@ class AugmentationKind:
     reach: str | None = None
     needs: Literal["others", "twins"] | None = None
     shares: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    check: Lazy | None = None
 
     @property
     def defaults(self) -> dict[str, float]:
@@ -58,13 +62,23 @@ class AugmentationKind:
 _SHARE: Range = (0.0, 1.0)
 _DECIBELS: Range = (-60.0, 60.0)
 _T60: Range = (0.1, 1.0)
+_WEIGHT: Range = (0.0, 100.0)
 
 # In the order in which they are applied.
 AUGMENTATIONS: dict[str, AugmentationKind] = {
+    "copypaste": AugmentationKind(
+        Lazy("audio.augment.voice:copypaste"), "waveform", 14, {"chance": _SHARE},
+        with_teacher={"chance": (0.0, 0.5)}, needs="twins",
+    ),
     "speed": AugmentationKind(
         Lazy("audio.augment.waveform:speed"), "waveform", 1,
         {"chance": _SHARE, "low": (0.5, 2.0), "high": (0.5, 2.0)},
         with_teacher={"low": (0.8, 1.25), "high": (0.8, 1.25)}, ordered=(("low", "high"),), speed_up="high",
+    ),
+    "pitch": AugmentationKind(
+        Lazy("audio.augment.voice:pitch"), "waveform", 15,
+        {"chance": _SHARE, "low": (-12.0, 12.0), "high": (-12.0, 12.0)},
+        with_teacher={"low": (-4.0, 4.0), "high": (-4.0, 4.0)}, ordered=(("low", "high"),),
     ),
     "room": AugmentationKind(
         Lazy("audio.augment.rooms:room"), "waveform", 9,
@@ -103,6 +117,14 @@ AUGMENTATIONS: dict[str, AugmentationKind] = {
         Lazy("audio.augment.lines:telephone"), "waveform", 13,
         {"chance": _SHARE, "a_law": _SHARE, "linear": _SHARE}, shares=("a_law", "linear"),
     ),
+    "codec": AugmentationKind(
+        Lazy("audio.augment.lines:codec"), "waveform", 16,
+        {"chance": _SHARE, "mp3": _WEIGHT, "opus": _WEIGHT, "gsm": _WEIGHT, "amr": _WEIGHT},
+        weights=("mp3", "opus", "gsm", "amr"), check=Lazy("audio.augment.lines:check_codec"),
+    ),
+    "crop": AugmentationKind(
+        Lazy("audio.augment.place:crop"), "place", 17, {"chance": _SHARE, "most": (0.0, 10.0)}, reach="most"
+    ),
     "shift": AugmentationKind(
         Lazy("audio.augment.place:shift"), "place", 4, {"chance": _SHARE, "most": _SHARE}, reach="most"
     ),
@@ -111,6 +133,10 @@ AUGMENTATIONS: dict[str, AugmentationKind] = {
         {"chance": _SHARE, "time_masks": (0, 100), "time_most": _SHARE,
          "frequency_masks": (0, 100), "frequency_most": _SHARE},
         masks={"time": ("time_masks", "time_most"), "frequency": ("frequency_masks", "frequency_most")},
+    ),
+    "freqmixstyle": AugmentationKind(
+        Lazy("audio.augment.batch:freqmixstyle"), "statistics", 18,
+        {"chance": _SHARE, "alpha": (0.01, 100.0)},
     ),
     "mixup": AugmentationKind(
         Lazy("audio.augment.batch:mixup"), "batch", 6, {"chance": _SHARE, "alpha": (0.01, 100.0)}

@@ -1,15 +1,19 @@
 """Augmentations that model the world, against acoustics and standards: rooms, sounds, microphones, lines."""
 
+import io
 import math
+import sys
 
 import numpy as np
 import pytest
 import scipy.signal
+import soundfile
 from scipy.signal import freqz_sos
 
 from light_sernet_kd.analysis import degradations
 from light_sernet_kd.audio import augment
-from light_sernet_kd.audio.augment import lines, microphones, rooms, sounds, waveform
+from light_sernet_kd.audio.augment import batch, lines, microphones, place, rooms, sounds, voice, waveform
+from light_sernet_kd.errors import UserError
 
 RATE = 16_000
 SIZE, MOUTH, MICROPHONE = (5.0, 4.0, 3.0), (1.0, 1.5, 1.6), (3.5, 2.5, 1.2)
@@ -391,7 +395,234 @@ def test_a_line_cuts_what_exceeds_full_scale():
     assert np.abs(heard).max() < 1.4, "with what the resampling overshoots"
 
 
-@pytest.mark.parametrize("name", ["room", "microphone", "clipping", "telephone"])
+def voiced(samples=24_000) -> np.ndarray:
+    """Something that codecs of speech are made for: pulses through formants, 130 Hz, swelling."""
+    pulses = np.zeros(samples)
+    pulses[np.cumsum(rng(3).integers(115, 131, samples // 131))] = 1
+    for hz, width in ((600, 90), (1100, 110), (2500, 160)):
+        radius = math.exp(-math.pi * width / RATE)
+        pulses = scipy.signal.lfilter(
+            [1], [1, -2 * radius * math.cos(2 * math.pi * hz / RATE), radius**2], pulses
+        )
+    swell = np.abs(np.sin(np.arange(samples) / 2500))
+    return (0.4 * pulses * swell / np.abs(pulses).max()).astype(np.float32)
+
+
+CODED = [("mp3", 24), ("mp3", 40), ("mp3", 48), ("mp3", 96), ("opus", 12), ("opus", 32), ("gsm", 0),
+         ("amr", 4.75), ("amr", 12.2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kilobits"), CODED)
+def test_a_codec_keeps_the_length_and_the_place_of_speech(name, kilobits):
+    if name == "amr":
+        pytest.importorskip("av")
+    clip = voiced(16_003)
+    heard = lines.coded(clip, name, kilobits)
+    assert heard.shape == clip.shape
+    assert heard.dtype == np.float32
+    lags = scipy.signal.correlate(heard, clip, "full")
+    assert abs(int(lags.argmax()) - (len(clip) - 1)) <= 3
+    correlation = np.corrcoef(heard, clip)[0, 1]
+    assert 0.5 < correlation < 1 - 1e-7, "changed, but the same speech"
+
+
+@pytest.mark.parametrize(("name", "rates"), lines._RATES.items())
+def test_more_bits_change_less(name, rates):
+    if name == "amr":
+        pytest.importorskip("av")
+    clip = voiced()
+    slow, fast = (np.corrcoef(lines.coded(clip, name, rate), clip)[0, 1] for rate in (rates[0], rates[-1]))
+    assert slow < fast
+
+
+def test_codecs_are_what_ffmpeg_makes_of_the_same_bits():
+    av = pytest.importorskip("av")
+    clip = voiced(16_000)
+
+    def decoded(file, codec=None):
+        file.seek(0)
+        with av.open(file) as container:
+            return np.concatenate([f.to_ndarray().reshape(-1) for f in container.decode(audio=0)])
+
+    line = scipy.signal.resample_poly(clip, 1, 2).astype(np.float32)
+    gsm = io.BytesIO()
+    soundfile.write(gsm, line, 8000, format="WAV", subtype="GSM610")
+    theirs = decoded(gsm)[:8000] / 32768
+    np.testing.assert_allclose(lines._through_gsm(line)[:8000], theirs, atol=3e-4)
+    amr = io.BytesIO()
+    with av.open(amr, "w", format="amr") as container:
+        stream = container.add_stream("libopencore_amrnb", rate=8000, layout="mono")
+        stream.bit_rate = 12_200
+        for start in range(0, 8000, 160):
+            part = np.rint(line[None, start : start + 160] * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
+            frame.sample_rate, frame.pts = 8000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    theirs = decoded(amr)[40:7960]
+    np.testing.assert_allclose(lines._through_amr(line, 12.2)[: len(theirs)], theirs, atol=2e-3)
+
+
+def test_mp3_is_that_of_the_stress_test_but_never_at_its_rate():
+    clip = voiced(9000)
+    np.testing.assert_array_equal(lines.coded(clip, "mp3", 48), degradations.mp3(clip, None, kilobits=48))
+    assert 64 not in lines._RATES["mp3"]
+    assert 7.4 not in lines._RATES["amr"]
+
+
+def test_codecs_are_drawn_by_their_weights(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(lines, "coded", lambda clip, name, kilobits: drawn.append((name, kilobits)) or clip)
+    for seed in range(400):
+        lines.codec(np.ones(9, np.float32), rng(seed), chance=1, mp3=3, opus=0, gsm=1, amr=0)
+    names = [name for name, _ in drawn]
+    assert set(names) == {"mp3", "gsm"}
+    assert names.count("mp3") / 400 == pytest.approx(0.75, abs=0.07)
+    assert {rate for name, rate in drawn if name == "mp3"} == set(map(float, lines._RATES["mp3"]))
+
+
+def test_a_codec_that_is_missing_is_refused_and_not_left_out(monkeypatch):
+    augment.check_installed(augment.parse("codec,room"))
+    monkeypatch.setitem(sys.modules, "av", None)
+    augment.check_installed(augment.parse("codec"))
+    with pytest.raises(UserError, match=r"amr of codec needs PyAV: .*\[video\]"):
+        augment.check_installed(augment.parse("codec:amr=1"))
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "", "OGG": ""})
+    with pytest.raises(UserError, match="encodes no mp3: take soundfile's own wheel, or ask for codec:mp3=0"):
+        augment.check_installed(augment.parse("codec"))
+    augment.check_installed(augment.parse("codec:mp3=0"))
+
+
+def test_ffmpeg_without_amr_is_told(monkeypatch):
+    av = pytest.importorskip("av")
+    monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libopencore_amrnb"})
+    with pytest.raises(UserError, match="no encoder of AMR"):
+        augment.check_installed(augment.parse("codec:amr=1"))
+
+
+# The voice
+
+
+@pytest.mark.parametrize("semitones", [-2.0, 0.0, 1.0, 4.0])
+def test_pitch_moves_every_tone_and_keeps_length_and_level(semitones):
+    clip = tone(300, level=0.2) + tone(1700, level=0.1)
+    moved = voice.pitch(clip, rng(), chance=1, low=semitones, high=semitones)
+    assert moved.shape == clip.shape
+    assert moved.dtype == np.float32
+    middle = moved[2000:-2000]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 2**18))
+    hz = np.fft.rfftfreq(2**18, 1 / RATE)
+    for before in (300, 1700):
+        after = before * 2 ** (semitones / 12)
+        near = np.abs(hz - after) < 100
+        assert hz[near][spectrum[near].argmax()] == pytest.approx(after, rel=0.002)
+    assert power(middle) == pytest.approx(power(clip), rel=0.15)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_what_is_stretched_lasts_longer_at_the_same_pitch(factor):
+    clip = np.concatenate([np.zeros(8000, np.float32), tone(500, 4000), np.zeros(8000, np.float32)])
+    longer = voice.stretched(clip, factor)
+    assert len(longer) == round(20_000 * factor)
+    loud = np.flatnonzero(np.abs(longer) > 0.2)
+    assert loud[0] == pytest.approx(8000 * factor, abs=400)
+    assert loud[-1] == pytest.approx(12_000 * factor, abs=400)
+    part = longer[int(9000 * factor) : int(11_000 * factor)]
+    spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part)), 2**17))
+    assert spectrum.argmax() * RATE / 2**17 == pytest.approx(500, abs=3)
+
+
+def test_pitches_are_drawn_from_all_of_the_range():
+    hz = []
+    for seed in range(40):
+        moved = voice.pitch(tone(1000, 6000), rng(seed), chance=1)[1000:-1000]
+        spectrum = np.abs(np.fft.rfft(moved * np.hanning(len(moved)), 2**16))
+        hz.append(spectrum.argmax() * RATE / 2**16)
+    semitones = 12 * np.log2(np.array(hz) / 1000)
+    assert -2.05 < semitones.min() < -1.6
+    assert 1.6 < semitones.max() < 2.05
+
+
+def test_copypaste_joins_two_recordings_in_either_order():
+    one, others = speech(300), [tone(500, 200), tone(700, 100)]
+    expected = {
+        (len(other), first): np.concatenate([other, one] if first else [one, other])
+        for other in others
+        for first in (False, True)
+    }
+    seen = set()
+    for seed in range(60):
+        found = voice.copypaste(one, rng(seed), others, chance=1)
+        matches = [key for key, joined in expected.items() if np.array_equal(joined, found)]
+        assert len(matches) == 1
+        seen.add(matches[0])
+    assert seen == set(expected)
+    np.testing.assert_array_equal(voice.copypaste(one, rng(), [], chance=1), one)
+
+
+# Place
+
+
+def test_a_crop_reaches_all_of_a_recording_and_leaves_a_short_one_where_it_is():
+    def places(recorded, start, most=1.0):
+        return {place.crop(start, rng(seed), recorded=recorded, samples=10, most=most) for seed in range(300)}
+
+    assert places(25, -7) == set(range(-15, 1))
+    assert places(60, -25, most=0.5) == set(range(-30, -19))
+    assert places(10, 0) == {0}
+    assert places(6, 2) == {2}
+
+
+def test_crops_of_up_to_three_clip_lengths_hold_every_part_of_the_recording():
+    recording, asked = np.arange(1, 301, dtype=np.float32), augment.parse("crop")
+    assert augment.samples_needed(asked, 100) == 300
+    heard = set()
+    for epoch in range(300):
+        clip = augment.augmented_clip(
+            recording, asked, samples=100, pad="both", seed=0, epoch=epoch, utterance=0
+        )
+        np.testing.assert_array_equal(np.diff(clip), 1)
+        heard |= {int(clip[0]), int(clip[-1])}
+    assert {1, 300} <= heard
+
+
+# Statistics of features
+
+
+def test_freqmixstyle_is_the_published_formula_for_each_band():
+    clips = rng().normal(0, 1, (5, 30, 8, 1)).astype(np.float32) * np.arange(1, 9, dtype=np.float32)[:, None]
+    clips += np.arange(5, dtype=np.float32)[:, None, None, None]
+    order, share = np.array([2, 0, 1, 4, 3]), np.array([0.3, 1.0, 0.5, 0.0, 0.9], np.float32)
+    found = batch.restyled(clips, clips[order], share)
+    assert found.dtype == np.float32
+    for one, (mate, weight) in enumerate(zip(order, share, strict=True)):
+        for band in range(8):
+            own, other = (clips[who, :, band, 0].astype(float) for who in (one, mate))
+            deviations = [np.sqrt(values.var(ddof=1) + 1e-6) for values in (own, other)]
+            expected = (own - own.mean()) / deviations[0]
+            expected = expected * (weight * deviations[0] + (1 - weight) * deviations[1])
+            expected += weight * own.mean() + (1 - weight) * other.mean()
+            np.testing.assert_allclose(found[one, :, band, 0], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found[1], clips[1])
+
+
+def test_freqmixstyle_of_constant_features_stays_finite():
+    flat = np.ones((2, 6, 3, 1), np.float32)
+    found = batch.restyled(flat, flat[::-1] * 3, np.array([0.5, 0.5], np.float32))
+    np.testing.assert_allclose(found, 2.0, rtol=1e-5)
+
+
+def test_mates_of_style_are_drawn_by_the_batchs_first_utterance():
+    utterances = np.array([3, 5, 8, 9, 11, 12])
+    first = augment.style_mates(utterances, seed=1, epoch=2)
+    assert sorted(first) == list(range(6))
+    np.testing.assert_array_equal(first, augment.style_mates(utterances, seed=1, epoch=2))
+    assert first.tolist() != augment.mates(6, seed=1, epoch=2, batch=3).tolist()
+    drawn = {tuple(augment.style_mates(utterances, seed=1, epoch=epoch)) for epoch in range(20)}
+    assert len(drawn) > 15
+
+
+@pytest.mark.parametrize("name", ["pitch", "room", "microphone", "clipping", "telephone", "codec", "crop"])
 @pytest.mark.parametrize("samples", [1, 2, 50])
 def test_the_shortest_recordings_stay_finite_and_as_long(name, samples):
     for clip in (np.full(samples, 0.5, np.float32), np.zeros(samples, np.float32)):

@@ -119,3 +119,16 @@ def test_babble_of_a_fold_holds_training_speakers_and_no_other_voice(corpus, tmp
 def test_babble_needs_two_speakers(corpus, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="one alone is trained on: leave babble out of --augment"):
         clips_of(corpus, tmp_path, "babble", [0, 4, 8], monkeypatch)
+
+
+def test_copypaste_of_a_fold_joins_training_clips_of_one_speaker_and_class(corpus, tmp_path, monkeypatch):
+    _, labels, _ = corpus
+    training = [i for i in range(12) if i % 4 in (0, 1)]
+    seen = clips_of(corpus, tmp_path, "copypaste:chance=1", training, monkeypatch)
+    assert {utterance for utterance, _ in seen} == set(training)
+    for utterance, clip in seen:
+        assert share_at(clip, 500 * (utterance % 4 + 1)) > 0.9, "no other speaker's tone"
+        # Angry are 0 to 3 and 8 to 11: twins, whose two recordings are longer than a clip.
+        assert labels[utterance] == (4 <= utterance < 8)
+        filled = clip[0] != 0 or clip[-1] != 0
+        assert filled == (labels[utterance] == 0)

@@ -31,11 +31,12 @@ mixture.
 
 from light_sernet_kd.audio.augment.asking import (
     Augmentation,
+    check_installed,
     check_teacher,
     parse,
     text_of,
 )
-from light_sernet_kd.audio.augment.batch import mates, mix, mix_logits, mixup, shares
+from light_sernet_kd.audio.augment.batch import mates, mix, mix_logits, mixup, restyled, shares, style_mates
 from light_sernet_kd.audio.augment.clips import (
     augmented_clip,
     augmented_features,
@@ -53,6 +54,7 @@ __all__ = [
     "augmented_clip",
     "augmented_features",
     "changes_waveforms",
+    "check_installed",
     "check_teacher",
     "drawn_for",
     "gain",
@@ -63,11 +65,13 @@ __all__ = [
     "noise",
     "parse",
     "pink_noise",
+    "restyled",
     "samples_needed",
     "shares",
     "shift",
     "specaugment",
     "speed",
+    "style_mates",
     "text_of",
     "white_noise",
 ]

@@ -69,6 +69,8 @@ def _settings(name: str, parts: Sequence[str]) -> dict[str, float]:
         raise UserError(
             f"{', '.join(kind.shares)} of {name} are {together:g} together, above 1: they share all clips."
         )
+    if kind.weights and not any(settings[key] for key in kind.weights):
+        raise UserError(f"{', '.join(kind.weights)} of {name} are all 0: one of them must be above.")
     return settings
 
 
@@ -116,3 +118,16 @@ def check_teacher(augmentations: Sequence[Augmentation]) -> None:
                     f"{each.name} may mask {masked:g} of a clip's {axis} ({masks} × {most}), "
                     f"but with a teacher at most {_MOST_MASKED:g}. {remedy}"
                 )
+
+
+def check_installed(augmentations: Sequence[Augmentation]) -> None:
+    """Refuse what this machine lacks a library for.
+
+    Nothing is left out silently: what is drawn would then depend on the machine.
+
+    Raises:
+        UserError: names what is missing.
+    """
+    for each in augmentations:
+        if each.kind.check is not None:
+            each.kind.check(**each.settings)

@@ -18,3 +18,19 @@ def shift(start, rng, *, recorded, samples, chance=1.0, most=0.1):
     slack, reach = samples - recorded, math.floor(most * samples)
     lowest, highest = max(min(0, slack), start - reach), min(max(0, slack), start + reach)
     return int(rng.integers(lowest, highest, endpoint=True))
+
+
+def crop(start, rng, *, recorded, samples, chance=1.0, most=1.0):
+    """Where a clip of `samples` samples is cut from a longer recording of `recorded`, in samples: anywhere.
+
+    `start`, where the recording would begin in the clip, moves by up to `most` clip lengths to either side,
+    so that recordings of up to 1 + 2 × `most` clip lengths are drawn from as a whole. A recording that fits
+    into the clip stays where it is.
+
+    Source: random crops as of images, Krizhevsky et al. 2012; of spectrograms, Salamon and Bello 2017.
+    """
+    if rng.random() >= chance or recorded <= samples:
+        return start
+    reach = math.floor(most * samples)
+    lowest, highest = max(samples - recorded, start - reach), min(0, start + reach)
+    return int(rng.integers(lowest, highest, endpoint=True))

@@ -265,6 +265,8 @@ class Program:
             return features, None
         changed = functools.partial(augmentation.changed_features, self.augmentations)
         features = jax.vmap(changed)(draws.keys, indices, features)
+        styled = functools.partial(augmentation.styled, self.augmentations)
+        features = jax.vmap(styled)(draws.keys, indices, mask, features)
         mixing = jax.vmap(functools.partial(augmentation.mixture, self.augmentations))(
             draws.keys, indices, mask
         )

@@ -211,7 +211,7 @@ class _Running:
 
     def _data(self) -> Data:
         members, examples = self.members, self.members[0].job.examples
-        views = augmentation.views(self.members[0].job.augmenter, examples.rows)
+        views, self.views_of = augmentation.views_of([each.job for each in members])
         teachers: dict[str, list[np.ndarray | None]] = {TEACHER: [], TEACHER_EMBEDDING: []}
         known: dict[Hashable, int] = {}
         teacher_of = []
@@ -303,6 +303,7 @@ class _Running:
         views = None
         if self.data.views is not None:
             views = augmentation.chosen_views(len(self.data.labels), seeds=seeds, epochs=epochs)
+            views += augmentation.VIEWS * self.views_of[:, None]
         return Draws(keys, views)
 
     def _rates(self, steps: int) -> np.ndarray:

@@ -77,6 +77,7 @@ class Experiment:
         self.teacher = teacher.read_teacher(self)
         self.multimodal = inputs.multimodal_networks(self)
         phases.check_encoders(self)
+        phases.check_devices(self)
         self.config = config_file.begun(self, command)
         self.arithmetic: str = self.config["resolved"]["arithmetic"]
         self.teacher = self.teacher or teacher.made_teacher(self)

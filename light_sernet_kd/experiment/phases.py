@@ -15,7 +15,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.inputs import architectures, features_of
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.losses import NO_TEACHER
-from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
+from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training import devices
@@ -112,20 +112,8 @@ def check_encoders(run: "Experiment") -> None:
 
 
 def schedule_of(run: "Experiment", role: str) -> Schedule:
-    """How the role's network is trained: the teacher like the student, unless it is of another kind."""
-    settings = run.settings
-    if role == "student":
-        return settings.training_schedule
-    name = architectures(run)["teacher"]
-    schedule = settings.training_schedule
-    if STUDENTS[name].schedule != STUDENTS[settings.student].schedule:
-        schedule = SCHEDULES[STUDENTS[name].schedule]
-    return schedule.changed(
-        epochs=settings.teacher_epochs,
-        batch_size=settings.teacher_batch_size,
-        learning_rate=settings.teacher_learning_rate,
-        tune_epochs=settings.tune_epochs,
-    )
+    """How the role's network is trained."""
+    return run.settings.training_schedule if role == "student" else run.settings.teacher_schedule
 
 
 def _qat_schedule(run: "Experiment") -> Schedule:

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import math
+import operator
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,8 +34,9 @@ _NUMBERS = (
     "label_smoothing", "focal_gamma", "distillation_weights", "batch_norm_momentum", "patience",
     "different_speakers", "export", "merge_tflite", "engine",
 )  # fmt: skip
-_OF_STEP = tuple(
-    each.name for each in dataclasses.fields(Settings) if each.name not in (*_DATA[1:], *_NUMBERS)
+_data_facts = operator.attrgetter(*_DATA)
+_step_facts = operator.attrgetter(
+    *(each.name for each in dataclasses.fields(Settings) if each.name not in (*_DATA[1:], *_NUMBERS))
 )
 _FILE = {
     "steps": {str: {"seconds": {str: float}, "peak_mb": float}},
@@ -85,6 +87,7 @@ class StepCosts:
     path: Path
     steps: dict[str, Step] = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
+    _known: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: Path) -> "StepCosts":
@@ -100,15 +103,19 @@ class StepCosts:
         """About what the training of a run takes; None where it was not measured."""
         if not self.steps:
             return None
-        step, counts = self.steps.get(step_key(settings) or ""), self.counts.get(data_key(settings))
+        of_step, of_data = step_key(settings), data_key(settings)
+        step, counts = self.steps.get(of_step or ""), self.counts.get(of_data)
         if step is None or counts is None:
             return None
-        total = 0.0
-        for name, seconds in step.seconds.items():
-            epochs, batch = _epochs_and_batch(settings, name)
-            examples = [*counts.folds, *([counts.everything] if settings.export else [])]
-            total += epochs * seconds * sum(math.ceil(count / batch) for count in examples)
-        return total
+        key = of_step, of_data, settings.epochs, settings.teacher_epochs, settings.export
+        if key not in self._known:  # most entries of a large grid differ in numbers alone
+            total = 0.0
+            for name, seconds in step.seconds.items():
+                epochs, batch = _epochs_and_batch(settings, name)
+                examples = [*counts.folds, *([counts.everything] if settings.export else [])]
+                total += epochs * seconds * sum(math.ceil(count / batch) for count in examples)
+            self._known[key] = total
+        return self._known[key]
 
     def peak_mb(self, runs: Iterable[Settings]) -> float | None:
         """The most memory that was measured of such runs."""
@@ -117,6 +124,7 @@ class StepCosts:
 
     def add(self, settings: Settings, measured: Step | Counts) -> None:
         """Keep what was measured of such runs."""
+        self._known.clear()
         if isinstance(measured, Counts):
             self.counts[data_key(settings)] = measured
         elif key := step_key(settings):
@@ -140,12 +148,12 @@ def _epochs_and_batch(settings: Settings, phase: str) -> tuple[int, int]:
 def step_key(settings: Settings) -> str | None:
     """Equal for runs whose steps take as long; None where none can be trained here."""
     engine = _engine(settings.engine, bool(settings.qat))
-    return engine and _digest(engine, *(getattr(settings, name) for name in _OF_STEP))
+    return engine and _digest(engine, *_step_facts(settings))
 
 
 def data_key(settings: Settings) -> str:
     """Equal for runs that train on as many utterances."""
-    return _digest(*(getattr(settings, name) for name in _DATA))
+    return _digest(*_data_facts(settings))
 
 
 # A grid asks for few kinds ten thousand times.

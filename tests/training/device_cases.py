@@ -1,7 +1,8 @@
 """Networks that TensorFlow and JAX train alike: small, without dropout, whose draws differ between them."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,15 @@ _RNG = np.random.default_rng(5)
 LABELS = small.LABELS
 TEACHER = TeacherOutputs((3 * _RNG.standard_normal((small.UTTERANCES, CLASSES))).astype(np.float32))
 ENCODER = bert.Shape("bert", vocabulary=20, layers=1, heads=2, width=8, intermediate=16, dropout=0.0)
-# Of VGGish a thirty-second of each width.
-NARROW = tuple((name, width if name == "fc2" else width // 32) for name, width in vggish.LAYERS)
+
+
+@contextlib.contextmanager
+def narrow_vggish(divisor: int) -> Iterator[None]:
+    """VGGish with a part of each width but the last: the whole has 72 million weights."""
+    narrow = tuple((name, width if name == "fc2" else width // divisor) for name, width in vggish.LAYERS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vggish, "LAYERS", narrow)
+        yield
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,7 @@ def audio_student() -> keras.Model:
 
 
 def bert_vggish() -> keras.Model:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vggish, "LAYERS", NARROW)
+    with narrow_vggish(32):
         hearing = vggish.vggish(vggish.weights_of("random", Path()), patches=PATCHES)
     text = bert.network(bert.random(ENCODER))
     head = fusion_head((TOKENS, ENCODER.width), (PATCHES, 128), CLASSES)

@@ -76,6 +76,12 @@ def devices_of(run: "Experiment", role: str) -> int:
     return devices.sharing(schedule_of(run, role).batch_size, most=devices.available())
 
 
+def shared_roles(run: "Experiment") -> dict[str, int]:
+    """Role → how many devices share each batch, of the networks of which several do."""
+    counts = {role: devices_of(run, role) for role in architectures(run)}
+    return {role: count for role, count in counts.items() if count > 1}
+
+
 def is_trained_with_others(run: "Experiment", role: str) -> bool:
     """Whether the role's network is one that JAX trains together with others, its examples in memory."""
     return role not in run.multimodal and devices_of(run, role) == 1

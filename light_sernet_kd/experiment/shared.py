@@ -112,6 +112,8 @@ class Experiment:
         )
         for line in self.corpus.reported():
             self.display.say(f"  {line}")
+        for role, count in phases.shared_roles(self).items():
+            self.display.say(f"  {count} devices share each batch of the {role}.")
 
     def step(self, fold: Fold) -> Step:
         """The folder of a fold's student, or of the final one."""

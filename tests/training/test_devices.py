@@ -113,6 +113,10 @@ def test_a_network_of_speech_and_text_is_trained_without_tensorflow_and_exported
     ]
     one, two = (np.load(tmp_path / run / "fold-s1" / "test_logits.npz")["selected"] for run in ("one", "two"))
     np.testing.assert_allclose(one, two, atol=1e-3)
+    resolved = [
+        json.loads((tmp_path / run / "config.json").read_text())["resolved"] for run in ("one", "two")
+    ]
+    assert [each.get("devices") for each in resolved] == [None, {"student": 2}]
     with narrow_vggish(16):
         assert cli.main(["export", str(tmp_path / "two")]) == 0
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())

@@ -226,6 +226,9 @@ def add_grid(commands: Any, context: Context) -> None:
                       help="a .toml file; with train.py also EXPERIMENTS of hyperparameters.py")  # fmt: skip
     grid.add_argument("--dry-run", action="store_true",
                       help="say what would run, what is done and what it takes, and run nothing")  # fmt: skip
+    grid.add_argument("--measure", action="store_true",
+                      help="with --dry-run: time some training steps of each kind of run that was not timed "
+                      "on this machine before, which takes up to some minutes a kind")  # fmt: skip
     grid.add_argument("--jobs", type=int, metavar="N",
                       help="runs at a time, each in a process of its own (default 1; with --on ray what the "
                       "cluster has room for)")  # fmt: skip
@@ -239,6 +242,8 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
     jobs = arguments.jobs or 1
+    if arguments.measure and not arguments.dry_run:
+        raise UserError("--measure goes with --dry-run.")
     if arguments.run is not None:
         raise UserError("--run is for one run: a grid names its own.")
     options = run_options(arguments)
@@ -253,7 +258,15 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     else:
         grid = grids.read_grid(arguments.file, options.data)
     folder = grids.GridFolder.of(grid, options.result)
-    planned = grids.plan(grid, folder)
+    costs = grids.StepCosts.of(options.result)
+    planned = grids.plan(grid, folder, costs)
+    unknown = [entry for entry in planned.to_run if planned.seconds[entry.name] is None]
+    if arguments.measure and unknown:
+        heavy_imports(one_engine([entry.settings for entry in unknown], remedy="give all one `engine`"))
+        from light_sernet_kd.experiment.measuring import measure
+
+        measure(unknown, costs, dataclasses.replace(options, result=folder.path), display)
+        planned = grids.plan(grid, folder, costs)
     if arguments.dry_run or options.verbose:
         planned.table().show(display.console)
         for line in planned.lines(jobs):

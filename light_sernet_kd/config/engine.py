@@ -97,8 +97,6 @@ def _check(settings: Settings, engine: str) -> None:
 
 def _only_tf(settings: Settings) -> str:
     """What of the settings TensorFlow alone can train; empty where there is nothing of the kind."""
-    if settings.multimodal:
-        return f"{settings.multimodal[0]}, a network of speech and text"
     return "with --qat" if settings.qat else ""
 
 

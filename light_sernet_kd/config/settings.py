@@ -410,8 +410,8 @@ class Settings:
 
     @property
     def training_schedule(self) -> Schedule:
-        """The named schedule with this run's own epochs, batch size and learning rate in it."""
-        return SCHEDULES[self.schedule or "light_sernet"].changed(
+        """The named schedule, or the student's, with this run's own epochs, batch size and so on in it."""
+        return SCHEDULES[self.schedule or STUDENTS[self.student].schedule].changed(
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -430,6 +430,19 @@ class Settings:
         if source.kind != "trained":
             return None
         return name if source.open_ended else STUDENTS[self.student].wider_teacher or self.student
+
+    @property
+    def teacher_schedule(self) -> Schedule:
+        """Of a teacher that the run trains itself: the student's, unless the teacher is of another kind."""
+        schedule, kind = self.training_schedule, STUDENTS[self.trained_teacher or self.student].schedule
+        if kind != STUDENTS[self.student].schedule:
+            schedule = SCHEDULES[kind]
+        return schedule.changed(
+            epochs=self.teacher_epochs,
+            batch_size=self.teacher_batch_size,
+            learning_rate=self.teacher_learning_rate,
+            tune_epochs=self.tune_epochs,
+        )
 
     @property
     def trained_teacher_width(self) -> float:

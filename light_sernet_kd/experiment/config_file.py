@@ -10,7 +10,7 @@ from light_sernet_kd import __version__
 from light_sernet_kd.config import Settings
 from light_sernet_kd.config.settings import APART
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.phases import schedule_of
+from light_sernet_kd.experiment.phases import schedule_of, shared_roles
 from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
 from light_sernet_kd.files import JsonError, read_json, write_json
 from light_sernet_kd.registries.engines import ENGINES
@@ -62,6 +62,7 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
             "engine": run.engine,
             "arithmetic": arithmetic,
             "threads": threads(),
+            **({"devices": shared} if (shared := shared_roles(run)) else {}),
             **_resolved(run),
         },
         "versions": {"light-sernet-kd": __version__, **_versions()},

@@ -16,6 +16,7 @@ from light_sernet_kd.experiment.networks import model_of, network_of
 from light_sernet_kd.experiment.teacher import teacher_name, teacher_stamps
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting.text import pluralise
+from light_sernet_kd.students.parameters import parameter_counts
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -148,6 +149,4 @@ def _parameters(run: "Experiment", role: str) -> dict[str, int]:
     """How many there are, with those of the encoders and, of the text encoder, without its embeddings."""
     if role not in run.multimodal:
         return {"parameters": network_of(run, role).parameters}
-    from light_sernet_kd.export.tflite import parameter_counts
-
     return parameter_counts(model_of(run, role, network_of(run, role).student.get_weights()))

@@ -77,6 +77,7 @@ class Experiment:
         self.teacher = teacher.read_teacher(self)
         self.multimodal = inputs.multimodal_networks(self)
         phases.check_encoders(self)
+        phases.check_devices(self)
         self.config = config_file.begun(self, command)
         self.arithmetic: str = self.config["resolved"]["arithmetic"]
         self.teacher = self.teacher or teacher.made_teacher(self)
@@ -112,6 +113,8 @@ class Experiment:
         )
         for line in self.corpus.reported():
             self.display.say(f"  {line}")
+        for role, count in phases.shared_roles(self).items():
+            self.display.say(f"  {count} devices share each batch of the {role}.")
 
     def step(self, fold: Fold) -> Step:
         """The folder of a fold's student, or of the final one."""

@@ -1,0 +1,36 @@
+"""The training batches of `batches` as NumPy arrays, for a network that is not fed by tf.data."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs, _Source, epoch_order
+
+
+def host_batches(
+    examples: Examples,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    seed: int,
+    first_epoch: int = 0,
+    teacher: TeacherOutputs | None = None,
+    augmenter: Augmenter | None = None,
+    class_weights: np.ndarray | None = None,
+) -> Iterator[tuple[Any, ...]]:
+    """Endless batches in the order of `batches`, whose arguments these are; TensorFlow is not needed.
+
+    >>> features, labels = np.zeros((5, 60, 40, 1), np.float32), np.array([0, 1, 0, 1, 0], np.int32)
+    >>> examples = Examples(features, labels, ("anger", "fear"))
+    >>> endless = host_batches(examples, range(5), batch_size=4, seed=0)
+    >>> [inputs["features"].shape for inputs, _ in itertools.islice(endless, 3)]
+    [(4, 60, 40, 1), (1, 60, 40, 1), (4, 60, 40, 1)]
+    """
+    source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
+    training = np.asarray(indices)
+    for epoch in itertools.count(first_epoch):
+        order = training[epoch_order(len(training), seed=seed, epoch=epoch)]
+        for number, start in enumerate(range(0, len(order), batch_size)):
+            yield source.batch(np.sort(order[start : start + batch_size]), epoch, number)

@@ -186,9 +186,15 @@ class Network:
 
     def outputs(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
         """`logits` `(len(indices), classes)` and `embedding` `(len(indices), width)` with these weights."""
-        self.student.set_weights(weights)
-        batches = list(_predicted(self._logits_and_embedding, rows, indices))
+        batches = list(self.output_blocks(weights, rows, indices))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in (LOGITS, EMBEDDING)}
+
+    def output_blocks(
+        self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """What `outputs` gives, a block of utterances after another."""
+        self.student.set_weights(weights)
+        yield from _predicted(self._logits_and_embedding, rows, indices)
 
     @functools.cached_property
     def scorer(self) -> keras.Model:
@@ -278,6 +284,7 @@ class Network:
             logits=outputs.logits if outputs and needs.needs_logits else None,
             embedding=outputs.embedding if outputs and needs.needs_embeddings else None,
             states=outputs.states if outputs and needs.needs_states else None,
+            unlabelled=outputs.unlabelled if outputs else None,
         )
         return batches(
             job.examples,

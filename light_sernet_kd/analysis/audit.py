@@ -280,9 +280,7 @@ def audited(question: Question, *, say: Callable[[str], None] = lambda text: Non
         survey = unlabelled.survey(question.unlabelled, Settings().samples)
         about = unlabelled.sentence(survey.facts())
         leaks = unlabelled.leaking(survey, folds, utterances, fingerprints, measured)
-    return Audited(
-        question.protocol, corpus, utterances, folds, audits, measured.facts, about, leaks
-    )
+    return Audited(question.protocol, corpus, utterances, folds, audits, measured.facts, about, leaks)
 
 
 # The table

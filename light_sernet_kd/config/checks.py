@@ -118,14 +118,13 @@ def _check_unlabelled(settings: Settings) -> None:
     mixture = distillation_spec.parse(settings.distillation)
     if not mixture.needs_teacher:
         raise UserError(
-            f"{mixture} training has no teacher, and unlabelled recordings have nothing else to teach: choose "
+            f"{mixture} training has no teacher, and unlabelled recordings teach by one alone: choose "
             "-kd KD or another method, or leave out --unlabelled."
         )
     if not mixture.learns_without_labels:
         raise UserError(
-            f"{mixture} is defined by each example's label, so that unlabelled recordings have no part in it: "
-            "choose -kd KD, add another loss to it, as in -kd "
-            f"{mixture.terms[0].name}+KD, or leave out --unlabelled."
+            f"{mixture} is defined by each example's label, and unlabelled recordings have none: choose "
+            f"-kd KD, add another loss, as in -kd {mixture.terms[0].name}+KD, or leave out --unlabelled."
         )
     if settings.multimodal:
         raise UserError(

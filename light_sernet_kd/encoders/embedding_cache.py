@@ -95,7 +95,7 @@ class Embeddings(Sequence[np.ndarray]):
 class OneEach:
     """The embeddings of an encoder that gives one row for each, as an array of float32.
 
-    `one_each[indices]`, with an array of indices, is `(len(indices), *shape)`. Only what is asked for is read.
+    `one_each[indices]`, with an array of indices, is `(len(indices), *shape)`. Only that is read.
 
     Attributes:
         shape: `(recordings, *shape)`.
@@ -112,7 +112,7 @@ class OneEach:
     def __len__(self) -> int:
         return len(self._embeddings)
 
-    def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
+    def __getitem__(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         rows = np.empty((len(indices), *self.shape[1:]), np.float32)
         for place, index in zip(rows, indices, strict=True):
             place[...] = self._embeddings[index][0]

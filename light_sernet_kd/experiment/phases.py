@@ -103,7 +103,7 @@ def phases_of(run: "Experiment", role: str) -> list[Phase]:
 
 
 def front_end_for(run: "Experiment", role: str) -> str:
-    """What the role's network hears through: its own front end where it is of another kind than the student."""
+    """What the role's network hears through: a network of another kind than the student has its own."""
     name = architectures(run)[role]
     return run.front_end if name == run.settings.student else STUDENTS[name].front_end
 

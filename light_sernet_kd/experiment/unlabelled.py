@@ -1,4 +1,4 @@
-"""The recordings without labels of a run: surveyed, answered by each fold's teacher, and fed to its student."""
+"""A run's recordings without labels: surveyed, answered by each fold's teacher, and fed to its student."""
 
 import csv
 import functools
@@ -13,7 +13,7 @@ from light_sernet_kd.data.batches import UnlabelledClips
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.unlabelled import Clips, leaking, leaks_named, survey
-from light_sernet_kd.data.unlabelled.survey import Survey, sentence
+from light_sernet_kd.data.unlabelled.surveys import Survey, sentence
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.encoders import front_end
 from light_sernet_kd.encoders.embedding_cache import OneEach, embed_by_key
@@ -155,9 +155,7 @@ def write_answers(run: "Experiment", role: str, fold: Fold, weights: list[np.nda
 def trained_answers(run: "Experiment", fold: Fold) -> Answers:
     """What the networks of the fold's teacher say together."""
     step, members = run.step(fold), []
-    read = functools.partial(
-        files.read_network_answers, clips=len(clips_of(run)), classes=len(run.classes)
-    )
+    read = functools.partial(files.read_network_answers, clips=len(clips_of(run)), classes=len(run.classes))
     for number in range(run.settings.teacher_count):
         role = "teacher" if number == 0 else f"teacher-{number + 1}"
         path = step.member(f"{role}-unlabelled", "npy")

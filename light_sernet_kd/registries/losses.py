@@ -48,8 +48,7 @@ class Distillation(Loss):
             its paper says. Where no loss of a sum does, the label loss is added with weight 1.
         projection: whether a linear layer takes the student's output to the teacher's width before the two
             are compared: "always", or where their widths are "unequal". None compares any two widths.
-        reads_label: whether it is defined by an example's label, so that an example without one has no part in
-            it.
+        reads_label: whether it is defined by an example's label: one without has no part in it.
         large_weight: whether its values are so small that a useful weight is in the hundreds or thousands.
         flags: its settings that have a flag of their own on the command line.
     """

@@ -19,8 +19,8 @@ from light_sernet_kd.config import Settings
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import embedding_cache, yamnet
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
-from light_sernet_kd.registries.teachers import Option, teacher_source
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.teachers import Option, teacher_source
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of, file_of
 

@@ -80,7 +80,7 @@ class Joined:
 
 
 def mean(parts: list[np.ndarray]) -> np.ndarray:
-    return np.mean(parts, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(parts, axis=0), np.float32)
 
 
 def side_by_side(parts: list[np.ndarray]) -> np.ndarray:
@@ -245,8 +245,8 @@ def read_beside(
         contents: of the clips, uint8 `(clips, 16)`.
 
     Raises:
-        UserError: the file was not written by `teach --unlabelled`, lacks a clip or the fold, or its folder is
-            missing, damaged or of another file.
+        UserError: the file was not written by `teach --unlabelled`, lacks a clip or the fold, or its folder
+            is missing, damaged or of another file.
     """
     card, folder = teacher.card.get(CARD_KEY), folder_beside(teacher_file)
     if not isinstance(card, dict):
@@ -275,7 +275,7 @@ def read_beside(
         return Answers(Chosen(stored.logits, rows, columns), embedding)
     except (OSError, JsonError, ArrayError, ValueError) as error:
         raise UserError(
-            f"{folder} is damaged or not whole ({error}): copy it anew with {teacher_file}, or make both anew."
+            f"{folder} is damaged or not whole ({error}): copy or make it anew with {teacher_file}."
         ) from None
 
 

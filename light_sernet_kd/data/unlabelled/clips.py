@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from light_sernet_kd import audio
-from light_sernet_kd.data.unlabelled.survey import Survey
+from light_sernet_kd.data.unlabelled.surveys import Survey
 from light_sernet_kd.data.unlabelled.windows import content_of, windows
 from light_sernet_kd.errors import UserError
 

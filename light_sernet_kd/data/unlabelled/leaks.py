@@ -10,7 +10,7 @@ from light_sernet_kd.data import training_list
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.signatures import Measured
 from light_sernet_kd.data.training_list import TrainingList
-from light_sernet_kd.data.unlabelled.survey import CONTENT_BYTES, Survey
+from light_sernet_kd.data.unlabelled.surveys import CONTENT_BYTES, Survey
 
 _NO_SPEAKERS = np.zeros(0, np.uint32)
 

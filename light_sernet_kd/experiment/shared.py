@@ -56,7 +56,10 @@ class Experiment:
         display: Display,
         command: str = "",
         engine: str | None = None,
+        *,
+        teaches: bool = False,
     ):
+        """With `teaches`, no student learns: unlabelled recordings may be those that test."""
         self.options, self.display, self.folder = options, display, RunFolder(folder)
         entry = STUDENTS[settings.student]
         self.front_end: str = settings.front_end or entry.front_end
@@ -71,7 +74,7 @@ class Experiment:
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self.engine = engine or engine_here(settings, keras.backend.backend())
         self._check_packages()
-        self.unlabelled: Clips | None = unlabelled.surveyed(self)
+        self.unlabelled: Clips | None = unlabelled.surveyed(self, may_leak=teaches)
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
         self.ahead: dict[tuple[str, str], Trained | DivergenceError] = {}

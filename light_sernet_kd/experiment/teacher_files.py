@@ -31,7 +31,7 @@ def teach(settings: Settings, options: RunOptions, display: Display, *, out: Pat
     name = options.run or f"teacher-{default_run_name(settings)}"
     folder = options.result / path_part(name)
     with RunFolder(folder).lock():
-        run = Experiment(settings, options, folder, display)
+        run = Experiment(settings, options, folder, display, teaches=True)
         for text in ties.findings(run.folds, run.utterances).warnings:
             display.say(f"  Warning: {text}")
         folds = [*run.folds, run.selection.final_fold]

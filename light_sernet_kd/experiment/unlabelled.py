@@ -44,8 +44,11 @@ def surveyed_folder(folder: str, samples: int, cache_folder: Path, display: Disp
     return found
 
 
-def surveyed(run: "Experiment") -> Clips | None:
+def surveyed(run: "Experiment", *, may_leak: bool = False) -> Clips | None:
     """The clips of the run; None where none are wanted.
+
+    Args:
+        may_leak: whether recordings that test or validate are welcome too.
 
     Raises:
         UserError: a recording of them is one that the run tests or validates on, and is not to be left out.
@@ -54,6 +57,8 @@ def surveyed(run: "Experiment") -> Clips | None:
     if settings.unlabelled is None:
         return None
     found = surveyed_folder(settings.unlabelled, settings.samples, run.cache_folder, run.display)
+    if may_leak:
+        return Clips(found)
     leaks = leaking(found, run.folds, run.utterances, run.selection.fingerprints, run.measured)
     if leaks and not settings.unlabelled_skip_tested:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A folder of recordings without labels: what of it is taken, what a test must not meet, and whose turn it is."""
+"""A folder of recordings without labels: what is taken, what no test may meet, and whose turn it is."""
 
 import dataclasses
 import shutil
@@ -77,7 +77,11 @@ def test_what_has_speech_is_taken_once_and_the_rest_is_counted_and_named(folder)
     assert facts["short"] == {"count": 1, "names": ["click.wav"]}
     assert found.left_out["broken.wav"].startswith(str(folder / "broken.wav"))
     told = sentence(facts)
-    for words in ("6 recordings in", "1 unreadable (broken.wav)", "2 without speech (noise.wav, silence.wav)"):
+    for words in (
+        "6 recordings in",
+        "1 unreadable (broken.wav)",
+        "2 without speech (noise.wav, silence.wav)",
+    ):
         assert words in told
 
 
@@ -116,7 +120,7 @@ def test_a_survey_that_was_killed_goes_on_behind_its_last_part(folder, tmp_path,
         np.testing.assert_array_equal(getattr(whole, name), getattr(alone, name))
 
 
-def test_only_what_changed_is_read_again_and_a_damaged_part_is_made_anew(folder, tmp_path, monkeypatch, caplog):
+def test_only_what_changed_is_read_again_and_a_damaged_part_anew(folder, tmp_path, monkeypatch, caplog):
     place, cache = tmp_path / "speech", tmp_path / "cache"
     shutil.copytree(folder, place)
     before = survey(place, SAMPLES, cache)
@@ -128,7 +132,8 @@ def test_only_what_changed_is_read_again_and_a_damaged_part_is_made_anew(folder,
     assert sorted(read) == ["0.wav", "new.wav"]
     assert after.digest == survey(place, SAMPLES).digest != before.digest
     assert "noise.wav" not in after.left_out
-    (part,) = [each for each in cache.rglob("*.npz") if b"silence.wav" in each.read_bytes().replace(b"\0", b"")]
+    plain = {path: path.read_bytes().replace(b"\0", b"") for path in cache.rglob("*.npz")}
+    (part,) = [path for path, content in plain.items() if b"silence.wav" in content]
     part.write_bytes(part.read_bytes()[:-40])
     read.clear()
     assert survey(place, SAMPLES, cache).digest == after.digest
@@ -227,7 +232,10 @@ def test_copies_of_test_and_validation_recordings_are_found_and_no_others(folder
     leaks = leaking(found, folds, utterances, prints, measured)
     expected = {"same.wav": "u0", "quieter.flac": "u3", "other rate.wav": "u3", "validates.wav": "u4"}
     assert leaks == expected
-    assert leaks_named(leaks, 1) == "4 unlabelled recordings test or validate too: other rate.wav is u3 and 3 more"
+    assert (
+        leaks_named(leaks, 1)
+        == "4 unlabelled recordings test or validate too: other rate.wav is u3 and 3 more"
+    )
     without = found.without_tested(leaks)
     assert leaking(without, folds, utterances, prints, measured) == {}
     assert len(without.recordings) == len(found.recordings) - 4
@@ -250,8 +258,9 @@ def test_a_folder_of_nothing_but_tests_is_refused(corpus):
 # Batches
 
 COUNT, CLIPS, SIZE = 10, 7, 4
-FEATURES = np.arange(COUNT, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 3, 1), np.float32)
-CLIP_FEATURES = -1 - np.arange(CLIPS, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 3, 1), np.float32)
+SHAPE = np.ones((1, 2, 3, 1), np.float32)
+FEATURES = np.arange(COUNT, dtype=np.float32)[:, None, None, None] * SHAPE
+CLIP_FEATURES = -1 - np.arange(CLIPS, dtype=np.float32)[:, None, None, None] * SHAPE
 EXAMPLES = Examples(FEATURES, np.arange(COUNT, dtype=np.int32) % 2, ("anger", "fear"))
 LOGITS = np.arange(2 * COUNT, dtype=np.float32).reshape(COUNT, 2)
 CLIP_LOGITS = -100 - np.arange(2 * CLIPS, dtype=np.float32).reshape(CLIPS, 2)

@@ -269,35 +269,46 @@ def _examined(folder: Path, names: Sequence[str], stamps: NDArray[np.int64], sam
     )
 
 
+class _Whole:
+    """A recording's blocks on their way, held while they may be compared as a whole."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.blocks: list[np.ndarray] | None = []
+
+    def noted(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            self.count += len(block)
+            if self.count > MOST_COMPARED_SECONDS * SAMPLE_RATE:
+                self.blocks = None
+            if self.blocks is not None:
+                self.blocks.append(block)
+            yield block
+
+
 def _recording(path: Path, samples: int) -> tuple[bytes, NDArray[Any], list[tuple[int, bytes]], str, int]:
     """SHA-256 of the bytes, how it sounds, windows with speech, why there are none, how many have none."""
     content, sound = bytes(CONTENT_BYTES), np.zeros(1, training_list.ROW)
     contents: list[tuple[int, bytes]] = []
-    held: list[np.ndarray] | None = []
-    silent = count = 0
+    whole, silent = _Whole(), 0
     try:
         digest = audio.fingerprint(path)
         content = bytes.fromhex(digest)[:CONTENT_BYTES]
-        for number, window in enumerate(windows(audio.blocks(path), samples)):
-            count += len(window)
-            if held is not None:
-                held.append(window)
-                if count > MOST_COMPARED_SECONDS * SAMPLE_RATE:
-                    held = None
+        for number, window in enumerate(windows(whole.noted(audio.blocks(path)), samples)):
             if unheard(window, SAMPLE_RATE):
                 silent += 1
             else:
                 contents.append((number, content_of(window)))
     except audio.AudioError as error:
         return content, sound, [], " ".join(str(error).split()) or "unreadable", 0
-    if too_short(count, SAMPLE_RATE):
+    if too_short(whole.count, SAMPLE_RATE):
         return content, sound, [], SHORT, 0
     if not contents:
         return content, sound, [], NO_SPEECH, 0
-    if held is None:
+    if whole.blocks is None:
         sound["content"] = int(digest[:8], 16)
     else:
-        vector, length = signature(np.concatenate(held))
+        vector, length = signature(np.concatenate(whole.blocks))
         sound = training_list.rows_of([digest], vector[None], np.array([length]))
     return content, sound, contents, "", silent
 

@@ -201,8 +201,13 @@ def main():
         start = time.perf_counter()
         make(options.folder / "speech", options.clips, options.samples)
         print(f"{options.clips:,} recordings made in {time.perf_counter() - start:.0f} s", flush=True)
+        start = time.perf_counter()
         surveyed, encoded = kill_in_the_midst(options)
-        print(f"killed: {surveyed} parts of the survey and {encoded} of features left", flush=True)
+        seconds = time.perf_counter() - start
+        print(
+            f"killed after {seconds:.0f} s: {surveyed} parts of the survey and {encoded} of features left",
+            flush=True,
+        )
         told, seconds = finished(options)
         show("went on", told, seconds)
         peak = told["peak"]
@@ -212,7 +217,7 @@ def main():
         again, seconds = finished(options)
         show("again", again, seconds)
         whole = sum(told["seconds"].values())
-        print(f"{told['clips']:,} clips, {told['clips'] / whole:.0f} clips per second behind the kill")
+        print(f"{told['clips']:,} clips, {told['clips'] / whole:.0f} per second behind the kill")
         if again["digest"] != told["digest"]:
             raise SystemExit("the clips, or what is said of them, are not the same")
         print("(target: at most 1,024 MB of its own)")

@@ -93,7 +93,7 @@ def test_class_weights_weigh_labelled_examples_as_ever():
     np.testing.assert_allclose(found, by_hand("KD", batch, labels, weights), rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", [*ON_ARRAYS, "DKD+SP:3", "pure"])
+@pytest.mark.parametrize("method", ["KD", "CKD+NKD", "DKD+SP:3", "hint", "pure"])
 def test_no_label_of_an_example_without_one_is_read(method):
     batch, labels = inputs()
     other = np.where(IS_LABELLED > 0, labels, (labels + 1) % CLASSES).astype("int32")
@@ -118,7 +118,7 @@ def test_a_loss_says_whether_it_reads_the_label(method):
 
 def test_where_all_examples_have_labels_it_is_the_loss_as_ever():
     batch, labels = inputs()
-    for method in ("KD", "DKD", "RKD", "hint"):
+    for method in ("KD+DKD", "SP"):
         plain = distiller_of(method).train_on_batch(batch, labels, return_dict=True)
         assert trained(method, batch, labels, np.ones(BATCH, "float32")) == pytest.approx(plain, rel=1e-6)
 

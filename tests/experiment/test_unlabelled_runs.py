@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from small_runs import EMOTIONS, SENTENCES, SPEAKERS, error_of, no_graphs, same_weights, train
+from small_runs import EMOTIONS, SENTENCES, SPEAKERS, check_answers, error_of, no_graphs, same_weights, train
 
 from light_sernet_kd import audio, cli, teachers
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.data.unlabelled import survey
-from light_sernet_kd.teachers.unlabelled import read_beside
 
 pytestmark = pytest.mark.usefixtures("shallow", "undrawn")
 
@@ -83,6 +82,7 @@ def test_a_run_says_what_it_learnt_from_and_what_it_left_out(learnt, speech):
     assert not list((learnt / "one").rglob("*-member.np*"))
 
 
+@pytest.mark.every
 @pytest.mark.usefixtures("eager")
 def test_what_the_clips_teach_moves_the_student_and_their_share_does_too(manifest, speech, learnt):
     for name, given in (("none", []), ("more", ["--unlabelled", str(speech), "--unlabelled_share", "0.75"])):
@@ -95,28 +95,30 @@ def test_what_the_clips_teach_moves_the_student_and_their_share_does_too(manifes
     np.testing.assert_array_equal(logits[0], logits[1])
 
 
+@pytest.fixture
+def copies(manifest, tmp_path) -> Path:
+    """The corpus's recordings, which no student is trained on here."""
+    return Path(shutil.copytree(manifest.parent, tmp_path / "copies"))
+
+
 @pytest.mark.usefixtures("eager")
-def test_a_teachers_answers_are_those_that_it_gives_for_the_same_sound_in_the_corpus(
-    manifest, learnt, tmp_path
-):
-    """The clips are copies of the corpus's recordings, which no student is trained on here."""
+def test_a_teacher_says_of_copies_what_it_says_of_the_recordings(manifest, copies, tmp_path):
     out = tmp_path / "teacher.npz"
-    copies = tmp_path / "copies"
-    shutil.copytree(manifest.parent, copies)
-    given = ["-id", "3", "--width", "0.15", "-bt", "8", "--epochs", "1", "--result", str(tmp_path), "-v", "0"]
-    command = ["teach", "-dn", str(manifest), *given, "--unlabelled", str(copies), "--out", str(out)]
-    assert cli.main([*command, "--folds", "#2"]) == 0
-    teacher, found = teachers.read(out), survey(copies, 48_000)
-    assert len(found) == 27
-    fold = SPEAKERS[1]
-    answers = read_beside(out, teacher, found.clips["content"], teacher.classes, fold)
-    names = [Path(found.names[row]).stem for row in found.clips["recording"]]
-    rows = [teacher.ids.index(name) for name in names]
-    number, every = teacher.folds.index(fold), np.arange(27)
-    np.testing.assert_allclose(answers.logits[every], teacher.logits[number][rows], atol=1e-4)
-    np.testing.assert_allclose(answers.embedding[every], teacher.embeddings[number][rows], atol=1e-4)
+    given = ["--width", "0.15", "-bt", "8", "--epochs", "1", "--folds", "#2"]
+    places = ["--unlabelled", str(copies), "--result", str(tmp_path), "--out", str(out)]
+    assert cli.main(["teach", "-dn", str(manifest), *given, *places, "-id", "3", "-v", "0"]) == 0
+    check_answers(out, copies, atol=1e-4)
 
 
+def test_a_probe_says_of_copies_what_it_says_of_the_recordings(manifest, copies, tmp_path, shared_data):
+    out = tmp_path / "teacher.npz"
+    places = ["--unlabelled", str(copies), "--data", str(shared_data), "--result", str(tmp_path)]
+    command = ["teach", "-dn", str(manifest), "--from", "yamnet", "--folds", "#1", "-id", "3", "-v", "0"]
+    assert cli.main([*command, *places, "--out", str(out)]) == 0
+    check_answers(out, copies, atol=1e-4)
+
+
+@pytest.mark.every
 @pytest.mark.usefixtures("eager")
 def test_a_file_of_teach_gives_what_the_teacher_trained_in_the_run_gives(manifest, speech, learnt, tmp_path):
     out = tmp_path / "teacher.npz"

@@ -178,6 +178,7 @@ def test_an_interrupted_training_with_hint_ends_as_if_it_had_not_been(tmp_path):
     assert differs([np.array(weight) for weight in second.distiller.projection.weights], projection)
 
 
+@pytest.mark.every
 def test_an_interrupted_training_with_clips_without_labels_ends_as_if_it_had_not_been(tmp_path):
     rng = np.random.default_rng(4)
     clips = UnlabelledClips(

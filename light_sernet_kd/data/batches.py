@@ -198,6 +198,16 @@ class UnlabelledClips:
         rows: features `(clips, frames, features, 1)`, anything that can be indexed by an array of clips.
         share: of all examples of a batch, above 0 and below 1.
         logits, embedding: as of `TeacherOutputs`, likewise.
+
+    Two utterances make a batch, and two of three clips are its other half.
+
+    >>> made = np.zeros((3, 60, 40, 1), np.float32), np.zeros((3, 2), np.float32)
+    >>> clips = UnlabelledClips(made[0], share=0.5, logits=made[1])
+    >>> teacher = TeacherOutputs(logits=made[1][:2], unlabelled=clips)
+    >>> examples = Examples(made[0][:2], np.array([0, 1], np.int32), ("anger", "fear"))
+    >>> inputs, labels = next(iter(batches(examples, range(2), batch_size=2, seed=0, teacher=teacher)))
+    >>> inputs["labelled"].numpy().tolist()
+    [1.0, 1.0, 0.0, 0.0]
     """
 
     rows: Any

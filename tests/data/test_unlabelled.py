@@ -247,6 +247,27 @@ def test_copies_of_test_and_validation_recordings_are_found_and_no_others(folder
     assert contents(survey(place, SAMPLES)) < contents(without)
 
 
+def test_what_tests_is_left_out_of_a_longer_recording_of_equal_content_too(corpus, tmp_path):
+    utterances, prints, folds, measured = corpus
+    waveform = np.asarray(audio.read(utterances[0].path))
+    more = speech(14)
+    for name, parts in (("a long one.wav", [waveform[:SAMPLES], more]), ("b.wav", [waveform])):
+        soundfile.write(tmp_path / name, np.concatenate(parts), RATE, subtype="FLOAT")
+    found = survey(tmp_path, SAMPLES)
+    leaks = leaking(found, folds, utterances, prints, measured)
+    assert leaks == {"b.wav": "u0"}
+    without = found.without_tested(leaks)
+    assert not contents(survey_of(waveform, tmp_path)) & contents(without)
+    assert {found.names[number] for number in without.recordings} == {"a long one.wav"}
+
+
+def survey_of(waveform, tmp_path):
+    place = tmp_path / "alone"
+    place.mkdir()
+    soundfile.write(place / "x.wav", waveform, RATE, subtype="FLOAT")
+    return survey(place, SAMPLES)
+
+
 def test_a_folder_of_nothing_but_tests_is_refused(corpus):
     utterances, prints, folds, measured = corpus
     found = survey(utterances[0].path.parent, SAMPLES)

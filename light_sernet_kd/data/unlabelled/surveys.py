@@ -55,6 +55,7 @@ class Survey:
         clips: a row of `CLIP` for each window with speech: its content, its recording and which window of it.
             No content is there twice, and they are in the order of their contents, so that names have no part
             in it.
+        heard: the same with those of equal content.
         left_out: name → why a recording gives no clip.
         duplicates, silent_windows: how many windows were left out because of equal content, or of a recording
             with speech because they have none.
@@ -66,6 +67,7 @@ class Survey:
     files: NDArray[np.uint8]
     sounds: NDArray[Any]
     clips: NDArray[Any]
+    heard: NDArray[Any]
     left_out: Mapping[str, str]
     duplicates: int
     silent_windows: int
@@ -86,13 +88,18 @@ class Survey:
         return np.unique(self.clips["recording"]).astype(np.int64)
 
     def without_tested(self, names: Collection[str]) -> "Survey":
-        """The same without the clips of the recordings of these names, which test or validate."""
+        """The same without what is in the recordings of these names, which test or validate.
+
+        A clip of another recording that has the same content is left out too.
+        """
         numbers = [number for number, name in enumerate(self.names) if name in names]
-        kept = self.clips[~np.isin(self.clips["recording"], numbers)]
+        theirs = np.isin(self.heard["recording"], numbers)
+        tested = {content.tobytes() for content in self.heard["content"][theirs]}
+        kept = self.clips[[content.tobytes() not in tested for content in self.clips["content"]]]
         left_out = {**self.left_out, **dict.fromkeys(names, TESTED)}
         if not len(kept):
             raise UserError(f"nothing else to learn from in {self.folder}: every recording is {TESTED}.")
-        return replace(self, clips=kept, left_out=left_out)
+        return replace(self, clips=kept, heard=self.heard[~theirs], left_out=left_out)
 
     def _of_reason(self, reason: str | None) -> list[str]:
         """Names of the recordings that were left out for this reason; for None, of those it is told why."""
@@ -166,6 +173,18 @@ def survey(
 
     Raises:
         UserError: there is no folder, no recording, or none with speech.
+
+    The folder has two recordings, one of silence. Both seconds of the other one are the same.
+
+    >>> import soundfile
+    >>> time = np.arange(32_000) / 16_000
+    >>> sound = 0.3 * np.sin(2 * np.pi * 200 * time) * np.sin(2 * np.pi * 2 * time) ** 2
+    >>> Path("speech").mkdir()
+    >>> soundfile.write("speech/voice.wav", sound, 16_000)
+    >>> soundfile.write("speech/silence.wav", 0 * sound, 16_000)
+    >>> found = survey(Path("speech"), 16_000)
+    >>> len(found), found.duplicates, dict(found.left_out)
+    (1, 1, {'silence.wav': 'no speech'})
     """
     names = recording_names(folder)
     stamps = np.array([_stamp(folder / name) for name in names], np.int64)
@@ -347,7 +366,8 @@ def _gathered(
     every = every[order]
     again = (every["content"][1:] == every["content"][:-1]).all(axis=1)
     kept = every[np.concatenate([[True], ~again])] if len(every) else every
-    made = Survey(folder, samples, names, files, sounds, kept, left_out, len(every) - len(kept), silent)
+    duplicates = len(every) - len(kept)
+    made = Survey(folder, samples, names, files, sounds, kept, every, left_out, duplicates, silent)
     if not len(kept):
         raise UserError(f"nothing to learn from in {folder}: {sentence(made.facts())}.")
     return made

@@ -113,7 +113,8 @@ def test_a_survey_that_was_killed_goes_on_behind_its_last_part(folder, tmp_path,
         survey(folder, SAMPLES, tmp_path, progress=kill)
     assert len(read) == 6
     whole = survey(folder, SAMPLES, tmp_path)
-    assert sorted(read) == sorted(set(read))
+    # What could not be read is tried again: a decoder may have been installed.
+    assert sorted(read) == sorted([*set(read), "broken.wav"])
     alone = survey(folder, SAMPLES)
     assert (whole.digest, whole.left_out) == (alone.digest, alone.left_out)
     for name in ("clips", "sounds", "files"):
@@ -129,7 +130,7 @@ def test_only_what_changed_is_read_again_and_a_damaged_part_anew(folder, tmp_pat
     (place / "noise.wav").unlink()
     soundfile.write(place / "more" / "new.wav", speech(10)[:SAMPLES], RATE)
     after = survey(place, SAMPLES, cache)
-    assert sorted(read) == ["0.wav", "new.wav"]
+    assert sorted(read) == ["0.wav", "broken.wav", "new.wav"]
     assert after.digest == survey(place, SAMPLES).digest != before.digest
     assert "noise.wav" not in after.left_out
     plain = {path: path.read_bytes().replace(b"\0", b"") for path in cache.rglob("*.npz")}

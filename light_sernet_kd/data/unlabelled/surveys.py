@@ -196,7 +196,9 @@ def survey(
         parts.append(part)
         for row, name in enumerate(part.names):
             number = number_of.get(name)
-            if number is not None and (part.stamps[row] == stamps[number]).all():
+            # What could not be read is tried again: a decoder may have been installed.
+            settled = str(part.problems[row]) in ("", NO_SPEECH, SHORT)
+            if number is not None and settled and (part.stamps[row] == stamps[number]).all():
                 known[number] = (len(parts) - 1, row)
     missing = [number for number in range(len(names)) if number not in known]
     for start in range(0, len(missing), PART):

@@ -218,6 +218,9 @@ def workplace(tmp_path_factory) -> Path:
     some = list(clips.values())
     for name in ("a.wav", "your.wav", "b.flac", "another.flac"):
         soundfile.write(folder / name, some.pop(), 16_000)
+    (folder / "speech").mkdir()
+    unlabelled = demo.synthesise("s5", list(demo.SENTENCES)[5], "anger")
+    soundfile.write(folder / "speech" / "unlabelled.flac", unlabelled, 16_000)
     soundfile.write(folder / "talk.wav", np.concatenate(some[:4]), 16_000)
     logits = np.random.default_rng(0).normal(size=(len(clips), len(LETTERS)))
     np.savez(folder / "logits.npz", ids=[*clips], classes=[*LETTERS.values()], logits=logits)

@@ -152,7 +152,11 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
     else:
         command = fields.TEACH_TUNED if arguments.fine_tune else fields.TEACH_PROBE
     flag_values = vars(arguments)
+    # The length of their clips; an encoder hears labelled recordings whole.
+    of_clips = ("input_seconds", "input_samples") if "unlabelled" in flag_values else ()
     for name, option in fields.options(Settings).items():
+        if name in of_clips:
+            continue
         flags = {name: option.flags[0]} | {each.dest: each.flags[0] for each in option.shorthands}
         if command not in option.commands and (
             unused := [flag for at, flag in flags.items() if at in flag_values]

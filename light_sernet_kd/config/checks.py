@@ -42,6 +42,7 @@ def make_settings(**values: Any) -> Settings:
     _check_two_corpora(settings)
     settings = _with_shape(settings)
     settings = _with_teacher(settings)
+    _check_unlabelled(settings)
     return _with_encoders(settings)
 
 
@@ -127,6 +128,32 @@ def _with_teacher(settings: Settings) -> Settings:
             f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
         )
     return settings
+
+
+def _check_unlabelled(settings: Settings) -> None:
+    if settings.unlabelled is None:
+        for name in ("unlabelled_share", "unlabelled_skip_tested"):
+            if getattr(settings, name) != getattr(Settings, name):
+                raise UserError(f"{flag(name)} goes with --unlabelled DIR.")
+        return
+    mixture = distillation_spec.parse(settings.distillation)
+    if not mixture.needs_teacher:
+        raise UserError(
+            f"{mixture} training has no teacher, and unlabelled recordings teach by one alone: choose "
+            "-kd KD or another method, or leave out --unlabelled."
+        )
+    if not mixture.learns_without_labels:
+        raise UserError(
+            f"{mixture} is defined by each example's label, and unlabelled recordings have none: choose "
+            f"-kd KD, add another loss, as in -kd {mixture.terms[0].name}+KD, or leave out --unlabelled."
+        )
+    if settings.multimodal:
+        raise UserError(
+            f"--unlabelled is of students and teachers that hear alone, not of {settings.multimodal[0]}, "
+            "which reads: leave it out."
+        )
+    if settings.reader != Settings.reader:
+        raise UserError(f"--unlabelled is read by {Settings.reader}: leave out --reader {settings.reader}.")
 
 
 def _with_encoders(settings: Settings) -> Settings:

@@ -13,6 +13,7 @@ from typing import Any
 from light_sernet_kd.config.fields import (
     OF_NETWORKS,
     OF_STUDENT,
+    OF_STUDENT_AND_PROBES,
     OF_STUDENT_AND_TEACHER,
     OF_TRAINING,
     POSITIVE,
@@ -57,12 +58,17 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
-_ADDED = ("depth", "keep", "kernels", "local_pooling", "recipe", "speakers")
+_ADDED = (
+    "depth", "keep", "kernels", "local_pooling", "recipe", "speakers", "unlabelled", "unlabelled_share",
+    "unlabelled_skip_tested",
+)  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`.
 APART = ("engine", "recipe")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
+# Ten times the labelled examples of a batch.
+_MOST_UNLABELLED = 10 / 11
 
 
 def listed(choices: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
@@ -149,6 +155,22 @@ class Settings:
         False, "--skip-bad", group=DATA, shows_default=False,
         help="leave out recordings that cannot be read, and rows and labels that are wrong; the report "
         "lists them",
+    )  # fmt: skip
+
+    unlabelled: str | None = setting(
+        None, "--unlabelled", group=DATA, metavar="DIR", commands=OF_STUDENT_AND_PROBES,
+        help="a folder of recordings without labels, searched with its subfolders: the teacher answers them "
+        "too, and the student learns from these answers",
+    )  # fmt: skip
+    unlabelled_share: float = setting(
+        0.5, "--unlabelled_share", group=DATA, metavar="X", commands=OF_STUDENT,
+        range=Range(0, _MOST_UNLABELLED, above=True, text="above 0 and at most 0.909"),
+        help="share of each batch without labels; the labelled part is a usual batch, and the rest is added",
+    )  # fmt: skip
+    unlabelled_skip_tested: bool = setting(
+        False, "--unlabelled_skip_tested", group=DATA, shows_default=False, commands=OF_STUDENT,
+        help="leave out unlabelled recordings that are test or validation recordings too, which are refused "
+        "otherwise",
     )  # fmt: skip
 
     student: str = setting(

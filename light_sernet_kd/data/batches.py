@@ -1,6 +1,7 @@
 """Training batches: examples in an epoch's order, augmented, with what a teacher says of them."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from light_sernet_kd.data.feature_cache import exact, feature_key, front_end_of,
 from light_sernet_kd.data.training_clips import OF_FOLD, TrainingClips
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
+    IS_LABELLED,
     MIXUP_WEIGHT,
     OTHER_LABELS,
     SOFT_LABELS,
@@ -43,6 +45,35 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     A run that was interrupted therefore continues as if it had not been.
     """
     return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def unlabelled_beside(labelled: int, share: float) -> int:
+    """How many clips without labels join so many labelled examples, to be `share` of all of them.
+
+    >>> unlabelled_beside(32, 0.5), unlabelled_beside(32, 0.75), unlabelled_beside(3, 0.2)
+    (32, 96, 1)
+    """
+    return round(labelled * share / (1 - share))
+
+
+def unlabelled_drawn(clips: int, position: int, count: int, *, seed: int) -> np.ndarray:
+    """`count` clips from `position` on of an endless order that `seed` decides, ascending.
+
+    The order is one permutation of all clips after another, so that none comes again before all have come.
+    """
+    parts = []
+    while count:
+        number, begin = divmod(position, clips)
+        part = _permutation(clips, number, seed)[begin : begin + count]
+        parts.append(part)
+        position, count = position + len(part), count - len(part)
+    return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(clips: int, number: int, seed: int) -> np.ndarray:
+    # Three numbers, and an epoch's order has two: the two never are one sequence.
+    return np.random.default_rng([seed, number, 1]).permutation(clips)
 
 
 @dataclass(frozen=True)
@@ -207,6 +238,32 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class UnlabelledClips:
+    """Clips without labels that train beside the labelled examples, and what the teacher says of them.
+
+    Attributes:
+        rows: features `(clips, frames, features, 1)`, anything that can be indexed by an array of clips.
+        share: of all examples of a batch, above 0 and below 1.
+        logits, embedding: as of `TeacherOutputs`, likewise.
+
+    Two utterances make a batch, and two of three clips are its other half.
+
+    >>> made = np.zeros((3, 60, 40, 1), np.float32), np.zeros((3, 2), np.float32)
+    >>> clips = UnlabelledClips(made[0], share=0.5, logits=made[1])
+    >>> teacher = TeacherOutputs(logits=made[1][:2], unlabelled=clips)
+    >>> examples = Examples(made[0][:2], np.array([0, 1], np.int32), ("anger", "fear"))
+    >>> inputs, labels = next(iter(batches(examples, range(2), batch_size=2, seed=0, teacher=teacher)))
+    >>> inputs["labelled"].numpy().tolist()
+    [1.0, 1.0, 0.0, 0.0]
+    """
+
+    rows: Any
+    share: float
+    logits: Any = None
+    embedding: Any = None
+
+
+@dataclass(frozen=True)
 class TeacherOutputs:
     """What a teacher says of every utterance; None where no loss compares with it.
 
@@ -215,6 +272,7 @@ class TeacherOutputs:
         embedding: `(utterances, width)`.
         states: of a text's tokens; what an array of utterances makes `(batch, tokens, width)`, rows of zeros
             being padding.
+        unlabelled: clips without labels, of which the teacher says something too.
 
     >>> outputs = TeacherOutputs(logits=np.zeros((5, 2), np.float32))
     >>> outputs.logits.shape, outputs.embedding
@@ -224,6 +282,7 @@ class TeacherOutputs:
     logits: np.ndarray | None = None
     embedding: np.ndarray | None = None
     states: Any = None
+    unlabelled: UnlabelledClips | None = None
 
 
 def batches(
@@ -242,7 +301,9 @@ def batches(
     Args:
         indices: the training utterances.
         first_epoch: where to begin, for a run that continues.
-        teacher: carried with the batch, as soft labels are.
+        teacher: carried with the batch, as soft labels are. With `unlabelled` a batch has all of its labelled
+            examples and, behind them, as many clips without labels as make their share; `labelled` tells them
+            apart. These clips are not augmented.
         augmenter: changes the batches' features. With mixup a batch's inputs also hold `other_labels` and
             `share`: an example's target is `share` of its own label and the rest of the other's, and what the
             batch carries of the teacher and of soft labels is mixed alike.
@@ -269,13 +330,17 @@ def batches(
         augmenter = augmenter.bound(training, examples.labels)
     source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
     signature = source.signature(training[:1])
+    starts = range(0, len(training), batch_size)
+    beside = [source.beside(len(training[start : start + batch_size])) for start in starts]
 
     def generated() -> Iterator[tuple[Any, ...]]:
         for epoch in itertools.count(first_epoch):
             order = training[epoch_order(len(training), seed=seed, epoch=epoch)]
-            for number, start in enumerate(range(0, len(order), batch_size)):
+            for number, start in enumerate(starts):
                 # sorted, because a file mapped into memory is read fastest forwards
-                yield source.batch(np.sort(order[start : start + batch_size]), epoch, number)
+                batch = source.batch(np.sort(order[start : start + batch_size]), epoch, number)
+                position = epoch * sum(beside) + sum(beside[:number])
+                yield source.with_unlabelled(batch, position, beside[number])
 
     made = tf.data.Dataset.from_generator(generated, output_signature=signature).prefetch(2)
     options = tf.data.Options()
@@ -328,6 +393,8 @@ class _Source:
         if self.mixup:
             spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
             spec[MIXUP_WEIGHT] = tf.TensorSpec((None,), tf.float32)
+        if self.teacher.unlabelled:
+            spec[IS_LABELLED] = tf.TensorSpec((None,), tf.float32)
         weights = () if self.class_weights is None else (tf.TensorSpec((None,), tf.float32),)
         return (spec, tf.TensorSpec((None,), tf.int32), *weights)
 
@@ -355,6 +422,40 @@ class _Source:
             if self.class_weights is None
             else (inputs, labels, self._weights(inputs, labels))
         )
+
+    def beside(self, labelled: int) -> int:
+        """How many clips without labels join so many examples."""
+        clips = self.teacher.unlabelled
+        return unlabelled_beside(labelled, clips.share) if clips else 0
+
+    def with_unlabelled(self, batch: tuple[Any, ...], position: int, count: int) -> tuple[Any, ...]:
+        """The batch, and behind it the clips without labels from `position` of their order on.
+
+        In the place of labels, and of whatever belongs to them, the clips have what is of one form with it;
+        nothing reads it.
+        """
+        clips = self.teacher.unlabelled
+        if clips is None:
+            return batch
+        inputs, labels, *weights = batch
+        drawn = unlabelled_drawn(len(clips.rows), position, count, seed=self.seed)
+        classes = len(self.examples.classes)
+        # What a loss compares with, or an example's own; made for what the batch has of it.
+        made = {
+            FEATURES: lambda: clips.rows[drawn],
+            TEACHER: lambda: clips.logits[drawn],
+            TEACHER_EMBEDDING: lambda: clips.embedding[drawn],
+            SOFT_LABELS: lambda: np.full((count, classes), 1 / classes),
+            OTHER_LABELS: lambda: np.zeros(count),
+            MIXUP_WEIGHT: lambda: np.ones(count),
+        }
+        joined = {
+            name: np.concatenate([values, made[name]().astype(values.dtype)])
+            for name, values in inputs.items()
+        }
+        joined[IS_LABELLED] = np.repeat(np.array([1, 0], np.float32), [len(labels), count])
+        labels = np.concatenate([labels, np.zeros(count, labels.dtype)])
+        return (joined, labels, *(np.concatenate([each, np.ones(count, each.dtype)]) for each in weights))
 
     def _inputs(self, utterances: np.ndarray, epoch: int, number: int) -> dict[str, Any]:
         rows = self.examples.rows

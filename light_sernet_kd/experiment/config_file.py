@@ -38,6 +38,8 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
         "teacher_sha256": teacher_digest(run),
         "encoders_sha256": {role: encoders.digest() for role, encoders in run.multimodal.items()},
     }
+    if run.unlabelled:
+        decides["unlabelled_sha256"] = run.unlabelled.survey.digest
     if run.folder.has_begun:
         config = _stored(run, decides)
         engine = config["resolved"].get("engine", "tf")  # older ones have none
@@ -136,4 +138,6 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "the corpus has other recordings or labels now"
     if before["teacher_sha256"] != now["teacher_sha256"]:
         return "the teacher file has another content now"
+    if before.get("unlabelled_sha256") != now.get("unlabelled_sha256"):
+        return "the unlabelled recordings are others now"
     return "the transcripts, or the encoders of speech or text, are others now"

@@ -41,6 +41,8 @@ def _card(run: "Experiment", *, final: bool) -> dict[str, Any]:
         "protocol": run.settings.protocol,
         "light_sernet_kd": __version__,
     }
+    if run.unlabelled:
+        card["unlabelled_recordings"] = len(run.unlabelled.survey.recordings)
     if licences:
         card["corpus_licence"] = "; ".join(sorted(licences))
     if final:

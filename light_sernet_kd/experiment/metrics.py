@@ -10,6 +10,7 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
+from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.final import final_notes
 from light_sernet_kd.experiment.networks import model_of, network_of
@@ -103,6 +104,7 @@ def metrics_of(
             "encoders": run.multimodal["student"].facts() if "student" in run.multimodal else {},
         },
         "notes": notes_of(run, exported),
+        **({"unlabelled": unlabelled.facts(run)} if run.unlabelled else {}),
         "teacher": _teacher(run, outcomes) if run.settings.teacher else None,
         "seed": run.settings.seed,
         "command": run.config["command"],

@@ -136,13 +136,19 @@ def phases_of(run: "Experiment", role: str) -> list[Phase]:
     return run.phases[role]
 
 
+def front_end_for(run: "Experiment", role: str) -> str:
+    """What the role's network hears through: a network of another kind than the student has its own."""
+    name = architectures(run)[role]
+    return run.front_end if name == run.settings.student else STUDENTS[name].front_end
+
+
 def _made_phases(run: "Experiment", role: str) -> list[Phase]:
     distillation = run.distillation if role == "student" else distillation_spec.parse(NO_TEACHER)
     if role in run.multimodal:
         return _multimodal_phases(run, role, distillation)
     settings, name = run.settings, architectures(run)[role]
     width = settings.width if role == "student" else settings.trained_teacher_width
-    front_end = run.front_end if name == settings.student else STUDENTS[name].front_end
+    front_end = front_end_for(run, role)
     shape = feature_shape(front_end, settings.input_type, settings.samples)
     # A teacher has the published shape: what makes a student small need not make its teacher so.
     own = _shape_of(settings) if role == "student" else {}

@@ -18,13 +18,14 @@ from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError, install_line
-from light_sernet_kd.experiment import config_file, evidence, inputs, phases, teacher
+from light_sernet_kd.experiment import config_file, evidence, inputs, phases, teacher, unlabelled
 from light_sernet_kd.registries.losses import LABEL_LOSSES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
+    from light_sernet_kd.data.unlabelled import Clips
     from light_sernet_kd.training.job import DivergenceError, Trained
     from light_sernet_kd.training.network import Network
 
@@ -39,6 +40,7 @@ class Experiment:
         label_settings, distillation_settings: of the losses.
         teacher: the teacher of a file, or one that is made for all folds at once; None where the run trains
             its own per fold, or has none.
+        unlabelled: the clips without labels that train too; None where there are none.
         multimodal: role → encoders, of the networks of speech and text.
         config: what config.json holds.
         arithmetic: `float32` or `bfloat16`.
@@ -54,7 +56,10 @@ class Experiment:
         display: Display,
         command: str = "",
         engine: str | None = None,
+        *,
+        teaches: bool = False,
     ):
+        """With `teaches`, no student learns: unlabelled recordings may be those that test."""
         self.options, self.display, self.folder = options, display, RunFolder(folder)
         entry = STUDENTS[settings.student]
         self.front_end: str = settings.front_end or entry.front_end
@@ -69,11 +74,13 @@ class Experiment:
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self.engine = engine or engine_here(settings, keras.backend.backend())
         self._check_packages()
+        self.unlabelled: Clips | None = unlabelled.surveyed(self, may_leak=teaches)
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
         self.ahead: dict[tuple[str, str], Trained | DivergenceError] = {}
         self.phases: dict[str, list[phases.Phase]] = {}
         self.feature_rows: dict[str, Any] = {}
+        self.clip_rows: dict[str, Any] = {}
         self.teacher = teacher.read_teacher(self)
         self.multimodal = inputs.multimodal_networks(self)
         phases.check_encoders(self)

@@ -159,6 +159,14 @@ def _own_teacher(schedule: Mapping[str, Any] | None) -> str:
     )
 
 
+def _unlabelled(facts: Mapping[str, Any] | None) -> list[str]:
+    """What was learnt from recordings without labels."""
+    if not facts:
+        return []
+    share, told = _with_percent_sign(facts["share"]), plain(facts["sentence"])
+    return [f"- **Unlabelled:** {told}. They are {share} of each batch."]
+
+
 def _without_embeddings(student: Mapping[str, Any]) -> str:
     count = student.get("parameters_without_embeddings")
     return "" if count is None else f", {count:,} without the tables of tokens and positions"
@@ -199,6 +207,7 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
         f"{_without_embeddings(student)}.",
         *_encoders(student, metrics.get("notes", [])),
         f"- **Teacher:** {taught}{_own_teacher(config['resolved'].get('own_teacher'))}",
+        *_unlabelled(metrics.get("unlabelled")),
         *_how_it_was_trained(config["settings"], config["resolved"]),
         *([f"- **Cut:** {lengths.sentence(metrics['cut'])}."] if metrics.get("cut") else []),
         f"- **Seed:** {plain(metrics['seed'])}.",

@@ -202,9 +202,15 @@ class Network:
 
     def outputs(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
         """`logits` `(len(indices), classes)` and `embedding` `(len(indices), width)` with these weights."""
-        self.student.set_weights(weights)
-        batches = list(self._predicted(self._logits_and_embedding, rows, indices))
+        batches = list(self.output_blocks(weights, rows, indices))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in (LOGITS, EMBEDDING)}
+
+    def output_blocks(
+        self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """What `outputs` gives, a block of utterances after another."""
+        self.student.set_weights(weights)
+        yield from self._predicted(self._logits_and_embedding, rows, indices)
 
     def _logits(self, model: keras.Model, rows: Any, indices: Sequence[int]) -> np.ndarray:
         return np.concatenate([each["outputs"] for each in self._predicted(model, rows, indices)])
@@ -310,6 +316,7 @@ class Network:
             logits=outputs.logits if outputs and needs.needs_logits else None,
             embedding=outputs.embedding if outputs and needs.needs_embeddings else None,
             states=outputs.states if outputs and needs.needs_states else None,
+            unlabelled=outputs.unlabelled if outputs else None,
         )
         made = (host_batches if _on_jax() else batches)(
             job.examples,

@@ -93,6 +93,8 @@ OTHER = {
     "export": False,
     "merge_tflite": False,
 }
+# These are of networks that hear alone.
+UNLABELLED = {"unlabelled": "speech", "unlabelled_share": 0.25, "unlabelled_skip_tested": True}
 # The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
 
@@ -156,12 +158,14 @@ def test_without_values_they_are_the_defaults_of_settings():
 
 
 def test_every_setting_has_another_value_here():
-    assert sorted(OTHER) == sorted(FIELDS)
+    assert sorted(OTHER | UNLABELLED) == sorted(FIELDS)
 
 
 def test_every_setting_arrives():
     settings = make_settings(**OTHER)
-    assert {name: getattr(settings, name) for name in FIELDS} == OTHER
+    assert {name: getattr(settings, name) for name in OTHER} == OTHER
+    settings = make_settings(distillation="KD", **UNLABELLED)
+    assert {name: getattr(settings, name) for name in UNLABELLED} == UNLABELLED
 
 
 def test_the_modality_arrives():
@@ -376,8 +380,8 @@ def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path,
 
 
 def test_the_digest_differs_when_any_setting_differs():
-    decides = [name for name in FIELDS if name not in APART]  # see test_engine
-    digests = {name: dataclasses.replace(Settings(), **{name: OTHER[name]}).digest() for name in decides}
+    decides, other = [name for name in FIELDS if name not in APART], OTHER | UNLABELLED  # see test_engine
+    digests = {name: dataclasses.replace(Settings(), **{name: other[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1
     assert all(len(digest) == 8 and int(digest, 16) >= 0 for digest in digests.values())
 
@@ -391,7 +395,8 @@ def test_settings_that_came_later_leave_the_names_of_begun_runs():
 
 
 def test_what_an_older_run_does_not_tell_has_its_default():
-    older = {"depth", "keep", "kernels", "local_pooling", "recipe", "speakers"}
+    older = {"depth", "keep", "kernels", "local_pooling", "recipe", "speakers", "unlabelled"}
+    older |= {"unlabelled_share", "unlabelled_skip_tested"}
     stored = {name: value for name, value in make_settings(width=0.5).as_dict().items() if name not in older}
     assert Settings.completed(stored) == make_settings(width=0.5).as_dict()
     assert Settings.completed({**stored, "depth": 2})["depth"] == 2
@@ -437,6 +442,8 @@ def test_the_digest_does_not_depend_on_spelling():
 
 def test_settings_are_json_that_makes_them_again():
     settings = make_settings(**OTHER)
+    assert make_settings(**settings.as_dict()) == settings
+    settings = make_settings(distillation="KD", **UNLABELLED)
     assert make_settings(**settings.as_dict()) == settings
 
 

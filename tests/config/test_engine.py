@@ -39,6 +39,7 @@ print(json.dumps({
     "tf": answer(lambda: engine_of(make_settings(engine="tf"))),
     "jax": answer(lambda: engine_of(make_settings(engine="jax"))),
     "jax text": answer(lambda: engine_of(make_settings(engine="jax", student="bert_vggish"))),
+    "jax clips": answer(lambda: engine_of(make_settings(engine="jax", distillation="KD", unlabelled="d"))),
     "jax qat": answer(lambda: engine_of(make_settings(engine="jax", qat=1))),
     "one": answer(lambda: one_engine([audio, audio], remedy="")),
     "both": answer(
@@ -78,6 +79,7 @@ def test_auto_is_tensorflow_without_jax_for_a_gpu():
     }
     assert told["jax text"] == "jax"
     assert told["jax qat"] == JAX_QAT
+    assert told["jax clips"] == JAX_QAT.replace("--qat", "--unlabelled")
     assert told["imported"] == []
 
 

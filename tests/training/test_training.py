@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import students
+from light_sernet_kd.data.batches import UnlabelledClips
 from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_arrays
@@ -175,6 +176,24 @@ def test_an_interrupted_training_with_hint_ends_as_if_it_had_not_been(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     second.start_anew(1)
     assert differs([np.array(weight) for weight in second.distiller.projection.weights], projection)
+
+
+@pytest.mark.every
+def test_an_interrupted_training_with_clips_without_labels_ends_as_if_it_had_not_been(tmp_path):
+    rng = np.random.default_rng(4)
+    clips = UnlabelledClips(
+        rng.standard_normal((20, *SHAPE)).astype("float32"), 0.6, rng.standard_normal((20, len(CLASSES)))
+    )
+    given = {"teacher_outputs": TeacherOutputs(TEACHER, unlabelled=clips)}
+    first = network(distillation="KD")
+    expected = train(first, tmp_path / "whole", **given)
+    with pytest.raises(Interrupted):
+        train(first, tmp_path, progress=interrupt_after(1), **given)
+    found, epochs = continued(first, tmp_path, (tmp_path / "fold.npz").read_bytes(), **given)
+    assert epochs == [2, 3]
+    assert_same(found, expected)
+    without = train(first, tmp_path / "without", teacher_outputs=TeacherOutputs(TEACHER))
+    assert differs(found.last, without.last)
 
 
 def test_an_interruption_within_an_epoch_repeats_that_epoch(shared, whole, tmp_path):

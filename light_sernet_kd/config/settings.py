@@ -54,7 +54,7 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
-_ADDED = ("depth", "kernels", "local_pooling", "speakers")
+_ADDED = ("depth", "kernels", "local_pooling", "speakers", "augment_every")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
@@ -303,6 +303,10 @@ class Settings:
     augmentation: str = setting(
         "", "--augment", group=TRAINING, metavar="LIST", commands=OF_STUDENT, may_be_empty=True,
         help=f"of the training set: {listed(AUGMENTATIONS)}; with settings, noise:snr_low=10:chance=1",
+    )  # fmt: skip
+    augment_every: int = setting(
+        1, "--augment-every", group=TRAINING, metavar="N", commands=OF_STUDENT, range=POSITIVE,
+        help="epochs for which a changed waveform is kept; masks, Freq-MixStyle and mixup are always new",
     )  # fmt: skip
     seed: int = setting(
         0, "--seed", group=TRAINING, metavar="N",

@@ -59,8 +59,8 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
 _ADDED = (
-    "depth", "keep", "kernels", "local_pooling", "recipe", "speakers", "unlabelled", "unlabelled_share",
-    "unlabelled_skip_tested",
+    "augment_every", "depth", "keep", "kernels", "local_pooling", "recipe", "speakers", "unlabelled",
+    "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`.
 APART = ("engine", "recipe")
@@ -330,6 +330,10 @@ class Settings:
     augmentation: str = setting(
         "", "--augment", group=TRAINING, metavar="LIST", commands=OF_STUDENT, may_be_empty=True,
         help=f"of the training set: {listed(AUGMENTATIONS)}; with settings, noise:snr_low=10:chance=1",
+    )  # fmt: skip
+    augment_every: int = setting(
+        1, "--augment-every", group=TRAINING, metavar="N", commands=OF_STUDENT, range=POSITIVE,
+        help="epochs for which a changed waveform is kept; masks, Freq-MixStyle and mixup are always new",
     )  # fmt: skip
     recipe: str = setting(
         OWN, "--recipe", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=RECIPES,

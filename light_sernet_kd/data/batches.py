@@ -14,6 +14,7 @@ from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.array_cache import MEMORY_LIMIT
 from light_sernet_kd.data.feature_cache import exact, feature_key, front_end_of, recordings
+from light_sernet_kd.data.kept_views import KeptViews
 from light_sernet_kd.data.training_clips import OF_FOLD, TrainingClips
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
@@ -87,6 +88,8 @@ class Augmenter:
         speakers: who speaks in each recording, `(utterances,)` numbers.
         training: what the fold's training set has for augmentations that are made of other recordings; see
             `bound`.
+        every: epochs for which the features of a changed waveform are kept.
+        memory_limit: in bytes; more of them than that are kept in a file.
     """
 
     augmentations: tuple[augment.Augmentation, ...]
@@ -98,6 +101,8 @@ class Augmenter:
     cache_folder: Path = Path()
     speakers: np.ndarray | None = None
     training: TrainingClips | None = None
+    every: int = 1
+    memory_limit: float = MEMORY_LIMIT
 
     def bound(self, training: Sequence[int] | np.ndarray, labels: np.ndarray) -> "Augmenter":
         """The same for a fold: babble and copypaste are made of its training set and of nothing else.
@@ -132,25 +137,42 @@ class Augmenter:
     def mixup(self) -> augment.Augmentation | None:
         return next((each for each in self.augmentations if each.kind.on == "batch"), None)
 
-    def features(self, rows: Any, batch: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+    def kept(self, shape: tuple[int, ...]) -> KeptViews | None:
+        """Where features of this shape are kept for some epochs; None where all are made anew."""
+        if self.every == 1 or self.recordings is None:
+            return None
+        return KeptViews(
+            self.heard, self.every, shape, memory_limit=self.memory_limit, folder=self.cache_folder
+        )
+
+    def heard(self, batch: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """Features of the recordings as they are changed in this epoch, before masks and mixtures."""
+        recordings: Any = self.recordings
+        clips = [
+            augment.augmented_clip(
+                recording["samples"][: recording["length"]],
+                self.augmentations,
+                samples=self.samples,
+                pad=self.pad,
+                seed=seed,
+                epoch=epoch,
+                utterance=int(utterance),
+                material=self._material(int(utterance)),
+            )
+            for utterance, recording in zip(batch, recordings[batch], strict=True)
+        ]
+        return self.compute(np.stack(clips))
+
+    def features(
+        self, rows: Any, batch: np.ndarray, *, seed: int, epoch: int, kept: KeptViews | None = None
+    ) -> np.ndarray:
         """Features `(batch, frames, features, 1)` of the utterances in `batch`, as they are in this epoch."""
         if self.recordings is None:
             clean = np.asarray(rows[batch])
+        elif kept is not None:
+            clean = kept.features(batch, seed, epoch)
         else:
-            clips = [
-                augment.augmented_clip(
-                    recording["samples"][: recording["length"]],
-                    self.augmentations,
-                    samples=self.samples,
-                    pad=self.pad,
-                    seed=seed,
-                    epoch=epoch,
-                    utterance=int(utterance),
-                    material=self._material(int(utterance)),
-                )
-                for utterance, recording in zip(batch, self.recordings[batch], strict=True)
-            ]
-            clean = self.compute(np.stack(clips))
+            clean = self.heard(batch, seed, epoch)
         changed = [
             augment.augmented_features(
                 row, self.augmentations, seed=seed, epoch=epoch, utterance=int(utterance)
@@ -209,6 +231,7 @@ def augmenter(
         key,
         cache_folder,
         speakers=np.unique([utterance.speaker for utterance in utterances], return_inverse=True)[1],
+        memory_limit=memory_limit,
     )
 
 
@@ -330,17 +353,27 @@ def batches(
         augmenter = augmenter.bound(training, examples.labels)
     source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
     signature = source.signature(training[:1])
+    kept = augmenter.kept(examples.rows.shape) if augmenter else None
+    source = dataclasses.replace(source, kept=kept)
     starts = range(0, len(training), batch_size)
     beside = [source.beside(len(training[start : start + batch_size])) for start in starts]
 
+    def of_epoch(epoch: int) -> Iterator[np.ndarray]:
+        order = training[epoch_order(len(training), seed=seed, epoch=epoch)]
+        for start in starts:
+            # sorted, because a file mapped into memory is read fastest forwards
+            yield np.sort(order[start : start + batch_size])
+
     def generated() -> Iterator[tuple[Any, ...]]:
+        if kept is not None:
+            # In the batches that made them, so that a run that continues has them bit for bit.
+            for epoch in kept.epochs_before(first_epoch):
+                for batch in of_epoch(epoch):
+                    kept.renew(batch, seed, epoch)
         for epoch in itertools.count(first_epoch):
-            order = training[epoch_order(len(training), seed=seed, epoch=epoch)]
-            for number, start in enumerate(starts):
-                # sorted, because a file mapped into memory is read fastest forwards
-                batch = source.batch(np.sort(order[start : start + batch_size]), epoch, number)
+            for number, batch in enumerate(of_epoch(epoch)):
                 position = epoch * sum(beside) + sum(beside[:number])
-                yield source.with_unlabelled(batch, position, beside[number])
+                yield source.with_unlabelled(source.batch(batch, epoch, number), position, beside[number])
 
     made = tf.data.Dataset.from_generator(generated, output_signature=signature).prefetch(2)
     options = tf.data.Options()
@@ -359,6 +392,7 @@ class _Source:
     augmenter: Augmenter | None
     class_weights: np.ndarray | None
     seed: int
+    kept: KeptViews | None = None
 
     @property
     def mixup(self) -> augment.Augmentation | None:
@@ -460,7 +494,7 @@ class _Source:
     def _inputs(self, utterances: np.ndarray, epoch: int, number: int) -> dict[str, Any]:
         rows = self.examples.rows
         if self.augmenter:
-            features = self.augmenter.features(rows, utterances, seed=self.seed, epoch=epoch)
+            features = self.augmenter.features(rows, utterances, seed=self.seed, epoch=epoch, kept=self.kept)
         else:
             features = rows[utterances]
         inputs = {FEATURES: features} | {name: values[utterances] for name, values in self.carried.items()}

@@ -59,16 +59,17 @@ class TrainingClips:
         rows = np.unique(np.asarray(training))
         # By speaker, then by class: what belongs together is one stretch.
         self.rows = rows[np.lexsort((labels[rows], speakers[rows]))]
+        self._speakers = speakers[self.rows]
 
     def others(self, utterance: int) -> Clips:
         """The recordings of other speakers."""
-        first, last = self._stretch(self.speakers[self.rows], self.speakers[utterance])
+        first, last = self._stretch(self._speakers, self.speakers[utterance])
         return Clips(self.recordings, self.rows, first, last)
 
     def twins(self, utterance: int) -> Clips:
         """The other recordings of the utterance's speaker and class; none where its class is unknown."""
         speaker, label = self.speakers[utterance], self.labels[utterance]
-        first, last = self._stretch(self.speakers[self.rows], speaker)
+        first, last = self._stretch(self._speakers, speaker)
         rows = self.rows[first:last]
         first, last = self._stretch(self.labels[rows], label) if label >= 0 else (0, 0)
         rows = rows[first:last]
@@ -80,7 +81,7 @@ class TrainingClips:
         return int(first), int(last)
 
     def single_speaker(self) -> bool:
-        return len(np.unique(self.speakers[self.rows])) < 2
+        return len(np.unique(self._speakers)) < 2
 
 
 # What `needs` of an augmentation may name and a fold has.

@@ -142,7 +142,7 @@ class Experiment:
 
     @functools.cached_property
     def augmenter(self) -> batches.Augmenter | None:
-        return batches.augmenter(
+        made = batches.augmenter(
             self.augmentations,
             self.utterances,
             self.selection.fingerprints,
@@ -152,6 +152,7 @@ class Experiment:
             cache_folder=self.cache_folder,
             memory_limit=self.options.memory_bytes,
         )
+        return made and dataclasses.replace(made, every=self.settings.augment_every)
 
     @functools.cached_property
     def measured(self) -> signatures.Measured:

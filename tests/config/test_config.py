@@ -67,6 +67,7 @@ OTHER = {
     "teacher_learning_rate": 1e-5,
     "teacher_parts": 3,
     "augmentation": "noise",
+    "augment_every": 4,
     "protocol": "cross_corpus",
     "fold_count": 4,
     "test_on": "RAVDESS",

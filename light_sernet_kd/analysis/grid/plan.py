@@ -24,7 +24,7 @@ _GRID = {"entries": {str: dict}, "measured": {str: _MEASURED}, "not_run": {str: 
 # What a run of an epoch takes follows from these, the first that tell it.
 _COSTS = (
     ("corpus", "protocol", "fold_count", "folds", "student", "width", "depth", "samples", "distillation",
-     "teacher", "teacher_count", "teacher_parts", "augmentation", "export"),
+     "teacher", "teacher_count", "teacher_parts", "augmentation", "augment_every", "export"),
     ("corpus", "student", "width", "depth", "samples"),
 )  # fmt: skip
 

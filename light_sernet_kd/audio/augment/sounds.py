@@ -94,12 +94,13 @@ def mains_hum(samples: int, rng: np.random.Generator) -> np.ndarray:
     base = rng.choice([50.0, 60.0]) * rng.uniform(0.998, 1.002)
     multiples = np.arange(1, 17)
     amplitudes = np.exp(rng.normal(0.0, 1.0, len(multiples))) / multiples
-    radians = (2 * np.pi * base / SAMPLE_RATE * np.arange(samples)).astype(np.float64)
-    phases = rng.uniform(0, 2 * np.pi, len(multiples))
-    hum = np.zeros(samples, np.float32)
-    for multiple, amplitude, phase in zip(multiples, amplitudes, phases, strict=True):
-        hum += np.float32(amplitude) * np.sin((multiple * radians + phase) % (2 * np.pi), dtype=np.float32)
-    return hum
+    amplitudes = amplitudes * np.exp(1j * rng.uniform(0, 2 * np.pi, len(multiples)))
+    turn = np.remainder(2 * np.pi * base / SAMPLE_RATE * np.arange(samples), 2 * np.pi).astype(np.float32)
+    once = np.exp(1j * turn)
+    hum = np.full(samples, amplitudes[-1], np.complex64)
+    for amplitude in amplitudes[-2::-1].astype(np.complex64):  # Horner's rule
+        hum = hum * once + amplitude
+    return (hum * once).imag
 
 
 # Semitones above a chord's lowest note.
@@ -122,14 +123,11 @@ def chords(samples: int, rng: np.random.Generator) -> np.ndarray:
     for start in range(0, samples, beat):
         root_hz = lowest_hz * 2.0 ** (rng.choice([0, 2, 5, 7, 9]) / 12)
         for semitones in _CHORDS[rng.integers(len(_CHORDS))]:
-            hz = root_hz * 2.0 ** (semitones / 12)
-            harmonics = np.arange(1, _HARMONICS + 1)
-            # sin((n+1)x) = 2 cos(x) sin(nx) - sin((n-1)x) spares a sine per harmonic.
-            turn = (hz * radians) % (2 * np.pi)
-            before, now = np.zeros(beat, np.float32), np.sin(turn, dtype=np.float32)
-            twice = 2 * np.cos(turn, dtype=np.float32)
+            turn = np.remainder(root_hz * 2.0 ** (semitones / 12) * radians, 2 * np.pi).astype(np.float32)
+            before, now, twice = np.float32(0), np.sin(turn), 2 * np.cos(turn)
             tone = now.copy()
-            for harmonic in harmonics[1:]:
+            for harmonic in range(2, _HARMONICS + 1):
+                # sin((n+1)x) = 2 cos(x) sin(nx) - sin((n-1)x) spares a sine per harmonic.
                 before, now = now, twice * now - before
                 tone += now * np.float32(harmonic**-fall)
             played[start : start + beat] += decay * tone

@@ -24,7 +24,7 @@ def copypaste(waveform, rng, twins, *, chance=0.3):
     return np.concatenate(pair[::-1] if rng.random() < 0.5 else pair)
 
 
-def pitch(waveform, rng, *, chance=0.5, low=-2.0, high=2.0):
+def pitch(waveform, rng, *, chance=0.3, low=-2.0, high=2.0):
     """The waveform `(samples,)` moved by a number of semitones drawn evenly from `low` to `high`.
 
     Its length and speed stay; its formants move with its pitch. It is stretched by a phase vocoder and then
@@ -81,17 +81,19 @@ def _locked(sizes: np.ndarray, turns: np.ndarray, advance: np.ndarray) -> np.nda
         turns: phases of the frames that they are made of.
         advance: of the phases from one hop to the next.
     """
-    bins = np.arange(sizes.shape[1])
+    frames, count = sizes.shape
+    bins = np.arange(count, dtype=np.int32)
     beside = np.pad(sizes, ((0, 0), (1, 1)), constant_values=-1.0)
     is_peak = (sizes >= beside[:, :-2]) & (sizes > beside[:, 2:])
     is_peak[:, 0] |= ~is_peak.any(axis=1)  # of silence
     # The nearest peak at or below each bin, and at or above.
-    below = np.maximum.accumulate(np.where(is_peak, bins, -len(bins)), axis=1)
-    above = np.minimum.accumulate(np.where(is_peak, bins, 2 * len(bins))[:, ::-1], axis=1)[:, ::-1]
-    peak = np.where(bins - below <= above - bins, below, above)
-    step = np.take_along_axis(advance, peak, axis=1) + turns - np.take_along_axis(turns, peak, axis=1)
-    phases = np.empty(sizes.shape)
+    below = np.maximum.accumulate(np.where(is_peak, bins, -count), axis=1)
+    above = np.minimum.accumulate(np.where(is_peak, bins, 2 * count)[:, ::-1], axis=1)[:, ::-1]
+    peak = np.where(bins - below <= above - bins, below, above).astype(np.intp)
+    of_peak = (advance - turns).ravel()[peak + count * np.arange(frames)[:, None]]
+    # In double precision, since the sum grows over all of the clip.
+    phases = (of_peak + turns).astype(np.float64)
     phases[0] = turns[0]
-    for frame in range(1, len(phases)):
-        phases[frame] = phases[frame - 1][peak[frame]] + step[frame]
-    return np.remainder(phases, 2 * np.pi).astype(np.float32)
+    for frame in range(1, frames):
+        phases[frame] += phases[frame - 1].take(peak[frame])
+    return (phases - 2 * np.pi * np.rint(phases / (2 * np.pi))).astype(np.float32)

@@ -24,7 +24,8 @@ import numpy as np
 
 from light_sernet_kd import students
 from light_sernet_kd.audio import augment
-from light_sernet_kd.data.batches import Augmenter, Examples, batches
+from light_sernet_kd.data.augmenter import Augmenter
+from light_sernet_kd.data.batches import Examples, batches
 from light_sernet_kd.data.feature_cache import exact
 from light_sernet_kd.data.training_clips import OF_FOLD, TrainingClips
 from light_sernet_kd.distillation.distiller import Distiller

@@ -147,7 +147,7 @@ def train(task: Task, name: str) -> dict[str, Any]:
     """The variant's UA under each condition, of either kind of weights."""
     from light_sernet_kd import evaluation, students
     from light_sernet_kd.audio import augment
-    from light_sernet_kd.data import batches, feature_cache
+    from light_sernet_kd.data import augmenter, batches, feature_cache
     from light_sernet_kd.features import feature_shape
     from light_sernet_kd.registries import front_ends
     from light_sernet_kd.registries.schedules import SCHEDULES
@@ -178,7 +178,7 @@ def train(task: Task, name: str) -> dict[str, Any]:
             validation=(),
             seed=task.seed,
             checkpoint=Path(folder) / "checkpoint.npz",
-            augmenter=batches.augmenter(
+            augmenter=augmenter.augmenter(
                 augment.parse(variant.augmentation),
                 selection.utterances,
                 selection.fingerprints,

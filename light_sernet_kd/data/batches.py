@@ -1,21 +1,16 @@
 """Training batches: examples in an epoch's order, augmented, with what a teacher says of them."""
 
-import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from light_sernet_kd.audio import augment
-from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data.array_cache import MEMORY_LIMIT
-from light_sernet_kd.data.feature_cache import exact, feature_key, front_end_of, recordings
+from light_sernet_kd.data.augmenter import Augmenter
 from light_sernet_kd.data.kept_views import KeptViews
-from light_sernet_kd.data.training_clips import OF_FOLD, TrainingClips
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
     IS_LABELLED,
@@ -27,7 +22,6 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_STATES,
 )
 from light_sernet_kd.errors import UserError, installed
-from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 
 def capped(indices: Sequence[int], labels: np.ndarray, most: int, *, seed: int) -> Sequence[int]:
@@ -75,164 +69,6 @@ def unlabelled_drawn(clips: int, position: int, count: int, *, seed: int) -> np.
 def _permutation(clips: int, number: int, seed: int) -> np.ndarray:
     # Three numbers, and an epoch's order has two: the two never are one sequence.
     return np.random.default_rng([seed, number, 1]).permutation(clips)
-
-
-@dataclass(frozen=True)
-class Augmenter:
-    """What a training set needs to be augmented.
-
-    Attributes:
-        recordings: what `recordings` gives, where the augmentations change waveforms, else None.
-        compute: clips `(batch, samples)` to features.
-        key: of the recordings and their features, for what is cached in `cache_folder`.
-        speakers: who speaks in each recording, `(utterances,)` numbers.
-        training: what the fold's training set has for augmentations that are made of other recordings; see
-            `bound`.
-        every: epochs for which the features of a changed waveform are kept.
-        memory_limit: in bytes; more of them than that are kept in a file.
-    """
-
-    augmentations: tuple[augment.Augmentation, ...]
-    recordings: np.ndarray | None
-    compute: Callable[[np.ndarray], np.ndarray]
-    samples: int
-    pad: str
-    key: str = ""
-    cache_folder: Path = Path()
-    speakers: np.ndarray | None = None
-    training: TrainingClips | None = None
-    every: int = 1
-    memory_limit: float = MEMORY_LIMIT
-
-    def bound(self, training: Sequence[int] | np.ndarray, labels: np.ndarray) -> "Augmenter":
-        """The same for a fold: babble and copypaste are made of its training set and of nothing else.
-
-        Raises:
-            UserError: babble where one speaker alone is trained on.
-        """
-        names = [each.name for each in self.augmentations if each.kind.needs]
-        if not names or self.recordings is None or self.speakers is None:
-            return self
-        clips = TrainingClips(self.recordings, self.speakers, np.asarray(labels), training)
-        if "babble" in names and clips.single_speaker():
-            raise UserError(
-                "babble is made of other speakers, and one alone is trained on: "
-                "leave babble out of --augment."
-            )
-        return dataclasses.replace(self, training=clips)
-
-    def _material(self, utterance: int) -> dict[str, Any]:
-        needed = [each.kind.needs for each in self.augmentations if each.kind.needs is not None]
-        if not needed:
-            return {}
-        if self.training is None:
-            raise RuntimeError("babble and copypaste are made of a training set: call bound")
-        return {name: OF_FOLD[name](self.training, utterance) for name in needed}
-
-    def with_only(self, augmentations: Sequence[augment.Augmentation]) -> "Augmenter":
-        """The same with these of its augmentations alone."""
-        return dataclasses.replace(self, augmentations=tuple(augmentations))
-
-    @property
-    def mixup(self) -> augment.Augmentation | None:
-        return next((each for each in self.augmentations if each.kind.on == "batch"), None)
-
-    def kept(self, shape: tuple[int, ...]) -> KeptViews | None:
-        """Where features of this shape are kept for some epochs; None where all are made anew."""
-        if self.every == 1 or self.recordings is None:
-            return None
-        return KeptViews(
-            self.heard, self.every, shape, memory_limit=self.memory_limit, folder=self.cache_folder
-        )
-
-    def heard(self, batch: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-        """Features of the recordings as they are changed in this epoch, before masks and mixtures."""
-        recordings: Any = self.recordings
-        clips = [
-            augment.augmented_clip(
-                recording["samples"][: recording["length"]],
-                self.augmentations,
-                samples=self.samples,
-                pad=self.pad,
-                seed=seed,
-                epoch=epoch,
-                utterance=int(utterance),
-                material=self._material(int(utterance)),
-            )
-            for utterance, recording in zip(batch, recordings[batch], strict=True)
-        ]
-        return self.compute(np.stack(clips))
-
-    def features(
-        self, rows: Any, batch: np.ndarray, *, seed: int, epoch: int, kept: KeptViews | None = None
-    ) -> np.ndarray:
-        """Features `(batch, frames, features, 1)` of the utterances in `batch`, as they are in this epoch."""
-        if self.recordings is None:
-            clean = np.asarray(rows[batch])
-        elif kept is not None:
-            clean = kept.features(batch, seed, epoch)
-        else:
-            clean = self.heard(batch, seed, epoch)
-        changed = [
-            augment.augmented_features(
-                row, self.augmentations, seed=seed, epoch=epoch, utterance=int(utterance)
-            )
-            for utterance, row in zip(batch, clean, strict=True)
-        ]
-        return self._restyled(np.stack(changed), batch, seed=seed, epoch=epoch)
-
-    def _restyled(self, features: np.ndarray, batch: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-        for each in self.augmentations:
-            if each.kind.on == "statistics":
-                share = augment.shares(each, seed=seed, epoch=epoch, utterances=batch)
-                other = augment.style_mates(batch, seed=seed, epoch=epoch)
-                features = augment.restyled(features, features[other], share)
-        return features
-
-
-def augmenter(
-    augmentations: Sequence[augment.Augmentation],
-    utterances: Sequence[Utterance],
-    fingerprints: Mapping[str, str],
-    *,
-    front_end: str,
-    input_type: str,
-    samples: int,
-    cache_folder: Path,
-    memory_limit: float = MEMORY_LIMIT,
-) -> Augmenter | None:
-    """What changes the batches of `batches`; None where nothing is asked for.
-
-    Args:
-        augmentations: of `augment.parse`.
-        memory_limit: in bytes; more of the recordings than that are kept in a file and not in memory.
-    """
-    if not augmentations:
-        return None
-    kept = None
-    if augment.changes_waveforms(augmentations):
-        kept = recordings(
-            utterances,
-            fingerprints,
-            samples=augment.samples_needed(augmentations, samples),
-            cache_folder=cache_folder,
-            memory_limit=memory_limit,
-        )
-    model = front_end_of(front_end, input_type, samples)
-    padding = FRONT_ENDS[front_end].padding
-    known = [fingerprints[utterance.id] for utterance in utterances]
-    key = feature_key(front_end, input_type, samples, known)
-    return Augmenter(
-        tuple(augmentations),
-        kept,
-        exact(model.predict_on_batch),
-        samples,
-        padding,
-        key,
-        cache_folder,
-        speakers=np.unique([utterance.speaker for utterance in utterances], return_inverse=True)[1],
-        memory_limit=memory_limit,
-    )
 
 
 @dataclass(frozen=True)
@@ -348,32 +184,13 @@ def batches(
     with installed("tensorflow", "training with tf.data"):
         import tensorflow as tf
 
-    training = np.asarray(indices)
-    if augmenter is not None:
-        augmenter = augmenter.bound(training, examples.labels)
-    source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
-    signature = source.signature(training[:1])
-    kept = augmenter.kept(examples.rows.shape) if augmenter else None
-    source = dataclasses.replace(source, kept=kept)
-    starts = range(0, len(training), batch_size)
-    beside = [source.beside(len(training[start : start + batch_size])) for start in starts]
-
-    def of_epoch(epoch: int) -> Iterator[np.ndarray]:
-        order = training[epoch_order(len(training), seed=seed, epoch=epoch)]
-        for start in starts:
-            # sorted, because a file mapped into memory is read fastest forwards
-            yield np.sort(order[start : start + batch_size])
+    source = Source.of(
+        examples, indices, teacher=teacher, augmenter=augmenter, weights=class_weights, seed=seed
+    )
+    signature = source.signature()
 
     def generated() -> Iterator[tuple[Any, ...]]:
-        if kept is not None:
-            # In the batches that made them, so that a run that continues has them bit for bit.
-            for epoch in kept.epochs_before(first_epoch):
-                for batch in of_epoch(epoch):
-                    kept.renew(batch, seed, epoch)
-        for epoch in itertools.count(first_epoch):
-            for number, batch in enumerate(of_epoch(epoch)):
-                position = epoch * sum(beside) + sum(beside[:number])
-                yield source.with_unlabelled(source.batch(batch, epoch, number), position, beside[number])
+        return source.endless(batch_size, first_epoch)
 
     made = tf.data.Dataset.from_generator(generated, output_signature=signature).prefetch(2)
     options = tf.data.Options()
@@ -384,15 +201,54 @@ def batches(
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What batches are made from."""
+class Source:
+    """What the batches of a training set are made from; `of` takes the arguments of `batches`."""
 
     examples: Examples
+    training: np.ndarray
     teacher: TeacherOutputs
     augmenter: Augmenter | None
     class_weights: np.ndarray | None
     seed: int
     kept: KeptViews | None = None
+
+    @classmethod
+    def of(
+        cls,
+        examples: Examples,
+        indices: Sequence[int],
+        *,
+        teacher: TeacherOutputs | None,
+        augmenter: Augmenter | None,
+        weights: np.ndarray | None,
+        seed: int,
+    ) -> "Source":
+        training, kept = np.asarray(indices), None
+        if augmenter is not None:
+            augmenter = augmenter.bound(training, examples.labels)
+            kept = augmenter.kept(getattr(examples.rows, "shape", ()))
+        return cls(examples, training, teacher or TeacherOutputs(), augmenter, weights, seed, kept)
+
+    def endless(self, batch_size: int, first_epoch: int) -> Iterator[tuple[Any, ...]]:
+        """Batch after batch, epoch after epoch, from the beginning of `first_epoch` on."""
+        starts = range(0, len(self.training), batch_size)
+        beside = [self.beside(len(self.training[start : start + batch_size])) for start in starts]
+
+        def of_epoch(epoch: int) -> Iterator[np.ndarray]:
+            order = self.training[epoch_order(len(self.training), seed=self.seed, epoch=epoch)]
+            for start in starts:
+                # sorted, because a file mapped into memory is read fastest forwards
+                yield np.sort(order[start : start + batch_size])
+
+        if self.kept is not None:
+            # In the batches that made them, so that a run that continues has them bit for bit.
+            for epoch in self.kept.epochs_before(first_epoch):
+                for batch in of_epoch(epoch):
+                    self.kept.renew(batch, self.seed, epoch)
+        for epoch in itertools.count(first_epoch):
+            for number, batch in enumerate(of_epoch(epoch)):
+                position = epoch * sum(beside) + sum(beside[:number])
+                yield self.with_unlabelled(self.batch(batch, epoch, number), position, beside[number])
 
     @property
     def mixup(self) -> augment.Augmentation | None:
@@ -409,10 +265,11 @@ class _Source:
         }
         return {name: values for name, values in carried.items() if values is not None}
 
-    def signature(self, one: np.ndarray) -> tuple[Any, ...]:
-        """The types and shapes of a batch, found from the utterance in `one`. Raises as `batches`."""
+    def signature(self) -> tuple[Any, ...]:
+        """The types and shapes of a batch, found from its first utterance. Raises as `batches`."""
         import tensorflow as tf
 
+        one = self.training[:1]
         spec = {FEATURES: self._features_signature(one)}
         if self.mixup and self.teacher.states is not None:
             raise UserError(

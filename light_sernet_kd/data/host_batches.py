@@ -1,12 +1,12 @@
 """The training batches of `batches` as NumPy arrays, for a network that is not fed by tf.data."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs, _Source, epoch_order
+from light_sernet_kd.data.augmenter import Augmenter
+from light_sernet_kd.data.batches import Examples, Source, TeacherOutputs
 
 
 def host_batches(
@@ -24,13 +24,12 @@ def host_batches(
 
     >>> features, labels = np.zeros((5, 60, 40, 1), np.float32), np.array([0, 1, 0, 1, 0], np.int32)
     >>> examples = Examples(features, labels, ("anger", "fear"))
+    >>> import itertools
     >>> endless = host_batches(examples, range(5), batch_size=4, seed=0)
     >>> [inputs["features"].shape for inputs, _ in itertools.islice(endless, 3)]
     [(4, 60, 40, 1), (1, 60, 40, 1), (4, 60, 40, 1)]
     """
-    source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
-    training = np.asarray(indices)
-    for epoch in itertools.count(first_epoch):
-        order = training[epoch_order(len(training), seed=seed, epoch=epoch)]
-        for number, start in enumerate(range(0, len(order), batch_size)):
-            yield source.batch(np.sort(order[start : start + batch_size]), epoch, number)
+    source = Source.of(
+        examples, indices, teacher=teacher, augmenter=augmenter, weights=class_weights, seed=seed
+    )
+    return source.endless(batch_size, first_epoch)

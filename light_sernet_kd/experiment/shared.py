@@ -12,7 +12,8 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.audio import augment
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec
 from light_sernet_kd.config.engine import engine_here
-from light_sernet_kd.data import batches, signatures
+from light_sernet_kd.data import signatures
+from light_sernet_kd.data.augmenter import Augmenter, augmenter
 from light_sernet_kd.data.protocols import PROTOCOLS, Fold
 from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
@@ -141,8 +142,8 @@ class Experiment:
         return self.selection.digest
 
     @functools.cached_property
-    def augmenter(self) -> batches.Augmenter | None:
-        made = batches.augmenter(
+    def augmenter(self) -> Augmenter | None:
+        made = augmenter(
             self.augmentations,
             self.utterances,
             self.selection.fingerprints,

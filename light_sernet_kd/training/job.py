@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from light_sernet_kd.config.settings import BEST
-from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs
+from light_sernet_kd.data.augmenter import Augmenter
+from light_sernet_kd.data.batches import Examples, TeacherOutputs
 
 if TYPE_CHECKING:
     import keras

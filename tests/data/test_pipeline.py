@@ -21,6 +21,7 @@ from light_sernet_kd import audio, features, files
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data import array_cache, feature_cache
+from light_sernet_kd.data import augmenter as augmenting
 from light_sernet_kd.data import batches as batching
 from light_sernet_kd.data.feature_cache import Cache, Reader
 from light_sernet_kd.errors import UserError
@@ -514,7 +515,7 @@ EMBEDDINGS = np.arange(COUNT, dtype=np.float32)[:, None] * 1000 + np.arange(5, d
 def augmented(text, **changes):
     """A batch source for `ROWS`, and the augmenter of features that `text` asks for."""
     asked = augment.parse(text)
-    made = batching.Augmenter(asked, None, lambda clips: clips, SAMPLES, "both")
+    made = augmenting.Augmenter(asked, None, lambda clips: clips, SAMPLES, "both")
     return functools.partial(batches, augmentation=made, **changes)
 
 
@@ -531,7 +532,7 @@ def corpus(tmp_path):
     rows = feature_cache.features(utterances, fingerprints, **form, cache=Cache(tmp_path, "ram"))
 
     def batches(text, epochs, *, first_epoch=0, batch_size=4, every=1, **changes):
-        augmenter = batching.augmenter(
+        augmenter = augmenting.augmenter(
             augment.parse(text), utterances, fingerprints, **form, cache_folder=tmp_path / "cache", **changes
         )
         augmenter = augmenter and dataclasses.replace(augmenter, every=every)
@@ -553,7 +554,7 @@ def by_utterance(found) -> dict[int, np.ndarray]:
 
 def test_nothing_asked_for_is_no_augmenter(utterances, tmp_path):
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
-    assert batching.augmenter((), utterances, {}, **form, cache_folder=tmp_path) is None
+    assert augmenting.augmenter((), utterances, {}, **form, cache_folder=tmp_path) is None
 
 
 @pytest.mark.parametrize("memory_limit", [0, 2**30])

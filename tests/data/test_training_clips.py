@@ -7,6 +7,7 @@ import soundfile
 from light_sernet_kd import audio
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data import augmenter as augmenting
 from light_sernet_kd.data import batches as batching
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import leave_one_speaker_out
@@ -65,7 +66,7 @@ def clips_of(corpus, tmp_path, text, training, monkeypatch):
     """The clips of the training batches of three epochs, by utterance."""
     utterances, labels, fingerprints = corpus
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
-    augmenter = batching.augmenter(
+    augmenter = augmenting.augmenter(
         augment.parse(text), utterances, fingerprints, **form, cache_folder=tmp_path / "cache"
     )
     seen = []

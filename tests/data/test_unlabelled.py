@@ -12,7 +12,8 @@ from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance, demo
 from light_sernet_kd.data import batches as batching
 from light_sernet_kd.data import feature_cache, signatures
-from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs, UnlabelledClips, batches
+from light_sernet_kd.data.augmenter import Augmenter
+from light_sernet_kd.data.batches import Examples, TeacherOutputs, UnlabelledClips, batches
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.unlabelled import Clips, leaking, leaks_named, sentence, survey, surveys, windows
 from light_sernet_kd.encoders import front_end

@@ -13,7 +13,8 @@ import pytest
 
 from light_sernet_kd import students
 from light_sernet_kd.audio.augment import mix, mix_logits, mixup, parse, restyled, specaugment
-from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs, epoch_order
+from light_sernet_kd.data.augmenter import Augmenter
+from light_sernet_kd.data.batches import Examples, TeacherOutputs, epoch_order
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.training.job import DivergenceError, TrainingJob

@@ -20,7 +20,7 @@ import numpy as np
 from light_sernet_kd.audio.augment import Augmentation
 from light_sernet_kd.audio.augment.batch import LEAST_VARIANCE
 from light_sernet_kd.data import array_cache
-from light_sernet_kd.data.batches import Augmenter
+from light_sernet_kd.data.augmenter import Augmenter
 from light_sernet_kd.data.feature_cache import BATCH
 from light_sernet_kd.training.job import TrainingJob
 

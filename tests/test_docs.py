@@ -63,6 +63,7 @@ COMMANDS = {
     "python train.py grid EXPERIMENTS *": f"{PARSE}: the command line is train.py's; test_grid reads them",
     "python train.py paper *": f"{PARSE}: trains for hours; test_experiments has quick rows",
     "python train.py *": f"{PARSE}: trains for hours; test_end_to_end trains for seconds",
+    "python benchmarks/*": "no: takes minutes",
     "sh run.sh test*": "no: it would run this test",
     "sh run.sh*": "no: it installs; what it then runs is parsed on the page quickstart",
     "git clone *": "no: there is no address yet",

@@ -560,6 +560,25 @@ def test_copypaste_joins_two_recordings_in_either_order():
     np.testing.assert_array_equal(voice.copypaste(one, rng(), [], chance=1), one)
 
 
+@pytest.mark.parametrize(("text", "longest"), [("copypaste:chance=1", 100), ("copypaste:chance=1,crop", 300)])
+def test_of_joined_recordings_only_what_a_clip_can_need_goes_on(text, longest, monkeypatch):
+    one, other = speech(200), speech(230, seed=5)
+    seen = []
+    monkeypatch.setattr(sounds, "with_added", lambda clip, added, snr_db: seen.append(clip) or clip)
+    clip = augment.augmented_clip(
+        one, augment.parse(text + ",noise:chance=1"), samples=100, pad="both", seed=0, epoch=0, utterance=0,
+        material={"twins": [other]},
+    )  # fmt: skip
+    assert [len(each) for each in seen] == [longest]
+    joined = [np.concatenate(pair) for pair in ((one, other), (other, one))]
+    start = (430 - longest) // 2
+    parts = [both[start : start + longest] for both in joined]
+    (part,) = [each for each in parts if np.array_equal(each[:9], seen[0][:9])]
+    np.testing.assert_array_equal(seen[0], part)
+    if longest == 100:
+        np.testing.assert_array_equal(clip, part)
+
+
 # Place
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd.audio import PADDINGS
+from light_sernet_kd.audio import PADDINGS, fit
 from light_sernet_kd.audio.augment.asking import Augmentation
 from light_sernet_kd.errors import choose
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
@@ -62,10 +62,14 @@ def augmented_clip(
     def rng(name: str) -> np.random.Generator:
         return drawn_for(name, seed=seed, epoch=epoch, utterance=utterance)
 
+    longest = samples_needed(augmentations, samples)
     for each in augmentations:
         if each.kind.on == "waveform":
             needed = () if each.kind.needs is None else (material[each.kind.needs],)
             waveform = each.kind.function(waveform, rng(each.name), *needed, **each.settings)
+            if each.kind.needs == "twins" and len(waveform) > longest:
+                # What no clip can need would go through all that follows.
+                waveform = fit(waveform, longest)
     recorded = len(waveform)
     slack = samples - recorded
     start = -(-slack // 2) if slack < 0 else slack // 2 if pad == "both" else 0

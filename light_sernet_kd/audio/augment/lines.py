@@ -76,7 +76,7 @@ _MP3_DELAY, _SLOWEST_MP3_WITH_HEADER = 576 + 529, 40
 _AMR_FRAME, _AMR_DELAY = 160, 40
 
 
-def codec(waveform, rng, *, chance=0.15, mp3=1.0, opus=0.25, gsm=1.0, amr=0.0):
+def codec(waveform, rng, *, chance=0.1, mp3=1.0, opus=0.25, gsm=1.0, amr=0.0):
     """The waveform `(samples,)` encoded and decoded, of the same length, the codec's delay taken out.
 
     The codec is drawn by the weights `mp3` (24 to 96 kbit/s), `opus` (8 to 32 kbit/s), `gsm` (GSM 06.10 at 8

@@ -8,7 +8,7 @@ from light_sernet_kd.audio import resample
 _FRAME, _HOP = 512, 128
 
 
-def copypaste(waveform, rng, twins, *, chance=0.3):
+def copypaste(waveform, rng, twins, *, chance=0.2):
     """The waveform `(samples,)` and another recording of its speaker and class, in a drawn order.
 
     Args:
@@ -24,7 +24,7 @@ def copypaste(waveform, rng, twins, *, chance=0.3):
     return np.concatenate(pair[::-1] if rng.random() < 0.5 else pair)
 
 
-def pitch(waveform, rng, *, chance=0.3, low=-2.0, high=2.0):
+def pitch(waveform, rng, *, chance=0.2, low=-2.0, high=2.0):
     """The waveform `(samples,)` moved by a number of semitones drawn evenly from `low` to `high`.
 
     Its length and speed stay; its formants move with its pitch. It is stretched by a phase vocoder and then

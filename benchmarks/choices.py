@@ -51,8 +51,8 @@ class Variant:
     input_type: str
     augmentation: str
     schedule: Mapping[str, Any]
-    width: float = 1.0
     label_smoothing: float = 0.0
+    every: int = 1
 
 
 NOISE = "noise:chance=0.7,speed"
@@ -90,6 +90,17 @@ VARIANTS = {
     "mfcc40-128": _changed(MEL40, {"mel_bands": 128}, input_type="mfcc"),
 }
 VARIANTS |= {f"{name}-world": _changed(each, augmentation=WORLD) for name, each in VARIANTS.items()}
+_ROBUST = _changed(VARIANTS["mfcc40-world"], every=2)
+VARIANTS |= {
+    "every2": _ROBUST,
+    "mixup": _changed(_ROBUST, augmentation=f"{WORLD},mixup"),
+    "mixstyle": _changed(_ROBUST, augmentation=f"{WORLD},freqmixstyle"),
+    "masks": _changed(
+        _ROBUST, augmentation=f"{WORLD},specaugment:frequency_masks=0:time_most=0.1", label_smoothing=0.1
+    ),
+    "smooth": _changed(_ROBUST, label_smoothing=0.1),
+    "paste": _changed(_ROBUST, augmentation=f"{WORLD},copypaste:chance=0.3,shift"),
+}
 
 
 @dataclass(frozen=True)
@@ -165,28 +176,29 @@ def train(task: Task, name: str) -> dict[str, Any]:
     shape, classes = feature_shape(front_end, input_type, SAMPLES), selection.classes
     network = Network(
         NetworkSpec(
-            functools.partial(students.build, "light_sernet", shape, len(classes), width=variant.width),
+            functools.partial(students.build, "light_sernet", shape, len(classes)),
             SCHEDULES["light_sernet"].changed(epochs=task.epochs, **variant.schedule),
             "cross_entropy",
             {"label_smoothing": variant.label_smoothing},
         )
     )
     with tempfile.TemporaryDirectory() as folder:
+        changes = augmenter.augmenter(
+            augment.parse(variant.augmentation),
+            selection.utterances,
+            selection.fingerprints,
+            front_end=front_end,
+            input_type=input_type,
+            samples=SAMPLES,
+            cache_folder=task.cache,
+        )
         job = TrainingJob(
             examples=batches.Examples(rows, selection.labels, classes),
             train=task.rows(scored=False),
             validation=(),
             seed=task.seed,
             checkpoint=Path(folder) / "checkpoint.npz",
-            augmenter=augmenter.augmenter(
-                augment.parse(variant.augmentation),
-                selection.utterances,
-                selection.fingerprints,
-                front_end=front_end,
-                input_type=input_type,
-                samples=SAMPLES,
-                cache_folder=task.cache,
-            ),
+            augmenter=changes and dataclasses.replace(changes, every=variant.every),
             keep="mean",
         )
         started = time.perf_counter()

@@ -6,9 +6,10 @@ import io
 import numpy as np
 
 from light_sernet_kd.audio import resample
+from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.errors import UserError, install_line
 
-SAMPLE_RATE, LINE_RATE = 16_000, 8000
+LINE_RATE = 8000
 
 
 def telephone(waveform, rng, *, chance=0.3, a_law=0.4, linear=0.2):

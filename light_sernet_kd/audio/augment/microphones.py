@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-SAMPLE_RATE = 16_000
+from light_sernet_kd.config import SAMPLE_RATE
 
 
 def microphone(waveform, rng, *, chance=0.5, most_db=6.0, peaks=3, device=0.3):

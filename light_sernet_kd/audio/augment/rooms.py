@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-SAMPLE_RATE = 16_000
+from light_sernet_kd.config import SAMPLE_RATE
+
 SPEED_OF_SOUND = 343.0  # m/s, at 20 °C
 ROOMS = 200
 SHORTEST_T60, LONGEST_T60 = 0.1, 1.0

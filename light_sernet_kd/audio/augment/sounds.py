@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-SAMPLE_RATE = 16_000
+from light_sernet_kd.config import SAMPLE_RATE
 
 
 def noise(waveform, rng, *, chance=0.5, snr_low=5.0, snr_high=20.0, pink=0.5, hum=0.0, music=0.0):

@@ -8,9 +8,9 @@
     the Slaney scale, dB below the clip's maximum. `mfcc`: window 512 Hamming in an FFT of 1024, hop 512,
     dB against 1, 40 coefficients. dB are floored 80 below the clip's maximum.
 `robust` (ours: what the recipe `robust` was chosen with, see docs/robustness.md)
-    Divide by the largest |x|. Magnitude STFT as `lsn`. 40 mel bands, 60–7600 Hz on the HTK scale, log of what
-    is above a floor of 40 dB below the clip's loudest band, each band about its mean over the recording.
-    Padding is 0, which is every band's mean.
+    Divide by the largest |x|. Magnitude STFT as `lsn`. 64 mel bands, 60–7600 Hz on the HTK scale, log of what
+    is above a floor of 40 dB below the clip's loudest band, each band about its mean over the recording; 40
+    MFCC of these. Padding is 0, which is every band's mean.
 `vggish` (VGGish, Hershey et al. 2017, arXiv:1609.09430, as released with AudioSet)
     The level as it is, in ±1. Magnitude STFT of 400 samples every 160 in an FFT of 512, Hann. 64 mel bands,
     125–7500 Hz on the HTK scale, log(mel + 0.01), in patches of 96 frames that do not overlap.
@@ -80,7 +80,7 @@ _CUBIC_MFCC = SpectrumSettings(
 )  # fmt: skip
 ROBUST = SpectrumSettings(
     normalise="peak", frame_length=1024, frame_step=256, fft_length=1024, window="hann", centred=False,
-    power=1, mel_bands=40, lowest_hz=60.0, compression="relative", centre="mean",
+    power=1, mel_bands=64, lowest_hz=60.0, compression="relative", centre="mean",
 )  # fmt: skip
 VGGISH = SpectrumSettings(
     normalise="none", frame_length=400, frame_step=160, fft_length=512, window="hann", centred=False,

@@ -25,7 +25,7 @@ class Recipe:
 OWN = "own"
 # Of `train.py`, `light-sernet-kd train` and `sh run.sh`. Settings that are made in Python have `OWN`.
 DEFAULT = "robust"
-_PUBLISHED = {"augmentation": "", "keep": "best", "label_smoothing": 0.0}
+_PUBLISHED = {"augmentation": "", "augment_every": 1, "keep": "best", "label_smoothing": 0.0}
 RECIPES: Mapping[str, Recipe] = {
     OWN: Recipe("each student's front end and schedule as published"),
     "lsn": Recipe(
@@ -39,9 +39,11 @@ RECIPES: Mapping[str, Recipe] = {
         "ours: for microphones, rooms, telephones and codecs",
         {
             "front_end": "robust",
-            "input_type": "mel_spectrogram",
+            "input_type": "mfcc",
             "schedule": "robust",
-            "augmentation": "noise:chance=0.7,speed",
+            "augmentation": "speed:chance=0.5,room:chance=0.3,noise:chance=0.4,babble:chance=0.2,"
+            "microphone:chance=0.4,clipping:chance=0.2,telephone:chance=0.2",
+            "augment_every": 2,
             "keep": "mean",
         },
     ),

@@ -478,7 +478,9 @@ def test_a_recipe_gives_what_the_user_leaves_out():
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_of_settings_that_exist_and_goes_with_a_teacher(name):
     settings = make_settings(recipe=name, distillation="KD")
-    augment.check_teacher(augment.parse(settings.augmentation))
+    asked = augment.parse(settings.augmentation)
+    augment.check_teacher(asked)
+    assert augment.text_of(asked) == settings.augmentation  # as the command line spells it
     assert make_settings(**RECIPES[name].settings).digest() == make_settings(recipe=name).digest()
 
 

@@ -93,6 +93,12 @@ VARIANTS |= {f"{name}-world": _changed(each, augmentation=WORLD) for name, each 
 _ROBUST = _changed(VARIANTS["mfcc40-world"], every=2)
 VARIANTS |= {
     "every2": _ROBUST,
+    "phone": _changed(
+        _ROBUST,
+        augmentation=WORLD.replace("telephone:chance=0.2", "telephone:chance=0.4").replace(
+            "room:chance=0.3", "room:chance=0.4"
+        ),
+    ),
     "mixup": _changed(_ROBUST, augmentation=f"{WORLD},mixup"),
     "mixstyle": _changed(_ROBUST, augmentation=f"{WORLD},freqmixstyle"),
     "masks": _changed(

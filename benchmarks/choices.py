@@ -87,6 +87,10 @@ VARIANTS = {
     "mfcc40-no": _changed(MEL40, {"mel_bands": 64, "centre": "none"}, input_type="mfcc"),
     "mfcc40-4k": _changed(MEL40, {"mel_bands": 64, "highest_hz": 3800.0}, input_type="mfcc"),
     "mel40-4k": _changed(MEL40, {"highest_hz": 3800.0}),
+    "mfcc40-tel": _changed(
+        MEL40, {"mel_bands": 64, "lowest_hz": 250.0, "highest_hz": 3600.0}, input_type="mfcc"
+    ),
+    "mfcc40-high": _changed(MEL40, {"mel_bands": 64, "lowest_hz": 250.0}, input_type="mfcc"),
     "mfcc40-128": _changed(MEL40, {"mel_bands": 128}, input_type="mfcc"),
 }
 VARIANTS |= {f"{name}-world": _changed(each, augmentation=WORLD) for name, each in VARIANTS.items()}

@@ -91,6 +91,8 @@ VARIANTS = {
         MEL40, {"mel_bands": 64, "lowest_hz": 250.0, "highest_hz": 3600.0}, input_type="mfcc"
     ),
     "mfcc40-high": _changed(MEL40, {"mel_bands": 64, "lowest_hz": 250.0}, input_type="mfcc"),
+    "mel40-ref": _changed(MEL40, {"reference_hz": (400.0, 3000.0)}),
+    "mfcc40-ref": _changed(MEL40, {"mel_bands": 64, "reference_hz": (400.0, 3000.0)}, input_type="mfcc"),
     "mfcc40-128": _changed(MEL40, {"mel_bands": 128}, input_type="mfcc"),
 }
 VARIANTS |= {f"{name}-world": _changed(each, augmentation=WORLD) for name, each in VARIANTS.items()}

@@ -33,6 +33,8 @@ class SpectrumSettings:
     Attributes:
         compression: `log` of magnitude plus `log_offset`, `db` and `db_to_max` as Cubic KD's, or `relative`:
             the logarithm of the ratio to the clip's loudest band, floored `floor_db` below it.
+        reference_hz: of `relative`, the lowest and highest centre of the bands of which the loudest is taken;
+            None for all.
         centre: of `relative`, what is taken out of each clip: `none`, each band's `mean` over the recording,
             or that and the `variance` over all bands.
 
@@ -54,6 +56,7 @@ class SpectrumSettings:
     compression: Literal["log", "db_to_max", "db", "relative"] = "log"
     log_offset: float = 1e-6
     floor_db: float = 40.0
+    reference_hz: tuple[float, float] | None = None
     centre: Literal["none", "mean", "variance"] = "none"
     coefficients: int = 40
     patch_frames: int | None = None

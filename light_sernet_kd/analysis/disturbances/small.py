@@ -79,7 +79,7 @@ def with_faint_noise(waveform: np.ndarray, context: DegradationContext) -> np.nd
 
 
 def tilted(waveform: np.ndarray, context: DegradationContext, *, db: float) -> np.ndarray:
-    """With a gain in dB that rises evenly per Hz, by `db` from 0 to 8 kHz; without phase, as loud as it was."""
+    """With a gain in dB that rises evenly per Hz, by `db` from 0 to 8 kHz; without phase, at its level."""
     count = 2 ** math.ceil(math.log2(len(waveform) + SAMPLE_RATE // 10))
     hz = np.fft.rfftfreq(count, 1 / SAMPLE_RATE)
     response = 10 ** (db * (2 * hz / SAMPLE_RATE - 0.5) / 20)

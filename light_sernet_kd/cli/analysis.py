@@ -179,8 +179,8 @@ def add_stress(commands: Any, context: Context) -> None:
                         help=f"only these: {', '.join(kinds)}, or one of them such as 'white 10 dB' "
                         f"(default: all but {', '.join(alone)})")  # fmt: skip
     stress.add_argument("--certify", action="store_true",
-                        help="run the tests of the stress certificate instead: a verdict per test, exit "
-                        "code 1 where one fails; of a run, certificate.json and .md in its folder")  # fmt: skip
+                        help="run the tests of the stress certificate instead: a verdict per test, exit code "
+                        "1 where one fails; of a run, certificate.json and .md in its folder")  # fmt: skip
     stress.add_argument("--noises", type=Path, metavar="DIR",
                         help=f"folders {', '.join(NOISES)} of your own recordings, in place of what is "
                         "synthesised")  # fmt: skip

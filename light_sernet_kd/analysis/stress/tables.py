@@ -181,10 +181,9 @@ def show(stressed: Mapping[str, Any], console: "Console") -> None:
 def certificate_table(certificate: Mapping[str, Any]) -> Table:
     """A row per test of a student's certificate."""
     columns = [
-        *words("", "test", "measure", is_whole=True),
+        *words("kind", "test", "measure", is_whole=True),
         *numbers("passes", "value"),
-        *words("verdict", is_whole=True),
-        *words("worst, or why not"),
+        *words("verdict", "worst", is_whole=True),
     ]
     rows = [
         [
@@ -192,11 +191,20 @@ def certificate_table(certificate: Mapping[str, Any]) -> Table:
             f"{row['rule']} {row['threshold']:g}",
             None if row["value"] is None else f"{row['value']:.3f}",
             row["verdict"],
-            row["where"] or row["reason"],
+            row["where"],
         ]
         for row in certificate["tests"]
     ]
     return Table(columns, rows)
+
+
+def undecided(certificate: Mapping[str, Any]) -> list[str]:
+    """Why tests neither passed nor failed, a line per reason."""
+    tests: dict[str, list[str]] = {}
+    for row in certificate["tests"]:
+        if row["reason"]:
+            tests.setdefault(f"{row['verdict']}: {row['reason']}", []).append(row["test"])
+    return [f"{', '.join(dict.fromkeys(names))} {why}." for why, names in tests.items()]
 
 
 def certificate_notes(stressed: Mapping[str, Any]) -> list[str]:
@@ -221,7 +229,10 @@ def show_certificates(stressed: Mapping[str, Any], console: "Console") -> None:
         say(console, line)
     for student in stressed["students"]:
         table = certificate_table(student["certificate"])
+        table = table.without(("kind",)) if console.width < _NARROW else table
         table.show(console, title=f"{student['name']}, stress certificate")
+        for line in undecided(student["certificate"]):
+            say(console, line)
     for line in certificate_notes(stressed):
         say(console, line)
     for student in stressed["students"]:

@@ -18,6 +18,7 @@ from light_sernet_kd.analysis.stress.tables import (
     heads,
     side_by_side,
     speechless_table,
+    undecided,
 )
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.files import atomic, write_json, write_text
@@ -97,6 +98,7 @@ def _certificate_lines(stressed: Mapping[str, Any]) -> list[str]:
         found = student["certificate"]
         lines += [f"**{plain(student['name'])}: {plain(certificate.summary(found))}.**", ""]
         lines += [*certificate_table(found).markdown(), ""]
+        lines += [f"- {plain(each)}" for each in undecided(found)]
     return [*lines, *(f"- {plain(each)}" for each in certificate_notes(stressed))]
 
 

@@ -292,7 +292,9 @@ def test_conditions_are_named_one_by_one_or_by_their_kind():
     assert stress.conditions_of(["speed", "white 10 dB"]) == [
         "clean", "white 10 dB", "speed +5 %", "speed -5 %",
     ]  # fmt: skip
-    assert stress.conditions_of([]) == [*CONDITIONS]
+    assert stress.conditions_of([]) == [name for name, each in CONDITIONS.items() if each.by_default]
+    assert len(stress.conditions_of([])) == 20, "what is named by nobody costs what it did"
+    assert stress.conditions_of(["tilt", "cough"]) == ["clean", "cough 10 dB", "tilt up", "tilt down"]
     with pytest.raises(UserError, match=r"unknown condition .telefone.\. Did you mean telephone\?"):
         stress.conditions_of(["telefone"])
 

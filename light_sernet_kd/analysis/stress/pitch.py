@@ -23,8 +23,8 @@ def mean_f0(waveform: np.ndarray) -> float | None:
     """Mean fundamental frequency in Hz over the voiced frames of `(samples,)`; None where there are none.
 
     Every 10 ms the largest autocorrelation of a Hann window, divided by the window's own, from 75 to 500 Hz;
-    0.01 less per octave below the highest, against its multiples. A frame is voiced above 0.6: without a path,
-    which the source finds after it, its 0.45 lets consonants in.
+    0.01 less per octave below the highest, against its multiples. A frame is voiced above 0.6; the source's
+    0.45 lets consonants in where no path is searched for.
 
     Source: Boersma 1993, Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise
     ratio of a sampled sound, IFA Proceedings 17; its steps 1 to 3, without the search for a path.

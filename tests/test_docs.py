@@ -54,6 +54,7 @@ COMMANDS = {
     "light-sernet-kd search * --dry-run": RUN,
     "light-sernet-kd search *": f"{PARSE}: trains for hours; test_search has trials of a second",
     "light-sernet-kd benchmark *": RUN,
+    "light-sernet-kd stress * --certify*": f"{PARSE}: test_certificate runs it; its code may be 1",
     "light-sernet-kd stress student_int8.tflite *": RUN,
     "light-sernet-kd stress *": f"{PARSE}: test_stress converts the students of a run, which takes a minute",
     "light-sernet-kd teach *": f"{PARSE}: trains teachers; test_teachers and test_end_to_end have quick ones",

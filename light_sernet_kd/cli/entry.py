@@ -91,8 +91,8 @@ def main(
 ) -> int:
     """Run a command; returns the exit code.
 
-    0; 1 when an audit found a leak; 2 for a mistake of the user's or a recording that cannot be read; 130
-    when interrupted.
+    0; 1 when an audit found a leak or a test of a certificate failed; 2 for a mistake of the user's or a
+    recording that cannot be read; 130 when interrupted.
 
     Args:
         argv: by default the process's own.

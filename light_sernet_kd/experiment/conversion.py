@@ -72,7 +72,7 @@ def convert(
     folder: Path,
     student: keras.Model,
     *,
-    scores: Mapping[str, Mapping[str, float]] | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
     temperature: float = 1.0,
     precisions: Sequence[str] | None = None,
     training: bytes | None = None,

@@ -58,7 +58,7 @@ class Variant:
 NOISE = "noise:chance=0.7,speed"
 WORLD = (
     "speed:chance=0.5,room:chance=0.3,noise:chance=0.4,babble:chance=0.2,microphone:chance=0.4,"
-    "clipping:chance=0.2,telephone:chance=0.2"
+    "clipping,telephone:chance=0.2"
 )
 FAST = {"learning_rate": 1e-3, "batch_norm_momentum": 0.9, "decay_unit": "cosine", "warm_up": 2}
 RELATIVE = {
@@ -91,14 +91,15 @@ VARIANTS = {
         MEL40, {"mel_bands": 64, "lowest_hz": 250.0, "highest_hz": 3600.0}, input_type="mfcc"
     ),
     "mfcc40-high": _changed(MEL40, {"mel_bands": 64, "lowest_hz": 250.0}, input_type="mfcc"),
-    "mel40-ref": _changed(MEL40, {"reference_hz": (400.0, 3000.0)}),
-    "mfcc40-ref": _changed(MEL40, {"mel_bands": 64, "reference_hz": (400.0, 3000.0)}, input_type="mfcc"),
     "mfcc40-128": _changed(MEL40, {"mel_bands": 128}, input_type="mfcc"),
 }
 VARIANTS |= {f"{name}-world": _changed(each, augmentation=WORLD) for name, each in VARIANTS.items()}
-_ROBUST = _changed(VARIANTS["mfcc40-world"], every=2)
+_ROBUST = _changed(
+    VARIANTS["mfcc40-tel"], augmentation=WORLD.replace("clipping", "gain:chance=0.3,clipping"), every=2
+)
 VARIANTS |= {
-    "every2": _ROBUST,
+    "every2": _changed(VARIANTS["mfcc40-world"], every=2),
+    "robust": _ROBUST,
     "phone": _changed(
         _ROBUST,
         augmentation=WORLD.replace("telephone:chance=0.2", "telephone:chance=0.4").replace(

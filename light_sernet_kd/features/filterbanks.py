@@ -52,12 +52,6 @@ def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
     return _MEL_SCALES[choose("mel scale", scale, _MEL_SCALES)][1](np.asarray(mel, np.float64))
 
 
-def band_centres(settings: SpectrumSettings) -> np.ndarray:
-    """Centres of the mel bands in Hz, `(mel_bands,)`."""
-    ends = hz_to_mel(np.array([settings.lowest_hz, settings.highest_hz]), settings.mel_scale)
-    return mel_to_hz(np.linspace(ends[0], ends[1], settings.mel_bands + 2)[1:-1], settings.mel_scale)
-
-
 def mel_matrix(settings: SpectrumSettings, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Triangular mel bands, float32 `(fft_length // 2 + 1, mel_bands)`.
 

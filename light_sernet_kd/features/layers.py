@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from light_sernet_kd.features.filterbanks import band_centres, dct_matrix, mel_blocks, mel_matrix, window_of
+from light_sernet_kd.features.filterbanks import dct_matrix, mel_blocks, mel_matrix, window_of
 from light_sernet_kd.features.frames import patch_count, patch_ends
 from light_sernet_kd.registries.front_ends import SpectrumSettings
 
@@ -194,13 +194,7 @@ def _decibels_floored(mel, settings: SpectrumSettings):
 
 def _relative(mel, settings: SpectrumSettings):
     """Logarithms above a floor under the clip's loudest band, each band about its mean over the recording."""
-    compared = mel
-    if settings.reference_hz is not None:
-        low, high = settings.reference_hz
-        centres = band_centres(settings)
-        first, last = np.flatnonzero((low <= centres) & (centres <= high))[[0, -1]]
-        compared = mel[..., first : last + 1]
-    loudest = ops.maximum(ops.max(compared, axis=(1, 2), keepdims=True), 1e-20)
+    loudest = ops.maximum(ops.max(mel, axis=(1, 2), keepdims=True), 1e-20)
     floor = 10.0 ** (-settings.floor_db * settings.power / 20.0)
     logarithm = ops.log(ops.maximum(mel / loudest, floor))
     if settings.centre == "none":

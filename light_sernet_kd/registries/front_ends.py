@@ -8,9 +8,9 @@
     the Slaney scale, dB below the clip's maximum. `mfcc`: window 512 Hamming in an FFT of 1024, hop 512,
     dB against 1, 40 coefficients. dB are floored 80 below the clip's maximum.
 `robust` (ours: what the recipe `robust` was chosen with, see docs/robustness.md)
-    Divide by the largest |x|. Magnitude STFT as `lsn`. 64 mel bands, 60–7600 Hz on the HTK scale, log of what
-    is above a floor of 40 dB below the clip's loudest band, each band about its mean over the recording; 40
-    MFCC of these. Padding is 0, which is every band's mean.
+    Divide by the largest |x|. Magnitude STFT as `lsn`. 64 mel bands, 250–3600 Hz on the HTK scale, which is
+    what a telephone carries; log of what is above a floor of 40 dB below the clip's loudest band, each band
+    about its mean over the recording; 40 MFCC of these. Padding is 0, which is every band's mean.
 `vggish` (VGGish, Hershey et al. 2017, arXiv:1609.09430, as released with AudioSet)
     The level as it is, in ±1. Magnitude STFT of 400 samples every 160 in an FFT of 512, Hann. 64 mel bands,
     125–7500 Hz on the HTK scale, log(mel + 0.01), in patches of 96 frames that do not overlap.
@@ -33,8 +33,6 @@ class SpectrumSettings:
     Attributes:
         compression: `log` of magnitude plus `log_offset`, `db` and `db_to_max` as Cubic KD's, or `relative`:
             the logarithm of the ratio to the clip's loudest band, floored `floor_db` below it.
-        reference_hz: of `relative`, the lowest and highest centre of the bands of which the loudest is taken;
-            None for all.
         centre: of `relative`, what is taken out of each clip: `none`, each band's `mean` over the recording,
             or that and the `variance` over all bands.
 
@@ -56,7 +54,6 @@ class SpectrumSettings:
     compression: Literal["log", "db_to_max", "db", "relative"] = "log"
     log_offset: float = 1e-6
     floor_db: float = 40.0
-    reference_hz: tuple[float, float] | None = None
     centre: Literal["none", "mean", "variance"] = "none"
     coefficients: int = 40
     patch_frames: int | None = None
@@ -83,7 +80,7 @@ _CUBIC_MFCC = SpectrumSettings(
 )  # fmt: skip
 ROBUST = SpectrumSettings(
     normalise="peak", frame_length=1024, frame_step=256, fft_length=1024, window="hann", centred=False,
-    power=1, mel_bands=64, lowest_hz=60.0, compression="relative", centre="mean",
+    power=1, mel_bands=64, lowest_hz=250.0, highest_hz=3600.0, compression="relative", centre="mean",
 )  # fmt: skip
 VGGISH = SpectrumSettings(
     normalise="none", frame_length=400, frame_step=160, fft_length=512, window="hann", centred=False,

@@ -120,7 +120,7 @@ def vggish_reference(clip, input_type="mel_spectrogram"):
 def robust_reference(clip, input_type="mel_spectrogram"):
     """Ours from TensorFlow's signal functions, and NumPy for what is below the peak and about the mean."""
     spectrum = tf.abs(tf.signal.stft(clip, 1024, 256, 1024, window_fn=tf.signal.hann_window)).numpy()
-    mel = spectrum @ tf.signal.linear_to_mel_weight_matrix(64, 513, SAMPLE_RATE, 60.0, 7600.0).numpy()
+    mel = spectrum @ tf.signal.linear_to_mel_weight_matrix(64, 513, SAMPLE_RATE, 250.0, 3600.0).numpy()
     sounding = np.flatnonzero(mel.any(axis=1))
     recorded = slice(sounding[0], sounding[-1] + 1)
     decibels = np.maximum(librosa.amplitude_to_db(mel, ref=mel.max(), amin=1e-20, top_db=None), -40.0)

@@ -101,7 +101,8 @@ VARIANTS |= {
     "every2": _changed(VARIANTS["mfcc40-world"], every=2),
     "robust": _ROBUST,
     "phone": _changed(
-        _ROBUST,
+        VARIANTS["mfcc40-world"],
+        every=2,
         augmentation=WORLD.replace("telephone:chance=0.2", "telephone:chance=0.4").replace(
             "room:chance=0.3", "room:chance=0.4"
         ),
@@ -233,21 +234,22 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def table(path: Path) -> str:
-    """Means over groups and seeds, as Markdown."""
+    """Of each corpus and group of speakers, as Markdown."""
     lines, parts = lines_of(path), []
-    for corpus in HELD_OUT:
-        mine = [each for each in lines if each["corpus"] == corpus]
-        if not mine:
-            continue
-        parts += [f"\n{corpus}\n", f"| variant | epochs | n | weights | {' | '.join(CONDITIONS)} | mean |"]
-        parts.append("|---" * (len(CONDITIONS) + 5) + "|")
-        for name, epochs in dict.fromkeys((each["variant"], each["epochs"]) for each in mine):
-            those = [each for each in mine if (each["variant"], each["epochs"]) == (name, epochs)]
-            for kept in ("last", "mean"):
-                scores = [[each["ua"][kept][condition] for condition in CONDITIONS] for each in those]
-                means = 100 * np.mean(scores, axis=0)
-                cells = [name, str(epochs), str(len(those)), kept, *(f"{mean:.1f}" for mean in means)]
-                parts.append(f"| {' | '.join(cells)} | {means.mean():.1f} |")
+    for corpus, groups in HELD_OUT.items():
+        for group in groups:
+            mine = [each for each in lines if each["corpus"] == corpus and tuple(each["group"]) == group]
+            if not mine:
+                continue
+            parts.append(f"\n## {corpus}, speakers {', '.join(group)}\n")
+            parts.append(f"| variant | epochs | seed | weights | {' | '.join(CONDITIONS)} | mean |")
+            parts.append("|---" * (len(CONDITIONS) + 5) + "|")
+            for each in mine:
+                for kept in ("last", "mean"):
+                    scores = [100 * each["ua"][kept][condition] for condition in CONDITIONS]
+                    cells = [each["variant"], str(each["epochs"]), str(each["seed"]), kept]
+                    cells += [f"{score:.1f}" for score in (*scores, np.mean(scores))]
+                    parts.append(f"| {' | '.join(cells)} |")
     return "\n".join(parts)
 
 

@@ -262,7 +262,8 @@ def spelled(settings: Any) -> list[str]:
             flag = next(each for each in option.flags if each.startswith("--"))
             arguments.append(flag if value else f"--no-{flag.removeprefix('--')}")
         else:
-            arguments += [option.flags[0], _text(value)]
+            # An empty word is taken for a variable that is not set.
+            arguments += [option.flags[0], _text(value) or "none"]
     return arguments
 
 

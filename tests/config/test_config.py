@@ -505,7 +505,7 @@ def test_a_recipe_with_the_command_wins_over_the_users_file_and_not_over_the_com
 def test_what_a_command_line_tells_names_the_recipe_and_what_differs_from_it():
     settings = make_settings(corpus="demo", recipe="robust", augmentation="", epochs=3)
     told = spelled(settings)
-    assert told == ["-dn", "demo", "--augment", "", "--recipe", "robust", "--epochs", "3"]
+    assert told == ["-dn", "demo", "--augment", "none", "--recipe", "robust", "--epochs", "3"]
     assert "--recipe" in spelled(Settings())
     again = settings_of(make_parser().parse_args(["train", *told, "--protocol", "loso"]), {"recipe": "lsn"})
     assert again == settings

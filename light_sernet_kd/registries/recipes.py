@@ -16,6 +16,9 @@ class Recipe:
     Attributes:
         text: what it is, in one line.
         settings: name of a setting → value.
+
+    >>> RECIPES["lsn"].settings["front_end"]
+    'lsn'
     """
 
     text: str

@@ -94,12 +94,11 @@ VARIANTS = {
     "mfcc40-128": _changed(MEL40, {"mel_bands": 128}, input_type="mfcc"),
 }
 VARIANTS |= {f"{name}-world": _changed(each, augmentation=WORLD) for name, each in VARIANTS.items()}
-_ROBUST = _changed(
-    VARIANTS["mfcc40-tel"], augmentation=WORLD.replace("clipping", "gain:chance=0.3,clipping"), every=2
-)
+_ROBUST = _changed(VARIANTS["mfcc40-tel-world"], every=2)
 VARIANTS |= {
     "every2": _changed(VARIANTS["mfcc40-world"], every=2),
     "robust": _ROBUST,
+    "gain": _changed(_ROBUST, augmentation=WORLD.replace("clipping", "gain:chance=0.3,clipping")),
     "phone": _changed(
         VARIANTS["mfcc40-world"],
         every=2,

@@ -45,7 +45,7 @@ RECIPES: Mapping[str, Recipe] = {
             "input_type": "mfcc",
             "schedule": "robust",
             "augmentation": "speed:chance=0.5,room:chance=0.3,noise:chance=0.4,babble:chance=0.2,"
-            "microphone:chance=0.4,gain:chance=0.3,clipping,telephone:chance=0.2",
+            "microphone:chance=0.4,clipping,telephone:chance=0.2",
             "augment_every": 2,
             "keep": "mean",
         },

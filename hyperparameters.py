@@ -5,7 +5,10 @@ DEFAULTS = {
     "corpus": "EMO-DB",  # IEMOCAP, RAVDESS, CREMA-D, TESS, ESD, KEMDy19, KEMDy20, demo, a manifest's path
     "emotions": [],  # e.g. ["anger", "neutral", "excitement=happiness"]; empty: the corpus's usual task
     "input_seconds": 3.0,
-    "input_type": "mfcc",  # mfcc, mel_spectrogram, spectrogram
+    # Front end, input type, augmentation, schedule and the weights that are kept: robust, which is ours; lsn,
+    # cubic and own, as published. `light-sernet-kd recipe robust` prints them. What is given here as well,
+    # such as "augmentation": "noise,shift", changes the recipe.
+    "recipe": "robust",
     # student and losses
     # light_sernet, light_sernet_plus, mobilenetv3_small_075, mobilenetv3_small_100, efficientnet_b0, resnet18
     # of speech and text: bert_vggish … picobert_vggish, cross_attention (all: python train.py --help)
@@ -17,8 +20,7 @@ DEFAULTS = {
     "distillation": "pure",
     "distillation_weights": {},  # e.g. {"alpha": 0.5, "temperature": 4.0}; empty: the published ones
     "teacher_width": 1.5,  # of the auto teacher, over the student's
-    # protocol and training; None: the student's published schedule
-    "augmentation": "",  # e.g. "specaugment,noise,shift"
+    # protocol and training; None: the recipe's schedule
     # loso, session, group_kfold, split are honest, two_speakers too, though it is stamped; published, random
     # and split_mixed are optimistic. None: the corpus's own, which is loso (of two speakers, two_speakers)
     "protocol": None,
@@ -33,6 +35,7 @@ def _light_sernet(corpus, seconds, loss, ua, wa, audio_type="all"):
     """A row of Light-SERNet's tables (arXiv:2110.03435): ten random splits, best epoch on the test part."""
     return {
         "settings": {
+            "recipe": "own",
             "corpus": corpus,
             "audio_type": audio_type,
             "input_seconds": seconds,
@@ -63,6 +66,7 @@ def _cubic(corpus, student, method):
     teacher = {} if method == "pure" else {"differs": differs}
     return {
         "settings": {
+            "recipe": "own",
             "corpus": corpus,
             "student": student,
             "distillation": method,
@@ -89,6 +93,7 @@ def _distilser(student):
     teacher = {} if student == "bert_vggish" else {"distillation": "DistilSER", "teacher": "bert_vggish"}
     return {
         "settings": {
+            "recipe": "own",
             "corpus": "IEMOCAP",
             "student": student,
             "input_seconds": 10.0,
@@ -111,6 +116,7 @@ def _multi_still(student, modality, wa):
     is_student = student == "cross_attention"
     return {
         "settings": {
+            "recipe": "own",
             "corpus": "KEMDy20",
             "student": student,
             "modality": modality,

@@ -54,7 +54,7 @@ fi
 case $mode in
     demo)
         .venv/bin/python train.py -dn demo -id 2 -kd KD --run demo \
-            --epochs 8 --learning_rate 1e-3 --bn_momentum 0.9 --teacher_width 1.25 "$@"
+            --epochs 8 --teacher_width 1.25 "$@"
         echo "Try it: .venv/bin/light-sernet-kd predict result/demo/student_int8.tflite data/demo/*.wav" ;;
     test) .venv/bin/python -m pytest "$@" ;;
     paper) .venv/bin/python train.py paper "$@" ;;

@@ -47,6 +47,7 @@ from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.encoders import TEXT_ENCODERS
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.students.fusion import fusion_head, speech_and_text
+from light_sernet_kd.students.parameters import parameter_counts
 from light_sernet_kd.training.job import TrainingJob
 from light_sernet_kd.training.network import Network, NetworkSpec
 
@@ -82,7 +83,7 @@ def size() -> None:
         shape = bert.Shape(family, 30_522, layers, heads, width, 4 * width, segments=segments)
         network = bert.network(bert.Source(shape, lambda _, size: np.zeros(size, np.float32)))
         head = fusion_head((TOKENS, width), (PATCHES[0], vggish.WIDTH), len(CLASSES))
-        whole = tflite.parameter_counts(speech_and_text(network, hearing, head))
+        whole = parameter_counts(speech_and_text(network, hearing, head))
         own = text.parameters(text.TextEncoder(name, shape, tokeniser, network))
         found[name] = (own.without_words, own.all, *reversed(whole.values()))
     print("Size in millions of numbers, and against bert. Text encoder: without its embeddings of words, and")

@@ -65,7 +65,7 @@ def rows_of(sounds: list[Sound], first: int) -> np.ndarray:
     """Their rows in a list, with made-up hashes from `first` on."""
     vectors, lengths = zip(*map(signatures.signature, sounds), strict=True)
     hashes = [f"{first + i:08x}" for i in range(len(sounds))]
-    return training_list._rows(hashes, np.stack(vectors), np.array(lengths))
+    return training_list.rows_of(hashes, np.stack(vectors), np.array(lengths))
 
 
 def known(trained: np.ndarray, tested: np.ndarray) -> np.ndarray:

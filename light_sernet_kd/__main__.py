@@ -2,7 +2,7 @@
 
 import sys
 
-from light_sernet_kd.cli import main
+from light_sernet_kd.cli import console
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console())

@@ -15,6 +15,12 @@ def says_its_settings(settings: Settings, options: RunOptions, command: str) -> 
     return Finished(said=f"{settings.seed} {options.run} {options.verbose} {threads}")
 
 
+def says_its_gpus(settings: Settings, options: RunOptions, command: str) -> Finished:
+    import ray
+
+    return Finished(said=f"{len(ray.get_gpu_ids())} {os.environ['OMP_NUM_THREADS']}")
+
+
 def is_killed_once(settings: Settings, options: RunOptions, command: str) -> Finished:
     mark = options.result / f"{options.run}.begun"
     if settings.seed == 1 and not mark.exists():

@@ -106,3 +106,25 @@ def same_weights(first: Path, second: Path) -> bool:
         strict=True,
     )
     return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def check_answers(teacher_file: Path, copies: Path, *, atol: float) -> None:
+    """Unlabelled copies of a corpus's recordings, each one clip, have the outputs of these.
+
+    Of a training recording a probe's are cross-fitted, so those of the others count, in the first fold.
+    """
+    from light_sernet_kd import teachers
+    from light_sernet_kd.data.unlabelled import survey
+    from light_sernet_kd.teachers.unlabelled import read_beside
+
+    teacher, found = teachers.read(teacher_file), survey(copies, 48_000)
+    fold = teacher.folds[0]
+    answers = read_beside(teacher_file, teacher, found.clips["content"], teacher.classes, fold)
+    names = [Path(found.names[row]).stem for row in found.clips["recording"]]
+    trained = teacher.card["train_speakers"][fold]
+    clips = np.array([clip for clip, name in enumerate(names) if name.split("-")[0] not in trained])
+    rows = [teacher.ids.index(names[clip]) for clip in clips]
+    assert len(clips) == 18
+    np.testing.assert_allclose(answers.logits[clips], teacher.logits[0][rows], atol=atol)
+    embeddings = teacher.embeddings[0][rows]
+    np.testing.assert_allclose(answers.embedding[clips], embeddings, atol=atol)

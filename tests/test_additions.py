@@ -104,11 +104,11 @@ PLACES: dict[str, list[Place]] = {
         ),
     ],
     "augmentation": [
-        Place("light_sernet_kd/audio/augment.py", AUGMENTATION),
+        Place("light_sernet_kd/audio/augment/waveform.py", AUGMENTATION),
         Place(
             "light_sernet_kd/registries/augmentations.py",
             '    "scratch": AugmentationKind(\n'
-            '        Lazy("audio.augment:scratch"), "waveform", 99, {"chance": _SHARE}\n    ),\n',
+            '        Lazy("audio.augment.waveform:scratch"), "waveform", 99, {"chance": _SHARE}\n    ),\n',
             "AUGMENTATIONS:",
         ),
     ],

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import csv
+import dataclasses
 import importlib.util
 import os
 import re
@@ -26,9 +27,12 @@ import hyperparameters
 from light_sernet_kd import cli
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
+from light_sernet_kd.registries.recipes import RECIPES
+from light_sernet_kd.registries.schedules import SCHEDULES
 
 DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 NAMES = [str(path.relative_to(REPOSITORY)) for path in PAGES]
 
 RUN = "run"
@@ -51,9 +55,11 @@ COMMANDS = {
     "light-sernet-kd golden *": RUN,
     "light-sernet-kd grid * --dry-run": RUN,
     "light-sernet-kd grid *": f"{PARSE}: trains for hours; test_grid has runs of a second",
+    "light-sernet-kd recipe *": RUN,
     "light-sernet-kd search * --dry-run": RUN,
     "light-sernet-kd search *": f"{PARSE}: trains for hours; test_search has trials of a second",
     "light-sernet-kd benchmark *": RUN,
+    "light-sernet-kd stress * --certify*": f"{PARSE}: test_certificate runs it; its code may be 1",
     "light-sernet-kd stress student_int8.tflite *": RUN,
     "light-sernet-kd stress *": f"{PARSE}: test_stress converts the students of a run, which takes a minute",
     "light-sernet-kd teach *": f"{PARSE}: trains teachers; test_teachers and test_end_to_end have quick ones",
@@ -63,6 +69,7 @@ COMMANDS = {
     "python train.py grid EXPERIMENTS *": f"{PARSE}: the command line is train.py's; test_grid reads them",
     "python train.py paper *": f"{PARSE}: trains for hours; test_experiments has quick rows",
     "python train.py *": f"{PARSE}: trains for hours; test_end_to_end trains for seconds",
+    "python benchmarks/*": "no: takes minutes",
     "sh run.sh test*": "no: it would run this test",
     "sh run.sh*": "no: it installs; what it then runs is parsed on the page quickstart",
     "git clone *": "no: there is no address yet",
@@ -218,6 +225,9 @@ def workplace(tmp_path_factory) -> Path:
     some = list(clips.values())
     for name in ("a.wav", "your.wav", "b.flac", "another.flac"):
         soundfile.write(folder / name, some.pop(), 16_000)
+    (folder / "speech").mkdir()
+    unlabelled = demo.synthesise("s5", list(demo.SENTENCES)[5], "anger")
+    soundfile.write(folder / "speech" / "unlabelled.flac", unlabelled, 16_000)
     soundfile.write(folder / "talk.wav", np.concatenate(some[:4]), 16_000)
     logits = np.random.default_rng(0).normal(size=(len(clips), len(LETTERS)))
     np.savez(folder / "logits.npz", ids=[*clips], classes=[*LETTERS.values()], logits=logits)
@@ -323,6 +333,26 @@ def test_the_figures_of_the_readme_are_those_of_the_results():
     assert len(figures) > 10
     results = (DOCS / "results.md").read_text(encoding="utf-8")
     assert {figure for figure in figures if figure not in results} == set()
+
+
+def test_the_log_of_choices_has_the_recorded_scores_of_variants_that_there_are():
+    choices = runpy.run_path(str(REPOSITORY / "benchmarks" / "choices.py"))
+    recorded = DOCS / "results" / "choices.jsonl"
+    page = recorded.with_suffix(".md").read_text(encoding="utf-8")
+    assert page.endswith(choices["table"](recorded) + "\n")
+    lines = choices["lines_of"](recorded)
+    assert {line["variant"] for line in lines} <= {*choices["VARIANTS"]}
+    # No one else may be scored: who was never scored tests what was chosen.
+    for line in lines:
+        assert tuple(line["group"]) in choices["HELD_OUT"][line["corpus"]]
+    robust, recipe = choices["VARIANTS"]["robust"], RECIPES["robust"].settings
+    schedule = SCHEDULES[recipe["schedule"]]
+    spectrum = FRONT_ENDS[recipe["front_end"]].spectra[recipe["input_type"]]
+    assert dataclasses.replace(LSN, **robust.front_end) == spectrum
+    assert SCHEDULES["light_sernet"].changed(
+        **robust.schedule, epochs=schedule.epochs
+    ) == dataclasses.replace(schedule, decay=SCHEDULES["light_sernet"].decay, decay_every=20, decay_from=50)
+    assert (robust.augmentation, robust.every) == (recipe["augmentation"], recipe["augment_every"])
 
 
 @pytest.mark.parametrize(("page", "most"), [("README.md", 160), ("CONTRIBUTING.md", 80)])

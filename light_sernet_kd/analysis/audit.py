@@ -5,14 +5,15 @@ a speaker, a session or dialog recorded in one go, a recording that is there twi
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import audio
+from light_sernet_kd.config import Settings
 from light_sernet_kd.corpora import Corpus, Utterance, same_names
 from light_sernet_kd.corpora.registry import different_people
-from light_sernet_kd.data import signatures, ties
+from light_sernet_kd.data import signatures, ties, unlabelled
 from light_sernet_kd.data.protocols import Fold, propose_folds, stamps_of
 from light_sernet_kd.data.selection import CorpusPart
 from light_sernet_kd.errors import UserError
@@ -189,6 +190,7 @@ class Question:
         test_on: the second corpus, which tests; empty for none.
         teacher: a file; it is asked what it was trained on.
         different_speakers: names that both corpora have are known to be of different people.
+        unlabelled: a folder of recordings that would train without labels.
     """
 
     part: CorpusPart
@@ -198,6 +200,7 @@ class Question:
     different_speakers: bool = False
     fold_count: int = 5
     seed: int = 0
+    unlabelled: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,8 @@ class Audited:
     Attributes:
         audits: of each of the folds.
         facts: of each of the utterances' recordings.
+        unlabelled: what is known of a folder of unlabelled recordings, in a line; empty where none is named.
+        unlabelled_leaks: unlabelled recording → the test or validation utterance that it is.
     """
 
     protocol: str
@@ -215,6 +220,8 @@ class Audited:
     folds: list[Fold]
     audits: list[FoldAudit]
     facts: Sequence[ties.RecordingFacts]
+    unlabelled: str = ""
+    unlabelled_leaks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stamps(self) -> tuple[str, ...]:
@@ -268,7 +275,12 @@ def audited(question: Question, *, say: Callable[[str], None] = lambda text: Non
     pairs = signatures.alike(measured.vectors, measured.lengths)
     names = () if question.different_speakers else named_alike(corpus, part.corpus, question.test_on)
     audits = audit(folds, utterances, fingerprints, pairs, teacher, named_alike=names)
-    return Audited(question.protocol, corpus, utterances, folds, audits, measured.facts)
+    about, leaks = "", {}
+    if question.unlabelled:
+        survey = unlabelled.survey(question.unlabelled, Settings().samples)
+        about = unlabelled.sentence(survey.facts())
+        leaks = unlabelled.leaking(survey, folds, utterances, fingerprints, measured)
+    return Audited(question.protocol, corpus, utterances, folds, audits, measured.facts, about, leaks)
 
 
 # The table

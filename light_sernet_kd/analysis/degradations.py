@@ -11,8 +11,8 @@ because zeros at its ends are padding and no speech. What is added reaches over 
 import io
 import math
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,11 +35,13 @@ class DegradationContext:
     Attributes:
         utterance: its id.
         talkers: recordings of other speakers, for babble; empty where the corpus has no other.
+        noises: a user's recordings of coughs, music and so on, by kind; what is not there is synthesised.
     """
 
     seed: int
     utterance: str
     talkers: Sequence[np.ndarray] = ()
+    noises: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
 
     def rng(self, stream: str) -> np.random.Generator:
         """Random numbers of one kind of degradation; its levels share them, so that they alone differ."""

@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import json
+import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from light_sernet_kd.cli.options import CORPUS_NAMES, add_data, add_option, cano
 from light_sernet_kd.config import PRECISIONS, Settings
 from light_sernet_kd.config.fields import counts, names
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.degradations import CONDITIONS, NOISES
 
 if TYPE_CHECKING:
     from light_sernet_kd.analysis.stress import Drawn, Stressed
@@ -170,9 +173,17 @@ def add_stress(commands: Any, context: Context) -> None:
                         "two_speakers)")  # fmt: skip
     stress.add_argument("--precision", type=names, metavar="A,B",
                         help="of a run's folder: float32, float16, dynamic, int8 (default)")  # fmt: skip
+    kinds = dict.fromkeys(each.kind for each in CONDITIONS.values())
+    alone = dict.fromkeys(each.kind for each in CONDITIONS.values() if not each.by_default)
     stress.add_argument("--conditions", type=names, default=(), metavar="A,B",
-                        help="only these: white, pink, babble, gain, clipped, telephone, MP3, room, speed, "
-                        "or one of them such as 'white 10 dB'")  # fmt: skip
+                        help=f"only these: {', '.join(kinds)}, or one of them such as 'white 10 dB' "
+                        f"(default: all but {', '.join(alone)})")  # fmt: skip
+    stress.add_argument("--certify", action="store_true",
+                        help="run the tests of the stress certificate instead: a verdict per test, exit code "
+                        "1 where one fails; of a run, certificate.json and .md in its folder")  # fmt: skip
+    stress.add_argument("--noises", type=Path, metavar="DIR",
+                        help=f"folders {', '.join(NOISES)} of your own recordings, in place of what is "
+                        "synthesised")  # fmt: skip
     stress.add_argument("--limit", type=int, metavar="N",
                         help="at most N utterances of each emotion, drawn evenly over speakers")  # fmt: skip
     add_option(stress, "seed", default=Settings.seed,
@@ -185,7 +196,9 @@ def add_stress(commands: Any, context: Context) -> None:
     add_data(stress)
 
 
-def run_stress(arguments: argparse.Namespace, context: Context) -> None:
+def run_stress(arguments: argparse.Namespace, context: Context) -> int:
+    if arguments.certify and arguments.conditions:
+        raise UserError("--certify has conditions of its own: leave --conditions out.")
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit must be at least 1, found {arguments.limit}.")
     if arguments.seed < 0:
@@ -196,6 +209,8 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
     from light_sernet_kd.reporting.display import Display
 
     stress.conditions_of(arguments.conditions)  # a typo is told before anything is read
+    noises = stress.read_noises(arguments.noises, seed=arguments.seed)
+    play = stress.certify if arguments.certify else partial(stress.stress, conditions=arguments.conditions)
     display = Display(Console(stderr=True))
     with contextlib.ExitStack() as stack:
         if any(path.is_dir() for path in arguments.models):
@@ -203,22 +218,47 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> None:
         else:
             stressed = _of_files(arguments)
         with display.counted("recordings") as progress:
-            result = stress.stress(
+            result = play(
                 stressed.students,
                 stressed.corpus,
                 tested=stressed.tested,
-                conditions=arguments.conditions,
+                noises=noises,
                 seed=arguments.seed,
                 skip_bad=arguments.skip_bad,
-                notes=stressed.notes,
                 progress=progress,
             )
+    result["notes"] = [*stressed.notes, *result["notes"]]
     if arguments.json:
         print(stress.as_json(result))
+    elif arguments.certify:
+        stress.show_certificates(result, Console())
     else:
         stress.show(result, Console())
     if arguments.out:
         say_written(stress.write(result, arguments.out))
+    if not arguments.certify:
+        return 0
+    _keep_certificates(arguments, stressed, result, display)
+    return int(any(each["certificate"]["failed"] for each in result["students"]))
+
+
+def _keep_certificates(
+    arguments: argparse.Namespace, stressed: "Stressed", result: dict[str, Any], display: "Display"
+) -> None:
+    """Write the certificates of runs into their folders, where all of what their folds test was played."""
+    from light_sernet_kd.analysis import stress
+
+    runs = dict.fromkeys(each.folder for each in stressed.students if each.folder)
+    if not runs:
+        return
+    if arguments.folds or arguments.speakers or arguments.limit or result["left_out"]:
+        display.say("The certificate is of a part of the recordings: it is not kept in the run's folder.")
+        return
+    say_written(stress.write_certificates(result, stressed.students))
+    for folder in runs:
+        display.say(
+            f"light-sernet-kd export {shlex.quote(str(folder))} puts the verdict into the cards of its files."
+        )
 
 
 def _corpus_part(arguments: argparse.Namespace, corpus: str) -> "CorpusPart":

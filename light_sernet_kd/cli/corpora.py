@@ -156,6 +156,9 @@ def add_audit(commands: Any, context: Context) -> None:
     add_option(audit, "columns", default=())
     add_option(audit, "protocol", default=None)
     audit.add_argument("--teacher", type=Path, metavar="FILE", help="also ask what this teacher has seen")
+    audit.add_argument("--unlabelled", type=Path, metavar="DIR",
+                       help="also ask which of these recordings without labels are test or validation "
+                       "recordings")  # fmt: skip
     add_option(audit, "audio_type", default="all", text="part of the corpus")
     add_option(audit, "emotions", default=(), text="as for train")
     add_option(audit, "test_on", default=None, text="as for train")
@@ -169,6 +172,7 @@ def add_audit(commands: Any, context: Context) -> None:
 
 def run_audit(arguments: argparse.Namespace, context: Context) -> int:
     from light_sernet_kd.analysis import audit
+    from light_sernet_kd.data.unlabelled import leaks_named
 
     audited = audit.audited(_audit_question(arguments), say=complain)
     if arguments.json:
@@ -176,9 +180,11 @@ def run_audit(arguments: argparse.Namespace, context: Context) -> int:
         # The list is of folds; this is of the corpus.
         for text in audited.corpus_findings.warnings:
             print(f"warning: {text}", file=sys.stderr)
+        if audited.unlabelled_leaks:
+            print(f"leak: {leaks_named(audited.unlabelled_leaks)}", file=sys.stderr)
     else:
         _show_audit(audited)
-    return 1 if any(each.leaks for each in audited.audits) else 0
+    return 1 if audited.unlabelled_leaks or any(each.leaks for each in audited.audits) else 0
 
 
 def _audit_question(arguments: argparse.Namespace) -> "Question":
@@ -213,6 +219,7 @@ def _audit_question(arguments: argparse.Namespace) -> "Question":
         different_speakers=arguments.different_speakers,
         fold_count=arguments.fold_count,
         seed=arguments.seed,
+        unlabelled=arguments.unlabelled,
     )
 
 
@@ -221,6 +228,8 @@ def _show_audit(audited: "Audited") -> None:
 
     from light_sernet_kd.analysis import audit
     from light_sernet_kd.data import ties
+    from light_sernet_kd.data.unlabelled import leaks_named
+    from light_sernet_kd.reporting.tables import say
 
     print(
         "\n".join(
@@ -234,6 +243,10 @@ def _show_audit(audited: "Audited") -> None:
         protocol=audited.protocol,
         description=PROTOCOLS[audited.protocol].description,
     )
+    if audited.unlabelled:
+        found = leaks_named(audited.unlabelled_leaks) if audited.unlabelled_leaks else ""
+        say(console, f"unlabelled: {audited.unlabelled}")
+        say(console, found or "no unlabelled recording tests or validates", style="bold yellow" * bool(found))
     for stamp in audited.stamps:
         console.print(f"stamp: {stamp}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     ties.show(audited.findings, console)

@@ -19,6 +19,7 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.parser import Parser
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.recipes import DEFAULT
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -45,6 +46,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "train": Command(training.add_train, training.run_train, continues=True),
+    "recipe": Command(training.add_recipe, training.run_recipe),
     "teach": Command(training.add_teach, training.run_teach, continues=True),
     "grid": Command(training.add_grid, training.run_grid, continues=True),
     "search": Command(search.add_search, search.run_search, continues=True),
@@ -75,6 +77,11 @@ def make_parser(context: Context | None = None) -> Parser:
     return parser
 
 
+def console() -> int:
+    """`light-sernet-kd` as it is installed; returns the exit code."""
+    return main(defaults={"recipe": DEFAULT})
+
+
 def main(
     argv: Sequence[str] | None = None,
     *,
@@ -84,8 +91,8 @@ def main(
 ) -> int:
     """Run a command; returns the exit code.
 
-    0; 1 when an audit found a leak; 2 for a mistake of the user's or a recording that cannot be read; 130
-    when interrupted.
+    0; 1 when an audit found a leak or a test of a certificate failed; 2 for a mistake of the user's or a
+    recording that cannot be read; 130 when interrupted.
 
     Args:
         argv: by default the process's own.

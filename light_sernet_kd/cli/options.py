@@ -8,10 +8,13 @@ from typing import Any
 
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
 from light_sernet_kd.config.run_options import data_folder
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.config.settings import BEST
+from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.corpora import CORPORA, origin
 from light_sernet_kd.registries.losses import DISTILLATIONS
 from light_sernet_kd.registries.protocols import two_corpora_protocol
+from light_sernet_kd.registries.recipes import OWN, RECIPES
+from light_sernet_kd.registries.students import is_multimodal
 
 _FIELDS = {field.name: field for field in (*dataclasses.fields(Settings), *dataclasses.fields(RunOptions))}
 CORPUS_NAMES = ", ".join(CORPORA)
@@ -91,6 +94,14 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
             raise UserError("-session and --folds both name the folds to run: give one of them.")
         chosen["folds"] = flag_values["session_number"]
     values = {**defaults, **chosen}
+    if "recipe" in chosen:
+        # Named with the command, it wins over what hyperparameters.py says of its settings.
+        recipe = RECIPES[choose("recipe", chosen["recipe"], RECIPES)].settings
+        values = {**defaults, **recipe, **chosen}
+    elif is_multimodal(values.get("student")):
+        values["recipe"] = OWN  # others are of students that hear alone
+    if chosen.get("patience") and "keep" not in chosen:
+        values["keep"] = BEST  # patience waits for it
     for name in ("corpus", "test_on"):
         if isinstance(values.get(name), str):
             values[name] = canonical(values[name])

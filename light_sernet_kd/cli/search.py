@@ -75,6 +75,9 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         raise UserError(
             "a search exports every student, which TensorFlow alone does: leave out --engine jax."
         )
+    if settings.unlabelled is not None:
+        # Its recordings would be compared with the speakers of each trial, and not with those that test.
+        raise UserError("a search takes no --unlabelled: leave it out, and train what is found with it.")
     from light_sernet_kd.analysis import search as searches
     from light_sernet_kd.reporting.display import Display
 

@@ -1,8 +1,10 @@
-"""The commands that train: `train`, `teach`, `grid`, `paper`, `export`."""
+"""The commands that train: `train`, `recipe`, `teach`, `grid`, `paper`, `export`."""
 
 import argparse
+import dataclasses
 import fnmatch
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from light_sernet_kd.cli.options import (
 from light_sernet_kd.config import Settings, fields, make_settings
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import engine_of, one_engine
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.recipes import RECIPES
+from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
 
@@ -56,6 +60,36 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     run = RunFolder(experiment.train(settings, options, display, command=context.command_line))
     display.say(experiment.summary(read_json(run.metrics)), always=True)
     display.say(f"Report: {run.report}", always=True)
+
+
+def add_recipe(commands: Any, context: Context) -> None:
+    recipe = commands.add_parser(
+        "recipe",
+        help="what a recipe sets, in a form to copy and change",
+        description="Print the settings of a recipe, as grid files take them. Each can also be given beside "
+        "--recipe on the command line of train, or be changed in hyperparameters.py.",
+    )
+    recipe.add_argument("name", nargs="?", metavar="NAME", help="; ".join(
+        f"{name}: {each.text}" for name, each in RECIPES.items()
+    ))  # fmt: skip
+
+
+def run_recipe(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.name is None:
+        width = max(map(len, RECIPES))
+        for name, recipe in RECIPES.items():
+            print(f"{name:{width}}  {recipe.text}")
+        return
+    name = choose("recipe", arguments.name, RECIPES)
+    print(f"# {RECIPES[name].text}")
+    for setting, value in RECIPES[name].settings.items():
+        print(f"{setting} = {json.dumps(value)}")
+    schedule = RECIPES[name].settings.get("schedule")
+    if schedule:
+        # These are settings too, where they have their names.
+        print(f"# the schedule {schedule}:")
+        for part, value in dataclasses.asdict(SCHEDULES[schedule]).items():
+            print(f"{'' if part in fields.options(Settings) else '# '}{part} = {json.dumps(value)}")
 
 
 def add_teach(commands: Any, context: Context) -> None:
@@ -118,7 +152,11 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
     else:
         command = fields.TEACH_TUNED if arguments.fine_tune else fields.TEACH_PROBE
     flag_values = vars(arguments)
+    # The length of their clips; an encoder hears labelled recordings whole.
+    of_clips = ("input_seconds", "input_samples") if "unlabelled" in flag_values else ()
     for name, option in fields.options(Settings).items():
+        if name in of_clips:
+            continue
         flags = {name: option.flags[0]} | {each.dest: each.flags[0] for each in option.shorthands}
         if command not in option.commands and (
             unused := [flag for at, flag in flags.items() if at in flag_values]
@@ -192,6 +230,9 @@ def add_grid(commands: Any, context: Context) -> None:
                       help="a .toml file; with train.py also EXPERIMENTS of hyperparameters.py")  # fmt: skip
     grid.add_argument("--dry-run", action="store_true",
                       help="say what would run, what is done and what it takes, and run nothing")  # fmt: skip
+    grid.add_argument("--measure", action="store_true",
+                      help="with --dry-run: time some training steps of each kind of run that was not timed "
+                      "on this machine before, which takes up to some minutes a kind")  # fmt: skip
     grid.add_argument("--jobs", type=int, metavar="N",
                       help="runs at a time, each in a process of its own (default 1; with --on ray what the "
                       "cluster has room for)")  # fmt: skip
@@ -205,6 +246,8 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
     jobs = arguments.jobs or 1
+    if arguments.measure and not arguments.dry_run:
+        raise UserError("--measure goes with --dry-run.")
     if arguments.run is not None:
         raise UserError("--run is for one run: a grid names its own.")
     options = run_options(arguments)
@@ -219,7 +262,15 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     else:
         grid = grids.read_grid(arguments.file, options.data)
     folder = grids.GridFolder.of(grid, options.result)
-    planned = grids.plan(grid, folder)
+    costs = grids.StepCosts.of(options.result)
+    planned = grids.plan(grid, folder, costs)
+    unknown = [entry for entry in planned.to_run if planned.seconds[entry.name] is None]
+    if arguments.measure and unknown:
+        heavy_imports(one_engine([entry.settings for entry in unknown], remedy="give all one `engine`"))
+        from light_sernet_kd.experiment.measuring import measure
+
+        measure(unknown, costs, dataclasses.replace(options, result=folder.path), display)
+        planned = grids.plan(grid, folder, costs)
     if arguments.dry_run or options.verbose:
         planned.table().show(display.console)
         for line in planned.lines(jobs):

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.config import distillation_spec, fields
-from light_sernet_kd.config.settings import SAMPLE_RATE, Settings
+from light_sernet_kd.config.settings import BEST, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 
 
@@ -25,7 +26,7 @@ def make_settings(**values: Any) -> Settings:
     5
     """
     known = {field.name: field for field in dataclasses.fields(Settings)}
-    values = {choose("setting", name, known): value for name, value in values.items()}
+    values = with_recipe({choose("setting", name, known): value for name, value in values.items()})
     values = {name: fields.checked(known[name], value) for name, value in values.items()}
     weights = values.get("distillation_weights", {})
     if not isinstance(weights, Mapping):
@@ -41,7 +42,24 @@ def make_settings(**values: Any) -> Settings:
     _check_two_corpora(settings)
     settings = _with_shape(settings)
     settings = _with_teacher(settings)
+    _check_unlabelled(settings)
     return _with_encoders(settings)
+
+
+def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of their recipe where they are left out, or None, which leaves them to it.
+
+    >>> with_recipe({"recipe": "lsn", "input_type": "spectrogram"})["input_type"]
+    'spectrogram'
+    """
+    recipe = RECIPES[choose("recipe", values.get("recipe", OWN), RECIPES)].settings
+    given = {name: value for name, value in values.items() if value is not None or name not in recipe}
+    if recipe and is_multimodal(values.get("student", Settings.student)):
+        raise UserError(
+            f"the recipe {values['recipe']} is of students of features alone, not of {values['student']}: "
+            f"--recipe {OWN}."
+        )
+    return {**recipe, **given}
 
 
 def flag(name: str) -> str:
@@ -54,6 +72,10 @@ def _check_training(settings: Settings) -> None:
         raise UserError(
             f"--qat is for students whose int8 file exists, which hear alone: {settings.student} has none. "
             "Leave it out."
+        )
+    if settings.patience and settings.keep != BEST:
+        raise UserError(
+            f"--patience waits for a better epoch, and --keep {settings.keep} chooses none: give one of them."
         )
     if settings.qat_learning_rate is not None and not settings.qat:
         raise UserError("--qat_learning_rate goes with --qat EPOCHS.")
@@ -106,6 +128,32 @@ def _with_teacher(settings: Settings) -> Settings:
             f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
         )
     return settings
+
+
+def _check_unlabelled(settings: Settings) -> None:
+    if settings.unlabelled is None:
+        for name in ("unlabelled_share", "unlabelled_skip_tested"):
+            if getattr(settings, name) != getattr(Settings, name):
+                raise UserError(f"{flag(name)} goes with --unlabelled DIR.")
+        return
+    mixture = distillation_spec.parse(settings.distillation)
+    if not mixture.needs_teacher:
+        raise UserError(
+            f"{mixture} training has no teacher, and unlabelled recordings teach by one alone: choose "
+            "-kd KD or another method, or leave out --unlabelled."
+        )
+    if not mixture.learns_without_labels:
+        raise UserError(
+            f"{mixture} is defined by each example's label, and unlabelled recordings have none: choose "
+            f"-kd KD, add another loss, as in -kd {mixture.terms[0].name}+KD, or leave out --unlabelled."
+        )
+    if settings.multimodal:
+        raise UserError(
+            f"--unlabelled is of students and teachers that hear alone, not of {settings.multimodal[0]}, "
+            "which reads: leave it out."
+        )
+    if settings.reader != Settings.reader:
+        raise UserError(f"--unlabelled is read by {Settings.reader}: leave out --reader {settings.reader}.")
 
 
 def _with_encoders(settings: Settings) -> Settings:

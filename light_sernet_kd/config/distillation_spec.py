@@ -82,6 +82,11 @@ class DistillationSum:
         return any(term.entry.compares for term in self.terms)
 
     @property
+    def learns_without_labels(self) -> bool:
+        """Whether an example that has no label has a part in a loss of the sum."""
+        return any(term.entry.compares and not term.entry.reads_label for term in self.terms)
+
+    @property
     def adds_label_loss(self) -> bool:
         """Whether the label loss is added with weight 1, because no loss of the sum brings it along."""
         return not any(term.entry.brings_label_loss for term in self.terms)

@@ -58,6 +58,7 @@ TRAIN, TEACH, TEACH_STUDENT = "train", "teach", "teach --from STUDENT"
 TEACH_PROBE, TEACH_TUNED = "teach --from MODEL", "teach --from MODEL --fine_tune"
 OF_STUDENT = frozenset({TRAIN})
 OF_STUDENT_AND_TEACHER = frozenset({TRAIN, TEACH})
+OF_STUDENT_AND_PROBES = frozenset({TRAIN, TEACH, TEACH_STUDENT, TEACH_PROBE})
 OF_NETWORKS = frozenset({TRAIN, TEACH, TEACH_STUDENT})
 OF_TRAINING = frozenset({TRAIN, TEACH, TEACH_STUDENT, TEACH_TUNED})
 OF_ALL = frozenset({TRAIN, TEACH, TEACH_STUDENT, TEACH_PROBE, TEACH_TUNED})
@@ -92,6 +93,8 @@ class Option:
         example: of a list, for the message that refuses another value.
         may_be_empty: whether an empty text says something.
         shows_default: whether `--help` adds the default.
+        always_spelled: whether a command line that is told has it even where it is the default, since the
+            command's own default may be another.
         commands: those that take it.
         shorthands: options that say a part of it.
     """
@@ -106,6 +109,7 @@ class Option:
     example: str = ""
     may_be_empty: bool = False
     shows_default: bool = True
+    always_spelled: bool = False
     commands: frozenset[str] = OF_ALL
     shorthands: tuple[Shorthand, ...] = ()
 
@@ -241,24 +245,25 @@ def weights(text: str) -> dict[str, Any]:
 
 
 def spelled(settings: Any) -> list[str]:
-    """What differs from the defaults, as arguments of the command line that gives it.
+    """What differs from the defaults, or from its recipe, as arguments of the command line that gives it.
 
     >>> from light_sernet_kd.config import Settings
     >>> spelled(Settings(corpus="demo", folds=("03", "08"), export=False, merge_tflite=False))
-    ['-dn', 'demo', '--folds', '03,08', '--no-export', '-m', 'false']
+    ['-dn', 'demo', '--folds', '03,08', '--recipe', 'own', '--no-export', '-m', 'false']
     """
     arguments: list[str] = []
-    plain = type(settings)()
+    plain = type(settings)(**getattr(settings, "of_recipe", {}))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value == getattr(plain, field.name):
-            continue
         option: Option = field.metadata["option"]
+        if value == getattr(plain, field.name) and not option.always_spelled:
+            continue
         if isinstance(value, bool) and option.parse is None:
             flag = next(each for each in option.flags if each.startswith("--"))
             arguments.append(flag if value else f"--no-{flag.removeprefix('--')}")
         else:
-            arguments += [option.flags[0], _text(value)]
+            # An empty word is taken for a variable that is not set.
+            arguments += [option.flags[0], _text(value) or "none"]
     return arguments
 
 

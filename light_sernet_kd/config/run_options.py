@@ -25,6 +25,7 @@ class RunOptions:
         result: holds the runs' folders and the cache of features.
         memory_gb: larger arrays of recordings, and with `cache="ram"` of features, are kept in a file and
             mapped into memory; in GiB.
+        devices: how many share each batch of one network, on JAX; None leaves it to the kind of network.
 
     >>> RunOptions(memory_gb=0.5).memory_bytes
     536870912.0
@@ -48,6 +49,11 @@ class RunOptions:
     memory_gb: float = setting(
         1.0, "--memory_limit", group=PLACES, metavar="GB", range=Range(0),
         help="larger arrays are kept in files mapped into memory",
+    )  # fmt: skip
+    devices: int | None = setting(
+        None, "--devices", group=PLACES, metavar="N", range=Range(0, above=True, text="at least 1"),
+        help="with --engine jax, GPUs that share each batch of a network; by default 1, and of speech and "
+        "text as many as its batch size is a multiple of",
     )  # fmt: skip
     verbose: int = setting(
         1, "-v", "--verbose", group=PLACES, metavar="N", shows_default=False,

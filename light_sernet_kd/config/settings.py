@@ -13,6 +13,7 @@ from typing import Any
 from light_sernet_kd.config.fields import (
     OF_NETWORKS,
     OF_STUDENT,
+    OF_STUDENT_AND_PROBES,
     OF_STUDENT_AND_TEACHER,
     OF_TRAINING,
     POSITIVE,
@@ -31,6 +32,7 @@ from light_sernet_kd.registries.engines import AUTO, ENGINES
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER, PUBLISHED
 from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES, Schedule
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, MULTIMODAL_STUDENTS, STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
@@ -48,16 +50,25 @@ MODALITIES = ("both", "text", "audio")
 POOLINGS = ("first", "mean", "max")
 LOCAL_POOLINGS = ("average", "max")
 READERS = ("soundfile", "tfio")
+# Which weights a training ends with; see `training.job.TrainingJob`.
+BEST, LAST, MEAN = KEPT = ("best", "last", "mean")
 
 DATA, LOSSES, SPEECH_AND_TEXT = "data", "student and losses", "speech and text"
 TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
-_ADDED = ("depth", "kernels", "local_pooling", "speakers")
+_ADDED = (
+    "augment_every", "depth", "keep", "kernels", "local_pooling", "recipe", "speakers", "unlabelled",
+    "unlabelled_share", "unlabelled_skip_tested",
+)  # fmt: skip
+# Settings that have no part in it at all: what they decide is told by others, or by `resolved`.
+APART = ("engine", "recipe")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
+# Ten times the labelled examples of a batch.
+_MOST_UNLABELLED = 10 / 11
 
 
 def listed(choices: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
@@ -144,6 +155,22 @@ class Settings:
         False, "--skip-bad", group=DATA, shows_default=False,
         help="leave out recordings that cannot be read, and rows and labels that are wrong; the report "
         "lists them",
+    )  # fmt: skip
+
+    unlabelled: str | None = setting(
+        None, "--unlabelled", group=DATA, metavar="DIR", commands=OF_STUDENT_AND_PROBES,
+        help="a folder of recordings without labels, searched with its subfolders: the teacher answers them "
+        "too, and the student learns from these answers",
+    )  # fmt: skip
+    unlabelled_share: float = setting(
+        0.5, "--unlabelled_share", group=DATA, metavar="X", commands=OF_STUDENT,
+        range=Range(0, _MOST_UNLABELLED, above=True, text="above 0 and at most 0.909"),
+        help="share of each batch without labels; the labelled part is a usual batch, and the rest is added",
+    )  # fmt: skip
+    unlabelled_skip_tested: bool = setting(
+        False, "--unlabelled_skip_tested", group=DATA, shows_default=False, commands=OF_STUDENT,
+        help="leave out unlabelled recordings that are test or validation recordings too, which are refused "
+        "otherwise",
     )  # fmt: skip
 
     student: str = setting(
@@ -304,6 +331,16 @@ class Settings:
         "", "--augment", group=TRAINING, metavar="LIST", commands=OF_STUDENT, may_be_empty=True,
         help=f"of the training set: {listed(AUGMENTATIONS)}; with settings, noise:snr_low=10:chance=1",
     )  # fmt: skip
+    augment_every: int = setting(
+        1, "--augment-every", group=TRAINING, metavar="N", commands=OF_STUDENT, range=POSITIVE,
+        help="epochs for which a changed waveform is kept; masks, Freq-MixStyle and mixup are always new",
+    )  # fmt: skip
+    recipe: str = setting(
+        OWN, "--recipe", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=RECIPES,
+        always_spelled=True,
+        help="a set of settings, each of which can be given beside it: {choices} (light-sernet-kd recipe "
+        "NAME prints one)",
+    )  # fmt: skip
     seed: int = setting(
         0, "--seed", group=TRAINING, metavar="N",
         range=Range(0, 2**32 - 1, text=f"from 0 to {2**32 - 1}"),
@@ -338,6 +375,11 @@ class Settings:
         0, "--most_per_emotion", group=TRAINING, metavar="N", commands=OF_NETWORKS,
         range=Range(0, text="0 (all) or more"),
         help="train on at most N utterances of each emotion, drawn by the seed; 0 on all",
+    )  # fmt: skip
+    keep: str = setting(
+        BEST, "--keep", group=TRAINING, metavar="WHICH", commands=OF_NETWORKS, choices=KEPT,
+        help="weights that training ends with: {choices}; best: of the epoch with the best validation UA, "
+        "mean: over the last quarter of the epochs",
     )  # fmt: skip
     soft_labels: bool = setting(
         False, "--soft_labels", group=TRAINING, commands=OF_NETWORKS,
@@ -388,9 +430,14 @@ class Settings:
         return self.input_samples or round(self.input_seconds * SAMPLE_RATE)
 
     @property
+    def of_recipe(self) -> dict[str, Any]:
+        """What the recipe says, the user's changes left out."""
+        return dict(RECIPES[self.recipe].settings)
+
+    @property
     def training_schedule(self) -> Schedule:
-        """The named schedule with this run's own epochs, batch size and learning rate in it."""
-        return SCHEDULES[self.schedule or "light_sernet"].changed(
+        """The named schedule, or the student's, with this run's own epochs, batch size and so on in it."""
+        return SCHEDULES[self.schedule or STUDENTS[self.student].schedule].changed(
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -409,6 +456,19 @@ class Settings:
         if source.kind != "trained":
             return None
         return name if source.open_ended else STUDENTS[self.student].wider_teacher or self.student
+
+    @property
+    def teacher_schedule(self) -> Schedule:
+        """Of a teacher that the run trains itself: the student's, unless the teacher is of another kind."""
+        schedule, kind = self.training_schedule, STUDENTS[self.trained_teacher or self.student].schedule
+        if kind != STUDENTS[self.student].schedule:
+            schedule = SCHEDULES[kind]
+        return schedule.changed(
+            epochs=self.teacher_epochs,
+            batch_size=self.teacher_batch_size,
+            learning_rate=self.teacher_learning_rate,
+            tune_epochs=self.tune_epochs,
+        )
 
     @property
     def trained_teacher_width(self) -> float:
@@ -440,7 +500,8 @@ class Settings:
         """Eight hexadecimal digits that differ when a setting differs.
 
         The engine has no part in it: a run that began on `auto` has the same name where it must be named.
-        Neither has a setting that was added later and has its default: begun runs keep their names.
+        Nor has the recipe, whose settings have. Neither has a setting that was added later and has its
+        default: begun runs keep their names.
         """
         import hashlib  # here: loading OpenSSL is a part of what `--help` takes
 
@@ -448,6 +509,6 @@ class Settings:
         decides = {
             name: value
             for name, value in self.as_dict().items()
-            if name != "engine" and not (name in added and value == added[name])
+            if name not in APART and not (name in added and value == added[name])
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]

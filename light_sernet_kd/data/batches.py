@@ -1,20 +1,19 @@
 """Training batches: examples in an epoch's order, augmented, with what a teacher says of them."""
 
-import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from light_sernet_kd.audio import augment
-from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data.array_cache import MEMORY_LIMIT
-from light_sernet_kd.data.feature_cache import exact, feature_key, front_end_of, recordings
+from light_sernet_kd.data.augmenter import Augmenter
+from light_sernet_kd.data.kept_views import KeptViews
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
+    IS_LABELLED,
     MIXUP_WEIGHT,
     OTHER_LABELS,
     SOFT_LABELS,
@@ -23,7 +22,6 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_STATES,
 )
 from light_sernet_kd.errors import UserError, installed
-from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 
 def capped(indices: Sequence[int], labels: np.ndarray, most: int, *, seed: int) -> Sequence[int]:
@@ -44,94 +42,33 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-@dataclass(frozen=True)
-class Augmenter:
-    """What a training set needs to be augmented.
+def unlabelled_beside(labelled: int, share: float) -> int:
+    """How many clips without labels join so many labelled examples, to be `share` of all of them.
 
-    Attributes:
-        recordings: what `recordings` gives, where the augmentations change waveforms, else None.
-        compute: clips `(batch, samples)` to features.
-        key: of the recordings and their features, for what is cached in `cache_folder`.
+    >>> unlabelled_beside(32, 0.5), unlabelled_beside(32, 0.75), unlabelled_beside(3, 0.2)
+    (32, 96, 1)
     """
-
-    augmentations: tuple[augment.Augmentation, ...]
-    recordings: np.ndarray | None
-    compute: Callable[[np.ndarray], np.ndarray]
-    samples: int
-    pad: str
-    key: str = ""
-    cache_folder: Path = Path()
-
-    def with_only(self, augmentations: Sequence[augment.Augmentation]) -> "Augmenter":
-        """The same with these of its augmentations alone."""
-        return dataclasses.replace(self, augmentations=tuple(augmentations))
-
-    @property
-    def mixup(self) -> augment.Augmentation | None:
-        return next((each for each in self.augmentations if each.kind.on == "batch"), None)
-
-    def features(self, rows: Any, batch: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-        """Features `(batch, frames, features, 1)` of the utterances in `batch`, as they are in this epoch."""
-        if self.recordings is None:
-            clean = np.asarray(rows[batch])
-        else:
-            clips = [
-                augment.augmented_clip(
-                    recording["samples"][: recording["length"]],
-                    self.augmentations,
-                    samples=self.samples,
-                    pad=self.pad,
-                    seed=seed,
-                    epoch=epoch,
-                    utterance=int(utterance),
-                )
-                for utterance, recording in zip(batch, self.recordings[batch], strict=True)
-            ]
-            clean = self.compute(np.stack(clips))
-        changed = [
-            augment.augmented_features(
-                row, self.augmentations, seed=seed, epoch=epoch, utterance=int(utterance)
-            )
-            for utterance, row in zip(batch, clean, strict=True)
-        ]
-        return np.stack(changed)
+    return round(labelled * share / (1 - share))
 
 
-def augmenter(
-    augmentations: Sequence[augment.Augmentation],
-    utterances: Sequence[Utterance],
-    fingerprints: Mapping[str, str],
-    *,
-    front_end: str,
-    input_type: str,
-    samples: int,
-    cache_folder: Path,
-    memory_limit: float = MEMORY_LIMIT,
-) -> Augmenter | None:
-    """What changes the batches of `batches`; None where nothing is asked for.
+def unlabelled_drawn(clips: int, position: int, count: int, *, seed: int) -> np.ndarray:
+    """`count` clips from `position` on of an endless order that `seed` decides, ascending.
 
-    Args:
-        augmentations: of `augment.parse`.
-        memory_limit: in bytes; more of the recordings than that are kept in a file and not in memory.
+    The order is one permutation of all clips after another, so that none comes again before all have come.
     """
-    if not augmentations:
-        return None
-    kept = None
-    if augment.changes_waveforms(augmentations):
-        kept = recordings(
-            utterances,
-            fingerprints,
-            samples=augment.samples_needed(augmentations, samples),
-            cache_folder=cache_folder,
-            memory_limit=memory_limit,
-        )
-    model = front_end_of(front_end, input_type, samples)
-    padding = FRONT_ENDS[front_end].padding
-    known = [fingerprints[utterance.id] for utterance in utterances]
-    key = feature_key(front_end, input_type, samples, known)
-    return Augmenter(
-        tuple(augmentations), kept, exact(model.predict_on_batch), samples, padding, key, cache_folder
-    )
+    parts = []
+    while count:
+        number, begin = divmod(position, clips)
+        part = _permutation(clips, number, seed)[begin : begin + count]
+        parts.append(part)
+        position, count = position + len(part), count - len(part)
+    return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(clips: int, number: int, seed: int) -> np.ndarray:
+    # Three numbers, and an epoch's order has two: the two never are one sequence.
+    return np.random.default_rng([seed, number, 1]).permutation(clips)
 
 
 @dataclass(frozen=True)
@@ -160,6 +97,32 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class UnlabelledClips:
+    """Clips without labels that train beside the labelled examples, and what the teacher says of them.
+
+    Attributes:
+        rows: features `(clips, frames, features, 1)`, anything that can be indexed by an array of clips.
+        share: of all examples of a batch, above 0 and below 1.
+        logits, embedding: as of `TeacherOutputs`, likewise.
+
+    Two utterances make a batch, and two of three clips are its other half.
+
+    >>> made = np.zeros((3, 60, 40, 1), np.float32), np.zeros((3, 2), np.float32)
+    >>> clips = UnlabelledClips(made[0], share=0.5, logits=made[1])
+    >>> teacher = TeacherOutputs(logits=made[1][:2], unlabelled=clips)
+    >>> examples = Examples(made[0][:2], np.array([0, 1], np.int32), ("anger", "fear"))
+    >>> inputs, labels = next(iter(batches(examples, range(2), batch_size=2, seed=0, teacher=teacher)))
+    >>> inputs["labelled"].numpy().tolist()
+    [1.0, 1.0, 0.0, 0.0]
+    """
+
+    rows: Any
+    share: float
+    logits: Any = None
+    embedding: Any = None
+
+
+@dataclass(frozen=True)
 class TeacherOutputs:
     """What a teacher says of every utterance; None where no loss compares with it.
 
@@ -168,6 +131,7 @@ class TeacherOutputs:
         embedding: `(utterances, width)`.
         states: of a text's tokens; what an array of utterances makes `(batch, tokens, width)`, rows of zeros
             being padding.
+        unlabelled: clips without labels, of which the teacher says something too.
 
     >>> outputs = TeacherOutputs(logits=np.zeros((5, 2), np.float32))
     >>> outputs.logits.shape, outputs.embedding
@@ -177,6 +141,7 @@ class TeacherOutputs:
     logits: np.ndarray | None = None
     embedding: np.ndarray | None = None
     states: Any = None
+    unlabelled: UnlabelledClips | None = None
 
 
 def batches(
@@ -195,7 +160,9 @@ def batches(
     Args:
         indices: the training utterances.
         first_epoch: where to begin, for a run that continues.
-        teacher: carried with the batch, as soft labels are.
+        teacher: carried with the batch, as soft labels are. With `unlabelled` a batch has all of its labelled
+            examples and, behind them, as many clips without labels as make their share; `labelled` tells them
+            apart. These clips are not augmented.
         augmenter: changes the batches' features. With mixup a batch's inputs also hold `other_labels` and
             `share`: an example's target is `share` of its own label and the rest of the other's, and what the
             batch carries of the teacher and of soft labels is mixed alike.
@@ -217,16 +184,13 @@ def batches(
     with installed("tensorflow", "training with tf.data"):
         import tensorflow as tf
 
-    source = _Source(examples, teacher or TeacherOutputs(), augmenter, class_weights, seed)
-    training = np.asarray(indices)
-    signature = source.signature(training[:1])
+    source = Source.of(
+        examples, indices, teacher=teacher, augmenter=augmenter, weights=class_weights, seed=seed
+    )
+    signature = source.signature()
 
     def generated() -> Iterator[tuple[Any, ...]]:
-        for epoch in itertools.count(first_epoch):
-            order = training[epoch_order(len(training), seed=seed, epoch=epoch)]
-            for number, start in enumerate(range(0, len(order), batch_size)):
-                # sorted, because a file mapped into memory is read fastest forwards
-                yield source.batch(np.sort(order[start : start + batch_size]), epoch, number)
+        return source.endless(batch_size, first_epoch)
 
     made = tf.data.Dataset.from_generator(generated, output_signature=signature).prefetch(2)
     options = tf.data.Options()
@@ -237,14 +201,54 @@ def batches(
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What batches are made from."""
+class Source:
+    """What the batches of a training set are made from; `of` takes the arguments of `batches`."""
 
     examples: Examples
+    training: np.ndarray
     teacher: TeacherOutputs
     augmenter: Augmenter | None
     class_weights: np.ndarray | None
     seed: int
+    kept: KeptViews | None = None
+
+    @classmethod
+    def of(
+        cls,
+        examples: Examples,
+        indices: Sequence[int],
+        *,
+        teacher: TeacherOutputs | None,
+        augmenter: Augmenter | None,
+        weights: np.ndarray | None,
+        seed: int,
+    ) -> "Source":
+        training, kept = np.asarray(indices), None
+        if augmenter is not None:
+            augmenter = augmenter.bound(training, examples.labels)
+            kept = augmenter.kept(getattr(examples.rows, "shape", ()))
+        return cls(examples, training, teacher or TeacherOutputs(), augmenter, weights, seed, kept)
+
+    def endless(self, batch_size: int, first_epoch: int) -> Iterator[tuple[Any, ...]]:
+        """Batch after batch, epoch after epoch, from the beginning of `first_epoch` on."""
+        starts = range(0, len(self.training), batch_size)
+        beside = [self.beside(len(self.training[start : start + batch_size])) for start in starts]
+
+        def of_epoch(epoch: int) -> Iterator[np.ndarray]:
+            order = self.training[epoch_order(len(self.training), seed=self.seed, epoch=epoch)]
+            for start in starts:
+                # sorted, because a file mapped into memory is read fastest forwards
+                yield np.sort(order[start : start + batch_size])
+
+        if self.kept is not None:
+            # In the batches that made them, so that a run that continues has them bit for bit.
+            for epoch in self.kept.epochs_before(first_epoch):
+                for batch in of_epoch(epoch):
+                    self.kept.renew(batch, self.seed, epoch)
+        for epoch in itertools.count(first_epoch):
+            for number, batch in enumerate(of_epoch(epoch)):
+                position = epoch * sum(beside) + sum(beside[:number])
+                yield self.with_unlabelled(self.batch(batch, epoch, number), position, beside[number])
 
     @property
     def mixup(self) -> augment.Augmentation | None:
@@ -261,10 +265,11 @@ class _Source:
         }
         return {name: values for name, values in carried.items() if values is not None}
 
-    def signature(self, one: np.ndarray) -> tuple[Any, ...]:
-        """The types and shapes of a batch, found from the utterance in `one`. Raises as `batches`."""
+    def signature(self) -> tuple[Any, ...]:
+        """The types and shapes of a batch, found from its first utterance. Raises as `batches`."""
         import tensorflow as tf
 
+        one = self.training[:1]
         spec = {FEATURES: self._features_signature(one)}
         if self.mixup and self.teacher.states is not None:
             raise UserError(
@@ -279,6 +284,8 @@ class _Source:
         if self.mixup:
             spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
             spec[MIXUP_WEIGHT] = tf.TensorSpec((None,), tf.float32)
+        if self.teacher.unlabelled:
+            spec[IS_LABELLED] = tf.TensorSpec((None,), tf.float32)
         weights = () if self.class_weights is None else (tf.TensorSpec((None,), tf.float32),)
         return (spec, tf.TensorSpec((None,), tf.int32), *weights)
 
@@ -307,10 +314,44 @@ class _Source:
             else (inputs, labels, self._weights(inputs, labels))
         )
 
+    def beside(self, labelled: int) -> int:
+        """How many clips without labels join so many examples."""
+        clips = self.teacher.unlabelled
+        return unlabelled_beside(labelled, clips.share) if clips else 0
+
+    def with_unlabelled(self, batch: tuple[Any, ...], position: int, count: int) -> tuple[Any, ...]:
+        """The batch, and behind it the clips without labels from `position` of their order on.
+
+        In the place of labels, and of whatever belongs to them, the clips have what is of one form with it;
+        nothing reads it.
+        """
+        clips = self.teacher.unlabelled
+        if clips is None:
+            return batch
+        inputs, labels, *weights = batch
+        drawn = unlabelled_drawn(len(clips.rows), position, count, seed=self.seed)
+        classes = len(self.examples.classes)
+        # What a loss compares with, or an example's own; made for what the batch has of it.
+        made = {
+            FEATURES: lambda: clips.rows[drawn],
+            TEACHER: lambda: clips.logits[drawn],
+            TEACHER_EMBEDDING: lambda: clips.embedding[drawn],
+            SOFT_LABELS: lambda: np.full((count, classes), 1 / classes),
+            OTHER_LABELS: lambda: np.zeros(count),
+            MIXUP_WEIGHT: lambda: np.ones(count),
+        }
+        joined = {
+            name: np.concatenate([values, made[name]().astype(values.dtype)])
+            for name, values in inputs.items()
+        }
+        joined[IS_LABELLED] = np.repeat(np.array([1, 0], np.float32), [len(labels), count])
+        labels = np.concatenate([labels, np.zeros(count, labels.dtype)])
+        return (joined, labels, *(np.concatenate([each, np.ones(count, each.dtype)]) for each in weights))
+
     def _inputs(self, utterances: np.ndarray, epoch: int, number: int) -> dict[str, Any]:
         rows = self.examples.rows
         if self.augmenter:
-            features = self.augmenter.features(rows, utterances, seed=self.seed, epoch=epoch)
+            features = self.augmenter.features(rows, utterances, seed=self.seed, epoch=epoch, kept=self.kept)
         else:
             features = rows[utterances]
         inputs = {FEATURES: features} | {name: values[utterances] for name, values in self.carried.items()}

@@ -9,6 +9,7 @@
     student_PRECISION.tflite     exported files
     predictions.csv, report.md, pictures
     metrics.json                 the run is finished; written last
+    certificate.json             what `stress --certify` found of the folds' students
 
 Whatever reads or writes a run goes through `RunFolder` and `Step`.
 """
@@ -69,6 +70,7 @@ _METRICS = {
     "calibration?": {"folds": [{"name": str, "temperature": (float, None)}]},
     "export?": (None, {"rows": [{"precision": str, "bytes": int}]}),
 }
+_CERTIFICATE = {"students": {str: str}, "precisions": {str: {"short": {"passed": int, "failed": [str]}}}}
 _CONFIG = {"settings": {"distillation": str, "protocol?": str}}
 _SCORES: dict[str, Any] = {
     **dict.fromkeys(SUMMARIES, float),
@@ -232,6 +234,7 @@ class RunFolder:
         self.config, self.metrics = path / "config.json", path / "metrics.json"
         self.predictions, self.report = path / "predictions.csv", path / "report.md"
         self.teacher = path / "teacher.npz"  # one that is made for all folds at once
+        self.certificate = path / "certificate.json"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -254,6 +257,33 @@ class RunFolder:
         """The step of a fold, or of the final student, whose fold is named `ALL_SPEAKERS`."""
         done = "final.json" if name == ALL_SPEAKERS else "fold.json"
         return Step(self.path / f"fold-{path_part(name)}", done)
+
+    def write_certificate(self, found: Mapping[str, Any]) -> None:
+        """Write what was found of the folds' students, with their SHA-256."""
+        names = [fold["name"] for fold in read_json(self.metrics, _METRICS)["folds"]]
+        write_json(self.certificate, {**found, "students": self._students(names)})
+
+    def certificates(self, folds: Sequence[str]) -> dict[str, Any]:
+        """Precision → what the card of an exported file says of the certificate of these folds' students.
+
+        Empty where there is none, or where it is of students that were trained before these.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            found = read_json(self.certificate, _CERTIFICATE)
+        except FileNotFoundError:
+            return {}
+        except JsonError as error:
+            raise UserError(f"{error} Remove it, or certify the run anew.") from None
+        if found["students"] != self._students(folds):
+            return {}
+        return {precision: each["short"] for precision, each in found["precisions"].items()}
+
+    def _students(self, folds: Sequence[str]) -> dict[str, str]:
+        """Fold → SHA-256 of its student."""
+        return {name: self.fold(name).hashes()["student.keras"] for name in folds}
 
     def finished(self) -> Run:
         """The finished run.

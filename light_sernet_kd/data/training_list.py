@@ -43,7 +43,7 @@ MOST_BYTES = 32 * 2**20
 
 _BANDS, _SEGMENTS = 16, 32
 _WAVES, _BAND_WAVES = 12, 8
-_ROW = np.dtype([("content", "<u4"), ("frames", "<u2"), ("bits", "u1", (_WAVES * _BAND_WAVES // 8,))])
+ROW = np.dtype([("content", "<u4"), ("frames", "<u2"), ("bits", "u1", (_WAVES * _BAND_WAVES // 8,))])
 _MOST_FRAMES = 2**16 - 1
 # Compared at a time, so that a hundred thousand training recordings need 50 MB.
 _BLOCK = 64
@@ -101,10 +101,11 @@ def _cosines(count: int, waves: int) -> NDArray[np.float64]:
     return np.cos(np.pi * np.outer(np.arange(waves), (np.arange(count) + 0.5) / count))
 
 
-def _rows(
+def rows_of(
     fingerprints: Sequence[str], vectors: NDArray[np.float32], lengths: NDArray[np.int64]
 ) -> NDArray[Any]:
-    rows = np.zeros(len(fingerprints), _ROW)
+    """`TrainingList.rows` of recordings with these hashes of their files and these signatures."""
+    rows = np.zeros(len(fingerprints), ROW)
     rows["content"] = [int(each[:8], 16) for each in fingerprints]
     rows["frames"] = np.minimum(lengths, _MOST_FRAMES)
     rows["bits"] = bits_of(vectors)
@@ -128,6 +129,7 @@ def of_training(
     *,
     corpus: str,
     origin: str,
+    others: NDArray[Any] | None = None,
 ) -> TrainingList:
     """The list of the recordings that trained a student.
 
@@ -136,8 +138,11 @@ def of_training(
         vectors, lengths: of these utterances, from `signatures.signatures`.
         corpus: name of the corpus, or of the two of a cross-corpus test.
         origin: of the corpus that trains, as `TrainingList` has it.
+        others: rows of recordings that trained too, without labels and of unknown speakers.
     """
-    rows = _rows([fingerprints[each.id] for each in utterances], vectors, lengths)
+    rows = rows_of([fingerprints[each.id] for each in utterances], vectors, lengths)
+    if others is not None:
+        rows = np.concatenate([rows, others])
     # The order of a corpus says nothing here; sorted, the same recordings give the same bytes.
     return TrainingList(
         np.sort(rows, order=["content"]), np.unique(_speaker_hashes(utterances, corpus)), origin
@@ -164,7 +169,7 @@ def of_tested(
             content = audio.fingerprint(utterance.path)
         except audio.AudioError:
             return None
-        return _rows([content], vector[None], np.array([length])).tobytes()
+        return rows_of([content], vector[None], np.array([length])).tobytes()
 
     whole = []
     for utterance, row in zip(utterances, audio.in_order(row_of, utterances), strict=True):
@@ -172,7 +177,7 @@ def of_tested(
         if row is not None:
             whole.append((utterance, row))
     return TrainingList(
-        np.frombuffer(b"".join(row for _, row in whole), _ROW),
+        np.frombuffer(b"".join(row for _, row in whole), ROW),
         _speaker_hashes([utterance for utterance, _ in whole], corpus),
         origin,
     )
@@ -275,10 +280,10 @@ def unpacked(content: bytes) -> TrainingList | None:
         raise ValueError("no counts")
     if not isinstance(head.get("origin"), str):
         raise ValueError("no origin")
-    if len(rest) != recordings * _ROW.itemsize + 4 * speakers:
+    if len(rest) != recordings * ROW.itemsize + 4 * speakers:
         raise ValueError("another length than its counts")
-    rows = np.frombuffer(rest, _ROW, recordings)
-    names = np.frombuffer(rest, "<u4", speakers, offset=recordings * _ROW.itemsize)
+    rows = np.frombuffer(rest, ROW, recordings)
+    names = np.frombuffer(rest, "<u4", speakers, offset=recordings * ROW.itemsize)
     return TrainingList(rows, names.astype(np.uint32), head["origin"])
 
 

@@ -9,6 +9,7 @@ from keras import ops
 
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
+    IS_LABELLED,
     MIXUP_WEIGHT,
     OTHER_LABELS,
     SOFT_LABELS,
@@ -79,7 +80,7 @@ def check_shapes(batch: Mapping[str, Any], examples: int | None, classes: int) -
                 f'"{key}" of a batch of {examples or "n"} has the shape {actual}; expected {text}'
                 f"{_of_classes(key, classes)}."
             )
-    for key in (OTHER_LABELS, MIXUP_WEIGHT):
+    for key in (OTHER_LABELS, MIXUP_WEIGHT, IS_LABELLED):
         if key in batch:
             check_label_shape(f'"{key}"', batch[key].shape, classes)
 

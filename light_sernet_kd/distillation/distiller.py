@@ -21,6 +21,7 @@ from light_sernet_kd.distillation.batch_checks import (
 from light_sernet_kd.distillation.batch_keys import (
     EMBEDDING,
     FEATURES,
+    IS_LABELLED,
     LOGITS,
     MIXUP_WEIGHT,
     OTHER_LABELS,
@@ -83,7 +84,11 @@ class Distiller(keras.Model):
     - `other_labels`, `share`: `(batch,)`, where examples are mixed of two (mixup). Whatever of the loss
       belongs to one example is then `share` times that with its label and `1 - share` times that with its
       other label. Relations between examples read no labels and count once. Soft labels are given mixed;
-      a mixture does not tell the largest share of either, so the label is the target as it is.
+      a mixture does not tell the largest share of either, so the label is the target as it is;
+    - `labelled`: `(batch,)`, 1 of an example with a label and 0 of one without, whose label may be any class
+      index: nothing reads it. The label loss, and a loss that is defined by the label (DKD, NKD, WSLD), are
+      then means over the labelled examples, all others over the whole batch. Accuracy is that of the labelled
+      ones.
 
     What comes from the teacher is data: only training reads it, so evaluation and prediction may leave it
     out. Sample and class weights weigh what a distillation loss says of one example; relations between
@@ -315,7 +320,7 @@ class Distiller(keras.Model):
             others = self._parts(_indices(batch[OTHER_LABELS]), batch, outputs)
             label_loss = share * label_loss + (1 - share) * others[0]
             per_example = share * per_example + (1 - share) * others[1]
-        self.label_tracker.update_state(label_loss, sample_weight=sample_weight)
+        self.label_tracker.update_state(label_loss, sample_weight=_of_labelled(batch, sample_weight))
         loss = _weighted_mean(per_example, sample_weight) + relational
         for regularisation in self.losses:
             loss = loss + ops.sum(ops.cast(regularisation, loss.dtype))
@@ -349,28 +354,34 @@ class Distiller(keras.Model):
     def _parts(self, labels, batch, outputs):
         """The label loss `(batch,)`, and the two parts of the weighted sum of all losses."""
         label_loss = self._label_loss(labels, batch, outputs)
+        labelled = _factors_of_labelled(batch, label_loss.dtype)
+        counted = label_loss if labelled is None else labelled * label_loss
         pairs: dict[str | None, Any] = {None: (None, None)}
         for compared, compares in _COMPARED.items():
             pairs[compared] = batch.get(compares.key), outputs.get(compares.output)
         if self.standardise_logits and self.distillation.needs_logits:
             pairs["logits"] = [standardised(logits) for logits in pairs["logits"]]
         projections: dict[str | None, Any] = {"embedding": self.projection, "states": self.state_projection}
-        per_example = label_loss if self.distillation.adds_label_loss else ops.zeros_like(label_loss)
+        per_example = counted if self.distillation.adds_label_loss else ops.zeros_like(label_loss)
         relational = ops.zeros((), dtype=label_loss.dtype)
         for term, settings in self.terms:
             entry = term.entry
             teacher, student = pairs[entry.compares]
             if entry.projection and (projection := projections[entry.compares]):
                 student = projection(student)
-            first = (label_loss,) if entry.brings_label_loss else ()
+            # What is defined by the label is left to the labelled examples as a whole, and of another loss
+            # its label loss alone, in which each loss is linear.
+            whole = entry.reads_label and labelled is not None
+            first = (label_loss if whole else counted,) if entry.brings_label_loss else ()
             parts = entry.loss(*first, labels, teacher, student, **settings)
-            per_example = per_example + term.weight * parts[0]
+            per_example = per_example + term.weight * (labelled * parts[0] if whole else parts[0])
             relational = relational + term.weight * parts[1]
         return label_loss, per_example, relational
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logits = _by_name(y_pred)[LOGITS]
-        self.accuracy_tracker.update_state(y, logits, sample_weight=sample_weight)
+        weights = _of_labelled(x if isinstance(x, Mapping) else {}, sample_weight)
+        self.accuracy_tracker.update_state(y, logits, sample_weight=weights)
         return super().compute_metrics(x, y, logits, sample_weight)
 
     @property
@@ -464,6 +475,23 @@ def _by_name(outputs) -> Mapping[str, Any]:
 
 def _indices(labels):
     return ops.cast(ops.reshape(labels, (-1,)), "int32")
+
+
+def _factors_of_labelled(batch: Mapping[str, Any], dtype):
+    """Factors `(batch,)` with which a mean over the batch is one over its labelled examples; None for all."""
+    if batch.get(IS_LABELLED) is None:
+        return None
+    is_labelled = ops.cast(ops.reshape(batch[IS_LABELLED], (-1,)), dtype)
+    examples = ops.cast(ops.shape(is_labelled)[0], dtype)
+    return is_labelled * examples / ops.maximum(ops.sum(is_labelled), 1.0)
+
+
+def _of_labelled(batch: Mapping[str, Any], weights):
+    """The examples' weights for a metric, which counts the labelled ones alone."""
+    if batch.get(IS_LABELLED) is None:
+        return weights
+    is_labelled = ops.cast(ops.reshape(batch[IS_LABELLED], (-1,)), "float32")
+    return is_labelled if weights is None else is_labelled * ops.cast(ops.reshape(weights, (-1,)), "float32")
 
 
 def _weighted_mean(values, weights):

@@ -92,6 +92,33 @@ class Embeddings(Sequence[np.ndarray]):
         return stacked
 
 
+class OneEach:
+    """The embeddings of an encoder that gives one row for each, as an array of float32.
+
+    `one_each[indices]`, with an array of indices, is `(len(indices), *shape)`. Only that is read.
+
+    Attributes:
+        shape: `(recordings, *shape)`.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, embeddings: Embeddings):
+        if (embeddings.rows != 1).any():
+            raise ValueError("some recordings have more than one row")
+        self._embeddings = embeddings
+        self.shape = (len(embeddings), *embeddings.shape)
+
+    def __len__(self) -> int:
+        return len(self._embeddings)
+
+    def __getitem__(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        rows = np.empty((len(indices), *self.shape[1:]), np.float32)
+        for place, index in zip(rows, indices, strict=True):
+            place[...] = self._embeddings[index][0]
+        return rows
+
+
 class Padded:
     """The rows of many utterances as one array of float32, zeros behind an utterance's own.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from light_sernet_kd import audio
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data.feature_cache import exact
 from light_sernet_kd.encoders import bert, embedding_cache
 from light_sernet_kd.errors import UserError, choose, installed
 from light_sernet_kd.files import JsonError, irregular, read_json, read_text
@@ -136,7 +137,17 @@ class TextEncoder:
         Args:
             token_ids, text_mask: int32 `(batch, tokens)`, any number of tokens up to the encoder's positions.
         """
+        if keras.backend.backend() == "jax":
+            return self._predicted(token_ids, text_mask)
         return self._run(token_ids, text_mask).numpy().astype(np.float32)
+
+    def _predicted(self, token_ids: np.ndarray, text_mask: np.ndarray) -> np.ndarray:
+        """On JAX, which compiles for each length: so these are few. Padding changes no state."""
+        tokens = token_ids.shape[1]
+        longer = min(-(-tokens // embedding_cache.TRIM) * embedding_cache.TRIM, self.shape.positions)
+        wider = [np.pad(each, ((0, 0), (0, longer - tokens))) for each in (token_ids, text_mask)]
+        states = exact(self.backbone.predict_on_batch)(wider)
+        return np.asarray(states, np.float32)[:, :tokens]
 
     @functools.cached_property
     def _run(self):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import __version__
 from light_sernet_kd.config import Settings
+from light_sernet_kd.config.settings import APART
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.phases import schedule_of
+from light_sernet_kd.experiment.phases import schedule_of, shared_roles
 from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
 from light_sernet_kd.files import JsonError, read_json, write_json
 from light_sernet_kd.registries.engines import ENGINES
@@ -37,6 +38,8 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
         "teacher_sha256": teacher_digest(run),
         "encoders_sha256": {role: encoders.digest() for role, encoders in run.multimodal.items()},
     }
+    if run.unlabelled:
+        decides["unlabelled_sha256"] = run.unlabelled.survey.digest
     if run.folder.has_begun:
         config = _stored(run, decides)
         engine = config["resolved"].get("engine", "tf")  # older ones have none
@@ -61,6 +64,7 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
             "engine": run.engine,
             "arithmetic": arithmetic,
             "threads": threads(),
+            **({"devices": shared} if (shared := shared_roles(run)) else {}),
             **_resolved(run),
         },
         "versions": {"light-sernet-kd": __version__, **_versions()},
@@ -115,9 +119,10 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_engine(decides: dict[str, Any]) -> dict[str, Any]:
-    """`resolved` tells which engine it is, whether that was named or chosen."""
+    """`resolved` tells which engine it is, whether that was named or chosen; what a recipe says is told."""
     settings = Settings.completed(decides["settings"])
-    settings.pop("engine", None)
+    for name in APART:
+        settings.pop(name, None)
     return {**decides, "settings": settings}
 
 
@@ -133,4 +138,6 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "the corpus has other recordings or labels now"
     if before["teacher_sha256"] != now["teacher_sha256"]:
         return "the teacher file has another content now"
+    if before.get("unlabelled_sha256") != now.get("unlabelled_sha256"):
+        return "the unlabelled recordings are others now"
     return "the transcripts, or the encoders of speech or text, are others now"

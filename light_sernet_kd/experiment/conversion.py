@@ -41,6 +41,8 @@ def _card(run: "Experiment", *, final: bool) -> dict[str, Any]:
         "protocol": run.settings.protocol,
         "light_sernet_kd": __version__,
     }
+    if run.unlabelled:
+        card["unlabelled_recordings"] = len(run.unlabelled.survey.recordings)
     if licences:
         card["corpus_licence"] = "; ".join(sorted(licences))
     if final:
@@ -70,7 +72,7 @@ def convert(
     folder: Path,
     student: keras.Model,
     *,
-    scores: Mapping[str, Mapping[str, float]] | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
     temperature: float = 1.0,
     precisions: Sequence[str] | None = None,
     training: bytes | None = None,

@@ -1,12 +1,15 @@
 """What must be known to believe a run's scores: what training and test share, and what the corpus shows."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from light_sernet_kd.analysis import audit
 from light_sernet_kd.data import signatures, ties, training_list
 from light_sernet_kd.data.protocols import stamps_of
 from light_sernet_kd.data.selection import Selection
+from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.networks import trained_on
 from light_sernet_kd.experiment.teacher import teacher_stamps
 from light_sernet_kd.registries.corpora import origin
@@ -32,6 +35,7 @@ def stamps(run: "Experiment") -> list[str]:
         *stamps_of(run.protocol, run.folds, run.utterances),
         *audit.stamps(audits),
         *_shared_texts(run),
+        *unlabelled.stamps(run),
         *teacher_stamps(run),
     ]
 
@@ -39,17 +43,24 @@ def stamps(run: "Experiment") -> list[str]:
 def packed_training_list(run: "Experiment") -> bytes:
     """The recordings that the final student was trained on, for its files."""
     rows = trained_on(run, run.selection.final_fold)
-    return packed_list(run.selection, run.measured, rows, run.settings.corpus)
+    others = unlabelled.listed(run)
+    return packed_list(run.selection, run.measured, rows, run.settings.corpus, others=others)
 
 
 def packed_list(
-    selection: Selection, measured: signatures.Measured, rows: Sequence[int], corpus: str
+    selection: Selection,
+    measured: signatures.Measured,
+    rows: Sequence[int],
+    corpus: str,
+    *,
+    others: NDArray[Any] | None = None,
 ) -> bytes:
     """The list of these training recordings, for files.
 
     Args:
         measured: of all of the selection's utterances.
         corpus: as the settings name it.
+        others: as of `training_list.of_training`.
     """
     rows = list(rows)
     return training_list.packed(
@@ -60,6 +71,7 @@ def packed_list(
             measured.lengths[rows],
             corpus=selection.corpus.name,
             origin=origin(corpus),
+            others=others,
         )
     )
 

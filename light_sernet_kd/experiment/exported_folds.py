@@ -48,6 +48,7 @@ def fold_files(
         distillation=NO_TEACHER,
         distillation_weights={},
         teacher=None,
+        unlabelled=None,
         merge_tflite=True,
         engine=AUTO,
     )

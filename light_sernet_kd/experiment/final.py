@@ -135,7 +135,10 @@ def _converted(run: "Experiment", outcomes: Sequence[dict[str, Any]], *, anew: b
     step, scores = run.step(run.selection.final_fold), _precision_scores(run)
     exported = step.exported()
     temperature = final_temperature(run, outcomes, final_logits(run))
-    if is_current(run, exported, temperature, scores):
+    certificates = run.folder.certificates([fold.name for fold in run.folds])
+    # A verdict that came later is no reason to take files for damaged that cannot be made anew here.
+    is_certified = not anew or exported.get("certificates", {}) == certificates
+    if is_certified and is_current(run, exported, temperature, scores):
         return exported
     if not anew:
         return None
@@ -143,7 +146,8 @@ def _converted(run: "Experiment", outcomes: Sequence[dict[str, Any]], *, anew: b
     student = step.read("student.keras", load_student)
     if "student" not in run.multimodal:
         number_operations(student)
-    exported |= _convert(run, student, temperature, scores)
+    exported.pop("certificates", None)
+    exported |= _convert(run, student, temperature, scores, certificates)
     step.rewrite(exported)
     if were_made:
         run.display.say("The final student was exported anew: its files were missing, damaged or older.")
@@ -191,14 +195,23 @@ def _qat_note(run: "Experiment") -> str:
 
 
 def _convert(
-    run: "Experiment", student: keras.Model, temperature: float, scores: Mapping[str, Mapping[str, float]]
+    run: "Experiment",
+    student: keras.Model,
+    temperature: float,
+    scores: Mapping[str, Mapping[str, float]],
+    certificates: Mapping[str, Any],
 ) -> dict[str, Any]:
     folder, final = run.folder.path, run.selection.final_fold
-    rows = convert(run, final, folder, student, scores=scores, temperature=temperature)
+    told = {
+        precision: {**at, **({"certificate": certificates[precision]} if precision in certificates else {})}
+        for precision, at in scores.items()
+    }
+    rows = convert(run, final, folder, student, scores=told, temperature=temperature)
     for row in rows:
         row["sha256"] = sha256(folder / row["file"])
     count = len(trained_on(run, final))
-    return {"rows": rows, "temperature": temperature, "scores": scores, "training_recordings": count}
+    made = {"rows": rows, "temperature": temperature, "scores": scores, "training_recordings": count}
+    return {**made, **({"certificates": certificates} if certificates else {})}
 
 
 def is_current(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _KILLED = "its process was killed twice, the second time alone; memory may be short"
 # Networks of runs that are open at once on JAX.
 MOST_NETWORKS = 300
+# What training leaves of them waits in memory until their runs have stored it.
+RESULT_BYTES = 2**31
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
@@ -136,43 +138,70 @@ def _together(
 def _some_together(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
 ) -> Iterator[tuple[Entry, Finished]]:
-    from light_sernet_kd.experiment.run import conclude, opened, test_folds
-    from light_sernet_kd.experiment.together import train_finals, train_folds
+    from light_sernet_kd.experiment.run import opened
+    from light_sernet_kd.experiment.together import result_bytes
 
-    began = time.perf_counter()
+    opening = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        runs: dict[str, Experiment] = {}
-        outcomes: dict[str, list[dict[str, Any]]] = {}
+        runs: list[tuple[Entry, Experiment]] = []
         for entry in entries:
             own = replace(options, run=entry.name)
             try:
                 command = command_of(entry.settings, own)
                 run = opened(entry.settings, own, display, command=command)
-                runs[entry.name] = stack.enter_context(run)
+                runs.append((entry, stack.enter_context(run)))
             except UserError as error:
                 yield entry, Finished(why=str(error))
-        train_folds(list(runs.values()))
-        for entry in entries:
-            if entry.name in runs:
-                display.say(f"\n{entry.name}")
-                try:
-                    outcomes[entry.name] = test_folds(runs[entry.name])
-                except (UserError, MemoryError) as error:
-                    yield entry, Finished(why=_why(error))
-        train_finals([(runs[name], each) for name, each in outcomes.items()])
-        # What they took together is shared out.
-        shared = (time.perf_counter() - began) / max(1, len(outcomes))
-        for entry in entries:
-            if entry.name in outcomes:
-                trained, began = runs[entry.name], time.perf_counter()
-                try:
-                    conclude(trained, outcomes[entry.name])
-                except (UserError, MemoryError) as error:
-                    yield entry, Finished(why=_why(error))
-                    continue
-                seconds = shared + time.perf_counter() - began
-                said = experiment.summary(read_json(trained.folder.metrics))
-                yield entry, Finished(round(seconds, 1), peak_mb(), said)
+        sizes = [result_bytes(run) for _, run in runs]
+        opening = (time.perf_counter() - opening) / max(1, len(runs))
+        for part in parts(sizes, most=RESULT_BYTES):
+            for entry, finished in _part_together(runs[part], display):
+                yield entry, replace(finished, seconds=round(finished.seconds + opening, 1))
+
+
+def _part_together(
+    runs: Sequence[tuple[Entry, "Experiment"]], display: "Display"
+) -> Iterator[tuple[Entry, Finished]]:
+    from light_sernet_kd.experiment.run import conclude, test_folds
+    from light_sernet_kd.experiment.together import train_finals, train_folds
+
+    began = time.perf_counter()
+    tested: list[tuple[Entry, Experiment, list[dict[str, Any]]]] = []
+    train_folds([run for _, run in runs])
+    for entry, run in runs:
+        display.say(f"\n{entry.name}")
+        try:
+            tested.append((entry, run, test_folds(run)))
+        except (UserError, MemoryError) as error:
+            yield entry, Finished(why=_why(error))
+    train_finals([(run, outcomes) for _, run, outcomes in tested])
+    # What they took together is shared out.
+    shared = (time.perf_counter() - began) / max(1, len(tested))
+    for entry, run, outcomes in tested:
+        began = time.perf_counter()
+        try:
+            conclude(run, outcomes)
+        except (UserError, MemoryError) as error:
+            yield entry, Finished(why=_why(error))
+            continue
+        seconds = shared + time.perf_counter() - began
+        yield entry, Finished(seconds, peak_mb(), experiment.summary(read_json(run.folder.metrics)))
+
+
+def parts(sizes: Sequence[int], *, most: int) -> Iterator[slice]:
+    """Neighbours whose sizes have a sum of at most `most`; what is larger is alone.
+
+    >>> [(each.start, each.stop) for each in parts([3, 3, 3, 9, 1], most=7)]
+    [(0, 2), (2, 3), (3, 4), (4, 5)]
+    """
+    first = total = 0
+    for at, size in enumerate(sizes):
+        if at > first and total + size > most:
+            yield slice(first, at)
+            first, total = at, 0
+        total += size
+    if sizes:
+        yield slice(first, len(sizes))
 
 
 def _why(error: Exception) -> str:

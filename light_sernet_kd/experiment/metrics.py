@@ -10,12 +10,14 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
+from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.final import final_notes
 from light_sernet_kd.experiment.networks import model_of, network_of
 from light_sernet_kd.experiment.teacher import teacher_name, teacher_stamps
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting.text import pluralise
+from light_sernet_kd.students.parameters import parameter_counts
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -102,6 +104,7 @@ def metrics_of(
             "encoders": run.multimodal["student"].facts() if "student" in run.multimodal else {},
         },
         "notes": notes_of(run, exported),
+        **({"unlabelled": unlabelled.facts(run)} if run.unlabelled else {}),
         "teacher": _teacher(run, outcomes) if run.settings.teacher else None,
         "seed": run.settings.seed,
         "command": run.config["command"],
@@ -148,6 +151,4 @@ def _parameters(run: "Experiment", role: str) -> dict[str, int]:
     """How many there are, with those of the encoders and, of the text encoder, without its embeddings."""
     if role not in run.multimodal:
         return {"parameters": network_of(run, role).parameters}
-    from light_sernet_kd.export.tflite import parameter_counts
-
     return parameter_counts(model_of(run, role, network_of(run, role).student.get_weights()))

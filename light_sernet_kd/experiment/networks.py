@@ -17,7 +17,7 @@ from light_sernet_kd.data.protocols import Fold, fold_seed
 from light_sernet_kd.data.selection import representative
 from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.phases import phases_of, settings_for
+from light_sernet_kd.experiment.phases import is_trained_with_others, phases_of, settings_for
 from light_sernet_kd.training.history import write_history
 from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
 from light_sernet_kd.training.network import Network, NetworkSpec
@@ -82,6 +82,7 @@ def network_of(run: "Experiment", role: str, phase: int = -1) -> Network:
             arithmetic=run.arithmetic,
             accelerate=stage.accelerate,
             int8=stage.int8,
+            devices=stage.devices,
         )
         # Two networks of one run are never the same: one's projections are asked for after the other trained.
         kept = key, spec.key
@@ -215,6 +216,7 @@ def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = 
         teacher_outputs=training.outputs,
         augmenter=run.augmenter if kind == "student" else None,
         class_weights=class_weights_of(run, train),
+        keep=run.settings.keep,
         patience=run.settings.patience,
         callbacks=tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
     )
@@ -232,7 +234,7 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
     network = network_of(run, kind_of(role), number)
     with run.display.network(title) as shown:
         # Not the run's engine: a final student may be trained where the folds' were not.
-        if keras.backend.backend() != "jax":
+        if keras.backend.backend() != "jax" or not is_trained_with_others(run, kind_of(role)):
             return network.train(dataclasses.replace(job, progress=shown.epoch))
         from light_sernet_kd.training.vectorised.together import train_together
 

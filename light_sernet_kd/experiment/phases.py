@@ -15,8 +15,10 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.inputs import architectures, features_of
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.losses import NO_TEACHER
-from light_sernet_kd.registries.schedules import SCHEDULES, Schedule
+from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
+from light_sernet_kd.reporting.text import pluralise
+from light_sernet_kd.training import devices
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -30,6 +32,7 @@ class Phase:
         rows: what is fed, indexed by utterances.
         initial: makes the weights it begins with of those that the phase before selected.
         int8: whether it is trained and validated with the roundings of the int8 file.
+        devices: how many share each batch.
     """
 
     build: Callable[[], keras.Model]
@@ -39,6 +42,49 @@ class Phase:
     accelerate: bool = True
     initial: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None
     int8: bool = False
+    devices: int = 1
+
+
+def check_devices(run: "Experiment") -> None:
+    """Whether the devices that are to share each network's batches are there and can do so."""
+    wanted = run.options.devices
+    if wanted is None:
+        return
+    if run.engine != "jax":
+        raise UserError("--devices is for --engine jax: leave it out.")
+    if wanted > (there := devices.available()):
+        raise UserError(f"--devices {wanted}, but JAX has {pluralise(there, 'device')} here: give fewer.")
+    for role in architectures(run):
+        batch = schedule_of(run, role).batch_size
+        if batch % wanted:
+            flag = "--batch_size" if role == "student" else "--teacher_batch_size"
+            raise UserError(
+                f"--devices {wanted} divides each batch evenly, and the {role}'s have {batch} examples: give "
+                f"{flag} {max(wanted, batch // wanted * wanted)}, or other --devices."
+            )
+
+
+def devices_of(run: "Experiment", role: str) -> int:
+    """How many devices share each batch of the role's network.
+
+    A small network would only wait for them: what others of its kind do on one is worth more.
+    """
+    if run.options.devices is not None:
+        return run.options.devices
+    if run.engine != "jax" or role not in run.multimodal:
+        return 1
+    return devices.sharing(schedule_of(run, role).batch_size, most=devices.available())
+
+
+def shared_roles(run: "Experiment") -> dict[str, int]:
+    """Role → how many devices share each batch, of the networks of which several do."""
+    counts = {role: devices_of(run, role) for role in architectures(run)}
+    return {role: count for role, count in counts.items() if count > 1}
+
+
+def is_trained_with_others(run: "Experiment", role: str) -> bool:
+    """Whether the role's network is one that JAX trains together with others, its examples in memory."""
+    return role not in run.multimodal and devices_of(run, role) == 1
 
 
 def check_encoders(run: "Experiment") -> None:
@@ -72,20 +118,8 @@ def check_encoders(run: "Experiment") -> None:
 
 
 def schedule_of(run: "Experiment", role: str) -> Schedule:
-    """How the role's network is trained: the teacher like the student, unless it is of another kind."""
-    settings = run.settings
-    if role == "student":
-        return settings.training_schedule
-    name = architectures(run)["teacher"]
-    schedule = settings.training_schedule
-    if STUDENTS[name].schedule != STUDENTS[settings.student].schedule:
-        schedule = SCHEDULES[STUDENTS[name].schedule]
-    return schedule.changed(
-        epochs=settings.teacher_epochs,
-        batch_size=settings.teacher_batch_size,
-        learning_rate=settings.teacher_learning_rate,
-        tune_epochs=settings.tune_epochs,
-    )
+    """How the role's network is trained."""
+    return run.settings.training_schedule if role == "student" else run.settings.teacher_schedule
 
 
 def _qat_schedule(run: "Experiment") -> Schedule:
@@ -102,18 +136,25 @@ def phases_of(run: "Experiment", role: str) -> list[Phase]:
     return run.phases[role]
 
 
+def front_end_for(run: "Experiment", role: str) -> str:
+    """What the role's network hears through: a network of another kind than the student has its own."""
+    name = architectures(run)[role]
+    return run.front_end if name == run.settings.student else STUDENTS[name].front_end
+
+
 def _made_phases(run: "Experiment", role: str) -> list[Phase]:
     distillation = run.distillation if role == "student" else distillation_spec.parse(NO_TEACHER)
     if role in run.multimodal:
         return _multimodal_phases(run, role, distillation)
     settings, name = run.settings, architectures(run)[role]
     width = settings.width if role == "student" else settings.trained_teacher_width
-    front_end = run.front_end if name == settings.student else STUDENTS[name].front_end
+    front_end = front_end_for(run, role)
     shape = feature_shape(front_end, settings.input_type, settings.samples)
     # A teacher has the published shape: what makes a student small need not make its teacher so.
     own = _shape_of(settings) if role == "student" else {}
     build = functools.partial(students.build, name, shape, len(run.classes), width=width, **own)
-    first = Phase(build, features_of(run, front_end), schedule_of(run, role), distillation)
+    schedule, shared = schedule_of(run, role), devices_of(run, role)
+    first = Phase(build, features_of(run, front_end), schedule, distillation, devices=shared)
     if role == "teacher" or not settings.qat:
         return [first]
     return [first, dataclasses.replace(first, schedule=_qat_schedule(run), initial=list, int8=True)]
@@ -133,7 +174,12 @@ def _multimodal_phases(
     encoders, schedule = run.multimodal[role], schedule_of(run, role)
     head = functools.partial(encoders.head, any_length=True)
     frozen = Phase(
-        head, encoders.short_states.rows, schedule, distillation.without_states(), accelerate=False
+        head,
+        encoders.short_states.rows,
+        schedule,
+        distillation.without_states(),
+        accelerate=False,
+        devices=devices_of(run, role),
     )
     if not schedule.tune_epochs:
         return [frozen]
@@ -144,6 +190,7 @@ def _multimodal_phases(
         distillation,
         accelerate=False,
         initial=lambda selected: encoders.whole(selected).get_weights(),
+        devices=frozen.devices,
     )
     return [frozen, tuned]
 

@@ -154,17 +154,22 @@ class _Grid:
         nodes = self._nodes()
         if not nodes:
             raise UserError("no node of the Ray cluster has a processor for runs: ray start --num-cpus=N.")
-        with_gpu = [(cores // gpus, gpus) for cores, gpus in nodes.values() if gpus and self.how.on_gpu]
-        sizes = [cores for cores, _ in with_gpu or nodes.values()]
+        wanted = self.options.devices or 1
+        # of each node with GPUs, how many runs it has room for
+        rooms = [gpus // wanted for _, gpus in nodes.values()] if self.how.on_gpu else []
+        with_gpu = [cores // room for (cores, _), room in zip(nodes.values(), rooms, strict=False) if room]
+        if wanted > 1 and self.how.on_gpu and not with_gpu:
+            raise UserError(f"no node of the Ray cluster has {wanted} GPUs: give fewer --devices.")
+        sizes, gpus = with_gpu or [cores for cores, _ in nodes.values()], wanted if with_gpu else 0
         if self.how.jobs is None:
-            return max(1, min(sizes)), int(bool(with_gpu))
+            return max(1, min(sizes)), gpus
         total = sum(cores for cores, _ in nodes.values())
-        return max(1, min(*sizes, total // self.how.jobs)), int(bool(with_gpu))
+        return max(1, min(*sizes, total // self.how.jobs)), gpus
 
     def _begin(self, waiting: list[_Task]) -> Generator[tuple[Entry, Finished], None, list[_Task]]:
         """Give the cluster what it has room for; those that no node can make are over. Returns the others."""
         nodes = {
-            node: min(cores // self.cores, gpus if self.gpus else cores)
+            node: min(cores // self.cores, gpus // self.gpus if self.gpus else cores)
             for node, (cores, gpus) in self._nodes().items()
         }
         nodes = {node: room for node, room in nodes.items() if room}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.fold import history_of, read_test_embeddings
 from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
 from light_sernet_kd.files import write_json, write_text
@@ -28,6 +29,7 @@ def write_results(
         path = folder.path / "precision_costs.png"
         figures.size_against_ua(rows, path, title=_title(run), stamps=metrics["stamps"])
         metrics["export"] = exported
+    unlabelled.write_left_out(run)
     write_text(folder.report, report(metrics, run.config, export=exported, embeddings=has_embeddings))
     # last, because its presence says that the run is finished
     write_json(folder.metrics, metrics)

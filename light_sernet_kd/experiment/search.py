@@ -29,9 +29,9 @@ from light_sernet_kd.experiment.final import number_operations
 from light_sernet_kd.experiment.grid import command_of
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.run import conclude, opened, test_folds
-from light_sernet_kd.export.tflite import parameter_counts
 from light_sernet_kd.files import read_json
 from light_sernet_kd.reporting.text import pluralise
+from light_sernet_kd.students.parameters import parameter_counts
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment

@@ -12,19 +12,21 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.audio import augment
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec
 from light_sernet_kd.config.engine import engine_here
-from light_sernet_kd.data import batches, signatures
+from light_sernet_kd.data import signatures
+from light_sernet_kd.data.augmenter import Augmenter, augmenter
 from light_sernet_kd.data.protocols import PROTOCOLS, Fold
 from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError, install_line
-from light_sernet_kd.experiment import config_file, evidence, inputs, phases, teacher
+from light_sernet_kd.experiment import config_file, evidence, inputs, phases, teacher, unlabelled
 from light_sernet_kd.registries.losses import LABEL_LOSSES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
+    from light_sernet_kd.data.unlabelled import Clips
     from light_sernet_kd.training.job import DivergenceError, Trained
     from light_sernet_kd.training.network import Network
 
@@ -39,6 +41,7 @@ class Experiment:
         label_settings, distillation_settings: of the losses.
         teacher: the teacher of a file, or one that is made for all folds at once; None where the run trains
             its own per fold, or has none.
+        unlabelled: the clips without labels that train too; None where there are none.
         multimodal: role → encoders, of the networks of speech and text.
         config: what config.json holds.
         arithmetic: `float32` or `bfloat16`.
@@ -54,7 +57,10 @@ class Experiment:
         display: Display,
         command: str = "",
         engine: str | None = None,
+        *,
+        teaches: bool = False,
     ):
+        """With `teaches`, no student learns: unlabelled recordings may be those that test."""
         self.options, self.display, self.folder = options, display, RunFolder(folder)
         entry = STUDENTS[settings.student]
         self.front_end: str = settings.front_end or entry.front_end
@@ -69,14 +75,17 @@ class Experiment:
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self.engine = engine or engine_here(settings, keras.backend.backend())
         self._check_packages()
+        self.unlabelled: Clips | None = unlabelled.surveyed(self, may_leak=teaches)
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
         self.ahead: dict[tuple[str, str], Trained | DivergenceError] = {}
         self.phases: dict[str, list[phases.Phase]] = {}
         self.feature_rows: dict[str, Any] = {}
+        self.clip_rows: dict[str, Any] = {}
         self.teacher = teacher.read_teacher(self)
         self.multimodal = inputs.multimodal_networks(self)
         phases.check_encoders(self)
+        phases.check_devices(self)
         self.config = config_file.begun(self, command)
         self.arithmetic: str = self.config["resolved"]["arithmetic"]
         self.teacher = self.teacher or teacher.made_teacher(self)
@@ -93,6 +102,7 @@ class Experiment:
             augment.check_teacher(self.augmentations)
 
     def _check_packages(self) -> None:
+        augment.check_installed(self.augmentations)
         if self.options.tensorboard:
             if self.engine == "jax":
                 raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")
@@ -111,6 +121,8 @@ class Experiment:
         )
         for line in self.corpus.reported():
             self.display.say(f"  {line}")
+        for role, count in phases.shared_roles(self).items():
+            self.display.say(f"  {count} devices share each batch of the {role}.")
 
     def step(self, fold: Fold) -> Step:
         """The folder of a fold's student, or of the final one."""
@@ -130,8 +142,8 @@ class Experiment:
         return self.selection.digest
 
     @functools.cached_property
-    def augmenter(self) -> batches.Augmenter | None:
-        return batches.augmenter(
+    def augmenter(self) -> Augmenter | None:
+        made = augmenter(
             self.augmentations,
             self.utterances,
             self.selection.fingerprints,
@@ -141,6 +153,7 @@ class Experiment:
             cache_folder=self.cache_folder,
             memory_limit=self.options.memory_bytes,
         )
+        return made and dataclasses.replace(made, every=self.settings.augment_every)
 
     @functools.cached_property
     def measured(self) -> signatures.Measured:

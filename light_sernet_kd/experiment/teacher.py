@@ -19,6 +19,7 @@ from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import text_states_of
+from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
 from light_sernet_kd.registries.teachers import teacher_source
@@ -47,7 +48,12 @@ def _teacher_of_kind(run: "Experiment", kind: str) -> str | None:
 
 
 def _workplace(run: "Experiment") -> Workplace:
-    return Workplace(run.options.data, run.cache_folder / "embeddings", run.folder.path)
+    return Workplace(
+        run.options.data,
+        run.cache_folder / "embeddings",
+        run.folder.path,
+        unlabelled=unlabelled.task_of(run) if run.unlabelled else None,
+    )
 
 
 def read_teacher(run: "Experiment") -> teachers.Teacher | None:
@@ -61,6 +67,8 @@ def read_teacher(run: "Experiment") -> teachers.Teacher | None:
         teachers.aligned(teacher, run.utterances, run.classes, name)
         if run.distillation.needs_embeddings:
             teachers.aligned_embeddings(teacher, run.utterances, name)
+        if run.unlabelled:
+            unlabelled.answers_in_file(run, teacher, name)
     return teacher
 
 
@@ -108,7 +116,8 @@ def teacher_outputs(
         embedding = teachers.aligned_embeddings(teacher, run.utterances, fold.name)
     if run.distillation.needs_states:
         states = _teacher_states(run, fold)
-    return TeacherOutputs(logits, embedding, states)
+    clips = unlabelled.clips_beside(run, fold) if run.unlabelled else None
+    return TeacherOutputs(logits, embedding, states, clips)
 
 
 def _teacher_states(run: "Experiment", fold: Fold) -> Any:
@@ -186,6 +195,8 @@ def _member_outputs(
         step.clear(f"{role}-checkpoint*.npz")
     else:
         outcome = train_network(run, role, fold, epochs=epochs)
+        if rows is None and run.unlabelled:
+            unlabelled.write_answers(run, role, fold, outcome.selected)
         rows = range(len(run.utterances)) if rows is None else rows
         fed = phases_of(run, "teacher")[-1].rows
         outputs = network_of(run, "teacher").outputs(outcome.selected, fed, rows)
@@ -237,10 +248,12 @@ def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarra
 
 
 def remove_teacher_states(run: "Experiment", fold: Fold) -> None:
-    """Of a fold that is done: at BERT's width they take a gigabyte for 5,500 utterances."""
+    """Of a fold that is done, as what its networks said of unlabelled clips: at BERT's width states take a
+    gigabyte for 5,500 utterances.
+    """
     # Windows removes no file that is still mapped; the command given again does.
     with contextlib.suppress(PermissionError):
-        run.step(fold).member(_STATES, "npy").unlink(missing_ok=True)
+        run.step(fold).clear("*-member.npy")
 
 
 def final_teacher_epochs(run: "Experiment") -> list[int]:

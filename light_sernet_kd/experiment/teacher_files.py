@@ -12,12 +12,15 @@ from light_sernet_kd.config import RunOptions, Settings, corpus_name
 from light_sernet_kd.data import ties
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
+from light_sernet_kd.data.unlabelled import Clips
+from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.run import default_run_name
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teacher import final_teacher_epochs, teacher_name, trained_teacher
 from light_sernet_kd.files import path_part
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.teachers.sources import Workplace, teacher_of
+from light_sernet_kd.teachers.unlabelled import CARD_KEY, SHARED, UnlabelledTask, read_of, write_beside
 
 
 def teach(settings: Settings, options: RunOptions, display: Display, *, out: Path | None = None) -> Path:
@@ -28,13 +31,18 @@ def teach(settings: Settings, options: RunOptions, display: Display, *, out: Pat
     name = options.run or f"teacher-{default_run_name(settings)}"
     folder = options.result / path_part(name)
     with RunFolder(folder).lock():
-        run = Experiment(settings, options, folder, display)
+        run = Experiment(settings, options, folder, display, teaches=True)
         for text in ties.findings(run.folds, run.utterances).warnings:
             display.say(f"  Warning: {text}")
         folds = [*run.folds, run.selection.final_fold]
         made = [trained_teacher(run, fold) for fold in run.folds]
         made.append(trained_teacher(run, folds[-1], epochs=final_teacher_epochs(run)))
         path = out or RunFolder(folder).teacher
+        beside = {}
+        if run.unlabelled:
+            answers = ((fold.name, unlabelled.trained_answers(run, fold)) for fold in folds)
+            contents = run.unlabelled.survey.clips["content"]
+            beside[CARD_KEY] = write_beside(path, contents, run.classes, answers)
         teachers.write(
             path,
             teachers.Teacher(
@@ -48,6 +56,7 @@ def teach(settings: Settings, options: RunOptions, display: Display, *, out: Pat
                     "protocol": settings.protocol,
                     "seed": settings.seed,
                     "train_speakers": teachers.train_speakers(folds, run.utterances),
+                    **beside,
                 },
                 embeddings=np.concatenate([np.asarray(teacher.embeddings) for teacher in made]),
             ),
@@ -77,11 +86,21 @@ def teach_from(
             display.say(f"  {line}")
         for text in ties.findings(selection.folds, selection.utterances).warnings:
             display.say(f"  Warning: {text}")
+        task = None
+        if settings.unlabelled is not None:
+            found = unlabelled.surveyed_folder(
+                settings.unlabelled, settings.samples, options.result / ".cache", display
+            )
+            task = UnlabelledTask(Clips(found), folder / "unlabelled")
         with display.counted("embeddings") as shown:
             cache = options.result / ".cache" / "embeddings"
-            workplace = Workplace(options.data, cache, folder, fine_tune=fine_tune, progress=shown)
+            workplace = Workplace(
+                options.data, cache, folder, fine_tune=fine_tune, progress=shown, unlabelled=task
+            )
             teacher = teacher_of(source, selection, settings, workplace, option="--from")
         path = out or RunFolder(folder).teacher
+        if task:
+            teacher = _with_answers(teacher, path, task)
         teachers.write(path, teacher)
     for fold in selection.folds:
         logits = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
@@ -89,3 +108,13 @@ def teach_from(
         scores = evaluation.scores(selection.labels[rows], logits[rows].argmax(axis=1), selection.classes)
         display.say(f"fold {fold.name}: teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %")
     return path
+
+
+def _with_answers(teacher: teachers.Teacher, path: Path, task: UnlabelledTask) -> teachers.Teacher:
+    """The teacher with what it says of unlabelled clips in the folder beside its file."""
+    clips, classes = len(task.clips), teacher.classes
+    answers = ((fold, read_of(task.folder, fold, clips, len(classes))) for fold in teacher.folds)
+    contents = task.clips.survey.clips["content"]
+    shared = (task.folder / SHARED).exists()
+    beside = write_beside(path, contents, classes, answers, shared=shared)
+    return dataclasses.replace(teacher, card={**teacher.card, CARD_KEY: beside})

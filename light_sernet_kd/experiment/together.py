@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.networks import Training, job_of
+from light_sernet_kd.experiment.networks import Training, job_of, network_of
+from light_sernet_kd.experiment.phases import is_trained_with_others
 from light_sernet_kd.experiment.teacher import final_teacher_epochs, median_epochs, teacher_outputs
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.job import TrainingJob
@@ -56,10 +57,23 @@ def train_finals(runs: Sequence[tuple["Experiment", Sequence[dict[str, Any]]]]) 
     _train(itertools.chain.from_iterable(students))
 
 
+def result_bytes(run: "Experiment") -> int:
+    """At most what `train_folds` leaves of the run in memory: of each network two sets of weights."""
+    if not trains_several():
+        return 0
+    of_a_fold = 0
+    for role, count in (("student", 1), ("teacher", run.settings.teacher_count)):
+        if (role == "student" or run.settings.trained_teacher) and is_trained_with_others(run, role):
+            with contextlib.suppress(UserError):  # it is told when the network is to be trained
+                of_a_fold += count * 2 * 4 * network_of(run, role, 0).parameters
+    return of_a_fold * len(run.folds)
+
+
 def _teachers(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None) -> Iterable[Training]:
     """The networks of the fold's own teacher that are not trained."""
     step = run.step(fold)
-    if not run.settings.trained_teacher or step.teacher.exists():
+    own = run.settings.trained_teacher and is_trained_with_others(run, "teacher")
+    if not own or step.teacher.exists():
         return
     for number in range(run.settings.teacher_count):
         role = "teacher" if number == 0 else f"teacher-{number + 1}"
@@ -73,6 +87,8 @@ def _student(
     epochs: Sequence[int] | None = None,
     teacher_epochs: Sequence[int] | None = None,
 ) -> Iterable[Training]:
+    if not is_trained_with_others(run, "student"):
+        return
     run.step(fold).make()
     with contextlib.suppress(UserError):
         yield Training(run, "student", fold, teacher_outputs(run, fold, teacher_epochs), epochs)

@@ -128,6 +128,9 @@ def _description(card: Mapping[str, Any]) -> str:
         between = f" [{', '.join(interval)}]" if interval else ""
         protocol = f", protocol {card['protocol']}" if "protocol" in card else ""
         sentences.append(f"Unweighted accuracy {100 * card['ua']:.1f} %{between}{protocol}.")
+    if found := card.get("certificate"):
+        decided = found["passed"] + len(found["failed"])
+        sentences.append(f"Stress certificate: {found['passed']} of {decided} tests passed.")
     if card.get("stamps"):
         sentences.append(f"Mind: {'; '.join(card['stamps'])}.")
     return " ".join(sentences)

@@ -36,6 +36,7 @@ from light_sernet_kd.evaluation import UNSURE_BELOW
 from light_sernet_kd.export.flatbuffer import ExportError, Part, is_builtin, joined, operator_names
 from light_sernet_kd.features import feature_shape, front_end_model
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
+from light_sernet_kd.students.parameters import parameter_counts
 
 CHECK_CLIPS = 8
 # Of the float32 file's probabilities from Keras'; sums are taken in another order, nothing else differs.
@@ -272,23 +273,6 @@ def _parts(
         front_end = _front_end_part(spec.front_end, spec.input_type, spec.samples)
         parts = [Part("front_end", front_end, gives="features"), *parts]
     return parts
-
-
-def parameter_counts(model: keras.Model) -> dict[str, int]:
-    """How many numbers a model holds, with and without its tables of tokens, positions and segments.
-
-    `parameters` and `parameters_without_embeddings`; of the latter is the reduction of 44.9 % that DistilSER
-    (ICTC 2024) reports.
-
-    >>> layers = [keras.Input((5,), dtype="int32"), keras.layers.Embedding(7, 4), keras.layers.Dense(3)]
-    >>> parameter_counts(keras.Sequential(layers))
-    {'parameters': 43, 'parameters_without_embeddings': 15}
-    """
-    sizes = [(weight.name == "embeddings", int(np.prod(weight.shape))) for weight in model.weights]
-    return {
-        "parameters": sum(size for _, size in sizes),
-        "parameters_without_embeddings": sum(size for embeds, size in sizes if not embeds),
-    }
 
 
 def _input_names(student: keras.Model) -> list[str]:

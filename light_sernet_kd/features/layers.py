@@ -122,6 +122,14 @@ class NormaliseByVariance(keras.layers.Layer):
         return centred * ops.rsqrt(ops.maximum(variance, 1e-14))
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class NormaliseByPeak(keras.layers.Layer):
+    """Divide by the largest |x|. Shape `(batch, samples)` in and out; a silent clip stays zero."""
+
+    def call(self, waveform):
+        return waveform / ops.maximum(ops.max(ops.abs(waveform), axis=-1, keepdims=True), 1e-30)
+
+
 # Exponent → from the power of a bin to what is kept of it.
 FROM_POWER: Mapping[int, Callable[[Any], Any]] = {1: ops.sqrt, 2: lambda power: power}
 
@@ -184,10 +192,32 @@ def _decibels_floored(mel, settings: SpectrumSettings):
     return ops.maximum(decibels, _loudest(decibels) - 80.0)
 
 
+def _relative(mel, settings: SpectrumSettings):
+    """Logarithms above a floor under the clip's loudest band, each band about its mean over the recording."""
+    loudest = ops.maximum(ops.max(mel, axis=(1, 2), keepdims=True), 1e-20)
+    floor = 10.0 ** (-settings.floor_db * settings.power / 20.0)
+    logarithm = ops.log(ops.maximum(mel / loudest, floor))
+    if settings.centre == "none":
+        return logarithm
+    inside = _recorded_frames(mel)
+    count = ops.maximum(ops.sum(inside, axis=1, keepdims=True), 1.0)
+    centred = (logarithm - ops.sum(logarithm * inside, axis=1, keepdims=True) / count) * inside
+    if settings.centre == "mean":
+        return centred
+    variance = ops.sum(ops.square(centred), axis=(1, 2), keepdims=True) / (count * settings.mel_bands)
+    return centred * ops.rsqrt(ops.maximum(variance, 1e-6))
+
+
+def _recorded_frames(mel):
+    """Mask of the frames from the first to the last with sound, float32 `(batch, frames, 1)`."""
+    return _recorded_span(ops.max(mel, axis=-1))[..., None]
+
+
 _COMPRESSIONS: Mapping[str, Callable[[Any, SpectrumSettings], Any]] = {
     "log": _log,
     "db_to_max": _decibels_below_loudest,
     "db": _decibels_floored,
+    "relative": _relative,
 }
 
 

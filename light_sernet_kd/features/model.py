@@ -21,6 +21,7 @@ from light_sernet_kd.features.layers import (
     MFCC,
     LogMel,
     LogMelPatches,
+    NormaliseByPeak,
     NormaliseByPercentile,
     NormaliseByVariance,
     Spectrogram,
@@ -29,6 +30,7 @@ from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES, Spect
 
 # Name → what makes the layer; None for a level that stays as it is.
 _NORMALISERS: Mapping[str, Callable[[], keras.layers.Layer] | None] = {
+    "peak": NormaliseByPeak,
     "percentile": NormaliseByPercentile,
     "variance": NormaliseByVariance,
     "none": None,
@@ -36,7 +38,7 @@ _NORMALISERS: Mapping[str, Callable[[], keras.layers.Layer] | None] = {
 
 
 def settings_of(front_end: str, input_type: str) -> SpectrumSettings:
-    """The published settings of a front end (`lsn`, `cubic`, `vggish`) for an input type."""
+    """The published settings of a front end (`lsn`, `cubic`, `robust`, `vggish`) for an input type."""
     known = FRONT_ENDS[choose("front end", front_end, FRONT_ENDS)].spectra
     if input_type in INPUT_TYPES and input_type not in known:
         raise UserError(f"the front end {front_end} has no {input_type}; it has {', '.join(known)}.")

@@ -24,20 +24,31 @@ class Condition:
         text: what is done.
         apply: `(waveform, context, **settings)` to another waveform, of a `degradations.DegradationContext`.
         is_of_others: whether it is made of the recordings of other speakers.
+        by_default: whether it is tested where no condition is named; those of the certificate alone are not.
+        why_not: says why this machine cannot do it, or nothing.
     """
 
     name: str
     kind: str
     text: str
     apply: Lazy
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     is_of_others: bool = False
+    by_default: bool = True
+    why_not: Lazy | None = None
 
     def __call__(self, waveform: Any, context: Any) -> Any:
         return self.apply(waveform, context, **self.settings)
 
 
 CLEAN = "clean"
+# Of which a user may have recordings, in a folder of each name.
+NOISES = {
+    "cough": "one cough at a random place",
+    "sneeze": "one sneeze at a random place",
+    "music": "music all along",
+    "environment": "rain, wind or traffic all along",
+}
 _CONDITIONS = (
     Condition(CLEAN, CLEAN, "as recorded", Lazy("analysis.degradations:unchanged")),
     *(
@@ -108,6 +119,67 @@ _CONDITIONS = (
             {"factor": 1 + percent / 100},
         )
         for percent, text in ((5, "faster"), (-5, "slower"))
+    ),
+    *(
+        Condition(
+            f"{kind} {snr} dB",
+            kind,
+            f"{NOISES[kind]}, at an SNR of {snr} dB",
+            Lazy(f"analysis.disturbances.sounds:{function}"),
+            {"kind": kind, "snr_db": snr},
+            by_default=False,
+        )
+        for kind, function, snr in (
+            ("cough", "with_event", 10),
+            ("sneeze", "with_event", 10),
+            ("music", "with_background", 20),
+            ("environment", "with_background", 20),
+        )
+    ),
+    Condition(
+        "phone",
+        "phone",
+        "compressor, AMR narrow band at 7.4 kbit/s, pink noise above 3 kHz",
+        Lazy("analysis.disturbances.phone:phone"),
+        by_default=False,
+        why_not=Lazy("analysis.disturbances.phone:why_not"),
+    ),
+    *(
+        Condition(name, "place", text, Lazy(f"analysis.disturbances.places:{function}"), by_default=False)
+        for name, text, function in (
+            ("booth", "in a recording booth, 1 m away", "in_booth"),
+            ("other room", "in a meeting room, an office, a lecture room or a stairway", "in_other_room"),
+            ("centre", "in a studio, 1 m before the microphone", "at_centre"),
+            ("other position", "in that studio, up to 3 m away, from the left or right", "at_other_position"),
+        )
+    ),
+    *(
+        Condition(
+            name, "small", text, Lazy(f"analysis.disturbances.small:{function}"), settings, by_default=False
+        )
+        for name, text, function, settings in (
+            ("tone", "a sine of 5 to 7 kHz, its peak 40 to 50 dB below the speech's", "with_tone", {}),
+            ("zeros before", "up to 1000 zeros before it", "with_zeros", {"before": True}),
+            ("zeros after", "up to 1000 zeros behind it", "with_zeros", {"before": False}),
+            ("crop start", "up to 1000 samples cut at the start", "cropped", {"before": True}),
+            ("crop end", "up to 1000 samples cut at the end", "cropped", {"before": False}),
+            ("small clip", "the largest 0.1 to 0.3 % of the samples cut", "clipped", {}),
+            ("small gain", "1 or 2 dB louder or quieter", "with_gain", {}),
+            ("high-pass", "a corner of 50 to 150 Hz, first order", "filtered", {"kind": "highpass"}),
+            ("low-pass", "a corner of 6.5 to 7.5 kHz, first order", "filtered", {"kind": "lowpass"}),
+            ("faint white", "white noise at an SNR of 35 to 45 dB", "with_faint_noise", {}),
+        )
+    ),
+    *(
+        Condition(
+            f"tilt {way}",
+            "tilt",
+            f"the spectrum tilted {way}wards, by 12 dB from 0 to 8 kHz",
+            Lazy("analysis.disturbances.small:tilted"),
+            {"db": db},
+            by_default=False,
+        )
+        for way, db in (("up", 12.0), ("down", -12.0))
     ),
 )
 CONDITIONS: dict[str, Condition] = {each.name: each for each in _CONDITIONS}

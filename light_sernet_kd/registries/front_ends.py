@@ -1,4 +1,4 @@
-"""The front ends: from 16 kHz audio to features. Three families, after the published systems.
+"""The front ends: from 16 kHz audio to features. Three families, after the published systems, and our own.
 
 `lsn` (Light-SERNet, arXiv:2110.03435)
     Divide by the 99.9th percentile of |x|, clip to ±1. Magnitude STFT 1024/256, Hann. 128 mel bands,
@@ -7,6 +7,10 @@
     Zero mean, unit variance. Power STFT centred on its frames. `mel_spectrogram`: 1024/256 Hann, 128 bands on
     the Slaney scale, dB below the clip's maximum. `mfcc`: window 512 Hamming in an FFT of 1024, hop 512,
     dB against 1, 40 coefficients. dB are floored 80 below the clip's maximum.
+`robust` (ours: what the recipe `robust` was chosen with, see docs/robustness.md)
+    Divide by the largest |x|. Magnitude STFT as `lsn`. 64 mel bands, 250–3600 Hz on the HTK scale, which is
+    what a telephone carries; log of what is above a floor of 40 dB below the clip's loudest band, each band
+    about its mean over the recording; 40 MFCC of these. Padding is 0, which is every band's mean.
 `vggish` (VGGish, Hershey et al. 2017, arXiv:1609.09430, as released with AudioSet)
     The level as it is, in ±1. Magnitude STFT of 400 samples every 160 in an FFT of 512, Hann. 64 mel bands,
     125–7500 Hz on the HTK scale, log(mel + 0.01), in patches of 96 frames that do not overlap.
@@ -26,11 +30,17 @@ INPUT_TYPES = ("mfcc", "mel_spectrogram", "spectrogram")
 class SpectrumSettings:
     """Everything that decides a front end's numbers; samples at 16 kHz.
 
+    Attributes:
+        compression: `log` of magnitude plus `log_offset`, `db` and `db_to_max` as Cubic KD's, or `relative`:
+            the logarithm of the ratio to the clip's loudest band, floored `floor_db` below it.
+        centre: of `relative`, what is taken out of each clip: `none`, each band's `mean` over the recording,
+            or that and the `variance` over all bands.
+
     Raises:
         ValueError: a field names what it does not know.
     """
 
-    normalise: Literal["percentile", "variance", "none"]
+    normalise: Literal["peak", "percentile", "variance", "none"]
     frame_length: int
     frame_step: int
     fft_length: int
@@ -41,8 +51,10 @@ class SpectrumSettings:
     mel_scale: Literal["htk", "slaney"] = "htk"
     lowest_hz: float = 80.0
     highest_hz: float = 7600.0
-    compression: Literal["log", "db_to_max", "db"] = "log"
+    compression: Literal["log", "db_to_max", "db", "relative"] = "log"
     log_offset: float = 1e-6
+    floor_db: float = 40.0
+    centre: Literal["none", "mean", "variance"] = "none"
     coefficients: int = 40
     patch_frames: int | None = None
 
@@ -65,6 +77,10 @@ _CUBIC_MEL = SpectrumSettings(
 _CUBIC_MFCC = SpectrumSettings(
     normalise="variance", frame_length=512, frame_step=512, fft_length=1024, window="hamming", centred=True,
     power=2, mel_scale="slaney", lowest_hz=0.0, highest_hz=8000.0, compression="db",
+)  # fmt: skip
+ROBUST = SpectrumSettings(
+    normalise="peak", frame_length=1024, frame_step=256, fft_length=1024, window="hann", centred=False,
+    power=1, mel_bands=64, lowest_hz=250.0, highest_hz=3600.0, compression="relative", centre="mean",
 )  # fmt: skip
 VGGISH = SpectrumSettings(
     normalise="none", frame_length=400, frame_step=160, fft_length=512, window="hann", centred=False,
@@ -95,5 +111,6 @@ class FrontEnd:
 FRONT_ENDS: Mapping[str, FrontEnd] = {
     "lsn": FrontEnd({"mfcc": LSN, "mel_spectrogram": LSN, "spectrogram": LSN}, padding="both"),
     "cubic": FrontEnd({"mfcc": _CUBIC_MFCC, "mel_spectrogram": _CUBIC_MEL}, padding="right"),
+    "robust": FrontEnd({"mel_spectrogram": ROBUST, "mfcc": ROBUST}, padding="both"),
     "vggish": FrontEnd({"mel_spectrogram": VGGISH}, padding="right", keeps_level=True, of_encoder=True),
 }

@@ -48,6 +48,7 @@ class Distillation(Loss):
             its paper says. Where no loss of a sum does, the label loss is added with weight 1.
         projection: whether a linear layer takes the student's output to the teacher's width before the two
             are compared: "always", or where their widths are "unequal". None compares any two widths.
+        reads_label: whether it is defined by an example's label: one without has no part in it.
         large_weight: whether its values are so small that a useful weight is in the hundreds or thousands.
         flags: its settings that have a flag of their own on the command line.
     """
@@ -55,6 +56,7 @@ class Distillation(Loss):
     compares: Literal["logits", "embedding", "states"] | None
     brings_label_loss: bool = False
     projection: Literal["always", "unequal"] | None = None
+    reads_label: bool = False
     large_weight: bool = False
     flags: tuple[str, ...] = ()
 
@@ -121,6 +123,7 @@ DISTILLATIONS: dict[str, Distillation] = {
     "DKD": _on_logits(
         Lazy("distillation.losses.logits:dkd"),
         "KD of the label against the rest, and of the other classes, with a weight each",
+        reads_label=True,
         above_zero=("temperature",),
     ),
     "CKD": _on_logits(
@@ -138,11 +141,13 @@ DISTILLATIONS: dict[str, Distillation] = {
     "NKD": _on_logits(
         Lazy("distillation.losses.logits:nkd"),
         "the label's probability, and those of the other classes normalised",
+        reads_label=True,
         above_zero=("temperature",),
     ),
     "WSLD": _on_logits(
         Lazy("distillation.losses.logits:wsld"),
         "KD that counts less where the student knows the example better",
+        reads_label=True,
         above_zero=("temperature",),
     ),
     "MSE": _on_logits(

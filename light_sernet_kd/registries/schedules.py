@@ -1,6 +1,7 @@
 """How the published systems train."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ class Schedule:
         weight_decay: added to the gradient as `weight_decay * weight`, as PyTorch's Adam does; with `adamw`
             the decoupled one.
         decay: the learning rate's factor, applied at each multiple of `decay_every` from `decay_from` on.
-        decay_unit: `epochs` or `steps`, whichever is counted; both from 0.
+        decay_unit: `epochs` or `steps`, whichever is counted; both from 0. `cosine` instead lets the rate
+            fall over the epochs as half a cosine, to almost 0 in the last one (Loshchilov and Hutter 2017,
+            arXiv:1608.03983, without restarts), and `decay` and `decay_every` mean nothing.
+        warm_up: epochs in which the rate rises evenly to its full value.
         batch_norm_momentum: as Keras counts it, 1 less PyTorch's.
         accumulation: batches whose gradients are averaged into one step.
         tune_epochs: with pretrained encoders, epochs in which all weights are trained, after `epochs` in
@@ -37,6 +41,7 @@ class Schedule:
     optimizer: str = "adam"
     accumulation: int = 1
     tune_epochs: int = 0
+    warm_up: int = 0
 
     def changed(self, **own: Any) -> "Schedule":
         """The schedule with what is not None of `own` in the place of its values."""
@@ -44,6 +49,11 @@ class Schedule:
 
     def learning_rate_at(self, *, epoch: int, step: int) -> float:
         """The learning rate of training step `step` in epoch `epoch`, both counted from 0."""
+        if epoch < self.warm_up:
+            return self.learning_rate * (epoch + 1) / (self.warm_up + 1)
+        if self.decay_unit == "cosine":
+            done = (epoch - self.warm_up) / max(1, self.epochs - self.warm_up)
+            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
         now = epoch if self.decay_unit == "epochs" else step
         if now < self.decay_from:
             return self.learning_rate
@@ -55,6 +65,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     # As released: exp(-0.15) at epochs 60, 80, 100 …, counted from 0.
     "light_sernet": Schedule(1e-4, 32, 300, 0.0, 0.860707976425, 20, "epochs", 50),
     "cubic": Schedule(1e-3, 16, 100, 1e-4, 0.9, 300, "steps", batch_norm_momentum=0.9),
+    "robust": Schedule(1e-3, 32, 60, 0.0, 1.0, 1, "cosine", batch_norm_momentum=0.9, warm_up=2),
     # Ours: DistilSER takes 32 times as many steps, each a hundredth as long.
     "fusion": Schedule(1e-4, 32, 50, 0.0, 0.1, 30, "epochs"),
     "distilser": Schedule(1e-6, 1, 50, 0.0, 0.1, 30, "epochs", tune_epochs=50),

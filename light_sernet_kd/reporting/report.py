@@ -8,6 +8,7 @@ from typing import Any
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE, make_settings
 from light_sernet_kd.config.fields import spelled
+from light_sernet_kd.config.settings import BEST, LAST, MEAN
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting.tables import Strong, Table, numbers, words
@@ -75,6 +76,26 @@ def _options(values: Mapping[str, Any]) -> str:
     return plain(values["name"]) + (f" ({options})" if options else "")
 
 
+_KEPT = {
+    BEST: "",
+    LAST: ", ending with the weights of the last",
+    MEAN: ", ending with the mean of the weights over the last quarter of them",
+}
+
+
+def _rate(schedule: Mapping[str, Any]) -> str:
+    """The learning rate, and how it moves."""
+    if schedule["decay_unit"] == "cosine":
+        rises = f"{pluralise(schedule['warm_up'], 'epoch')} of warm-up, then " if schedule["warm_up"] else ""
+        falls = f"{rises}half a cosine to 0"
+    else:
+        falls = (
+            f"times {schedule['decay']:g} every {schedule['decay_every']} {plain(schedule['decay_unit'])} "
+            f"from {schedule['decay_from']}"
+        )
+    return f"learning rate {schedule['learning_rate']:g} ({falls})"
+
+
 def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[str]:
     schedule, samples = resolved["schedule"], resolved["samples"]
     epochs = pluralise(schedule["epochs"], "epoch")
@@ -94,6 +115,7 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         epochs += f" and {settings['qat']} with simulated int8 arithmetic (validated with it too)"
     steps = schedule.get("accumulation", 1)
     optimizer = schedule.get("optimizer", "adam") + (f" over {steps} batches a step" if steps > 1 else "")
+    epochs += _KEPT[settings.get("keep", BEST)]
     stops = f", stopping after {settings['patience']} without a better one" if settings["patience"] else ""
     return [
         f"- **Input:** {plain(settings['input_type'])} of {samples / SAMPLE_RATE:g} s ({samples:,} samples), "
@@ -102,9 +124,7 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         f"- **Augmentation:** {plain(settings['augmentation'] or 'none')}.",
         f"- **Training:** schedule {plain(settings['schedule'])}, {epochs}{stops}, "
         f"{optimizer}, batches of {schedule['batch_size']}, "
-        f"learning rate {schedule['learning_rate']:g} "
-        f"(times {schedule['decay']:g} every {schedule['decay_every']} {plain(schedule['decay_unit'])} from "
-        f"{schedule['decay_from']}), weight decay {schedule['weight_decay']:g}, "
+        f"{_rate(schedule)}, weight decay {schedule['weight_decay']:g}, "
         f"batch norm momentum {schedule['batch_norm_momentum']:g}, "
         + ("engine jax, " if resolved.get("engine") == "jax" else "")
         + f"arithmetic {plain(resolved['arithmetic'])}"
@@ -137,6 +157,14 @@ def _own_teacher(schedule: Mapping[str, Any] | None) -> str:
         f" It was trained for {pluralise(schedule['epochs'], 'epoch')}{tuned}, batches of "
         f"{schedule['batch_size']}, learning rate {schedule['learning_rate']:g}.{parts}"
     )
+
+
+def _unlabelled(facts: Mapping[str, Any] | None) -> list[str]:
+    """What was learnt from recordings without labels."""
+    if not facts:
+        return []
+    share, told = _with_percent_sign(facts["share"]), plain(facts["sentence"])
+    return [f"- **Unlabelled:** {told}. They are {share} of each batch."]
 
 
 def _without_embeddings(student: Mapping[str, Any]) -> str:
@@ -179,6 +207,7 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
         f"{_without_embeddings(student)}.",
         *_encoders(student, metrics.get("notes", [])),
         f"- **Teacher:** {taught}{_own_teacher(config['resolved'].get('own_teacher'))}",
+        *_unlabelled(metrics.get("unlabelled")),
         *_how_it_was_trained(config["settings"], config["resolved"]),
         *([f"- **Cut:** {lengths.sentence(metrics['cut'])}."] if metrics.get("cut") else []),
         f"- **Seed:** {plain(metrics['seed'])}.",

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd.audio import Progress, in_order
+from light_sernet_kd.audio import in_order
 from light_sernet_kd.corpora import Utterance, class_indices
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
@@ -28,7 +28,7 @@ def probe_teacher(
     card: Mapping[str, Any],
     cross_fit: bool = True,
     balanced: bool = False,
-    progress: Progress | None = None,
+    on_fold: Callable[[str, Predict], None] | None = None,
 ) -> Teacher:
     """A teacher with one probe per fold, trained on that fold's training utterances alone.
 
@@ -45,7 +45,8 @@ def probe_teacher(
         embeddings: `(utterances, width)`; kept in the teacher, in float16 if they are.
         card: what is known of the embeddings and the corpus; `made_by` at least.
         balanced: every class weighs the same in training, however frequent.
-        progress: called with (done, all) after each fold.
+        on_fold: called with each fold's name and the probe on all of its training set: for what is no
+            utterance.
 
     Raises:
         UserError: a fold trains on one class only.
@@ -71,13 +72,14 @@ def probe_teacher(
                     f"fold {fold.name} trains on {classes[seen[0]]} alone; a probe needs 2 emotions."
                 )
             strength = _best_strength(fit, values, labels, speakers, fold)
-            fold_logits = fit(train, strength)(values)
+            whole = fit(train, strength)
+            fold_logits = whole(values)
             if cross_fit:
                 fold_logits[train] = _out_of_part(fit, values, train, speakers, strength)
             logits.append(fold_logits)
             strengths[fold.name] = strength
-            if progress:
-                progress(len(logits), len(folds))
+            if on_fold:
+                on_fold(fold.name, whole)
     card = {
         **card,
         "probe": {"strengths": strengths, "cross_fitted": cross_fit, "balanced": balanced},

@@ -7,17 +7,22 @@ line in `registries/teachers.py`. Where it is another network's embeddings, `pro
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import Settings
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import embedding_cache, yamnet
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.teachers import Option, teacher_source
 from light_sernet_kd.teachers import Teacher, probe
+from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of, file_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Workplace:
         work: keeps the folds of a fine-tuned model that are finished.
         fine_tune: train the network itself, and not only what reads it.
         progress: called with (done, all) after each block of embeddings.
+        unlabelled: clips that the teacher answers too.
     """
 
     data: Path
@@ -37,6 +43,7 @@ class Workplace:
     work: Path
     fine_tune: bool = False
     progress: audio.Progress | None = None
+    unlabelled: UnlabelledTask | None = None
 
 
 def teacher_of(
@@ -55,7 +62,11 @@ def teacher_of(
     entry, argument = teacher_source(source, option)
     if entry.make is None:
         raise ValueError(f"{source} is trained by the run")
-    return entry.make(argument, selection, settings, workplace)
+    teacher = entry.make(argument, selection, settings, workplace)
+    task = workplace.unlabelled if entry.kind == "made" else None
+    if task and any(not file_of(task.folder, fold).exists() for fold in teacher.folds):
+        raise UserError(f"{source} cannot answer unlabelled recordings: leave out --unlabelled.")
+    return teacher
 
 
 def yamnet_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
@@ -112,6 +123,17 @@ def speech_model_teacher(
     encoder = speech.layer_encoder(speech.load(argument))
     layers = _embedded(encoder, selection, workplace)
     card = {"made_by": f"probe on {argument}", "encoder": {"source": argument, **encoder.identity}, **facts}
+    if clip_task := workplace.unlabelled:
+        of_clips = _clip_embeddings(encoder, clip_task, workplace)
+
+        def answer(fold: str, layer_probe: speech_probe.LayerProbe) -> None:
+            blocks = blocks_of(len(of_clips))
+            logits = (layer_probe.logits(of_clips, rows) for rows in blocks)
+            clip_task.write(fold, logits, len(selection.classes))
+            sums = (layer_probe.weighted_sums(of_clips, rows) for rows in blocks)
+            clip_task.write_embeddings(sums, encoder.shape[-1], fold)
+
+        task = dataclasses.replace(task, on_fold=answer)
     return speech_probe.layer_probe_teacher(layers, dataclasses.replace(task, card=card))
 
 
@@ -131,7 +153,32 @@ def probe_on(
         **_facts(selection, settings),
     }
     folds = [*selection.folds, selection.final_fold]
-    return probe.probe_teacher(rows, selection.utterances, selection.classes, folds, card=card)
+    task = workplace.unlabelled
+    answer = _probe_answers(encoder, task, len(selection.classes), workplace) if task else None
+    return probe.probe_teacher(
+        rows, selection.utterances, selection.classes, folds, card=card, on_fold=answer
+    )
+
+
+def _probe_answers(
+    encoder: Encoder, task: UnlabelledTask, classes: int, workplace: Workplace
+) -> Callable[[str, probe.Predict], None]:
+    """What writes, for each fold, what its probe says of the unlabelled clips."""
+    rows = embedding_cache.OneEach(_clip_embeddings(encoder, task, workplace))
+    blocks = blocks_of(len(rows))
+    task.write_embeddings((rows[block] for block in blocks), rows.shape[1])
+
+    def answer(fold: str, predict: probe.Predict) -> None:
+        logits = (predict(rows[block].astype(np.float64)).astype(np.float32) for block in blocks)
+        task.write(fold, logits, classes)
+
+    return answer
+
+
+def _clip_embeddings(encoder: Encoder, task: UnlabelledTask, workplace: Workplace) -> Embeddings:
+    return embedding_cache.embed_by_key(
+        task.clips.keys, task.clips.blocks, encoder, cache=workplace.cache, progress=workplace.progress
+    )
 
 
 def _embedded(encoder: Encoder, selection: Selection, workplace: Workplace) -> Embeddings:

@@ -68,6 +68,7 @@ class TeacherTask:
     Attributes:
         card: what is known of the model and the corpus; `made_by` at least.
         progress: called with (done, all) after each fold.
+        on_fold: called with each fold's name and the probe on all of its training set.
     """
 
     utterances: Sequence[Utterance]
@@ -76,6 +77,7 @@ class TeacherTask:
     card: Mapping[str, Any]
     seed: int = 0
     progress: audio.Progress | None = None
+    on_fold: "Callable[[str, LayerProbe], None] | None" = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -128,7 +130,7 @@ def layer_probe_teacher(
         train = np.array(fold.train)
         parts = held_out_parts(speakers[train])
         fit = functools.partial(
-            _LayerProbe,
+            LayerProbe,
             layers,
             labels,
             classes=len(task.classes),
@@ -147,6 +149,8 @@ def layer_probe_teacher(
                 fold_logits[train[part]] = other.logits(layers, train[part])
         logits.append(fold_logits)
         embeddings.append(probe.weighted_sums(layers, everything))
+        if task.on_fold:
+            task.on_fold(fold.name, probe)
         details[fold.name] = {
             "best_epoch": probe.best_epoch,
             "layer_weights": np.round(probe.layer_weights, 4).tolist(),
@@ -272,7 +276,7 @@ def _utterance_means(
             yield chunk[batch], mean_states(model, [waveforms[i] for i in batch], every_layer=False)
 
 
-class _LayerProbe:
+class LayerProbe:
     """A weighted sum of layers and a linear head, trained on some rows.
 
     With `judged` rows it is that of the epoch with the smallest log loss on them, else that of the last.

@@ -14,6 +14,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import ArrayError, Expected, open_arrays, say_anew
+from light_sernet_kd.config.settings import BEST, MEAN
 from light_sernet_kd.data.batches import Examples
 from light_sernet_kd.files import parse_json, write_arrays
 from light_sernet_kd.training.job import DivergenceError, TrainingJob
@@ -35,7 +36,7 @@ class Course:
 
     >>> course = Course()
     >>> [course.note({"loss": 1.0, "val_ua": ua, "val_loss": 1.0}, patience=1) for ua in (0.5, 0.4)]
-    [True, False]
+    [1.0, 0.0]
     >>> course.best_epoch, course.stopped
     (1, True)
     """
@@ -47,12 +48,26 @@ class Course:
     best_rank: tuple[float, float] = (-math.inf, -math.inf)
     seconds: float = 0.0
 
-    def note(self, row: Mapping[str, float], *, finite: bool = True, patience: int = 0) -> bool:
-        """Add the row of the epoch that has ended; whether its weights are the best so far.
+    def note(
+        self,
+        row: Mapping[str, float],
+        *,
+        finite: bool = True,
+        patience: int = 0,
+        keep: str = BEST,
+        epochs: int = 0,
+    ) -> float:
+        """Add the row of the epoch that has ended.
 
         Args:
             row: what the history gets. With `val_ua` and `val_loss` these rank it, else the last is the best.
             finite: whether all weights are.
+            keep: as of `TrainingJob`.
+            epochs: of the whole training, where the mean is kept.
+
+        Returns:
+            The share of the epoch's weights in those that are kept from now on: 1 where they take their
+            place, 0 where the others stay.
 
         Raises:
             DivergenceError: they are not, or a value of the row is not.
@@ -61,7 +76,7 @@ class Course:
         if not (finite and all(map(math.isfinite, row.values()))):
             raise DivergenceError(f"training diverged at epoch {self.epoch} (loss {row['loss']:g})")
         rank = (float(self.epoch), 0.0)
-        if "val_ua" in row:
+        if "val_ua" in row and keep == BEST:
             # Small validation sets tie often: the smaller loss then decides, and between those the earlier.
             rank = (row["val_ua"], -row["val_loss"])
         is_best = rank > self.best_rank
@@ -70,12 +85,23 @@ class Course:
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
         self.stopped = bool(patience) and self.epoch - self.best_epoch >= patience
-        return is_best
+        if keep != MEAN:
+            return float(is_best)
+        return 1.0 / max(1, self.epoch - (epochs - averaged_epochs(epochs)))
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Course":
         """The course that `asdict` made this of."""
         return cls(**{**stored, "best_rank": tuple(stored["best_rank"])})
+
+
+def averaged_epochs(epochs: int) -> int:
+    """How many of a training's last epochs the mean of the weights is taken over: a quarter of them.
+
+    >>> averaged_epochs(60), averaged_epochs(1)
+    (15, 1)
+    """
+    return max(1, epochs // 4)
 
 
 def validation_scores(examples: Examples, validation: Sequence[int], logits: np.ndarray) -> dict[str, float]:
@@ -116,8 +142,20 @@ class EpochState(keras.callbacks.Callback):
         if self.job.validation:
             row |= self._validate()
         finite = all(np.isfinite(weight).all() for weight in self.last)
-        if self.course.note(row, finite=finite, patience=self.job.patience):
+        share = self.course.note(
+            row,
+            finite=finite,
+            patience=self.job.patience,
+            keep=self.job.keep,
+            epochs=self.network.epochs_of(self.job),
+        )
+        if share == 1.0:
             self.best = self.last
+        elif share:
+            self.best = [
+                kept + np.float32(share) * (now - kept)
+                for kept, now in zip(self.best, self.last, strict=True)
+            ]
         if self.course.stopped:
             self.model.stop_training = True
         self.course.seconds += time.perf_counter() - self.started

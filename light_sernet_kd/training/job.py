@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs
+from light_sernet_kd.config.settings import BEST
+from light_sernet_kd.data.augmenter import Augmenter
+from light_sernet_kd.data.batches import Examples, TeacherOutputs
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +39,9 @@ class TrainingJob:
         teacher_outputs: only what the losses compare with is read.
         augmenter: changes the training batches; validation sees the clean features.
         class_weights: `(classes,)`, which multiply an example's loss.
+        keep: which weights `Trained.selected` has: those of the `best` epoch on the validation utterances, of
+            the `last` one, or the `mean` of those after each of the last quarter of the epochs, batch norm's
+            statistics with them (Izmailov et al. 2018, arXiv:1803.05407).
         patience: stop after this many epochs without a better one; 0 never stops.
 
     >>> labels = np.array([0, 1, 0, 1], np.int32)
@@ -60,6 +65,7 @@ class TrainingJob:
     teacher_outputs: TeacherOutputs | None = None
     augmenter: Augmenter | None = None
     class_weights: np.ndarray | None = None
+    keep: str = BEST
     patience: int = 0
     progress: Progress | None = None
     callbacks: Sequence["keras.callbacks.Callback"] = ()
@@ -70,10 +76,11 @@ class Trained:
     """What training left.
 
     Attributes:
-        selected: weights of the epoch that validation chose; of the last epoch where nothing validates.
+        selected: weights as `TrainingJob.keep` says; of the last epoch where that is the best one and nothing
+            validates.
         last: weights of the last epoch.
         history: column → one value per epoch.
-        best_epoch: of `selected`, counted from 1.
+        best_epoch: of `selected`, counted from 1; the last one of the mean.
 
     The second of three epochs was the best.
 

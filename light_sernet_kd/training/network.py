@@ -16,6 +16,7 @@ from light_sernet_kd.arrays import check_archive
 from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.data.batches import TeacherOutputs, batches
 from light_sernet_kd.data.feature_cache import BATCH, exact
+from light_sernet_kd.data.host_batches import host_batches
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of
 from light_sernet_kd.errors import UserError
@@ -23,6 +24,7 @@ from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
+from light_sernet_kd.training import devices
 from light_sernet_kd.training.accelerate import accelerated
 from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.training.checkpoint import EpochState
@@ -43,6 +45,7 @@ class NetworkSpec:
         arithmetic: `float32`, `bfloat16`, or `auto` for what is faster here.
         accelerate: train a faster twin of the network; otherwise the network as it is.
         int8: train and validate with the roundings of the network's int8 file, in float32.
+        devices: how many share each batch, on JAX; the batch size is a multiple.
 
     >>> from light_sernet_kd import students
     >>> from light_sernet_kd.registries.schedules import SCHEDULES
@@ -63,6 +66,7 @@ class NetworkSpec:
     arithmetic: str = "auto"
     accelerate: bool = True
     int8: bool = False
+    devices: int = 1
 
     @property
     def key(self) -> Hashable | None:
@@ -116,8 +120,13 @@ class Network:
         self.spec = spec
         # Of several such networks, compiled for JAX: see `training.vectorised`.
         self.programs: dict[Hashable, Any] = {}
-        self.schedule = schedule = spec.schedule
+        self.schedule = spec.schedule
         self._build = spec.build
+        with devices.weights_on(spec.devices):
+            self._make(spec)
+
+    def _make(self, spec: NetworkSpec) -> None:
+        schedule = spec.schedule
         # Scores are always those of plain float32 layers, which are what is saved and exported.
         self.student = self.twin = spec.build()
         self.simulation = _SIMULATION(self.student) if spec.int8 else None
@@ -140,9 +149,14 @@ class Network:
             # AdamW decays the weights itself
             weight_decay=0.0 if schedule.optimizer == "adamw" else schedule.weight_decay,
         )
-        # XLA's convolutions are slower than oneDNN's on CPU.
-        self.distiller.compile(_optimizer(schedule), jit_compile=False)
+        # On TensorFlow, XLA's convolutions are slower than oneDNN's on CPU.
+        self.distiller.compile(_optimizer(schedule), jit_compile=_on_jax())
         self.distiller.optimizer.build(self.distiller.trainable_variables)
+        if _on_jax():
+            self.distiller.build()  # else Keras would take the first batch to do so
+        if spec.devices > 1:
+            # Here, where it learns that all it changes is on every device.
+            self.distiller.make_train_function()
 
     @property
     def parameters(self) -> int:
@@ -173,11 +187,13 @@ class Network:
     def logits(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> np.ndarray:
         """Logits `(len(indices), classes)` of the student with these weights."""
         self.student.set_weights(weights)
-        return _logits(self.student, rows, indices)
+        return self._logits(self.student, rows, indices)
 
     def validation_logits(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> np.ndarray:
         """The same, but of a network of int8 those of its twin, which has the current weights."""
-        return _logits(self.twin, rows, indices) if self.simulation else self.logits(weights, rows, indices)
+        return (
+            self._logits(self.twin, rows, indices) if self.simulation else self.logits(weights, rows, indices)
+        )
 
     def calibrate(self, rows: Any, indices: Sequence[int]) -> None:
         """For a network of int8, find its ranges with the twin's weights on clips of these utterances."""
@@ -186,9 +202,30 @@ class Network:
 
     def outputs(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
         """`logits` `(len(indices), classes)` and `embedding` `(len(indices), width)` with these weights."""
-        self.student.set_weights(weights)
-        batches = list(_predicted(self._logits_and_embedding, rows, indices))
+        batches = list(self.output_blocks(weights, rows, indices))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in (LOGITS, EMBEDDING)}
+
+    def output_blocks(
+        self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """What `outputs` gives, a block of utterances after another."""
+        self.student.set_weights(weights)
+        yield from self._predicted(self._logits_and_embedding, rows, indices)
+
+    def _logits(self, model: keras.Model, rows: Any, indices: Sequence[int]) -> np.ndarray:
+        return np.concatenate([each["outputs"] for each in self._predicted(model, rows, indices)])
+
+    def _predicted(
+        self, model: keras.Model, rows: Any, indices: Sequence[int]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The model's outputs by name, one block of utterances after another; a lone output is `outputs`."""
+        predict = exact(model.predict_on_batch)
+        for batch in _batches_of(indices):
+            # On JAX one size of batch, since it compiles anew for each.
+            filled = np.resize(batch, BATCH) if _on_jax() else batch
+            made = predict(devices.split(rows[filled], self.spec.devices))
+            named = made if isinstance(made, Mapping) else {"outputs": made}
+            yield {name: np.asarray(values)[: len(batch)] for name, values in named.items()}
 
     @functools.cached_property
     def scorer(self) -> keras.Model:
@@ -250,15 +287,16 @@ class Network:
         epochs, course = self.epochs_of(job), state.course
         if course.epoch < epochs and not course.stopped:
             steps = math.ceil(len(job.train) / self.schedule.batch_size)
-            self.distiller.fit(
-                self._training_batches(job, first_epoch=course.epoch),
-                initial_epoch=course.epoch,
-                epochs=epochs,
-                steps_per_epoch=steps,
-                callbacks=[_LearningRate(self.schedule, steps), state, *job.callbacks],
-                shuffle=False,  # the batches come in their epoch's order
-                verbose=0,
-            )
+            with devices.precision(self.spec.arithmetic):
+                self.distiller.fit(
+                    self._training_batches(job, first_epoch=course.epoch),
+                    initial_epoch=course.epoch,
+                    epochs=epochs,
+                    steps_per_epoch=steps,
+                    callbacks=[_LearningRate(self.schedule, steps), state, *job.callbacks],
+                    shuffle=False,  # the batches come in their epoch's order
+                    verbose=0,
+                )
         course = state.course
         return Trained(state.best, state.last, course.history, course.best_epoch, course.seconds)
 
@@ -278,8 +316,9 @@ class Network:
             logits=outputs.logits if outputs and needs.needs_logits else None,
             embedding=outputs.embedding if outputs and needs.needs_embeddings else None,
             states=outputs.states if outputs and needs.needs_states else None,
+            unlabelled=outputs.unlabelled if outputs else None,
         )
-        return batches(
+        made = (host_batches if _on_jax() else batches)(
             job.examples,
             job.train,
             batch_size=self.schedule.batch_size,
@@ -289,6 +328,7 @@ class Network:
             augmenter=job.augmenter,
             class_weights=job.class_weights,
         )
+        return (devices.split(batch, self.spec.devices) for batch in made) if _on_jax() else made
 
 
 def _batches_of(indices: Sequence[int]) -> list[np.ndarray]:
@@ -297,19 +337,8 @@ def _batches_of(indices: Sequence[int]) -> list[np.ndarray]:
     return [array[start : start + BATCH] for start in range(0, len(array), BATCH)]
 
 
-def _logits(model: keras.Model, rows: Any, indices: Sequence[int]) -> np.ndarray:
-    return np.concatenate([each["outputs"] for each in _predicted(model, rows, indices)])
-
-
-def _predicted(model: keras.Model, rows: Any, indices: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
-    """The model's outputs by name, one block of utterances after another; a lone output is `outputs`."""
-    predict = exact(model.predict_on_batch)
-    for batch in _batches_of(indices):
-        # On JAX one size of batch, since it compiles anew for each.
-        filled = np.resize(batch, BATCH) if keras.backend.backend() == "jax" else batch
-        made = predict(rows[filled])
-        named = made if isinstance(made, Mapping) else {"outputs": made}
-        yield {name: np.asarray(values)[: len(batch)] for name, values in named.items()}
+def _on_jax() -> bool:
+    return keras.backend.backend() == "jax"
 
 
 def _optimizer(schedule: Schedule) -> keras.optimizers.Optimizer:
@@ -344,6 +373,8 @@ class _LearningRate(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.schedule.decay_unit == "steps":
+            if _on_jax():
+                self.model.jax_state_sync()  # within an epoch, what is set beside its state is lost
             self._set(batch)
 
 

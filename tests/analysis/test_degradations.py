@@ -262,7 +262,7 @@ def test_a_condition_leaves_its_input_alone_and_is_drawn_from_the_seed(name):
     assert np.isfinite(heard).all()
     assert np.array_equal(heard, clean) == (name == CLEAN)
     np.testing.assert_array_equal(heard, degraded(name, clean))
-    if not name.startswith("speed"):
+    if not name.startswith(("speed", "zeros", "crop")):
         assert len(heard) == len(clean)
 
 

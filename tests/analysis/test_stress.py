@@ -18,7 +18,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import degradations, stress
-from light_sernet_kd.analysis.stress import Part, Student, running
+from light_sernet_kd.analysis.stress import Part, Student, certificate, running
 from light_sernet_kd.analysis.stress import students as opening
 from light_sernet_kd.analysis.stress.choosing import spread
 from light_sernet_kd.analysis.stress.summary import SPEECHLESS_DRAWS
@@ -292,7 +292,9 @@ def test_conditions_are_named_one_by_one_or_by_their_kind():
     assert stress.conditions_of(["speed", "white 10 dB"]) == [
         "clean", "white 10 dB", "speed +5 %", "speed -5 %",
     ]  # fmt: skip
-    assert stress.conditions_of([]) == [*CONDITIONS]
+    assert stress.conditions_of([]) == [name for name, each in CONDITIONS.items() if each.by_default]
+    assert len(stress.conditions_of([])) == 20, "what is named by nobody costs what it did"
+    assert stress.conditions_of(["tilt", "cough"]) == ["clean", "cough 10 dB", "tilt up", "tilt down"]
     with pytest.raises(UserError, match=r"unknown condition .telefone.\. Did you mean telephone\?"):
         stress.conditions_of(["telefone"])
 
@@ -414,7 +416,9 @@ def test_the_files_agree_and_are_the_same_bytes_again(stressed, tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_no_text_of_the_picture_is_clipped_or_overlaps(drawn, count):
     classes = ["anger", "boredom", "disgust", "fear", "overwhelmed with it", "sadness", "zeal"]
-    conditions = [(name, each.kind) for name, each in CONDITIONS.items()]
+    # One student may have a certificate, of more conditions; others are beside one another.
+    played = certificate.conditions() if count == 1 else stress.conditions_of([])
+    conditions = [(name, CONDITIONS[name].kind) for name in played]
     generator = np.random.default_rng(0)
     students = [
         {
@@ -432,7 +436,7 @@ def test_no_text_of_the_picture_is_clipped_or_overlaps(drawn, count):
     title = "What degraded sound costs on EMO-DB (synthetic)"
     figures.stress(students, conditions, "x", title=title, stamps=["trained on these recordings"])
     texts = shown(drawn[0])
-    assert {"–", "clean", "telephone", "trained on these recordings"} <= {text for text, _, _ in texts}
+    assert {"–", *played, "trained on these recordings"} <= {text for text, _, _ in texts}
     assert_legible(drawn[0])
 
 

@@ -134,6 +134,6 @@ def test_a_new_setting_is_one_field():
     with pytest.raises(UserError, match=r"patches must be above 0, found 0\."):
         fields.checked(field, 0)
     assert fields.checked(field, 4) == 4
-    assert fields.spelled(More(patches=4)) == ["--patches", "4"]
+    assert fields.spelled(More(patches=4)) == ["--recipe", "own", "--patches", "4"]
     assert More().as_dict()["patches"] == 3
     assert fields.options(More)["patches"].help_text(3) == "scratch (default 3)"

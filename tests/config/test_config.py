@@ -12,11 +12,17 @@ import pytest
 from conftest import REPOSITORY
 
 from light_sernet_kd import config
+from light_sernet_kd.audio import augment
+from light_sernet_kd.cli import make_parser
+from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import Settings, make_settings
+from light_sernet_kd.config.fields import spelled
+from light_sernet_kd.config.settings import APART
 from light_sernet_kd.distillation import losses
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.recipes import RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
 
@@ -61,6 +67,7 @@ OTHER = {
     "teacher_learning_rate": 1e-5,
     "teacher_parts": 3,
     "augmentation": "noise",
+    "augment_every": 4,
     "protocol": "cross_corpus",
     "fold_count": 4,
     "test_on": "RAVDESS",
@@ -78,6 +85,7 @@ OTHER = {
     "qat": 2,
     "qat_learning_rate": 1e-5,
     "patience": 3,
+    "recipe": "lsn",
     "batch_norm_momentum": 0.9,
     "arithmetic": "float32",
     "engine": "jax",
@@ -86,8 +94,10 @@ OTHER = {
     "export": False,
     "merge_tflite": False,
 }
-# The modality is of cross_attention, which has no width or augmentation.
-FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name != "modality"]
+# These are of networks that hear alone.
+UNLABELLED = {"unlabelled": "speech", "unlabelled_share": 0.25, "unlabelled_skip_tested": True}
+# The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
+FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
 
 
 # choose
@@ -149,12 +159,14 @@ def test_without_values_they_are_the_defaults_of_settings():
 
 
 def test_every_setting_has_another_value_here():
-    assert sorted(OTHER) == sorted(FIELDS)
+    assert sorted(OTHER | UNLABELLED) == sorted(FIELDS)
 
 
 def test_every_setting_arrives():
     settings = make_settings(**OTHER)
-    assert {name: getattr(settings, name) for name in FIELDS} == OTHER
+    assert {name: getattr(settings, name) for name in OTHER} == OTHER
+    settings = make_settings(distillation="KD", **UNLABELLED)
+    assert {name: getattr(settings, name) for name in UNLABELLED} == UNLABELLED
 
 
 def test_the_modality_arrives():
@@ -369,8 +381,8 @@ def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path,
 
 
 def test_the_digest_differs_when_any_setting_differs():
-    decides = [name for name in FIELDS if name != "engine"]  # see test_engine
-    digests = {name: dataclasses.replace(Settings(), **{name: OTHER[name]}).digest() for name in decides}
+    decides, other = [name for name in FIELDS if name not in APART], OTHER | UNLABELLED  # see test_engine
+    digests = {name: dataclasses.replace(Settings(), **{name: other[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1
     assert all(len(digest) == 8 and int(digest, 16) >= 0 for digest in digests.values())
 
@@ -379,11 +391,13 @@ def test_settings_that_came_later_leave_the_names_of_begun_runs():
     # as printed before there were --depth, --kernels, --local_pooling and --speakers (commit 2264b66)
     assert Settings().digest() == "a216ba07"
     assert make_settings(corpus="demo", width=0.5, distillation="KD").digest() == "d9c3e2df"
+    assert dataclasses.replace(Settings(), keep="last").digest() != Settings().digest()
     assert make_settings(depth=4).digest() == Settings().digest()  # as published
 
 
 def test_what_an_older_run_does_not_tell_has_its_default():
-    older = {"depth", "kernels", "local_pooling", "speakers"}
+    older = {"depth", "keep", "kernels", "local_pooling", "recipe", "speakers", "unlabelled"}
+    older |= {"unlabelled_share", "unlabelled_skip_tested"}
     stored = {name: value for name, value in make_settings(width=0.5).as_dict().items() if name not in older}
     assert Settings.completed(stored) == make_settings(width=0.5).as_dict()
     assert Settings.completed({**stored, "depth": 2})["depth"] == 2
@@ -430,6 +444,8 @@ def test_the_digest_does_not_depend_on_spelling():
 def test_settings_are_json_that_makes_them_again():
     settings = make_settings(**OTHER)
     assert make_settings(**settings.as_dict()) == settings
+    settings = make_settings(distillation="KD", **UNLABELLED)
+    assert make_settings(**settings.as_dict()) == settings
 
 
 def test_settings_cannot_be_changed():
@@ -440,12 +456,65 @@ def test_settings_cannot_be_changed():
 # hyperparameters.py
 
 
-def test_hyperparameters_begin_with_the_defaults_of_settings():
+def test_hyperparameters_begin_with_the_recipe_of_the_product():
     # of no protocol, so that each corpus has its own
     assert DEFAULTS["protocol"] is None
-    assert (
-        make_settings(**{name: value for name, value in DEFAULTS.items() if name != "protocol"}) == Settings()
-    )
+    values = {name: value for name, value in DEFAULTS.items() if name != "protocol"}
+    assert make_settings(**values) == make_settings(recipe="robust")
+
+
+# Recipes
+
+
+def test_a_recipe_gives_what_the_user_leaves_out():
+    recipe = RECIPES["robust"].settings
+    assert {"front_end", "input_type", "augmentation", "schedule", "keep"} <= {*recipe}
+    settings = make_settings(recipe="robust", epochs=None, augmentation="", keep="last")
+    changed = {"augmentation": "", "keep": "last"}
+    assert {name: getattr(settings, name) for name in recipe} == {**recipe, **changed}
+    assert make_settings(**settings.as_dict()) == settings
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_of_settings_that_exist_and_goes_with_a_teacher(name):
+    settings = make_settings(recipe=name, distillation="KD")
+    asked = augment.parse(settings.augmentation)
+    augment.check_teacher(asked)
+    assert augment.text_of(asked) == settings.augmentation  # as the command line spells it
+    assert make_settings(**RECIPES[name].settings).digest() == make_settings(recipe=name).digest()
+
+
+def test_a_recipe_with_the_command_wins_over_the_users_file_and_not_over_the_command():
+    """And one in the file does not win over what the file says beside it."""
+    in_file = {"recipe": "robust", "augmentation": "shift", "epochs": None}
+
+    def parse(*argv, defaults=in_file):
+        return settings_of(make_parser().parse_args(["train", "-dn", "demo", *argv]), defaults)
+
+    assert (parse().augmentation, parse().front_end, parse().training_schedule.epochs) == (
+        "shift", "robust", SCHEDULES["robust"].epochs,
+    )  # fmt: skip
+    lsn = parse("--recipe", "lsn", "--keep", "mean")
+    assert (lsn.augmentation, lsn.front_end, lsn.keep) == ("", "lsn", "mean")
+    assert (parse().keep, parse("--patience", "3").keep) == ("mean", "best")
+    assert parse("--student", "bert_vggish", defaults={"recipe": "robust"}).recipe == "own"
+    with pytest.raises(UserError, match="recipe lsn is of students of features alone, not of bert_vggish"):
+        parse("--student", "bert_vggish", "--recipe", "lsn")
+
+
+def test_what_a_command_line_tells_names_the_recipe_and_what_differs_from_it():
+    settings = make_settings(corpus="demo", recipe="robust", augmentation="", epochs=3)
+    told = spelled(settings)
+    assert told == ["-dn", "demo", "--augment", "none", "--recipe", "robust", "--epochs", "3"]
+    assert "--recipe" in spelled(Settings())
+    again = settings_of(make_parser().parse_args(["train", *told, "--protocol", "loso"]), {"recipe": "lsn"})
+    assert again == settings
+
+
+def test_an_epoch_that_is_not_chosen_cannot_be_waited_for():
+    for keep in ("last", "mean"):
+        with pytest.raises(UserError, match=f"--patience waits for a better epoch, and --keep {keep}"):
+            make_settings(keep=keep, patience=2)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -21,6 +21,7 @@ from light_sernet_kd import audio, features, files
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data import array_cache, feature_cache
+from light_sernet_kd.data import augmenter as augmenting
 from light_sernet_kd.data import batches as batching
 from light_sernet_kd.data.feature_cache import Cache, Reader
 from light_sernet_kd.errors import UserError
@@ -514,7 +515,7 @@ EMBEDDINGS = np.arange(COUNT, dtype=np.float32)[:, None] * 1000 + np.arange(5, d
 def augmented(text, **changes):
     """A batch source for `ROWS`, and the augmenter of features that `text` asks for."""
     asked = augment.parse(text)
-    made = batching.Augmenter(asked, None, lambda clips: clips, SAMPLES, "both")
+    made = augmenting.Augmenter(asked, None, lambda clips: clips, SAMPLES, "both")
     return functools.partial(batches, augmentation=made, **changes)
 
 
@@ -530,10 +531,11 @@ def corpus(tmp_path):
     fingerprints = audio.fingerprints(utterances)
     rows = feature_cache.features(utterances, fingerprints, **form, cache=Cache(tmp_path, "ram"))
 
-    def batches(text, epochs, *, first_epoch=0, batch_size=4, **changes):
-        augmenter = batching.augmenter(
+    def batches(text, epochs, *, first_epoch=0, batch_size=4, every=1, **changes):
+        augmenter = augmenting.augmenter(
             augment.parse(text), utterances, fingerprints, **form, cache_folder=tmp_path / "cache", **changes
         )
+        augmenter = augmenter and dataclasses.replace(augmenter, every=every)
         examples = batching.Examples(rows, np.arange(10, dtype=np.int32), tuple("abcdefghij"))
         made = batching.batches(
             examples, range(10), batch_size=batch_size, seed=3, first_epoch=first_epoch, augmenter=augmenter
@@ -552,7 +554,7 @@ def by_utterance(found) -> dict[int, np.ndarray]:
 
 def test_nothing_asked_for_is_no_augmenter(utterances, tmp_path):
     form = {"front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES}
-    assert batching.augmenter((), utterances, {}, **form, cache_folder=tmp_path) is None
+    assert augmenting.augmenter((), utterances, {}, **form, cache_folder=tmp_path) is None
 
 
 @pytest.mark.parametrize("memory_limit", [0, 2**30])
@@ -578,7 +580,7 @@ def test_clips_that_chance_spares_have_the_features_of_the_cache(corpus):
         np.testing.assert_allclose(row, rows[utterance], rtol=1e-5, atol=2e-5)
 
 
-ALL = "speed,noise,gain,shift,specaugment,mixup"
+ALL = ",".join(AUGMENTATIONS)
 
 
 def test_an_epoch_that_is_continued_is_augmented_as_if_it_never_stopped(corpus):
@@ -821,3 +823,46 @@ def test_a_cap_keeps_so_many_of_each_emotion_and_those_below_it_whole():
     assert np.bincount(labels[list(kept)]).tolist() == [4, 3, 4]
     assert kept == batching.capped(indices, labels, 4, seed=0) != batching.capped(indices, labels, 4, seed=1)
     assert batching.capped(indices, labels, 0, seed=0) == indices
+
+
+# Views that are kept for some epochs
+
+
+def test_a_kept_clip_is_made_anew_every_third_epoch_as_that_epoch_draws_it(corpus):
+    _, batches = corpus
+    text = "noise:chance=1,gain,shift"
+    anew, kept = batches(text, 7), batches(text, 7, every=3)
+    of_anew, of_kept = (
+        [by_utterance(found[start : start + 3]) for start in range(0, 21, 3)] for found in (anew, kept)
+    )
+    for epoch in range(7):
+        for utterance in range(10):
+            made = max(0, epoch - (epoch + utterance) % 3)
+            np.testing.assert_allclose(
+                of_kept[epoch][utterance], of_anew[made][utterance], rtol=1e-4, atol=5e-5
+            )
+
+
+def test_what_is_drawn_on_features_is_anew_in_every_epoch_of_a_kept_clip(corpus):
+    _, batches = corpus
+    found = batches("gain:chance=1,specaugment,mixup:alpha=1", 3, every=9)
+    epochs = [by_utterance(found[start : start + 3]) for start in (0, 3, 6)]
+    differ = [
+        np.abs(epochs[a][u] - epochs[b][u]).max() > 0.1
+        for a, b in itertools.combinations(range(3), 2)
+        for u in range(10)
+    ]
+    assert np.mean(differ) > 0.9
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**30])
+@pytest.mark.parametrize("first_epoch", [1, 2, 5])
+def test_a_run_that_continues_has_the_kept_views_bit_for_bit(corpus, first_epoch, memory_limit):
+    _, batches = corpus
+    text = "speed,noise:chance=1,babble:chance=1,specaugment,mixup"
+    whole = batches(text, 7, every=3)[3 * first_epoch :]
+    continued = batches(text, 7 - first_epoch, every=3, first_epoch=first_epoch, memory_limit=memory_limit)
+    for (inputs, labels), (same, same_labels) in zip(whole, continued, strict=True):
+        np.testing.assert_array_equal(labels, same_labels)
+        for name in inputs:
+            np.testing.assert_array_equal(inputs[name], same[name])

@@ -87,7 +87,7 @@ def test_the_bits_are_signs_of_scipys_cosine_transform():
 
 
 def rows_of(random, count: int) -> np.ndarray:
-    rows = np.zeros(count, training_list._ROW)
+    rows = np.zeros(count, training_list.ROW)
     rows["content"] = random.integers(0, 2**32, count)
     rows["frames"] = random.integers(0, 130, count)
     rows["bits"] = random.integers(0, 256, (count, 12))
@@ -199,7 +199,7 @@ def test_copies_of_emo_db_are_found_and_no_other_recording_is(shared_data):
         vectors, lengths = zip(*map(signatures.signature, sounds), strict=True)
         # Another content each: it is the sound alone that can be found.
         prints = [f"{np.random.default_rng().integers(2**32):08x}" for _ in sounds]
-        return training_list._rows(prints, np.array(vectors), np.array(lengths))
+        return training_list.rows_of(prints, np.array(vectors), np.array(lengths))
 
     none = np.zeros(0, np.uint32)
     every_second = TrainingList(rows(waveforms[::2]), none)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY
+from small_runs import check_answers, made_corpus
 
 from light_sernet_kd import audio, cli, evaluation, teachers
 from light_sernet_kd.corpora import Utterance
@@ -304,7 +305,7 @@ def test_the_epoch_of_the_probe_is_the_best_on_the_validation_set(layers, corpus
     best = probed(layers, corpus, folds[1:2], settings=settings, cross_fit=False)
     losses = []
     for epochs in range(1, 7):
-        model = speech_probe._LayerProbe(
+        model = speech_probe.LayerProbe(
             layers,
             labels_of(utterances),
             np.array(folds[1].train),
@@ -330,7 +331,7 @@ def test_training_logits_of_a_layer_probe_are_from_probes_that_did_not_see_the_s
     teacher = probed(layers, corpus, [fold], settings=settings)
     train = np.array(fold.train)
     for part in probe.held_out_parts(np.array([utterances[i].speaker for i in train])):
-        alone = speech_probe._LayerProbe(
+        alone = speech_probe.LayerProbe(
             layers,
             labels_of(utterances),
             train[~part],
@@ -534,6 +535,16 @@ def test_teach_from_a_folder_makes_a_file_that_a_student_learns_from(models, man
     assert cli.main(["train", *common, *quick, *teach]) == 0
     metrics = json.loads((tmp_path / "student" / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["teacher"]["made_by"], metrics["teacher"]["stamps"]) == (teacher.made_by, [])
+
+
+def test_a_probe_of_layers_says_of_unlabelled_copies_what_it_says_of_test_recordings(models, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    table, out = made_corpus(tmp_path / "corpus"), tmp_path / "t.npz"
+    shutil.copytree(table.parent, tmp_path / "copies")
+    command = ["teach", "-dn", str(table), "--from", models["wavlm", "layer"], "--folds", "#1", "-id", "3"]
+    places = ["--unlabelled", str(tmp_path / "copies"), "--result", str(tmp_path), "--out", str(out)]
+    assert cli.main([*command, *places, "-v", "0"]) == 0
+    check_answers(out, tmp_path / "copies", atol=2e-3)
 
 
 def test_frames_are_the_last_states_of_transformers(models):

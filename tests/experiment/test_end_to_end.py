@@ -729,7 +729,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, expected, tmp_pa
     ("command", "expected"),
     [
         (["tran"], "unknown command 'tran'. Did you mean train?"),
-        (["--foo", "bar"], "unknown command '--foo'. Valid: train, teach,"),
+        (["--foo", "bar"], "unknown command '--foo'. Valid: train, recipe, teach,"),
         (["fetch", "EMO-DB", "--ou", "x"], "unknown option --ou. See"),
         (["prepare", "demo", "--segments", "all"], "--segments needs --to"),
         (["prepare", "demo", "--sample-rate", "0"], "--sample-rate needs --to"),

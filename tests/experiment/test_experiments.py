@@ -214,7 +214,14 @@ METHODS = [
     pytest.param(["-kd", "NKD"], marks=pytest.mark.every),
     ["-kd", "WSLD", "--standardise_logits"],
     ["-kd", "KD+hint:0.1+SP:10+PKT", "--kd_weights", "KD.alpha=0.5", "--teacher_count", "2"],
-    ["-kd", "DKD", "--augment", "specaugment,noise,gain,shift,speed,mixup"],
+    [
+        "-kd",
+        "DKD",
+        "--augment",
+        "specaugment,noise,gain,shift,speed,mixup,room,babble,copypaste,freqmixstyle",
+        "--augment-every",
+        "2",
+    ],
 ]
 
 

@@ -1,7 +1,9 @@
 """`export RUN`: the files of a run that was trained without them, here or on JAX."""
 
+import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from small_runs import SPEAKERS, error_of, same_weights, train
 
 from light_sernet_kd import cli
+from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.experiment import final
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -134,3 +137,66 @@ def test_what_cannot_be_exported_is_a_line(trained, tmp_path, capsys, monkeypatc
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert export(folder) == 2
     assert "this command needs KERAS_BACKEND=tensorflow, found jax" in error_of(capsys)
+
+
+def card_of(folder: Path, precision: str) -> dict:
+    with zipfile.ZipFile(folder / f"student_{precision}.tflite") as archive:
+        return json.loads(archive.read("card.json"))
+
+
+VERDICT = {"source": "thresholds", "corpus": "x", "passed": 2, "failed": ["phone: ΔUAR"], "not_run": 1}
+
+
+def test_an_export_puts_the_verdict_of_these_students_into_the_card(exported, tmp_path, capsys):
+    folder = tmp_path / "later"
+    shutil.copytree(exported, folder)
+    assert "certificate" not in card_of(folder, "int8")
+    before = files(folder)
+    RunFolder(folder).write_certificate({"precisions": {"int8": {"passed": 2, "short": VERDICT}}})
+    assert export(folder) == 0
+    assert card_of(folder, "int8")["certificate"] == VERDICT
+    assert "certificate" not in card_of(folder, "float32"), "of a precision that nobody certified"
+    after = files(folder)
+    assert after["student_float32.tflite"] == before["student_float32.tflite"]
+    final_json = json.loads((folder / FINAL / "final.json").read_text())
+    sums = {row["file"]: row["sha256"] for row in final_json["rows"]}
+    assert sums == {name: hashlib.sha256(content).hexdigest() for name, content in after.items()}
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("student_*.tflite")}
+    assert export(folder) == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times, "the verdict is there already"
+    # Of students that were trained before these it says nothing.
+    found = json.loads((folder / "certificate.json").read_text())
+    found["students"] = dict.fromkeys(found["students"], "0" * 64)
+    (folder / "certificate.json").write_text(json.dumps(found))
+    assert RunFolder(folder).certificates([SPEAKERS[0]]) == {}
+    (folder / "certificate.json").write_text("{")
+    capsys.readouterr()
+    assert export(folder) == 2
+    assert "certificate.json" in (line := error_of(capsys))
+    assert "certify the run anew" in line
+
+
+@pytest.mark.every  # converts a fold's student, and plays 24 conditions
+def test_certify_leaves_a_certificate_that_the_next_export_takes(exported, tmp_path, capsys):
+    folder = tmp_path / "later"
+    shutil.copytree(exported, folder)
+    assert cli.main(["stress", str(folder), "--certify", "--limit", "1"]) in (0, 1)
+    assert "it is not kept in the run's folder" in capsys.readouterr().err
+    assert not (folder / "certificate.json").exists()
+    code = cli.main(["stress", str(folder), "--certify", "--precision", "int8,float32"])
+    said = capsys.readouterr()
+    assert "light-sernet-kd export" in said.err
+    found = json.loads((folder / "certificate.json").read_text())
+    assert found["precisions"].keys() == {"int8", "float32"}
+    assert code == int(any(each["failed"] for each in found["precisions"].values()))
+    page = (folder / "certificate.md").read_text()
+    for precision, each in found["precisions"].items():
+        decided = each["passed"] + each["failed"]
+        assert f"later {precision}: {each['passed']} of {decided} tests passed" in said.out
+        assert f"later {precision}: {each['passed']} of {decided} tests passed" in page
+    assert export(folder) == 0
+    for precision, each in found["precisions"].items():
+        card = card_of(folder, precision)["certificate"]
+        assert card["passed"] == each["passed"]
+        assert len(card["failed"]) == each["failed"]
+        assert card["sounds"]["cough"] == "synthesised"

@@ -18,6 +18,7 @@ from small_runs import SPEAKERS, error_of, rendered, shallow_light_sernet, train
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import grid as grids
+from light_sernet_kd.analysis.grid.costs import Counts, Step, step_key
 from light_sernet_kd.analysis.grid.scores import difference, holm
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.experiment.grid import Finished, Processes
@@ -259,6 +260,10 @@ def test_a_dry_run_of_ten_thousand_runs_needs_no_tensorflow_and_two_seconds(tmp_
         }.items()
     )
     file = written(tmp_path, f"[[runs]]\n{lists}\n")
+    costs = grids.StepCosts.of(tmp_path / "r")
+    for entry in grids.read_grid(file, tmp_path).entries[::100]:
+        costs.steps[str(step_key(entry.settings))] = Step({"student, phase 1": 0.1}, 100.0)
+    costs.add(entry.settings, Counts([400] * 10, 535))
     program = (
         "import sys, time; began = time.perf_counter()\n"
         "from light_sernet_kd import cli\n"
@@ -270,9 +275,10 @@ def test_a_dry_run_of_ten_thousand_runs_needs_no_tensorflow_and_two_seconds(tmp_
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "10,000 runs, 0 done, 10,000 to run." in done.stdout
     assert "… and 9,950 more" in done.stdout
+    assert "by steps measured on this machine (training alone).\n" in done.stdout
     # the tests share two cores with one another
     assert float(done.stdout.splitlines()[-1]) < 6
-    assert not (tmp_path / "r").exists()
+    assert [path.name for path in (tmp_path / "r").iterdir()] == [".cache"]
 
 
 # Runs

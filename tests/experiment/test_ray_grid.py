@@ -160,7 +160,7 @@ def nodes():
     ray.cloudpickle.unregister_pickle_by_value(ray_work)
 
 
-def made_by(nodes, folder: Path, work, **how) -> tuple[dict[str, Finished], str]:
+def made_by(nodes, folder: Path, work, devices: int | None = None, **how) -> tuple[dict[str, Finished], str]:
     """What becomes of four runs, and what is said."""
     folder.mkdir(exist_ok=True)
     file = folder.parent / "methods.toml"
@@ -169,9 +169,8 @@ def made_by(nodes, folder: Path, work, **how) -> tuple[dict[str, Finished], str]
     found = {}
     on = ray_grid.Ray(**{"address": nodes.address, "train": work, **how})
     display = Display(Console(file=said, width=200), verbose=1)
-    for entry, finished in on.outcomes(
-        grids.read_grid(file, folder).entries, RunOptions(result=folder), display
-    ):
+    options = RunOptions(result=folder, devices=devices)
+    for entry, finished in on.outcomes(grids.read_grid(file, folder).entries, options, display):
         assert entry.name not in found
         found[entry.name] = finished
     assert not [*folder.glob(".ray-*")]
@@ -198,6 +197,20 @@ def test_each_run_is_made_once_with_its_share_of_the_cores(nodes, tmp_path, jobs
     assert lines(found) == {f"seed{seed}": f"{seed} seed{seed} 0 1 1" for seed in SEEDS}
     begun = [f"seed{seed} begins on node {socket.gethostname()}" for seed in SEEDS]
     assert sorted(said.splitlines()) == begun
+
+
+@pytest.mark.parametrize(("devices", "told"), [(None, "1 1"), (2, "2 4")])
+def test_a_run_on_jax_has_as_many_gpus_as_share_its_batches(nodes, tmp_path, devices, told):
+    """And its share of the cores: a node of 3 GPUs has room for 3 runs of one GPU, or for one of two."""
+    third = nodes.add_node(num_cpus=4, num_gpus=3)
+    try:
+        work = ray_work.says_its_gpus
+        found, _ = made_by(nodes, tmp_path / "grid", work, devices, on_gpu=True)
+        assert lines(found) == dict.fromkeys(ALL, told)
+        with pytest.raises(UserError, match="no node of the Ray cluster has 4 GPUs: give fewer --devices"):
+            made_by(nodes, tmp_path / "grid", work, 4, on_gpu=True)
+    finally:
+        nodes.remove_node(third)
 
 
 def test_a_killed_worker_loses_no_run(nodes, tmp_path):

@@ -444,6 +444,7 @@ def test_a_mistake_in_the_space_is_one_line_and_nothing_is_written(corpus, tmp_p
         (["--folds", "nobody"], "unknown fold 'nobody'"),
         (["--space", "none.toml"], "no file none.toml"),
         (["--engine", "jax"], "leave out --engine jax"),
+        (["-kd", "KD", "--unlabelled", "speech"], "a search takes no --unlabelled"),
         (["--student", "nanobert_vggish"], "a search is for students of features alone"),
     ],
 )

@@ -7,6 +7,7 @@ import keras
 import librosa
 import numpy as np
 import pytest
+import scipy.fft
 import soundfile
 import tensorflow as tf
 
@@ -14,7 +15,7 @@ from light_sernet_kd import audio, features
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.features import filterbanks, front_end_model, layers, mel_matrix, settings_of
-from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES, LSN, VGGISH
+from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES, LSN, ROBUST, VGGISH, FrontEnd
 
 SAMPLES = 16_000
 KINDS = [(front_end, input_type) for front_end, known in FRONT_ENDS.items() for input_type in known.spectra]
@@ -116,10 +117,27 @@ def vggish_reference(clip, input_type="mel_spectrogram"):
     return patches
 
 
-REFERENCES = {"lsn": lsn_reference, "cubic": cubic_reference, "vggish": vggish_reference}
+def robust_reference(clip, input_type="mel_spectrogram"):
+    """Ours from TensorFlow's signal functions, and NumPy for what is below the peak and about the mean."""
+    spectrum = tf.abs(tf.signal.stft(clip, 1024, 256, 1024, window_fn=tf.signal.hann_window)).numpy()
+    mel = spectrum @ tf.signal.linear_to_mel_weight_matrix(64, 513, SAMPLE_RATE, 250.0, 3600.0).numpy()
+    sounding = np.flatnonzero(mel.any(axis=1))
+    recorded = slice(sounding[0], sounding[-1] + 1)
+    decibels = np.maximum(librosa.amplitude_to_db(mel, ref=mel.max(), amin=1e-20, top_db=None), -40.0)
+    log_mel = np.zeros_like(mel)
+    nepers = decibels[recorded] * np.log(10) / 20
+    log_mel[recorded] = nepers - nepers.mean(axis=0)
+    if input_type == "mel_spectrogram":
+        return log_mel
+    return scipy.fft.dct(log_mel, norm="ortho", axis=1)[:, :40]
 
-# Features span ±10 (lsn, vggish) and hundreds of dB (cubic); float32 FFTs of two libraries differ by this.
-TOLERANCE = {"lsn": 2e-4, "cubic": 2e-2, "vggish": 2e-4}
+
+REFERENCES = {
+    "lsn": lsn_reference, "cubic": cubic_reference, "robust": robust_reference, "vggish": vggish_reference,
+}  # fmt: skip
+
+# Features span ±10 (the others) and hundreds of dB (cubic); float32 FFTs of two libraries differ by this.
+TOLERANCE = {"lsn": 2e-4, "cubic": 2e-2, "robust": 2e-4, "vggish": 2e-4}
 
 
 def assert_is_reference(computed, clips, front_end, input_type):
@@ -250,6 +268,7 @@ def test_variance_normalisation_has_zero_mean_and_unit_variance():
 
 
 NUMPY_NORMALISERS = {
+    "peak": lambda clip: clip / np.abs(clip).max(),
     "none": lambda clip: clip,
     "variance": lambda clip: (clip - clip.mean()) / clip.std(),
     "percentile": lambda clip: np.clip(clip / np.percentile(np.abs(clip), 99.9), -1, 1),
@@ -281,7 +300,7 @@ def test_a_front_end_normalises_as_its_settings_say(monkeypatch, front_end, norm
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("normalise", "peak"),
+        ("normalise", "loudness"),
         ("window", "hanning"),
         ("power", 3),
         ("mel_scale", "bark"),
@@ -363,6 +382,7 @@ def test_silence_is_the_lowest_value_everywhere(front_end, input_type):
         ("lsn", "spectrogram"): 0.0,
         ("lsn", "mel_spectrogram"): np.log(1e-6),
         ("cubic", "mel_spectrogram"): 0.0,  # dB below its own maximum
+        ("robust", "mel_spectrogram"): 0.0,  # every band's mean, as padding
         ("vggish", "mel_spectrogram"): np.log(0.01),
     }
     computed = compute(front_end, input_type, EDGES["silence"][None])[0, ..., 0]
@@ -370,9 +390,36 @@ def test_silence_is_the_lowest_value_everywhere(front_end, input_type):
         np.testing.assert_allclose(computed, floors[front_end, input_type], atol=1e-5)
         return
     # A flat spectrum has no coefficient but the first: log(1e-6) √256 clipped, and -100 dB √128.
-    first = {"lsn": -10.0, "cubic": -100 * np.sqrt(128)}[front_end]
+    first = {"lsn": -10.0, "cubic": -100 * np.sqrt(128), "robust": 0.0}[front_end]
     np.testing.assert_allclose(computed[:, 0], first, rtol=1e-5)
     np.testing.assert_allclose(computed[:, 1:], 0.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("centre", ["none", "mean", "variance"])
+def test_relative_levels_are_taken_about_what_the_settings_say(monkeypatch, centre):
+    settings = dataclasses.replace(ROBUST, floor_db=30.0, centre=centre, power=2)
+    monkeypatch.setitem(FRONT_ENDS, "robust", FrontEnd({"mel_spectrogram": settings}, padding="both"))
+    clip = audio.fit(chirp(9000), SAMPLES, pad="both")
+    (found,) = front_end_model("robust", "mel_spectrogram", SAMPLES)(clip[None]).numpy()[..., 0]
+    frames = np.lib.stride_tricks.sliding_window_view(clip.astype(np.float64), 1024)[::256]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
+    mel = np.abs(np.fft.rfft(frames * hann)) ** 2 @ mel_matrix(settings).astype(np.float64)
+    expected = np.log(np.maximum(mel / mel.max(), 1e-3))
+    inside = mel.any(axis=1)
+    if centre != "none":
+        expected = np.where(inside[:, None], expected - expected[inside].mean(axis=0), 0.0)
+    if centre == "variance":
+        expected /= expected[inside].std()
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_where_a_recording_lies_in_its_clip_does_not_change_its_features():
+    """By whole frames: what is before and behind it is 0."""
+    sound = chirp(6400)
+    early, late = (np.pad(sound, (before, SAMPLES - 6400 - before)) for before in (1024, 5120))
+    first, second = compute("robust", "mel_spectrogram", np.stack([early, late]))
+    np.testing.assert_allclose(first[:30], second[16:46], atol=1e-5)
+    assert not second[:10].any()
 
 
 def test_decibels_are_floored_80_below_the_maximum():

@@ -344,16 +344,16 @@ def given(settings):
 def test_what_was_given_is_spelled_as_on_the_command_line():
     settings = make_settings(corpus="demo", input_seconds=2.5, folds=("#1",), export=False, patience=5)
     assert given(settings.as_dict()) == (
-        "- **Given:** `-dn demo -id 2.5 --folds '#1' --patience 5 --no-export`"
+        "- **Given:** `-dn demo -id 2.5 --folds '#1' --recipe own --patience 5 --no-export`"
     )
 
 
 def test_a_corpus_with_a_backtick_or_a_space_in_its_name_stays_code():
     settings = make_settings(corpus="my `corpus`/table.csv")
-    assert given(settings.as_dict()) == "- **Given:** `` -dn 'my `corpus`/table.csv' ``"
+    assert given(settings.as_dict()) == "- **Given:** `` -dn 'my `corpus`/table.csv' --recipe own ``"
 
 
 def test_nothing_is_said_of_defaults_nor_of_settings_that_are_no_more():
-    assert given(make_settings().as_dict()) is None
+    assert given(make_settings().as_dict()) == "- **Given:** `--recipe own`"
     assert given({**make_settings(corpus="demo").as_dict(), "removed": 1}) is None
     assert given({**make_settings(corpus="demo").as_dict(), "student": "nobody"}) is None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import students
+from light_sernet_kd.data.batches import UnlabelledClips
 from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_arrays
@@ -175,6 +176,24 @@ def test_an_interrupted_training_with_hint_ends_as_if_it_had_not_been(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     second.start_anew(1)
     assert differs([np.array(weight) for weight in second.distiller.projection.weights], projection)
+
+
+@pytest.mark.every
+def test_an_interrupted_training_with_clips_without_labels_ends_as_if_it_had_not_been(tmp_path):
+    rng = np.random.default_rng(4)
+    clips = UnlabelledClips(
+        rng.standard_normal((20, *SHAPE)).astype("float32"), 0.6, rng.standard_normal((20, len(CLASSES)))
+    )
+    given = {"teacher_outputs": TeacherOutputs(TEACHER, unlabelled=clips)}
+    first = network(distillation="KD")
+    expected = train(first, tmp_path / "whole", **given)
+    with pytest.raises(Interrupted):
+        train(first, tmp_path, progress=interrupt_after(1), **given)
+    found, epochs = continued(first, tmp_path, (tmp_path / "fold.npz").read_bytes(), **given)
+    assert epochs == [2, 3]
+    assert_same(found, expected)
+    without = train(first, tmp_path / "without", teacher_outputs=TeacherOutputs(TEACHER))
+    assert differs(found.last, without.last)
 
 
 def test_an_interruption_within_an_epoch_repeats_that_epoch(shared, whole, tmp_path):
@@ -365,6 +384,22 @@ def test_without_validation_the_last_epoch_counts(shared, tmp_path):
     assert list(found.history) == ["loss", "label_loss", "train_wa", "learning_rate"]
 
 
+@pytest.mark.parametrize(("keep", "averaged"), [("last", 1), ("mean", 2)])
+def test_what_is_kept_is_the_last_or_the_mean_of_the_last_quarter(shared, tmp_path, keep, averaged):
+    """Also where it was interrupted amid the epochs that are averaged."""
+    weights = []
+    note = lambda *_: weights.append(shared.twin.get_weights())  # noqa: E731
+    whole = train(shared, tmp_path / "whole", keep=keep, epochs=8, progress=note)
+    expected = [np.mean(each, axis=0) for each in zip(*weights[-averaged:], strict=True)]
+    for ours, theirs in zip(whole.selected, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    assert whole.best_epoch == 8
+    assert len(whole.history["val_ua"]) == 8  # it is watched, and decides nothing
+    with pytest.raises(Interrupted):
+        train(shared, tmp_path, keep=keep, epochs=8, progress=interrupt_after(7))
+    assert_same(train(shared, tmp_path, keep=keep, epochs=8), whole)
+
+
 def test_patience_counts_epochs_without_a_better_one(shared, tmp_path, monkeypatch):
     scores = [(0.5, 1.0), (0.6, 1.0), (0.6, 1.0), (0.5, 0.5), (0.9, 0.1), (0.9, 0.1)]
     scripted(monkeypatch, scores)
@@ -433,6 +468,14 @@ def test_cubic_kds_learning_rate_falls_by_a_tenth_every_300_steps():
         for epoch in (0, 70):
             expected = 1e-3 * 0.9**count
             assert schedule.learning_rate_at(epoch=epoch, step=step) == pytest.approx(expected, rel=1e-9)
+
+
+def test_robusts_learning_rate_rises_and_falls_as_half_a_cosine():
+    schedule = Schedule(0.5, 32, 22, 0.0, 1.0, 1, "cosine", warm_up=2)
+    rates = [schedule.learning_rate_at(epoch=epoch, step=99) for epoch in range(22)]
+    np.testing.assert_allclose(rates[:3], [0.5 / 3, 1.0 / 3, 0.5])
+    np.testing.assert_allclose(rates[2:], 0.25 * (1 + np.cos(np.pi * np.arange(20) / 20)))
+    assert schedule.learning_rate_at(epoch=40, step=0) == 0.0  # beyond its epochs
 
 
 class RecordedLearningRates(keras.callbacks.Callback):

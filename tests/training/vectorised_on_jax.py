@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from light_sernet_kd import students
-from light_sernet_kd.audio.augment import mix, mix_logits, mixup, parse, specaugment
-from light_sernet_kd.data.batches import Augmenter, Examples, TeacherOutputs, epoch_order
+from light_sernet_kd.audio.augment import mix, mix_logits, mixup, parse, restyled, specaugment
+from light_sernet_kd.data.augmenter import Augmenter
+from light_sernet_kd.data.batches import Examples, TeacherOutputs, epoch_order
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.training.job import DivergenceError, TrainingJob
@@ -198,6 +199,23 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, together):
         for kind in ("selected", "last"):
             for ours, theirs in zip(getattr(one, kind), getattr(other, kind), strict=True):
                 np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.every
+def test_each_network_keeps_the_weights_that_its_job_says(tmp_path, together):
+    """The same course, of which one keeps the last weights, one the mean and one the best."""
+    ours = network()
+    jobs = [
+        job(tmp_path, 0, keep=keep, epochs=8, checkpoint=tmp_path / f"{keep}.npz")
+        for keep in ("last", "mean", "best")
+    ]
+    trained = together([(ours, one) for one in jobs])
+    plain, paths = network(accelerate=False), [weight.path for weight in ours.twin.weights]
+    for found, one in zip(trained, jobs, strict=True):
+        expected = plain.train(dataclasses.replace(one, checkpoint=tmp_path / f"plain-{one.keep}.npz"))
+        assert_same(found, expected, paths, 1e-3)
+    for last, mean in zip(trained[0].selected, trained[1].selected, strict=True):
+        assert not np.array_equal(last, mean)
 
 
 @pytest.mark.every
@@ -447,7 +465,8 @@ def augmenter(folder: Path, text: str) -> Augmenter:
     def compute(clips):
         return clips[:, : SHAPE[0] * SHAPE[1]].reshape(-1, *SHAPE)
 
-    return Augmenter(parse(text), recorded, compute, 160, "right", "noise", folder)
+    speakers = np.arange(UTTERANCES) % 4
+    return Augmenter(parse(text), recorded, compute, 160, "right", "noise", folder, speakers)
 
 
 def test_views_are_what_the_augmenter_makes_and_are_kept(tmp_path):
@@ -469,9 +488,53 @@ def test_views_are_what_the_augmenter_makes_and_are_kept(tmp_path):
     assert augmentation.views(augmenter(tmp_path, "specaugment,mixup"), FEATURES) is None
 
 
+def test_statistics_on_the_device_are_those_of_freqmixstyle():
+    import jax
+
+    from light_sernet_kd.training.vectorised import augmentation
+
+    share = np.linspace(0, 1, 6).astype(np.float32)
+    clips, others = (3 * _RNG.standard_normal((6, 12, 5, 1)).astype(np.float32) + 2 for _ in range(2))
+    found = augmentation.restyled(clips, others, share)
+    np.testing.assert_allclose(found, restyled(clips, others, share), atol=1e-4)
+    asked, mask = parse("freqmixstyle:chance=1:alpha=1"), np.array([True] * 4 + [False] * 2)
+    styled = functools.partial(augmentation.styled, asked, features=clips)
+    drawn = [np.asarray(styled(jax.random.key(i), np.arange(6), mask)) for i in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert np.abs(drawn[0][:4] - drawn[2][:4]).max() > 0.1
+    # Padding lends its statistics to nobody: its mate is itself.
+    np.testing.assert_allclose(drawn[0][4:], clips[4:], atol=1e-4)
+    never = augmentation.styled(parse("freqmixstyle:chance=0"), jax.random.key(0), np.arange(6), mask, clips)
+    np.testing.assert_array_equal(never, clips)
+
+
+def test_views_of_babble_are_those_of_each_jobs_training_set(tmp_path):
+    from light_sernet_kd.training.vectorised import augmentation
+
+    ours, sets = augmenter(tmp_path, "babble:chance=1,mixup"), ([0, 1, 2, 3], [2, 3, 4, 5], [3, 2, 1, 0])
+    jobs = [job(tmp_path, i, augmenter=ours, train=train) for i, train in enumerate(sets)]
+    views, of = augmentation.views_of(jobs)
+    assert of.tolist() == [0, 1, 0], "equal sets share their views"
+    assert views.shape == (2 * augmentation.VIEWS * UTTERANCES, *SHAPE)
+    before = ours.with_only(parse("babble:chance=1"))
+    for number in (0, 1):
+        made = before.bound(sets[number], LABELS).features(FEATURES, np.arange(UTTERANCES), seed=0, epoch=5)
+        stored = views[(number * augmentation.VIEWS + 5) * UTTERANCES :][:UTTERANCES]
+        np.testing.assert_array_equal(stored, made.astype(np.float16))
+    gain = [
+        job(tmp_path, i, augmenter=augmenter(tmp_path, "gain"), train=train) for i, train in enumerate(sets)
+    ]
+    assert augmentation.views_of(gain)[1].tolist() == [0, 0, 0]
+
+
 @pytest.mark.every
 @pytest.mark.parametrize(
-    "text", ["gain,noise:chance=1,specaugment,mixup", "specaugment:chance=0,gain:chance=0"]
+    "text",
+    [
+        "gain,noise:chance=1,specaugment,mixup",
+        "specaugment:chance=0,gain:chance=0",
+        "babble:chance=1,freqmixstyle:chance=1:alpha=1",
+    ],
 )
 def test_augmented_networks_do_not_depend_on_those_beside_them(text, tmp_path, together):
     ours, augments = network("KD+PKT:100"), {"augmenter": augmenter(tmp_path, text)}

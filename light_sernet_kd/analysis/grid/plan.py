@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from light_sernet_kd.analysis.grid.costs import StepCosts
 from light_sernet_kd.analysis.grid.entries import Entry, Grid
 from light_sernet_kd.config import Settings, corpus_name
 from light_sernet_kd.data.run_folder import RunFolder
@@ -23,7 +24,7 @@ _GRID = {"entries": {str: dict}, "measured": {str: _MEASURED}, "not_run": {str: 
 # What a run of an epoch takes follows from these, the first that tell it.
 _COSTS = (
     ("corpus", "protocol", "fold_count", "folds", "student", "width", "depth", "samples", "distillation",
-     "teacher", "teacher_count", "teacher_parts", "augmentation", "export"),
+     "teacher", "teacher_count", "teacher_parts", "augmentation", "augment_every", "export"),
     ("corpus", "student", "width", "depth", "samples"),
 )  # fmt: skip
 
@@ -121,8 +122,10 @@ class Plan:
 
     Attributes:
         states: entry's name → `done`, `begun` or `new`.
-        seconds: of an entry that is not done, as runs of its kind took here; None where none is done.
-        peak_mb: the largest that a run here took; None where none is measured.
+        seconds: of an entry that is not done, as runs of its kind took here, or else by measured steps; None
+            where neither is known.
+        by_steps: the entries of which steps tell.
+        peak_mb: the largest that a run here took, or the process that measured steps; None where none did.
         left_over: how many runs the folder has that the grid does not name any more.
     """
 
@@ -131,6 +134,7 @@ class Plan:
     seconds: Mapping[str, float | None]
     peak_mb: float | None
     left_over: int
+    by_steps: frozenset[str] = frozenset()
 
     @property
     def to_run(self) -> list[Entry]:
@@ -177,10 +181,16 @@ class Plan:
                 else ""
             )
             each = f", {jobs} at a time" if jobs > 1 else ""
-            said.append(f"About {duration(sum(known) / jobs)}{each}, as runs of their kind took here{rest}.")
+            sources = []
+            if any(self.seconds[entry.name] and entry.name not in self.by_steps for entry in left):
+                sources.append("as runs of their kind took here")
+            if any(entry.name in self.by_steps for entry in left):
+                sources.append("by steps measured on this machine (training alone)")
+            said.append(f"About {duration(sum(known) / jobs)}{each}, {' and '.join(sources)}{rest}.")
         elif left:
             said.append(
-                "No run of these kinds is done here yet: how long they take is known after the first."
+                "How long they take is not known: no run of these kinds is done here. --dry-run --measure "
+                "times some steps of each."
             )
         if self.peak_mb:
             at_once = f" ({jobs * self.peak_mb:,.0f} MB with --jobs {jobs})" if jobs > 1 else ""
@@ -193,22 +203,34 @@ class Plan:
         return said
 
 
-def plan(grid: Grid, folder: GridFolder) -> Plan:
-    """What of the grid is done in its folder, and what the rest may take."""
+def plan(grid: Grid, folder: GridFolder, costs: StepCosts | None = None) -> Plan:
+    """What of the grid is done in its folder, and what the rest may take.
+
+    Args:
+        costs: what was measured of steps, for kinds of which no run is done here.
+    """
     states = {entry.name: folder.state(entry) for entry in grid.entries}
     measured = [entry for entry in grid.entries if entry.name in folder.measured]
-    costs: list[dict[tuple[Any, ...], float]] = []
+    of_runs: list[dict[tuple[Any, ...], float]] = []
     for keys in _COSTS:
         groups: dict[tuple[Any, ...], list[float]] = {}
         for entry in measured:
             per_epoch = folder.measured[entry.name]["seconds"] / _epochs(entry.settings)
             groups.setdefault(_kind(entry.settings, keys), []).append(per_epoch)
-        costs.append({kind: statistics.median(values) for kind, values in groups.items()})
-    seconds = {entry.name: _estimate(entry.settings, costs) for entry in grid.entries}
+        of_runs.append({kind: statistics.median(values) for kind, values in groups.items()})
+    seconds, by_steps = {}, set()
+    for entry in grid.entries:
+        seconds[entry.name] = _estimate(entry.settings, of_runs)
+        if costs and seconds[entry.name] is None and states[entry.name] != DONE:
+            seconds[entry.name] = costs.seconds(entry.settings)
+            if seconds[entry.name] is not None:
+                by_steps.add(entry.name)
     peaks = [each["peak_mb"] for each in folder.measured.values()]
+    if costs and (peak := costs.peak_mb(entry.settings for entry in grid.entries)):
+        peaks.append(peak)
     names = {entry.name for entry in grid.entries}
     left_over = sum(name not in names for name in folder.entries)
-    return Plan(grid, states, seconds, max(peaks, default=None), left_over)
+    return Plan(grid, states, seconds, max(peaks, default=None), left_over, frozenset(by_steps))
 
 
 def _estimate(settings: Settings, costs: Sequence[Mapping[tuple[Any, ...], float]]) -> float | None:

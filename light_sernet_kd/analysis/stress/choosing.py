@@ -70,7 +70,7 @@ def spread(utterances: Sequence[Utterance], most: int, seed: int) -> list[Uttera
 
 
 def conditions_of(names: Sequence[str]) -> list[str]:
-    """The conditions of these names or kinds, clean first; all of them where none is named.
+    """The conditions of these names or kinds, clean first; all that are so by default where none is named.
 
     Raises:
         UserError: an unknown name.
@@ -81,5 +81,5 @@ def conditions_of(names: Sequence[str]) -> list[str]:
     return [
         name
         for name, condition in CONDITIONS.items()
-        if not names or name in wanted or condition.kind in wanted
+        if (condition.by_default if not names else name in wanted or condition.kind in wanted)
     ]

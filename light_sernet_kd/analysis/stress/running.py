@@ -1,8 +1,8 @@
 """Degrade every recording once per condition, and play it to all of the students."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy as np
 from light_sernet_kd import audio, evaluation
 from light_sernet_kd.analysis import degradations
 from light_sernet_kd.analysis.degradations import DegradationContext
+from light_sernet_kd.analysis.stress import certificate, pitch
 from light_sernet_kd.analysis.stress.answers import Answers, is_unheard
 from light_sernet_kd.analysis.stress.choosing import conditions_of, spread
+from light_sernet_kd.analysis.stress.noises import described
 from light_sernet_kd.analysis.stress.students import Student
 from light_sernet_kd.analysis.stress.summary import notes_of, of_student
 from light_sernet_kd.corpora import Corpus, Utterance
@@ -21,6 +23,24 @@ from light_sernet_kd.reporting.text import pluralise
 
 # Recordings that babble is made of: so many are held in memory, however large the corpus is.
 POOL = 60
+
+Noises = Mapping[str, Sequence[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to the recordings.
+
+    Attributes:
+        names: the conditions, clean first.
+        missing: condition → why the recordings cannot be put in it.
+        noises: a user's recordings, by kind.
+    """
+
+    names: list[str]
+    missing: dict[str, str]
+    noises: Noises
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -38,15 +58,24 @@ class Recordings:
     bad: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Played:
+    """What every student answered to what was played, and how high the voices were where that was asked."""
+
+    answers: list[Answers]
+    recordings: Recordings
+    f0_of: dict[str, float | None] = field(default_factory=dict)
+
+
 def stress(
     students: Sequence[Student],
     corpus: Corpus,
     *,
     tested: Sequence[Utterance] | None = None,
     conditions: Sequence[str] = (),
+    noises: Noises | None = None,
     seed: int = 0,
     skip_bad: bool = False,
-    notes: Sequence[str] = (),
     progress: audio.Progress | None = None,
 ) -> dict[str, Any]:
     """What each condition costs each student; a dictionary as `stress.json` holds it.
@@ -61,31 +90,95 @@ def stress(
         students: at least one; of several, each is also compared with the first.
         corpus: babble is made of all of it.
         tested: the utterances, by default all of the corpus.
-        conditions: names of `CONDITIONS`, or their kinds; by default all.
+        conditions: names of `CONDITIONS`, or their kinds; by default all that are so by default.
+        noises: recordings to be used for a kind of `NOISES`; what is not there is synthesised.
         seed: decides noises, babble and rooms; the same for an utterance whatever else is tested.
-        notes: what else must be known of `tested`, for the result's `notes`.
         progress: called with (done, all) after each recording.
 
     Raises:
         UserError: no emotion in common, or recordings that cannot be read (before any is classified).
     """
     tested = corpus.utterances if tested is None else tested
+    plan = _planned(conditions_of(conditions), corpus, noises, seed)
+    played = _played(students, corpus, tested, plan, skip_bad=skip_bad, progress=progress)
+    return _result(students, corpus, tested, plan, played)
+
+
+def certify(
+    students: Sequence[Student],
+    corpus: Corpus,
+    *,
+    tested: Sequence[Utterance] | None = None,
+    noises: Noises | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    progress: audio.Progress | None = None,
+) -> dict[str, Any]:
+    """The same under the certificate's conditions, and what they say: each student has a `certificate`.
+
+    Args and errors are those of `stress`. Beside the students, `sounds` says what coughs, sneezes, music and
+    surroundings were made of.
+    """
+    tested = corpus.utterances if tested is None else tested
+    plan = _planned(certificate.conditions(), corpus, noises, seed)
+    played = _played(students, corpus, tested, plan, skip_bad=skip_bad, progress=progress, measures_f0=True)
+    result = {**_result(students, corpus, tested, plan, played), "sounds": described(plan.noises)}
+    for told, answers in zip(result["students"], played.answers, strict=True):
+        told["certificate"] = certificate.verdict(answers, plan.names, plan.missing, played.f0_of)
+    return result
+
+
+def _planned(names: Sequence[str], corpus: Corpus, noises: Noises | None, seed: int) -> Plan:
+    """The conditions that a corpus can be put in here, and why it cannot be put in the others."""
+    missing = {}
+    for name in names:
+        condition = CONDITIONS[name]
+        if condition.is_of_others and len(corpus.speakers) < 2:
+            missing[name] = f"{corpus.name} has one speaker, and {condition.kind} is of others"
+        elif condition.why_not and (reason := condition.why_not()):
+            missing[name] = reason.removesuffix(".")
+    return Plan([name for name in names if name not in missing], missing, noises or {}, seed)
+
+
+def _played(
+    students: Sequence[Student],
+    corpus: Corpus,
+    tested: Sequence[Utterance],
+    plan: Plan,
+    *,
+    skip_bad: bool,
+    progress: audio.Progress | None,
+    measures_f0: bool = False,
+) -> Played:
+    """Play what is tested to the students, under all conditions."""
     _check_emotions(students, corpus, tested)
-    names, left_out_notes = _possible(conditions_of(conditions), corpus)
-    babbles = any(CONDITIONS[name].is_of_others for name in names)
-    drawn = spread(corpus.utterances, POOL, seed) if babbles else []
+    babbles = any(CONDITIONS[name].is_of_others for name in plan.names)
+    drawn = spread(corpus.utterances, POOL, plan.seed) if babbles else []
     recordings = _readable(students, corpus, tested, drawn, skip_bad=skip_bad)
-    answers = [Answers.empty(student, recordings.tested, len(names)) for student in students]
-    _answer(answers, recordings, names, seed, progress)
+    answers = [Answers.empty(student, recordings.tested, len(plan.names)) for student in students]
+    f0_of: dict[str, float | None] | None = {} if measures_f0 else None
+    _answer(answers, recordings, plan, f0_of, progress)
+    return Played(answers, recordings, f0_of or {})
+
+
+def _result(
+    students: Sequence[Student], corpus: Corpus, tested: Sequence[Utterance], plan: Plan, played: Played
+) -> dict[str, Any]:
+    """What `stress.json` says."""
+    kinds = {CONDITIONS[name].kind: reason for name, reason in plan.missing.items()}
+    left_out_notes = [f"no {kind}: {reason}" for kind, reason in kinds.items()]
+    answers, names = played.answers, plan.names
     return {
         "corpus": corpus.name,
         "synthetic": corpus.synthetic,
-        "seed": seed,
+        "seed": plan.seed,
         "ci_method": evaluation.CI_METHOD,
         "conditions": [{"name": n, "kind": CONDITIONS[n].kind, "text": CONDITIONS[n].text} for n in names],
-        "left_out": [{"id": name, "reason": reason} for name, reason in sorted(recordings.bad.items())],
-        "notes": [*notes, *left_out_notes, *notes_of(students, answers, corpus, tested)],
-        "students": [of_student(each, names, answers[0], seed) for each in answers],
+        "left_out": [
+            {"id": name, "reason": reason} for name, reason in sorted(played.recordings.bad.items())
+        ],
+        "notes": [*left_out_notes, *notes_of(students, answers, corpus, tested)],
+        "students": [of_student(each, names, answers[0], plan.seed) for each in answers],
     }
 
 
@@ -107,15 +200,6 @@ def _check_emotions(students: Sequence[Student], corpus: Corpus, tested: Sequenc
 def _tested_by(students: Sequence[Student], utterances: Sequence[Utterance]) -> list[Utterance]:
     """The utterances that a part of one of the students is tested on."""
     return [each for each in utterances if any(True for student in students for _ in student.tests(each))]
-
-
-def _possible(names: Sequence[str], corpus: Corpus) -> tuple[list[str], list[str]]:
-    """The conditions that a corpus can be put in, and notes on the others: babble needs other speakers."""
-    if len(corpus.speakers) > 1:
-        return [*names], []
-    kinds = dict.fromkeys(CONDITIONS[name].kind for name in names if CONDITIONS[name].is_of_others)
-    notes = [f"no {kind}: {corpus.name} has one speaker, and {kind} is of others" for kind in kinds]
-    return [name for name in names if CONDITIONS[name].kind not in kinds], notes
 
 
 def _readable(
@@ -147,18 +231,25 @@ def _readable(
 def _answer(
     answers: Sequence[Answers],
     recordings: Recordings,
-    names: Sequence[str],
-    seed: int,
+    plan: Plan,
+    f0_of: dict[str, float | None] | None,
     progress: audio.Progress | None,
 ) -> None:
-    """Play every recording under every condition to the students that are tested on it."""
+    """Play every recording under every condition to the students that are tested on it.
+
+    Args:
+        f0_of: filled with the mean F0 of each; None where nobody asks for it.
+    """
     filled = [0] * len(answers)  # rows so far
     waveforms = audio.read_all([each.path for each in recordings.tested])
     for number, (utterance, waveform) in enumerate(zip(recordings.tested, waveforms, strict=True), start=1):
         if isinstance(waveform, audio.AudioError):  # it was whole before
             raise waveform
-        context = DegradationContext(seed, utterance.id, _talkers(utterance, recordings.pool, seed))
-        sounds = [CONDITIONS[name](waveform, context) for name in names]
+        talkers = _talkers(utterance, recordings.pool, plan.seed)
+        context = DegradationContext(plan.seed, utterance.id, talkers, plan.noises)
+        sounds = [CONDITIONS[name](waveform, context) for name in plan.names]
+        if f0_of is not None:
+            f0_of[utterance.id] = pitch.mean_f0(waveform)
         for place, each in enumerate(answers):
             for part in each.student.tests(utterance):
                 runner = each.student.parts[part].runner

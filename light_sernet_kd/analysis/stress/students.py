@@ -37,6 +37,7 @@ class Student:
         trained_on: whether it was trained on any of the recordings that it is tested on; None where that
             was not checked.
         stamps: what breaks the rule that nobody tests who trained.
+        folder: the run's, where it is a run.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Student:
     trained: str
     trained_on: bool | None
     stamps: tuple[str, ...] = ()
+    folder: Path | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -125,10 +127,12 @@ def open_students(
     return students
 
 
-def of_folds(name: str, parts: Sequence[Part], stamps: Sequence[str] = ()) -> Student:
+def of_folds(
+    name: str, parts: Sequence[Part], stamps: Sequence[str] = (), folder: Path | None = None
+) -> Student:
     """A run as one student: the file of each fold, tested on that fold's test utterances."""
     trained = (
         f"{pluralise(len(parts), 'fold')}, each one's own student on that fold's test recordings, which it "
         "was not trained on"
     )
-    return Student(name, tuple(parts), trained, False, tuple(stamps))
+    return Student(name, tuple(parts), trained, False, tuple(stamps), folder)

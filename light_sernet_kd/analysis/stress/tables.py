@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from light_sernet_kd.analysis.stress.certificate import SOURCE, summary
 from light_sernet_kd.analysis.stress.summary import CLASS, NO_SPEECH, SEX
 from light_sernet_kd.registries.degradations import CLEAN
 from light_sernet_kd.reporting.tables import Table, numbers, say, words
@@ -175,3 +176,64 @@ def show(stressed: Mapping[str, Any], console: "Console") -> None:
         side_by_side(stressed).show(console, title="UA % side by side")
     for line in footnotes(stressed):
         say(console, line)
+
+
+def certificate_table(certificate: Mapping[str, Any]) -> Table:
+    """A row per test of a student's certificate."""
+    columns = [
+        *words("kind", "test", "measure", is_whole=True),
+        *numbers("passes", "value"),
+        *words("verdict", "worst", is_whole=True),
+    ]
+    rows = [
+        [
+            *(row["group"], row["test"], row["measure"]),
+            f"{row['rule']} {row['threshold']:g}",
+            None if row["value"] is None else f"{row['value']:.3f}",
+            row["verdict"],
+            row["where"],
+        ]
+        for row in certificate["tests"]
+    ]
+    return Table(columns, rows)
+
+
+def undecided(certificate: Mapping[str, Any]) -> list[str]:
+    """Why tests neither passed nor failed, a line per reason."""
+    tests: dict[str, list[str]] = {}
+    for row in certificate["tests"]:
+        if row["reason"]:
+            tests.setdefault(f"{row['verdict']}: {row['reason']}", []).append(row["test"])
+    return [f"{', '.join(dict.fromkeys(names))} {why}." for why, names in tests.items()]
+
+
+def certificate_notes(stressed: Mapping[str, Any]) -> list[str]:
+    """How a certificate is to be read."""
+    sounds: dict[str, list[str]] = {}
+    for kind, made in stressed["sounds"].items():
+        sounds.setdefault(made, []).append(kind)
+    notes = [
+        f"Passed or failed by the {SOURCE}.",
+        *(f"{', '.join(kinds)}: {made}." for made, kinds in sounds.items()),
+    ]
+    if known := [each["name"] for each in stressed["students"] if each["heard_in_training"]]:
+        notes.append(
+            f"{', '.join(known)}: trained on recordings of these; this says nothing of new speakers."
+        )
+    return notes
+
+
+def show_certificates(stressed: Mapping[str, Any], console: "Console") -> None:
+    """Print each student's certificate, its verdict last."""
+    for line in heads(stressed):
+        say(console, line)
+    for student in stressed["students"]:
+        table = certificate_table(student["certificate"])
+        table = table.without(("kind",)) if console.width < _NARROW else table
+        table.show(console, title=f"{student['name']}, stress certificate")
+        for line in undecided(student["certificate"]):
+            say(console, line)
+    for line in certificate_notes(stressed):
+        say(console, line)
+    for student in stressed["students"]:
+        say(console, f"{student['name']}: {summary(student['certificate'])}")

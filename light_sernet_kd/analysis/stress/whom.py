@@ -108,6 +108,7 @@ def runs_and_files(
                     for (_, files), fold in zip(folds, tests, strict=True)
                 ],
                 run.metrics["stamps"],
+                path,
             )
             for precision in precisions
         ]

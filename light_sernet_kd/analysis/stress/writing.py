@@ -2,19 +2,25 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from light_sernet_kd.analysis.stress import certificate
+from light_sernet_kd.analysis.stress.students import Student
 from light_sernet_kd.analysis.stress.summary import CLASS, NO_SPEECH, SEX, SPEAKER, WHOLE
 from light_sernet_kd.analysis.stress.tables import (
     by_group,
+    certificate_notes,
+    certificate_table,
     conditions_table,
     footnotes,
     heads,
     side_by_side,
     speechless_table,
+    undecided,
 )
+from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.files import atomic, write_json, write_text
 from light_sernet_kd.reporting.tables import Table
 from light_sernet_kd.reporting.text import plain
@@ -66,6 +72,7 @@ def page(stressed: Mapping[str, Any], *, picture: str = PICTURE) -> str:
     students = stressed["students"]
     lines = [f"# Stressed on {plain(stressed['corpus'])}", ""]
     lines += [f"> {plain(line)}  " for line in heads(stressed)]
+    lines += _certificate_lines(stressed)
     lines += ["", f"![What each condition costs]({picture})", ""]
     if len(students) > 1:
         lines += section("## UA % side by side", side_by_side(stressed))
@@ -80,6 +87,55 @@ def page(stressed: Mapping[str, Any], *, picture: str = PICTURE) -> str:
     lines += [f"- {plain(each['name'])}: {plain(each['text'])}" for each in stressed["conditions"]]
     lines += ["", f"Seed {stressed['seed']}.", "", *(f"- {plain(each)}" for each in footnotes(stressed))]
     return "\n".join(lines) + "\n"
+
+
+def _certificate_lines(stressed: Mapping[str, Any]) -> list[str]:
+    """The certificates as Markdown, where there are any."""
+    if "sounds" not in stressed:
+        return []
+    lines = ["", "## Certificate", ""]
+    for student in stressed["students"]:
+        found = student["certificate"]
+        lines += [f"**{plain(student['name'])}: {plain(certificate.summary(found))}.**", ""]
+        lines += [*certificate_table(found).markdown(), ""]
+        lines += [f"- {plain(each)}" for each in undecided(found)]
+    return [*lines, *(f"- {plain(each)}" for each in certificate_notes(stressed))]
+
+
+def write_certificates(stressed: Mapping[str, Any], students: Sequence[Student]) -> list[Path]:
+    """Write `certificate.json` and `certificate.md` into the folder of each run among the students.
+
+    Of a run's precisions those that were stressed have a verdict. Both files name the students that it is of,
+    so that an export of others leaves it alone.
+    """
+    told_of: dict[Path, list[Mapping[str, Any]]] = {}
+    for student, told in zip(students, stressed["students"], strict=True):
+        if student.folder is not None:
+            told_of.setdefault(student.folder, []).append(told)
+    written = []
+    for path, tolds in told_of.items():
+        part = {**stressed, "students": tolds}
+        folder = RunFolder(path)
+        folder.write_certificate(
+            {
+                "corpus": stressed["corpus"],
+                "seed": stressed["seed"],
+                "sounds": stressed["sounds"],
+                "precisions": {
+                    each["precision"]: {
+                        **each["certificate"],
+                        "short": certificate.short(stressed, each["certificate"]),
+                    }
+                    for each in tolds
+                },
+            }
+        )
+        page_path = path / "certificate.md"
+        title = f"# Stress certificate on {plain(stressed['corpus'])}"
+        heading = [title, "", *(f"> {plain(line)}  " for line in heads(part))]
+        write_text(page_path, "\n".join([*heading, *_certificate_lines(part)]) + "\n")
+        written += [folder.certificate, page_path]
+    return written
 
 
 def write(stressed: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -18,14 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from light_sernet_kd.audio.augment import Augmentation
+from light_sernet_kd.audio.augment.batch import LEAST_VARIANCE
 from light_sernet_kd.data import array_cache
-from light_sernet_kd.data.batches import Augmenter
+from light_sernet_kd.data.augmenter import Augmenter
 from light_sernet_kd.data.feature_cache import BATCH
+from light_sernet_kd.training.job import TrainingJob
 
 # Views of every clip.
 VIEWS = 16
 # Streams of draws, as `audio.augment` has one for each augmentation.
-_MATES, _VIEW = 7, 8
+_MATES, _VIEW, _STYLE_MATES = 7, 8, 20
 
 
 def masked(key: Any, features: Any, settings: Mapping[str, float]) -> Any:
@@ -84,6 +86,21 @@ def mix_logits(logits: Any, others: Any, share: Any) -> Any:
     return jnp.logaddexp(ours, theirs) + share * our_sum + (1 - share) * their_sum
 
 
+def restyled(features: Any, others: Any, share: Any) -> Any:
+    """As `audio.augment.restyled`, on the device: `(batch, frames, features, 1)`, `share` `(batch,)`."""
+    share = jnp.reshape(share, (-1, 1, 1, 1))
+    (mean, deviation), (their_mean, their_deviation) = _statistics(features), _statistics(others)
+    changed = (features - mean) / deviation * mixed(deviation, their_deviation, share)
+    return jnp.where(share == 1, features, changed + mixed(mean, their_mean, share))
+
+
+def _statistics(features: Any) -> tuple[Any, Any]:
+    count = features.shape[1] * features.shape[3]
+    mean = jnp.mean(features, axis=(1, 3), keepdims=True)
+    variance = jnp.sum(jnp.square(features - mean), axis=(1, 3), keepdims=True) / max(1, count - 1)
+    return mean, jnp.sqrt(variance + LEAST_VARIANCE)
+
+
 # By the augmentations' names; all others are in the views.
 _ON_FEATURES: Mapping[str, Callable[..., Any]] = {"specaugment": masked}
 
@@ -93,7 +110,9 @@ def on_device(augmenter: Augmenter | None) -> tuple[Augmentation, ...]:
     if augmenter is None:
         return ()
     return tuple(
-        each for each in augmenter.augmentations if each.name in _ON_FEATURES or each.kind.on == "batch"
+        each
+        for each in augmenter.augmentations
+        if each.name in _ON_FEATURES or each.kind.on in ("statistics", "batch")
     )
 
 
@@ -102,18 +121,45 @@ def views(augmenter: Augmenter | None, rows: Any) -> np.ndarray | None:
 
     They are made once for a corpus and a setting, on all cores, and kept in a file that is mapped into
     memory, as features are. None where all is drawn on the device.
+
+    Args:
+        augmenter: bound to a training set where its augmentations are made of one; the views are then that
+            training set's.
     """
-    if augmenter is None:
-        return None
-    drawn = on_device(augmenter)
-    before = tuple(each for each in augmenter.augmentations if each not in drawn)
-    if not before:
+    before = _before(augmenter)
+    if augmenter is None or not before:
         return None
     shape = (VIEWS * len(rows), *rows.shape[1:])
-    name = f"views-{array_cache.key_of(VIEWS, augmenter.key, [[a.name, dict(a.settings)] for a in before])}"
+    known = [VIEWS, augmenter.key, [[a.name, dict(a.settings)] for a in before]]
+    if augmenter.training is not None:
+        known += [augmenter.training.rows.tolist(), augmenter.training.labels.tolist()]
     blocks = functools.partial(_view_blocks, augmenter.with_only(before), rows)
-    path = augmenter.cache_folder / f"{name}.npy"
+    path = augmenter.cache_folder / f"views-{array_cache.key_of(*known)}.npy"
     return array_cache.cached_rows(blocks, shape, np.dtype(np.float16), path, 0)
+
+
+def views_of(jobs: Sequence[TrainingJob]) -> tuple[np.ndarray | None, np.ndarray]:
+    """The views of all jobs, and how many sets of `VIEWS` lie before a job's own, `(jobs,)`.
+
+    All share one set, unless an augmentation is made of the training set: then jobs of one training set do.
+    """
+    augmenter, examples = jobs[0].augmenter, jobs[0].examples
+    if augmenter is None or not any(each.kind.needs for each in _before(augmenter)):
+        return views(augmenter, examples.rows), np.zeros(len(jobs), np.int32)
+    keys = [np.unique(np.asarray(job.train)).tobytes() for job in jobs]
+    first = {key: number for number, key in reversed(list(enumerate(keys)))}
+    distinct = list(dict.fromkeys(keys))
+    bound = [augmenter.bound(jobs[first[key]].train, examples.labels) for key in distinct]
+    made = np.concatenate([np.asarray(views(each, examples.rows)) for each in bound])
+    return made, np.array([distinct.index(key) for key in keys], np.int32)
+
+
+def _before(augmenter: Augmenter | None) -> tuple[Augmentation, ...]:
+    """What is drawn before the training, in the order in which it is applied."""
+    if augmenter is None:
+        return ()
+    drawn = on_device(augmenter)
+    return tuple(each for each in augmenter.augmentations if each not in drawn)
 
 
 def _view_blocks(augmenter: Augmenter, rows: Any) -> Iterator[np.ndarray]:
@@ -147,6 +193,16 @@ def changed_features(augmentations: Sequence[Augmentation], key: Any, utterances
         if each.name in _ON_FEATURES:
             apply = functools.partial(_ON_FEATURES[each.name], settings=each.settings)
             features = jax.vmap(apply)(_keys(key, each, utterances), features)
+    return features
+
+
+def styled(augmentations: Sequence[Augmentation], key: Any, utterances: Any, mask: Any, features: Any) -> Any:
+    """The same features with the statistics that `freqmixstyle` gives them in the epoch of `key`."""
+    for each in augmentations:
+        if each.kind.on == "statistics":
+            shares = jax.vmap(functools.partial(share, settings=each.settings))(_keys(key, each, utterances))
+            of_batch = jax.random.fold_in(jax.random.fold_in(key, _STYLE_MATES), utterances[0])
+            features = restyled(features, features[mates(of_batch, mask)], shares)
     return features
 
 

@@ -56,7 +56,7 @@ class State:
     """All that a training changes, of M networks: lists of arrays `(M, …)` in the order of the variables.
 
     Attributes:
-        best: of the weights, trainable and not, as they were at each network's best epoch.
+        best: the weights, trainable and not, that are kept of each network's epochs so far.
     """
 
     trainable: list[Any]
@@ -130,7 +130,7 @@ class Program:
         self._steps = jax.jit(self._scanned, donate_argnums=(0, 1))
         self._one_step = jax.jit(self._step, static_argnames="rests", donate_argnums=(0, 1))
         self.logits = jax.jit(self._logits)
-        self.keep_best = jax.jit(_kept, donate_argnums=0)
+        self.keep = jax.jit(_kept, donate_argnums=0)
         self.finite = jax.jit(_finite)
 
     @functools.cached_property
@@ -265,6 +265,8 @@ class Program:
             return features, None
         changed = functools.partial(augmentation.changed_features, self.augmentations)
         features = jax.vmap(changed)(draws.keys, indices, features)
+        styled = functools.partial(augmentation.styled, self.augmentations)
+        features = jax.vmap(styled)(draws.keys, indices, mask, features)
         mixing = jax.vmap(functools.partial(augmentation.mixture, self.augmentations))(
             draws.keys, indices, mask
         )
@@ -358,10 +360,17 @@ def _chosen(active, new, old):
     )
 
 
-def _kept(state: State, better) -> State:
-    """The state with the current weights as the best ones of networks where `better` is true."""
+def _kept(state: State, shares) -> State:
+    """The state with so much of the current weights, `shares` `(M,)`, in those that are kept."""
     current = [*state.trainable, *state.non_trainable]
-    return State(state.trainable, state.non_trainable, state.optimizer, _chosen(better, current, state.best))
+    mixed = [
+        kept + jnp.reshape(shares, (-1, *[1] * (kept.ndim - 1))) * (now - kept)
+        if kept.dtype.kind == "f"
+        else now
+        for kept, now in zip(state.best, current, strict=True)
+    ]
+    best = _chosen(shares == 1.0, current, _chosen(shares > 0.0, mixed, state.best))
+    return State(state.trainable, state.non_trainable, state.optimizer, best)
 
 
 def _finite(state: State):

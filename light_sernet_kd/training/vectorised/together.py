@@ -211,7 +211,7 @@ class _Running:
 
     def _data(self) -> Data:
         members, examples = self.members, self.members[0].job.examples
-        views = augmentation.views(self.members[0].job.augmenter, examples.rows)
+        views, self.views_of = augmentation.views_of([each.job for each in members])
         teachers: dict[str, list[np.ndarray | None]] = {TEACHER: [], TEACHER_EMBEDDING: []}
         known: dict[Hashable, int] = {}
         teacher_of = []
@@ -271,20 +271,26 @@ class _Running:
             logits = np.asarray(self._logits(self.state.trainable, self.state.non_trainable, self.validation))
         rows = self._rows(sums, rates, logits)
         finite = np.asarray(self.program.finite(self.state))
-        better = np.zeros(len(members), bool)
+        shares = np.zeros(len(members), np.float32)
         seconds = (time.perf_counter() - began) / max(1, int(trains.sum()))
         for i, member in enumerate(members):
             if not trains[i]:
                 continue
             try:
-                better[i] = member.course.note(rows[i], finite=finite[i], patience=member.job.patience)
+                shares[i] = member.course.note(
+                    rows[i],
+                    finite=finite[i],
+                    patience=member.job.patience,
+                    keep=member.job.keep,
+                    epochs=member.epochs,
+                )
             except DivergenceError as error:
                 member.diverged = error
                 continue
             member.course.seconds += seconds
             if member.job.progress:
                 member.job.progress(member.course.epoch, member.epochs, rows[i])
-        self.state = self.program.keep_best(self.state, better)
+        self.state = self.program.keep(self.state, shares)
         shown = [row for i, row in enumerate(rows) if trains[i] and members[i].diverged is None]
         names = {name: None for row in shown or rows for name in row}
         return {name: float(np.mean([row[name] for row in shown or rows if name in row])) for name in names}
@@ -297,6 +303,7 @@ class _Running:
         views = None
         if self.data.views is not None:
             views = augmentation.chosen_views(len(self.data.labels), seeds=seeds, epochs=epochs)
+            views += augmentation.VIEWS * self.views_of[:, None]
         return Draws(keys, views)
 
     def _rates(self, steps: int) -> np.ndarray:

@@ -1,0 +1,64 @@
+"""A user's own recordings of coughs, sneezes, music and surroundings."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from light_sernet_kd import audio
+from light_sernet_kd.analysis.degradations import active
+from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.degradations import NOISES
+from light_sernet_kd.reporting.text import pluralise
+
+# So many of each kind are held in memory, and so much of each.
+MOST, MOST_SECONDS = 60, 30
+
+
+def read_noises(folder: Path | None, *, seed: int = 0) -> dict[str, list[np.ndarray]]:
+    """Kind → recordings `(samples,)` at 16 kHz in the folder of that name; kinds without a folder are absent.
+
+    Of more than 60 of a kind, 60 are drawn by the seed. Of longer ones the first 30 s are kept.
+
+    Raises:
+        UserError: the folder is not there or has none of the kinds, or a recording is broken or silent.
+    """
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: --noises takes one with {_kinds()} in it.")
+    kinds = [kind for kind in NOISES if (folder / kind).is_dir()]
+    if not kinds:
+        raise UserError(f"{folder} has no folder of noises: expected one or more of {_kinds()}.")
+    return {kind: _read(folder / kind, seed) for kind in kinds}
+
+
+def _kinds() -> str:
+    return ", ".join(f"{kind}/" for kind in NOISES)
+
+
+def _read(folder: Path, seed: int) -> list[np.ndarray]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in audio.SUFFIXES]
+    if not paths:
+        raise UserError(f"{folder} has no recording: put some there, or remove it.")
+    drawn = sorted(paths, key=lambda path: zlib.crc32(f"{seed} {path.name}".encode()))[:MOST]
+    found = []
+    for path in sorted(drawn):
+        try:
+            waveform = audio.read(path)[: MOST_SECONDS * SAMPLE_RATE].copy()
+        except audio.AudioError as error:
+            raise UserError(f"{error} Mend or remove it: --noises takes whole recordings.") from None
+        if not len(active(waveform)):
+            raise UserError(f"{path} is silent in its first {MOST_SECONDS} s: remove it.")
+        found.append(waveform)
+    return found
+
+
+def described(noises: Mapping[str, Sequence[np.ndarray]]) -> dict[str, str]:
+    """What each kind of noise was made of."""
+    return {
+        kind: pluralise(len(noises[kind]), "recording") + " of the user" if kind in noises else "synthesised"
+        for kind in NOISES
+    }

@@ -1,0 +1,81 @@
+"""The waveforms of unlabelled clips, read again when an encoder asks for them."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from light_sernet_kd import audio
+from light_sernet_kd.data.unlabelled.surveys import Survey
+from light_sernet_kd.data.unlabelled.windows import content_of, windows
+from light_sernet_kd.errors import UserError
+
+# Waveforms that are held, encoded and, if the run is killed, lost at once.
+BLOCK_BYTES = 2**28
+# A recording of more windows is read one window after another; those of fewer on several threads.
+_MOST_AT_ONCE = 16
+
+Window = tuple[str, np.ndarray]
+
+
+class Clips:
+    """The clips of a survey, as `embedding_cache.embed_by_key` takes them.
+
+    Attributes:
+        keys: of the clips' contents, in their order.
+    """
+
+    def __init__(self, survey: Survey):
+        self.survey = survey
+
+    def __len__(self) -> int:
+        return len(self.survey)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        return [content.tobytes().hex() for content in self.survey.clips["content"]]
+
+    def blocks(self, keys: Sequence[str]) -> Iterator[tuple[list[str], list[np.ndarray], int]]:
+        """These clips with their waveforms, each at most as long as a window, some hundred at a time.
+
+        Raises:
+            UserError: a recording has changed since it was surveyed.
+        """
+        size = max(1, BLOCK_BYTES // (4 * self.survey.samples))
+        found = self._windows(keys)
+        while block := list(itertools.islice(found, size)):
+            yield [key for key, _ in block], [waveform for _, waveform in block], len(block)
+
+    def _windows(self, keys: Sequence[str]) -> Iterator[Window]:
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        chosen = self.survey.clips[[row_of[key] for key in keys]]
+        # As they lie in their recordings, so that each is read once.
+        chosen = chosen[np.lexsort((chosen["window"], chosen["recording"]))]
+        starts = np.flatnonzero(np.diff(chosen["recording"], prepend=-1))
+        wanted = np.split(chosen, starts[1:]) if len(chosen) else []
+        for is_long, some in itertools.groupby(wanted, lambda rows: rows["window"][-1] >= _MOST_AT_ONCE):
+            if is_long:
+                for rows in some:
+                    yield from self._of_recording(rows)
+            else:
+                for held in audio.in_order(lambda rows: list(self._of_recording(rows)), some):
+                    yield from held
+
+    def _of_recording(self, rows: np.ndarray) -> Iterator[Window]:
+        path: Path = self.survey.folder / self.survey.names[rows["recording"][0]]
+        left = iter(zip(rows["window"].tolist(), rows["content"], strict=True))
+        number, content = next(left)
+        try:
+            for each, window in enumerate(windows(audio.blocks(path), self.survey.samples)):
+                if each == number:
+                    if content_of(window) != content.tobytes():
+                        break
+                    yield content.tobytes().hex(), window
+                    number, content = next(left, (None, content))
+                if number is None:
+                    return
+        except audio.AudioError as error:
+            raise UserError(f"{error}: it could be read before. Give the same command again.") from None
+        raise UserError(f"{path} changed while it was read: give the same command again.")

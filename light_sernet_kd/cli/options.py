@@ -11,10 +11,11 @@ from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.config.settings import BEST
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.corpora import CORPORA, origin
+from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.losses import DISTILLATIONS
 from light_sernet_kd.registries.protocols import two_corpora_protocol
 from light_sernet_kd.registries.recipes import OWN, RECIPES
-from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 
 _FIELDS = {field.name: field for field in (*dataclasses.fields(Settings), *dataclasses.fields(RunOptions))}
 CORPUS_NAMES = ", ".join(CORPORA)
@@ -100,6 +101,8 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         values = {**defaults, **recipe, **chosen}
     elif is_multimodal(values.get("student")):
         values["recipe"] = OWN  # others are of students that hear alone
+    if "input_type" in chosen and "recipe" not in chosen and "front_end" not in chosen:
+        _leave_front_end(values)
     if chosen.get("patience") and "keep" not in chosen:
         values["keep"] = BEST  # patience waits for it
     for name in ("corpus", "test_on"):
@@ -129,6 +132,14 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
     # After the checks, because it looks at the corpus; and in the settings, so that config.json has it.
     protocol = protocol_of(settings.corpus, settings.columns, Path(arguments.data))
     return make_settings(**{**settings.as_dict(), "protocol": protocol})
+
+
+def _leave_front_end(values: dict[str, Any]) -> None:
+    """Take the student's own front end where that of the default recipe has no such input type."""
+    recipe = RECIPES[choose("recipe", values.get("recipe", OWN), RECIPES)].settings
+    name, student = recipe.get("front_end"), values.get("student", Settings.student)
+    if name and not values.get("front_end") and values["input_type"] not in FRONT_ENDS[name].spectra:
+        values["front_end"] = STUDENTS[choose("student", student, STUDENTS)].front_end
 
 
 def protocol_of(corpus: str, columns: tuple[str, ...], data: Path) -> str:

@@ -497,6 +497,10 @@ def test_a_recipe_with_the_command_wins_over_the_users_file_and_not_over_the_com
     lsn = parse("--recipe", "lsn", "--keep", "mean")
     assert (lsn.augmentation, lsn.front_end, lsn.keep) == ("", "lsn", "mean")
     assert (parse().keep, parse("--patience", "3").keep) == ("mean", "best")
+    # which the recipe's front end does not have
+    spectra = parse("-it", "spectrogram")
+    assert (spectra.front_end, spectra.input_type, spectra.keep) == ("lsn", "spectrogram", "mean")
+    assert parse("-it", "mel").front_end == "robust"
     assert parse("--student", "bert_vggish", defaults={"recipe": "robust"}).recipe == "own"
     with pytest.raises(UserError, match="recipe lsn is of students of features alone, not of bert_vggish"):
         parse("--student", "bert_vggish", "--recipe", "lsn")

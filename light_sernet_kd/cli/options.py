@@ -11,7 +11,7 @@ from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.config.settings import BEST
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.corpora import CORPORA, origin
-from light_sernet_kd.registries.front_ends import FRONT_ENDS
+from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.losses import DISTILLATIONS
 from light_sernet_kd.registries.protocols import two_corpora_protocol
 from light_sernet_kd.registries.recipes import OWN, RECIPES
@@ -94,17 +94,7 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         if "folds" in chosen:
             raise UserError("-session and --folds both name the folds to run: give one of them.")
         chosen["folds"] = flag_values["session_number"]
-    values = {**defaults, **chosen}
-    if "recipe" in chosen:
-        # Named with the command, it wins over what hyperparameters.py says of its settings.
-        recipe = RECIPES[choose("recipe", chosen["recipe"], RECIPES)].settings
-        values = {**defaults, **recipe, **chosen}
-    elif is_multimodal(values.get("student")):
-        values["recipe"] = OWN  # others are of students that hear alone
-    if "input_type" in chosen and "recipe" not in chosen and "front_end" not in chosen:
-        _leave_front_end(values)
-    if chosen.get("patience") and "keep" not in chosen:
-        values["keep"] = BEST  # patience waits for it
+    values = _by_recipe(chosen, defaults)
     for name in ("corpus", "test_on"):
         if isinstance(values.get(name), str):
             values[name] = canonical(values[name])
@@ -134,12 +124,25 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
     return make_settings(**{**settings.as_dict(), "protocol": protocol})
 
 
-def _leave_front_end(values: dict[str, Any]) -> None:
-    """Take the student's own front end where that of the default recipe has no such input type."""
-    recipe = RECIPES[choose("recipe", values.get("recipe", OWN), RECIPES)].settings
-    name, student = recipe.get("front_end"), values.get("student", Settings.student)
-    if name and not values.get("front_end") and values["input_type"] not in FRONT_ENDS[name].spectra:
-        values["front_end"] = STUDENTS[choose("student", student, STUDENTS)].front_end
+def _by_recipe(chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen over the defaults, so that their recipe fits it."""
+    recipe_name = chosen.get("recipe", defaults.get("recipe", OWN))
+    recipe = RECIPES[choose("recipe", recipe_name, RECIPES)].settings
+    # Named with the command, it wins over what hyperparameters.py says of its settings.
+    values = {**defaults, **(recipe if "recipe" in chosen else {}), **chosen}
+    if chosen.get("patience") and "keep" not in chosen:
+        values["keep"] = BEST  # patience waits for it
+    if "recipe" in chosen:
+        return values
+    student = choose("student", values.get("student", Settings.student), STUDENTS)
+    if is_multimodal(student):
+        return {**values, "recipe": OWN}  # others are of students that hear alone
+    front_end = str(recipe.get("front_end"))
+    kind = chosen.get("input_type")
+    lacks = front_end in FRONT_ENDS and kind in INPUT_TYPES and kind not in FRONT_ENDS[front_end].spectra
+    if lacks and not values.get("front_end"):
+        values["front_end"] = STUDENTS[student].front_end
+    return values
 
 
 def protocol_of(corpus: str, columns: tuple[str, ...], data: Path) -> str:

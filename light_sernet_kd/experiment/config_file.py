@@ -14,6 +14,7 @@ from light_sernet_kd.experiment.phases import schedule_of, shared_roles
 from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
 from light_sernet_kd.files import JsonError, read_json, write_json
 from light_sernet_kd.registries.engines import ENGINES
+from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
@@ -103,7 +104,8 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
     try:
         stored = read_json(path, dict)
         before, values = _without_engine({name: stored[name] for name in decides}), stored["resolved"]
-        if before == decides and {name: values[name] for name in resolved} != resolved:
+        told = _completed(values)
+        if before == decides and {name: told[name] for name in resolved} != resolved:
             raise ValueError(f"{path} tells of values that its settings do not have")
         computes = values["arithmetic"] in ("bfloat16", "float32") and values.get("engine", "tf") in ENGINES
         if not computes or type(values["threads"]) is not int:
@@ -116,6 +118,13 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
             "Name another --run, or remove that folder."
         )
     return stored
+
+
+def _completed(resolved: dict[str, Any]) -> dict[str, Any]:
+    """`resolved` of a run that may be older than a part of `Schedule`: what it lacks has the default."""
+    added = {"warm_up": Schedule.warm_up}
+    schedules = {name: resolved[name] for name in ("schedule", "own_teacher") if resolved[name]}
+    return {**resolved, **{name: {**added, **schedule} for name, schedule in schedules.items()}}
 
 
 def _without_engine(decides: dict[str, Any]) -> dict[str, Any]:

@@ -299,8 +299,15 @@ def test_a_configuration_that_lacks_something_says_what_to_remove(
 
 @pytest.mark.usefixtures("unrendered")
 def test_a_run_whose_last_steps_were_removed_is_finished(distilled, manifest, tmp_path):
+    """Also one that was begun before some settings, and parts of a schedule, were there."""
     folder = tmp_path / "all"
     shutil.copytree(distilled, folder)
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("recipe", "keep", "augment_every", "unlabelled", "depth"):
+        del config["settings"][name]
+    for name in ("schedule", "own_teacher"):
+        del config["resolved"][name]["warm_up"]
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "fold-all-speakers" / "final.json").unlink()
     for path in folder.glob("fold-*/validation_logits.npz"):
         path.unlink()

@@ -1,5 +1,6 @@
-"""TFLite's flatbuffers: parts that were converted apart joined to one graph, and pools rewritten in it."""
+"""TFLite's flatbuffers: parts that were converted apart joined to graphs, and pools rewritten in them."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,10 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import Builder
 
 from light_sernet_kd.export import metadata
+
+
+# The second signature of a file, and what its part takes of the first graph.
+ENROLLED, EMBEDDING = "enrolled", "embedding"
 
 
 class ExportError(RuntimeError):
@@ -55,19 +60,27 @@ def is_builtin(operator: str) -> bool:
     return hasattr(schema.BuiltinOperator, operator)
 
 
-def joined(parts: Sequence[Part], card: Mapping[str, Any]) -> bytes:
+def joined(parts: Sequence[Part], card: Mapping[str, Any], enrolled: Part | None = None) -> bytes:
     """One flatbuffer from several, linked by names: an input that no part before gives is one of the whole.
 
     Its output is that of the last part. It holds the TFLite metadata that the card's facts make.
 
+    Args:
+        enrolled: makes a second signature, `enrolled`, of a second graph with the same constants: what gives
+            the `embedding`, the input of the layer that gives `logits`, and then this part, which takes it.
+            It gives the embedding too. An app that knows nothing of signatures runs the first graph.
+
     Raises:
-        ExportError: a part gives a tensor of another shape or type than the next one takes.
+        ExportError: a part gives a tensor of another shape or type than the next one takes, or no fully
+            connected layer gives the logits of `enrolled`.
     """
     whole = _Whole()
     for part in parts:
         whole.add(part)
     pools_as_convolutions(whole.model)
     whole.describe(card)
+    if enrolled is not None:
+        whole.add_enrolled(enrolled)
     builder = Builder(sum(len(part.content) for part in parts) + 2**16)
     builder.Finish(whole.model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
@@ -143,24 +156,8 @@ class _Whole:
     def describe(self, card: Mapping[str, Any]) -> None:
         """Name the inputs and the output, and add the signature and the metadata."""
         graph = self.graph
-        ends = {
-            index: name for name, index in self._linked.items() if index in [*graph.inputs, *graph.outputs]
-        }
-        for index, name in ends.items():
-            graph.tensors[index].name = name
-
-        def signature(indices):
-            return [schema.TensorMapT(name=ends[index], tensorIndex=index) for index in indices]
-
-        self.model.signatureDefs = [
-            schema.SignatureDefT(
-                signatureKey="serving_default",
-                inputs=signature(graph.inputs),
-                outputs=signature(graph.outputs),
-                subgraphIndex=0,
-            )
-        ]
-        entries = {metadata.ENTRY: metadata.packed(card, [ends[index] for index in graph.inputs])}
+        self.model.signatureDefs = [self._signature("serving_default")]
+        entries = {metadata.ENTRY: metadata.packed(card, self._names(graph.inputs))}
         if self._runtimes:
             # What runs every part runs the whole.
             newest = max(self._runtimes, key=lambda version: [int(number) for number in version.split(".")])
@@ -169,6 +166,90 @@ class _Whole:
         for name, content in entries.items():
             self.model.metadata.append(schema.MetadataT(name=name, buffer=len(self.model.buffers)))
             self.model.buffers.append(_AlignedBuffer(np.frombuffer(content, np.uint8)))
+
+    def add_enrolled(self, part: Part) -> None:
+        """A second graph and its signature, which share the constants of the first; see `joined`."""
+        graph = copy.deepcopy(self.graph)
+        graph.name = ENROLLED
+        embedding = _embedding_of(self.model, graph, self._linked["logits"])
+        inputs = {name: index for name, index in self._linked.items() if index in graph.inputs}
+        self.graph, self._linked = graph, {**inputs, EMBEDDING: embedding}
+        self.model.subgraphs.append(graph)
+        self.add(part)
+        graph.outputs = [*graph.outputs, embedding]
+        kept = _drop_unused(graph)
+        self._linked = {name: kept[index] for name, index in self._linked.items()}
+        self.model.signatureDefs.append(self._signature(ENROLLED))
+
+    def _names(self, indices: Sequence[int]) -> list[str]:
+        names = {index: name for name, index in self._linked.items()}
+        return [names[index] for index in indices]
+
+    def _signature(self, key: str) -> schema.SignatureDefT:
+        """Of the graph's inputs and outputs, which are named as they are linked."""
+        graph = self.graph
+
+        def named(indices: Sequence[int]) -> list[schema.TensorMapT]:
+            pairs = list(zip(self._names(indices), indices, strict=True))
+            for name, index in pairs:
+                graph.tensors[index].name = name
+            return [schema.TensorMapT(name=name, tensorIndex=index) for name, index in pairs]
+
+        return schema.SignatureDefT(
+            signatureKey=key,
+            inputs=named(graph.inputs),
+            outputs=named(graph.outputs),
+            subgraphIndex=self.model.subgraphs.index(graph),
+        )
+
+
+def _embedding_of(model: schema.ModelT, graph: schema.SubGraphT, logits: int) -> int:
+    """The float32 tensor that the fully connected layer of the logits takes."""
+    makers = {index: operator for operator in graph.operators for index in operator.outputs}
+    layer = makers[logits]
+    dequantise = layer if _is(model, layer, "DEQUANTIZE") else None
+    if dequantise is not None:
+        layer = makers[dequantise.inputs[0]]
+    if not _is(model, layer, "FULLY_CONNECTED"):
+        raise ExportError("the student's logits come from no fully connected layer")
+    taken = layer.inputs[0]
+    if dequantise is None:
+        return taken
+    # The layer computes in integers: what it takes is turned into floats as its logits are.
+    shape = [*graph.tensors[taken].shape]
+    graph.tensors.append(
+        schema.TensorT(name="embedding", shape=shape, type=schema.TensorType.FLOAT32, buffer=0)
+    )
+    again = copy.deepcopy(dequantise)
+    again.inputs, again.outputs = [taken], [len(graph.tensors) - 1]
+    graph.operators.append(again)
+    return len(graph.tensors) - 1
+
+
+def _is(model: schema.ModelT, operator: schema.OperatorT, name: str) -> bool:
+    code = model.operatorCodes[operator.opcodeIndex]
+    # Numbers up to 127 are in the older, 8-bit field.
+    return max(code.builtinCode, code.deprecatedBuiltinCode) == getattr(schema.BuiltinOperator, name)
+
+
+def _drop_unused(graph: schema.SubGraphT) -> dict[int, int]:
+    """Leave out what the outputs do not need; returns where each tensor that stays is now."""
+    used = {*graph.inputs, *graph.outputs}
+    operators = []
+    for operator in reversed(graph.operators):
+        if used & {*operator.outputs}:
+            used |= {*operator.inputs, *operator.outputs}
+            operators.append(operator)
+    graph.operators = operators[::-1]
+    new_index = {index: number for number, index in enumerate(sorted(used - {-1}))}
+    graph.tensors = [graph.tensors[index] for index in new_index]
+    with_none = {-1: -1, **new_index}
+    for operator in graph.operators:
+        operator.inputs = [with_none[index] for index in operator.inputs]
+        operator.outputs = [with_none[index] for index in operator.outputs]
+    graph.inputs = [new_index[index] for index in graph.inputs]
+    graph.outputs = [new_index[index] for index in graph.outputs]
+    return new_index
 
 
 def pools_as_convolutions(model: schema.ModelT) -> None:

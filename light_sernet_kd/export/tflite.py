@@ -36,6 +36,7 @@ from light_sernet_kd.evaluation import UNSURE_BELOW
 from light_sernet_kd.export.flatbuffer import ExportError, Part, is_builtin, joined, operator_names
 from light_sernet_kd.features import feature_shape, front_end_model
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
+from light_sernet_kd.students.enrolled import EnrolledHead
 from light_sernet_kd.students.parameters import parameter_counts
 
 CHECK_CLIPS = 8
@@ -85,6 +86,8 @@ class ExportSpec:
         temperature: the probabilities are softmax(logits / temperature), in every precision; it is in the
             card. Nobody who runs a file applies it again; `p ** temperature`, normalised, undoes it.
         training: the list of training recordings, as `training_list.packed` makes it.
+        enrolled: the head of the second signature, for speakers of whom recordings are known; None leaves
+            the signature out. Of students of features alone, with `merge`.
 
     The default is every precision and a temperature of 1.
 
@@ -110,6 +113,7 @@ class ExportSpec:
     merge: bool = True
     temperature: float = 1.0
     training: bytes | None = None
+    enrolled: EnrolledHead | None = None
 
 
 def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
@@ -129,6 +133,10 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     computes in integers, and has too few steps for the quiet parts of `spectrogram` features, which are no
     logarithms. It is left out where a student takes anything else: a small BERT beside a convolution came
     out 18 times as far from Keras as in `dynamic`, which is as small (a mean difference of 0.054, not 0.003).
+
+    With `enrolled` a file has a second signature of that name. It takes `audio`, `speaker` `[1, E]`, the mean
+    embedding of other recordings of the speaker, and `clips` `[1, 1]`, how many these are, both float32. It
+    gives `probabilities` and the clip's own `embedding` `[1, E]`.
 
     Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
     `labels.txt`, `card.json`, for text `vocab.txt` and, where it is given, `training.bin`: `zipfile` opens
@@ -168,6 +176,7 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     student_inputs = _student_inputs(names, examples, spec)
     checked = _spread(np.arange(len(student_inputs[names[0]])), CHECK_CLIPS)
     inputs = {name: array[checked] for name, array in (examples if spec.merge else student_inputs).items()}
+    facts |= _card_of_enrolled(student, spec)
     logits = _logits(student, names, {name: array[checked] for name, array in student_inputs.items()})
     expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits / spec.temperature))
 
@@ -177,11 +186,12 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     exported = []
     for precision in precisions:
         parts = _parts(logits_of, precision, names, student_inputs.get("features", ()), spec)
+        second = _enrolled_part(spec.enrolled.cooled(spec.temperature)) if spec.enrolled else None
         path = Path(spec.folder) / f"student_{precision}.tflite"
         own_card = (spec.precision_cards or {}).get(precision, {})
         card = {**facts, "precision": precision, **spec.card, **own_card}
         with files.atomic(path) as temporary:
-            _write(temporary, joined(parts, card), card, spec.text, spec.training)
+            _write(temporary, joined(parts, card, second), card, spec.text, spec.training)
             difference = _difference(temporary, inputs, expected)
             if precision == "float32":
                 _check_difference(difference, path, spec.temperature)
@@ -200,6 +210,8 @@ def _check_spec(spec: ExportSpec) -> None:
         raise UserError(f"a class name must be one line, found {broken[0]!r}: rename it in the manifest.")
     if reserved := [name for name in spec.classes if runner.is_reserved(name)]:
         raise UserError(runner.RESERVED.format(reserved[0]))
+    if spec.enrolled and not spec.merge:
+        raise UserError("what is known of a speaker is heard in audio: leave --no-merge or --enrolment out.")
     if not 0 < spec.temperature < np.inf:
         raise ValueError(f"a temperature above 0 was expected, found {spec.temperature}")
 
@@ -259,6 +271,16 @@ def _card_of_outputs(student: keras.Model, spec: ExportSpec) -> dict[str, Any]:
         "unsure_below": UNSURE_BELOW,
         **parameter_counts(student),
     }
+
+
+def _card_of_enrolled(student: keras.Model, spec: ExportSpec) -> dict[str, Any]:
+    """What a profile of a speaker must agree with."""
+    if spec.enrolled is None:
+        return {}
+    weights = hashlib.sha256()
+    for array in student.get_weights():
+        weights.update(np.ascontiguousarray(array).data)
+    return {"enrolled": {"embedding": weights.hexdigest(), "width": len(spec.enrolled.mean)}}
 
 
 def _parts(
@@ -442,6 +464,20 @@ def _softmax_part(classes: int, temperature: float = 1.0) -> bytes:
         return tf.nn.softmax(logits if temperature == 1 else logits * (1 / temperature))
 
     return _convert(_traced(scaled, (classes,), "logits"), "float32")
+
+
+def _enrolled_part(head: EnrolledHead) -> Part:
+    width = len(head.mean)
+
+    def probabilities(embedding, speaker, clips):
+        share = clips / (clips + head.prior_clips)
+        about = embedding - (head.mean + share * (speaker - head.mean))
+        return tf.nn.softmax(tf.matmul(about, head.weights) + head.bias)
+
+    takes = {"embedding": width, "speaker": width, "clips": 1}
+    specs = [tf.TensorSpec((1, size), tf.float32, name=name) for name, size in takes.items()]
+    function = tf.function(probabilities).get_concrete_function(*specs)
+    return Part("enrolled", _convert(function, "float32"), gives="probabilities")
 
 
 def _write(

@@ -11,7 +11,6 @@ from flatbuffers import Builder
 
 from light_sernet_kd.export import metadata
 
-
 # The second signature of a file, and what its part takes of the first graph.
 ENROLLED, EMBEDDING = "enrolled", "embedding"
 
@@ -60,19 +59,25 @@ def is_builtin(operator: str) -> bool:
     return hasattr(schema.BuiltinOperator, operator)
 
 
-def joined(parts: Sequence[Part], card: Mapping[str, Any], enrolled: Part | None = None) -> bytes:
+def joined(
+    parts: Sequence[Part],
+    card: Mapping[str, Any],
+    enrolled: Part | None = None,
+    stages: Sequence[int] = (),
+) -> bytes:
     """One flatbuffer from several, linked by names: an input that no part before gives is one of the whole.
 
     Its output is that of the last part. It holds the TFLite metadata that the card's facts make.
 
     Args:
-        enrolled: makes a second signature, `enrolled`, of a second graph with the same constants: what gives
-            the `embedding`, the input of the layer that gives `logits`, and then this part, which takes it.
-            It gives the embedding too. An app that knows nothing of signatures runs the first graph.
+        enrolled: makes a second signature, `enrolled`, of a second graph with the same constants. The part
+            takes the `embedding`, which the signature gives too. An app that knows nothing of signatures
+            runs the first graph.
+        stages: channels of the stages whose means are the embedding, as of `training.enrolled.stages`.
 
     Raises:
-        ExportError: a part gives a tensor of another shape or type than the next one takes, or no fully
-            connected layer gives the logits of `enrolled`.
+        ExportError: a part gives a tensor of another shape or type than the next one takes, or the
+            student's file has no such stages.
     """
     whole = _Whole()
     for part in parts:
@@ -80,10 +85,20 @@ def joined(parts: Sequence[Part], card: Mapping[str, Any], enrolled: Part | None
     pools_as_convolutions(whole.model)
     whole.describe(card)
     if enrolled is not None:
-        whole.add_enrolled(enrolled)
+        whole.add_enrolled(enrolled, stages)
     builder = Builder(sum(len(part.content) for part in parts) + 2**16)
     builder.Finish(whole.model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+# Kinds of operations that are added → what the schema calls their options.
+_OPTIONS = {
+    "SLICE": "Slice",
+    "CONCATENATION": "Concatenation",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
+    "DEQUANTIZE": "Dequantize",
+    "MEAN": "Reducer",
+}
 
 
 class _Whole:
@@ -167,11 +182,11 @@ class _Whole:
             self.model.metadata.append(schema.MetadataT(name=name, buffer=len(self.model.buffers)))
             self.model.buffers.append(_AlignedBuffer(np.frombuffer(content, np.uint8)))
 
-    def add_enrolled(self, part: Part) -> None:
+    def add_enrolled(self, part: Part, stages: Sequence[int]) -> None:
         """A second graph and its signature, which share the constants of the first; see `joined`."""
         graph = copy.deepcopy(self.graph)
         graph.name = ENROLLED
-        embedding = _embedding_of(self.model, graph, self._linked["logits"])
+        embedding = _embedding_of(self.model, graph, self._linked["logits"], stages)
         inputs = {name: index for name, index in self._linked.items() if index in graph.inputs}
         self.graph, self._linked = graph, {**inputs, EMBEDDING: embedding}
         self.model.subgraphs.append(graph)
@@ -203,27 +218,42 @@ class _Whole:
         )
 
 
-def _embedding_of(model: schema.ModelT, graph: schema.SubGraphT, logits: int) -> int:
-    """The float32 tensor that the fully connected layer of the logits takes."""
+def _embedding_of(model: schema.ModelT, graph: schema.SubGraphT, logits: int, widths: Sequence[int]) -> int:
+    """Add the means of the tensors that `training.enrolled.stages` names; returns the float32 tensor of all.
+
+    Args:
+        widths: channels of each stage.
+    """
     makers = {index: operator for operator in graph.operators for index in operator.outputs}
     layer = makers[logits]
-    dequantise = layer if _is(model, layer, "DEQUANTIZE") else None
-    if dequantise is not None:
-        layer = makers[dequantise.inputs[0]]
+    is_int8 = _is(model, layer, "DEQUANTIZE")
+    if is_int8:
+        layer = makers[layer.inputs[0]]
     if not _is(model, layer, "FULLY_CONNECTED"):
         raise ExportError("the student's logits come from no fully connected layer")
-    taken = layer.inputs[0]
-    if dequantise is None:
-        return taken
-    # The layer computes in integers: what it takes is turned into floats as its logits are.
-    shape = [*graph.tensors[taken].shape]
-    graph.tensors.append(
-        schema.TensorT(name="embedding", shape=shape, type=schema.TensorType.FLOAT32, buffer=0)
-    )
-    again = copy.deepcopy(dequantise)
-    again.inputs, again.outputs = [taken], [len(graph.tensors) - 1]
-    graph.operators.append(again)
-    return len(graph.tensors) - 1
+    edit = _Edit(model, graph)
+    embedding = layer.inputs[0]
+    if len(widths) == 1:
+        return edit.dequantised(embedding) if is_int8 else embedding
+    stages = _stages(model, makers, embedding, len(widths))
+    if [int(graph.tensors[index].shape[-1]) for index in stages] != [*widths]:
+        raise ExportError(f"stages of {[*widths]} channels are not found in the student's file")
+    means = [edit.mean(edit.dequantised(index) if is_int8 else index) for index in stages]
+    return edit.concatenated(means)
+
+
+def _stages(
+    model: schema.ModelT, makers: Mapping[int, schema.OperatorT], embedding: int, count: int
+) -> list[int]:
+    """What the last `count` convolutions before the embedding take, in the order of the graph."""
+    stages: list[int] = []
+    operator = makers.get(embedding)
+    while operator is not None and len(stages) < count:
+        taken = operator.inputs[0]
+        if _is(model, operator, "CONV_2D"):
+            stages.append(taken)
+        operator = makers.get(taken)
+    return stages[::-1]
 
 
 def _is(model: schema.ModelT, operator: schema.OperatorT, name: str) -> bool:
@@ -243,6 +273,8 @@ def _drop_unused(graph: schema.SubGraphT) -> dict[int, int]:
     graph.operators = operators[::-1]
     new_index = {index: number for number, index in enumerate(sorted(used - {-1}))}
     graph.tensors = [graph.tensors[index] for index in new_index]
+    for number, tensor in enumerate(graph.tensors):
+        tensor.name = f"{graph.name}/{number}"  # the converter's are long
     with_none = {-1: -1, **new_index}
     for operator in graph.operators:
         operator.inputs = [with_none[index] for index in operator.inputs]
@@ -250,6 +282,67 @@ def _drop_unused(graph: schema.SubGraphT) -> dict[int, int]:
     graph.inputs = [new_index[index] for index in graph.inputs]
     graph.outputs = [new_index[index] for index in graph.outputs]
     return new_index
+
+
+class _Edit:
+    """Operations and tensors that are added to a graph of a model."""
+
+    def __init__(self, model: schema.ModelT, graph: schema.SubGraphT):
+        self.model, self.graph = model, graph
+        self.operators: list[schema.OperatorT] = graph.operators
+
+    def add(self, kind: str, version: int, inputs: Sequence[int], output: int) -> Any:
+        """Add an operation; returns its options, the schema's defaults, for the caller to set."""
+        number = getattr(schema.BuiltinOperator, kind)
+        code = schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=number, version=version)
+        self.model.operatorCodes.append(code)
+        name = f"{_OPTIONS[kind]}Options"
+        operator = schema.OperatorT(
+            opcodeIndex=len(self.model.operatorCodes) - 1,
+            inputs=inputs,
+            outputs=[output],
+            builtinOptionsType=getattr(schema.BuiltinOptions, name),
+            builtinOptions=getattr(schema, f"{name}T")(),
+        )
+        self.operators.append(operator)
+        return operator.builtinOptions
+
+    def tensor(self, name: str, shape, kind: int, data: np.ndarray | None = None, quantization=None) -> int:
+        buffer = 0
+        if data is not None:
+            buffer = len(self.model.buffers)
+            self.model.buffers.append(_AlignedBuffer(np.frombuffer(data.tobytes(), np.uint8)))
+        self.graph.tensors.append(
+            schema.TensorT(shape=[*shape], type=kind, buffer=buffer, name=name, quantization=quantization)
+        )
+        return len(self.graph.tensors) - 1
+
+    def constant(self, name: str, data: np.ndarray, scale: float | None = None) -> int:
+        kind = schema.TensorType.INT8 if data.dtype == np.int8 else schema.TensorType.INT32
+        steps = None if scale is None else schema.QuantizationParametersT(scale=[scale], zeroPoint=[0])
+        return self.tensor(name, data.shape, kind, data, steps)
+
+    def dequantised(self, taken: int) -> int:
+        """The tensor as float32."""
+        source = self.graph.tensors[taken]
+        name = f"{ENROLLED}/floats{len(self.operators)}"
+        output = self.tensor(name, source.shape, schema.TensorType.FLOAT32)
+        self.add("DEQUANTIZE", 2, [taken], output)
+        return output
+
+    def mean(self, taken: int) -> int:
+        """Over all positions: `[1, height, width, channels]` to `[1, channels]`."""
+        source = self.graph.tensors[taken]
+        name = f"{ENROLLED}/mean{len(self.operators)}"
+        output = self.tensor(name, [1, int(source.shape[-1])], schema.TensorType.FLOAT32)
+        self.add("MEAN", 1, [taken, self.constant(f"{name}/axes", np.array([1, 2], np.int32))], output)
+        return output
+
+    def concatenated(self, taken: Sequence[int]) -> int:
+        width = sum(int(self.graph.tensors[index].shape[-1]) for index in taken)
+        output = self.tensor(f"{ENROLLED}/means", [1, width], schema.TensorType.FLOAT32)
+        self.add("CONCATENATION", 1, taken, output).axis = 1
+        return output
 
 
 def pools_as_convolutions(model: schema.ModelT) -> None:
@@ -261,12 +354,12 @@ def pools_as_convolutions(model: schema.ModelT) -> None:
     _Pools(model).rewrite()
 
 
-class _Pools:
+class _Pools(_Edit):
     """The average pools of a model's first graph, rewritten one after the other."""
 
     def __init__(self, model: schema.ModelT):
-        self.model, self.graph = model, model.subgraphs[0]
-        self.operators: list[schema.OperatorT] = []
+        super().__init__(model, model.subgraphs[0])
+        self.operators = []
 
     def rewrite(self) -> None:
         for operator in self.graph.operators:
@@ -298,10 +391,10 @@ class _Pools:
             taken = self._with_edges(taken, _lacking(source, size), name)
         # A power of two: products are then exact, and half a step goes to the even one, not to one side.
         channels, scale = int(source.shape[3]), 1.0 / (64 * size[0] * size[1])
-        weights = self._constant(f"{name}/weights", np.full((1, *size, channels), 64, np.int8), scale)
+        weights = self.constant(f"{name}/weights", np.full((1, *size, channels), 64, np.int8), scale)
         bias_scale = float(source.quantization.scale[0]) * scale
-        bias = self._constant(f"{name}/bias", np.zeros(channels, np.int32), bias_scale)
-        options = self._add("DEPTHWISE_CONV_2D", 3, [taken, weights, bias], output)
+        bias = self.constant(f"{name}/bias", np.zeros(channels, np.int32), bias_scale)
+        options = self.add("DEPTHWISE_CONV_2D", 3, [taken, weights, bias], output)
         options.padding = schema.Padding.VALID
         options.strideH, options.strideW, options.depthMultiplier = *size, 1
         options.fusedActivationFunction = pool.fusedActivationFunction
@@ -316,49 +409,17 @@ class _Pools:
             shape = [int(length) for length in self.graph.tensors[taken].shape]
             first = np.where(np.arange(4) == axis, shape[axis] - 1, 0).astype(np.int32)
             edge_shape = np.where(np.arange(4) == axis, 1, shape).astype(np.int32)
-            edge = self._tensor(f"{name}/edge{axis}", edge_shape, source.type, None, source.quantization)
+            edge = self.tensor(f"{name}/edge{axis}", edge_shape, source.type, None, source.quantization)
             bounds = [
-                self._constant(f"{name}/from{axis}", first),
-                self._constant(f"{name}/size{axis}", edge_shape),
+                self.constant(f"{name}/from{axis}", first),
+                self.constant(f"{name}/size{axis}", edge_shape),
             ]
-            self._add("SLICE", 2, [taken, *bounds], edge)
+            self.add("SLICE", 2, [taken, *bounds], edge)
             shape[axis] += 1
-            longer = self._tensor(f"{name}/longer{axis}", shape, source.type, None, source.quantization)
-            self._add("CONCATENATION", 2, [taken, edge], longer).axis = axis
+            longer = self.tensor(f"{name}/longer{axis}", shape, source.type, None, source.quantization)
+            self.add("CONCATENATION", 2, [taken, edge], longer).axis = axis
             taken = longer
         return taken
-
-    def _add(self, kind: str, version: int, inputs: Sequence[int], output: int) -> Any:
-        """Add an operation; returns its options, the schema's defaults, for the caller to set."""
-        number = getattr(schema.BuiltinOperator, kind)
-        code = schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=number, version=version)
-        self.model.operatorCodes.append(code)
-        options = {"SLICE": "Slice", "CONCATENATION": "Concatenation", "DEPTHWISE_CONV_2D": "DepthwiseConv2D"}
-        name = f"{options[kind]}Options"
-        operator = schema.OperatorT(
-            opcodeIndex=len(self.model.operatorCodes) - 1,
-            inputs=inputs,
-            outputs=[output],
-            builtinOptionsType=getattr(schema.BuiltinOptions, name),
-            builtinOptions=getattr(schema, f"{name}T")(),
-        )
-        self.operators.append(operator)
-        return operator.builtinOptions
-
-    def _tensor(self, name: str, shape, kind: int, data: np.ndarray | None, quantization) -> int:
-        buffer = 0
-        if data is not None:
-            buffer = len(self.model.buffers)
-            self.model.buffers.append(_AlignedBuffer(np.frombuffer(data.tobytes(), np.uint8)))
-        self.graph.tensors.append(
-            schema.TensorT(shape=[*shape], type=kind, buffer=buffer, name=name, quantization=quantization)
-        )
-        return len(self.graph.tensors) - 1
-
-    def _constant(self, name: str, data: np.ndarray, scale: float | None = None) -> int:
-        kind = schema.TensorType.INT8 if data.dtype == np.int8 else schema.TensorType.INT32
-        steps = None if scale is None else schema.QuantizationParametersT(scale=[scale], zeroPoint=[0])
-        return self._tensor(name, data.shape, kind, data, steps)
 
 
 def _lacking(source: schema.TensorT, size: Sequence[int]) -> list[int]:

@@ -135,8 +135,8 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     out 18 times as far from Keras as in `dynamic`, which is as small (a mean difference of 0.054, not 0.003).
 
     With `enrolled` a file has a second signature of that name. It takes `audio`, `speaker` `[1, E]`, the mean
-    embedding of other recordings of the speaker, and `clips` `[1, 1]`, how many these are, both float32. It
-    gives `probabilities` and the clip's own `embedding` `[1, E]`.
+    embedding of other recordings of the speaker (see `training.enrolled`), and `clips` `[1, 1]`, how many
+    these are, both float32. It gives `probabilities` and the clip's own `embedding` `[1, E]`.
 
     Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
     `labels.txt`, `card.json`, for text `vocab.txt` and, where it is given, `training.bin`: `zipfile` opens
@@ -183,6 +183,7 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     logits_of = tf.function(functools.partial(_logits, student, names)).get_concrete_function(
         {name: tf.TensorSpec((1, *shapes[name]), _dtype(name), name=name) for name in names}
     )
+    widths = spec.enrolled.stages if spec.enrolled else ()
     exported = []
     for precision in precisions:
         parts = _parts(logits_of, precision, names, student_inputs.get("features", ()), spec)
@@ -191,7 +192,7 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
         own_card = (spec.precision_cards or {}).get(precision, {})
         card = {**facts, "precision": precision, **spec.card, **own_card}
         with files.atomic(path) as temporary:
-            _write(temporary, joined(parts, card, second), card, spec.text, spec.training)
+            _write(temporary, joined(parts, card, second, widths), card, spec.text, spec.training)
             difference = _difference(temporary, inputs, expected)
             if precision == "float32":
                 _check_difference(difference, path, spec.temperature)

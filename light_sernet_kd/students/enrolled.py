@@ -1,18 +1,9 @@
-"""A second head for a speaker of whom some recordings without labels are known.
+"""A second head for a speaker of whom some recordings without labels are known; see `training.enrolled`."""
 
-An embedding tells who speaks as well as how. Taken about the speaker's own mean it tells the emotion better.
-The head is fitted on embeddings of training speakers, each about the mean of a few other recordings of that
-speaker; the network stays as it is.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-# How many recordings of a speaker are known, in training and in tests.
-CLIPS = (0, 1, 3, 5, 10, 20)
 
 
 @dataclass(frozen=True)
@@ -23,8 +14,9 @@ class EnrolledHead:
         mean: `(E,)`, of the training recordings; what is assumed of a speaker who is not known.
         prior_clips: how many recordings of the speaker weigh as much as `mean`.
         weights, bias: `(E, classes)` and `(classes,)`.
+        stages: widths of the network's stages whose means are the embedding; they add up to E.
 
-    >>> head = EnrolledHead(np.zeros(2), 2.0, np.eye(2), np.zeros(2))
+    >>> head = EnrolledHead(np.zeros(2), 2.0, np.eye(2), np.zeros(2), (2,))
     >>> head.logits([[1.0, 0.0]], [[1.0, 1.0]], [2]).tolist()
     [[0.5, -0.5]]
     """
@@ -33,6 +25,7 @@ class EnrolledHead:
     prior_clips: float
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
+    stages: tuple[int, ...]
 
     def logits(self, embeddings: ArrayLike, speakers: ArrayLike, clips: ArrayLike) -> NDArray[np.float32]:
         """`(N, classes)`.
@@ -50,13 +43,10 @@ class EnrolledHead:
         """What embeddings are taken about, `(N, E)`. Arguments as of `logits`."""
         known = np.asarray(clips, np.float32)
         share = (known / (known + np.float32(self.prior_clips)))[:, None]
-        return self.mean + share * (np.asarray(speakers, np.float32) - self.mean)
+        centre = self.mean + share * (np.asarray(speakers, np.float32) - self.mean)
+        return centre.astype(np.float32)
 
     def cooled(self, temperature: float) -> "EnrolledHead":
         """The head whose logits are divided by `temperature`."""
-        return EnrolledHead(
-            self.mean,
-            self.prior_clips,
-            self.weights / np.float32(temperature),
-            self.bias / np.float32(temperature),
-        )
+        by = np.float32(temperature)
+        return replace(self, weights=self.weights / by, bias=self.bias / by)

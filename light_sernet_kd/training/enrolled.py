@@ -1,0 +1,144 @@
+"""A second head for speakers of whom some recordings without labels are known, fitted to a trained network.
+
+What a network makes of a recording tells who speaks as well as how. Taken about the speaker's own mean it
+tells the emotion better. The head is fitted on training speakers, each recording about the mean of a few
+others of that speaker; the network stays as it is.
+
+It takes the means of the network's stages over time and features, but for the last one's: that one is fitted
+to the training speakers so well that their means say little (docs/results/choices.md).
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from light_sernet_kd.distillation.distiller import embedding_of
+from light_sernet_kd.students.enrolled import EnrolledHead
+
+# How many other recordings of its speaker a training recording is taken about: drawn anew for each of these.
+CLIPS = (0, 1, 3, 5, 10, 20)
+# Of the speaker's mean, as much as the mean of all training recordings weighs.
+PRIOR_CLIPS = 3.0
+# Times that each training recording is in the fit.
+DRAWS = 6
+# Inverse strength of the penalty of scikit-learn's logistic regression.
+PENALTY = 1.0
+# Of a network of these layers alone every stage is found again in its exported file.
+_CHAIN = (
+    keras.layers.InputLayer,
+    keras.layers.Conv2D,
+    keras.layers.BatchNormalization,
+    keras.layers.ReLU,
+    keras.layers.AveragePooling2D,
+    keras.layers.MaxPooling2D,
+    keras.layers.Concatenate,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.Dropout,
+    keras.layers.Dense,
+)
+
+
+def stages(student: keras.Model) -> list[keras.KerasTensor]:
+    """The tensors whose means are a recording's embedding, `(batch, frames, features, channels)` each.
+
+    Of a Light-SERNet what each convolution but the first ones takes. Of other networks what their last layer
+    takes, `(batch, E)`.
+
+    >>> from light_sernet_kd import students
+    >>> [each.shape[-1] for each in stages(students.build("light_sernet", (60, 40, 1), 2))]
+    [96, 64, 96, 128, 160]
+    >>> [each.shape for each in stages(students.build("resnet18", (64, 64, 1), 2, width=0.25))]
+    [(None, 128)]
+    """
+    if not all(isinstance(layer, _CHAIN) for layer in student.layers):
+        return [embedding_of(student)]
+    (features,) = student.inputs
+    convolutions = [layer for layer in student.layers if isinstance(layer, keras.layers.Conv2D)]
+    return [layer.input for layer in convolutions if layer.input is not features]
+
+
+def embedder(student: keras.Model) -> keras.Model:
+    """From the student's inputs to `(batch, E)`, the means of its `stages`."""
+    means = [keras.ops.mean(each, axis=(1, 2)) if len(each.shape) == 4 else each for each in stages(student)]
+    joined = keras.layers.Concatenate(name="means")(means) if len(means) > 1 else means[0]
+    return keras.Model(student.inputs, joined)
+
+
+def fit_head(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    speakers: Sequence[str],
+    widths: Sequence[int],
+    classes: int,
+    *,
+    seed: int,
+) -> EnrolledHead:
+    """A logistic regression on embeddings about what is known of their speakers.
+
+    Each training recording is taken about the mean of some others of its speaker: how many, and which, is
+    drawn `DRAWS` times. Every stage weighs the same, whatever its width, and so does every class.
+
+    Args:
+        embeddings: `(N, E)`, of training recordings alone.
+        labels: `(N,)` class indices.
+        speakers: of each recording.
+        widths: of the stages that the embedding is made of; they add up to E.
+        classes: how many there are. One without a recording gets a logit that is far below all others.
+        seed: of the draws.
+
+    The second of two speakers has all values higher by 5, which is nothing that a head should hear.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels, speakers = np.tile([0, 1], 40), np.repeat(["ann", "bob"], 40)
+    >>> embeddings = rng.normal(size=(80, 2)) + 4 * labels[:, None] + 5 * (speakers == "bob")[:, None]
+    >>> head = fit_head(embeddings, labels, speakers, [2], 2, seed=0)
+    >>> head.logits([[25.0, 25.0], [21.0, 21.0]], [[23.0, 23.0]] * 2, [1000, 1000]).argmax(axis=1)
+    array([1, 0])
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    rows, truth, names = np.asarray(embeddings, np.float64), np.asarray(labels), np.asarray(speakers)
+    scale = _deviations(rows, names) * np.sqrt(np.repeat(widths, widths) * len(widths) / 3)
+    empty = np.zeros((rows.shape[1], classes), np.float32), np.full(classes, -1e3, np.float32)
+    head = EnrolledHead(rows.mean(axis=0).astype(np.float32), PRIOR_CLIPS, *empty, tuple(widths))
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(DRAWS):
+        means, clips = _known(rows, names, rng.choice(CLIPS, len(rows)), rng)
+        drawn.append((rows - head.centre(means, clips)) / scale)
+    model = LogisticRegression(C=PENALTY, max_iter=1000, class_weight="balanced")
+    model.fit(np.concatenate(drawn), np.tile(truth, DRAWS))
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # it has one logit for two classes
+        coefficients, intercepts = (
+            np.stack([-coefficients[0], coefficients[0]]) / 2,
+            np.outer([-0.5, 0.5], intercepts)[:, 0],
+        )
+    head.weights[:, model.classes_], head.bias[model.classes_] = (coefficients / scale).T, intercepts
+    return head
+
+
+def _deviations(rows: NDArray[np.float64], speakers: NDArray) -> NDArray[np.float64]:
+    """Standard deviation of each column within a speaker, `(E,)`."""
+    within = sum(
+        (rows[speakers == name].var(axis=0) * np.sum(speakers == name) for name in np.unique(speakers)),
+        start=np.zeros(rows.shape[1]),
+    )
+    # A unit of the network that is never active would else be divided by 0.
+    return np.sqrt(within / len(rows)) + 1e-4
+
+
+def _known(
+    rows: NDArray[np.float64], speakers: NDArray, clips: NDArray, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray]:
+    """Of each row the mean of at most `clips` other rows of its speaker, and how many these are."""
+    means, counts = np.zeros_like(rows), np.zeros(len(rows))
+    for row, (name, wanted) in enumerate(zip(speakers, clips, strict=True)):
+        others = np.flatnonzero(speakers == name)
+        others = others[others != row]
+        chosen = rng.choice(others, min(int(wanted), len(others)), replace=False)
+        if len(chosen):
+            means[row], counts[row] = rows[chosen].mean(axis=0), len(chosen)
+    return means, counts

@@ -73,6 +73,10 @@ def _check_training(settings: Settings) -> None:
             f"--qat is for students whose int8 file exists, which hear alone: {settings.student} has none. "
             "Leave it out."
         )
+    if settings.enrolment and is_multimodal(settings.student):
+        raise UserError(
+            f"--enrolment is for students that hear alone, not for {settings.student}. Leave it out."
+        )
     if settings.patience and settings.keep != BEST:
         raise UserError(
             f"--patience waits for a better epoch, and --keep {settings.keep} chooses none: give one of them."

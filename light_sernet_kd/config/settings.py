@@ -59,11 +59,12 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
 _ADDED = (
-    "augment_every", "depth", "keep", "kernels", "local_pooling", "recipe", "speakers", "unlabelled",
-    "unlabelled_share", "unlabelled_skip_tested",
+    "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
+    "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
-# Settings that have no part in it at all: what they decide is told by others, or by `resolved`.
-APART = ("engine", "recipe")
+# Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
+# to what was trained.
+APART = ("engine", "enrolment", "recipe")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
@@ -422,6 +423,13 @@ class Settings:
     merge_tflite: bool = setting(
         True, "-m", "--merge_tflite", group=EXPORT, metavar="BOOL", parse=truth, commands=OF_STUDENT,
         help="the files take raw audio: the front end is inside",
+    )  # fmt: skip
+
+    enrolment: bool = setting(
+        False, "--enrolment", group=EXPORT, commands=OF_STUDENT,
+        help="fit a second head for speakers of whom recordings without labels are known, score it as the "
+        "protocol's name with _enrolled behind it, and export it as a second signature; finished runs get it "
+        "too",
     )  # fmt: skip
 
     @property

@@ -44,10 +44,13 @@ from light_sernet_kd.files import (
 _LEFTOVERS = (LOCK, "config.json")
 # What a student's training leaves beside the file that says it is done, and what follows from it.
 STEP_FILES = (
+    "enrolled_embeddings.npz",
+    "enrolled_head.npz",
     "history.csv",
     "student.keras",
     "test_embeddings.npz",
     "test_logits.npz",
+    "tflite_embeddings.npz",
     "tflite_probabilities.npz",
     "training_logits.npz",
     "validation_logits.npz",

@@ -6,6 +6,7 @@ from light_sernet_kd.evaluation.bootstrap import (
     bootstrap_ci,
     bootstrap_difference_ci,
 )
+from light_sernet_kd.evaluation.enrolled import TOLD_CLIPS, TestedFold, enrolled_scores, split
 from light_sernet_kd.evaluation.predictions import (
     Predictions,
     answer_warnings,
@@ -41,9 +42,11 @@ __all__ = [
     "FEWEST_TO_CALIBRATE",
     "SUMMARIES",
     "TEMPERATURE_BOUNDS",
+    "TOLD_CLIPS",
     "UNSURE_BELOW",
     "Predictions",
     "Scores",
+    "TestedFold",
     "answer_warnings",
     "bootstrap_ci",
     "bootstrap_difference_ci",
@@ -51,6 +54,7 @@ __all__ = [
     "confidence",
     "confidence_warnings",
     "confusion",
+    "enrolled_scores",
     "expected_calibration_error",
     "fit_temperature",
     "log_loss",
@@ -60,6 +64,7 @@ __all__ = [
     "reliability",
     "scores",
     "softmax",
+    "split",
     "temperature_for",
     "temperature_per_margin",
     "write_predictions",

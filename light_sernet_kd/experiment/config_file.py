@@ -56,7 +56,7 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
                 f"This run began on {pluralise(began, 'thread')} and goes on on {threads()}: sums have "
                 "another order, so its numbers are not bit for bit those of a run on either."
             )
-        return config
+        return _with_enrolment(run, config)
     gains = STUDENTS[run.settings.student].gains_from_bfloat16
     arithmetic = resolved_arithmetic(run.settings.arithmetic, gains=gains)
     config = {
@@ -71,6 +71,16 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
         "versions": {"light-sernet-kd": __version__, **_versions()},
         "command": command,
     }
+    write_json(run.folder.config, config)
+    return config
+
+
+def _with_enrolment(run: "Experiment", config: dict[str, Any]) -> dict[str, Any]:
+    """The stored config.json, which `export` reads later, with second heads where they are asked for now."""
+    settings = config["settings"]
+    if settings.get("enrolment", False) == run.settings.enrolment:
+        return config
+    config = {**config, "settings": {**settings, "enrolment": run.settings.enrolment}}
     write_json(run.folder.config, config)
     return config
 

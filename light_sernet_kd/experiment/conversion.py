@@ -16,6 +16,7 @@ from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import FEATURES
 from light_sernet_kd.errors import UserError, installed
+from light_sernet_kd.experiment.enrolment import head_of
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.networks import calibration_clips
 from light_sernet_kd.experiment.phases import phases_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # What a fold's step keeps of its converted students.
-PROBABILITIES = "tflite_probabilities.npz"
+PROBABILITIES, EMBEDDINGS = "tflite_probabilities.npz", "tflite_embeddings.npz"
 
 
 def _card(run: "Experiment", *, final: bool) -> dict[str, Any]:
@@ -103,6 +104,7 @@ def convert(
                 merge=settings.merge_tflite,
                 temperature=temperature,
                 training=packed_training_list(run) if scores is not None else training,
+                enrolled=head_of(run, fold) if settings.merge_tflite else None,
             ),
         )
     except ExportError as error:
@@ -126,22 +128,29 @@ def precision_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndarr
 
     They are not calibrated: only which is largest counts, and that no temperature changes.
     """
-    step, name = run.step(fold), PROBABILITIES
-    if not (step.path / name).exists():
-        probabilities = _converted_probabilities(run, fold)
-        step.write(name, probabilities)
-        step.vouch(name)
-        run.display.say(f"fold {fold.name}: converted and scored in {len(probabilities)} precisions")
+    if not (run.step(fold).path / PROBABILITIES).exists():
+        _score_converted(run, fold)
     rows, width = len(fold.test), len(run.classes)
-    return step.rows(name, remove=name, rows=rows, width=width, names=("float32",), shares=True)
+    return run.step(fold).rows(
+        PROBABILITIES, remove=PROBABILITIES, rows=rows, width=width, names=("float32",), shares=True
+    )
 
 
-def _converted_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
+def precision_embeddings(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
+    """Embeddings of the test recordings, `(len(fold.test), E)`, by the fold's student in each precision."""
+    if not (run.step(fold).path / EMBEDDINGS).exists():
+        _score_converted(run, fold)
+    return run.step(fold).rows(EMBEDDINGS, remove=EMBEDDINGS, rows=len(fold.test), names=("float32",))
+
+
+def _score_converted(run: "Experiment", fold: Fold) -> None:
     from light_sernet_kd.runner import invoke, open_file
 
-    student = run.step(fold).read("student.keras", load_student)
+    step = run.step(fold)
+    student = step.read("student.keras", load_student)
     inputs = file_inputs(run, fold.test, merge=run.settings.merge_tflite)
-    probabilities = {}
+    has_head = head_of(run, fold) is not None and run.settings.merge_tflite
+    probabilities, embeddings = {}, {}
     with tempfile.TemporaryDirectory() as temporary:
         for row in convert(run, fold, Path(temporary), student):
             interpreter, _, _ = open_file(Path(temporary) / row["file"], threads=2)
@@ -150,7 +159,22 @@ def _converted_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndar
                 for i in range(len(fold.test))
             ]
             probabilities[row["precision"]] = np.stack(answers)
-    return probabilities
+            if has_head:
+                heard = [_embedding(interpreter, clip) for clip in inputs["audio"]]
+                embeddings[row["precision"]] = np.stack(heard)
+    for name, arrays in ((EMBEDDINGS, embeddings), (PROBABILITIES, probabilities)):
+        if arrays:
+            step.write(name, arrays)
+            step.vouch(name)
+    run.display.say(f"fold {fold.name}: converted and scored in {len(probabilities)} precisions")
+
+
+def _embedding(interpreter: Any, clip: np.ndarray) -> np.ndarray:
+    # It holds on to the interpreter, so that it is made for each call.
+    signature = interpreter.get_signature_runner("enrolled")
+    shape = signature.get_input_details()["speaker"]["shape"]
+    unknown = {"speaker": np.zeros(shape, np.float32), "clips": np.zeros((1, 1), np.float32)}
+    return signature(audio=clip[None], **unknown)["embedding"][0].copy()
 
 
 def file_inputs(run: "Experiment", rows: Sequence[int], *, merge: bool) -> dict[str, np.ndarray]:

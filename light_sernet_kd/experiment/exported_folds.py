@@ -50,6 +50,7 @@ def fold_files(
         teacher=None,
         unlabelled=None,
         merge_tflite=True,
+        enrolment=False,
         engine=AUTO,
     )
     options = RunOptions(data=data, result=to, cache="none")

@@ -20,6 +20,7 @@ from light_sernet_kd.experiment.conversion import (
     taken_inputs,
     whose_scores,
 )
+from light_sernet_kd.experiment.enrolment import is_enrolled, told_scores
 from light_sernet_kd.experiment.fold import save_student
 from light_sernet_kd.experiment.networks import network_of, train_network, trained_on
 from light_sernet_kd.experiment.phases import phases_of
@@ -135,10 +136,10 @@ def _converted(run: "Experiment", outcomes: Sequence[dict[str, Any]], *, anew: b
     step, scores = run.step(run.selection.final_fold), _precision_scores(run)
     exported = step.exported()
     temperature = final_temperature(run, outcomes, final_logits(run))
-    certificates = run.folder.certificates([fold.name for fold in run.folds])
+    added = _added(run)
     # A verdict that came later is no reason to take files for damaged that cannot be made anew here.
-    is_certified = not anew or exported.get("certificates", {}) == certificates
-    if is_certified and is_current(run, exported, temperature, scores):
+    has_all = not anew or {name: exported.get(name, {}) for name in added} == added
+    if has_all and is_current(run, exported, temperature, scores):
         return exported
     if not anew:
         return None
@@ -146,12 +147,25 @@ def _converted(run: "Experiment", outcomes: Sequence[dict[str, Any]], *, anew: b
     student = step.read("student.keras", load_student)
     if "student" not in run.multimodal:
         number_operations(student)
-    exported.pop("certificates", None)
-    exported |= _convert(run, student, temperature, scores, certificates)
+    for name in added:
+        exported.pop(name, None)
+    exported |= _convert(run, student, temperature, scores, added)
     step.rewrite(exported)
     if were_made:
         run.display.say("The final student was exported anew: its files were missing, damaged or older.")
     return exported
+
+
+def _added(run: "Experiment") -> dict[str, dict[str, Any]]:
+    """What the cards say of the folds' students beside their scores: name → precision → facts."""
+    enrolled = {}
+    if is_enrolled(run) and run.settings.merge_tflite:
+        for precision in precision_probabilities(run, run.folds[0]):
+            enrolled[precision] = told_scores(run, precision)
+    return {
+        "certificates": run.folder.certificates([fold.name for fold in run.folds]),
+        "enrolled_scores": enrolled,
+    }
 
 
 def number_operations(student: keras.Model) -> None:
@@ -199,11 +213,15 @@ def _convert(
     student: keras.Model,
     temperature: float,
     scores: Mapping[str, Mapping[str, float]],
-    certificates: Mapping[str, Any],
+    added: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     folder, final = run.folder.path, run.selection.final_fold
+    card_names = {"certificates": "certificate", "enrolled_scores": "enrolled_scores"}
     told = {
-        precision: {**at, **({"certificate": certificates[precision]} if precision in certificates else {})}
+        precision: {
+            **at,
+            **{card_names[name]: each[precision] for name, each in added.items() if precision in each},
+        }
         for precision, at in scores.items()
     }
     rows = convert(run, final, folder, student, scores=told, temperature=temperature)
@@ -211,7 +229,7 @@ def _convert(
         row["sha256"] = sha256(folder / row["file"])
     count = len(trained_on(run, final))
     made = {"rows": rows, "temperature": temperature, "scores": scores, "training_recordings": count}
-    return {**made, **({"certificates": certificates} if certificates else {})}
+    return {**made, **{name: dict(each) for name, each in added.items() if each}}
 
 
 def is_current(

@@ -12,6 +12,7 @@ from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.calibration import calibrate
+from light_sernet_kd.experiment.enrolment import enrolled_scores
 from light_sernet_kd.experiment.final import final_notes
 from light_sernet_kd.experiment.networks import model_of, network_of
 from light_sernet_kd.experiment.teacher import teacher_name, teacher_stamps
@@ -105,6 +106,7 @@ def metrics_of(
         },
         "notes": notes_of(run, exported),
         **({"unlabelled": unlabelled.facts(run)} if run.unlabelled else {}),
+        **({"enrolled": enrolled} if (enrolled := enrolled_scores(run)) else {}),
         "teacher": _teacher(run, outcomes) if run.settings.teacher else None,
         "seed": run.settings.seed,
         "command": run.config["command"],

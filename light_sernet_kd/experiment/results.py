@@ -11,7 +11,7 @@ from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.embedding_panels import fold_panels
-from light_sernet_kd.reporting.report import CALIBRATED, report
+from light_sernet_kd.reporting.report import CALIBRATED, ENROLLED_PICTURE, report
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -69,6 +69,8 @@ def _draw(run: "Experiment", outcomes: Sequence[dict[str, Any]], metrics: dict[s
     calibration = metrics["calibration"]
     curves = {name: calibration[when] for when, name in CALIBRATED.items() if calibration[when]}
     figures.reliability(curves, folder / "reliability.png", title=title, stamps=stamps)
+    if "enrolled" in metrics:
+        figures.enrolled(metrics["enrolled"], folder / ENROLLED_PICTURE, title=title, stamps=stamps)
     tested = read_test_embeddings(run)
     if tested:
         panels, notes = fold_panels(tested, len(run.folds))

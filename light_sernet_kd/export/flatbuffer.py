@@ -11,8 +11,8 @@ from flatbuffers import Builder
 
 from light_sernet_kd.export import metadata
 
-# The second signature of a file, and what its part takes of the first graph.
-ENROLLED, EMBEDDING = "enrolled", "embedding"
+# The second signature of a file.
+ENROLLED = "enrolled"
 
 
 class ExportError(RuntimeError):
@@ -21,11 +21,11 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Part:
-    """A flatbuffer whose inputs are named after what they take; `gives` names its only output."""
+    """A flatbuffer whose inputs are named after what they take; `gives` names its outputs."""
 
     name: str
     content: bytes
-    gives: str
+    gives: tuple[str, ...]
 
 
 class _AlignedBuffer(schema.BufferT):
@@ -71,9 +71,9 @@ def joined(
 
     Args:
         enrolled: makes a second signature, `enrolled`, of a second graph with the same constants. The part
-            takes the `embedding`, which the signature gives too. An app that knows nothing of signatures
-            runs the first graph.
-        stages: channels of the stages whose means are the embedding, as of `training.enrolled.stages`.
+            takes `stage0`, `stage1`, …, tensors of the student. An app that knows nothing of signatures runs
+            the first graph.
+        stages: channels of each of them; they are those of `training.enrolled.stages`.
 
     Raises:
         ExportError: a part gives a tensor of another shape or type than the next one takes, or the
@@ -97,7 +97,6 @@ _OPTIONS = {
     "CONCATENATION": "Concatenation",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
     "DEQUANTIZE": "Dequantize",
-    "MEAN": "Reducer",
 }
 
 
@@ -119,7 +118,6 @@ class _Whole:
     def add(self, part: Part) -> None:
         content = schema.ModelT.InitFromPackedBuf(part.content)
         (part_graph,) = content.subgraphs  # a second one would mean a loop or a branch
-        (part_output,) = part_graph.outputs
         names = {index: part_graph.tensors[index].name.decode() for index in part_graph.inputs}
         new_index = {-1: -1}  # -1 stands for an input that is left out, such as a bias
         for index, name in names.items():
@@ -140,8 +138,9 @@ class _Whole:
         ]
         self.graph.inputs += [new_index[index] for index, name in names.items() if name not in self._linked]
         self._linked |= {name: new_index[index] for index, name in names.items()}
-        self._linked[part.gives] = new_index[part_output]
-        self.graph.outputs = [new_index[part_output]]
+        outputs = [new_index[index] for index in part_graph.outputs]
+        self._linked |= dict(zip(part.gives, outputs, strict=True))
+        self.graph.outputs = outputs
 
     def _check_link(self, part: Part, name: str, taken: schema.TensorT) -> None:
         linked_tensor = self.graph.tensors[self._linked[name]]
@@ -186,14 +185,14 @@ class _Whole:
         """A second graph and its signature, which share the constants of the first; see `joined`."""
         graph = copy.deepcopy(self.graph)
         graph.name = ENROLLED
-        embedding = _embedding_of(self.model, graph, self._linked["logits"], stages)
+        taken = _stages_of(self.model, graph, self._linked["logits"], stages)
         inputs = {name: index for name, index in self._linked.items() if index in graph.inputs}
-        self.graph, self._linked = graph, {**inputs, EMBEDDING: embedding}
+        stage_names = {f"stage{number}": index for number, index in enumerate(taken)}
+        self.graph, self._linked = graph, {**inputs, **stage_names}
         self.model.subgraphs.append(graph)
         self.add(part)
-        graph.outputs = [*graph.outputs, embedding]
         kept = _drop_unused(graph)
-        self._linked = {name: kept[index] for name, index in self._linked.items()}
+        self._linked = {name: kept[index] for name, index in self._linked.items() if index in kept}
         self.model.signatureDefs.append(self._signature(ENROLLED))
 
     def _names(self, indices: Sequence[int]) -> list[str]:
@@ -218,8 +217,10 @@ class _Whole:
         )
 
 
-def _embedding_of(model: schema.ModelT, graph: schema.SubGraphT, logits: int, widths: Sequence[int]) -> int:
-    """Add the means of the tensors that `training.enrolled.stages` names; returns the float32 tensor of all.
+def _stages_of(
+    model: schema.ModelT, graph: schema.SubGraphT, logits: int, widths: Sequence[int]
+) -> list[int]:
+    """The tensors that `training.enrolled.stages` names, as float32.
 
     Args:
         widths: channels of each stage.
@@ -231,15 +232,12 @@ def _embedding_of(model: schema.ModelT, graph: schema.SubGraphT, logits: int, wi
         layer = makers[layer.inputs[0]]
     if not _is(model, layer, "FULLY_CONNECTED"):
         raise ExportError("the student's logits come from no fully connected layer")
-    edit = _Edit(model, graph)
     embedding = layer.inputs[0]
-    if len(widths) == 1:
-        return edit.dequantised(embedding) if is_int8 else embedding
-    stages = _stages(model, makers, embedding, len(widths))
+    stages = [embedding] if len(widths) == 1 else _stages(model, makers, embedding, len(widths))
     if [int(graph.tensors[index].shape[-1]) for index in stages] != [*widths]:
         raise ExportError(f"stages of {[*widths]} channels are not found in the student's file")
-    means = [edit.mean(edit.dequantised(index) if is_int8 else index) for index in stages]
-    return edit.concatenated(means)
+    edit = _Edit(model, graph)
+    return [edit.dequantised(index) for index in stages] if is_int8 else stages
 
 
 def _stages(
@@ -328,20 +326,6 @@ class _Edit:
         name = f"{ENROLLED}/floats{len(self.operators)}"
         output = self.tensor(name, source.shape, schema.TensorType.FLOAT32)
         self.add("DEQUANTIZE", 2, [taken], output)
-        return output
-
-    def mean(self, taken: int) -> int:
-        """Over all positions: `[1, height, width, channels]` to `[1, channels]`."""
-        source = self.graph.tensors[taken]
-        name = f"{ENROLLED}/mean{len(self.operators)}"
-        output = self.tensor(name, [1, int(source.shape[-1])], schema.TensorType.FLOAT32)
-        self.add("MEAN", 1, [taken, self.constant(f"{name}/axes", np.array([1, 2], np.int32))], output)
-        return output
-
-    def concatenated(self, taken: Sequence[int]) -> int:
-        width = sum(int(self.graph.tensors[index].shape[-1]) for index in taken)
-        output = self.tensor(f"{ENROLLED}/means", [1, width], schema.TensorType.FLOAT32)
-        self.add("CONCATENATION", 1, taken, output).axis = 1
         return output
 
 

@@ -28,7 +28,9 @@ class Recipe:
 OWN = "own"
 # Of `train.py`, `light-sernet-kd train` and `sh run.sh`. Settings that are made in Python have `OWN`.
 DEFAULT = "robust"
-_PUBLISHED = {"augmentation": "", "augment_every": 1, "keep": "best", "label_smoothing": 0.0}
+_PUBLISHED = {
+    "augmentation": "", "augment_every": 1, "keep": "best", "label_smoothing": 0.0, "enrolment": False,
+}  # fmt: skip
 RECIPES: Mapping[str, Recipe] = {
     OWN: Recipe("each student's front end and schedule as published"),
     "lsn": Recipe(
@@ -48,6 +50,7 @@ RECIPES: Mapping[str, Recipe] = {
             "microphone:chance=0.4,clipping,telephone:chance=0.2",
             "augment_every": 2,
             "keep": "mean",
+            "enrolment": True,
         },
     ),
 }

@@ -20,6 +20,7 @@ CURVES_PICTURE = "curves.png"
 EMBEDDINGS_PICTURE = "embeddings.png"
 PRECISION_PICTURE = "precision_costs.png"
 RELIABILITY_PICTURE = "reliability.png"
+ENROLLED_PICTURE = "enrolled.png"
 
 MOST_LISTED = 20
 COSTLY_POINTS = 0.5
@@ -415,6 +416,50 @@ def _precisions(export: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _enrolled(found: Mapping[str, Any]) -> list[str]:
+    """Scores where recordings of the test speaker are known."""
+    columns = [
+        *numbers("known recordings", form=","),
+        *numbers("UA %", form=percent),
+        *words("95 %", "more than with none, points"),
+        *numbers("the speaker's first ones: UA %", form=percent),
+    ]
+    rows = [
+        [
+            row["clips"],
+            row["ua"],
+            _interval(row.get("ci95")).strip(),
+            _gain(row, found["curve"][0]),
+            first["ua"],
+        ]
+        for row, first in zip(found["curve"], found["first"], strict=True)
+    ]
+    other = found["other_speaker"]
+    return [
+        f"Protocol **{plain(found['protocol'])}**: some recordings of the test speaker are known to the "
+        "student, without their labels. These are no strict scores, and are not to be compared with any.",
+        "",
+        f"{pluralise(found['recordings'], 'recording')} of {pluralise(found['speakers'], 'speaker')} are "
+        "scored, the same ones in every row; those that may be known are not among them. Mean of "
+        f"{pluralise(found['draws'], 'draw')}.",
+        "",
+        *Table(columns, rows).markdown(),
+        "",
+        f"With {other['clips']} recordings of another speaker taken for the test speaker's: UA "
+        f"{_with_percent_sign(other['ua'])}.",
+        "",
+        f"![UA against known recordings of the speaker]({ENROLLED_PICTURE})",
+    ]
+
+
+def _gain(row: Mapping[str, Any], strict: Mapping[str, Any]) -> str:
+    if not row["clips"]:
+        return ""
+    between = row.get("difference_ci95")
+    shown = f" [{100 * between[0]:+.1f}, {100 * between[1]:+.1f}]" if between else ""
+    return f"{100 * (row['ua'] - strict['ua']):+.1f}{shown}"
+
+
 def _left_out(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"- {plain(reason)}: {count:,}" for reason, count in metrics["left_out"].items()]
     lines += [f"- {plain(name)} counted as {plain(other)}" for name, other in metrics["merged"].items()]
@@ -470,6 +515,11 @@ def report(
         (
             "## On the device",
             ["Nothing was exported in this run."] if export is None else _precisions(export),
+        ),
+        *(
+            [("## With recordings of the speaker", _enrolled(metrics["enrolled"]))]
+            if "enrolled" in metrics
+            else []
         ),
         ("## What was left out or merged", _left_out(metrics)),
         (

@@ -1,9 +1,33 @@
 """A second head for a speaker of whom some recordings without labels are known; see `training.enrolled`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+
+def embedded(stages: Sequence[Any]) -> Any:
+    """What is kept of a network's stages, `(batch, E)`.
+
+    Args:
+        stages: tensors `(batch, frames, features, channels)`, of which each channel's mean is kept and,
+            over the frames, the standard deviation of its mean over the features. One of `(batch, E)` is kept
+            as it is.
+
+    >>> embedded([np.array([[[[1.0], [3.0]], [[5.0], [7.0]]]])]).numpy().tolist()
+    [[4.0, 2.0]]
+    """
+    kept = []
+    for stage in stages:
+        if len(stage.shape) == 2:
+            kept.append(stage)
+            continue
+        over_time = keras.ops.mean(stage, axis=2)
+        kept += [keras.ops.mean(over_time, axis=1), keras.ops.std(over_time, axis=1)]
+    return keras.ops.concatenate(kept, axis=-1) if len(kept) > 1 else kept[0]
 
 
 @dataclass(frozen=True)
@@ -14,9 +38,9 @@ class EnrolledHead:
         mean: `(E,)`, of the training recordings; what is assumed of a speaker who is not known.
         prior_clips: how many recordings of the speaker weigh as much as `mean`.
         weights, bias: `(E, classes)` and `(classes,)`.
-        stages: widths of the network's stages whose means are the embedding; they add up to E.
+        stages: shapes of what `embedded` takes, without the batch axis.
 
-    >>> head = EnrolledHead(np.zeros(2), 2.0, np.eye(2), np.zeros(2), (2,))
+    >>> head = EnrolledHead(np.zeros(2), 2.0, np.eye(2), np.zeros(2), ((2,),))
     >>> head.logits([[1.0, 0.0]], [[1.0, 1.0]], [2]).tolist()
     [[0.5, -0.5]]
     """
@@ -25,7 +49,7 @@ class EnrolledHead:
     prior_clips: float
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
-    stages: tuple[int, ...]
+    stages: tuple[tuple[int, ...], ...]
 
     def logits(self, embeddings: ArrayLike, speakers: ArrayLike, clips: ArrayLike) -> NDArray[np.float32]:
         """`(N, classes)`.
@@ -37,7 +61,7 @@ class EnrolledHead:
             clips: `(N,)`, how many these are.
         """
         about = np.asarray(embeddings, np.float32) - self.centre(speakers, clips)
-        return about @ self.weights + self.bias
+        return np.asarray(about @ self.weights + self.bias, np.float32)
 
     def centre(self, speakers: ArrayLike, clips: ArrayLike) -> NDArray[np.float32]:
         """What embeddings are taken about, `(N, E)`. Arguments as of `logits`."""

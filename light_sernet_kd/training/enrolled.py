@@ -4,8 +4,8 @@ What a network makes of a recording tells who speaks as well as how. Taken about
 tells the emotion better. The head is fitted on training speakers, each recording about the mean of a few
 others of that speaker; the network stays as it is.
 
-It takes the means of the network's stages over time and features, but for the last one's: that one is fitted
-to the training speakers so well that their means say little (docs/results/choices.md).
+It takes means and deviations of the network's stages but for the last one: that one is fitted to the training
+speakers so well that it says little of others (docs/results/choices.md).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd.distillation.distiller import embedding_of
-from light_sernet_kd.students.enrolled import EnrolledHead
+from light_sernet_kd.students.enrolled import EnrolledHead, embedded
 
 # How many other recordings of its speaker a training recording is taken about: drawn anew for each of these.
 CLIPS = (0, 1, 3, 5, 10, 20)
@@ -23,6 +23,8 @@ CLIPS = (0, 1, 3, 5, 10, 20)
 PRIOR_CLIPS = 3.0
 # Times that each training recording is in the fit.
 DRAWS = 6
+# Of the fit; larger corpora are drawn less often.
+MOST_ROWS = 20_000
 # Inverse strength of the penalty of scikit-learn's logistic regression.
 PENALTY = 1.0
 # Of a network of these layers alone every stage is found again in its exported file.
@@ -41,7 +43,7 @@ _CHAIN = (
 
 
 def stages(student: keras.Model) -> list[keras.KerasTensor]:
-    """The tensors whose means are a recording's embedding, `(batch, frames, features, channels)` each.
+    """The tensors that a recording's embedding is made of, `(batch, frames, features, channels)` each.
 
     Of a Light-SERNet what each convolution but the first ones takes. Of other networks what their last layer
     takes, `(batch, E)`.
@@ -60,17 +62,25 @@ def stages(student: keras.Model) -> list[keras.KerasTensor]:
 
 
 def embedder(student: keras.Model) -> keras.Model:
-    """From the student's inputs to `(batch, E)`, the means of its `stages`."""
-    means = [keras.ops.mean(each, axis=(1, 2)) if len(each.shape) == 4 else each for each in stages(student)]
-    joined = keras.layers.Concatenate(name="means")(means) if len(means) > 1 else means[0]
-    return keras.Model(student.inputs, joined)
+    """From the student's inputs to `embedded` of its `stages`, `(batch, E)`."""
+    return keras.Model(student.inputs, _Embedded(name="embedded")(stages(student)))
+
+
+class _Embedded(keras.layers.Layer):
+    def call(self, taken):
+        return embedded(taken)
+
+
+def _groups(shapes: Sequence[tuple[int, ...]]) -> list[int]:
+    """Widths of the parts of an embedding that weigh the same: means and deviations of each stage."""
+    return [shape[-1] for shape in shapes for _ in range(1 if len(shape) == 1 else 2)]
 
 
 def fit_head(
     embeddings: ArrayLike,
     labels: ArrayLike,
     speakers: Sequence[str],
-    widths: Sequence[int],
+    shapes: Sequence[tuple[int, ...]],
     classes: int,
     *,
     seed: int,
@@ -78,13 +88,13 @@ def fit_head(
     """A logistic regression on embeddings about what is known of their speakers.
 
     Each training recording is taken about the mean of some others of its speaker: how many, and which, is
-    drawn `DRAWS` times. Every stage weighs the same, whatever its width, and so does every class.
+    drawn up to `DRAWS` times. Every stage weighs the same, whatever its width, and so does every class.
 
     Args:
         embeddings: `(N, E)`, of training recordings alone.
         labels: `(N,)` class indices.
         speakers: of each recording.
-        widths: of the stages that the embedding is made of; they add up to E.
+        shapes: of the `stages`, without the batch axis.
         classes: how many there are. One without a recording gets a logit that is far below all others.
         seed: of the draws.
 
@@ -93,23 +103,28 @@ def fit_head(
     >>> rng = np.random.default_rng(0)
     >>> labels, speakers = np.tile([0, 1], 40), np.repeat(["ann", "bob"], 40)
     >>> embeddings = rng.normal(size=(80, 2)) + 4 * labels[:, None] + 5 * (speakers == "bob")[:, None]
-    >>> head = fit_head(embeddings, labels, speakers, [2], 2, seed=0)
+    >>> head = fit_head(embeddings, labels, speakers, [(2,)], 2, seed=0)
     >>> head.logits([[25.0, 25.0], [21.0, 21.0]], [[23.0, 23.0]] * 2, [1000, 1000]).argmax(axis=1)
     array([1, 0])
     """
     from sklearn.linear_model import LogisticRegression
 
     rows, truth, names = np.asarray(embeddings, np.float64), np.asarray(labels), np.asarray(speakers)
-    scale = _deviations(rows, names) * np.sqrt(np.repeat(widths, widths) * len(widths) / 3)
+    groups = _groups(shapes)
+    scale = _deviations(rows, names) * np.sqrt(np.repeat(groups, groups) * len(groups) / 3)
     empty = np.zeros((rows.shape[1], classes), np.float32), np.full(classes, -1e3, np.float32)
-    head = EnrolledHead(rows.mean(axis=0).astype(np.float32), PRIOR_CLIPS, *empty, tuple(widths))
+    head = EnrolledHead(rows.mean(axis=0).astype(np.float32), PRIOR_CLIPS, *empty, tuple(shapes))
+    if len(np.unique(truth)) == 1:
+        head.bias[truth[0]] = 0.0
+        return head
     rng = np.random.default_rng(seed)
     drawn = []
-    for _ in range(DRAWS):
+    draws = max(1, min(DRAWS, MOST_ROWS // len(rows)))
+    for _ in range(draws):
         means, clips = _known(rows, names, rng.choice(CLIPS, len(rows)), rng)
         drawn.append((rows - head.centre(means, clips)) / scale)
     model = LogisticRegression(C=PENALTY, max_iter=1000, class_weight="balanced")
-    model.fit(np.concatenate(drawn), np.tile(truth, DRAWS))
+    model.fit(np.concatenate(drawn), np.tile(truth, draws))
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # it has one logit for two classes
         coefficients, intercepts = (

@@ -42,6 +42,7 @@ OTHER = {
     "student": "light_sernet_plus",
     "speakers": ("03", "08"),
     "width": 0.5,
+    "enrolment": True,
     "depth": 2,
     "kernels": ("3x3",),
     "local_pooling": "max",

@@ -3,6 +3,7 @@
 Same inputs, same bytes: no time stamps, no settings of the user's matplotlib, no global state (pyplot).
 """
 
+from light_sernet_kd.reporting.figures.enrolled import enrolled
 from light_sernet_kd.reporting.figures.explained import (
     Clip,
     attention,
@@ -32,6 +33,7 @@ __all__ = [
     "confusion_matrix",
     "curves",
     "embeddings",
+    "enrolled",
     "grad_cam",
     "grid_scores",
     "letters_without_font",

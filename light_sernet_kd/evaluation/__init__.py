@@ -6,7 +6,7 @@ from light_sernet_kd.evaluation.bootstrap import (
     bootstrap_ci,
     bootstrap_difference_ci,
 )
-from light_sernet_kd.evaluation.enrolled import TOLD_CLIPS, TestedFold, enrolled_scores, split
+from light_sernet_kd.evaluation.enrolled import TOLD_CLIPS, FoldAnswers, enrolled_scores, split
 from light_sernet_kd.evaluation.predictions import (
     Predictions,
     answer_warnings,
@@ -44,9 +44,9 @@ __all__ = [
     "TEMPERATURE_BOUNDS",
     "TOLD_CLIPS",
     "UNSURE_BELOW",
+    "FoldAnswers",
     "Predictions",
     "Scores",
-    "TestedFold",
     "answer_warnings",
     "bootstrap_ci",
     "bootstrap_difference_ci",

@@ -26,7 +26,7 @@ _MOST = CLIPS[-1]
 
 
 @dataclass(frozen=True)
-class TestedFold:
+class FoldAnswers:
     """What is asked of a fold's student; arrays are of its test recordings, in their order.
 
     Attributes:
@@ -68,7 +68,7 @@ def split(speakers: Sequence[str], draw: int | None, seed: int = 0) -> dict[str,
     return parts
 
 
-def enrolled_scores(folds: Sequence[TestedFold], classes: Sequence[str], protocol: str) -> dict[str, Any]:
+def enrolled_scores(folds: Sequence[FoldAnswers], classes: Sequence[str], protocol: str) -> dict[str, Any]:
     """UA and WA against how many recordings of the test speaker are known, as shares.
 
     Each of 10 draws scores the same recordings for every number of known ones, which are never among them.
@@ -99,13 +99,13 @@ def enrolled_scores(folds: Sequence[TestedFold], classes: Sequence[str], protoco
 class _Draw:
     """The scored recordings of all folds in one draw."""
 
-    def __init__(self, folds: Sequence[TestedFold], number: int | None):
+    def __init__(self, folds: Sequence[FoldAnswers], number: int | None):
         self.folds, self.number = folds, number
         parts = list(self._parts())
         self.labels = np.concatenate([fold.labels[scored] for fold, _, scored in parts])
         self.speakers = np.concatenate([fold.speakers[scored] for fold, _, scored in parts])
 
-    def _parts(self) -> Iterator[tuple[TestedFold, NDArray, NDArray]]:
+    def _parts(self) -> Iterator[tuple[FoldAnswers, NDArray, NDArray]]:
         for fold in self.folds:
             for known, scored in split(list(fold.speakers), self.number).values():
                 yield fold, known, scored
@@ -119,7 +119,7 @@ class _Draw:
             ]
         )
 
-    def _answers(self, fold: TestedFold, known: NDArray, scored: NDArray, clips: int | None) -> NDArray:
+    def _answers(self, fold: FoldAnswers, known: NDArray, scored: NDArray, clips: int | None) -> NDArray:
         if clips is None:
             mean, count = fold.others[(self.number or 0) % len(fold.others)], TOLD_CLIPS
         else:

@@ -58,7 +58,7 @@ def told_scores(run: "Experiment", precision: str) -> dict[str, Any]:
     return {"protocol": found["protocol"], "strict_ua": found["curve"][0]["ua"], **told}
 
 
-def _tested(run: "Experiment", fold: Fold, precision: str | None) -> evaluation.TestedFold:
+def _tested(run: "Experiment", fold: Fold, precision: str | None) -> evaluation.FoldAnswers:
     from light_sernet_kd.experiment.conversion import precision_embeddings, precision_probabilities
     from light_sernet_kd.experiment.fold import read_test_logits
 
@@ -73,7 +73,7 @@ def _tested(run: "Experiment", fold: Fold, precision: str | None) -> evaluation.
         embeddings = precision_embeddings(run, fold)[precision]
     if embeddings.shape != (count, len(head.mean)):
         raise ValueError(f"{count} embeddings of {len(head.mean)} expected, found {embeddings.shape}")
-    return evaluation.TestedFold(
+    return evaluation.FoldAnswers(
         labels=run.selection.labels[list(fold.test)],
         speakers=np.array([run.utterances[row].speaker for row in fold.test]),
         strict=strict.argmax(axis=1),

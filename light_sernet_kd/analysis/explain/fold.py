@@ -35,7 +35,7 @@ TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class TestedFold:
+class FoldAnswers:
     """A fold's student and what it says of its test utterances, in the order of predictions.csv.
 
     Attributes:
@@ -99,7 +99,7 @@ class TestedFold:
 class Answer:
     """What a fold's student said of one utterance, the `index`-th of those that the fold tested."""
 
-    tested: TestedFold
+    tested: FoldAnswers
     index: int
 
     @property
@@ -125,7 +125,7 @@ class Answer:
         }
 
 
-def tested_fold(source: Source, fold: str, work: Path) -> TestedFold:
+def tested_fold(source: Source, fold: str, work: Path) -> FoldAnswers:
     """Ask a fold's student again.
 
     Args:
@@ -161,7 +161,7 @@ def tested_fold(source: Source, fold: str, work: Path) -> TestedFold:
                 f"the teacher of fold {fold} read other texts than the student does now: put the former "
                 "transcripts back, or run the experiment again."
             )
-    return TestedFold(
+    return FoldAnswers(
         source=source,
         fold=fold,
         rows=rows,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.patheffects import withStroke
 
 from light_sernet_kd.reporting.figures import page
 from light_sernet_kd.reporting.figures.page import PALE, POINT_COLORS, QUIET
@@ -41,7 +42,9 @@ def enrolled(
         first = [100 * row["ua"] for row in found["first"]]
         axes.plot(at[1:], first[1:], "D--", color=POINT_COLORS[3], label="the speaker's first ones", zorder=2)
         for x, value in zip(at, ua, strict=True):
-            axes.annotate(f"{value:.1f}", (x, value), (0, 6), textcoords="offset points", ha="center", size=8)
+            edge = [withStroke(linewidth=3, foreground="white")]
+            look = {"ha": "center", "size": 8, "path_effects": edge, "zorder": 4}
+            axes.annotate(f"{value:.1f}", (x, value), (0, 7), textcoords="offset points", **look)
         axes.set_xticks(at, [str(row["clips"]) for row in curve])
         axes.set_xlabel("known recordings of the speaker, without labels")
         axes.set_ylabel("UA (%)")

@@ -222,7 +222,7 @@ def test_an_int8_pool_gives_the_mean_of_what_it_covers(shape, size, padding):
     layer = keras.layers.AveragePooling2D(size, padding=padding)
     function = export_module._traced(layer, values.shape[1:], "logits")
     joined = flatbuffer.joined(
-        [flatbuffer.Part("student", export_module._convert(function, "int8", values), gives="mean")],
+        [flatbuffer.Part("student", export_module._convert(function, "int8", values), gives=("mean",))],
         {"classes": CLASSES, "states": {"logits": {"rows": 1, "width": 1, "encoder": ""}}},
     )
     assert "AVERAGE_POOL_2D" not in flatbuffer.operator_names(joined)

@@ -176,7 +176,7 @@ def test_the_runtime_that_is_asked_for_is_the_newest_of_the_parts(case):
         model.buffers[entry.buffer].data = np.frombuffer(version.ljust(16, b"\0"), np.uint8)
         builder = Builder(2**16)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-        return flatbuffer.Part(name, bytes(builder.Output()), gives)
+        return flatbuffer.Part(name, bytes(builder.Output()), (gives,))
 
     # logits is the input of both; 2.10 is newer than 2.9
     parts = [part("one", b"2.10.0", "unused"), part("two", b"2.9.1", "probabilities")]

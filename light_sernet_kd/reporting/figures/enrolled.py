@@ -43,7 +43,7 @@ def enrolled(
         axes.plot(at[1:], first[1:], "D--", color=POINT_COLORS[3], label="the speaker's first ones", zorder=2)
         for x, value in zip(at, ua, strict=True):
             edge = [withStroke(linewidth=3, foreground="white")]
-            look = {"ha": "center", "size": 8, "path_effects": edge, "zorder": 4}
+            look: dict[str, Any] = {"ha": "center", "size": 8, "path_effects": edge, "zorder": 4}
             axes.annotate(f"{value:.1f}", (x, value), (0, 7), textcoords="offset points", **look)
         axes.set_xticks(at, [str(row["clips"]) for row in curve])
         axes.set_xlabel("known recordings of the speaker, without labels")

@@ -11,7 +11,6 @@ from flatbuffers import Builder
 
 from light_sernet_kd.export import metadata
 
-
 # The second signature of a file, and what its part takes of the first graph.
 ENROLLED, EMBEDDING = "enrolled", "embedding"
 

@@ -212,6 +212,9 @@ def _check_spec(spec: ExportSpec) -> None:
         raise UserError(runner.RESERVED.format(reserved[0]))
     if spec.enrolled and not spec.merge:
         raise UserError("what is known of a speaker is heard in audio: leave --no-merge or --enrolment out.")
+    if spec.enrolled and not spec.enrolled.prior_clips > 0:
+        # With 0 recordings of the speaker, their share would be 0 / 0.
+        raise ValueError(f"a prior of more than 0 clips was expected, found {spec.enrolled.prior_clips}")
     if not 0 < spec.temperature < np.inf:
         raise ValueError(f"a temperature above 0 was expected, found {spec.temperature}")
 

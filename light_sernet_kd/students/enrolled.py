@@ -5,7 +5,6 @@ The head is fitted on embeddings of training speakers, each about the mean of a 
 speaker; the network stays as it is.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,7 @@ class EnrolledHead:
 
     Attributes:
         mean: `(E,)`, of the training recordings; what is assumed of a speaker who is not known.
-        prior_clips: how many recordings of the speaker weigh as much as `mean`.
+        prior_clips: how many recordings of the speaker weigh as much as `mean`; above 0.
         weights, bias: `(E, classes)` and `(classes,)`.
 
     >>> head = EnrolledHead(np.zeros(2), 2.0, np.eye(2), np.zeros(2))
@@ -44,7 +43,7 @@ class EnrolledHead:
             clips: `(N,)`, how many these are.
         """
         about = np.asarray(embeddings, np.float32) - self.centre(speakers, clips)
-        return about @ self.weights + self.bias
+        return (about @ self.weights + self.bias).astype(np.float32)
 
     def centre(self, speakers: ArrayLike, clips: ArrayLike) -> NDArray[np.float32]:
         """What embeddings are taken about, `(N, E)`. Arguments as of `logits`."""

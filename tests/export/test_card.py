@@ -217,8 +217,8 @@ def test_states_are_checked_alike(tmp_path, states, message):
         (
             {"embedding": EMBEDDING, "width": 6},
             "promises that its signature enrolled takes audio [1, 8000] float32, clips [1, 1] float32, "
-            "speaker [1, 6] float32, and its model's takes audio [1, 8000] float32, clips [1, 1] float32, speaker "
-            "[1, 5] float32.",
+            "speaker [1, 6] float32, and its model's takes audio [1, 8000] float32, clips [1, 1] float32, "
+            "speaker [1, 5] float32.",
         ),
     ],
 )

@@ -137,13 +137,20 @@ def add_demo(commands: Any, context: Context) -> None:
     )
     serve.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or an exported .tflite file")
     serve.add_argument("--port", type=int, default=8237, metavar="N", help="default 8237; 0 any that is free")
+    add_profile(serve, "begin with what is known of the speaker, as enroll writes it")
     serve.add_argument("--no-browser", action="store_true", help="only print the page's address")
 
 
 def run_demo(arguments: argparse.Namespace, context: Context) -> None:
     from light_sernet_kd.device import serve
 
-    serve.demo(arguments.run, port=arguments.port, browser=not arguments.no_browser, bar=download_bar)
+    serve.demo(
+        arguments.run,
+        port=arguments.port,
+        profile=arguments.profile,
+        browser=not arguments.no_browser,
+        bar=download_bar,
+    )
 
 
 def add_golden(commands: Any, context: Context) -> None:

@@ -220,7 +220,7 @@ def test_a_timeline_is_of_the_speaker_too(model, recording, known, capsys):
     assert capsys.readouterr().out.splitlines()[0] == f"{path} (12 clips of the speaker):"
 
 
-@pytest.mark.parametrize("command", ["predict", "listen"])
+@pytest.mark.parametrize("command", ["predict", "listen", "demo"])
 def test_a_profile_that_cannot_be_used_is_one_line(model, tmp_path, known, capsys, command):
     operands = ["x.wav"] if command == "predict" else []
     absent = tmp_path / "absent.json"

@@ -11,6 +11,9 @@
     for window in stream.feed(block):
         print(window.start, window.label)
 
+    runner.enrol(waveforms).save("me.json")  # what is known of a speaker, of recordings without labels
+    runner = Runner("student_int8.tflite", profile="me.json")  # where the file has the signature for it
+
 An exported file is a TFLite flatbuffer with a zip archive behind it, which holds `labels.txt`, `card.json`
 and, for text, `vocab.txt`: `unzip student_int8.tflite` shows what the file expects and where it comes from.
 """
@@ -27,6 +30,7 @@ import tempfile
 import threading
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,8 +94,16 @@ FEWEST_FRAMES = 8
 LARGEST_FILE = 2**31 + 2**26
 LARGEST_MEMBERS = {"card.json": 4 * 2**20, "labels.txt": 2**20, "vocab.txt": 32 * 2**20}
 MOST_TOKENS = 2**20
+# The signature of a file that knows speakers, what a profile's file says of its own kind, and its limits.
+ENROLLED = "enrolled"
+PROFILE_VERSION = 1
+LARGEST_PROFILE = 4 * 2**20
+WIDEST_EMBEDDING = 2**16
+MOST_CLIPS = 1e9
+_HIGHEST_MEAN = 1e30  # float32 ends at 3e38, and the graph subtracts
 _LARGEST_DIRECTORY = 2**20  # of the archive: what lists its members
 _AGAIN = "Export or copy it again."
+_ENROL_AGAIN = "Enrol the speaker again."
 
 
 class RunnerError(Exception):
@@ -135,6 +147,127 @@ class TextInput:
         return word_piece(self.vocabulary, lowercase=self.lowercase, strip_accents=self.strip_accents)
 
 
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What is known of a speaker: the mean embedding of some recordings, which need no labels.
+
+    It holds neither a name nor sound. The vector may identify the speaker all the same: keep it as you would
+    keep a recording.
+
+    Attributes:
+        embedding: which student's embeddings these are: the card's `enrolled.embedding`.
+        mean: float64 `(E,)`; of no meaning where `clips` is 0.
+        clips: how many recordings it is the mean of; a part of one is a fraction.
+
+    Raises:
+        RunnerError: one of them is of another type, or out of its range.
+
+    >>> profile = Profile("0" * 64, np.zeros(2), 0).with_clip(np.array([1.0, 3.0]))
+    >>> profile = profile.with_clip(np.array([4.0, 6.0]), 0.5)
+    >>> profile.clips, profile.mean.tolist()
+    (1.5, [2.0, 4.0])
+    """
+
+    embedding: str
+    mean: np.ndarray
+    clips: float
+
+    def __post_init__(self) -> None:
+        mean, clips = self.mean, self.clips
+        if isinstance(mean, np.ndarray | list | tuple):
+            mean = np.asarray(mean).tolist()
+        clips = clips.item() if isinstance(clips, np.generic) else clips
+        facts = {"embedding": self.embedding, "mean": mean, "clips": clips}
+        if misfit := _misfit(facts, {name: _PROFILE_FIELDS[name] for name in facts}):
+            name, expected, value = misfit
+            raise RunnerError(f"a profile's {name} must be {expected}, found {_shown(value)}.")
+        object.__setattr__(self, "mean", np.array(mean, np.float64))
+        object.__setattr__(self, "clips", float(clips))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Profile":
+        """The profile that `save` wrote.
+
+        Raises:
+            RunnerError: the file is missing, larger than `LARGEST_PROFILE`, no JSON, or no profile of this
+                version; one line says which of its fields is not what it should be.
+        """
+        path = Path(path)
+        with _regular_file(path) as file:
+            content = file.read(LARGEST_PROFILE + 1)
+        if len(content) > LARGEST_PROFILE:
+            raise RunnerError(f"{path} has more than {LARGEST_PROFILE:,} bytes: it is no speaker's profile.")
+        facts, why = _parsed(content)
+        if why:
+            raise RunnerError(f"{path} cannot be read as JSON ({why}). {_ENROL_AGAIN}")
+        if not isinstance(facts, dict):
+            raise RunnerError(f"{path} holds {_shown(facts)}: it is no speaker's profile. {_ENROL_AGAIN}")
+        if misfit := _misfit(facts, _PROFILE_FIELDS):
+            name, expected, value = misfit
+            raise RunnerError(
+                f"{path}: the profile's {name} must be {expected}, found {_shown(value)}. {_ENROL_AGAIN}"
+            )
+        return cls(facts["embedding"], facts["mean"], facts["clips"])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON, for this user alone to read, over what was there.
+
+        The file is whole or as it was before, whatever happens.
+
+        Raises:
+            RunnerError: the folder is missing, may not be written or is full, or `path` is no regular file.
+        """
+        path, temporary = Path(path), None
+        facts = {
+            "profile_version": PROFILE_VERSION,
+            "embedding": self.embedding,
+            "clips": self.clips,
+            "mean": self.mean.tolist(),
+        }
+        try:
+            if path.exists() and not path.is_file():
+                raise RunnerError(f"cannot write {path}: it is not a regular file.")
+            # For its owner alone, as mkstemp makes it.
+            descriptor, temporary = tempfile.mkstemp(prefix=".profile.", suffix=".json", dir=path.parent)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(json.dumps(facts, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+            why = getattr(error, "strerror", None) or error
+            raise RunnerError(f"cannot write {path}: {why}.") from None
+        finally:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+    def with_clip(self, embedding: np.ndarray, weight: float = 1.0) -> "Profile":
+        """The profile with one more recording in its mean.
+
+        Args:
+            embedding: `(E,)`, finite.
+            weight: how much of a recording it is, above 0.
+
+        Raises:
+            RunnerError: it is of another shape, not finite, or the weight is none.
+        """
+        embedding = np.asarray(embedding, np.float64)
+        if embedding.shape != self.mean.shape:
+            raise RunnerError(
+                f"expected an embedding of shape {self.mean.shape}, found {embedding.shape}: it is of "
+                "another student."
+            )
+        if not (0 < weight < math.inf and np.isfinite(embedding).all()):
+            raise RunnerError(
+                f"expected a finite embedding and a weight above 0, found {_shown(embedding.tolist())} and "
+                f"{weight:g}."
+            )
+        # Where nothing was known, the mean is of no meaning.
+        share = weight / (self.clips + weight)
+        mean = self.mean + share * (embedding - self.mean) if self.clips else embedding
+        return Profile(self.embedding, mean, min(self.clips + weight, MOST_CLIPS))
+
+
 class Runner:
     """An exported student, ready to classify recordings, texts or both. Not for several threads at once.
 
@@ -148,6 +281,8 @@ class Runner:
         text: how it reads text; None where it does not.
         precision: `float32`, `float16`, `dynamic` or `int8`.
         card: everything the file says about itself.
+        profile: what is known of the speaker, None for nothing. It may be set; one of more than 0 clips has
+            `probabilities` and `Stream` answer by the signature `enrolled`.
 
     >>> runner = Runner("student.tflite")
     >>> runner.labels, runner.samples, runner.sample_rate
@@ -157,16 +292,25 @@ class Runner:
     (3,)
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int = 1,
+        profile: "Profile | str | os.PathLike[str] | None" = None,
+    ):
         """Open an exported file.
 
         Args:
             threads: how many processor cores may work on one clip.
+            profile: what is known of the speaker, or the file that holds it.
 
         Raises:
             RunnerError: the file is missing, damaged, not ours, takes features instead of audio, contradicts
-                its card, or reads text and tokenizers is not installed.
+                its card, or reads text and tokenizers is not installed; or the profile is damaged or of
+                another student, or the file has no signature for it.
         """
+        self._path = path
         self._interpreter, self.card, self.labels, vocabulary = _opened(path, threads=threads)
         self.inputs: tuple[str, ...] = tuple(self.card.get("inputs", [self.card["input"]]))
         if "features" in self.inputs:
@@ -184,6 +328,23 @@ class Runner:
             how = ("tokens", "lowercase", "strip_accents", "cleaning")
             self.text = TextInput(vocabulary, **{name: self.card["text"][name] for name in how})
             self._tokenizer = self.text.tokenizer()
+        self._profile: Profile | None = None
+        if isinstance(profile, Profile) or profile is None:
+            self.profile = profile
+        else:
+            loaded = Profile.load(profile)
+            require_profile(loaded, self.card, path, name=str(profile))
+            self._profile = loaded
+
+    @property
+    def profile(self) -> Profile | None:
+        return self._profile
+
+    @profile.setter
+    def profile(self, profile: Profile | None) -> None:
+        if profile is not None:
+            require_profile(profile, self.card, self._path)
+        self._profile = profile
 
     def probabilities(
         self,
@@ -209,7 +370,111 @@ class Runner:
         """
         self.require(audio=waveform is not None, text=text is not None)
         _require_rate(sample_rate, self.sample_rate)
-        return invoke(self._interpreter, self._values(waveform, text))
+        values = self._values(waveform, text)
+        if self._profile is not None and self._profile.clips > 0:
+            return self._enrolled(values["audio"])[0]
+        return invoke(self._interpreter, values)
+
+    def embedding(self, waveform: np.ndarray, *, sample_rate: int | None = None) -> np.ndarray:
+        """What the student's last layer takes of a clip: float32 `(E,)`, whoever speaks.
+
+        Args:
+            waveform, sample_rate: as of `probabilities`.
+
+        Raises:
+            RunnerError: as `probabilities`, or the file has no signature that gives it.
+
+        >>> Runner("student.tflite").embedding(np.sin(np.arange(8000) * 0.1)).shape
+        (5,)
+        """
+        require_enrolled(self.card, self._path)
+        self.require(audio=True, text=False)
+        _require_rate(sample_rate, self.sample_rate)
+        return self._enrolled(self._values(waveform, None)["audio"])[1]
+
+    def enrol(self, waveforms: Iterable[np.ndarray], *, sample_rate: int | None = None) -> Profile:
+        """Take recordings of one speaker into the profile, which is used from then on and returned.
+
+        They need no labels: some 10 of any emotions are enough. What was known before stays in. Recordings
+        that are silent, hold no speech, are not finite or are too short are left out.
+
+        Args:
+            waveforms: `(n,)` each, floating-point, at the file's rate; of any length, as `learn` takes them.
+            sample_rate: of all of them, in Hz, to have it checked.
+
+        Raises:
+            RunnerError: none is left; or as `learn`. The profile is as before then.
+
+        >>> runner = Runner("student.tflite")
+        >>> syllables = np.sin(np.arange(16000) * 0.1) * (np.arange(16000) % 4000 < 2000)
+        >>> runner.enrol([syllables, np.zeros(16000)]).clips
+        2.0
+        >>> runner.enrol([np.zeros(16000)])
+        Traceback (most recent call last):
+            ...
+        light_sernet_kd.runner.RunnerError: no speech to learn from in 1 recording: 1 silent.
+        """
+        require_enrolled(self.card, self._path)
+        _require_rate(sample_rate, self.sample_rate)
+        if isinstance(waveforms, np.ndarray) and waveforms.ndim == 1:
+            waveforms = [waveforms]
+        before, reasons = self._profile, Counter[str]()
+        try:
+            for waveform in waveforms:
+                reasons[self.learn(np.asarray(waveform))] += 1
+            if not reasons[""]:
+                count = reasons.total()
+                whys = ", ".join(f"{number} {why}" for why, number in reasons.items() if why)
+                recordings = f"{count} recording{'' if count == 1 else 's'}"
+                raise RunnerError(f"no speech to learn from in {recordings}{f': {whys}' if whys else ''}.")
+        except BaseException:
+            self._profile = before
+            raise
+        return self._known()
+
+    def learn(self, sound: np.ndarray | Iterable[np.ndarray]) -> str:
+        """Take one recording of the speaker into the profile; returns why none of it was, or empty.
+
+        A recording no longer than a clip counts as one. A longer one is taken in windows that follow each
+        other, and counts as its length in clips. Windows without speech are left out.
+
+        Args:
+            sound: `(n,)`, or blocks of it that follow one another, of which one is held at a time.
+
+        Returns:
+            empty, or as `Window.why`: the reason of most of the windows.
+
+        Raises:
+            RunnerError: as `stream`, or the file has no signature for it. The profile is as before then.
+
+        >>> Runner("student.tflite").learn(np.zeros(16000))
+        'silent'
+        """
+        before, reasons = self._profile, Counter[str]()
+        try:
+            for window in self.stream(sound, hop_seconds=self.samples / self.sample_rate, learn=True):
+                reasons[window.why if window.why not in ("", NOT_SURE) else TOO_SHORT] += 1
+        except BaseException:
+            self._profile = before
+            raise
+        return "" if self._profile is not before else reasons.most_common(1)[0][0]
+
+    def _known(self) -> Profile:
+        """The profile, or an empty one."""
+        facts = self.card[ENROLLED]
+        return self._profile or Profile(facts["embedding"], np.zeros(facts["width"]), 0.0)
+
+    def _enrolled(self, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the second signature gives for `(samples,)`: probabilities `(classes,)`, embedding `(E,)`."""
+        profile = self._known()
+        # One that is kept holds the interpreter, which then refuses to run its first graph.
+        run = self._interpreter.get_signature_runner(ENROLLED)
+        given = run(
+            audio=clip[None],
+            speaker=profile.mean.astype(np.float32)[None],
+            clips=np.array([[profile.clips]], np.float32),
+        )
+        return given["probabilities"][0], given["embedding"][0]
 
     def probabilities_of_states(
         self,
@@ -341,6 +606,7 @@ class StreamSettings:
         smoothing_seconds: time in which a window's weight falls to 1/e; 0 for no smoothing.
         margin: a difference of probabilities.
         patience: in windows, at least 1; 1 shows each window's best class.
+        learn: whether the runner's profile takes in what is heard.
 
     >>> StreamSettings(hop_seconds=0.25).patience
     3
@@ -357,6 +623,7 @@ class StreamSettings:
     smoothing_seconds: float = SMOOTHING_SECONDS
     margin: float = MARGIN
     patience: int = PATIENCE
+    learn: bool = False
 
     def require_ranges(self, sample_rate: int) -> None:
         """Raise a `RunnerError` for the first setting that is out of range, at a rate in Hz."""
@@ -402,6 +669,9 @@ class Stream:
       `margin`, or as soon as it has led in `patience` windows on end.
     - It is `unsure` where the window is one of these, or the largest smoothed probability is below
       `unsure_below`. The only window of a sound of less than 0.2 s is too short.
+    - The runner's profile answers, if it has one. With `learn` it takes in the embedding of each window of
+      speech once that is answered, with the weight hop / window, at most 1: what is heard for as long as a
+      clip counts as one. It has to be one person who speaks.
 
     Holds two windows of samples, however long the sound is. Not for several threads at once.
 
@@ -426,7 +696,8 @@ class Stream:
             settings: those of `StreamSettings`, by name.
 
         Raises:
-            RunnerError: the file takes no audio, or text beside it; or a setting is out of range.
+            RunnerError: the file takes no audio, or text beside it; a setting is out of range; or it is to
+                learn and has no signature for that.
         """
         if runner.text is not None and "audio" in runner.inputs:
             raise RunnerError(
@@ -436,13 +707,15 @@ class Stream:
         runner.require(audio=True, text=False)
         _require_rate(sample_rate, runner.sample_rate)
         chosen = StreamSettings(**settings)
+        if chosen.learn:
+            require_enrolled(runner.card, runner._path)
         unsure_below = chosen.unsure_below
         if unsure_below is None:
             unsure_below = unsure_threshold(runner.card)
         replace(chosen, unsure_below=unsure_below).require_ranges(runner.sample_rate)
         self.hop_samples = max(1, round(chosen.hop_seconds * runner.sample_rate))
         self.unsure_below, self.silence_dbfs = float(unsure_below), chosen.silence_dbfs
-        self._steady_db = chosen.steady_db
+        self._steady_db, self._learn = chosen.steady_db, chosen.learn
         self.received = 0
         self._runner, self._margin, self._patience = runner, chosen.margin, chosen.patience
         hops = chosen.smoothing_seconds * runner.sample_rate / self.hop_samples
@@ -519,7 +792,8 @@ class Stream:
             why = NOT_FINITE
             self._begin_anew()
         else:
-            probabilities = smoothed = self._runner.probabilities(samples)
+            probabilities, embedding = self._answer(samples)
+            smoothed = probabilities
             opens_at = self.silence_dbfs + (SILENCE_HYSTERESIS_DB if self._silent else 0.0)
             self._silent = level < opens_at
             if self._silent or level_range_db(samples, rate) < self._steady_db:
@@ -529,9 +803,22 @@ class Stream:
                 smoothed = self._smoothed = self._smooth(probabilities)
                 why = "" if smoothed.max() >= self.unsure_below else NOT_SURE
                 self._choose(smoothed)
+                if embedding is not None and not too_short(len(samples), rate):
+                    # The end of a longer sound is less than a window, a short sound is a whole recording.
+                    heard = len(samples) if start else self._runner.samples
+                    weight = min(self.hop_samples, heard) / self._runner.samples
+                    self._runner.profile = self._runner._known().with_clip(embedding, weight)
         label = UNSURE if why else self._runner.labels[self._shown]
         end = (start + len(samples)) / rate
         return Window(start / rate, end, probabilities, smoothed, level, label, why)
+
+    def _answer(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities of a window; and its embedding, where that is to be learnt."""
+        runner = self._runner
+        if self._learn and runner._known().clips > 0:
+            return runner._enrolled(runner._values(samples, None)["audio"])
+        embedding = runner.embedding(samples) if self._learn else None
+        return runner.probabilities(samples), embedding
 
     def _smooth(self, probabilities: np.ndarray) -> np.ndarray:
         if self._smoothed is None:
@@ -650,6 +937,37 @@ def unheard(
     if level < silence_dbfs:
         return SILENT
     return STEADY if level_range_db(samples, sample_rate) < steady_db else ""
+
+
+def require_enrolled(card: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Raise a `RunnerError` where a file, known by its card, has no signature for speakers who are known."""
+    if ENROLLED not in card:
+        raise RunnerError(
+            f"{path} cannot use what is known of a speaker: take the file named …_enrolled.tflite beside it, "
+            "which train.py --enrolment makes."
+        )
+
+
+def require_profile(
+    profile: Profile, card: Mapping[str, Any], path: str | os.PathLike[str], *, name: str = "the profile"
+) -> None:
+    """Raise a `RunnerError` where a profile is not of the student in a file, which is known by its card.
+
+    Args:
+        name: the profile's, for the message.
+    """
+    require_enrolled(card, path)
+    facts = card[ENROLLED]
+    if profile.embedding != facts["embedding"]:
+        raise RunnerError(
+            f"{name} is of another student: its embeddings are those of {profile.embedding[:12]}, and {path} "
+            f"expects {facts['embedding'][:12]}. Enrol the speaker with this file."
+        )
+    if len(profile.mean) != facts["width"]:
+        raise RunnerError(
+            f"{name} has a mean of {len(profile.mean)} numbers, and {path} expects {facts['width']}. "
+            f"{_ENROL_AGAIN}"
+        )
 
 
 def _warn(message: str) -> None:
@@ -857,6 +1175,14 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and not _UNPRINTABLE.search(value)
 
 
+def _is_vector(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and 1 <= len(value) <= WIDEST_EMBEDDING
+        and all(_is_number(each) and abs(each) <= _HIGHEST_MEAN for each in value)
+    )
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -907,6 +1233,7 @@ _FIELDS: dict[str, _Field] = {
     "unsure_below": _share(),
     "text": _OBJECT,
     "states": _OBJECT,
+    "enrolled": _OBJECT,
     "student": _TEXT,
     "corpus": _TEXT,
     "corpus_licence": _TEXT,
@@ -933,6 +1260,24 @@ _STATES_FIELDS: dict[str, _Field] = {
     "width": _whole(1, 2**24, required=True),
     "encoder": replace(_TEXT, required=True),
 }
+_ENROLLED_FIELDS: dict[str, _Field] = {
+    "embedding": _HASH,
+    "width": _whole(1, WIDEST_EMBEDDING, required=True),
+}
+_PROFILE_FIELDS: dict[str, _Field] = {
+    "profile_version": _Field(
+        str(PROFILE_VERSION), lambda value: type(value) is int and value == PROFILE_VERSION, required=True
+    ),
+    "embedding": _HASH,
+    "clips": _Field(
+        f"a number from 0 to {MOST_CLIPS:,.0f}",
+        lambda value: _is_number(value) and 0 <= value <= MOST_CLIPS,
+        required=True,
+    ),
+    "mean": _Field(
+        f"a list of 1 to {WIDEST_EMBEDDING:,} numbers from -1e30 to 1e30", _is_vector, required=True
+    ),
+}
 
 
 def _card(content: bytes, path: Path) -> dict[str, Any]:
@@ -953,26 +1298,34 @@ def _card(content: bytes, path: Path) -> dict[str, Any]:
             raise _card_error(path, name, _FIELDS[name].expected, None)
     _check_text(card, inputs, path)
     _check_states(card, inputs, path)
+    if ENROLLED in card:
+        if inputs != ["audio"]:
+            raise _card_error(path, ENROLLED, "left out of a file that takes more than audio", card[ENROLLED])
+        _require_fields(card[ENROLLED], _ENROLLED_FIELDS, "enrolled.", path)
     return card
 
 
 def _json_object(content: bytes, path: Path) -> dict[str, Any]:
-    why = ""
-    try:
-        card = json.loads(content.decode(), parse_constant=_refuse_constant)
-    except UnicodeDecodeError:
-        why = "it is not UTF-8"
-    except json.JSONDecodeError as error:
-        why = f"{error.msg}, line {error.lineno}"
-    except RecursionError:
-        why = "it is nested too deeply"
-    except ValueError:
-        why = "a number in it is none, or has too many digits"
+    card, why = _parsed(content)
     if why:
         raise RunnerError(f"{path}: its card.json cannot be read as JSON ({why}). {_AGAIN}")
     if not isinstance(card, dict):
         raise RunnerError(f"{path} lacks its card: card.json holds {_shown(card)}, not an object. {_AGAIN}")
     return card
+
+
+def _parsed(content: bytes) -> tuple[Any, str]:
+    """The value of a JSON text; and why it has none, else empty."""
+    try:
+        return json.loads(content.decode(), parse_constant=_refuse_constant), ""
+    except UnicodeDecodeError:
+        return None, "it is not UTF-8"
+    except json.JSONDecodeError as error:
+        return None, f"{error.msg}, line {error.lineno}"
+    except RecursionError:
+        return None, "it is nested too deeply"
+    except ValueError:
+        return None, "a number in it is none, or has too many digits"
 
 
 def _check_text(card: Mapping[str, Any], inputs: Sequence[str], path: Path) -> None:
@@ -1004,12 +1357,20 @@ def _refuse_constant(name: str) -> None:
 
 
 def _require_fields(facts: Mapping[str, Any], fields: Mapping[str, _Field], prefix: str, path: Path) -> None:
+    if misfit := _misfit(facts, fields):
+        name, expected, value = misfit
+        raise _card_error(path, prefix + name, expected, value)
+
+
+def _misfit(facts: Mapping[str, Any], fields: Mapping[str, _Field]) -> tuple[str, str, Any] | None:
+    """Of the first field that is not what it must be: its name, what was expected, and its value."""
     for name, field in fields.items():
         if name not in facts:
             if field.required:
-                raise _card_error(path, prefix + name, field.expected, None)
+                return name, field.expected, None
         elif not field.fits(facts[name]):
-            raise _card_error(path, prefix + name, field.expected, facts[name])
+            return name, field.expected, facts[name]
+    return None
 
 
 def _card_error(path: Path, field: str, expected: str, value: Any) -> RunnerError:
@@ -1089,6 +1450,36 @@ def _require_agreement(
             f"{path}: its card's classes are {len(labels)}, so that its model must give [1, {len(labels)}] "
             f"float32; it gives {own}. {_AGAIN}"
         )
+    _require_signature(interpreter, card, labels, path)
+
+
+def _require_signature(
+    interpreter: "Interpreter", card: Mapping[str, Any], labels: Sequence[str], path: Path
+) -> None:
+    """That the model has the signature `enrolled` where the card says so, and only there."""
+    has = ENROLLED in interpreter.get_signature_list()
+    if has != (ENROLLED in card):
+        words = "an object" if has else "left out"
+        words += f", since its model has {'the' if has else 'no'} signature {ENROLLED}"
+        raise _card_error(path, ENROLLED, words, card.get(ENROLLED))
+    if not has:
+        return
+    width, count = card[ENROLLED]["width"], len(labels)
+    run = interpreter.get_signature_runner(ENROLLED)
+    for verb, details, widths in (
+        ("takes", run.get_input_details(), {"audio": card["samples"], "clips": 1, "speaker": width}),
+        ("gives", run.get_output_details(), {"embedding": width, "probabilities": count}),
+    ):
+        promised = [f"{name} [1, {length}] float32" for name, length in widths.items()]
+        own = [
+            f"{name} {[*map(int, each['shape'])]} {np.dtype(each['dtype'])}"
+            for name, each in sorted(details.items())
+        ]
+        if own != promised:
+            raise RunnerError(
+                f"{path}: its card promises that its signature {ENROLLED} {verb} {', '.join(promised)}, and "
+                f"its model's {verb} {', '.join(own)}. {_AGAIN}"
+            )
 
 
 def invoke(interpreter: "Interpreter", values: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:

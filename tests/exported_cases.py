@@ -38,6 +38,11 @@ class Case:
     def paths(self) -> dict[str, Path]:
         return {exported.precision: exported.path for exported in self.exported}
 
+    @property
+    def enrolled_paths(self) -> dict[str, Path]:
+        """The files with a second signature, where the student was given a second head."""
+        return {exported.precision: exported.enrolled for exported in self.exported if exported.enrolled}
+
     def keras_probabilities(self, waveforms: np.ndarray) -> np.ndarray:
         logits = self.student(self.front_end(waveforms), training=False)
         return ops.convert_to_numpy(ops.softmax(logits))
@@ -90,10 +95,13 @@ def made_student(name: str, front_end: keras.Model, waveforms: np.ndarray) -> ke
     return student
 
 
-def made_case(name, front_end, input_type, samples, folder, **kwargs) -> Case:
+def made_case(name, front_end, input_type, samples, folder, *, head=None, **kwargs) -> Case:
+    """Files of an untrained student; `head` makes its second head of it."""
     waveforms = clips(24, samples)
     front = features.front_end_model(front_end, input_type, samples)
     student = made_student(name, front, waveforms)
+    if head is not None:
+        kwargs["enrolled"] = head(student)
     spec = ExportSpec(
         classes=CLASSES,
         front_end=front_end,

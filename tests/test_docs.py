@@ -42,6 +42,8 @@ PARSE = "parse"
 # which checks it; `no` does neither. The last two say why.
 COMMANDS = {
     "light-sernet-kd predict student_dynamic.tflite a.wav --text *": f"{PARSE}: test_predict reads text",
+    "light-sernet-kd predict * --profile *": f"{PARSE}: needs a run with --enrolment, as test_enroll has it",
+    "light-sernet-kd enroll *": f"{PARSE}: needs a run with --enrolment, as test_enroll has it",
     "light-sernet-kd predict *": RUN,
     "light-sernet-kd prepare --video *": f"{PARSE}: test_prepare has videos",
     "light-sernet-kd prepare *": RUN,

@@ -75,7 +75,7 @@ def examples(value: Any) -> list[doctest.Example]:
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """Where examples run: with an exported student, a teacher file and the names of EMO-DB's recordings."""
-    tiny_student.audio_student(tmp_path / "student.tflite")
+    tiny_student.enrolled_student(tmp_path / "student.tflite")
     (tmp_path / "teacher.csv").write_text("id,anger,fear\nclip-1,0.75,0.25\n")
     recordings = tmp_path / "data" / "EMO-DB" / "wav"
     recordings.mkdir(parents=True)

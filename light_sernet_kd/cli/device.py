@@ -1,4 +1,4 @@
-"""The commands that run exported files: `predict`, `listen`, `demo`, `golden`."""
+"""The commands that run exported files: `predict`, `enroll`, `listen`, `demo`, `golden`."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from light_sernet_kd.cli.console import download_bar
 from light_sernet_kd.cli.context import Context
-from light_sernet_kd.cli.options import add_stream_settings, add_threads, stream_settings
+from light_sernet_kd.cli.options import add_profile, add_stream_settings, add_threads, stream_settings
 from light_sernet_kd.errors import UserError
 
 
@@ -29,6 +29,7 @@ def add_predict(commands: Any, context: Context) -> None:
                        "transcript, as a manifest has them")  # fmt: skip
     predict.add_argument("--json", action="store_true",
                          help="print a JSON list; what failed has an entry with its error")  # fmt: skip
+    add_profile(predict)
     add_threads(predict)
     predict.add_argument("--stream", action="store_true",
                          help="overlapping windows over the whole recording: a timeline")  # fmt: skip
@@ -52,8 +53,37 @@ def run_predict(arguments: argparse.Namespace, context: Context) -> int:
         as_json=arguments.json,
         every_window=arguments.verbose,
         picture=arguments.picture,
+        profile=arguments.profile,
     )
     return 2 if predict.predict(request) else 0
+
+
+def add_enroll(commands: Any, context: Context) -> None:
+    enroll = commands.add_parser(
+        "enroll",
+        help="a speaker's profile of recordings without labels, with which answers are better",
+        description="Write what an exported file has to know of a speaker: the mean embedding of some "
+        "recordings, 10 or more, which need no labels. The file must be of a run with --enrolment. "
+        "Recordings without speech are left out. The profile holds no sound, but may identify the speaker.",
+    )
+    enroll.add_argument("model", metavar="MODEL.tflite")
+    enroll.add_argument("recordings", nargs="+", metavar="AUDIO")
+    enroll.add_argument("--profile", type=Path, required=True, metavar="FILE", help="what is written (.json)")
+    enroll.add_argument("--add", action="store_true", help="go on with the profile that is there")
+    add_threads(enroll)
+
+
+def run_enroll(arguments: argparse.Namespace, context: Context) -> int:
+    from light_sernet_kd.device import enroll
+
+    failed = enroll.enroll(
+        arguments.model,
+        arguments.recordings,
+        arguments.profile,
+        add=arguments.add,
+        threads=arguments.threads,
+    )
+    return 2 if failed else 0
 
 
 def add_listen(commands: Any, context: Context) -> None:
@@ -67,6 +97,10 @@ def add_listen(commands: Any, context: Context) -> None:
     listen.add_argument("--device", metavar="N", help="number or part of the name (python -m sounddevice)")
     listen.add_argument("--seconds", type=float, metavar="S", help="end after S seconds of sound")
     listen.add_argument("--json", action="store_true", help="print a line of JSON per window")
+    add_profile(listen)
+    listen.add_argument("--learn", action="store_true",
+                        help="with --profile: take what is heard into it, of one speaker alone; saved every "
+                        "minute and at the end. A profile that is not there is begun")  # fmt: skip
     add_threads(listen)
     add_stream_settings(listen.add_argument_group("windows"))
 
@@ -74,23 +108,22 @@ def add_listen(commands: Any, context: Context) -> None:
 def run_listen(arguments: argparse.Namespace, context: Context) -> None:
     from rich.console import Console
 
-    from light_sernet_kd.device import listen
-    from light_sernet_kd.runner import Runner, RunnerError
+    from light_sernet_kd.device import enroll, listen
 
-    if arguments.threads < 1:
-        raise UserError(f"--threads must be at least 1, found {arguments.threads}.")
-    try:
-        runner = Runner(arguments.model, threads=arguments.threads)
-    except RunnerError as error:
-        raise UserError(str(error)) from None
+    learn, profile = arguments.learn, arguments.profile
+    if learn and profile is None:
+        raise UserError("--learn goes with --profile, which names what it is kept in.")
+    begins = learn and not profile.exists()
+    runner = enroll.opened(arguments.model, None if begins else profile, threads=arguments.threads)
     device = arguments.device
     listen.listen(
         runner,
-        settings=stream_settings(arguments),
+        settings={**stream_settings(arguments), "learn": learn},
         console=Console(highlight=False),
         device=int(device) if device is not None and device.isdecimal() else device,
         seconds=arguments.seconds,
         as_json=arguments.json,
+        profile=profile if learn else None,
     )
 
 
@@ -104,13 +137,20 @@ def add_demo(commands: Any, context: Context) -> None:
     )
     serve.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or an exported .tflite file")
     serve.add_argument("--port", type=int, default=8237, metavar="N", help="default 8237; 0 any that is free")
+    add_profile(serve, "begin with what is known of the speaker, as enroll writes it")
     serve.add_argument("--no-browser", action="store_true", help="only print the page's address")
 
 
 def run_demo(arguments: argparse.Namespace, context: Context) -> None:
     from light_sernet_kd.device import serve
 
-    serve.demo(arguments.run, port=arguments.port, browser=not arguments.no_browser, bar=download_bar)
+    serve.demo(
+        arguments.run,
+        port=arguments.port,
+        profile=arguments.profile,
+        browser=not arguments.no_browser,
+        bar=download_bar,
+    )
 
 
 def add_golden(commands: Any, context: Context) -> None:

@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command(corpora.add_prepare, corpora.run_prepare),
     "fetch": Command(corpora.add_fetch, corpora.run_fetch, continues=True),
     "predict": Command(device.add_predict, device.run_predict),
+    "enroll": Command(device.add_enroll, device.run_enroll),
     "listen": Command(device.add_listen, device.run_listen),
     "demo": Command(device.add_demo, device.run_demo),
     "audit": Command(corpora.add_audit, corpora.run_audit),

@@ -205,5 +205,9 @@ def stream_settings(arguments: argparse.Namespace) -> dict[str, float]:
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
+def add_profile(parser: Any, text: str = "what is known of the speaker, as enroll writes it") -> None:
+    parser.add_argument("--profile", type=Path, metavar="FILE", help=text)
+
+
 def add_threads(parser: Any) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="processor cores (default 1)")

@@ -22,6 +22,16 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest}" if hours else f"{minutes}:{rest}"
 
 
+def number(value: float) -> str:
+    """With one decimal where it is not whole."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def clips(count: float) -> str:
+    """`1 clip`, `2.5 clips`."""
+    return f"{number(count)} clip{'' if number(count) == '1' else 's'}"
+
+
 def decibels(level: float | None) -> str:
     return "not finite" if level is None or math.isnan(level) else f"{level:.0f} dBFS"
 

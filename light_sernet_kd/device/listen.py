@@ -5,7 +5,8 @@ import json
 import math
 import queue
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from light_sernet_kd.device import answers, formats, stream_options
+from light_sernet_kd.device import answers, enroll, formats, stream_options
 from light_sernet_kd.errors import UserError, install_line
-from light_sernet_kd.runner import LEAST_DBFS, NOT_FINITE, SILENT, STEADY, UNSURE, Runner, Window
+from light_sernet_kd.runner import (
+    LEAST_DBFS,
+    NOT_FINITE,
+    SILENT,
+    STEADY,
+    UNSURE,
+    Runner,
+    Window,
+)
 
 LISTED = "`python -m sounddevice` lists the devices; choose one with --device."
 _BLOCK_SECONDS = 0.05
@@ -26,6 +35,8 @@ _BLOCK_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
 # More than any window takes; what comes in beyond it is dropped, and told.
 _HELD_BLOCKS = 400
+# Of sound, between two times that a profile which learns is written.
+_SAVE_SECONDS = 60.0
 
 
 def listen(
@@ -36,6 +47,7 @@ def listen(
     device: int | str | None = None,
     seconds: float | None = None,
     as_json: bool = False,
+    profile: Path | None = None,
 ) -> None:
     """Classify what a microphone hears until Ctrl-C, or for `seconds` of sound; then print a summary.
 
@@ -45,23 +57,26 @@ def listen(
     Args:
         settings: of `Stream`.
         device: number or part of the name; by default the system's.
+        profile: where the runner's profile is kept, if the settings have it learn: every minute of sound and
+            at the end.
 
     Raises:
         UserError: the student cannot be streamed, sounddevice or PortAudio is missing, there is no such
-            device, or it refuses to record or stops.
+            device, or it refuses to record or stops; or the profile cannot be written.
     """
     if seconds is not None and not 0 < seconds < math.inf:
         raise UserError(f"--seconds must be positive, found {seconds:g}.")
     stream = stream_options.stream_of(runner, settings)
     answers.tell_caveats(runner)
-    heard = _Heard()
+    heard, kept = _Heard(), _Kept(runner, profile)
     with contextlib.ExitStack() as stack:
         microphone = stack.enter_context(_Microphone(device, runner.sample_rate))
-        show = _json_line if as_json else _Lines(console, microphone.name)
+        show: Callable[[Window, Sequence[str]], None]
+        show = _JsonLines(runner) if as_json else _Lines(console, microphone.name)
         if not as_json and console.is_terminal:
             show = stack.enter_context(_LiveDisplay(console, runner, stream.silence_dbfs, microphone))
-        lost_device: UserError | None = None
-        # Ctrl-C is how this is meant to end; a device that goes away ends it too.
+        ended_by: UserError | None = None
+        # Ctrl-C is how this is meant to end; a device that goes away and a full disk end it too.
         try:
             left = None if seconds is None else round(seconds * runner.sample_rate)
             for block in microphone.blocks():
@@ -70,22 +85,60 @@ def listen(
                 for window in stream.feed(block):
                     heard.add(window)
                     show(window, runner.labels)
+                kept.save_each_minute(stream.received / runner.sample_rate)
                 if left == 0:
                     break
         except KeyboardInterrupt:
             pass
         except UserError as error:
-            lost_device = error
+            ended_by = error
         for window in stream.finish():
             heard.add(window)
             show(window, runner.labels)
+    try:
+        kept.save()
+    except UserError as error:
+        ended_by = ended_by or error
     summary = Console(stderr=True) if as_json else console
-    if lost_device is None or stream.received:
+    if ended_by is None or stream.received:
         summary.print(Text(heard.summary(stream.received / runner.sample_rate)), soft_wrap=True)
-    if microphone.lost:
-        summary.print(Text(microphone.loss()), soft_wrap=True)
-    if lost_device is not None:
-        raise lost_device
+    for line in (kept.summary(), microphone.loss() if microphone.lost else ""):
+        if line:
+            summary.print(Text(line), soft_wrap=True)
+    if ended_by is not None:
+        raise ended_by
+
+
+class _Kept:
+    """The file of a profile that learns; nothing where there is none."""
+
+    def __init__(self, runner: Runner, path: Path | None):
+        self._runner, self._path = runner, path
+        self._saved, self._due_seconds = runner.profile, _SAVE_SECONDS
+
+    def save_each_minute(self, seconds: float) -> None:
+        """Write it if a minute of sound has passed.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if seconds >= self._due_seconds:
+            self._due_seconds = seconds + _SAVE_SECONDS
+            self.save()
+
+    def save(self) -> None:
+        """Write it if it has changed; raises as `save_each_minute`."""
+        profile = self._runner.profile
+        if self._path is not None and profile is not None and profile is not self._saved:
+            enroll.save(profile, self._path)
+            self._saved = profile
+
+    def summary(self) -> str:
+        clips = enroll.known_clips(self._runner)
+        if self._path is not None:
+            saved = self._saved.clips if self._saved else 0.0
+            return f"{self._path}: {formats.clips(saved)} of the speaker."
+        return f"Answered with {formats.clips(clips)} of the speaker." if clips else ""
 
 
 class _Microphone:
@@ -187,8 +240,17 @@ def _remedy(sounddevice) -> str:
     return "Connect a microphone, or classify a file: light-sernet-kd predict MODEL FILE --stream."
 
 
-def _json_line(window: Window, labels) -> None:
-    print(json.dumps(formats.window_dict(window, labels), ensure_ascii=False, allow_nan=False), flush=True)
+class _JsonLines:
+    """A line per window; of a speaker who is known, with how many recordings, this window among them."""
+
+    def __init__(self, runner: Runner):
+        self._runner = runner
+
+    def __call__(self, window: Window, labels) -> None:
+        line = formats.window_dict(window, labels)
+        if self._runner.profile is not None:
+            line["speaker_clips"] = self._runner.profile.clips
+        print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 class _Heard:

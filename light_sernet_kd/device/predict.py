@@ -11,7 +11,14 @@ from rich.console import Console
 
 from light_sernet_kd import audio
 from light_sernet_kd.corpora.tables import Table
-from light_sernet_kd.device import answers, stream_options, stream_predictions, timeline
+from light_sernet_kd.device import (
+    answers,
+    enroll,
+    formats,
+    stream_options,
+    stream_predictions,
+    timeline,
+)
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.runner import (
     HOP_SECONDS,
@@ -46,6 +53,7 @@ class Request:
         stream: print a timeline of windows, not an answer per recording.
         as_json: print a JSON list.
         every_window, picture: with `stream`.
+        profile: the file of what is known of the speaker of all recordings.
     """
 
     model: str
@@ -58,6 +66,7 @@ class Request:
     as_json: bool = False
     every_window: bool = False
     picture: Path | None = None
+    profile: Path | None = None
 
     @property
     def has_text(self) -> bool:
@@ -75,15 +84,15 @@ def predict(request: Request) -> int:
     As JSON, each recording or text has an entry, in order: `file`, `label`, `probabilities` (class → number),
     `unsure` (a reason or null), `warnings`, `student`; of a recording also `seconds`, `heard_seconds` (begin
     and end of what was heard), `windows`, `time_shares` (class → share of the time) and `unsure_shares`
-    (reason → share of the time); of a text `text` and `text_warnings`. One that failed has its name and
-    `error`.
+    (reason → share of the time), and `speaker_clips`, how many recordings of the speaker were known; of a
+    text `text` and `text_warnings`. One that failed has its name and `error`.
 
     Raises:
         UserError: the file or the table of texts cannot be used, or the options do not go together.
     """
     _check(request)
+    runner = enroll.opened(request.model, request.profile, threads=request.threads)
     try:
-        runner = Runner(request.model, threads=request.threads)
         if not (request.stream and request.recordings):
             runner.require(audio=bool(request.recordings), text=request.has_text)
     except RunnerError as error:
@@ -140,8 +149,6 @@ def _answered(
 
 
 def _check(request: Request) -> None:
-    if request.threads < 1:
-        raise UserError(f"--threads must be at least 1, found {request.threads}.")
     if not request.stream and (request.picture or request.every_window):
         raise UserError("--picture and -v go with --stream.")
     if request.stream and request.has_text:
@@ -175,6 +182,7 @@ def _answer(runner: Runner, path: str, text: str | None, settings: Mapping[str, 
     with answers.noted(path or str(text)) as notes:
         if path:
             answer = _of_recording(runner, path, text, settings)
+            answer["speaker_clips"] = enroll.known_clips(runner)
         else:
             answer = _of_shares(runner, _finite(runner.probabilities(None, text)), "", settings)
     # What was told of the recording itself comes first.
@@ -279,6 +287,8 @@ def line_of(answer: Mapping[str, Any]) -> str:
         line += f"; {answer['seconds']:.1f} s in {answer['windows']} windows: {', '.join(shown)} of the time"
     elif answer.get("seconds", 0) > (end := answer.get("heard_seconds", [0, 0]))[1] - end[0]:
         line += f"; {answer['warnings'][0].removesuffix('.')}"
+    if answer.get("speaker_clips"):
+        line += f"; {formats.clips(answer['speaker_clips'])} of the speaker"
     return line
 
 

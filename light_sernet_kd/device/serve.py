@@ -89,7 +89,11 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
     """
     paths = [run]
     if run.is_dir():
-        paths = [path for each in PRECISIONS if (path := run / f"student_{each}.tflite").is_file()]
+        # Those that know speakers answer for everyone else as the others do.
+        named = (
+            (run / f"student_{each}_enrolled.tflite", run / f"student_{each}.tflite") for each in PRECISIONS
+        )
+        paths = [path for pair in named if (path := next(filter(Path.is_file, pair), None))]
         if not paths:
             raise UserError(
                 f"no student_*.tflite in {run}: name the folder of a run that exported one, or a file."
@@ -109,6 +113,24 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
             raise UserError(f"{path} takes {', '.join(takes)}, and the page hears audio alone: use predict.")
         students_by_name[path.name] = ({**card, "classes": [*labels]}, path.read_bytes())
     return students_by_name
+
+
+def speaker_of(
+    profile: Path, run: Path, students_by_name: Mapping[str, tuple[Mapping[str, Any], bytes]]
+) -> runner.Profile:
+    """The profile in a file, which every student of a run can use.
+
+    Raises:
+        UserError: it is damaged, or one of them cannot use it.
+    """
+    try:
+        loaded = runner.Profile.load(profile)
+        for name, (card, _) in students_by_name.items():
+            path = run / name if run.is_dir() else run
+            runner.require_profile(loaded, card, path, name=str(profile))
+    except runner.RunnerError as error:
+        raise UserError(str(error)) from None
+    return loaded
 
 
 def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any]:
@@ -141,6 +163,7 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
             *(["SYNTHETIC: trained on made-up voices, to try things out."] if card.get("synthetic") else []),
             *card.get("stamps", []),
         ],
+        "enrolled": card.get(runner.ENROLLED),
         "facts": _facts(card),
     }
 
@@ -177,19 +200,25 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def files(students_by_name: Mapping[str, tuple[Mapping[str, Any], bytes]], runtime: Path) -> Files:
+def files(
+    students_by_name: Mapping[str, tuple[Mapping[str, Any], bytes]],
+    runtime: Path,
+    profile: runner.Profile | None = None,
+) -> Files:
     """Everything that the page needs, by its address.
 
     Args:
         students_by_name: as `students` gives them.
         runtime: the archive that `fetch_runtime` gives.
+        profile: what is known of the speaker, for the page to begin with.
     """
+    known = {"mean": profile.mean.tolist(), "clips": profile.clips} if profile else None
     served = {f"/{path.name}": path.read_bytes() for path in _PAGE.iterdir() if path.suffix in _KINDS}
     served["/"] = served.pop("/index.html")
     descriptions = []
     for name, (card, content) in students_by_name.items():
         address = f"/students/{card['precision']}.tflite"
-        descriptions.append(described(card, address, len(content)) | {"name": name})
+        descriptions.append(described(card, address, len(content)) | {"name": name, "profile": known})
         served[address] = content
     served["/students.json"] = json.dumps(descriptions).encode()
     # Members are read, never unpacked: what the archive calls them is of no matter.
@@ -236,6 +265,7 @@ def demo(
     run: Path,
     *,
     port: int = PORT,
+    profile: Path | None = None,
     browser: bool = True,
     say: Callable[[str], None] = _say,
     bar: Callable[[], AbstractContextManager[Progress | None]] = contextlib.nullcontext,
@@ -245,18 +275,21 @@ def demo(
     Args:
         run: a run's folder or a `.tflite` file.
         port: 0 for any that is free.
+        profile: of a speaker, as `enroll` writes it; the page goes on with it, and the file stays as it is.
         browser: open the user's browser there.
         bar: shows the web runtime's download: gives what takes its progress, as of `fetch.fetch`.
 
     Raises:
-        UserError: no file that a page can use, no runtime, or the port is taken.
+        UserError: no file that a page can use, no runtime, or the port is taken; or the profile is damaged
+            or not of every one of the files.
     """
     if not 0 <= port < 2**16:
         raise UserError(f"--port must be from 0 to {2**16 - 1}, found {port}.")
     students_by_name = students(run)
+    speaker = speaker_of(profile, run, students_by_name) if profile else None
     with bar() as progress:
         runtime = fetch_runtime(progress=progress)
-    with server(files(students_by_name, runtime), port) as serving:
+    with server(files(students_by_name, runtime, speaker), port) as serving:
         url = f"http://127.0.0.1:{serving.server_port}/"
         say(f"{', '.join(students_by_name)} at {url} (Ctrl-C ends)")
         # Without a screen webbrowser starts one for the terminal, which shows nothing of this page.

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from light_sernet_kd import audio
 from light_sernet_kd.device.answers import answer_list, failure, noted, student_dict, tell
+from light_sernet_kd.device.enroll import known_clips
 from light_sernet_kd.device.formats import (
+    clips,
     heading_line,
     number_or_none,
     segment_dict,
@@ -61,7 +63,9 @@ def predict(
                     if as_json:
                         recording_segments = list(segments(followed.windows(), runner.labels))
                     else:
-                        console.print(Text(f"{path}:"), soft_wrap=True)
+                        known = known_clips(runner)
+                        speaker = f" ({clips(known)} of the speaker)" if known else ""
+                        console.print(Text(f"{path}{speaker}:"), soft_wrap=True)
                         recording_segments = list(
                             _printed(followed.windows(), runner.labels, console, every_window)
                         )
@@ -127,6 +131,7 @@ class _Followed:
             "hop_seconds": self._stream.hop_samples / rate,
             "unsure_below": self._stream.unsure_below,
             "silence_dbfs": number_or_none(self._stream.silence_dbfs),
+            "speaker_clips": known_clips(self._runner),
             "windows": [window_dict(window, labels) for window in self._kept],
             "segments": [segment_dict(segment) for segment in recording_segments],
         }

@@ -81,6 +81,7 @@ def convert(
     """Export `student`; with scores by precision it is the run's final one, whose card tells them.
 
     Args:
+        scores: those under `enrolled_scores` are for the file for known speakers.
         training: the packed list of recordings in the files; the final student has its own.
     """
     with installed("tensorflow", "export"), installed("ai_edge_litert", "export"):
@@ -100,11 +101,12 @@ def convert(
                 **_text_and_encoders(run),
                 precisions=precisions,
                 card=_card(run, final=scores is not None),
-                precision_cards=scores,
+                precision_cards=_but(scores, "enrolled_scores"),
                 merge=settings.merge_tflite,
                 temperature=temperature,
                 training=packed_training_list(run) if scores is not None else training,
                 enrolled=head_of(run, fold) if settings.merge_tflite else None,
+                enrolled_cards=_only(scores, "enrolled_scores"),
             ),
         )
     except ExportError as error:
@@ -118,9 +120,21 @@ def convert(
             "file": each.path.name,
             "bytes": each.bytes,
             "max_probability_difference": each.max_probability_difference,
+            **({"enrolled_file": each.enrolled.name} if each.enrolled else {}),
         }
         for each in made
     ]
+
+
+def _only(scores: Mapping[str, Mapping[str, Any]] | None, name: str) -> dict[str, dict[str, Any]]:
+    return {precision: {name: each[name]} for precision, each in (scores or {}).items() if name in each}
+
+
+def _but(scores: Mapping[str, Mapping[str, Any]] | None, name: str) -> dict[str, dict[str, Any]]:
+    return {
+        precision: {key: value for key, value in each.items() if key != name}
+        for precision, each in (scores or {}).items()
+    }
 
 
 def precision_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
@@ -149,7 +163,6 @@ def _score_converted(run: "Experiment", fold: Fold) -> None:
     step = run.step(fold)
     student = step.read("student.keras", load_student)
     inputs = file_inputs(run, fold.test, merge=run.settings.merge_tflite)
-    has_head = head_of(run, fold) is not None and run.settings.merge_tflite
     probabilities, embeddings = {}, {}
     with tempfile.TemporaryDirectory() as temporary:
         for row in convert(run, fold, Path(temporary), student):
@@ -159,8 +172,9 @@ def _score_converted(run: "Experiment", fold: Fold) -> None:
                 for i in range(len(fold.test))
             ]
             probabilities[row["precision"]] = np.stack(answers)
-            if has_head:
-                heard = [_embedding(interpreter, clip) for clip in inputs["audio"]]
+            if "enrolled_file" in row:
+                known, _, _ = open_file(Path(temporary) / row["enrolled_file"], threads=2)
+                heard = [_embedding(known, clip) for clip in inputs["audio"]]
                 embeddings[row["precision"]] = np.stack(heard)
     for name, arrays in ((EMBEDDINGS, embeddings), (PROBABILITIES, probabilities)):
         if arrays:

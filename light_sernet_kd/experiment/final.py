@@ -216,17 +216,19 @@ def _convert(
     added: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     folder, final = run.folder.path, run.selection.final_fold
-    card_names = {"certificates": "certificate", "enrolled_scores": "enrolled_scores"}
+    names = {"certificates": "certificate", "enrolled_scores": "enrolled_scores"}
     told = {
         precision: {
             **at,
-            **{card_names[name]: each[precision] for name, each in added.items() if precision in each},
+            **{names[name]: each[precision] for name, each in added.items() if precision in each},
         }
         for precision, at in scores.items()
     }
     rows = convert(run, final, folder, student, scores=told, temperature=temperature)
     for row in rows:
         row["sha256"] = sha256(folder / row["file"])
+        if "enrolled_file" in row:
+            row["enrolled_sha256"] = sha256(folder / row["enrolled_file"])
     count = len(trained_on(run, final))
     made = {"rows": rows, "temperature": temperature, "scores": scores, "training_recordings": count}
     return {**made, **{name: dict(each) for name, each in added.items() if each}}
@@ -245,11 +247,12 @@ def is_current(
         return False
     if exported["scores"] != scores or {row["precision"] for row in exported["rows"]} != {*scores}:
         return False
-    files = [(run.folder.path / row["file"], row) for row in exported["rows"]]
-    return all(
-        path.is_file() and path.stat().st_size == row["bytes"] and row["sha256"] == sha256(path)
-        for path, row in files
-    )
+    folder, rows = run.folder.path, exported["rows"]
+    hashes = {folder / row["file"]: row["sha256"] for row in rows}
+    hashes |= {
+        folder / row["enrolled_file"]: row["enrolled_sha256"] for row in rows if "enrolled_file" in row
+    }
+    return all(path.is_file() and digest == sha256(path) for path, digest in hashes.items())
 
 
 def _probability_changes(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

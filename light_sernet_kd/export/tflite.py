@@ -44,6 +44,7 @@ CHECK_CLIPS = 8
 TOLERANCE = 1e-4
 TEXT_INPUTS = ("token_ids", "text_mask")
 STATE_INPUTS = ("text_states", "audio_states")
+ENROLLED_ENDING = "_enrolled.tflite"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Exported:
         bytes: its size.
         max_probability_difference: largest difference of any class's probability between Keras and the
             file, over the check clips.
+        enrolled: the file with the second signature, where there is one.
 
     >>> Exported("int8", Path("result/student_int8.tflite"), 500_000, 0.02).path.name
     'student_int8.tflite'
@@ -63,6 +65,7 @@ class Exported:
     path: Path
     bytes: int
     max_probability_difference: float
+    enrolled: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +89,9 @@ class ExportSpec:
         temperature: the probabilities are softmax(logits / temperature), in every precision; it is in the
             card. Nobody who runs a file applies it again; `p ** temperature`, normalised, undoes it.
         training: the list of training recordings, as `training_list.packed` makes it.
-        enrolled: the head of the second signature, for speakers of whom recordings are known; None leaves
-            the signature out. Of students of features alone, with `merge`. Its temperature is its own.
+        enrolled: the head for speakers of whom recordings are known, whose temperature is its own; with it,
+            every precision has a second file. Of students of features alone, with `merge`.
+        enrolled_cards: facts for the cards of the second files, by precision.
 
     The default is every precision and a temperature of 1.
 
@@ -114,6 +118,7 @@ class ExportSpec:
     temperature: float = 1.0
     training: bytes | None = None
     enrolled: EnrolledHead | None = None
+    enrolled_cards: Mapping[str, Mapping[str, Any]] | None = None
 
 
 def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
@@ -134,9 +139,11 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     logarithms. It is left out where a student takes anything else: a small BERT beside a convolution came
     out 18 times as far from Keras as in `dynamic`, which is as small (a mean difference of 0.054, not 0.003).
 
-    With `enrolled` a file has a second signature of that name. It takes `audio`, `speaker` `[1, E]`, the mean
-    embedding of other recordings of the speaker (see `training.enrolled`), and `clips` `[1, 1]`, how many
-    these are, both float32. It gives `probabilities` and the clip's own `embedding` `[1, E]`.
+    With `enrolled` there is also `student_<precision>_enrolled.tflite`, the same file with a second graph and
+    signature of that name; MediaPipe takes files of one graph alone. The signature takes `audio`, `speaker`
+    `[1, E]`, the mean embedding of other recordings of the speaker (see `training.enrolled`), and `clips`
+    `[1, 1]`, how many these are, both float32. It gives `probabilities` and the clip's own `embedding`
+    `[1, E]`.
 
     Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
     `labels.txt`, `card.json`, for text `vocab.txt` and, where it is given, `training.bin`: `zipfile` opens
@@ -176,27 +183,26 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     student_inputs = _student_inputs(names, examples, spec)
     checked = _spread(np.arange(len(student_inputs[names[0]])), CHECK_CLIPS)
     inputs = {name: array[checked] for name, array in (examples if spec.merge else student_inputs).items()}
-    facts |= _card_of_enrolled(student, spec)
     logits = _logits(student, names, {name: array[checked] for name, array in student_inputs.items()})
     expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits / spec.temperature))
 
     logits_of = tf.function(functools.partial(_logits, student, names)).get_concrete_function(
         {name: tf.TensorSpec((1, *shapes[name]), _dtype(name), name=name) for name in names}
     )
-    widths = [shape[-1] for shape in spec.enrolled.stages] if spec.enrolled else []
     exported = []
     for precision in precisions:
         parts = _parts(logits_of, precision, names, student_inputs.get("features", ()), spec)
-        second = _enrolled_part(spec.enrolled) if spec.enrolled else None
         path = Path(spec.folder) / f"student_{precision}.tflite"
         own_card = (spec.precision_cards or {}).get(precision, {})
         card = {**facts, "precision": precision, **spec.card, **own_card}
+        # Made before anything is written: a student that has no such file has none at all.
+        write_enrolled = _enrolled_file(student, parts, card, spec)
         with files.atomic(path) as temporary:
-            _write(temporary, joined(parts, card, second, widths), card, spec.text, spec.training)
+            _write(temporary, joined(parts, card), card, spec.text, spec.training)
             difference = _difference(temporary, inputs, expected)
             if precision == "float32":
                 _check_difference(difference, path, spec.temperature)
-        exported.append(Exported(precision, path, path.stat().st_size, difference))
+        exported.append(Exported(precision, path, path.stat().st_size, difference, write_enrolled()))
     files.write_text(Path(spec.folder) / "labels.txt", _labels_text(spec.classes))
     return exported
 
@@ -213,6 +219,9 @@ def _check_spec(spec: ExportSpec) -> None:
         raise UserError(runner.RESERVED.format(reserved[0]))
     if spec.enrolled and not spec.merge:
         raise UserError("what is known of a speaker is heard in audio: leave --no-merge or --enrolment out.")
+    if spec.enrolled and not spec.enrolled.prior_clips > 0:
+        # With 0 recordings of the speaker, their share would be 0 / 0.
+        raise ValueError(f"a prior of more than 0 clips was expected, found {spec.enrolled.prior_clips}")
     if not 0 < spec.temperature < np.inf:
         raise ValueError(f"a temperature above 0 was expected, found {spec.temperature}")
 
@@ -274,14 +283,29 @@ def _card_of_outputs(student: keras.Model, spec: ExportSpec) -> dict[str, Any]:
     }
 
 
-def _card_of_enrolled(student: keras.Model, spec: ExportSpec) -> dict[str, Any]:
-    """What a profile of a speaker must agree with."""
+def _enrolled_file(
+    student: keras.Model, parts: Sequence[Part], card: Mapping[str, Any], spec: ExportSpec
+) -> Callable[[], Path | None]:
+    """What writes the file that has the second signature too; it writes none where no head is given."""
     if spec.enrolled is None:
-        return {}
+        return lambda: None
+    precision = card["precision"]
+    path = Path(spec.folder) / f"student_{precision}{ENROLLED_ENDING}"
+    # What a profile of a speaker must agree with.
     weights = hashlib.sha256()
     for array in student.get_weights():
         weights.update(np.ascontiguousarray(array).data)
-    return {"enrolled": {"embedding": weights.hexdigest(), "width": len(spec.enrolled.mean)}}
+    enrolled = {"embedding": weights.hexdigest(), "width": len(spec.enrolled.mean)}
+    card = {**card, "enrolled": enrolled, **(spec.enrolled_cards or {}).get(precision, {})}
+    widths = [shape[-1] for shape in spec.enrolled.stages]
+    model = joined(parts, card, _enrolled_part(spec.enrolled), widths)
+
+    def write() -> Path:
+        with files.atomic(path) as temporary:
+            _write(temporary, model, card, spec.text, spec.training)
+        return path
+
+    return write
 
 
 def _parts(

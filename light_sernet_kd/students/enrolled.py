@@ -36,7 +36,7 @@ class EnrolledHead:
 
     Attributes:
         mean: `(E,)`, of the training recordings; what is assumed of a speaker who is not known.
-        prior_clips: how many recordings of the speaker weigh as much as `mean`.
+        prior_clips: how many recordings of the speaker weigh as much as `mean`; above 0.
         weights, bias: `(E, classes)` and `(classes,)`.
         stages: shapes of what `embedded` takes, without the batch axis.
 

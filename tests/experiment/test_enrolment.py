@@ -88,12 +88,14 @@ def test_the_fold_is_scored_by_its_own_students_embeddings(enrolled):
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_files_have_the_head_of_the_final_student(plain, enrolled, precision):
-    name = f"student_{precision}.tflite"
+    plain_name, name = f"student_{precision}.tflite", f"student_{precision}_enrolled.tflite"
     clip = np.random.default_rng(0).normal(0, 0.1, (1, 19200)).astype(np.float32)
     answers = []
-    for folder in (plain, enrolled):
-        interpreter = Interpreter(model_path=str(folder / name))
-        assert ("enrolled" in interpreter.get_signature_list()) == (folder == enrolled)
+    assert (plain / plain_name).read_bytes() == (enrolled / plain_name).read_bytes()
+    assert not (plain / name).exists()
+    for path in (plain / plain_name, enrolled / name):
+        interpreter = Interpreter(model_path=str(path))
+        assert ("enrolled" in interpreter.get_signature_list()) == (path.name == name)
         answers.append(interpreter.get_signature_runner("serving_default")(audio=clip)["probabilities"])
     assert np.array_equal(*answers)
     head = read_arrays(enrolled / "fold-all-speakers" / "enrolled_head.npz")
@@ -134,11 +136,10 @@ def test_the_same_command_makes_nothing_twice_and_export_keeps_the_head(manifest
     assert train(manifest, tmp_path, *ONCE, "--run", "it", "--enrolment") == 0
     assert cli.main(["export", str(tmp_path / "it")]) == 0
     assert written() == before
-    (tmp_path / "it" / "student_int8.tflite").unlink()
+    name = "student_int8_enrolled.tflite"
+    (tmp_path / "it" / name).write_bytes(b"damaged")
     assert cli.main(["export", str(tmp_path / "it")]) == 0
-    assert (tmp_path / "it" / "student_int8.tflite").read_bytes() == (
-        enrolled / "student_int8.tflite"
-    ).read_bytes()
+    assert (tmp_path / "it" / name).read_bytes() == (enrolled / name).read_bytes()
 
 
 def test_a_damaged_head_is_named(manifest, enrolled, tmp_path, capsys):

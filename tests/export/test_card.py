@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 from tiny_student import (
     CLASSES,
+    EMBEDDING,
     RATE,
     SAMPLES,
     audio_student,
     card_of,
+    enrolled_flatbuffer,
+    enrolled_student,
     flatbuffer,
     packed,
     states_student,
@@ -100,6 +103,7 @@ def test_every_kind_of_file_opens(tmp_path):
     assert Runner(text_student(tmp_path / "both.tflite", hears=True)).text.tokens == 6
     assert Runner(text_student(tmp_path / "text.tflite", hears=False)).samples == 0
     assert Runner(states_student(tmp_path / "states.tflite")).inputs == ("audio_states",)
+    assert Runner(enrolled_student(tmp_path / "enrolled.tflite")).card["enrolled"]["width"] == 5
 
 
 @pytest.mark.parametrize(
@@ -200,6 +204,39 @@ def test_states_are_checked_alike(tmp_path, states, message):
     with pytest.raises(RunnerError) as caught:
         runner.open_file(states_student(tmp_path / "x.tflite", states=states))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("enrolled", "message"),
+    [
+        (None, "enrolled must be an object, since its model has the signature enrolled, found nothing"),
+        (True, "enrolled must be an object, found True"),
+        ({"width": 5}, "enrolled.embedding must be 64 hexadecimal digits, found nothing"),
+        ({"embedding": EMBEDDING}, "enrolled.width must be a whole number from 1 to 65,536, found nothing"),
+        ({"embedding": EMBEDDING, "width": 5.0}, "enrolled.width must be a whole number"),
+        (
+            {"embedding": EMBEDDING, "width": 6},
+            "promises that its signature enrolled takes audio [1, 8000] float32, clips [1, 1] float32, "
+            "speaker [1, 6] float32, and its model's takes audio [1, 8000] float32, clips [1, 1] float32, "
+            "speaker [1, 5] float32.",
+        ),
+    ],
+)
+def test_what_a_card_says_of_known_speakers_is_checked_alike(tmp_path, enrolled, message):
+    assert message in refusal(enrolled_student(tmp_path / "x.tflite", enrolled=enrolled))
+
+
+def test_a_signature_is_there_where_the_card_says_so_and_takes_what_it_should(model, tmp_path):
+    facts = {"enrolled": {"embedding": EMBEDDING, "width": 5}}
+    message = refusal(packed(tmp_path / "x.tflite", model, card_of(model, **facts)))
+    assert "enrolled must be left out, since its model has no signature enrolled" in message
+    wrong = enrolled_flatbuffer(clips=5)
+    message = refusal(packed(tmp_path / "x.tflite", wrong, card_of(wrong, **facts)))
+    assert "clips [1, 1] float32, speaker" in message
+    assert "its model's takes audio [1, 8000] float32, clips [1, 5] float32" in message
+    path = text_student(tmp_path / "x.tflite", hears=True, **facts)
+    with pytest.raises(RunnerError, match="enrolled must be left out of a file that takes more than audio"):
+        Runner(path)
 
 
 @pytest.mark.parametrize(
@@ -472,7 +509,7 @@ def test_crafted_cards_open_or_are_refused_in_one_line(tmp_path, model, whole):
     assert refused > 100
 
 
-def test_crafted_cards_of_students_of_text_and_states_likewise(tmp_path):
+def test_crafted_cards_of_other_students_likewise(tmp_path):
     path = text_student(tmp_path / "text.tflite", hears=True)
     content, (_, card, _) = path.read_bytes(), runner.open_file(path)
     with zipfile.ZipFile(path) as archive:
@@ -482,6 +519,9 @@ def test_crafted_cards_of_students_of_text_and_states_likewise(tmp_path):
     path = states_student(tmp_path / "states.tflite")
     content, (_, card, _) = path.read_bytes(), runner.open_file(path)
     assert min(_campaign(tmp_path, card, content[: card["model_bytes"]], count=60, seed=3)) > 1
+    path = enrolled_student(tmp_path / "enrolled.tflite")
+    content, (_, card, _) = path.read_bytes(), runner.open_file(path)
+    assert min(_campaign(tmp_path, card, content[: card["model_bytes"]], count=80, seed=5)) > 2
 
 
 @pytest.mark.every

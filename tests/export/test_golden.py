@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_student
 from ai_edge_litert.interpreter import Interpreter
 from conftest import REPOSITORY
 from exported_cases import CLASSES, SAMPLES, TEXT, Case, made_case, spoken, states_student
@@ -163,16 +164,29 @@ def run(program: str, place: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize("number", range(5))
-def test_the_pages_python_runs_and_all_programs_agree(place, case, number):
-    assert len(programs()) == 5
+@pytest.mark.parametrize("number", range(6))
+def test_the_pages_python_runs_and_all_programs_agree(place, case, number, tmp_path):
+    assert len(programs()) == 6
     program = programs()[number]
+    if "enrol(" in program:
+        tiny_student.enrolled_student(tmp_path / "student_int8.tflite")
+        (tmp_path / "speaker").mkdir()
+        for number in range(3):
+            shutil.copy(place / "recording.wav", tmp_path / "speaker" / f"{number}.wav")
+        place = shutil.copytree(
+            place, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.tflite")
+        )
     done = run(program, place)
     if "mediapipe" in program and re.search(r"(ImportError|ModuleNotFoundError|OSError): ", done.stderr):
         pytest.skip(f"MediaPipe cannot be imported here: {done.stderr.splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
     if "golden" in program:
         assert done.stdout == "all answers agree\n"
+    elif "enrol(" in program:
+        clips, shares = re.fullmatch(r"(\S+) clips: \[(.*)\]\n", done.stdout).groups()
+        seconds = len(audio.read(place / "recording.wav")) / tiny_student.RATE
+        assert 0.5 < float(clips) / (3 * 2 * seconds) < 1.001  # of half a second, pauses left out
+        assert sum(map(float, shares.split())) == pytest.approx(1, abs=2e-3)
     elif "zipfile" in program:
         shares = ast.literal_eval(done.stdout)
         assert [*shares] == list(CLASSES)

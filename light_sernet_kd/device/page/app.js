@@ -2,6 +2,7 @@
 
 import * as pictures from "./pictures.js";
 import { decode, record, wav } from "./sound.js";
+import { Speaker, heardIn } from "./speaker.js";
 import { Timeline, answer, fit, level, levelRangeDb, openStudent, summary, windows } from "./student.js";
 
 /** What a recording or a file may last; tests lower it. */
@@ -19,7 +20,9 @@ const atFirst = { label: $("label").textContent, reason: $("reason").textContent
 
 let students = [];
 let student = null;
-/** The present recording: `{name, sound, spectrogram, answer, rows}`. */
+/** Who is known to the student, whether or not the answers are for that one; null where the file has no place for it. */
+let speaker = null;
+/** The present recording: `{name, sound, spectrogram, answer, rows, unlearnt}`. */
 let clip = null;
 let microphone = null;
 /** Whether a student is loaded, a file read, or the microphone started: nothing else may be begun then. */
@@ -170,6 +173,7 @@ async function answerAll(mine) {
     if (mine !== turn) return;
   }
   clip.rows = rows;
+  const learnt = learn();
   if (fits) {
     // A recording that is too short as a whole is so in its window.
     if (clip.answer.why === "too short") Object.assign(rows[0], { label: null, why: "too short" });
@@ -181,12 +185,48 @@ async function answerAll(mine) {
   showClip();
   const times = rows.map((row) => row.milliseconds).sort((a, b) => a - b);
   const median = times[Math.floor(times.length / 2)];
-  say(`Done: ${rows.length} window${rows.length > 1 ? "s" : ""}, ${median.toFixed(1)} ms each, ${student.precision}.`);
+  const done = `Done: ${rows.length} window${rows.length > 1 ? "s" : ""}, ${median.toFixed(1)} ms each`;
+  say(`${done}, ${student.precision}.${learnt ? " Your voice was learnt from it." : ""}`);
+}
+
+/** Takes a new recording of the microphone into what is known of the speaker; returns whether it was. */
+function learn() {
+  if (!student.speaker || !clip.unlearnt) return false;
+  clip.unlearnt = false; // once, however often it is classified
+  const heard = heardIn(student, clip.sound, clip.rows);
+  const kept = heard.length > 0 && speaker.add(heard);
+  showSpeaker(heard.length && !kept ? "It is forgotten when this page is closed." : "");
+  return heard.length > 0;
+}
+
+const clips = (count) => `${+count.toFixed(1)} clip${count === 1 ? "" : "s"}`;
+
+/** What is known of the speaker, in a sentence. */
+function showSpeaker(note = "") {
+  $("speaker").hidden = !speaker;
+  if (!speaker) return;
+  const { checked } = $("learn");
+  $("forget").hidden = !speaker.clips;
+  $("known").textContent = speaker.clips
+    ? checked
+      ? `Answers are for a voice known by ${clips(speaker.clips)}. ${note}`
+      : `A voice is known by ${clips(speaker.clips)}, and answers are for anyone.`
+    : checked
+      ? "Record yourself: some 10 clips are enough. Nobody else should speak. Nothing leaves this browser."
+      : "A student that knows your voice tells its emotions better.";
+}
+
+/** Answers from now on are for the speaker who is known, or for anyone. */
+async function useSpeaker() {
+  student.speaker = $("learn").checked ? speaker : null;
+  showSpeaker();
+  if (clip) await classify();
 }
 
 /** Takes a recording over and shows what the student makes of it. */
-async function take(sound, name) {
-  clip = { name, sound, spectrogram: pictures.melSpectrogram(sound, student.sample_rate), rows: [], answer: null };
+async function take(sound, name, unlearnt = false) {
+  const spectrogram = pictures.melSpectrogram(sound, student.sample_rate);
+  clip = { name, sound, spectrogram, rows: [], answer: null, unlearnt };
   URL.revokeObjectURL($("audio").src);
   $("audio").src = URL.createObjectURL(wav(sound, student.sample_rate));
   await classify();
@@ -199,7 +239,7 @@ async function takeFile(file) {
   say(`Reading ${file.name}…`);
   complain("");
   enable(false);
-  $("precisions").disabled = true;
+  lock(true);
   let sound;
   try {
     const found = await decode(await file.arrayBuffer());
@@ -215,7 +255,7 @@ async function takeFile(file) {
     say("");
     return complain(`${file.name} cannot be read: ${reason(error)}.`);
   } finally {
-    $("precisions").disabled = false;
+    lock(false);
     enable(true);
   }
   await take(sound, file.name);
@@ -224,12 +264,12 @@ async function takeFile(file) {
 async function startRecording() {
   complain("");
   enable(false);
-  $("precisions").disabled = true; // the timeline below holds this student
+  lock(true); // the timeline below holds this student
   turn++;
   try {
     microphone = await record();
   } catch (error) {
-    $("precisions").disabled = false;
+    lock(false);
     enable(true);
     await goBack();
     return complain(`No recording: ${reason(error)}.`);
@@ -285,10 +325,11 @@ async function stopRecording(note = "") {
   } catch (error) {
     note = `The recording is lost: ${reason(error)}.`;
   }
-  $("precisions").disabled = false;
+  lock(false);
   enable(true);
   complain(note);
-  if (sound.length) return take(sound, "Recording");
+  // A file may be of anybody; who records is who is to be learnt.
+  if (sound.length) return take(sound, "Recording", true);
   await goBack();
   complain(note || "Nothing was recorded: let it run for a second or more.");
 }
@@ -309,6 +350,11 @@ function enable(on) {
   }
 }
 
+/** Precision and speaker are those of what is under way. */
+function lock(on) {
+  $("precisions").disabled = $("voice").disabled = on;
+}
+
 async function choosePrecision(facts) {
   const mine = ++turn;
   complain("");
@@ -319,6 +365,7 @@ async function choosePrecision(facts) {
     if (mine !== turn) return opened.close();
     student?.close();
     student = opened;
+    knowSpeaker();
   } catch (error) {
     if (mine !== turn) return;
     say("");
@@ -332,6 +379,18 @@ async function choosePrecision(facts) {
   say(`Ready, ${facts.precision}.`);
   if (clip) await classify();
   else showBars(null);
+}
+
+/** What is known for the student that has just been opened. */
+function knowSpeaker() {
+  const { enrolled, profile } = student;
+  // Another precision is the same student.
+  if (!enrolled || !speaker?.key.endsWith(enrolled.embedding)) {
+    speaker = enrolled ? new Speaker(enrolled, profile) : null;
+    $("learn").checked = Boolean(speaker?.clips);
+  }
+  student.speaker = $("learn").checked ? speaker : null;
+  showSpeaker();
 }
 
 function showFacts() {
@@ -373,6 +432,12 @@ function listen() {
     else if (!busy) startRecording();
   });
   $("choose").addEventListener("click", () => busy || $("file").click());
+  $("learn").addEventListener("change", useSpeaker);
+  $("forget").addEventListener("click", () => {
+    speaker.forget();
+    $("learn").focus(); // the button goes away
+    useSpeaker();
+  });
   $("file").addEventListener("change", async () => {
     await takeFile($("file").files[0]);
     $("file").value = ""; // so that the same file may be chosen again
@@ -423,6 +488,9 @@ globalThis.demo = {
   },
   get student() {
     return student?.precision;
+  },
+  get speaker() {
+    return speaker && { mean: Array.from(speaker.mean), clips: speaker.clips };
   },
   longest,
   Timeline,

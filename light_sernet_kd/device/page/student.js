@@ -5,7 +5,10 @@ import { Tensor, loadAndCompile, loadLiteRt } from "@litertjs/core";
 const RUNTIME = "/litert/wasm/";
 let runtime = null;
 
-/** A student of students.json, ready to classify; `close` frees its memory. */
+/**
+ * A student of students.json, ready to classify; `close` frees its memory. Where its `speaker` is a `Speaker`,
+ * answers have the clip's `embedding` too, and are for that speaker if anything is known of one.
+ */
 export async function openStudent(facts) {
   runtime ??= loadLiteRt(RUNTIME);
   try {
@@ -17,26 +20,43 @@ export async function openStudent(facts) {
   const answer = await fetch(facts.file);
   if (!answer.ok) throw new Error(`${facts.file} cannot be loaded (${answer.status})`);
   const model = await loadAndCompile(new Uint8Array(await answer.arrayBuffer()), { accelerator: "wasm" });
-  const shape = [1, facts.samples];
+
+  /** What a signature gives for arrays by name, `[values, shape]` each; without a signature, the first graph's. */
+  async function run(arrays, ...signature) {
+    const tensors = {};
+    let outputs = {};
+    try {
+      for (const [name, [values, shape]] of Object.entries(arrays)) tensors[name] = new Tensor(values, shape);
+      outputs = await model.run(...signature, tensors);
+      return Object.fromEntries(
+        Object.entries(outputs).map(([name, output]) => [name, Array.from(output.toTypedArray())]),
+      );
+    } finally {
+      for (const each of [...Object.values(tensors), ...Object.values(outputs)]) each.delete();
+    }
+  }
 
   /** Probabilities of one clip, cut or padded as in training, and the milliseconds it took. */
   async function classify(clip) {
     const started = performance.now();
-    const audio = new Tensor(fit(clip, facts.samples, facts.padding), shape);
-    try {
-      const [output] = await model.run([audio]);
-      try {
-        return { probabilities: Array.from(output.toTypedArray()), milliseconds: performance.now() - started };
-      } finally {
-        output.delete();
-      }
-    } finally {
-      audio.delete();
+    const audio = { audio: [fit(clip, facts.samples, facts.padding), [1, facts.samples]] };
+    const { speaker } = opened;
+    let found = {};
+    if (speaker) {
+      const known = {
+        speaker: [Float32Array.from(speaker.mean), [1, speaker.width]],
+        clips: [Float32Array.of(speaker.clips), [1, 1]],
+      };
+      found = await run({ ...audio, ...known }, "enrolled");
     }
+    // The first graph answers for whoever is not known.
+    if (!speaker?.clips) found = { ...found, ...(await run(audio)) };
+    return { ...found, milliseconds: performance.now() - started };
   }
 
+  const opened = { ...facts, speaker: null, classify, close: () => model.delete() };
   await classify(new Float32Array(facts.samples)); // the first run sets up memory and takes longer
-  return { ...facts, classify, close: () => model.delete() };
+  return opened;
 }
 
 /** Exactly `length` samples: the middle of a long clip; zeros at both ends of a short one, or at its right. */

@@ -169,7 +169,7 @@ def test_the_pages_python_runs_and_all_programs_agree(place, case, number, tmp_p
     assert len(programs()) == 6
     program = programs()[number]
     if "enrol(" in program:
-        tiny_student.enrolled_student(tmp_path / "student_int8.tflite")
+        tiny_student.enrolled_student(tmp_path / "student_int8_enrolled.tflite")
         (tmp_path / "speaker").mkdir()
         for number in range(3):
             shutil.copy(place / "recording.wav", tmp_path / "speaker" / f"{number}.wav")

@@ -108,7 +108,8 @@ def _fit(run: "Experiment", fold: Fold) -> None:
             "test": _embeddings(run, model, fold.test)
             if fold.test
             else np.zeros((0, heard.shape[1]), np.float32),
-            "others": np.array(others, np.float32),
+            # Where nobody has two recordings, nobody can be taken for another.
+            "others": np.array(others or [head.mean], np.float32),
         },
     )
     step.vouch(TEST_EMBEDDINGS)

@@ -23,7 +23,7 @@ CLIPS = (0, 1, 3, 5, 10, 20)
 PRIOR_CLIPS = 3.0
 # Times that each training recording is in the fit.
 DRAWS = 6
-# Of the fit; larger corpora are drawn less often.
+# Of the fit: larger corpora are drawn less often, and some of the largest not at all.
 MOST_ROWS = 20_000
 # Inverse strength of the penalty of scikit-learn's logistic regression.
 PENALTY = 1.0
@@ -118,13 +118,14 @@ def fit_head(
         head.bias[truth[0]] = 0.0
         return head
     rng = np.random.default_rng(seed)
+    fitted = np.sort(rng.permutation(len(rows))[:MOST_ROWS])
     drawn = []
-    draws = max(1, min(DRAWS, MOST_ROWS // len(rows)))
+    draws = max(1, min(DRAWS, MOST_ROWS // len(fitted)))
     for _ in range(draws):
-        means, clips = _known(rows, names, rng.choice(CLIPS, len(rows)), rng)
-        drawn.append((rows - head.centre(means, clips)) / scale)
+        means, clips = _known(rows, names, fitted, rng)
+        drawn.append((rows[fitted] - head.centre(means, clips)) / scale)
     model = LogisticRegression(C=PENALTY, max_iter=1000, class_weight="balanced")
-    model.fit(np.concatenate(drawn), np.tile(truth, draws))
+    model.fit(np.concatenate(drawn), np.tile(truth[fitted], draws))
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # it has one logit for two classes
         coefficients, intercepts = (
@@ -146,14 +147,18 @@ def _deviations(rows: NDArray[np.float64], speakers: NDArray) -> NDArray[np.floa
 
 
 def _known(
-    rows: NDArray[np.float64], speakers: NDArray, clips: NDArray, rng: np.random.Generator
+    rows: NDArray[np.float64], speakers: NDArray, fitted: NDArray, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray]:
-    """Of each row the mean of at most `clips` other rows of its speaker, and how many these are."""
-    means, counts = np.zeros_like(rows), np.zeros(len(rows))
-    for row, (name, wanted) in enumerate(zip(speakers, clips, strict=True)):
-        others = np.flatnonzero(speakers == name)
-        others = others[others != row]
-        chosen = rng.choice(others, min(int(wanted), len(others)), replace=False)
+    """Of each of the `fitted` rows the mean of some other rows of its speaker, and how many these are."""
+    by_speaker = np.unique(speakers, return_inverse=True)[1]
+    order = np.argsort(by_speaker, kind="stable")
+    of_speaker = np.split(order, np.cumsum(np.bincount(by_speaker))[:-1])
+    means, counts = np.zeros((len(fitted), rows.shape[1])), np.zeros(len(fitted))
+    for place, (row, wanted) in enumerate(zip(fitted, rng.choice(CLIPS, len(fitted)), strict=True)):
+        own = of_speaker[by_speaker[row]]
+        # One more, since the row itself may be among them.
+        chosen = rng.choice(own, min(int(wanted) + 1, len(own)), replace=False)
+        chosen = chosen[chosen != row][: int(wanted)]
         if len(chosen):
-            means[row], counts[row] = rows[chosen].mean(axis=0), len(chosen)
+            means[place], counts[place] = rows[chosen].mean(axis=0), len(chosen)
     return means, counts

@@ -111,6 +111,31 @@ def test_a_head_of_two_classes_has_scikit_learns_probabilities(monkeypatch):
     np.testing.assert_allclose(shares, model.predict_proba(rows), atol=1e-3)
 
 
+def test_what_is_known_of_a_recording_is_never_the_recording_itself():
+    rng = np.random.default_rng(0)
+    speakers = np.array(["a"] * 4 + ["b"] + ["c"] * 30)
+    rows = np.eye(35)  # a mean tells which rows it is of
+    for _ in range(20):
+        fitted = np.arange(35)
+        means, counts = enrolled._known(rows, speakers, fitted, rng)
+        for row in fitted:
+            taken = np.flatnonzero(means[row])
+            assert row not in taken
+            assert len(taken) == counts[row]
+            assert {*speakers[taken]} <= {speakers[row]}
+        assert counts[4] == 0  # alone
+        assert {*counts[5:]} <= {*enrolled.CLIPS}
+        assert counts[:4].max() <= 3
+
+
+def test_large_corpora_are_fitted_on_a_part(monkeypatch):
+    monkeypatch.setattr(enrolled, "MOST_ROWS", 100)
+    embeddings, labels, names = spoken(10, 200)
+    head = fit_head(embeddings, labels, names, SHAPES, 2, seed=0)
+    means = np.stack([embeddings[names == name].mean(axis=0) for name in names])
+    assert np.mean(head.logits(embeddings, means, np.full(2000, 1000)).argmax(axis=1) == labels) > 0.8
+
+
 def test_the_seed_decides_the_draws():
     embeddings, labels, names = spoken()
     first, again, other = (fit_head(embeddings, labels, names, SHAPES, 2, seed=seed) for seed in (0, 0, 1))

@@ -98,6 +98,7 @@ _ROBUST = _changed(VARIANTS["mfcc40-tel-world"], every=2)
 VARIANTS |= {
     "every2": _changed(VARIANTS["mfcc40-world"], every=2),
     "robust": _ROBUST,
+    "voice": _changed(_ROBUST, {"voice": True, "coefficients": 37}),
     "gain": _changed(_ROBUST, augmentation=WORLD.replace("clipping", "gain:chance=0.3,clipping")),
     "phone": _changed(
         VARIANTS["mfcc40-world"],

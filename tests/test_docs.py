@@ -352,6 +352,9 @@ def test_the_log_of_choices_has_the_recorded_scores_of_variants_that_there_are()
     schedule = SCHEDULES[recipe["schedule"]]
     spectrum = FRONT_ENDS[recipe["front_end"]].spectra[recipe["input_type"]]
     assert dataclasses.replace(LSN, **robust.front_end) == spectrum
+    voice = choices["VARIANTS"]["voice"]
+    assert dataclasses.replace(LSN, **voice.front_end) == FRONT_ENDS["robust_voice"].spectra["mfcc"]
+    assert dataclasses.replace(voice, front_end=robust.front_end) == robust
     assert SCHEDULES["light_sernet"].changed(
         **robust.schedule, epochs=schedule.epochs
     ) == dataclasses.replace(schedule, decay=SCHEDULES["light_sernet"].decay, decay_every=20, decay_from=50)

@@ -8,6 +8,7 @@ from keras import ops
 from light_sernet_kd.features.filterbanks import mel_blocks, mel_matrix
 from light_sernet_kd.features.frames import frame_count
 from light_sernet_kd.features.layers import FROM_POWER, LogMel, LogMelPatches, Spectrogram
+from light_sernet_kd.features.voice import MFCCAndVoice, Voice
 from light_sernet_kd.registries.front_ends import SpectrumSettings
 
 
@@ -92,18 +93,37 @@ class SpectrogramByProducts(Spectrogram):
         return FROM_POWER[settings.power](power)
 
 
+def of_products(matrix: np.ndarray, settings: SpectrumSettings) -> np.ndarray:
+    """A matrix of one row per Fourier bin in the order of `SpectrogramByProducts`, `(n, columns)`.
+
+    A bin's repetitions have rows of zeros.
+    """
+    bins = SpectrogramByProducts(settings).bins
+    matrix = matrix[bins]
+    repeated = np.ones(len(bins), bool)
+    repeated[np.unique(bins, return_index=True)[1]] = False
+    matrix[repeated] = 0.0
+    return matrix
+
+
 class LogMelOfProducts(LogMel):
     """`LogMel` of what `SpectrogramByProducts` gives."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
         super().__init__(settings, **kwargs)
-        bins = SpectrogramByProducts(settings).bins
-        matrix = mel_matrix(settings)[bins]
-        repeated = np.ones(len(bins), bool)
-        repeated[np.unique(bins, return_index=True)[1]] = False
-        matrix[repeated] = 0.0
         # More and so smaller blocks: a file would store the zeros.
-        self.blocks = mel_blocks(matrix, blocks=8)
+        self.blocks = mel_blocks(of_products(mel_matrix(settings), settings), blocks=8)
+
+
+class VoiceOfProducts(Voice):
+    """`Voice` of what `SpectrogramByProducts` gives."""
+
+    def in_order_of_spectrum(self, matrix):
+        return of_products(matrix, self.settings)
+
+
+class MFCCAndVoiceOfProducts(MFCCAndVoice):
+    log_mel_layer, voice_layer = LogMelOfProducts, VoiceOfProducts
 
 
 class LogMelPatchesByProducts(LogMelPatches):

@@ -134,7 +134,7 @@ class NormaliseByPeak(keras.layers.Layer):
 FROM_POWER: Mapping[int, Callable[[Any], Any]] = {1: ops.sqrt, 2: lambda power: power}
 
 
-class _Settled(keras.layers.Layer):
+class SettledLayer(keras.layers.Layer):
     """A layer decided by `SpectrumSettings`, which it saves with itself."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
@@ -150,7 +150,7 @@ class _Settled(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Spectrogram(_Settled):
+class Spectrogram(SettledLayer):
     """Short-time magnitude or power: `(batch, samples)` to `(batch, frames, fft_length // 2 + 1)`."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
@@ -199,7 +199,7 @@ def _relative(mel, settings: SpectrumSettings):
     logarithm = ops.log(ops.maximum(mel / loudest, floor))
     if settings.centre == "none":
         return logarithm
-    inside = _recorded_frames(mel)
+    inside = recorded_frames(mel)
     count = ops.maximum(ops.sum(inside, axis=1, keepdims=True), 1.0)
     centred = (logarithm - ops.sum(logarithm * inside, axis=1, keepdims=True) / count) * inside
     if settings.centre == "mean":
@@ -208,7 +208,7 @@ def _relative(mel, settings: SpectrumSettings):
     return centred * ops.rsqrt(ops.maximum(variance, 1e-6))
 
 
-def _recorded_frames(mel):
+def recorded_frames(mel):
     """Mask of the frames from the first to the last with sound, float32 `(batch, frames, 1)`."""
     return _recorded_span(ops.max(mel, axis=-1))[..., None]
 
@@ -222,22 +222,28 @@ _COMPRESSIONS: Mapping[str, Callable[[Any, SpectrumSettings], Any]] = {
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class LogMel(_Settled):
+class LogMel(SettledLayer):
     """Compressed mel bands: `(batch, frames, bins)` to `(batch, frames, mel_bands)`."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
         super().__init__(settings, **kwargs)
         self.blocks = mel_blocks(mel_matrix(settings))
 
-    def call(self, spectrum):
-        mel = ops.concatenate(
+    def bands(self, spectrum):
+        """The mel bands before they are compressed."""
+        return ops.concatenate(
             [ops.matmul(spectrum[..., low : low + len(block)], block) for low, block in self.blocks], axis=-1
         )
+
+    def compressed(self, mel):
         return _COMPRESSIONS[self.settings.compression](mel, self.settings)
+
+    def call(self, spectrum):
+        return self.compressed(self.bands(spectrum))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MFCC(_Settled):
+class MFCC(SettledLayer):
     """Cepstral coefficients: `(batch, frames, mel_bands)` to `(batch, frames, coefficients)`."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
@@ -252,7 +258,7 @@ class MFCC(_Settled):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class LogMelPatches(_Settled):
+class LogMelPatches(SettledLayer):
     """Compressed mel bands in patches: `(batch, samples)` to `(batch, patches, patch_frames, mel_bands)`.
 
     A patch that does not lie wholly within the recording, which ends with its last sample that is not 0, is

@@ -14,6 +14,7 @@ from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.features.device_layers import (
     LogMelOfProducts,
     LogMelPatchesByProducts,
+    MFCCAndVoiceOfProducts,
     SpectrogramByProducts,
 )
 from light_sernet_kd.features.frames import frame_count, patch_count
@@ -26,7 +27,8 @@ from light_sernet_kd.features.layers import (
     NormaliseByVariance,
     Spectrogram,
 )
-from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES, SpectrumSettings
+from light_sernet_kd.features.voice import MFCCAndVoice
+from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES, VOICE_CHANNELS, SpectrumSettings
 
 # Name → what makes the layer; None for a level that stays as it is.
 _NORMALISERS: Mapping[str, Callable[[], keras.layers.Layer] | None] = {
@@ -38,7 +40,7 @@ _NORMALISERS: Mapping[str, Callable[[], keras.layers.Layer] | None] = {
 
 
 def settings_of(front_end: str, input_type: str) -> SpectrumSettings:
-    """The published settings of a front end (`lsn`, `cubic`, `robust`, `vggish`) for an input type."""
+    """The published settings of a front end (`lsn`, `robust`, …) for an input type."""
     known = FRONT_ENDS[choose("front end", front_end, FRONT_ENDS)].spectra
     if input_type in INPUT_TYPES and input_type not in known:
         raise UserError(f"the front end {front_end} has no {input_type}; it has {', '.join(known)}.")
@@ -78,16 +80,18 @@ def spectral_layers(
     if settings.patch_frames:
         return [*layers, (LogMelPatchesByProducts if products else LogMelPatches)(settings)]
     layers.append((SpectrogramByProducts if products else Spectrogram)(settings))
-    if input_type != "spectrogram":
+    if input_type == "mfcc" and settings.voice:
+        layers.append((MFCCAndVoiceOfProducts if products else MFCCAndVoice)(settings))
+    elif input_type != "spectrogram":
         layers.append((LogMelOfProducts if products else LogMel)(settings))
-    if input_type == "mfcc":
-        layers.append(MFCC(settings))
+        if input_type == "mfcc":
+            layers.append(MFCC(settings))
     return [*layers, keras.layers.Reshape((-1, _width(settings, input_type), 1))]
 
 
 def _width(settings: SpectrumSettings, input_type: str) -> int:
     widths = {
-        "mfcc": settings.coefficients,
+        "mfcc": settings.coefficients + (len(VOICE_CHANNELS) if settings.voice else 0),
         "mel_spectrogram": settings.mel_bands,
         "spectrogram": settings.fft_length // 2 + 1,
     }

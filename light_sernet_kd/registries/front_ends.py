@@ -11,6 +11,10 @@
     Divide by the largest |x|. Magnitude STFT as `lsn`. 64 mel bands, 250–3600 Hz on the HTK scale, which is
     what a telephone carries; log of what is above a floor of 40 dB below the clip's loudest band, each band
     about its mean over the recording; 40 MFCC of these. Padding is 0, which is every band's mean.
+`robust_voice` (ours)
+    As `robust`, with 37 MFCC, and behind them voicing, pitch and energy of each frame: the autocorrelation at
+    periods of 65 to 400 Hz, after Boersma 1993, and the energy of 250–3600 Hz. 40 columns as well, so that a
+    student costs the same.
 `vggish` (VGGish, Hershey et al. 2017, arXiv:1609.09430, as released with AudioSet)
     The level as it is, in ±1. Magnitude STFT of 400 samples every 160 in an FFT of 512, Hann. 64 mel bands,
     125–7500 Hz on the HTK scale, log(mel + 0.01), in patches of 96 frames that do not overlap.
@@ -18,12 +22,17 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from light_sernet_kd.registries.lazy import Lazy
 
 INPUT_TYPES = ("mfcc", "mel_spectrogram", "spectrogram")
+
+# The channels behind the MFCC where `voice` is on → what each is multiplied by. With these, each varies over
+# the recordings of EMO-DB as the middle MFCC of `robust` do, with a standard deviation of about 0.65: a
+# student has one learning rate for all columns, and shall neither overlook a channel nor hear nothing else.
+VOICE_CHANNELS: Mapping[str, float] = {"voicing": 1.6, "pitch": 3.4, "energy": 0.25}
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class SpectrumSettings:
             the logarithm of the ratio to the clip's loudest band, floored `floor_db` below it.
         centre: of `relative`, what is taken out of each clip: `none`, each band's `mean` over the recording,
             or that and the `variance` over all bands.
+        voice: of `mfcc`, whether `VOICE_CHANNELS` follow the coefficients.
 
     Raises:
         ValueError: a field names what it does not know.
@@ -57,6 +67,7 @@ class SpectrumSettings:
     centre: Literal["none", "mean", "variance"] = "none"
     coefficients: int = 40
     patch_frames: int | None = None
+    voice: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -82,6 +93,7 @@ ROBUST = SpectrumSettings(
     normalise="peak", frame_length=1024, frame_step=256, fft_length=1024, window="hann", centred=False,
     power=1, mel_bands=64, lowest_hz=250.0, highest_hz=3600.0, compression="relative", centre="mean",
 )  # fmt: skip
+ROBUST_VOICE = replace(ROBUST, coefficients=37, voice=True)
 VGGISH = SpectrumSettings(
     normalise="none", frame_length=400, frame_step=160, fft_length=512, window="hann", centred=False,
     power=1, mel_bands=64, lowest_hz=125.0, highest_hz=7500.0, log_offset=0.01, patch_frames=96,
@@ -112,5 +124,6 @@ FRONT_ENDS: Mapping[str, FrontEnd] = {
     "lsn": FrontEnd({"mfcc": LSN, "mel_spectrogram": LSN, "spectrogram": LSN}, padding="both"),
     "cubic": FrontEnd({"mfcc": _CUBIC_MFCC, "mel_spectrogram": _CUBIC_MEL}, padding="right"),
     "robust": FrontEnd({"mel_spectrogram": ROBUST, "mfcc": ROBUST}, padding="both"),
+    "robust_voice": FrontEnd({"mfcc": ROBUST_VOICE}, padding="both"),
     "vggish": FrontEnd({"mel_spectrogram": VGGISH}, padding="right", keeps_level=True, of_encoder=True),
 }

@@ -698,6 +698,7 @@ def test_the_teachers_embeddings_are_the_folds_own_or_of_the_file_that_taught(ru
     ("input_type", "front_end", "bands", "expected"),
     [
         ("mfcc", "lsn", 40, ("MFCC", {10: "10"})),
+        ("mfcc", "robust_voice", 40, ("MFCC, voice from 37", {10: "10"})),
         ("spectrogram", "lsn", 513, ("kHz", {128: "2"})),
         ("mel_spectrogram", "lsn", 128, ("kHz", {})),
         ("mel_spectrogram", "cubic", 128, ("kHz", {})),

@@ -10,6 +10,7 @@ import pytest
 import scipy.fft
 import soundfile
 import tensorflow as tf
+from voices import voice_reference
 
 from light_sernet_kd import audio, features
 from light_sernet_kd.config import SAMPLE_RATE
@@ -132,12 +133,17 @@ def robust_reference(clip, input_type="mel_spectrogram"):
     return scipy.fft.dct(log_mel, norm="ortho", axis=1)[:, :40]
 
 
+def robust_voice_reference(clip, input_type="mfcc"):
+    return np.concatenate([robust_reference(clip, input_type)[:, :37], voice_reference(clip)], axis=1)
+
+
 REFERENCES = {
     "lsn": lsn_reference, "cubic": cubic_reference, "robust": robust_reference, "vggish": vggish_reference,
+    "robust_voice": robust_voice_reference,
 }  # fmt: skip
 
 # Features span ±10 (the others) and hundreds of dB (cubic); float32 FFTs of two libraries differ by this.
-TOLERANCE = {"lsn": 2e-4, "cubic": 2e-2, "robust": 2e-4, "vggish": 2e-4}
+TOLERANCE = {"lsn": 2e-4, "cubic": 2e-2, "robust": 2e-4, "robust_voice": 2e-4, "vggish": 2e-4}
 
 
 def assert_is_reference(computed, clips, front_end, input_type):
@@ -390,7 +396,7 @@ def test_silence_is_the_lowest_value_everywhere(front_end, input_type):
         np.testing.assert_allclose(computed, floors[front_end, input_type], atol=1e-5)
         return
     # A flat spectrum has no coefficient but the first: log(1e-6) √256 clipped, and -100 dB √128.
-    first = {"lsn": -10.0, "cubic": -100 * np.sqrt(128), "robust": 0.0}[front_end]
+    first = {"lsn": -10.0, "cubic": -100 * np.sqrt(128), "robust": 0.0, "robust_voice": 0.0}[front_end]
     np.testing.assert_allclose(computed[:, 0], first, rtol=1e-5)
     np.testing.assert_allclose(computed[:, 1:], 0.0, atol=1e-3)
 

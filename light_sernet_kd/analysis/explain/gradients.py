@@ -110,7 +110,8 @@ def feature_axes(settings: Settings, frames: int, bands: int) -> FeatureAxes:
     middle = 0 if spectrum.centred else spectrum.fft_length / 2
     seconds = (np.arange(frames) * spectrum.frame_step + middle) / SAMPLE_RATE
     if settings.input_type == "mfcc":
-        return FeatureAxes(seconds, "MFCC", [(number, str(number)) for number in range(0, bands, 10)])
+        label = f"MFCC, voice from {spectrum.coefficients}" if spectrum.voice else "MFCC"
+        return FeatureAxes(seconds, label, [(number, str(number)) for number in range(0, bands, 10)])
     if settings.input_type == "spectrogram":
         hertz = np.linspace(0, SAMPLE_RATE / 2, bands)
     else:

@@ -13,6 +13,7 @@ from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
+from light_sernet_kd.registries.teachers import Option, teacher_source
 
 
 def make_settings(**values: Any) -> Settings:
@@ -125,6 +126,8 @@ def _with_teacher(settings: Settings) -> Settings:
                 raise UserError(
                     f"{flag(name)} is of a teacher that is trained here: leave it out, or --teacher."
                 )
+    if settings.teacher is not None:
+        check_source(settings.teacher, settings)
     if mixture.needs_teacher and settings.teacher is None:
         return dataclasses.replace(settings, teacher="auto")
     if not mixture.needs_teacher and settings.teacher is not None:
@@ -132,6 +135,23 @@ def _with_teacher(settings: Settings) -> Settings:
             f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
         )
     return settings
+
+
+def check_source(source: str, settings: Settings, option: Option = "--teacher") -> None:
+    """Refuse a teacher that the settings do not allow.
+
+    Args:
+        source: what `option` names.
+
+    Raises:
+        UserError: its licence needs `--allow`.
+    """
+    entry, _ = teacher_source(source, option)
+    if entry.allow and settings.allow != entry.allow:
+        raise UserError(
+            f"{option} {source} has a licence of its own, {entry.licence}: add --allow {entry.allow} if you "
+            "accept it. It is written into the report and the exported files."
+        )
 
 
 def _check_unlabelled(settings: Settings) -> None:

@@ -103,6 +103,12 @@ def teacher_name(run: "Experiment") -> str:
     return f"{name}, width {run.settings.trained_teacher_width:g}"
 
 
+def teacher_licence(run: "Experiment") -> str | None:
+    """Of what the teacher was made with; None where its card does not tell, or the run trains it."""
+    licence = run.teacher.card.get("licence") if run.teacher else None
+    return licence if isinstance(licence, str) else None
+
+
 def teacher_outputs(
     run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None
 ) -> TeacherOutputs | None:

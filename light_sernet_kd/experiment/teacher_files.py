@@ -9,6 +9,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation, teachers
 from light_sernet_kd.config import RunOptions, Settings, corpus_name
+from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.data import ties
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
@@ -74,6 +75,7 @@ def teach_from(
     out: Path | None = None,
 ) -> Path:
     """Make the teacher that `source` names (see `registries.teachers`); returns the teacher file."""
+    check_source(source, settings, "--from")
     decides = [settings.digest(), source, fine_tune]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
     corpus = corpus_name(settings.corpus)

@@ -7,6 +7,10 @@ from typing import Literal
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.students import STUDENTS
 
+# What `--allow` may name: licences that permit research and no products.
+RESEARCH = "research"
+ALLOWANCES = (RESEARCH,)
+
 Option = Literal["--teacher", "--from"]
 
 
@@ -22,7 +26,9 @@ class TeacherSource:
         argument: what may follow the name and `=` or `:`, for people; empty where nothing may.
         open_ended: it is named by something else than its key: a student's name, a file, a model.
         fine_tunes: whether `--fine_tune` may train the network itself, and not only what reads it.
-        licence: of what it downloads or takes; empty where it takes nothing, or each has its own.
+        licence: of what it downloads or takes; empty where it takes nothing, or each has its own. It
+            stands in the teacher's card, the report and the exported files.
+        allow: what `--allow` must name before it is used, since its licence forbids more than most do.
         make: `(argument, selection, settings, workplace)` to a `Teacher`; see `teaching`.
         digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
             with another does not go on. None where the name says it all.
@@ -35,6 +41,7 @@ class TeacherSource:
     open_ended: bool = False
     fine_tunes: bool = False
     licence: str = ""
+    allow: str = ""
     make: Lazy | None = None
     digest: Lazy | None = None
 
@@ -56,6 +63,15 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         licence="Apache-2.0",
         make=Lazy("teachers.sources:yamnet_teacher"),
         digest=Lazy("teachers.sources:yamnet_digest"),
+    ),
+    "opensmile": TeacherSource(
+        "made",
+        "a probe per fold on openSMILE's functionals, ComParE_2016 (default), emobase or eGeMAPSv02 (extra "
+        "opensmile; licence for research: --allow research)",
+        argument="SET",
+        licence="audEERING Research License Agreement (openSMILE): not for commercial products",
+        allow=RESEARCH,
+        make=Lazy("teachers.sources:opensmile_teacher"),
     ),
     "file": TeacherSource(
         "read",

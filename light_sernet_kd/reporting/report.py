@@ -199,6 +199,8 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
             f"its own outputs reach UA {_with_percent_sign(agreement.get('ua'))}, "
             f"WA {_with_percent_sign(agreement.get('wa'))}."
         )
+        if licence := teacher.get("licence"):
+            taught += f" Its licence: {plain(licence)}."
     return [
         f"- **Corpus:** {plain(metrics['corpus'])}{' (synthetic)' if metrics['synthetic'] else ''}, "
         f"{part}{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "

@@ -16,8 +16,9 @@ import numpy as np
 
 from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import Settings
+from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.data.selection import Selection
-from light_sernet_kd.encoders import embedding_cache, yamnet
+from light_sernet_kd.encoders import embedding_cache, opensmile, yamnet
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.teachers import Option, teacher_source
@@ -57,12 +58,17 @@ def teacher_of(
     """The teacher that an option names: for every fold of the selection, and one trained on all speakers.
 
     Raises:
+        UserError: its licence needs `--allow`, or it cannot be made.
         ValueError: it is one that a run trains itself.
     """
     entry, argument = teacher_source(source, option)
     if entry.make is None:
         raise ValueError(f"{source} is trained by the run")
+    if entry.kind == "made":
+        check_source(source, settings, option)
     teacher = entry.make(argument, selection, settings, workplace)
+    if entry.licence:
+        teacher = dataclasses.replace(teacher, card={**teacher.card, "licence": entry.licence})
     task = workplace.unlabelled if entry.kind == "made" else None
     if task and any(not file_of(task.folder, fold).exists() for fold in teacher.folds):
         raise UserError(f"{source} cannot answer unlabelled recordings: leave out --unlabelled.")
@@ -73,6 +79,14 @@ def yamnet_teacher(argument: str, selection: Selection, settings: Settings, work
     """A probe on YAMNet's embeddings; `argument` is its file."""
     encoder = yamnet.encoder(yamnet.path_of(argument, workplace.data))
     return probe_on(encoder, "YAMNet", selection, settings, workplace)
+
+
+def opensmile_teacher(
+    argument: str, selection: Selection, settings: Settings, workplace: Workplace
+) -> Teacher:
+    """A probe on openSMILE's functionals; `argument` is their set."""
+    encoder = opensmile.encoder(argument)
+    return probe_on(encoder, f"openSMILE {encoder.identity['set']}", selection, settings, workplace)
 
 
 def yamnet_digest(argument: str, data: Path) -> str:

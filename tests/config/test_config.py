@@ -43,6 +43,7 @@ OTHER = {
     "speakers": ("03", "08"),
     "width": 0.5,
     "enrolment": True,
+    "allow": "research",
     "depth": 2,
     "kernels": ("3x3",),
     "local_pooling": "max",

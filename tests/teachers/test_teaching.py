@@ -1,9 +1,13 @@
 """What `--teacher` and `teach --from` name, and what `--audio_encoder` does."""
 
+import dataclasses
+
 import pytest
 
 from light_sernet_kd import teachers
 from light_sernet_kd.audio import fingerprint
+from light_sernet_kd.config import Settings, make_settings
+from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.encoders import yamnet
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.encoders import AUDIO_ENCODERS, audio_encoder
@@ -20,6 +24,8 @@ STUDENTS = ("resnet18", "bert_vggish")
         ("--teacher", "resnet18", "student", "resnet18"),
         ("--teacher", "yamnet", "yamnet", ""),
         ("--teacher", "yamnet=a=b.tflite", "yamnet", "a=b.tflite"),
+        ("--teacher", "opensmile=emobase", "opensmile", "emobase"),
+        ("--from", "opensmile", "opensmile", ""),
         ("--teacher", "yamnets.npz", "file", "yamnets.npz"),
         ("--teacher", "auto=x", "file", "auto=x"),  # which takes nothing
         ("--teacher", "file", "file", "file"),  # a file of that name
@@ -50,6 +56,19 @@ def test_the_digest_is_that_of_the_file_that_teaches(tmp_path):
         TEACHER_SOURCES["file"].digest("nowhere", tmp_path)
     with pytest.raises(UserError, match="no YAMNet in"):
         TEACHER_SOURCES["yamnet"].digest("", tmp_path)
+
+
+def test_a_licence_for_research_alone_is_accepted_by_name():
+    for source in ("opensmile", "opensmile=emobase"):
+        with pytest.raises(UserError, match=f"^--teacher {source} has .*audEERING.*--allow research"):
+            make_settings(distillation="KD", teacher=source)
+        with pytest.raises(UserError, match=r"^--from opensmile has a licence of its own"):
+            check_source("opensmile", Settings(), "--from")
+        allowed = make_settings(distillation="KD", teacher=source, allow="research")
+        assert allowed.digest() == dataclasses.replace(allowed, allow=None).digest()
+    make_settings(distillation="KD", teacher="yamnet")
+    with pytest.raises(UserError, match="unknown allow 'products'"):
+        make_settings(allow="products")
 
 
 def test_a_teacher_file_is_read_as_it_is(tmp_path):

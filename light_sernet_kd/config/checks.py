@@ -13,7 +13,7 @@ from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
-from light_sernet_kd.registries.teachers import Option, teacher_source
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES, Option, teacher_source
 
 
 def make_settings(**values: Any) -> Settings:
@@ -126,10 +126,12 @@ def _with_teacher(settings: Settings) -> Settings:
                 raise UserError(
                     f"{flag(name)} is of a teacher that is trained here: leave it out, or --teacher."
                 )
-    if settings.teacher is not None:
+    if settings.teacher is not None and settings.trained_teacher is None:
         check_source(settings.teacher, settings)
     if mixture.needs_teacher and settings.teacher is None:
         return dataclasses.replace(settings, teacher="auto")
+    if not mixture.needs_teacher and settings.standardise_speakers:
+        raise UserError("--standardise_speakers is of a teacher: add -kd KD or another method.")
     if not mixture.needs_teacher and settings.teacher is not None:
         raise UserError(
             f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
@@ -144,9 +146,14 @@ def check_source(source: str, settings: Settings, option: Option = "--teacher") 
         source: what `option` names.
 
     Raises:
-        UserError: its licence needs `--allow`.
+        UserError: its licence needs `--allow`, or it reads nothing that `--standardise_speakers` changes.
     """
     entry, _ = teacher_source(source, option)
+    if settings.standardise_speakers and not entry.reads_rows:
+        probes = ", ".join(name for name, each in TEACHER_SOURCES.items() if each.reads_rows)
+        raise UserError(
+            f"--standardise_speakers is of probes on {probes}, not of {option} {source}: leave it out."
+        )
     if entry.allow and settings.allow != entry.allow:
         raise UserError(
             f"{option} {source} has a licence of its own, {entry.licence}: add --allow {entry.allow} if you "

@@ -60,7 +60,7 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # config.json without it is of the same run.
 _ADDED = (
     "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
+    "standardise_speakers", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
@@ -302,6 +302,11 @@ class Settings:
         "into N parts; 0 not (default 5 of speech and text, else 0)",
     )  # fmt: skip
 
+    standardise_speakers: bool = setting(
+        False, "--standardise_speakers", group=TEACHER, commands=OF_STUDENT_AND_PROBES,
+        help="standardise what a probe reads by each training and validation speaker's own recordings, a "
+        "test speaker's by the training set's moments",
+    )  # fmt: skip
     allow: str | None = setting(
         None, "--allow", group=TEACHER, metavar="LICENCE", commands=OF_STUDENT_AND_PROBES, choices=ALLOWANCES,
         help="{choices}: accept the licence of a teacher whose makers permit research and no products, such "

@@ -15,7 +15,7 @@ from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.enrolment import enrolled_scores
 from light_sernet_kd.experiment.final import final_notes
 from light_sernet_kd.experiment.networks import model_of, network_of
-from light_sernet_kd.experiment.teacher import teacher_licence, teacher_name, teacher_stamps
+from light_sernet_kd.experiment.teacher import known_speakers, teacher_licence, teacher_name, teacher_stamps
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.students.parameters import parameter_counts
@@ -139,6 +139,7 @@ def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str,
         "agreement": {name: agreement[name] for name in ("wa", "ua")},
         "stamps": teacher_stamps(run),
         "licence": teacher_licence(run),
+        "known_speakers": known_speakers(run),
     }
 
 

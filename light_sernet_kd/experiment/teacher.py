@@ -109,6 +109,18 @@ def teacher_licence(run: "Experiment") -> str | None:
     return licence if isinstance(licence, str) else None
 
 
+def known_speakers(run: "Experiment") -> dict[str, Any] | None:
+    """UA and WA of a teacher that standardises test speakers by their own recordings too, and their stamp.
+
+    None where its probes standardise no speakers, or where these are scores of other folds.
+    """
+    probe = run.teacher.card.get("probe") if run.teacher else None
+    found = probe.get("known_speakers") if isinstance(probe, dict) else None
+    if not isinstance(found, dict) or set(found.get("folds", ())) != {fold.name for fold in run.folds}:
+        return None
+    return {name: found.get(name) for name in ("ua", "wa", "stamp")}
+
+
 def teacher_outputs(
     run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None
 ) -> TeacherOutputs | None:

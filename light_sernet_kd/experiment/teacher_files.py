@@ -109,6 +109,11 @@ def teach_from(
         rows = list(fold.test)
         scores = evaluation.scores(selection.labels[rows], logits[rows].argmax(axis=1), selection.classes)
         display.say(f"fold {fold.name}: teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %")
+    if (known := teacher.card.get("probe", {}).get("known_speakers")) and "ua" in known:
+        display.say(
+            f"By test speakers' own recordings: UA {100 * known['ua']:.1f} %, WA {100 * known['wa']:.1f} % "
+            f"({known['stamp']})"
+        )
     return path
 
 

@@ -29,6 +29,7 @@ class TeacherSource:
         licence: of what it downloads or takes; empty where it takes nothing, or each has its own. It
             stands in the teacher's card, the report and the exported files.
         allow: what `--allow` must name before it is used, since its licence forbids more than most do.
+        reads_rows: it is a probe on a row of numbers per recording, which `--standardise_speakers` changes.
         make: `(argument, selection, settings, workplace)` to a `Teacher`; see `teaching`.
         digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
             with another does not go on. None where the name says it all.
@@ -42,6 +43,7 @@ class TeacherSource:
     fine_tunes: bool = False
     licence: str = ""
     allow: str = ""
+    reads_rows: bool = False
     make: Lazy | None = None
     digest: Lazy | None = None
 
@@ -61,6 +63,7 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         "a probe per fold on YAMNet's embeddings",
         argument="FILE",
         licence="Apache-2.0",
+        reads_rows=True,
         make=Lazy("teachers.sources:yamnet_teacher"),
         digest=Lazy("teachers.sources:yamnet_digest"),
     ),
@@ -71,6 +74,7 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         argument="SET",
         licence="audEERING Research License Agreement (openSMILE): not for commercial products",
         allow=RESEARCH,
+        reads_rows=True,
         make=Lazy("teachers.sources:opensmile_teacher"),
     ),
     "file": TeacherSource(

@@ -7,7 +7,7 @@ line in `registries/teachers.py`. Where it is another network's embeddings, `pro
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,22 +169,29 @@ def probe_on(
     folds = [*selection.folds, selection.final_fold]
     task = workplace.unlabelled
     answer = _probe_answers(encoder, task, len(selection.classes), workplace) if task else None
+    options = probe.ProbeOptions(standardise_speakers=settings.standardise_speakers)
     return probe.probe_teacher(
-        rows, selection.utterances, selection.classes, folds, card=card, on_fold=answer
+        rows, selection.utterances, selection.classes, folds, card=card, options=options, on_fold=answer
     )
 
 
 def _probe_answers(
     encoder: Encoder, task: UnlabelledTask, classes: int, workplace: Workplace
-) -> Callable[[str, probe.Predict], None]:
+) -> Callable[[str, probe.FoldProbe], None]:
     """What writes, for each fold, what its probe says of the unlabelled clips."""
     rows = embedding_cache.OneEach(_clip_embeddings(encoder, task, workplace))
     blocks = blocks_of(len(rows))
-    task.write_embeddings((rows[block] for block in blocks), rows.shape[1])
+    if rows.shape[1] <= probe.WIDE:
+        task.write_embeddings((rows[block] for block in blocks), rows.shape[1])
 
-    def answer(fold: str, predict: probe.Predict) -> None:
-        logits = (predict(rows[block].astype(np.float64)).astype(np.float32) for block in blocks)
-        task.write(fold, logits, classes)
+    def answer(fold: str, fitted: probe.FoldProbe) -> None:
+        def each(of_rows: probe.Rows) -> Iterator[np.ndarray]:
+            return (of_rows(rows[block].astype(np.float64)).astype(np.float32) for block in blocks)
+
+        task.write(fold, each(fitted.logits), classes)
+        if fitted.components:
+            width = fitted.components(np.zeros((1, rows.shape[1]))).shape[1]
+            task.write_embeddings(each(fitted.components), width, fold)
 
     return answer
 

@@ -44,6 +44,7 @@ OTHER = {
     "width": 0.5,
     "enrolment": True,
     "allow": "research",
+    "standardise_speakers": True,
     "depth": 2,
     "kernels": ("3x3",),
     "local_pooling": "max",

@@ -71,6 +71,17 @@ def test_a_licence_for_research_alone_is_accepted_by_name():
         make_settings(allow="products")
 
 
+def test_speakers_are_standardised_for_probes_alone():
+    assert make_settings(distillation="KD", teacher="yamnet", standardise_speakers=True).standardise_speakers
+    with pytest.raises(UserError, match=r"is of probes on .*opensmile.*, not of --teacher mine\.npz"):
+        make_settings(distillation="KD", teacher="mine.npz", standardise_speakers=True)
+    for source, option in (("auto", "--teacher"), ("some/wavlm", "--from")):
+        with pytest.raises(UserError, match=f"not of {option} {source}: leave it out"):
+            check_source(source, Settings(standardise_speakers=True), option)
+    with pytest.raises(UserError, match="is of a teacher: add -kd KD"):
+        make_settings(standardise_speakers=True)
+
+
 def test_a_teacher_file_is_read_as_it_is(tmp_path):
     table = tmp_path / "teacher.csv"
     table.write_text("id,anger,fear\na,1,2\n")

@@ -13,7 +13,7 @@ from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
-from light_sernet_kd.registries.teachers import TEACHER_SOURCES, Option, teacher_source
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES, Option, teacher_members, teacher_source
 
 
 def make_settings(**values: Any) -> Settings:
@@ -146,19 +146,31 @@ def check_source(source: str, settings: Settings, option: Option = "--teacher") 
         source: what `option` names.
 
     Raises:
-        UserError: its licence needs `--allow`, or it reads nothing that `--standardise_speakers` changes.
+        UserError: its licence needs `--allow`, it is an ensemble of what cannot be mixed, or it reads nothing
+            that `--standardise_speakers` changes.
     """
-    entry, _ = teacher_source(source, option)
-    if settings.standardise_speakers and not entry.reads_rows:
+    members = teacher_members(source)
+    entries = {name: teacher_source(name)[0] for name, _ in members} or {
+        source: teacher_source(source, option)[0]
+    }
+    if trained := [name for name, each in entries.items() if members and each.kind == "trained"]:
+        raise UserError(
+            f"{trained[0]} is trained by the run and cannot be mixed: --teacher_count averages several such "
+            f"networks, and `teach --out FILE` makes a file of them that {option} A+FILE takes."
+        )
+    if zero := [name for name, weight in members if not weight]:
+        raise UserError(f"the weight of {zero[0]} in {source} must be above 0.")
+    if settings.standardise_speakers and not any(each.reads_rows for each in entries.values()):
         probes = ", ".join(name for name, each in TEACHER_SOURCES.items() if each.reads_rows)
         raise UserError(
             f"--standardise_speakers is of probes on {probes}, not of {option} {source}: leave it out."
         )
-    if entry.allow and settings.allow != entry.allow:
-        raise UserError(
-            f"{option} {source} has a licence of its own, {entry.licence}: add --allow {entry.allow} if you "
-            "accept it. It is written into the report and the exported files."
-        )
+    for name, entry in entries.items():
+        if entry.allow and settings.allow != entry.allow:
+            raise UserError(
+                f"{option} {name} has a licence of its own, {entry.licence}: add --allow {entry.allow} if "
+                "you accept it. It is written into the report and the exported files."
+            )
 
 
 def _check_unlabelled(settings: Settings) -> None:

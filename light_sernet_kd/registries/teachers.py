@@ -85,6 +85,14 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         make=Lazy("teachers.sources:file_teacher"),
         digest=Lazy("teachers.sources:file_digest"),
     ),
+    "ensemble": TeacherSource(
+        "made",
+        "several of these with weights, such as opensmile+yamnet*2 or opensmile+teacher.npz: the mean of "
+        "their logits, each at its own temperature (networks that are trained per fold: as files of teach)",
+        open_ended=True,
+        make=Lazy("teachers.sources:ensemble_teacher"),
+        digest=Lazy("teachers.sources:ensemble_digest"),
+    ),
     "speech_model": TeacherSource(
         "made",
         "a speech model (WavLM, wav2vec 2.0, HuBERT) by its name on the Hugging Face hub, or its folder",
@@ -104,6 +112,8 @@ def teacher_source(spec: str, option: Option = "--teacher") -> tuple[TeacherSour
     >>> teacher_source("yamnets.npz")[0].kind
     'read'
     """
+    if teacher_members(spec):
+        return TEACHER_SOURCES["ensemble"], spec
     name, *argument = re.split("[=:]", spec, maxsplit=1)
     entry = TEACHER_SOURCES.get(name)
     if entry and not entry.open_ended and option in entry.options and (entry.argument or not argument):
@@ -112,6 +122,44 @@ def teacher_source(spec: str, option: Option = "--teacher") -> tuple[TeacherSour
         return TEACHER_SOURCES["student"], spec
     anything_else = {"--teacher": "file", "--from": "speech_model"}[option]
     return TEACHER_SOURCES[anything_else], spec
+
+
+def teacher_members(spec: str) -> list[tuple[str, float]]:
+    """The sources and weights of `A+B*2`, as `--teacher` takes each; none where one source is named.
+
+    What names no source and stands behind one with an argument belongs to that: files may have a + in them.
+
+    >>> teacher_members("opensmile=emobase+teacher.npz*0.5")
+    [('opensmile=emobase', 1.0), ('teacher.npz', 0.5)]
+    >>> teacher_members("a+b.npz")
+    []
+    """
+    parts: list[str] = []
+    for part in spec.split("+"):
+        if parts and re.search("[=:]", parts[-1]) and not _is_named(_weighted(part)[0]):
+            parts[-1] += f"+{part}"
+        else:
+            parts.append(part)
+    members = [_weighted(part) for part in parts]
+    names = [name for name, _ in members]
+    if names == [spec] or not (any(map(_is_source, names)) or all(map(_is_named, names))):
+        return []
+    return members
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    """What a part of an ensemble names, and its weight."""
+    found = re.fullmatch(r"(.+)\*(\d+(?:\.\d+)?)", part)
+    return (found[1], float(found[2])) if found else (part, 1.0)
+
+
+def _is_source(name: str) -> bool:
+    entry = TEACHER_SOURCES.get(re.split("[=:]", name, maxsplit=1)[0])
+    return name in STUDENTS or (entry is not None and not entry.open_ended)
+
+
+def _is_named(name: str) -> bool:
+    return _is_source(name) or name.lower().endswith((".npz", ".csv"))
 
 
 def sources_text(option: Option) -> str:

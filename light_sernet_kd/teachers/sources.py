@@ -7,7 +7,8 @@ line in `registries/teachers.py`. Where it is another network's embeddings, `pro
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ import numpy as np
 from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import Settings
 from light_sernet_kd.config.checks import check_source
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import embedding_cache, opensmile, yamnet
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.teachers import Option, teacher_source
+from light_sernet_kd.evaluation.temperature import fit_temperature
+from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of, file_of
 
@@ -97,6 +100,60 @@ def yamnet_digest(argument: str, data: Path) -> str:
 def file_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
     """What a teacher file holds."""
     return teachers.read(Path(argument))
+
+
+def ensemble_teacher(
+    argument: str, selection: Selection, settings: Settings, workplace: Workplace
+) -> Teacher:
+    """Several sources as one: the weighted mean of their logits, each at its own temperature in each fold.
+
+    Args:
+        argument: as `registries.teachers.teacher_members` reads it.
+    """
+    if workplace.unlabelled:
+        raise UserError(f"{argument} cannot answer unlabelled recordings: leave out --unlabelled.")
+    names, weights = zip(*teacher_members(argument), strict=True)
+    members = [teacher_of(name, selection, settings, workplace) for name in names]
+    everyone = selection.final_fold
+    folds = [*selection.folds]
+    if settings.export or all(not each.folds or everyone.name in each.folds for each in members):
+        folds.append(everyone)
+    calibrated = [at_own_temperature(each, selection, folds) for each in members]
+    return teachers.ensemble(calibrated, weights)
+
+
+def at_own_temperature(teacher: Teacher, selection: Selection, folds: Sequence[Fold]) -> Teacher:
+    """The teacher with each fold's logits over a temperature, so that teachers of one fold are equally sure.
+
+    It is fitted on the fold's validation set, and where that is empty or tests too on the training set, of
+    which probes say what they say without the speaker.
+    """
+    logits, embeddings, temperatures, speakers = [], [], {}, {}
+    for fold in folds:
+        rows = list(fold.selection_indices or fold.train)
+        own = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
+        temperatures[fold.name] = fit_temperature(own[rows], selection.labels[rows])
+        logits.append(own / np.float32(temperatures[fold.name]))
+        if teacher.embeddings is not None:
+            embeddings.append(teachers.aligned_embeddings(teacher, selection.utterances, fold.name))
+        if (seen := teachers.speakers_of_fold(teacher, fold.name)) is not None:
+            speakers[fold.name] = sorted(seen)
+    shared = teacher.embeddings is not None and len(teacher.embeddings) == 1
+    return Teacher(
+        ids=tuple(utterance.id for utterance in selection.utterances),
+        classes=tuple(selection.classes),
+        logits=np.stack(logits),
+        folds=tuple(fold.name for fold in folds),
+        card={**teacher.card, "temperatures": temperatures, "train_speakers": speakers},
+        embeddings=np.stack(embeddings[:1] if shared else embeddings) if embeddings else None,
+    )
+
+
+def ensemble_digest(argument: str, data: Path) -> str | None:
+    """Hash of the files of all members; None where they have none."""
+    sources = [teacher_source(name) for name, _ in teacher_members(argument)]
+    found = [entry.digest(own, data) if entry.digest else "" for entry, own in sources]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest() if any(found) else None
 
 
 def file_digest(argument: str, data: Path) -> str:

@@ -322,6 +322,23 @@ def test_a_source_of_teachers_is_one_function_and_one_line(corpora, monkeypatch,
     assert cli.main([*teach, "--allow", "research"]) == 0
     stored = teachers.read(corpora["result"] / "loudness" / "teacher.npz")
     np.testing.assert_array_equal(teachers.read(out).logits[:1], stored.logits[:1])
+    # several, one of which is the file
+    arguments = [
+        "-kd",
+        "KD+hint:0.1",
+        "--teacher",
+        f"loudness=3*2+{out}",
+        "--allow",
+        "research",
+        "--folds",
+        "#1",
+    ]
+    metrics = run(corpora, "mixed", *arguments, *ONE_EPOCH)
+    mixed = teachers.read(corpora["result"] / "mixed" / "teacher.npz")
+    assert metrics["teacher"]["name"] == f"loudness=3*2+{out}"
+    temperature = mixed.card["members"][0]["temperatures"][mixed.folds[0]]
+    np.testing.assert_allclose(mixed.logits[0], stored.logits[0] / temperature, rtol=1e-4)
+    assert mixed.embeddings.shape == (1, 18, 4)
     # what learns from the file is told of the licence too, and so is what takes the student
     arguments = ["-kd", "KD", "--teacher", str(out), "--folds", "#1", *ONE_EPOCH]
     assert run(corpora, "of-loudness", *arguments)["teacher"]["licence"] == "for research"

@@ -104,15 +104,23 @@ def teach_from(
         if task:
             teacher = _with_answers(teacher, path, task)
         teachers.write(path, teacher)
+    tested: list[int] = []
+    predicted: list[np.ndarray] = []
+
+    def scored(rows: list[int], found: np.ndarray) -> str:
+        scores = evaluation.scores(selection.labels[rows], found, selection.classes)
+        return f"teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %"
+
     for fold in selection.folds:
         logits = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
         rows = list(fold.test)
-        scores = evaluation.scores(selection.labels[rows], logits[rows].argmax(axis=1), selection.classes)
-        display.say(f"fold {fold.name}: teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %")
+        tested, predicted = tested + rows, [*predicted, logits[rows].argmax(axis=1)]
+        display.say(f"fold {fold.name}: {scored(rows, predicted[-1])}")
+    display.say(f"all folds: {scored(tested, np.concatenate(predicted))}")
     if (known := teacher.card.get("probe", {}).get("known_speakers")) and "ua" in known:
         display.say(
-            f"By test speakers' own recordings: UA {100 * known['ua']:.1f} %, WA {100 * known['wa']:.1f} % "
-            f"({known['stamp']})"
+            f"standardised by test speakers' own recordings: UA {100 * known['ua']:.1f} %, "
+            f"WA {100 * known['wa']:.1f} % ({known['stamp']})"
         )
     return path
 

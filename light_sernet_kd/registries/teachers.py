@@ -77,6 +77,22 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         reads_rows=True,
         make=Lazy("teachers.sources:opensmile_teacher"),
     ),
+    "onnx": TeacherSource(
+        "made",
+        "a probe per fold on a tensor of your own network of 16 kHz audio in ONNX (extra onnx)",
+        argument="FILE#TENSOR",
+        reads_rows=True,
+        make=Lazy("teachers.sources:onnx_teacher"),
+        digest=Lazy("teachers.sources:onnx_digest"),
+    ),
+    "tflite": TeacherSource(
+        "made",
+        "likewise in TFLite",
+        argument="FILE#TENSOR",
+        reads_rows=True,
+        make=Lazy("teachers.sources:tflite_teacher"),
+        digest=Lazy("teachers.sources:tflite_digest"),
+    ),
     "file": TeacherSource(
         "read",
         "a teacher file (.npz, .csv)",

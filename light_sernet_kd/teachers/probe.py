@@ -80,7 +80,8 @@ def probe_teacher(
     of `PARTS`, none of which has its speaker; all other utterances get theirs from the probe on all of
     training. Source: Dao et al. 2021, arXiv:2104.09732, section 4.
 
-    A column of one value says nothing, and no row counts as further from the mean than a training row can be.
+    A column of one value says nothing. Of wide rows and of standardised speakers, no value counts as further
+    from the mean than a training row's can be.
 
     Args:
         embeddings: `(utterances, width)`, finite; kept in the teacher, in float16 if they are. Of more than
@@ -141,26 +142,28 @@ def rows_by_speaker(
     >>> rows_by_speaker(values, np.array(["ann"] * 5 + ["bea"]), fold).round(2).ravel().tolist()
     [-1.12, -1.12, 0.0, 1.12, 1.12, 2.24]
     """
-    rows = _standardiser(values[list(fold.train)])(values)
+    rows = _standardiser(values[list(fold.train)], bounded=True)(values)
     counts = np.ones(len(values), bool)
     if not knows_tested:
         counts[list(fold.test)] = False
     for speaker in np.unique(speakers):
         own = speakers == speaker
         if (own & counts).sum() >= LEAST_CLIPS:
-            rows[own] = _standardiser(values[own & counts])(values[own])
+            rows[own] = _standardiser(values[own & counts], bounded=True)(values[own])
     return rows
 
 
-def _standardiser(rows: np.ndarray) -> Rows:
+def _standardiser(rows: np.ndarray, *, bounded: bool) -> Rows:
     """Values about the mean of `rows` in their standard deviations.
 
-    None of n rows is further than √n from their mean; nothing else counts as further either: functionals that
-    hardly differ in training may be a million deviations off in another recording.
+    None of n rows is further than √n from their mean. With `bounded` nothing else counts as further either:
+    functionals that hardly differ in training may be a million deviations off in another recording.
     """
     from sklearn.preprocessing import StandardScaler
 
     scaler, limit = StandardScaler().fit(rows), np.sqrt(len(rows))
+    if not bounded:
+        return scaler.transform
     return lambda values: np.clip(scaler.transform(values), -limit, limit)
 
 
@@ -216,7 +219,11 @@ def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] |
         known = predict(task.rows(fold, knows_tested=True)[list(fold.test)])
     if on_fold:
         # whose speaker nobody knows
-        first = _standardiser(task.values[train]) if task.options.standardise_speakers else np.asarray
+        first = (
+            _standardiser(task.values[train], bounded=True)
+            if task.options.standardise_speakers
+            else np.asarray
+        )
         on_fold(fold.name, FoldProbe(lambda rows: predict(first(rows)), whole.components_of(first)))
     components = whole.components_of(np.asarray)
     return _Fitted(strength, logits, components(values) if components else None, known)
@@ -285,9 +292,10 @@ class _Part:
 
     def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int, *, balanced: bool):
         self.labels, self.classes, self.balanced = labels, classes, balanced
-        self.standardise = _standardiser(rows)
+        wide = rows.shape[1] > WIDE
+        self.standardise = _standardiser(rows, bounded=wide)
         self.rows, self.axes, self.lengths = self.standardise(rows), None, None
-        if rows.shape[1] > WIDE:
+        if wide:
             self._turn()
 
     def _turn(self) -> None:

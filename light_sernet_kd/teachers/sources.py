@@ -20,7 +20,7 @@ from light_sernet_kd.config import Settings
 from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.selection import Selection
-from light_sernet_kd.encoders import embedding_cache, opensmile, yamnet
+from light_sernet_kd.encoders import embedding_cache, opensmile, user_model, yamnet
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation.temperature import fit_temperature
@@ -90,6 +90,28 @@ def opensmile_teacher(
     """A probe on openSMILE's functionals; `argument` is their set."""
     encoder = opensmile.encoder(argument)
     return probe_on(encoder, f"openSMILE {encoder.identity['set']}", selection, settings, workplace)
+
+
+def onnx_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
+    """A probe on a tensor of an ONNX file; `argument` is `FILE#TENSOR`."""
+    encoder = user_model.onnx_encoder(argument)
+    return probe_on(encoder, argument, selection, settings, workplace)
+
+
+def tflite_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
+    """A probe on a tensor of a TFLite file; `argument` is `FILE#TENSOR`."""
+    encoder = user_model.tflite_encoder(argument)
+    return probe_on(encoder, argument, selection, settings, workplace)
+
+
+def onnx_digest(argument: str, data: Path) -> str:
+    """Hash of an ONNX file."""
+    return audio.fingerprint(user_model.parts_of(argument, "onnx")[0])
+
+
+def tflite_digest(argument: str, data: Path) -> str:
+    """Hash of a TFLite file."""
+    return audio.fingerprint(user_model.parts_of(argument, "tflite")[0])
 
 
 def yamnet_digest(argument: str, data: Path) -> str:

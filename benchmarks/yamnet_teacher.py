@@ -51,8 +51,9 @@ def main() -> None:
     )
     for cross_fit in (True, False):
         started = time.perf_counter()
+        options = probe.ProbeOptions(cross_fit=cross_fit)
         teacher = probe.probe_teacher(
-            rows, utterances, classes, folds, card={"made_by": "probe on YAMNet"}, cross_fit=cross_fit
+            rows, utterances, classes, folds, card={"made_by": "probe on YAMNet"}, options=options
         )
         seconds = time.perf_counter() - started
         test, train = np.zeros((len(folds), 2)), np.zeros((len(folds), 2))

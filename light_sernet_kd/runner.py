@@ -1237,6 +1237,7 @@ _FIELDS: dict[str, _Field] = {
     "student": _TEXT,
     "corpus": _TEXT,
     "corpus_licence": _TEXT,
+    "teacher_licence": _TEXT,
     "synthetic": _TRUTH,
     "distillation": _TEXT,
     "protocol": _TEXT,

@@ -72,6 +72,8 @@ METRICS = {
         "made_by": "teach",
         "agreement": {"wa": 0.963, "ua": 0.958},
         "stamps": [],
+        "licence": None,
+        "known_speakers": None,
     },
     "command": "light-sernet-kd train -dn EMO-DB --seed 7",
     "seed": 7,

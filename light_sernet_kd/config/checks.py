@@ -13,6 +13,7 @@ from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES, Option, teacher_members, teacher_source
 
 
 def make_settings(**values: Any) -> Settings:
@@ -125,13 +126,51 @@ def _with_teacher(settings: Settings) -> Settings:
                 raise UserError(
                     f"{flag(name)} is of a teacher that is trained here: leave it out, or --teacher."
                 )
+    if settings.teacher is not None and settings.trained_teacher is None:
+        check_source(settings.teacher, settings)
     if mixture.needs_teacher and settings.teacher is None:
         return dataclasses.replace(settings, teacher="auto")
+    if not mixture.needs_teacher and settings.standardise_speakers:
+        raise UserError("--standardise_speakers is of a teacher: add -kd KD or another method.")
     if not mixture.needs_teacher and settings.teacher is not None:
         raise UserError(
             f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
         )
     return settings
+
+
+def check_source(source: str, settings: Settings, option: Option = "--teacher") -> None:
+    """Refuse a teacher that the settings do not allow.
+
+    Args:
+        source: what `option` names.
+
+    Raises:
+        UserError: its licence needs `--allow`, it is an ensemble of what cannot be mixed, or it reads nothing
+            that `--standardise_speakers` changes.
+    """
+    members = teacher_members(source)
+    entries = {name: teacher_source(name)[0] for name, _ in members} or {
+        source: teacher_source(source, option)[0]
+    }
+    if trained := [name for name, each in entries.items() if members and each.kind == "trained"]:
+        raise UserError(
+            f"{trained[0]} is trained by the run and cannot be mixed: --teacher_count averages several such "
+            f"networks, and `teach --out FILE` makes a file of them that {option} A+FILE takes."
+        )
+    if zero := [name for name, weight in members if not weight]:
+        raise UserError(f"the weight of {zero[0]} in {source} must be above 0.")
+    if settings.standardise_speakers and not any(each.reads_rows for each in entries.values()):
+        probes = ", ".join(name for name, each in TEACHER_SOURCES.items() if each.reads_rows)
+        raise UserError(
+            f"--standardise_speakers is of probes on {probes}, not of {option} {source}: leave it out."
+        )
+    for name, entry in entries.items():
+        if entry.allow and settings.allow != entry.allow:
+            raise UserError(
+                f"{option} {name} has a licence of its own, {entry.licence}: add --allow {entry.allow} if "
+                "you accept it. It is written into the report and the exported files."
+            )
 
 
 def _check_unlabelled(settings: Settings) -> None:

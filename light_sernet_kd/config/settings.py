@@ -35,7 +35,7 @@ from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES, Schedule
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, MULTIMODAL_STUDENTS, STUDENTS, is_multimodal
-from light_sernet_kd.registries.teachers import sources_text, teacher_source
+from light_sernet_kd.registries.teachers import ALLOWANCES, sources_text, teacher_source
 
 SAMPLE_RATE = 16_000
 # Full scale is 1; of numbers much larger, a front end's sums of squares exceed float32. The runner, which
@@ -59,12 +59,12 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
 _ADDED = (
-    "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
+    "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
+    "standardise_speakers", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
-APART = ("engine", "enrolment", "recipe")
+APART = ("allow", "engine", "enrolment", "recipe")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
@@ -300,6 +300,17 @@ class Settings:
         range=Range(0, text="0 or at least 2"),
         help="training utterances get their outputs from teachers trained without their speakers, divided "
         "into N parts; 0 not (default 5 of speech and text, else 0)",
+    )  # fmt: skip
+
+    standardise_speakers: bool = setting(
+        False, "--standardise_speakers", group=TEACHER, commands=OF_STUDENT_AND_PROBES,
+        help="standardise what a probe reads by each training and validation speaker's own recordings, a "
+        "test speaker's by the training set's moments",
+    )  # fmt: skip
+    allow: str | None = setting(
+        None, "--allow", group=TEACHER, metavar="LICENCE", commands=OF_STUDENT_AND_PROBES, choices=ALLOWANCES,
+        help="{choices}: accept the licence of a teacher whose makers permit research and no products, such "
+        "as opensmile; it decides nothing of the numbers",
     )  # fmt: skip
 
     protocol: str = setting(

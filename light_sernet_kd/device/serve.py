@@ -194,7 +194,11 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("Front end", ", ".join(front_end)))
     if "temperature" in card:
         facts.append(("Calibration temperature", f"{card['temperature']:.3g}, already in the probabilities"))
-    for key, title in (("corpus_licence", "Licence of the corpus"), ("scored", "Whose scores these are")):
+    for key, title in (
+        ("corpus_licence", "Licence of the corpus"),
+        ("teacher_licence", "Licence of the teacher"),
+        ("scored", "Whose scores these are"),
+    ):
         if card.get(key):
             facts.append((title, str(card[key])))
     return facts

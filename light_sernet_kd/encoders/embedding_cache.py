@@ -160,6 +160,14 @@ class Padded:
         return padded.reshape(*chosen.shape, *padded.shape[1:])
 
 
+class _NotFiniteError(UserError):
+    """An encoder's numbers cannot be kept; `key` is of what it gave them for."""
+
+    def __init__(self, text: str, key: str, remedy: str):
+        super().__init__(f"{text} the recording or text with SHA-256 {key[:16]}….{remedy}")
+        self.text, self.key, self.remedy = text, key, remedy
+
+
 # Keys, what they stand for, and how many were tried to get these.
 Block = tuple[Sequence[str], Sequence[np.ndarray], int]
 
@@ -188,7 +196,13 @@ def embed(
     def read(missing: Sequence[str]) -> Iterator[Block]:
         return _readable([by_key[key] for key in missing], missing, len(utterances))
 
-    return embed_by_key(keys, read, encoder, cache=cache, progress=progress)
+    try:
+        return embed_by_key(keys, read, encoder, cache=cache, progress=progress)
+    except _NotFiniteError as error:
+        bad = by_key[error.key]
+        raise UserError(
+            f"{error.text} {bad.id} ({bad.path}): mend it, or take it out of the corpus.{error.remedy}"
+        ) from None
 
 
 def embed_by_key(
@@ -259,9 +273,8 @@ def _write_block(folder: Path, encoder: Encoder, names: Sequence[str], items: Se
             kept = np.asarray(values, encoder.dtype)
         if not np.isfinite(kept).all():
             remedy = " Store float32 instead." if encoder.dtype == "float16" else ""
-            raise UserError(
-                f"{encoder.name} gives numbers that are not finite in {encoder.dtype} for the recording or "
-                f"text with SHA-256 {name[:16]}….{remedy}"
+            raise _NotFiniteError(
+                f"{encoder.name} gives numbers that are not finite in {encoder.dtype} for", name, remedy
             )
         rows.append(kept)
     path = folder / f"{hashlib.sha256(''.join(names).encode()).hexdigest()[:32]}.npy"

@@ -20,6 +20,7 @@ from light_sernet_kd.experiment.enrolment import head_of
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.networks import calibration_clips
 from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.teacher import teacher_licence
 from light_sernet_kd.training.network import load_student
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def _card(run: "Experiment", *, final: bool) -> dict[str, Any]:
         card["unlabelled_recordings"] = len(run.unlabelled.survey.recordings)
     if licences:
         card["corpus_licence"] = "; ".join(sorted(licences))
+    if licence := teacher_licence(run):
+        card["teacher_licence"] = licence
     if final:
         # The day of its training: files may be made anew much later.
         saved = run.step(run.selection.final_fold).student.stat().st_mtime

@@ -15,8 +15,9 @@ from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.enrolment import enrolled_scores
 from light_sernet_kd.experiment.final import final_notes
 from light_sernet_kd.experiment.networks import model_of, network_of
-from light_sernet_kd.experiment.teacher import teacher_name, teacher_stamps
+from light_sernet_kd.experiment.teacher import known_speakers, teacher_licence, teacher_name, teacher_stamps
 from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.registries.teachers import teacher_members
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.students.parameters import parameter_counts
 
@@ -134,10 +135,12 @@ def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str,
     agreement = evaluation.scores(run.test_labels, _predicted(outcomes, "teacher"), run.classes).as_dict()
     name = str(run.settings.teacher)
     return {
-        "name": Path(name).name if run.teacher else name,
+        "name": Path(name).name if run.teacher and not teacher_members(name) else name,
         "made_by": teacher_name(run),
         "agreement": {name: agreement[name] for name in ("wa", "ua")},
         "stamps": teacher_stamps(run),
+        "licence": teacher_licence(run),
+        "known_speakers": known_speakers(run),
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.audio import augment
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec
+from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.config.engine import engine_here
 from light_sernet_kd.data import signatures
 from light_sernet_kd.data.augmenter import Augmenter, augmenter
@@ -68,6 +69,8 @@ class Experiment:
             settings, front_end=self.front_end, schedule=settings.schedule or entry.schedule
         )
         self.protocol = PROTOCOLS[settings.protocol]
+        if settings.teacher is not None:
+            check_source(settings.teacher, settings)
         self._read_methods()
         self.selection = selection = selected(settings, options.data)
         self.corpus, self.utterances = selection.corpus, selection.utterances

@@ -103,6 +103,24 @@ def teacher_name(run: "Experiment") -> str:
     return f"{name}, width {run.settings.trained_teacher_width:g}"
 
 
+def teacher_licence(run: "Experiment") -> str | None:
+    """Of what the teacher was made with; None where its card does not tell, or the run trains it."""
+    licence = run.teacher.card.get("licence") if run.teacher else None
+    return licence if isinstance(licence, str) else None
+
+
+def known_speakers(run: "Experiment") -> dict[str, Any] | None:
+    """UA and WA of a teacher that standardises test speakers by their own recordings too, and their stamp.
+
+    None where its probes standardise no speakers, or where these are scores of other folds.
+    """
+    probe = run.teacher.card.get("probe") if run.teacher else None
+    found = probe.get("known_speakers") if isinstance(probe, dict) else None
+    if not isinstance(found, dict) or set(found.get("folds", ())) != {fold.name for fold in run.folds}:
+        return None
+    return {name: found.get(name) for name in ("ua", "wa", "stamp")}
+
+
 def teacher_outputs(
     run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None
 ) -> TeacherOutputs | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation, teachers
 from light_sernet_kd.config import RunOptions, Settings, corpus_name
+from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.data import ties
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
@@ -74,6 +75,7 @@ def teach_from(
     out: Path | None = None,
 ) -> Path:
     """Make the teacher that `source` names (see `registries.teachers`); returns the teacher file."""
+    check_source(source, settings, "--from")
     decides = [settings.digest(), source, fine_tune]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
     corpus = corpus_name(settings.corpus)
@@ -102,11 +104,24 @@ def teach_from(
         if task:
             teacher = _with_answers(teacher, path, task)
         teachers.write(path, teacher)
+    tested: list[int] = []
+    predicted: list[np.ndarray] = []
+
+    def scored(rows: list[int], found: np.ndarray) -> str:
+        scores = evaluation.scores(selection.labels[rows], found, selection.classes)
+        return f"teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %"
+
     for fold in selection.folds:
         logits = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
         rows = list(fold.test)
-        scores = evaluation.scores(selection.labels[rows], logits[rows].argmax(axis=1), selection.classes)
-        display.say(f"fold {fold.name}: teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %")
+        tested, predicted = tested + rows, [*predicted, logits[rows].argmax(axis=1)]
+        display.say(f"fold {fold.name}: {scored(rows, predicted[-1])}")
+    display.say(f"all folds: {scored(tested, np.concatenate(predicted))}")
+    if (known := teacher.card.get("probe", {}).get("known_speakers")) and "ua" in known:
+        display.say(
+            f"standardised by test speakers' own recordings: UA {100 * known['ua']:.1f} %, "
+            f"WA {100 * known['wa']:.1f} % ({known['stamp']})"
+        )
     return path
 
 

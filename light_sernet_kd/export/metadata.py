@@ -77,7 +77,7 @@ def packed(card: Mapping[str, Any], inputs: Sequence[str]) -> bytes:
     Args:
         card: what `export` writes into `card.json`: `classes`, and of what the file takes `samples`,
             `sample_rate`, `text`, `states`. What else there is (`student`, `corpus`, `protocol`, `ua`,
-            `trained`, `corpus_licence`, …) is told in words.
+            `trained`, `corpus_licence`, `teacher_licence`, …) is told in words.
         inputs: names of the graph's inputs, in its order, which is that of the metadata.
     """
     labels = _file("labels.txt", "The classes, one a line, in the order of the scores.", "TENSOR_AXIS_LABELS")
@@ -137,10 +137,12 @@ def _description(card: Mapping[str, Any]) -> str:
 
 
 def _licence(card: Mapping[str, Any]) -> str:
-    made = "light-sernet-kd, which made the file: MIT"
-    if "corpus_licence" not in card:
-        return made
-    return f"{made}; {card['corpus']}, which it was trained on: {card['corpus_licence']}"
+    parts = ["light-sernet-kd, which made the file: MIT"]
+    if "corpus_licence" in card:
+        parts.append(f"{card['corpus']}, which it was trained on: {card['corpus_licence']}")
+    if "teacher_licence" in card:
+        parts.append(f"the teacher that it learnt from: {card['teacher_licence']}")
+    return "; ".join(parts)
 
 
 def _input(name: str, card: Mapping[str, Any]) -> _Table:

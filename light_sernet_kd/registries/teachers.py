@@ -7,6 +7,10 @@ from typing import Literal
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.students import STUDENTS
 
+# What `--allow` may name: licences that permit research and no products.
+RESEARCH = "research"
+ALLOWANCES = (RESEARCH,)
+
 Option = Literal["--teacher", "--from"]
 
 
@@ -22,7 +26,10 @@ class TeacherSource:
         argument: what may follow the name and `=` or `:`, for people; empty where nothing may.
         open_ended: it is named by something else than its key: a student's name, a file, a model.
         fine_tunes: whether `--fine_tune` may train the network itself, and not only what reads it.
-        licence: of what it downloads or takes; empty where it takes nothing, or each has its own.
+        licence: of what it downloads or takes; empty where it takes nothing, or each has its own. It
+            stands in the teacher's card, the report and the exported files.
+        allow: what `--allow` must name before it is used, since its licence forbids more than most do.
+        reads_rows: it is a probe on a row of numbers per recording, which `--standardise_speakers` changes.
         make: `(argument, selection, settings, workplace)` to a `Teacher`; see `teaching`.
         digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
             with another does not go on. None where the name says it all.
@@ -35,6 +42,8 @@ class TeacherSource:
     open_ended: bool = False
     fine_tunes: bool = False
     licence: str = ""
+    allow: str = ""
+    reads_rows: bool = False
     make: Lazy | None = None
     digest: Lazy | None = None
 
@@ -54,8 +63,35 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         "a probe per fold on YAMNet's embeddings",
         argument="FILE",
         licence="Apache-2.0",
+        reads_rows=True,
         make=Lazy("teachers.sources:yamnet_teacher"),
         digest=Lazy("teachers.sources:yamnet_digest"),
+    ),
+    "opensmile": TeacherSource(
+        "made",
+        "a probe per fold on openSMILE's functionals, ComParE_2016 (default), emobase or eGeMAPSv02 (extra "
+        "opensmile; licence for research: --allow research)",
+        argument="SET",
+        licence="audEERING Research License Agreement (openSMILE): not for commercial products",
+        allow=RESEARCH,
+        reads_rows=True,
+        make=Lazy("teachers.sources:opensmile_teacher"),
+    ),
+    "onnx": TeacherSource(
+        "made",
+        "a probe per fold on a tensor of your own network of 16 kHz audio in ONNX (extra onnx)",
+        argument="FILE#TENSOR",
+        reads_rows=True,
+        make=Lazy("teachers.sources:onnx_teacher"),
+        digest=Lazy("teachers.sources:onnx_digest"),
+    ),
+    "tflite": TeacherSource(
+        "made",
+        "likewise in TFLite",
+        argument="FILE#TENSOR",
+        reads_rows=True,
+        make=Lazy("teachers.sources:tflite_teacher"),
+        digest=Lazy("teachers.sources:tflite_digest"),
     ),
     "file": TeacherSource(
         "read",
@@ -64,6 +100,14 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         open_ended=True,
         make=Lazy("teachers.sources:file_teacher"),
         digest=Lazy("teachers.sources:file_digest"),
+    ),
+    "ensemble": TeacherSource(
+        "made",
+        "several of these with weights, such as opensmile+yamnet*2 or opensmile+teacher.npz: the mean of "
+        "their logits, each at its own temperature (networks that are trained per fold: as files of teach)",
+        open_ended=True,
+        make=Lazy("teachers.sources:ensemble_teacher"),
+        digest=Lazy("teachers.sources:ensemble_digest"),
     ),
     "speech_model": TeacherSource(
         "made",
@@ -84,6 +128,8 @@ def teacher_source(spec: str, option: Option = "--teacher") -> tuple[TeacherSour
     >>> teacher_source("yamnets.npz")[0].kind
     'read'
     """
+    if teacher_members(spec):
+        return TEACHER_SOURCES["ensemble"], spec
     name, *argument = re.split("[=:]", spec, maxsplit=1)
     entry = TEACHER_SOURCES.get(name)
     if entry and not entry.open_ended and option in entry.options and (entry.argument or not argument):
@@ -92,6 +138,44 @@ def teacher_source(spec: str, option: Option = "--teacher") -> tuple[TeacherSour
         return TEACHER_SOURCES["student"], spec
     anything_else = {"--teacher": "file", "--from": "speech_model"}[option]
     return TEACHER_SOURCES[anything_else], spec
+
+
+def teacher_members(spec: str) -> list[tuple[str, float]]:
+    """The sources and weights of `A+B*2`, as `--teacher` takes each; none where one source is named.
+
+    What names no source and stands behind one with an argument belongs to that: files may have a + in them.
+
+    >>> teacher_members("opensmile=emobase+teacher.npz*0.5")
+    [('opensmile=emobase', 1.0), ('teacher.npz', 0.5)]
+    >>> teacher_members("a+b.npz")
+    []
+    """
+    parts: list[str] = []
+    for part in spec.split("+"):
+        if parts and re.search("[=:]", parts[-1]) and not _is_named(_weighted(part)[0]):
+            parts[-1] += f"+{part}"
+        else:
+            parts.append(part)
+    members = [_weighted(part) for part in parts]
+    names = [name for name, _ in members]
+    if names == [spec] or not (any(map(_is_source, names)) or all(map(_is_named, names))):
+        return []
+    return members
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    """What a part of an ensemble names, and its weight."""
+    found = re.fullmatch(r"(.+)\*(\d+(?:\.\d+)?)", part)
+    return (found[1], float(found[2])) if found else (part, 1.0)
+
+
+def _is_source(name: str) -> bool:
+    entry = TEACHER_SOURCES.get(re.split("[=:]", name, maxsplit=1)[0])
+    return name in STUDENTS or (entry is not None and not entry.open_ended)
+
+
+def _is_named(name: str) -> bool:
+    return _is_source(name) or name.lower().endswith((".npz", ".csv"))
 
 
 def sources_text(option: Option) -> str:

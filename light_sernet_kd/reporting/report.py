@@ -199,6 +199,14 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
             f"its own outputs reach UA {_with_percent_sign(agreement.get('ua'))}, "
             f"WA {_with_percent_sign(agreement.get('wa'))}."
         )
+        if known := teacher.get("known_speakers"):
+            taught += (
+                f" With each test speaker's recordings standardised by that speaker's own, they reach UA "
+                f"{_with_percent_sign(known['ua'])}, WA {_with_percent_sign(known['wa'])}; "
+                f"**{plain(known['stamp'])}**."
+            )
+        if licence := teacher.get("licence"):
+            taught += f" Its licence: {plain(licence)}."
     return [
         f"- **Corpus:** {plain(metrics['corpus'])}{' (synthetic)' if metrics['synthetic'] else ''}, "
         f"{part}{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "

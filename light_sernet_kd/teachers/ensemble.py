@@ -10,8 +10,8 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.teachers.outputs import Teacher
 
 
-def ensemble(members: Sequence[Teacher]) -> Teacher:
-    """One teacher from several: the mean of their logits.
+def ensemble(members: Sequence[Teacher], weights: Sequence[float] | None = None) -> Teacher:
+    """One teacher from several: the mean of their logits, weighted where there are weights.
 
     Its class distribution is the geometric mean of theirs, one of the two means that Hinton, Vinyals and
     Dean 2015 (arXiv:1503.02531, section 2) name. The other, arithmetic, would have to be taken anew at
@@ -78,4 +78,12 @@ def ensemble(members: Sequence[Teacher]) -> Teacher:
         side_by_side = np.concatenate(
             [np.broadcast_to(one, (count, *one.shape[1:])) for one in embeddings], axis=2
         )
-    return Teacher(first.ids, first.classes, np.mean(logits, axis=0), folds, card, side_by_side)
+    licences = [str(member.card["licence"]) for member in members if member.card.get("licence")]
+    if licences:
+        card["licence"] = "; ".join(dict.fromkeys(licences))
+    if weights is None:
+        joined = np.mean(logits, axis=0)
+    else:
+        joined = np.average(logits, axis=0, weights=weights).astype(np.float32)
+        card["weights"] = list(weights)
+    return Teacher(first.ids, first.classes, joined, folds, card, side_by_side)

@@ -1,10 +1,12 @@
 """Teachers that are a linear probe on embeddings: multinomial logistic regression, one per fold."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from light_sernet_kd import evaluation
 from light_sernet_kd.audio import in_order
 from light_sernet_kd.corpora import Utterance, class_indices
 from light_sernet_kd.data.protocols import Fold
@@ -12,11 +14,49 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import log_loss
 from light_sernet_kd.teachers import Teacher, train_speakers
 
-# Inverse strengths of the L2 penalty, for standardised embeddings: half decades.
-STRENGTHS = tuple((10.0 ** np.arange(-4, 0.1, 0.5)).tolist())
+# Inverse strengths of the L2 penalty, for standardised embeddings: half decades. They reach
+# lower than 1,024 embeddings need, since rows of 6,373 functionals are longer.
+STRENGTHS = tuple((10.0 ** np.arange(-6, 0.1, 0.5)).tolist())
 PARTS = 5
+# Rows of more columns are turned onto their principal axes, of which there are no more than rows: the fit is
+# the same and takes a tenth of the time. Such rows are too wide and too unequal to be learnt from, and the
+# teacher's embeddings are their first components.
+WIDE, COMPONENTS = 4096, 64
+# A speaker of fewer clips is standardised by the training set's moments: of 3 clips of a speaker, moments
+# cost more than they gave on EMO-DB, of 5 they gave.
+LEAST_CLIPS = 5
 
-Predict = Callable[[np.ndarray], np.ndarray]
+STAMP_KNOWN = "the teacher knew the test speaker's recordings, without labels"
+
+Rows = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How probes are fitted.
+
+    Attributes:
+        cross_fit: a training utterance's logits are from a probe that was fitted without its speaker.
+        balanced: every class weighs the same in training, however frequent.
+        standardise_speakers: see `rows_by_speaker`.
+    """
+
+    cross_fit: bool = True
+    balanced: bool = False
+    standardise_speakers: bool = False
+
+
+@dataclass(frozen=True)
+class FoldProbe:
+    """A fold's probe, on all of its training set, for what is no utterance.
+
+    Attributes:
+        logits: embeddings `(n, width)` to logits `(n, classes)`.
+        components: embeddings to the first components of wide rows; None where embeddings serve as they are.
+    """
+
+    logits: Rows
+    components: Rows | None = None
 
 
 def probe_teacher(
@@ -26,9 +66,8 @@ def probe_teacher(
     folds: Sequence[Fold],
     *,
     card: Mapping[str, Any],
-    cross_fit: bool = True,
-    balanced: bool = False,
-    on_fold: Callable[[str, Predict], None] | None = None,
+    options: ProbeOptions = ProbeOptions(),
+    on_fold: Callable[[str, FoldProbe], None] | None = None,
 ) -> Teacher:
     """A teacher with one probe per fold, trained on that fold's training utterances alone.
 
@@ -41,12 +80,15 @@ def probe_teacher(
     of `PARTS`, none of which has its speaker; all other utterances get theirs from the probe on all of
     training. Source: Dao et al. 2021, arXiv:2104.09732, section 4.
 
+    A column of one value says nothing. Of wide rows and of standardised speakers, no value counts as further
+    from the mean than a training row's can be.
+
     Args:
-        embeddings: `(utterances, width)`; kept in the teacher, in float16 if they are.
+        embeddings: `(utterances, width)`, finite; kept in the teacher, in float16 if they are. Of more than
+            `WIDE` columns, each fold's first `COMPONENTS` principal components are kept instead, of unit
+            variance in training.
         card: what is known of the embeddings and the corpus; `made_by` at least.
-        balanced: every class weighs the same in training, however frequent.
-        on_fold: called with each fold's name and the probe on all of its training set: for what is no
-            utterance.
+        on_fold: called with each fold's name and probe.
 
     Raises:
         UserError: a fold trains on one class only.
@@ -55,78 +97,175 @@ def probe_teacher(
     import threadpoolctl
 
     embeddings = np.asarray(embeddings)
-    values = embeddings.astype(np.float64)
-    labels = class_indices(utterances, classes)
-    speakers = np.array([utterance.speaker for utterance in utterances])
-
-    def fit(rows: np.ndarray, strength: float) -> Predict:
-        return _fit(values[rows], labels[rows], strength, len(classes), balanced)
-
-    logits, strengths = [], {}
+    task = _Task(
+        embeddings.astype(np.float64),
+        class_indices(utterances, classes),
+        np.array([utterance.speaker for utterance in utterances]),
+        classes,
+        options,
+    )
     # One thread each: sums in the same order on any machine, and far faster for matrices of this size.
     with threadpoolctl.threadpool_limits(1):
-        for fold in folds:
-            train = np.array(fold.train)
-            if len(seen := np.unique(labels[train])) < 2:
-                raise UserError(
-                    f"fold {fold.name} trains on {classes[seen[0]]} alone; a probe needs 2 emotions."
-                )
-            strength = _best_strength(fit, values, labels, speakers, fold)
-            whole = fit(train, strength)
-            fold_logits = whole(values)
-            if cross_fit:
-                fold_logits[train] = _out_of_part(fit, values, train, speakers, strength)
-            logits.append(fold_logits)
-            strengths[fold.name] = strength
-            if on_fold:
-                on_fold(fold.name, whole)
-    card = {
-        **card,
-        "probe": {"strengths": strengths, "cross_fitted": cross_fit, "balanced": balanced},
-        "train_speakers": train_speakers(folds, utterances),
+        fitted = [_fitted(task, fold, on_fold) for fold in folds]
+    facts: dict[str, Any] = {
+        "strengths": {fold.name: each.strength for fold, each in zip(folds, fitted, strict=True)},
+        "cross_fitted": options.cross_fit,
+        "balanced": options.balanced,
     }
+    if options.standardise_speakers:
+        facts |= {"standardised_speakers": True, "known_speakers": _known_scores(task, folds, fitted)}
+    components = [each.components for each in fitted if each.components is not None]
     return Teacher(
         ids=tuple(utterance.id for utterance in utterances),
         classes=tuple(classes),
-        logits=np.stack(logits).astype(np.float32),
+        logits=np.stack([each.logits for each in fitted]).astype(np.float32),
         folds=tuple(fold.name for fold in folds),
-        card=card,
-        embeddings=embeddings[None],
+        card={**card, "probe": facts, "train_speakers": train_speakers(folds, utterances)},
+        embeddings=np.stack(components).astype(np.float32) if components else embeddings[None],
     )
 
 
+def rows_by_speaker(
+    values: np.ndarray, speakers: np.ndarray, fold: Fold, *, knows_tested: bool = False
+) -> np.ndarray:
+    """`values` `(utterances, width)`, each standardised by its speaker's own recordings that do not test.
+
+    No label is looked at. A speaker with fewer than `LEAST_CLIPS` recordings there, as one who tests, is
+    standardised by the training set's moments: no recording that tests decides anything of any other.
+
+    Args:
+        speakers: `(utterances,)`.
+        knows_tested: also by the recordings that test. A score of it knows the test speaker.
+
+    >>> fold = Fold("bea", (0, 1, 2, 3, 4), (), (5,))
+    >>> values = np.array([[1.0], [1], [3], [5], [5], [9]])
+    >>> rows_by_speaker(values, np.array(["ann"] * 5 + ["bea"]), fold).round(2).ravel().tolist()
+    [-1.12, -1.12, 0.0, 1.12, 1.12, 2.24]
+    """
+    rows = _standardiser(values[list(fold.train)], bounded=True)(values)
+    counts = np.ones(len(values), bool)
+    if not knows_tested:
+        counts[list(fold.test)] = False
+    for speaker in np.unique(speakers):
+        own = speakers == speaker
+        if (own & counts).sum() >= LEAST_CLIPS:
+            rows[own] = _standardiser(values[own & counts], bounded=True)(values[own])
+    return rows
+
+
+def _standardiser(rows: np.ndarray, *, bounded: bool) -> Rows:
+    """Values about the mean of `rows` in their standard deviations.
+
+    None of n rows is further than √n from their mean. With `bounded` nothing else counts as further either:
+    functionals that hardly differ in training may be a million deviations off in another recording.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler, limit = StandardScaler().fit(rows), np.sqrt(len(rows))
+    if not bounded:
+        return scaler.transform
+    return lambda values: np.clip(scaler.transform(values), -limit, limit)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What all folds share: `values` `(utterances, width)`, `labels` and `speakers` `(utterances,)`."""
+
+    values: np.ndarray
+    labels: np.ndarray
+    speakers: np.ndarray
+    classes: Sequence[str]
+    options: ProbeOptions
+
+    def rows(self, fold: Fold, *, knows_tested: bool = False) -> np.ndarray:
+        """The values as the fold's probes take them."""
+        if not self.options.standardise_speakers:
+            return self.values
+        return rows_by_speaker(self.values, self.speakers, fold, knows_tested=knows_tested)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a fold's probes say: logits `(utterances, classes)`, of tested speakers also as known ones."""
+
+    strength: float
+    logits: np.ndarray
+    components: np.ndarray | None
+    known: np.ndarray | None
+
+
+def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] | None) -> _Fitted:
+    labels, train = task.labels, np.array(fold.train)
+    if len(seen := np.unique(labels[train])) < 2:
+        raise UserError(
+            f"fold {fold.name} trains on {task.classes[seen[0]]} alone; a probe needs 2 emotions."
+        )
+    values = task.rows(fold)
+
+    def part(rows: np.ndarray) -> _Part:
+        return _Part(values[rows], labels[rows], len(task.classes), balanced=task.options.balanced)
+
+    whole = part(train)
+    held_out = held_out_parts(task.speakers[train])
+    parts = [(train[mask], part(train[~mask])) for mask in _needed(held_out, task, fold)]
+    strength = _best_strength(whole, parts, values, labels, fold)
+    predict = whole.at(strength)
+    logits = predict(values)
+    if task.options.cross_fit:
+        for rows, others in parts:
+            logits[rows] = others.at(strength)(values[rows])
+    known = None
+    if task.options.standardise_speakers and fold.test:
+        known = predict(task.rows(fold, knows_tested=True)[list(fold.test)])
+    if on_fold:
+        # whose speaker nobody knows
+        first = (
+            _standardiser(task.values[train], bounded=True)
+            if task.options.standardise_speakers
+            else np.asarray
+        )
+        on_fold(fold.name, FoldProbe(lambda rows: predict(first(rows)), whole.components_of(first)))
+    components = whole.components_of(np.asarray)
+    return _Fitted(strength, logits, components(values) if components else None, known)
+
+
+def _needed(held_out: list[np.ndarray], task: _Task, fold: Fold) -> list[np.ndarray]:
+    """The parts that are left out in turn, where something asks for them."""
+    return held_out if task.options.cross_fit or not fold.selection_indices else []
+
+
 def _best_strength(
-    fit: Callable[[np.ndarray, float], Predict],
+    whole: "_Part",
+    parts: Sequence[tuple[np.ndarray, "_Part"]],
     values: np.ndarray,
     labels: np.ndarray,
-    speakers: np.ndarray,
     fold: Fold,
 ) -> float:
-    train = np.array(fold.train)
     if fold.selection_indices:
-        judged = np.array(fold.selection_indices)
-        tried = in_order(lambda strength: fit(train, strength)(values[judged]), STRENGTHS)
-    else:
-        judged = train
-        tried = in_order(lambda strength: _out_of_part(fit, values, train, speakers, strength), STRENGTHS)
-    return STRENGTHS[int(np.argmin([log_loss(labels[judged], logits) for logits in tried]))]
+        parts = [(np.array(fold.selection_indices), whole)]
+    judged = np.concatenate([rows for rows, _ in parts])
+
+    def loss(strength: float) -> float:
+        logits = np.concatenate([part.at(strength)(values[rows]) for rows, part in parts])
+        return log_loss(labels[judged], logits)
+
+    return STRENGTHS[int(np.argmin(list(in_order(loss, STRENGTHS))))]
 
 
-def _out_of_part(
-    fit: Callable[[np.ndarray, float], Predict],
-    values: np.ndarray,
-    train: np.ndarray,
-    speakers: np.ndarray,
-    strength: float,
-) -> np.ndarray:
-    """Logits of the training utterances, each from a probe that was trained on the other parts."""
-    parts = held_out_parts(speakers[train])
-    predicted = in_order(lambda part: fit(train[~part], strength)(values[train[part]]), parts)
-    by_part = [(part, logits) for part, logits in zip(parts, predicted, strict=True)]
-    joined = np.empty((len(train), by_part[0][1].shape[1]))
-    for part, logits in by_part:
-        joined[part] = logits
-    return joined
+def _known_scores(task: _Task, folds: Sequence[Fold], fitted: Sequence[_Fitted]) -> dict[str, Any]:
+    """Scores of probes that standardise a tested speaker by the recordings that test, and their stamp."""
+    tested = [(fold, each.known) for fold, each in zip(folds, fitted, strict=True) if each.known is not None]
+
+    def scored(rows: Sequence[int], logits: np.ndarray) -> dict[str, float]:
+        found = evaluation.scores(task.labels[list(rows)], logits.argmax(axis=1), tuple(task.classes))
+        return {"ua": float(found.ua), "wa": float(found.wa)}
+
+    facts: dict[str, Any] = {"stamp": STAMP_KNOWN}
+    if tested:
+        facts |= scored(
+            [i for fold, _ in tested for i in fold.test], np.concatenate([each for _, each in tested])
+        )
+    return {**facts, "folds": {fold.name: scored(fold.test, logits) for fold, logits in tested}}
 
 
 def held_out_parts(speakers: np.ndarray, parts: int = PARTS) -> list[np.ndarray]:
@@ -148,29 +287,59 @@ def held_out_parts(speakers: np.ndarray, parts: int = PARTS) -> list[np.ndarray]
     return masks
 
 
-def _fit(rows: np.ndarray, labels: np.ndarray, strength: float, classes: int, balanced: bool) -> Predict:
-    """Logits `(utterances, classes)` as a function of embeddings."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+class _Part:
+    """Training rows as probes of any strength are fitted on them."""
 
-    seen = np.unique(labels)
-    model = make_pipeline(
-        StandardScaler(),
-        LogisticRegression(
-            C=strength, class_weight="balanced" if balanced else None, max_iter=10_000, tol=1e-5
-        ),
-    )
-    if len(seen) > 1:
-        model.fit(rows, labels)
+    def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int, *, balanced: bool):
+        self.labels, self.classes, self.balanced = labels, classes, balanced
+        wide = rows.shape[1] > WIDE
+        self.standardise = _standardiser(rows, bounded=wide)
+        self.rows, self.axes, self.lengths = self.standardise(rows), None, None
+        if wide:
+            self._turn()
 
-    def predict(embeddings: np.ndarray) -> np.ndarray:
-        scores = model.decision_function(embeddings) if len(seen) > 1 else np.zeros((len(embeddings), 1))
-        if scores.ndim == 1:  # two classes: the log odds of the second
-            scores = np.stack([-scores / 2, scores / 2], axis=1)
-        # A class that training lacks: less likely than the least likely one, by the number of examples.
-        logits = np.repeat(scores.min(axis=1, keepdims=True) - np.log(len(labels)), classes, axis=1)
-        logits[:, seen] = scores
-        return logits
+    def _turn(self) -> None:
+        """Onto the principal axes: what the penalty leaves lies in the span of the rows."""
+        squares, vectors = np.linalg.eigh(self.rows @ self.rows.T)
+        kept = np.flatnonzero(squares > squares[-1] * len(squares) * np.finfo(float).eps)[::-1]
+        self.lengths = np.sqrt(squares[kept])
+        self.axes = self.rows.T @ (vectors[:, kept] / self.lengths)
+        self.rows = vectors[:, kept] * self.lengths
 
-    return predict
+    def coordinates(self, values: np.ndarray) -> np.ndarray:
+        """Values as the probes take them."""
+        standardised = self.standardise(values)
+        return standardised if self.axes is None else standardised @ self.axes
+
+    def components_of(self, first: Rows) -> Rows | None:
+        """The first coordinates in their standard deviations in training; None where rows are not turned."""
+        if self.lengths is None:
+            return None
+        deviations = self.lengths[:COMPONENTS] / np.sqrt(len(self.rows))
+        return lambda values: self.coordinates(first(values))[:, :COMPONENTS] / deviations
+
+    def at(self, strength: float) -> Rows:
+        """Logits `(utterances, classes)` as a function of values, by a probe of this strength."""
+        from sklearn.linear_model import LogisticRegression
+
+        labels, seen = self.labels, np.unique(self.labels)
+        model = LogisticRegression(
+            C=strength, class_weight="balanced" if self.balanced else None, max_iter=10_000, tol=1e-5
+        )
+        if len(seen) > 1:
+            model.fit(self.rows, labels)
+
+        def predict(values: np.ndarray) -> np.ndarray:
+            if len(seen) > 1:
+                scores = model.decision_function(self.coordinates(values))
+            else:
+                scores = np.zeros((len(values), 1))
+            if scores.ndim == 1:  # two classes: the log odds of the second
+                scores = np.stack([-scores / 2, scores / 2], axis=1)
+            # A class that training lacks: less likely than the least likely one, by the number of examples.
+            least = scores.min(axis=1, keepdims=True) - np.log(len(labels))
+            logits = np.repeat(least, self.classes, axis=1)
+            logits[:, seen] = scores
+            return logits
+
+        return predict

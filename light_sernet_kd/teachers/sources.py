@@ -7,7 +7,8 @@ line in `registries/teachers.py`. Where it is another network's embeddings, `pro
 """
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import numpy as np
 
 from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import Settings
+from light_sernet_kd.config.checks import check_source
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.selection import Selection
-from light_sernet_kd.encoders import embedding_cache, yamnet
+from light_sernet_kd.encoders import embedding_cache, opensmile, user_model, yamnet
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.teachers import Option, teacher_source
+from light_sernet_kd.evaluation.temperature import fit_temperature
+from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of, file_of
 
@@ -57,12 +61,17 @@ def teacher_of(
     """The teacher that an option names: for every fold of the selection, and one trained on all speakers.
 
     Raises:
+        UserError: its licence needs `--allow`, or it cannot be made.
         ValueError: it is one that a run trains itself.
     """
     entry, argument = teacher_source(source, option)
     if entry.make is None:
         raise ValueError(f"{source} is trained by the run")
+    if entry.kind == "made":
+        check_source(source, settings, option)
     teacher = entry.make(argument, selection, settings, workplace)
+    if entry.licence:
+        teacher = dataclasses.replace(teacher, card={**teacher.card, "licence": entry.licence})
     task = workplace.unlabelled if entry.kind == "made" else None
     if task and any(not file_of(task.folder, fold).exists() for fold in teacher.folds):
         raise UserError(f"{source} cannot answer unlabelled recordings: leave out --unlabelled.")
@@ -75,6 +84,36 @@ def yamnet_teacher(argument: str, selection: Selection, settings: Settings, work
     return probe_on(encoder, "YAMNet", selection, settings, workplace)
 
 
+def opensmile_teacher(
+    argument: str, selection: Selection, settings: Settings, workplace: Workplace
+) -> Teacher:
+    """A probe on openSMILE's functionals; `argument` is their set."""
+    encoder = opensmile.encoder(argument)
+    return probe_on(encoder, f"openSMILE {encoder.identity['set']}", selection, settings, workplace)
+
+
+def onnx_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
+    """A probe on a tensor of an ONNX file; `argument` is `FILE#TENSOR`."""
+    encoder = user_model.onnx_encoder(argument)
+    return probe_on(encoder, argument, selection, settings, workplace)
+
+
+def tflite_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
+    """A probe on a tensor of a TFLite file; `argument` is `FILE#TENSOR`."""
+    encoder = user_model.tflite_encoder(argument)
+    return probe_on(encoder, argument, selection, settings, workplace)
+
+
+def onnx_digest(argument: str, data: Path) -> str:
+    """Hash of an ONNX file."""
+    return audio.fingerprint(user_model.parts_of(argument, "onnx")[0])
+
+
+def tflite_digest(argument: str, data: Path) -> str:
+    """Hash of a TFLite file."""
+    return audio.fingerprint(user_model.parts_of(argument, "tflite")[0])
+
+
 def yamnet_digest(argument: str, data: Path) -> str:
     """Hash of YAMNet's file."""
     return audio.fingerprint(yamnet.path_of(argument, data))
@@ -83,6 +122,60 @@ def yamnet_digest(argument: str, data: Path) -> str:
 def file_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
     """What a teacher file holds."""
     return teachers.read(Path(argument))
+
+
+def ensemble_teacher(
+    argument: str, selection: Selection, settings: Settings, workplace: Workplace
+) -> Teacher:
+    """Several sources as one: the weighted mean of their logits, each at its own temperature in each fold.
+
+    Args:
+        argument: as `registries.teachers.teacher_members` reads it.
+    """
+    if workplace.unlabelled:
+        raise UserError(f"{argument} cannot answer unlabelled recordings: leave out --unlabelled.")
+    names, weights = zip(*teacher_members(argument), strict=True)
+    members = [teacher_of(name, selection, settings, workplace) for name in names]
+    everyone = selection.final_fold
+    folds = [*selection.folds]
+    if settings.export or all(not each.folds or everyone.name in each.folds for each in members):
+        folds.append(everyone)
+    calibrated = [at_own_temperature(each, selection, folds) for each in members]
+    return teachers.ensemble(calibrated, weights)
+
+
+def at_own_temperature(teacher: Teacher, selection: Selection, folds: Sequence[Fold]) -> Teacher:
+    """The teacher with each fold's logits over a temperature, so that teachers of one fold are equally sure.
+
+    It is fitted on the fold's validation set, and where that is empty or tests too on the training set, of
+    which probes say what they say without the speaker.
+    """
+    logits, embeddings, temperatures, speakers = [], [], {}, {}
+    for fold in folds:
+        rows = list(fold.selection_indices or fold.train)
+        own = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
+        temperatures[fold.name] = fit_temperature(own[rows], selection.labels[rows])
+        logits.append(own / np.float32(temperatures[fold.name]))
+        if teacher.embeddings is not None:
+            embeddings.append(teachers.aligned_embeddings(teacher, selection.utterances, fold.name))
+        if (seen := teachers.speakers_of_fold(teacher, fold.name)) is not None:
+            speakers[fold.name] = sorted(seen)
+    shared = teacher.embeddings is not None and len(teacher.embeddings) == 1
+    return Teacher(
+        ids=tuple(utterance.id for utterance in selection.utterances),
+        classes=tuple(selection.classes),
+        logits=np.stack(logits),
+        folds=tuple(fold.name for fold in folds),
+        card={**teacher.card, "temperatures": temperatures, "train_speakers": speakers},
+        embeddings=np.stack(embeddings[:1] if shared else embeddings) if embeddings else None,
+    )
+
+
+def ensemble_digest(argument: str, data: Path) -> str | None:
+    """Hash of the files of all members; None where they have none."""
+    sources = [teacher_source(name) for name, _ in teacher_members(argument)]
+    found = [entry.digest(own, data) if entry.digest else "" for entry, own in sources]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest() if any(found) else None
 
 
 def file_digest(argument: str, data: Path) -> str:
@@ -155,22 +248,29 @@ def probe_on(
     folds = [*selection.folds, selection.final_fold]
     task = workplace.unlabelled
     answer = _probe_answers(encoder, task, len(selection.classes), workplace) if task else None
+    options = probe.ProbeOptions(standardise_speakers=settings.standardise_speakers)
     return probe.probe_teacher(
-        rows, selection.utterances, selection.classes, folds, card=card, on_fold=answer
+        rows, selection.utterances, selection.classes, folds, card=card, options=options, on_fold=answer
     )
 
 
 def _probe_answers(
     encoder: Encoder, task: UnlabelledTask, classes: int, workplace: Workplace
-) -> Callable[[str, probe.Predict], None]:
+) -> Callable[[str, probe.FoldProbe], None]:
     """What writes, for each fold, what its probe says of the unlabelled clips."""
     rows = embedding_cache.OneEach(_clip_embeddings(encoder, task, workplace))
     blocks = blocks_of(len(rows))
-    task.write_embeddings((rows[block] for block in blocks), rows.shape[1])
+    if rows.shape[1] <= probe.WIDE:
+        task.write_embeddings((rows[block] for block in blocks), rows.shape[1])
 
-    def answer(fold: str, predict: probe.Predict) -> None:
-        logits = (predict(rows[block].astype(np.float64)).astype(np.float32) for block in blocks)
-        task.write(fold, logits, classes)
+    def answer(fold: str, fitted: probe.FoldProbe) -> None:
+        def each(of_rows: probe.Rows) -> Iterator[np.ndarray]:
+            return (of_rows(rows[block].astype(np.float64)).astype(np.float32) for block in blocks)
+
+        task.write(fold, each(fitted.logits), classes)
+        if fitted.components:
+            width = fitted.components(np.zeros((1, rows.shape[1]))).shape[1]
+            task.write_embeddings(each(fitted.components), width, fold)
 
     return answer
 

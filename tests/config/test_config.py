@@ -43,6 +43,8 @@ OTHER = {
     "speakers": ("03", "08"),
     "width": 0.5,
     "enrolment": True,
+    "allow": "research",
+    "standardise_speakers": True,
     "depth": 2,
     "kernels": ("3x3",),
     "local_pooling": "max",

@@ -148,6 +148,18 @@ def test_what_half_precision_cannot_hold_is_refused(tmp_path):
         embedding_cache.embed(utterances, fingerprints, large, cache=tmp_path)
 
 
+def test_a_recording_whose_row_is_not_finite_is_named(tmp_path):
+    utterances, fingerprints = recordings(tmp_path / "wav", 3)
+    calls = iter(range(3))
+
+    def encode(clips):
+        return [np.full((1, 2), np.nan if next(calls) == 1 else 1.0) for _ in clips]
+
+    holes = embedding_cache.Encoder("holes", {}, (2,), encode)
+    with pytest.raises(UserError, match=r"holes gives numbers that are not finite .* for u1 \(.*1\.wav\)"):
+        embedding_cache.embed(utterances, fingerprints, holes, cache=tmp_path)
+
+
 def test_a_run_that_is_killed_goes_on_behind_its_last_block(tmp_path):
     utterances, _ = recordings(tmp_path / "wav", 200)
     code = (

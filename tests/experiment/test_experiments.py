@@ -295,22 +295,53 @@ def loudness_teacher(argument, selection, settings, workplace) -> teachers.Teach
     return sources.probe_on(encoder, f"loudness {argument}", selection, settings, workplace)
 
 
-def test_a_source_of_teachers_is_one_function_and_one_line(corpora, monkeypatch, tmp_path):
+def test_a_source_of_teachers_is_one_function_and_one_line(corpora, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sources, "loudness_teacher", loudness_teacher, raising=False)
-    line = TeacherSource("made", "loudness", argument="N", make=Lazy("teachers.sources:loudness_teacher"))
+    line = TeacherSource(
+        "made",
+        "loudness",
+        argument="N",
+        licence="for research",
+        allow="research",
+        make=Lazy("teachers.sources:loudness_teacher"),
+    )
     monkeypatch.setitem(TEACHER_SOURCES, "loudness", line)
-    arguments = ["-kd", "KD", "--teacher", "loudness=3", "--folds", "#1", *ONE_EPOCH]
+    arguments = ["-kd", "KD", "--teacher", "loudness=3", "--folds", "#1", "--allow", "research", *ONE_EPOCH]
     metrics = run(corpora, "loudness", *arguments)
+    assert metrics["teacher"]["licence"] == "for research"
+    assert "Its licence: for research." in (corpora["result"] / "loudness" / "report.md").read_text()
     assert metrics["teacher"]["made_by"] == "probe on loudness 3"
     assert not [stamp for stamp in metrics["stamps"] if "teacher" in stamp]
     out = tmp_path / "loudness.npz"
-    made = cli.main(
-        ["teach", "-dn", str(corpora["one"]), "--from", "loudness=3", "--out", str(out), "-v", "0",
-         "--result", str(tmp_path)]
-    )  # fmt: skip
-    assert made == 0
+    teach = [
+        "teach", "-dn", str(corpora["one"]), "--from", "loudness=3", "--out", str(out), "-v", "0",
+         "--result", str(tmp_path),
+    ]  # fmt: skip
+    assert cli.main(teach) == 2
+    assert "--from loudness=3 has a licence of its own, for research: add --allow" in error_of(capsys)
+    assert cli.main([*teach, "--allow", "research"]) == 0
     stored = teachers.read(corpora["result"] / "loudness" / "teacher.npz")
     np.testing.assert_array_equal(teachers.read(out).logits[:1], stored.logits[:1])
+    # several, one of which is the file
+    arguments = [
+        "-kd",
+        "KD+hint:0.1",
+        "--teacher",
+        f"loudness=3*2+{out}",
+        "--allow",
+        "research",
+        "--folds",
+        "#1",
+    ]
+    metrics = run(corpora, "mixed", *arguments, *ONE_EPOCH)
+    mixed = teachers.read(corpora["result"] / "mixed" / "teacher.npz")
+    assert metrics["teacher"]["name"] == f"loudness=3*2+{out}"
+    temperature = mixed.card["members"][0]["temperatures"][mixed.folds[0]]
+    np.testing.assert_allclose(mixed.logits[0], stored.logits[0] / temperature, rtol=1e-4)
+    assert mixed.embeddings.shape == (1, 18, 4)
+    # what learns from the file is told of the licence too, and so is what takes the student
+    arguments = ["-kd", "KD", "--teacher", str(out), "--folds", "#1", *ONE_EPOCH]
+    assert run(corpora, "of-loudness", *arguments)["teacher"]["licence"] == "for research"
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def whole(model) -> dict[str, Any]:
         trained="2026-11-21",
         scored="UA of the folds' students",
         corpus_licence="CC0",
+        teacher_licence="for research",
         light_sernet_kd="1.0",
         folds=["03", "08"],
         parameters=1000,

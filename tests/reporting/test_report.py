@@ -259,6 +259,14 @@ def test_a_warning_stands_beside_the_stamps_and_no_score_is_called_honest_withou
     assert "honest score" in report(changed(warnings=[]), CONFIG, export=None)
 
 
+def test_a_teachers_licence_and_what_it_reaches_with_known_speakers_are_told():
+    known = {"ua": 0.834, "wa": 0.847, "stamp": "it knew them"}
+    teacher = {**METRICS["teacher"], "licence": "for research", "known_speakers": known}
+    page = report(changed(teacher=teacher), CONFIG, export=None)
+    assert "standardised by that speaker's own, they reach UA 83.4 %, WA 84.7 %; **it knew them**." in page
+    assert "Its licence: for research." in page
+
+
 def test_a_teachers_stamp_is_shown_once_and_forbids_the_claim_of_honesty():
     teacher = {**METRICS["teacher"], "stamps": ["the teacher may know the test speakers"]}
     for own in ([], teacher["stamps"]):

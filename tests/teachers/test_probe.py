@@ -29,11 +29,13 @@ VALUES = (
     + 1.5 * RNG.normal(size=(140, 10))
 ) * 10.0 ** RNG.integers(-3, 4, size=10) + 5  # fmt: skip
 FOLDS = protocols.make_folds("loso", UTTERANCES, {u.id: u.id for u in UTTERANCES}, seed=0)[:2]
+PLAIN = probe.ProbeOptions(cross_fit=False)
 FINAL = Fold(ALL_SPEAKERS, tuple(range(140)), (), ())
 
 
 def made(folds=FOLDS, values=VALUES, utterances=UTTERANCES, **settings) -> teachers.Teacher:
-    return probe.probe_teacher(values, utterances, CLASSES, folds, card={"made_by": "probe"}, **settings)
+    options = probe.ProbeOptions(**settings)
+    return probe.probe_teacher(values, utterances, CLASSES, folds, card={"made_by": "probe"}, options=options)
 
 
 def reference(train, rows, strength, class_weight=None) -> np.ndarray:
@@ -173,7 +175,7 @@ def test_two_classes_are_log_odds_too():
     rows = np.flatnonzero(LABELS < 2)
     utterances = [UTTERANCES[i] for i in rows]
     folds = protocols.make_folds("loso", utterances, {u.id: u.id for u in utterances}, seed=0)[:1]
-    teacher = probe.probe_teacher(VALUES[rows], utterances, CLASSES[:2], folds, card={}, cross_fit=False)
+    teacher = probe.probe_teacher(VALUES[rows], utterances, CLASSES[:2], folds, card={}, options=PLAIN)
     train = rows[list(folds[0].train)]
     expected = reference(train, rows, teacher.card["probe"]["strengths"]["s0"])
     np.testing.assert_allclose(log_probabilities(teacher.logits[0]), expected, atol=2e-3)
@@ -212,6 +214,131 @@ def test_one_speaker_alone_is_split_by_utterances():
     np.testing.assert_array_equal(np.sum(parts, axis=0), 1)
 
 
+# Wide rows, and rows that say nothing
+
+
+def drawn_rows(monkeypatch, width=30):
+    """Some columns of one value, one far off in a test utterance alone, and more columns than `WIDE`."""
+    monkeypatch.setattr(probe, "WIDE", width - 1)
+    rng = np.random.default_rng(1)
+    values = np.concatenate([VALUES, rng.normal(size=(140, width - 10))], axis=1)
+    values[:, 12] = 7
+    values[:, 13] = 0.1 + 1e-9 * rng.normal(size=140)
+    values[FOLDS[0].test[0], 14] = 4e11
+    return values
+
+
+def test_wide_rows_give_the_logits_of_the_rows_themselves(monkeypatch):
+    values = drawn_rows(monkeypatch)
+    values[:, 13:15] = np.random.default_rng(2).normal(size=(140, 2))  # nothing is far off
+    turned = made(FOLDS[1:], values)
+    monkeypatch.setattr(probe, "WIDE", 30)
+    plain = made(FOLDS[1:], values)
+    assert turned.card == plain.card
+    np.testing.assert_allclose(turned.logits, plain.logits, atol=5e-3)
+    np.testing.assert_array_equal(plain.embeddings[0], values)
+
+
+def test_components_are_those_of_scikit_learn_in_training(monkeypatch):
+    from sklearn.decomposition import PCA
+
+    values = drawn_rows(monkeypatch)
+    monkeypatch.setattr(probe, "COMPONENTS", 3)
+    fold = FOLDS[1]
+    train, others = list(fold.train), list(fold.validation)
+    found = made([fold], values).embeddings
+    assert found.shape == (1, 140, 3)
+    assert found.dtype == np.float32
+    deviation = np.where(values[train].std(axis=0) > 0, values[train].std(axis=0), 1)
+    centred = (values - values[train].mean(axis=0)) / deviation
+    pca = PCA(3, svd_solver="full").fit(centred[train])
+    expected = pca.transform(centred) / np.sqrt(pca.explained_variance_ * (len(train) - 1) / len(train))
+    for rows in (train, others):
+        np.testing.assert_allclose(np.abs(found[0][rows]), np.abs(expected[rows]), atol=1e-3)
+
+
+def test_a_value_that_is_far_off_moves_no_logit_far(monkeypatch):
+    values = drawn_rows(monkeypatch)
+    fold, row = FOLDS[0], FOLDS[0].test[0]
+    logits = made([fold], values).logits[0]
+    assert np.isfinite(logits).all()
+    values[row, 14] = 4e30
+    np.testing.assert_array_equal(made([fold], values).logits[0], logits)
+    rows = probe._standardiser(values[list(fold.train)], bounded=True)(values)
+    assert np.abs(rows).max() == np.sqrt(len(fold.train)) == rows[row, 14]
+    assert not rows[:, 12].any()
+
+
+# Speakers
+
+
+def by_hand(values, fold, *, knows_tested=False):
+    """Every row about its speaker's mean, from a loop over utterances."""
+    rows = np.empty_like(values)
+    for i, speaker in enumerate(SPEAKERS):
+        own = [j for j, other in enumerate(SPEAKERS) if other == speaker]
+        if not knows_tested:
+            own = [j for j in own if j not in fold.test]
+        own = own if len(own) >= 5 else list(fold.train)
+        rows[i] = (values[i] - values[own].mean(axis=0)) / values[own].std(axis=0)
+    return rows
+
+
+def test_rows_are_about_their_speakers_means_and_tested_ones_about_trainings():
+    for knows_tested in (False, True):
+        rows = probe.rows_by_speaker(VALUES, np.array(SPEAKERS), FOLDS[0], knows_tested=knows_tested)
+        np.testing.assert_allclose(rows, by_hand(VALUES, FOLDS[0], knows_tested=knows_tested), atol=1e-9)
+
+
+def test_a_speaker_of_few_recordings_is_standardised_as_training_is():
+    speakers = np.array(["a"] * 9 + ["b"] * 4)
+    values = RNG.normal(size=(13, 2))
+    rows = probe.rows_by_speaker(values, speakers, Fold("x", tuple(range(13)), (), ()))
+    np.testing.assert_allclose(rows[9:], ((values - values.mean(axis=0)) / values.std(axis=0))[9:])
+    np.testing.assert_allclose(rows[:9].mean(axis=0), 0, atol=1e-12)
+
+
+def test_a_probe_on_standardised_speakers_is_that_of_rows_standardised_by_hand():
+    teacher = made(standardise_speakers=True)
+    known = []
+    for number, fold in enumerate(FOLDS):
+        strict = made([fold], by_hand(VALUES, fold))
+        assert teacher.card["probe"]["strengths"][fold.name] == strict.card["probe"]["strengths"][fold.name]
+        np.testing.assert_allclose(teacher.logits[number], strict.logits[0], atol=2e-3)
+        knowing = made([fold], by_hand(VALUES, fold, knows_tested=True)).logits[0][list(fold.test)]
+        known.append(knowing.argmax(axis=1) == LABELS[list(fold.test)])
+    found = teacher.card["probe"]["known_speakers"]
+    assert found["stamp"] == "the teacher knew the test speaker's recordings, without labels"
+    assert found["wa"] == pytest.approx(np.concatenate(known).mean())
+    assert found["folds"]["s1"]["wa"] == pytest.approx(known[1].mean())
+    assert teachers.stamps(teacher, FOLDS, UTTERANCES) == ()  # of its logits, which know nobody who tests
+    np.testing.assert_array_equal(teacher.embeddings[0], VALUES)
+
+
+def test_speakers_who_test_decide_nothing_of_standardised_ones():
+    fold, changed = FOLDS[0], VALUES.copy()
+    changed[list(fold.test)] *= -3
+    one, two = (made([fold], values, standardise_speakers=True) for values in (VALUES, changed))
+    others = [*fold.train, *fold.validation]
+    np.testing.assert_array_equal(one.logits[0][others], two.logits[0][others])
+    # and one tested recording nothing of another
+    changed = VALUES.copy()
+    changed[fold.test[0]] *= -3
+    two = made([fold], changed, standardise_speakers=True)
+    np.testing.assert_array_equal(one.logits[0][list(fold.test[1:])], two.logits[0][list(fold.test[1:])])
+
+
+def test_what_is_no_utterance_is_standardised_as_training_is():
+    said = {}
+    teacher = probe.probe_teacher(
+        VALUES, UTTERANCES, CLASSES, FOLDS[:1], card={},
+        options=probe.ProbeOptions(standardise_speakers=True), on_fold=said.__setitem__,
+    )  # fmt: skip
+    tested = list(FOLDS[0].test)
+    np.testing.assert_allclose(said["s0"].logits(VALUES[tested]), teacher.logits[0][tested], atol=1e-5)
+    assert said["s0"].components is None
+
+
 def test_yamnet_knows_emotions_of_speakers_it_never_heard(shared_data, tmp_path):
     """One fold of EMO-DB: far above the chance of one in seven, and no stamp."""
     path = shared_data / "models" / yamnet.FILE
@@ -223,7 +350,7 @@ def test_yamnet_knows_emotions_of_speakers_it_never_heard(shared_data, tmp_path)
     folds = protocols.make_folds("loso", utterances, fingerprints, seed=0)[:1]
     found = embedding_cache.embed(utterances, fingerprints, yamnet.encoder(path), cache=tmp_path)
     teacher = probe.probe_teacher(
-        found.stacked(), utterances, classes, folds, card={"made_by": "YAMNet"}, cross_fit=False
+        found.stacked(), utterances, classes, folds, card={"made_by": "YAMNet"}, options=PLAIN
     )
     labels = np.array([classes.index(utterance.emotion) for utterance in utterances])
     for fold in folds:

@@ -1,13 +1,23 @@
 """What `--teacher` and `teach --from` name, and what `--audio_encoder` does."""
 
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
+import scipy.optimize
+import scipy.special
 
 from light_sernet_kd import teachers
 from light_sernet_kd.audio import fingerprint
+from light_sernet_kd.config import Settings, make_settings
+from light_sernet_kd.config.checks import check_source
+from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.encoders import yamnet
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.encoders import AUDIO_ENCODERS, audio_encoder
-from light_sernet_kd.registries.teachers import TEACHER_SOURCES, teacher_source
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES, teacher_members, teacher_source
 from light_sernet_kd.teachers import sources
 
 STUDENTS = ("resnet18", "bert_vggish")
@@ -20,6 +30,8 @@ STUDENTS = ("resnet18", "bert_vggish")
         ("--teacher", "resnet18", "student", "resnet18"),
         ("--teacher", "yamnet", "yamnet", ""),
         ("--teacher", "yamnet=a=b.tflite", "yamnet", "a=b.tflite"),
+        ("--teacher", "opensmile=emobase", "opensmile", "emobase"),
+        ("--from", "opensmile", "opensmile", ""),
         ("--teacher", "yamnets.npz", "file", "yamnets.npz"),
         ("--teacher", "auto=x", "file", "auto=x"),  # which takes nothing
         ("--teacher", "file", "file", "file"),  # a file of that name
@@ -50,6 +62,118 @@ def test_the_digest_is_that_of_the_file_that_teaches(tmp_path):
         TEACHER_SOURCES["file"].digest("nowhere", tmp_path)
     with pytest.raises(UserError, match="no YAMNet in"):
         TEACHER_SOURCES["yamnet"].digest("", tmp_path)
+
+
+def test_a_licence_for_research_alone_is_accepted_by_name():
+    for source in ("opensmile", "opensmile=emobase"):
+        with pytest.raises(UserError, match=f"^--teacher {source} has .*audEERING.*--allow research"):
+            make_settings(distillation="KD", teacher=source)
+        with pytest.raises(UserError, match=r"^--from opensmile has a licence of its own"):
+            check_source("opensmile", Settings(), "--from")
+        allowed = make_settings(distillation="KD", teacher=source, allow="research")
+        assert allowed.digest() == dataclasses.replace(allowed, allow=None).digest()
+    make_settings(distillation="KD", teacher="yamnet")
+    with pytest.raises(UserError, match="unknown allow 'products'"):
+        make_settings(allow="products")
+
+
+@pytest.mark.parametrize(
+    ("spec", "members"),
+    [
+        ("opensmile+yamnet*2", [("opensmile", 1), ("yamnet", 2)]),
+        ("opensmile=emobase*0.5+a.npz", [("opensmile=emobase", 0.5), ("a.npz", 1)]),
+        ("a.npz+b.csv", [("a.npz", 1), ("b.csv", 1)]),
+        ("yamnet=my+own.tflite+opensmile", [("yamnet=my+own.tflite", 1), ("opensmile", 1)]),
+        ("auto*5", [("auto", 5)]),
+        ("opensmile+whisper", [("opensmile", 1), ("whisper", 1)]),  # a file that is not there
+        ("yamnet", []),
+        ("a+b.npz", []),  # a file of that name
+        ("a*2", []),
+        ("yamnet=a*b.tflite", []),
+    ],
+)
+def test_several_sources_with_weights_are_an_ensemble(spec, members):
+    assert teacher_members(spec) == members
+    assert (teacher_source(spec)[0] is TEACHER_SOURCES["ensemble"]) == bool(members)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("auto*5", "auto is trained by the run and cannot be mixed: --teacher_count averages"),
+        ("yamnet+resnet18", "resnet18 is trained by the run and cannot be mixed"),
+        ("yamnet+opensmile*2", "--teacher opensmile has a licence of its own"),
+        ("yamnet*0+a.npz", r"the weight of yamnet in yamnet\*0\+a\.npz must be above 0"),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(spec, message):
+    with pytest.raises(UserError, match=message):
+        make_settings(distillation="KD", teacher=spec)
+    with pytest.raises(UserError, match=message.replace("--teacher ", "--from ")):
+        check_source(spec, Settings(), "--from")
+
+
+def likelihood(logits, labels, temperature):
+    """Negative log likelihood where 0.2 of an utterance's labels are spread over all classes."""
+    share = 0.2 / (len(labels) + 0.2)
+    targets = (1 - share) * np.eye(logits.shape[1])[labels] + share / logits.shape[1]
+    return -(targets * scipy.special.log_softmax(logits / temperature, axis=1)).sum()
+
+
+def test_members_are_equally_sure_before_they_are_averaged(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=60)
+    ids = tuple(f"u{n}" for n in range(60))
+    utterances = [Utterance(name, tmp_path, "abc"[k], "s") for name, k in zip(ids, labels, strict=True)]
+    folds = [Fold("one", tuple(range(20)), tuple(range(20, 40)), tuple(range(40, 60)))]
+    everyone = Fold("all-speakers", tuple(range(60)), (), ())
+    selection = SimpleNamespace(
+        utterances=utterances, classes=("a", "b", "c"), labels=labels, folds=folds, final_fold=everyone
+    )
+    plain = 2 * np.eye(3)[labels] + rng.normal(size=(60, 3))
+    card = {"made_by": "first", "licence": "for research", "train_speakers": {"one": ["s"]}}
+    both = np.stack([plain, plain]).astype(np.float32)
+    first = teachers.Teacher(ids, ("a", "b", "c"), both, ("one", "all-speakers"), card, np.ones((1, 60, 2)))
+    # in another order, and ten times as sure
+    other = 2 * np.eye(3)[labels] + rng.normal(size=(60, 3))
+    sure = np.float32(10 * other)[None, ::-1][:, :, [2, 0, 1]]
+    second = teachers.Teacher(ids[::-1], ("c", "a", "b"), sure, card={"made_by": "second"})
+    teachers.write(tmp_path / "1.npz", first)
+    teachers.write(tmp_path / "2.npz", second)
+    spec = f"{tmp_path / '1.npz'}+{tmp_path / '2.npz'}*3"
+    workplace = sources.Workplace(tmp_path, tmp_path, tmp_path)
+    found = sources.teacher_of(spec, selection, Settings(), workplace)
+    for number, rows in enumerate((slice(20, 40), slice(60))):
+        expected = np.zeros((60, 3))
+        for logits, weight in ((plain, 0.25), (10 * other, 0.75)):
+            best = scipy.optimize.minimize_scalar(
+                lambda log, of=logits, rows=rows: likelihood(of[rows], labels[rows], np.exp(log)),
+                bounds=(-4, 4), method="bounded", options={"xatol": 1e-8},
+            )  # fmt: skip
+            expected += weight * logits / np.exp(best.x)
+        np.testing.assert_allclose(found.logits[number], expected, atol=1e-3)
+    assert found.folds == ("one", "all-speakers")
+    assert found.card["licence"] == "for research"
+    assert found.card["weights"] == [1, 3]
+    assert found.card["train_speakers"] == {}  # of the second it is not known
+    assert found.embeddings is None
+    assert teachers.stamps(found, folds, utterances) == (teachers.STAMP_UNKNOWN,)
+    digest = TEACHER_SOURCES["ensemble"].digest
+    before = digest(spec, tmp_path)
+    teachers.write(tmp_path / "2.npz", first)
+    assert digest(spec, tmp_path) != before
+    assert digest("opensmile+opensmile=emobase", tmp_path) is None
+
+
+def test_speakers_are_standardised_for_probes_alone():
+    assert make_settings(distillation="KD", teacher="yamnet", standardise_speakers=True).standardise_speakers
+    with pytest.raises(UserError, match=r"is of probes on .*opensmile.*, not of --teacher mine\.npz"):
+        make_settings(distillation="KD", teacher="mine.npz", standardise_speakers=True)
+    for source, option in (("auto", "--teacher"), ("some/wavlm", "--from")):
+        with pytest.raises(UserError, match=f"not of {option} {source}: leave it out"):
+            check_source(source, Settings(standardise_speakers=True), option)
+    with pytest.raises(UserError, match="is of a teacher: add -kd KD"):
+        make_settings(standardise_speakers=True)
 
 
 def test_a_teacher_file_is_read_as_it_is(tmp_path):

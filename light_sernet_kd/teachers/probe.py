@@ -312,11 +312,17 @@ class _Part:
         return standardised if self.axes is None else standardised @ self.axes
 
     def components_of(self, first: Rows) -> Rows | None:
-        """The first coordinates in their standard deviations in training; None where rows are not turned."""
+        """The first coordinates in their standard deviations, `(n, COMPONENTS)`; None of narrow rows."""
         if self.lengths is None:
             return None
         deviations = self.lengths[:COMPONENTS] / np.sqrt(len(self.rows))
-        return lambda values: self.coordinates(first(values))[:, :COMPONENTS] / deviations
+        missing = COMPONENTS - len(deviations)  # fewer rows have fewer axes; all folds have as many columns
+
+        def components(values: np.ndarray) -> np.ndarray:
+            found = self.coordinates(first(values))[:, :COMPONENTS] / deviations
+            return np.pad(found, ((0, 0), (0, missing)))
+
+        return components
 
     def at(self, strength: float) -> Rows:
         """Logits `(utterances, classes)` as a function of values, by a probe of this strength."""

@@ -269,8 +269,7 @@ def _probe_answers(
 
         task.write(fold, each(fitted.logits), classes)
         if fitted.components:
-            width = fitted.components(np.zeros((1, rows.shape[1]))).shape[1]
-            task.write_embeddings(each(fitted.components), width, fold)
+            task.write_embeddings(each(fitted.components), probe.COMPONENTS, fold)
 
     return answer
 

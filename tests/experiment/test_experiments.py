@@ -4,6 +4,7 @@ import csv
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import corpus_trees
 import numpy as np
@@ -15,12 +16,12 @@ from small_runs import QUICK, error_of, train
 from light_sernet_kd import cli, config, evaluation, teachers
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
-from light_sernet_kd.config import make_settings
+from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.data import training_list
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import paper, teacher_files
+from light_sernet_kd.experiment import conversion, paper, teacher_files
 from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.metrics import notes_of
@@ -342,6 +343,18 @@ def test_a_source_of_teachers_is_one_function_and_one_line(corpora, monkeypatch,
     # what learns from the file is told of the licence too, and so is what takes the student
     arguments = ["-kd", "KD", "--teacher", str(out), "--folds", "#1", *ONE_EPOCH]
     assert run(corpora, "of-loudness", *arguments)["teacher"]["licence"] == "for research"
+
+
+def test_the_card_of_an_exported_file_names_the_teachers_licence():
+    def card_of(**card):
+        teacher = teachers.Teacher(("u",), ("anger",), np.zeros((1, 1, 1), np.float32), card=card)
+        corpus = SimpleNamespace(name="one", synthetic=True)
+        run = SimpleNamespace(settings=Settings(), corpus=corpus, unlabelled=None, teacher=teacher)
+        return conversion._card(run, final=False)
+
+    assert card_of(licence="for research")["teacher_licence"] == "for research"
+    assert "teacher_licence" not in card_of(licence=3)
+    assert "teacher_licence" not in card_of()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from small_runs import EMOTIONS, SENTENCES, SPEAKERS, check_answers, error_of, n
 from light_sernet_kd import audio, cli, teachers
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.data.unlabelled import survey
+from light_sernet_kd.teachers import probe
 
 pytestmark = pytest.mark.usefixtures("shallow", "undrawn")
 
@@ -110,7 +111,12 @@ def test_a_teacher_says_of_copies_what_it_says_of_the_recordings(manifest, copie
     check_answers(out, copies, atol=1e-4)
 
 
-def test_a_probe_says_of_copies_what_it_says_of_the_recordings(manifest, copies, tmp_path, shared_data):
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_probe_says_of_copies_what_it_says_of_the_recordings(
+    manifest, copies, tmp_path, shared_data, monkeypatch, wide
+):
+    if wide:  # each fold has components of its own
+        monkeypatch.setattr(probe, "WIDE", 1000)
     out = tmp_path / "teacher.npz"
     places = ["--unlabelled", str(copies), "--data", str(shared_data), "--result", str(tmp_path)]
     command = ["teach", "-dn", str(manifest), "--from", "yamnet", "--folds", "#1", "-id", "3", "-v", "0"]

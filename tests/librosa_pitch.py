@@ -17,7 +17,7 @@ def pitch_of(clips: Mapping[str, np.ndarray], method: str, **settings: int | boo
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "clips.npz", Path(folder) / "f0.npz"
         np.savez(given, **clips)
-        words = [f"{name}={value}" for name, value in settings.items()]
+        words = [f"{name}={int(value)}" for name, value in settings.items()]
         subprocess.run([sys.executable, __file__, method, str(given), str(found), *words], check=True)
         with np.load(found) as arrays:
             return dict(arrays)
@@ -28,7 +28,7 @@ def main(method: str, given: str, found: str, *words: str) -> None:
 
     settings = {name: int(value) for name, _, value in (word.partition("=") for word in words)}
     with np.load(given) as clips:
-        f0 = {name: getattr(librosa, method)(clips[name], center=False, **settings) for name in clips}
+        f0 = {name: getattr(librosa, method)(clips[name], **settings) for name in clips}
     np.savez(found, **{name: each[0] if isinstance(each, tuple) else each for name, each in f0.items()})
 
 

@@ -1,8 +1,10 @@
-"""librosa's yin and pyin in a process of their own.
+"""librosa's yin and pyin in a process of their own, which takes some twenty seconds.
 
-Both run code that numba compiles, which can crash where TensorFlow, with an LLVM of its own, is loaded.
+Both run code that numba compiles when librosa is imported, and keeps. What several processes kept at a time, as
+those of a test run do, can be broken: it then ends the process that runs it.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,8 @@ def pitch_of(clips: Mapping[str, np.ndarray], method: str, **settings: int | boo
         given, found = Path(folder) / "clips.npz", Path(folder) / "f0.npz"
         np.savez(given, **clips)
         words = [f"{name}={int(value)}" for name, value in settings.items()]
-        subprocess.run([sys.executable, __file__, method, str(given), str(found), *words], check=True)
+        command = [sys.executable, __file__, method, str(given), str(found), *words]
+        subprocess.run(command, check=True, env={**os.environ, "NUMBA_CACHE_DIR": folder})
         with np.load(found) as arrays:
             return dict(arrays)
 

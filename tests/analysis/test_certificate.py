@@ -234,7 +234,7 @@ def test_noise_silence_and_an_instant_have_no_pitch():
     assert found is None or found > 300
 
 
-@pytest.mark.every  # numba compiles for ten seconds; the tones above have the pitch by construction
+@pytest.mark.every  # numba compiles for twenty seconds; the tones above have the pitch by construction
 def test_the_pitch_of_speech_is_that_of_pyin(shared_data):
     paths = sorted((shared_data / "EMO-DB" / "wav").glob("*a01*.wav"))[::8]
     clips = {path.stem: soundfile.read(path, dtype="float32")[0] for path in paths}

@@ -127,19 +127,25 @@ def by_pyin(shared_data) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("low_hz", "high_hz"), GLIDES)
-def test_a_glide_has_the_f0_that_yin_finds(by_yin, low_hz, high_hz):
+def test_a_glide_has_its_f0(low_hz, high_hz):
     clip = glide(low_hz, high_hz)
     voicing, found = f0_of(clip)
-    theirs = by_yin[f"{low_hz} {high_hz}"]
-    count = min(len(theirs), len(found))
     middle = np.geomspace(low_hz, high_hz, len(clip))[LENGTH // 2 :: STEP][: len(found)]
     np.testing.assert_allclose(found, middle, rtol=0.03)
-    # yin compares halves of the frame: what it finds is of half a frame earlier or later, 1 % of a glide.
-    assert np.median(np.abs(found[:count] / theirs[:count] - 1)) < 0.03
     assert voicing.min() > 0.9
 
 
-@pytest.mark.every  # numba compiles for ten seconds
+@pytest.mark.every  # numba compiles for twenty seconds
+@pytest.mark.parametrize(("low_hz", "high_hz"), GLIDES)
+def test_a_glide_has_the_f0_that_yin_finds(by_yin, low_hz, high_hz):
+    _, found = f0_of(glide(low_hz, high_hz))
+    theirs = by_yin[f"{low_hz} {high_hz}"]
+    count = min(len(theirs), len(found))
+    # yin compares halves of the frame: what it finds is of half a frame earlier or later, 1 % of a glide.
+    assert np.median(np.abs(found[:count] / theirs[:count] - 1)) < 0.03
+
+
+@pytest.mark.every  # numba compiles for twenty seconds
 @pytest.mark.parametrize("name", CLIPS)
 def test_f0_of_recordings_is_that_of_pyin(shared_data, by_pyin, name):
     clip, _ = soundfile.read(shared_data / f"EMO-DB/wav/{name}.wav")

@@ -1,7 +1,7 @@
 """librosa's yin and pyin in a process of their own, which takes some twenty seconds.
 
-Both run code that numba compiles when librosa is imported, and keeps. What several processes kept at a time, as
-those of a test run do, can be broken: it then ends the process that runs it.
+Both run code that numba compiles when librosa is imported, and keeps. What several processes kept at a
+time, as those of a test run do, can be broken: it then ends the process that runs it.
 """
 
 import os

@@ -63,7 +63,8 @@ def add_enroll(commands: Any, context: Context) -> None:
         "enroll",
         help="a speaker's profile of recordings without labels, with which answers are better",
         description="Write what an exported file has to know of a speaker: the mean embedding of some "
-        "recordings, 10 or more, which need no labels. The file must be of a run with --enrolment. "
+        "recordings, 10 or more, which need no labels. The file is a student_*_enrolled.tflite, which a run "
+        "with --enrolment exports. "
         "Recordings without speech are left out. The profile holds no sound, but may identify the speaker.",
     )
     enroll.add_argument("model", metavar="MODEL.tflite")

@@ -438,9 +438,9 @@ class Settings:
 
     enrolment: bool = setting(
         False, "--enrolment", group=EXPORT, commands=OF_STUDENT,
-        help="fit a second head for speakers of whom recordings without labels are known, score it as the "
-        "protocol's name with _enrolled behind it, and export it as a second signature; finished runs get it "
-        "too",
+        help="fit a second head for speakers of whom recordings without labels are known, score it under the "
+        "protocol's name with _enrolled behind it, and export it in files of its own, "
+        "student_*_enrolled.tflite; a finished run gets it too",
     )  # fmt: skip
 
     @property

@@ -6,7 +6,7 @@ from light_sernet_kd.evaluation.bootstrap import (
     bootstrap_ci,
     bootstrap_difference_ci,
 )
-from light_sernet_kd.evaluation.enrolled import TOLD_CLIPS, FoldAnswers, enrolled_scores, split
+from light_sernet_kd.evaluation.enrolled import CLIPS, TOLD_CLIPS, FoldAnswers, enrolled_scores, split
 from light_sernet_kd.evaluation.predictions import (
     Predictions,
     answer_warnings,
@@ -37,6 +37,7 @@ from light_sernet_kd.evaluation.temperature import (
 
 __all__ = [
     "CI_METHOD",
+    "CLIPS",
     "ECE_BINS",
     "FEWEST_SPEAKERS",
     "FEWEST_TO_CALIBRATE",

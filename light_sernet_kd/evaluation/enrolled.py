@@ -68,7 +68,9 @@ def split(speakers: Sequence[str], draw: int | None, seed: int = 0) -> dict[str,
     return parts
 
 
-def enrolled_scores(folds: Sequence[FoldAnswers], classes: Sequence[str], protocol: str) -> dict[str, Any]:
+def enrolled_scores(
+    folds: Sequence[FoldAnswers], classes: Sequence[str], protocol: str, clips: Sequence[int] = CLIPS
+) -> dict[str, Any]:
     """UA and WA against how many recordings of the test speaker are known, as shares.
 
     Each of 10 draws scores the same recordings for every number of known ones, which are never among them.
@@ -76,6 +78,7 @@ def enrolled_scores(folds: Sequence[FoldAnswers], classes: Sequence[str], protoc
 
     Args:
         protocol: of the folds.
+        clips: numbers of known recordings.
 
     Returns:
         `protocol`; `recordings` scored per draw; `draws`; `curve`, a row per number of `clips`, of which the
@@ -90,8 +93,8 @@ def enrolled_scores(folds: Sequence[FoldAnswers], classes: Sequence[str], protoc
         "draws": DRAWS,
         "recordings": len(drawn[0].labels),
         "speakers": len({*drawn[0].speakers}),
-        "curve": [_row(drawn, clips, classes) for clips in (0, *CLIPS)],
-        "first": [_row(first, clips, classes) for clips in (0, *CLIPS)],
+        "curve": [_row(drawn, known, classes) for known in (0, *clips)],
+        "first": [_row(first, known, classes) for known in (0, *clips)],
         "other_speaker": _row(drawn, None, classes),
     }
 

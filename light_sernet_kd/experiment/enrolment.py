@@ -39,23 +39,26 @@ def head_of(run: "Experiment", fold: Fold) -> EnrolledHead | None:
     return step.read(HEAD, _read_head, remove=HEAD)[0]
 
 
-def enrolled_scores(run: "Experiment", precision: str | None = None) -> dict[str, Any] | None:
+def enrolled_scores(
+    run: "Experiment", precision: str | None = None, clips: Sequence[int] = evaluation.CLIPS
+) -> dict[str, Any] | None:
     """How the folds' students score with some recordings of their test speakers known; None without heads.
 
     Args:
         precision: of their exported files; by default as trained.
+        clips: numbers of known recordings.
     """
     if not is_enrolled(run):
         return None
     folds = [_tested(run, fold, precision) for fold in run.folds]
-    return evaluation.enrolled_scores(folds, run.classes, run.settings.protocol)
+    return evaluation.enrolled_scores(folds, run.classes, run.settings.protocol, clips)
 
 
 def told_scores(run: "Experiment", precision: str) -> dict[str, Any]:
     """What a file's card says of `enrolled_scores`: with 10 known recordings, and what that is over none."""
-    found = enrolled_scores(run, precision) or {}
-    told = next(row for row in found["curve"] if row["clips"] == evaluation.TOLD_CLIPS)
-    return {"protocol": found["protocol"], "strict_ua": found["curve"][0]["ua"], **told}
+    found = enrolled_scores(run, precision, (evaluation.TOLD_CLIPS,)) or {}
+    strict, told = found["curve"]
+    return {"protocol": found["protocol"], "strict_ua": strict["ua"], **told}
 
 
 def _tested(run: "Experiment", fold: Fold, precision: str | None) -> evaluation.FoldAnswers:

@@ -153,3 +153,24 @@ def opened(flags: Sequence[str] = ()) -> Iterator[Page]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+
+
+@contextlib.contextmanager
+def hearing(recording: Path) -> Iterator[Page]:
+    """An empty browser with a microphone that hears the recording over and over; skips where none is."""
+    import pytest  # the rest of this module needs the standard library alone
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install it, or Google Chrome")
+    flags = (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={recording}",
+    )
+    with opened(flags) as page:
+        yield page
+
+
+def status(begins: str) -> str:
+    """Whether the demo's page says something that begins so, as JavaScript."""
+    return f"document.getElementById('status').textContent.startsWith({begins!r})"

@@ -21,6 +21,7 @@ import browser
 import numpy as np
 import pytest
 import soundfile
+from browser import status
 from conftest import REPOSITORY
 from exported_cases import CLASSES, Case, made_case
 
@@ -89,24 +90,10 @@ def long(shared_data, tmp_path_factory) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def opened(short):
-    """An empty browser with a microphone that hears `short` over and over."""
-    if browser.CHROMIUM is None:
-        pytest.skip("no Chromium: install it, or Google Chrome")
-    flags = (
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={short}",
-    )
-    with browser.opened(flags) as page:
-        yield page
-
-
 @pytest.fixture(scope="module")
 def page(serving, short):
     """The page with the first student ready."""
-    with opened(short) as page:
+    with browser.hearing(short) as page:
         page.open(f"http://127.0.0.1:{serving.server_port}/")
         page.wait_for(status("Ready"))
         yield page
@@ -115,12 +102,8 @@ def page(serving, short):
 @pytest.fixture(scope="module")
 def tab(short):
     """A browser for pages that are opened anew."""
-    with opened(short) as page:
+    with browser.hearing(short) as page:
         yield page
-
-
-def status(begins: str) -> str:
-    return f"document.getElementById('status').textContent.startsWith({begins!r})"
 
 
 def text(page, selector: str) -> str:

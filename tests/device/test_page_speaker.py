@@ -10,6 +10,7 @@ import browser
 import keras
 import numpy as np
 import pytest
+from browser import status
 from exported_cases import SAMPLES, Case, made_case
 
 from light_sernet_kd import audio
@@ -72,19 +73,8 @@ def address(case: Case, runtime: Path, profile: Profile | None = None):
 @pytest.fixture
 def tab(short):
     """An empty browser, which keeps nothing of another test."""
-    if browser.CHROMIUM is None:
-        pytest.skip("no Chromium: install it, or Google Chrome")
-    flags = (
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={short}",
-    )
-    with browser.opened(flags) as page:
+    with browser.hearing(short) as page:
         yield page
-
-
-def status(begins: str) -> str:
-    return f"document.getElementById('status').textContent.startsWith({begins!r})"
 
 
 def text(page, selector: str) -> str:

@@ -81,32 +81,25 @@ def load(source: str, *, max_seconds: float = 20.0, device: str | None = None) -
     torch, transformers = packages()
     if not 0.1 <= max_seconds < np.inf:
         raise UserError(f"max seconds must be at least 0.1, found {max_seconds:g}.")
-    try:
+    with readable(source, "speech model", "config.json, preprocessor_config.json"):
         config = transformers.AutoConfig.from_pretrained(source)
         extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(source)
         if config.model_type not in FAMILIES:
+            remedy = f" Name it whisper={source}." if config.model_type == "whisper" else ""
             raise UserError(
-                f"{source} is a {config.model_type} model; teachers can be {', '.join(FAMILIES)}."
+                f"{source} is a {config.model_type} model; teachers can be {', '.join(FAMILIES)}.{remedy}"
             )
         # Dropped layers and masked features would make training depend on more than the seed.
         config.layerdrop, config.apply_spec_augment = 0.0, False
-        with _quiet(transformers):
+        with quiet(transformers):
             network, report = transformers.AutoModel.from_pretrained(
                 source, config=config, dtype=torch.float32, output_loading_info=True
             )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"no speech model in {source}: {reason} Expected a folder with config.json, "
-            "preprocessor_config.json and weights, or a model's name on the Hugging Face hub."
-        ) from None
     # The embedding that hides masked frames in pretraining is not needed here.
-    missing = sorted(name for name in report["missing_keys"] if "masked_spec_embed" not in name)
-    if missing:
-        raise UserError(f"{source} lacks {len(missing)} of its weights, e.g. {missing[0]}.")
+    check_weights(source, [name for name in report["missing_keys"] if "masked_spec_embed" not in name])
     if extractor.sampling_rate != SAMPLE_RATE:
         raise UserError(f"{source} takes audio at {extractor.sampling_rate} Hz; it must be {SAMPLE_RATE} Hz.")
-    digest = _digest(network)
+    digest = weights_digest(network)
     network = network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     pads = config.feat_extract_norm == "layer"
     return SpeechModel(network, str(source), digest, bool(extractor.do_normalize), pads, max_seconds)
@@ -180,7 +173,30 @@ def packages():
 
 
 @contextlib.contextmanager
-def _quiet(transformers) -> Iterator[None]:
+def readable(source: str, what: str, files: str) -> Iterator[None]:
+    """Around what transformers reads of `source`: a model that cannot be had is a `UserError`.
+
+    Args:
+        files: what its folder should hold beside weights.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"no {what} in {source}: {reason} Expected a folder with {files} and weights, or a model's name "
+            "on the Hugging Face hub."
+        ) from None
+
+
+def check_weights(source: str, missing: Sequence[str]) -> None:
+    """Refuse a model that lacks these of its weights."""
+    if missing:
+        raise UserError(f"{source} lacks {len(missing)} of its weights, e.g. {min(missing)}.")
+
+
+@contextlib.contextmanager
+def quiet(transformers) -> Iterator[None]:
     """What transformers says about the heads of a checkpoint that are not used is of no concern here."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -194,7 +210,7 @@ def _quiet(transformers) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _digest(network) -> str:
+def weights_digest(network) -> str:
     """Hash of a model's configuration and weights, wherever it was loaded from."""
     config = network.config.to_diff_dict()  # fields that later releases add do not count
     for name in ("_name_or_path", "transformers_version", "architectures", "dtype", "_commit_hash"):

@@ -32,7 +32,7 @@ class TeacherSource:
         reads_rows: it is a probe on a row of numbers per recording, which `--standardise_speakers` changes.
         make: `(argument, selection, settings, workplace)` to a `Teacher`; see `teaching`.
         digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
-            with another does not go on. None where the name says it all.
+            with another does not go on. None, or a function to None, where the name says it all.
     """
 
     kind: Literal["trained", "made", "read"]
@@ -76,6 +76,16 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         allow=RESEARCH,
         reads_rows=True,
         make=Lazy("teachers.sources:opensmile_teacher"),
+    ),
+    "whisper": TeacherSource(
+        "made",
+        "a probe per fold on Whisper's encoder: a folder of transformers or a name on the Hugging Face hub "
+        "(openai/whisper-base; extra ssl), or a folder of CTranslate2 (extra whisper)",
+        argument="MODEL",
+        licence="MIT (OpenAI's weights of Whisper)",
+        reads_rows=True,
+        make=Lazy("teachers.sources:whisper_teacher"),
+        digest=Lazy("teachers.sources:whisper_digest"),
     ),
     "onnx": TeacherSource(
         "made",

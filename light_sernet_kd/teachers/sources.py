@@ -92,6 +92,14 @@ def opensmile_teacher(
     return probe_on(encoder, f"openSMILE {encoder.identity['set']}", selection, settings, workplace)
 
 
+def whisper_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
+    """A probe on Whisper's encoder; `argument` is a folder or a name on the hub."""
+    from light_sernet_kd.encoders import whisper  # and with it Keras, which not every command loads
+
+    source = argument or whisper.DEFAULT
+    return probe_on(whisper.encoder(source), f"Whisper's encoder {source}", selection, settings, workplace)
+
+
 def onnx_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
     """A probe on a tensor of an ONNX file; `argument` is `FILE#TENSOR`."""
     encoder = user_model.onnx_encoder(argument)
@@ -102,6 +110,13 @@ def tflite_teacher(argument: str, selection: Selection, settings: Settings, work
     """A probe on a tensor of a TFLite file; `argument` is `FILE#TENSOR`."""
     encoder = user_model.tflite_encoder(argument)
     return probe_on(encoder, argument, selection, settings, workplace)
+
+
+def whisper_digest(argument: str, data: Path) -> str | None:
+    """Hash of a folder's model; None of a name on the hub."""
+    from light_sernet_kd.encoders import whisper
+
+    return whisper.digest(argument or whisper.DEFAULT)
 
 
 def onnx_digest(argument: str, data: Path) -> str:
@@ -174,7 +189,7 @@ def at_own_temperature(teacher: Teacher, selection: Selection, folds: Sequence[F
 def ensemble_digest(argument: str, data: Path) -> str | None:
     """Hash of the files of all members; None where they have none."""
     sources = [teacher_source(name) for name, _ in teacher_members(argument)]
-    found = [entry.digest(own, data) if entry.digest else "" for entry, own in sources]
+    found = [(entry.digest(own, data) if entry.digest else None) or "" for entry, own in sources]
     return hashlib.sha256("\n".join(found).encode()).hexdigest() if any(found) else None
 
 

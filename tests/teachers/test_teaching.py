@@ -85,7 +85,8 @@ def test_a_licence_for_research_alone_is_accepted_by_name():
         ("a.npz+b.csv", [("a.npz", 1), ("b.csv", 1)]),
         ("yamnet=my+own.tflite+opensmile", [("yamnet=my+own.tflite", 1), ("opensmile", 1)]),
         ("auto*5", [("auto", 5)]),
-        ("opensmile+whisper", [("opensmile", 1), ("whisper", 1)]),  # a file that is not there
+        ("opensmile+whisper:a*2", [("opensmile", 1), ("whisper:a", 2)]),
+        ("opensmile+whisperer", [("opensmile", 1), ("whisperer", 1)]),  # a file that is not there
         ("yamnet", []),
         ("a+b.npz", []),  # a file of that name
         ("a*2", []),

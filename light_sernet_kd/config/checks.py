@@ -126,7 +126,7 @@ def _with_teacher(settings: Settings) -> Settings:
                 raise UserError(
                     f"{flag(name)} is of a teacher that is trained here: leave it out, or --teacher."
                 )
-    if settings.teacher is not None and settings.trained_teacher is None:
+    if settings.teacher and (settings.trained_teacher is None or teacher_members(settings.teacher)):
         check_source(settings.teacher, settings)
     if mixture.needs_teacher and settings.teacher is None:
         return dataclasses.replace(settings, teacher="auto")
@@ -153,11 +153,7 @@ def check_source(source: str, settings: Settings, option: Option = "--teacher") 
     entries = {name: teacher_source(name)[0] for name, _ in members} or {
         source: teacher_source(source, option)[0]
     }
-    if trained := [name for name, each in entries.items() if members and each.kind == "trained"]:
-        raise UserError(
-            f"{trained[0]} is trained by the run and cannot be mixed: --teacher_count averages several such "
-            f"networks, and `teach --out FILE` makes a file of them that {option} A+FILE takes."
-        )
+    _check_trained(source, settings, option)
     if zero := [name for name, weight in members if not weight]:
         raise UserError(f"the weight of {zero[0]} in {source} must be above 0.")
     if settings.standardise_speakers and not any(each.reads_rows for each in entries.values()):
@@ -171,6 +167,26 @@ def check_source(source: str, settings: Settings, option: Option = "--teacher") 
                 f"{option} {name} has a licence of its own, {entry.licence}: add --allow {entry.allow} if "
                 "you accept it. It is written into the report and the exported files."
             )
+
+
+def _check_trained(source: str, settings: Settings, option: Option) -> None:
+    """Refuse networks of an ensemble that the run would train, but for one beside what it reads or makes."""
+    members = teacher_members(source)
+    trained = [name for name, _ in members if teacher_source(name)[0].kind == "trained"]
+    if not trained:
+        return
+    as_file = f"`teach --out FILE` makes a file of its outputs, and {option} A+FILE takes it"
+    if option == "--from":
+        raise UserError(f"{trained[0]} is trained by the run of its student and not here: {as_file}.")
+    if len(trained) == len(members):
+        raise UserError(
+            f"{source} holds only networks that the run trains: --teacher {trained[0]} --teacher_count N "
+            "averages N of them."
+        )
+    if len(trained) > 1:
+        raise UserError(f"a run trains one kind of teacher, {trained[0]} or {trained[1]}: {as_file}.")
+    if is_multimodal(settings.trained_teacher):
+        raise UserError(f"{settings.trained_teacher} reads text and is mixed as a file: {as_file}.")
 
 
 def _check_unlabelled(settings: Settings) -> None:

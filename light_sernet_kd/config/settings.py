@@ -35,7 +35,7 @@ from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES, Schedule
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, MULTIMODAL_STUDENTS, STUDENTS, is_multimodal
-from light_sernet_kd.registries.teachers import ALLOWANCES, sources_text, teacher_source
+from light_sernet_kd.registries.teachers import ALLOWANCES, sources_text, trained_member
 
 SAMPLE_RATE = 16_000
 # Full scale is 1; of numbers much larger, a front end's sums of squares exceed float32. The runner, which
@@ -471,10 +471,11 @@ class Settings:
         """The architecture of a teacher that the run trains itself; None where it trains none."""
         if self.teacher is None:
             return None
-        source, name = teacher_source(self.teacher)
-        if source.kind != "trained":
+        trained = trained_member(self.teacher)
+        if trained is None:
             return None
-        return name if source.open_ended else STUDENTS[self.student].wider_teacher or self.student
+        name, _ = trained
+        return name if name in STUDENTS else STUDENTS[self.student].wider_teacher or self.student
 
     @property
     def teacher_schedule(self) -> Schedule:
@@ -492,8 +493,8 @@ class Settings:
     @property
     def trained_teacher_width(self) -> float:
         """The width of a teacher that the run trains itself: of one that is named, as published."""
-        names_itself = self.teacher is not None and teacher_source(self.teacher)[0].open_ended
-        return 1.0 if names_itself else self.width * self.teacher_width
+        trained = trained_member(self.teacher) if self.teacher else None
+        return 1.0 if trained and trained[0] in STUDENTS else self.width * self.teacher_width
 
     @property
     def multimodal(self) -> tuple[str, ...]:

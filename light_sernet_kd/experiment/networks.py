@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from light_sernet_kd import teachers
 from light_sernet_kd.config import CALIBRATION_CLIPS
 from light_sernet_kd.data import batches
 from light_sernet_kd.data.batches import Examples, TeacherOutputs
@@ -106,9 +107,12 @@ def keep_networks(run: "Experiment") -> None:
 def teacher_embedding_width(run: "Experiment") -> int | None:
     if not run.distillation.needs_embeddings:
         return None
+    width = 0
     if run.teacher:
-        return np.asarray(run.teacher.embeddings).shape[-1]
-    return network_of(run, "teacher").embedding_width * run.settings.teacher_count
+        width = teachers.aligned_embeddings(run.teacher, run.utterances, run.folds[0].name).shape[-1]
+    if run.settings.trained_teacher:  # beside those of what it is mixed with
+        width += network_of(run, "teacher").embedding_width * run.settings.teacher_count
+    return width
 
 
 def model_of(run: "Experiment", role: str, weights: list[np.ndarray]) -> keras.Model:

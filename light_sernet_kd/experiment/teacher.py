@@ -22,9 +22,9 @@ from light_sernet_kd.distillation.distiller import text_states_of
 from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
-from light_sernet_kd.registries.teachers import teacher_source
+from light_sernet_kd.registries.teachers import teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
-from light_sernet_kd.teachers.sources import Workplace, teacher_of
+from light_sernet_kd.teachers.sources import Workplace, at_own_temperature, teacher_of, temperature_of
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -87,15 +87,21 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
 def teacher_digest(run: "Experiment") -> str | None:
     """Hash of the file that the teacher is, or is read by."""
     source = run.settings.teacher
-    if source is None or run.settings.trained_teacher:
+    if source is None:
         return None
     entry, argument = teacher_source(source)
     return entry.digest(argument, run.options.data) if entry.digest else None
 
 
 def teacher_name(run: "Experiment") -> str:
-    if run.teacher:
-        return run.teacher.made_by
+    names = [run.teacher.made_by] if run.teacher else []
+    if run.settings.trained_teacher:
+        names.append(_network_name(run))
+    return " and ".join(names)
+
+
+def _network_name(run: "Experiment") -> str:
+    """Of the teacher that the run trains."""
     name = architectures(run)["teacher"]
     if "teacher" in run.multimodal:
         # Not facts(), which hashes every weight; this is asked for each of a fold's networks.
@@ -127,7 +133,7 @@ def teacher_outputs(
     """What the fold's teacher says of every utterance; None where there is no teacher."""
     if run.settings.teacher is None:
         return None
-    teacher = run.teacher or trained_teacher(run, fold, epochs=epochs)
+    teacher = _fold_teacher(run, fold, epochs)
     logits = teachers.aligned(teacher, run.utterances, run.classes, fold.name)
     embedding = states = None
     if run.distillation.needs_embeddings:
@@ -136,6 +142,37 @@ def teacher_outputs(
         states = _teacher_states(run, fold)
     clips = unlabelled.clips_beside(run, fold) if run.unlabelled else None
     return TeacherOutputs(logits, embedding, states, clips)
+
+
+def _fold_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None) -> teachers.Teacher:
+    """What the fold's student learns from: made or read, trained, or both, of which it is the mean."""
+    if not run.settings.trained_teacher:
+        if run.teacher is None:
+            raise ValueError("the run has no teacher")
+        return run.teacher
+    own = trained_teacher(run, fold, epochs=epochs)
+    return _mixed(run, run.teacher, fold, own) if run.teacher else own
+
+
+def _mixed(
+    run: "Experiment", others: teachers.Teacher, fold: Fold, own: teachers.Teacher
+) -> teachers.Teacher:
+    """The weighted mean of the network of the fold, at its own temperature, and of what stands beside it.
+
+    A network is surer of what it was trained on than of anything else. Of all speakers, where nothing
+    validates, it gets the median of the folds' temperatures, as it is trained for the median of their epochs.
+    """
+    members = teacher_members(str(run.settings.teacher))
+    every = sum(weight for _, weight in members)
+    own_weight = sum(weight for name, weight in members if trained_member(name))
+    validated = [each for each in run.folds if each.selection_indices] if fold.name == ALL_SPEAKERS else []
+    temperatures = [temperature_of(trained_teacher(run, each), run.selection, each) for each in validated]
+    calibrated = at_own_temperature(
+        own, run.selection, [fold], statistics.median(temperatures) if temperatures else None
+    )
+    return teachers.ensemble(
+        [teachers.of_fold(others, fold.name), calibrated], [every - own_weight, own_weight]
+    )
 
 
 def _teacher_states(run: "Experiment", fold: Fold) -> Any:
@@ -221,7 +258,7 @@ def _member_outputs(
         if role == "teacher" and len(phases_of(run, "teacher")) > 1:
             _write_teacher_states(run, fold, outcome.selected)
         card = {
-            "made_by": teacher_name(run),
+            "made_by": _network_name(run),
             "corpus": run.corpus.name,
             "protocol": run.settings.protocol,
             "best_epochs": outcome.best_epochs,

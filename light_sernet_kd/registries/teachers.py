@@ -114,7 +114,7 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
     "ensemble": TeacherSource(
         "made",
         "several of these with weights, such as opensmile+yamnet*2 or opensmile+teacher.npz: the mean of "
-        "their logits, each at its own temperature (networks that are trained per fold: as files of teach)",
+        "their logits, each at its own temperature; one may be auto or a student's name: opensmile+auto*5",
         open_ended=True,
         make=Lazy("teachers.sources:ensemble_teacher"),
         digest=Lazy("teachers.sources:ensemble_digest"),
@@ -171,6 +171,16 @@ def teacher_members(spec: str) -> list[tuple[str, float]]:
     if names == [spec] or not (any(map(_is_source, names)) or all(map(_is_named, names))):
         return []
     return members
+
+
+def trained_member(spec: str) -> tuple[str, float] | None:
+    """The network that a run trains for this `--teacher`, and its weight; None where it trains none.
+
+    >>> trained_member("opensmile+auto*5"), trained_member("resnet18"), trained_member("yamnet")
+    (('auto', 5.0), ('resnet18', 1.0), None)
+    """
+    members = teacher_members(spec) or [(spec, 1.0)]
+    return next((each for each in members if teacher_source(each[0])[0].kind == "trained"), None)
 
 
 def _weighted(part: str) -> tuple[str, float]:

@@ -58,8 +58,9 @@ def ensemble(members: Sequence[Teacher], weights: Sequence[float] | None = None)
         by_fold = trained_on if isinstance(trained_on, Mapping) else {}
         names = [fold if member.folds else ALL_SPEAKERS for fold in folds or (ALL_SPEAKERS,)]
         speakers.append([by_fold.get(name) for name in names])
+    told = "; ".join(member.made_by for member in members)
     card: dict[str, Any] = {
-        "made_by": f"mean of {len(members)}: {'; '.join(member.made_by for member in members)}",
+        "made_by": f"mean of {len(members)}: {told}" if len(members) > 1 else told,
         "members": [dict(member.card) for member in members],
     }
     for name in ("corpus", "protocol"):

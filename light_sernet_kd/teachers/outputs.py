@@ -1,7 +1,7 @@
 """What a teacher says of a corpus, who it was trained on, and what that makes doubtful."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,20 @@ class Teacher:
     @property
     def made_by(self) -> str:
         return str(self.card.get("made_by", "unknown"))
+
+
+def of_fold(teacher: Teacher, fold: str) -> Teacher:
+    """What a teacher that tells folds apart says in one of them.
+
+    >>> logits = np.array([[[1.0, 2.0]], [[3.0, 4.0]]], np.float32)
+    >>> of_fold(Teacher(("clip-1",), ("anger", "fear"), logits, ("ann", "bob")), "bob").logits.tolist()
+    [[[3.0, 4.0]]]
+    """
+    number = teacher.folds.index(fold)
+    embeddings = teacher.embeddings
+    if embeddings is not None and len(embeddings) > 1:
+        embeddings = embeddings[number][None]
+    return replace(teacher, logits=teacher.logits[number][None], folds=(fold,), embeddings=embeddings)
 
 
 def train_speakers(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> dict[str, list[str]]:

@@ -24,7 +24,7 @@ from light_sernet_kd.encoders import embedding_cache, opensmile, user_model, yam
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation.temperature import fit_temperature
-from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source
+from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of, file_of
 
@@ -144,12 +144,15 @@ def ensemble_teacher(
 ) -> Teacher:
     """Several sources as one: the weighted mean of their logits, each at its own temperature in each fold.
 
+    A network that a run trains is left to it: see `experiment.teacher`.
+
     Args:
         argument: as `registries.teachers.teacher_members` reads it.
     """
     if workplace.unlabelled:
         raise UserError(f"{argument} cannot answer unlabelled recordings: leave out --unlabelled.")
-    names, weights = zip(*teacher_members(argument), strict=True)
+    own = trained_member(argument)
+    names, weights = zip(*[each for each in teacher_members(argument) if each != own], strict=True)
     members = [teacher_of(name, selection, settings, workplace) for name in names]
     everyone = selection.final_fold
     folds = [*selection.folds]
@@ -159,17 +162,29 @@ def ensemble_teacher(
     return teachers.ensemble(calibrated, weights)
 
 
-def at_own_temperature(teacher: Teacher, selection: Selection, folds: Sequence[Fold]) -> Teacher:
-    """The teacher with each fold's logits over a temperature, so that teachers of one fold are equally sure.
+def temperature_of(teacher: Teacher, selection: Selection, fold: Fold) -> float:
+    """What makes the fold's teacher as sure as it is right.
 
     It is fitted on the fold's validation set, and where that is empty or tests too on the training set, of
     which probes say what they say without the speaker.
     """
+    rows = list(fold.selection_indices or fold.train)
+    own = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
+    return fit_temperature(own[rows], selection.labels[rows])
+
+
+def at_own_temperature(
+    teacher: Teacher, selection: Selection, folds: Sequence[Fold], temperature: float | None = None
+) -> Teacher:
+    """The teacher with each fold's logits over a temperature, so that teachers of one fold are equally sure.
+
+    Args:
+        temperature: by default what `temperature_of` says of each fold.
+    """
     logits, embeddings, temperatures, speakers = [], [], {}, {}
     for fold in folds:
-        rows = list(fold.selection_indices or fold.train)
         own = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
-        temperatures[fold.name] = fit_temperature(own[rows], selection.labels[rows])
+        temperatures[fold.name] = temperature or temperature_of(teacher, selection, fold)
         logits.append(own / np.float32(temperatures[fold.name]))
         if teacher.embeddings is not None:
             embeddings.append(teachers.aligned_embeddings(teacher, selection.utterances, fold.name))

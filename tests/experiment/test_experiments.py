@@ -14,18 +14,22 @@ from corpus_trees import sound
 from small_runs import QUICK, error_of, train
 
 from light_sernet_kd import cli, config, evaluation, teachers
+from light_sernet_kd.analysis.explain.teacher_outputs import teacher_embeddings
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.data import training_list
+from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import conversion, paper, teacher_files
 from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.metrics import notes_of
+from light_sernet_kd.experiment.networks import teacher_embedding_width
 from light_sernet_kd.experiment.shared import Experiment
+from light_sernet_kd.experiment.teacher import teacher_outputs
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display
@@ -256,6 +260,67 @@ def test_an_ensemble_is_the_mean_of_its_networks(corpora):
     np.testing.assert_allclose(
         double.embeddings[..., : single.embeddings.shape[-1]], single.embeddings, rtol=1e-4, atol=1e-5
     )
+
+
+def some_teacher(folder: Path, utterances) -> teachers.Teacher:
+    """Of every fold; it is often right, and far too sure. Its file is `other.npz`."""
+    classes = tuple(sorted(EMOTIONS))
+    right = np.eye(3)[[classes.index(row.emotion) for row in utterances]]
+    logits = 30 * right + np.random.default_rng(0).normal(scale=20, size=right.shape)
+    ids = tuple(row.id for row in utterances)
+    teacher = teachers.Teacher(ids, classes, logits[None].astype(np.float32), embeddings=right[None, :, :2])
+    teachers.write(folder / "other.npz", teacher)
+    return teacher
+
+
+def test_a_network_that_the_run_trains_is_mixed_at_its_own_temperature(corpora, tmp_path):
+    other = some_teacher(tmp_path, manifest.utterances(corpora["one"]).utterances)
+    mixture = begun(
+        corpora, tmp_path, distillation="KD+hint", teacher=f"auto*5+{tmp_path / 'other.npz'}*2", epochs=1,
+        teacher_count=2, folds=tuple(sorted(SPEAKERS)[:2]), input_seconds=0.5,
+    )  # fmt: skip
+    assert mixture.settings.trained_teacher == "light_sernet"
+    assert mixture.settings.trained_teacher_width == 1.5
+    given = teachers.aligned(other, mixture.utterances, mixture.classes, "any")
+    temperatures = []
+    for fold in (*mixture.folds, mixture.selection.final_fold):
+        outputs = teacher_outputs(mixture, fold, [1])
+        own = teachers.read(mixture.step(fold).teacher)  # of the two networks alone
+        assert own.card["made_by"] == "mean of 2: light_sernet, width 1.5; light_sernet, width 1.5"
+        rows, expected = list(fold.validation or fold.train), np.zeros((18, 3))
+        for logits, weight in ((given, 2), (own.logits[0], 5)):
+            temperature = evaluation.fit_temperature(logits[rows], mixture.selection.labels[rows])
+            if logits is not given and fold.validation:
+                temperatures.append(temperature)
+            elif logits is not given:
+                temperature = np.median(temperatures)
+            expected += weight / 7 * logits / temperature
+        np.testing.assert_allclose(outputs.logits, expected, rtol=1e-4, atol=1e-4)
+        side_by_side = np.concatenate([other.embeddings[0], own.embeddings[0]], axis=1)
+        np.testing.assert_allclose(outputs.embedding, side_by_side, rtol=1e-6)
+        assert teacher_embedding_width(mixture) == side_by_side.shape[1]
+
+
+def test_a_run_with_a_mixed_teacher_tells_of_both(corpora, tmp_path, capsys):
+    other = some_teacher(tmp_path, manifest.utterances(corpora["one"]).utterances)
+    spec = f"{tmp_path / 'other.npz'}+auto*5"
+    arguments = ["-kd", "KD+hint:0.1", "--teacher", spec, "--folds", "#1", *ONE_EPOCH]
+    metrics = run(corpora, "mixed-with-auto", *arguments)
+    assert metrics["teacher"]["name"] == spec
+    assert metrics["teacher"]["made_by"] == "unknown and light_sernet, width 0.225"
+    assert metrics["stamps"] == [teachers.STAMP_UNKNOWN]
+    # what `explain` compares with the student's is what the student learned from
+    folder, rows = RunFolder(corpora["result"] / "mixed-with-auto"), manifest.utterances(corpora["one"])
+    step, tested = folder.fold(sorted(SPEAKERS)[0]), rows.utterances[:2]
+    settings = config.make_settings(distillation="KD+hint:0.1", teacher=spec)
+    found, _ = teacher_embeddings(folder, step, settings, tested, sorted(SPEAKERS)[0])
+    own = teachers.aligned_embeddings(teachers.read(step.teacher), tested, sorted(SPEAKERS)[0])
+    np.testing.assert_array_equal(found, np.concatenate([other.embeddings[0][:2], own], axis=1))
+    # it goes on as it was, and not with another file
+    assert run(corpora, "mixed-with-auto", *arguments)["pooled"] == metrics["pooled"]
+    some_teacher(tmp_path, rows.utterances[:-1])
+    assert train(corpora["one"], corpora["result"], "--run", "mixed-with-auto", *arguments) == 2
+    assert "the teacher file has another content now" in error_of(capsys)
 
 
 def test_augmentation_changes_training_and_nothing_else(corpora):

@@ -17,7 +17,12 @@ from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.encoders import yamnet
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.encoders import AUDIO_ENCODERS, audio_encoder
-from light_sernet_kd.registries.teachers import TEACHER_SOURCES, teacher_members, teacher_source
+from light_sernet_kd.registries.teachers import (
+    TEACHER_SOURCES,
+    teacher_members,
+    teacher_source,
+    trained_member,
+)
 from light_sernet_kd.teachers import sources
 
 STUDENTS = ("resnet18", "bert_vggish")
@@ -101,8 +106,9 @@ def test_several_sources_with_weights_are_an_ensemble(spec, members):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("auto*5", "auto is trained by the run and cannot be mixed: --teacher_count averages"),
-        ("yamnet+resnet18", "resnet18 is trained by the run and cannot be mixed"),
+        ("auto*5", r"auto\*5 holds only networks that the run trains: --teacher auto --teacher_count N"),
+        ("yamnet+resnet18+auto", "a run trains one kind of teacher, resnet18 or auto: `teach --out FILE`"),
+        ("yamnet+bert_vggish", "bert_vggish reads text and is mixed as a file"),
         ("yamnet+opensmile*2", "--teacher opensmile has a licence of its own"),
         ("yamnet*0+a.npz", r"the weight of yamnet in yamnet\*0\+a\.npz must be above 0"),
     ],
@@ -110,8 +116,25 @@ def test_several_sources_with_weights_are_an_ensemble(spec, members):
 def test_what_cannot_be_mixed_is_refused(spec, message):
     with pytest.raises(UserError, match=message):
         make_settings(distillation="KD", teacher=spec)
-    with pytest.raises(UserError, match=message.replace("--teacher ", "--from ")):
+    if not trained_member(spec):
+        message = message.replace("--teacher ", "--from ")
+    else:
+        message = "is trained by the run of its student and not here: .*--from A.FILE"
+    with pytest.raises(UserError, match=message):
         check_source(spec, Settings(), "--from")
+
+
+def test_one_network_of_a_sum_is_trained_by_the_run():
+    for spec, name, width in (
+        ("auto", "light_sernet", 1.5), ("yamnet+auto*5", "light_sernet", 1.5), ("resnet18", "resnet18", 1),
+        ("a.npz*2+resnet18+yamnet", "resnet18", 1), ("yamnet+a.npz", None, 1.5), ("yamnet", None, 1.5),
+    ):  # fmt: skip
+        settings = make_settings(distillation="KD", teacher=spec)
+        assert (settings.trained_teacher, settings.trained_teacher_width) == (name, width)
+    mixed = {"distillation": "KD", "teacher": "yamnet+auto*5"}
+    assert make_settings(**mixed, teacher_count=3, standardise_speakers=True).teacher_count == 3
+    with pytest.raises(UserError, match="--teacher_count is of a teacher that is trained here"):
+        make_settings(distillation="KD", teacher="yamnet+a.npz", teacher_count=3)
 
 
 def likelihood(logits, labels, temperature):

@@ -27,16 +27,18 @@ def teacher_embeddings(
     if settings.teacher is None:
         return None, "The run had no teacher."
     config = read_json(run.config, {"teacher_sha256?": (str, None)})
-    run_files = [path for path in (step.teacher, run.teacher) if path.exists()]
-    path = run_files[0] if run_files else Path(settings.teacher)
-    if not path.is_file():
+    # In this order, of a teacher that is mixed of both.
+    run_files = [path for path in (run.teacher, step.teacher) if path.exists()]
+    path = Path(settings.teacher)
+    if not run_files and not path.is_file():
         return None, f"The teacher file {path} is not there, so its embeddings are not compared."
     if not run_files and audio.fingerprint(path) != config.get("teacher_sha256"):
         return None, f"The teacher file {path} has changed since, so its embeddings are not compared."
-    teacher = teachers.read(path)
-    if teacher.embeddings is None:
+    found = [teachers.read(each) for each in run_files or [path]]
+    if any(teacher.embeddings is None for teacher in found):
         return None, "The teacher's file has no embeddings to compare with."
-    return teachers.aligned_embeddings(teacher, utterances, fold), ""
+    side_by_side = [teachers.aligned_embeddings(teacher, utterances, fold) for teacher in found]
+    return np.concatenate(side_by_side, axis=1), ""
 
 
 def teacher_text_states(

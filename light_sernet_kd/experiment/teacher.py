@@ -81,7 +81,10 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
     if not path.exists():
         run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
         teachers.write(path, teacher_of(source, run.selection, run.settings, _workplace(run)))
-    return read_or_redo(path, teachers.read)
+    teacher = read_or_redo(path, teachers.read)
+    if run.distillation.needs_embeddings:  # refused before a network is trained that it is mixed with
+        teachers.aligned_embeddings(teacher, run.utterances, run.folds[0].name)
+    return teacher
 
 
 def teacher_digest(run: "Experiment") -> str | None:

@@ -428,6 +428,14 @@ def test_the_card_of_an_exported_file_names_the_teachers_licence():
         (["-kd", "KD+KDD"], "Did you mean KD?"),
         (["-kd", "KD:0"], "the weight of KD is '0'"),
         (["-kd", "SP", "--teacher", "TEACHER"], "embedding"),
+        (["-kd", "SP", "--teacher", "TEACHER+auto*5"], "embedding"),
+        (
+            ["-kd", "KD", "--teacher", "OTHER"],
+            "fits none of 18 utterances. Its ids are 03a01Fa, 03a01Nc",
+        ),
+        (["-kd", "KD", "--teacher", "OTHER*2+TEACHER"], "fits none of 18 utterances. Its ids are 03a01Fa"),
+        (["-kd", "KD", "--teacher", "auto+OTHER"], "Was the teacher made for another corpus?"),
+        (["-kd", "KD", "--teacher", "whisper=nowhere"], "there is no folder nowhere"),
         (["--augment", "nois"], "Did you mean noise?"),
         (["--augment", "speed:low=0.6", "-kd", "KD"], "teacher"),
         (["--protocol", "cross_corpus"], "takes --test-on CORPUS"),
@@ -442,9 +450,13 @@ def test_the_card_of_an_exported_file_names_the_teachers_licence():
 )
 def test_a_users_mistake_is_one_line(corpora, capsys, tmp_path, arguments, expected):
     ids = [f"one-{speaker}-{emotion}" for speaker in SPEAKERS for emotion in EMOTIONS]
-    plain = teachers.Teacher(tuple(ids), EMOTIONS, np.zeros((1, 18, 3), np.float32))
-    teachers.write(tmp_path / "plain.npz", plain)
-    arguments = [argument.replace("TEACHER", str(tmp_path / "plain.npz")) for argument in arguments]
+    others = [
+        f"03a{number:02}{code}" for number in range(1, 4) for code in ("Fa", "Nc", "Wa", "La", "Ad", "Td")
+    ]
+    for name, file, known in (("TEACHER", "plain.npz", ids), ("OTHER", "other.npz", others)):
+        teacher = teachers.Teacher(tuple(known), EMOTIONS, np.zeros((1, 18, 3), np.float32))
+        teachers.write(tmp_path / file, teacher)
+        arguments = [argument.replace(name, str(tmp_path / file)) for argument in arguments]
     assert train(corpora["one"], tmp_path / "result", *arguments, *ONE_EPOCH) == 2
     assert expected in error_of(capsys)
 

@@ -189,6 +189,13 @@ def test_members_are_equally_sure_before_they_are_averaged(monkeypatch, tmp_path
     assert digest("opensmile+opensmile=emobase", tmp_path) is None
 
 
+def test_several_sources_do_not_answer_unlabelled_recordings(tmp_path):
+    workplace = sources.Workplace(tmp_path, tmp_path, tmp_path, unlabelled=SimpleNamespace())
+    for spec in ("yamnet+opensmile", "yamnet+auto*5"):
+        with pytest.raises(UserError, match="cannot answer unlabelled recordings: leave out --unlabelled"):
+            sources.teacher_of(spec, None, Settings(allow="research"), workplace)
+
+
 def test_speakers_are_standardised_for_probes_alone():
     assert make_settings(distillation="KD", teacher="yamnet", standardise_speakers=True).standardise_speakers
     with pytest.raises(UserError, match=r"is of probes on .*opensmile.*, not of --teacher mine\.npz"):

@@ -77,6 +77,10 @@ def approx(value):
     return pytest.approx(value, rel=2e-5, abs=2e-6)
 
 
+def is_of_teacher(table):
+    return "student alone: UA %" in table[0]
+
+
 class Recomputed:
     """A finished run whose ids begin with their speaker and a hyphen."""
 
@@ -84,7 +88,9 @@ class Recomputed:
         self.folder = folder
         self.metrics = json.loads((folder / "metrics.json").read_text())
         self.page = (folder / "report.md").read_text()
-        self.tables = tables(self.page)
+        every = tables(self.page)
+        self.tables = [table for table in every if not is_of_teacher(table)]
+        self.of_teacher = next((table for table in every if is_of_teacher(table)), None)
         self.classes = self.metrics["classes"]
         with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
             self.rows = list(csv.DictReader(file))
@@ -137,6 +143,23 @@ class Recomputed:
             self.classes,
         )
         assert self.metrics["ci95"] == (interval and {name: list(ends) for name, ends in interval.items()})
+
+    def check_teacher(self):
+        """The taught student and its teacher, without a run of the student alone beside them."""
+        if self.of_teacher is None:
+            assert self.metrics["teacher"] is None
+            return
+        for row, fold in zip(self.of_teacher, [*self.folds, None], strict=True):
+            labels, predicted = self.column("label", fold), self.column("predicted", fold)
+            logits = [
+                self.stored(each, "test_logits.npz")["teacher"] for each in self.folds if fold in (None, each)
+            ]
+            teacher = [self.classes[place] for place in np.concatenate(logits).argmax(axis=1)]
+            found = [scores(labels, each, self.classes)["ua"] for each in (teacher, predicted)]
+            assert [row["teacher: UA %"], row["taught student: UA %"]] == [*map(percent, found)]
+            gain = row["taught minus teacher"].split()[0]
+            assert float(gain) == pytest.approx(100 * (found[1] - found[0]), abs=0.051)
+            assert row["student alone: UA %"] == "not run"
 
     def check_calibration(self):
         told = self.metrics["calibration"]
@@ -211,5 +234,6 @@ def check(folder: Path) -> None:
     """Every figure of the run that can be made of its predictions, its stored logits and its files."""
     run = Recomputed(folder)
     run.check_scores()
+    run.check_teacher()
     run.check_calibration()
     run.check_files()

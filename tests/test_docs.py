@@ -241,7 +241,7 @@ def workplace(tmp_path_factory) -> Path:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
         with shallow_light_sernet(), rendered():
             assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), "--run", "my-run"]) == 0
-        for name in ("demo", "one", "two", "pure"):
+        for name in ("demo", "demo-alone", "one", "two"):
             shutil.copytree("result/my-run", f"result/{name}")
         for file in Path("result/my-run").glob("*.tflite"):
             shutil.copy(file, ".")

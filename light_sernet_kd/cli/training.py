@@ -44,12 +44,17 @@ def add_train(commands: Any, context: Context) -> None:
         description="Distil, cross-validate, report and export a student.",
         epilog=_EPILOG,
     )
+    train.add_argument("--alone", action="store_true",
+                       help="first train the student without a teacher too, as the run NAME-alone without "
+                       "files for a device: the report sets both beside the teacher")  # fmt: skip
     add_settings(train, context.settings, fields.TRAIN)
     add_run_options(train)
 
 
 def run_train(arguments: argparse.Namespace, context: Context) -> None:
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
+    if arguments.alone and settings.teacher is None:
+        raise UserError("--alone is for a student with a teacher: add -kd KD or another method.")
     heavy_imports(engine_of(settings))
     from light_sernet_kd import experiment
     from light_sernet_kd.data.run_folder import RunFolder
@@ -57,6 +62,8 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     from light_sernet_kd.reporting.display import Display
 
     display = Display(verbose=options.verbose)
+    if arguments.alone:
+        experiment.train_alone(settings, options, display)
     run = RunFolder(experiment.train(settings, options, display, command=context.command_line))
     display.say(experiment.summary(read_json(run.metrics)), always=True)
     display.say(f"Report: {run.report}", always=True)

@@ -52,6 +52,8 @@ LOCAL_POOLINGS = ("average", "max")
 READERS = ("soundfile", "tfio")
 # Which weights a training ends with; see `training.job.TrainingJob`.
 BEST, LAST, MEAN = KEPT = ("best", "last", "mean")
+# What is done about a teacher that knows no more than the student would alone.
+GATE_WARN, GATE_REFUSE, GATE_OFF = GATES = ("warn", "refuse", "off")
 
 DATA, LOSSES, SPEECH_AND_TEXT = "data", "student and losses", "speech and text"
 TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
@@ -60,11 +62,11 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # config.json without it is of the same run.
 _ADDED = (
     "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "standardise_speakers", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
+    "standardise_speakers", "teacher_gate", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
-APART = ("allow", "engine", "enrolment", "recipe")
+APART = ("allow", "engine", "enrolment", "recipe", "teacher_gate")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
@@ -311,6 +313,13 @@ class Settings:
         None, "--allow", group=TEACHER, metavar="LICENCE", commands=OF_STUDENT_AND_PROBES, choices=ALLOWANCES,
         help="{choices}: accept the licence of a teacher whose makers permit research and no products, such "
         "as opensmile; it decides nothing of the numbers",
+    )  # fmt: skip
+
+    teacher_gate: str = setting(
+        GATE_WARN, "--teacher_gate", group=TEACHER, metavar="HOW", commands=OF_STUDENT, choices=GATES,
+        help="where the teacher knows no more than the student would alone, on speakers who do not test, "
+        "{choices}: say so, end the run before a student trains, or do not ask; it decides nothing of the "
+        "training",
     )  # fmt: skip
 
     protocol: str = setting(

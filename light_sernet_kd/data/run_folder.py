@@ -1,6 +1,7 @@
 """A run's folder: where things lie in it, which of its steps are done, and what they left.
 
     config.json                  what decides the run; written first
+    teacher_gate.json            what the teacher knew beside the student alone, before any student
     fold-NAME/                   a step: the student of a fold
         fold.json                the step is done; has the SHA-256 of what it left
         student.keras, history.csv, test_logits.npz, …
@@ -237,6 +238,7 @@ class RunFolder:
         self.config, self.metrics = path / "config.json", path / "metrics.json"
         self.predictions, self.report = path / "predictions.csv", path / "report.md"
         self.teacher = path / "teacher.npz"  # one that is made for all folds at once
+        self.teacher_gate = path / "teacher_gate.json"
         self.certificate = path / "certificate.json"
 
     @contextlib.contextmanager

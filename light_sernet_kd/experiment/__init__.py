@@ -10,10 +10,10 @@ from light_sernet_kd.registries.lazy import Lazy
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.exported_folds import fold_files
     from light_sernet_kd.experiment.exported_run import export_run
-    from light_sernet_kd.experiment.run import summary, train
+    from light_sernet_kd.experiment.run import summary, train, train_alone
     from light_sernet_kd.experiment.teacher_files import teach, teach_from
 
-__all__ = ["export_run", "fold_files", "summary", "teach", "teach_from", "train"]
+__all__ = ["export_run", "fold_files", "summary", "teach", "teach_from", "train", "train_alone"]
 
 _PLACES = {
     "export_run": Lazy("experiment.exported_run:export_run"),
@@ -22,6 +22,7 @@ _PLACES = {
     "teach": Lazy("experiment.teacher_files:teach"),
     "teach_from": Lazy("experiment.teacher_files:teach_from"),
     "train": Lazy("experiment.run:train"),
+    "train_alone": Lazy("experiment.run:train_alone"),
 }
 
 

@@ -139,6 +139,7 @@ def _some_together(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
 ) -> Iterator[tuple[Entry, Finished]]:
     from light_sernet_kd.experiment.run import opened
+    from light_sernet_kd.experiment.teacher_gate import check_teacher
     from light_sernet_kd.experiment.together import result_bytes
 
     opening = time.perf_counter()
@@ -148,8 +149,9 @@ def _some_together(
             own = replace(options, run=entry.name)
             try:
                 command = command_of(entry.settings, own)
-                run = opened(entry.settings, own, display, command=command)
-                runs.append((entry, stack.enter_context(run)))
+                run = stack.enter_context(opened(entry.settings, own, display, command=command))
+                check_teacher(run)
+                runs.append((entry, run))
             except UserError as error:
                 yield entry, Finished(why=str(error))
         sizes = [result_bytes(run) for _, run in runs]

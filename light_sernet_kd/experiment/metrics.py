@@ -11,11 +11,13 @@ from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.experiment import unlabelled
+from light_sernet_kd.experiment.alone import beside
 from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.enrolment import enrolled_scores
 from light_sernet_kd.experiment.final import final_notes
 from light_sernet_kd.experiment.networks import model_of, network_of
 from light_sernet_kd.experiment.teacher import known_speakers, teacher_licence, teacher_name, teacher_stamps
+from light_sernet_kd.experiment.teacher_gate import gate_facts
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.registries.teachers import teacher_members
 from light_sernet_kd.reporting.text import pluralise
@@ -141,6 +143,8 @@ def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str,
         "stamps": teacher_stamps(run),
         "licence": teacher_licence(run),
         "known_speakers": known_speakers(run),
+        "gate": gate_facts(run),
+        "beside": beside(run, outcomes),
     }
 
 

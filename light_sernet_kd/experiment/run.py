@@ -13,11 +13,14 @@ from typing import Any
 from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.alone import options_alone, settings_alone
 from light_sernet_kd.experiment.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
+from light_sernet_kd.experiment.grid import command_of
 from light_sernet_kd.experiment.networks import keep_networks
 from light_sernet_kd.experiment.results import write_results
 from light_sernet_kd.experiment.shared import Experiment
+from light_sernet_kd.experiment.teacher_gate import check_teacher
 from light_sernet_kd.files import path_part
 from light_sernet_kd.reporting.display import Display
 
@@ -44,8 +47,23 @@ def train(settings: Settings, options: RunOptions, display: Display, *, command:
     return run.folder.path
 
 
+def train_alone(settings: Settings, options: RunOptions, display: Display) -> Path:
+    """Run the experiment without its teacher and without files for a device, in a folder beside its own.
+
+    Arguments and errors are those of `train`; `settings` have the teacher.
+    """
+    own = options_alone(options, path_part(options.run or default_run_name(settings)))
+    alone = settings_alone(settings)
+    return train(alone, own, display, command=command_of(alone, own))
+
+
 def carry_out(run: Experiment) -> None:
-    """All that a run does once it is opened."""
+    """All that a run does once it is opened.
+
+    Raises:
+        UserError: a training failed, or `--teacher_gate refuse` ends the run before any student trains.
+    """
+    check_teacher(run)
     if run.engine == "jax":
         from light_sernet_kd.experiment.together import train_folds
 

@@ -1,5 +1,6 @@
 """What the steps of one run share, and what is checked before anything is trained."""
 
+import copy
 import dataclasses
 import functools
 from pathlib import Path
@@ -21,6 +22,7 @@ from light_sernet_kd.data.selection import selected
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.experiment import config_file, evidence, inputs, phases, teacher, unlabelled
+from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.registries.losses import LABEL_LOSSES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
@@ -126,6 +128,20 @@ class Experiment:
             self.display.say(f"  {line}")
         for role, count in phases.shared_roles(self).items():
             self.display.say(f"  {count} devices share each batch of the {role}.")
+
+    def without_teacher(self, folder: Path) -> "Experiment":
+        """The same run with `folder` as its own and the student alone, for a training on the side.
+
+        Both read the same features; neither has the other's networks.
+        """
+        _ = self.augmenter  # made once for both
+        alone = copy.copy(self)
+        alone.folder, alone.settings = RunFolder(folder), settings_alone(self.settings)
+        alone.options = dataclasses.replace(self.options, tensorboard=False)
+        alone.teacher, alone.unlabelled = None, None
+        alone.networks, alone.phases, alone.ahead = {}, {}, {}
+        alone._read_methods()
+        return alone
 
     def step(self, fold: Fold) -> Step:
         """The folder of a fold's student, or of the final one."""

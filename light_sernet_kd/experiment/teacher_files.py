@@ -17,7 +17,12 @@ from light_sernet_kd.data.unlabelled import Clips
 from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.run import default_run_name
 from light_sernet_kd.experiment.shared import Experiment
-from light_sernet_kd.experiment.teacher import final_teacher_epochs, teacher_name, trained_teacher
+from light_sernet_kd.experiment.teacher import (
+    final_teacher_epochs,
+    teacher_name,
+    teacher_parts,
+    trained_teacher,
+)
 from light_sernet_kd.files import path_part
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.teachers.sources import Workplace, teacher_of
@@ -56,6 +61,7 @@ def teach(settings: Settings, options: RunOptions, display: Display, *, out: Pat
                     "corpus": run.corpus.name,
                     "protocol": settings.protocol,
                     "seed": settings.seed,
+                    "parts": teacher_parts(run),
                     "train_speakers": teachers.train_speakers(folds, run.utterances),
                     **beside,
                 },

@@ -70,6 +70,22 @@ def train_speakers(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> di
     return {fold.name: sorted({utterances[i].speaker for i in fold.train}) for fold in folds}
 
 
+def is_cross_fitted(card: Mapping[str, Any]) -> bool:
+    """Whether a training utterance's outputs are of what was trained without its speaker.
+
+    Of several teachers all must be so. False where the card does not tell.
+
+    >>> is_cross_fitted({"probe": {"cross_fitted": True}}), is_cross_fitted({"parts": 0})
+    (True, False)
+    """
+    probe, members = card.get("probe"), card.get("members")
+    if card.get("parts") or (isinstance(probe, Mapping) and probe.get("cross_fitted")):
+        return True
+    if not isinstance(members, list) or not members:
+        return False
+    return all(isinstance(each, Mapping) and is_cross_fitted(each) for each in members)
+
+
 def speakers_of_fold(teacher: Teacher, fold: str) -> set[str] | None:
     """The speakers that the teacher of `fold` was trained on; None where its card does not tell."""
     trained_on = teacher.card.get("train_speakers")

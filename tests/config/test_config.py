@@ -69,6 +69,7 @@ OTHER = {
     "teacher_batch_size": 4,
     "teacher_learning_rate": 1e-5,
     "teacher_parts": 3,
+    "teacher_gate": "refuse",
     "augmentation": "noise",
     "augment_every": 4,
     "protocol": "cross_corpus",

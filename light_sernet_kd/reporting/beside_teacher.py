@@ -1,0 +1,72 @@
+"""What the report says of a teacher: what it knew beforehand, and what it was worth."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from light_sernet_kd.reporting.tables import Strong, Table, numbers, words
+from light_sernet_kd.reporting.text import NONE, percent, plain
+
+_SIDES = {"teacher": "teacher: UA %", "alone": "student alone: UA %", "taught": "taught student: UA %"}
+_GAINS = {
+    "taught_less_alone": "taught minus alone",
+    "teacher_less_alone": "teacher minus alone",
+    "taught_less_teacher": "taught minus teacher",
+}
+
+
+def taught_sections(teacher: Mapping[str, Any] | None) -> list[tuple[str, list[str]]]:
+    """Teacher, student alone and taught student beside one another, as a section; none without a teacher.
+
+    Args:
+        teacher: what metrics.json has of it.
+    """
+    found = (teacher or {}).get("beside")
+    return [("## Teacher, student alone, taught student", _beside(found))] if found else []
+
+
+def _beside(found: Mapping[str, Any]) -> list[str]:
+    def cells(row: Mapping[str, Any]) -> list[Any]:
+        # A word in a column of numbers stands as it is.
+        ua = [row["ua"].get(side, "not run") for side in _SIDES]
+        return [*ua, *(_points(row["gains"].get(gain)) for gain in _GAINS)]
+
+    if found["run"] is None:
+        where = [
+            "The student alone was not run. This command trains it; the run's own command, given again, then "
+            "writes this page anew.",
+            *["", "```sh", found["command"], "```"],
+        ]
+    else:
+        where = [f"The student alone is the run {plain(found['run'])}: the same training without a teacher."]
+    columns = [*words("fold"), *numbers(*_SIDES.values(), form=percent), *words(*_GAINS.values())]
+    rows = [[fold["name"], *cells(fold)] for fold in found["folds"]]
+    footer = [Strong("pooled"), *cells(found["pooled"])]
+    return [
+        "On the same test utterances. Differences are in points of UA. In brackets stands a 95 % interval by "
+        "a paired bootstrap over test speakers; none is given for fewer than 3.",
+        "",
+        *where,
+        "",
+        *Table(columns, rows, footer).markdown(),
+    ]
+
+
+def _points(gain: Mapping[str, Any] | None) -> str:
+    """A difference in points, with its interval where there is one."""
+    if gain is None:
+        return NONE
+    between = f" [{100 * gain['ci95'][0]:+.1f}, {100 * gain['ci95'][1]:+.1f}]" if gain["ci95"] else ""
+    return f"{100 * gain['ua']:+.1f}{between}"
+
+
+def gate_lines(gate: Mapping[str, Any] | None) -> list[str]:
+    """What the teacher knew beside the student alone, before any student was trained."""
+    if not gate:
+        return []
+    said = plain(gate["sentence"].removeprefix("Teacher gate: "))
+    if gate["cross_fitted_ua"] is not None:
+        said += (
+            " Of training utterances, each answered by what was trained without its speaker, the teacher "
+            f"reaches UA {percent(gate['cross_fitted_ua'])} %."
+        )
+    return [f"- **Teacher gate:** {said[0].upper()}{said[1:]}"]

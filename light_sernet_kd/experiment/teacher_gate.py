@@ -237,8 +237,10 @@ def _beside_estimate(run: "Experiment") -> _Compared:
         train = tuple(row for row in fold.train if row not in left)
     else:
         who, rows, train = "validation", _validation(run, fold), fold.train
-    logits, student_from = _estimate(run, Fold("teacher-gate", train, fold.selection_indices, rows))
-    return _Compared(np.array(rows), _answers(run, fold, rows), logits.argmax(axis=1), who, student_from)
+    logits = _estimate(run, Fold("teacher-gate", train, fold.selection_indices, rows))
+    return _Compared(
+        np.array(rows), _answers(run, fold, rows), logits.argmax(axis=1), who, "trained for this"
+    )
 
 
 def _held_out(run: "Experiment", fold: Fold) -> tuple[int, ...]:
@@ -255,8 +257,8 @@ def _held_out(run: "Experiment", fold: Fold) -> tuple[int, ...]:
     return tuple(train[largest].tolist())
 
 
-def _estimate(run: "Experiment", fold: Fold) -> tuple[np.ndarray, str]:
-    """Logits `(len(fold.test), classes)` of a student without a teacher, and whence they are.
+def _estimate(run: "Experiment", fold: Fold) -> np.ndarray:
+    """Logits `(len(fold.test), classes)` of a student without a teacher.
 
     They are kept for other runs whose student would be the same.
     """
@@ -269,7 +271,7 @@ def _estimate(run: "Experiment", fold: Fold) -> tuple[np.ndarray, str]:
     kept = run.cache_folder / "teacher_gate" / f"{digest}.npz"
     shape = (len(fold.test), len(run.classes))
     if (logits := _kept(kept, shape)) is not None:
-        return logits, "kept from an earlier run"
+        return logits
     if run.settings.teacher_gate != GATE_REFUSE and len(run.folds) < FEWEST_FOLDS:
         raise _UnjudgedError(
             "no finished run without a teacher is here, which `train --alone` makes, and to train a student "
@@ -277,11 +279,12 @@ def _estimate(run: "Experiment", fold: Fold) -> tuple[np.ndarray, str]:
         )
     with _workshop(kept):
         if (logits := _kept(kept, shape)) is not None:
-            return logits, "kept from another run"
+            return logits
         began = time.perf_counter()
         logits = _trained(run, fold, kept.with_suffix(""))
         write_arrays(kept, {"selected": logits})
-    return logits, f"trained for this in {time.perf_counter() - began:.0f} s"
+    run.display.say(f"Teacher gate: that took {time.perf_counter() - began:.0f} s")
+    return logits
 
 
 def _kept(path: Path, shape: tuple[int, int]) -> np.ndarray | None:

@@ -29,7 +29,10 @@ from light_sernet_kd.data import training_list
 
 def without_seconds(metrics: dict) -> dict:
     folds = [{key: value for key, value in fold.items() if key != "seconds"} for fold in metrics["folds"]]
-    return {**metrics, "folds": folds, "command": ""}
+    teacher = metrics["teacher"] and {**metrics["teacher"]}
+    if teacher:
+        teacher["beside"] = {**teacher["beside"], "command": ""}
+    return {**metrics, "folds": folds, "teacher": teacher, "command": ""}
 
 
 @pytest.fixture(scope="session")

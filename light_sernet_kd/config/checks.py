@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.config import distillation_spec, fields
-from light_sernet_kd.config.settings import BEST, SAMPLE_RATE, Settings
+from light_sernet_kd.config.settings import BEST, SAME, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
@@ -129,7 +129,9 @@ def _with_teacher(settings: Settings) -> Settings:
     if settings.teacher and (settings.trained_teacher is None or teacher_members(settings.teacher)):
         check_source(settings.teacher, settings)
     if mixture.needs_teacher and settings.teacher is None:
-        return dataclasses.replace(settings, teacher="auto")
+        settings = dataclasses.replace(settings, teacher="auto")
+    if settings.teacher_view == SAME:
+        _check_same_view(settings)
     if not mixture.needs_teacher and settings.standardise_speakers:
         raise UserError("--standardise_speakers is of a teacher: add -kd KD or another method.")
     if not mixture.needs_teacher and settings.teacher is not None:
@@ -137,6 +139,25 @@ def _with_teacher(settings: Settings) -> Settings:
             f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
         )
     return settings
+
+
+def _check_same_view(settings: Settings) -> None:
+    """Whether the teacher can be asked of a batch's features as the student has them."""
+    view = f"--teacher_view {SAME}"
+    if settings.teacher is None:
+        raise UserError(f"{view} is of a teacher: add -kd KD or another method.")
+    if settings.trained_teacher is None:
+        raise UserError(
+            f"{view} asks networks that are trained per fold, not {settings.teacher}: choose --teacher auto or "
+            "a student's name, or leave it out."
+        )
+    if settings.multimodal:
+        raise UserError(
+            f"{view} is of students and teachers that hear alone, not of {settings.multimodal[0]}: leave it "
+            "out."
+        )
+    if settings.teacher_parts:
+        raise UserError(f"{view} asks one teacher of every example: leave it out, or --teacher_parts.")
 
 
 def check_source(source: str, settings: Settings, option: Option = "--teacher") -> None:

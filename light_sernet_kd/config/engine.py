@@ -99,6 +99,8 @@ def _only_tf(settings: Settings) -> str:
     """What of the settings TensorFlow alone can train; empty where there is nothing of the kind."""
     if settings.unlabelled is not None:
         return "with --unlabelled"
+    if settings.teacher_view != Settings.teacher_view:
+        return f"with --teacher_view {settings.teacher_view}"
     return "with --qat" if settings.qat else ""
 
 

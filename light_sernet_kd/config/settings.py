@@ -50,6 +50,8 @@ MODALITIES = ("both", "text", "audio")
 POOLINGS = ("first", "mean", "max")
 LOCAL_POOLINGS = ("average", "max")
 READERS = ("soundfile", "tfio")
+# What a teacher hears of a training example.
+CLEAN, SAME = TEACHER_VIEWS = ("clean", "same")
 # Which weights a training ends with; see `training.job.TrainingJob`.
 BEST, LAST, MEAN = KEPT = ("best", "last", "mean")
 # What is done about a teacher that knows no more than the student would alone.
@@ -62,7 +64,8 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # config.json without it is of the same run.
 _ADDED = (
     "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "standardise_speakers", "teacher_gate", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
+    "standardise_speakers", "teacher_gate", "teacher_view", "unlabelled", "unlabelled_share",
+    "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
@@ -304,6 +307,11 @@ class Settings:
         "into N parts; 0 not (default 5 of speech and text, else 0)",
     )  # fmt: skip
 
+    teacher_view: str = setting(
+        CLEAN, "--teacher_view", group=TEACHER, metavar="WHAT", commands=OF_STUDENT, choices=TEACHER_VIEWS,
+        help="what the teacher hears of a training example, {choices}: same is what the student hears, as it "
+        "is augmented and mixed (of networks that are trained per fold, which are then augmented too)",
+    )  # fmt: skip
     standardise_speakers: bool = setting(
         False, "--standardise_speakers", group=TEACHER, commands=OF_STUDENT_AND_PROBES,
         help="standardise what a probe reads by each training and validation speaker's own recordings, a "

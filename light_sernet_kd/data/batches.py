@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -122,6 +122,22 @@ class UnlabelledClips:
     embedding: Any = None
 
 
+class AskedTeacher(Protocol):
+    """A teacher that is asked anew of every batch, on the features that the student sees.
+
+    Attributes:
+        widths: name in a batch → how many numbers it says of an example.
+        by_speaker: whether its answer depends on who speaks: networks that never met the speaker give it.
+    """
+
+    widths: Mapping[str, int]
+    by_speaker: bool
+
+    def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:
+        """Name in a batch → `(batch, width)` of features `(batch, frames, features, 1)`."""
+        ...
+
+
 @dataclass(frozen=True)
 class TeacherOutputs:
     """What a teacher says of every utterance; None where no loss compares with it.
@@ -132,6 +148,7 @@ class TeacherOutputs:
         states: of a text's tokens; what an array of utterances makes `(batch, tokens, width)`, rows of zeros
             being padding.
         unlabelled: clips without labels, of which the teacher says something too.
+        asked: what says it in training, of the features as they are augmented and mixed there.
 
     >>> outputs = TeacherOutputs(logits=np.zeros((5, 2), np.float32))
     >>> outputs.logits.shape, outputs.embedding
@@ -142,6 +159,7 @@ class TeacherOutputs:
     embedding: np.ndarray | None = None
     states: Any = None
     unlabelled: UnlabelledClips | None = None
+    asked: AskedTeacher | None = None
 
 
 def batches(
@@ -263,7 +281,8 @@ class Source:
             TEACHER_STATES: self.teacher.states,
             SOFT_LABELS: self.examples.soft_labels,
         }
-        return {name: values for name, values in carried.items() if values is not None}
+        asked = self.teacher.asked.widths if self.teacher.asked else ()
+        return {name: values for name, values in carried.items() if values is not None and name not in asked}
 
     def signature(self) -> tuple[Any, ...]:
         """The types and shapes of a batch, found from its first utterance. Raises as `batches`."""
@@ -281,6 +300,9 @@ class Source:
                 spec[name] = _free_signature(values[one])
             else:
                 spec[name] = tf.TensorSpec((None, values.shape[1]), tf.float32)
+        if self.teacher.asked:
+            for name, width in self.teacher.asked.widths.items():
+                spec[name] = tf.TensorSpec((None, width), tf.float32)
         if self.mixup:
             spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
             spec[MIXUP_WEIGHT] = tf.TensorSpec((None,), tf.float32)
@@ -355,20 +377,38 @@ class Source:
         else:
             features = rows[utterances]
         inputs = {FEATURES: features} | {name: values[utterances] for name, values in self.carried.items()}
-        if self.mixup:
-            share = augment.shares(self.mixup, seed=self.seed, epoch=epoch, utterances=utterances)
-            other = augment.mates(len(utterances), seed=self.seed, epoch=epoch, batch=number)
-            for name, values in inputs.items():
-                mixed = augment.mix_logits if name == TEACHER else augment.mix
-                inputs[name] = mixed(values, values[other], share)
-            inputs |= {OTHER_LABELS: self.examples.labels[utterances[other]], MIXUP_WEIGHT: share}
-        return inputs
+        asked = self.teacher.asked
+        if not self.mixup:
+            return inputs | (asked(features, utterances) if asked else {})
+        share = augment.shares(self.mixup, seed=self.seed, epoch=epoch, utterances=utterances)
+        other = augment.mates(len(utterances), seed=self.seed, epoch=epoch, batch=number)
+        for name, values in inputs.items():
+            inputs[name] = _mixed(name, values, values[other], share)
+        if asked:
+            inputs |= _answers_on_mixed(asked, inputs[FEATURES], utterances, utterances[other], share)
+        return inputs | {OTHER_LABELS: self.examples.labels[utterances[other]], MIXUP_WEIGHT: share}
 
     def _weights(self, inputs: dict[str, Any], labels: np.ndarray) -> np.ndarray:
         weights = np.asarray(self.class_weights, np.float32)
         if not self.mixup:
             return weights[labels]
         return augment.mix(weights[labels], weights[inputs[OTHER_LABELS]], inputs[MIXUP_WEIGHT])
+
+
+def _mixed(name: str, values: np.ndarray, others: np.ndarray, share: np.ndarray) -> np.ndarray:
+    mixed = augment.mix_logits if name == TEACHER else augment.mix
+    return mixed(values, others, share)
+
+
+def _answers_on_mixed(
+    asked: AskedTeacher, features: np.ndarray, one: np.ndarray, other: np.ndarray, share: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What a teacher says of mixtures of two utterances: who never met a speaker answers for that share."""
+    answers = asked(features, one)
+    if not asked.by_speaker:
+        return answers
+    others = asked(features, other)
+    return {name: _mixed(name, values, others[name], share) for name, values in answers.items()}
 
 
 def _free_signature(array: np.ndarray, shape: tuple[int | None, ...] | None = None):

@@ -12,6 +12,7 @@ import numpy as np
 
 from light_sernet_kd import teachers
 from light_sernet_kd.config import CALIBRATION_CLIPS
+from light_sernet_kd.config.settings import SAME
 from light_sernet_kd.data import batches
 from light_sernet_kd.data.batches import Examples, TeacherOutputs
 from light_sernet_kd.data.protocols import Fold, fold_seed
@@ -192,6 +193,11 @@ class Training:
         return network_of(self.run, kind_of(self.role), 0)
 
 
+def is_augmented(run: "Experiment", kind: str) -> bool:
+    """A teacher learns from clean clips, unless it will be asked of what the student hears."""
+    return kind == "student" or run.settings.teacher_view == SAME
+
+
 def kind_of(role: str) -> str:
     """`student`, or `teacher` for each of a fold's teachers."""
     return "student" if role == "student" else "teacher"
@@ -218,7 +224,7 @@ def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = 
         initial_projections=projections_of(run, kind, number - 1) if phase.int8 else (),
         calibration=calibration_clips(run, fold) if phase.int8 else (),
         teacher_outputs=training.outputs,
-        augmenter=run.augmenter if kind == "student" else None,
+        augmenter=run.augmenter if is_augmented(run, kind) else None,
         class_weights=class_weights_of(run, train),
         keep=run.settings.keep,
         patience=run.settings.patience,

@@ -11,6 +11,7 @@ import numpy as np
 
 from light_sernet_kd import students
 from light_sernet_kd.config import Settings, distillation_spec
+from light_sernet_kd.config.settings import SAME
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.inputs import architectures, features_of
 from light_sernet_kd.features import feature_shape
@@ -137,9 +138,13 @@ def phases_of(run: "Experiment", role: str) -> list[Phase]:
 
 
 def front_end_for(run: "Experiment", role: str) -> str:
-    """What the role's network hears through: a network of another kind than the student has its own."""
+    """What the role's network hears through.
+
+    A network of another kind than the student has its own, unless it is asked of the student's features.
+    """
     name = architectures(run)[role]
-    return run.front_end if name == run.settings.student else STUDENTS[name].front_end
+    is_students = name == run.settings.student or run.settings.teacher_view == SAME
+    return run.front_end if is_students else STUDENTS[name].front_end
 
 
 def _made_phases(run: "Experiment", role: str) -> list[Phase]:

@@ -30,6 +30,7 @@ from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
     from light_sernet_kd.data.unlabelled import Clips
+    from light_sernet_kd.training.asked import AskedNetworks
     from light_sernet_kd.training.job import DivergenceError, Trained
     from light_sernet_kd.training.network import Network
 
@@ -87,6 +88,7 @@ class Experiment:
         self.phases: dict[str, list[phases.Phase]] = {}
         self.feature_rows: dict[str, Any] = {}
         self.clip_rows: dict[str, Any] = {}
+        self.asked: AskedNetworks | None = None
         self.teacher = teacher.read_teacher(self)
         self.multimodal = inputs.multimodal_networks(self)
         phases.check_encoders(self)

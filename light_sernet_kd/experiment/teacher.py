@@ -5,26 +5,30 @@ import dataclasses
 import functools
 import statistics
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from light_sernet_kd import teachers
-from light_sernet_kd.arrays import open_mapped
+from light_sernet_kd.arrays import open_mapped, read_arrays
+from light_sernet_kd.config.settings import SAME
 from light_sernet_kd.data import array_cache, feature_cache
 from light_sernet_kd.data.batches import TeacherOutputs
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
-from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
+from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
 from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
+from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.teachers import teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
 from light_sernet_kd.teachers.sources import Workplace, at_own_temperature, teacher_of, temperature_of
+from light_sernet_kd.training.asked import AskedNetworks
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
 # The role under which the text states of a fold's teacher are kept.
 _STATES = "teacher-states"
+# What the weights of its networks are kept as, for as long as they are asked.
+_WEIGHTS = "weights.npz"
 
 
 def median_epochs(epochs: Sequence[Sequence[int]]) -> list[int]:
@@ -144,7 +150,35 @@ def teacher_outputs(
     if run.distillation.needs_states:
         states = _teacher_states(run, fold)
     clips = unlabelled.clips_beside(run, fold) if run.unlabelled else None
-    return TeacherOutputs(logits, embedding, states, clips)
+    asked = _asked_networks(run, fold) if run.settings.teacher_view == SAME else None
+    return TeacherOutputs(logits, embedding, states, clips, asked)
+
+
+def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
+    """The networks of the fold's teacher, to be asked of the student's batches."""
+    network = network_of(run, "teacher")
+    if run.asked is None:
+        names = [TEACHER] * run.distillation.needs_logits
+        names += [TEACHER_EMBEDDING] * run.distillation.needs_embeddings
+        count = run.settings.teacher_count
+        run.asked = AskedNetworks(network.student, members=count, arithmetic=run.arithmetic, names=names)
+    step, shapes = run.step(fold), [tuple(each.shape) for each in network.student.weights]
+
+    def read(path: Path) -> list[np.ndarray]:
+        arrays = read_arrays(path)
+        weights = [arrays[str(number)] for number in range(len(shapes))]
+        if [each.shape for each in weights] != shapes:
+            raise ValueError(f"{path} holds weights of another network")
+        return weights
+
+    paths = [step.member(role, _WEIGHTS) for role in _roles(run)]
+    run.asked.set_weights([read_or_redo(path, read, remove=step.teacher) for path in paths])
+    return run.asked
+
+
+def _roles(run: "Experiment") -> list[str]:
+    """Of the networks of a fold's teacher."""
+    return ["teacher", *(f"teacher-{number + 1}" for number in range(1, run.settings.teacher_count))]
 
 
 def _fold_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None) -> teachers.Teacher:
@@ -199,8 +233,7 @@ def trained_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None 
         step.clear("teacher*-checkpoint*.npz", "*-member.npz")
     else:
         members, best_epochs = [], []
-        for number in range(run.settings.teacher_count):
-            role = "teacher" if number == 0 else f"teacher-{number + 1}"
+        for role in _roles(run):
             member = _member_outputs(run, role, fold, epochs)
             best = member.card["best_epochs"]
             members.append(_with_held_out(run, member, role, fold, best))
@@ -268,6 +301,9 @@ def _member_outputs(
             "train_speakers": {fold.name: run.selection.speakers(fold.train)},
         }
         ids = tuple(run.utterances[row].id for row in rows)
+        if run.settings.teacher_view == SAME:
+            weights = {str(number): each for number, each in enumerate(outcome.selected)}
+            write_arrays(step.member(role, _WEIGHTS), weights)
         embeddings = outputs[EMBEDDING][None]
         teachers.write(
             path,
@@ -306,12 +342,13 @@ def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarra
 
 
 def remove_teacher_states(run: "Experiment", fold: Fold) -> None:
-    """Of a fold that is done, as what its networks said of unlabelled clips: at BERT's width states take a
-    gigabyte for 5,500 utterances.
+    """Of a fold that is done, as its teacher's weights and what that said of unlabelled clips.
+
+    At BERT's width states take a gigabyte for 5,500 utterances.
     """
     # Windows removes no file that is still mapped; the command given again does.
     with contextlib.suppress(PermissionError):
-        run.step(fold).clear("*-member.npy")
+        run.step(fold).clear("*-member.npy", f"*-member.{_WEIGHTS}")
 
 
 def final_teacher_epochs(run: "Experiment") -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.networks import Training, job_of, network_of
+from light_sernet_kd.experiment.networks import Training, is_augmented, job_of, kind_of, network_of
 from light_sernet_kd.experiment.phases import is_trained_with_others
 from light_sernet_kd.experiment.teacher import final_teacher_epochs, median_epochs, teacher_outputs
 from light_sernet_kd.reporting.text import pluralise
@@ -113,7 +113,7 @@ def _seen(training: Training) -> Hashable:
     """What decides the examples that a network sees; with equal ones they are the same."""
     run, settings = training.run, training.run.settings
     shares = None if run.soft_labels is None else hashlib.sha256(run.soft_labels.tobytes()).hexdigest()
-    changes = settings.augmentation if training.role == "student" else ""
+    changes = settings.augmentation if is_augmented(run, kind_of(training.role)) else ""
     inputs = run.front_end, settings.input_type, settings.samples, settings.reader
     return run.corpus_digest, run.classes, shares, changes, *inputs
 

@@ -317,6 +317,7 @@ class Network:
             embedding=outputs.embedding if outputs and needs.needs_embeddings else None,
             states=outputs.states if outputs and needs.needs_states else None,
             unlabelled=outputs.unlabelled if outputs else None,
+            asked=outputs.asked if outputs else None,
         )
         made = (host_batches if _on_jax() else batches)(
             job.examples,

@@ -100,6 +100,8 @@ OTHER = {
 }
 # These are of networks that hear alone.
 UNLABELLED = {"unlabelled": "speech", "unlabelled_share": 0.25, "unlabelled_skip_tested": True}
+# Not beside the parts of a teacher.
+VIEW = {"teacher_view": "same"}
 # The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
 
@@ -163,14 +165,14 @@ def test_without_values_they_are_the_defaults_of_settings():
 
 
 def test_every_setting_has_another_value_here():
-    assert sorted(OTHER | UNLABELLED) == sorted(FIELDS)
+    assert sorted(OTHER | UNLABELLED | VIEW) == sorted(FIELDS)
 
 
 def test_every_setting_arrives():
     settings = make_settings(**OTHER)
     assert {name: getattr(settings, name) for name in OTHER} == OTHER
-    settings = make_settings(distillation="KD", **UNLABELLED)
-    assert {name: getattr(settings, name) for name in UNLABELLED} == UNLABELLED
+    settings = make_settings(distillation="KD", **UNLABELLED, **VIEW)
+    assert {name: getattr(settings, name) for name in UNLABELLED | VIEW} == UNLABELLED | VIEW
 
 
 def test_the_modality_arrives():
@@ -385,7 +387,7 @@ def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path,
 
 
 def test_the_digest_differs_when_any_setting_differs():
-    decides, other = [name for name in FIELDS if name not in APART], OTHER | UNLABELLED  # see test_engine
+    decides, other = [name for name in FIELDS if name not in APART], OTHER | UNLABELLED | VIEW  # see test_engine
     digests = {name: dataclasses.replace(Settings(), **{name: other[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1
     assert all(len(digest) == 8 and int(digest, 16) >= 0 for digest in digests.values())

@@ -226,6 +226,8 @@ METHODS = [
         "specaugment,noise,gain,shift,speed,mixup,room,babble,copypaste,freqmixstyle",
         "--augment-every",
         "2",
+        "--teacher_view",
+        "same",
     ],
 ]
 

@@ -1,0 +1,343 @@
+"""What decided the recipe `distilled`: ways to teach a student, on inner folds.
+
+    python benchmarks/distilled.py --data DIR --rows compare=compare.npz --rows whisper=whisper.npz pure kd …
+    python benchmarks/distilled.py --table distilled.jsonl
+
+As `choices.py`: a method is trained on some of a corpus' speakers and scored on others, clean and degraded;
+`HELD_OUT` there names the groups that are scored. The student is that of the recipe `robust`. Scores are of
+the mean of the weights after each of the last quarter of the epochs. What is in the file is not trained again.
+
+Probes read `ids` and `X` `(utterances, width)` of the files of `--rows`, standardised by speaker, and are
+cross-fitted as `--teacher` fits them. Networks of ours (`own`) are the student, wider by `width`, trained
+alike on the same speakers; they are asked of every batch as the student sees it.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from choices import CONDITIONS, HELD_OUT, SAMPLES, WORLD, Task, lines_of
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is tried.
+
+    Attributes:
+        distillation, settings: as `Distiller` takes them.
+        sources: names of `--rows`, whose probes' logits are averaged.
+        own: how many networks of ours teach, each `width` times as wide as the student.
+        probes_weight: of the probes' logits beside the networks', where both teach.
+        own_method: how these were taught themselves.
+        augmentation: beyond the recipe's.
+        epochs: factor.
+    """
+
+    distillation: str = "pure"
+    settings: Mapping[str, float] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    own: int = 0
+    width: float = 1.0
+    probes_weight: float = 0.0
+    own_method: str = "pure"
+    augmentation: str = ""
+    epochs: float = 1.0
+    label_smoothing: float = 0.0
+
+
+_BOTH = ("compare", "whisper")
+_KD = Method("KD", {"temperature": 2.0, "alpha": 0.5}, _BOTH)
+_OWN = Method("KD", {"temperature": 2.0, "alpha": 0.9}, own=3)
+METHODS = {
+    "pure": Method(),
+    "pure-long": Method(epochs=2.0),
+    "smooth": Method(label_smoothing=0.1),
+    "mixup": Method(augmentation="mixup"),
+    "kd": _KD,
+    "kd-9": dataclasses.replace(_KD, settings={"temperature": 2.0, "alpha": 0.9}),
+    "kd-long": dataclasses.replace(_KD, epochs=2.0),
+    "kd-compare": dataclasses.replace(_KD, sources=("compare",)),
+    "kd-whisper": dataclasses.replace(_KD, sources=("whisper",)),
+    "kd-mixup": dataclasses.replace(_KD, augmentation="mixup"),
+    "kd-hint": dataclasses.replace(
+        _KD, distillation="KD+hint:1", settings={"KD.temperature": 2.0, "KD.alpha": 0.5}
+    ),
+    "kd-pkt": dataclasses.replace(
+        _KD, distillation="KD+PKT:100", settings={"KD.temperature": 2.0, "KD.alpha": 0.5}
+    ),
+    "own": _OWN,
+    "own-1": dataclasses.replace(_OWN, own=1),
+    "own-5": dataclasses.replace(_OWN, own=5),
+    "own-wide": dataclasses.replace(_OWN, own=2, width=1.5),
+    "own-kd": dataclasses.replace(_OWN, own_method="kd"),
+    "own-and-probes": dataclasses.replace(_OWN, sources=_BOTH, probes_weight=0.5),
+    "own-kd-and-probes": dataclasses.replace(_OWN, sources=_BOTH, probes_weight=0.5, own_method="kd"),
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the methods of one group share."""
+
+    task: Task
+    rows: Mapping[str, Path]
+
+    @functools.cached_property
+    def fold(self) -> Any:
+        from light_sernet_kd.data.protocols import Fold
+
+        train, scored = self.task.rows(scored=False), self.task.rows(scored=True)
+        return Fold("-".join(self.task.group), tuple(train), (), tuple(scored))
+
+    @functools.cached_property
+    def features(self) -> np.ndarray:
+        from light_sernet_kd.data import feature_cache
+
+        clips = feature_cache.waveforms(self.task.selection.utterances, samples=SAMPLES, front_end="robust")
+        return self.computed(clips)
+
+    def computed(self, clips: np.ndarray) -> np.ndarray:
+        from light_sernet_kd.data import feature_cache
+
+        model = feature_cache.front_end_of("robust", "mfcc", SAMPLES)
+        blocks = [clips[first : first + 64] for first in range(0, len(clips), 64)]
+        return np.concatenate([model.predict_on_batch(block) for block in blocks])
+
+    def probes(self, sources: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and embeddings of the fold's probes, for every utterance."""
+        from light_sernet_kd import teachers
+        from light_sernet_kd.teachers import probe
+        from light_sernet_kd.teachers.sources import at_own_temperature
+
+        selection, made = self.task.selection, []
+        for name in sources:
+            with np.load(self.rows[name]) as file:
+                row_of = {each: row for row, each in enumerate(file["ids"].tolist())}
+                values = file["X"][[row_of[each.id] for each in selection.utterances]]
+            teacher = probe.probe_teacher(
+                values,
+                selection.utterances,
+                selection.classes,
+                [self.fold],
+                card={"made_by": name},
+                options=probe.ProbeOptions(standardise_speakers=True),
+            )
+            if teacher.embeddings.shape[-1] > probe.COMPONENTS:
+                teacher = dataclasses.replace(teacher, embeddings=_components(values, self.fold)[None])
+            made.append(at_own_temperature(teacher, selection, [self.fold]))
+        joined = teachers.ensemble(made)
+        return joined.logits[0], joined.embeddings[0]
+
+
+def _components(values: np.ndarray, fold: Any) -> np.ndarray:
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), PCA(64, whiten=True, random_state=0))
+    model.fit(values[list(fold.train)])
+    return model.transform(values).astype(np.float32)
+
+
+class _Mixed:
+    """Networks' answers and the probes' logits, in a mean of these weights."""
+
+    by_speaker = False
+
+    def __init__(self, asked: Any, logits: np.ndarray, weight: float):
+        self.asked, self.logits, self.weight, self.widths = asked, logits, weight, asked.widths
+
+    def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:
+        said = self.asked(features, utterances)
+        own = self.weight * self.logits[utterances]
+        return {name: (1 - self.weight) * values + own for name, values in said.items()}
+
+
+def network_of(bench: Bench, method: Method, width: float = 1.0, embedding: int | None = None) -> Any:
+    from light_sernet_kd import students
+    from light_sernet_kd.distillation.distiller import TeacherWidths
+    from light_sernet_kd.registries.schedules import SCHEDULES
+    from light_sernet_kd.training.network import Network, NetworkSpec
+
+    shape, classes = bench.features.shape[1:], len(bench.task.selection.classes)
+    epochs = round(bench.task.epochs * method.epochs)
+    return Network(
+        NetworkSpec(
+            functools.partial(students.build, "light_sernet", shape, classes, width=width),
+            SCHEDULES["robust"].changed(epochs=epochs),
+            "cross_entropy",
+            {"label_smoothing": method.label_smoothing},
+            distillation=method.distillation,
+            distillation_settings=dict(method.settings),
+            teacher_widths=TeacherWidths(embedding=embedding),
+        )
+    )
+
+
+def trained(bench: Bench, name: str, seed: int, width: float = 1.0) -> tuple[Any, list[np.ndarray]]:
+    """The method's network, and its mean weights."""
+    from light_sernet_kd.audio import augment
+    from light_sernet_kd.data import augmenter, batches
+    from light_sernet_kd.training.job import TrainingJob
+
+    method, task = METHODS[name], bench.task
+    outputs, embedding = None, None
+    if method.distillation != "pure":
+        logits = asked = None
+        if method.sources:
+            logits, embedding = bench.probes(method.sources)
+        if method.own:
+            asked = own_teacher(bench, method, seed)
+            if logits is not None:
+                asked = _Mixed(asked, logits, method.probes_weight)
+        outputs = batches.TeacherOutputs(
+            logits, embedding if "+" in method.distillation else None, asked=asked
+        )
+    network = network_of(bench, method, width, None if embedding is None else embedding.shape[-1])
+    extra = f",{method.augmentation}" if method.augmentation else ""
+    changes = augmenter.augmenter(
+        augment.parse(WORLD + extra),
+        task.selection.utterances,
+        task.selection.fingerprints,
+        front_end="robust",
+        input_type="mfcc",
+        samples=SAMPLES,
+        cache_folder=task.cache,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        job = TrainingJob(
+            examples=batches.Examples(bench.features, task.selection.labels, task.selection.classes),
+            train=task.rows(scored=False),
+            validation=(),
+            seed=seed,
+            checkpoint=Path(folder) / "checkpoint.npz",
+            augmenter=changes and dataclasses.replace(changes, every=2),
+            teacher_outputs=outputs,
+            keep="mean",
+        )
+        return network, network.train(job).selected
+
+
+def own_teacher(bench: Bench, method: Method, seed: int) -> Any:
+    """Networks trained as `own_method` says, kept beside what is scored so that several methods share them."""
+    from light_sernet_kd.arrays import read_arrays
+    from light_sernet_kd.files import write_arrays
+    from light_sernet_kd.training.accelerate import arithmetic
+    from light_sernet_kd.training.asked import AskedNetworks
+
+    members, network = [], None
+    for number in range(method.own):
+        own_seed = 1000 * (seed + 1) + number
+        facts = (
+            bench.task.corpus,
+            *bench.task.group,
+            method.own_method,
+            method.width,
+            bench.task.epochs,
+            own_seed,
+        )
+        path = bench.task.cache / f"own-{'-'.join(map(str, facts))}.npz"
+        if not path.exists():
+            network, weights = trained(bench, method.own_method, own_seed, method.width)
+            write_arrays(path, {str(i): each for i, each in enumerate(weights)})
+        kept = read_arrays(path)
+        members.append([kept[str(i)] for i in range(len(kept))])
+    network = network_of(bench, METHODS["pure"], method.width)
+    asked = AskedNetworks(
+        network.student, members=method.own, arithmetic=arithmetic("auto"), names=("teacher",)
+    )
+    asked.set_weights(members)
+    return asked
+
+
+def measured(bench: Bench, name: str) -> dict[str, Any]:
+    """The method's UA under each condition."""
+    from light_sernet_kd import evaluation
+
+    task = bench.task
+    started = time.perf_counter()
+    network, weights = trained(bench, name, task.seed)
+    seconds = time.perf_counter() - started
+    labels = task.selection.labels[task.rows(scored=True)]
+    ua = {}
+    for condition, heard in zip(CONDITIONS, task.degraded(), strict=True):
+        features = bench.computed(heard)
+        predicted = network.logits(weights, features, range(len(features))).argmax(axis=1)
+        ua[condition] = evaluation.scores(labels, predicted, task.selection.classes).ua
+    facts = {"corpus": task.corpus, "method": name, "group": task.group, "epochs": task.epochs}
+    return {**facts, "seed": task.seed, "seconds": round(seconds, 1), "ua": ua}
+
+
+def table(path: Path) -> str:
+    """Of each corpus, as Markdown: means over seeds, per group of speakers and over the groups."""
+    lines, parts = lines_of(path), []
+    for corpus, groups in HELD_OUT.items():
+        mine = [each for each in lines if each["corpus"] == corpus]
+        if not mine:
+            continue
+        shown = [group for group in groups if any(tuple(each["group"]) == group for each in mine)]
+        columns = [f"clean, {' '.join(group)}" for group in shown]
+        parts.append(f"\n| {corpus} | epochs | seeds | {' | '.join(columns)} | clean | other conditions |")
+        parts.append("|---" * (len(shown) + 5) + "|")
+        for method, epochs in dict.fromkeys((each["method"], each["epochs"]) for each in mine):
+            own = [each for each in mine if (each["method"], each["epochs"]) == (method, epochs)]
+            clean = [
+                np.mean([each["ua"]["clean"] for each in own if tuple(each["group"]) == group] or [np.nan])
+                for group in shown
+            ]
+            others = np.mean([[each["ua"][name] for name in CONDITIONS[1:]] for each in own])
+            seeds = len({each["seed"] for each in own})
+            cells = [f"{100 * score:.1f}" for score in (*clean, np.mean(clean), others)]
+            parts.append(f"| {method} | {epochs} | {seeds} | {' | '.join(cells)} |")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("methods", nargs="*", choices=[*METHODS, []], metavar="METHOD")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--corpus", default="EMO-DB", choices=HELD_OUT)
+    parser.add_argument("--rows", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--groups", type=int, help="only so many of the groups")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--out", type=Path, default=Path("distilled.jsonl"))
+    parser.add_argument("--cache", type=Path, default=Path("result/choices"))
+    parser.add_argument("--table", type=Path, help="print the table of this file and train nothing")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(arguments.table))
+        return
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    rows = {name: Path(path) for name, path in (each.split("=", 1) for each in arguments.rows)}
+    for seed in arguments.seeds:
+        for group in HELD_OUT[arguments.corpus][: arguments.groups]:
+            task = Task(arguments.data, arguments.cache, arguments.corpus, group, arguments.epochs, seed)
+            bench = Bench(task, rows)
+            for name in arguments.methods:
+                wanted = (arguments.corpus, name, list(group), arguments.epochs, seed)
+                keys = ("corpus", "method", "group", "epochs", "seed")
+                if wanted in [tuple(each[key] for key in keys) for each in lines_of(arguments.out)]:
+                    continue
+                made = measured(bench, name)
+                with open(arguments.out, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(made) + "\n")
+                print(
+                    name,
+                    *group,
+                    f"{made['seconds']} s, clean UA {100 * made['ua']['clean']:.1f} %",
+                    flush=True,
+                )
+    print(table(arguments.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Networks of a fold's teacher that are asked of every training batch: on the student's own view of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd.data.feature_cache import exact
+from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
+from light_sernet_kd.distillation.distiller import embedding_of
+from light_sernet_kd.training.accelerate import accelerated
+
+# Of a batch, and of a network's outputs.
+_OUTPUT = {TEACHER: LOGITS, TEACHER_EMBEDDING: EMBEDDING}
+
+
+class AskedNetworks:
+    """Frozen networks of one architecture: the mean of their logits, their embeddings side by side.
+
+    They are an `AskedTeacher`. The student has no part of them, so nothing of them is saved with it.
+
+    Args:
+        network: gives the architecture; its own weights do not matter.
+        members: how many are asked together.
+        arithmetic: `float32` or `bfloat16`, as a network trains.
+        names: what is said of an example, `TEACHER` or `TEACHER_EMBEDDING` or both.
+
+    >>> network = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> asked = AskedNetworks(network, members=2, arithmetic="float32", names=("teacher",))
+    >>> asked.set_weights([[np.ones((4, 3)), np.zeros(3)], [np.ones((4, 3)), np.full(3, 2.0)]])
+    >>> asked(np.ones((1, 2, 2, 1), np.float32), np.array([0]))["teacher"].tolist()
+    [[5.0, 5.0, 5.0]]
+    """
+
+    by_speaker = False
+
+    def __init__(self, network: keras.Model, *, members: int, arithmetic: str, names: Sequence[str]):
+        self._members = [_frozen(network, arithmetic, names) for _ in range(members)]
+        inputs = keras.Input(network.inputs[0].shape[1:])
+        said = [member(inputs) for member in self._members]
+        made: dict[str, Any] = {}
+        if TEACHER in names:
+            logits = [each[LOGITS] for each in said]
+            made[LOGITS] = keras.layers.Average()(logits) if members > 1 else logits[0]
+        if TEACHER_EMBEDDING in names:
+            embeddings = [each[EMBEDDING] for each in said]
+            made[EMBEDDING] = keras.layers.Concatenate()(embeddings) if members > 1 else embeddings[0]
+        self._model = keras.Model(inputs, made)
+        self._predict = exact(self._model.predict_on_batch)
+        self._names = tuple(names)
+        self.widths: Mapping[str, int] = {name: made[_OUTPUT[name]].shape[-1] for name in self._names}
+
+    def set_weights(self, members: Sequence[Sequence[np.ndarray]]) -> None:
+        """The weights of each network, in the order of its own."""
+        for member, weights in zip(self._members, members, strict=True):
+            member.set_weights(weights)
+
+    def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:
+        said = self._predict(features)
+        return {name: np.asarray(said[_OUTPUT[name]], np.float32) for name in self._names}
+
+
+def _frozen(network: keras.Model, arithmetic: str, names: Sequence[str]) -> keras.Model:
+    twin = accelerated(network, arithmetic=arithmetic)
+    made = {LOGITS: twin.outputs[0]}
+    if TEACHER_EMBEDDING in names:
+        made[EMBEDDING] = embedding_of(twin)
+    model = keras.Model(twin.inputs[0], made)
+    model.trainable = False
+    return model

@@ -5,7 +5,8 @@
 
 As `choices.py`: a method is trained on some of a corpus' speakers and scored on others, clean and degraded;
 `HELD_OUT` there names the groups that are scored. The student is that of the recipe `robust`. Scores are of
-the mean of the weights after each of the last quarter of the epochs. What is in the file is not trained again.
+the mean of the weights after each of the last quarter of the epochs. What is in the file is not trained
+again.
 
 Probes read `ids` and `X` `(utterances, width)` of the files of `--rows`, standardised by speaker, and are
 cross-fitted as `--teacher` fits them. Networks of ours (`own`) are the student, wider by `width`, trained
@@ -227,7 +228,7 @@ def trained(bench: Bench, name: str, seed: int, width: float = 1.0) -> tuple[Any
 
 
 def own_teacher(bench: Bench, method: Method, seed: int) -> Any:
-    """Networks trained as `own_method` says, kept beside what is scored so that several methods share them."""
+    """Networks trained as `own_method` says; they are kept, so that several methods share them."""
     from light_sernet_kd.arrays import read_arrays
     from light_sernet_kd.files import write_arrays
     from light_sernet_kd.training.accelerate import arithmetic
@@ -259,44 +260,53 @@ def own_teacher(bench: Bench, method: Method, seed: int) -> Any:
 
 
 def measured(bench: Bench, name: str) -> dict[str, Any]:
-    """The method's UA under each condition."""
+    """The method's UA, WA and calibrated log loss under each condition."""
     from light_sernet_kd import evaluation
+    from light_sernet_kd.evaluation.temperature import fit_temperature
 
     task = bench.task
     started = time.perf_counter()
     network, weights = trained(bench, name, task.seed)
     seconds = time.perf_counter() - started
     labels = task.selection.labels[task.rows(scored=True)]
-    ua = {}
+    ua, wa, log_loss = {}, {}, {}
     for condition, heard in zip(CONDITIONS, task.degraded(), strict=True):
         features = bench.computed(heard)
-        predicted = network.logits(weights, features, range(len(features))).argmax(axis=1)
-        ua[condition] = evaluation.scores(labels, predicted, task.selection.classes).ua
+        logits = network.logits(weights, features, range(len(features)))
+        scores = evaluation.scores(labels, logits.argmax(axis=1), task.selection.classes)
+        ua[condition], wa[condition] = scores.ua, scores.wa
+        log_loss[condition] = evaluation.log_loss(labels, logits / fit_temperature(logits, labels))
     facts = {"corpus": task.corpus, "method": name, "group": task.group, "epochs": task.epochs}
-    return {**facts, "seed": task.seed, "seconds": round(seconds, 1), "ua": ua}
+    return {
+        **facts,
+        "seed": task.seed,
+        "seconds": round(seconds, 1),
+        "ua": ua,
+        "wa": wa,
+        "log_loss": log_loss,
+    }
 
 
 def table(path: Path) -> str:
-    """Of each corpus, as Markdown: means over seeds, per group of speakers and over the groups."""
+    """Of each corpus, as Markdown: means over groups of speakers and over the seeds that all of them have."""
     lines, parts = lines_of(path), []
-    for corpus, groups in HELD_OUT.items():
+    for corpus in HELD_OUT:
         mine = [each for each in lines if each["corpus"] == corpus]
         if not mine:
             continue
-        shown = [group for group in groups if any(tuple(each["group"]) == group for each in mine)]
-        columns = [f"clean, {' '.join(group)}" for group in shown]
-        parts.append(f"\n| {corpus} | epochs | seeds | {' | '.join(columns)} | clean | other conditions |")
-        parts.append("|---" * (len(shown) + 5) + "|")
+        parts.append(
+            f"\n| {corpus} | epochs | trainings | UA, clean | WA, clean | log loss, clean | UA, degraded "
+            "| WA, degraded | log loss, degraded |"
+        )
+        parts.append("|---" * 9 + "|")
         for method, epochs in dict.fromkeys((each["method"], each["epochs"]) for each in mine):
             own = [each for each in mine if (each["method"], each["epochs"]) == (method, epochs)]
-            clean = [
-                np.mean([each["ua"]["clean"] for each in own if tuple(each["group"]) == group] or [np.nan])
-                for group in shown
-            ]
-            others = np.mean([[each["ua"][name] for name in CONDITIONS[1:]] for each in own])
-            seeds = len({each["seed"] for each in own})
-            cells = [f"{100 * score:.1f}" for score in (*clean, np.mean(clean), others)]
-            parts.append(f"| {method} | {epochs} | {seeds} | {' | '.join(cells)} |")
+            cells = [method, str(epochs), str(len(own))]
+            for conditions in (CONDITIONS[:1], CONDITIONS[1:]):
+                for measure, factor in (("ua", 100), ("wa", 100), ("log_loss", 1)):
+                    values = [[each[measure][name] for name in conditions] for each in own]
+                    cells.append(f"{factor * np.mean(values):.{1 if factor > 1 else 3}f}")
+            parts.append(f"| {' | '.join(cells)} |")
     return "\n".join(parts)
 
 

@@ -146,10 +146,10 @@ def _check_same_view(settings: Settings) -> None:
     view = f"--teacher_view {SAME}"
     if settings.teacher is None:
         raise UserError(f"{view} is of a teacher: add -kd KD or another method.")
-    if settings.trained_teacher is None:
+    if not teacher_source(settings.teacher)[0].may_be_asked:
         raise UserError(
-            f"{view} asks networks that are trained per fold, not {settings.teacher}: choose --teacher auto or "
-            "a student's name, or leave it out."
+            f"{view} asks networks of ours, not {settings.teacher}: choose --teacher auto, a student's name "
+            "or run:FOLDER, or leave it out."
         )
     if settings.multimodal:
         raise UserError(

@@ -19,7 +19,7 @@ from light_sernet_kd.experiment.networks import model_of, network_of
 from light_sernet_kd.experiment.teacher import known_speakers, teacher_licence, teacher_name, teacher_stamps
 from light_sernet_kd.experiment.teacher_gate import gate_facts
 from light_sernet_kd.registries.students import is_multimodal
-from light_sernet_kd.registries.teachers import teacher_members
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES, teacher_members, teacher_source
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.students.parameters import parameter_counts
 
@@ -135,9 +135,8 @@ def _pooled(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, 
 
 def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     agreement = evaluation.scores(run.test_labels, _predicted(outcomes, "teacher"), run.classes).as_dict()
-    name = str(run.settings.teacher)
     return {
-        "name": Path(name).name if run.teacher and not teacher_members(name) else name,
+        "name": _short(str(run.settings.teacher)) if run.teacher else run.settings.teacher,
         "made_by": teacher_name(run),
         "agreement": {name: agreement[name] for name in ("wa", "ua")},
         "stamps": teacher_stamps(run),
@@ -146,6 +145,16 @@ def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str,
         "gate": gate_facts(run),
         "beside": beside(run, outcomes),
     }
+
+
+def _short(teacher: str) -> str:
+    """What `--teacher` names, without the folders of its files."""
+    if teacher_members(teacher):
+        return teacher
+    entry, argument = teacher_source(teacher)
+    if entry is TEACHER_SOURCES["run"]:
+        return f"run:{','.join(Path(folder).name for folder in argument.split(','))}"
+    return Path(teacher).name
 
 
 def _cut(run: "Experiment") -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
-from light_sernet_kd.experiment import unlabelled
+from light_sernet_kd.experiment import run_teachers, unlabelled
 from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
 from light_sernet_kd.files import write_arrays
@@ -85,7 +85,11 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
         return None
     path = run.folder.teacher
     if not path.exists():
-        run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
+        entry, argument = teacher_source(source)
+        if entry.reads_rows:
+            run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
+        if entry.may_be_asked and run.settings.teacher_view == SAME:
+            run_teachers.check_same_view(argument, run.selection, run.settings)
         teachers.write(path, teacher_of(source, run.selection, run.settings, _workplace(run)))
     teacher = read_or_redo(path, teachers.read)
     if run.distillation.needs_embeddings:  # refused before a network is trained that it is mixed with
@@ -156,13 +160,24 @@ def teacher_outputs(
 
 def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
     """The networks of the fold's teacher, to be asked of the student's batches."""
-    network = network_of(run, "teacher")
+    source, argument = teacher_source(str(run.settings.teacher))
+    if source.kind == "trained":
+        network = network_of(run, "teacher").student
+        networks, weights = [network] * run.settings.teacher_count, _members_weights(run, fold, network)
+    else:
+        networks = run_teachers.networks(argument, run.selection, run.settings, fold.name)
+        weights = [network.get_weights() for network in networks]
     if run.asked is None:
         names = [TEACHER] * run.distillation.needs_logits
         names += [TEACHER_EMBEDDING] * run.distillation.needs_embeddings
-        count = run.settings.teacher_count
-        run.asked = AskedNetworks(network.student, members=count, arithmetic=run.arithmetic, names=names)
-    step, shapes = run.step(fold), [tuple(each.shape) for each in network.student.weights]
+        run.asked = AskedNetworks(networks, arithmetic=run.arithmetic, names=names)
+    run.asked.set_weights(weights)
+    return run.asked
+
+
+def _members_weights(run: "Experiment", fold: Fold, network: keras.Model) -> list[list[np.ndarray]]:
+    """Of each network that was trained for the fold's teacher."""
+    step, shapes = run.step(fold), [tuple(each.shape) for each in network.weights]
 
     def read(path: Path) -> list[np.ndarray]:
         arrays = read_arrays(path)
@@ -172,8 +187,7 @@ def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
         return weights
 
     paths = [step.member(role, _WEIGHTS) for role in _roles(run)]
-    run.asked.set_weights([read_or_redo(path, read, remove=step.teacher) for path in paths])
-    return run.asked
+    return [read_or_redo(path, read, remove=step.teacher) for path in paths]
 
 
 def _roles(run: "Experiment") -> list[str]:

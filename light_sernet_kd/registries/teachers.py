@@ -30,6 +30,7 @@ class TeacherSource:
             stands in the teacher's card, the report and the exported files.
         allow: what `--allow` must name before it is used, since its licence forbids more than most do.
         reads_rows: it is a probe on a row of numbers per recording, which `--standardise_speakers` changes.
+        may_be_asked: it is networks of ours, which `--teacher_view same` asks of the student's batches.
         make: `(argument, selection, settings, workplace)` to a `Teacher`; see `teaching`.
         digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
             with another does not go on. None, or a function to None, where the name says it all.
@@ -44,6 +45,7 @@ class TeacherSource:
     licence: str = ""
     allow: str = ""
     reads_rows: bool = False
+    may_be_asked: bool = False
     make: Lazy | None = None
     digest: Lazy | None = None
 
@@ -54,9 +56,22 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         "a wider network of the student's kind, trained per fold; of speech and text "
         "bert_vggish or cross_attention_teacher (the default where -kd is not pure)",
         options=("--teacher",),
+        may_be_asked=True,
     ),
     "student": TeacherSource(
-        "trained", "a student's name, such as bert_vggish: that network, trained per fold", open_ended=True
+        "trained",
+        "a student's name, such as bert_vggish: that network, trained per fold",
+        open_ended=True,
+        may_be_asked=True,
+    ),
+    "run": TeacherSource(
+        "made",
+        "the students of finished runs on the same folds, run:FOLDER or run:A,B",
+        options=("--teacher",),
+        argument="FOLDER",
+        may_be_asked=True,
+        make=Lazy("experiment.run_teachers:run_teacher"),
+        digest=Lazy("experiment.run_teachers:run_digest"),
     ),
     "yamnet": TeacherSource(
         "made",

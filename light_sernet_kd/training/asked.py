@@ -16,18 +16,17 @@ _OUTPUT = {TEACHER: LOGITS, TEACHER_EMBEDDING: EMBEDDING}
 
 
 class AskedNetworks:
-    """Frozen networks of one architecture: the mean of their logits, their embeddings side by side.
+    """Frozen networks of features: the mean of their logits, their embeddings side by side.
 
     They are an `AskedTeacher`. The student has no part of them, so nothing of them is saved with it.
 
     Args:
-        network: gives the architecture; its own weights do not matter.
-        members: how many are asked together.
+        networks: give the architectures, one each; their weights are those that `set_weights` gives.
         arithmetic: `float32` or `bfloat16`, as a network trains.
         names: what is said of an example, `TEACHER` or `TEACHER_EMBEDDING` or both.
 
     >>> network = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    >>> asked = AskedNetworks(network, members=2, arithmetic="float32", names=("teacher",))
+    >>> asked = AskedNetworks([network, network], arithmetic="float32", names=("teacher",))
     >>> asked.set_weights([[np.ones((4, 3)), np.zeros(3)], [np.ones((4, 3)), np.full(3, 2.0)]])
     >>> asked(np.ones((1, 2, 2, 1), np.float32), np.array([0]))["teacher"].tolist()
     [[5.0, 5.0, 5.0]]
@@ -35,9 +34,10 @@ class AskedNetworks:
 
     by_speaker = False
 
-    def __init__(self, network: keras.Model, *, members: int, arithmetic: str, names: Sequence[str]):
-        self._members = [_frozen(network, arithmetic, names) for _ in range(members)]
-        inputs = keras.Input(network.inputs[0].shape[1:])
+    def __init__(self, networks: Sequence[keras.Model], *, arithmetic: str, names: Sequence[str]):
+        self._members = [_frozen(network, arithmetic, names) for network in networks]
+        members = len(networks)
+        inputs = keras.Input(networks[0].inputs[0].shape[1:])
         said = [member(inputs) for member in self._members]
         made: dict[str, Any] = {}
         if TEACHER in names:

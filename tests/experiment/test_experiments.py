@@ -323,6 +323,43 @@ def test_a_run_with_a_mixed_teacher_tells_of_both(corpora, tmp_path, capsys):
     some_teacher(tmp_path, rows.utterances[:-1])
     assert train(corpora["one"], corpora["result"], "--run", "mixed-with-auto", *arguments) == 2
     assert "the teacher file has another content now" in error_of(capsys)
+def test_students_of_finished_runs_teach(corpora, capsys):
+    """Their mean is the teacher of each fold, and the student hears it on its own view."""
+    result, common = corpora["result"], ["--folds", "#1,#2", *ONE_EPOCH]
+    for seed in ("0", "1"):
+        run(corpora, f"alone-{seed}", *common, "--seed", seed)
+    both = f"run:{result / 'alone-0'},{result / 'alone-1'}"
+    taught = run(corpora, "taught", "-kd", "KD+hint:0.1", "--teacher", both, "--teacher_view", "same",
+                 "--augment", "noise:chance=1,mixup", *common)  # fmt: skip
+    teacher = teachers.read(result / "taught" / "teacher.npz")
+    for number, name in enumerate(sorted(SPEAKERS)[:2]):
+        alone = [
+            np.load(result / f"alone-{seed}" / f"fold-{name}" / "test_logits.npz")["selected"]
+            for seed in (0, 1)
+        ]
+        stored = np.load(result / "taught" / f"fold-{name}" / "test_logits.npz")["teacher"]
+        np.testing.assert_allclose(stored, np.mean(alone, axis=0), rtol=1e-4, atol=1e-4)
+        assert teacher.folds[number] == name
+    assert taught["teacher"]["name"] == "run:alone-0,alone-1"
+    assert taught["stamps"] == run(corpora, "alone-0", *common, "--seed", "0")["stamps"]
+    # nothing of it is in what the student is saved as
+    sizes = [(result / name / f"fold-{sorted(SPEAKERS)[0]}" / "student.keras").stat().st_size
+             for name in ("alone-0", "taught")]  # fmt: skip
+    assert abs(sizes[0] - sizes[1]) < 0.02 * sizes[0]
+
+    taught_by = ["-kd", "KD", "--teacher", f"run:{result / 'alone-0'}", "--epochs", "1"]
+    for more, message in [
+        (["--folds", "#3", "--no-export"], f"has no fold {sorted(SPEAKERS)[2]}"),
+        (["--folds", "#1"], "has no student of all speakers"),
+        (["--folds", "1", "--protocol", "session", "--no-export"], "its protocol is loso, and session here"),
+        (["--folds", "#1", "--no-export", "--emotions", "anger,neutral"], "other recordings, labels or emo"),
+        (["--folds", "#1", "--no-export", "-id", "1.5", "--teacher_view", "same"], "length in samples is"),
+        (["--folds", "#1", "--no-export", "--teacher", "run:nowhere"], "nowhere holds no finished run"),
+        (["--folds", "#1", "--no-export", "--teacher", "run:"], "takes the folder of a finished run"),
+    ]:
+        capsys.readouterr()
+        assert train(corpora["one"], result, "--run", "refused", *taught_by, *more) == 2
+        assert message in error_of(capsys)
 
 
 def test_augmentation_changes_training_and_nothing_else(corpora):

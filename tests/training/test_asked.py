@@ -41,7 +41,7 @@ def weights_of(model: keras.Model, seed: int) -> list[np.ndarray]:
 def asked():
     """Two networks, and what each alone says of features, computed layer by layer."""
     model = network()
-    made = AskedNetworks(model, members=2, arithmetic="float32", names=BOTH)
+    made = AskedNetworks([model, model], arithmetic="float32", names=BOTH)
     members = [weights_of(model, seed) for seed in (1, 2)]
     made.set_weights(members)
 
@@ -116,7 +116,7 @@ def test_of_a_mixture_each_speakers_network_answers_for_its_share():
     ("values", "message"),
     [
         ({}, "--teacher_view same is of a teacher: add -kd KD"),
-        ({"distillation": "KD", "teacher": "mine.npz"}, r"trained per fold, not mine\.npz"),
+        ({"distillation": "KD", "teacher": "mine.npz"}, r"networks of ours, not mine\.npz"),
         ({"distillation": "KD", "teacher_parts": 3}, "leave it out, or --teacher_parts"),
         ({"distillation": "KD", "student": "picobert_vggish"}, "hear alone, not of picobert_vggish"),
         ({"distillation": "KD", "teacher": "bert_vggish"}, "hear alone, not of bert_vggish"),

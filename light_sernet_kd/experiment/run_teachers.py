@@ -1,0 +1,190 @@
+"""Students of finished runs as teachers: `--teacher run:FOLDER`, of one run or of several.
+
+With one they are born-again networks (Furlanello et al. 2018, arXiv:1805.04770), with several an ensemble
+that one student learns from. A fold's teacher is what those runs trained in that same fold.
+"""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from light_sernet_kd import teachers
+from light_sernet_kd.config import Settings, make_settings
+from light_sernet_kd.data import feature_cache
+from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
+from light_sernet_kd.data.run_folder import Run, RunFolder, Step
+from light_sernet_kd.data.selection import Selection
+from light_sernet_kd.distillation.distiller import embedding_of
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.files import read_json
+from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.registries.students import STUDENTS, is_multimodal
+from light_sernet_kd.teachers import Teacher
+from light_sernet_kd.teachers.sources import Workplace
+from light_sernet_kd.training.network import load_student
+
+
+@dataclass(frozen=True)
+class TaughtRun:
+    """A finished run whose students teach.
+
+    Attributes:
+        settings: its own, with the front end that it had.
+    """
+
+    folder: RunFolder
+    run: Run
+    settings: Settings
+
+    def step(self, fold: str) -> Step:
+        return self.folder.fold(fold)
+
+    def student(self, fold: str) -> keras.Model:
+        return self.step(fold).read("student.keras", load_student)
+
+    @property
+    def has_final(self) -> bool:
+        return self.step(ALL_SPEAKERS).is_done
+
+
+def folders(argument: str) -> list[Path]:
+    """The folders that `run:A,B` names.
+
+    >>> [path.as_posix() for path in folders("result/a,result/b")]
+    ['result/a', 'result/b']
+    """
+    named = [Path(each.strip()) for each in argument.split(",") if each.strip()]
+    if not named:
+        raise UserError("run: takes the folder of a finished run, such as run:result/pure.")
+    return named
+
+
+def taught_runs(argument: str, selection: Selection, settings: Settings) -> list[TaughtRun]:
+    """The runs, checked to have the folds of `selection`.
+
+    Raises:
+        UserError: one is not finished, or has other recordings, classes or folds.
+    """
+    return [_taught_run(folder, selection, settings) for folder in folders(argument)]
+
+
+def _taught_run(path: Path, selection: Selection, settings: Settings) -> TaughtRun:
+    folder = RunFolder(path)
+    run = folder.finished()
+    own = make_settings(**run.settings)
+    own = dataclasses.replace(own, front_end=own.front_end or STUDENTS[own.student].front_end)
+    if is_multimodal(own.student):
+        raise UserError(f"run:{path} has students that read, {own.student}: its student must hear alone.")
+    if read_json(folder.config)["corpus_sha256"] != selection.digest:
+        raise UserError(
+            f"run:{path} was trained on other recordings, labels or emotions than these: its corpus is "
+            f"{run.metrics['corpus']}."
+        )
+    decides = ("protocol", PROTOCOLS[settings.protocol].depends_on)
+    for name in filter(None, decides):
+        if getattr(own, name) != getattr(settings, name):
+            raise UserError(
+                f"run:{path} has other folds: its {name.replace('_', ' ')} is {getattr(own, name)}, and "
+                f"{getattr(settings, name)} here."
+            )
+    missing = [fold.name for fold in selection.folds if not folder.fold(fold.name).is_done]
+    if missing:
+        raise UserError(f"run:{path} has no fold {', '.join(missing)}: leave out such folds (--folds).")
+    return TaughtRun(folder, run, own)
+
+
+def check_same_view(argument: str, selection: Selection, settings: Settings) -> None:
+    """Refuse runs whose students cannot be asked of the student's features."""
+    for taught in taught_runs(argument, selection, settings):
+        words = {"front_end": "front end", "input_type": "input type", "samples": "length in samples"}
+        for name, what in words.items():
+            theirs, ours = getattr(taught.settings, name), getattr(settings, name)
+            if theirs != ours:
+                raise UserError(
+                    f"--teacher_view same asks run:{taught.folder.path} of the student's features, and its "
+                    f"{what} is {theirs}, not {ours}: leave it out, or choose another run."
+                )
+
+
+def networks(argument: str, selection: Selection, settings: Settings, fold: str) -> list[keras.Model]:
+    """The students that teach in a fold."""
+    return [taught.student(fold) for taught in taught_runs(argument, selection, settings)]
+
+
+def run_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
+    """What those students say of every recording, as it is: the mean of their logits for each fold.
+
+    Args:
+        argument: folders, as `folders` reads them.
+
+    Raises:
+        UserError: as `taught_runs`; or the students of all speakers are needed, and a run has none.
+    """
+    if workplace.unlabelled:
+        raise UserError(f"run:{argument} cannot answer unlabelled recordings: leave out --unlabelled.")
+    runs = taught_runs(argument, selection, settings)
+    folds = [*selection.folds]
+    if settings.export:
+        if lacking := [str(each.folder.path) for each in runs if not each.has_final]:
+            raise UserError(
+                f"run:{lacking[0]} has no student of all speakers to teach the one that is exported: make it "
+                f"with light-sernet-kd export {lacking[0]}, or give --no-export."
+            )
+        folds.append(selection.final_fold)
+    members = [_teacher(each, selection, folds, workplace.cache.parent) for each in runs]
+    return members[0] if len(members) == 1 else teachers.ensemble(members)
+
+
+def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: Path) -> Teacher:
+    own = taught.settings
+    rows = feature_cache.features(
+        selection.utterances,
+        selection.fingerprints,
+        front_end=str(own.front_end),
+        input_type=own.input_type,
+        samples=own.samples,
+        cache=feature_cache.Cache(cache, "disk"),
+    )
+    logits, embeddings = [], []
+    for fold in folds:
+        student = taught.student(fold.name)
+        both = keras.Model(student.inputs[0], [student.outputs[0], embedding_of(student)])
+        predict = feature_cache.exact(both.predict_on_batch)
+        starts = range(0, len(rows), feature_cache.BATCH)
+        blocks = [predict(np.asarray(rows[start : start + feature_cache.BATCH])) for start in starts]
+        logits.append(np.concatenate([block[0] for block in blocks]))
+        embeddings.append(np.concatenate([block[1] for block in blocks]))
+    own_teacher = taught.run.metrics.get("teacher") or {}
+    card: dict[str, Any] = {
+        "made_by": f"students of the run {taught.run.name}",
+        "corpus": selection.corpus.name,
+        "protocol": own.protocol,
+    }
+    # Where nobody knows what its own teacher or unlabelled speech had met, nobody knows what a student did.
+    if not own_teacher.get("stamps") and not taught.run.metrics.get("unlabelled"):
+        card["train_speakers"] = teachers.train_speakers(folds, selection.utterances)
+    if licence := own_teacher.get("licence"):
+        card["licence"] = licence
+    return Teacher(
+        ids=tuple(utterance.id for utterance in selection.utterances),
+        classes=tuple(selection.classes),
+        logits=np.stack(logits).astype(np.float32),
+        folds=tuple(fold.name for fold in folds),
+        card=card,
+        embeddings=np.stack(embeddings).astype(np.float32),
+    )
+
+
+def run_digest(argument: str, data: Path) -> str:
+    """Hash of the students of those runs."""
+    known = []
+    for path in folders(argument):
+        folder = RunFolder(path)
+        folds = [each["name"] for each in folder.finished().metrics["folds"]]
+        known += [folder.fold(name).hashes()["student.keras"] for name in folds]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()

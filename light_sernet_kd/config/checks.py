@@ -117,6 +117,8 @@ def _with_teacher(settings: Settings) -> Settings:
     mixture = distillation_spec.parse(settings.distillation)
     if settings.standardise_logits and not mixture.needs_logits:
         raise UserError(f"{mixture} compares no logits with a teacher's: leave out --standardise_logits.")
+    if settings.teacher_components and not mixture.needs_embeddings:
+        raise UserError(f"{mixture} compares no embeddings with a teacher's: leave out --teacher_components.")
     if settings.teacher_parts == 1:
         raise UserError("teacher parts must be 0 or at least 2, found 1.")
     if settings.teacher is not None and settings.trained_teacher is None:

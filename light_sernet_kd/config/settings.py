@@ -64,7 +64,8 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # config.json without it is of the same run.
 _ADDED = (
     "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "standardise_speakers", "teacher_gate", "teacher_view", "unlabelled", "unlabelled_share",
+    "standardise_speakers", "teacher_components", "teacher_gate", "teacher_view", "unlabelled",
+    "unlabelled_share",
     "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
@@ -311,6 +312,12 @@ class Settings:
         CLEAN, "--teacher_view", group=TEACHER, metavar="WHAT", commands=OF_STUDENT, choices=TEACHER_VIEWS,
         help="what the teacher hears of a training example, {choices}: same is what the student hears, as it "
         "is augmented and mixed (of networks that are trained per fold, which are then augmented too)",
+    )  # fmt: skip
+    teacher_components: int = setting(
+        0, "--teacher_components", group=TEACHER, metavar="N", commands=OF_STUDENT,
+        range=Range(0, text="0 (as they are) or more"),
+        help="losses on embeddings compare with the first N principal components of the teacher's, each of "
+        "unit variance in training; 0 with the embeddings as they are",
     )  # fmt: skip
     standardise_speakers: bool = setting(
         False, "--standardise_speakers", group=TEACHER, commands=OF_STUDENT_AND_PROBES,

@@ -108,6 +108,8 @@ def keep_networks(run: "Experiment") -> None:
 def teacher_embedding_width(run: "Experiment") -> int | None:
     if not run.distillation.needs_embeddings:
         return None
+    if run.settings.teacher_components:
+        return run.settings.teacher_components
     width = 0
     if run.teacher:
         width = teachers.aligned_embeddings(run.teacher, run.utterances, run.folds[0].name).shape[-1]

@@ -15,7 +15,7 @@ from light_sernet_kd import teachers
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.config.settings import SAME
 from light_sernet_kd.data import array_cache, feature_cache
-from light_sernet_kd.data.batches import TeacherOutputs
+from light_sernet_kd.data.batches import AskedTeacher, TeacherOutputs
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
@@ -26,9 +26,10 @@ from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.teachers import teacher_members, teacher_source, trained_member
+from light_sernet_kd.teachers.components import ComponentRows, fit_components
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
 from light_sernet_kd.teachers.sources import Workplace, at_own_temperature, teacher_of, temperature_of
-from light_sernet_kd.training.asked import AskedNetworks
+from light_sernet_kd.training.asked import AskedComponents, AskedNetworks
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -154,8 +155,25 @@ def teacher_outputs(
     if run.distillation.needs_states:
         states = _teacher_states(run, fold)
     clips = unlabelled.clips_beside(run, fold) if run.unlabelled else None
-    asked = _asked_networks(run, fold) if run.settings.teacher_view == SAME else None
-    return TeacherOutputs(logits, embedding, states, clips, asked)
+    asked: AskedTeacher | None = _asked_networks(run, fold) if run.settings.teacher_view == SAME else None
+    outputs = TeacherOutputs(logits, embedding, states, clips, asked)
+    return outputs if embedding is None else _in_components(run, fold, outputs, embedding)
+
+
+def _in_components(
+    run: "Experiment", fold: Fold, outputs: TeacherOutputs, embedding: np.ndarray
+) -> TeacherOutputs:
+    """The outputs with `--teacher_components` of their embeddings, as training utterances have them."""
+    count = run.settings.teacher_components
+    if not count:
+        return outputs
+    components = fit_components(embedding[list(fold.train)], count)
+    clips, asked = outputs.unlabelled, outputs.asked
+    if clips and clips.embedding is not None:
+        clips = dataclasses.replace(clips, embedding=ComponentRows(clips.embedding, components))
+    if asked:
+        asked = AskedComponents(asked, components, count)
+    return dataclasses.replace(outputs, embedding=components(embedding), unlabelled=clips, asked=asked)
 
 
 def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:

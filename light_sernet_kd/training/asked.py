@@ -6,9 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from light_sernet_kd.data.batches import AskedTeacher
 from light_sernet_kd.data.feature_cache import exact
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import embedding_of
+from light_sernet_kd.teachers.components import Components
 from light_sernet_kd.training.accelerate import accelerated
 
 # Of a batch, and of a network's outputs.
@@ -69,3 +71,16 @@ def _frozen(network: keras.Model, arithmetic: str, names: Sequence[str]) -> kera
     model = keras.Model(twin.inputs[0], made)
     model.trainable = False
     return model
+
+
+class AskedComponents:
+    """An `AskedTeacher` whose embeddings are turned into components."""
+
+    def __init__(self, asked: AskedTeacher, components: Components, count: int):
+        self.asked, self.components = asked, components
+        self.by_speaker = asked.by_speaker
+        self.widths: Mapping[str, int] = {**asked.widths, TEACHER_EMBEDDING: count}
+
+    def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:
+        said = self.asked(features, utterances)
+        return {**said, TEACHER_EMBEDDING: self.components(said[TEACHER_EMBEDDING])}

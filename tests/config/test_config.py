@@ -100,8 +100,8 @@ OTHER = {
 }
 # These are of networks that hear alone.
 UNLABELLED = {"unlabelled": "speech", "unlabelled_share": 0.25, "unlabelled_skip_tested": True}
-# Not beside the parts of a teacher.
-VIEW = {"teacher_view": "same"}
+# Not beside the parts of a teacher, or of a loss on embeddings.
+VIEW = {"teacher_view": "same", "teacher_components": 16}
 # The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
 
@@ -171,7 +171,7 @@ def test_every_setting_has_another_value_here():
 def test_every_setting_arrives():
     settings = make_settings(**OTHER)
     assert {name: getattr(settings, name) for name in OTHER} == OTHER
-    settings = make_settings(distillation="KD", **UNLABELLED, **VIEW)
+    settings = make_settings(distillation="KD+hint", **UNLABELLED, **VIEW)
     assert {name: getattr(settings, name) for name in UNLABELLED | VIEW} == UNLABELLED | VIEW
 
 

@@ -330,7 +330,7 @@ def test_students_of_finished_runs_teach(corpora, capsys):
         run(corpora, f"alone-{seed}", *common, "--seed", seed)
     both = f"run:{result / 'alone-0'},{result / 'alone-1'}"
     taught = run(corpora, "taught", "-kd", "KD+hint:0.1", "--teacher", both, "--teacher_view", "same",
-                 "--augment", "noise:chance=1,mixup", *common)  # fmt: skip
+                 "--teacher_components", "3", "--augment", "noise:chance=1,mixup", *common)  # fmt: skip
     teacher = teachers.read(result / "taught" / "teacher.npz")
     for number, name in enumerate(sorted(SPEAKERS)[:2]):
         alone = [

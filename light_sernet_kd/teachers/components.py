@@ -1,0 +1,62 @@
+"""Embeddings of a teacher made fit to be learnt from: a few standardised principal components."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from light_sernet_kd.errors import UserError
+
+Components = Callable[[np.ndarray], np.ndarray]
+
+
+def fit_components(embeddings: np.ndarray, count: int) -> Components:
+    """What turns embeddings `(n, width)` into their first `count` principal components `(n, count)`.
+
+    Columns are standardised first, since those of functionals differ by powers of ten, and each component
+    has unit variance in `embeddings`. None counts as further from the mean than one of these can be: a
+    column that hardly differs in them may be a million deviations off elsewhere.
+
+    Args:
+        embeddings: of the utterances that train, so that no other decides anything.
+
+    Raises:
+        UserError: so many utterances or columns have fewer components.
+
+    >>> rows = np.array([[0.0, 1000], [1, 1000], [2, 2000], [3, 2000]])
+    >>> components = fit_components(rows, 1)
+    >>> components(rows).round(1).ravel().tolist()
+    [-1.2, -0.7, 0.7, 1.2]
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rows, width = embeddings.shape
+    if count > min(rows - 1, width):
+        raise UserError(
+            f"the teacher's embeddings have {width} columns and {rows} training utterances, which give fewer "
+            f"than {count} components: lower --teacher_components."
+        )
+    model = make_pipeline(StandardScaler(), PCA(count, whiten=True, random_state=0))
+    known = model.fit_transform(embeddings.astype(np.float64))
+    # The sign of a component is the solver's choice, and would be another on another machine.
+    largest = np.abs(model[-1].components_).argmax(axis=1)
+    signs = np.sign(model[-1].components_[np.arange(count), largest])
+    limit = np.abs(known).max()
+
+    def components(values: np.ndarray) -> np.ndarray:
+        found = model.transform(np.asarray(values, np.float64)) * signs
+        return np.clip(found, -limit, limit).astype(np.float32)
+
+    return components
+
+
+class ComponentRows:
+    """Embeddings in a file that are turned into components when they are read."""
+
+    def __init__(self, embeddings: Any, components: Components):
+        self.embeddings, self.components = embeddings, components
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.components(self.embeddings[rows])

@@ -1,0 +1,222 @@
+"""The tables of distillation in docs/results.md, from records of runs that lie in docs/results/runs.
+
+    python benchmarks/results_table.py record result/robust-1 result/KD-1 --data DIR
+    python benchmarks/results_table.py table
+    python benchmarks/results_table.py commands
+
+`record` writes what a finished run scored, with its command, to a small JSON file: a confusion matrix per
+test speaker, from which every score and interval of the tables follows. `table` prints Markdown, `commands`
+what made the runs.
+
+Rows are runs that differ in their seed alone. The interval is a percentile bootstrap of 10,000 draws over
+test speakers and, within a draw, over seeds; of a difference, of the same speakers and seeds on both sides.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RECORDS = Path("docs/results/runs")
+DRAWS = 10_000
+# What of a run's settings makes a row.
+_KEYS = ("recipe", "distillation", "distillation_weights", "teacher", "teacher_view", "standardise_speakers")
+
+
+def record(folder: Path, data: Path) -> dict[str, Any]:
+    """What the tables need of a finished run."""
+    from light_sernet_kd.config import fields, make_settings
+    from light_sernet_kd.data.run_folder import RunFolder
+    from light_sernet_kd.data.selection import selected
+    from light_sernet_kd.evaluation.scoring import confusion
+
+    run = RunFolder(folder).finished()
+    settings = make_settings(**run.settings)
+    selection = selected(settings, data)
+    matrices: dict[str, dict[str, Any]] = {}
+    for fold in selection.folds:
+        with np.load(folder / f"fold-{fold.name}" / "test_logits.npz") as file:
+            logits = {name: file[name] for name in file.files}
+        speakers = np.array([selection.utterances[i].speaker for i in fold.test])
+        labels = selection.labels[list(fold.test)]
+        for what, values in logits.items():
+            for speaker in np.unique(speakers):
+                mine = speakers == speaker
+                found = confusion(labels[mine], values[mine].argmax(axis=1), selection.classes)
+                matrices.setdefault(what, {})[str(speaker)] = found.tolist()
+    metrics = run.metrics
+    teacher = metrics["teacher"] and {
+        name: metrics["teacher"][name] for name in ("name", "made_by", "licence", "known_speakers", "stamps")
+    }
+    return {
+        "run": run.name,
+        "command": " ".join(["python train.py", *fields.spelled(settings), "--run", run.name]),
+        "settings": {name: run.settings[name] for name in (*_KEYS, "seed", "epochs", "student")},
+        "corpus": metrics["corpus"],
+        "protocol": metrics["protocol"],
+        "stamps": metrics["stamps"],
+        "classes": list(selection.classes),
+        "teacher": teacher,
+        "parameters": metrics["student"]["parameters"],
+        "seconds": round(sum(fold["seconds"] for fold in metrics["folds"])),
+        "confusion": matrices,
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        matrices: confusion matrices `(seeds, speakers, classes, classes)`.
+        teacher: likewise of the teacher's own answers; None where there is none.
+    """
+
+    name: str
+    records: Sequence[Mapping[str, Any]]
+    matrices: np.ndarray
+    teacher: np.ndarray | None
+
+    @property
+    def seeds(self) -> list[int]:
+        return [each["settings"]["seed"] for each in self.records]
+
+    @property
+    def of(self) -> tuple[str, str, str]:
+        """What must be equal for two rows to be compared: corpus, protocol and recipe."""
+        first = self.records[0]
+        return first["corpus"], first["protocol"], first["settings"]["recipe"]
+
+
+def rows_of(folder: Path) -> list[Row]:
+    """The rows of the records in a folder: of a corpus first those without a teacher."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        each = json.loads(path.read_text(encoding="utf-8"))
+        settings = each["settings"]
+        groups.setdefault(json.dumps([each["corpus"], *map(settings.get, _KEYS)]), []).append(each)
+    rows = []
+    for records in groups.values():
+        records = sorted(records, key=lambda each: each["settings"]["seed"])
+        speakers = sorted(records[0]["confusion"]["selected"])
+        if any(sorted(each["confusion"]["selected"]) != speakers for each in records):
+            raise SystemExit(
+                f"{records[0]['run']} and its other seeds test other speakers: record whole runs."
+            )
+
+        def stacked(what: str, records=records, speakers=speakers) -> np.ndarray:
+            return np.array([[each["confusion"][what][name] for name in speakers] for each in records])
+
+        taught = records[0]["teacher"] is not None
+        name = records[0]["settings"]["distillation"]
+        rows.append(Row(name, records, stacked("selected"), stacked("teacher") if taught else None))
+    return sorted(rows, key=lambda row: (*row.of, row.teacher is not None, row.name))
+
+
+def ua(matrices: np.ndarray) -> np.ndarray:
+    """Mean recall `(…)` of confusion matrices `(…, classes, classes)`; a class that none has is left out."""
+    counts = matrices.sum(axis=-1)
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nanmean(np.where(counts > 0, hits / counts, np.nan), axis=-1)
+
+
+def wa(matrices: np.ndarray) -> np.ndarray:
+    return np.trace(matrices, axis1=-2, axis2=-1) / matrices.sum(axis=(-2, -1))
+
+
+def pooled(matrices: np.ndarray, measure=ua) -> float:
+    """The mean over seeds of a measure of all speakers together."""
+    return float(measure(matrices.sum(axis=1)).mean())
+
+
+def drawn(matrices: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """UA `(draws,)` of speakers drawn with replacement, meaned over seeds that are drawn too.
+
+    Rows of as many seeds and speakers get the same draws.
+    """
+    random, (seeds, speakers) = np.random.default_rng(seed), matrices.shape[:2]
+    counts = random.multinomial(speakers, np.full(speakers, 1 / speakers), size=draws)
+    weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
+    by_seed = np.stack([ua(np.tensordot(counts, each, axes=1)) for each in matrices], axis=1)
+    return (weights * by_seed).sum(axis=1)
+
+
+def interval(values: np.ndarray) -> str:
+    low, high = np.percentile(100 * values, [2.5, 97.5])
+    return f"[{low:.1f}, {high:.1f}]"
+
+
+def difference(row: Row, alone: Row) -> str:
+    """ΔUA over the seeds that both have, with its interval."""
+    common = sorted({*row.seeds} & {*alone.seeds})
+    if not common:
+        return "no seed in common"
+    taught, plain = (each.matrices[[each.seeds.index(seed) for seed in common]] for each in (row, alone))
+    change = 100 * (pooled(taught) - pooled(plain))
+    return f"{change:+.1f} {interval(drawn(taught) - drawn(plain))}"
+
+
+def table(folder: Path) -> str:
+    """Of each corpus and recipe, as Markdown."""
+    rows, lines, before = rows_of(folder), [], None
+    for row in rows:
+        if row.of != before:
+            corpus, protocol, recipe = before = row.of
+            lines += [
+                "",
+                f"{corpus}, `{protocol}`, recipe `{recipe}`:",
+                "",
+                "| Method | Teacher | Teacher's UA | Seeds | UA | WA | UA minus `pure` |",
+                "|---|---|---|---|---|---|---|",
+            ]
+        alone = next((each for each in rows if each.of == row.of and each.teacher is None), None)
+        taught = row.teacher is not None
+        cells = [
+            f"`{row.name}`",
+            row.records[0]["teacher"]["made_by"] if taught else "",
+            f"{100 * pooled(row.teacher):.1f}" if row.teacher is not None else "",
+            ", ".join(map(str, row.seeds)),
+            f"{100 * pooled(row.matrices):.1f} {interval(drawn(row.matrices))}",
+            f"{100 * pooled(row.matrices, wa):.1f}",
+            difference(row, alone) if taught and alone else "" if not taught else "`pure`: not run",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines[1:])
+
+
+def commands(folder: Path) -> str:
+    """Of each row, with the seeds in one line."""
+    found = []
+    for row in rows_of(folder):
+        first = row.records[0]
+        found.append(f"{first['command']}  # seeds {', '.join(map(str, row.seeds))}")
+    return "\n".join(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    todo = parser.add_subparsers(dest="what", required=True)
+    recording = todo.add_parser("record")
+    recording.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    recording.add_argument("--data", type=Path, default=Path("data"))
+    for each in (recording, todo.add_parser("table"), todo.add_parser("commands")):
+        each.add_argument("--records", type=Path, default=RECORDS)
+    arguments = parser.parse_args()
+    if arguments.what == "record":
+        from light_sernet_kd.files import write_text
+
+        arguments.records.mkdir(parents=True, exist_ok=True)
+        for folder in arguments.runs:
+            made = record(folder, arguments.data)
+            write_text(arguments.records / f"{made['corpus']}-{made['run']}.json", json.dumps(made) + "\n")
+    else:
+        print({"table": table, "commands": commands}[arguments.what](arguments.records))
+
+
+if __name__ == "__main__":
+    main()

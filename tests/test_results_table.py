@@ -1,0 +1,147 @@
+"""The tables of docs/results.md are made from records of runs: here of two made ones, against loops."""
+
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from small_runs import SPEAKERS, made_corpus, train
+
+RECORDS = REPOSITORY / "docs" / "results" / "runs"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("results_table", REPOSITORY / "benchmarks/results_table.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look there
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def made(seed: int, method: str = "pure", *, bias: float = 0.5, speakers=("a", "b", "c", "d")):
+    """A record of a made run: answers to 20 recordings of each speaker, right for about `bias` of them."""
+    random, answers = np.random.default_rng([seed, len(method)]), {}
+    for speaker in speakers:
+        labels = random.integers(3, size=20)
+        right = random.random(20) < bias
+        answers[speaker] = labels, np.where(right, labels, random.integers(3, size=20))
+    confusion = {
+        speaker: [[int(((labels == i) & (said == j)).sum()) for j in range(3)] for i in range(3)]
+        for speaker, (labels, said) in answers.items()
+    }
+    taught = method != "pure"
+    settings = {
+        "recipe": "robust",
+        "distillation": method,
+        "teacher": "auto" if taught else None,
+        "seed": seed,
+    }
+    record = {
+        "run": f"{method}-{seed}", "command": f"python train.py -kd {method}", "settings": settings,
+        "corpus": "made", "protocol": "loso", "classes": ["x", "y", "z"],
+        "teacher": {"made_by": "a network"} if taught else None,
+        "confusion": {"selected": confusion} | ({"teacher": confusion} if taught else {}),
+    }  # fmt: skip
+    return record, answers
+
+
+@pytest.fixture
+def two_rows(tmp_path):
+    kept = {}
+    for method, bias in (("pure", 0.4), ("KD", 0.8)):
+        for seed in (0, 1):
+            record, kept[method, seed] = made(seed, method, bias=bias)
+            (tmp_path / f"{record['run']}.json").write_text(json.dumps(record))
+    return tmp_path, kept
+
+
+def both(answers, speakers):
+    return [np.concatenate([answers[name][which] for name in speakers]) for which in (0, 1)]
+
+
+def test_the_table_has_the_scores_that_scikit_learn_has(script, two_rows):
+    folder, kept = two_rows
+    lines = script.table(folder).splitlines()
+    assert lines[0] == "made, `loso`, recipe `robust`:"
+    found = {line.split("|")[1].strip(" `"): line.split("|") for line in lines[4:]}
+    for method in ("pure", "KD"):
+        pairs = [both(kept[method, seed], "abcd") for seed in (0, 1)]
+        expected = 100 * np.mean([balanced_accuracy_score(*pair) for pair in pairs])
+        assert found[method][5].strip().startswith(f"{expected:.1f} [")
+        assert float(found[method][6]) == pytest.approx(
+            100 * np.mean([accuracy_score(*pair) for pair in pairs]), abs=0.051
+        )
+        assert found[method][4].strip() == "0, 1"
+    assert [line.split("|")[1].strip(" `") for line in lines[4:]] == ["pure", "KD"]
+
+
+def test_intervals_draw_speakers_and_seeds_and_both_sides_alike(script, two_rows):
+    folder, kept = two_rows
+    rows = {row.name: row for row in script.rows_of(folder)}
+    random, draws = np.random.default_rng(0), 400
+    counts = random.multinomial(4, np.full(4, 0.25), size=draws)
+    weights = random.multinomial(2, np.full(2, 0.5), size=draws)
+
+    def loop(method):
+        values = []
+        for count, weight in zip(counts, weights, strict=True):
+            names = [name for name, times in zip("abcd", count, strict=True) for _ in range(times)]
+            scores = [balanced_accuracy_score(*both(kept[method, seed], names)) for seed in (0, 1)]
+            values.append(np.average(scores, weights=weight))
+        return np.array(values)
+
+    expected = {method: loop(method) for method in ("pure", "KD")}
+    for method, values in expected.items():
+        np.testing.assert_allclose(script.drawn(rows[method].matrices, draws), values, atol=1e-12)
+    script.DRAWS, before = draws, script.DRAWS
+    low, high = np.percentile(100 * (expected["KD"] - expected["pure"]), [2.5, 97.5])
+    change = script.drawn(rows["KD"].matrices, draws) - script.drawn(rows["pure"].matrices, draws)
+    assert script.interval(change) == f"[{low:.1f}, {high:.1f}]"
+    script.DRAWS = before
+    assert low > 0, "a method that is right twice as often is told from the other"
+
+
+def test_a_difference_is_of_the_seeds_that_both_have(script, tmp_path):
+    for method, seeds in (("pure", (0, 1, 2)), ("KD", (1,))):
+        for seed in seeds:
+            record, _ = made(seed, method, bias=0.6)
+            (tmp_path / f"{record['run']}.json").write_text(json.dumps(record))
+    plain, taught = script.rows_of(tmp_path)
+    expected = 100 * (script.pooled(taught.matrices) - script.pooled(plain.matrices[1:2]))
+    assert script.difference(taught, plain).startswith(f"{expected:+.1f} [")
+
+
+def test_rows_of_other_speakers_are_no_row(script, tmp_path):
+    for seed, speakers in ((0, "abcd"), (1, "abc")):
+        record, _ = made(seed, speakers=speakers)
+        (tmp_path / f"{record['run']}.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match="test other speakers"):
+        script.rows_of(tmp_path)
+
+
+def test_a_finished_run_is_recorded(script, tmp_path):
+    manifest = made_corpus(tmp_path)
+    common = ["--epochs", "1", "--no-export", "--run", "KD-0", "-kd", "KD"]
+    assert train(manifest, tmp_path / "result", *common) == 0
+    record = script.record(tmp_path / "result" / "KD-0", tmp_path)
+    metrics = json.loads((tmp_path / "result" / "KD-0" / "metrics.json").read_text())
+    matrices = np.array([record["confusion"]["selected"][name] for name in sorted(SPEAKERS)])
+    assert script.pooled(matrices[None]) == pytest.approx(metrics["pooled"]["ua"])
+    teacher = np.array([record["confusion"]["teacher"][name] for name in sorted(SPEAKERS)])
+    assert script.pooled(teacher[None], script.wa) == pytest.approx(metrics["teacher"]["agreement"]["wa"])
+    assert "--run KD-0" in record["command"]
+    assert str(tmp_path / "result") not in json.dumps(record)
+
+
+@pytest.mark.skipif(not RECORDS.exists(), reason="no run is recorded yet")
+def test_the_page_has_the_table_of_the_records(script):
+    page = (REPOSITORY / "docs" / "results.md").read_text()
+    for line in script.table(RECORDS).splitlines():
+        assert line in page
+    for path in RECORDS.glob("*.json"):
+        assert json.loads(path.read_text())["corpus"] in page, path.name

@@ -252,9 +252,8 @@ def own_teacher(bench: Bench, method: Method, seed: int) -> Any:
         kept = read_arrays(path)
         members.append([kept[str(i)] for i in range(len(kept))])
     network = network_of(bench, METHODS["pure"], method.width)
-    asked = AskedNetworks(
-        network.student, members=method.own, arithmetic=arithmetic("auto"), names=("teacher",)
-    )
+    networks = [network.student] * method.own
+    asked = AskedNetworks(networks, arithmetic=arithmetic("auto"), names=("teacher",))
     asked.set_weights(members)
     return asked
 

@@ -323,6 +323,8 @@ def test_a_run_with_a_mixed_teacher_tells_of_both(corpora, tmp_path, capsys):
     some_teacher(tmp_path, rows.utterances[:-1])
     assert train(corpora["one"], corpora["result"], "--run", "mixed-with-auto", *arguments) == 2
     assert "the teacher file has another content now" in error_of(capsys)
+
+
 def test_students_of_finished_runs_teach(corpora, capsys):
     """Their mean is the teacher of each fold, and the student hears it on its own view."""
     result, common = corpora["result"], ["--folds", "#1,#2", *ONE_EPOCH]

@@ -6,8 +6,8 @@ DEFAULTS = {
     "emotions": [],  # e.g. ["anger", "neutral", "excitement=happiness"]; empty: the corpus's usual task
     "input_seconds": 3.0,
     # Front end, input type, augmentation, schedule and the weights that are kept: robust, which is ours; lsn,
-    # cubic and own, as published. `light-sernet-kd recipe robust` prints them. What is given here as well,
-    # such as "augmentation": "noise,shift", changes the recipe.
+    # cubic and own, as published; distilled: robust and a teacher. `light-sernet-kd recipe robust` prints it.
+    # What is given here as well, such as "augmentation": "noise,shift", changes the recipe.
     "recipe": "robust",
     # student and losses
     # light_sernet, light_sernet_plus, mobilenetv3_small_075, mobilenetv3_small_100, efficientnet_b0, resnet18
@@ -16,7 +16,7 @@ DEFAULTS = {
     "label_loss": "cross_entropy",  # cross_entropy, focal, mse
     "focal_gamma": 2.0,
     # pure, KD, RKD, DKD, CKD, DIST, NKD, WSLD, MSE, hint, PKT, SP, states, a sum such as "KD:0.5+RKD:0.5",
-    # or a published one: DistilSER, Multi-Still
+    # or a published one: DistilSER, Multi-Still; ours: what the recipe distilled teaches by
     "distillation": "pure",
     "distillation_weights": {},  # e.g. {"alpha": 0.5, "temperature": 4.0}; empty: the published ones
     "teacher_width": 1.5,  # of the auto teacher, over the student's

@@ -54,7 +54,8 @@ class Method:
     label_smoothing: float = 0.0
 
 
-_BOTH = ("compare", "whisper")
+COMPONENTS = 64  # of the probes' embeddings, which losses on embeddings compare
+_BOTH = ("whisper", "compare")
 _KD = Method("KD", {"temperature": 2.0, "alpha": 0.5}, _BOTH)
 _OWN = Method("KD", {"temperature": 2.0, "alpha": 0.9}, own=3)
 METHODS = {
@@ -70,6 +71,12 @@ METHODS = {
     "kd-mixup": dataclasses.replace(_KD, augmentation="mixup"),
     "kd-hint": dataclasses.replace(
         _KD, distillation="KD+hint:1", settings={"KD.temperature": 2.0, "KD.alpha": 0.5}
+    ),
+    "kd-hint-3": dataclasses.replace(
+        _KD, distillation="KD+hint:3", settings={"KD.temperature": 2.0, "KD.alpha": 0.5}
+    ),
+    "kd-hint-9": dataclasses.replace(
+        _KD, distillation="KD+hint:1", settings={"KD.temperature": 2.0, "KD.alpha": 0.9}
     ),
     "kd-pkt": dataclasses.replace(
         _KD, distillation="KD+PKT:100", settings={"KD.temperature": 2.0, "KD.alpha": 0.5}
@@ -116,6 +123,7 @@ class Bench:
         """Logits and embeddings of the fold's probes, for every utterance."""
         from light_sernet_kd import teachers
         from light_sernet_kd.teachers import probe
+        from light_sernet_kd.teachers.components import fit_components
         from light_sernet_kd.teachers.sources import at_own_temperature
 
         selection, made = self.task.selection, []
@@ -131,21 +139,10 @@ class Bench:
                 card={"made_by": name},
                 options=probe.ProbeOptions(standardise_speakers=True),
             )
-            if teacher.embeddings.shape[-1] > probe.COMPONENTS:
-                teacher = dataclasses.replace(teacher, embeddings=_components(values, self.fold)[None])
             made.append(at_own_temperature(teacher, selection, [self.fold]))
         joined = teachers.ensemble(made)
-        return joined.logits[0], joined.embeddings[0]
-
-
-def _components(values: np.ndarray, fold: Any) -> np.ndarray:
-    from sklearn.decomposition import PCA
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model = make_pipeline(StandardScaler(), PCA(64, whiten=True, random_state=0))
-    model.fit(values[list(fold.train)])
-    return model.transform(values).astype(np.float32)
+        embeddings = np.asarray(joined.embeddings[0])
+        return joined.logits[0], fit_components(embeddings[list(self.fold.train)], COMPONENTS)(embeddings)
 
 
 class _Mixed:

@@ -21,7 +21,7 @@ from light_sernet_kd.config import Settings, fields, make_settings
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import engine_of, one_engine
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.registries.recipes import RECIPES
+from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
@@ -123,6 +123,10 @@ def run_teach(arguments: argparse.Namespace, context: Context) -> None:
         raise UserError("--fine_tune needs --from and a speech model, such as microsoft/wavlm-base-plus.")
     _refuse_unused(arguments)
     student = arguments.source if arguments.source in STUDENTS else None
+    # A teacher is trained as a student without one.
+    recipe = getattr(arguments, "recipe", context.defaults.get("recipe"))
+    if recipe == DISTILLED:
+        arguments.recipe = DEFAULT
     settings = settings_of(
         arguments,
         {

@@ -11,7 +11,7 @@ from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
-from light_sernet_kd.registries.recipes import OWN, RECIPES
+from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, OURS, OWN, RECIPES, TAUGHT, taught
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, Option, teacher_members, teacher_source
 
@@ -52,7 +52,10 @@ def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
 
     >>> with_recipe({"recipe": "lsn", "input_type": "spectrogram"})["input_type"]
     'spectrogram'
+    >>> with_recipe({"recipe": "robust", "distillation": "ours"})["recipe"]
+    'distilled'
     """
+    values = _with_ours(values)
     recipe = RECIPES[choose("recipe", values.get("recipe", OWN), RECIPES)].settings
     given = {name: value for name, value in values.items() if value is not None or name not in recipe}
     if recipe and is_multimodal(values.get("student", Settings.student)):
@@ -61,6 +64,33 @@ def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
             f"--recipe {OWN}."
         )
     return {**recipe, **given}
+
+
+def _with_ours(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those that `-kd ours`, or the recipe that has it, stands for where they are left out.
+
+    Raises:
+        UserError: the recipe beside another method.
+    """
+    method, recipe = values.get("distillation"), values.get("recipe", OWN)
+    if method is None:
+        values = {name: value for name, value in values.items() if name != "distillation"}
+    is_ours = str(method).lower() == OURS
+    if recipe == DISTILLED and not (is_ours or method in (None, TAUGHT["distillation"])):
+        raise UserError(
+            f"the recipe {DISTILLED} teaches by -kd {OURS}, found {method}: leave out one of them, or take "
+            f"--recipe {DEFAULT}, which is the same without a teacher."
+        )
+    if not is_ours and recipe != DISTILLED:
+        return dict(values)
+    if is_multimodal(values.get("student", Settings.student)):
+        raise UserError(f"-kd {OURS} is of students that hear alone, not of {values['student']}.")
+    given = {name: value for name, value in values.items() if name != "distillation" and value is not None}
+    made = {**taught(given.get("teacher")), **given}
+    weights = values.get("distillation_weights")
+    if weights is None or isinstance(weights, Mapping):  # else it is refused where it is checked
+        made["distillation_weights"] = {**TAUGHT["distillation_weights"], **(weights or {})}
+    return {**values, **made, "recipe": DISTILLED if recipe == DEFAULT else recipe}
 
 
 def flag(name: str) -> str:

@@ -32,7 +32,7 @@ from light_sernet_kd.registries.engines import AUTO, ENGINES
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER, PUBLISHED
 from light_sernet_kd.registries.protocols import PROTOCOLS
-from light_sernet_kd.registries.recipes import OWN, RECIPES
+from light_sernet_kd.registries.recipes import DISTILLED, OURS, OWN, RECIPES
 from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES, Schedule
 from light_sernet_kd.registries.students import FEATURE_STUDENTS, MULTIMODAL_STUDENTS, STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import ALLOWANCES, sources_text, trained_member
@@ -222,9 +222,10 @@ class Settings:
     )  # fmt: skip
     distillation: str = setting(
         NO_TEACHER, "-kd", "--distillation", group=LOSSES, metavar="METHOD", commands=OF_STUDENT,
-        help=f"{listed([*DISTILLATIONS, *PUBLISHED])}, or a weighted sum such as KD:0.5+RKD:0.5 or "
-        f"KD+SP:3000 ({_joined(each for each, loss in DISTILLATIONS.items() if loss.large_weight)} want "
-        "weights in the hundreds or thousands)",
+        help=f"{listed([*DISTILLATIONS, *PUBLISHED])}, {OURS} (what --recipe {DISTILLED} teaches by), or a "
+        "weighted sum such as KD:0.5+RKD:0.5 or KD+SP:3000 "
+        f"({_joined(each for each, loss in DISTILLATIONS.items() if loss.large_weight)} want weights in the "
+        "hundreds or thousands)",
     )  # fmt: skip
     distillation_weights: Mapping[str, Any] = setting(
         {}, "--kd_weights", group=LOSSES, metavar="NAME=X,…", parse=weights, commands=OF_STUDENT,

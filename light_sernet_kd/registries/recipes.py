@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from light_sernet_kd.registries.teachers import teacher_members, teacher_source
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -25,12 +27,29 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-OWN = "own"
+OWN, DISTILLED = "own", "distilled"
+# What `-kd` calls the way to teach that inner folds chose; see docs/results/choices.md.
+OURS = "ours"
 # Of `train.py`, `light-sernet-kd train` and `sh run.sh`. Settings that are made in Python have `OWN`.
 DEFAULT = "robust"
 _PUBLISHED = {
     "augmentation": "", "augment_every": 1, "keep": "best", "label_smoothing": 0.0, "enrolment": False,
 }  # fmt: skip
+_ROBUST = {
+    "front_end": "robust",
+    "input_type": "mfcc",
+    "schedule": "robust",
+    "augmentation": "speed:chance=0.5,room:chance=0.3,noise:chance=0.4,babble:chance=0.2,"
+    "microphone:chance=0.4,clipping,telephone:chance=0.2",
+    "augment_every": 2,
+    "keep": "mean",
+    "enrolment": True,
+}
+TAUGHT: Mapping[str, Any] = {
+    "distillation": "KD+hint",
+    "distillation_weights": {"KD.alpha": 0.5, "KD.temperature": 2.0},
+    "teacher_components": 64,
+}
 RECIPES: Mapping[str, Recipe] = {
     OWN: Recipe("each student's front end and schedule as published"),
     "lsn": Recipe(
@@ -40,17 +59,23 @@ RECIPES: Mapping[str, Recipe] = {
     "cubic": Recipe(
         "Cubic KD's", {"front_end": "cubic", "input_type": "mfcc", "schedule": "cubic", **_PUBLISHED}
     ),
-    "robust": Recipe(
-        "ours: for microphones, rooms, telephones and codecs",
-        {
-            "front_end": "robust",
-            "input_type": "mfcc",
-            "schedule": "robust",
-            "augmentation": "speed:chance=0.5,room:chance=0.3,noise:chance=0.4,babble:chance=0.2,"
-            "microphone:chance=0.4,clipping,telephone:chance=0.2",
-            "augment_every": 2,
-            "keep": "mean",
-            "enrolment": True,
-        },
-    ),
+    "robust": Recipe("ours: for microphones, rooms, telephones and codecs", _ROBUST),
+    DISTILLED: Recipe("ours: robust, taught by -kd ours", {**_ROBUST, **TAUGHT, "teacher_view": "same"}),
 }
+
+
+def taught(teacher: str | None) -> dict[str, Any]:
+    """The settings that `-kd ours` stands for beside this teacher.
+
+    Networks of ours are asked of the student's own view. What a probe reads is standardised by speaker.
+
+    >>> taught("whisper+opensmile")["standardise_speakers"], taught(None)["teacher_view"]
+    (True, 'same')
+    """
+    members = [name for name, _ in teacher_members(teacher or "auto")] or [teacher or "auto"]
+    entries = [teacher_source(name)[0] for name in members]
+    asked = all(each.may_be_asked for each in entries)
+    settings = {**TAUGHT, "teacher_view": "same" if asked else "clean"}
+    if any(each.reads_rows for each in entries):
+        settings["standardise_speakers"] = True
+    return settings

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd.errors import UserError
-
 Components = Callable[[np.ndarray], np.ndarray]
 
 
@@ -17,11 +15,11 @@ def fit_components(embeddings: np.ndarray, count: int) -> Components:
     has unit variance in `embeddings`. None counts as further from the mean than one of these can be: a
     column that hardly differs in them may be a million deviations off elsewhere.
 
+    Where so many utterances or columns have fewer components, zeros stand for the others: each fold then has
+    as many.
+
     Args:
         embeddings: of the utterances that train, so that no other decides anything.
-
-    Raises:
-        UserError: so many utterances or columns have fewer components.
 
     >>> rows = np.array([[0.0, 1000], [1, 1000], [2, 2000], [3, 2000]])
     >>> components = fit_components(rows, 1)
@@ -32,22 +30,19 @@ def fit_components(embeddings: np.ndarray, count: int) -> Components:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    rows, width = embeddings.shape
-    if count > min(rows - 1, width):
-        raise UserError(
-            f"the teacher's embeddings have {width} columns and {rows} training utterances, which give fewer "
-            f"than {count} components: lower --teacher_components."
-        )
-    model = make_pipeline(StandardScaler(), PCA(count, whiten=True, random_state=0))
+    standardised = StandardScaler().fit(embeddings.astype(np.float64))
+    rank = np.linalg.matrix_rank(standardised.transform(embeddings.astype(np.float64)))
+    found = min(count, int(rank))
+    model = make_pipeline(standardised, PCA(found, whiten=True, random_state=0))
     known = model.fit_transform(embeddings.astype(np.float64))
     # The sign of a component is the solver's choice, and would be another on another machine.
     largest = np.abs(model[-1].components_).argmax(axis=1)
-    signs = np.sign(model[-1].components_[np.arange(count), largest])
+    signs = np.sign(model[-1].components_[np.arange(found), largest])
     limit = np.abs(known).max()
 
     def components(values: np.ndarray) -> np.ndarray:
-        found = model.transform(np.asarray(values, np.float64)) * signs
-        return np.clip(found, -limit, limit).astype(np.float32)
+        turned = np.clip(model.transform(np.asarray(values, np.float64)) * signs, -limit, limit)
+        return np.pad(turned, ((0, 0), (0, count - found))).astype(np.float32)
 
     return components
 

@@ -486,7 +486,7 @@ def test_a_recipe_gives_what_the_user_leaves_out():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_of_settings_that_exist_and_goes_with_a_teacher(name):
-    settings = make_settings(recipe=name, distillation="KD")
+    settings = make_settings(recipe=name, distillation="ours" if name == "distilled" else "KD")
     asked = augment.parse(settings.augmentation)
     augment.check_teacher(asked)
     assert augment.text_of(asked) == settings.augmentation  # as the command line spells it
@@ -513,6 +513,40 @@ def test_a_recipe_with_the_command_wins_over_the_users_file_and_not_over_the_com
     assert parse("--student", "bert_vggish", defaults={"recipe": "robust"}).recipe == "own"
     with pytest.raises(UserError, match="recipe lsn is of students of features alone, not of bert_vggish"):
         parse("--student", "bert_vggish", "--recipe", "lsn")
+
+
+def test_ours_is_a_method_of_any_recipe_and_the_one_of_distilled():
+    ours = RECIPES["distilled"].settings
+    by_name = make_settings(recipe="distilled")
+    assert make_settings(recipe="robust", distillation="OURS") == by_name
+    assert {name: getattr(by_name, name) for name in ours} == dict(ours)
+    assert (by_name.teacher, by_name.recipe) == ("auto", "distilled")
+    plain = make_settings(recipe="lsn", distillation="ours")
+    assert (plain.recipe, plain.front_end, plain.teacher_view) == ("lsn", "lsn", "same")
+    # what is said beside it wins, number by number
+    mine = make_settings(recipe="distilled", distillation_weights={"KD.alpha": 0.7}, teacher_components=9)
+    assert mine.distillation_weights == {"KD.alpha": 0.7, "KD.temperature": 2.0}
+    assert mine.teacher_components == 9
+
+
+@pytest.mark.parametrize(
+    ("teacher", "view", "standardised"),
+    [("yamnet", "clean", True), ("mine.npz", "clean", False), ("run:result/a", "same", False),
+     ("resnet18", "same", False), ("yamnet+auto", "clean", True)],
+)  # fmt: skip
+def test_ours_asks_what_can_be_asked_and_standardises_what_probes_read(teacher, view, standardised):
+    settings = make_settings(recipe="robust", distillation="ours", teacher=teacher)
+    assert (settings.teacher_view, settings.standardise_speakers) == (view, standardised)
+    again = make_parser().parse_args(["train", *spelled(settings)])
+    assert settings_of(again, {"recipe": "robust", "distillation": "pure"}) == settings
+
+
+def test_the_recipe_of_ours_has_no_other_method():
+    for method in ("pure", "CKD"):
+        with pytest.raises(UserError, match=f"teaches by -kd ours, found {method}: leave out one"):
+            make_settings(recipe="distilled", distillation=method)
+    with pytest.raises(UserError, match="of students that hear alone, not of bert_vggish"):
+        make_settings(distillation="ours", student="bert_vggish")
 
 
 def test_what_a_command_line_tells_names_the_recipe_and_what_differs_from_it():

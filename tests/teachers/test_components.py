@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from light_sernet_kd.errors import UserError
 from light_sernet_kd.teachers.components import ComponentRows, fit_components
 
 RANDOM = np.random.default_rng(4)
@@ -43,7 +42,9 @@ def test_rows_of_a_file_are_turned_when_they_are_read():
     np.testing.assert_array_equal(kept[which], components(ROWS.astype(np.float32)[which]))
 
 
-@pytest.mark.parametrize(("rows", "count"), [(ROWS[:4], 4), (ROWS, 7)])
-def test_more_than_there_are_are_refused(rows, count):
-    with pytest.raises(UserError, match=f"fewer than {count} components: lower --teacher_components"):
-        fit_components(rows, count)
+@pytest.mark.parametrize(("rows", "there"), [(ROWS[:4], 3), (ROWS, 6), (np.repeat(ROWS[:2], 9, axis=0), 1)])
+def test_where_there_are_fewer_zeros_stand_for_the_others(rows, there):
+    made = fit_components(rows, 8)(rows)
+    assert made.shape == (len(rows), 8)
+    np.testing.assert_allclose(made[:, :there].std(axis=0, ddof=1), 1, rtol=1e-3)
+    np.testing.assert_array_equal(made[:, there:], 0)

@@ -25,11 +25,12 @@ from small_runs import rendered, shallow_light_sernet
 
 import hyperparameters
 from light_sernet_kd import cli
+from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
-from light_sernet_kd.registries.recipes import RECIPES
+from light_sernet_kd.registries.recipes import RECIPES, TAUGHT
 from light_sernet_kd.registries.schedules import SCHEDULES
 
 DOCS = REPOSITORY / "docs"
@@ -359,6 +360,20 @@ def test_the_log_of_choices_has_the_recorded_scores_of_variants_that_there_are()
         **robust.schedule, epochs=schedule.epochs
     ) == dataclasses.replace(schedule, decay=SCHEDULES["light_sernet"].decay, decay_every=20, decay_from=50)
     assert (robust.augmentation, robust.every) == (recipe["augmentation"], recipe["augment_every"])
+
+
+def test_the_log_of_choices_has_the_recorded_scores_of_ways_to_teach(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    distilled = runpy.run_path(str(REPOSITORY / "benchmarks" / "distilled.py"))
+    recorded = DOCS / "results" / "distilled.jsonl"
+    assert distilled["table"](recorded) in (DOCS / "results" / "choices.md").read_text(encoding="utf-8")
+    for line in distilled["lines_of"](recorded):
+        assert line["method"] in distilled["METHODS"]
+        assert tuple(line["group"]) in distilled["HELD_OUT"][line["corpus"]]
+    chosen = distilled["METHODS"]["kd-hint"]
+    assert distillation_spec.parse(chosen.distillation) == distillation_spec.parse(TAUGHT["distillation"])
+    assert chosen.settings == TAUGHT["distillation_weights"]
+    assert distilled["COMPONENTS"] == TAUGHT["teacher_components"]
 
 
 @pytest.mark.parametrize(("page", "most"), [("README.md", 160), ("CONTRIBUTING.md", 80)])

@@ -129,7 +129,8 @@ def _by_recipe(chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
     recipe_name = chosen.get("recipe", defaults.get("recipe", OWN))
     recipe = RECIPES[choose("recipe", recipe_name, RECIPES)].settings
     # Named with the command, it wins over what hyperparameters.py says of its settings.
-    values = {**defaults, **(recipe if "recipe" in chosen else {}), **chosen}
+    others = {name: value for name, value in defaults.items() if name not in recipe or "recipe" not in chosen}
+    values = {**others, **chosen}
     if chosen.get("patience") and "keep" not in chosen:
         values["keep"] = BEST  # patience waits for it
     if "recipe" in chosen:

@@ -16,6 +16,7 @@ from light_sernet_kd.registries.losses import (
     PUBLISHED,
     Distillation,
 )
+from light_sernet_kd.registries.recipes import OURS, TAUGHT
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def parse(text: str) -> DistillationSum:
 
     Losses on logits bring the label loss along as their papers say, and the weight of the sum weighs that
     too; `pure` is the label loss alone. A sum of nothing but losses on embeddings and states, which bring
-    none, is added to the label loss. A name of `PUBLISHED` is that system's sum, and stands alone.
+    none, is added to the label loss. A name of `PUBLISHED` is that system's sum, and stands alone. `ours` is
+    the sum that the recipe `distilled` teaches by.
 
     Raises:
         UserError: an unknown name, a weight that is not a number above 0, a name twice, or a published sum
@@ -108,18 +110,22 @@ def parse(text: str) -> DistillationSum:
     >>> str(parse("kd:1.0+sp:3e3"))
     'KD+SP:3000'
     """
+    if text.strip().lower() == OURS:
+        text = TAUGHT["distillation"]
     terms: list[Term] = []
     # A plus sign before a digit belongs to a number, such as 1e+3.
     parts = re.split(r"\+(?!\d)", text)
     for part in parts:
         name, colon, weight = part.partition(":")
-        name = choose("distillation", name.strip(), [*DISTILLATIONS, *PUBLISHED])
+        name = choose("distillation", name.strip(), [*DISTILLATIONS, *PUBLISHED, OURS])
         if name in PUBLISHED:
             if len(parts) > 1 or colon:
                 raise UserError(
                     f"{name} is a whole sum: give it alone, or what it stands for, {_spelled_out(name)}."
                 )
             return DistillationSum(parse(PUBLISHED[name].losses).terms, name)
+        if name == OURS:
+            raise UserError(f"{OURS} is a whole sum: give it alone, or what it stands for, {parse(OURS)}.")
         if any(term.name == name for term in terms):
             raise UserError(f"the distillation {text!r} names {name} twice. Give it once, with one weight.")
         terms.append(Term(name, _weight(name, weight) if colon else 1.0))

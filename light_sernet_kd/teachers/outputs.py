@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,19 @@ def of_fold(teacher: Teacher, fold: str) -> Teacher:
     if embeddings is not None and len(embeddings) > 1:
         embeddings = embeddings[number][None]
     return replace(teacher, logits=teacher.logits[number][None], folds=(fold,), embeddings=embeddings)
+
+
+def called(source: str) -> str:
+    """What a card calls a model: a name on the hub as it is, of a file or folder the last part alone.
+
+    Where it lies is nobody's business.
+
+    >>> called("openai/whisper-base"), called("/models/net.onnx#/encoder/out")
+    ('openai/whisper-base', 'net.onnx#/encoder/out')
+    """
+    place, mark, tensor = source.partition("#")
+    is_place = Path(place).exists() or Path(place).is_absolute() or mark
+    return (Path(place).name if is_place else place) + mark + tensor
 
 
 def train_speakers(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> dict[str, list[str]]:

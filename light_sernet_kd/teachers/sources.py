@@ -26,6 +26,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation.temperature import fit_temperature
 from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers import Teacher, probe
+from light_sernet_kd.teachers.outputs import called
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of, file_of
 
 
@@ -97,19 +98,20 @@ def whisper_teacher(argument: str, selection: Selection, settings: Settings, wor
     from light_sernet_kd.encoders import whisper  # and with it Keras, which not every command loads
 
     source = argument or whisper.DEFAULT
-    return probe_on(whisper.encoder(source), f"Whisper's encoder {source}", selection, settings, workplace)
+    name = f"Whisper's encoder {called(source)}"
+    return probe_on(whisper.encoder(source), name, selection, settings, workplace)
 
 
 def onnx_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
     """A probe on a tensor of an ONNX file; `argument` is `FILE#TENSOR`."""
     encoder = user_model.onnx_encoder(argument)
-    return probe_on(encoder, argument, selection, settings, workplace)
+    return probe_on(encoder, called(argument), selection, settings, workplace)
 
 
 def tflite_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
     """A probe on a tensor of a TFLite file; `argument` is `FILE#TENSOR`."""
     encoder = user_model.tflite_encoder(argument)
-    return probe_on(encoder, argument, selection, settings, workplace)
+    return probe_on(encoder, called(argument), selection, settings, workplace)
 
 
 def whisper_digest(argument: str, data: Path) -> str | None:
@@ -232,7 +234,7 @@ def speech_model_teacher(
         selection.utterances,
         selection.classes,
         [*selection.folds, selection.final_fold],
-        card={"made_by": f"{argument}, fine-tuned", **facts},
+        card={"made_by": f"{called(argument)}, fine-tuned", **facts},
         seed=settings.seed,
     )
     if workplace.fine_tune:
@@ -245,7 +247,11 @@ def speech_model_teacher(
         )
     encoder = speech.layer_encoder(speech.load(argument))
     layers = _embedded(encoder, selection, workplace)
-    card = {"made_by": f"probe on {argument}", "encoder": {"source": argument, **encoder.identity}, **facts}
+    card = {
+        "made_by": f"probe on {called(argument)}",
+        "encoder": {"source": called(argument), **encoder.identity},
+        **facts,
+    }
     if clip_task := workplace.unlabelled:
         of_clips = _clip_embeddings(encoder, clip_task, workplace)
 

@@ -25,6 +25,7 @@ from light_sernet_kd.encoders.speech import (
 )
 from light_sernet_kd.evaluation import log_loss
 from light_sernet_kd.teachers import Teacher
+from light_sernet_kd.teachers.outputs import called
 from light_sernet_kd.teachers.probe import held_out_parts
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def fine_tuned_teacher(
         if task.progress:
             task.progress(len(logits), len(task.folds))
     facts = {**asdict(settings), "cross_fitted": cross_fit, "seed": task.seed, "best_epochs": best_epochs}
-    encoder = {"source": str(source), **identity}
+    encoder = {"source": called(str(source)), **identity}
     return task.teacher(logits, embeddings, {"encoder": encoder, "fine_tuning": facts})
 
 

@@ -16,6 +16,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import command_of
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.registries.losses import NO_TEACHER
+from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED
 from light_sernet_kd.registries.students import is_multimodal
 
 if TYPE_CHECKING:
@@ -42,11 +43,14 @@ def settings_alone(settings: Settings) -> Settings:
     >>> alone.distillation, alone.teacher, alone.epochs
     ('pure', None, 5)
     """
+    # The same recipe without a teacher.
+    recipe = DEFAULT if settings.recipe == DISTILLED else settings.recipe
     groups = [TEACHER] if is_multimodal(settings.student) else [TEACHER, SPEECH_AND_TEXT]
     dropped = [name for name, option in fields.options(Settings).items() if option.group in groups]
     plain = {name: getattr(Settings(), name) for name in (*dropped, *_OF_DISTILLATION)}
     return dataclasses.replace(
-        settings, **{**plain, "distillation": NO_TEACHER, "export": False, "enrolment": False}
+        settings,
+        **{**plain, "recipe": recipe, "distillation": NO_TEACHER, "export": False, "enrolment": False},
     )
 
 

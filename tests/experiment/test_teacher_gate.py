@@ -16,7 +16,10 @@ from sklearn.metrics import balanced_accuracy_score
 from small_runs import EMOTIONS, error_of, train
 
 from light_sernet_kd import cli, evaluation, teachers
+from light_sernet_kd.cli import make_parser
+from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import RunOptions, make_settings
+from light_sernet_kd.config.fields import spelled
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import teacher_gate
@@ -337,3 +340,16 @@ def test_refuse_ends_with_exit_code_2_and_one_line(corpus, estimate, result, cap
     ) == 2  # fmt: skip
     assert "the teacher knows no more. Choose a stronger one" in error_of(capsys)
     assert not [*(result / "by command").glob("fold-*")]
+
+
+def test_the_student_alone_of_a_taught_recipe_is_that_of_the_recipe_without_a_teacher():
+    for values in (
+        {"recipe": "distilled"},
+        {"recipe": "robust", "distillation": "ours", "teacher": "yamnet"},
+    ):
+        alone = settings_alone(make_settings(corpus="EMO-DB", epochs=7, **values))
+        expected = make_settings(corpus="EMO-DB", epochs=7, recipe="robust", export=False, enrolment=False)
+        assert alone == expected
+        # and the command that the report gives is one
+        given = make_parser().parse_args(["train", *spelled(alone), "-dn", "EMO-DB"])
+        assert settings_of(given, {}) == dataclasses.replace(expected, protocol=alone.protocol)

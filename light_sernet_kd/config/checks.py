@@ -6,14 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.config import distillation_spec, fields
-from light_sernet_kd.config.settings import BEST, SAME, SAMPLE_RATE, Settings
+from light_sernet_kd.config.settings import BEST, CONFIDENCE, SAME, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, OURS, OWN, RECIPES, TAUGHT, taught
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
-from light_sernet_kd.registries.teachers import TEACHER_SOURCES, Option, teacher_members, teacher_source
+from light_sernet_kd.registries.teachers import (
+    TEACHER_SOURCES,
+    Option,
+    teacher_members,
+    teacher_source,
+    trained_member,
+)
 
 
 def make_settings(**values: Any) -> Settings:
@@ -164,6 +170,8 @@ def _with_teacher(settings: Settings) -> Settings:
         settings = dataclasses.replace(settings, teacher="auto")
     if settings.teacher_view == SAME:
         _check_same_view(settings)
+    if not mixture.needs_teacher and settings.teacher_mixing == CONFIDENCE:
+        raise UserError(f"--teacher_mixing {CONFIDENCE} is of teachers: add -kd KD or another method.")
     if not mixture.needs_teacher and settings.standardise_speakers:
         raise UserError("--standardise_speakers is of a teacher: add -kd KD or another method.")
     if not mixture.needs_teacher and settings.teacher is not None:
@@ -207,6 +215,7 @@ def check_source(source: str, settings: Settings, option: Option = "--teacher") 
         source: teacher_source(source, option)[0]
     }
     _check_trained(source, settings, option)
+    _check_mixing(source, settings, option)
     if zero := [name for name, weight in members if not weight]:
         raise UserError(f"the weight of {zero[0]} in {source} must be above 0.")
     if settings.standardise_speakers and not any(each.reads_rows for each in entries.values()):
@@ -220,6 +229,25 @@ def check_source(source: str, settings: Settings, option: Option = "--teacher") 
                 f"{option} {name} has a licence of its own, {entry.licence}: add --allow {entry.allow} if "
                 "you accept it. It is written into the report and the exported files."
             )
+
+
+def _check_mixing(source: str, settings: Settings, option: Option) -> None:
+    """Refuse `--teacher_mixing confidence` where it has no sources to weigh, or cannot weigh each of them."""
+    if settings.teacher_mixing != CONFIDENCE:
+        return
+    mixing, members = f"--teacher_mixing {CONFIDENCE}", teacher_members(source)
+    if not members:
+        raise UserError(
+            f"{mixing} weighs several sources, such as {option} opensmile+yamnet, and {option} {source} is "
+            "one: leave it out."
+        )
+    trained = trained_member(source)
+    if trained and len(members) > 2:
+        # The others are joined and kept before the network of a fold is trained.
+        raise UserError(
+            f"{mixing} takes one source beside {trained[0]}, which the run trains: `teach --out FILE` makes "
+            f"a file of its outputs, and {option} A+B+FILE takes it."
+        )
 
 
 def _check_trained(source: str, settings: Settings, option: Option) -> None:

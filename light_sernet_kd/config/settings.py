@@ -52,6 +52,8 @@ LOCAL_POOLINGS = ("average", "max")
 READERS = ("soundfile", "tfio")
 # What a teacher hears of a training example.
 CLEAN, SAME = TEACHER_VIEWS = ("clean", "same")
+# How the sources of an ensemble are weighed for a training example.
+MEAN_OF_SOURCES, CONFIDENCE = TEACHER_MIXINGS = ("mean", "confidence")
 # Which weights a training ends with; see `training.job.TrainingJob`.
 BEST, LAST, MEAN = KEPT = ("best", "last", "mean")
 # What is done about a teacher that knows no more than the student would alone.
@@ -64,9 +66,8 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # config.json without it is of the same run.
 _ADDED = (
     "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "standardise_speakers", "teacher_components", "teacher_gate", "teacher_view", "unlabelled",
-    "unlabelled_share",
-    "unlabelled_skip_tested",
+    "standardise_speakers", "teacher_components", "teacher_gate", "teacher_mixing", "teacher_view",
+    "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
@@ -313,6 +314,12 @@ class Settings:
         CLEAN, "--teacher_view", group=TEACHER, metavar="WHAT", commands=OF_STUDENT, choices=TEACHER_VIEWS,
         help="what the teacher hears of a training example, {choices}: same is what the student hears, as it "
         "is augmented and mixed (of networks that are trained per fold, which are then augmented too)",
+    )  # fmt: skip
+    teacher_mixing: str = setting(
+        MEAN_OF_SOURCES, "--teacher_mixing", group=TEACHER, metavar="HOW", commands=OF_STUDENT_AND_PROBES,
+        choices=TEACHER_MIXINGS,
+        help="of several sources, such as opensmile+yamnet*2: {choices}; confidence weighs each source for "
+        "each training example by how near it is to the label",
     )  # fmt: skip
     teacher_components: int = setting(
         0, "--teacher_components", group=TEACHER, metavar="N", commands=OF_STUDENT,

@@ -13,7 +13,7 @@ import numpy as np
 
 from light_sernet_kd import teachers
 from light_sernet_kd.arrays import open_mapped, read_arrays
-from light_sernet_kd.config.settings import SAME
+from light_sernet_kd.config.settings import CONFIDENCE, SAME
 from light_sernet_kd.data import array_cache, feature_cache
 from light_sernet_kd.data.batches import AskedTeacher, TeacherOutputs
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
@@ -28,7 +28,13 @@ from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.teachers import teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers.components import ComponentRows, fit_components
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
-from light_sernet_kd.teachers.sources import Workplace, at_own_temperature, teacher_of, temperature_of
+from light_sernet_kd.teachers.sources import (
+    Workplace,
+    at_own_temperature,
+    teacher_of,
+    temperature_of,
+    training_labels,
+)
 from light_sernet_kd.training.asked import AskedComponents, AskedNetworks
 
 if TYPE_CHECKING:
@@ -239,8 +245,11 @@ def _mixed(
     calibrated = at_own_temperature(
         own, run.selection, [fold], statistics.median(temperatures) if temperatures else None
     )
+    by_label = run.settings.teacher_mixing == CONFIDENCE
     return teachers.ensemble(
-        [teachers.of_fold(others, fold.name), calibrated], [every - own_weight, own_weight]
+        [teachers.of_fold(others, fold.name), calibrated],
+        [every - own_weight, own_weight],
+        labels=training_labels(run.selection, [fold]) if by_label else None,
     )
 
 

@@ -10,7 +10,40 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.teachers.outputs import Teacher
 
 
-def ensemble(members: Sequence[Teacher], weights: Sequence[float] | None = None) -> Teacher:
+def confidence_weights(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How much each of K teachers counts for each example: the more, the nearer it is to the label.
+
+    `w_k = (1 - exp(L_k) / Σ_j exp(L_j)) / (K - 1)` with L_k the cross entropy of teacher k with the label.
+
+    Args:
+        logits: `(K, ..., classes)` of at least two teachers.
+        labels: class indices `(...)`.
+
+    Returns:
+        `(K, ...)`, float64, which sum to 1 over the teachers.
+
+    Source: Zhang, Chen and Wang 2022 (CA-MKD), arXiv:2201.00007, section 3.2; that they weigh logits here,
+    and not divergences, is ours.
+
+    The first teacher has the label, at index 0, with probability 3/4, the second with 1/4.
+
+    >>> logits = np.log([[[3.0, 1.0]], [[1.0, 3.0]]])
+    >>> confidence_weights(logits, np.array([0])).round(4).tolist()
+    [[0.75], [0.25]]
+    """
+    logits = logits.astype(np.float64)
+    chosen = np.take_along_axis(logits, np.broadcast_to(labels, logits.shape[:-1])[..., None], axis=-1)
+    losses = np.logaddexp.reduce(logits, axis=-1) - chosen[..., 0]
+    powers = np.exp(losses - losses.max(axis=0))
+    return (1 - powers / powers.sum(axis=0)) / (len(logits) - 1)
+
+
+def ensemble(
+    members: Sequence[Teacher],
+    weights: Sequence[float] | None = None,
+    *,
+    labels: np.ndarray | None = None,
+) -> Teacher:
     """One teacher from several: the mean of their logits, weighted where there are weights.
 
     Its class distribution is the geometric mean of theirs, one of the two means that Hinton, Vinyals and
@@ -19,6 +52,11 @@ def ensemble(members: Sequence[Teacher], weights: Sequence[float] | None = None)
 
     A member that serves every fold counts in each fold of the others. Embeddings are put side by side
     where every member has them. Who trained a fold's members is known where all of them say so.
+
+    Args:
+        weights: of the members; by default all count alike.
+        labels: class indices `(folds, utterances)` in the first member's order, -1 of an utterance whose
+            label decides nothing. For the others each weight is multiplied by that of `confidence_weights`.
 
     Raises:
         UserError: no members, or members of other utterances, classes or folds.
@@ -82,9 +120,21 @@ def ensemble(members: Sequence[Teacher], weights: Sequence[float] | None = None)
     licences = [str(member.card["licence"]) for member in members if member.card.get("licence")]
     if licences:
         card["licence"] = "; ".join(dict.fromkeys(licences))
-    if weights is None:
-        joined = np.mean(logits, axis=0)
-    else:
-        joined = np.average(logits, axis=0, weights=weights).astype(np.float32)
+    if weights is not None:
         card["weights"] = list(weights)
+    if labels is not None:
+        card["mixing"] = "confidence"
+    joined = _joined(np.stack(logits), weights, labels)
     return Teacher(first.ids, first.classes, joined, folds, card, side_by_side)
+
+
+def _joined(logits: np.ndarray, weights: Sequence[float] | None, labels: np.ndarray | None) -> np.ndarray:
+    """The mean `(folds, utterances, classes)` of the members' logits, which lie along the first axis."""
+    mean = np.mean(logits, axis=0) if weights is None else np.average(logits, axis=0, weights=weights)
+    mean = mean.astype(np.float32)
+    if labels is None:
+        return mean
+    own = np.ones(len(logits)) if weights is None else np.array(weights, np.float64)
+    counted = own[:, None, None] * confidence_weights(logits, np.maximum(labels, 0))
+    confident = (counted[..., None] * logits).sum(axis=0) / counted.sum(axis=0)[..., None]
+    return np.where(labels[..., None] < 0, mean, confident).astype(np.float32)

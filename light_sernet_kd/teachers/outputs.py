@@ -87,7 +87,8 @@ def train_speakers(folds: Sequence[Fold], utterances: Sequence[Utterance]) -> di
 def is_cross_fitted(card: Mapping[str, Any]) -> bool:
     """Whether a training utterance's outputs are of what was trained without its speaker.
 
-    Of several teachers all must be so. False where the card does not tell.
+    Of several teachers all must be so, and the utterance's own label must not have weighed them. False where
+    the card does not tell.
 
     >>> is_cross_fitted({"probe": {"cross_fitted": True}}), is_cross_fitted({"parts": 0})
     (True, False)
@@ -95,7 +96,7 @@ def is_cross_fitted(card: Mapping[str, Any]) -> bool:
     probe, members = card.get("probe"), card.get("members")
     if card.get("parts") or (isinstance(probe, Mapping) and probe.get("cross_fitted")):
         return True
-    if not isinstance(members, list) or not members:
+    if not isinstance(members, list) or not members or card.get("mixing"):
         return False
     return all(isinstance(each, Mapping) and is_cross_fitted(each) for each in members)
 

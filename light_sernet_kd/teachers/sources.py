@@ -18,6 +18,7 @@ import numpy as np
 from light_sernet_kd import audio, teachers
 from light_sernet_kd.config import Settings
 from light_sernet_kd.config.checks import check_source
+from light_sernet_kd.config.settings import CONFIDENCE, MEAN_OF_SOURCES
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import embedding_cache, opensmile, user_model, yamnet
@@ -146,7 +147,8 @@ def ensemble_teacher(
 ) -> Teacher:
     """Several sources as one: the weighted mean of their logits, each at its own temperature in each fold.
 
-    A network that a run trains is left to it: see `experiment.teacher`.
+    With `--teacher_mixing confidence` an example that trains weighs them by its label. A network that a run
+    trains is left to it: see `experiment.teacher`.
 
     Args:
         argument: as `registries.teachers.teacher_members` reads it.
@@ -155,13 +157,29 @@ def ensemble_teacher(
         raise UserError(f"{argument} cannot answer unlabelled recordings: leave out --unlabelled.")
     own = trained_member(argument)
     names, weights = zip(*[each for each in teacher_members(argument) if each != own], strict=True)
-    members = [teacher_of(name, selection, settings, workplace) for name in names]
+    alone = dataclasses.replace(settings, teacher_mixing=MEAN_OF_SOURCES)
+    members = [teacher_of(name, selection, alone, workplace) for name in names]
     everyone = selection.final_fold
     folds = [*selection.folds]
     if settings.export or all(not each.folds or everyone.name in each.folds for each in members):
         folds.append(everyone)
     calibrated = [at_own_temperature(each, selection, folds) for each in members]
-    return teachers.ensemble(calibrated, weights)
+    by_label = settings.teacher_mixing == CONFIDENCE and len(members) > 1
+    return teachers.ensemble(
+        calibrated, weights, labels=training_labels(selection, folds) if by_label else None
+    )
+
+
+def training_labels(selection: Selection, folds: Sequence[Fold]) -> np.ndarray:
+    """Class indices `(folds, utterances)` of what trains in each fold, and -1 of all else.
+
+    Labels of validation and test utterances decide nothing of a teacher.
+    """
+    labels = np.full((len(folds), len(selection.utterances)), -1)
+    for row, fold in zip(labels, folds, strict=True):
+        train = list(fold.train)
+        row[train] = selection.labels[train]
+    return labels
 
 
 def temperature_of(teacher: Teacher, selection: Selection, fold: Fold) -> float:

@@ -102,6 +102,8 @@ OTHER = {
 UNLABELLED = {"unlabelled": "speech", "unlabelled_share": 0.25, "unlabelled_skip_tested": True}
 # Not beside the parts of a teacher, or of a loss on embeddings.
 VIEW = {"teacher_view": "same", "teacher_components": 16}
+# This is of several sources.
+MIXING = {"teacher_mixing": "confidence"}
 # The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
 
@@ -165,7 +167,7 @@ def test_without_values_they_are_the_defaults_of_settings():
 
 
 def test_every_setting_has_another_value_here():
-    assert sorted(OTHER | UNLABELLED | VIEW) == sorted(FIELDS)
+    assert sorted(OTHER | UNLABELLED | VIEW | MIXING) == sorted(FIELDS)
 
 
 def test_every_setting_arrives():
@@ -173,6 +175,7 @@ def test_every_setting_arrives():
     assert {name: getattr(settings, name) for name in OTHER} == OTHER
     settings = make_settings(distillation="KD+hint", **UNLABELLED, **VIEW)
     assert {name: getattr(settings, name) for name in UNLABELLED | VIEW} == UNLABELLED | VIEW
+    assert make_settings(distillation="KD", teacher="a.npz+yamnet", **MIXING).teacher_mixing == "confidence"
 
 
 def test_the_modality_arrives():
@@ -389,7 +392,7 @@ def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path,
 def test_the_digest_differs_when_any_setting_differs():
     decides, other = (
         [name for name in FIELDS if name not in APART],
-        OTHER | UNLABELLED | VIEW,
+        OTHER | UNLABELLED | VIEW | MIXING,
     )  # see test_engine
     digests = {name: dataclasses.replace(Settings(), **{name: other[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import corpus_trees
 import numpy as np
 import pytest
+import scipy.special
 import soundfile
 from corpus_trees import sound
 from small_runs import QUICK, error_of, train
@@ -18,13 +19,15 @@ from light_sernet_kd.analysis.explain.teacher_outputs import teacher_embeddings
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import Settings, make_settings
-from light_sernet_kd.corpora import demo, manifest
+from light_sernet_kd.corpora import Utterance, demo, manifest
 from light_sernet_kd.data import training_list
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import conversion, paper, teacher_files
 from light_sernet_kd.experiment import run as experiment
+from light_sernet_kd.experiment import teacher as teacher_module
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.metrics import notes_of
 from light_sernet_kd.experiment.networks import teacher_embedding_width
@@ -301,6 +304,30 @@ def test_a_network_that_the_run_trains_is_mixed_at_its_own_temperature(corpora, 
         side_by_side = np.concatenate([other.embeddings[0], own.embeddings[0]], axis=1)
         np.testing.assert_allclose(outputs.embedding, side_by_side, rtol=1e-6)
         assert teacher_embedding_width(mixture) == side_by_side.shape[1]
+
+
+def test_a_network_and_the_source_beside_it_are_weighed_by_the_labels_that_train(tmp_path):
+    rng = np.random.default_rng(0)
+    labels, classes, ids = rng.integers(3, size=9), ("a", "b", "c"), tuple(f"u{n}" for n in range(9))
+    rows = [Utterance(name, tmp_path, classes[k], "s") for name, k in zip(ids, labels, strict=True)]
+    fold = Fold("one", (0, 1, 2), (3, 4, 5), (6, 7, 8))
+    mixed = SimpleNamespace(
+        settings=Settings(teacher="a.npz*2+auto", teacher_mixing="confidence"), folds=[fold],
+        selection=SimpleNamespace(utterances=rows, classes=classes, labels=labels),
+    )  # fmt: skip
+    other, own = (
+        teachers.Teacher(ids, classes, rng.normal(size=(1, 9, 3)).astype(np.float32), ("one",))
+        for _ in range(2)
+    )
+    found = teacher_module._mixed(mixed, other, fold, own).logits[0]
+    sure = own.logits[0] / teacher_module.temperature_of(own, mixed.selection, fold)
+    for row, label in enumerate(labels):
+        weights = np.array([2.0, 1.0])
+        if row in fold.train:
+            log_p = [scipy.special.log_softmax(each[row])[label] for each in (other.logits[0], sure)]
+            weights *= np.exp(log_p) / np.exp(log_p).sum()  # of two, w = p / (p + q)
+        expected = np.average([other.logits[0, row], sure[row]], axis=0, weights=weights)
+        np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_with_a_mixed_teacher_tells_of_both(corpora, tmp_path, capsys):

@@ -207,6 +207,7 @@ def test_cards_tell_who_answers_without_having_met_a_speaker():
         ({"parts": 5}, True),
         ({"parts": 0}, False),
         ({"members": [probe, {"parts": 2}]}, True),
+        ({"members": [probe, {"parts": 2}], "mixing": "confidence"}, False),  # their labels weighed them
         ({"members": [probe, {}]}, False),
         ({"members": []}, False),
         ({"probe": "words"}, False),

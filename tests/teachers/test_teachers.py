@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import os
 import pickle
 import unicodedata
@@ -19,6 +20,7 @@ from light_sernet_kd.data import protocols
 from light_sernet_kd.data.protocols import ALL_SPEAKERS
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.teachers import STAMP_SEEN, STAMP_UNKNOWN, Teacher, files
+from light_sernet_kd.teachers.ensemble import confidence_weights
 
 IDS, CLASSES, FOLDS = ("u0", "u1", "u2", "ü3"), ("anger", "fear", "joy"), ("a", "b")
 UTTERANCES = [
@@ -665,6 +667,31 @@ def test_an_ensemble_is_the_geometric_mean_at_every_temperature(temperature):
             product *= softmax(logits / temperature) ** (1 / 3)
         expected = product / product.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(softmax(found.logits[number] / temperature), expected, atol=1e-6)
+
+
+def test_teachers_weigh_by_how_near_they_are_to_the_label_as_zhang_writes_it():
+    """Equations 3 to 5 of CA-MKD: w_k = (1 - exp(L_k) / Σ_j exp(L_j)) / (K - 1)."""
+    members = [PER_FOLD, dataclasses.replace(PER_FOLD, logits=LOGITS[::-1] * 3), FLAT]
+    labels, own = np.array([[2, 0, -1, 1], [-1, 1, 2, -1]]), [1.0, 2.0, 0.5]
+    found = teachers.ensemble(members, own, labels=labels)
+    for number, fold in enumerate(FOLDS):
+        logits = [teachers.aligned(each, UTTERANCES, CLASSES, fold).astype(float) for each in members]
+        for row, label in enumerate(labels[number]):
+            counted = list(own)
+            if label >= 0:
+                losses = [-math.log(softmax(each[row])[label]) for each in logits]
+                total = sum(math.exp(loss) for loss in losses)
+                counted = [u * (1 - math.exp(loss) / total) / 2 for u, loss in zip(own, losses, strict=True)]
+            expected = sum(w * each[row] for w, each in zip(counted, logits, strict=True)) / sum(counted)
+            np.testing.assert_allclose(found.logits[number, row], expected, rtol=1e-5, atol=1e-6)
+    assert found.card["mixing"] == "confidence"
+    untold = teachers.ensemble(members, own, labels=np.full_like(labels, -1))
+    np.testing.assert_array_equal(untold.logits, teachers.ensemble(members, own).logits)
+
+
+def test_confidence_stays_finite_where_teachers_are_certain():
+    logits = np.float32([[[500, -500]], [[-500, 500]], [[0, 0]]])
+    np.testing.assert_allclose(confidence_weights(logits, np.array([0]))[:, 0], [0.5, 0, 0.5], atol=1e-12)
 
 
 def test_an_ensemble_of_one_has_the_logits_of_that_one():

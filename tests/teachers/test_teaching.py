@@ -144,16 +144,66 @@ def likelihood(logits, labels, temperature):
     return -(targets * scipy.special.log_softmax(logits / temperature, axis=1)).sum()
 
 
+def of_one_fold(tmp_path, labels):
+    """A selection of 60 utterances: 20 train, 20 validate and 20 test."""
+    utterances = [Utterance(f"u{n}", tmp_path, "abc"[k], "s") for n, k in enumerate(labels)]
+    folds = [Fold("one", tuple(range(20)), tuple(range(20, 40)), tuple(range(40, 60)))]
+    return SimpleNamespace(
+        utterances=utterances, classes=("a", "b", "c"), labels=labels, folds=folds,
+        final_fold=Fold("all-speakers", tuple(range(60)), (), ()),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", ["{0}+{1}*3", "{0}*2+{1}+auto"])
+def test_labels_of_training_utterances_alone_weigh_sources(tmp_path, spec):
+    """A label of the test set changes no output; one of the training set changes its utterance's alone."""
+    rng = np.random.default_rng(1)
+    labels, ids = rng.integers(3, size=60), tuple(f"u{n}" for n in range(60))
+    for name in "12":
+        logits = (2 * np.eye(3)[labels] + rng.normal(size=(60, 3))).astype(np.float32)
+        teachers.write(tmp_path / f"{name}.npz", teachers.Teacher(ids, ("a", "b", "c"), logits[None]))
+    spec = spec.format(tmp_path / "1.npz", tmp_path / "2.npz")
+    workplace = sources.Workplace(tmp_path, tmp_path, tmp_path)
+
+    def made(labels, mixing="confidence"):
+        selection = of_one_fold(tmp_path, labels)
+        return sources.ensemble_teacher(
+            spec, selection, Settings(export=False, teacher_mixing=mixing), workplace
+        ).logits[0]
+
+    before, plain = made(labels), made(labels, "mean")
+    np.testing.assert_array_equal(before[20:], plain[20:])
+    assert np.abs(before[:20] - plain[:20]).max(axis=1).min() > 0
+    changed = labels.copy()
+    changed[40:] = (changed[40:] + 1) % 3
+    np.testing.assert_array_equal(made(changed), before)
+    changed[7] = (changed[7] + 1) % 3
+    assert np.flatnonzero((made(changed) != before).any(axis=1)).tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("yamnet", "weighs several sources, such as --teacher opensmile.yamnet, and --teacher yamnet is one"),
+        ("yamnet+a.npz+auto", "takes one source beside auto, which the run trains: `teach --out FILE`"),
+    ],
+)
+def test_confidence_is_refused_where_it_has_no_sources_to_weigh(spec, why):
+    with pytest.raises(UserError, match=f"--teacher_mixing confidence {why}"):
+        make_settings(distillation="KD", teacher=spec, teacher_mixing="confidence")
+    with pytest.raises(UserError, match="--teacher_mixing confidence is of teachers: add -kd KD"):
+        make_settings(teacher_mixing="confidence")
+    for teacher in ("auto", "resnet18"):
+        with pytest.raises(UserError, match=f"--teacher {teacher} is one: leave it out"):
+            check_source(teacher, Settings(teacher_mixing="confidence"))
+
+
 def test_members_are_equally_sure_before_they_are_averaged(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=60)
     ids = tuple(f"u{n}" for n in range(60))
-    utterances = [Utterance(name, tmp_path, "abc"[k], "s") for name, k in zip(ids, labels, strict=True)]
-    folds = [Fold("one", tuple(range(20)), tuple(range(20, 40)), tuple(range(40, 60)))]
-    everyone = Fold("all-speakers", tuple(range(60)), (), ())
-    selection = SimpleNamespace(
-        utterances=utterances, classes=("a", "b", "c"), labels=labels, folds=folds, final_fold=everyone
-    )
+    selection = of_one_fold(tmp_path, labels)
+    folds, utterances = selection.folds, selection.utterances
     plain = 2 * np.eye(3)[labels] + rng.normal(size=(60, 3))
     card = {"made_by": "first", "licence": "for research", "train_speakers": {"one": ["s"]}}
     both = np.stack([plain, plain]).astype(np.float32)

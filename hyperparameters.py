@@ -15,8 +15,8 @@ DEFAULTS = {
     "student": "light_sernet",
     "label_loss": "cross_entropy",  # cross_entropy, focal, mse
     "focal_gamma": 2.0,
-    # pure, KD, RKD, DKD, CKD, DIST, NKD, WSLD, MSE, hint, PKT, SP, states, a sum such as "KD:0.5+RKD:0.5",
-    # or a published one: DistilSER, Multi-Still; ours: what the recipe distilled teaches by
+    # pure, KD, RKD, DKD, CKD, DIST, NKD, WSLD, WTTM, ABKD, MSE, hint, PKT, SP, states, a sum such as
+    # "KD:0.5+RKD:0.5", or a published one: DistilSER, Multi-Still; ours: what the recipe distilled teaches by
     "distillation": "pure",
     "distillation_weights": {},  # e.g. {"alpha": 0.5, "temperature": 4.0}; empty: the published ones
     "teacher_width": 1.5,  # of the auto teacher, over the student's

@@ -151,6 +151,30 @@ def wsld(labels, teacher, student, temperature):
     return np.array(values)
 
 
+def wttm(teacher, student, temperature):
+    """Zheng and Yang 2024, section 4, per example: the power transform of the teacher's probabilities."""
+    values = []
+    for b in range(len(teacher)):
+        powers = [p ** (1 / temperature) for p in softmax(teacher[b])]
+        transformed = [power / sum(powers) for power in powers]
+        values.append(sum(powers) * divergence(transformed, softmax(student[b])))
+    return np.array(values)
+
+
+def alpha_beta(teacher, student, alpha, beta, temperature):
+    """Wang et al. 2025, definition of the α-β-divergence, per example."""
+    values = []
+    for b in range(len(teacher)):
+        p, q = softmax(teacher[b], temperature), softmax(student[b], temperature)
+        total = 0.0
+        for c in range(len(p)):
+            total += p[c] ** alpha * q[c] ** beta
+            total -= alpha / (alpha + beta) * p[c] ** (alpha + beta)
+            total -= beta / (alpha + beta) * q[c] ** (alpha + beta)
+        values.append(-total / (alpha * beta))
+    return np.array(values)
+
+
 def standardised(logits):
     """Sun et al. 2024, per example: less the mean, over the root of the mean of squares."""
     rows = []

@@ -150,6 +150,16 @@ DISTILLATIONS: dict[str, Distillation] = {
         reads_label=True,
         above_zero=("temperature",),
     ),
+    "WTTM": _on_logits(
+        Lazy("distillation.losses.divergences:wttm"),
+        "divergence from the teacher's softened probabilities, the student's not softened",
+        above_zero=("temperature",),
+    ),
+    "ABKD": _on_logits(
+        Lazy("distillation.losses.divergences:abkd"),
+        "α-β-divergence, between that of KD and its reverse",
+        above_zero=("temperature", "alpha", "beta"),
+    ),
     "MSE": _on_logits(
         Lazy("distillation.losses.logits:logit_mse"), "mean squared error to the teacher's logits"
     ),

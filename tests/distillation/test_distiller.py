@@ -178,8 +178,9 @@ def test_training_lowers_the_loss_and_learns_the_labels(method):
         inputs = {"features": inputs["features"]}
     distiller = compiled(Distiller(student(dropout=0.2), distillation=method), keras.optimizers.Adam(0.02))
     history = distiller.fit(inputs, labels, batch_size=32, epochs=12, verbose=0).history
-    # The cross entropy of WSLD never falls below the teacher's entropy.
-    assert history["loss"][-1] < (0.8 if method == "WSLD" else 0.7) * history["loss"][0]
+    # The cross entropy of WSLD never falls below the teacher's entropy, and WTTM keeps the student from
+    # certainty.
+    assert history["loss"][-1] < {"WSLD": 0.8, "WTTM": 0.9}.get(method, 0.7) * history["loss"][0]
     assert history["accuracy"][-1] > 0.7
 
 

@@ -25,6 +25,7 @@ the published one; `settings_of` lists them. Half-precision inputs are computed 
 log space, with finite values and gradients at logits of ±500.
 """
 
+from light_sernet_kd.distillation.losses.divergences import abkd, wttm
 from light_sernet_kd.distillation.losses.embeddings import hint, pkt, sp
 from light_sernet_kd.distillation.losses.label import cross_entropy, focal, hard_labels, mse
 from light_sernet_kd.distillation.losses.logits import (
@@ -43,6 +44,7 @@ from light_sernet_kd.distillation.losses.settings import settings_of, terms_of
 from light_sernet_kd.distillation.losses.token_states import states
 
 __all__ = [
+    "abkd",
     "ckd",
     "cross_entropy",
     "dist",
@@ -63,4 +65,5 @@ __all__ = [
     "states",
     "terms_of",
     "wsld",
+    "wttm",
 ]

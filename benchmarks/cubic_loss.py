@@ -6,6 +6,11 @@ cells are cut out of the tensor once and not at every use, and only the two Frob
 over, while the package computes the whole loss.
 
     python benchmarks/cubic_loss.py --batch 32 --reference-batch 8 --classes 7
+
+With `--beside-kd` it compares the loss with KD's instead, forward and backward, at several batch sizes:
+what a step's loss costs, and how much the relations weigh beside the divergences.
+
+    python benchmarks/cubic_loss.py --beside-kd 16 32
 """
 
 import argparse
@@ -36,13 +41,46 @@ def logits_and_labels(batch, classes):
     return tf.constant(rng.integers(0, classes, batch)), tf.constant(teacher), tf.constant(student)
 
 
-@tf.function(autograph=False)
-def closed_form(labels, teacher, student):
-    with tf.GradientTape() as tape:
-        tape.watch(student)
-        per_example, relational = losses.ckd(losses.cross_entropy(labels, student), labels, teacher, student)
-        loss = tf.reduce_mean(per_example) + relational
-    return loss, tape.gradient(loss, student)
+def value_and_gradient(loss):
+    """A compiled function of labels, teacher and student."""
+
+    @tf.function(autograph=False)
+    def computed(labels, teacher, student):
+        with tf.GradientTape() as tape:
+            tape.watch(student)
+            label_loss = losses.cross_entropy(labels, student)
+            per_example, relational = loss(label_loss, labels, teacher, student)
+            whole = tf.reduce_mean(per_example) + relational
+        return whole, tape.gradient(whole, student)
+
+    return computed
+
+
+def median_seconds(computed, given, repeats):
+    """Of one call, after a first that compiles."""
+    computed(*given)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        # .numpy() waits for the result.
+        computed(*given)[1].numpy()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def beside_kd(batches, classes, repeats):
+    """Print what CKD costs and what its relations weigh at each batch size."""
+    for batch in batches:
+        given = labels, teacher, student = logits_and_labels(batch, classes)
+        ckd, kd = (
+            median_seconds(value_and_gradient(loss), given, repeats) for loss in (losses.ckd, losses.kd)
+        )
+        per_example, relational = losses.ckd(tf.zeros(batch), labels, teacher, student)
+        print(
+            f"batch {batch}: CKD {1e3 * ckd:.2f} ms, KD {1e3 * kd:.2f} ms (medians of {repeats}), "
+            f"{ckd / kd:.1f} times; relations {float(relational):.2f} beside divergences of "
+            f"{float(tf.reduce_mean(per_example)):.2f}"
+        )
 
 
 def frobenius_forms(labels, teacher, student):
@@ -76,17 +114,16 @@ def main():
     )
     parser.add_argument("--classes", type=int, default=7, help="classes (7)")
     parser.add_argument("--repeats", type=int, default=200, help="timed runs of the closed form (200)")
+    parser.add_argument(
+        "--beside-kd", type=int, nargs="+", metavar="N", help="compare with KD at these batch sizes instead"
+    )
     options = parser.parse_args()
+    if options.beside_kd:
+        beside_kd(options.beside_kd, options.classes, options.repeats)
+        return
 
     given = logits_and_labels(options.batch, options.classes)
-    closed_form(*given)
-    seconds = []
-    for _ in range(options.repeats):
-        start = time.perf_counter()
-        # .numpy() waits for the result.
-        closed_form(*given)[1].numpy()
-        seconds.append(time.perf_counter() - start)
-    closed_seconds = statistics.median(seconds)
+    closed_seconds = median_seconds(value_and_gradient(losses.ckd), given, options.repeats)
 
     labels, teacher, student = logits_and_labels(options.reference_batch, options.classes)
     loops(teacher[:1], student[:1])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.config import distillation_spec, fields
+from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import BEST, CONFIDENCE, SAME, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.encoders import audio_encoder
@@ -38,7 +39,9 @@ def make_settings(**values: Any) -> Settings:
     weights = values.get("distillation_weights", {})
     if not isinstance(weights, Mapping):
         raise UserError(f"distillation weights must be numbers by name, found {weights!r}.")
-    values["distillation_weights"] = dict(weights)
+    values["distillation_weights"] = {
+        name: str(ramp_of(each) or each) if isinstance(each, str) else each for name, each in weights.items()
+    }
     values["distillation"] = str(distillation_spec.parse(values.get("distillation", Settings.distillation)))
     settings = Settings(**values)
     if settings.samples < 1:

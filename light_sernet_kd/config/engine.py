@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 
+from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import Settings
 from light_sernet_kd.errors import UserError, missing
 from light_sernet_kd.registries.engines import AUTO, ENGINES
@@ -101,6 +102,9 @@ def _only_tf(settings: Settings) -> str:
         return "with --unlabelled"
     if settings.teacher_view != Settings.teacher_view:
         return f"with --teacher_view {settings.teacher_view}"
+    for name, value in settings.distillation_weights.items():
+        if ramp_of(value):
+            return f"with --kd_weights {name}={value}, which changes over the epochs"
     return "with --qat" if settings.qat else ""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.errors import UserError, choose
 
 
@@ -215,8 +216,8 @@ def session(text: str) -> tuple[str, ...]:
 def weights(text: str) -> dict[str, Any]:
     """`alpha=0.5,temperature=4` as a dictionary; several numbers of one weight are joined by `+`.
 
-    Of a sum of losses the name comes first, `KD:alpha=0.5:temperature=4,RKD:distance=1`; `KD.alpha=0.5` is
-    the same.
+    A number that changes over the epochs stays text, `alpha=0.9>0.3`, as `ramps.ramp_of` reads it. Of a sum
+    of losses the name comes first, `KD:alpha=0.5:temperature=4,RKD:distance=1`; `KD.alpha=0.5` is the same.
 
     >>> weights("KD:alpha=0.5:temperature=4,SP.x=1+2")
     {'KD.alpha': 0.5, 'KD.temperature': 4.0, 'SP.x': [1.0, 2.0]}
@@ -232,7 +233,9 @@ def weights(text: str) -> dict[str, Any]:
                 numbers = [float(number) for number in value.split("+")]
             except ValueError:
                 numbers = []
-            if not equals or not name.strip() or not (numbers or value.isidentifier()):
+            if ramp := ramp_of(value):
+                value = str(ramp)
+            if not equals or not name.strip() or not (numbers or ramp or value.isidentifier()):
                 raise argparse.ArgumentTypeError(f"expected name=number, found {each!r}")
             key = f"{owner}.{name.strip()}" if owner else name.strip()
             values[key] = value if not numbers else numbers[0] if len(numbers) == 1 else numbers

@@ -231,7 +231,8 @@ class Settings:
     distillation_weights: Mapping[str, Any] = setting(
         {}, "--kd_weights", group=LOSSES, metavar="NAME=X,…", parse=weights, commands=OF_STUDENT,
         help="weights of the method other than the published, e.g. alpha=0.5,temperature=4; in a sum "
-        "KD:alpha=0.5:temperature=4,RKD:…",
+        "KD:alpha=0.5:temperature=4,RKD:…; 'alpha=0.9>0.3' goes from 0.9 in the first epoch to 0.3 in the "
+        "last",
         shorthands=(
             Shorthand(("-l1",), "lambda1", "CKD's lambda1", "X", float),
             Shorthand(("-l2",), "lambda2", "CKD's lambda2", "X", float),

@@ -31,6 +31,7 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
+from light_sernet_kd.distillation.loss_ramps import LossRamps, RampWatch
 from light_sernet_kd.distillation.losses import hard_labels, settings_of, standardised, terms_of
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
@@ -99,7 +100,9 @@ class Distiller(keras.Model):
         student: features to logits.
         label_loss: name in `registries.losses.LABEL_LOSSES`; `label_settings` override its defaults.
         distillation: a name or a weighted sum, as `distillation_spec.parse` reads it; `distillation_settings`
-            override the published weights: `alpha` of a single loss, `KD.alpha` in a sum.
+            override the published weights: `alpha` of a single loss, `KD.alpha` in a sum. A number may
+            change over the epochs: `"0.9>0.3"` goes from 0.9 in the first to 0.3 in the last one of `fit`
+            (elsewhere `ramps.set_epoch` gives it its value).
         standardise_logits: distillation losses get teacher's and student's logits as `losses.standardised`
             makes them; the label loss does not.
         teacher_widths: Et and Wt, where a loss must know them.
@@ -149,6 +152,7 @@ class Distiller(keras.Model):
         self.label_loss = LABEL_LOSSES[label_loss].loss
         self.distillation = distillation_spec.parse(distillation)
         self.terms = terms_of(self.distillation, distillation_settings)
+        self.ramps = LossRamps(self.terms, self.add_weight)
         self.standardise_logits = standardise_logits
         self.weight_decay = weight_decay
         self.teacher_widths = teacher_widths
@@ -255,6 +259,8 @@ class Distiller(keras.Model):
         if isinstance(validation, list | tuple):
             check_arrays(*validation[:2], classes=self.classes)
         callbacks = self._watched(callbacks)
+        if self.ramps and not any(isinstance(each, RampWatch) for each in callbacks):
+            callbacks = [RampWatch(epochs), *callbacks]
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *arguments, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None,
@@ -373,7 +379,7 @@ class Distiller(keras.Model):
             # its label loss alone, in which each loss is linear.
             whole = entry.reads_label and labelled is not None
             first = (label_loss if whole else counted,) if entry.brings_label_loss else ()
-            parts = entry.loss(*first, labels, teacher, student, **settings)
+            parts = entry.loss(*first, labels, teacher, student, **self.ramps.now(term, settings))
             per_example = per_example + term.weight * (labelled * parts[0] if whole else parts[0])
             relational = relational + term.weight * parts[1]
         return label_loss, per_example, relational

@@ -18,6 +18,7 @@ from light_sernet_kd.data.batches import Examples, TeacherOutputs
 from light_sernet_kd.data.protocols import Fold, fold_seed
 from light_sernet_kd.data.selection import representative
 from light_sernet_kd.distillation.distiller import TeacherWidths
+from light_sernet_kd.distillation.losses import at_their_last
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.phases import is_trained_with_others, phases_of, settings_for
 from light_sernet_kd.training.history import write_history
@@ -69,13 +70,16 @@ def network_of(run: "Experiment", role: str, phase: int = -1) -> Network:
         settings, stage = run.settings, phases[phase]
         is_student = role == "student"
         needs_states = stage.distillation.needs_states
+        losses = settings_for(run, stage.distillation) if is_student else {}
+        if key[1]:
+            losses = at_their_last(losses)
         spec = NetworkSpec(
             stage.build,
             stage.schedule,
             label_loss=settings.label_loss,
             label_settings=run.label_settings,
             distillation=str(stage.distillation),
-            distillation_settings=settings_for(run, stage.distillation) if is_student else {},
+            distillation_settings=losses,
             standardise_logits=is_student and settings.standardise_logits and stage.distillation.needs_logits,
             teacher_widths=TeacherWidths(
                 embedding=teacher_embedding_width(run) if is_student else None,

@@ -8,6 +8,7 @@ from typing import Any
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE, make_settings
 from light_sernet_kd.config.fields import spelled
+from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import BEST, LAST, MEAN
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.students import is_multimodal
@@ -68,12 +69,16 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _told(value: Any) -> Any:
+    """A setting of a loss in words."""
+    if ramp := ramp_of(value):
+        return f"{ramp.first:g} to {ramp.last:g} over the epochs"
+    return "/".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
 def _options(values: Mapping[str, Any]) -> str:
     """`{name: …, option: value}` as `name (option value, …)`."""
-    listed = {
-        key: "/".join(map(str, value)) if isinstance(value, list | tuple) else value
-        for key, value in values.items()
-    }
+    listed = {key: _told(value) for key, value in values.items()}
     options = ", ".join(f"{plain(key)} {plain(value)}" for key, value in listed.items() if key != "name")
     return plain(values["name"]) + (f" ({options})" if options else "")
 

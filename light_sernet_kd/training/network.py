@@ -19,6 +19,7 @@ from light_sernet_kd.data.feature_cache import BATCH, exact
 from light_sernet_kd.data.host_batches import host_batches
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of
+from light_sernet_kd.distillation.loss_ramps import RampWatch
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER
@@ -293,7 +294,13 @@ class Network:
                     initial_epoch=course.epoch,
                     epochs=epochs,
                     steps_per_epoch=steps,
-                    callbacks=[_LearningRate(self.schedule, steps), state, *job.callbacks],
+                    callbacks=[
+                        _LearningRate(self.schedule, steps),
+                        # Over the schedule's epochs, as the learning rate, where the job has fewer too.
+                        RampWatch(self.schedule.epochs),
+                        state,
+                        *job.callbacks,
+                    ],
                     shuffle=False,  # the batches come in their epoch's order
                     verbose=0,
                 )

@@ -80,6 +80,10 @@ OTHER = [
     {"corpus": "demo", "columns": ["path=file_id"], "emotions": ["anger", "excitement=happiness"]},
     {"input_seconds": 7.0, "input_samples": 80_000, "input_type": "spectrogram", "front_end": "lsn"},
     {"distillation": "KD:0.5+CKD", "distillation_weights": {"KD.alpha": 0.5, "CKD.temperatures": [1.0, 2.0]}},
+    {
+        "distillation": "KD+SP:300",
+        "distillation_weights": {"KD.alpha": "0.9>0.3", "KD.temperature": "4.0>1.0"},
+    },
     {"student": "cross_attention", "modality": "text", "text_encoder": "random:width=32:layers=1"},
     {"student": "bert_vggish", "pooling": "mean", "tune_epochs": 3, "audio_encoder": "vggish=random"},
     {"augmentation": "speed:low=0.8,mixup", "protocol": "random", "folds": ["03", "08"], "seed": 7},
@@ -101,7 +105,16 @@ def test_a_list_of_settings_of_losses_has_the_spelling_of_augmentations_too():
     assert settings("-kd", "KD+RKD", "--kd_weights", "KD:alpha=0.5").distillation_weights == {"KD.alpha": 0.5}
 
 
-@pytest.mark.parametrize("text", ["KD:", "KD", "alpha", "=1", "KD:alpha"])
+def test_a_number_that_changes_over_the_epochs_has_one_spelling():
+    made = settings("-kd", "KD", "--kd_weights", "alpha=.90>3e-1,temperature=4")
+    assert made.distillation_weights == {"alpha": "0.9>0.3", "temperature": 4.0}
+    written = make_settings(corpus="EMO-DB", distillation="KD", distillation_weights={"alpha": "0.9 > .3"})
+    assert written.distillation_weights == {"alpha": "0.9>0.3"}
+
+
+@pytest.mark.parametrize(
+    "text", ["KD:", "KD", "alpha", "=1", "KD:alpha", "alpha=1>", "alpha=1>2>3", "alpha=1>x"]
+)
 def test_a_weight_without_a_number_is_refused(text):
     with pytest.raises(UserError, match=r"expected name=number"):
         settings("-kd", "KD", "--kd_weights", text)

@@ -128,6 +128,10 @@ def test_a_process_trains_with_the_engine_of_its_backend():
         engine_here(make_settings(engine="tf"), "jax")
     with pytest.raises(UserError, match="--engine jax does not train with --qat"):
         engine_here(make_settings(qat=2), "jax")
+    ramped = make_settings(distillation="KD", distillation_weights={"alpha": "0.9>0.3"})
+    with pytest.raises(UserError, match=r"does not train with --kd_weights alpha=0\.9>0\.3, which"):
+        engine_here(ramped, "jax")
+    assert engine_here(ramped, "tensorflow") == "tf"
 
 
 def test_the_command_line_refuses_a_backend_that_contradicts_the_engine(

@@ -184,6 +184,16 @@ def test_training_lowers_the_loss_and_learns_the_labels(method):
     assert history["accuracy"][-1] > 0.7
 
 
+def test_fit_takes_a_number_from_its_first_value_to_its_last():
+    inputs, labels = examples()
+    network, losses = student(), {}
+    for alpha in ("0>1", 0.0, 0.5, 1.0):
+        distiller = Distiller(network, distillation="KD", distillation_settings={"alpha": alpha})
+        compiled(distiller, keras.optimizers.SGD(0.0))
+        losses[alpha] = distiller.fit(inputs, labels, epochs=3, verbose=0).history["loss"]
+    np.testing.assert_allclose(losses["0>1"], [losses[alpha][0] for alpha in (0.0, 0.5, 1.0)], rtol=1e-5)
+
+
 @pytest.mark.parametrize("method", TAUGHT)
 def test_training_without_the_teacher_is_refused(method):
     inputs, labels = examples()

@@ -30,7 +30,7 @@ from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.experiment import teacher as teacher_module
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.metrics import notes_of
-from light_sernet_kd.experiment.networks import teacher_embedding_width
+from light_sernet_kd.experiment.networks import network_of, teacher_embedding_width
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teacher import teacher_outputs
 from light_sernet_kd.registries.lazy import Lazy
@@ -328,6 +328,17 @@ def test_a_network_and_the_source_beside_it_are_weighed_by_the_labels_that_train
             weights *= np.exp(log_p) / np.exp(log_p).sum()  # of two, w = p / (p + q)
         expected = np.average([other.logits[0, row], sure[row]], axis=0, weights=weights)
         np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_number_that_changes_over_the_epochs_stays_at_its_last_in_a_second_phase(corpora, tmp_path):
+    some_teacher(tmp_path, manifest.utterances(corpora["one"]).utterances)
+    ramped = begun(
+        corpora, tmp_path, distillation="KD", teacher=str(tmp_path / "other.npz"), qat=1, width=0.1,
+        distillation_weights={"alpha": "0.9>0.3", "temperature": "4>1"}, input_seconds=0.5,
+    )  # fmt: skip
+    first, second = (network_of(ramped, "student", phase).spec.distillation_settings for phase in (0, 1))
+    assert first == {"alpha": "0.9>0.3", "temperature": "4.0>1.0", "kl_mean": "batch"}
+    assert second == {"alpha": 0.3, "temperature": 1.0, "kl_mean": "batch"}
 
 
 def test_a_run_with_a_mixed_teacher_tells_of_both(corpora, tmp_path, capsys):

@@ -28,6 +28,13 @@ def test_the_page_begins_with_the_answer_and_its_intervals():
     )
 
 
+def test_a_number_that_changes_over_the_epochs_is_told_in_words():
+    config = copy.deepcopy(CONFIG)
+    config["resolved"]["distillation"] = {"name": "KD", "alpha": "0.9>0.3", "temperature": 4.0}
+    page = report(METRICS, config, export=None)
+    assert "- **Method:** KD (alpha 0.9 to 0.3 over the epochs, temperature 4.0); loss" in page
+
+
 def test_the_fold_table_is_the_folds():
     rows = tables(report(METRICS, CONFIG, export=None))[0]
     assert [row["fold"] for row in rows] == ["fold_0", "fold_1", "fold_2", "pooled"]

@@ -546,6 +546,29 @@ def test_adamw_decays_the_weights_themselves_and_the_loss_has_no_part_of_it():
     assert network(schedule=dataclasses.replace(SCHEDULE, weight_decay=0.01)).distiller.weight_decay == 0.01
 
 
+# Numbers that change over the epochs
+
+RAMPS = {"KD.alpha": "0.9>0.3", "KD.temperature": "4>1"}
+
+
+def of_ramps(**settings):
+    """Weights that stand still, so that an epoch's loss is that of its numbers alone."""
+    still = dataclasses.replace(SCHEDULE, learning_rate=0.0, weight_decay=0.0)
+    return network(schedule=still, distillation="KD+MSE:0.5", distillation_settings=settings or RAMPS)
+
+
+def test_an_epoch_has_the_numbers_of_its_place_also_where_a_training_goes_on(tmp_path):
+    ramped, teacher = of_ramps(), TeacherOutputs(TEACHER)
+    whole = ramped.train(job(tmp_path / "whole", teacher_outputs=teacher)).history["loss"]
+    halfway = of_ramps(**{"KD.alpha": 0.6, "KD.temperature": 2.5})
+    constant = halfway.train(job(tmp_path / "constant", teacher_outputs=teacher)).history["loss"]
+    np.testing.assert_allclose(whole[1], constant[1], rtol=1e-5)
+    assert min(abs(whole[epoch] - constant[epoch]) for epoch in (0, 2)) > 1e-3
+    ramped.train(job(tmp_path / "parts", teacher_outputs=teacher, epochs=2))  # of the schedule's three
+    parts = ramped.train(job(tmp_path / "parts", teacher_outputs=teacher)).history["loss"]
+    np.testing.assert_array_equal(parts, whole)
+
+
 # Networks that are kept
 
 

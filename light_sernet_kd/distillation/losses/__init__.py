@@ -40,11 +40,12 @@ from light_sernet_kd.distillation.losses.logits import (
     standardised,
     wsld,
 )
-from light_sernet_kd.distillation.losses.settings import settings_of, terms_of
+from light_sernet_kd.distillation.losses.settings import at_their_last, settings_of, terms_of
 from light_sernet_kd.distillation.losses.token_states import states
 
 __all__ = [
     "abkd",
+    "at_their_last",
     "ckd",
     "cross_entropy",
     "dist",

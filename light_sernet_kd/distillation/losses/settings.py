@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.distillation.losses.logits import KL_MEANS
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, PUBLISHED, Loss
+from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, PUBLISHED, Distillation, Loss
 
 
 def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The settings of a label or distillation loss: its published defaults, and over them `overrides`.
 
     A weighted sum, `KD:0.5+RKD:0.5`, has the settings of all its losses, under `KD.alpha` and so on. So has a
-    published sum, such as `DistilSER`, whose defaults are its own.
+    published sum, such as `DistilSER`, whose defaults are its own. A number of a distillation loss may be a
+    ramp over the epochs, `"0.9>0.3"`, both of whose ends are such numbers; it stays text.
 
     Raises:
         UserError: no such loss or setting, or a value that the setting cannot have.
@@ -48,6 +50,16 @@ def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[s
     return settings
 
 
+def at_their_last(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with each ramp at its last value, for a phase behind the one that it goes over.
+
+    >>> at_their_last({"alpha": "0.9>0.3", "temperature": 4.0})
+    {'alpha': 0.3, 'temperature': 4.0}
+    """
+    ramps = {name: ramp_of(value) for name, value in settings.items()}
+    return {name: ramp.last if (ramp := ramps[name]) else value for name, value in settings.items()}
+
+
 def terms_of(
     distillation: distillation_spec.DistillationSum, overrides: Mapping[str, Any] | None = None
 ) -> list[tuple[distillation_spec.Term, dict[str, Any]]]:
@@ -69,6 +81,10 @@ def terms_of(
 def _checked(loss: str, entry: Loss, setting: str, default: Any, value: Any) -> Any:
     """`value` in the type of `default`, where None stands for a sequence that may be left out."""
     what = f"{setting} of {loss}"
+    if isinstance(entry, Distillation) and isinstance(default, float) and (ramp := ramp_of(value)):
+        for end in (ramp.first, ramp.last):
+            _checked(loss, entry, setting, default, end)
+        return str(ramp)
     if isinstance(default, str):
         return choose(what, str(value), KL_MEANS)
     if default is None and value is None:

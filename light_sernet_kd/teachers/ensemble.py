@@ -22,8 +22,8 @@ def confidence_weights(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         `(K, ...)`, float64, which sum to 1 over the teachers.
 
-    Source: Zhang, Chen and Wang 2022 (CA-MKD), arXiv:2201.00007, section 3.2; that they weigh logits here,
-    and not divergences, is ours.
+    Source: Zhang, Chen and Wang 2022 (CA-MKD), arXiv:2201.00007, and its authors' code. That the weights
+    are of logits here, and not of one divergence per teacher, is ours.
 
     The first teacher has the label, at index 0, with probability 3/4, the second with 1/4.
 

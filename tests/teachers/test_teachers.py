@@ -670,7 +670,7 @@ def test_an_ensemble_is_the_geometric_mean_at_every_temperature(temperature):
 
 
 def test_teachers_weigh_by_how_near_they_are_to_the_label_as_zhang_writes_it():
-    """Equations 3 to 5 of CA-MKD: w_k = (1 - exp(L_k) / Σ_j exp(L_j)) / (K - 1)."""
+    """CA-MKD: w_k = (1 - exp(L_k) / Σ_j exp(L_j)) / (K - 1)."""
     members = [PER_FOLD, dataclasses.replace(PER_FOLD, logits=LOGITS[::-1] * 3), FLAT]
     labels, own = np.array([[2, 0, -1, 1], [-1, 1, 2, -1]]), [1.0, 2.0, 0.5]
     found = teachers.ensemble(members, own, labels=labels)

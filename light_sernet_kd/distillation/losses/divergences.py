@@ -25,7 +25,8 @@ def wttm(label_loss, labels, teacher, student, *, label_weight=1.0, teacher_weig
     Returns:
         `(batch,)`, and 0. It is not 0 where the student equals the teacher, unless T is 1.
 
-    Source: Zheng and Yang 2024, arXiv:2402.11148, sections 3 and 4; weights of the authors' example.
+    Source: Zheng and Yang 2024, arXiv:2402.11148, sections 3 and 4; weights of the example in the
+    authors' code, where CRD stands beside it.
 
     Two classes alike for the teacher, so U is 2^(4 / 5), and a student with log-odds of log 3: KL of
     (1/2, 1/2) from (3/4, 1/4) is log(2 / √3).
@@ -71,8 +72,8 @@ def abkd(  # noqa: PLR0913 (the weights of the paper)
     Returns:
         `(batch,)`, and 0.
 
-    Source: Wang et al. 2025, arXiv:2505.04560, section 4; weights of the authors' example, ResNet-56 to
-    ResNet-20.
+    Source: Wang et al. 2025, arXiv:2505.04560; weights of the example in the authors' code, ResNet-56 to
+    ResNet-20, at the temperature that is the default of the code it builds on.
 
     With both exponents 1 it is half the squared distance: of (3/4, 1/4) from (1/2, 1/2), 1/16.
 

@@ -87,9 +87,10 @@ class Row:
 
     @property
     def of(self) -> tuple[str, str, str]:
-        """What must be equal for two rows to be compared: corpus, protocol and recipe."""
+        """What must be equal for two rows to be compared: corpus, protocol and recipe but for the teacher."""
         first = self.records[0]
-        return first["corpus"], first["protocol"], first["settings"]["recipe"]
+        recipe = first["settings"]["recipe"]
+        return first["corpus"], first["protocol"], "robust" if recipe == "distilled" else recipe
 
 
 def rows_of(folder: Path) -> list[Row]:
@@ -112,7 +113,8 @@ def rows_of(folder: Path) -> list[Row]:
             return np.array([[each["confusion"][what][name] for name in speakers] for each in records])
 
         taught = records[0]["teacher"] is not None
-        name = records[0]["settings"]["distillation"]
+        settings = records[0]["settings"]
+        name = "ours" if settings["recipe"] == "distilled" else settings["distillation"]
         rows.append(Row(name, records, stacked("selected"), stacked("teacher") if taught else None))
     return sorted(rows, key=lambda row: (*row.of, row.teacher is not None, row.name))
 

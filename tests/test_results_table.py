@@ -116,6 +116,18 @@ def test_a_difference_is_of_the_seeds_that_both_have(script, tmp_path):
     assert script.difference(taught, plain).startswith(f"{expected:+.1f} [")
 
 
+def test_the_recipe_with_a_teacher_stands_beside_the_one_without(script, tmp_path):
+    for method, recipe in (("pure", "robust"), ("KD+hint", "distilled"), ("KD", "lsn")):
+        record, _ = made(0, method)
+        record["settings"]["recipe"] = recipe
+        (tmp_path / f"{record['run']}.json").write_text(json.dumps(record))
+    lines = script.table(tmp_path).splitlines()
+    ours = next(line for line in lines if line.startswith("| `ours` |"))
+    assert ours.endswith("] |")
+    assert "not run" not in ours
+    assert next(line for line in lines if line.startswith("| `KD` |")).endswith("| `pure`: not run |")
+
+
 def test_rows_of_other_speakers_are_no_row(script, tmp_path):
     for seed, speakers in ((0, "abcd"), (1, "abc")):
         record, _ = made(seed, speakers=speakers)

@@ -17,7 +17,7 @@ import functools
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,23 +233,29 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(path: Path) -> str:
-    """Of each corpus and group of speakers, as Markdown."""
-    lines, parts = lines_of(path), []
+def by_group(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Of each corpus and group of speakers that has lines its title, and the lines."""
+    lines = lines_of(path)
     for corpus, groups in HELD_OUT.items():
         for group in groups:
             mine = [each for each in lines if each["corpus"] == corpus and tuple(each["group"]) == group]
-            if not mine:
-                continue
-            parts.append(f"\n## {corpus}, speakers {', '.join(group)}\n")
-            parts.append(f"| variant | epochs | seed | weights | {' | '.join(CONDITIONS)} | mean |")
-            parts.append("|---" * (len(CONDITIONS) + 5) + "|")
-            for each in mine:
-                for kept in ("last", "mean"):
-                    scores = [100 * each["ua"][kept][condition] for condition in CONDITIONS]
-                    cells = [each["variant"], str(each["epochs"]), str(each["seed"]), kept]
-                    cells += [f"{score:.1f}" for score in (*scores, np.mean(scores))]
-                    parts.append(f"| {' | '.join(cells)} |")
+            if mine:
+                yield f"{corpus}, speakers {', '.join(group)}", mine
+
+
+def table(path: Path) -> str:
+    """Of each corpus and group of speakers, as Markdown."""
+    parts = []
+    for title, mine in by_group(path):
+        parts.append(f"\n## {title}\n")
+        parts.append(f"| variant | epochs | seed | weights | {' | '.join(CONDITIONS)} | mean |")
+        parts.append("|---" * (len(CONDITIONS) + 5) + "|")
+        for each in mine:
+            for kept in ("last", "mean"):
+                scores = [100 * each["ua"][kept][condition] for condition in CONDITIONS]
+                cells = [each["variant"], str(each["epochs"]), str(each["seed"]), kept]
+                cells += [f"{score:.1f}" for score in (*scores, np.mean(scores))]
+                parts.append(f"| {' | '.join(cells)} |")
     return "\n".join(parts)
 
 

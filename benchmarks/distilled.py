@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from choices import CONDITIONS, HELD_OUT, SAMPLES, WORLD, Task, lines_of
+from choices import CONDITIONS, HELD_OUT, SAMPLES, WORLD, Task, by_group, lines_of
 
 
 @dataclass(frozen=True)
@@ -285,25 +285,18 @@ def measured(bench: Bench, name: str) -> dict[str, Any]:
 
 def table(path: Path) -> str:
     """Of each corpus and group of speakers, as Markdown: means over seeds."""
-    lines, parts = lines_of(path), []
-    for corpus, groups in HELD_OUT.items():
-        for group in groups:
-            mine = [each for each in lines if each["corpus"] == corpus and tuple(each["group"]) == group]
-            if not mine:
-                continue
-            columns = (
-                "UA, clean | WA, clean | log loss, clean | UA, degraded | WA, degraded | log loss, degraded"
-            )
-            parts += ["", f"{corpus}, speakers {', '.join(group)}:", ""]
-            parts += [f"| method | epochs | seeds | {columns} |", "|---" * 9 + "|"]
-            for method, epochs in dict.fromkeys((each["method"], each["epochs"]) for each in mine):
-                own = [each for each in mine if (each["method"], each["epochs"]) == (method, epochs)]
-                cells = [f"`{method}`", str(epochs), ", ".join(str(each["seed"]) for each in own)]
-                for conditions in (CONDITIONS[:1], CONDITIONS[1:]):
-                    for measure, factor in (("ua", 100), ("wa", 100), ("log_loss", 1)):
-                        values = [[each[measure][name] for name in conditions] for each in own]
-                        cells.append(f"{factor * np.mean(values):.{1 if factor > 1 else 3}f}")
-                parts.append(f"| {' | '.join(cells)} |")
+    columns = "UA, clean | WA, clean | log loss, clean | UA, degraded | WA, degraded | log loss, degraded"
+    parts = []
+    for title, mine in by_group(path):
+        parts += ["", f"{title}:", "", f"| method | epochs | seeds | {columns} |", "|---" * 9 + "|"]
+        for method, epochs in dict.fromkeys((each["method"], each["epochs"]) for each in mine):
+            own = [each for each in mine if (each["method"], each["epochs"]) == (method, epochs)]
+            cells = [f"`{method}`", str(epochs), ", ".join(str(each["seed"]) for each in own)]
+            for conditions in (CONDITIONS[:1], CONDITIONS[1:]):
+                for measure, factor in (("ua", 100), ("wa", 100), ("log_loss", 1)):
+                    values = [[each[measure][name] for name in conditions] for each in own]
+                    cells.append(f"{factor * np.mean(values):.{1 if factor > 1 else 3}f}")
+            parts.append(f"| {' | '.join(cells)} |")
     return "\n".join(parts[1:])
 
 

@@ -17,7 +17,7 @@ from light_sernet_kd import teachers
 from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
-from light_sernet_kd.data.run_folder import Run, RunFolder, Step
+from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.errors import UserError
@@ -41,15 +41,9 @@ class TaughtRun:
     run: Run
     settings: Settings
 
-    def step(self, fold: str) -> Step:
-        return self.folder.fold(fold)
-
-    def student(self, fold: str) -> keras.Model:
-        return self.step(fold).read("student.keras", load_student)
-
     @property
     def has_final(self) -> bool:
-        return self.step(ALL_SPEAKERS).is_done
+        return self.folder.fold(ALL_SPEAKERS).is_done
 
 
 def folders(argument: str) -> list[Path]:
@@ -111,9 +105,13 @@ def check_same_view(argument: str, selection: Selection, settings: Settings) -> 
                 )
 
 
-def networks(argument: str, selection: Selection, settings: Settings, fold: str) -> list[keras.Model]:
-    """The students that teach in a fold."""
-    return [taught.student(fold) for taught in taught_runs(argument, selection, settings)]
+def networks(argument: str, fold: str) -> list[keras.Model]:
+    """The students that teach in a fold, of runs that were checked when their outputs were made."""
+    return [_student(RunFolder(path), fold) for path in folders(argument)]
+
+
+def _student(folder: RunFolder, fold: str) -> keras.Model:
+    return folder.fold(fold).read("student.keras", load_student)
 
 
 def run_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
@@ -152,7 +150,7 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
     )
     logits, embeddings = [], []
     for fold in folds:
-        student = taught.student(fold.name)
+        student = _student(taught.folder, fold.name)
         both = keras.Model(student.inputs[0], [student.outputs[0], embedding_of(student)])
         predict = feature_cache.exact(both.predict_on_batch)
         starts = range(0, len(rows), feature_cache.BATCH)

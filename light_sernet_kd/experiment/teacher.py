@@ -153,7 +153,7 @@ def teacher_outputs(
     """What the fold's teacher says of every utterance; None where there is no teacher."""
     if run.settings.teacher is None:
         return None
-    teacher = _fold_teacher(run, fold, epochs)
+    teacher = fold_teacher(run, fold, epochs)
     logits = teachers.aligned(teacher, run.utterances, run.classes, fold.name)
     embedding = states = None
     if run.distillation.needs_embeddings:
@@ -189,7 +189,7 @@ def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
         network = network_of(run, "teacher").student
         networks, weights = [network] * run.settings.teacher_count, _members_weights(run, fold, network)
     else:
-        networks = run_teachers.networks(argument, run.selection, run.settings, fold.name)
+        networks = run_teachers.networks(argument, fold.name)
         weights = [network.get_weights() for network in networks]
     if run.asked is None:
         names = [TEACHER] * run.distillation.needs_logits
@@ -219,7 +219,7 @@ def _roles(run: "Experiment") -> list[str]:
     return ["teacher", *(f"teacher-{number + 1}" for number in range(1, run.settings.teacher_count))]
 
 
-def _fold_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None) -> teachers.Teacher:
+def fold_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None) -> teachers.Teacher:
     """What the fold's student learns from: made or read, trained, or both, of which it is the mean."""
     if not run.settings.trained_teacher:
         if run.teacher is None:

@@ -25,10 +25,9 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.alone import Alone, decides_folds, find_alone, settings_alone
 from light_sernet_kd.experiment.networks import keep_networks, network_of, train_network
 from light_sernet_kd.experiment.phases import phases_of
-from light_sernet_kd.experiment.teacher import trained_teacher
+from light_sernet_kd.experiment.teacher import fold_teacher
 from light_sernet_kd.files import read_json, write_arrays, write_json
 from light_sernet_kd.reporting.text import pluralise
-from light_sernet_kd.teachers import Teacher
 from light_sernet_kd.teachers.probe import held_out_parts
 
 if TYPE_CHECKING:
@@ -144,10 +143,6 @@ def _verdict(run: "Experiment", compared: _Compared) -> dict[str, Any]:
     }
 
 
-def _teacher_of(run: "Experiment", fold: Fold) -> Teacher:
-    return run.teacher or trained_teacher(run, fold)
-
-
 def _judged_folds(run: "Experiment") -> list[Fold]:
     """Those whose teachers are there; of networks the first, which is trained before its student anyway."""
     if not run.settings.trained_teacher:
@@ -162,14 +157,14 @@ def _judged_folds(run: "Experiment") -> list[Fold]:
 
 def _answers(run: "Experiment", fold: Fold, rows: Sequence[int]) -> np.ndarray:
     """Classes that the fold's teacher gives to the utterances `rows`."""
-    logits = teachers.aligned(_teacher_of(run, fold), run.utterances, run.classes, fold.name)
+    logits = teachers.aligned(fold_teacher(run, fold), run.utterances, run.classes, fold.name)
     return logits[list(rows)].argmax(axis=1)
 
 
 def _cross_fitted_ua(run: "Experiment") -> float | None:
     """Of the teacher's outputs for training utterances, over all judged folds."""
     folds = _judged_folds(run)
-    if not teachers.is_cross_fitted(_teacher_of(run, folds[0]).card):
+    if not teachers.is_cross_fitted(fold_teacher(run, folds[0]).card):
         return None
     labels = np.concatenate([run.selection.labels[list(fold.train)] for fold in folds])
     predicted = np.concatenate([_answers(run, fold, fold.train) for fold in folds])
@@ -214,7 +209,7 @@ def _validation(run: "Experiment", fold: Fold) -> tuple[int, ...]:
         raise _UnjudgedError(
             f"no validation speaker of the protocol {run.settings.protocol} is none who tests"
         )
-    teacher = _teacher_of(run, fold)
+    teacher = fold_teacher(run, fold)
     seen = teachers.speakers_of_fold(teacher, fold.name)
     if seen is None:
         raise _UnjudgedError("its file does not say who trained it")
@@ -231,7 +226,7 @@ def _beside_estimate(run: "Experiment") -> _Compared:
             "trained"
         )
     fold = _judged_folds(run)[0]
-    if teachers.is_cross_fitted(_teacher_of(run, fold).card):
+    if teachers.is_cross_fitted(fold_teacher(run, fold).card):
         who, rows = "training", _held_out(run, fold)
         left = set(rows)
         train = tuple(row for row in fold.train if row not in left)

@@ -160,6 +160,25 @@ def test_what_was_found_stays_and_refuses_again(corpus, estimate, result):
     assert asked(corpus, result, result / "worse.npz", "refused", teacher_gate="off") == ""
 
 
+def test_a_mixture_is_judged_whole(corpus, result, monkeypatch):
+    """Not by what is read of it: the file is cross-fitted, and the network beside it is not."""
+    from small_runs import no_graphs
+
+    monkeypatch.setattr(teacher_gate, "_estimate", lambda run, fold: np.eye(3)[[0] * len(fold.test)])
+    worse = teacher_file(result / "worse.npz", right=False)
+    with no_graphs():
+        said = asked(corpus, result, f"{worse}+auto*1000", "mixed", teacher_gate="warn")
+    facts, first = told(result, "mixed"), sorted(SPEAKERS)[0]
+    assert facts["cross_fitted_ua"] is None
+    assert facts["compared"]["speakers"] == [following(first)]
+    assert "of 1 validation speaker" in said
+    labels = np.array([sorted(EMOTIONS).index(name.rpartition("-")[2]) for name in facts["compared"]["ids"]])
+    own = teachers.read(result / "mixed" / f"fold-{first}" / "teacher.npz")
+    logits = own.logits[0][[own.ids.index(name) for name in facts["compared"]["ids"]]]
+    found = balanced_accuracy_score(labels, logits.argmax(axis=1))
+    assert facts["compared"]["teacher"] == pytest.approx(found)
+
+
 def test_off_asks_nothing(corpus, tmp_path):
     worse = teacher_file(tmp_path / "worse.npz", right=False)
     assert asked(corpus, tmp_path, worse, "off", teacher_gate="off") == ""

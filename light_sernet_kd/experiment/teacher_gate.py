@@ -60,7 +60,7 @@ class _Compared:
         rows: the utterances.
         teacher, student: classes `(len(rows),)`.
         who: what the speakers are in their fold.
-        student_from: whence the student's answers are.
+        student_from: where the student's answers come from.
     """
 
     rows: np.ndarray

@@ -269,7 +269,10 @@ class Profile:
 
 
 class Runner:
-    """An exported student, ready to classify recordings, texts or both. Not for several threads at once.
+    """An exported student, ready to classify recordings, texts or both.
+
+    Several threads may ask one at once: they wait for one another. What answers at the same time is a
+    `Runner` per thread.
 
     Attributes:
         labels: the classes, in the order of `probabilities`.
@@ -311,6 +314,8 @@ class Runner:
                 another student, or the file has no signature for it.
         """
         self._path = path
+        # LiteRT refuses an interpreter that another thread runs; and a profile is read, changed and set.
+        self._lock = threading.RLock()
         self._interpreter, self.card, self.labels, vocabulary = _opened(path, threads=threads)
         self.inputs: tuple[str, ...] = tuple(self.card.get("inputs", [self.card["input"]]))
         if "features" in self.inputs:
@@ -371,9 +376,10 @@ class Runner:
         self.require(audio=waveform is not None, text=text is not None)
         _require_rate(sample_rate, self.sample_rate)
         values = self._values(waveform, text)
-        if self._profile is not None and self._profile.clips > 0:
-            return self._enrolled(values["audio"])[0]
-        return invoke(self._interpreter, values)
+        with self._lock:
+            if self._profile is not None and self._profile.clips > 0:
+                return self._enrolled(values["audio"])[0]
+            return invoke(self._interpreter, values)
 
     def embedding(self, waveform: np.ndarray, *, sample_rate: int | None = None) -> np.ndarray:
         """What the student's last layer takes of a clip: float32 `(E,)`, whoever speaks.
@@ -466,14 +472,15 @@ class Runner:
 
     def _enrolled(self, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the second signature gives for `(samples,)`: probabilities `(classes,)`, embedding `(E,)`."""
-        profile = self._known()
-        # One that is kept holds the interpreter, which then refuses to run its first graph.
-        run = self._interpreter.get_signature_runner(ENROLLED)
-        given = run(
-            audio=clip[None],
-            speaker=profile.mean.astype(np.float32)[None],
-            clips=np.array([[profile.clips]], np.float32),
-        )
+        with self._lock:
+            profile = self._known()
+            # One that is kept holds the interpreter, which then refuses to run its first graph.
+            run = self._interpreter.get_signature_runner(ENROLLED)
+            given = run(
+                audio=clip[None],
+                speaker=profile.mean.astype(np.float32)[None],
+                clips=np.array([[profile.clips]], np.float32),
+            )
         return given["probabilities"][0], given["embedding"][0]
 
     def probabilities_of_states(
@@ -503,7 +510,8 @@ class Runner:
         values = self._values(waveform, text)
         for name, rows in states.items():
             values[name] = _padded(name, np.asarray(rows), taken[name]["rows"], taken[name]["width"])
-        return invoke(self._interpreter, values)
+        with self._lock:
+            return invoke(self._interpreter, values)
 
     def stream(self, sound: np.ndarray | Iterable[np.ndarray], **settings: Any) -> "Iterator[Window]":
         """Every window of a waveform `(n,)`, or of blocks that follow one another, as soon as it is known.
@@ -807,7 +815,8 @@ class Stream:
                     # The end of a longer sound is less than a window, a short sound is a whole recording.
                     heard = len(samples) if start else self._runner.samples
                     weight = min(self.hop_samples, heard) / self._runner.samples
-                    self._runner.profile = self._runner._known().with_clip(embedding, weight)
+                    with self._runner._lock:
+                        self._runner.profile = self._runner._known().with_clip(embedding, weight)
         label = UNSURE if why else self._runner.labels[self._shown]
         end = (start + len(samples)) / rate
         return Window(start / rate, end, probabilities, smoothed, level, label, why)

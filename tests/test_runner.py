@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ai_edge_litert.interpreter
@@ -84,6 +85,16 @@ def test_a_result_outlives_the_next_clip(case):
     copy = kept.copy()
     assert np.abs(opened.probabilities(second) - kept).max() > 1e-3
     np.testing.assert_array_equal(kept, copy)
+
+
+def test_threads_that_share_a_runner_get_what_each_would_alone(case):
+    opened = Runner(case.paths["int8"])
+    sounds = [np.random.default_rng(seed).normal(size=SAMPLES).astype(np.float32) for seed in range(4)]
+    expected = [opened.probabilities(sound) for sound in sounds]
+    assert len({each.tobytes() for each in expected}) == 4
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(opened.probabilities, sounds * 8))
+    np.testing.assert_array_equal(found, expected * 8)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])

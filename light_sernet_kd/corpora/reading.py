@@ -285,7 +285,10 @@ def nothing(where: Path, root: Path, layout: str, parts: Callable[[Path], Any] |
         )
     if content := _content(root):
         message += f" Found in {root}: {content}; expected {layout}."
-    return UserError(f"{message} Put the corpus there (see data/README.md) or try -dn demo.")
+    return UserError(
+        f"{message} `light-sernet-kd fetch {root.name}` downloads the corpus or says where to get it; "
+        "-dn demo needs none."
+    )
 
 
 def _content(folder: Path) -> str:

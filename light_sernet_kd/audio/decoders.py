@@ -290,7 +290,7 @@ def _through_pyav(content: Content, layout: Layout, path: str | os.PathLike[str]
         import av  # noqa: F401
     except ImportError:
         raise AudioError(
-            f"{path} is {layout.kind}, which needs PyAV: {install_line('video')}. It is then read as it is, "
+            f"{path} is {layout.kind}, which needs PyAV: {install_line('media')}. It is then read as it is, "
             "and `light-sernet-kd prepare --video FILE --to DIR` makes a WAV file of it"
         ) from None
     try:

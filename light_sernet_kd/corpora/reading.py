@@ -11,7 +11,7 @@ from light_sernet_kd.corpora.names import alike_notes
 from light_sernet_kd.corpora.types import Corpus, Utterance
 from light_sernet_kd.errors import UserError
 
-# What a recording may be called; how it is stored is told by its content. Of what needs the extra `video`,
+# What a recording may be called; how it is stored is told by its content. Of what needs the extra `media`,
 # names of sound and of short videos: a corpus's folder may hold other files called .ts or .mpg.
 AUDIO_SUFFIXES = frozenset(
     (*SUFFIXES, ".m4a", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".mov", ".amr", ".3gp", ".wma")

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from light_sernet_kd import audio
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Runner, caveats
 
 TEXT, JSON, JSON_LINES, CSV = "text", "json", "jsonl", "csv"
+_NARROW_BAND_HZ = 8000
 FORMATS = (TEXT, JSON, JSON_LINES, CSV)
 
 
@@ -102,6 +104,18 @@ def noted(what: str) -> Iterator[dict[str, type[Warning]]]:
     for each in caught:
         if not issubclass(each.category, UserWarning):
             warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+
+
+def note_narrow_band(path: str) -> None:
+    """Warn of a recording that was made or sent at 8 kHz, as telephones do.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    rate, _, _ = audio.header(path)
+    if rate <= _NARROW_BAND_HZ:
+        text = f"{path} is narrow-band: recorded at {rate:,} Hz, it holds nothing above {rate // 2:,} Hz."
+        warnings.warn(text, audio.AudioNote, stacklevel=2)
 
 
 def failure(error: Exception) -> str:

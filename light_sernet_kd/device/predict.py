@@ -269,6 +269,7 @@ def _answer(runner: Runner, path: str, text: str | None, settings: Mapping[str, 
     """The answer to one recording, text or both, as JSON has it."""
     with answers.noted(path or str(text)) as notes:
         if path:
+            answers.note_narrow_band(path)
             answer = _of_recording(runner, path, text, settings)
             answer["speaker_clips"] = enroll.known_clips(runner)
         else:

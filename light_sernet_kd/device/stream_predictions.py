@@ -9,7 +9,15 @@ from rich.console import Console
 from rich.text import Text
 
 from light_sernet_kd import audio
-from light_sernet_kd.device.answers import TEXT, answer_list, failure, model_facts, noted, tell
+from light_sernet_kd.device.answers import (
+    TEXT,
+    answer_list,
+    failure,
+    model_facts,
+    note_narrow_band,
+    noted,
+    tell,
+)
 from light_sernet_kd.device.enroll import known_clips
 from light_sernet_kd.device.formats import (
     clips,
@@ -63,6 +71,7 @@ def predict(
             followed = _Followed(path, runner, settings, keep=as_json or picture is not None)
             try:
                 with noted(path) as notes:
+                    note_narrow_band(path)
                     if as_json:
                         recording_segments = list(segments(followed.windows(), runner.labels))
                     else:

@@ -396,7 +396,7 @@ def test_what_libsndfile_does_not_know_is_read_by_pyav_and_named(
     path.write_bytes(whole)
     message = refusal(path)
     assert f"is {kind}, which needs PyAV" in message
-    assert 'pip install "light-sernet-kd[video]"' in message
+    assert 'pip install "light-sernet-kd[media]"' in message
     assert "prepare --video FILE --to DIR" in message
     assert capfd.readouterr() == ("", "")
 

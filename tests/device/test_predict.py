@@ -537,6 +537,16 @@ def test_a_real_ctrl_c_leaves_a_list(tmp_path, recording):
 # Notes and caveats.
 
 
+@pytest.mark.parametrize("more", [[], ["--stream"]])
+def test_a_recording_of_8_khz_is_said_to_be_narrow_band(model, recording, capsys, more):
+    wide, narrow = recording("wide", voice(1, 1)), recording("narrow", voice(1, 1)[::2], 8000)
+    assert cli.main(["predict", model, wide, narrow, "--json", *more]) == 0
+    captured = capsys.readouterr()
+    said = f"{narrow} is narrow-band: recorded at 8,000 Hz, it holds nothing above 4,000 Hz."
+    assert [answer["warnings"] for answer in json.loads(captured.out)] == [[], [said]]
+    assert captured.err == f"light-sernet-kd: {said}\n"
+
+
 def test_a_warning_of_the_reader_is_one_line_and_in_the_list(model, recording, monkeypatch, capsys):
     path = recording("x", voice(2, 1))
     blocks = audio.blocks

@@ -171,6 +171,6 @@ def check_codec(**settings: float) -> None:
         try:
             import av
         except ImportError:
-            raise UserError(f"amr of codec needs PyAV: {install_line('video')}") from None
+            raise UserError(f"amr of codec needs PyAV: {install_line('media')}") from None
         if not {"libopencore_amrnb", "amrnb"} <= set(av.codecs_available):
             raise UserError("FFmpeg of this PyAV has no encoder of AMR (libopencore_amrnb): leave amr out.")

@@ -39,7 +39,7 @@ def audio_of_video(
     try:
         import av  # noqa: F401
     except ImportError:
-        raise UserError(f"reading videos needs PyAV: {install_line('video')}") from None
+        raise UserError(f"reading videos needs PyAV: {install_line('media')}") from None
     source, target = Path(source), Path(target)
     if source.is_dir():
         videos = sorted(

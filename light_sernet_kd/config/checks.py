@@ -117,6 +117,10 @@ def _check_training(settings: Settings) -> None:
         raise UserError(
             f"--enrolment is for students that hear alone, not for {settings.student}. Leave it out."
         )
+    if settings.start_from is not None and is_multimodal(settings.student):
+        raise UserError(
+            f"--start_from is for students that hear alone, not for {settings.student}. Leave it out."
+        )
     if settings.patience and settings.keep != BEST:
         raise UserError(
             f"--patience waits for a better epoch, and --keep {settings.keep} chooses none: give one of them."

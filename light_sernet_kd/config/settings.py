@@ -66,8 +66,8 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # config.json without it is of the same run.
 _ADDED = (
     "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "standardise_speakers", "teacher_components", "teacher_gate", "teacher_mixing", "teacher_view",
-    "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
+    "standardise_speakers", "start_from", "teacher_components", "teacher_gate", "teacher_mixing",
+    "teacher_view", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
@@ -425,6 +425,11 @@ class Settings:
         BEST, "--keep", group=TRAINING, metavar="WHICH", commands=OF_NETWORKS, choices=KEPT,
         help="weights that training ends with: {choices}; best: of the epoch with the best validation UA, "
         "mean: over the last quarter of the epochs",
+    )  # fmt: skip
+    start_from: str | None = setting(
+        None, "--start_from", group=TRAINING, metavar="FOLDER", commands=OF_STUDENT,
+        help="the folder of a finished run, with whose weights the student begins; its student has the same "
+        "shape and front end, and never trained on a recording that tests here",
     )  # fmt: skip
     soft_labels: bool = setting(
         False, "--soft_labels", group=TRAINING, commands=OF_NETWORKS,

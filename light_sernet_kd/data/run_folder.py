@@ -72,6 +72,7 @@ _METRICS = {
     "pooled_last_epoch": {"ua": float},
     "ci95": (None, {str: [float]}),
     "calibration?": {"folds": [{"name": str, "temperature": (float, None)}]},
+    "start?": {"corpus": str, "licence": (str, None), "stamps": [str]},
     "export?": (None, {"rows": [{"precision": str, "bytes": int}]}),
 }
 _CERTIFICATE = {"students": {str: str}, "precisions": {str: {"short": {"passed": int, "failed": [str]}}}}

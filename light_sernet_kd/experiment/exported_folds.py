@@ -49,6 +49,7 @@ def fold_files(
         distillation_weights={},
         teacher=None,
         unlabelled=None,
+        start_from=None,
         merge_tflite=True,
         enrolment=False,
         engine=AUTO,

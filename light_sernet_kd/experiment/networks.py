@@ -219,14 +219,18 @@ def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = 
     kind = kind_of(role)
     phase, step, train = phases_of(run, kind)[number], run.step(fold), trained_on(run, fold)
     part = "" if number == 0 else f"-{number + 1}"
+    seed = fold_seed(run.settings.seed, f"{role}{part} {fold.name}")
+    initial = functools.partial(phase.initial, list(weights)) if phase.initial else None
+    if run.start and kind == "student" and number == 0:
+        initial = functools.partial(run.start.weights, fold.name, phase.build, seed)
     return TrainingJob(
         examples=Examples(phase.rows, run.selection.labels, run.classes, run.soft_labels),
         train=train,
         validation=fold.validation,
-        seed=fold_seed(run.settings.seed, f"{role}{part} {fold.name}"),
+        seed=seed,
         checkpoint=step.checkpoint(role, number),
         epochs=training.epochs[number] if training.epochs else None,
-        initial_weights=functools.partial(phase.initial, list(weights)) if phase.initial else None,
+        initial_weights=initial,
         initial_projections=projections_of(run, kind, number - 1) if phase.int8 else (),
         calibration=calibration_clips(run, fold) if phase.int8 else (),
         teacher_outputs=training.outputs,

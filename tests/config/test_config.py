@@ -78,6 +78,7 @@ OTHER = {
     "different_speakers": True,
     "folds": ("03",),
     "seed": 1,
+    "start_from": "result/before",
     "schedule": "cubic",
     "epochs": 8,
     "batch_size": 64,

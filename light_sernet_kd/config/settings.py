@@ -65,8 +65,8 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
 _ADDED = (
-    "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "standardise_speakers", "start_from", "teacher_components", "teacher_gate", "teacher_mixing",
+    "allow", "augment_every", "depth", "enrolment", "generations", "keep", "kernels", "local_pooling", "recipe",
+    "speakers", "standardise_speakers", "start_from", "teacher_components", "teacher_gate", "teacher_mixing",
     "teacher_view", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
@@ -327,6 +327,11 @@ class Settings:
         range=Range(0, text="0 (as they are) or more"),
         help="losses on embeddings compare with the first N principal components of the teacher's, each of "
         "unit variance in training; 0 with the embeddings as they are",
+    )  # fmt: skip
+    generations: int = setting(
+        1, "--generations", group=TEACHER, metavar="N", commands=OF_STUDENT, range=POSITIVE,
+        help="students trained one after the other in each fold; each after the first learns by the same "
+        "losses from the one before, and the last one counts",
     )  # fmt: skip
     standardise_speakers: bool = setting(
         False, "--standardise_speakers", group=TEACHER, commands=OF_STUDENT_AND_PROBES,

@@ -50,6 +50,7 @@ def fold_files(
         teacher=None,
         unlabelled=None,
         start_from=None,
+        generations=1,
         merge_tflite=True,
         enrolment=False,
         engine=AUTO,

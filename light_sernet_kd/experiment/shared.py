@@ -90,7 +90,7 @@ class Experiment:
         self.phases: dict[str, list[phases.Phase]] = {}
         self.feature_rows: dict[str, Any] = {}
         self.clip_rows: dict[str, Any] = {}
-        self.asked: AskedNetworks | None = None
+        self.asked: dict[str, AskedNetworks] = {}
         self.teacher = teacher.read_teacher(self)
         self.multimodal = inputs.multimodal_networks(self)
         phases.check_encoders(self)

@@ -15,10 +15,12 @@ from light_sernet_kd import teachers
 from light_sernet_kd.config import RunOptions, Settings, make_settings
 from light_sernet_kd.config.engine import engine_here
 from light_sernet_kd.corpora import demo, manifest
+from light_sernet_kd.data.protocols import fold_seed
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import final, fold, generations
 from light_sernet_kd.experiment import run as experiment
+from light_sernet_kd.experiment.networks import Training
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.reporting import display
 from light_sernet_kd.training import checkpoint
@@ -65,7 +67,9 @@ def watched(patch) -> list[Watched]:
         def instead(run, role, of_fold, outputs=None, epochs=None):
             outcome = train_network(run, role, of_fold, outputs, epochs=epochs)
             seen.append(Watched(run, role, outputs, epochs, outcome.selected))
-            return outcome
+            # Of those before the last the selected weights count, and no others.
+            last = outcome.last if role == "student" else [each + 1 for each in outcome.last]
+            return dataclasses.replace(outcome, last=last)
 
         return instead
 
@@ -126,6 +130,11 @@ def test_the_first_learns_from_the_teacher_and_each_other_from_the_one_before(th
 def test_a_generation_begins_anew_and_is_the_same_however_many_follow(manifest, result, three):
     learn(manifest, result, "one")
     learn(manifest, result, "two", "--generations", "2")
+    # the first is what such a run was before there were generations
+    of_fold, other = three[0].run.folds[0], three[0].run
+    assert Training(other, "generation-1", of_fold).seed(0) == fold_seed(0, f"student {FOLD}")
+    assert Training(other, "generation-1", of_fold).seed(1) == fold_seed(0, f"student-2 {FOLD}")
+    assert len({Training(other, each.role, of_fold).seed(phase) for each in three for phase in (0, 1)}) == 6
     for number, name in enumerate(("one", "two", "three")):
         path = result / name / f"fold-{FOLD}" / "student.keras"
         assert same(loaded(path), three[number].selected), name

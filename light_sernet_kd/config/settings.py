@@ -66,8 +66,8 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # config.json without it is of the same run.
 _ADDED = (
     "allow", "augment_every", "depth", "enrolment", "generations", "keep", "kernels", "local_pooling",
-    "recipe", "speakers", "standardise_speakers", "start_from", "teacher_components", "teacher_gate", "teacher_mixing",
-    "teacher_view", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
+    "recipe", "speakers", "standardise_speakers", "start_from", "teacher_components", "teacher_gate",
+    "teacher_mixing", "teacher_view", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.

@@ -178,17 +178,19 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
         blocks = [predict(np.asarray(rows[start : start + feature_cache.BATCH])) for start in starts]
         logits.append(np.concatenate([block[0] for block in blocks]))
         embeddings.append(np.concatenate([block[1] for block in blocks]))
-    own_teacher = taught.run.metrics.get("teacher") or {}
+    metrics = taught.run.metrics
+    own_teacher, start = metrics.get("teacher") or {}, metrics.get("start") or {}
     card: dict[str, Any] = {
         "made_by": f"students of the run {taught.run.name}",
         "corpus": selection.corpus.name,
         "protocol": own.protocol,
     }
-    # Where nobody knows what its own teacher or unlabelled speech had met, nobody knows what a student did.
-    if not own_teacher.get("stamps") and not taught.run.metrics.get("unlabelled"):
+    # Where nobody knows whom its own teacher, unlabelled speech or start had met, nobody knows whom it did.
+    if not (own_teacher.get("stamps") or metrics.get("unlabelled") or start.get("stamps")):
         card["train_speakers"] = teachers.train_speakers(folds, selection.utterances)
-    if licence := own_teacher.get("licence"):
-        card["licence"] = licence
+    licences = [each["licence"] for each in (own_teacher, start) if each.get("licence")]
+    if licences:
+        card["licence"] = "; ".join(dict.fromkeys(licences))
     return Teacher(
         ids=tuple(utterance.id for utterance in selection.utterances),
         classes=tuple(selection.classes),

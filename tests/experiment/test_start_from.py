@@ -10,13 +10,13 @@ import pytest
 import soundfile
 from small_runs import error_of, train
 
+from light_sernet_kd import teachers
 from light_sernet_kd.config import RunOptions, make_settings
-from light_sernet_kd.corpora import demo
+from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.data import training_list
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import conversion, start
-from light_sernet_kd.experiment.alone import find_alone
+from light_sernet_kd.experiment import conversion, start, teacher_gate
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.networks import Training, job_of, network_of
 from light_sernet_kd.experiment.shared import Experiment
@@ -156,7 +156,6 @@ def test_files_list_what_trained_before_and_name_it(places, tmp_path):
     assert set(before.speakers) < set(listed.speakers)
     assert conversion._card(run, final=False)["started_from"] == "run run-before on before"
     assert run.stamps == []
-    assert find_alone(run) is None, "a student that begins anew is another"
 
 
 def test_licences_and_doubts_of_the_start_go_on(places, tmp_path):
@@ -177,6 +176,43 @@ def test_licences_and_doubts_of_the_start_go_on(places, tmp_path):
         f"the teacher of {named}, may have seen test speakers",
         f"{named}: doubt",
     ]
+
+
+def test_what_learns_from_such_a_run_is_told_of_its_start(places, tmp_path):
+    path = tmp_path / "marked"
+    shutil.copytree(places["result"] / "run-here", path)
+    metrics = json.loads((path / "metrics.json").read_text())
+
+    def teacher(name, told) -> teachers.Teacher:
+        (path / "metrics.json").write_text(json.dumps({**metrics, "start": told}))
+        (tmp_path / name).mkdir()
+        source = {"distillation": "KD", "teacher": f"run:{path}", "export": False}
+        return begun(places, tmp_path / name, **source).teacher
+
+    plain = teacher("plain", {"corpus": "older", "licence": None, "stamps": []})
+    assert "licence" not in plain.card
+    assert sorted(plain.card["train_speakers"]) == sorted(HERE)[:1]
+    doubted = teacher("doubted", {"corpus": "older", "licence": "by request", "stamps": ["doubt"]})
+    assert doubted.card["licence"] == "by request"
+    assert "train_speakers" not in doubted.card
+
+
+def test_the_gate_makes_no_estimate_with_weights_that_know_its_speakers(places, tmp_path):
+    rows = manifest.utterances(places["here"]).utterances
+    ids, classes = tuple(row.id for row in rows), ("anger", "neutral", "sadness")
+    speakers = {"all-speakers": [], sorted(HERE)[0]: []}
+    teachers.write(
+        tmp_path / "other.npz",
+        teachers.Teacher(ids, classes, np.zeros((1, 9, 3), np.float32), card={"train_speakers": speakers}),
+    )
+    run = begun(
+        places, tmp_path, start_from=str(places["result"] / "run-here"), distillation="KD", export=False,
+        teacher=str(tmp_path / "other.npz"), teacher_gate="refuse",
+    )  # fmt: skip
+    teacher_gate.check_teacher(run)
+    said = json.loads((tmp_path / "run" / "teacher_gate.json").read_text())["sentence"]
+    assert "not judged" in said
+    assert "the weights that the student begins with may know the speakers" in said
 
 
 def test_speakers_of_the_same_name_are_counted_in_a_stamp(places, tmp_path):

@@ -1271,6 +1271,8 @@ _FIELDS: dict[str, _Field] = {
     "corpus": _TEXT,
     "corpus_licence": _TEXT,
     "teacher_licence": _TEXT,
+    "started_from": _TEXT,
+    "start_licence": _TEXT,
     "synthetic": _TRUTH,
     "distillation": _TEXT,
     "protocol": _TEXT,

@@ -78,6 +78,8 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
     if settings.unlabelled is not None:
         # Its recordings would be compared with the speakers of each trial, and not with those that test.
         raise UserError("a search takes no --unlabelled: leave it out, and train what is found with it.")
+    if settings.start_from is not None:
+        raise UserError("a search draws students of many shapes, and takes no --start_from: leave it out.")
     from light_sernet_kd.analysis import search as searches
     from light_sernet_kd.reporting.display import Display
 

@@ -117,6 +117,10 @@ def _check_training(settings: Settings) -> None:
         raise UserError(
             f"--enrolment is for students that hear alone, not for {settings.student}. Leave it out."
         )
+    if settings.start_from is not None and is_multimodal(settings.student):
+        raise UserError(
+            f"--start_from is for students that hear alone, not for {settings.student}. Leave it out."
+        )
     if settings.patience and settings.keep != BEST:
         raise UserError(
             f"--patience waits for a better epoch, and --keep {settings.keep} chooses none: give one of them."
@@ -173,6 +177,8 @@ def _with_teacher(settings: Settings) -> Settings:
         settings = dataclasses.replace(settings, teacher="auto")
     if settings.teacher_view == SAME:
         _check_same_view(settings)
+    if settings.generations > 1:
+        _check_generations(settings, mixture)
     if not mixture.needs_teacher and settings.teacher_mixing == CONFIDENCE:
         raise UserError(f"--teacher_mixing {CONFIDENCE} is of teachers: add -kd KD or another method.")
     if not mixture.needs_teacher and settings.standardise_speakers:
@@ -182,6 +188,14 @@ def _with_teacher(settings: Settings) -> Settings:
             f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
         )
     return settings
+
+
+def _check_generations(settings: Settings, mixture: distillation_spec.DistillationSum) -> None:
+    named = f"--generations {settings.generations}"
+    if not mixture.needs_teacher:
+        raise UserError(f"{named} is of students that teach the next ones: add -kd KD or another method.")
+    if is_multimodal(settings.student):
+        raise UserError(f"{named} is for students that hear alone, not for {settings.student}. Leave it out.")
 
 
 def _check_same_view(settings: Settings) -> None:

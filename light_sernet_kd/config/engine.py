@@ -102,6 +102,10 @@ def _only_tf(settings: Settings) -> str:
         return "with --unlabelled"
     if settings.teacher_view != Settings.teacher_view:
         return f"with --teacher_view {settings.teacher_view}"
+    if settings.generations > 1:
+        return f"with --generations {settings.generations}"
+    if settings.start_from is not None:
+        return "with --start_from"
     for name, value in settings.distillation_weights.items():
         if ramp_of(value):
             return f"with --kd_weights {name}={value}, which changes over the epochs"

@@ -65,9 +65,9 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
 _ADDED = (
-    "allow", "augment_every", "depth", "enrolment", "keep", "kernels", "local_pooling", "recipe", "speakers",
-    "standardise_speakers", "teacher_components", "teacher_gate", "teacher_mixing", "teacher_view",
-    "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
+    "allow", "augment_every", "depth", "enrolment", "generations", "keep", "kernels", "local_pooling",
+    "recipe", "speakers", "standardise_speakers", "start_from", "teacher_components", "teacher_gate",
+    "teacher_mixing", "teacher_view", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
@@ -328,6 +328,11 @@ class Settings:
         help="losses on embeddings compare with the first N principal components of the teacher's, each of "
         "unit variance in training; 0 with the embeddings as they are",
     )  # fmt: skip
+    generations: int = setting(
+        1, "--generations", group=TEACHER, metavar="N", commands=OF_STUDENT, range=POSITIVE,
+        help="students trained one after the other in each fold; each after the first learns by the same "
+        "losses from the one before, and the last one counts",
+    )  # fmt: skip
     standardise_speakers: bool = setting(
         False, "--standardise_speakers", group=TEACHER, commands=OF_STUDENT_AND_PROBES,
         help="standardise what a probe reads by each training and validation speaker's own recordings, a "
@@ -425,6 +430,11 @@ class Settings:
         BEST, "--keep", group=TRAINING, metavar="WHICH", commands=OF_NETWORKS, choices=KEPT,
         help="weights that training ends with: {choices}; best: of the epoch with the best validation UA, "
         "mean: over the last quarter of the epochs",
+    )  # fmt: skip
+    start_from: str | None = setting(
+        None, "--start_from", group=TRAINING, metavar="FOLDER", commands=OF_STUDENT,
+        help="the folder of a finished run, with whose weights the student begins; its student has the same "
+        "shape and front end, and never trained on a recording that tests here",
     )  # fmt: skip
     soft_labels: bool = setting(
         False, "--soft_labels", group=TRAINING, commands=OF_NETWORKS,

@@ -47,6 +47,7 @@ _LEFTOVERS = (LOCK, "config.json")
 STEP_FILES = (
     "enrolled_embeddings.npz",
     "enrolled_head.npz",
+    "generation_logits.npz",
     "history.csv",
     "student.keras",
     "test_embeddings.npz",
@@ -72,6 +73,7 @@ _METRICS = {
     "pooled_last_epoch": {"ua": float},
     "ci95": (None, {str: [float]}),
     "calibration?": {"folds": [{"name": str, "temperature": (float, None)}]},
+    "start?": {"corpus": str, "licence": (str, None), "stamps": [str]},
     "export?": (None, {"rows": [{"precision": str, "bytes": int}]}),
 }
 _CERTIFICATE = {"students": {str: str}, "precisions": {str: {"short": {"passed": int, "failed": [str]}}}}
@@ -91,6 +93,9 @@ _FOLD = {
     "seconds": float,
     **_SCORES,
     "last_epoch": _SCORES,
+    "generations?": [
+        {"best_epochs": [int], "epochs": int, "seconds": float, **_SCORES, "last_epoch": _SCORES}
+    ],
     "files": {str: str},
 }
 # Of the final student once it is trained, and what is added where it is converted.
@@ -149,7 +154,11 @@ class Step:
         return self.path / "teacher.npz"
 
     def history(self, role: str) -> Path:
-        """The epochs of a network's training; `role` is `student`, `teacher`, `teacher-2` and so on."""
+        """The epochs of a network's training.
+
+        Args:
+            role: `student`, `generation-1` and so on of those before it, `teacher`, `teacher-2` and so on.
+        """
         return self.path / ("history.csv" if role == "student" else f"{role}_history.csv")
 
     def checkpoint(self, role: str, phase: int) -> Path:
@@ -159,6 +168,10 @@ class Step:
     def member(self, role: str, suffix: str = "npz") -> Path:
         """What one network of the fold's teacher gave, until the teacher is whole."""
         return self.path / f"{role}-member.{suffix}"
+
+    def generation(self, number: int) -> Path:
+        """What a student before the last one left, until the last one is trained."""
+        return self.path / f"generation-{number}.npz"
 
     def make(self) -> None:
         self.path.mkdir(exist_ok=True)

@@ -149,6 +149,41 @@ def of_training(
     )
 
 
+def of_measured(
+    utterances: Sequence[Utterance],
+    fingerprints: Mapping[str, str],
+    vectors: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    *,
+    corpus: str,
+    origin: str,
+) -> TrainingList:
+    """What `of_tested` makes, of recordings that were measured; arguments as of `of_training`."""
+    rows = rows_of([fingerprints[each.id] for each in utterances], vectors, lengths)
+    return TrainingList(rows, _speaker_hashes(utterances, corpus), origin)
+
+
+def joined(trained: TrainingList, before: TrainingList) -> TrainingList:
+    """The list of a student that was trained on other recordings before; of what both have, once.
+
+    >>> rows = np.zeros(2, ROW)
+    >>> rows["content"] = [7, 3]
+    >>> first = TrainingList(rows[:1], np.array([5], np.uint32), "EMO-DB")
+    >>> both = joined(first, TrainingList(rows, np.array([5, 4], np.uint32), "RAVDESS"))
+    >>> both.rows["content"].tolist(), both.speakers.tolist(), both.origin
+    ([3, 7], [4, 5], '')
+    """
+    every = np.concatenate([trained.rows, before.rows])
+    _, first = np.unique(every.view((np.void, ROW.itemsize)), return_index=True)
+    # Of two corpora a speaker's name does not tell whose it is.
+    origin = trained.origin if trained.origin == before.origin else ""
+    return TrainingList(
+        np.sort(every[np.sort(first)], order=["content"]),
+        np.unique(np.concatenate([trained.speakers, before.speakers])),
+        origin,
+    )
+
+
 def of_tested(
     utterances: Sequence[Utterance], *, corpus: str, origin: str, read: dict[Path, bytes | None] | None = None
 ) -> TrainingList:

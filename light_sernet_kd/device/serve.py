@@ -197,6 +197,8 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     for key, title in (
         ("corpus_licence", "Licence of the corpus"),
         ("teacher_licence", "Licence of the teacher"),
+        ("started_from", "Began with the student of"),
+        ("start_licence", "Licence of what it began with"),
         ("scored", "Whose scores these are"),
     ):
         if card.get(key):

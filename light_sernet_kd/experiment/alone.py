@@ -90,6 +90,7 @@ def find_alone(run: "Experiment") -> Alone | None:
                 config["settings"]["distillation"] == NO_TEACHER
                 and config["corpus_sha256"] == run.corpus_digest
                 and config["encoders_sha256"].get("student") == encoders
+                and config.get("start_sha256") == run.config.get("start_sha256")
                 and decides_folds(config["settings"]) == wanted
             )
             if not same:

@@ -16,6 +16,7 @@ from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import FEATURES
 from light_sernet_kd.errors import UserError, installed
+from light_sernet_kd.experiment import start
 from light_sernet_kd.experiment.enrolment import head_of
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.networks import calibration_clips
@@ -49,6 +50,10 @@ def _card(run: "Experiment", *, final: bool) -> dict[str, Any]:
         card["corpus_licence"] = "; ".join(sorted(licences))
     if licence := teacher_licence(run):
         card["teacher_licence"] = licence
+    if began := start.sentence(run):
+        card["started_from"] = began
+    if licence := start.licence(run):
+        card["start_licence"] = licence
     if final:
         # The day of its training: files may be made anew much later.
         saved = run.step(run.selection.final_fold).student.stat().st_mtime

@@ -9,7 +9,7 @@ from light_sernet_kd.analysis import audit
 from light_sernet_kd.data import signatures, ties, training_list
 from light_sernet_kd.data.protocols import stamps_of
 from light_sernet_kd.data.selection import Selection
-from light_sernet_kd.experiment import unlabelled
+from light_sernet_kd.experiment import start, unlabelled
 from light_sernet_kd.experiment.networks import trained_on
 from light_sernet_kd.experiment.teacher import teacher_stamps
 from light_sernet_kd.registries.corpora import origin
@@ -36,6 +36,7 @@ def stamps(run: "Experiment") -> list[str]:
         *audit.stamps(audits),
         *_shared_texts(run),
         *unlabelled.stamps(run),
+        *start.stamps(run),
         *teacher_stamps(run),
     ]
 
@@ -43,8 +44,8 @@ def stamps(run: "Experiment") -> list[str]:
 def packed_training_list(run: "Experiment") -> bytes:
     """The recordings that the final student was trained on, for its files."""
     rows = trained_on(run, run.selection.final_fold)
-    others = unlabelled.listed(run)
-    return packed_list(run.selection, run.measured, rows, run.settings.corpus, others=others)
+    others, before = unlabelled.listed(run), run.start.list_of_final if run.start else None
+    return packed_list(run.selection, run.measured, rows, run.settings.corpus, others=others, before=before)
 
 
 def packed_list(
@@ -54,6 +55,7 @@ def packed_list(
     corpus: str,
     *,
     others: NDArray[Any] | None = None,
+    before: training_list.TrainingList | None = None,
 ) -> bytes:
     """The list of these training recordings, for files.
 
@@ -61,19 +63,19 @@ def packed_list(
         measured: of all of the selection's utterances.
         corpus: as the settings name it.
         others: as of `training_list.of_training`.
+        before: the recordings that the student had been trained on when this training began.
     """
     rows = list(rows)
-    return training_list.packed(
-        training_list.of_training(
-            [selection.utterances[i] for i in rows],
-            selection.fingerprints,
-            measured.vectors[rows],
-            measured.lengths[rows],
-            corpus=selection.corpus.name,
-            origin=origin(corpus),
-            others=others,
-        )
+    trained = training_list.of_training(
+        [selection.utterances[i] for i in rows],
+        selection.fingerprints,
+        measured.vectors[rows],
+        measured.lengths[rows],
+        corpus=selection.corpus.name,
+        origin=origin(corpus),
+        others=others,
     )
+    return training_list.packed(training_list.joined(trained, before) if before else trained)
 
 
 def _named_alike(run: "Experiment") -> tuple[str, ...]:

@@ -49,6 +49,8 @@ def fold_files(
         distillation_weights={},
         teacher=None,
         unlabelled=None,
+        start_from=None,
+        generations=1,
         merge_tflite=True,
         enrolment=False,
         engine=AUTO,

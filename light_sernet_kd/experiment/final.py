@@ -12,6 +12,7 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.config.engine import engine_on
+from light_sernet_kd.experiment import generations
 from light_sernet_kd.experiment.calibration import final_logits, final_temperature
 from light_sernet_kd.experiment.conversion import (
     PROBABILITIES,
@@ -28,7 +29,6 @@ from light_sernet_kd.experiment.teacher import (
     final_teacher_epochs,
     median_epochs,
     remove_teacher_states,
-    teacher_outputs,
 )
 from light_sernet_kd.files import sha256
 from light_sernet_kd.reporting.text import pluralise
@@ -61,6 +61,8 @@ def export_final(
     if step.is_done:
         step.clear("student-checkpoint*.npz")
     remove_teacher_states(run, final)
+    if step.is_done:
+        generations.remove_kept(run, final)
     exported = _converted(run, outcomes, anew=converts) if converts or _is_scored(run) else None
     if exported is None:
         for note in final_notes(run, None):
@@ -89,7 +91,9 @@ def train_final(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> None:
     step, epochs = run.step(final), median_epochs([outcome["best_epochs"] for outcome in outcomes])
     step.begin()
     teacher_epochs = final_teacher_epochs(run) if run.settings.trained_teacher else None
-    outputs = teacher_outputs(run, final, epochs=teacher_epochs)
+    earlier = [median_epochs(each) for each in generations.epochs_before_last(run, outcomes)]
+    before = generations.before_last(run, final, earlier, teacher_epochs)
+    outputs = generations.taught_by(run, final, before, teacher_epochs)
     trained = train_network(run, "student", final, outputs, epochs=epochs)
     save_student(run, trained.last, step.student)
     rows = phases_of(run, "student")[-1].rows

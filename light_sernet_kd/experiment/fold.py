@@ -13,10 +13,11 @@ from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import EMBEDDING
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment import generations
 from light_sernet_kd.experiment.conversion import file_inputs
 from light_sernet_kd.experiment.networks import model_of, network_of, train_network, trained_on
 from light_sernet_kd.experiment.phases import phases_of
-from light_sernet_kd.experiment.teacher import remove_teacher_states, teacher_outputs
+from light_sernet_kd.experiment.teacher import remove_teacher_states
 from light_sernet_kd.files import atomic
 from light_sernet_kd.reporting.embedding_panels import MOST_FOLDS
 from light_sernet_kd.training.history import read_history
@@ -41,6 +42,7 @@ def run_fold(run: "Experiment", fold: Fold) -> dict[str, Any]:
     else:
         _train_and_test(run, fold)
     remove_teacher_states(run, fold)
+    generations.remove_kept(run, fold)
     outcome = step.outcome()
     outcome.pop("files")
     logits = read_test_logits(run, fold)
@@ -57,14 +59,17 @@ def run_fold(run: "Experiment", fold: Fold) -> dict[str, Any]:
 def _train_and_test(run: "Experiment", fold: Fold) -> None:
     step = run.step(fold)
     step.begin()
-    outputs = teacher_outputs(run, fold)
+    before = generations.before_last(run, fold)
+    outputs = generations.taught_by(run, fold, before)
     trained = train_network(run, "student", fold, outputs)
     network, rows = network_of(run, "student"), phases_of(run, "student")[-1].rows
     logits = {
         name: network.logits(weights, rows, fold.test)
         for name, weights in (("selected", trained.selected), ("last", trained.last))
     }
-    if outputs is not None and outputs.logits is not None:
+    if before:
+        logits |= {name: each for name, each in before[0].logits.items() if name == "teacher"}
+    elif outputs is not None and outputs.logits is not None:
         logits["teacher"] = outputs.logits[list(fold.test)]
     step.write("test_logits.npz", logits)
     if fold.selection_indices:
@@ -76,6 +81,7 @@ def _train_and_test(run: "Experiment", fold: Fold) -> None:
     if fold in _pictured_folds(run):
         _write_test_embeddings(run, fold, trained.selected)
     save_student(run, trained.selected, step.student)
+    earlier = generations.keep(run, fold, before)
     step.finish(
         {
             "name": fold.name,
@@ -87,6 +93,7 @@ def _train_and_test(run: "Experiment", fold: Fold) -> None:
             "seconds": round(trained.seconds, 2),
             **run.scores(fold, logits["selected"]),
             "last_epoch": run.scores(fold, logits["last"]),
+            **({"generations": earlier} if earlier else {}),
         }
     )
     trained.remove_checkpoints()

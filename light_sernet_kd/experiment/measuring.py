@@ -111,6 +111,8 @@ def _short(settings: Settings, selection: Selection) -> Settings:
         qat=EPOCHS if settings.qat else 0,
         most_per_emotion=min(most, settings.most_per_emotion or most),
         patience=0,
+        generations=1,
+        start_from=None,
         export=False,
     )
 

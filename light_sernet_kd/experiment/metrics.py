@@ -10,7 +10,7 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
-from light_sernet_kd.experiment import unlabelled
+from light_sernet_kd.experiment import generations, start, unlabelled
 from light_sernet_kd.experiment.alone import beside
 from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.enrolment import enrolled_scores
@@ -109,6 +109,8 @@ def metrics_of(
         },
         "notes": notes_of(run, exported),
         **({"unlabelled": unlabelled.facts(run)} if run.unlabelled else {}),
+        **({"generations": generations.facts(run, outcomes)} if run.settings.generations > 1 else {}),
+        **({"start": start.facts(run)} if run.start else {}),
         **({"enrolled": enrolled} if (enrolled := enrolled_scores(run)) else {}),
         "teacher": _teacher(run, outcomes) if run.settings.teacher else None,
         "seed": run.settings.seed,

@@ -62,10 +62,16 @@ class Outcome:
             checkpoint.unlink(missing_ok=True)
 
 
-def network_of(run: "Experiment", role: str, phase: int = -1) -> Network:
-    """The role's network in a phase (the last), compiled when it is first asked for."""
+def network_of(run: "Experiment", role: str, phase: int = -1, *, later: bool = False) -> Network:
+    """The role's network in a phase (the last), compiled when it is first asked for.
+
+    Args:
+        later: it is trained by a student like it, as those after the first generation are. It differs in
+            what its losses compare embeddings through.
+    """
     phases = phases_of(run, role)
-    key = (role, range(len(phases))[phase])
+    later = later and run.distillation.needs_embeddings and not run.settings.teacher_components
+    key = (f"{role}-later" if later else role, range(len(phases))[phase])
     if key not in run.networks:
         settings, stage = run.settings, phases[phase]
         is_student = role == "student"
@@ -82,7 +88,7 @@ def network_of(run: "Experiment", role: str, phase: int = -1) -> Network:
             distillation_settings=losses,
             standardise_logits=is_student and settings.standardise_logits and stage.distillation.needs_logits,
             teacher_widths=TeacherWidths(
-                embedding=teacher_embedding_width(run) if is_student else None,
+                embedding=teacher_embedding_width(run, later=later) if is_student else None,
                 states=run.multimodal["teacher"].text_states.shape[-1] if needs_states else None,
             ),
             arithmetic=run.arithmetic,
@@ -109,11 +115,14 @@ def keep_networks(run: "Experiment") -> None:
         del _KEPT[next(iter(_KEPT))]
 
 
-def teacher_embedding_width(run: "Experiment") -> int | None:
+def teacher_embedding_width(run: "Experiment", *, later: bool = False) -> int | None:
+    """Of what losses on embeddings compare with; `later` as of `network_of`."""
     if not run.distillation.needs_embeddings:
         return None
     if run.settings.teacher_components:
         return run.settings.teacher_components
+    if later:
+        return network_of(run, "student").embedding_width
     width = 0
     if run.teacher:
         width = teachers.aligned_embeddings(run.teacher, run.utterances, run.folds[0].name).shape[-1]
@@ -159,7 +168,9 @@ def train_network(
     checkpoints = []
     phases = phases_of(run, kind)
     for number in range(len(phases)):
-        title = f"fold {fold.name}, {role}" + (f", phase {number + 1}" if len(phases) > 1 else "")
+        title = f"fold {fold.name}, {_spoken(run, role)}" + (
+            f", phase {number + 1}" if len(phases) > 1 else ""
+        )
         job = job_of(training, number, weights)
         checkpoints.append(job.checkpoint)
         try:
@@ -196,7 +207,22 @@ class Training:
     @property
     def network(self) -> Network:
         """Of its first phase."""
-        return network_of(self.run, kind_of(self.role), 0)
+        return self.network_in(0)
+
+    def network_in(self, phase: int) -> Network:
+        return network_of(self.run, kind_of(self.role), phase, later=self.generation > 1)
+
+    @property
+    def generation(self) -> int:
+        """Of a student, counted from 1; 0 of a teacher."""
+        return generation_of(self.run, self.role)
+
+    def seed(self, phase: int) -> int:
+        """Of a phase; it is the same however many generations follow."""
+        named = {0: self.role, 1: "student"}
+        role = named.get(self.generation, f"student, generation {self.generation}")
+        part = "" if phase == 0 else f"-{phase + 1}"
+        return fold_seed(self.run.settings.seed, f"{role}{part} {self.fold.name}")
 
 
 def is_augmented(run: "Experiment", kind: str) -> bool:
@@ -205,8 +231,27 @@ def is_augmented(run: "Experiment", kind: str) -> bool:
 
 
 def kind_of(role: str) -> str:
-    """`student`, or `teacher` for each of a fold's teachers."""
-    return "student" if role == "student" else "teacher"
+    """`student` for each generation of students, or `teacher` for each of a fold's teachers."""
+    return "teacher" if role.startswith("teacher") else "student"
+
+
+def generation_role(run: "Experiment", number: int) -> str:
+    """The role of the students of a generation, counted from 1: `student` of the last one."""
+    return "student" if number == run.settings.generations else f"generation-{number}"
+
+
+def generation_of(run: "Experiment", role: str) -> int:
+    """The generation of a student's role, counted from 1; 0 of a teacher."""
+    if kind_of(role) == "teacher":
+        return 0
+    return run.settings.generations if role == "student" else int(role.removeprefix("generation-"))
+
+
+def _spoken(run: "Experiment", role: str) -> str:
+    """A role in words."""
+    if kind_of(role) == "teacher" or run.settings.generations == 1:
+        return role
+    return f"student of generation {generation_of(run, role)} of {run.settings.generations}"
 
 
 def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = ()) -> TrainingJob:
@@ -219,15 +264,19 @@ def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = 
     kind = kind_of(role)
     phase, step, train = phases_of(run, kind)[number], run.step(fold), trained_on(run, fold)
     part = "" if number == 0 else f"-{number + 1}"
+    seed = training.seed(number)
+    initial = functools.partial(phase.initial, list(weights)) if phase.initial else None
+    if run.start and kind == "student" and number == 0:
+        initial = functools.partial(run.start.weights, fold.name, phase.build, seed)
     return TrainingJob(
         examples=Examples(phase.rows, run.selection.labels, run.classes, run.soft_labels),
         train=train,
         validation=fold.validation,
-        seed=fold_seed(run.settings.seed, f"{role}{part} {fold.name}"),
+        seed=seed,
         checkpoint=step.checkpoint(role, number),
         epochs=training.epochs[number] if training.epochs else None,
-        initial_weights=functools.partial(phase.initial, list(weights)) if phase.initial else None,
-        initial_projections=projections_of(run, kind, number - 1) if phase.int8 else (),
+        initial_weights=initial,
+        initial_projections=projections_of(training.network_in(number - 1)) if phase.int8 else (),
         calibration=calibration_clips(run, fold) if phase.int8 else (),
         teacher_outputs=training.outputs,
         augmenter=run.augmenter if is_augmented(run, kind) else None,
@@ -247,7 +296,7 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
     if trained is not None:
         del run.ahead[key]
         return trained
-    network = network_of(run, kind_of(role), number)
+    network = training.network_in(number)
     with run.display.network(title) as shown:
         # Not the run's engine: a final student may be trained where the folds' were not.
         if keras.backend.backend() != "jax" or not is_trained_with_others(run, kind_of(role)):
@@ -266,9 +315,9 @@ def trained_on(run: "Experiment", fold: Fold) -> Sequence[int]:
     return batches.capped(fold.train, run.selection.labels, most, seed=seed)
 
 
-def projections_of(run: "Experiment", kind: str, number: int) -> list[list[np.ndarray]]:
+def projections_of(network: Network) -> list[list[np.ndarray]]:
     """Of a phase that was just trained or restored: what `hint` compares through belongs to it."""
-    return [layer.get_weights() for layer in network_of(run, kind, number).distiller.projections]
+    return [layer.get_weights() for layer in network.distiller.projections]
 
 
 def class_weights_of(run: "Experiment", train: Sequence[int]) -> np.ndarray | None:

@@ -35,11 +35,17 @@ class TaughtRun:
 
     Attributes:
         settings: its own, with the front end that it had.
+        named: what messages call it.
     """
 
     folder: RunFolder
     run: Run
     settings: Settings
+    named: str
+
+    def is_on(self, selection: Selection) -> bool:
+        """Whether it was trained on these very recordings and labels."""
+        return bool(read_json(self.folder.config)["corpus_sha256"] == selection.digest)
 
     @property
     def has_final(self) -> bool:
@@ -64,32 +70,47 @@ def taught_runs(argument: str, selection: Selection, settings: Settings) -> list
     Raises:
         UserError: one is not finished, or has other recordings, classes or folds.
     """
-    return [_taught_run(folder, selection, settings) for folder in folders(argument)]
+    taught = [finished_run(folder, f"run:{folder}") for folder in folders(argument)]
+    for each in taught:
+        if not each.is_on(selection):
+            raise UserError(
+                f"{each.named} was trained on other recordings, labels or emotions than these: its corpus is "
+                f"{each.run.metrics['corpus']}."
+            )
+        check_same_folds(each, selection, settings)
+    return taught
 
 
-def _taught_run(path: Path, selection: Selection, settings: Settings) -> TaughtRun:
+def finished_run(path: Path, named: str) -> TaughtRun:
+    """The finished run in a folder, whose students hear alone.
+
+    Args:
+        named: what messages call it, such as `run:result/pure`.
+
+    Raises:
+        UserError: it is not finished, or its students read.
+    """
     folder = RunFolder(path)
     run = folder.finished()
     own = make_settings(**run.settings)
     own = dataclasses.replace(own, front_end=own.front_end or STUDENTS[own.student].front_end)
     if is_multimodal(own.student):
-        raise UserError(f"run:{path} has students that read, {own.student}: its student must hear alone.")
-    if read_json(folder.config)["corpus_sha256"] != selection.digest:
-        raise UserError(
-            f"run:{path} was trained on other recordings, labels or emotions than these: its corpus is "
-            f"{run.metrics['corpus']}."
-        )
+        raise UserError(f"{named} has students that read, {own.student}: its student must hear alone.")
+    return TaughtRun(folder, run, own, named)
+
+
+def check_same_folds(taught: TaughtRun, selection: Selection, settings: Settings) -> None:
+    """Refuse a run on these recordings whose folds are others: its students may know who tests here."""
     decides = ("protocol", PROTOCOLS[settings.protocol].depends_on)
     for name in filter(None, decides):
-        if getattr(own, name) != getattr(settings, name):
+        if getattr(taught.settings, name) != getattr(settings, name):
             raise UserError(
-                f"run:{path} has other folds: its {name.replace('_', ' ')} is {getattr(own, name)}, and "
-                f"{getattr(settings, name)} here."
+                f"{taught.named} has other folds: its {name.replace('_', ' ')} is "
+                f"{getattr(taught.settings, name)}, and {getattr(settings, name)} here."
             )
-    missing = [fold.name for fold in selection.folds if not folder.fold(fold.name).is_done]
+    missing = [fold.name for fold in selection.folds if not taught.folder.fold(fold.name).is_done]
     if missing:
-        raise UserError(f"run:{path} has no fold {', '.join(missing)}: leave out such folds (--folds).")
-    return TaughtRun(folder, run, own)
+        raise UserError(f"{taught.named} has no fold {', '.join(missing)}: leave out such folds (--folds).")
 
 
 def check_same_view(argument: str, selection: Selection, settings: Settings) -> None:
@@ -157,17 +178,19 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
         blocks = [predict(np.asarray(rows[start : start + feature_cache.BATCH])) for start in starts]
         logits.append(np.concatenate([block[0] for block in blocks]))
         embeddings.append(np.concatenate([block[1] for block in blocks]))
-    own_teacher = taught.run.metrics.get("teacher") or {}
+    metrics = taught.run.metrics
+    own_teacher, start = metrics.get("teacher") or {}, metrics.get("start") or {}
     card: dict[str, Any] = {
         "made_by": f"students of the run {taught.run.name}",
         "corpus": selection.corpus.name,
         "protocol": own.protocol,
     }
-    # Where nobody knows what its own teacher or unlabelled speech had met, nobody knows what a student did.
-    if not own_teacher.get("stamps") and not taught.run.metrics.get("unlabelled"):
+    # Where nobody knows whom its own teacher, unlabelled speech or start had met, nobody knows whom it did.
+    if not (own_teacher.get("stamps") or metrics.get("unlabelled") or start.get("stamps")):
         card["train_speakers"] = teachers.train_speakers(folds, selection.utterances)
-    if licence := own_teacher.get("licence"):
-        card["licence"] = licence
+    licences = [each["licence"] for each in (own_teacher, start) if each.get("licence")]
+    if licences:
+        card["licence"] = "; ".join(dict.fromkeys(licences))
     return Teacher(
         ids=tuple(utterance.id for utterance in selection.utterances),
         classes=tuple(selection.classes),

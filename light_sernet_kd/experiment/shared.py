@@ -21,7 +21,7 @@ from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import config_file, evidence, inputs, phases, teacher, unlabelled
+from light_sernet_kd.experiment import config_file, evidence, inputs, phases, start, teacher, unlabelled
 from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.registries.losses import LABEL_LOSSES
 from light_sernet_kd.registries.students import STUDENTS
@@ -46,6 +46,7 @@ class Experiment:
         teacher: the teacher of a file, or one that is made for all folds at once; None where the run trains
             its own per fold, or has none.
         unlabelled: the clips without labels that train too; None where there are none.
+        start: the run that its students begin from; None where they begin anew.
         multimodal: role → encoders, of the networks of speech and text.
         config: what config.json holds.
         arithmetic: `float32` or `bfloat16`.
@@ -82,13 +83,14 @@ class Experiment:
         self.engine = engine or engine_here(settings, keras.backend.backend())
         self._check_packages()
         self.unlabelled: Clips | None = unlabelled.surveyed(self, may_leak=teaches)
+        self.start: start.Start | None = start.start_of(self)
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
         self.ahead: dict[tuple[str, str], Trained | DivergenceError] = {}
         self.phases: dict[str, list[phases.Phase]] = {}
         self.feature_rows: dict[str, Any] = {}
         self.clip_rows: dict[str, Any] = {}
-        self.asked: AskedNetworks | None = None
+        self.asked: dict[str, AskedNetworks] = {}
         self.teacher = teacher.read_teacher(self)
         self.multimodal = inputs.multimodal_networks(self)
         phases.check_encoders(self)

@@ -163,10 +163,10 @@ def teacher_outputs(
     clips = unlabelled.clips_beside(run, fold) if run.unlabelled else None
     asked: AskedTeacher | None = _asked_networks(run, fold) if run.settings.teacher_view == SAME else None
     outputs = TeacherOutputs(logits, embedding, states, clips, asked)
-    return outputs if embedding is None else _in_components(run, fold, outputs, embedding)
+    return outputs if embedding is None else in_components(run, fold, outputs, embedding)
 
 
-def _in_components(
+def in_components(
     run: "Experiment", fold: Fold, outputs: TeacherOutputs, embedding: np.ndarray
 ) -> TeacherOutputs:
     """The outputs with `--teacher_components` of their embeddings, as training utterances have them."""
@@ -191,12 +191,19 @@ def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
     else:
         networks = run_teachers.networks(argument, fold.name)
         weights = [network.get_weights() for network in networks]
-    if run.asked is None:
+    return asked_of(run, "teacher", networks, weights)
+
+
+def asked_of(
+    run: "Experiment", who: str, networks: Sequence[keras.Model], weights: Sequence[Sequence[np.ndarray]]
+) -> AskedNetworks:
+    """Networks with these weights, to be asked of the student's batches; of each `who` they are made once."""
+    if who not in run.asked:
         names = [TEACHER] * run.distillation.needs_logits
         names += [TEACHER_EMBEDDING] * run.distillation.needs_embeddings
-        run.asked = AskedNetworks(networks, arithmetic=run.arithmetic, names=names)
-    run.asked.set_weights(weights)
-    return run.asked
+        run.asked[who] = AskedNetworks(networks, arithmetic=run.arithmetic, names=names)
+    run.asked[who].set_weights(weights)
+    return run.asked[who]
 
 
 def _members_weights(run: "Experiment", fold: Fold, network: keras.Model) -> list[list[np.ndarray]]:

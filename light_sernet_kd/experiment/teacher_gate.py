@@ -225,6 +225,11 @@ def _beside_estimate(run: "Experiment") -> _Compared:
             f"no finished run without a teacher is here, and for an estimate no {run.settings.student} is "
             "trained"
         )
+    if run.start and run.start.per_fold:
+        raise _UnjudgedError(
+            "no finished run without a teacher is here, and the weights that the student begins with may "
+            "know the speakers of an estimate"
+        )
     fold = _judged_folds(run)[0]
     if teachers.is_cross_fitted(fold_teacher(run, fold).card):
         who, rows = "training", _held_out(run, fold)
@@ -260,6 +265,7 @@ def _estimate(run: "Experiment", fold: Fold) -> np.ndarray:
     decides = [
         decides_folds(settings_alone(run.settings).as_dict()),
         run.corpus_digest,
+        *([run.config["start_sha256"]] if run.start else []),
         *(list(rows) for rows in (fold.train, fold.validation, fold.test)),
     ]
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

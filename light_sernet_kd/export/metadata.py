@@ -142,6 +142,8 @@ def _licence(card: Mapping[str, Any]) -> str:
         parts.append(f"{card['corpus']}, which it was trained on: {card['corpus_licence']}")
     if "teacher_licence" in card:
         parts.append(f"the teacher that it learnt from: {card['teacher_licence']}")
+    if "start_licence" in card:
+        parts.append(f"what it began with, {card['started_from']}: {card['start_licence']}")
     return "; ".join(parts)
 
 

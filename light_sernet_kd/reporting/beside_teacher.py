@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.reporting.tables import Strong, Table, numbers, words
-from light_sernet_kd.reporting.text import NONE, percent, plain
+from light_sernet_kd.reporting.text import percent, plain, points
 
 _SIDES = {"teacher": "teacher: UA %", "alone": "student alone: UA %", "taught": "taught student: UA %"}
 _GAINS = {
@@ -28,7 +28,7 @@ def _beside(found: Mapping[str, Any]) -> list[str]:
     def cells(row: Mapping[str, Any]) -> list[Any]:
         # A word in a column of numbers stands as it is.
         ua = [row["ua"].get(side, "not run") for side in _SIDES]
-        return [*ua, *(_points(row["gains"].get(gain)) for gain in _GAINS)]
+        return [*ua, *(points(row["gains"].get(gain)) for gain in _GAINS)]
 
     if found["run"] is None:
         where = [
@@ -49,14 +49,6 @@ def _beside(found: Mapping[str, Any]) -> list[str]:
         "",
         *Table(columns, rows, footer).markdown(),
     ]
-
-
-def _points(gain: Mapping[str, Any] | None) -> str:
-    """A difference in points, with its interval where there is one."""
-    if gain is None:
-        return NONE
-    between = f" [{100 * gain['ci95'][0]:+.1f}, {100 * gain['ci95'][1]:+.1f}]" if gain["ci95"] else ""
-    return f"{100 * gain['ua']:+.1f}{between}"
 
 
 def gate_lines(gate: Mapping[str, Any] | None) -> list[str]:

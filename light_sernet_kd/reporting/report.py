@@ -13,6 +13,7 @@ from light_sernet_kd.config.settings import BEST, LAST, MEAN
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting.beside_teacher import gate_lines, taught_sections
+from light_sernet_kd.reporting.lineage import generation_sections, start_lines
 from light_sernet_kd.reporting.tables import Strong, Table, numbers, words
 from light_sernet_kd.reporting.text import NONE, code, percent, plain, pluralise
 
@@ -224,6 +225,7 @@ def _what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list
         f"- **Teacher:** {taught}{_own_teacher(config['resolved'].get('own_teacher'))}",
         *gate_lines((teacher or {}).get("gate")),
         *_unlabelled(metrics.get("unlabelled")),
+        *start_lines(metrics.get("start")),
         *_how_it_was_trained(config["settings"], config["resolved"]),
         *([f"- **Cut:** {lengths.sentence(metrics['cut'])}."] if metrics.get("cut") else []),
         f"- **Seed:** {plain(metrics['seed'])}.",
@@ -517,6 +519,7 @@ def report(
         ("## What was run", _what_was_run(metrics, config)),
         ("## Folds", _folds(metrics)),
         *taught_sections(metrics["teacher"]),
+        *generation_sections(metrics.get("generations")),
         ("## Recall per class", _recalls(metrics)),
         ("## Calibration", _calibration(metrics)),
         (

@@ -1,6 +1,7 @@
 """How numbers and names are written in reports, tables and messages."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 # Stands for a value that is not known or does not exist.
@@ -46,3 +47,16 @@ def percent(share: float | None, form: str = ".1f") -> str:
     ('85.3', '-1.0', '–')
     """
     return NONE if share is None else format(100 * share, form)
+
+
+def points(difference: Mapping[str, Any] | None) -> str:
+    """A difference of UA in points, with its interval where there is one.
+
+    >>> points({"ua": 0.021, "ci95": [-0.004, 0.05]}), points({"ua": -0.01, "ci95": None}), points(None)
+    ('+2.1 [-0.4, +5.0]', '-1.0', '–')
+    """
+    if difference is None:
+        return NONE
+    ends = difference["ci95"]
+    between = f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]" if ends else ""
+    return f"{100 * difference['ua']:+.1f}{between}"

@@ -78,6 +78,8 @@ OTHER = {
     "different_speakers": True,
     "folds": ("03",),
     "seed": 1,
+    "generations": 3,
+    "start_from": "result/before",
     "schedule": "cubic",
     "epochs": 8,
     "batch_size": 64,

@@ -493,7 +493,9 @@ def test_the_card_of_an_exported_file_names_the_teachers_licence():
     def card_of(**card):
         teacher = teachers.Teacher(("u",), ("anger",), np.zeros((1, 1, 1), np.float32), card=card)
         corpus = SimpleNamespace(name="one", synthetic=True)
-        run = SimpleNamespace(settings=Settings(), corpus=corpus, unlabelled=None, teacher=teacher)
+        run = SimpleNamespace(
+            settings=Settings(), corpus=corpus, unlabelled=None, start=None, teacher=teacher
+        )
         return conversion._card(run, final=False)
 
     assert card_of(licence="for research")["teacher_licence"] == "for research"

@@ -57,6 +57,8 @@ def whole(model) -> dict[str, Any]:
         scored="UA of the folds' students",
         corpus_licence="CC0",
         teacher_licence="for research",
+        started_from="run before on RAVDESS",
+        start_licence="by request",
         light_sernet_kd="1.0",
         folds=["03", "08"],
         parameters=1000,

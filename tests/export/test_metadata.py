@@ -23,6 +23,8 @@ TOLD = {
     "corpus": "EMO-DB",
     "corpus_licence": "CC0 1.0",
     "teacher_licence": "for research",
+    "started_from": "run before on RAVDESS",
+    "start_licence": "by request",
     "protocol": "loso",
     "ua": 0.7014,
     "ua_low": 0.65,
@@ -122,7 +124,8 @@ def test_what_the_card_knows_is_told_in_words():
     assert told["version"] == "2026-03-09"
     assert told["author"] == f"made with light-sernet-kd {__version__}"
     assert told["license"].endswith(
-        "MIT; EMO-DB, which it was trained on: CC0 1.0; the teacher that it learnt from: for research"
+        "MIT; EMO-DB, which it was trained on: CC0 1.0; the teacher that it learnt from: for research; what "
+        "it began with, run before on RAVDESS: by request"
     )
     assert told["files"][0]["type"] == DESCRIPTIONS
     synthetic = metadata_reader.read(metadata.packed({**TOLD, "synthetic": True}, []))

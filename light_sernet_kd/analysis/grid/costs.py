@@ -32,7 +32,7 @@ _DATA = (
 _NUMBERS = (
     "seed", "epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate", "qat_learning_rate",
     "label_smoothing", "focal_gamma", "distillation_weights", "batch_norm_momentum", "patience",
-    "different_speakers", "export", "merge_tflite", "engine",
+    "different_speakers", "export", "merge_tflite", "engine", "generations", "start_from",
 )  # fmt: skip
 _data_facts = operator.attrgetter(*_DATA)
 _step_facts = operator.attrgetter(
@@ -107,11 +107,19 @@ class StepCosts:
         step, counts = self.steps.get(of_step or ""), self.counts.get(of_data)
         if step is None or counts is None:
             return None
-        key = of_step, of_data, settings.epochs, settings.teacher_epochs, settings.export
+        key = (
+            of_step,
+            of_data,
+            settings.epochs,
+            settings.teacher_epochs,
+            settings.export,
+            settings.generations,
+        )
         if key not in self._known:  # most entries of a large grid differ in numbers alone
             total = 0.0
             for name, seconds in step.seconds.items():
                 epochs, batch = _epochs_and_batch(settings, name)
+                epochs *= settings.generations if name.startswith(STUDENT) else 1
                 examples = [*counts.folds, *([counts.everything] if settings.export else [])]
                 total += epochs * seconds * sum(math.ceil(count / batch) for count in examples)
             self._known[key] = total

@@ -95,9 +95,9 @@ def train_final(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> None:
     before = generations.before_last(run, final, earlier, teacher_epochs)
     outputs = generations.taught_by(run, final, before, teacher_epochs)
     trained = train_network(run, "student", final, outputs, epochs=epochs)
-    save_student(run, trained.last, step.student)
+    save_student(run, trained.selected, step.student)
     rows = phases_of(run, "student")[-1].rows
-    logits = network_of(run, "student").logits(trained.last, rows, trained_on(run, final))
+    logits = network_of(run, "student").logits(trained.selected, rows, trained_on(run, final))
     step.write("training_logits.npz", {"selected": logits})
     step.finish({"final_epochs": sum(epochs), "engine": engine_on(keras.backend.backend())})
     trained.remove_checkpoints()

@@ -200,3 +200,31 @@ def test_certify_leaves_a_certificate_that_the_next_export_takes(exported, tmp_p
         assert card["passed"] == each["passed"]
         assert len(card["failed"]) == each["failed"]
         assert card["sounds"]["cough"] == "synthesised"
+
+
+@pytest.mark.usefixtures("eager", "shallow")
+def test_the_final_student_has_the_weights_that_the_folds_students_are_scored_with(
+    manifest, tmp_path, monkeypatch
+):
+    from light_sernet_kd.experiment import final
+    from light_sernet_kd.experiment.run import opened
+
+    settings = make_settings(
+        corpus=str(manifest), protocol="loso", input_seconds=1.2, width=0.15, batch_size=8, epochs=8,
+        learning_rate=3e-3, keep="mean",
+    )  # fmt: skip
+    trainings, train_network = [], final.train_network
+
+    def kept(*arguments, **named):
+        trainings.append(train_network(*arguments, **named))
+        return trainings[-1]
+
+    monkeypatch.setattr(final, "train_network", kept)
+    with opened(settings, RunOptions(result=tmp_path, run="mean"), Display(verbose=0)) as run:
+        final.train_final(run, [{"best_epochs": [8]}])
+        student = run.step(run.selection.final_fold).student
+    (trained,) = trainings
+    saved = keras.saving.load_model(student, compile=False).get_weights()
+    for weight, mean in zip(saved, trained.selected, strict=True):
+        np.testing.assert_array_equal(weight, mean)
+    assert any(not np.array_equal(mean, last) for mean, last in zip(saved, trained.last, strict=True))

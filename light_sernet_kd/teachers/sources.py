@@ -29,6 +29,7 @@ from light_sernet_kd.registries.teachers import Option, teacher_members, teacher
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.outputs import called
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of, file_of
+from light_sernet_kd.teachers.views import ViewTask, asking, mix
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Workplace:
         fine_tune: train the network itself, and not only what reads it.
         progress: called with (done, all) after each block of embeddings.
         unlabelled: clips that the teacher answers too.
+        views: augmented views of training utterances that it answers too.
     """
 
     data: Path
@@ -50,6 +52,11 @@ class Workplace:
     fine_tune: bool = False
     progress: audio.Progress | None = None
     unlabelled: UnlabelledTask | None = None
+    views: ViewTask | None = None
+
+    def of_member(self, number: int) -> "Workplace":
+        """That of one source of several."""
+        return dataclasses.replace(self, views=self.views.of_member(number)) if self.views else self
 
 
 def teacher_of(
@@ -158,13 +165,18 @@ def ensemble_teacher(
     own = trained_member(argument)
     names, weights = zip(*[each for each in teacher_members(argument) if each != own], strict=True)
     alone = dataclasses.replace(settings, teacher_mixing=MEAN_OF_SOURCES)
-    members = [teacher_of(name, selection, alone, workplace) for name in names]
+    members = [
+        teacher_of(name, selection, alone, workplace.of_member(number)) for number, name in enumerate(names)
+    ]
     everyone = selection.final_fold
     folds = [*selection.folds]
     if settings.export or all(not each.folds or everyone.name in each.folds for each in members):
         folds.append(everyone)
     calibrated = [at_own_temperature(each, selection, folds) for each in members]
     by_label = settings.teacher_mixing == CONFIDENCE and len(members) > 1
+    if workplace.views:
+        temperatures = [each.card["temperatures"] for each in calibrated]
+        mix(workplace.views, temperatures, weights, selection.labels if by_label else None)
     return teachers.ensemble(
         calibrated, weights, labels=training_labels(selection, folds) if by_label else None
     )
@@ -301,10 +313,17 @@ def probe_on(
     }
     folds = [*selection.folds, selection.final_fold]
     task = workplace.unlabelled
-    answer = _probe_answers(encoder, task, len(selection.classes), workplace) if task else None
+    answers = [_probe_answers(encoder, task, len(selection.classes), workplace)] if task else []
+    if workplace.views:
+        answers.append(asking(encoder, workplace.views, workplace.cache, workplace.progress))
+
+    def on_fold(fold: str, fitted: probe.FoldProbe) -> None:
+        for answer in answers:
+            answer(fold, fitted)
+
     options = probe.ProbeOptions(standardise_speakers=settings.standardise_speakers)
     return probe.probe_teacher(
-        rows, selection.utterances, selection.classes, folds, card=card, options=options, on_fold=answer
+        rows, selection.utterances, selection.classes, folds, card=card, options=options, on_fold=on_fold
     )
 
 

@@ -320,7 +320,8 @@ class Settings:
         "the run trains them), probes on --teacher_views of each clip",
     )  # fmt: skip
     teacher_views: int = setting(
-        4, "--teacher_views", group=TEACHER, metavar="N", commands=OF_STUDENT, range=Range(1, _MOST_VIEWS),
+        4, "--teacher_views", group=TEACHER, metavar="N", commands=OF_STUDENT,
+        range=Range(1, _MOST_VIEWS, text=f"from 1 to {_MOST_VIEWS}"),
         help="augmented views of each training clip on which a probe is asked (--teacher_view same); the "
         "student's epochs draw from them in turn",
     )  # fmt: skip

@@ -102,7 +102,8 @@ def _checked(rows: np.ndarray, view: int, views: FoldViews) -> np.ndarray:
     if bad.any():
         raise UserError(
             f"the teacher's outputs for view {view} of {views.names[int(bad.argmax())]} are not finite "
-            f"numbers below {LARGEST_OUTPUT:g}: leave the recording out of the corpus, or ask for less (--augment)."
+            f"numbers below {LARGEST_OUTPUT:g}: leave the recording out of the corpus, or ask for less "
+            "(--augment)."
         )
     return np.asarray(rows, np.float32)
 

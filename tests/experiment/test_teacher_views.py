@@ -1,4 +1,4 @@
-"""Frozen teachers that are asked on the views that the student hears, by a reader that keeps what it heard."""
+"""Frozen teachers that are asked on the views that a student hears, by a reader that keeps what it heard."""
 
 import csv
 import itertools
@@ -83,7 +83,7 @@ def begun(corpus, tmp_path, name="run", **settings) -> Experiment:
         "teacher_views": VIEWS, "augmentation": CHANGES, "export": False,
     }  # fmt: skip
     places = config.RunOptions(data=tmp_path, result=tmp_path, cache="none")
-    (tmp_path / name).mkdir(exist_ok=True)
+    (tmp_path / name).mkdir(parents=True, exist_ok=True)
     made = config.make_settings(**plain | settings)
     return Experiment(made, places, tmp_path / name, display.Display(verbose=0), "")
 
@@ -163,3 +163,169 @@ def test_epochs_hear_the_views_that_the_teacher_was_asked_on_in_turn(corpus, hea
     outputs = teacher_outputs(run, fold)
     clean = teachers.aligned(run.teacher, run.utterances, run.classes, fold.name)
     np.testing.assert_array_equal(outputs.logits, clean)
+
+
+def test_with_zeros_around_it_the_part_that_a_teacher_hears_is_the_students_clip(corpus, heard, tmp_path):
+    run = begun(corpus, tmp_path, input_seconds=4.0, folds=("#2",))  # longer than the recordings
+    (fold,) = run.folds
+    views = teacher_views.task_of(run, [fold]).folds[fold.name]
+    handed = heard[-VIEWS * len(fold.train) :]
+    (epochs,) = drawn(run, first_epoch=VIEWS - 1)
+    starts = views.augmenter.parts(views.utterances, views.bank.seed, VIEWS - 1)
+    for utterance, waveform, (start, _) in zip(fold.train, handed[-len(fold.train) :], starts, strict=True):
+        assert len(waveform) < 64_000
+        clip = np.pad(waveform, (start, 64_000 - start - len(waveform)))
+        (expected,) = front_end_of(run.front_end, "mfcc", 64_000).predict_on_batch(clip[None])
+        np.testing.assert_allclose(epochs[utterance][0], expected, atol=1e-3)
+
+
+def answers(run: Experiment):
+    (fold,) = run.folds
+    views = teacher_outputs(run, fold).views
+    return [np.array(each.values) for each in (views.logits, views.embedding)]
+
+
+def test_a_run_that_was_killed_goes_on_and_has_the_same_bank(corpus, heard, tmp_path, monkeypatch):
+    whole = answers(
+        begun(corpus, tmp_path / "whole", "run", teacher=f"tflite:{tmp_path / 'double.tflite'}#x")
+    )
+    told = [each for each in heard if len(each) == SAMPLES]
+    heard.clear()
+    made = user_model.tflite_encoder("")
+    blocks = iter(range(100))
+
+    def killed(waveforms):
+        if next(blocks) == 2:  # one of the clean recordings, one of the first view, and now
+            raise KeyboardInterrupt
+        return made.encode(waveforms)
+
+    monkeypatch.setattr(
+        user_model, "tflite_encoder", lambda _: Encoder("double", made.identity, (BANDS,), killed)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        begun(corpus, tmp_path)
+    assert not (tmp_path / "run" / "teacher_views").exists()
+    before = len(heard)
+    monkeypatch.setattr(user_model, "tflite_encoder", lambda _: made)
+    again = begun(corpus, tmp_path)
+    assert len(heard) - before == (VIEWS - 1) * len(again.folds[0].train), "what was kept is not read again"
+    for one, other in zip(whole, answers(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(told, [each for each in heard if len(each) == SAMPLES], strict=True):
+        np.testing.assert_array_equal(one, other)
+    # and what was asked is not asked again
+    before = len(heard)
+    begun(corpus, tmp_path)
+    assert len(heard) == before
+
+
+def test_folds_share_the_views_that_are_made_of_the_recording_alone(corpus, heard, tmp_path):
+    begun(corpus, tmp_path, folds=("#1", "#2"), augmentation="noise:chance=1")
+    clips = {each.tobytes() for each in heard if len(each) == SAMPLES}
+    assert len(clips) == len([each for each in heard if len(each) == SAMPLES]) == VIEWS * 18 - VIEWS * 3
+    heard.clear()
+    begun(corpus, tmp_path, "other", folds=("#1",), augmentation="noise:chance=1", seed=1)
+    assert len(heard) == VIEWS * 12, "a bank of another seed is another bank"
+    assert not {each.tobytes() for each in heard} & clips
+
+
+def test_a_file_of_other_views_is_refused_in_a_line(corpus, heard, tmp_path):
+    one = begun(corpus, tmp_path, "one", augmentation="noise:chance=1")
+    other = begun(corpus, tmp_path, "other", augmentation="noise:chance=0.5")
+    (fold,) = one.folds
+    for name in (f"{fold.name}.npz", f"{fold.name}.embedding.npy"):
+        source = one.folder.teacher_views / name
+        (other.folder.teacher_views / name).write_bytes(source.read_bytes())
+    with pytest.raises(
+        UserError, match="of other views: its augmentation is noise:chance=1, not noise; re"
+    ) as found:
+        teacher_outputs(other, fold)
+    assert "\n" not in str(found.value)
+    path = one.folder.teacher_views / f"{fold.name}.npz"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"is damaged .*the same command makes it anew"):
+        teacher_outputs(one, fold)
+    (other.folder.teacher_views / f"{fold.name}.npz").unlink()
+    answers(other)  # made anew
+
+
+def test_a_view_that_is_not_finite_is_named(corpus, heard, tmp_path, monkeypatch):
+    def encode(waveforms):
+        for waveform in waveforms:
+            clips = [each for each in heard if len(each) == SAMPLES]
+            heard.append(waveform)
+            is_bad = len(waveform) == SAMPLES and len(clips) == 12 + 4
+            yield np.full((1, BANDS), np.nan) if is_bad else bands(waveform)[None]
+
+    monkeypatch.setattr(user_model, "tflite_encoder", lambda _: Encoder("double", {}, (BANDS,), encode))
+    with pytest.raises(
+        UserError, match="double-views gives numbers that are not finite in float32 for view 1 of"
+    ) as found:
+        begun(corpus, tmp_path)
+    speaker = sorted(SPEAKERS)[0]
+    assert f"{speaker}-" not in str(found.value)  # who tests has no views
+    assert any(
+        f"view 1 of {name}-{emotion}:" in str(found.value) for name in SPEAKERS for emotion in EMOTIONS
+    )
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_views_are_mixed_as_clean_outputs_are(tmp_path, by_label):
+    rng, labels = np.random.default_rng(0), np.array([2, 0, 1, 1, 0, 2, 1])
+    utterances = np.array([0, 2, 3, 5])
+    views = FoldViews(None, None, utterances, list("abcd"))
+    task = view_files.ViewTask({"one": views}, tmp_path, {"views": 2}, embeddings=True)
+    logits, embeddings = rng.normal(size=(2, 2, 4, 3)), [rng.normal(size=(2, 4, n)) for n in (5, 1)]
+    for number in range(2):
+        rows = embeddings[number].astype(np.float32)
+        task.of_member(number).write("one", logits[number].astype(np.float32), iter(rows), rows.shape[2])
+    temperatures, weights = (2.0, 0.5), (1.0, 3.0)
+    view_files.mix(task, [{"one": each} for each in temperatures], weights, labels if by_label else None)
+    found = task.read("one")
+    for view, place in itertools.product(range(2), range(4)):
+        each = [logits[number, view, place] / temperatures[number] for number in range(2)]
+        counted = np.array(weights)
+        if by_label:  # of two, w = p / (p + q)
+            shares = np.exp([row[labels[utterances[place]]] - logsumexp(row) for row in each])
+            counted = counted * shares / shares.sum()
+        expected = sum(w * row for w, row in zip(counted, each, strict=True)) / counted.sum()
+        np.testing.assert_allclose(found.logits[view, place], expected, rtol=1e-4, atol=1e-5)
+        side_by_side = np.concatenate([embeddings[0][view, place], embeddings[1][view, place]])
+        np.testing.assert_allclose(found.embedding[view, place], side_by_side, rtol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.embedding.npy", "one.npz"]
+
+
+def test_components_of_views_are_those_that_were_fitted_on_clean_rows(corpus, heard, tmp_path):
+    run = begun(corpus, tmp_path, teacher_components=2)
+    (fold,) = run.folds
+    outputs = teacher_outputs(run, fold)
+    clean = np.array([bands(audio.read(each.path)) for each in run.utterances], float)[list(fold.train)]
+    mean, deviation = clean.mean(axis=0), clean.std(axis=0)
+    _, _, axes = np.linalg.svd((clean - mean) / deviation, full_matrices=False)
+    known = ((clean - mean) / deviation) @ axes[:2].T
+    clips = [each for each in heard if len(each) == SAMPLES]
+    for view in range(VIEWS):
+        rows = np.array([bands(clips[view * len(clean) + place]) for place in range(len(clean))], float)
+        expected = ((rows - mean) / deviation) @ axes[:2].T / known.std(axis=0, ddof=1)
+        limit = np.abs(known / known.std(axis=0, ddof=1)).max()
+        found = outputs.views.embedding.of(view)[np.array(fold.train)]
+        np.testing.assert_allclose(np.abs(found), np.minimum(np.abs(expected), limit), rtol=1e-3, atol=1e-3)
+
+
+def test_two_probes_teach_a_student_of_their_views_to_the_end(corpus, heard, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "double.tflite"
+    both = f"tflite:{file}#x+tflite={file}#y*2"
+    arguments = [
+        "--run", "taught", "--folds", "#1,#2", "-id", "0.5", "-kd", "KD+hint:0.1", "--teacher", both,
+        "--teacher_view", "same", "--teacher_views", "2", "--teacher_components", "3", "--epochs", "3",
+        "--standardise_speakers", "--augment", "noise:chance=1,specaugment,mixup", "--no-export",
+    ]  # fmt: skip
+    assert train(corpus, tmp_path, *arguments) == 0
+    folder = RunFolder(tmp_path / "taught")
+    assert json.loads(folder.metrics.read_text())["teacher"]["made_by"].startswith(
+        "mean of 2: probe on double"
+    )
+    assert not list(folder.teacher_views.iterdir()), "nothing of it is needed any more"
+    assert train(corpus, tmp_path, *arguments) == 0
+    assert train(corpus, tmp_path, *arguments[:-1], "--teacher", f"{both}+{tmp_path / 'a.npz'}") == 2
+    assert "asks networks of ours or probes" in error_of(capsys)

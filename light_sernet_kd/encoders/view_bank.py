@@ -57,7 +57,7 @@ class BankRows:
 
     Args:
         encoder: gives one row for each clip.
-        progress: called with (done, all) after each block of a view.
+        progress: called with (done, all) of the fold's clips after each block.
 
     Raises:
         UserError: a row is not finite; names the recording and the view.
@@ -69,8 +69,14 @@ class BankRows:
         self.encoder = dataclasses.replace(encoder, name=f"{encoder.name}-views")
         self.views, self.cache = views, cache
         self.keys = [[_key(clip) for clip in views.clips(view)] for view in range(views.bank.views)]
+        count = len(views.utterances)
         for view in range(views.bank.views):
-            self._embedded(view, progress)
+
+            def told(done: int, total: int, before: int = view * count) -> None:
+                if progress:
+                    progress(before + done, views.bank.views * total)
+
+            self._embedded(view, told)
 
     @property
     def shape(self) -> tuple[int, int, int]:

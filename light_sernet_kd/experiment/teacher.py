@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from light_sernet_kd import teachers
+from light_sernet_kd import audio, teachers
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.config.settings import CONFIDENCE, SAME
 from light_sernet_kd.data import array_cache, feature_cache
@@ -60,16 +60,24 @@ def _teacher_of_kind(run: "Experiment", kind: str) -> str | None:
     return source
 
 
-def _workplace(run: "Experiment", asked: Sequence[Fold] = ()) -> Workplace:
-    """Where the run's teacher is made.
+def _made(run: "Experiment", source: str, asked: Sequence[Fold]) -> teachers.Teacher:
+    """What `--teacher` makes for all folds.
 
     Args:
         asked: folds in which it is asked on views.
     """
+    with run.display.counted("recordings that the teacher reads") as shown:
+        return teacher_of(source, run.selection, run.settings, _workplace(run, asked, shown))
+
+
+def _workplace(
+    run: "Experiment", asked: Sequence[Fold] = (), progress: audio.Progress | None = None
+) -> Workplace:
     return Workplace(
         run.options.data,
         run.cache_folder / "embeddings",
         run.folder.path,
+        progress=progress,
         unlabelled=unlabelled.task_of(run) if run.unlabelled else None,
         views=teacher_views.task_of(run, asked) if asked else None,
     )
@@ -105,7 +113,7 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
             run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
         if entry.may_be_asked and run.settings.teacher_view == SAME:
             run_teachers.check_same_view(argument, run.selection, run.settings)
-        made = teacher_of(source, run.selection, run.settings, _workplace(run, unasked))
+        made = _made(run, source, unasked)
         if not path.exists():
             teachers.write(path, made)
     teacher = read_or_redo(path, teachers.read)
@@ -182,7 +190,7 @@ def teacher_outputs(
 def _views(run: "Experiment", fold: Fold) -> TeacherViews:
     """What a frozen teacher says of the views that the student's epochs draw from."""
     if unasked := teacher_views.unasked(run, [fold]):  # of all speakers, where nothing was to be exported
-        teacher_of(str(run.settings.teacher), run.selection, run.settings, _workplace(run, unasked))
+        _made(run, str(run.settings.teacher), unasked)
     return teacher_views.views_of(run, fold)
 
 

@@ -7,6 +7,7 @@ A folder holds, for each fold,
                             decides the views as JSON; written last
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -118,9 +119,11 @@ def _embedding_file(folder: Path, fold: str) -> Path:
 
 
 def remove_answers(folder: Path, fold: str) -> None:
-    """Of a fold whose student is trained."""
+    """Of a fold whose student is trained; the folder goes with the last."""
     for path in (file_of(folder, fold), _embedding_file(folder, fold)):
         path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        folder.rmdir()
 
 
 def read_answers(

@@ -396,7 +396,7 @@ def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path,
 def test_the_digest_differs_when_any_setting_differs():
     decides, other = (
         [name for name in FIELDS if name not in APART],
-        OTHER | UNLABELLED | VIEW | MIXING,
+        OTHER | UNLABELLED | VIEW | MIXING | VIEWS,
     )  # see test_engine
     digests = {name: dataclasses.replace(Settings(), **{name: other[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1

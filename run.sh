@@ -53,7 +53,7 @@ fi
 
 case $mode in
     demo)
-        .venv/bin/python train.py -dn demo -id 2 -kd KD --run demo \
+        .venv/bin/python train.py -dn demo -id 2 -kd ours --run demo \
             --epochs 8 --teacher_width 1.25 --alone "$@"
         echo "Try it: .venv/bin/light-sernet-kd predict result/demo/student_int8.tflite data/demo/*.wav" ;;
     test) .venv/bin/python -m pytest "$@" ;;

@@ -5,7 +5,8 @@
     python benchmarks/results_table.py commands
 
 `record` writes what a finished run scored, with its command, to a small JSON file: a confusion matrix per
-test speaker, from which every score and interval of the tables follows. `table` prints Markdown, `commands`
+test speaker, from which every score and interval of the tables follows. `table` prints Markdown, and for each
+run of the grids `teaching_*.toml` that has no record a line that says so, with its command. `commands` prints
 what made the runs.
 
 Rows are runs that differ in their seed alone. The interval is a percentile bootstrap of 10,000 draws over
@@ -22,9 +23,13 @@ from typing import Any
 import numpy as np
 
 RECORDS = Path("docs/results/runs")
+GRIDS = Path("benchmarks")
 DRAWS = 10_000
 # What of a run's settings makes a row.
-_KEYS = ("recipe", "distillation", "distillation_weights", "teacher", "teacher_view", "standardise_speakers")
+_KEYS = (
+    "recipe", "distillation", "distillation_weights", "teacher", "teacher_view", "standardise_speakers",
+    "epochs", "student",
+)  # fmt: skip
 
 
 def record(folder: Path, data: Path) -> dict[str, Any]:
@@ -55,7 +60,7 @@ def record(folder: Path, data: Path) -> dict[str, Any]:
     return {
         "run": run.name,
         "command": " ".join(["python train.py", *fields.spelled(settings), "--run", run.name]),
-        "settings": {name: run.settings[name] for name in (*_KEYS, "seed", "epochs", "student")},
+        "settings": {name: run.settings[name] for name in (*_KEYS, "seed")},
         "corpus": metrics["corpus"],
         "protocol": metrics["protocol"],
         "stamps": metrics["stamps"],
@@ -93,13 +98,24 @@ class Row:
         return first["corpus"], first["protocol"], "robust" if recipe == "distilled" else recipe
 
 
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def identity(corpus: str, settings: Mapping[str, Any]) -> str:
+    """What runs of one row have in common."""
+    return json.dumps([corpus, *map(settings.get, _KEYS)])
+
+
+def method_name(settings: Mapping[str, Any]) -> str:
+    return "ours" if settings["recipe"] == "distilled" else str(settings["distillation"])
+
+
 def rows_of(folder: Path) -> list[Row]:
     """The rows of the records in a folder: of a corpus first those without a teacher."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for path in sorted(folder.glob("*.json")):
-        each = json.loads(path.read_text(encoding="utf-8"))
-        settings = each["settings"]
-        groups.setdefault(json.dumps([each["corpus"], *map(settings.get, _KEYS)]), []).append(each)
+    for each in read_records(folder):
+        groups.setdefault(identity(each["corpus"], each["settings"]), []).append(each)
     rows = []
     for records in groups.values():
         records = sorted(records, key=lambda each: each["settings"]["seed"])
@@ -113,8 +129,7 @@ def rows_of(folder: Path) -> list[Row]:
             return np.array([[each["confusion"][what][name] for name in speakers] for each in records])
 
         taught = records[0]["teacher"] is not None
-        settings = records[0]["settings"]
-        name = "ours" if settings["recipe"] == "distilled" else settings["distillation"]
+        name = method_name(records[0]["settings"])
         rows.append(Row(name, records, stacked("selected"), stacked("teacher") if taught else None))
     return sorted(rows, key=lambda row: (*row.of, row.teacher is not None, row.name))
 
@@ -191,6 +206,42 @@ def table(folder: Path) -> str:
     return "\n".join(lines[1:])
 
 
+def not_run(folder: Path, grids: Path) -> str:
+    """The runs of the grids that have no record, as Markdown: a line for the seeds of each row."""
+    from light_sernet_kd.analysis.grid import read_grid
+    from light_sernet_kd.config import fields
+
+    known = {
+        (identity(each["corpus"], each["settings"]), each["settings"]["seed"])
+        for each in read_records(folder)
+    }
+    lines = []
+    for path in sorted(grids.glob("teaching_*.toml")):
+        missing: dict[str, list[Any]] = {}
+        for entry in read_grid(path, Path("data")).entries:
+            # As a run's folder has them: JSON knows no tuples.
+            settings = json.loads(
+                json.dumps({name: getattr(entry.settings, name) for name in (*_KEYS, "seed")})
+            )
+            same = identity(entry.settings.corpus, settings)
+            if (same, settings["seed"]) not in known:
+                missing.setdefault(same, []).append(entry.settings)
+        if missing and not lines:
+            lines = ["| Not run | Recipe | Teacher | Seeds | Command |", "|---|---|---|---|---|"]
+        for first, *others in missing.values():
+            values = {name: getattr(first, name) for name in _KEYS}
+            seeds = [each.seed for each in (first, *others)]
+            cells = [
+                f"{first.corpus}, `{method_name(values)}`",
+                f"`{first.recipe}`",
+                first.teacher or "",
+                ", ".join(map(str, seeds)),
+                f"`{' '.join(['python train.py', *fields.spelled(first)])}`",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def commands(folder: Path) -> str:
     """Of each row, with the seeds in one line."""
     found = []
@@ -208,6 +259,9 @@ def main() -> None:
     recording.add_argument("--data", type=Path, default=Path("data"))
     for each in (recording, todo.add_parser("table"), todo.add_parser("commands")):
         each.add_argument("--records", type=Path, default=RECORDS)
+    todo.choices["table"].add_argument(
+        "--grids", type=Path, default=GRIDS, help="the folder of teaching_*.toml"
+    )
     arguments = parser.parse_args()
     if arguments.what == "record":
         from light_sernet_kd.files import write_text
@@ -218,6 +272,8 @@ def main() -> None:
             write_text(arguments.records / f"{made['corpus']}-{made['run']}.json", json.dumps(made) + "\n")
     else:
         print({"table": table, "commands": commands}[arguments.what](arguments.records))
+        if arguments.what == "table" and (rest := not_run(arguments.records, arguments.grids)):
+            print(f"\n{rest}")
 
 
 if __name__ == "__main__":

@@ -63,13 +63,20 @@ def nfc(text: str) -> str:
 def choose(what: str, value: str, valid: Iterable[str]) -> str:
     """`value` if it is one of `valid`, else a `UserError` that lists them and names the nearest.
 
-    Case is forgiven where that is unambiguous: `ckd` means `CKD`. So is another Unicode form of the name.
+    Case is forgiven where that is unambiguous: `ckd` means `CKD`. So are another Unicode form of the name and
+    the zeros before a number.
+
+    >>> choose("fold", "3", ["03", "08", "13"])
+    '03'
     """
     names = list(valid)
     if value in names:
         return value
     same = [name for name in names if nfc(name).lower() == nfc(value).lower()]
     same = [name for name in same if nfc(name) == nfc(value)] or same
+    if len(same) == 1:
+        return same[0]
+    same = [name for name in names if value.isdecimal() and name.isdecimal() and int(name) == int(value)]
     if len(same) == 1:
         return same[0]
     close = difflib.get_close_matches(value.lower(), [name.lower() for name in names], n=1, cutoff=0.5)

@@ -269,7 +269,10 @@ class Profile:
 
 
 class Runner:
-    """An exported student, ready to classify recordings, texts or both. Not for several threads at once.
+    """An exported student, ready to classify recordings, texts or both.
+
+    Several threads may ask one at once: they wait for one another. What answers at the same time is a
+    `Runner` per thread.
 
     Attributes:
         labels: the classes, in the order of `probabilities`.
@@ -298,20 +301,27 @@ class Runner:
         *,
         threads: int = 1,
         profile: "Profile | str | os.PathLike[str] | None" = None,
+        labels: Sequence[str] = (),
     ):
         """Open an exported file.
 
         Args:
             threads: how many processor cores may work on one clip.
             profile: what is known of the speaker, or the file that holds it.
+            labels: some of the file's classes. All others count as ruled out: `probabilities` are of these
+                alone, in the file's order, and sum to 1. None are given for all.
 
         Raises:
             RunnerError: the file is missing, damaged, not ours, takes features instead of audio, contradicts
                 its card, or reads text and tokenizers is not installed; or the profile is damaged or of
-                another student, or the file has no signature for it.
+                another student, or the file has no signature for it; or it has not two of the `labels`.
         """
         self._path = path
+        # LiteRT refuses an interpreter that another thread runs; and a profile is read, changed and set.
+        self._lock = threading.RLock()
         self._interpreter, self.card, self.labels, vocabulary = _opened(path, threads=threads)
+        self._kept = _columns(labels, self.labels, path)
+        self.labels = tuple(self.labels[column] for column in self._kept)
         self.inputs: tuple[str, ...] = tuple(self.card.get("inputs", [self.card["input"]]))
         if "features" in self.inputs:
             raise RunnerError(
@@ -371,9 +381,10 @@ class Runner:
         self.require(audio=waveform is not None, text=text is not None)
         _require_rate(sample_rate, self.sample_rate)
         values = self._values(waveform, text)
-        if self._profile is not None and self._profile.clips > 0:
-            return self._enrolled(values["audio"])[0]
-        return invoke(self._interpreter, values)
+        with self._lock:
+            if self._profile is not None and self._profile.clips > 0:
+                return self._enrolled(values["audio"])[0]
+            return self._chosen(invoke(self._interpreter, values))
 
     def embedding(self, waveform: np.ndarray, *, sample_rate: int | None = None) -> np.ndarray:
         """What the student's last layer takes of a clip: float32 `(E,)`, whoever speaks.
@@ -466,15 +477,24 @@ class Runner:
 
     def _enrolled(self, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the second signature gives for `(samples,)`: probabilities `(classes,)`, embedding `(E,)`."""
-        profile = self._known()
-        # One that is kept holds the interpreter, which then refuses to run its first graph.
-        run = self._interpreter.get_signature_runner(ENROLLED)
-        given = run(
-            audio=clip[None],
-            speaker=profile.mean.astype(np.float32)[None],
-            clips=np.array([[profile.clips]], np.float32),
-        )
-        return given["probabilities"][0], given["embedding"][0]
+        with self._lock:
+            profile = self._known()
+            # One that is kept holds the interpreter, which then refuses to run its first graph.
+            run = self._interpreter.get_signature_runner(ENROLLED)
+            given = run(
+                audio=clip[None],
+                speaker=profile.mean.astype(np.float32)[None],
+                clips=np.array([[profile.clips]], np.float32),
+            )
+        return self._chosen(given["probabilities"][0]), given["embedding"][0]
+
+    def _chosen(self, probabilities: np.ndarray) -> np.ndarray:
+        """Those of the classes that were asked for, which sum to 1."""
+        if len(self._kept) == len(probabilities):
+            return probabilities
+        kept = probabilities[self._kept].astype(np.float64)
+        # An int8 file rounds small ones to zero: then nothing tells these classes apart.
+        return (kept / kept.sum() if kept.sum() else np.full(len(kept), 1 / len(kept))).astype(np.float32)
 
     def probabilities_of_states(
         self,
@@ -503,7 +523,8 @@ class Runner:
         values = self._values(waveform, text)
         for name, rows in states.items():
             values[name] = _padded(name, np.asarray(rows), taken[name]["rows"], taken[name]["width"])
-        return invoke(self._interpreter, values)
+        with self._lock:
+            return self._chosen(invoke(self._interpreter, values))
 
     def stream(self, sound: np.ndarray | Iterable[np.ndarray], **settings: Any) -> "Iterator[Window]":
         """Every window of a waveform `(n,)`, or of blocks that follow one another, as soon as it is known.
@@ -807,7 +828,8 @@ class Stream:
                     # The end of a longer sound is less than a window, a short sound is a whole recording.
                     heard = len(samples) if start else self._runner.samples
                     weight = min(self.hop_samples, heard) / self._runner.samples
-                    self._runner.profile = self._runner._known().with_clip(embedding, weight)
+                    with self._runner._lock:
+                        self._runner.profile = self._runner._known().with_clip(embedding, weight)
         label = UNSURE if why else self._runner.labels[self._shown]
         end = (start + len(samples)) / rate
         return Window(start / rate, end, probabilities, smoothed, level, label, why)
@@ -968,6 +990,17 @@ def require_profile(
             f"{name} has a mean of {len(profile.mean)} numbers, and {path} expects {facts['width']}. "
             f"{_ENROL_AGAIN}"
         )
+
+
+def _columns(wanted: Sequence[str], labels: Sequence[str], path: str | os.PathLike[str]) -> list[int]:
+    """Where the wanted classes are among the file's, in its order; of none wanted, all."""
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    if unknown := [name for name in wanted if name not in labels]:
+        raise RunnerError(f"{path} does not know {', '.join(unknown)}: its classes are {', '.join(labels)}.")
+    if len({*wanted}) == 1:
+        raise RunnerError(f"{wanted[0]} alone leaves nothing to choose from: name two classes at least.")
+    return [column for column, name in enumerate(labels) if not wanted or name in wanted]
 
 
 def _warn(message: str) -> None:

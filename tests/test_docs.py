@@ -238,6 +238,7 @@ def workplace(tmp_path_factory) -> Path:
     grid, space = blocks(DOCS / "scale.md", "toml")
     (folder / "methods.toml").write_text(grid, encoding="utf-8")
     (folder / "space.toml").write_text(space, encoding="utf-8")
+    shutil.copytree(REPOSITORY / "benchmarks", folder / "benchmarks")
     with inside(folder), pytest.MonkeyPatch.context() as patch:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
         with shallow_light_sernet(), rendered():

@@ -1,5 +1,6 @@
 """The tables of docs/results.md are made from records of runs: here of two made ones, against loops."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -9,6 +10,11 @@ import pytest
 from conftest import REPOSITORY
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from small_runs import SPEAKERS, made_corpus, train
+
+from light_sernet_kd.analysis.grid import read_grid
+from light_sernet_kd.cli import make_parser
+from light_sernet_kd.cli.options import settings_of
+from light_sernet_kd.config import make_settings
 
 RECORDS = REPOSITORY / "docs" / "results" / "runs"
 
@@ -150,10 +156,33 @@ def test_a_finished_run_is_recorded(script, tmp_path):
     assert str(tmp_path / "result") not in json.dumps(record)
 
 
+def test_what_has_no_record_is_a_line_with_its_command(script, tmp_path):
+    grid = tmp_path / "teaching_made.toml"
+    grid.write_text(
+        '[settings]\ncorpus = "EMO-DB"\nrecipe = "robust"\n[[runs]]\nseed = [0, 1, 2]\n'
+        '[[runs]]\ndistillation = "KD"\ndistillation_weights = { alpha = 0.7 }\nseed = 0\n'
+    )
+    plain = make_settings(corpus="EMO-DB", recipe="robust", seed=1)
+    kept = {"corpus": "EMO-DB", "settings": json.loads(json.dumps(dataclasses.asdict(plain)))}
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    (folder / "one.json").write_text(json.dumps(kept))
+    lines = script.not_run(folder, tmp_path).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["EMO-DB, `pure`", "EMO-DB, `KD`"]
+    assert [line.split("|")[4].strip() for line in lines] == ["0, 2", "0"]
+    command = lines[1].split("|")[5].strip(" `").split()
+    assert command[:2] == ["python", "train.py"]
+    given = settings_of(make_parser().parse_args(["train", *command[2:]]), {})
+    assert given == read_grid(grid, tmp_path).entries[-1].settings
+    grid.write_text('[settings]\ncorpus = "EMO-DB"\nrecipe = "robust"\n[[runs]]\nseed = 1\n')
+    assert script.not_run(folder, tmp_path) == ""
+
+
 @pytest.mark.skipif(not RECORDS.exists(), reason="no run is recorded yet")
 def test_the_page_has_the_table_of_the_records(script):
     page = (REPOSITORY / "docs" / "results.md").read_text()
-    for line in script.table(RECORDS).splitlines():
+    rest = script.not_run(RECORDS, REPOSITORY / "benchmarks")
+    for line in [*script.table(RECORDS).splitlines(), *rest.splitlines()]:
         assert line in page
     for path in RECORDS.glob("*.json"):
         assert json.loads(path.read_text())["corpus"] in page, path.name

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ai_edge_litert.interpreter
@@ -84,6 +85,33 @@ def test_a_result_outlives_the_next_clip(case):
     copy = kept.copy()
     assert np.abs(opened.probabilities(second) - kept).max() > 1e-3
     np.testing.assert_array_equal(kept, copy)
+
+
+def test_some_of_the_classes_alone_have_probabilities_that_sum_to_one(case):
+    sound = np.random.default_rng(0).normal(size=SAMPLES).astype(np.float32)
+    whole = dict(zip(CLASSES, Runner(case.paths["float32"]).probabilities(sound).tolist(), strict=True))
+    wanted = (CLASSES[2], CLASSES[0])
+    some = Runner(case.paths["float32"], labels=wanted)
+    assert some.labels == (CLASSES[0], CLASSES[2])
+    expected = [whole[name] / (whole[CLASSES[0]] + whole[CLASSES[2]]) for name in some.labels]
+    np.testing.assert_allclose(some.probabilities(sound), expected, rtol=1e-5)
+    for labels, message in (
+        (["rage"], f"does not know rage: its classes are {CLASSES[0]}"),
+        ([CLASSES[0]], "alone leaves nothing to choose from"),
+        (CLASSES[0], "alone leaves nothing to choose from"),
+    ):
+        with pytest.raises(RunnerError, match=message):
+            Runner(case.paths["float32"], labels=labels)
+
+
+def test_threads_that_share_a_runner_get_what_each_would_alone(case):
+    opened = Runner(case.paths["int8"])
+    sounds = [np.random.default_rng(seed).normal(size=SAMPLES).astype(np.float32) for seed in range(4)]
+    expected = [opened.probabilities(sound) for sound in sounds]
+    assert len({each.tobytes() for each in expected}) == 4
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(opened.probabilities, sounds * 8))
+    np.testing.assert_array_equal(found, expected * 8)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
@@ -609,7 +637,7 @@ def test_predict_of_text_alone(reader, tmp_path, capsys):
         ("one.wav", "ja"),
         (None, "nein, ja"),
     ]
-    assert {answer["unsure"] for answer in answers} <= {None, "not sure"}
+    assert {answer["reason"] for answer in answers} <= {None, "not sure"}
     np.testing.assert_allclose(
         [*answers[0]["probabilities"].values()], Runner(reader).probabilities(text="ja"), atol=1e-6
     )

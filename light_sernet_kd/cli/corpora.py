@@ -17,6 +17,7 @@ from light_sernet_kd.cli.options import (
 )
 from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.corpora import CORPORA, origin
 from light_sernet_kd.registries.protocols import PROTOCOLS, two_corpora_protocol
 from light_sernet_kd.registries.teachers import teacher_source
 
@@ -135,13 +136,18 @@ def add_fetch(commands: Any, context: Context) -> None:
 
 def run_fetch(arguments: argparse.Namespace, context: Context) -> None:
     from light_sernet_kd.corpora import fetch
+    from light_sernet_kd.corpora.registry import is_manifest
     from light_sernet_kd.device import serve
 
+    name = arguments.corpus
+    if not (origin(name) or is_manifest(name)):
+        fetched = [known for known, source in CORPORA.items() if source.origin]
+        name = choose("download", name, [*fetched, serve.RUNTIME_NAME])
     with download_bar() as progress:
-        if arguments.corpus.lower() == serve.RUNTIME_NAME:
+        if name == serve.RUNTIME_NAME:
             print(serve.fetch_runtime(progress=progress))
         else:
-            fetch.fetch(arguments.corpus, Path(arguments.data), progress=progress)
+            fetch.fetch(name, Path(arguments.data), progress=progress)
 
 
 def add_audit(commands: Any, context: Context) -> None:

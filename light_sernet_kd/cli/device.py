@@ -9,6 +9,8 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import add_profile, add_stream_settings, add_threads, stream_settings
 from light_sernet_kd.errors import UserError
 
+_RECORDINGS = "recordings, folders of them, or lists with a path per line: @FILE, or - for standard input"
+
 
 def add_predict(commands: Any, context: Context) -> None:
     predict = commands.add_parser(
@@ -20,15 +22,25 @@ def add_predict(commands: Any, context: Context) -> None:
         "recording, or in its place. An answer not to be trusted is marked unsure, with the reason: too "
         "small a probability, silence, steady noise, or too little sound.",
     )
-    predict.add_argument("model", metavar="MODEL.tflite")
-    predict.add_argument("recordings", nargs="*", metavar="AUDIO")
+    predict.add_argument("model", metavar="MODEL", help="an exported .tflite file, or a run's folder")
+    predict.add_argument("recordings", nargs="*", metavar="AUDIO", help=_RECORDINGS)
     texts = predict.add_mutually_exclusive_group()
     texts.add_argument("--text", metavar="TEXT", help="what is said, of one recording")
     texts.add_argument("--text_file", type=Path, metavar="FILE",
                        help="what is said in several: a table (.csv, .tsv) with the columns path and "
                        "transcript, as a manifest has them")  # fmt: skip
-    predict.add_argument("--json", action="store_true",
-                         help="print a JSON list; what failed has an entry with its error")  # fmt: skip
+    form = predict.add_mutually_exclusive_group()
+    form.add_argument("--format", type=str.lower, default=None, choices=("text", "json", "jsonl", "csv"),
+                      metavar="FORM",
+                      help="text (default), json, jsonl or csv; each answer is written at once, and what "
+                      "failed has an entry with its error")  # fmt: skip
+    form.add_argument("--json", action="store_true", help="the same as --format json")
+    predict.add_argument("--labels", metavar="A,B",
+                         help="choose among these classes alone; their probabilities sum to 1")  # fmt: skip
+    predict.add_argument("--embedding", action="store_true",
+                         help="the recording's embedding too, of a student_*_enrolled.tflite")  # fmt: skip
+    predict.add_argument("--jobs", type=int, default=1, metavar="N",
+                         help="answer so many recordings at once (default 1)")  # fmt: skip
     add_profile(predict)
     add_threads(predict)
     predict.add_argument("--stream", action="store_true",
@@ -49,8 +61,11 @@ def run_predict(arguments: argparse.Namespace, context: Context) -> int:
         text_file=arguments.text_file,
         settings=stream_settings(arguments),
         threads=arguments.threads,
+        jobs=arguments.jobs,
         stream=arguments.stream,
-        as_json=arguments.json,
+        form=arguments.format or ("json" if arguments.json else "text"),
+        labels=[name for each in (arguments.labels or "").split(",") if (name := each.strip())],
+        embedding=arguments.embedding,
         every_window=arguments.verbose,
         picture=arguments.picture,
         profile=arguments.profile,
@@ -67,8 +82,8 @@ def add_enroll(commands: Any, context: Context) -> None:
         "with --enrolment exports. "
         "Recordings without speech are left out. The profile holds no sound, but may identify the speaker.",
     )
-    enroll.add_argument("model", metavar="MODEL.tflite")
-    enroll.add_argument("recordings", nargs="+", metavar="AUDIO")
+    enroll.add_argument("model", metavar="MODEL", help="a student_*_enrolled.tflite, or a run's folder")
+    enroll.add_argument("recordings", nargs="+", metavar="AUDIO", help=_RECORDINGS)
     enroll.add_argument("--profile", type=Path, required=True, metavar="FILE", help="what is written (.json)")
     enroll.add_argument("--add", action="store_true", help="go on with the profile that is there")
     add_threads(enroll)
@@ -94,7 +109,7 @@ def add_listen(commands: Any, context: Context) -> None:
         description="Classify what the microphone hears in overlapping windows, until Ctrl-C. Needs the "
         "extra listen (sounddevice).",
     )
-    listen.add_argument("model", metavar="MODEL.tflite")
+    listen.add_argument("model", metavar="MODEL", help="an exported .tflite file, or a run's folder")
     listen.add_argument("--device", metavar="N", help="number or part of the name (python -m sounddevice)")
     listen.add_argument("--seconds", type=float, metavar="S", help="end after S seconds of sound")
     listen.add_argument("--json", action="store_true", help="print a line of JSON per window")

@@ -1,10 +1,12 @@
 """Where a run reads and writes, and what it shows; none of it decides a score."""
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from light_sernet_kd.config.fields import Range, setting
+from light_sernet_kd.errors import UserError, install_line
 
 CACHES = ("disk", "ram", "none")
 PLACES = "places"
@@ -63,6 +65,15 @@ class RunOptions:
     tensorboard: bool = setting(
         False, "--tensorboard", group=PLACES, shows_default=False, help="write TensorBoard logs too"
     )
+
+    def __post_init__(self) -> None:
+        """Refuse at once what would only fail when TensorFlow is loaded and the corpus is read.
+
+        Raises:
+            UserError: what writes logs of TensorBoard is not installed.
+        """
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}")
 
     @property
     def memory_bytes(self) -> float:

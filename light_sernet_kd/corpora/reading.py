@@ -156,6 +156,24 @@ def is_recording(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES
 
 
+def recordings_below(folder: Path) -> list[str]:
+    """The recordings in a folder and its subfolders, relative to it, sorted; hidden ones are left out.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = os.path.relpath(place, folder)
+        for name in files:
+            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES and not name.startswith("."):
+                names.append(os.path.normpath(os.path.join(inside, name)).replace(os.sep, "/"))
+    if not names:
+        raise UserError(f"no recordings in {folder} or below it: {', '.join(sorted(AUDIO_SUFFIXES))}.")
+    return sorted(names)
+
+
 def recordings(folder: Path, pattern: str = "*") -> list[Path]:
     """The recordings that match a pattern, sorted; none is hidden (a Mac leaves `._x.wav` by `x.wav`)."""
     return sorted(
@@ -285,7 +303,10 @@ def nothing(where: Path, root: Path, layout: str, parts: Callable[[Path], Any] |
         )
     if content := _content(root):
         message += f" Found in {root}: {content}; expected {layout}."
-    return UserError(f"{message} Put the corpus there (see data/README.md) or try -dn demo.")
+    return UserError(
+        f"{message} `light-sernet-kd fetch {root.name}` downloads the corpus or says where to get it; "
+        "-dn demo needs none."
+    )
 
 
 def _content(folder: Path) -> str:

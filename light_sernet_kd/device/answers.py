@@ -1,28 +1,73 @@
-"""Answers of a command as one JSON list, and what it tells on stderr beside them."""
+"""Answers of a command as they come, in a form for programs, and what it tells on stderr beside them."""
 
 import contextlib
+import csv
 import json
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Runner, caveats
+
+TEXT, JSON, JSON_LINES, CSV = "text", "json", "jsonl", "csv"
+FORMATS = (TEXT, JSON, JSON_LINES, CSV)
+
+
+class Answers:
+    """Prints an answer at once, in one of `FORMATS` but text; `append` takes the next one.
+
+    Args:
+        form: `json` is one list, `jsonl` a line per answer, `csv` a table of the columns below.
+        labels: the classes, which are columns of the table.
+    """
+
+    def __init__(self, form: str, labels: Sequence[str] = ()):
+        self.form, self.labels, self.count = form, labels, 0
+        if form == CSV:
+            taken = ("file", "text", "label", "unsure", "reason", "seconds", "windows", "error")
+            if both := [name for name in labels if name in taken]:
+                raise UserError(
+                    f"--format csv has a column of its own called {both[0]}, as a class is: take jsonl."
+                )
+            self._table = csv.DictWriter(
+                sys.stdout, [*taken[:-1], *labels, "error"], restval="", lineterminator="\n"
+            )
+            self._table.writeheader()
+
+    def append(self, answer: Mapping[str, Any]) -> None:
+        if self.form == JSON:
+            text = json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
+            print("," if self.count else "[", textwrap.indent(text, "  "), sep="\n", end="", flush=True)
+        elif self.form == JSON_LINES:
+            print(json.dumps(answer, ensure_ascii=False, allow_nan=False), flush=True)
+        elif self.form == CSV:
+            columns = {name: answer[name] for name in self._table.fieldnames if answer.get(name) is not None}
+            self._table.writerow({**columns, **answer.get("probabilities", {})})
+            sys.stdout.flush()
+        self.count += 1
+
+    def finish(self) -> None:
+        if self.form == JSON:
+            print("\n]" if self.count else "[]")
 
 
 @contextlib.contextmanager
 def answer_list(
-    beginnings: Sequence[Mapping[str, Any]], *, wanted: bool = True
-) -> Iterator[list[dict[str, Any]]]:
-    """A list to append the answers to, printed as JSON at the end, whatever ends the command.
+    beginnings: Sequence[Mapping[str, Any]], form: str = JSON, labels: Sequence[str] = ()
+) -> Iterator[Answers]:
+    """Where to append the answers; a JSON list is closed whatever ends the command.
 
-    What was not reached by then has an entry with the reason as its `error`.
+    What was not reached by then has an entry in the list, with the reason as its `error`. Lines and tables
+    end where the command does.
 
     Args:
         beginnings: the beginning of each entry, in order: what names its recording or text.
-        wanted: if false, nothing is printed.
     """
-    answers: list[dict[str, Any]] = []
+    answers = Answers(form, labels)
     reason = "interrupted"
     try:
         yield answers
@@ -30,9 +75,10 @@ def answer_list(
         reason = f"not reached: {error}"
         raise
     finally:
-        if wanted:
-            answers += [{**each, "error": reason} for each in beginnings[len(answers) :]]
-            print(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))
+        if form == JSON:
+            for each in beginnings[answers.count :]:
+                answers.append({**each, "error": reason})
+        answers.finish()
 
 
 @contextlib.contextmanager
@@ -65,10 +111,11 @@ def failure(error: Exception) -> str:
     return text
 
 
-def student_dict(runner: Runner) -> dict[str, Any]:
-    """What a JSON answer says of the student that gave it."""
+def model_facts(runner: Runner, model: str | Path) -> dict[str, Any]:
+    """What an answer for programs says of the file that gave it."""
     card = runner.card
     return {
+        "model": str(model),
         "corpus": card.get("corpus"),
         "synthetic": card.get("synthetic"),
         "stamps": [*card.get("stamps", ())],
@@ -81,6 +128,24 @@ def tell_caveats(runner: Runner) -> None:
         tell(f"this student: {'; '.join(caveat_texts)}.")
 
 
+_held: list[str] | None = None
+
+
+@contextlib.contextmanager
+def held() -> Iterator[list[str]]:
+    """The lines that `tell` is given within, which then prints none: another process prints them in order."""
+    global _held
+    lines: list[str] = []
+    _held = lines
+    try:
+        yield lines
+    finally:
+        _held = None
+
+
 def tell(text: str) -> None:
     """A line on stderr."""
-    print(f"light-sernet-kd: {text}", file=sys.stderr)
+    if _held is not None:
+        _held.append(text)
+    else:
+        print(f"light-sernet-kd: {text}", file=sys.stderr)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from light_sernet_kd import audio
 from light_sernet_kd.device import answers, formats
+from light_sernet_kd.device.given import model_file, recordings_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Profile, Runner, RunnerError, require_enrolled
 
@@ -18,7 +19,8 @@ def enroll(
     blocks.
 
     Args:
-        recordings: paths, of one speaker.
+        model: an exported file, or a run's folder.
+        recordings: paths, folders and lists, of one speaker.
         add: go on with the profile that is there, if one is.
 
     Raises:
@@ -28,13 +30,14 @@ def enroll(
     exists = profile.exists()
     if exists and not add:
         raise UserError(f"{profile} is there already: go on with it by --add, or name another --profile.")
+    model = model_file(model, enrolled=True)
     runner = opened(model, profile if exists else None, threads=threads)
     try:
         require_enrolled(runner.card, model)
     except RunnerError as error:
         raise UserError(str(error)) from None
     known, failed, used = known_clips(runner), 0, 0
-    for path in recordings:
+    for path in recordings_of(recordings):
         try:
             with answers.noted(path):
                 why = runner.learn(audio.blocks(path, sample_rate=runner.sample_rate))
@@ -54,8 +57,14 @@ def enroll(
     return failed
 
 
-def opened(model: str | Path, profile: Path | None, *, threads: int = 1) -> Runner:
+def opened(
+    model: str | Path, profile: Path | None, *, threads: int = 1, labels: Sequence[str] = ()
+) -> Runner:
     """A runner that knows the speaker, if there is a profile.
+
+    Args:
+        model: an exported file, or a run's folder.
+        labels: of `Runner`.
 
     Raises:
         UserError: the file or the profile cannot be used.
@@ -63,7 +72,8 @@ def opened(model: str | Path, profile: Path | None, *, threads: int = 1) -> Runn
     if threads < 1:
         raise UserError(f"--threads must be at least 1, found {threads}.")
     try:
-        return Runner(model, threads=threads, profile=profile)
+        file = model_file(model, enrolled=profile is not None)
+        return Runner(file, threads=threads, profile=profile, labels=labels)
     except RunnerError as error:
         raise UserError(str(error)) from None
 

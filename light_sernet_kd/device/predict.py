@@ -1,8 +1,8 @@
-"""What the command `predict` answers: of whole recordings, of texts, of both, as lines or as JSON."""
+"""What the command `predict` answers: of whole recordings, of texts, of both, as lines or for programs."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from light_sernet_kd.device import (
     answers,
     enroll,
     formats,
+    given,
+    in_parallel,
     stream_options,
     stream_predictions,
     timeline,
 )
-from light_sernet_kd.errors import UserError, nfc
+from light_sernet_kd.errors import UserError, choose, nfc
 from light_sernet_kd.runner import (
     HOP_SECONDS,
     NOT_SURE,
@@ -30,6 +32,7 @@ from light_sernet_kd.runner import (
     Stream,
     TextWarning,
     Window,
+    require_enrolled,
     too_short,
     unheard,
     unsure_threshold,
@@ -44,14 +47,17 @@ class Request:
     """What is asked of the command.
 
     Attributes:
-        model: an exported file.
-        recordings: paths.
+        model: an exported file, or a run's folder.
+        recordings: paths, folders and lists; see `given.recordings_of`.
         text: what is said in the one recording, or a text alone.
         text_file: a table with the columns path and transcript.
         settings: of `runner.Stream`; its gates hold for short recordings too.
-        threads: processor cores.
+        threads: processor cores for one clip.
+        jobs: recordings that are answered at once, each in a process of its own.
         stream: print a timeline of windows, not an answer per recording.
-        as_json: print a JSON list.
+        form: one of `answers.FORMATS`.
+        labels: the classes to choose from; none are given for all.
+        embedding: the recording's embedding too.
         every_window, picture: with `stream`.
         profile: the file of what is known of the speaker of all recordings.
     """
@@ -62,8 +68,11 @@ class Request:
     text_file: Path | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
     threads: int = 1
+    jobs: int = 1
     stream: bool = False
-    as_json: bool = False
+    form: str = answers.TEXT
+    labels: Sequence[str] = ()
+    embedding: bool = False
     every_window: bool = False
     picture: Path | None = None
     profile: Path | None = None
@@ -74,78 +83,148 @@ class Request:
 
 
 def predict(request: Request) -> int:
-    """Print the answers; returns how many recordings or texts have none, each of which is told on stderr.
+    """Print the answers, each as soon as it is known; returns how many recordings or texts have none.
 
-    A recording no longer than the student's input has the answer of that clip. A longer one is heard in
-    overlapping windows, and its answer is their summary; see `timeline.Summary`. Where the student reads text
-    too, which is of the whole clip, it hears the middle of a longer recording, and a warning says so. Memory
-    does not grow with a recording.
+    Why one has none is told on stderr. A recording no longer than the student's input has the answer of that
+    clip. A longer one is heard in overlapping windows, and its answer is their summary; see
+    `timeline.Summary`. Where the student reads text too, which is of the whole clip, it hears the middle of a
+    longer recording, and a warning says so. Memory does not grow with a recording.
 
-    As JSON, each recording or text has an entry, in order: `file`, `label`, `probabilities` (class → number),
-    `unsure` (a reason or null), `warnings`, `student`; of a recording also `seconds`, `heard_seconds` (begin
-    and end of what was heard), `windows`, `time_shares` (class → share of the time) and `unsure_shares`
-    (reason → share of the time), and `speaker_clips`, how many recordings of the speaker were known; of a
-    text `text` and `text_warnings`. One that failed has its name and `error`.
+    For programs, each recording or text has an entry, in order: `file`, `label`, `probabilities` (class →
+    number), `unsure` (true or false), `reason` (why, or null), `warnings`, and of the student `model`,
+    `corpus`, `synthetic` and `stamps`; of a recording also `seconds`, `heard` (begin and end in seconds),
+    `windows`, `time_shares` (class → share of the time), `unsure_shares` (reason → share of the time), and
+    `speaker_clips`, how many recordings of the speaker were known; of a text `text` and `text_warnings`.
+    With `labels`, `labels` are those that the probabilities are of. `embedding` is the mean over what is
+    speech, null where nothing is. One that failed has its name and `error`. A table has a part of these.
 
     Raises:
-        UserError: the file or the table of texts cannot be used, or the options do not go together.
+        UserError: the file, a list or the table of texts cannot be used, or options do not go together.
     """
     _check(request)
-    runner = enroll.opened(request.model, request.profile, threads=request.threads)
-    try:
-        if not (request.stream and request.recordings):
-            runner.require(audio=bool(request.recordings), text=request.has_text)
-    except RunnerError as error:
-        raise UserError(str(error)) from None
+    model = given.model_file(request.model, enrolled=request.profile is not None or request.embedding)
+    request = replace(request, model=str(model), recordings=given.recordings_of(request.recordings))
+    answerer = Answerer(request)
+    runner = answerer.runner
+    if request.labels:
+        answers.tell(f"chosen among {', '.join(runner.labels)} alone: their probabilities sum to 1.")
     if request.stream and request.recordings:
         stream_options.stream_of(runner, request.settings)  # what is wrong with a setting stands alone
         answers.tell_caveats(runner)
         return stream_predictions.predict(
             runner,
             request.recordings,
+            model=model,
             settings=request.settings,
             console=Console(highlight=False),
-            as_json=request.as_json,
+            form=request.form,
             every_window=request.every_window,
             picture=request.picture,
         )
-    gap = _checked_settings(runner, request.settings)
     table = _transcripts(request.text_file) if request.text_file else []
     # Without recordings there is a text, and a name where the table has one.
     rows = [(path, request.text) for path in request.recordings] or table or [("", request.text)]
     answers.tell_caveats(runner)
-    return _answered(runner, request, rows, _by_file_name(table), gap)
+    return _answered(answerer, rows, _by_file_name(table))
 
 
 def _answered(
-    runner: Runner,
-    request: Request,
+    answerer: "Answerer",
     rows: Sequence[tuple[str, str | None]],
     texts: Mapping[str, Sequence[tuple[str, str]]],
-    gap: str,
 ) -> int:
     """Print an answer per row of a path and a text; returns how many failed."""
-    beginnings = [{"file": str(path)} if path else {"text": text} for path, text in rows]
-    failed = 0
-    with answers.answer_list(beginnings, wanted=request.as_json) as entries:
-        for (path, text), begun in zip(rows, beginnings, strict=True):
+    request, failed = answerer.request, 0
+    beginnings = [_beginning(path, text) for path, text in rows]
+
+    def asked() -> Iterator[Question]:
+        for path, text in rows:
             try:
                 if request.recordings and request.text_file:
                     text = _transcript_of(path, texts, request.text_file)
-                answer = _answer(runner, path if request.recordings else "", text, request.settings)
-            except (audio.AudioError, RunnerError, UserError) as error:
-                entries.append({**begun, "error": answers.failure(error)})
-                failed += 1
-                continue
-            # Also of a single window, where the next would begin behind the end.
-            if gap and answer.get("seconds", 0) > runner.samples / runner.sample_rate:
-                answers.tell(f"{path}: {gap}")
-                answer["warnings"].insert(0, gap)
-            if request.as_json:
-                entries.append({**begun, **answer, "student": answers.student_dict(runner)})
-            else:
-                print(f"{path or text}: {line_of(answer)}")
+                yield Question(path, text)
+            except UserError as error:
+                yield Question(path, text, str(error))
+
+    with (
+        answers.answer_list(beginnings, request.form, answerer.runner.labels) as entries,
+        in_parallel.counted(len(rows)) as done,
+    ):
+        for question, answer in in_parallel.each(
+            answerer, Answerer, request, asked(), jobs=min(request.jobs, len(rows))
+        ):
+            failed += "error" in answer
+            if request.form != answers.TEXT:
+                entries.append(answer)
+            elif "error" not in answer:
+                print(f"{question.path or question.text}: {line_of(answer)}", flush=True)
+            done()
     return failed
+
+
+def _beginning(path: str, text: str | None) -> dict[str, Any]:
+    return {"file": path} if path else {"text": text}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A recording, a text, or both; or why there is nothing to ask."""
+
+    path: str
+    text: str | None = None
+    error: str = ""
+
+
+class Answerer:
+    """Answers questions, in whatever process it is made.
+
+    Raises:
+        UserError: the file cannot do what is asked of it.
+    """
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.runner = runner = enroll.opened(
+            request.model, request.profile, threads=request.threads, labels=request.labels
+        )
+        self._plain: Runner | None = None
+        try:
+            if not (request.stream and request.recordings):
+                runner.require(audio=bool(request.recordings), text=request.has_text)
+            if request.embedding:
+                require_enrolled(runner.card, request.model)
+                self._plain = Runner(request.model, threads=request.threads)
+        except RunnerError as error:
+            raise UserError(str(error)) from None
+        streams = request.stream and request.recordings
+        self._gap = "" if streams else _checked_settings(runner, request.settings)
+
+    def __call__(self, question: Question) -> dict[str, Any]:
+        """The answer to one question, or its error, which is also told."""
+        begun = _beginning(question.path, question.text)
+        if question.error:
+            return {**begun, "error": answers.failure(UserError(question.error))}
+        path = question.path if self.request.recordings else ""
+        try:
+            answer = _answer(self.runner, path, question.text, self.request.settings)
+            if self._plain:
+                answer["embedding"] = self._embedding(path)
+        except (audio.AudioError, RunnerError, UserError) as error:
+            return {**begun, "error": answers.failure(error)}
+        # Also of a single window, where the next would begin behind the end.
+        if self._gap and answer.get("seconds", 0) > self.runner.samples / self.runner.sample_rate:
+            answers.tell(f"{question.path}: {self._gap}")
+            answer["warnings"].insert(0, self._gap)
+        if self.request.labels:
+            answer["labels"] = [*self.runner.labels]
+        return {**begun, **answer, **answers.model_facts(self.runner, self.request.model)}
+
+    def _embedding(self, path: str) -> list[float] | None:
+        """Of a recording, by a runner that knows no speaker: what it learns of one recording is its mean."""
+        assert self._plain is not None
+        self._plain.profile = None
+        self._plain.learn(audio.blocks(path, sample_rate=self._plain.sample_rate))
+        return self._plain.profile.mean.tolist() if self._plain.profile else None
 
 
 def _check(request: Request) -> None:
@@ -155,6 +234,15 @@ def _check(request: Request) -> None:
         raise UserError("--stream hears windows, and a text is of a whole clip: leave one of them out.")
     if request.text is not None and len(request.recordings) > 1:
         raise UserError(f"--text is for one recording, found {len(request.recordings)}: take --text-file.")
+    choose("format", request.form, answers.FORMATS)
+    if request.stream and request.form == answers.CSV:
+        raise UserError("--stream prints text, json or jsonl: a timeline is no row of a table.")
+    if request.embedding and (request.form in (answers.TEXT, answers.CSV) or request.stream):
+        raise UserError("--embedding goes with --format json or jsonl, and not with --stream.")
+    if request.embedding and not request.recordings:
+        raise UserError("--embedding is of recordings: name one.")
+    if request.jobs < 1 or (request.jobs > 1 and request.stream):
+        raise UserError("--jobs is at least 1, and 1 with --stream.")
 
 
 def _checked_settings(runner: Runner, settings: Mapping[str, float]) -> str:
@@ -213,7 +301,7 @@ def _of_recording(
             f"heard the middle {samples / rate:g} s of {count / rate:.1f} s: this student reads a text, "
             "which is of the whole clip"
         )
-        heard = {"heard_seconds": [first / rate, (first + samples) / rate], "warnings": [note]}
+        heard = {"heard": [first / rate, (first + samples) / rate], "warnings": [note]}
         return _of_clip(runner, clip, text, settings) | {"seconds": count / rate} | heard
     stream = _stream(runner, settings)
 
@@ -226,7 +314,7 @@ def _of_recording(
     return {
         **_of_shares(runner, _finite(summary.probabilities), summary.why, {"unsure_below": 0.0}),
         "seconds": stream.received / rate,
-        "heard_seconds": [0.0, summary.seconds],
+        "heard": [0.0, summary.seconds],
         "windows": summary.windows,
         "time_shares": summary.time_shares,
         "unsure_shares": summary.unsure_shares,
@@ -251,10 +339,10 @@ def _of_clip(
     return {
         **answer,
         "seconds": len(clip) / rate,
-        "heard_seconds": [0.0, len(clip) / rate],
+        "heard": [0.0, len(clip) / rate],
         "windows": 1,
         "time_shares": {name: float(sure and name == answer["label"]) for name in runner.labels},
-        "unsure_shares": {} if sure else {answer["unsure"]: 1.0},
+        "unsure_shares": {} if sure else {answer["reason"]: 1.0},
     }
 
 
@@ -265,7 +353,7 @@ def _of_shares(
     best = max(shares, key=lambda name: shares[name])
     if not why and shares[best] < settings.get("unsure_below", unsure_threshold(runner.card)):
         why = NOT_SURE
-    return {"label": best, "probabilities": shares, "unsure": why or None}
+    return {"label": best, "probabilities": shares, "unsure": bool(why), "reason": why or None}
 
 
 def _finite(probabilities: np.ndarray) -> np.ndarray:
@@ -278,14 +366,14 @@ def line_of(answer: Mapping[str, Any]) -> str:
     """An answer in one line, behind the name of its recording or text."""
     ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
     listed = "  ".join(f"{name} {100 * share:.1f} %" for name, share in ranked)
-    unsure = f", unsure: {answer['unsure']}" if answer["unsure"] else ""
+    unsure = f", unsure: {answer['reason']}" if answer["unsure"] else ""
     line = f"{answer['label']}{unsure} ({listed})"
     if answer.get("windows", 1) > 1:
         times = [*answer["time_shares"].items()]
         times += [(f"{UNSURE} ({why})", share) for why, share in answer["unsure_shares"].items()]
         shown = [f"{name} {100 * share:.0f} %" for name, share in sorted(times, key=lambda t: -t[1]) if share]
         line += f"; {answer['seconds']:.1f} s in {answer['windows']} windows: {', '.join(shown)} of the time"
-    elif answer.get("seconds", 0) > (end := answer.get("heard_seconds", [0, 0]))[1] - end[0]:
+    elif answer.get("seconds", 0) > (end := answer.get("heard", [0, 0]))[1] - end[0]:
         line += f"; {answer['warnings'][0].removesuffix('.')}"
     if answer.get("speaker_clips"):
         line += f"; {formats.clips(answer['speaker_clips'])} of the speaker"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from light_sernet_kd import audio
-from light_sernet_kd.device.answers import answer_list, failure, noted, student_dict, tell
+from light_sernet_kd.device.answers import TEXT, answer_list, failure, model_facts, noted, tell
 from light_sernet_kd.device.enroll import known_clips
 from light_sernet_kd.device.formats import (
     clips,
@@ -30,9 +30,10 @@ def predict(
     runner: Runner,
     recordings: Sequence[str],
     *,
+    model: str | Path,
     settings: Mapping[str, Any],
     console: Console,
-    as_json: bool = False,
+    form: str = TEXT,
     every_window: bool = False,
     picture: Path | None = None,
 ) -> int:
@@ -42,7 +43,9 @@ def predict(
     picture one per window.
 
     Args:
+        model: the file that the runner runs.
         settings: of `Stream`.
+        form: `text`, `json` or `jsonl`.
         picture: `.png` or `.pdf`; with one recording.
 
     Raises:
@@ -54,8 +57,8 @@ def predict(
         )
     if gap := gap_between_windows(runner, stream_of(runner, settings)):
         tell(gap)
-    failed = 0
-    with answer_list([{"file": str(path)} for path in recordings], wanted=as_json) as answers:
+    failed, as_json = 0, form != TEXT
+    with answer_list([{"file": str(path)} for path in recordings], form) as answers:
         for path in recordings:
             followed = _Followed(path, runner, settings, keep=as_json or picture is not None)
             try:
@@ -74,7 +77,7 @@ def predict(
                 failed += 1
                 continue
             if as_json:
-                about = {"warnings": [*notes, *([gap] if gap else [])], "student": student_dict(runner)}
+                about = {"warnings": [*notes, *([gap] if gap else [])], **model_facts(runner, model)}
                 answers.append(followed.as_dict(recording_segments) | about)
             if picture is not None:
                 followed.draw(recording_segments, picture)

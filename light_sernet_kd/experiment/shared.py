@@ -20,7 +20,7 @@ from light_sernet_kd.data.protocols import PROTOCOLS, Fold
 from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.distillation.losses import settings_of
-from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import config_file, evidence, inputs, phases, teacher, unlabelled
 from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.registries.losses import LABEL_LOSSES
@@ -110,13 +110,8 @@ class Experiment:
 
     def _check_packages(self) -> None:
         augment.check_installed(self.augmentations)
-        if self.options.tensorboard:
-            if self.engine == "jax":
-                raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")
-            try:
-                import tensorboard  # noqa: F401
-            except ImportError:
-                raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}") from None
+        if self.options.tensorboard and self.engine == "jax":
+            raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")
 
     def _say_what_runs(self) -> None:
         synthetic = ", SYNTHETIC recordings" if self.corpus.synthetic else ""

@@ -11,6 +11,9 @@ from light_sernet_kd.reporting.text import NONE, code, plain
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Letters of a word that a narrow screen does not break; a longer one is a path.
+_UNBROKEN = 16
+
 
 @dataclass(frozen=True)
 class Column:
@@ -160,7 +163,25 @@ class Table:
             lines = self.cells()
         for line in lines:
             shown.add_row(*map(Text, line))
-        console.print(shown)
+        # Wider than the terminal rather than with numbers and short words broken, or names cut short.
+        for made, texts in zip(shown.columns, self._shown_texts(turned), strict=True):
+            made.min_width = max(_least_width(text, is_whole=made.no_wrap) for text in texts)
+        least = sum(1 + (made.min_width or 0) for made in shown.columns)
+        console.print(shown, width=max(console.width, least), crop=False)
+
+    def _shown_texts(self, turned: bool) -> list[list[str]]:
+        """The texts of each column as `show` has them."""
+        lines = self.cells()
+        if turned:
+            return [[*self.header], *lines]
+        footer = [self._texts(self.footer)] if self.footer else []
+        return [[*each] for each in zip(self.header, *lines, *footer, strict=True)]
+
+
+def _least_width(text: str, *, is_whole: bool) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text) if is_whole else min(_UNBROKEN, max(map(cell_len, text.split()), default=0))
 
 
 def say(console: "Console", text: str, style: str = "") -> None:

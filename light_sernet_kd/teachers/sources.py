@@ -28,7 +28,16 @@ from light_sernet_kd.evaluation.temperature import fit_temperature
 from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.outputs import called
-from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of, file_of
+from light_sernet_kd.teachers.unlabelled import (
+    Answers,
+    Joined,
+    UnlabelledTask,
+    blocks_of,
+    file_of,
+    read_beside,
+    read_of,
+    side_by_side,
+)
 from light_sernet_kd.teachers.views import ViewTask, asking, mix
 
 
@@ -56,7 +65,10 @@ class Workplace:
 
     def of_member(self, number: int) -> "Workplace":
         """That of one source of several."""
-        return dataclasses.replace(self, views=self.views.of_member(number)) if self.views else self
+        clips, views = self.unlabelled, self.views
+        return dataclasses.replace(
+            self, unlabelled=clips and clips.of_member(number), views=views and views.of_member(number)
+        )
 
 
 def teacher_of(
@@ -160,9 +172,12 @@ def ensemble_teacher(
     Args:
         argument: as `registries.teachers.teacher_members` reads it.
     """
-    if workplace.unlabelled:
-        raise UserError(f"{argument} cannot answer unlabelled recordings: leave out --unlabelled.")
-    own = trained_member(argument)
+    own, task = trained_member(argument), workplace.unlabelled
+    if own and task:
+        raise UserError(
+            f"{argument} cannot answer unlabelled recordings, since {own[0]} is trained per fold: leave out "
+            "--unlabelled or that source."
+        )
     names, weights = zip(*[each for each in teacher_members(argument) if each != own], strict=True)
     alone = dataclasses.replace(settings, teacher_mixing=MEAN_OF_SOURCES)
     members = [
@@ -173,13 +188,46 @@ def ensemble_teacher(
     if settings.export or all(not each.folds or everyone.name in each.folds for each in members):
         folds.append(everyone)
     calibrated = [at_own_temperature(each, selection, folds) for each in members]
+    if task:
+        for fold in folds:
+            answers = [
+                _member_answers(task, number, teacher, selection.classes, fold.name)
+                for number, teacher in enumerate(zip(names, members, strict=True))
+            ]
+            temperatures = [each.card["temperatures"][fold.name] for each in calibrated]
+            _write_joined(task, fold.name, answers, np.array(weights) / temperatures / sum(weights))
+        task.remove_members()
     by_label = settings.teacher_mixing == CONFIDENCE and len(members) > 1
     if workplace.views:
-        temperatures = [each.card["temperatures"] for each in calibrated]
-        mix(workplace.views, temperatures, weights, selection.labels if by_label else None)
+        by_fold = [each.card["temperatures"] for each in calibrated]
+        mix(workplace.views, by_fold, weights, selection.labels if by_label else None)
     return teachers.ensemble(
         calibrated, weights, labels=training_labels(selection, folds) if by_label else None
     )
+
+
+def _member_answers(
+    task: UnlabelledTask, number: int, named: tuple[str, Teacher], classes: Sequence[str], fold: str
+) -> Answers:
+    """What a member of an ensemble says of unlabelled clips: a file what lies beside it."""
+    name, teacher = named
+    if teacher_source(name)[0].kind == "read":
+        return read_beside(Path(name), teacher, task.clips.survey.clips["content"], classes, fold)
+    return read_of(task.of_member(number).folder, fold, len(task.clips), len(classes))
+
+
+def _write_joined(task: UnlabelledTask, fold: str, answers: Sequence[Answers], factors: np.ndarray) -> None:
+    """What an ensemble says of unlabelled clips in a fold: the members' logits times `factors`, summed."""
+    blocks = blocks_of(len(task.clips))
+    logits = (
+        sum(factor * np.asarray(each.logits[rows]) for factor, each in zip(factors, answers, strict=True))
+        for rows in blocks
+    )
+    task.write(fold, (np.asarray(each, np.float32) for each in logits), answers[0].logits.shape[1])
+    embeddings = [each.embedding for each in answers if each.embedding is not None]
+    if len(embeddings) == len(answers):
+        joined = Joined(embeddings, side_by_side)
+        task.write_embeddings((joined[rows] for rows in blocks), joined.shape[1], fold)
 
 
 def training_labels(selection: Selection, folds: Sequence[Fold]) -> np.ndarray:

@@ -10,6 +10,8 @@ Beside a teacher file `NAME`, the folder `NAME.unlabelled/` holds
 The card in the teacher file has the hash of `index.json` under `unlabelled`: the two belong together.
 """
 
+import dataclasses
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +143,7 @@ def read_network_answers(path: Path, clips: int, classes: int) -> Answers:
 # In a folder, by the names of folds
 
 SHARED = "embedding.npy"
+_MEMBERS = "members"
 
 
 def file_of(folder: Path, fold: str) -> Path:
@@ -187,6 +190,14 @@ class UnlabelledTask:
         if self.embeddings:
             path = self.folder / SHARED if fold is None else embedding_file_of(self.folder, fold)
             write(path, values, len(self.clips), width)
+
+    def of_member(self, number: int) -> "UnlabelledTask":
+        """The same for a member of an ensemble, whose answers are joined to those of the others."""
+        return dataclasses.replace(self, folder=self.folder / _MEMBERS / str(number))
+
+    def remove_members(self) -> None:
+        """What `of_member` had written; Windows removes no file that is mapped, and then they stay."""
+        shutil.rmtree(self.folder / _MEMBERS, ignore_errors=True)
 
 
 # Beside a teacher file

@@ -128,6 +128,13 @@ def test_choose_does_not_guess_between_names_that_differ_by_case_only():
         choose("fold", "Ab", ["ab", "AB"])
 
 
+def test_choose_forgives_zeros_before_a_number():
+    assert choose("fold", "1", ["01", "10", "21"]) == "01"
+    assert choose("fold", "08", ["8", "18"]) == "8"
+    with pytest.raises(UserError, match="unknown fold '1'"):
+        choose("fold", "1", ["01", "001"])
+
+
 def test_choose_names_the_nearest_and_lists_all():
     with pytest.raises(UserError) as caught:
         choose("protocol", "lsoo", ["loso", "published", "random"])

@@ -140,7 +140,8 @@ def test_where_there_are_no_recordings_the_error_says_where_they_were_looked_for
         there = there.replace("the folder wav", "1 file such as wav")
     assert str(caught.value) == (
         f"no recordings in {root / 'wav'}.{there if made != 'nothing' else ''} "
-        "Put the corpus there (see data/README.md) or try -dn demo."
+        f"`light-sernet-kd fetch {root.name}` downloads the corpus or says where to get it; "
+        "-dn demo needs none."
     )
 
 

@@ -329,8 +329,8 @@ def test_a_folder_that_is_not_the_corpus_is_told_with_what_is_expected(tmp_path)
     assert refused("IEMOCAP", tmp_path) == (
         f"no recordings in {tmp_path / 'IEMOCAP'}. Found in {tmp_path / 'IEMOCAP'}: the folder sentences and "
         "1 file such as readme.txt; expected Session1/sentences/wav/, Session1/dialog/EmoEvaluation/, "
-        "Session1/dialog/transcriptions/ … Session5/. Put the corpus there (see data/README.md) or try -dn "
-        "demo."
+        "Session1/dialog/transcriptions/ … Session5/. `light-sernet-kd fetch IEMOCAP` downloads the corpus "
+        "or says where to get it; -dn demo needs none."
     )
     root = corpus_trees.ravdess(tmp_path / "mine")
     assert refused("RAVDESS", root) == (

@@ -385,7 +385,11 @@ def test_what_is_made_here_or_unknown_is_told_apart(tmp_path, capsys):
     assert main(["fetch", "demo", "--data", str(tmp_path)]) == 0
     assert "needs no download" in capsys.readouterr().out
     assert main(["fetch", "EMODB", "--data", str(tmp_path)]) == 2
-    assert "Did you mean EMO-DB?" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Did you mean EMO-DB?" in said
+    # What is listed can be fetched, and all that can be.
+    listed = said.partition("Valid: ")[2].strip().rstrip(".").split(", ")
+    assert listed == [*(name for name, each in registry.CORPORA.items() if each.origin), "litert-web"]
 
 
 def test_what_is_downloaded_is_checked():

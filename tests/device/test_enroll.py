@@ -55,6 +55,25 @@ def refusal(capsys, *arguments: object) -> str:
     return line
 
 
+# Embeddings.
+
+
+def test_predict_gives_the_embedding_too_whoever_is_known(model, recording, known, capsys):
+    short, long = voice(0.4, 1), voice(1.75, 2)
+    paths = [recording(name, sound) for name, sound in (("a.wav", short), ("b.wav", long))]
+    paths.append(recording("silent.wav", np.zeros(RATE, np.float32)))
+    runner = Runner(model)
+    # The windows of a longer recording follow each other, and the last counts for what it holds.
+    parts = [long[at : at + SAMPLES] for at in range(0, len(long), SAMPLES)]
+    parts_mean = np.average([runner.embedding(each) for each in parts], axis=0, weights=[*map(len, parts)])
+    for more in ([], ["--profile", str(known)]):
+        assert cli.main(["predict", model, *paths, "--format", "jsonl", "--embedding", *more]) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        np.testing.assert_allclose(found[0]["embedding"], runner.embedding(short), atol=1e-6)
+        np.testing.assert_allclose(found[1]["embedding"], parts_mean, atol=1e-5)
+        assert found[2]["embedding"] is None
+
+
 # Enrolling.
 
 

@@ -1,5 +1,7 @@
 """What `predict` answers of whole recordings, of short ones, of failures, and of students to be wary of."""
 
+import csv
+import io
 import json
 import os
 import signal
@@ -17,7 +19,7 @@ from tiny_student import CLASSES, RATE, SAMPLES, audio_student, text_student
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.analysis import stress
-from light_sernet_kd.device import timeline
+from light_sernet_kd.device import in_parallel, timeline
 from light_sernet_kd.export import golden
 from light_sernet_kd.runner import NOT_SURE, SILENT, STEADY, TOO_SHORT, UNSURE, Runner, Stream, Window
 
@@ -65,9 +67,9 @@ def test_a_long_recording_is_answered_from_all_of_it(model, recording, capsys):
     assert [*answer["probabilities"]] == [*CLASSES]
     np.testing.assert_allclose([*answer["probabilities"].values()], mean, atol=1e-6)
     assert answer["label"] == CLASSES[int(mean.argmax())]
-    assert answer["unsure"] == (NOT_SURE if mean.max() < 0.5 else None)
+    assert answer["reason"] == (NOT_SURE if mean.max() < 0.5 else None)
     assert (answer["seconds"], answer["windows"]) == (7.5, len(windows))
-    assert answer["heard_seconds"] == [0, 7.5]
+    assert answer["heard"] == [0, 7.5]
     # The time of each label, counted at every millisecond: that of the window whose middle is nearest.
     middles = np.array([(window.start + window.end) / 2 for window in windows])
     nearest = np.abs((np.arange(7500) + 0.5)[:, None] / 1000 - middles).argmin(axis=1)
@@ -83,7 +85,7 @@ def test_speech_beside_a_silent_middle_is_heard(model, recording, capsys, place)
     nothing = np.zeros(20 * RATE, np.float32)
     parts = [voice(2, 3), nothing] if place == "begin" else [nothing, voice(2, 3)]
     (answer,) = answers(capsys, model, recording("cry", np.concatenate(parts)))
-    assert answer["unsure"] in (None, NOT_SURE)
+    assert answer["reason"] in (None, NOT_SURE)
     assert 0.8 < answer["unsure_shares"][SILENT] < 0.95
 
 
@@ -106,7 +108,7 @@ def test_a_recording_that_fits_has_the_answer_of_its_clip(model, recording, caps
     expected = Runner(model).probabilities(sound)
     assert [*answer["probabilities"].values()] == expected.tolist()
     assert answer["label"] == CLASSES[int(expected.argmax())]
-    assert answer["unsure"] == (None if expected.max() >= 0.5 else NOT_SURE)
+    assert answer["reason"] == (None if expected.max() >= 0.5 else NOT_SURE)
     assert (answer["windows"], answer["seconds"]) == (1, samples / RATE)
     assert cli.main(["predict", model, path]) == 0
     assert capsys.readouterr().out.endswith("%)\n")
@@ -128,7 +130,7 @@ def test_noise_and_silence_all_along_are_unsure_for_the_reason_of_most_of_the_ti
         recording("silence", np.zeros(3 * RATE)),
         recording("both", np.concatenate([noise, np.zeros(5 * RATE, np.float32)])),
     )
-    assert [answer["unsure"] for answer in found] == [STEADY, SILENT, SILENT]
+    assert [answer["reason"] for answer in found] == [STEADY, SILENT, SILENT]
     assert all(sum(answer["probabilities"].values()) == pytest.approx(1) for answer in found)
 
 
@@ -182,7 +184,7 @@ def test_a_hop_longer_than_the_recording_is_said_too(model, recording, capsys):
     path = recording("long", voice(4.2, 7))
     gap = "the hop of 20 s is longer than a window of 0.5 s: the sound between windows is not heard"
     (answer,) = answers(capsys, model, path, "--hop", "20")
-    assert (answer["windows"], answer["heard_seconds"], answer["warnings"]) == (1, [0, 0.5], [f"{gap}."])
+    assert (answer["windows"], answer["heard"], answer["warnings"]) == (1, [0, 0.5], [f"{gap}."])
     assert cli.main(["predict", model, path, "--hop", "20"]) == 0
     assert capsys.readouterr().out.endswith(f"; {gap}\n")
 
@@ -195,7 +197,7 @@ def test_a_student_that_reads_text_hears_the_middle_and_says_so(tmp_path, record
     first = (len(sound) - SAMPLES) // 2
     expected = Runner(model).probabilities(sound, "ja")
     np.testing.assert_allclose([*answer["probabilities"].values()], expected, atol=1e-6)
-    assert answer["heard_seconds"] == [first / RATE, (first + SAMPLES) / RATE]
+    assert answer["heard"] == [first / RATE, (first + SAMPLES) / RATE]
     (note,) = answer["warnings"]
     assert note.startswith("heard the middle 0.5 s of 4.2 s: this student reads a text")
     assert (answer["text"], answer["text_warnings"], answer["seconds"]) == ("ja", [], len(sound) / RATE)
@@ -213,7 +215,7 @@ def test_gates_may_be_set_without_stream(model, recording, capsys):
     quiet = recording("quiet", 1e-4 * voice(0.5, 8))
 
     def reasons(*arguments: str) -> list[str | None]:
-        return [answer["unsure"] for answer in answers(capsys, model, short, long, quiet, *arguments)]
+        return [answer["reason"] for answer in answers(capsys, model, short, long, quiet, *arguments)]
 
     assert reasons("--unsure-below", "0", "--silence=-60") == [None, None, SILENT]
     assert reasons("--unsure-below", "0", "--silence=-120") == [None, None, None]
@@ -246,10 +248,10 @@ def test_settings_that_a_reader_of_text_has_not_are_refused(tmp_path, capsys, he
 def test_a_reader_of_text_has_gates_of_its_own_kind(tmp_path, recording, capsys):
     model = str(text_student(tmp_path / "x.tflite", hears=True))
     (answer,) = answers(capsys, model, recording("x", voice(0.5, 8)), "--text", "ja", "--silence=-5")
-    assert answer["unsure"] == SILENT
+    assert answer["reason"] == SILENT
     reader = str(text_student(tmp_path / "y.tflite", hears=False))
     (answer,) = answers(capsys, reader, "--text", "ja", "--unsure-below", "1")
-    assert answer["unsure"] == NOT_SURE
+    assert answer["reason"] == NOT_SURE
 
 
 # Too little sound.
@@ -261,7 +263,7 @@ def test_less_than_a_fifth_of_a_second_is_too_short(model, recording, capsys):
     silent = recording("silent", np.zeros(800))
     ungated = ("--unsure-below=0", "--steady=0", "--silence=-inf")
     found = answers(capsys, model, *paths, loud, silent, *ungated)
-    assert [answer["unsure"] for answer in found] == [TOO_SHORT] * 3 + [None] + [TOO_SHORT] * 2
+    assert [answer["reason"] for answer in found] == [TOO_SHORT] * 3 + [None] + [TOO_SHORT] * 2
     streamed = answers(capsys, model, *paths, loud, "--stream", *ungated)
     reasons = [[window["why"] for window in answer["windows"]] for answer in streamed]
     assert reasons == [[TOO_SHORT]] * 3 + [[None]] + [[TOO_SHORT]]
@@ -280,7 +282,7 @@ def test_fifty_milliseconds_as_they_were_sent_are_too_short(model, shared_data, 
     if not path.exists():
         pytest.skip(f"no {path}")
     (answer,) = answers(capsys, model, str(path))
-    assert answer["unsure"] == TOO_SHORT
+    assert answer["reason"] == TOO_SHORT
     assert cli.main(["predict", model, str(path)]) == 0
     assert ", unsure: too short (" in capsys.readouterr().out
 
@@ -290,6 +292,158 @@ def test_stress_leaves_out_what_is_too_short():
     assert not stress.is_unheard(voice(1, 9)[:3200], samples=SAMPLES)
 
 
+# What is given, and the forms of answers.
+
+
+@pytest.fixture
+def folder(tmp_path, recording):
+    """A folder of three recordings, one of them below, and what is none."""
+    for name, at in (("b", 1), ("a", 2)):
+        recording(name, voice(0.6, at))
+    below = tmp_path / "below"
+    below.mkdir()
+    soundfile.write(below / "c.flac", voice(2.2, 3), RATE)
+    (below / ".hidden.wav").write_text("")
+    (tmp_path / "notes.txt").write_text("")
+    return tmp_path
+
+
+def files(found: list[dict]) -> list[str]:
+    return [answer["file"] for answer in found]
+
+
+def test_folders_and_lists_stand_for_the_recordings_in_them(model, folder, tmp_path, capsys, monkeypatch):
+    a, b, c = (str(folder / name) for name in ("a.wav", "b.wav", "below/c.flac"))
+    whole = answers(capsys, model, str(folder))
+    assert files(whole) == [a, b, c]
+    listed = folder / "list.txt"
+    listed.write_text(f"{c}\n\n{a}\n", encoding="utf-8-sig")
+    assert files(answers(capsys, model, b, f"@{listed}")) == [b, c, a]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{a}\n{folder / 'below'}\n"))
+    assert answers(capsys, model, "-") == [whole[0], whole[2]]
+    odd = folder / "@home.wav"
+    (folder / "a.wav").rename(odd)
+    monkeypatch.chdir(folder)
+    assert files(answers(capsys, model, "@home.wav")) == ["@home.wav"]
+
+
+@pytest.mark.parametrize("wrong", ["empty folder", "no list", "empty list", "empty input", "a Latin list"])
+def test_a_folder_or_a_list_without_recordings_is_one_line(model, tmp_path, capsys, monkeypatch, wrong):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "list.txt").write_bytes(b"\xfc.wav" if wrong == "a Latin list" else b"\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    given, message = {
+        "empty folder": (str(tmp_path / "none"), f"no recordings in {tmp_path / 'none'} or below it"),
+        "no list": (f"@{tmp_path / 'list'}", f"cannot read the list {tmp_path / 'list'}: No such file"),
+        "empty list": (f"@{tmp_path / 'none/list.txt'}", "lists no recordings: expected a path per line"),
+        "empty input": ("-", "standard input lists no recordings"),
+        "a Latin list": (f"@{tmp_path / 'none/list.txt'}", "it is not UTF-8"),
+    }[wrong]
+    assert cli.main(["predict", model, given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_all_forms_say_the_same(model, folder, capsys):
+    given = [str(folder), str(folder / "absent.wav")]
+    expected = answers(capsys, model, *given, code=2)
+    assert cli.main(["predict", model, *given, "--format", "jsonl"]) == 2
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == expected
+    assert cli.main(["predict", model, *given, "--format", "csv"]) == 2
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["file"] for row in table] == files(expected)
+    for row, answer in zip(table[:-1], expected, strict=False):
+        assert (row["label"], row["unsure"], row["reason"]) == (
+            answer["label"], str(answer["unsure"]), answer["reason"] or "",
+        )  # fmt: skip
+        assert {name: float(row[name]) for name in CLASSES} == answer["probabilities"]
+        assert (float(row["seconds"]), int(row["windows"]), row["error"]) == (
+            answer["seconds"], answer["windows"], "",
+        )  # fmt: skip
+    assert (table[-1]["label"], table[-1]["error"]) == ("", expected[-1]["error"])
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv"])
+def test_each_answer_is_written_before_the_next_recording_is_read(model, folder, capsys, monkeypatch, form):
+    seen, blocks = [], audio.blocks
+
+    def reading(path, **settings):
+        out, _ = capsys.readouterr()
+        seen.append(out)
+        return blocks(path, **settings)
+
+    monkeypatch.setattr(audio, "blocks", reading)
+    assert cli.main(["predict", model, str(folder), "--format", form]) == 0
+    assert "a.wav" in seen[1]
+    assert "b.wav" in seen[2]
+
+
+def test_several_processes_say_what_one_does_in_the_same_order(model, folder, recording, capsys):
+    recording("broken", np.full(2 * RATE, np.nan))
+    given = [str(folder / "absent.wav"), str(folder)]
+    assert cli.main(["predict", model, *given, "--json"]) == 2
+    alone = capsys.readouterr()
+    assert cli.main(["predict", model, *given, "--json", "--jobs", "2"]) == 2
+    together = capsys.readouterr()
+    assert together == alone
+    assert len(json.loads(alone.out)) == 5
+    assert alone.err.count("light-sernet-kd: ") == 2
+
+
+def test_a_process_that_dies_is_one_line(model, folder, capsys, monkeypatch):
+    # In the other process the file is opened anew.
+    monkeypatch.setattr(in_parallel, "_begin", os._exit)
+    assert cli.main(["predict", model, str(folder), "--format", "jsonl", "--jobs", "2"]) == 2
+    assert "a process of --jobs ended without an answer" in capsys.readouterr().err
+
+
+def test_some_classes_alone_are_chosen_from_and_it_is_said(model, folder, capsys):
+    whole = answers(capsys, model, str(folder))
+    kept = CLASSES[1:]
+    assert cli.main(["predict", model, str(folder), "--labels", ",".join(kept), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        f"light-sernet-kd: chosen among {', '.join(kept)} alone: their probabilities sum to 1.\n"
+    )
+    for before, answer in zip(whole, json.loads(captured.out), strict=True):
+        assert answer["labels"] == [*kept] == [*answer["probabilities"]]
+        assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+        if answer["windows"] == 1:
+            rest = 1 - before["probabilities"][CLASSES[0]]
+            for name in kept:
+                assert answer["probabilities"][name] == pytest.approx(before["probabilities"][name] / rest)
+
+
+def test_a_runs_folder_stands_for_its_smallest_good_file(tmp_path, folder, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    for precision in ("float32", "dynamic"):
+        audio_student(run / f"student_{precision}.tflite")
+    assert answers(capsys, str(run), str(folder / "a.wav"))[0]["model"] == str(run / "student_dynamic.tflite")
+    assert cli.main(["predict", str(run), str(folder / "a.wav"), "--json", "--embedding"]) == 2
+    assert f"no student_*_enrolled.tflite in {run}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "csv", "--stream"], "--stream prints text, json or jsonl"),
+        (["--jobs", "0"], "--jobs is at least 1"),
+        (["--jobs", "2", "--stream"], "--jobs is at least 1, and 1 with --stream"),
+        (["--embedding"], "--embedding goes with --format json or jsonl"),
+        (["--embedding", "--json"], "take the file named …_enrolled.tflite"),
+        (["--labels", "rage"], "does not know rage: its classes are"),
+        (["--format", "xml"], "xml"),
+        (["--json", "--format", "csv"], "not allowed with"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(model, folder, capsys, arguments, message):
+    assert cli.main(["predict", model, str(folder / "a.wav"), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
 # Failures.
 
 
@@ -297,7 +451,9 @@ def test_each_failed_file_has_an_entry_in_its_place(model, recording, tmp_path, 
     (tmp_path / "notes.wav").write_text("no audio")
     good = recording("good", voice(0.5, 1))
     broken = recording("broken", np.full(2 * RATE, np.nan))
-    paths = [str(tmp_path / "absent.wav"), good, str(tmp_path / "notes.wav"), broken, good, str(tmp_path)]
+    silent = str(tmp_path / "empty.wav")
+    open(silent, "wb").close()
+    paths = [str(tmp_path / "absent.wav"), good, str(tmp_path / "notes.wav"), broken, good, silent]
     for more in ([], ["--stream"]):
         assert cli.main(["predict", model, *paths, "--json", *more]) == 2
         captured = capsys.readouterr()
@@ -410,7 +566,8 @@ def test_a_synthetic_or_stamped_student_says_so_in_one_line_and_in_the_list(
     assert cli.main(["predict", model, path, path, "--json", *more]) == 0
     captured = capsys.readouterr()
     for answer in json.loads(captured.out):
-        assert answer["student"] == {"corpus": "demo", "synthetic": True, "stamps": stamps}
+        facts = {name: answer[name] for name in ("model", "corpus", "synthetic", "stamps")}
+        assert facts == {"model": model, "corpus": "demo", "synthetic": True, "stamps": stamps}
     assert captured.err == (
         "light-sernet-kd: this student: trained on SYNTHETIC recordings (demo), not on real voices; its "
         "scores carry the stamp: VALIDATION IS TEST; its scores carry the stamp: TEACHER KNOWS THE TEST "

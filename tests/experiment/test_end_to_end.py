@@ -244,12 +244,12 @@ def test_predict_says_of_what_it_is_unsure(distilled, tmp_path, capsys):
     paths = [str(tmp_path / f"{name}.wav") for name in clips]
     assert cli.main(["predict", str(distilled / "student_float32.tflite"), "--json", *paths]) == 0
     answers = json.loads(capsys.readouterr().out)
-    assert [answers[0]["unsure"], answers[2]["unsure"]] == ["silent", "no speech"]
+    assert [answers[0]["reason"], answers[2]["reason"]] == ["silent", "no speech"]
     # The middle is silent, and what is beside it is heard all the same.
-    assert answers[1]["unsure"] in (None, "not sure")
+    assert answers[1]["reason"] in (None, "not sure")
     assert 0 < answers[1]["unsure_shares"]["silent"] < 0.8
     sure = max(answers[3]["probabilities"].values()) >= 0.5
-    assert answers[3]["unsure"] == (None if sure else "not sure")
+    assert answers[3]["reason"] == (None if sure else "not sure")
     assert cli.main(["predict", str(distilled / "student_float32.tflite"), paths[2]]) == 0
     assert f"noise.wav: {answers[2]['label']}, unsure: no speech (" in capsys.readouterr().out
 

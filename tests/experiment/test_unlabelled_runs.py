@@ -124,6 +124,22 @@ def test_a_probe_says_of_copies_what_it_says_of_the_recordings(
     check_answers(out, copies, atol=1e-4)
 
 
+def test_an_ensemble_says_of_copies_what_it_says_of_the_recordings(
+    manifest, copies, tmp_path, shared_data, monkeypatch
+):
+    # The folds' temperatures and the weights must be those of the recordings, and a file's answers count.
+    places = ["--unlabelled", str(copies), "--data", str(shared_data), "--result", str(tmp_path)]
+    shared = ["teach", "-dn", str(manifest), "--folds", "#1", "-id", "3", "-v", "0", *places]
+    file, out = tmp_path / "yamnet.npz", tmp_path / "both.npz"
+    with monkeypatch.context() as patched:
+        patched.setattr(probe, "STRENGTHS", (1e-5,))  # a teacher that says something else
+        assert cli.main([*shared, "--from", "yamnet", "--out", str(file)]) == 0
+    both = ["--from", f"yamnet+{file}*3", "--run", "both"]
+    assert cli.main([*shared, *both, "--out", str(out)]) == 0
+    check_answers(out, copies, atol=1e-4)
+    assert not (tmp_path / "both" / "unlabelled" / "members").exists()
+
+
 @pytest.mark.every
 @pytest.mark.usefixtures("eager")
 def test_a_file_of_teach_gives_what_the_teacher_trained_in_the_run_gives(manifest, speech, learnt, tmp_path):

@@ -72,6 +72,19 @@ def test_a_narrow_screen_folds_a_cell_unless_its_column_is_whole():
     assert "".join(line.split()[0] for line in lines[2:]) == name
 
 
+def test_a_screen_that_is_too_narrow_neither_breaks_words_nor_cuts_names():
+    names, titles = ["User001F", "User002M"], [f"title{number}" for number in range(8)]
+    table = Table(
+        [*words("fold", is_whole=True), *numbers(*titles)], [[name, *range(1000, 1008)] for name in names]
+    )
+    lines = shown(table, width=40)
+    assert [line.split() for line in lines if "User" in line] == [
+        [name, *map(str, range(1000, 1008))] for name in names
+    ]
+    turned = shown(Table([*words("a"), *words("b")], [["light_sernet", "x"]] * 4), width=30, turned=True)
+    assert turned[0].split() == ["a"] + ["light_sernet"] * 4
+
+
 def test_a_table_has_the_title_that_it_is_shown_with():
     assert shown(TABLE, title="[b] files")[0] == "[b] files"
 

@@ -84,7 +84,7 @@ def table(measured: Mapping[str, Any]) -> Table:
             (FOLDS_UA, lambda row: optional((row["folds_students"] or {}).get("ua"), ".1%").rstrip("%")),
             ("95 % of it", interval),
         ]
-    columns = [*words("", is_whole=True), *numbers(*_names(files))]
+    columns = [*words(""), *numbers(*_names(files))]
     return Table(columns, [[name, *map(show_one, files)] for name, show_one in facts])
 
 

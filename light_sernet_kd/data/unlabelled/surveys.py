@@ -6,7 +6,6 @@ behind its last part, and of a folder that has changed only what changed is read
 """
 
 import hashlib
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from light_sernet_kd import audio
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays, say_anew
 from light_sernet_kd.config import SAMPLE_RATE
-from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES
+from light_sernet_kd.corpora.reading import recordings_below
 from light_sernet_kd.data import training_list
 from light_sernet_kd.data.signatures import SIGNATURE_VERSION, signature
 from light_sernet_kd.data.unlabelled.windows import CONTENT_BYTES, content_of, windows
@@ -149,16 +148,7 @@ def recording_names(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: --unlabelled names a folder of recordings.")
-    names = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = os.path.relpath(place, folder)
-        for name in files:
-            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES and not name.startswith("."):
-                names.append(os.path.normpath(os.path.join(inside, name)).replace(os.sep, "/"))
-    if not names:
-        raise UserError(f"no recordings in {folder} or below it: {', '.join(sorted(AUDIO_SUFFIXES))}.")
-    return sorted(names)
+    return recordings_below(folder)
 
 
 def survey(

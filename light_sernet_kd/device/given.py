@@ -1,0 +1,71 @@
+"""What commands are given: an exported file or a run's folder, recordings, folders and lists of them."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from light_sernet_kd.corpora.reading import recordings_below
+from light_sernet_kd.errors import UserError
+
+# The file of a run that answers where its folder is named: the small ones lose nothing that counts.
+PREFERRED = ("int8", "dynamic", "float16", "float32")
+STANDARD_INPUT = "-"
+
+
+def model_file(named: str | Path, *, enrolled: bool = False) -> Path:
+    """The exported file that is named, or of a run's folder the int8 file, or else the next larger one.
+
+    Args:
+        enrolled: the one that knows speakers.
+
+    Raises:
+        UserError: a folder without such a file.
+    """
+    path = Path(named)
+    if not path.is_dir():
+        return path
+    ending = "_enrolled" if enrolled else ""
+    files = [path / f"student_{precision}{ending}.tflite" for precision in PREFERRED]
+    found = next(filter(Path.is_file, files), None)
+    if found is None:
+        raise UserError(
+            f"no student_*{ending}.tflite in {path}: name an exported file, or make them with "
+            f"light-sernet-kd export {path}."
+        )
+    return found
+
+
+def recordings_of(named: Sequence[str]) -> list[str]:
+    """The recordings that paths stand for, in order.
+
+    A folder stands for the recordings in it and below it, `@FILE` for the paths in that file, and `-` for
+    those on standard input, a line each. What is neither is a recording, there or not.
+
+    Raises:
+        UserError: a folder or a list without recordings, or a list that cannot be read.
+    """
+    return [path for each in named for path in _recordings_of(each)]
+
+
+def _recordings_of(named: str) -> Iterable[str]:
+    if named == STANDARD_INPUT:
+        return _listed(sys.stdin, "standard input")
+    path = Path(named)
+    if named.startswith("@") and not path.exists():
+        try:
+            with open(named[1:], encoding="utf-8-sig") as lines:
+                return [*_listed(lines, named[1:])]
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UserError(f"cannot read the list {named[1:]}: {why}.") from None
+    if path.is_dir():
+        return [str(path / name) for name in recordings_below(path)]
+    return [named]
+
+
+def _listed(lines: Iterable[str], where: str) -> Iterator[str]:
+    paths = [path for line in lines if (path := line.strip())]
+    if not paths:
+        raise UserError(f"{where} lists no recordings: expected a path per line.")
+    for path in paths:
+        yield from _recordings_of(path) if Path(path).is_dir() else [path]

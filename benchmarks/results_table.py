@@ -28,7 +28,7 @@ DRAWS = 10_000
 # What of a run's settings makes a row.
 _KEYS = (
     "recipe", "distillation", "distillation_weights", "teacher", "teacher_view", "standardise_speakers",
-    "epochs", "student",
+    "teacher_views", "generations", "start_from", "epochs", "student",
 )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def record(folder: Path, data: Path) -> dict[str, Any]:
     return {
         "run": run.name,
         "command": " ".join(["python train.py", *fields.spelled(settings), "--run", run.name]),
-        "settings": {name: run.settings[name] for name in (*_KEYS, "seed")},
+        "settings": {name: run.settings[name] for name in (*_KEYS, "seed") if name in run.settings},
         "corpus": metrics["corpus"],
         "protocol": metrics["protocol"],
         "stamps": metrics["stamps"],
@@ -104,7 +104,10 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 def identity(corpus: str, settings: Mapping[str, Any]) -> str:
     """What runs of one row have in common."""
-    return json.dumps([corpus, *map(settings.get, _KEYS)])
+    from light_sernet_kd.config import Settings
+
+    # A record from before a setting was known has what it is where nobody gives it.
+    return json.dumps([corpus, *(settings.get(name, getattr(Settings, name)) for name in _KEYS)])
 
 
 def method_name(settings: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from light_sernet_kd.config import distillation_spec, fields
 from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import BEST, CONFIDENCE, SAME, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
@@ -17,6 +18,7 @@ from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import (
     TEACHER_SOURCES,
     Option,
+    reads_rows,
     teacher_members,
     teacher_source,
     trained_member,
@@ -177,6 +179,8 @@ def _with_teacher(settings: Settings) -> Settings:
         settings = dataclasses.replace(settings, teacher="auto")
     if settings.teacher_view == SAME:
         _check_same_view(settings)
+    elif settings.teacher_views != Settings.teacher_views:
+        raise UserError(f"--teacher_views goes with --teacher_view {SAME}.")
     if settings.generations > 1:
         _check_generations(settings, mixture)
     if not mixture.needs_teacher and settings.teacher_mixing == CONFIDENCE:
@@ -199,14 +203,20 @@ def _check_generations(settings: Settings, mixture: distillation_spec.Distillati
 
 
 def _check_same_view(settings: Settings) -> None:
-    """Whether the teacher can be asked of a batch's features as the student has them."""
+    """Whether the teacher can be asked of a batch's features, or on views, as the student has them."""
     view = f"--teacher_view {SAME}"
     if settings.teacher is None:
         raise UserError(f"{view} is of a teacher: add -kd KD or another method.")
-    if not teacher_source(settings.teacher)[0].may_be_asked:
+    if reads_rows(settings.teacher):
+        _check_views(settings)
+    elif not teacher_source(settings.teacher)[0].may_be_asked:
         raise UserError(
-            f"{view} asks networks of ours, not {settings.teacher}: choose --teacher auto, a student's name "
-            "or run:FOLDER, or leave it out."
+            f"{view} asks networks of ours or probes, not {settings.teacher}: choose --teacher auto, a "
+            "student's name, run:FOLDER, or probes such as whisper or whisper+opensmile, or leave it out."
+        )
+    elif settings.teacher_views != Settings.teacher_views:
+        raise UserError(
+            f"--teacher_views is of probes, and {settings.teacher} is asked of every batch: leave it out."
         )
     if settings.multimodal:
         raise UserError(
@@ -215,6 +225,17 @@ def _check_same_view(settings: Settings) -> None:
         )
     if settings.teacher_parts:
         raise UserError(f"{view} asks one teacher of every example: leave it out, or --teacher_parts.")
+
+
+def _check_views(settings: Settings) -> None:
+    """Whether the clips of a student have more than one view, which a probe can be asked on."""
+    names = [part.partition(":")[0].strip().lower() for part in settings.augmentation.split(",")]
+    kinds = [AUGMENTATIONS[name] for name in names if name in AUGMENTATIONS]
+    if not any(each.on in ("waveform", "place") for each in kinds) and not is_multimodal(settings.student):
+        raise UserError(
+            f"--teacher_view {SAME} asks {settings.teacher} on augmented recordings, and --augment changes "
+            "none: add one that does, such as noise, or leave it out."
+        )
 
 
 def check_source(source: str, settings: Settings, option: Option = "--teacher") -> None:

@@ -67,7 +67,8 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 _ADDED = (
     "allow", "augment_every", "depth", "enrolment", "generations", "keep", "kernels", "local_pooling",
     "recipe", "speakers", "standardise_speakers", "start_from", "teacher_components", "teacher_gate",
-    "teacher_mixing", "teacher_view", "unlabelled", "unlabelled_share", "unlabelled_skip_tested",
+    "teacher_mixing", "teacher_view", "teacher_views", "unlabelled", "unlabelled_share",
+    "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
@@ -75,6 +76,8 @@ APART = ("allow", "engine", "enrolment", "recipe", "teacher_gate")
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
+# Each is as much work as all of the corpus.
+_MOST_VIEWS = 64
 # Ten times the labelled examples of a batch.
 _MOST_UNLABELLED = 10 / 11
 
@@ -313,8 +316,15 @@ class Settings:
 
     teacher_view: str = setting(
         CLEAN, "--teacher_view", group=TEACHER, metavar="WHAT", commands=OF_STUDENT, choices=TEACHER_VIEWS,
-        help="what the teacher hears of a training example, {choices}: same is what the student hears, as it "
-        "is augmented and mixed (of networks that are trained per fold, which are then augmented too)",
+        help="what the teacher hears of a training example, {choices}: same is what the student hears; "
+        "networks of ours are asked of each batch as it is augmented and mixed (and are augmented too where "
+        "the run trains them), probes on --teacher_views of each clip",
+    )  # fmt: skip
+    teacher_views: int = setting(
+        4, "--teacher_views", group=TEACHER, metavar="N", commands=OF_STUDENT,
+        range=Range(1, _MOST_VIEWS, text=f"from 1 to {_MOST_VIEWS}"),
+        help="augmented views of each training clip on which a probe is asked (--teacher_view same); the "
+        "student's epochs draw from them in turn",
     )  # fmt: skip
     teacher_mixing: str = setting(
         MEAN_OF_SOURCES, "--teacher_mixing", group=TEACHER, metavar="HOW", commands=OF_STUDENT_AND_PROBES,

@@ -1,7 +1,7 @@
 """Training features as an epoch hears them: recordings and clips, changed by what `--augment` asks for."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.array_cache import MEMORY_LIMIT
 from light_sernet_kd.data.feature_cache import exact, feature_key, front_end_of, recordings
-from light_sernet_kd.data.kept_views import KeptViews
+from light_sernet_kd.data.kept_views import Bank, BankedViews, KeptViews
 from light_sernet_kd.data.training_clips import OF_FOLD, TrainingClips
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
@@ -78,19 +78,35 @@ class Augmenter:
     def mixup(self) -> augment.Augmentation | None:
         return next((each for each in self.augmentations if each.kind.on == "batch"), None)
 
-    def kept(self, shape: tuple[int, ...]) -> KeptViews | None:
-        """Where features of this shape are kept for some epochs; None where all are made anew."""
-        if self.every == 1 or self.recordings is None:
+    def kept(self, shape: tuple[int, ...], bank: Bank | None = None) -> KeptViews | None:
+        """Where features of this shape are kept for some epochs; None where all are made anew.
+
+        Args:
+            bank: of the views that a teacher was asked on, which the epochs then draw from.
+        """
+        if self.recordings is None or (self.every == 1 and bank is None):
             return None
-        return KeptViews(
-            self.heard, self.every, shape, memory_limit=self.memory_limit, folder=self.cache_folder
-        )
+        place: dict[str, Any] = {"memory_limit": self.memory_limit, "folder": self.cache_folder}
+        if bank is not None:
+            return BankedViews(self.heard, bank, shape, **place)
+        return KeptViews(self.heard, self.every, shape, **place)
 
     def heard(self, batch: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """Features of the recordings as they are changed in this epoch, before masks and mixtures."""
+        return self.compute(np.stack(list(self._drawn(augment.augmented_clip, batch, seed, epoch))))
+
+    def parts(self, batch: np.ndarray, seed: int, epoch: int) -> Iterator[tuple[int, np.ndarray]]:
+        """What `heard` hears of each utterance without the zeros around it, and where it begins there.
+
+        Both are made by the same draws, so that a teacher that reads it hears what the student does.
+        """
+        return self._drawn(augment.augmented_part, batch, seed, epoch)
+
+    def _drawn(self, change: Callable[..., Any], batch: np.ndarray, seed: int, epoch: int) -> Iterator[Any]:
         recordings: Any = self.recordings
-        clips = [
-            augment.augmented_clip(
+        for utterance in batch:
+            recording = recordings[[utterance]][0]  # a copy: nothing writes into what is kept
+            yield change(
                 recording["samples"][: recording["length"]],
                 self.augmentations,
                 samples=self.samples,
@@ -100,9 +116,6 @@ class Augmenter:
                 utterance=int(utterance),
                 material=self._material(int(utterance)),
             )
-            for utterance, recording in zip(batch, recordings[batch], strict=True)
-        ]
-        return self.compute(np.stack(clips))
 
     def features(
         self, rows: Any, batch: np.ndarray, *, seed: int, epoch: int, kept: KeptViews | None = None

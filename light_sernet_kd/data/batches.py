@@ -10,7 +10,7 @@ import numpy as np
 
 from light_sernet_kd.audio import augment
 from light_sernet_kd.data.augmenter import Augmenter
-from light_sernet_kd.data.kept_views import KeptViews
+from light_sernet_kd.data.kept_views import Bank, KeptViews
 from light_sernet_kd.distillation.batch_keys import (
     FEATURES,
     IS_LABELLED,
@@ -138,6 +138,53 @@ class AskedTeacher(Protocol):
         ...
 
 
+class ViewRows:
+    """A row of numbers for each training utterance in each view of a bank.
+
+    Args:
+        values: `(views, training utterances, width)`.
+        utterances: the training utterances, ascending.
+
+    >>> rows = ViewRows(np.arange(8.0).reshape(2, 2, 2), np.array([3, 7]))
+    >>> rows.of(1)[np.array([7])].tolist(), rows.of(1).shape
+    ([[6.0, 7.0]], (2, 2))
+    """
+
+    def __init__(self, values: np.ndarray, utterances: np.ndarray):
+        self.values, self.utterances = values, utterances
+
+    def of(self, view: int) -> "OneView":
+        return OneView(self.values[view], self.utterances)
+
+
+class OneView:
+    """The rows of one view, indexed by an array of training utterances."""
+
+    def __init__(self, values: np.ndarray, utterances: np.ndarray):
+        self._values, self._utterances = values, utterances
+        self.shape = values.shape
+
+    def __getitem__(self, utterances: np.ndarray) -> np.ndarray:
+        places = np.searchsorted(self._utterances, utterances)
+        if not np.array_equal(self._utterances[places % len(self._utterances)], utterances):
+            raise IndexError("the teacher was asked on views of training utterances alone")
+        return np.asarray(self._values[places])
+
+
+@dataclass(frozen=True)
+class TeacherViews:
+    """What a frozen teacher says of a bank of augmented views, from which the student's epochs draw.
+
+    Attributes:
+        bank: how its views are drawn.
+        logits, embedding: as of `TeacherOutputs`, of each view; None where those are.
+    """
+
+    bank: Bank
+    logits: ViewRows | None = None
+    embedding: ViewRows | None = None
+
+
 @dataclass(frozen=True)
 class TeacherOutputs:
     """What a teacher says of every utterance; None where no loss compares with it.
@@ -149,6 +196,7 @@ class TeacherOutputs:
             being padding.
         unlabelled: clips without labels, of which the teacher says something too.
         asked: what says it in training, of the features as they are augmented and mixed there.
+        views: what it says of the views that training draws from, in the place of `logits` and `embedding`.
 
     >>> outputs = TeacherOutputs(logits=np.zeros((5, 2), np.float32))
     >>> outputs.logits.shape, outputs.embedding
@@ -160,6 +208,7 @@ class TeacherOutputs:
     states: Any = None
     unlabelled: UnlabelledClips | None = None
     asked: AskedTeacher | None = None
+    views: TeacherViews | None = None
 
 
 def batches(
@@ -180,7 +229,8 @@ def batches(
         first_epoch: where to begin, for a run that continues.
         teacher: carried with the batch, as soft labels are. With `unlabelled` a batch has all of its labelled
             examples and, behind them, as many clips without labels as make their share; `labelled` tells them
-            apart. These clips are not augmented.
+            apart. These clips are not augmented. With `views` the augmenter draws from their bank, and an
+            epoch's batches have what is said of its view.
         augmenter: changes the batches' features. With mixup a batch's inputs also hold `other_labels` and
             `share`: an example's target is `share` of its own label and the rest of the other's, and what the
             batch carries of the teacher and of soft labels is mixed alike.
@@ -242,10 +292,14 @@ class Source:
         seed: int,
     ) -> "Source":
         training, kept = np.asarray(indices), None
+        teacher = teacher or TeacherOutputs()
         if augmenter is not None:
             augmenter = augmenter.bound(training, examples.labels)
-            kept = augmenter.kept(getattr(examples.rows, "shape", ()))
-        return cls(examples, training, teacher or TeacherOutputs(), augmenter, weights, seed, kept)
+            bank = teacher.views.bank if teacher.views else None
+            kept = augmenter.kept(getattr(examples.rows, "shape", ()), bank)
+        if teacher.views and kept is None:
+            raise ValueError("a teacher's views are of recordings that an augmenter changes")
+        return cls(examples, training, teacher, augmenter, weights, seed, kept)
 
     def endless(self, batch_size: int, first_epoch: int) -> Iterator[tuple[Any, ...]]:
         """Batch after batch, epoch after epoch, from the beginning of `first_epoch` on."""
@@ -272,15 +326,19 @@ class Source:
     def mixup(self) -> augment.Augmentation | None:
         return self.augmenter.mixup if self.augmenter else None
 
-    @property
-    def carried(self) -> dict[str, Any]:
-        """What a batch carries beside its features, each indexed by an array of utterances."""
-        carried = {
+    def carried(self, epoch: int = 0) -> dict[str, Any]:
+        """What an epoch's batch carries beside its features, each indexed by an array of utterances."""
+        carried: dict[str, Any] = {
             TEACHER: self.teacher.logits,
             TEACHER_EMBEDDING: self.teacher.embedding,
             TEACHER_STATES: self.teacher.states,
             SOFT_LABELS: self.examples.soft_labels,
         }
+        if views := self.teacher.views:
+            view = views.bank.view(epoch)
+            for name, rows in ((TEACHER, views.logits), (TEACHER_EMBEDDING, views.embedding)):
+                if rows is not None and carried[name] is not None:
+                    carried[name] = rows.of(view)
         asked = self.teacher.asked.widths if self.teacher.asked else ()
         return {name: values for name, values in carried.items() if values is not None and name not in asked}
 
@@ -295,7 +353,7 @@ class Source:
                 "mixup cannot mix what a teacher says of two texts token by token: leave mixup out of "
                 "--augment, or choose a distillation without states."
             )
-        for name, values in self.carried.items():
+        for name, values in self.carried().items():
             if name == TEACHER_STATES:
                 spec[name] = _free_signature(values[one])
             else:
@@ -376,7 +434,8 @@ class Source:
             features = self.augmenter.features(rows, utterances, seed=self.seed, epoch=epoch, kept=self.kept)
         else:
             features = rows[utterances]
-        inputs = {FEATURES: features} | {name: values[utterances] for name, values in self.carried.items()}
+        carried = self.carried(epoch)
+        inputs = {FEATURES: features} | {name: values[utterances] for name, values in carried.items()}
         asked = self.teacher.asked
         if not self.mixup:
             return inputs | (asked(features, utterances) if asked else {})

@@ -2,16 +2,40 @@
 
 A clip is made anew every `every` epochs: in epoch e the utterances u for which e + u is a multiple of it, so
 that each epoch makes as many. What is kept is what the epoch of its making drew. An epoch e therefore follows
-from the seed, e and the utterance, and `remember` makes what an interrupted run had kept.
+from the seed, e and the utterance, and `renew` makes what an interrupted run had kept.
+
+Where a teacher was asked on a bank of views, the epochs draw from those, and all of them are kept.
 """
 
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Views of each utterance that are drawn once, as (seed, number of the view, utterance) draw them.
+
+    Attributes:
+        seed: of all folds, so that these share what is the same in them.
+        views: how many there are of each utterance.
+
+    >>> [Bank(seed=0, views=3).view(epoch) for epoch in range(5)]
+    [0, 1, 2, 0, 1]
+    """
+
+    seed: int
+    views: int
+
+    def view(self, epoch: int) -> int:
+        """The number of the view that every utterance has in this epoch."""
+        return epoch % self.views
+
 
 # Features `(batch, frames, features, 1)` of the utterances, as (seed, epoch) draw them.
 Made = Callable[[np.ndarray, int, int], np.ndarray]
@@ -63,6 +87,41 @@ class KeptViews:
     def epochs_before(self, epoch: int) -> range:
         """The epochs whose views may still be kept in this one."""
         return range(max(0, epoch - self.every + 1), epoch)
+
+
+class BankedViews(KeptViews):
+    """The features of a bank of views: an epoch has its view of every utterance, made when it is first met.
+
+    Args:
+        shape: of the features of all utterances in one view. The others are those of `KeptViews`.
+
+    >>> made = lambda batch, seed, view: 10.0 * view + batch[:, None]
+    >>> views = BankedViews(made, Bank(seed=7, views=2), (3, 1))
+    >>> [views.features(np.arange(3), 0, epoch).ravel().tolist() for epoch in (0, 1, 2)]
+    [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0], [0.0, 1.0, 2.0]]
+    """
+
+    def __init__(self, made: Made, bank: Bank, shape: tuple[int, ...], **place: Any):
+        super().__init__(made, bank.views, (bank.views * shape[0], *shape[1:]), **place)
+        self.bank, self.utterances = bank, shape[0]
+
+    def renewed(self, batch: np.ndarray, epoch: int) -> np.ndarray:
+        return batch if epoch < self.bank.views else batch[:0]
+
+    def renew(self, batch: np.ndarray, seed: int, epoch: int) -> None:
+        fresh = self.renewed(batch, epoch)
+        if len(fresh):
+            self.rows.write(self._places(fresh, epoch), self.made(fresh, self.bank.seed, epoch))
+
+    def features(self, batch: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        self.renew(batch, seed, epoch)
+        return self.rows.read(self._places(batch, epoch))
+
+    def epochs_before(self, epoch: int) -> range:
+        return range(min(epoch, self.bank.views))
+
+    def _places(self, batch: np.ndarray, epoch: int) -> np.ndarray:
+        return self.bank.view(epoch) * self.utterances + batch
 
 
 class _Array:

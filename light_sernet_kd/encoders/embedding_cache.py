@@ -160,7 +160,7 @@ class Padded:
         return padded.reshape(*chosen.shape, *padded.shape[1:])
 
 
-class _NotFiniteError(UserError):
+class NotFiniteError(UserError):
     """An encoder's numbers cannot be kept; `key` is of what it gave them for."""
 
     def __init__(self, text: str, key: str, remedy: str):
@@ -198,7 +198,7 @@ def embed(
 
     try:
         return embed_by_key(keys, read, encoder, cache=cache, progress=progress)
-    except _NotFiniteError as error:
+    except NotFiniteError as error:
         bad = by_key[error.key]
         raise UserError(
             f"{error.text} {bad.id} ({bad.path}): mend it, or take it out of the corpus.{error.remedy}"
@@ -273,7 +273,7 @@ def _write_block(folder: Path, encoder: Encoder, names: Sequence[str], items: Se
             kept = np.asarray(values, encoder.dtype)
         if not np.isfinite(kept).all():
             remedy = " Store float32 instead." if encoder.dtype == "float16" else ""
-            raise _NotFiniteError(
+            raise NotFiniteError(
                 f"{encoder.name} gives numbers that are not finite in {encoder.dtype} for", name, remedy
             )
         rows.append(kept)

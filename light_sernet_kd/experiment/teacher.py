@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from light_sernet_kd import teachers
+from light_sernet_kd import audio, teachers
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.config.settings import CONFIDENCE, SAME
 from light_sernet_kd.data import array_cache, feature_cache
-from light_sernet_kd.data.batches import AskedTeacher, TeacherOutputs
+from light_sernet_kd.data.batches import TeacherOutputs, TeacherViews
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
-from light_sernet_kd.experiment import run_teachers, unlabelled
+from light_sernet_kd.experiment import run_teachers, teacher_views, unlabelled
 from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
 from light_sernet_kd.files import write_arrays
@@ -60,12 +60,26 @@ def _teacher_of_kind(run: "Experiment", kind: str) -> str | None:
     return source
 
 
-def _workplace(run: "Experiment") -> Workplace:
+def _made(run: "Experiment", source: str, asked: Sequence[Fold]) -> teachers.Teacher:
+    """What `--teacher` makes for all folds.
+
+    Args:
+        asked: folds in which it is asked on views.
+    """
+    with run.display.counted("recordings that the teacher reads") as shown:
+        return teacher_of(source, run.selection, run.settings, _workplace(run, asked, shown))
+
+
+def _workplace(
+    run: "Experiment", asked: Sequence[Fold] = (), progress: audio.Progress | None = None
+) -> Workplace:
     return Workplace(
         run.options.data,
         run.cache_folder / "embeddings",
         run.folder.path,
+        progress=progress,
         unlabelled=unlabelled.task_of(run) if run.unlabelled else None,
+        views=teacher_views.task_of(run, asked) if asked else None,
     )
 
 
@@ -91,13 +105,17 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
     if source is None:
         return None
     path = run.folder.teacher
-    if not path.exists():
+    final = [run.selection.final_fold] if run.settings.export else []
+    unasked = teacher_views.unasked(run, [*run.folds, *final])
+    if not path.exists() or unasked:
         entry, argument = teacher_source(source)
         if entry.reads_rows:
             run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
         if entry.may_be_asked and run.settings.teacher_view == SAME:
             run_teachers.check_same_view(argument, run.selection, run.settings)
-        teachers.write(path, teacher_of(source, run.selection, run.settings, _workplace(run)))
+        made = _made(run, source, unasked)
+        if not path.exists():
+            teachers.write(path, made)
     teacher = read_or_redo(path, teachers.read)
     if run.distillation.needs_embeddings:  # refused before a network is trained that it is mixed with
         teachers.aligned_embeddings(teacher, run.utterances, run.folds[0].name)
@@ -161,9 +179,19 @@ def teacher_outputs(
     if run.distillation.needs_states:
         states = _teacher_states(run, fold)
     clips = unlabelled.clips_beside(run, fold) if run.unlabelled else None
-    asked: AskedTeacher | None = _asked_networks(run, fold) if run.settings.teacher_view == SAME else None
-    outputs = TeacherOutputs(logits, embedding, states, clips, asked)
+    outputs = TeacherOutputs(logits, embedding, states, clips)
+    if teacher_views.asks_views(run):
+        outputs = dataclasses.replace(outputs, views=_views(run, fold))
+    elif run.settings.teacher_view == SAME:
+        outputs = dataclasses.replace(outputs, asked=_asked_networks(run, fold))
     return outputs if embedding is None else in_components(run, fold, outputs, embedding)
+
+
+def _views(run: "Experiment", fold: Fold) -> TeacherViews:
+    """What a frozen teacher says of the views that the student's epochs draw from."""
+    if unasked := teacher_views.unasked(run, [fold]):  # of all speakers, where nothing was to be exported
+        _made(run, str(run.settings.teacher), unasked)
+    return teacher_views.views_of(run, fold)
 
 
 def in_components(
@@ -174,12 +202,16 @@ def in_components(
     if not count:
         return outputs
     components = fit_components(embedding[list(fold.train)], count)
-    clips, asked = outputs.unlabelled, outputs.asked
+    clips, asked, views = outputs.unlabelled, outputs.asked, outputs.views
     if clips and clips.embedding is not None:
         clips = dataclasses.replace(clips, embedding=ComponentRows(clips.embedding, components))
     if asked:
         asked = AskedComponents(asked, components, count)
-    return dataclasses.replace(outputs, embedding=components(embedding), unlabelled=clips, asked=asked)
+    if views:
+        views = teacher_views.in_components(views, components)
+    return dataclasses.replace(
+        outputs, embedding=components(embedding), unlabelled=clips, asked=asked, views=views
+    )
 
 
 def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
@@ -396,6 +428,7 @@ def remove_teacher_states(run: "Experiment", fold: Fold) -> None:
     """
     # Windows removes no file that is still mapped; the command given again does.
     with contextlib.suppress(PermissionError):
+        teacher_views.remove_views(run, fold)
         run.step(fold).clear("*-member.npy", f"*-member.{_WEIGHTS}")
 
 

@@ -30,6 +30,7 @@ class TeacherSource:
             stands in the teacher's card, the report and the exported files.
         allow: what `--allow` must name before it is used, since its licence forbids more than most do.
         reads_rows: it is a probe on a row of numbers per recording, which `--standardise_speakers` changes.
+            `--teacher_view same` asks it on a bank of views.
         may_be_asked: it is networks of ours, which `--teacher_view same` asks of the student's batches.
         make: `(argument, selection, settings, workplace)` to a `Teacher`; see `teaching`.
         digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
@@ -186,6 +187,16 @@ def teacher_members(spec: str) -> list[tuple[str, float]]:
     if names == [spec] or not (any(map(_is_source, names)) or all(map(_is_named, names))):
         return []
     return members
+
+
+def reads_rows(spec: str) -> bool:
+    """Whether what `--teacher` names is probes alone, which can be asked on a bank of views.
+
+    >>> reads_rows("whisper+opensmile"), reads_rows("whisper+auto"), reads_rows("whisper+teacher.npz")
+    (True, False, False)
+    """
+    names = [name for name, _ in teacher_members(spec)] or [spec]
+    return all(teacher_source(name)[0].reads_rows for name in names)
 
 
 def trained_member(spec: str) -> tuple[str, float] | None:

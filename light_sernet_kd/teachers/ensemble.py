@@ -124,12 +124,16 @@ def ensemble(
         card["weights"] = list(weights)
     if labels is not None:
         card["mixing"] = "confidence"
-    joined = _joined(np.stack(logits), weights, labels)
-    return Teacher(first.ids, first.classes, joined, folds, card, side_by_side)
+    mixed = joined(np.stack(logits), weights, labels)
+    return Teacher(first.ids, first.classes, mixed, folds, card, side_by_side)
 
 
-def _joined(logits: np.ndarray, weights: Sequence[float] | None, labels: np.ndarray | None) -> np.ndarray:
-    """The mean `(folds, utterances, classes)` of the members' logits, which lie along the first axis."""
+def joined(logits: np.ndarray, weights: Sequence[float] | None, labels: np.ndarray | None) -> np.ndarray:
+    """The mean `(folds, utterances, classes)` of the members' logits, which lie along the first axis.
+
+    Arguments are those of `ensemble`. Views stand in the place of folds where a fold's teachers were asked on
+    several.
+    """
     mean = np.mean(logits, axis=0) if weights is None else np.average(logits, axis=0, weights=weights)
     mean = mean.astype(np.float32)
     if labels is None:

@@ -48,15 +48,19 @@ class ProbeOptions:
 
 @dataclass(frozen=True)
 class FoldProbe:
-    """A fold's probe, on all of its training set, for what is no utterance.
+    """A fold's probes, for what is no utterance, and for training utterances that sound otherwise.
 
     Attributes:
-        logits: embeddings `(n, width)` to logits `(n, classes)`.
+        logits: embeddings `(n, width)` to logits `(n, classes)`, by the probe on all of the training set.
         components: embeddings to the first components of wide rows; None where embeddings serve as they are.
+        training: other embeddings `(training utterances, width)` of the fold's training utterances, in their
+            order, to logits of probes that never met the speaker, and to components as above. With
+            `standardise_speakers` they are standardised among themselves, by the same rule.
     """
 
     logits: Rows
     components: Rows | None = None
+    training: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]] | None = None
 
 
 def probe_teacher(
@@ -88,7 +92,7 @@ def probe_teacher(
             `WIDE` columns, each fold's first `COMPONENTS` principal components are kept instead, of unit
             variance in training.
         card: what is known of the embeddings and the corpus; `made_by` at least.
-        on_fold: called with each fold's name and probe.
+        on_fold: called with each fold's name and probes.
 
     Raises:
         UserError: a fold trains on one class only.
@@ -183,6 +187,14 @@ class _Task:
             return self.values
         return rows_by_speaker(self.values, self.speakers, fold, knows_tested=knows_tested)
 
+    def training_rows(self, fold: Fold, values: np.ndarray) -> np.ndarray:
+        """Other values of the fold's training utterances as its probes take them."""
+        values = np.asarray(values, np.float64)
+        if not self.options.standardise_speakers:
+            return values
+        alone = Fold(fold.name, tuple(range(len(fold.train))), (), ())
+        return rows_by_speaker(values, self.speakers[list(fold.train)], alone)
+
 
 @dataclass(frozen=True)
 class _Fitted:
@@ -210,13 +222,14 @@ def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] |
     parts = [(train[mask], part(train[~mask])) for mask in _needed(held_out, task, fold)]
     strength = _best_strength(whole, parts, values, labels, fold)
     predict = whole.at(strength)
+    held = [(rows, others.at(strength)) for rows, others in parts] if task.options.cross_fit else []
     logits = predict(values)
-    if task.options.cross_fit:
-        for rows, others in parts:
-            logits[rows] = others.at(strength)(values[rows])
+    for rows, others in held:
+        logits[rows] = others(values[rows])
     known = None
     if task.options.standardise_speakers and fold.test:
         known = predict(task.rows(fold, knows_tested=True)[list(fold.test)])
+    components = whole.components_of(np.asarray)
     if on_fold:
         # whose speaker nobody knows
         first = (
@@ -224,8 +237,17 @@ def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] |
             if task.options.standardise_speakers
             else np.asarray
         )
-        on_fold(fold.name, FoldProbe(lambda rows: predict(first(rows)), whole.components_of(first)))
-    components = whole.components_of(np.asarray)
+
+        def training(found: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+            rows = task.training_rows(fold, found)
+            answers = predict(rows)
+            for of_part, others in held:
+                places = np.searchsorted(train, of_part)
+                answers[places] = others(rows[places])
+            return answers, components(rows) if components else None
+
+        said = FoldProbe(lambda rows: predict(first(rows)), whole.components_of(first), training)
+        on_fold(fold.name, said)
     return _Fitted(strength, logits, components(values) if components else None, known)
 
 

@@ -38,6 +38,7 @@ from light_sernet_kd.teachers.unlabelled import (
     read_of,
     side_by_side,
 )
+from light_sernet_kd.teachers.views import ViewTask, asking, mix
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Workplace:
         fine_tune: train the network itself, and not only what reads it.
         progress: called with (done, all) after each block of embeddings.
         unlabelled: clips that the teacher answers too.
+        views: augmented views of training utterances that it answers too.
     """
 
     data: Path
@@ -59,6 +61,14 @@ class Workplace:
     fine_tune: bool = False
     progress: audio.Progress | None = None
     unlabelled: UnlabelledTask | None = None
+    views: ViewTask | None = None
+
+    def of_member(self, number: int) -> "Workplace":
+        """That of one source of several."""
+        clips, views = self.unlabelled, self.views
+        return dataclasses.replace(
+            self, unlabelled=clips and clips.of_member(number), views=views and views.of_member(number)
+        )
 
 
 def teacher_of(
@@ -170,11 +180,9 @@ def ensemble_teacher(
         )
     names, weights = zip(*[each for each in teacher_members(argument) if each != own], strict=True)
     alone = dataclasses.replace(settings, teacher_mixing=MEAN_OF_SOURCES)
-    places = [
-        dataclasses.replace(workplace, unlabelled=task and task.of_member(number))
-        for number in range(len(names))
+    members = [
+        teacher_of(name, selection, alone, workplace.of_member(number)) for number, name in enumerate(names)
     ]
-    members = [teacher_of(name, selection, alone, place) for name, place in zip(names, places, strict=True)]
     everyone = selection.final_fold
     folds = [*selection.folds]
     if settings.export or all(not each.folds or everyone.name in each.folds for each in members):
@@ -190,6 +198,9 @@ def ensemble_teacher(
             _write_joined(task, fold.name, answers, np.array(weights) / temperatures / sum(weights))
         task.remove_members()
     by_label = settings.teacher_mixing == CONFIDENCE and len(members) > 1
+    if workplace.views:
+        by_fold = [each.card["temperatures"] for each in calibrated]
+        mix(workplace.views, by_fold, weights, selection.labels if by_label else None)
     return teachers.ensemble(
         calibrated, weights, labels=training_labels(selection, folds) if by_label else None
     )
@@ -350,10 +361,17 @@ def probe_on(
     }
     folds = [*selection.folds, selection.final_fold]
     task = workplace.unlabelled
-    answer = _probe_answers(encoder, task, len(selection.classes), workplace) if task else None
+    answers = [_probe_answers(encoder, task, len(selection.classes), workplace)] if task else []
+    if workplace.views:
+        answers.append(asking(encoder, workplace.views, workplace.cache, workplace.progress))
+
+    def on_fold(fold: str, fitted: probe.FoldProbe) -> None:
+        for answer in answers:
+            answer(fold, fitted)
+
     options = probe.ProbeOptions(standardise_speakers=settings.standardise_speakers)
     return probe.probe_teacher(
-        rows, selection.utterances, selection.classes, folds, card=card, options=options, on_fold=answer
+        rows, selection.utterances, selection.classes, folds, card=card, options=options, on_fold=on_fold
     )
 
 

@@ -325,6 +325,7 @@ class Network:
             states=outputs.states if outputs and needs.needs_states else None,
             unlabelled=outputs.unlabelled if outputs else None,
             asked=outputs.asked if outputs else None,
+            views=outputs.views if outputs else None,
         )
         made = (host_batches if _on_jax() else batches)(
             job.examples,

@@ -106,6 +106,8 @@ UNLABELLED = {"unlabelled": "speech", "unlabelled_share": 0.25, "unlabelled_skip
 VIEW = {"teacher_view": "same", "teacher_components": 16}
 # This is of several sources.
 MIXING = {"teacher_mixing": "confidence"}
+# And this of probes that are asked on augmented recordings.
+VIEWS = {"teacher_views": 8}
 # The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
 
@@ -176,7 +178,7 @@ def test_without_values_they_are_the_defaults_of_settings():
 
 
 def test_every_setting_has_another_value_here():
-    assert sorted(OTHER | UNLABELLED | VIEW | MIXING) == sorted(FIELDS)
+    assert sorted(OTHER | UNLABELLED | VIEW | MIXING | VIEWS) == sorted(FIELDS)
 
 
 def test_every_setting_arrives():
@@ -185,6 +187,8 @@ def test_every_setting_arrives():
     settings = make_settings(distillation="KD+hint", **UNLABELLED, **VIEW)
     assert {name: getattr(settings, name) for name in UNLABELLED | VIEW} == UNLABELLED | VIEW
     assert make_settings(distillation="KD", teacher="a.npz+yamnet", **MIXING).teacher_mixing == "confidence"
+    probes = {"distillation": "KD", "teacher": "yamnet", "augmentation": "noise", "teacher_view": "same"}
+    assert make_settings(**probes, **VIEWS).teacher_views == 8
 
 
 def test_the_modality_arrives():
@@ -401,7 +405,7 @@ def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path,
 def test_the_digest_differs_when_any_setting_differs():
     decides, other = (
         [name for name in FIELDS if name not in APART],
-        OTHER | UNLABELLED | VIEW | MIXING,
+        OTHER | UNLABELLED | VIEW | MIXING | VIEWS,
     )  # see test_engine
     digests = {name: dataclasses.replace(Settings(), **{name: other[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1

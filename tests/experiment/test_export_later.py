@@ -7,12 +7,17 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 from small_runs import SPEAKERS, error_of, same_weights, train
 
 from light_sernet_kd import cli
+from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.experiment import final
+from light_sernet_kd.experiment.run import opened
+from light_sernet_kd.reporting.display import Display
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 ONCE = ["--epochs", "1", "--folds", SPEAKERS[0]]
@@ -206,9 +211,6 @@ def test_certify_leaves_a_certificate_that_the_next_export_takes(exported, tmp_p
 def test_the_final_student_has_the_weights_that_the_folds_students_are_scored_with(
     manifest, tmp_path, monkeypatch
 ):
-    from light_sernet_kd.experiment import final
-    from light_sernet_kd.experiment.run import opened
-
     settings = make_settings(
         corpus=str(manifest), protocol="loso", input_seconds=1.2, width=0.15, batch_size=8, epochs=8,
         learning_rate=3e-3, keep="mean",

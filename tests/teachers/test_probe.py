@@ -339,6 +339,35 @@ def test_what_is_no_utterance_is_standardised_as_training_is():
     assert said["s0"].components is None
 
 
+@pytest.mark.parametrize("standardised", [False, True])
+def test_a_training_utterance_that_sounds_otherwise_is_answered_by_who_never_met_its_speaker(standardised):
+    """Probes are fitted on clean rows. Others are standardised by speaker among themselves."""
+    fold, said = FOLDS[0], {}
+    train, speakers = np.array(fold.train), np.array(SPEAKERS)
+    teacher = probe.probe_teacher(
+        VALUES, UTTERANCES, CLASSES, [fold], card={},
+        options=probe.ProbeOptions(standardise_speakers=standardised), on_fold=said.__setitem__,
+    )  # fmt: skip
+    middle, spread = VALUES.mean(axis=0), VALUES.std(axis=0)
+    view = middle + 1.3 * (VALUES[train] - middle) + RNG.normal(size=(len(train), 10)) * spread
+    logits, components = said[fold.name].training(view)
+    assert components is None
+    clean = by_hand(VALUES, fold) if standardised else VALUES
+    rows = view.copy()
+    if standardised:
+        for speaker in set(speakers[train]):
+            own = speakers[train] == speaker
+            rows[own] = (view[own] - view[own].mean(axis=0)) / view[own].std(axis=0)
+    strength = teacher.card["probe"]["strengths"][fold.name]
+    for held_out in probe.held_out_parts(speakers[train]):
+        known = train[~held_out]
+        mean, deviation = clean[known].mean(axis=0), clean[known].std(axis=0)
+        model = LogisticRegression(C=strength, tol=1e-8, max_iter=10_000)
+        model.fit((clean[known] - mean) / deviation, LABELS[known])
+        expected = model.predict_log_proba((rows[held_out] - mean) / deviation)
+        np.testing.assert_allclose(log_probabilities(logits[held_out]), expected, atol=3e-3)
+
+
 def test_yamnet_knows_emotions_of_speakers_it_never_heard(shared_data, tmp_path):
     """One fold of EMO-DB: far above the chance of one in seven, and no stamp."""
     path = shared_data / "models" / yamnet.FILE

@@ -23,7 +23,8 @@ training set (`material`), never of a validation or test speaker's.
 **What cached teacher outputs assume.** A teacher's logits and embeddings are computed once, on the clean
 clips, and are taken for the augmented ones too: the teacher is assumed to say the same of a clip with some
 noise, another level or place, a slightly other speed or a few masked bands. That is the assumption under
-which the label is kept as well, and it holds only while the changes are small. So a setting has two ranges:
+which the label is kept as well, and it holds only while the changes are small. (`--teacher_view same` asks
+the teacher of the changed clips instead.) So a setting has two ranges:
 what is possible, and what is allowed together with a teacher (`check_teacher`). Mixup changes the label,
 and with it, alike, what the teacher says: the mixture of the two outputs is taken for the output of the
 mixture.
@@ -40,6 +41,7 @@ from light_sernet_kd.audio.augment.batch import mates, mix, mix_logits, mixup, r
 from light_sernet_kd.audio.augment.clips import (
     augmented_clip,
     augmented_features,
+    augmented_part,
     changes_waveforms,
     drawn_for,
     samples_needed,
@@ -53,6 +55,7 @@ __all__ = [
     "Augmentation",
     "augmented_clip",
     "augmented_features",
+    "augmented_part",
     "changes_waveforms",
     "check_installed",
     "check_teacher",

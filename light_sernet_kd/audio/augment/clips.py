@@ -57,6 +57,30 @@ def augmented_clip(
     Args:
         material: what `needs` of the augmentations names, such as recordings of others.
     """
+    start, heard = augmented_part(
+        waveform, augmentations, samples=samples, pad=pad, seed=seed, epoch=epoch, utterance=utterance,
+        material=material,
+    )  # fmt: skip
+    clip = np.zeros(samples, np.float32)
+    clip[start : start + len(heard)] = heard
+    return clip
+
+
+def augmented_part(
+    waveform: np.ndarray,
+    augmentations: Sequence[Augmentation],
+    *,
+    samples: int,
+    pad: str,
+    seed: int,
+    epoch: int,
+    utterance: int,
+    material: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[int, np.ndarray]:
+    """What of the changed recording is in `augmented_clip`, and where it begins there: all else is zeros.
+
+    Arguments are those of `augmented_clip`.
+    """
     choose("padding", pad, PADDINGS)
 
     def rng(name: str) -> np.random.Generator:
@@ -77,10 +101,7 @@ def augmented_clip(
         if each.kind.on == "place":
             lengths = {"recorded": recorded, "samples": samples}
             start = each.kind.function(start, rng(each.name), **lengths, **each.settings)
-    clip = np.zeros(samples, np.float32)
-    heard = waveform[max(0, -start) : samples - start]
-    clip[max(0, start) : max(0, start) + len(heard)] = heard
-    return clip
+    return max(0, start), waveform[max(0, -start) : samples - start]
 
 
 def augmented_features(

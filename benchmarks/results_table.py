@@ -22,9 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from light_sernet_kd.config import Settings
+
 RECORDS = Path("docs/results/runs")
 GRIDS = Path("benchmarks")
 DRAWS = 10_000
+_DEFAULTS = Settings()
 # What of a run's settings makes a row.
 _KEYS = (
     "recipe", "distillation", "distillation_weights", "teacher", "teacher_view", "standardise_speakers",
@@ -104,10 +107,8 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 def identity(corpus: str, settings: Mapping[str, Any]) -> str:
     """What runs of one row have in common."""
-    from light_sernet_kd.config import Settings
-
     # A record from before a setting was known has what it is where nobody gives it.
-    return json.dumps([corpus, *(settings.get(name, getattr(Settings, name)) for name in _KEYS)])
+    return json.dumps([corpus, *(settings.get(name, getattr(_DEFAULTS, name)) for name in _KEYS)])
 
 
 def method_name(settings: Mapping[str, Any]) -> str:

@@ -327,9 +327,10 @@ def test_the_site_builds_and_its_command_page_has_every_option(tmp_path):
 
 def test_the_picture_is_made_of_the_tables(tmp_path):
     picture = runpy.run_path(str(DOCS / "picture.py"))
-    picture["main"](tmp_path / "pipeline.png")
-    assert (tmp_path / "pipeline.png").stat().st_size > 10_000
-    assert (DOCS / "pictures" / "pipeline.png").stat().st_size < 200_000
+    for name, drawn in (("pipeline.png", "main"), ("sizes.png", "sizes")):
+        picture[drawn](tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 10_000
+        assert (DOCS / "pictures" / name).stat().st_size < 200_000
 
 
 def test_the_figures_of_the_readme_are_those_of_the_results():

@@ -6,8 +6,8 @@
 
 `record` writes what a finished run scored, with its command, to a small JSON file: a confusion matrix per
 test speaker, from which every score and interval of the tables follows. `table` prints Markdown, and for each
-run of the grids `teaching_*.toml` that has no record a line that says so, with its command. `commands` prints
-what made the runs.
+run of the grids `GRID_FILES` that has no record a line that says so, with its command. `commands` prints what
+made the runs.
 
 Rows are runs that differ in their seed alone. The interval is a percentile bootstrap of 10,000 draws over
 test speakers and, within a draw, over seeds; of a difference, of the same speakers and seeds on both sides.
@@ -26,12 +26,13 @@ from light_sernet_kd.config import Settings
 
 RECORDS = Path("docs/results/runs")
 GRIDS = Path("benchmarks")
+GRID_FILES = ("teaching_*.toml", "reproduction_*.toml")
 DRAWS = 10_000
 _DEFAULTS = Settings()
 # What of a run's settings makes a row.
 _KEYS = (
     "recipe", "distillation", "distillation_weights", "teacher", "teacher_view", "standardise_speakers",
-    "teacher_views", "generations", "start_from", "epochs", "student",
+    "teacher_views", "generations", "start_from", "epochs", "keep", "student",
 )  # fmt: skip
 
 
@@ -105,10 +106,10 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
-def identity(corpus: str, settings: Mapping[str, Any]) -> str:
+def identity(corpus: str, protocol: str, settings: Mapping[str, Any]) -> str:
     """What runs of one row have in common."""
     # A record from before a setting was known has what it is where nobody gives it.
-    return json.dumps([corpus, *(settings.get(name, getattr(_DEFAULTS, name)) for name in _KEYS)])
+    return json.dumps([corpus, protocol, *(settings.get(name, getattr(_DEFAULTS, name)) for name in _KEYS)])
 
 
 def method_name(settings: Mapping[str, Any]) -> str:
@@ -119,7 +120,7 @@ def rows_of(folder: Path) -> list[Row]:
     """The rows of the records in a folder: of a corpus first those without a teacher."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for each in read_records(folder):
-        groups.setdefault(identity(each["corpus"], each["settings"]), []).append(each)
+        groups.setdefault(identity(each["corpus"], each["protocol"], each["settings"]), []).append(each)
     rows = []
     for records in groups.values():
         records = sorted(records, key=lambda each: each["settings"]["seed"])
@@ -216,28 +217,28 @@ def not_run(folder: Path, grids: Path) -> str:
     from light_sernet_kd.config import fields
 
     known = {
-        (identity(each["corpus"], each["settings"]), each["settings"]["seed"])
+        (identity(each["corpus"], each["protocol"], each["settings"]), each["settings"]["seed"])
         for each in read_records(folder)
     }
     lines = []
-    for path in sorted(grids.glob("teaching_*.toml")):
+    for path in [path for pattern in GRID_FILES for path in sorted(grids.glob(pattern))]:
         missing: dict[str, list[Any]] = {}
         for entry in read_grid(path, Path("data")).entries:
             # As a run's folder has them: JSON knows no tuples.
             settings = json.loads(
                 json.dumps({name: getattr(entry.settings, name) for name in (*_KEYS, "seed")})
             )
-            same = identity(entry.settings.corpus, settings)
+            same = identity(entry.settings.corpus, entry.settings.protocol, settings)
             if (same, settings["seed"]) not in known:
                 missing.setdefault(same, []).append(entry.settings)
         if missing and not lines:
-            lines = ["| Not run | Recipe | Teacher | Seeds | Command |", "|---|---|---|---|---|"]
+            lines = ["| Not run | Protocol, recipe | Teacher | Seeds | Command |", "|---|---|---|---|---|"]
         for first, *others in missing.values():
             values = {name: getattr(first, name) for name in _KEYS}
             seeds = [each.seed for each in (first, *others)]
             cells = [
                 f"{first.corpus}, `{method_name(values)}`",
-                f"`{first.recipe}`",
+                f"`{first.protocol}`, `{first.recipe}`",
                 first.teacher or "",
                 ", ".join(map(str, seeds)),
                 f"`{' '.join(['python train.py', *fields.spelled(first)])}`",

@@ -251,9 +251,8 @@ class RunFolder:
         self.config, self.metrics = path / "config.json", path / "metrics.json"
         self.predictions, self.report = path / "predictions.csv", path / "report.md"
         self.teacher = path / "teacher.npz"  # one that is made for all folds at once
-        self.teacher_views = (
-            path / "teacher_views"
-        )  # what it says of views, until a fold's student is trained
+        # What it says of views, until a fold's student is trained.
+        self.teacher_views = path / "teacher_views"
         self.teacher_gate = path / "teacher_gate.json"
         self.certificate = path / "certificate.json"
 

@@ -1,12 +1,10 @@
 """What the command `predict` answers: of whole recordings, of texts, of both, as lines or for programs."""
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from light_sernet_kd import audio
@@ -19,24 +17,10 @@ from light_sernet_kd.device import (
     in_parallel,
     stream_options,
     stream_predictions,
-    timeline,
+    whole,
 )
 from light_sernet_kd.errors import UserError, choose, nfc
-from light_sernet_kd.runner import (
-    HOP_SECONDS,
-    NOT_SURE,
-    TOO_SHORT,
-    UNSURE,
-    Runner,
-    RunnerError,
-    Stream,
-    TextWarning,
-    Window,
-    require_enrolled,
-    too_short,
-    unheard,
-    unsure_threshold,
-)
+from light_sernet_kd.runner import UNSURE, Runner, RunnerError, TextWarning, require_enrolled
 
 # The settings of `Stream` that say when an answer is unsure; the others are of windows.
 GATES = ("unsure_below", "silence_dbfs", "steady_db")
@@ -248,7 +232,7 @@ def _check(request: Request) -> None:
 def _checked_settings(runner: Runner, settings: Mapping[str, float]) -> str:
     """That the settings fit the student; returns what to know of them, mostly nothing."""
     if "audio" in runner.inputs and runner.text is None:
-        return stream_options.gap_between_windows(runner, _stream(runner, settings))
+        return stream_options.gap_between_windows(runner, whole.stream_of(runner, settings))
     options = stream_options.OPTIONS
     allowed = GATES if "audio" in runner.inputs else GATES[:1]
     if wrong := [options[name] for name in settings if name not in allowed]:
@@ -270,97 +254,16 @@ def _answer(runner: Runner, path: str, text: str | None, settings: Mapping[str, 
     with answers.noted(path or str(text)) as notes:
         if path:
             answers.note_narrow_band(path)
-            answer = _of_recording(runner, path, text, settings)
+            answer = whole.answer_to(runner, whole.File(path, runner.sample_rate), text, settings)
             answer["speaker_clips"] = enroll.known_clips(runner)
         else:
-            answer = _of_shares(runner, _finite(runner.probabilities(None, text)), "", settings)
+            answer = whole.answer_to_text(runner, str(text), settings)
     # What was told of the recording itself comes first.
     answer["warnings"] = [*answer.get("warnings", ()), *notes]
     if text is not None:
         of_text = [note for note, kind in notes.items() if issubclass(kind, TextWarning)]
         answer |= {"text": text, "text_warnings": of_text}
     return answer
-
-
-def _of_recording(
-    runner: Runner, path: str, text: str | None, settings: Mapping[str, float]
-) -> dict[str, Any]:
-    rate, samples = runner.sample_rate, runner.samples
-    blocks = iter(audio.blocks(path, sample_rate=rate))
-    begun, count = [], 0
-    # A recording is held until it is known to be longer than the student's input.
-    while count <= samples and (block := next(blocks, None)) is not None:
-        begun.append(block)
-        count += len(block)
-    if count <= samples:
-        return _of_clip(runner, np.concatenate(begun), text, settings)
-    if runner.text is not None:
-        count += sum(map(len, blocks))
-        clip = audio.middle(path, samples, sample_rate=rate)
-        first = (count - samples) // 2
-        note = (
-            f"heard the middle {samples / rate:g} s of {count / rate:.1f} s: this student reads a text, "
-            "which is of the whole clip"
-        )
-        heard = {"heard": [first / rate, (first + samples) / rate], "warnings": [note]}
-        return _of_clip(runner, clip, text, settings) | {"seconds": count / rate} | heard
-    stream = _stream(runner, settings)
-
-    def windows() -> Iterator[Window]:
-        for block in itertools.chain(begun, blocks):
-            yield from stream.feed(block)
-        yield from stream.finish()
-
-    summary = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
-    return {
-        **_of_shares(runner, _finite(summary.probabilities), summary.why, {"unsure_below": 0.0}),
-        "seconds": stream.received / rate,
-        "heard": [0.0, summary.seconds],
-        "windows": summary.windows,
-        "time_shares": summary.time_shares,
-        "unsure_shares": summary.unsure_shares,
-    }
-
-
-def _stream(runner: Runner, settings: Mapping[str, float]) -> Stream:
-    """A stream whose windows leave nothing out unless a setting says so."""
-    hop_seconds = min(HOP_SECONDS, runner.samples / runner.sample_rate)
-    return stream_options.stream_of(runner, {"hop_seconds": hop_seconds, **settings})
-
-
-def _of_clip(
-    runner: Runner, clip: np.ndarray, text: str | None, settings: Mapping[str, float]
-) -> dict[str, Any]:
-    """The answer to a clip that the student hears whole."""
-    rate = runner.sample_rate
-    gates = {name: settings[name] for name in ("silence_dbfs", "steady_db") if name in settings}
-    why = TOO_SHORT if too_short(len(clip), rate) else unheard(clip, rate, **gates)
-    answer = _of_shares(runner, _finite(runner.probabilities(clip, text)), why, settings)
-    sure = not answer["unsure"]
-    return {
-        **answer,
-        "seconds": len(clip) / rate,
-        "heard": [0.0, len(clip) / rate],
-        "windows": 1,
-        "time_shares": {name: float(sure and name == answer["label"]) for name in runner.labels},
-        "unsure_shares": {} if sure else {answer["reason"]: 1.0},
-    }
-
-
-def _of_shares(
-    runner: Runner, probabilities: np.ndarray, why: str, settings: Mapping[str, float]
-) -> dict[str, Any]:
-    shares = dict(zip(runner.labels, probabilities.tolist(), strict=True))
-    best = max(shares, key=lambda name: shares[name])
-    if not why and shares[best] < settings.get("unsure_below", unsure_threshold(runner.card)):
-        why = NOT_SURE
-    return {"label": best, "probabilities": shares, "unsure": bool(why), "reason": why or None}
-
-
-def _finite(probabilities: np.ndarray) -> np.ndarray:
-    if not np.isfinite(probabilities).all():
-        raise RunnerError("this student's probabilities are not finite: train or export it again.")
-    return probabilities
 
 
 def line_of(answer: Mapping[str, Any]) -> str:

@@ -176,7 +176,8 @@ def test_an_hour_is_answered_in_constant_memory(model, tmp_path, capsys):
     assert peak < 8e6  # at 16 kHz, an hour of float32 is 230 MB
     assert (answer["seconds"], answer["windows"]) == (3600, 180)
     assert answer["warnings"] == [
-        "the hop of 20 s is longer than a window of 0.5 s: the sound between windows is not heard."
+        "the hop of 20 s is longer than a window of 0.5 s: the sound between windows is not heard.",
+        f"{path} is narrow-band: recorded at 8,000 Hz, it holds nothing above 4,000 Hz.",
     ]
 
 

@@ -18,6 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 from conftest import REPOSITORY
 from exported_cases import CLASSES, SAMPLES, TEXT, Case, made_case, spoken, states_student
 
+import light_sernet_kd
 from light_sernet_kd import audio, cli
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import golden
@@ -164,9 +165,9 @@ def run(program: str, place: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_the_pages_python_runs_and_all_programs_agree(place, case, number, tmp_path):
-    assert len(programs()) == 6
+    assert len(programs()) == 7
     program = programs()[number]
     if "enrol(" in program:
         tiny_student.enrolled_student(tmp_path / "student_int8_enrolled.tflite")
@@ -187,6 +188,10 @@ def test_the_pages_python_runs_and_all_programs_agree(place, case, number, tmp_p
         seconds = len(audio.read(place / "recording.wav")) / tiny_student.RATE
         assert 0.5 < float(clips) / (3 * 2 * seconds) < 1.001  # of half a second, pauses left out
         assert sum(map(float, shares.split())) == pytest.approx(1, abs=2e-3)
+    elif "classify" in program:
+        result = light_sernet_kd.Runner(case.paths["int8"]).classify(place / "recording.wav")
+        label = "unsure" if result.unsure else result.label
+        assert done.stdout == f"{label} {result.reason} {result.probabilities}\n"
     elif "zipfile" in program:
         shares = ast.literal_eval(done.stdout)
         assert [*shares] == list(CLASSES)

@@ -7,14 +7,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from light_sernet_kd.device.runs import Run
     from light_sernet_kd.device.whole import Result, Runner
+    from light_sernet_kd.experiment.from_python import train
 
 __version__ = "0.1.0"
-__all__ = ["Result", "Runner"]
+__all__ = ["Result", "Run", "Runner", "train"]
+
+_PLACES = {
+    "Result": "device.whole",
+    "Run": "device.runs",
+    "Runner": "device.whole",
+    "train": "experiment.from_python",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What is imported when it is first asked for: `Runner` and what its `classify` gives."""
-    if name not in __all__:
+    """What is imported when it is first asked for."""
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("light_sernet_kd.device.whole"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

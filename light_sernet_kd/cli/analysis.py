@@ -1,4 +1,4 @@
-"""The commands about what was trained: `compare`, `benchmark`, `explain`, `stress`."""
+"""The commands about what was trained, `compare`, `benchmark`, `explain`, `stress`, and `doctor`."""
 
 import argparse
 import contextlib
@@ -331,3 +331,33 @@ def _drawn(arguments: argparse.Namespace) -> "Drawn":
     from light_sernet_kd.analysis.stress import Drawn
 
     return Drawn(arguments.speakers, arguments.limit, arguments.seed)
+
+
+def add_doctor(commands: Any, context: Context) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="what this machine has of what the package can use: packages, extras, corpora, GPU, disk",
+        description="Print versions, processor, memory, disk, GPU, packages, extras and corpora, with what "
+        "to do about what is missing. Send it along with a report of a fault. Exit code 1 where a package "
+        "that is always needed is missing or of another version.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print a JSON list")
+    add_data(doctor)
+    doctor.add_argument("--result", type=Path, default=Path("result"), metavar="DIR",
+                        help="where runs are stored (default result)")  # fmt: skip
+
+
+def run_doctor(arguments: argparse.Namespace, context: Context) -> int:
+    from rich.console import Console
+
+    from light_sernet_kd.analysis import doctor
+    from light_sernet_kd.reporting import tables
+
+    found = [*doctor.examine(Path(arguments.data), arguments.result)]
+    if arguments.json:
+        print(json.dumps([each.as_dict() for each in found], indent=2, ensure_ascii=False))
+    else:
+        columns = tables.words("topic", "name", "found", "what to do")
+        rows = [[each.topic, each.name, each.found, each.remedy] for each in found]
+        tables.Table(columns, rows).show(Console())
+    return int(any(each.is_wrong for each in found))

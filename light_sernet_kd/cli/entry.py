@@ -63,6 +63,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(training.add_export, training.run_export, continues=True),
     "golden": Command(device.add_golden, device.run_golden),
     "stress": Command(analysis.add_stress, analysis.run_stress),
+    "doctor": Command(analysis.add_doctor, analysis.run_doctor),
     "paper": Command(training.add_paper, training.run_paper, continues=True),
 }
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from light_sernet_kd.cli.console import heavy_imports, say_written
+from light_sernet_kd.cli.console import complain, heavy_imports, say_written
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import CORPUS_NAMES, add_data, add_option, canonical
 from light_sernet_kd.config import PRECISIONS, Settings
@@ -33,7 +33,10 @@ def add_compare(commands: Any, context: Context) -> None:
     compare.add_argument(
         "--out", type=Path, metavar="DIR", help="also write the table, JSON and a picture there"
     )
-    compare.add_argument("--json", action="store_true", help="print JSON")
+    form = compare.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--latex", action="store_true", help="print a LaTeX table (package booktabs)")
+    form.add_argument("--csv", action="store_true", help="print CSV, unrounded")
 
 
 def run_compare(arguments: argparse.Namespace, context: Context) -> None:
@@ -45,6 +48,14 @@ def run_compare(arguments: argparse.Namespace, context: Context) -> None:
     compared = compare.compare([read_run(folder) for folder in arguments.runs])
     if arguments.json:
         print(json.dumps(compared, indent=2, ensure_ascii=False))
+    elif arguments.csv:
+        print(compare.table(compared).csv(), end="")
+        for note in compare.notes(compared):
+            complain(note)
+    elif arguments.latex:
+        print(
+            "\n".join([*compare.table(compared).latex(), *(f"% {note}" for note in compare.notes(compared))])
+        )
     else:
         compare.show(compared, Console())
     if arguments.out:

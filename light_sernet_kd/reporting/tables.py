@@ -1,4 +1,4 @@
-"""One table for the screen, for Markdown and for CSV."""
+"""One table for the screen, for Markdown, LaTeX and CSV."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from light_sernet_kd.reporting.text import NONE, code, plain
+from light_sernet_kd.reporting.text import NONE, code, latex, percent, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +40,13 @@ class Column:
         if isinstance(value, str):
             return value
         return self.form(value) if callable(self.form) else format(value, self.form)
+
+    def number(self, value: Any) -> Any:
+        """The value unrounded, in the unit of the title: a share of 1 in per cent where it is shown so."""
+        if isinstance(value, Strong):
+            value = value.value
+        in_percent = self.form is percent or getattr(self.form, "func", None) is percent
+        return 100 * value if in_percent and isinstance(value, float) else value
 
     def markdown(self, value: Any) -> str:
         text = self.text(value)
@@ -119,15 +126,39 @@ class Table:
         ]
         return [f"| {' | '.join(row)} |" for row in ([*map(plain, self.header)], rules, *rows)]
 
+    def latex(self) -> list[str]:
+        r"""The lines of a LaTeX table for the package booktabs; text is escaped.
+
+        >>> table = Table([*words("run"), *numbers("ΔUA", form="+.1f")], [["a_b", -1.25]])
+        >>> print("\n".join(table.latex()))
+        \begin{tabular}{lr}
+        \toprule
+        run & $\Delta$UA \\
+        \midrule
+        a\_b & $-$1.2 \\
+        \bottomrule
+        \end{tabular}
+        """
+
+        def line(texts: Iterable[str]) -> str:
+            return f"{' & '.join(map(latex, texts))} \\\\"
+
+        footer = ["\\midrule", line(self._texts(self.footer))] if self.footer else []
+        return [
+            f"\\begin{{tabular}}{{{''.join(column.align[0] for column in self.columns)}}}",
+            *("\\toprule", line(self.header), "\\midrule"),
+            *map(line, self.cells()),
+            *footer,
+            *("\\bottomrule", "\\end{tabular}"),
+        ]
+
     def csv(self) -> str:
         """The values as they are, unrounded, below the titles."""
         file = io.StringIO(newline="")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(self.header)
-        rows = [*self.rows, *([self.footer] if self.footer else [])]
-        writer.writerows(
-            [value.value if isinstance(value, Strong) else value for value in row] for row in rows
-        )
+        for row in [*self.rows, *([self.footer] if self.footer else [])]:
+            writer.writerow(column.number(value) for column, value in zip(self.columns, row, strict=True))
         return file.getvalue()
 
     def show(self, console: "Console", *, title: str = "", turned: bool = False) -> None:

@@ -31,6 +31,23 @@ def code(value: Any) -> str:
     return f"{fence}{space}{line}{space}{fence}"
 
 
+_OF_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "Δ": r"$\Delta$", "±": r"$\pm$", "·": r"$\cdot$", "−": "$-$", "×": r"$\times$", "<": "$<$", ">": "$>$",
+    NONE: "--", **{letter: f"\\{letter}" for letter in "&%$#_"},
+}  # fmt: skip
+
+
+def latex(value: Any) -> str:
+    r"""`value` on one line, with what LaTeX would take for its own made harmless.
+
+    >>> print(latex("ΔUA %"), latex("a_b"), latex("[-1.5, +2.0]"))
+    $\Delta$UA \% a\_b [$-$1.5, +2.0]
+    """
+    line = re.sub(r"(?<!\w)-(?=\d)", "−", " ".join(str(value).split()))
+    return "".join(_OF_LATEX.get(letter, letter) for letter in line)
+
+
 def pluralise(number: int, noun: str) -> str:
     """A number with its noun, which gets an s unless the number is 1.
 

@@ -1,5 +1,6 @@
 """Runs beside one another: pairing, the paired tests against loops, the table and the picture."""
 
+import csv
 import io
 import itertools
 import json
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 
+from light_sernet_kd import cli
 from light_sernet_kd.analysis import compare
 from light_sernet_kd.data.run_folder import read_run
 from light_sernet_kd.errors import UserError
@@ -195,6 +197,23 @@ def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path, monkey
     page = written[1].read_text()
     assert page.count("\n| ") == 5  # header, rule and three runs
     assert "![Size against UA](size_against_ua.png)" in page
+
+
+def test_the_command_prints_latex_and_csv_with_the_notes_beside(tmp_path, capsys):
+    folders = [run_folder(tmp_path, "one", POOR), run_folder(tmp_path, "two_b", GOOD)]
+    compared = compare.compare([read_run(folder) for folder in folders])
+    assert cli.main(["compare", *map(str, folders), "--latex"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("two\\_b & ") for line in lines) == 1
+    assert [line for line in lines if line.startswith("% ")] == [
+        f"% {note}" for note in compare.notes(compared)
+    ]
+    assert cli.main(["compare", *map(str, folders), "--csv"]) == 0
+    captured = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(captured.out)))
+    assert [row["run"] for row in rows] == ["one", "two_b"]
+    assert float(rows[1]["UA %"]) == pytest.approx(100 * balanced_accuracy_score(LABELS, GOOD))
+    assert len(captured.err.splitlines()) == len(compare.notes(compared))
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,24 @@ def test_a_narrow_screen_folds_a_cell_unless_its_column_is_whole():
     assert "".join(line.split()[0] for line in lines[2:]) == name
 
 
+def test_latex_has_every_cell_escaped_and_compiles_by_its_letters():
+    table = Table(
+        [*words("run", "file"), *numbers("Δ %", form="+.1f")],
+        [["a_b & c", r"x\y{z}", -1.5], ["#1 $ ~^", None, 2.0]],
+        footer=[Strong("all"), "", 0.25],
+    )
+    lines = table.latex()
+    assert lines[:4] == [r"\begin{tabular}{llr}", r"\toprule", r"run & file & $\Delta$ \% \\", r"\midrule"]
+    assert lines[4:] == [
+        r"a\_b \& c & x\textbackslash{}y\{z\} & $-$1.5 \\",
+        r"\#1 \$ \textasciitilde{}\textasciicircum{} & -- & +2.0 \\",
+        r"\midrule",
+        r"all &  & +0.2 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
 def test_a_screen_that_is_too_narrow_neither_breaks_words_nor_cuts_names():
     names, titles = ["User001F", "User002M"], [f"title{number}" for number in range(8)]
     table = Table(

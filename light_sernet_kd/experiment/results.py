@@ -9,7 +9,7 @@ from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.fold import history_of, read_test_embeddings
 from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
 from light_sernet_kd.files import write_json, write_text
-from light_sernet_kd.reporting import figures
+from light_sernet_kd.reporting import figures, model_card
 from light_sernet_kd.reporting.embedding_panels import fold_panels
 from light_sernet_kd.reporting.report import CALIBRATED, ENROLLED_PICTURE, report
 
@@ -29,6 +29,8 @@ def write_results(
         path = folder.path / "precision_costs.png"
         figures.size_against_ua(rows, path, title=_title(run), stamps=metrics["stamps"])
         metrics["export"] = exported
+        card = model_card.model_card(folder.path.resolve().name, metrics, run.config, exported)
+        write_text(folder.path / model_card.NAME, card)
     unlabelled.write_left_out(run)
     write_text(folder.report, report(metrics, run.config, export=exported, embeddings=has_embeddings))
     # last, because its presence says that the run is finished

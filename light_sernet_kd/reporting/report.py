@@ -141,12 +141,16 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
     ]
 
 
-def _given(settings: Mapping[str, Any]) -> list[str]:
-    """What differs from the defaults, as options of the command line."""
+def given_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """What differs from the defaults, as arguments of the command line; none of another version's."""
     try:
-        arguments = spelled(make_settings(**settings))
-    except UserError:  # another version's settings, whose names or ranges have changed
+        return spelled(make_settings(**settings))
+    except UserError:  # names or ranges have changed
         return []
+
+
+def _given(settings: Mapping[str, Any]) -> list[str]:
+    arguments = given_arguments(settings)
     return [f"- **Given:** {code(shlex.join(arguments))}"] if arguments else []
 
 

@@ -1,0 +1,181 @@
+"""The page that goes with a run's exported files: a model card in the form of the Hugging Face hub."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from light_sernet_kd.registries.corpora import CORPORA
+from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.reporting.report import given_arguments
+from light_sernet_kd.reporting.tables import Table, numbers, words
+from light_sernet_kd.reporting.text import code, percent, plain, pluralise
+
+NAME = "MODEL_CARD.md"
+_TAGS = ("speech-emotion-recognition", "audio-classification", "tflite", "light-sernet-kd")
+
+
+def model_card(
+    name: str, metrics: Mapping[str, Any], config: Mapping[str, Any], export: Mapping[str, Any]
+) -> str:
+    """The card as Markdown with the hub's metadata before it.
+
+    Args:
+        name: of the run.
+        metrics, config: what metrics.json and config.json hold.
+        export: `rows` of the exported files, and `takes`, `samples` and `sample_rate`.
+    """
+    hears = not is_multimodal(metrics["student"]["name"]) and config["settings"].get("merge_tflite", True)
+    parts = [
+        _metadata(name, metrics, hears=hears),
+        [f"# {plain(name)}", "", *_head(metrics, export, hears=hears)],
+        ["## Use", "", *_use(export, hears=hears)],
+        ["## Files", "", *_files(export)],
+        ["## Scores", "", *_scores(metrics)],
+        ["## Training", "", *_training(metrics, config)],
+        ["## Limits", "", *_limits(metrics)],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _metadata(name: str, metrics: Mapping[str, Any], *, hears: bool) -> list[str]:
+    """What the hub reads, in YAML, of which JSON is a part."""
+    scores = [
+        {"type": kind, "name": text, "value": round(100 * metrics["pooled"][key], 2), "verified": False}
+        for key, kind, text in (
+            ("ua", "recall", "UA: mean of the classes' recalls, per cent"),
+            ("wa", "accuracy", "WA: share of right answers, per cent"),
+        )
+    ]
+    result = {
+        "task": {"type": "audio-classification", "name": "speech emotion recognition"},
+        "dataset": {"name": metrics["corpus"], "type": metrics["corpus"], "split": metrics["protocol"]},
+        "metrics": scores,
+    }
+    facts = {
+        **({"pipeline_tag": "audio-classification"} if hears else {}),
+        "tags": list(_TAGS),
+        "metrics": ["recall", "accuracy"],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    return [
+        "---",
+        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items()),
+        "---",
+    ]
+
+
+def _head(metrics: Mapping[str, Any], export: Mapping[str, Any], *, hears: bool) -> list[str]:
+    lines = []
+    if metrics["synthetic"]:
+        lines += ["**Trained on SYNTHETIC recordings: it knows nothing of real voices.**", ""]
+    heard = f" from {export['samples'] / export['sample_rate']:g} s of speech" if hears else ""
+    return [
+        *lines,
+        f"A student of {metrics['student']['parameters']:,} parameters ({plain(metrics['student']['name'])}) "
+        f"that tells {len(metrics['classes'])} emotions{heard}: "
+        f"{', '.join(map(plain, metrics['classes']))}.",
+    ]
+
+
+def _use(export: Mapping[str, Any], *, hears: bool) -> list[str]:
+    file = next((row["file"] for row in export["rows"] if row["precision"] == "int8"), None)
+    file = file or export["rows"][0]["file"]
+    if not hears:
+        return [
+            f"The files take {' and '.join(map(plain, export['takes']))}. The card inside each says what "
+            "that is; `light_sernet_kd.runner.Runner` reads it."
+        ]
+    return [
+        "```python",
+        "from light_sernet_kd import Runner",
+        "",
+        f'result = Runner("{file}").classify("voice.wav")',
+        'print("unsure" if result.unsure else result.label, result.probabilities)',
+        "```",
+        "",
+        f"Each file takes raw audio of {export['sample_rate']:,} Hz and gives calibrated probabilities. "
+        "`labels.txt` has their order, and the card inside the file all else that an app must know.",
+    ]
+
+
+def _files(export: Mapping[str, Any]) -> list[str]:
+    has_scores = any("ua" in row for row in export["rows"])
+    columns = [*words("file", is_code=True), *numbers("kB", form=",.0f")]
+    columns += numbers("UA %", "WA %", form=percent) if has_scores else []
+    rows = [
+        [row["file"], row["bytes"] / 1000, *([row.get("ua"), row.get("wa")] if has_scores else [])]
+        for row in export["rows"]
+    ]
+    return [*Table(columns, rows).markdown(), *(["", plain(export["note"])] if export.get("note") else [])]
+
+
+def _scores(metrics: Mapping[str, Any]) -> list[str]:
+    pooled, intervals = metrics["pooled"], metrics["ci95"] or {}
+    told = []
+    for key in ("ua", "wa"):
+        ends = intervals.get(key)
+        between = f" [{percent(ends[0])}, {percent(ends[1])}]" if ends else ""
+        told.append(f"**{key.upper()} {percent(pooled[key])} %{between}**")
+    recall = Table(
+        [*words("emotion"), *numbers("recall %", form=percent), *numbers("recordings", form=",")],
+        [
+            [name, share, pooled.get("count_per_class", {}).get(name)]
+            for name, share in pooled["recall_per_class"].items()
+        ],
+    )
+    doubts = [
+        f"- **{plain(text[:1].upper() + text[1:])}.**"
+        for text in (*metrics["stamps"], *metrics.get("warnings", ()))
+    ]
+    return [
+        f"{', '.join(told)} on {pluralise(pooled['count'], 'test recording')} of "
+        f"{plain(metrics['corpus'])}. Protocol {plain(metrics['protocol'])}: "
+        f"{plain(metrics['protocol_description'])}. These are scores of the folds' students. The files hold "
+        "a student of all speakers, whom no fold tested.",
+        "",
+        *(doubts or ["Training, epoch selection and test had separate speakers."]),
+        "",
+        *recall.markdown(),
+    ]
+
+
+def _training(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    speakers = metrics["speakers"]
+    count = speakers if isinstance(speakers, int) else len(speakers)
+    lines = [
+        f"- **Recordings:** {plain(metrics['corpus'])}, {sum(metrics['counts'].values()):,} of "
+        f"{pluralise(count, 'speaker')}{_licence_of(metrics['corpus'])}."
+    ]
+    if teacher := metrics["teacher"]:
+        licence = f" Licence: {plain(teacher['licence'])}." if teacher.get("licence") else ""
+        lines.append(f"- **Teacher:** {plain(teacher['made_by'])}.{licence}")
+    versions, given = config.get("versions", {}), given_arguments(config["settings"])
+    listed = ", ".join(f"{plain(name)} {plain(version)}" for name, version in versions.items())
+    return [
+        *lines,
+        f"- **Seed:** {plain(metrics['seed'])}.",
+        *([f"- **Command:** {code(f'light-sernet-kd train {shlex.join(given)}')}"] if given else []),
+        f"- **Versions:** {listed}.",
+    ]
+
+
+def _licence_of(corpus: str) -> str:
+    """The licence of a corpus that is known by name, in words behind a comma."""
+    source = CORPORA.get(corpus)
+    origin = source.origin if source else None
+    return f", {plain(origin.licence)}" if origin else ""
+
+
+def _limits(metrics: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "- It knows how emotions sound in the recordings above. Other languages, ages, rooms and "
+        "microphones were not tested unless a certificate beside this card says so.",
+        "- A label is how a voice sounds to listeners, not what somebody feels. No decision about a person "
+        "should rest on it.",
+        "- Answers below the card's threshold, silence and noise are `unsure` where the program asks.",
+    ]
+    worst = min(metrics["pooled"]["recall_per_class"].items(), key=lambda item: item[1] or 0)
+    if worst[1] is not None:
+        lines.append(f"- Least known: {plain(worst[0])}, of which {percent(worst[1])} % are recognised.")
+    return lines

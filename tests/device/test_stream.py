@@ -511,7 +511,7 @@ def damaged_file(kind: str, good: Path, folder: Path, shared_data: Path) -> Path
         ("cut", "lacks its card"),
         ("empty", "is not a TFLite file"),
         ("text", "is not a TFLite file"),
-        ("folder", "Is a directory"),
+        ("folder", "no student_*.tflite in"),
         ("absent", "No such file or directory"),
     ],
 )

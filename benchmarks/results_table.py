@@ -156,15 +156,15 @@ def pooled(matrices: np.ndarray, measure=ua) -> float:
     return float(measure(matrices.sum(axis=1)).mean())
 
 
-def drawn(matrices: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """UA `(draws,)` of speakers drawn with replacement, meaned over seeds that are drawn too.
+def drawn(matrices: np.ndarray, draws: int = DRAWS, seed: int = 0, measure=ua) -> np.ndarray:
+    """A measure `(draws,)` of speakers drawn with replacement, meaned over seeds that are drawn too.
 
     Rows of as many seeds and speakers get the same draws.
     """
     random, (seeds, speakers) = np.random.default_rng(seed), matrices.shape[:2]
     counts = random.multinomial(speakers, np.full(speakers, 1 / speakers), size=draws)
     weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
-    by_seed = np.stack([ua(np.tensordot(counts, each, axes=1)) for each in matrices], axis=1)
+    by_seed = np.stack([measure(np.tensordot(counts, each, axes=1)) for each in matrices], axis=1)
     return (weights * by_seed).sum(axis=1)
 
 
@@ -173,14 +173,14 @@ def interval(values: np.ndarray) -> str:
     return f"[{low:.1f}, {high:.1f}]"
 
 
-def difference(row: Row, alone: Row) -> str:
-    """ΔUA over the seeds that both have, with its interval."""
+def difference(row: Row, alone: Row, measure=ua) -> str:
+    """How a measure differs over the seeds that both have, with its interval."""
     common = sorted({*row.seeds} & {*alone.seeds})
     if not common:
         return "no seed in common"
     taught, plain = (each.matrices[[each.seeds.index(seed) for seed in common]] for each in (row, alone))
-    change = 100 * (pooled(taught) - pooled(plain))
-    return f"{change:+.1f} {interval(drawn(taught) - drawn(plain))}"
+    change = 100 * (pooled(taught, measure) - pooled(plain, measure))
+    return f"{change:+.1f} {interval(drawn(taught, measure=measure) - drawn(plain, measure=measure))}"
 
 
 def table(folder: Path) -> str:
@@ -193,8 +193,8 @@ def table(folder: Path) -> str:
                 "",
                 f"{corpus}, `{protocol}`, recipe `{recipe}`:",
                 "",
-                "| Method | Teacher | Teacher's UA | Seeds | UA | WA | UA minus `pure` |",
-                "|---|---|---|---|---|---|---|",
+                "| Method | Teacher | Teacher's UA | Seeds | UA | WA | WA minus `pure` | UA minus `pure` |",
+                "|---" * 8 + "|",
             ]
         alone = next((each for each in rows if each.of == row.of and each.teacher is None), None)
         taught = row.teacher is not None
@@ -205,6 +205,7 @@ def table(folder: Path) -> str:
             ", ".join(map(str, row.seeds)),
             f"{100 * pooled(row.matrices):.1f} {interval(drawn(row.matrices))}",
             f"{100 * pooled(row.matrices, wa):.1f}",
+            difference(row, alone, wa) if taught and alone else "",
             difference(row, alone) if taught and alone else "" if not taught else "`pure`: not run",
         ]
         lines.append(f"| {' | '.join(cells)} |")

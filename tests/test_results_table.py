@@ -120,6 +120,8 @@ def test_a_difference_is_of_the_seeds_that_both_have(script, tmp_path):
     plain, taught = script.rows_of(tmp_path)
     expected = 100 * (script.pooled(taught.matrices) - script.pooled(plain.matrices[1:2]))
     assert script.difference(taught, plain).startswith(f"{expected:+.1f} [")
+    right = 100 * (script.pooled(taught.matrices, script.wa) - script.pooled(plain.matrices[1:2], script.wa))
+    assert script.difference(taught, plain, script.wa).startswith(f"{right:+.1f} [")
 
 
 def test_the_recipe_with_a_teacher_stands_beside_the_one_without(script, tmp_path):
@@ -163,7 +165,7 @@ def test_what_has_no_record_is_a_line_with_its_command(script, tmp_path):
         '[[runs]]\ndistillation = "KD"\ndistillation_weights = { alpha = 0.7 }\nseed = 0\n'
     )
     plain = make_settings(corpus="EMO-DB", recipe="robust", seed=1)
-    kept = {"corpus": "EMO-DB", "settings": json.loads(json.dumps(dataclasses.asdict(plain)))}
+    kept = {"corpus": "EMO-DB", "protocol": "loso", "settings": json.loads(json.dumps(dataclasses.asdict(plain)))}
     folder = tmp_path / "runs"
     folder.mkdir()
     (folder / "one.json").write_text(json.dumps(kept))

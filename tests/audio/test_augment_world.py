@@ -485,7 +485,7 @@ def test_a_codec_that_is_missing_is_refused_and_not_left_out(monkeypatch):
     augment.check_installed(augment.parse("codec,room"))
     monkeypatch.setitem(sys.modules, "av", None)
     augment.check_installed(augment.parse("codec"))
-    with pytest.raises(UserError, match=r"amr of codec needs PyAV: .*\[video\]"):
+    with pytest.raises(UserError, match=r"amr of codec needs PyAV: .*\[media\]"):
         augment.check_installed(augment.parse("codec:amr=1"))
     monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "", "OGG": ""})
     with pytest.raises(UserError, match="encodes no mp3: take soundfile's own wheel, or ask for codec:mp3=0"):

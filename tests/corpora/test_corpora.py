@@ -633,7 +633,7 @@ def test_an_absent_corpus_is_refused_with_its_folder_and_where_to_read_on(tmp_pa
         with pytest.raises(UserError) as caught:
             registry.load(name, tmp_path)
         assert str(tmp_path / name) in str(caught.value)
-        assert "data/README.md" in str(caught.value)
+        assert f"`light-sernet-kd fetch {name}`" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -791,7 +791,7 @@ def test_videos_that_cannot_be_taken_are_refused_before_anything_is_written(tmp_
 
 def test_without_pyav_the_install_line_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r'pip install "light-sernet-kd\[video\]"'):
+    with pytest.raises(UserError, match=r'pip install "light-sernet-kd\[media\]"'):
         prepare.audio_of_video(tmp_path, tmp_path)
 
 

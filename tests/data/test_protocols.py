@@ -495,8 +495,12 @@ def test_a_speaker_may_be_called_as_a_number_is_written():
 
 
 def test_a_typo_in_a_fold_gets_the_nearest():
-    with pytest.raises(UserError, match=r"unknown fold '3'\. Did you mean 03\? Valid: 03, 08, Ses01\."):
-        select(FOLDS, ["3"])
+    with pytest.raises(UserError, match=r"unknown fold '033'\. Did you mean 03\? Valid: 03, 08, Ses01\."):
+        select(FOLDS, ["033"])
+
+
+def test_a_number_needs_no_zeros_before_it():
+    assert [fold.name for fold in select(FOLDS, ["8", "3"])] == ["03", "08"]
 
 
 def test_the_seed_of_a_fold_is_decided_by_seed_and_name_alone():

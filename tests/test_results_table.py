@@ -165,7 +165,11 @@ def test_what_has_no_record_is_a_line_with_its_command(script, tmp_path):
         '[[runs]]\ndistillation = "KD"\ndistillation_weights = { alpha = 0.7 }\nseed = 0\n'
     )
     plain = make_settings(corpus="EMO-DB", recipe="robust", seed=1)
-    kept = {"corpus": "EMO-DB", "protocol": "loso", "settings": json.loads(json.dumps(dataclasses.asdict(plain)))}
+    kept = {
+        "corpus": "EMO-DB",
+        "protocol": "loso",
+        "settings": json.loads(json.dumps(dataclasses.asdict(plain))),
+    }
     folder = tmp_path / "runs"
     folder.mkdir()
     (folder / "one.json").write_text(json.dumps(kept))

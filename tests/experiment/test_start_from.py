@@ -82,7 +82,9 @@ def step_of(places, name, fold="#1"):
 # Which weights
 
 
-@pytest.mark.parametrize("name", ["light_sernet", "mobilenetv3_small_075"])
+@pytest.mark.parametrize(
+    "name", ["light_sernet", pytest.param("mobilenetv3_small_075", marks=pytest.mark.every)]
+)
 def test_every_layer_but_a_new_classifier_has_the_weights_of_the_file(name, tmp_path):
     stored, fresh = build(name, (60, 40, 1), 5, width=0.2), build(name, (60, 40, 1), 3, width=0.2)
     stored.save(tmp_path / "student.keras")

@@ -10,6 +10,7 @@ from light_sernet_kd.errors import UserError
 # The file of a run that answers where its folder is named: the small ones lose nothing that counts.
 PREFERRED = ("int8", "dynamic", "float16", "float32")
 STANDARD_INPUT = "-"
+_NONE = "{} lists no recordings: expected a path per line."
 
 
 def model_file(named: str | Path, *, enrolled: bool = False) -> Path:
@@ -63,9 +64,25 @@ def _recordings_of(named: str) -> Iterable[str]:
     return [named]
 
 
+def as_they_come() -> Iterator[str]:
+    """The recordings on standard input, each as soon as its line is written.
+
+    Raises:
+        UserError: it ends without any.
+    """
+    count = 0
+    for line in sys.stdin:
+        if path := line.strip():
+            for recording in _recordings_of(path) if Path(path).is_dir() else [path]:
+                count += 1
+                yield recording
+    if not count:
+        raise UserError(_NONE.format("standard input"))
+
+
 def _listed(lines: Iterable[str], where: str) -> Iterator[str]:
     paths = [path for line in lines if (path := line.strip())]
     if not paths:
-        raise UserError(f"{where} lists no recordings: expected a path per line.")
+        raise UserError(_NONE.format(where))
     for path in paths:
         yield from _recordings_of(path) if Path(path).is_dir() else [path]

@@ -16,6 +16,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.alone import options_alone, settings_alone
 from light_sernet_kd.experiment.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
+from light_sernet_kd.experiment.forecast import forecast_of, say_plan
 from light_sernet_kd.experiment.grid import command_of
 from light_sernet_kd.experiment.networks import keep_networks
 from light_sernet_kd.experiment.results import write_results
@@ -63,7 +64,9 @@ def carry_out(run: Experiment) -> None:
     Raises:
         UserError: a training failed, or `--teacher_gate refuse` ends the run before any student trains.
     """
+    say_plan(run)
     check_teacher(run)
+    run.forecast = forecast_of(run)
     if run.engine == "jax":
         from light_sernet_kd.experiment.together import train_folds
 

@@ -12,7 +12,7 @@ from rich.text import Text
 class Display:
     """Says what a run does: 0 only its end, 1 a progress bar per network, 2 a line per epoch.
 
-    Where there is no terminal, 1 says a line where a network begins and where a fold ends instead.
+    Where there is no terminal, 1 says a line where a network begins and one per epoch instead.
     """
 
     def __init__(self, console: Console | None = None, *, verbose: int = 1):
@@ -58,7 +58,6 @@ class _NetworkDisplay:
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[scores]}"),
-                TimeRemainingColumn(),
                 console=self.display.console,
                 transient=True,
             )
@@ -68,13 +67,15 @@ class _NetworkDisplay:
             self.display.say(f"{self.name} ...")
         return self
 
-    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float], ends: str = "") -> None:
+        """What is told after an epoch: the `row` of the history, and when the run ends, in words."""
         scores = f"loss {row['loss']:.3f}"
         if "val_ua" in row:
             scores += f", validation UA {100 * row['val_ua']:.1f} %"
+        scores += f"; {ends}" if ends else ""
         if self.bar:
             self.bar.update(self.task, completed=epoch, total=epochs, scores=scores)
-        elif self.display.verbose >= 2:
+        elif self.display.verbose:
             self.display.say(f"{self.name}: epoch {epoch}/{epochs}, {scores}")
 
     def __exit__(

@@ -411,7 +411,9 @@ def test_bad_recordings_stop_the_run_before_it_starts_and_all_are_named(manifest
     assert train(copy, tmp_path / "r", *arguments) == 0
     said = capsys.readouterr().out
     assert "Protocol loso: 1 fold. " in said
+    assert "\n  To train, each for 1 fold: 1 student of 1 epoch. About" in said
     assert f"\nfold {SPEAKERS[2]}, student ...\n" in said
+    assert re.search(rf"\nfold {SPEAKERS[2]}, student: epoch 1/1, loss .*; run ends about \d\d:\d\d\n", said)
     metrics = json.loads((left / "metrics.json").read_text())
     assert len(metrics["skipped"]) == 2
     report = (left / "report.md").read_text()

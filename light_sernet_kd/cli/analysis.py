@@ -70,8 +70,9 @@ def add_benchmark(commands: Any, context: Context) -> None:
         "answer, peak memory, and with --on their UA and WA; beside them the UA of the folds' students, each "
         "on its own test fold, that a file's card tells. Without TensorFlow.",
     )
-    benchmark.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
-                           help="exported files, or the folder of a run for all of its own")  # fmt: skip
+    benchmark.add_argument("models", nargs="+", metavar="MODEL.tflite",
+                           help="exported files, or the folder of a run or the name of a student of the "
+                           "package for all of its own")  # fmt: skip
     benchmark.add_argument("--threads", type=counts, metavar="N,M",
                            help="processor cores to measure with (default 1,2; or 1 of one)")  # fmt: skip
     benchmark.add_argument("--rounds", type=int, default=100, metavar="N",
@@ -103,8 +104,9 @@ def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.protocol and not arguments.fold:
         raise UserError("--protocol needs --fold, the fold whose test speakers are heard.")
     from light_sernet_kd.analysis import benchmark
+    from light_sernet_kd.device.given import located
 
-    models = benchmark.files_of(arguments.models)
+    models = benchmark.files_of([located(each) for each in arguments.models])
     recordings = None
     if arguments.on:
         recordings = benchmark.recordings_of(

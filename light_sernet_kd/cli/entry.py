@@ -56,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "enroll": Command(device.add_enroll, device.run_enroll),
     "listen": Command(device.add_listen, device.run_listen),
     "demo": Command(device.add_demo, device.run_demo),
+    "models": Command(device.add_models, device.run_models),
     "audit": Command(corpora.add_audit, corpora.run_audit),
     "compare": Command(analysis.add_compare, analysis.run_compare),
     "benchmark": Command(analysis.add_benchmark, analysis.run_benchmark),

@@ -11,7 +11,7 @@ from light_sernet_kd.runner import Profile, Runner, RunnerError, require_enrolle
 
 
 def enroll(
-    model: str | Path, recordings: Sequence[str], profile: Path, *, add: bool = False, threads: int = 1
+    model: str | Path | None, recordings: Sequence[str], profile: Path, *, add: bool = False, threads: int = 1
 ) -> int:
     """Write a speaker's profile; returns how many recordings could not be read, each told on stderr.
 
@@ -19,7 +19,7 @@ def enroll(
     blocks.
 
     Args:
-        model: an exported file, or a run's folder.
+        model: see `model_file`.
         recordings: paths, folders and lists, of one speaker.
         add: go on with the profile that is there, if one is.
 
@@ -58,12 +58,12 @@ def enroll(
 
 
 def opened(
-    model: str | Path, profile: Path | None, *, threads: int = 1, labels: Sequence[str] = ()
+    model: str | Path | None, profile: Path | None, *, threads: int = 1, labels: Sequence[str] = ()
 ) -> Runner:
     """A runner that knows the speaker, if there is a profile.
 
     Args:
-        model: an exported file, or a run's folder.
+        model: see `model_file`.
         labels: of `Runner`.
 
     Raises:

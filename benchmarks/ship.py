@@ -1,0 +1,93 @@
+"""Put a finished run into the package as one of its students, with how it was made.
+
+    python benchmarks/ship.py result/light-sernet-emodb --teacher "light-sernet-kd teach …"
+
+Copies what answers and what tells of it to `light_sernet_kd/models/NAME`, and writes `provenance.json`: the
+command and the commit, what it learned from, the loss of its first epoch, which a test makes again, and the
+SHA-256 of every file. Paths of the machine it was trained on are left out of what is copied.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from light_sernet_kd.config import fields, make_settings
+from light_sernet_kd.data.protocols import ALL_SPEAKERS
+from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.device.shipped import MODELS, PROVENANCE
+from light_sernet_kd.files import atomic, write_json
+
+# Of a run's folder: those that answer, and those that tell of them.
+FILES = (
+    "student_int8.tflite", "student_int8_enrolled.tflite", "labels.txt", "MODEL_CARD.md", "metrics.json",
+    "config.json", "predictions.csv", "certificate.json", "certificate.md",
+)  # fmt: skip
+_TEXT = (".json", ".md", ".csv", ".txt")
+_PLACES = re.compile(r" --(?:data|result)[ =]\S+")
+_ABSOLUTE = re.compile(r"[\"' =](/(?:home|root|tmp|work|Users|mnt|srv)/\S*)")
+
+
+def provenance(folder: Path, teacher: str) -> dict[str, Any]:
+    """How the run's student came about."""
+    run = RunFolder(folder).finished()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with open(folder / f"fold-{ALL_SPEAKERS}" / "history.csv", encoding="utf-8") as file:
+        first = next(csv.DictReader(file))
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return {
+        "command": " ".join(
+            ["python train.py", *fields.spelled(make_settings(**run.settings)), "--run", run.name]
+        ),
+        "commit": commit.stdout.strip(),
+        "seed": run.settings["seed"],
+        "corpus_sha256": config["corpus_sha256"],
+        "teacher": teacher,
+        "teacher_sha256": config["teacher_sha256"],
+        "versions": config["versions"],
+        "first_epoch": {name: float(value) for name, value in first.items() if value},
+    }
+
+
+def content(path: Path) -> bytes:
+    """A file without the places of the machine.
+
+    Raises:
+        SystemExit: some are left.
+    """
+    if path.suffix not in _TEXT:
+        return path.read_bytes()
+    text = _PLACES.sub("", path.read_text(encoding="utf-8"))
+    if left := _ABSOLUTE.search(text):
+        sys.exit(f"{path} names a place of this machine: {left[1]}")
+    return text.encode()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--teacher", required=True, metavar="COMMAND", help="what made the teacher file")
+    arguments = parser.parse_args()
+    told = provenance(arguments.run, arguments.teacher)
+    target = MODELS / arguments.run.name
+    target.mkdir(parents=True, exist_ok=True)
+    hashes = {}
+    for name in FILES:
+        if not (arguments.run / name).is_file():
+            print(f"left out, not there: {name}")
+            continue
+        data = content(arguments.run / name)
+        with atomic(target / name) as path:
+            path.write_bytes(data)
+        hashes[name] = hashlib.sha256(data).hexdigest()
+    write_json(target / PROVENANCE, {**told, "sha256": hashes})
+    print(f"{target}: {sum(each.stat().st_size for each in target.iterdir()) / 1000:,.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,12 +3,11 @@
     python benchmarks/ship.py result/light-sernet-emodb --teacher "light-sernet-kd teach …"
 
 Copies what answers and what tells of it to `light_sernet_kd/models/NAME`, and writes `provenance.json`: the
-command and the commit, what it learned from, the loss of its first epoch, which a test makes again, and the
-SHA-256 of every file. Paths of the machine it was trained on are left out of what is copied.
+command and the commit, what it learned from, and the SHA-256 of every file. Places of the machine that it was
+trained on are left out of what is copied.
 """
 
 import argparse
-import csv
 import hashlib
 import json
 import re
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import fields, make_settings
-from light_sernet_kd.data.protocols import ALL_SPEAKERS
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.device.shipped import MODELS, PROVENANCE
 from light_sernet_kd.files import atomic, write_json
@@ -33,24 +31,21 @@ _PLACES = re.compile(r" --(?:data|result)[ =]\S+")
 _ABSOLUTE = re.compile(r"[\"' =](/(?:home|root|tmp|work|Users|mnt|srv)/\S*)")
 
 
-def provenance(folder: Path, teacher: str) -> dict[str, Any]:
+def provenance(folder: Path, teacher: str, commit: str) -> dict[str, Any]:
     """How the run's student came about."""
     run = RunFolder(folder).finished()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    with open(folder / f"fold-{ALL_SPEAKERS}" / "history.csv", encoding="utf-8") as file:
-        first = next(csv.DictReader(file))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    full = subprocess.run(["git", "rev-parse", commit], capture_output=True, text=True, check=True)
     return {
         "command": " ".join(
             ["python train.py", *fields.spelled(make_settings(**run.settings)), "--run", run.name]
         ),
-        "commit": commit.stdout.strip(),
+        "commit": full.stdout.strip(),
         "seed": run.settings["seed"],
         "corpus_sha256": config["corpus_sha256"],
         "teacher": teacher,
         "teacher_sha256": config["teacher_sha256"],
         "versions": config["versions"],
-        "first_epoch": {name: float(value) for name, value in first.items() if value},
     }
 
 
@@ -72,8 +67,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--teacher", required=True, metavar="COMMAND", help="what made the teacher file")
+    parser.add_argument("--commit", default="HEAD", help="of the code that trained it (default HEAD)")
     arguments = parser.parse_args()
-    told = provenance(arguments.run, arguments.teacher)
+    told = provenance(arguments.run, arguments.teacher, arguments.commit)
     target = MODELS / arguments.run.name
     target.mkdir(parents=True, exist_ok=True)
     hashes = {}

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ LONGEST = ["test_end_to_end", "test_multimodal", "test_experiments", "test_disti
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_collection_finish():
+    if "tensorflow" in sys.modules:
+        from small_runs import run_graphs_as_traced
+
+        run_graphs_as_traced()
 
 
 @pytest.fixture

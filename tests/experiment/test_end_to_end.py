@@ -35,8 +35,11 @@ def without_seconds(metrics: dict) -> dict:
     return {**metrics, "folds": folds, "teacher": teacher, "command": ""}
 
 
-@pytest.fixture(scope="session")
-def distilled(manifest, tmp_path_factory) -> Path:
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+@pytest.fixture(scope="module")
+def distilled(manifest, shallow, tmp_path_factory) -> Path:
     """The folder of a run with everything: auto teacher, KD, every fold, export."""
     result = tmp_path_factory.mktemp("result")
     assert train(manifest, result, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
@@ -254,7 +257,7 @@ def test_predict_says_of_what_it_is_unsure(distilled, tmp_path, capsys):
     assert f"noise.wav: {answers[2]['label']}, unsure: no speech (" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("unrendered", "shallow_here")
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("name", ["x" * 300, os.fsdecode(b"a\xff"), "ü run"], ids=["long", "not UTF-8", "ü"])
 def test_any_name_of_a_run_becomes_a_folder(manifest, tmp_path, name):
     arguments = ("--epochs", "1", "--folds", SPEAKERS[0], "--no-export", "--run", name)
@@ -327,20 +330,31 @@ def test_another_setting_under_the_same_name_is_refused(distilled, manifest, cap
     assert "--run" in message
 
 
-@pytest.mark.usefixtures("shallow_here")
-def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path):
+@pytest.mark.parametrize(
+    "moments",
+    [
+        (f"fold {SPEAKERS[1]}, student: epoch 2/4",),
+        pytest.param(
+            (f"fold {SPEAKERS[0]}, student: epoch 2/4", f"fold {SPEAKERS[1]}, teacher: epoch 1/2"),
+            marks=pytest.mark.every,
+        ),
+    ],
+    ids=["once", "twice"],
+)
+def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path, moments):
     settings = ["-kd", "CKD", "--epochs", "4", "--folds", ",".join(SPEAKERS[:2]), "--teacher_epochs", "2",
                 "--run", "run", "--no-export"]  # fmt: skip
     assert train(manifest, tmp_path / "whole", *settings) == 0
 
     program = (
         "import small_runs, sys; from light_sernet_kd import cli\n"
+        "small_runs.run_graphs_as_traced()\n"
         "with small_runs.shallow_light_sernet(): sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "train", "-dn", str(manifest), *QUICK, *settings]
     killed = [*command, "--result", str(tmp_path / "killed"), "-v", "2"]
     places = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    for moment in (f"fold {SPEAKERS[0]}, student: epoch 2/4", f"fold {SPEAKERS[1]}, teacher: epoch 1/2"):
+    for moment in moments:
         with subprocess.Popen(
             killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=places
         ) as process:
@@ -662,7 +676,7 @@ def test_files_without_the_front_end_are_refused_by_predict_with_the_remedy(
     assert "-m true" in error_of(capsys)
 
 
-@pytest.mark.usefixtures("unrendered", "shallow_here")
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("protocol", "folds"), [("published", SPEAKERS[0]), ("random", "01")], ids=["published", "random"]
 )
@@ -675,7 +689,7 @@ def test_optimistic_protocols_are_stamped_in_every_report(manifest, tmp_path, pr
     assert all(stamp in report for stamp in metrics["stamps"])
 
 
-@pytest.mark.usefixtures("unrendered", "shallow_here")
+@pytest.mark.usefixtures("unrendered")
 def test_the_cache_decides_no_score(manifest, tmp_path):
     for cache in ("disk", "ram", "none"):
         arguments = ("--epochs", "2", "--folds", SPEAKERS[1], "--no-export", "--run", cache, "-c", cache)
@@ -834,7 +848,7 @@ def test_train_py_uses_the_edited_hyperparameters():
         assert flag in done.stdout
 
 
-@pytest.mark.usefixtures("unrendered", "shallow_here")
+@pytest.mark.usefixtures("unrendered")
 def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, capsys):
     quick = {"input_seconds": 1.2, "width": 0.15, "epochs": 1, "folds": ("#1",), "export": False}
     experiments = {

@@ -170,6 +170,8 @@ def add_demo(commands: Any, context: Context) -> None:
     serve.add_argument("--port", type=int, default=8237, metavar="N", help="default 8237; 0 any that is free")
     add_profile(serve, "begin with what is known of the speaker, as enroll writes it")
     serve.add_argument("--no-browser", action="store_true", help="only print the page's address")
+    serve.add_argument("--out", type=Path, metavar="DIR",
+                       help="write the page as a folder for any web server, and serve nothing")  # fmt: skip
 
 
 def run_demo(arguments: argparse.Namespace, context: Context) -> None:
@@ -179,6 +181,7 @@ def run_demo(arguments: argparse.Namespace, context: Context) -> None:
         given.located(arguments.run),
         port=arguments.port,
         profile=arguments.profile,
+        out=arguments.out,
         browser=not arguments.no_browser,
         bar=download_bar,
     )

@@ -9,7 +9,7 @@ from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.fold import history_of, read_test_embeddings
 from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
 from light_sernet_kd.files import write_json, write_text
-from light_sernet_kd.reporting import figures, model_card
+from light_sernet_kd.reporting import figures, model_card, names
 from light_sernet_kd.reporting.embedding_panels import fold_panels
 from light_sernet_kd.reporting.report import CALIBRATED, ENROLLED_PICTURE, report
 
@@ -43,8 +43,9 @@ def _title(run: "Experiment") -> str:
     synthetic = " (synthetic)" if run.corpus.synthetic else ""
     length = f"{settings.samples / SAMPLE_RATE:g}\u00a0s"
     return (
-        f"{settings.student} on {run.corpus.name}{synthetic}, {settings.distillation}, "
-        f"{settings.input_type} of {length}, protocol {settings.protocol}"
+        f"{names.student(settings.student)} on {run.corpus.name}{synthetic}, "
+        f"{names.distillation(settings.distillation)}, {names.input_type(settings.input_type)} of {length}, "
+        f"{names.protocol(settings.protocol)}"
     )
 
 

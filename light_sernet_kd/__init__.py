@@ -26,4 +26,9 @@ def __getattr__(name: str) -> Any:
     """What is imported when it is first asked for."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    except ImportError as error:
+        from light_sernet_kd.errors import missed
+
+        raise missed(error, name) or error from None

@@ -2,38 +2,131 @@
 
 import contextlib
 import difflib
+import importlib.util
+import os
+import re
 import shlex
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 
 class UserError(Exception):
     """A mistake the user can mend: shown as one line on stderr, exit code 2, no traceback."""
 
 
-def install_line(extra: str) -> str:
-    """The command that adds an extra of this package to the Python that runs."""
-    return f'{shlex.quote(sys.executable)} -m pip install "light-sernet-kd[{extra}]"'
+class MissingPackageError(UserError, ImportError):
+    """A package that is not installed; the message has the command that installs it."""
 
 
-# Modules of packages that not every machine has or needs: what people call them, and what pip does.
+def quoted(text: str) -> str:
+    """The text as one word of a command line of this system's shell."""
+    if os.name != "nt":
+        return shlex.quote(text)
+    return f'"{text}"' if re.search(r"[^\w.:/\\-]", text) else text
+
+
+def install_line(extra: str = "") -> str:
+    """The command that adds an extra of this package, or what it needs itself, to the Python that runs."""
+    import importlib.metadata  # here: it takes a while, and every command line needs this module
+
+    extras = f"[{extra}]" if extra else ""
+    try:
+        importlib.metadata.version("light-sernet-kd")
+    except importlib.metadata.PackageNotFoundError:  # a clone that is found on the path alone
+        wanted = f'-e "{Path(__file__).parents[1]}{extras}"'
+    else:
+        wanted = f'"light-sernet-kd{extras}"'
+    return f"{quoted(sys.executable)} -m pip install {wanted}"
+
+
+@dataclass(frozen=True)
+class _Package:
+    """A package that not every machine has: what people call it, and which extra brings it."""
+
+    name: str
+    extra: str = ""  # of those that are always needed
+
+
+TRAIN = "train"
+# By what is imported. Only these are missed by name; other modules that are not there are our own fault.
 _PACKAGES = {
-    "tensorflow": ("TensorFlow", "tensorflow"),
-    "ai_edge_litert": ("LiteRT", "ai-edge-litert"),
-    "jax": ("JAX", "jax"),
+    "ai_edge_litert": _Package("LiteRT"),
+    "flatbuffers": _Package("flatbuffers"),
+    "numpy": _Package("NumPy"),
+    "packaging": _Package("packaging"),
+    "pooch": _Package("pooch"),
+    "requests": _Package("requests"),
+    "rich": _Package("rich"),
+    "soundfile": _Package("soundfile"),
+    "soxr": _Package("soxr"),
+    "filelock": _Package("filelock", TRAIN),
+    "keras": _Package("Keras", TRAIN),
+    "matplotlib": _Package("Matplotlib", TRAIN),
+    "scipy": _Package("SciPy", TRAIN),
+    "sklearn": _Package("scikit-learn", TRAIN),
+    "tensorflow": _Package("TensorFlow", TRAIN),
+    "threadpoolctl": _Package("threadpoolctl", TRAIN),
+    "av": _Package("PyAV", "media"),
+    "jax": _Package("JAX", "jax"),
+    "optuna": _Package("Optuna", "search"),
+    "ray": _Package("Ray", "ray"),
+    "sounddevice": _Package("sounddevice", "listen"),
+    "tensorboard": _Package("TensorBoard", "tensorboard"),
 }
+# Of these an engine needs one alone; the command's own check names it.
+_OF_AN_ENGINE = ("tensorflow", "jax")
 
 
-def missing(module: str, what: str) -> UserError:
+def is_installed(module: str) -> bool:
+    """Whether it can be imported, without doing so."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def missing(module: str, what: str) -> MissingPackageError:
     """The error that `what` needs a package which is not installed.
 
     >>> str(missing("tensorflow", "export")).partition(":")[0]
     'export needs TensorFlow, which is not installed'
     """
-    name, package = _PACKAGES[module]
-    command = f"{shlex.quote(sys.executable)} -m pip install {package}"
-    return UserError(f"{what} needs {name}, which is not installed: {command}")
+    package = _PACKAGES[module]
+    return MissingPackageError(
+        f"{what} needs {package.name}, which is not installed: {install_line(package.extra)}"
+    )
+
+
+def missed(error: ImportError, what: str) -> MissingPackageError | None:
+    """As `missing`, of an import that failed; None where it failed for another reason.
+
+    >>> missed(ModuleNotFoundError("no typo", name="typo"), "export") is None
+    True
+    """
+    module = (error.name or "").partition(".")[0]
+    # One that is there and cannot be loaded is another matter.
+    return missing(module, what) if module in _PACKAGES and not is_installed(module) else None
+
+
+def require(extra: str, what: str) -> None:
+    """An error before any work where an extra is not installed; its engine is not asked for.
+
+    Raises:
+        MissingPackageError: names what is missing.
+    """
+    lacking = [
+        package.name
+        for module, package in _PACKAGES.items()
+        if package.extra == extra and module not in _OF_AN_ENGINE and not is_installed(module)
+    ]
+    if lacking:
+        raise MissingPackageError(
+            f"{what} needs the extra {extra}, of which {', '.join(lacking)} "
+            f"{'is' if len(lacking) == 1 else 'are'} not installed: {install_line(extra)}"
+        )
 
 
 @contextlib.contextmanager
@@ -46,7 +139,6 @@ def installed(module: str, what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        # One that is there and cannot be loaded is another matter.
         if (error.name or "").partition(".")[0] != module:
             raise
         raise missing(module, what) from None

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 import unicodedata
@@ -362,10 +363,10 @@ def sha256(path: Path) -> str:
 
 def _take(descriptor: int) -> bool | None:
     """Whether the lock of an open file or folder could be taken; None where there are no such locks."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
+    if sys.platform == "win32":
         return None
+    import fcntl
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

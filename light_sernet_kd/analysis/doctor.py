@@ -127,11 +127,13 @@ def _packages() -> Iterator[Finding]:
         listed = importlib.metadata.requires(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
         yield Finding(
-            "packages", PACKAGE, "not installed, only found on the path", "pip install -e .", is_wrong=True
+            "packages", PACKAGE, "not installed, only found on the path", install_line(), is_wrong=True
         )
         return
     extras: dict[str, list[tuple[Requirement, str]]] = {}
     for requirement in _requirements(listed):
+        if requirement.name == PACKAGE:  # an extra that is made of others, which stand for themselves
+            continue
         if not (extra := _extra_of(requirement)):
             found, fits = _installed(requirement)
             remedy = "" if fits else f'python -m pip install "{requirement.name}{requirement.specifier}"'

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from light_sernet_kd.config.engine import is_installed
-from light_sernet_kd.errors import UserError, missing
+from light_sernet_kd.errors import UserError, is_installed, missing
 from light_sernet_kd.registries.engines import ENGINES
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from light_sernet_kd.cli.console import complain
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.parser import Parser
 from light_sernet_kd.config import make_settings
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import TRAIN, UserError, missed, require
 from light_sernet_kd.registries.recipes import DEFAULT
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
@@ -37,35 +37,49 @@ class Command:
         add: gives it its parser.
         run: does it; what it returns, if anything, is the exit code.
         continues: whether the same command goes on where it was interrupted.
+        trains: whether it needs the extra `train`.
+        trains_with: the options, as they are parsed, that need it where the command does not.
     """
 
     add: Callable[[Any, Context], None]
     run: Callable[[argparse.Namespace, Context], int | None]
     continues: bool = False
+    trains: bool = False
+    trains_with: tuple[str, ...] = ()
+
+    def require(self, arguments: argparse.Namespace) -> None:
+        """An error where the extra is needed that is not installed.
+
+        Raises:
+            MissingPackageError: names a package that is missing, and the command that installs the extra.
+        """
+        asked = [name for name in self.trains_with if getattr(arguments, name)]
+        if self.trains or asked:
+            require(TRAIN, " ".join([arguments.command, *(f"--{name}" for name in asked)]))
 
 
 COMMANDS: dict[str, Command] = {
-    "train": Command(training.add_train, training.run_train, continues=True),
+    "train": Command(training.add_train, training.run_train, continues=True, trains=True),
     "recipe": Command(training.add_recipe, training.run_recipe),
-    "teach": Command(training.add_teach, training.run_teach, continues=True),
-    "grid": Command(training.add_grid, training.run_grid, continues=True),
-    "search": Command(search.add_search, search.run_search, continues=True),
+    "teach": Command(training.add_teach, training.run_teach, continues=True, trains=True),
+    "grid": Command(training.add_grid, training.run_grid, continues=True, trains=True),
+    "search": Command(search.add_search, search.run_search, continues=True, trains=True),
     "prepare": Command(corpora.add_prepare, corpora.run_prepare),
     "fetch": Command(corpora.add_fetch, corpora.run_fetch, continues=True),
-    "predict": Command(device.add_predict, device.run_predict),
+    "predict": Command(device.add_predict, device.run_predict, trains_with=("picture",)),
     "enroll": Command(device.add_enroll, device.run_enroll),
     "listen": Command(device.add_listen, device.run_listen),
     "demo": Command(device.add_demo, device.run_demo),
     "models": Command(device.add_models, device.run_models),
     "audit": Command(corpora.add_audit, corpora.run_audit),
-    "compare": Command(analysis.add_compare, analysis.run_compare),
+    "compare": Command(analysis.add_compare, analysis.run_compare, trains_with=("out",)),
     "benchmark": Command(analysis.add_benchmark, analysis.run_benchmark),
-    "explain": Command(analysis.add_explain, analysis.run_explain),
-    "export": Command(training.add_export, training.run_export, continues=True),
+    "explain": Command(analysis.add_explain, analysis.run_explain, trains=True),
+    "export": Command(training.add_export, training.run_export, continues=True, trains=True),
     "golden": Command(device.add_golden, device.run_golden),
-    "stress": Command(analysis.add_stress, analysis.run_stress),
+    "stress": Command(analysis.add_stress, analysis.run_stress, trains=True),
     "doctor": Command(analysis.add_doctor, analysis.run_doctor),
-    "paper": Command(training.add_paper, training.run_paper, continues=True),
+    "paper": Command(training.add_paper, training.run_paper, continues=True, trains=True),
 }
 
 
@@ -105,6 +119,7 @@ def main(
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     warnings.formatwarning = _format_warning
+    name = "train" if program == "train.py" else argv[0] if argv else ""
     command_line = shlex.join([*(["python", program] if program.endswith(".py") else [program]), *argv])
     defaults = dict(defaults or {})
     if defaults.get("protocol", "") is None:
@@ -116,9 +131,17 @@ def main(
         context = Context(program, command_line, defaults, make_settings(**defaults), experiments or {})
         parser = make_parser(context)
         arguments = parser.parse_args(parser.checked(argv, program))
-        return COMMANDS[arguments.command].run(arguments, context) or 0
+        command = COMMANDS[arguments.command]
+        command.require(arguments)
+        return command.run(arguments, context) or 0
     except UserError as error:
         complain(str(error))
+        return 2
+    except ImportError as error:
+        # What an option or a file needs, and not its command.
+        if (told := missed(error, name)) is None:
+            raise
+        complain(str(told))
         return 2
     except BrokenPipeError:
         # whoever read our output has gone; nothing more can be said there
@@ -136,7 +159,6 @@ def main(
         complain("not enough memory. Shorter clips, smaller batches or a narrower student need less.")
         return 2
     except KeyboardInterrupt:
-        name = "train" if program == "train.py" else argv[0] if argv else ""
         continues = name in COMMANDS and COMMANDS[name].continues
         complain("interrupted; the same command continues." if continues else "interrupted.")
         return 130

@@ -7,8 +7,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from light_sernet_kd.config.engine import is_installed
-from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.errors import UserError, is_installed, missing
 
 LOCAL, RAY = "local", "ray"
 # Ray's own variable for the cluster that a program joins.
@@ -47,7 +46,7 @@ def cluster_address(where: str) -> str | None:
         )
         raise UserError(f"{name} takes {choices}, found {address!r}.")
     if not is_installed("ray"):
-        raise UserError(f"--on {where} needs Ray, which is not installed: {install_line('ray')}")
+        raise missing("ray", f"--on {where}")
     if named is None:
         return _running_here()
     if why := _silence(named["host"].strip("[]"), int(named["port"])):

@@ -1,14 +1,13 @@
 """Which engine trains a run. Nothing here imports TensorFlow, JAX or Keras: they are looked for only."""
 
 import importlib.metadata
-import importlib.util
 import os
 import sys
 from collections.abc import Iterable
 
 from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import Settings
-from light_sernet_kd.errors import UserError, missing
+from light_sernet_kd.errors import UserError, is_installed, missing
 from light_sernet_kd.registries.engines import AUTO, ENGINES
 
 VARIABLE = "KERAS_BACKEND"
@@ -110,14 +109,6 @@ def _only_tf(settings: Settings) -> str:
         if ramp_of(value):
             return f"with --kd_weights {name}={value}, which changes over the epochs"
     return "with --qat" if settings.qat else ""
-
-
-def is_installed(module: str) -> bool:
-    """Whether it can be imported, without doing so."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _has_cuda_plugin() -> bool:

@@ -291,7 +291,7 @@ def _train_quietly(settings: Settings, options: RunOptions) -> Finished:
 
     from light_sernet_kd.reporting.display import Display
 
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         return _train(settings, options, Display(Console(file=nowhere), verbose=0))
 
 

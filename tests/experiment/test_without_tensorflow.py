@@ -156,7 +156,7 @@ def test_what_needs_tensorflow_says_so_in_a_line(result):
     said = [line.removeprefix("light-sernet-kd: ") for line in lines if line.startswith("light-sernet-kd: ")]
     whats = ["this command", "training with --engine tf", "training with --qat", *["this command"] * 2]
     assert [line.partition(" needs TensorFlow, which is not installed: ")[0] for line in said] == whats
-    assert all(line.endswith("-m pip install tensorflow") for line in said)
+    assert all(line.endswith('-m pip install "light-sernet-kd[train]"') for line in said)
 
 
 def test_a_run_that_began_on_jax_is_refused_on_tensorflow_with_what_to_give(result, manifest, capsys):
@@ -229,7 +229,8 @@ def test_the_pins_of_such_a_machine_are_those_that_the_tests_run_with():
         return {line for line in lines if line and not line.lstrip().startswith("#")}
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    needed = {re.split("[<>=]", line)[0] for line in project["dependencies"]} | {"jax"}
+    asked_for = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    needed = {re.split("[<>=]", line)[0] for line in asked_for} | {"jax"}
     ours = pins("requirements-jax.txt")
     assert ours <= pins("requirements-test.txt")
     assert needed - {line.partition("==")[0] for line in ours} == {"tensorflow", "ai-edge-litert"}

@@ -118,7 +118,7 @@ def checked_threads(threads: Sequence[int] | None) -> tuple[int, ...]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -42,7 +42,9 @@ def own_peak(path: str) -> int:
     """What this process, which has done nothing yet, needs for `path` at its peak."""
 
     def kilobytes(field: str) -> int:
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        status = dict(
+            line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        )
         return int(status[field].split()[0])
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, behind that of the imports

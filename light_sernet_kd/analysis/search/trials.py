@@ -11,7 +11,7 @@ import numpy as np
 
 from light_sernet_kd.analysis.search.folder import Search, SearchFolder
 from light_sernet_kd.analysis.search.space import Cost, of_file
-from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.errors import missing
 
 RUNNING, PRUNED, KEPT, FAILED = "running", "pruned", "kept", "failed"
 _DECISIONS = {"RUNNING": RUNNING, "PRUNED": PRUNED, "COMPLETE": KEPT, "FAIL": FAILED}
@@ -33,7 +33,7 @@ def require_optuna() -> None:
     try:
         import optuna  # noqa: F401
     except ImportError:
-        raise UserError(f"search needs Optuna, which is not installed: {install_line('search')}") from None
+        raise missing("optuna", "search") from None
 
 
 def study_of(search: Search, folder: SearchFolder) -> "Study":

@@ -11,7 +11,9 @@ from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting import figures, model_card
 from light_sernet_kd.reporting.embedding_panels import fold_panels
-from light_sernet_kd.reporting.report import CALIBRATED, ENROLLED_PICTURE, report
+from light_sernet_kd.reporting.report import report
+from light_sernet_kd.reporting.report.calibration import CALIBRATED
+from light_sernet_kd.reporting.report.device import ENROLLED_PICTURE
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment

@@ -16,7 +16,7 @@ def plain(value: Any) -> str:
     """
     line = " ".join(str(value).split())
     # An underscore inside a word (light_sernet) means nothing to Markdown and reads better bare.
-    return re.sub(r"[\\`*|<>\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+    return re.sub(r"[\\`*|<>\[\]]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)", r"\\\g<0>", line)
 
 
 def code(value: Any) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.reporting.beside_teacher import taught_sections
-from light_sernet_kd.reporting.blocks import Code, Picture, Section, markdown
+from light_sernet_kd.reporting.blocks import Block, Code, Picture, Section, markdown
 from light_sernet_kd.reporting.lineage import generation_sections
 from light_sernet_kd.reporting.report.answer import answer
 from light_sernet_kd.reporting.report.calibration import calibration
@@ -60,7 +60,7 @@ def sections(
     embeddings: bool = False,
 ) -> list[Section]:
     """What stands below the answer. Arguments are those of `report`."""
-    pictures = [
+    pictures: list[Block] = [
         Picture("Confusion matrix: true classes are rows, predicted ones columns", CONFUSION_PICTURE),
         "",
         Picture("Loss and UA by epoch", CURVES_PICTURE),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from light_sernet_kd.reporting.blocks import Blocks, Picture
+from light_sernet_kd.reporting.blocks import Block, Blocks, Picture
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import percent, plain, pluralise
 
@@ -30,7 +30,7 @@ def calibration(metrics: Mapping[str, Any]) -> Blocks:
     fitted = [fold for fold in calibration["folds"] if fold["temperature"] is not None]
     lacking = [fold["name"] for fold in calibration["folds"] if fold["temperature"] is None]
     fewest = pluralise(calibration["fewest_validation_predictions"], "validation prediction")
-    lines = [
+    lines: list[Block] = [
         "How far a probability can be believed: the largest of each prediction against how often such "
         "predictions are right. ECE is the mean gap between the two over "
         f"{pluralise(calibration['bins'], 'bin')} of equal width; *by chance* is what probabilities that are "

@@ -103,7 +103,7 @@ def _parts(
         return title in by_title
 
     if has(_TAUGHT):
-        yield _TAUGHT, scores.beside_teacher(metrics["teacher"]) + told(_TAUGHT)
+        yield "Teacher and student", scores.beside_teacher(metrics["teacher"]) + told(_TAUGHT)
     if has("Generations"):
         yield "Generations", told("Generations")
     yield "Classes", told("Recall per class") + scores.confusion(metrics)

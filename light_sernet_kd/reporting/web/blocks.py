@@ -98,8 +98,10 @@ def table(shown: Table, *, label: str) -> str:
 
 def scrolled(content: str, *, label: str, class_: str = "sortable") -> str:
     """A table that moves sideways where the window is narrow."""
-    inner = f"<table{attributes(class_=class_)}><caption>{escape(label)}</caption>{content}</table>"
-    return f"<div{attributes(class_='scroll', role='region', tabindex=0, aria_label=label)}>{inner}</div>"
+    # Above and not in the table: a caption is as wide as the table, which may be wider than the window.
+    inner = f"<table{attributes(class_=class_, aria_label=label)}>{content}</table>"
+    moved = attributes(class_="scroll", role="region", tabindex=0, aria_label=label)
+    return f'<p class="caption">{escape(label)}</p><div{moved}>{inner}</div>'
 
 
 def row(columns: Sequence[Column], values: Iterable[Any]) -> str:

@@ -113,8 +113,8 @@ def _difference(name: str, gain: Mapping[str, Any]) -> str:
     if not ends:
         said = "no interval"
     else:
-        beyond = "0 lies within" if ends[0] <= 0 <= ends[1] else "0 lies outside"
-        said = f"95 % interval {_between(ends, sign=True)}; {beyond}"
+        zero = "includes" if ends[0] <= 0 <= ends[1] else "excludes"
+        said = f"95 % interval {_between(ends, sign=True)}, which {zero} 0"
     points = f"<strong>{share(gain['ua'], sign=True)}</strong> points of UA"
     return f"<div><dt>{name}</dt><dd>{points} <span>{said}</span></dd></div>"
 

@@ -53,7 +53,7 @@ def add_predict(commands: Any, context: Context) -> None:
                          help="overlapping windows over the whole recording: a timeline")  # fmt: skip
     add_stream_settings(predict.add_argument_group("gates, and windows of longer recordings"))
     group = predict.add_argument_group("with --stream")
-    group.add_argument("--picture", type=Path, metavar="FILE", help="also draw it (.png or .pdf)")
+    group.add_argument("--picture", type=Path, metavar="FILE", help="also draw it (.png, .svg or .pdf)")
     group.add_argument("-v", "--verbose", action="store_true", help="print every window too")
 
 

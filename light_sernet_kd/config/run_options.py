@@ -63,6 +63,11 @@ class RunOptions:
         help="0 only the end, 1 a progress bar, or a line per epoch where no terminal is (default), 2 a line "
         "per epoch",
     )  # fmt: skip
+    audio: bool = setting(
+        True, "--audio", group=PLACES, shows_default=False,
+        help="let report.html play its surest mistakes, which puts up to 20 recordings into it (default); "
+        "--no-audio leaves them out",
+    )  # fmt: skip
     tensorboard: bool = setting(
         False, "--tensorboard", group=PLACES, shows_default=False, help="write TensorBoard logs too"
     )

@@ -35,7 +35,7 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
     except (OSError, JsonError) as error:
         raise UserError(f"{folder}: its config.json is damaged ({error}): copy it anew.") from None
     settings = make_settings(**config["settings"])
-    options = RunOptions(data=data, result=folder.parent, run=folder.name)
+    options = RunOptions(data=data, result=folder.parent, run=folder.name, audio=_plays(folder))
     with RunFolder(folder).lock():
         engine = config["resolved"].get("engine", "tf")
         run = Experiment(settings, options, folder, display, engine=engine)
@@ -46,3 +46,9 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
             )
         exported = conclude(run, test_folds(run), wanted=True)
     return [folder / row["file"] for row in (exported or {"rows": []})["rows"]]
+
+
+def _plays(folder: Path) -> bool:
+    """Whether the page that is written anew may hold recordings: one that had none gets none."""
+    path = RunFolder(folder).page
+    return not path.exists() or "<audio" in path.read_text(encoding="utf-8")

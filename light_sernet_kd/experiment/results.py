@@ -8,10 +8,12 @@ from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.experiment import unlabelled
 from light_sernet_kd.experiment.fold import history_of, read_test_embeddings
 from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
+from light_sernet_kd.experiment.page import write_page
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting import figures, model_card, names
 from light_sernet_kd.reporting.embedding_panels import fold_panels
-from light_sernet_kd.reporting.report import CALIBRATED, ENROLLED_PICTURE, report
+from light_sernet_kd.reporting.report import report
+from light_sernet_kd.reporting.report.calibration import CALIBRATED
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -26,12 +28,13 @@ def write_results(
     has_embeddings = _draw(run, outcomes, metrics)
     if exported:
         rows = [{**row, "name": row["precision"]} for row in exported["rows"]]
-        path = folder.path / "precision_costs.png"
+        path = folder.path / "precision_costs"
         figures.size_against_ua(rows, path, title=_title(run), stamps=metrics["stamps"])
         metrics["export"] = exported
         card = model_card.model_card(folder.path.resolve().name, metrics, run.config, exported)
         write_text(folder.path / model_card.NAME, card)
     unlabelled.write_left_out(run)
+    write_page(run, metrics, exported, embeddings=has_embeddings)
     write_text(folder.report, report(metrics, run.config, export=exported, embeddings=has_embeddings))
     # last, because its presence says that the run is finished
     write_json(folder.metrics, metrics)
@@ -64,19 +67,19 @@ def _draw(run: "Experiment", outcomes: Sequence[dict[str, Any]], metrics: dict[s
     }
     figures.curves(
         histories,
-        folder / "curves.png",
+        folder / "curves",
         selected_epochs={outcome["name"]: outcome["best_epoch"] for outcome in outcomes},
         title=title,
         stamps=stamps,
     )
     calibration = metrics["calibration"]
     curves = {name: calibration[when] for when, name in CALIBRATED.items() if calibration[when]}
-    figures.reliability(curves, folder / "reliability.png", title=title, stamps=stamps)
+    figures.reliability(curves, folder / "reliability", title=title, stamps=stamps)
     if "enrolled" in metrics:
-        figures.enrolled(metrics["enrolled"], folder / ENROLLED_PICTURE, title=title, stamps=stamps)
+        figures.enrolled(metrics["enrolled"], folder / "enrolled", title=title, stamps=stamps)
     tested = read_test_embeddings(run)
     if tested:
         panels, notes = fold_panels(tested, len(run.folds))
-        path = folder / "embeddings.png"
+        path = folder / "embeddings"
         figures.embeddings(panels, run.classes, path, title=title, stamps=stamps, notes=notes)
     return bool(tested)

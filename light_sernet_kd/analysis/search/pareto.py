@@ -130,7 +130,7 @@ def show(found: Mapping[str, Any], search: Search, display: "Display") -> None:
 
 
 def write(found: Mapping[str, Any], search: Search, folder: Path, *, synthetic: bool) -> list[Path]:
-    """Write `pareto.json`, `pareto.md` and `pareto.png`; returns them."""
+    """Write `pareto.json`, `pareto.md` and the picture `pareto`; returns them."""
     from light_sernet_kd.reporting import figures
 
     marked = " (SYNTHETIC)" if synthetic else ""
@@ -140,7 +140,7 @@ def write(found: Mapping[str, Any], search: Search, folder: Path, *, synthetic: 
     written += figures.pareto(
         found["pareto"],
         found["scored"],
-        folder / "pareto.png",
+        folder / "pareto",
         title=title,
         most_ms=search.budget.ms,
         stamps=sorted({stamp for row in found["pareto"] for stamp in row["stamps"]}),

@@ -34,6 +34,12 @@ FURTHER_FONTS = (
     "NanumGothic", "IPAGothic", "Droid Sans Fallback", "Microsoft YaHei", "Malgun Gothic", "Yu Gothic",
     "Nirmala UI", "Leelawadee UI", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS",
 )  # fmt: skip
+# What pictures are written as, without names and times, so that they stay the same.
+KINDS: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Creator": None, "Date": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 STYLE = {
     "font.size": 9,
     "text.color": INK,
@@ -48,6 +54,7 @@ STYLE = {
     "text.parse_math": False,  # a class or file may have "$" in its name
     "pdf.fonttype": 42,  # journals refuse Type 3 fonts
     "savefig.dpi": 160,
+    "svg.hashsalt": "light-sernet-kd",
 }
 
 
@@ -75,17 +82,16 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
-    """Write `<path>.png` and `<path>.pdf`, or, where `path` ends in one of the two, that file alone."""
+    """Write `<path>.png`, `<path>.svg` and `<path>.pdf`, or that alone in which `path` ends."""
     path = Path(path)
-    named = path.suffix in (".png", ".pdf")
-    targets = [path] if named else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "pdf")]
-    unnamed: dict[str, dict[str, Any]] = {
-        ".png": {"Software": None},
-        ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    }
+    kinds = [path.suffix] if path.suffix in KINDS else KINDS
+    stem = path.with_suffix("") if path.suffix in KINDS else path
+    targets = [stem.with_name(f"{stem.name}{kind}") for kind in kinds]
     for target in targets:
         with atomic(target) as temporary:
-            figure.savefig(temporary, metadata=unnamed[target.suffix])
+            figure.savefig(temporary, metadata=KINDS[target.suffix])
+        # To lay a figure out takes half of the time, and the first file has settled it.
+        figure.set_layout_engine("none")
     return targets
 
 

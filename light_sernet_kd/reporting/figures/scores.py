@@ -45,7 +45,7 @@ def confusion_matrix(
 
     Args:
         matrix: `(classes, classes)` counts; rows are labels.
-        path: without suffix: `.png` and `.pdf` are written.
+        path: without suffix: `.png`, `.svg` and `.pdf` are written.
         title: one that contains "synthetic" is marked as such in red.
         stamps: what the reader must know of the result; shown below the title.
 
@@ -130,7 +130,7 @@ def curves(
 
     Args:
         histories: fold → column → value per epoch. UA is a share from 0 to 1; None is a gap.
-        path: without suffix: `.png` and `.pdf` are written.
+        path: without suffix: `.png`, `.svg` and `.pdf` are written.
         selected_epochs: fold → the epoch whose weights were kept; the first epoch is 1.
         stamps: what the reader must know of the result; shown below the title.
 
@@ -216,7 +216,7 @@ def size_against_ua(
     Args:
         rows: name (str), bytes (int), ua, and ua_low, ua_high (shares from 0 to 1, or None where there is no
             interval).
-        path: without suffix: `.png` and `.pdf` are written.
+        path: without suffix: `.png`, `.svg` and `.pdf` are written.
         stamps: what the reader must know of the results; shown below the title.
 
     Returns:

@@ -17,7 +17,11 @@ from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 
 _FIELDS = {field.name: field for field in (*dataclasses.fields(Settings), *dataclasses.fields(RunOptions))}
-CORPUS_NAMES = ", ".join(CORPORA)
+
+
+def corpus_names() -> str:
+    """The corpora that are known by name, for help."""
+    return ", ".join(CORPORA)
 
 
 def add_option(

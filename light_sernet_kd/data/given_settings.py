@@ -1,14 +1,28 @@
-"""Settings as a command line, a grid's file or a program gives them."""
+"""Settings as a command line, a grid's file, a program or a finished run gives them."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from light_sernet_kd import plugins
 from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.corpora.registry import default_protocol
+from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.registries.corpora import origin
 from light_sernet_kd.registries.protocols import two_corpora_protocol
+
+
+def settings_of_run(folder: Path, stored: Mapping[str, Any]) -> Settings:
+    """The settings of a run from what its config.json has under `settings`.
+
+    Raises:
+        UserError: the run was made with a plug-in that is not loaded, or settings that cannot be.
+    """
+    with contextlib.suppress(OSError, JsonError):
+        plugins.check_loaded(folder, read_json(folder / "config.json", dict).get("plugins"))
+    return make_settings(**stored)
 
 
 def given_settings(

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.given_settings import given_settings
 from light_sernet_kd.device.runs import Run
@@ -43,6 +44,7 @@ def train(
     """
     if settings is not None and changes:
         raise TypeError("give settings, or their parts by name, not both")
+    plugins.load_installed()
     options = RunOptions(data=Path(data), result=Path(result), run=run, verbose=verbose)
     display = Display(Console(quiet=not verbose), verbose=verbose)
     return Run.load(train_run(settings or given_settings(changes, Path(data)), options, display))

@@ -63,7 +63,7 @@ def test_a_loss_of_keras_trains_as_in_keras_own_distiller(kind):
         distiller.reset_metrics()
         peer.reset_metrics()
     before = network(2).get_weights()
-    for weight, other, first in zip(ours.get_weights(), theirs.get_weights(), before, strict=True):
+    for weight, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(weight, other, rtol=1e-4, atol=1e-6)
     assert not np.allclose(ours.get_weights()[0], before[0])
 
@@ -114,7 +114,7 @@ def test_a_loss_that_compares_nothing_it_can_is_refused():
     for loss, message in refused.items():
         with pytest.raises(UserError, match=message):
             Distiller(network(2), distillation=loss)
-    with pytest.raises(UserError, match="unknown setting of mean_gap 'alpha'.*label_weight, weight"):
+    with pytest.raises(UserError, match=r"unknown setting of mean_gap 'alpha'.*label_weight, weight"):
         Distiller(network(2), distillation=mean_gap, distillation_settings={"alpha": 0.3})
     wide = {"features": features, "teacher_embedding": np.ones((BATCH, WIDTH + 1), "float32")}
     logits = {"features": features, "teacher": np.ones((BATCH, CLASSES), "float32")}

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from light_sernet_kd.config import RunOptions, make_settings
+from light_sernet_kd.config import RunOptions
+from light_sernet_kd.data.given_settings import settings_of_run
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.run import conclude, test_folds
@@ -34,7 +35,7 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
         raise UserError(f"no run in {folder}: it has no config.json. Name a run's folder.") from None
     except (OSError, JsonError) as error:
         raise UserError(f"{folder}: its config.json is damaged ({error}): copy it anew.") from None
-    settings = make_settings(**config["settings"])
+    settings = settings_of_run(folder, config["settings"])
     options = RunOptions(data=data, result=folder.parent, run=folder.name, audio=_plays(folder))
     with RunFolder(folder).lock():
         engine = config["resolved"].get("engine", "tf")

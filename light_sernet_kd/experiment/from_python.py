@@ -1,17 +1,15 @@
 """A run from Python: what the command `train` does."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from light_sernet_kd.config import RunOptions, Settings, make_settings
-from light_sernet_kd.corpora.registry import default_protocol
+from light_sernet_kd import plugins
+from light_sernet_kd.config import RunOptions, Settings
+from light_sernet_kd.data.given_settings import given_settings
 from light_sernet_kd.device.runs import Run
 from light_sernet_kd.experiment.run import train as train_run
-from light_sernet_kd.registries.corpora import origin
-from light_sernet_kd.registries.protocols import two_corpora_protocol
 from light_sernet_kd.reporting.display import Display
 
 
@@ -46,19 +44,7 @@ def train(
     """
     if settings is not None and changes:
         raise TypeError("give settings, or their parts by name, not both")
+    plugins.load_installed()
     options = RunOptions(data=Path(data), result=Path(result), run=run, verbose=verbose)
     display = Display(Console(quiet=not verbose), verbose=verbose)
-    return Run.load(train_run(settings or _settings(changes, Path(data)), options, display))
-
-
-def _settings(values: dict[str, Any], data: Path) -> Settings:
-    corpus = values.get("corpus", Settings.corpus)
-    if isinstance(corpus, str | Path):
-        values = {**values, "corpus": origin(str(corpus)) or str(corpus)}
-    if "protocol" not in values and values.get("test_on") is not None:
-        values = {**values, "protocol": two_corpora_protocol()}
-    settings = make_settings(**values)
-    if "protocol" in values:
-        return settings
-    protocol = default_protocol(settings.corpus, data, settings.columns)
-    return dataclasses.replace(settings, protocol=protocol)
+    return Run.load(train_run(settings or given_settings(changes, Path(data)), options, display))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from light_sernet_kd import plugins
 from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
@@ -79,6 +80,7 @@ def opened(
     settings: Settings, options: RunOptions, display: Display, *, command: str = ""
 ) -> Iterator[Experiment]:
     """The experiment of `settings`, whose folder is held within. Arguments and errors as of `train`."""
+    plugins.load_installed()
     folder = options.result / path_part(options.run or default_run_name(settings))
     with RunFolder(folder).lock():
         # Selects utterances and folds, reads the teacher, and checks all that can be checked.

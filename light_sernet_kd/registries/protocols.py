@@ -3,8 +3,9 @@
 A new one is its function in `protocols` and an entry here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from light_sernet_kd.registries.lazy import Lazy
 
@@ -37,7 +38,7 @@ class Protocol:
     """
 
     description: str
-    folds: Lazy
+    folds: Callable[..., Any]
     stamps: tuple[str, ...] = ()
     tests_on_validation: bool = False
     mixes_speakers: bool = False

@@ -1,6 +1,6 @@
 """The students: networks to logits `(batch, classes)`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -96,9 +96,27 @@ STUDENTS: Mapping[str, Student] = {
     "cross_attention": _cross_attention("Multi-Still student", "cross_attention"),
     "cross_attention_teacher": _cross_attention("Multi-Still teacher", "cross_attention_teacher"),
 }
+
+
+class _Names(Sequence[str]):
+    """The students of one sort, those of plug-ins among them."""
+
+    def __init__(self, *, is_multimodal: bool):
+        self.is_multimodal = is_multimodal
+
+    def _now(self) -> list[str]:
+        return [name for name, each in STUDENTS.items() if each.is_multimodal == self.is_multimodal]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._now()[index]
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+
 # By what they take.
-FEATURE_STUDENTS = tuple(name for name, student in STUDENTS.items() if not student.is_multimodal)
-MULTIMODAL_STUDENTS = tuple(name for name, student in STUDENTS.items() if student.is_multimodal)
+FEATURE_STUDENTS = _Names(is_multimodal=False)
+MULTIMODAL_STUDENTS = _Names(is_multimodal=True)
 
 
 def is_multimodal(name: str | None) -> TypeGuard[str]:

@@ -235,6 +235,28 @@ def test_soft_labels_of_another_number_of_classes_are_refused(name):
         LABEL_LOSSES[name].loss(shares[:, :4], logits)
 
 
+@label_losses
+def test_labels_outside_of_the_classes_and_columns_are_refused(name):
+    loss, logits = LABEL_LOSSES[name].loss, np.zeros((2, 3), "float32")
+    for odd, message in (([0, 3], "found 3"), ([-1, 0], "found -1"), ([0, 0.5], "found 0.5")):
+        with pytest.raises(UserError, match=f"indices from 0 to 2, as there are logits of 3.*{message}"):
+            loss(np.array(odd), logits)
+    with pytest.raises(UserError, match=r"shares of 1 classes.*or class indices of the shape \(batch,\)"):
+        loss(np.array([[0], [1]]), logits)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DISTILLATIONS.items() if entry.reads_label])
+def test_a_loss_that_reads_the_label_takes_indices_alone(name):
+    logits = np.zeros((2, 3), "float32")
+    with pytest.raises(UserError, match=r"found \(2, 3\)\. One-hot labels become indices with argmax"):
+        ON_LOGITS[name](np.zeros(2, "float32"), np.eye(3)[[0, 1]], logits, logits)
+    traced = tf.function(lambda labels: ON_LOGITS[name](np.zeros(2, "float32"), labels, logits, logits))
+    with pytest.raises(UserError, match="One-hot labels become indices"):
+        traced(tf.constant(np.eye(3)[[0, 1]]))
+    with pytest.raises(UserError, match=r"class indices from 0 to 2.*found 3"):
+        ON_LOGITS[name](np.zeros(2, "float32"), [0, 3], logits, logits)
+
+
 def test_the_class_of_a_soft_label_has_the_largest_share_and_the_hard_label_decides_a_tie():
     shares = np.float32([[0.2, 0.8, 0], [0.5, 0, 0.5], [0.5, 0, 0.5], [0.4, 0.2, 0.4], [1 / 3] * 3])
     found = losses.hard_labels(np.int64([0, 0, 2, 1, 1]), shares)

@@ -176,7 +176,15 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
         *gate_lines((teacher or {}).get("gate")),
         *_unlabelled(metrics.get("unlabelled")),
         *start_lines(metrics.get("start")),
+        *_plugins(config.get("plugins")),
         *_how_it_was_trained(config["settings"], config["resolved"]),
         *([f"- **Cut:** {lengths.sentence(metrics['cut'])}."] if metrics.get("cut") else []),
         f"- **Seed:** {plain(metrics['seed'])}.",
     ]
+
+
+def _plugins(used: Sequence[Mapping[str, str]] | None) -> list[str]:
+    if not used:
+        return []
+    named = ", ".join(f"{plain(each['name'])} (SHA-256 {each['sha256']})" for each in used)
+    return [f"- **{'Plug-in' if len(used) == 1 else 'Plug-ins'}:** {named}."]

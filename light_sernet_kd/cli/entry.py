@@ -68,9 +68,7 @@ COMMANDS: dict[str, Command] = {
     "search": Command(search.add_search, search.run_search, continues=True, trains=True),
     "prepare": Command(corpora.add_prepare, corpora.run_prepare),
     "fetch": Command(corpora.add_fetch, corpora.run_fetch, continues=True),
-    "predict": Command(
-        device.add_predict, device.run_predict, trains_with=("picture",), takes_plugins=False
-    ),
+    "predict": Command(device.add_predict, device.run_predict, trains_with=("picture",), takes_plugins=False),
     "enroll": Command(device.add_enroll, device.run_enroll, takes_plugins=False),
     "listen": Command(device.add_listen, device.run_listen, takes_plugins=False),
     "demo": Command(device.add_demo, device.run_demo, takes_plugins=False),

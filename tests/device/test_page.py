@@ -526,7 +526,7 @@ def test_examples_are_classified_and_are_those_of_the_package_where_it_has_some(
     page.run("document.getElementById('status').textContent = ''")
     page.run("document.querySelector('.example').click()")
     page.wait_for(status("Done"))
-    expected = demo.synthesise("s1", [*demo.SENTENCES][0], "anger")
+    expected = demo.synthesise("s1", next(iter(demo.SENTENCES)), "anger")
     np.testing.assert_allclose(page.run("demo.clip.sound"), expected, atol=1e-4)
 
     monkeypatch.setattr(site, "EXAMPLES", tmp_path)
@@ -581,7 +581,8 @@ def test_the_bars_have_the_colours_of_the_palette(page, case, short, theme):
     page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
     try:
         found = page.run(
-            "[...document.querySelectorAll('#bars .fill')].map((each) => getComputedStyle(each).backgroundColor)"
+            "[...document.querySelectorAll('#bars .fill')]"
+            ".map((each) => getComputedStyle(each).backgroundColor)"
         )
     finally:
         page.send("Emulation.setEmulatedMedia", features=[])

@@ -60,11 +60,12 @@ def sections(
     embeddings: bool = False,
 ) -> list[Section]:
     """What stands below the answer. Arguments are those of `report`."""
+    embedded: list[Block] = ["", Picture("Test utterances by the student's embedding", EMBEDDINGS_PICTURE)]
     pictures: list[Block] = [
         Picture("Confusion matrix: true classes are rows, predicted ones columns", CONFUSION_PICTURE),
         "",
         Picture("Loss and UA by epoch", CURVES_PICTURE),
-        *(["", Picture("Test utterances by the student's embedding", EMBEDDINGS_PICTURE)] * embeddings),
+        *(embedded if embeddings else []),
     ]
     known = metrics.get("enrolled")
     return [

@@ -28,7 +28,7 @@ from exported_cases import CLASSES, Case, made_case
 from light_sernet_kd import audio, cli
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.corpora import demo
-from light_sernet_kd.device import serve, site
+from light_sernet_kd.device import serve, site, whole
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting import palette
 from light_sernet_kd.runner import (
@@ -344,8 +344,9 @@ def test_the_microphone_is_heard_with_the_keyboard_alone(page, case, short):
     at = np.abs(matches).argmax()
     part = looped[at : at + len(second)]
     assert abs(np.corrcoef(part, second)[0, 1]) > 0.9
-    expected = Runner(case.paths["float32"]).probabilities(sound)
-    np.testing.assert_allclose(clip["answer"]["probabilities"], expected, atol=1e-3)
+    # On a busy machine it may be longer than a window.
+    expected = whole.Runner(case.paths["float32"]).classify(sound).probabilities
+    assert clip["answer"]["probabilities"] == pytest.approx([*expected.values()], abs=1e-3)
 
 
 def test_a_recording_ends_at_the_longest_and_is_answered(page, case, short):
@@ -526,7 +527,7 @@ def test_examples_are_classified_and_are_those_of_the_package_where_it_has_some(
     page.run("document.getElementById('status').textContent = ''")
     page.run("document.querySelector('.example').click()")
     page.wait_for(status("Done"))
-    expected = demo.synthesise("s1", [*demo.SENTENCES][0], "anger")
+    expected = demo.synthesise("s1", next(iter(demo.SENTENCES)), "anger")
     np.testing.assert_allclose(page.run("demo.clip.sound"), expected, atol=1e-4)
 
     monkeypatch.setattr(site, "EXAMPLES", tmp_path)
@@ -581,7 +582,8 @@ def test_the_bars_have_the_colours_of_the_palette(page, case, short, theme):
     page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
     try:
         found = page.run(
-            "[...document.querySelectorAll('#bars .fill')].map((each) => getComputedStyle(each).backgroundColor)"
+            "[...document.querySelectorAll('#bars .fill')]"
+            ".map((each) => getComputedStyle(each).backgroundColor)"
         )
     finally:
         page.send("Emulation.setEmulatedMedia", features=[])

@@ -71,6 +71,7 @@ def _draw(run: "Experiment", outcomes: Sequence[dict[str, Any]], metrics: dict[s
         selected_epochs={outcome["name"]: outcome["best_epoch"] for outcome in outcomes},
         title=title,
         stamps=stamps,
+        chance=1 / len(run.classes),
     )
     calibration = metrics["calibration"]
     curves = {name: calibration[when] for when, name in CALIBRATED.items() if calibration[when]}

@@ -29,17 +29,17 @@ class Colours:
 
 # Light and dark.
 _EMOTIONS = {
-    "anger": ("#b42001", "#c53a28"),
-    "boredom": ("#51281b", "#bca275"),
-    "calm": ("#1b9b9b", "#3fb4a7"),
-    "disgust": ("#466c40", "#dcfec8"),
-    "excitement": ("#b97e67", "#ff670b"),
-    "fear": ("#a86afc", "#8a5c93"),
-    "frustration": ("#712c47", "#b76c77"),
-    "happiness": ("#a38a02", "#fcec3d"),
-    "neutral": ("#676d6f", "#f3f5fc"),
-    "sadness": ("#31138d", "#6582fe"),
-    "surprise": ("#2b689d", "#7bcaff"),
+    "anger": ("#881801", "#c53a28"),
+    "boredom": ("#2f1c19", "#bca275"),
+    "calm": ("#168178", "#3fb4a7"),
+    "disgust": ("#497a54", "#dcfec8"),
+    "excitement": ("#9b5b0c", "#ff670b"),
+    "fear": ("#93429c", "#8a5c93"),
+    "frustration": ("#f64792", "#b76c77"),
+    "happiness": ("#b48401", "#fcec3d"),
+    "neutral": ("#3e4851", "#f3f5fc"),
+    "sadness": ("#290a6d", "#6582fe"),
+    "surprise": ("#3f91d6", "#7bcaff"),
 }
 EMOTIONS = tuple(_EMOTIONS)
 

@@ -28,7 +28,7 @@ from exported_cases import CLASSES, Case, made_case
 from light_sernet_kd import audio, cli
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.corpora import demo
-from light_sernet_kd.device import serve, site
+from light_sernet_kd.device import serve, site, whole
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting import palette
 from light_sernet_kd.runner import (
@@ -344,8 +344,9 @@ def test_the_microphone_is_heard_with_the_keyboard_alone(page, case, short):
     at = np.abs(matches).argmax()
     part = looped[at : at + len(second)]
     assert abs(np.corrcoef(part, second)[0, 1]) > 0.9
-    expected = Runner(case.paths["float32"]).probabilities(sound)
-    np.testing.assert_allclose(clip["answer"]["probabilities"], expected, atol=1e-3)
+    # On a busy machine it may be longer than a window.
+    expected = whole.Runner(case.paths["float32"]).classify(sound).probabilities
+    assert clip["answer"]["probabilities"] == pytest.approx([*expected.values()], abs=1e-3)
 
 
 def test_a_recording_ends_at_the_longest_and_is_answered(page, case, short):

@@ -9,6 +9,7 @@ from light_sernet_kd.analysis.search.folder import Search
 from light_sernet_kd.analysis.search.space import Cost
 from light_sernet_kd.analysis.search.trials import FAILED, KEPT, PRUNED, RUNNING
 from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.tables import Table, numbers, say, words
 from light_sernet_kd.reporting.text import percent, plain, pluralise
 
@@ -134,7 +135,7 @@ def write(found: Mapping[str, Any], search: Search, folder: Path, *, synthetic: 
     from light_sernet_kd.reporting import figures
 
     marked = " (SYNTHETIC)" if synthetic else ""
-    title = f"Search on {search.settings.corpus}{marked}: {search.settings.student}"
+    title = f"Search on {search.settings.corpus}{marked}: {names.student(search.settings.student)}"
     written = [folder / "pareto.json", folder / "pareto.md"]
     write_json(written[0], found)
     written += figures.pareto(

@@ -13,7 +13,8 @@ import { times } from "./words.js";
 const longest = { seconds: 300 };
 const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
 const PROGRESS_MILLISECONDS = 2000; // screen readers read each message out
-const METER_MILLISECONDS = 80;
+const METER_MILLISECONDS = 100;
+const METERS_PER_PICTURE = 3; // drawing more often may take time from the sound
 
 const pause = (milliseconds = 0) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 /** Of whatever was thrown: compiled code may throw a number. */
@@ -242,9 +243,9 @@ async function startRecording() {
 
 /** Level and answers so far, until the recording ends. */
 async function showMicrophone(mine, rows) {
-  while (microphone === mine) {
+  for (let k = 0; microphone === mine; k++) {
     show.microphone(mine.levels());
-    if (mine.seconds() > 0) show.live(student, mine.levels(), rows, mine.seconds());
+    if (mine.seconds() > 0 && k % METERS_PER_PICTURE === 0) show.live(student, mine.levels(), rows, mine.seconds());
     await pause(METER_MILLISECONDS);
   }
 }

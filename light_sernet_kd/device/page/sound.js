@@ -200,7 +200,8 @@ export async function record() {
     const recorder = new AudioWorkletNode(context, "recorder");
     recorder.port.onmessage = ({ data }) => {
       blocks.push(data);
-      levels.push({ level: level(data), peak: 20 * Math.log10(Math.max(1e-6, ...data.map(Math.abs))) });
+      const highest = data.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6);
+      levels.push({ level: level(data), peak: 20 * Math.log10(highest) });
       samples += data.length;
     };
     // It gives silence out; only what leads to the loudspeaker is run by every browser.

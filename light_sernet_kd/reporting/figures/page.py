@@ -18,14 +18,15 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
 from light_sernet_kd.files import atomic
+from light_sernet_kd.reporting import palette
 
 INK, QUIET, PALE, ALARM = "#1a1a1a", "#5f6368", "#c3c8ce", "#b00020"
 # Okabe and Ito's colours, told apart with every common colour vision; the markers differ as well.
 TRAIN, VALIDATION, MARK = "#0072B2", "#D55E00", "#000000"
 POINT_COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 POINT_MARKERS = "osD^vP"
-# All eight of Okabe and Ito; the yellow is darker than theirs, to be seen on white.
-CLASS_COLORS = (*POINT_COLORS, "#A89B00", "#000000")
+# Those of matplotlib that stay apart when filled and when hollow; with the colours, 132 classes differ.
+CLASS_MARKERS = "osD^vP*Xphd<"
 # Comes with matplotlib, so every machine draws the same; the others give the letters it lacks.
 FONT = "DejaVu Sans"
 FURTHER_FONTS = (
@@ -56,6 +57,19 @@ STYLE = {
     "savefig.dpi": 160,
     "svg.hashsalt": "light-sernet-kd",
 }
+
+
+def class_looks(classes: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each class: one of the two tells for readers who cannot tell by the other.
+
+    >>> class_looks(["fear", "joy"])["joy"][1]
+    's'
+    """
+    colors = palette.colours(classes)
+    return {
+        name: (colors[name].light, CLASS_MARKERS[place % len(CLASS_MARKERS)])
+        for place, name in enumerate(classes)
+    }
 
 
 @cache

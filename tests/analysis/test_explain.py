@@ -352,7 +352,7 @@ def test_every_utterance_is_a_point_in_its_class_colour_and_marker_and_the_secon
     panel = figures.Panel("p", points, labels, groups, ("first", "second"), mark=4)
     figures.embeddings([panel], ["anger", "fear", "c"], "x", title="t")
     axes = drawn[0].axes[0]
-    lines = [line for line in axes.lines if line.get_markersize() == 6]
+    lines = [line for line in axes.lines if line.get_markersize() < 14]
     seen = {
         (
             line.get_markerfacecolor(),

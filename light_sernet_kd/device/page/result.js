@@ -87,11 +87,13 @@ export function picture(student, { name, sound, answer }) {
 
   stamps.forEach((line, k) => write(line, EDGE, EDGE + 34 * k, font(400, 24), colour("stamp")));
   const [x, y] = [EDGE + 96, top + 100];
-  draw.lineWidth = 22;
-  draw.strokeStyle = colour("track");
+  draw.lineWidth = sure ? 22 : 4;
+  draw.strokeStyle = colour(sure ? "track" : "edge");
+  draw.setLineDash(sure ? [] : [12, 10]);
   draw.beginPath();
   draw.arc(x, y, 84, 0, 2 * Math.PI);
   draw.stroke();
+  draw.setLineDash([]);
   if (sure) {
     draw.strokeStyle = emotion(student.colours[answer.label], { dark }).fill;
     draw.beginPath();

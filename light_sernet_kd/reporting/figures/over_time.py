@@ -85,8 +85,8 @@ def timeline(
             step = max(1, len(middles) // 8)
             marked = slice(i % step, None, step)
             edge: dict[str, Any] = {"color": color, "marker": marker, "markeredgecolor": "white"}
-            lines.plot(middles[marked], shares[marked, i], linestyle="none", markersize=6, **edge)
-            handles.append(Line2D([], [], label=name, markersize=6, **edge))
+            lines.plot(middles[marked], shares[marked, i], linestyle="none", markersize=7, **edge)
+            handles.append(Line2D([], [], label=name, markersize=7, **edge))
         line = lines.axhline(unsure_below, color=QUIET, linewidth=0.9, linestyle=":", label="unsure below")
         lines.set_ylim(0, 1.02)
         lines.set_ylabel("smoothed probability")

@@ -280,7 +280,7 @@ def _draw_sizes(rows, path, *, head, size_label: str, groups: Sequence[Sequence[
             nested = depth[number]
             if interval:
                 bar: dict[str, Any] = {"marker": "_", "markersize": 9 - 2 * nested}
-                bar |= {"linewidth": 3.4 - 1.1 * nested, "zorder": 2 + 0.1 * nested}
+                bar |= {"linewidth": 2.4 - 0.7 * nested, "zorder": 2 + 0.1 * nested}
                 axes.plot([kilobytes] * 2, interval, color=color, solid_capstyle="butt", **bar)
             look: dict[str, Any] = {"markersize": 10 - 2.5 * nested, "markeredgecolor": "white"}
             axes.plot(

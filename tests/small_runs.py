@@ -35,7 +35,9 @@ def made_corpus(folder: Path) -> Path:
     return folder / "small.csv"
 
 
-_SHALLOW: dict = {}  # compiled networks, for all runs of the process that are shallow
+# Compiled networks for later tests whose runs are shallow, and how many: their graphs take memory.
+_SHALLOW: dict = {}
+MOST_KEPT = 16
 
 
 @contextlib.contextmanager
@@ -53,6 +55,8 @@ def shallow_light_sernet() -> Iterator[None]:
         patch.setattr(light_sernet, "LIGHT_SERNET", part)
         patch.setattr(networks, "_KEPT", _SHALLOW)  # the other holds networks that are whole
         yield
+    for key in [*_SHALLOW][:-MOST_KEPT]:
+        del _SHALLOW[key]
 
 
 @contextlib.contextmanager

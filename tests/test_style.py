@@ -66,6 +66,8 @@ def test_help_answers_in_half_a_second(arguments):
         seconds.append(time.perf_counter() - started)
         assert (done.returncode, done.stderr) == (0, "")
         assert "light-sernet-kd" in done.stdout
+        if seconds[-1] < 0.5:
+            break
     assert min(seconds) < 0.5
 
 

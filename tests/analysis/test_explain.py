@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from small_runs import no_graphs, rendered
+from small_runs import no_graphs, rendered, shallow_light_sernet
 
 from light_sernet_kd import cli, students, teachers
 from light_sernet_kd.analysis import explain
@@ -481,7 +481,7 @@ def run(manifest, teacher, tmp_path_factory):
     command = ["train", "-dn", str(manifest), *QUICK, "-it", "mel", "-kd", "KD", "--teacher", str(teacher)]
     folds = ["--folds", ",".join(SPEAKERS[1:])]
     options = ["--epochs", "1", "--no-export", "--result", str(result), "--run", "r"]
-    with rendered("embeddings"):
+    with rendered("embeddings"), shallow_light_sernet():
         assert cli.main([*command, *folds, *options]) == 0
     return result / "r"
 
@@ -916,6 +916,7 @@ def test_states_of_encoders_that_the_student_does_not_hold_are_made_again(said, 
     assert "state_similarity.png" not in facts["pictures"]
 
 
+@pytest.mark.usefixtures("shallow_here")
 def test_a_light_sernet_that_such_a_teacher_taught_is_explained_beside_it(said, tmp_path):
     options = ["--width", "0.15", "-kd", "KD", "--tune_epochs", "0", "--teacher_epochs", "1"]
     assert train(said, tmp_path, *options) == 0

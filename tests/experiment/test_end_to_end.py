@@ -698,7 +698,7 @@ def test_the_cache_decides_no_score(manifest, tmp_path):
     assert files[0] == files[1] == files[2]
 
 
-@pytest.mark.usefixtures("unrendered")
+@pytest.mark.usefixtures("unrendered", "eager")
 def test_light_sernet_plus_trains_on_its_own_front_end_and_schedule(manifest, tmp_path):
     result = str(tmp_path)
     command = ["train", "-dn", str(manifest), "-len", "19200", "-input", "mel", "-model", "light_sernet_plus",

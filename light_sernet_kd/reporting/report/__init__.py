@@ -64,8 +64,9 @@ def sections(
         Picture("Confusion matrix: true classes are rows, predicted ones columns", CONFUSION_PICTURE),
         "",
         Picture("Loss and UA by epoch", CURVES_PICTURE),
-        *(["", Picture("Test utterances by the student's embedding", EMBEDDINGS_PICTURE)] * embeddings),
     ]
+    if embeddings:
+        pictures += ["", Picture("Test utterances by the student's embedding", EMBEDDINGS_PICTURE)]
     known = metrics.get("enrolled")
     return [
         Section("What was run", what_was_run(metrics, config)),

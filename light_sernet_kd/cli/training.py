@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import plugins
 from light_sernet_kd.cli.console import heavy_imports
@@ -18,7 +18,7 @@ from light_sernet_kd.cli.options import (
     run_options,
     settings_of,
 )
-from light_sernet_kd.config import Settings, fields, make_settings
+from light_sernet_kd.config import RunOptions, Settings, fields, make_settings
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import engine_of, one_engine
 from light_sernet_kd.errors import UserError, choose
@@ -26,6 +26,10 @@ from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
+
+if TYPE_CHECKING:
+    from light_sernet_kd.data.run_folder import RunFolder
+    from light_sernet_kd.reporting.display import Display
 
 _EPILOG = """examples:
   %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
@@ -56,18 +60,48 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
     if arguments.alone and settings.teacher is None:
         raise UserError("--alone is for a student with a teacher: add -kd KD or another method.")
-    heavy_imports(engine_of(settings))
-    from light_sernet_kd import experiment
-    from light_sernet_kd.data.run_folder import RunFolder
-    from light_sernet_kd.files import read_json
     from light_sernet_kd.reporting.display import Display
 
     display = Display(verbose=options.verbose)
-    if arguments.alone:
+    _tell_outcome(
+        _unchanged(settings, options, alone=arguments.alone)
+        or _trained(settings, options, display, context.command_line, alone=arguments.alone),
+        display,
+    )
+
+
+def _unchanged(settings: Settings, options: RunOptions, *, alone: bool) -> "RunFolder | None":
+    """The folder of the run that would come out the same, with its student alone where that is asked for."""
+    from light_sernet_kd.experiment.receipt import unchanged
+
+    if alone:
+        from light_sernet_kd.experiment.alone import settings_alone
+        from light_sernet_kd.experiment.outcome import options_beside
+
+        if unchanged(settings_alone(settings), options_beside(settings, options)) is None:
+            return None
+    return unchanged(settings, options)
+
+
+def _trained(
+    settings: Settings, options: RunOptions, display: "Display", command: str, *, alone: bool
+) -> "RunFolder":
+    heavy_imports(engine_of(settings))
+    from light_sernet_kd import experiment
+    from light_sernet_kd.data.run_folder import RunFolder
+
+    if alone:
         experiment.train_alone(settings, options, display)
-    run = RunFolder(experiment.train(settings, options, display, command=context.command_line))
-    display.say(experiment.summary(read_json(run.metrics)), always=True)
+    return RunFolder(experiment.train(settings, options, display, command=command))
+
+
+def _tell_outcome(run: "RunFolder", display: "Display") -> None:
+    from light_sernet_kd.experiment.outcome import summary
+    from light_sernet_kd.files import read_json
+
+    display.say(summary(read_json(run.metrics)), always=True)
     display.say(f"Report: {run.report}", always=True)
+    display.say(f"Page: {run.page}", always=True)
 
 
 def add_recipe(commands: Any, context: Context) -> None:

@@ -23,8 +23,9 @@ from light_sernet_kd import __version__, cli, config
 from light_sernet_kd.cli import entry
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
-from light_sernet_kd.config import make_settings
+from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data import training_list
+from light_sernet_kd.experiment import receipt
 
 
 def without_seconds(metrics: dict) -> dict:
@@ -50,7 +51,7 @@ def test_a_run_leaves_what_the_readme_of_results_promises(distilled):
     promised = [
         "report.md", "metrics.json", "predictions.csv", "config.json", "labels.txt", "curves.png",
         "confusion_matrix.png", "confusion_matrix.pdf", "precision_costs.png", "embeddings.png",
-        "reliability.png",
+        "reliability.png", "report.html", *(f"curves.{kind}" for kind in ("svg", "pdf")),
         *(f"student_{precision}.tflite" for precision in ("float32", "float16", "dynamic", "int8")),
         *(f"fold-{speaker}/{name}" for speaker in SPEAKERS for name in ("student.keras", "history.csv")),
     ]  # fmt: skip
@@ -268,11 +269,73 @@ def test_any_name_of_a_run_becomes_a_folder(manifest, tmp_path, name):
     assert (folder / "report.md").is_file()
 
 
-def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, manifest):
+def test_the_page_of_a_run_has_its_scores_and_its_mistakes_to_hear(distilled):
+    page = (distilled / "report.html").read_text(encoding="utf-8")
+    metrics = json.loads((distilled / "metrics.json").read_text())
+    ua = metrics["pooled"]["ua"]
+    assert f'<data value="{ua}">{100 * ua:.1f}</data>' in page
+    right = sum(row[place] for place, row in enumerate(metrics["confusion"]))
+    assert right == pytest.approx(metrics["pooled"]["wa"] * metrics["pooled"]["count"])
+    assert page.count("<audio") == len(metrics["mistakes"]) == min(20, metrics["pooled"]["count"] - right)
+    assert page.count("<svg") == 5
+    with open(distilled / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    wrong = [float(row[f"p_{row['predicted']}"]) for row in rows if row["predicted"] != row["label"]]
+    told = [each["probability"] for each in metrics["mistakes"]]
+    assert told == pytest.approx(sorted(wrong, reverse=True)[:20], rel=1e-6)
+    speakers = {each["speaker"]: each["wa"] for each in metrics["per_speaker"]}
+    assert speakers == pytest.approx({each["test_speakers"][0]: each["wa"] for each in metrics["folds"]})
+
+
+def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, manifest, monkeypatch):
+    arguments = ["-kd", "KD", "--epochs", "4", "--run", "all"]
+    told = distilled / "receipt.json"
     before = {path: path.read_bytes() for path in distilled.rglob("*") if path.is_file()}
-    assert train(manifest, distilled.parent, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
+    kept = told.stat()
+    # It finds that out without TensorFlow.
+    command = ["train", "-dn", str(manifest), *QUICK, "--result", str(distilled.parent), *arguments]
+    code = f"import no_tensorflow\nfrom light_sernet_kd.cli import main\nprint(main({command!r}))"
+    place = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=place)
+    assert done.stdout.strip().endswith("report.html\n0")
+    assert told.stat() == kept
+    # Where the receipt is gone, the run is opened as ever, and draws no picture that is there.
+    told.unlink()
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", None)
+    assert train(manifest, distilled.parent, *arguments) == 0
     after = {path: path.read_bytes() for path in distilled.rglob("*") if path.is_file()}
-    assert before == after
+    left = {path for path in before if path != told}
+    assert {path: before[path] for path in left} == {path: after[path] for path in left}
+    assert told.exists()
+
+
+def test_whatever_a_run_read_or_wrote_is_missed_when_it_changes(distilled, manifest, monkeypatch):
+    config = json.loads((distilled / "config.json").read_text())
+    settings, options = make_settings(**config["settings"]), RunOptions(result=distilled.parent, run="all")
+    assert receipt.unchanged(settings, options).path == distilled
+    assert receipt.unchanged(dataclasses.replace(settings, seed=1), options) is None
+    assert receipt.unchanged(settings, dataclasses.replace(options, audio=False)) is None
+    recording = next(manifest.parent.glob("*.wav"))
+    for path in (
+        recording,
+        manifest,
+        distilled / "report.html",
+        distilled / f"fold-{SPEAKERS[0]}" / "student.keras",
+    ):
+        before = path.stat()
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert receipt.unchanged(settings, options) is None, path
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert receipt.unchanged(settings, options) is not None, path
+    # A finished run without a teacher, which may be the student alone, comes beside it.
+    beside = distilled.parent / "all-alone"
+    beside.mkdir()
+    (beside / "metrics.json").write_text("{}")
+    (beside / "config.json").write_text(json.dumps({**config, "settings": {"distillation": "pure"}}))
+    assert receipt.unchanged(settings, options) is None
+    shutil.rmtree(beside)
+    monkeypatch.setattr(receipt, "program", lambda: "another version")
+    assert receipt.unchanged(settings, options) is None
 
 
 def without(path: Path, *names: str) -> None:

@@ -249,8 +249,8 @@ def size_against_ua(
 
 def _percents(row: Mapping[str, Any]) -> tuple[float, list[float]]:
     """A row's UA and the ends of its interval, of which there may be none."""
-    ends = [row.get("ua_low"), row.get("ua_high")]
-    return 100 * row["ua"], [] if None in ends else [100 * end for end in ends]
+    ends = [100 * end for end in (row.get("ua_low"), row.get("ua_high")) if end is not None]
+    return 100 * row["ua"], ends if len(ends) == 2 else []
 
 
 def _ua_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

@@ -60,13 +60,13 @@ def sections(
     embeddings: bool = False,
 ) -> list[Section]:
     """What stands below the answer. Arguments are those of `report`."""
-    embedded: list[Block] = ["", Picture("Test utterances by the student's embedding", EMBEDDINGS_PICTURE)]
     pictures: list[Block] = [
         Picture("Confusion matrix: true classes are rows, predicted ones columns", CONFUSION_PICTURE),
         "",
         Picture("Loss and UA by epoch", CURVES_PICTURE),
-        *(embedded if embeddings else []),
     ]
+    if embeddings:
+        pictures += ["", Picture("Test utterances by the student's embedding", EMBEDDINGS_PICTURE)]
     known = metrics.get("enrolled")
     return [
         Section("What was run", what_was_run(metrics, config)),

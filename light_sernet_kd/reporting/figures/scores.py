@@ -249,8 +249,8 @@ def size_against_ua(
 
 def _percents(row: Mapping[str, Any]) -> tuple[float, list[float]]:
     """A row's UA and the ends of its interval, of which there may be none."""
-    ends = [row.get("ua_low"), row.get("ua_high")]
-    return 100 * row["ua"], [] if None in ends else [100 * end for end in ends]
+    low, high = row.get("ua_low"), row.get("ua_high")
+    return 100 * row["ua"], [] if low is None or high is None else [100 * low, 100 * high]
 
 
 def _ua_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

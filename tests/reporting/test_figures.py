@@ -174,7 +174,7 @@ def test_epochs_begin_at_1_and_chance_is_a_line_in_panels_of_ua(drawn):
     for axes in drawn[0].axes:
         assert axes.get_xticks()[0] == 1
         assert min(axes.get_xticks()) == 1
-        lines = [line for line in axes.lines if list(line.get_ydata()) == [100 / 7] * 2]
+        lines = [line for line in axes.lines if line.get_ydata() == pytest.approx([100 / 7] * 2)]
         assert len(lines) == ("UA" in axes.get_title(loc="left"))
         if lines:
             assert axes.get_ylim()[0] < 100 / 7

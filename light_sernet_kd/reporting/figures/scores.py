@@ -249,8 +249,8 @@ def size_against_ua(
 
 def _percents(row: Mapping[str, Any]) -> tuple[float, list[float]]:
     """A row's UA and the ends of its interval, of which there may be none."""
-    ends = [100 * end for end in (row.get("ua_low"), row.get("ua_high")) if end is not None]
-    return 100 * row["ua"], ends if len(ends) == 2 else []
+    low, high = row.get("ua_low"), row.get("ua_high")
+    return 100 * row["ua"], [] if low is None or high is None else [100 * low, 100 * high]
 
 
 def _ua_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

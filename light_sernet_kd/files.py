@@ -31,6 +31,8 @@ LOCK = ".lock"
 # What `tempfile` draws for a name; with the dots and the suffix few files of a user look like that.
 _DRAWN = "[a-z0-9_]{8}"
 _TEMPORARY = re.compile(rf"\..+\.{_DRAWN}\.[^.]+")
+# On Windows these are devices, also before a suffix and in any case.
+_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\..*)?", re.IGNORECASE)
 # A temporary file of this age is a killed writer's, where no lock can tell.
 _OLD_SECONDS = 24 * 3600.0
 # A sealed file ends in this and the SHA-256, in hexadecimal, of all bytes before it.
@@ -72,7 +74,12 @@ def regular_descriptor(path: str | os.PathLike[str]) -> int:
     """
     # O_NONBLOCK, or opening a pipe that nobody writes to would wait
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags)
+    try:
+        descriptor = os.open(path, flags)
+    except PermissionError:
+        if os.path.isdir(path):  # which Windows does not say
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)) from None
+        raise
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -120,6 +127,8 @@ def path_part(name: str) -> str:
     # 150 bytes leave room for a prefix: file systems take 255.
     plain = re.sub(r"[^\w.-]", "_", name).strip(".")
     safe = plain.encode()[:150].decode(errors="ignore")
+    if _OF_WINDOWS.fullmatch(safe):
+        safe = f"_{safe}"
     return name if name and safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
 
 
@@ -365,8 +374,10 @@ def _take(descriptor: int) -> bool | None:
     """Whether the lock of an open file or folder could be taken; None where there are no such locks."""
     if sys.platform == "win32":
         return None
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # nor in WebAssembly
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1127,7 +1127,9 @@ def _regular_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
-        raise RunnerError(f"cannot read {path}: {getattr(error, 'strerror', error)}.") from None
+        # Windows may not open a folder, and says no more than that.
+        why = "Is a directory" if os.path.isdir(path) else getattr(error, "strerror", error)
+        raise RunnerError(f"cannot read {path}: {why}.") from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

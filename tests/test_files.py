@@ -16,6 +16,7 @@ from conftest import REPOSITORY
 
 from light_sernet_kd import files
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.runner import Runner, RunnerError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, umask and resource limits are POSIX's")
 
@@ -197,6 +198,7 @@ def test_json_is_read_back_and_readable(tmp_path):
         ("가" * 100, "가" * 99),
         (os.fsdecode(b"a\xff"), os.fsdecode(b"a\xfe"), "a_"),
         ("..", ".", "_", ""),
+        ("con", "CON", "_con", "nul.npy", "LPT1", "con-1"),
     ],
 )
 def test_names_become_parts_of_paths_and_stay_different(names):
@@ -204,6 +206,22 @@ def test_names_become_parts_of_paths_and_stay_different(names):
     assert len(parts) == len(names)
     assert all(part.strip(".") and "/" not in part and "\\" not in part for part in parts)
     assert max(len(os.fsencode(part)) for part in parts) <= 160
+    assert not [part for part in parts if part.partition(".")[0].lower() in ("con", "nul", "lpt1")]
+
+
+def test_a_folder_is_called_one_where_it_may_not_be_opened(tmp_path, monkeypatch):
+    """As Windows refuses it."""
+
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(IsADirectoryError):
+        files.regular_descriptor(tmp_path)
+    with pytest.raises(PermissionError):
+        files.regular_descriptor(tmp_path / "file")
+    with pytest.raises(RunnerError, match="Is a directory"):
+        Runner(tmp_path)
 
 
 def test_a_name_that_a_file_system_takes_stays_as_it_is():
@@ -327,6 +345,7 @@ import os, shutil, sys, time
 from pathlib import Path
 from light_sernet_kd import files
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.runner import Runner, RunnerError
 
 folder, trials, met = Path(sys.argv[1]), int(sys.argv[2]), 0
 for trial in range(trials):

@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def _machine() -> Iterator[Finding]:
     if features is not None:
         used = [name for name in _FEATURES if name in features]
         yield Finding("machine", "instructions", ", ".join(used) or "none that speed up training")
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+    if sys.platform != "win32" and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB
         yield Finding("machine", "memory", f"{memory:.1f} GiB")
     yield Finding("machine", "GPU", _gpus() or "none; training takes the processor")

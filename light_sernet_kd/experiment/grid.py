@@ -318,9 +318,9 @@ def _train(settings: Settings, options: RunOptions, display: "Display") -> Finis
 
 def peak_mb() -> float:
     """The most memory that this process has had, in MB; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return 0.0
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)

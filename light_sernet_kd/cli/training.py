@@ -18,6 +18,7 @@ from light_sernet_kd.cli.options import (
     run_options,
     settings_of,
 )
+from light_sernet_kd.cli.seeds import parsed, train_each
 from light_sernet_kd.config import RunOptions, Settings, fields, make_settings
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import engine_of, one_engine
@@ -52,6 +53,9 @@ def add_train(commands: Any, context: Context) -> None:
     train.add_argument("--alone", action="store_true",
                        help="first train the student without a teacher too, as the run NAME-alone without "
                        "files for a device: the report sets both beside the teacher")  # fmt: skip
+    train.add_argument("--seeds", metavar="N,N,…",
+                       help="train with each of these seeds, as the runs NAME-seed-N, and write their scores "
+                       "with mean and standard deviation into NAME-seeds.md")  # fmt: skip
     add_settings(train, context.settings, fields.TRAIN)
     add_run_options(train)
 
@@ -60,14 +64,24 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
     if arguments.alone and settings.teacher is None:
         raise UserError("--alone is for a student with a teacher: add -kd KD or another method.")
+    if arguments.seeds is not None and "seed" in vars(arguments):
+        raise UserError("--seeds names all seeds: leave out --seed.")
+    seeds = None if arguments.seeds is None else parsed(arguments.seeds)
     from light_sernet_kd.reporting.display import Display
 
     display = Display(verbose=options.verbose)
-    _tell_outcome(
-        _unchanged(settings, options, alone=arguments.alone)
-        or _trained(settings, options, display, context.command_line, alone=arguments.alone),
-        display,
-    )
+
+    def run(settings: Settings, options: RunOptions) -> "RunFolder":
+        folder = _unchanged(settings, options, alone=arguments.alone) or _trained(
+            settings, options, display, context.command_line, alone=arguments.alone
+        )
+        _tell_outcome(folder, display)
+        return folder
+
+    if seeds is None:
+        run(settings, options)
+    else:
+        train_each(seeds, settings, options, display, run)
 
 
 def _unchanged(settings: Settings, options: RunOptions, *, alone: bool) -> "RunFolder | None":

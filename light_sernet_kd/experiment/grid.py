@@ -4,7 +4,6 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from light_sernet_kd import experiment, plugins
 from light_sernet_kd.analysis.grid import Entry, Grid, GridFolder
 from light_sernet_kd.analysis.grid.plan import DONE, duration
-from light_sernet_kd.config import RunOptions, Settings, fields
+from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.files import read_json
 
 if TYPE_CHECKING:
@@ -103,12 +103,6 @@ def run(
             display.say(f"{number} of {len(left)}, {entry.name} ({took}): {finished.said}", always=True)
         folder.save()
     return not folder.not_run
-
-
-def command_of(settings: Settings, options: RunOptions) -> str:
-    """The command line that makes one of the runs alone."""
-    places = ["--data", str(options.data), "--result", str(options.result), "--run", str(options.run)]
-    return shlex.join(["light-sernet-kd", "train", *fields.spelled(settings), *places, *plugins.spelled()])
 
 
 def _in_turn(

@@ -1,9 +1,11 @@
-"""What a run is called, and its outcome in one line."""
+"""What a run is called, the command that makes it, and its outcome in one line."""
 
 import dataclasses
+import shlex
 from typing import Any
 
-from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name
+from light_sernet_kd import plugins
+from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name, fields
 from light_sernet_kd.files import path_part
 
 
@@ -13,6 +15,12 @@ def default_run_name(settings: Settings) -> str:
     length = f"{settings.samples / SAMPLE_RATE:g}s"
     parts = [corpus, settings.student, settings.input_type, length, settings.distillation, settings.protocol]
     return path_part("-".join([*parts, settings.digest()]))
+
+
+def command_of(settings: Settings, options: RunOptions) -> str:
+    """The command line that makes one of the runs alone."""
+    places = ["--data", str(options.data), "--result", str(options.result), "--run", str(options.run)]
+    return shlex.join(["light-sernet-kd", "train", *fields.spelled(settings), *places, *plugins.spelled()])
 
 
 def options_beside(settings: Settings, options: RunOptions) -> RunOptions:

@@ -18,9 +18,8 @@ from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.experiment.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
 from light_sernet_kd.experiment.forecast import forecast_of, say_plan
-from light_sernet_kd.experiment.grid import command_of
 from light_sernet_kd.experiment.networks import keep_networks
-from light_sernet_kd.experiment.outcome import default_run_name, options_beside
+from light_sernet_kd.experiment.outcome import command_of, default_run_name, options_beside
 from light_sernet_kd.experiment.receipt import write_receipt
 from light_sernet_kd.experiment.results import write_results
 from light_sernet_kd.experiment.shared import Experiment

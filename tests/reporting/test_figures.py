@@ -107,7 +107,7 @@ def test_letters_that_no_font_has_are_named_once_and_not_warned_of(tmp_path, mon
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures.confusion_matrix([[1, 0], [0, 1]], ["\u6012\u308a", "b"], tmp_path / "x", title="\u6012")
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_font_that_is_installed_gives_the_letters_that_the_first_one_lacks(monkeypatch):

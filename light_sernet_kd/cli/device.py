@@ -1,6 +1,7 @@
 """The commands that run exported files: `predict`, `enroll`, `listen`, `demo`, `golden`."""
 
 import argparse
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def run_enroll(arguments: argparse.Namespace, context: Context) -> int:
         arguments.profile,
         add=arguments.add,
         threads=arguments.threads,
+        say=print,
     )
     return 2 if failed else 0
 
@@ -165,6 +167,7 @@ def run_demo(arguments: argparse.Namespace, context: Context) -> None:
         port=arguments.port,
         profile=arguments.profile,
         browser=not arguments.no_browser,
+        say=functools.partial(print, flush=True),  # a pipe would keep the address to itself
         bar=download_bar,
     )
 

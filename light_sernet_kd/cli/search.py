@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import add_run_options, add_settings, run_options, settings_of
 from light_sernet_kd.config import PRECISIONS, fields
@@ -81,7 +81,6 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
     if settings.start_from is not None:
         raise UserError("a search draws students of many shapes, and takes no --start_from: leave it out.")
     from light_sernet_kd.analysis import search as searches
-    from light_sernet_kd.reporting.display import Display
 
     space = searches.read_space(arguments.space) if arguments.space else searches.default_space(settings)
     budget = searches.Budget(arguments.max_kb, arguments.max_ms, arguments.max_params)
@@ -89,7 +88,7 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         settings, space, budget, options.data, precision=precision, inner=arguments.inner
     )
     folder = searches.SearchFolder.of(search, options.result / path_part(options.run or search.name))
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if arguments.dry_run or options.verbose:
         for line in search.lines():
             display.say(line, always=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd import plugins
-from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
     add_data,
@@ -60,9 +60,8 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     from light_sernet_kd import experiment
     from light_sernet_kd.data.run_folder import RunFolder
     from light_sernet_kd.files import read_json
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if arguments.alone:
         experiment.train_alone(settings, options, display)
     run = RunFolder(experiment.train(settings, options, display, command=context.command_line))
@@ -143,9 +142,8 @@ def run_teach(arguments: argparse.Namespace, context: Context) -> None:
     options = run_options(arguments)
     heavy_imports()
     from light_sernet_kd import experiment
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if arguments.source and not student:
         path = experiment.teach_from(
             arguments.source, settings, options, display, fine_tune=arguments.fine_tune, out=arguments.out
@@ -219,9 +217,8 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
         )
     )
     from light_sernet_kd.experiment import paper
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     rows = paper.rows_of(context.experiments, context.defaults, only=arguments.only, epochs=arguments.epochs)
     ran = paper.run(rows, options, display, command=context.command_line)
     paper.show(ran, display)
@@ -274,9 +271,8 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     options = run_options(arguments)
     from light_sernet_kd.analysis import grid as grids
     from light_sernet_kd.files import locked
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if str(arguments.file) == "EXPERIMENTS" and not arguments.file.exists():
         seed = context.defaults.get("seed", Settings.seed)
         grid = grids.grid_of_experiments(context.experiments, seed, options.data)
@@ -344,9 +340,8 @@ def run_export(arguments: argparse.Namespace, context: Context) -> None:
     heavy_imports()
     from light_sernet_kd import experiment
     from light_sernet_kd.data.run_folder import RunFolder
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display()
+    display = terminal()
     files = experiment.export_run(arguments.run, Path(arguments.data), display)
     display.say(f"Files: {', '.join(map(str, files))}", always=True)
     display.say(f"Report: {RunFolder(arguments.run).report}", always=True)

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import socket
@@ -29,6 +30,8 @@ from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.corpora.fetch import Progress, download
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.losses import NO_TEACHER
+
+_log = logging.getLogger("light_sernet_kd")
 
 RUNTIME_NAME = "litert-web"
 RUNTIME_VERSION = "2.5.3"
@@ -263,17 +266,13 @@ def server(
         ) from None
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)  # a pipe would keep the address to itself
-
-
 def demo(
     run: Path,
     *,
     port: int = PORT,
     profile: Path | None = None,
     browser: bool = True,
-    say: Callable[[str], None] = _say,
+    say: Callable[[str], None] = _log.info,
     bar: Callable[[], AbstractContextManager[Progress | None]] = contextlib.nullcontext,
 ) -> None:
     """Serve the page of a run's exported files, or of one file, until Ctrl-C.

@@ -22,6 +22,7 @@ _PACKAGES = {
     "tensorflow": ("TensorFlow", "tensorflow"),
     "ai_edge_litert": ("LiteRT", "ai-edge-litert"),
     "jax": ("JAX", "jax"),
+    "shtab": ("shtab", "shtab"),
 }
 
 

@@ -18,11 +18,6 @@ _EPILOG = """the file of --space:
   depth = { low = 2, high = 4 }                             of a range
   learning_rate = { low = 3e-4, high = 3e-3, log = true }   evenly in its logarithm
   kernels = [["3x3"], ["11x1", "1x9", "3x3"]]               of a list, lists in a list
-
-examples:
-  %(prog)s -dn EMO-DB --max-kb 300 --max-ms 1.0 --max-params 200000 --epochs 60
-  %(prog)s -dn EMO-DB --space space.toml --trials 50 --folds 03,08
-
 2 when no student meets the budget."""
 
 

@@ -27,13 +27,6 @@ from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
 
-_EPILOG = """examples:
-  %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
-  %(prog)s -dn EMO-DB -id 3 -kd CKD
-  %(prog)s -dn EMO-DB -id 3 -kd CKD --teacher logits.npz --folds 03,08 --epochs 60
-  %(prog)s -dn path/to/manifest.csv -ln focal -it mel_spectrogram --run mine
-"""
-
 
 def add_train(commands: Any, context: Context) -> None:
     # train.py is the train command: its name stands for both words.
@@ -43,7 +36,6 @@ def add_train(commands: Any, context: Context) -> None:
         prog=program,
         help="distil, cross-validate, report and export a student",
         description="Distil, cross-validate, report and export a student.",
-        epilog=_EPILOG,
     )
     train.add_argument("--alone", action="store_true",
                        help="first train the student without a teacher too, as the run NAME-alone without "

@@ -93,7 +93,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise InputError(f"a classifier needs at least 2 classes, found 1 class: {self.classes_[0]!r}.")
+            raise InputError(f"a classifier needs at least 2 classes, found 1 class: {self.classes_[0]}.")
         names = _names(self.classes_)
         speakers = None
         if groups is not None:
@@ -222,7 +222,7 @@ def _single_labels(y: Any) -> Any:
     """
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None: a label per recording.")
-    shape = np.shape(y)
+    shape = np.asarray(y).shape
     if len(shape) == 2 and shape[1] > 1:
         raise InputError(
             f"y should be a 1d array of labels, got an array of shape {shape} instead. One-hot labels become "

@@ -60,6 +60,7 @@ _PACKAGES = {
     "pooch": _Package("pooch"),
     "requests": _Package("requests"),
     "rich": _Package("rich"),
+    "shtab": _Package("shtab"),
     "soundfile": _Package("soundfile"),
     "soxr": _Package("soxr"),
     "filelock": _Package("filelock", TRAIN),

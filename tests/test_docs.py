@@ -73,6 +73,7 @@ COMMANDS = {
     "light-sernet-kd demo": f"{PARSE}: serves until Ctrl-C; test_page opens it in Chromium",
     "light-sernet-kd models": RUN,
     "light-sernet-kd demo *": f"{PARSE}: serves until Ctrl-C; test_page opens it in Chromium",
+    "light-sernet-kd completion *": "no: writes into the reader's home; test_options completes in bash",
     "light-sernet-kd train --plugin *": "no: test_plugins writes the file and trains with it",
     "python train.py grid EXPERIMENTS *": f"{PARSE}: the command line is train.py's; test_grid reads them",
     "python train.py paper *": f"{PARSE}: trains for hours; test_experiments has quick rows",

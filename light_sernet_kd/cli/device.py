@@ -1,6 +1,7 @@
 """The commands that run exported files: `predict`, `enroll`, `listen`, `demo`, `models`, `golden`."""
 
 import argparse
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ def run_enroll(arguments: argparse.Namespace, context: Context) -> int:
         arguments.profile,
         add=arguments.add,
         threads=arguments.threads,
+        say=print,
     )
     return 2 if failed else 0
 
@@ -183,6 +185,7 @@ def run_demo(arguments: argparse.Namespace, context: Context) -> None:
         profile=arguments.profile,
         out=arguments.out,
         browser=not arguments.no_browser,
+        say=functools.partial(print, flush=True),  # a pipe would keep the address to itself
         bar=download_bar,
     )
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from light_sernet_kd import __version__, plugins
-from light_sernet_kd.cli import analysis, corpora, device, search, training
+from light_sernet_kd.cli import analysis, completion, corpora, device, search, training
 from light_sernet_kd.cli.console import complain
 from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.examples import examples_of
 from light_sernet_kd.cli.parser import Parser
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.errors import TRAIN, UserError, missed, require
@@ -82,6 +83,7 @@ COMMANDS: dict[str, Command] = {
     "stress": Command(analysis.add_stress, analysis.run_stress, trains=True),
     "doctor": Command(analysis.add_doctor, analysis.run_doctor),
     "paper": Command(training.add_paper, training.run_paper, continues=True, trains=True),
+    "completion": Command(completion.add_completion, completion.run_completion),
 }
 
 
@@ -93,6 +95,8 @@ def make_parser(context: Context | None = None) -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name, command in COMMANDS.items():
         command.add(commands, context)
+        each = parser.commands()[name]
+        each.epilog = "\n\n".join(filter(None, [examples_of(name), each.epilog]))
         if command.takes_plugins:
             # Read before the parser is made, whose help and choices they add to.
             parser.commands()[name].add_argument(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import plugins
-from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
     add_data,
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
     from light_sernet_kd.data.run_folder import RunFolder
     from light_sernet_kd.reporting.display import Display
 
-_EPILOG = """examples:
-  %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
-  %(prog)s -dn EMO-DB -id 3 -kd CKD
-  %(prog)s -dn EMO-DB -id 3 -kd CKD --teacher logits.npz --folds 03,08 --epochs 60
-  %(prog)s -dn path/to/manifest.csv -ln focal -it mel_spectrogram --run mine
-"""
-
 
 def add_train(commands: Any, context: Context) -> None:
     # train.py is the train command: its name stands for both words.
@@ -48,7 +41,6 @@ def add_train(commands: Any, context: Context) -> None:
         prog=program,
         help="distil, cross-validate, report and export a student",
         description="Distil, cross-validate, report and export a student.",
-        epilog=_EPILOG,
     )
     train.add_argument("--alone", action="store_true",
                        help="first train the student without a teacher too, as the run NAME-alone without "
@@ -67,9 +59,7 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.seeds is not None and "seed" in vars(arguments):
         raise UserError("--seeds names all seeds: leave out --seed.")
     seeds = None if arguments.seeds is None else parsed(arguments.seeds)
-    from light_sernet_kd.reporting.display import Display
-
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
 
     def run(settings: Settings, options: RunOptions) -> "RunFolder":
         folder = _unchanged(settings, options, alone=arguments.alone) or _trained(
@@ -191,9 +181,8 @@ def run_teach(arguments: argparse.Namespace, context: Context) -> None:
     options = run_options(arguments)
     heavy_imports()
     from light_sernet_kd import experiment
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if arguments.source and not student:
         path = experiment.teach_from(
             arguments.source, settings, options, display, fine_tune=arguments.fine_tune, out=arguments.out
@@ -267,9 +256,8 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
         )
     )
     from light_sernet_kd.experiment import paper
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     rows = paper.rows_of(context.experiments, context.defaults, only=arguments.only, epochs=arguments.epochs)
     ran = paper.run(rows, options, display, command=context.command_line)
     paper.show(ran, display)
@@ -322,9 +310,8 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     options = run_options(arguments)
     from light_sernet_kd.analysis import grid as grids
     from light_sernet_kd.files import locked
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if str(arguments.file) == "EXPERIMENTS" and not arguments.file.exists():
         seed = context.defaults.get("seed", Settings.seed)
         grid = grids.grid_of_experiments(context.experiments, seed, options.data)
@@ -392,9 +379,8 @@ def run_export(arguments: argparse.Namespace, context: Context) -> None:
     heavy_imports()
     from light_sernet_kd import experiment
     from light_sernet_kd.data.run_folder import RunFolder
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display()
+    display = terminal()
     files = experiment.export_run(arguments.run, Path(arguments.data), display)
     display.say(f"Files: {', '.join(map(str, files))}", always=True)
     display.say(f"Report: {RunFolder(arguments.run).report}", always=True)

@@ -1,6 +1,7 @@
 """What the command `enroll` does: a speaker's profile, made of recordings that need no labels."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from light_sernet_kd import audio
@@ -9,14 +10,21 @@ from light_sernet_kd.device.given import model_file, recordings_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Profile, Runner, RunnerError, require_enrolled
 
+_log = logging.getLogger("light_sernet_kd")
+
 
 def enroll(
-    model: str | Path | None, recordings: Sequence[str], profile: Path, *, add: bool = False, threads: int = 1
+    model: str | Path | None,
+    recordings: Sequence[str],
+    profile: Path,
+    *,
+    add: bool = False,
+    threads: int = 1,
+    say: Callable[[str], None] = _log.info,
 ) -> int:
     """Write a speaker's profile; returns how many recordings could not be read, each told on stderr.
 
-    A line is printed for each recording that holds no speech, and one at the end. Recordings are read in
-    blocks.
+    A line is said for each recording that holds no speech, and one at the end. Recordings are read in blocks.
 
     Args:
         model: see `model_file`.
@@ -47,13 +55,13 @@ def enroll(
             continue
         used += not why
         if why:
-            print(f"{path}: left out, {why}")
+            say(f"{path}: left out, {why}")
     if not used or runner.profile is None:
         raise UserError(f"no recording has speech to learn from: {profile} was not written.")
     save(runner.profile, profile)
     clips = runner.profile.clips
     new = f", {formats.number(clips - known)} of them new" if known else ""
-    print(f"{profile}: {formats.clips(clips)} of the speaker{new}")
+    say(f"{profile}: {formats.clips(clips)} of the speaker{new}")
     return failed
 
 

@@ -7,6 +7,7 @@ and is told by a Content-Security-Policy to ask nobody else. Recordings never le
 import contextlib
 import io
 import json
+import logging
 import os
 import socket
 import sys
@@ -28,6 +29,8 @@ from light_sernet_kd.corpora.fetch import Progress, download
 from light_sernet_kd.device import site
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting import names, palette
+
+_log = logging.getLogger("light_sernet_kd")
 
 RUNTIME_NAME = "litert-web"
 RUNTIME_VERSION = "2.5.3"
@@ -268,10 +271,6 @@ def server(
         ) from None
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)  # a pipe would keep the address to itself
-
-
 def demo(
     run: Path,
     *,
@@ -279,7 +278,7 @@ def demo(
     profile: Path | None = None,
     out: Path | None = None,
     browser: bool = True,
-    say: Callable[[str], None] = _say,
+    say: Callable[[str], None] = _log.info,
     bar: Callable[[], AbstractContextManager[Progress | None]] = contextlib.nullcontext,
 ) -> None:
     """Serve the page of a run's exported files, or of one file, until Ctrl-C; or write it as a folder.

@@ -80,7 +80,7 @@ def opened(
         # Selects utterances and folds, reads the teacher, and checks all that can be checked.
         run = Experiment(settings, options, folder, display, command)
         for text in run.data_warnings:
-            display.say(f"  Warning: {text}")
+            display.warn(text)
         yield run
 
 

@@ -39,7 +39,7 @@ def teach(settings: Settings, options: RunOptions, display: Display, *, out: Pat
     with RunFolder(folder).lock():
         run = Experiment(settings, options, folder, display, teaches=True)
         for text in ties.findings(run.folds, run.utterances).warnings:
-            display.say(f"  Warning: {text}")
+            display.warn(text)
         folds = [*run.folds, run.selection.final_fold]
         made = [trained_teacher(run, fold) for fold in run.folds]
         made.append(trained_teacher(run, folds[-1], epochs=final_teacher_epochs(run)))
@@ -93,7 +93,7 @@ def teach_from(
         for line in selection.corpus.reported():
             display.say(f"  {line}")
         for text in ties.findings(selection.folds, selection.utterances).warnings:
-            display.say(f"  Warning: {text}")
+            display.warn(text)
         task = None
         if settings.unlabelled is not None:
             found = unlabelled.surveyed_folder(

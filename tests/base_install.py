@@ -2,8 +2,8 @@
 
     python -I base_install.py FOLDER
 
-FOLDER has `student.tflite`, `voice.wav`, `manifest.csv`, `run/student_int8.tflite` and `runtime.tgz`. Modules
-that Windows lacks are none here either.
+FOLDER has `student.tflite`, `voice.wav`, `manifest.csv`, `run/student_int8.tflite` and `runtime.tgz`.
+Modules that Windows lacks are none here either.
 """
 
 import contextlib

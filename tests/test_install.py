@@ -268,3 +268,41 @@ def test_train_py_of_a_clone_says_what_to_install(base, tmp_path):
     (line,) = done.stderr.splitlines()
     assert line.endswith('[train]"'), line
     assert " -m pip install -e " in line
+
+
+@pytest.mark.every
+def test_a_base_install_by_pip_is_below_200_mb(built, tmp_path):
+    """All of the environment counts, also pip and setuptools."""
+    environment = tmp_path / "environment"
+    venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(environment)
+    pip = [str(python_of(environment)), "-m", "pip", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "install", "--quiet", str(built["wheel"])], capture_output=True, text=True)
+    if done.returncode and "No matching distribution" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    size = sum(path.lstat().st_size for path in environment.rglob("*") if path.is_file())
+    assert size < MOST_MB * 1e6
+    check_answers(told(environment, prepared(tmp_path / "work")), environment)
+
+
+@pytest.mark.every
+def test_the_wheel_trains_where_the_extra_is_installed(built, manifest, tmp_path):
+    """The packages are those that run these tests; the package itself is the wheel's."""
+    environment = tmp_path / "environment"
+    venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(environment)
+    site = site_packages(environment)
+    with zipfile.ZipFile(built["wheel"]) as wheel:
+        wheel.extractall(site)
+    (site / "tests.pth").write_text(f"{Path(np.__file__).parents[1]}\n", encoding="utf-8")
+    program = (
+        "import sys, light_sernet_kd; from light_sernet_kd import cli; print(light_sernet_kd.__file__);"
+        "sys.exit(cli.console())"
+    )
+    arguments = ["train", "-dn", manifest, "--recipe", "lsn", "-id", "1.2", "--epochs", "1", "--folds", "s1",
+                 "--no-export", "--result", tmp_path]  # fmt: skip
+    done = subprocess.run(
+        [python_of(environment), "-I", "-c", program, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.splitlines()[0]).is_relative_to(environment)
+    assert [*tmp_path.glob("*/metrics.json")]

@@ -7,11 +7,13 @@ from pathlib import Path
 from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES, recordings_below
 from light_sernet_kd.device import shipped
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.files import open_regular
 
 # The file of a run that answers where its folder is named: the small ones lose nothing that counts.
 PREFERRED = ("int8", "dynamic", "float16", "float32")
 STANDARD_INPUT = "-"
 _TFLITE = b"TFL3"  # in a file's fifth to eighth byte
+_NONE = "{} lists no recordings: expected a path per line."
 
 
 def located(named: str | Path | None) -> Path:
@@ -50,7 +52,7 @@ def _is_model(named: str) -> bool:
     if path.suffix.lower() == ".tflite":
         return True
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(8)[4:] == _TFLITE
     except OSError:
         return False
@@ -108,9 +110,25 @@ def _recordings_of(named: str) -> Iterable[str]:
     return [named]
 
 
+def as_they_come() -> Iterator[str]:
+    """The recordings on standard input, each as soon as its line is written.
+
+    Raises:
+        UserError: it ends without any.
+    """
+    count = 0
+    for line in sys.stdin:
+        if path := line.strip():
+            for recording in _recordings_of(path) if Path(path).is_dir() else [path]:
+                count += 1
+                yield recording
+    if not count:
+        raise UserError(_NONE.format("standard input"))
+
+
 def _listed(lines: Iterable[str], where: str) -> Iterator[str]:
     paths = [path for line in lines if (path := line.strip())]
     if not paths:
-        raise UserError(f"{where} lists no recordings: expected a path per line.")
+        raise UserError(_NONE.format(where))
     for path in paths:
         yield from _recordings_of(path) if Path(path).is_dir() else [path]

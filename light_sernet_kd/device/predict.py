@@ -1,6 +1,6 @@
 """What the command `predict` answers: of whole recordings, of texts, of both, as lines or for programs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,11 @@ class Request:
     def has_text(self) -> bool:
         return (self.text or self.text_file) is not None
 
+    @property
+    def as_it_comes(self) -> bool:
+        """Whether each line of standard input is answered before the next is waited for."""
+        return [*self.recordings] == [given.STANDARD_INPUT] and self.form != answers.JSON and not self.stream
+
 
 def predict(request: Request) -> int:
     """Print the answers, each as soon as it is known; returns how many recordings or texts have none.
@@ -88,7 +93,9 @@ def predict(request: Request) -> int:
     _check(request)
     model = given.model_file(request.model, enrolled=request.profile is not None or request.embedding)
     named = request.model
-    request = replace(request, model=str(model), recordings=given.recordings_of(request.recordings))
+    comes = request.as_it_comes
+    recordings = request.recordings if comes else given.recordings_of(request.recordings)
+    request = replace(request, model=str(model), recordings=recordings)
     answerer = Answerer(request)
     runner = answerer.runner
     if request.labels:
@@ -108,19 +115,24 @@ def predict(request: Request) -> int:
         )
     table = _transcripts(request.text_file) if request.text_file else []
     # Without recordings there is a text, and a name where the table has one.
-    rows = [(path, request.text) for path in request.recordings] or table or [("", request.text)]
+    rows: Iterable[tuple[str, str | None]]
+    if comes:
+        rows = ((path, request.text) for path in given.as_they_come())
+    else:
+        rows = [(path, request.text) for path in request.recordings] or table or [("", request.text)]
     answers.tell_model(named, runner)
     return _answered(answerer, rows, _by_file_name(table))
 
 
 def _answered(
     answerer: "Answerer",
-    rows: Sequence[tuple[str, str | None]],
+    rows: Iterable[tuple[str, str | None]],
     texts: Mapping[str, Sequence[tuple[str, str]]],
 ) -> int:
     """Print an answer per row of a path and a text; returns how many failed."""
     request, failed = answerer.request, 0
-    beginnings = [_beginning(path, text) for path, text in rows]
+    beginnings = [_beginning(path, text) for path, text in rows] if isinstance(rows, list) else []
+    jobs = min(request.jobs, len(beginnings)) if beginnings else request.jobs
 
     def asked() -> Iterator[Question]:
         for path, text in rows:
@@ -133,11 +145,9 @@ def _answered(
 
     with (
         answers.answer_list(beginnings, request.form, answerer.runner.labels) as entries,
-        in_parallel.counted(len(rows)) as done,
+        in_parallel.counted(len(beginnings)) as done,
     ):
-        for question, answer in in_parallel.each(
-            answerer, Answerer, request, asked(), jobs=min(request.jobs, len(rows))
-        ):
+        for question, answer in in_parallel.each(answerer, Answerer, request, asked(), jobs=jobs):
             failed += "error" in answer
             if request.form != answers.TEXT:
                 entries.append(answer)

@@ -37,6 +37,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
+    # What was imported stays: to look through it takes half a second, each time a training asks for it.
+    gc.freeze()
     if "tensorflow" in sys.modules:
         from small_runs import run_graphs_as_traced
 

@@ -64,8 +64,8 @@ with shallow_light_sernet(), rendered("curves"):
     at_once(2)
     assert train(manifest, result, *once, "pure") == 0
     assert train(manifest, result, *once, "pure", "--engine", "jax") == 0  # only reads
-    at_once(1)  # JAX compiles anew for each count
     assert train(manifest, result, *once, "distilled", "-kd", "KD") == 0
+    at_once(1)
     assert train(manifest, result, "--epochs", "1", "--folds", "s1", "--run", "files") == 0
     at_once(4)
     assert cli.main(["export", str(result / "files")]) == 2

@@ -277,7 +277,7 @@ def test_the_page_of_a_run_has_its_scores_and_its_mistakes_to_hear(distilled):
     right = sum(row[place] for place, row in enumerate(metrics["confusion"]))
     assert right == pytest.approx(metrics["pooled"]["wa"] * metrics["pooled"]["count"])
     assert page.count("<audio") == len(metrics["mistakes"]) == min(20, metrics["pooled"]["count"] - right)
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 4  # curves, reliability, embeddings, precisions
     with open(distilled / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     wrong = [float(row[f"p_{row['predicted']}"]) for row in rows if row["predicted"] != row["label"]]

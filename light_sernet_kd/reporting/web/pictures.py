@@ -4,11 +4,18 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from light_sernet_kd.reporting.figures.page import INK, PALE, QUIET
+from light_sernet_kd.reporting.figures.page import ALARM, INK, PALE, QUIET
 from light_sernet_kd.reporting.web.blocks import attributes
 
 # What the figures draw lines and text in → what the page calls it.
-_COLORS = {INK: "--ink", QUIET: "--quiet", PALE: "--pale", "#000000": "--ink", "#ffffff": "--paper"}
+_COLORS = {
+    ALARM: "--alarm",
+    INK: "--ink",
+    QUIET: "--quiet",
+    PALE: "--pale",
+    "#000000": "--ink",
+    "#ffffff": "--paper",
+}
 # Times and names; and rules of style, which would be those of the whole page.
 _LEFT_OUT = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _PIXELS_PER_POINT = 4 / 3

@@ -55,7 +55,7 @@ def _tested(metrics: Mapping[str, Any]) -> int:
 def _score(key: str, value: float, ends: Sequence[float] | None, chance: float | None) -> str:
     short, name, means = _MEANS[key]
     between = f"95 % interval {_between(ends)}" if ends else "no interval"
-    chance_text = f"chance {share(chance)}" if chance else ""
+    chance_text = f"chance {share(chance)} %" if chance else ""
     return (
         f'<div class="card score"><h3><abbr title="{name}">{short}</abbr> <span>{means}</span></h3>'
         f'<p class="big">{share(value)}<span class="unit"> %</span></p>'
@@ -114,7 +114,7 @@ def _difference(name: str, gain: Mapping[str, Any]) -> str:
         said = "no interval"
     else:
         zero = "includes" if ends[0] <= 0 <= ends[1] else "excludes"
-        said = f"95 % interval {_between(ends, sign=True)}, which {zero} 0"
+        said = f"95 % interval {_between(ends, sign=True)}, which {zero}\u00a00"
     points = f"<strong>{share(gain['ua'], sign=True)}</strong> points of UA"
     return f"<div><dt>{name}</dt><dd>{points} <span>{said}</span></dd></div>"
 

@@ -52,5 +52,5 @@ def examples_of(command: str) -> str:
     Examples:
       %(prog)s robust
     """
-    lines = [f"  %(prog)s {words}".rstrip() for words in EXAMPLES[command]]
-    return "\n".join(["examples:", *lines])
+    lines = [f"  %(prog)s {words}".rstrip() for words in EXAMPLES.get(command, ())]
+    return "\n".join(["examples:", *lines]) if lines else ""

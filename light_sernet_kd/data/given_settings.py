@@ -8,7 +8,6 @@ from typing import Any
 
 from light_sernet_kd import plugins
 from light_sernet_kd.config import Settings, make_settings
-from light_sernet_kd.corpora.registry import default_protocol
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.registries.corpora import origin
 from light_sernet_kd.registries.protocols import two_corpora_protocol
@@ -29,14 +28,15 @@ def given_settings(
     values: Mapping[str, Any],
     data: Path,
     *,
-    protocol_of: Callable[[str, Path, Sequence[str]], str] = default_protocol,
+    protocol_of: Callable[[str, Path, Sequence[str]], str] | None = None,
 ) -> Settings:
     """`make_settings` of a corpus in any spelling, with the protocol that it runs on where none is named.
 
     Args:
         values: settings by their names.
         data: holds the corpora's folders.
-        protocol_of: `(corpus, data, columns)` to a protocol; of a manifest the default one reads the table.
+        protocol_of: `(corpus, data, columns)` to a protocol; by default `default_protocol`, which reads the
+            table of a manifest.
 
     Raises:
         UserError: as `make_settings`, or no such corpus.
@@ -56,5 +56,8 @@ def given_settings(
     if has_protocol:
         return settings
     # After the checks, because it looks at the corpus; and in the settings, so that config.json has it.
-    protocol = protocol_of(settings.corpus, data, settings.columns)
+    # Here, so that a mistake is told before NumPy is imported.
+    from light_sernet_kd.corpora.registry import default_protocol
+
+    protocol = (protocol_of or default_protocol)(settings.corpus, data, settings.columns)
     return dataclasses.replace(settings, protocol=protocol)

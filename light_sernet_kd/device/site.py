@@ -2,22 +2,16 @@
 
 import base64
 import hashlib
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from light_sernet_kd.corpora import demo
+from light_sernet_kd.device import shipped
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import workshop
 
-# Recordings that the package brings along, where it does.
-EXAMPLES = Path(__file__).parents[1] / "models" / "examples"
-# Made voices for a package without: speaker, sentence and emotion.
-_MADE = (("s1", "anger"), ("s2", "sadness"), ("s3", "happiness"))
+_NOTE = "An actor says one sentence three times. The package's student was trained on these: EMO-DB."
 _MARK = "students.json"
 _NEEDS = """\
 This folder is a page that classifies speech inside the browser. It holds the model. Open index.html of it
@@ -33,39 +27,16 @@ by a web server of files: no program runs there, and no voice is sent to it.
 
 
 def examples() -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What the page says of its example recordings, and their content by address.
-
-    They are those of the package where it has some, else made voices of the demo corpus.
+    """What the page says of its example recordings, those of the package, and their content by address.
 
     >>> described, content = examples()
-    >>> [each["file"] for each in described["clips"]] == [*content], len(content) >= 3
-    (True, True)
+    >>> [each["name"] for each in described["clips"]], [*content][0]
+    (['anger', 'happiness', 'sadness'], 'examples/anger-03a02Wb.wav')
     """
-    paths = sorted(EXAMPLES.glob("*.wav"))
-    if paths:
-        note = "Recordings of actors, which come with the package."
-        named = {path.stem: path.read_bytes() for path in paths}
-    else:
-        note = "Made voices of the demo corpus, not of people."
-        sentences = [*demo.SENTENCES]
-        named = {
-            f"made_{emotion}": _wav(demo.synthesise(speaker, sentence, emotion))
-            for (speaker, emotion), sentence in zip(_MADE, sentences, strict=False)
-        }
-    content = {f"examples/{name}.wav": sound for name, sound in named.items()}
-    clips = [
-        {"name": name.removeprefix("made_").replace("_", " "), "file": f"examples/{name}.wav"}
-        for name in named
-    ]
-    return {"note": note, "clips": clips}, content
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, samples, demo.SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    content = {f"examples/{path.name}": path.read_bytes() for path in shipped.examples()}
+    # A file's name begins with the emotion that is played.
+    clips = [{"name": Path(file).stem.partition("-")[0], "file": file} for file in content]
+    return {"note": _NOTE, "clips": clips}, content
 
 
 def policy(page: bytes) -> dict[str, str]:

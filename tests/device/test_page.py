@@ -27,8 +27,7 @@ from exported_cases import CLASSES, Case, made_case
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.config import PRECISIONS
-from light_sernet_kd.corpora import demo
-from light_sernet_kd.device import serve, site, whole
+from light_sernet_kd.device import serve, shipped, whole
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting import palette
 from light_sernet_kd.runner import (
@@ -519,23 +518,14 @@ def test_the_answer_is_saved_as_a_picture(page, short):
     assert text(page, "#save").split("\n") == ["Save as JSON", "Save as picture"]
 
 
-def test_examples_are_classified_and_are_those_of_the_package_where_it_has_some(
-    page, short, monkeypatch, tmp_path
-):
-    assert text(page, "#example-list").split("\n") == ["anger", "sadness", "happiness"]
-    assert text(page, "#example-note") == "Made voices of the demo corpus, not of people."
+def test_examples_are_those_of_the_package_and_are_classified(page):
+    assert text(page, "#example-list").split("\n") == ["anger", "happiness", "sadness"]
+    assert "EMO-DB" in text(page, "#example-note")
     page.run("document.getElementById('status').textContent = ''")
     page.run("document.querySelector('.example').click()")
     page.wait_for(status("Done"))
-    expected = demo.synthesise("s1", next(iter(demo.SENTENCES)), "anger")
+    expected, _ = soundfile.read(shipped.examples()[0], dtype="float32")
     np.testing.assert_allclose(page.run("demo.clip.sound"), expected, atol=1e-4)
-
-    monkeypatch.setattr(site, "EXAMPLES", tmp_path)
-    (tmp_path / "anger_of_an_actor.wav").write_bytes(short.read_bytes())
-    described, content = site.examples()
-    assert described["clips"] == [{"name": "anger of an actor", "file": "examples/anger_of_an_actor.wav"}]
-    assert content == {"examples/anger_of_an_actor.wav": short.read_bytes()}
-    assert described["note"] == "Recordings of actors, which come with the package."
 
 
 # The least contrast of visible words to what is behind them, with the words.

@@ -1,20 +1,25 @@
 #!/bin/sh
-# sh run.sh         set up, then distil, evaluate and export a student on the built-in demo corpus
+# sh run.sh         set up, answer the example recordings, then train a student on the synthetic demo corpus
+# sh run.sh FILE    the same; the student of the package answers a recording or a folder of yours too
 # sh run.sh test    set up, then the test suite; further arguments go to pytest
 # sh run.sh paper   set up, then every entry of hyperparameters.EXPERIMENTS whose corpus is present
 # sh run.sh -h      this text
 set -eu
+started_in=$PWD
 cd "$(dirname "$0")"
 
 fail() { echo "run.sh: $1" >&2; exit 2; }
 
-mode=${1:-demo}
+mode=${1:-demo} recording=
 [ $# -gt 0 ] && shift
 case $mode in
     -h|--help) sed -n 's/^# sh/sh/p' "${0##*/}"; exit ;;
     demo|paper) requirements=requirements.txt ;;
     test) requirements=requirements-test.txt ;;
-    *) fail "unknown argument $mode; valid: none (the demo), test, paper." ;;
+    *)
+        case $mode in /*) recording=$mode ;; *) recording=$started_in/$mode ;; esac
+        [ -e "$recording" ] || fail "no file $mode; valid: nothing (the demo), a recording, test, paper."
+        mode=demo requirements=requirements.txt ;;
 esac
 
 python_works() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
@@ -39,7 +44,7 @@ fi
 # Installed once per content of the pins: the marker is a copy of them, written when all is in place.
 marker=.venv/installed-$requirements
 if ! { cmp -s "$requirements" "$marker" && cmp -s pyproject.toml .venv/installed-pyproject.toml; }; then
-    echo "Installing $requirements into .venv ..."
+    echo "Installing $requirements into .venv: about 2.6 GB of disk, minutes with a fast network ..."
     if command -v uv >/dev/null; then
         uv pip install --quiet --python .venv/bin/python -r "$requirements"
         uv pip install --quiet --python .venv/bin/python --no-deps --editable .
@@ -53,9 +58,13 @@ fi
 
 case $mode in
     demo)
+        echo "The student of the package, trained on EMO-DB:"
+        .venv/bin/light-sernet-kd predict --examples ${recording:+"$recording"} || true
+        echo "Now a student of your own, of SYNTHETIC speech: about 4 minutes on two cores."
         .venv/bin/python train.py -dn demo -id 2 -kd ours --run demo \
             --epochs 8 --teacher_width 1.25 --alone "$@"
-        echo "Try it: .venv/bin/light-sernet-kd predict result/demo/student_int8.tflite data/demo/*.wav" ;;
+        echo "Try it: .venv/bin/light-sernet-kd predict result/demo data/demo"
+        echo "Next, with recordings of your own: docs/quickstart.md" ;;
     test) .venv/bin/python -m pytest "$@" ;;
     paper) .venv/bin/python train.py paper "$@" ;;
 esac

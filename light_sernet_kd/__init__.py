@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from light_sernet_kd.device.runs import Run
     from light_sernet_kd.device.whole import Result, Runner
+    from light_sernet_kd.experiment.classifier import EmotionClassifier
     from light_sernet_kd.experiment.from_python import train
 
 __version__ = "0.1.0"
-__all__ = ["Result", "Run", "Runner", "train"]
+__all__ = ["EmotionClassifier", "Result", "Run", "Runner", "train"]
 
 _PLACES = {
+    "EmotionClassifier": "experiment.classifier",
     "Result": "device.whole",
     "Run": "device.runs",
     "Runner": "device.whole",

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,35 @@ gc.set_threshold(100_000, 20, 20)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# The environment of a process on JAX, where most of the time would go into optimising what runs a few times.
+ON_JAX = {
+    "KERAS_BACKEND": "jax",
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+}
+
 
 # A file goes to one process as a whole: those that take longest begin, so that none is alone at the end.
-LONGEST = ["test_end_to_end", "test_multimodal", "test_experiments", "test_distiller", "test_export",
-           "test_explain", "test_students", "test_quantisation", "test_training"]  # fmt: skip
+LONGEST = [
+    "test_end_to_end", "test_without_tensorflow", "test_multimodal", "test_experiments", "test_distiller",
+    "test_docs", "test_explain", "test_export", "test_vectorised", "test_generations", "test_students",
+    "test_style", "test_quantisation", "test_training", "test_devices", "test_page", "test_fusion_students",
+    "test_accelerate", "test_additions",
+]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_collection_finish():
+    # What was imported stays: to look through it takes half a second, each time a training asks for it.
+    gc.freeze()
+    if "tensorflow" in sys.modules:
+        from small_runs import run_graphs_as_traced
+
+        run_graphs_as_traced()
 
 
 @pytest.fixture

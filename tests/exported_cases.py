@@ -2,7 +2,7 @@
 
 import shutil
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -11,6 +11,7 @@ import pytest
 from keras import ops
 
 from light_sernet_kd import audio, features, students
+from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.data import signatures, training_list
 from light_sernet_kd.export import tflite as export_module
 from light_sernet_kd.export.tflite import Exported, ExportSpec, export
@@ -95,8 +96,28 @@ def made_student(name: str, front_end: keras.Model, waveforms: np.ndarray) -> ke
     return student
 
 
+# What was made in this process, since several files of tests want the same.
+_MADE: dict[tuple, Case] = {}
+
+
 def made_case(name, front_end, input_type, samples, folder, *, head=None, **kwargs) -> Case:
-    """Files of an untrained student; `head` makes its second head of it."""
+    """Files of an untrained student in the folder; `head` makes its second head of it."""
+    if head is not None or {*kwargs} - {"precisions"}:
+        return _made_case(name, front_end, input_type, samples, folder, head=head, **kwargs)
+    wanted, key = kwargs.get("precisions") or PRECISIONS, (name, front_end, input_type, samples)
+    made = _MADE.get(key)
+    if made is None or not {*wanted} <= {*made.paths}:
+        _MADE[key] = _made_case(*key, folder, **kwargs)
+        return _MADE[key]
+    # The same student gives the same bytes.
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(made.exported[0].path.with_name("labels.txt"), folder)
+    of = {each.precision: each for each in made.exported}
+    copies = [replace(of[each], path=Path(shutil.copy(of[each].path, folder))) for each in wanted]
+    return replace(made, exported=copies)
+
+
+def _made_case(name, front_end, input_type, samples, folder, *, head=None, **kwargs) -> Case:
     waveforms = clips(24, samples)
     front = features.front_end_model(front_end, input_type, samples)
     student = made_student(name, front, waveforms)

@@ -35,6 +35,11 @@ def made_corpus(folder: Path) -> Path:
     return folder / "small.csv"
 
 
+# Compiled networks for later tests whose runs are shallow, and how many: their graphs take memory.
+_SHALLOW: dict = {}
+MOST_KEPT = 16
+
+
 @contextlib.contextmanager
 def shallow_light_sernet() -> Iterator[None]:
     """Light-SERNet of one branch and two stages, where what happens around a network is tested.
@@ -48,8 +53,10 @@ def shallow_light_sernet() -> Iterator[None]:
     part = dataclasses.replace(whole, branches=whole.branches[:1], body=whole.body[-2:])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(light_sernet, "LIGHT_SERNET", part)
-        patch.setattr(networks, "_KEPT", {})  # of networks that are whole
+        patch.setattr(networks, "_KEPT", _SHALLOW)  # the other holds networks that are whole
         yield
+    for key in [*_SHALLOW][:-MOST_KEPT]:
+        del _SHALLOW[key]
 
 
 @contextlib.contextmanager
@@ -83,6 +90,13 @@ def no_graphs() -> Iterator[None]:
             yield
     finally:
         tf.config.run_functions_eagerly(False)
+
+
+def run_graphs_as_traced() -> None:
+    """To optimise a graph takes longer than a few batches save: up to a quarter of a short run."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def train(manifest: Path, result: Path, *arguments: str) -> int:

@@ -70,7 +70,12 @@ COMMANDS = {
     "light-sernet-kd teach *": f"{PARSE}: trains teachers; test_teachers and test_end_to_end have quick ones",
     "light-sernet-kd fetch *": f"{PARSE}: downloads; test_fetch has a server",
     "light-sernet-kd listen *": f"{PARSE}: needs a microphone; test_stream has blocks of sound",
+    "light-sernet-kd listen": f"{PARSE}: needs a microphone; test_stream has blocks of sound",
+    "light-sernet-kd demo": f"{PARSE}: serves until Ctrl-C; test_page opens it in Chromium",
+    "light-sernet-kd models": RUN,
     "light-sernet-kd demo *": f"{PARSE}: serves until Ctrl-C; test_page opens it in Chromium",
+    "light-sernet-kd completion *": "no: writes into the reader's home; test_options completes in bash",
+    "light-sernet-kd train --plugin *": "no: test_plugins writes the file and trains with it",
     "python train.py grid EXPERIMENTS *": f"{PARSE}: the command line is train.py's; test_grid reads them",
     "python train.py paper *": f"{PARSE}: trains for hours; test_experiments has quick rows",
     "python train.py *": f"{PARSE}: trains for hours; test_end_to_end trains for seconds",
@@ -256,7 +261,8 @@ def workplace(tmp_path_factory) -> Path:
     with inside(folder), pytest.MonkeyPatch.context() as patch:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
         with shallow_light_sernet(), rendered():
-            assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), "--run", "my-run"]) == 0
+            some = ["--folds", "03,08", "--run", "my-run"]
+            assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), *some]) == 0
         for name in ("demo", "demo-alone", "one", "two"):
             shutil.copytree("result/my-run", f"result/{name}")
         for file in Path("result/my-run").glob("*.tflite"):

@@ -239,7 +239,7 @@ def write(compared: dict[str, Any], folder: Path) -> list[Path]:
     title = f"Size of {what} against UA{synthetic}"
     written += figures.size_against_ua(
         points,
-        folder / "size_against_ua.png",
+        folder / "size_against_ua",
         title=title,
         stamps=[f"{', '.join(runs)}: {stamp}" for stamp, runs in stamps.items()],
         size_label=f"size of {what} (kB)",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.cli.console import complain, heavy_imports, say_written
 from light_sernet_kd.cli.context import Context
-from light_sernet_kd.cli.options import CORPUS_NAMES, add_data, add_option, canonical
+from light_sernet_kd.cli.options import add_data, add_option, canonical, corpus_names
 from light_sernet_kd.config import PRECISIONS, Settings
 from light_sernet_kd.config.fields import counts, names
 from light_sernet_kd.errors import UserError, choose
@@ -70,15 +70,16 @@ def add_benchmark(commands: Any, context: Context) -> None:
         "answer, peak memory, and with --on their UA and WA; beside them the UA of the folds' students, each "
         "on its own test fold, that a file's card tells. Without TensorFlow.",
     )
-    benchmark.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
-                           help="exported files, or the folder of a run for all of its own")  # fmt: skip
+    benchmark.add_argument("models", nargs="+", metavar="MODEL.tflite",
+                           help="exported files, or the folder of a run or the name of a student of the "
+                           "package for all of its own")  # fmt: skip
     benchmark.add_argument("--threads", type=counts, metavar="N,M",
                            help="processor cores to measure with (default 1,2; or 1 of one)")  # fmt: skip
     benchmark.add_argument("--rounds", type=int, default=100, metavar="N",
                            help="times that each file answers (default 100; fewer where that takes more "
                            "than a minute)")  # fmt: skip
     benchmark.add_argument("--on", metavar="CORPUS",
-                           help=f"score them too: {CORPUS_NAMES}, or a manifest's path")  # fmt: skip
+                           help=f"score them too: {corpus_names()}, or a manifest's path")  # fmt: skip
     add_option(benchmark, "columns", default=())
     benchmark.add_argument("--fold", metavar="NAME", help="on the test speakers of this fold only")
     benchmark.add_argument("--protocol", metavar="NAME",
@@ -103,8 +104,9 @@ def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.protocol and not arguments.fold:
         raise UserError("--protocol needs --fold, the fold whose test speakers are heard.")
     from light_sernet_kd.analysis import benchmark
+    from light_sernet_kd.device.given import located
 
-    models = benchmark.files_of(arguments.models)
+    models = benchmark.files_of([located(each) for each in arguments.models])
     recordings = None
     if arguments.on:
         recordings = benchmark.recordings_of(
@@ -171,7 +173,8 @@ def add_stress(commands: Any, context: Context) -> None:
     stress.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
                         help="exported files, or run folders; compared with the first")  # fmt: skip
     stress.add_argument("--on", metavar="CORPUS",
-                        help=f"{CORPUS_NAMES}, or a manifest's path; of a run's folder, its own")  # fmt: skip
+                        help=f"{corpus_names()}, or a manifest's path; of a run's folder, "
+                        "its own")  # fmt: skip
     add_option(stress, "columns", default=())
     add_option(stress, "audio_type", default=None, text="part of the corpus")
     add_option(stress, "emotions", default=(), text="as for train")

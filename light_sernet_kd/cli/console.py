@@ -12,9 +12,20 @@ from light_sernet_kd.registries.engines import ENGINES
 if TYPE_CHECKING:
     import logging
 
+    from light_sernet_kd.reporting.display import Display
+
 
 def complain(text: str) -> None:
     print(f"light-sernet-kd: {text}", file=sys.stderr)
+
+
+def terminal(verbose: int = 1) -> "Display":
+    """What a command that trains says, on stdout."""
+    from rich.console import Console
+
+    from light_sernet_kd.reporting.display import Display
+
+    return Display(Console(), verbose=verbose)
 
 
 def say_written(paths: Iterable[object]) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from light_sernet_kd.cli.console import complain, download_bar
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
-    CORPUS_NAMES,
     add_data,
     add_option,
     canonical,
+    corpus_names,
     protocol_of,
 )
 from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
@@ -32,7 +32,9 @@ def add_prepare(commands: Any, context: Context) -> None:
         description="Check a corpus and print what is in it; with --to also convert it, or with --video take "
         "the audio out of videos.",
     )
-    prepare.add_argument("corpus", nargs="?", metavar="CORPUS", help=f"{CORPUS_NAMES}, or a manifest's path")
+    prepare.add_argument(
+        "corpus", nargs="?", metavar="CORPUS", help=f"{corpus_names()}, or a manifest's path"
+    )
     prepare.add_argument("--to", type=Path, metavar="DIR", help="write 16-bit WAVs and a manifest.csv there")
     prepare.add_argument("--sample-rate", type=int, metavar="HZ", help=f"default {SAMPLE_RATE}")
     add_option(prepare, "input_seconds", default=None,
@@ -158,7 +160,7 @@ def add_audit(commands: Any, context: Context) -> None:
         "dialogs, transcripts, identical and near-identical recordings, and the speakers a teacher was "
         "trained on. Exit code 1 when something leaks.",
     )
-    audit.add_argument("corpus", metavar="CORPUS", help=f"{CORPUS_NAMES}, or a manifest's path")
+    audit.add_argument("corpus", metavar="CORPUS", help=f"{corpus_names()}, or a manifest's path")
     add_option(audit, "columns", default=())
     add_option(audit, "protocol", default=None)
     audit.add_argument("--teacher", type=Path, metavar="FILE", help="also ask what this teacher has seen")

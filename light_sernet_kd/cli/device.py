@@ -1,6 +1,8 @@
-"""The commands that run exported files: `predict`, `enroll`, `listen`, `demo`, `golden`."""
+"""The commands that run exported files: `predict`, `enroll`, `listen`, `demo`, `models`, `golden`."""
 
 import argparse
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,10 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import add_profile, add_stream_settings, add_threads, stream_settings
 from light_sernet_kd.errors import UserError
 
+_MODEL = (
+    "an exported .tflite file, the folder of a run, or the name of a student of the package (see models); "
+    "without it, the package's own student answers"
+)
 _RECORDINGS = "recordings, folders of them, or lists with a path per line: @FILE, or - for standard input"
 
 
@@ -22,8 +28,9 @@ def add_predict(commands: Any, context: Context) -> None:
         "recording, or in its place. An answer not to be trusted is marked unsure, with the reason: too "
         "small a probability, silence, steady noise, or too little sound.",
     )
-    predict.add_argument("model", metavar="MODEL", help="an exported .tflite file, or a run's folder")
+    predict.add_argument("model", nargs="?", metavar="MODEL", help=_MODEL)
     predict.add_argument("recordings", nargs="*", metavar="AUDIO", help=_RECORDINGS)
+    predict.add_argument("--examples", action="store_true", help="the package's own recordings too")
     texts = predict.add_mutually_exclusive_group()
     texts.add_argument("--text", metavar="TEXT", help="what is said, of one recording")
     texts.add_argument("--text_file", type=Path, metavar="FILE",
@@ -47,16 +54,19 @@ def add_predict(commands: Any, context: Context) -> None:
                          help="overlapping windows over the whole recording: a timeline")  # fmt: skip
     add_stream_settings(predict.add_argument_group("gates, and windows of longer recordings"))
     group = predict.add_argument_group("with --stream")
-    group.add_argument("--picture", type=Path, metavar="FILE", help="also draw it (.png or .pdf)")
+    group.add_argument("--picture", type=Path, metavar="FILE", help="also draw it (.png, .svg or .pdf)")
     group.add_argument("-v", "--verbose", action="store_true", help="print every window too")
 
 
 def run_predict(arguments: argparse.Namespace, context: Context) -> int:
-    from light_sernet_kd.device import predict
+    from light_sernet_kd.device import given, predict, shipped
 
+    model, recordings = given.model_and_recordings(arguments.model, arguments.recordings)
+    if arguments.examples:
+        recordings = [*map(str, shipped.examples()), *recordings]
     request = predict.Request(
-        model=arguments.model,
-        recordings=arguments.recordings,
+        model=model,
+        recordings=recordings,
         text=arguments.text,
         text_file=arguments.text_file,
         settings=stream_settings(arguments),
@@ -82,22 +92,28 @@ def add_enroll(commands: Any, context: Context) -> None:
         "with --enrolment exports. "
         "Recordings without speech are left out. The profile holds no sound, but may identify the speaker.",
     )
-    enroll.add_argument("model", metavar="MODEL", help="a student_*_enrolled.tflite, or a run's folder")
-    enroll.add_argument("recordings", nargs="+", metavar="AUDIO", help=_RECORDINGS)
+    enroll.add_argument("model", nargs="?", metavar="MODEL", help="a student_*_enrolled.tflite, the folder "
+                        "of a run, or the name of a student of the package, which is taken where none is "
+                        "named")  # fmt: skip
+    enroll.add_argument("recordings", nargs="*", metavar="AUDIO", help=_RECORDINGS)
     enroll.add_argument("--profile", type=Path, required=True, metavar="FILE", help="what is written (.json)")
     enroll.add_argument("--add", action="store_true", help="go on with the profile that is there")
     add_threads(enroll)
 
 
 def run_enroll(arguments: argparse.Namespace, context: Context) -> int:
-    from light_sernet_kd.device import enroll
+    from light_sernet_kd.device import enroll, given
 
+    model, recordings = given.model_and_recordings(arguments.model, arguments.recordings)
+    if not recordings:
+        raise UserError("enroll hears recordings of the speaker: name some, or a folder of them.")
     failed = enroll.enroll(
-        arguments.model,
-        arguments.recordings,
+        model,
+        recordings,
         arguments.profile,
         add=arguments.add,
         threads=arguments.threads,
+        say=print,
     )
     return 2 if failed else 0
 
@@ -109,7 +125,7 @@ def add_listen(commands: Any, context: Context) -> None:
         description="Classify what the microphone hears in overlapping windows, until Ctrl-C. Needs the "
         "extra listen (sounddevice).",
     )
-    listen.add_argument("model", metavar="MODEL", help="an exported .tflite file, or a run's folder")
+    listen.add_argument("model", nargs="?", metavar="MODEL", help=_MODEL)
     listen.add_argument("--device", metavar="N", help="number or part of the name (python -m sounddevice)")
     listen.add_argument("--seconds", type=float, metavar="S", help="end after S seconds of sound")
     listen.add_argument("--json", action="store_true", help="print a line of JSON per window")
@@ -135,6 +151,7 @@ def run_listen(arguments: argparse.Namespace, context: Context) -> None:
     listen.listen(
         runner,
         settings={**stream_settings(arguments), "learn": learn},
+        model=arguments.model,
         console=Console(highlight=False),
         device=int(device) if device is not None and device.isdecimal() else device,
         seconds=arguments.seconds,
@@ -151,22 +168,50 @@ def add_demo(commands: Any, context: Context) -> None:
         "microphone or a file. Nothing leaves this machine. LiteRT's web runtime (12 MB) is downloaded once, "
         "also by: fetch litert-web. (The corpus named demo is another thing: train -dn demo.)",
     )
-    serve.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or an exported .tflite file")
+    serve.add_argument("run", nargs="?", metavar="RUN", help=_MODEL)
     serve.add_argument("--port", type=int, default=8237, metavar="N", help="default 8237; 0 any that is free")
     add_profile(serve, "begin with what is known of the speaker, as enroll writes it")
     serve.add_argument("--no-browser", action="store_true", help="only print the page's address")
+    serve.add_argument("--out", type=Path, metavar="DIR",
+                       help="write the page as a folder for any web server, and serve nothing")  # fmt: skip
 
 
 def run_demo(arguments: argparse.Namespace, context: Context) -> None:
-    from light_sernet_kd.device import serve
+    from light_sernet_kd.device import given, serve
 
     serve.demo(
-        arguments.run,
+        given.located(arguments.run),
         port=arguments.port,
         profile=arguments.profile,
+        out=arguments.out,
         browser=not arguments.no_browser,
+        say=functools.partial(print, flush=True),  # a pipe would keep the address to itself
         bar=download_bar,
     )
+
+
+def add_models(commands: Any, context: Context) -> None:
+    models = commands.add_parser(
+        "models",
+        help="the students that are here: of the package, and those that runs exported",
+        description="List students with what they were trained on, the scores of their folds, and their "
+        "size. What takes a run's folder takes those of the package by name.",
+    )
+    models.add_argument("--result", type=Path, default=Path("result"), metavar="DIR",
+                        help="where runs are stored (default result)")  # fmt: skip
+    models.add_argument("--json", action="store_true", help="print a JSON list")
+
+
+def run_models(arguments: argparse.Namespace, context: Context) -> None:
+    from rich.console import Console
+
+    from light_sernet_kd.device import models
+
+    found = models.found(arguments.result)
+    if arguments.json:
+        print(json.dumps([each.as_dict() for each in found], indent=2, ensure_ascii=False))
+    else:
+        models.table(found).show(Console())
 
 
 def add_golden(commands: Any, context: Context) -> None:
@@ -176,16 +221,18 @@ def add_golden(commands: Any, context: Context) -> None:
         description="Write golden vectors: a made recording and what exported files answer to it, so that an "
         "app on another system can check that it answers alike (docs/on-device.md).",
     )
-    golden.add_argument("files", nargs="+", type=Path, metavar="RUN_OR_TFLITE",
-                        help="a run's folder or an exported file")  # fmt: skip
+    golden.add_argument("files", nargs="+", metavar="RUN_OR_TFLITE",
+                        help="an exported file, the folder of a run, or the name of a student of the "
+                        "package")  # fmt: skip
     golden.add_argument("--out", type=Path, default=Path("golden.json"), metavar="FILE",
                         help="default: golden.json")  # fmt: skip
 
 
 def run_golden(arguments: argparse.Namespace, context: Context) -> None:
+    from light_sernet_kd.device.given import located
     from light_sernet_kd.export.golden import golden
     from light_sernet_kd.files import write_json
 
-    golden_record = golden(arguments.files)
+    golden_record = golden([located(each) for each in arguments.files])
     write_json(arguments.out, golden_record)
     print(f"{arguments.out}: {', '.join(each['file'] for each in golden_record['files'])}")

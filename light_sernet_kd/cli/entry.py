@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from light_sernet_kd import __version__
-from light_sernet_kd.cli import analysis, corpora, device, search, training
+from light_sernet_kd import __version__, plugins
+from light_sernet_kd.cli import analysis, completion, corpora, device, search, training
 from light_sernet_kd.cli.console import complain
 from light_sernet_kd.cli.context import Context
+from light_sernet_kd.cli.examples import examples_of
 from light_sernet_kd.cli.parser import Parser
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.errors import TRAIN, UserError, missed, require
@@ -39,6 +40,7 @@ class Command:
         continues: whether the same command goes on where it was interrupted.
         trains: whether it needs the extra `train`.
         trains_with: the options, as they are parsed, that need it where the command does not.
+        takes_plugins: whether it reads registries, which plug-ins add to.
     """
 
     add: Callable[[Any, Context], None]
@@ -46,6 +48,7 @@ class Command:
     continues: bool = False
     trains: bool = False
     trains_with: tuple[str, ...] = ()
+    takes_plugins: bool = True
 
     def require(self, arguments: argparse.Namespace) -> None:
         """An error where the extra is needed that is not installed.
@@ -66,19 +69,21 @@ COMMANDS: dict[str, Command] = {
     "search": Command(search.add_search, search.run_search, continues=True, trains=True),
     "prepare": Command(corpora.add_prepare, corpora.run_prepare),
     "fetch": Command(corpora.add_fetch, corpora.run_fetch, continues=True),
-    "predict": Command(device.add_predict, device.run_predict, trains_with=("picture",)),
-    "enroll": Command(device.add_enroll, device.run_enroll),
-    "listen": Command(device.add_listen, device.run_listen),
-    "demo": Command(device.add_demo, device.run_demo),
+    "predict": Command(device.add_predict, device.run_predict, trains_with=("picture",), takes_plugins=False),
+    "enroll": Command(device.add_enroll, device.run_enroll, takes_plugins=False),
+    "listen": Command(device.add_listen, device.run_listen, takes_plugins=False),
+    "demo": Command(device.add_demo, device.run_demo, takes_plugins=False),
+    "models": Command(device.add_models, device.run_models, takes_plugins=False),
     "audit": Command(corpora.add_audit, corpora.run_audit),
     "compare": Command(analysis.add_compare, analysis.run_compare, trains_with=("out",)),
     "benchmark": Command(analysis.add_benchmark, analysis.run_benchmark),
     "explain": Command(analysis.add_explain, analysis.run_explain, trains=True),
     "export": Command(training.add_export, training.run_export, continues=True, trains=True),
-    "golden": Command(device.add_golden, device.run_golden),
+    "golden": Command(device.add_golden, device.run_golden, takes_plugins=False),
     "stress": Command(analysis.add_stress, analysis.run_stress, trains=True),
     "doctor": Command(analysis.add_doctor, analysis.run_doctor),
     "paper": Command(training.add_paper, training.run_paper, continues=True, trains=True),
+    "completion": Command(completion.add_completion, completion.run_completion),
 }
 
 
@@ -88,8 +93,16 @@ def make_parser(context: Context | None = None) -> Parser:
     parser = Parser(prog=context.program, description="Distil speech-emotion teachers into small students.")
     parser.add_argument("--version", action="version", version=f"light-sernet-kd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for command in COMMANDS.values():
+    for name, command in COMMANDS.items():
         command.add(commands, context)
+        each = parser.commands()[name]
+        each.epilog = "\n\n".join(filter(None, [examples_of(name), each.epilog]))
+        if command.takes_plugins:
+            # Read before the parser is made, whose help and choices they add to.
+            parser.commands()[name].add_argument(
+                plugins.OPTION, action="append", default=[], metavar="FILE",
+                help="Python that registers corpora, students, losses or others; may be given several times",
+            )  # fmt: skip
     return parser
 
 
@@ -127,12 +140,15 @@ def main(
         # A file's name may hold what the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        context = Context(program, command_line, defaults, make_settings(**defaults), experiments or {})
-        parser = make_parser(context)
-        arguments = parser.parse_args(parser.checked(argv, program))
-        command = COMMANDS[arguments.command]
-        command.require(arguments)
-        return command.run(arguments, context) or 0
+        for text in plugins.load_installed():
+            complain(text)
+        with plugins.loaded(plugins.named_files(argv)):
+            context = Context(program, command_line, defaults, make_settings(**defaults), experiments or {})
+            parser = make_parser(context)
+            arguments = parser.parse_args(parser.checked(argv, program))
+            command = COMMANDS[arguments.command]
+            command.require(arguments)
+            return command.run(arguments, context) or 0
     except UserError as error:
         complain(str(error))
         return 2

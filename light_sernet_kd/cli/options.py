@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
+from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields
 from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.config.settings import BEST
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.corpora import CORPORA, origin
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.losses import DISTILLATIONS
-from light_sernet_kd.registries.protocols import two_corpora_protocol
 from light_sernet_kd.registries.recipes import OWN, RECIPES
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 
 _FIELDS = {field.name: field for field in (*dataclasses.fields(Settings), *dataclasses.fields(RunOptions))}
-CORPUS_NAMES = ", ".join(CORPORA)
+
+
+def corpus_names() -> str:
+    """The corpora that are known by name, for help."""
+    return ", ".join(CORPORA)
 
 
 def add_option(
@@ -95,13 +98,12 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
             raise UserError("-session and --folds both name the folds to run: give one of them.")
         chosen["folds"] = flag_values["session_number"]
     values = _by_recipe(chosen, defaults)
-    for name in ("corpus", "test_on"):
-        if isinstance(values.get(name), str):
-            values[name] = canonical(values[name])
+    if isinstance(values.get("corpus"), str):
+        values["corpus"] = canonical(values["corpus"])
     if "protocol" not in chosen:
         # An option that only makes sense under one protocol chooses it.
         if "test_on" in chosen:
-            values["protocol"] = two_corpora_protocol()
+            values.pop("protocol", None)
         elif "session_number" in flag_values and _has_sessions(values):
             values["protocol"] = "session"
     weights = dict(values.get("distillation_weights", {}))
@@ -115,13 +117,10 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
 
         # One spelling for one meaning, and a typo is refused before TensorFlow is imported.
         values["augmentation"] = augment.text_of(augment.parse(str(values["augmentation"])))
-    has_protocol = "protocol" in values
-    settings = make_settings(**{**values, "distillation_weights": weights | _lambdas(flag_values, values)})
-    if has_protocol:
-        return settings
-    # After the checks, because it looks at the corpus; and in the settings, so that config.json has it.
-    protocol = protocol_of(settings.corpus, settings.columns, Path(arguments.data))
-    return make_settings(**{**settings.as_dict(), "protocol": protocol})
+    values["distillation_weights"] = weights | _lambdas(flag_values, values)
+    from light_sernet_kd.data.given_settings import given_settings
+
+    return given_settings(values, Path(arguments.data))
 
 
 def _by_recipe(chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import add_run_options, add_settings, run_options, settings_of
 from light_sernet_kd.config import PRECISIONS, fields
@@ -18,11 +18,6 @@ _EPILOG = """the file of --space:
   depth = { low = 2, high = 4 }                             of a range
   learning_rate = { low = 3e-4, high = 3e-3, log = true }   evenly in its logarithm
   kernels = [["3x3"], ["11x1", "1x9", "3x3"]]               of a list, lists in a list
-
-examples:
-  %(prog)s -dn EMO-DB --max-kb 300 --max-ms 1.0 --max-params 200000 --epochs 60
-  %(prog)s -dn EMO-DB --space space.toml --trials 50 --folds 03,08
-
 2 when no student meets the budget."""
 
 
@@ -81,7 +76,6 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
     if settings.start_from is not None:
         raise UserError("a search draws students of many shapes, and takes no --start_from: leave it out.")
     from light_sernet_kd.analysis import search as searches
-    from light_sernet_kd.reporting.display import Display
 
     space = searches.read_space(arguments.space) if arguments.space else searches.default_space(settings)
     budget = searches.Budget(arguments.max_kb, arguments.max_ms, arguments.max_params)
@@ -89,7 +83,7 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         settings, space, budget, options.data, precision=precision, inner=arguments.inner
     )
     folder = searches.SearchFolder.of(search, options.result / path_part(options.run or search.name))
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if arguments.dry_run or options.verbose:
         for line in search.lines():
             display.say(line, always=True)

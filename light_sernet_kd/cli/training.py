@@ -6,9 +6,10 @@ import fnmatch
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from light_sernet_kd.cli.console import heavy_imports
+from light_sernet_kd import plugins
+from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
     add_data,
@@ -17,7 +18,8 @@ from light_sernet_kd.cli.options import (
     run_options,
     settings_of,
 )
-from light_sernet_kd.config import Settings, fields, make_settings
+from light_sernet_kd.cli.seeds import parsed, train_each
+from light_sernet_kd.config import RunOptions, Settings, fields, make_settings
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import engine_of, one_engine
 from light_sernet_kd.errors import UserError, choose
@@ -26,12 +28,9 @@ from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
 
-_EPILOG = """examples:
-  %(prog)s -dn demo -id 2.5 -kd KD --epochs 8
-  %(prog)s -dn EMO-DB -id 3 -kd CKD
-  %(prog)s -dn EMO-DB -id 3 -kd CKD --teacher logits.npz --folds 03,08 --epochs 60
-  %(prog)s -dn path/to/manifest.csv -ln focal -it mel_spectrogram --run mine
-"""
+if TYPE_CHECKING:
+    from light_sernet_kd.data.run_folder import RunFolder
+    from light_sernet_kd.reporting.display import Display
 
 
 def add_train(commands: Any, context: Context) -> None:
@@ -42,11 +41,13 @@ def add_train(commands: Any, context: Context) -> None:
         prog=program,
         help="distil, cross-validate, report and export a student",
         description="Distil, cross-validate, report and export a student.",
-        epilog=_EPILOG,
     )
     train.add_argument("--alone", action="store_true",
                        help="first train the student without a teacher too, as the run NAME-alone without "
                        "files for a device: the report sets both beside the teacher")  # fmt: skip
+    train.add_argument("--seeds", metavar="N,N,…",
+                       help="train with each of these seeds, as the runs NAME-seed-N, and write their scores "
+                       "with mean and standard deviation into NAME-seeds.md")  # fmt: skip
     add_settings(train, context.settings, fields.TRAIN)
     add_run_options(train)
 
@@ -55,18 +56,56 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
     if arguments.alone and settings.teacher is None:
         raise UserError("--alone is for a student with a teacher: add -kd KD or another method.")
+    if arguments.seeds is not None and "seed" in vars(arguments):
+        raise UserError("--seeds names all seeds: leave out --seed.")
+    seeds = None if arguments.seeds is None else parsed(arguments.seeds)
+    display = terminal(options.verbose)
+
+    def run(settings: Settings, options: RunOptions) -> "RunFolder":
+        folder = _unchanged(settings, options, alone=arguments.alone) or _trained(
+            settings, options, display, context.command_line, alone=arguments.alone
+        )
+        _tell_outcome(folder, display)
+        return folder
+
+    if seeds is None:
+        run(settings, options)
+    else:
+        train_each(seeds, settings, options, display, run)
+
+
+def _unchanged(settings: Settings, options: RunOptions, *, alone: bool) -> "RunFolder | None":
+    """The folder of the run that would come out the same, with its student alone where that is asked for."""
+    from light_sernet_kd.experiment.receipt import unchanged
+
+    if alone:
+        from light_sernet_kd.experiment.alone import settings_alone
+        from light_sernet_kd.experiment.outcome import options_beside
+
+        if unchanged(settings_alone(settings), options_beside(settings, options)) is None:
+            return None
+    return unchanged(settings, options)
+
+
+def _trained(
+    settings: Settings, options: RunOptions, display: "Display", command: str, *, alone: bool
+) -> "RunFolder":
     heavy_imports(engine_of(settings))
     from light_sernet_kd import experiment
     from light_sernet_kd.data.run_folder import RunFolder
-    from light_sernet_kd.files import read_json
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
-    if arguments.alone:
+    if alone:
         experiment.train_alone(settings, options, display)
-    run = RunFolder(experiment.train(settings, options, display, command=context.command_line))
-    display.say(experiment.summary(read_json(run.metrics)), always=True)
+    return RunFolder(experiment.train(settings, options, display, command=command))
+
+
+def _tell_outcome(run: "RunFolder", display: "Display") -> None:
+    from light_sernet_kd.experiment.outcome import summary
+    from light_sernet_kd.files import read_json
+
+    display.say(summary(read_json(run.metrics)), always=True)
     display.say(f"Report: {run.report}", always=True)
+    display.say(f"Page: {run.page}", always=True)
 
 
 def add_recipe(commands: Any, context: Context) -> None:
@@ -142,9 +181,8 @@ def run_teach(arguments: argparse.Namespace, context: Context) -> None:
     options = run_options(arguments)
     heavy_imports()
     from light_sernet_kd import experiment
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if arguments.source and not student:
         path = experiment.teach_from(
             arguments.source, settings, options, display, fine_tune=arguments.fine_tune, out=arguments.out
@@ -218,9 +256,8 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
         )
     )
     from light_sernet_kd.experiment import paper
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     rows = paper.rows_of(context.experiments, context.defaults, only=arguments.only, epochs=arguments.epochs)
     ran = paper.run(rows, options, display, command=context.command_line)
     paper.show(ran, display)
@@ -253,7 +290,16 @@ def add_grid(commands: Any, context: Context) -> None:
     add_run_options(grid)
 
 
+def _check_plugins(arguments: argparse.Namespace) -> None:
+    if arguments.plugin and arguments.on != LOCAL:
+        raise UserError(
+            "--plugin is for runs of this machine: install the plug-in as a package on every machine of "
+            f"--on {arguments.on}, with an entry point of the group {plugins.GROUP}."
+        )
+
+
 def run_grid(arguments: argparse.Namespace, context: Context) -> int:
+    _check_plugins(arguments)
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
     jobs = arguments.jobs or 1
@@ -264,9 +310,8 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     options = run_options(arguments)
     from light_sernet_kd.analysis import grid as grids
     from light_sernet_kd.files import locked
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display(verbose=options.verbose)
+    display = terminal(options.verbose)
     if str(arguments.file) == "EXPERIMENTS" and not arguments.file.exists():
         seed = context.defaults.get("seed", Settings.seed)
         grid = grids.grid_of_experiments(context.experiments, seed, options.data)
@@ -334,9 +379,8 @@ def run_export(arguments: argparse.Namespace, context: Context) -> None:
     heavy_imports()
     from light_sernet_kd import experiment
     from light_sernet_kd.data.run_folder import RunFolder
-    from light_sernet_kd.reporting.display import Display
 
-    display = Display()
+    display = terminal()
     files = experiment.export_run(arguments.run, Path(arguments.data), display)
     display.say(f"Files: {', '.join(map(str, files))}", always=True)
     display.say(f"Report: {RunFolder(arguments.run).report}", always=True)

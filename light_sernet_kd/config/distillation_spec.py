@@ -6,7 +6,7 @@ Standard library only: the command line refuses a typo from here, before it impo
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from light_sernet_kd.errors import UserError, choose
@@ -21,15 +21,20 @@ from light_sernet_kd.registries.recipes import OURS, TAUGHT
 
 @dataclass(frozen=True)
 class Term:
-    """A distillation loss by name, and its weight in the sum."""
+    """A distillation loss by name, and its weight in the sum.
+
+    Attributes:
+        own: what there is to say of a loss that a program brings; None of one of the registry.
+    """
 
     name: str
     weight: float = 1.0
+    own: Distillation | None = field(default=None, repr=False)
 
     @property
     def entry(self) -> Distillation:
-        """What the registry says of the loss."""
-        return DISTILLATIONS[self.name]
+        """What the registry says of the loss, or the program that brings it."""
+        return self.own or DISTILLATIONS[self.name]
 
     def __str__(self) -> str:
         return self.name if self.weight == 1 else f"{self.name}:{_shortest(self.weight)}"

@@ -87,7 +87,8 @@ class Option:
     Attributes:
         flags: its spellings on the command line. The first is the one that messages use.
         group: the heading under which `--help` lists it.
-        help: `{choices}` in it becomes the list of the choices.
+        help: `{choices}` in it becomes the list of the choices. A function gives it where it reads a
+            registry, which plug-ins add to.
         choices: the names that it may have, such as a registry; empty for any value of its type.
         range: of numbers.
         parse: of the text after a flag; by default its type's own.
@@ -102,7 +103,7 @@ class Option:
 
     flags: tuple[str, ...]
     group: str
-    help: str
+    help: str | Callable[[], str]
     metavar: str | None = None
     choices: Collection[str] = ()
     range: Range | None = None
@@ -116,7 +117,8 @@ class Option:
 
     def help_text(self, default: Any = None) -> str:
         """What `--help` says of it, with the default where there is one to say."""
-        text = self.help.replace("{choices}", ", ".join(self.choices))
+        text = self.help if isinstance(self.help, str) else self.help()
+        text = text.replace("{choices}", ", ".join(self.choices))
         if not self.shows_default or default is None or default == "" or isinstance(default, Mapping):
             return text
         if isinstance(default, tuple | list):

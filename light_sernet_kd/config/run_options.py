@@ -60,7 +60,13 @@ class RunOptions:
     verbose: int = setting(
         1, "-v", "--verbose", group=PLACES, metavar="N", shows_default=False,
         range=Range(0, 2, text="0, 1 or 2"),
-        help="0 only the end, 1 a progress bar (default), 2 a line per epoch",
+        help="0 only the end, 1 a progress bar, or a line per epoch where no terminal is (default), 2 a line "
+        "per epoch",
+    )  # fmt: skip
+    audio: bool = setting(
+        True, "--audio", group=PLACES, shows_default=False,
+        help="let report.html play its surest mistakes, which puts up to 20 recordings into it (default); "
+        "--no-audio leaves them out",
     )  # fmt: skip
     tensorboard: bool = setting(
         False, "--tensorboard", group=PLACES, shows_default=False, help="write TensorBoard logs too"

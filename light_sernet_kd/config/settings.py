@@ -82,7 +82,7 @@ _MOST_VIEWS = 64
 _MOST_UNLABELLED = 10 / 11
 
 
-def listed(choices: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
+def listed(choices: Iterable[str]) -> str:
     """Names as `--help` lists them."""
     return ", ".join(choices)
 
@@ -122,7 +122,7 @@ class Settings:
 
     corpus: str = setting(
         "EMO-DB", "-dn", "--dataset_name", group=DATA, metavar="NAME",
-        help=f"{listed(CORPORA)}, or the path of a manifest (.csv, .tsv)",
+        help=lambda: f"{listed(CORPORA)}, or the path of a manifest (.csv, .tsv)",
     )  # fmt: skip
     columns: tuple[str, ...] = setting(
         (), "--columns", group=DATA, metavar="ROLE=NAME,…", parse=names, example="['path=file_id']",
@@ -187,7 +187,7 @@ class Settings:
     student: str = setting(
         "light_sernet", "--student", "-model", group=LOSSES, metavar="NAME", choices=STUDENTS,
         commands=OF_STUDENT_AND_TEACHER,
-        help=f"{listed(FEATURE_STUDENTS)}; of speech and text: {listed(MULTIMODAL_STUDENTS)}",
+        help=lambda: f"{listed(FEATURE_STUDENTS)}; of speech and text: {listed(MULTIMODAL_STUDENTS)}",
     )  # fmt: skip
     width: float = setting(
         1.0, "--width", group=LOSSES, metavar="X", commands=OF_NETWORKS, range=Range(0, _WIDEST, above=True),
@@ -226,8 +226,8 @@ class Settings:
     )  # fmt: skip
     distillation: str = setting(
         NO_TEACHER, "-kd", "--distillation", group=LOSSES, metavar="METHOD", commands=OF_STUDENT,
-        help=f"{listed([*DISTILLATIONS, *PUBLISHED])}, {OURS} (what --recipe {DISTILLED} teaches by), or a "
-        "weighted sum such as KD:0.5+RKD:0.5 or KD+SP:3000 "
+        help=lambda: f"{listed([*DISTILLATIONS, *PUBLISHED])}, {OURS} (what --recipe {DISTILLED} teaches "
+        "by), or a weighted sum such as KD:0.5+RKD:0.5 or KD+SP:3000 "
         f"({_joined(each for each, loss in DISTILLATIONS.items() if loss.large_weight)} want weights in the "
         "hundreds or thousands)",
     )  # fmt: skip
@@ -275,13 +275,13 @@ class Settings:
     )  # fmt: skip
     tune_epochs: int | None = setting(
         None, "--tune_epochs", group=SPEECH_AND_TEXT, metavar="N", range=Range(0, text="0 or more"),
-        help="epochs in which the encoders are trained too, after --epochs with frozen ones; by default the "
-        f"schedule's: {_by_schedule('tune_epochs')}",
+        help=lambda: "epochs in which the encoders are trained too, after --epochs with frozen ones; by "
+        f"default the schedule's: {_by_schedule('tune_epochs')}",
     )  # fmt: skip
 
     teacher: str | None = setting(
         None, "--teacher", group=TEACHER, metavar="FILE", commands=OF_STUDENT,
-        help=sources_text("--teacher"),
+        help=lambda: sources_text("--teacher"),
     )  # fmt: skip
     teacher_width: float = setting(
         1.5, "--teacher_width", group=TEACHER, metavar="X", commands=OF_STUDENT_AND_TEACHER,
@@ -389,7 +389,8 @@ class Settings:
     )  # fmt: skip
     augmentation: str = setting(
         "", "--augment", group=TRAINING, metavar="LIST", commands=OF_STUDENT, may_be_empty=True,
-        help=f"of the training set: {listed(AUGMENTATIONS)}; with settings, noise:snr_low=10:chance=1",
+        help=lambda: f"of the training set: {listed(AUGMENTATIONS)}; with settings, "
+        "noise:snr_low=10:chance=1",
     )  # fmt: skip
     augment_every: int = setting(
         1, "--augment-every", group=TRAINING, metavar="N", commands=OF_STUDENT, range=POSITIVE,
@@ -412,15 +413,15 @@ class Settings:
     )  # fmt: skip
     epochs: int | None = setting(
         None, "--epochs", "-epoc", group=TRAINING, metavar="N", commands=OF_TRAINING, range=POSITIVE,
-        help=f"by default the schedule's: {_by_schedule('epochs')}",
+        help=lambda: f"by default the schedule's: {_by_schedule('epochs')}",
     )  # fmt: skip
     batch_size: int | None = setting(
         None, "--batch_size", "-bt", group=TRAINING, metavar="N", commands=OF_TRAINING, range=POSITIVE,
-        help=f"by default the schedule's: {_by_schedule('batch_size')}",
+        help=lambda: f"by default the schedule's: {_by_schedule('batch_size')}",
     )  # fmt: skip
     learning_rate: float | None = setting(
         None, "--learning_rate", "-lr", group=TRAINING, metavar="X", commands=OF_TRAINING, range=POSITIVE,
-        help=f"by default the schedule's: {_by_schedule('learning_rate')}",
+        help=lambda: f"by default the schedule's: {_by_schedule('learning_rate')}",
     )  # fmt: skip
     optimizer: str | None = setting(
         None, "--optimizer", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=OPTIMIZERS,
@@ -428,7 +429,7 @@ class Settings:
     )  # fmt: skip
     accumulation: int | None = setting(
         None, "--accumulation", group=TRAINING, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
-        help=f"batches whose gradients make one step; by default the schedule's: "
+        help=lambda: f"batches whose gradients make one step; by default the schedule's: "
         f"{_by_schedule('accumulation')}",
     )  # fmt: skip
     most_per_emotion: int = setting(
@@ -466,7 +467,7 @@ class Settings:
     )  # fmt: skip
     batch_norm_momentum: float | None = setting(
         None, "--bn_momentum", group=TRAINING, metavar="X", commands=OF_NETWORKS, range=SHARE,
-        help="of batch norm's statistics, by default the schedule's: "
+        help=lambda: "of batch norm's statistics, by default the schedule's: "
         f"{_by_schedule('batch_norm_momentum')}; 0.9 for runs of a few epochs",
     )  # fmt: skip
     arithmetic: str = setting(

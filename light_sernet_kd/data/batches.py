@@ -21,6 +21,7 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
+from light_sernet_kd.distillation.label_checks import check_class_indices, check_shares
 from light_sernet_kd.errors import UserError, installed
 
 
@@ -84,6 +85,9 @@ class Examples:
         classes: their names.
         soft_labels: share of each class `(utterances, classes)`, where those are trained on.
 
+    Raises:
+        UserError: labels that are no indices of the classes, or soft labels of another shape.
+
     >>> features = np.zeros((5, 60, 40, 1), np.float32)
     >>> examples = Examples(features, np.array([0, 1, 0, 1, 0], np.int32), ("anger", "fear"))
     >>> examples.classes[examples.labels[1]]
@@ -94,6 +98,13 @@ class Examples:
     labels: np.ndarray
     classes: tuple[str, ...]
     soft_labels: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.classes)
+        if count:  # else nobody names them
+            check_class_indices("the labels", self.labels, count, since=f", as there are {count} classes")
+        if self.soft_labels is not None:
+            check_shares("soft_labels", self.soft_labels, len(self.labels), count)
 
 
 @dataclass(frozen=True)

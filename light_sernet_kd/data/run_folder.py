@@ -8,7 +8,7 @@
     fold-all-speakers/           the step of the final student
         final.json               it is trained; with `rows`, it is converted too
     student_PRECISION.tflite     exported files
-    predictions.csv, report.md, pictures
+    predictions.csv, report.md, report.html, pictures
     metrics.json                 the run is finished; written last
     certificate.json             what `stress --certify` found of the folds' students
 
@@ -250,6 +250,7 @@ class RunFolder:
         self.path = path
         self.config, self.metrics = path / "config.json", path / "metrics.json"
         self.predictions, self.report = path / "predictions.csv", path / "report.md"
+        self.page = path / "report.html"
         self.teacher = path / "teacher.npz"  # one that is made for all folds at once
         # What it says of views, until a fold's student is trained.
         self.teacher_views = path / "teacher_views"

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from light_sernet_kd import audio
-from light_sernet_kd.config import Settings, make_settings
+from light_sernet_kd.config import Settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
-from light_sernet_kd.corpora.registry import default_protocol, find, load
+from light_sernet_kd.corpora.registry import find, load
+from light_sernet_kd.data.given_settings import given_settings, settings_of_run
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold, make_folds, propose_folds, select
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError, choose
@@ -145,7 +146,7 @@ def own_settings(file: Path) -> Settings | None:
         raise UserError(f"{path} {error.why}: copy the run's folder anew, or remove it.") from None
     settings = stored.get("settings") if isinstance(stored, dict) else None
     # Other programs have a config.json too.
-    return make_settings(**settings) if isinstance(settings, dict) else None
+    return settings_of_run(file.parent, settings) if isinstance(settings, dict) else None
 
 
 @dataclass(frozen=True)
@@ -249,15 +250,15 @@ def _runs_of(files: Sequence[Path], part: CorpusPart) -> list[tuple[Settings, Pa
 
 def _without_run(part: CorpusPart, seed: int) -> Settings:
     """Settings whose folds files without a run are scored on."""
-    return make_settings(
-        corpus=part.corpus,
-        seed=seed,
-        audio_type=part.audio_type or "all",
-        emotions=tuple(part.emotions),
-        columns=tuple(part.columns),
-        skip_bad=part.skip_bad,
-        protocol=default_protocol(part.corpus, part.data, tuple(part.columns)),
-    )
+    values = {
+        "corpus": part.corpus,
+        "seed": seed,
+        "audio_type": part.audio_type or "all",
+        "emotions": tuple(part.emotions),
+        "columns": tuple(part.columns),
+        "skip_bad": part.skip_bad,
+    }
+    return given_settings(values, part.data)
 
 
 def _named_folds_of(

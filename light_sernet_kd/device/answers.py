@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd import audio
+from light_sernet_kd.device import shipped
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.reporting.text import percent
 from light_sernet_kd.runner import Runner, caveats
 
 TEXT, JSON, JSON_LINES, CSV = "text", "json", "jsonl", "csv"
@@ -129,15 +131,22 @@ def model_facts(runner: Runner, model: str | Path) -> dict[str, Any]:
     """What an answer for programs says of the file that gave it."""
     card = runner.card
     return {
-        "model": str(model),
+        "model": shipped.shown(model),
         "corpus": card.get("corpus"),
         "synthetic": card.get("synthetic"),
         "stamps": [*card.get("stamps", ())],
     }
 
 
-def tell_caveats(runner: Runner) -> None:
-    """Say in one line what to know of a student before its answers are believed."""
+def tell_model(model: str | Path | None, runner: Runner) -> None:
+    """Say which student answers where none was named, and what to know of it before it is believed."""
+    if model is None:
+        student = shipped.default()
+        tell(
+            f"{student.name} answers, a student of acted speech of {student.metrics['corpus']} with UA "
+            f"{percent(student.metrics['pooled']['ua'])} % on speakers whom it did not know. "
+            "light-sernet-kd models tells of others."
+        )
     if caveat_texts := caveats(runner.card):
         tell(f"this student: {'; '.join(caveat_texts)}.")
 

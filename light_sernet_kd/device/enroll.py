@@ -1,6 +1,7 @@
 """What the command `enroll` does: a speaker's profile, made of recordings that need no labels."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from light_sernet_kd import audio
@@ -9,17 +10,24 @@ from light_sernet_kd.device.given import model_file, recordings_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Profile, Runner, RunnerError, require_enrolled
 
+_log = logging.getLogger("light_sernet_kd")
+
 
 def enroll(
-    model: str | Path, recordings: Sequence[str], profile: Path, *, add: bool = False, threads: int = 1
+    model: str | Path | None,
+    recordings: Sequence[str],
+    profile: Path,
+    *,
+    add: bool = False,
+    threads: int = 1,
+    say: Callable[[str], None] = _log.info,
 ) -> int:
     """Write a speaker's profile; returns how many recordings could not be read, each told on stderr.
 
-    A line is printed for each recording that holds no speech, and one at the end. Recordings are read in
-    blocks.
+    A line is said for each recording that holds no speech, and one at the end. Recordings are read in blocks.
 
     Args:
-        model: an exported file, or a run's folder.
+        model: see `model_file`.
         recordings: paths, folders and lists, of one speaker.
         add: go on with the profile that is there, if one is.
 
@@ -47,23 +55,23 @@ def enroll(
             continue
         used += not why
         if why:
-            print(f"{path}: left out, {why}")
+            say(f"{path}: left out, {why}")
     if not used or runner.profile is None:
         raise UserError(f"no recording has speech to learn from: {profile} was not written.")
     save(runner.profile, profile)
     clips = runner.profile.clips
     new = f", {formats.number(clips - known)} of them new" if known else ""
-    print(f"{profile}: {formats.clips(clips)} of the speaker{new}")
+    say(f"{profile}: {formats.clips(clips)} of the speaker{new}")
     return failed
 
 
 def opened(
-    model: str | Path, profile: Path | None, *, threads: int = 1, labels: Sequence[str] = ()
+    model: str | Path | None, profile: Path | None, *, threads: int = 1, labels: Sequence[str] = ()
 ) -> Runner:
     """A runner that knows the speaker, if there is a profile.
 
     Args:
-        model: an exported file, or a run's folder.
+        model: see `model_file`.
         labels: of `Runner`.
 
     Raises:

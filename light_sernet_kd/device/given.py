@@ -4,25 +4,71 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from light_sernet_kd.corpora.reading import recordings_below
+from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES, recordings_below
+from light_sernet_kd.device import shipped
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.files import open_regular
 
 # The file of a run that answers where its folder is named: the small ones lose nothing that counts.
 PREFERRED = ("int8", "dynamic", "float16", "float32")
 STANDARD_INPUT = "-"
+_TFLITE = b"TFL3"  # in a file's fifth to eighth byte
 _NONE = "{} lists no recordings: expected a path per line."
 
 
-def model_file(named: str | Path, *, enrolled: bool = False) -> Path:
-    """The exported file that is named, or of a run's folder the int8 file, or else the next larger one.
+def located(named: str | Path | None) -> Path:
+    """The file or folder that is named; of the name of a student of the package, or of none, its folder.
+
+    >>> located("my.tflite").name
+    'my.tflite'
+    """
+    if named is None:
+        return shipped.default().folder
+    path = Path(named)
+    found = None if path.exists() else shipped.of_name(str(named))
+    return found.folder if found else path
+
+
+def model_and_recordings(model: str | None, recordings: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What a command line names: a model if the first path is one, and recordings.
+
+    Raises:
+        UserError: the first path is neither.
+    """
+    if model is None or _is_model(model):
+        return model, [*recordings]
+    is_list = model == STANDARD_INPUT or model.startswith("@")
+    if not (is_list or Path(model).exists() or Path(model).suffix.lower() in AUDIO_SUFFIXES):
+        raise UserError(
+            f"{model} is not there: name an exported .tflite file, the folder of a run, or a recording."
+        )
+    return None, [model, *recordings]
+
+
+def _is_model(named: str) -> bool:
+    path = located(named)
+    if path.is_dir():
+        return any(path.glob("student_*.tflite")) or (path / "config.json").is_file()
+    if path.suffix.lower() == ".tflite":
+        return True
+    try:
+        with open_regular(path) as file:
+            return file.read(8)[4:] == _TFLITE
+    except OSError:
+        return False
+
+
+def model_file(named: str | Path | None, *, enrolled: bool = False) -> Path:
+    """The exported file that is named, or of a folder the int8 file, or else the next larger one.
 
     Args:
+        named: a file, the folder of a run, or the name of a student of the package; None is its default.
         enrolled: the one that knows speakers.
 
     Raises:
         UserError: a folder without such a file.
     """
-    path = Path(named)
+    path = located(named)
     if not path.is_dir():
         return path
     ending = "_enrolled" if enrolled else ""

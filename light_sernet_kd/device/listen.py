@@ -44,6 +44,7 @@ def listen(
     *,
     settings: Mapping[str, Any],
     console: Console,
+    model: str | Path | None,
     device: int | str | None = None,
     seconds: float | None = None,
     as_json: bool = False,
@@ -56,6 +57,7 @@ def listen(
 
     Args:
         settings: of `Stream`.
+        model: as the user named the runner's; None where he named none.
         device: number or part of the name; by default the system's.
         profile: where the runner's profile is kept, if the settings have it learn: every minute of sound and
             at the end.
@@ -67,7 +69,7 @@ def listen(
     if seconds is not None and not 0 < seconds < math.inf:
         raise UserError(f"--seconds must be positive, found {seconds:g}.")
     stream = stream_options.stream_of(runner, settings)
-    answers.tell_caveats(runner)
+    answers.tell_model(model, runner)
     heard, kept = _Heard(), _Kept(runner, profile)
     with contextlib.ExitStack() as stack:
         microphone = stack.enter_context(_Microphone(device, runner.sample_rate))

@@ -31,7 +31,7 @@ class Request:
     """What is asked of the command.
 
     Attributes:
-        model: an exported file, or a run's folder.
+        model: an exported file, a folder or a name; see `given.model_file`.
         recordings: paths, folders and lists; see `given.recordings_of`.
         text: what is said in the one recording, or a text alone.
         text_file: a table with the columns path and transcript.
@@ -46,7 +46,7 @@ class Request:
         profile: the file of what is known of the speaker of all recordings.
     """
 
-    model: str
+    model: str | None = None
     recordings: Sequence[str] = ()
     text: str | None = None
     text_file: Path | None = None
@@ -92,6 +92,7 @@ def predict(request: Request) -> int:
     """
     _check(request)
     model = given.model_file(request.model, enrolled=request.profile is not None or request.embedding)
+    named = request.model
     comes = request.as_it_comes
     recordings = request.recordings if comes else given.recordings_of(request.recordings)
     request = replace(request, model=str(model), recordings=recordings)
@@ -101,7 +102,7 @@ def predict(request: Request) -> int:
         answers.tell(f"chosen among {', '.join(runner.labels)} alone: their probabilities sum to 1.")
     if request.stream and request.recordings:
         stream_options.stream_of(runner, request.settings)  # what is wrong with a setting stands alone
-        answers.tell_caveats(runner)
+        answers.tell_model(named, runner)
         return stream_predictions.predict(
             runner,
             request.recordings,
@@ -119,7 +120,7 @@ def predict(request: Request) -> int:
         rows = ((path, request.text) for path in given.as_they_come())
     else:
         rows = [(path, request.text) for path in request.recordings] or table or [("", request.text)]
-    answers.tell_caveats(runner)
+    answers.tell_model(named, runner)
     return _answered(answerer, rows, _by_file_name(table))
 
 
@@ -178,16 +179,18 @@ class Answerer:
 
     def __init__(self, request: Request):
         self.request = request
+        # The file itself, since `predict` has found it.
+        self.model = given.model_file(request.model)
         self.runner = runner = enroll.opened(
-            request.model, request.profile, threads=request.threads, labels=request.labels
+            self.model, request.profile, threads=request.threads, labels=request.labels
         )
         self._plain: Runner | None = None
         try:
             if not (request.stream and request.recordings):
                 runner.require(audio=bool(request.recordings), text=request.has_text)
             if request.embedding:
-                require_enrolled(runner.card, request.model)
-                self._plain = Runner(request.model, threads=request.threads)
+                require_enrolled(runner.card, self.model)
+                self._plain = Runner(self.model, threads=request.threads)
         except RunnerError as error:
             raise UserError(str(error)) from None
         streams = request.stream and request.recordings
@@ -211,7 +214,7 @@ class Answerer:
             answer["warnings"].insert(0, self._gap)
         if self.request.labels:
             answer["labels"] = [*self.runner.labels]
-        return {**begun, **answer, **answers.model_facts(self.runner, self.request.model)}
+        return {**begun, **answer, **answers.model_facts(self.runner, self.model)}
 
     def _embedding(self, path: str) -> list[float] | None:
         """Of a recording, by a runner that knows no speaker: what it learns of one recording is its mean."""

@@ -4,13 +4,11 @@ The browser gets the page (the folder `page`), the exported files and LiteRT's w
 and is told by a Content-Security-Policy to ask nobody else. Recordings never leave it.
 """
 
-import base64
 import contextlib
-import hashlib
 import io
 import json
+import logging
 import os
-import re
 import socket
 import sys
 import tarfile
@@ -19,6 +17,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,8 +26,11 @@ from typing import Any
 from light_sernet_kd import runner
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.corpora.fetch import Progress, download
+from light_sernet_kd.device import site
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.losses import NO_TEACHER
+from light_sernet_kd.reporting import names, palette
+
+_log = logging.getLogger("light_sernet_kd")
 
 RUNTIME_NAME = "litert-web"
 RUNTIME_VERSION = "2.5.3"
@@ -56,7 +58,10 @@ _KINDS = {
     ".json": "application/json",
     ".wasm": "application/wasm",
     ".tflite": "application/octet-stream",
+    ".wav": "audio/wav",
 }
+# The page begins with the first of these that is there.
+_PRECISIONS = ("int8", *(name for name in PRECISIONS if name != "int8"))
 # Address → its kind and content; nothing else is served.
 Files = Mapping[str, tuple[str, bytes]]
 
@@ -91,7 +96,7 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
     if run.is_dir():
         # Those that know speakers answer for everyone else as the others do.
         named = (
-            (run / f"student_{each}_enrolled.tflite", run / f"student_{each}.tflite") for each in PRECISIONS
+            (run / f"student_{each}_enrolled.tflite", run / f"student_{each}.tflite") for each in _PRECISIONS
         )
         paths = [path for pair in named if (path := next(filter(Path.is_file, pair), None))]
         if not paths:
@@ -159,10 +164,11 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "smoothing_seconds": runner.SMOOTHING_SECONDS,
         "margin": runner.MARGIN,
         "patience": runner.PATIENCE,
-        "stamps": [
-            *(["SYNTHETIC: trained on made-up voices, to try things out."] if card.get("synthetic") else []),
-            *card.get("stamps", []),
-        ],
+        "corpus": card.get("corpus"),
+        "synthetic": card.get("synthetic"),
+        "card_stamps": [*card.get("stamps", ())],
+        "stamps": site.of_model(card),
+        "colours": {name: asdict(each) for name, each in palette.colours(card["classes"]).items()},
         "enrolled": card.get(runner.ENROLLED),
         "facts": _facts(card),
     }
@@ -173,25 +179,24 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
     if "student" in card:
         parameters = f", {card['parameters']:,} parameters" if "parameters" in card else ""
-        facts.append(("Student", f"{card['student']}{parameters}"))
+        facts.append(("Network", f"{names.student(card['student'])}{parameters}"))
     if "corpus" in card:
         day = f", {card['trained']}" if card.get("trained") else ""
         facts.append(("Trained on", f"{card['corpus']}{day}"))
     if "distillation" in card:
-        own = card["distillation"] == NO_TEACHER
-        facts.append(("Distillation", "none, labels alone" if own else str(card["distillation"])))
+        facts.append(("Training", names.distillation(card["distillation"])))
     if "ua" in card:
         ends = [f"{100 * card[end]:.1f}" for end in ("ua_low", "ua_high") if end in card]
         between = f" [{', '.join(ends)}]" if len(ends) == 2 else ""
-        under = f", protocol {card['protocol']}" if "protocol" in card else ""
+        under = f", {names.protocol(card['protocol'])}" if "protocol" in card else ""
         facts.append(("Unweighted accuracy (UA)", f"{100 * card['ua']:.1f} %{between}{under}"))
     else:
         facts.append(("Unweighted accuracy (UA)", "the file does not say; see the run's report"))
     seconds = card["samples"] / card["sample_rate"]
     where = "at both ends" if card["padding"] == "both" else "at the end"
     facts.append(("Hears", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {where}"))
-    if front_end := [card[name] for name in ("front_end", "input_type") if name in card]:
-        facts.append(("Front end", ", ".join(front_end)))
+    if "front_end" in card and "input_type" in card:
+        facts.append(("Front end", f"{names.input_type(card['input_type'])}, {card['front_end']}"))
     if "temperature" in card:
         facts.append(("Calibration temperature", f"{card['temperature']:.3g}, already in the probabilities"))
     for key, title in (
@@ -223,9 +228,12 @@ def files(
     served["/"] = served.pop("/index.html")
     descriptions = []
     for name, (card, content) in students_by_name.items():
-        address = f"/students/{card['precision']}.tflite"
+        address = f"students/{card['precision']}.tflite"
         descriptions.append(described(card, address, len(content)) | {"name": name, "profile": known})
-        served[address] = content
+        served[f"/{address}"] = content
+    examples, sounds = site.examples()
+    served |= {f"/{address}": content for address, content in sounds.items()}
+    served["/examples.json"] = json.dumps(examples).encode()
     served["/students.json"] = json.dumps(descriptions).encode()
     # Members are read, never unpacked: what the archive calls them is of no matter.
     with tarfile.open(runtime) as archive:
@@ -263,39 +271,45 @@ def server(
         ) from None
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)  # a pipe would keep the address to itself
-
-
 def demo(
     run: Path,
     *,
     port: int = PORT,
     profile: Path | None = None,
+    out: Path | None = None,
     browser: bool = True,
-    say: Callable[[str], None] = _say,
+    say: Callable[[str], None] = _log.info,
     bar: Callable[[], AbstractContextManager[Progress | None]] = contextlib.nullcontext,
 ) -> None:
-    """Serve the page of a run's exported files, or of one file, until Ctrl-C.
+    """Serve the page of a run's exported files, or of one file, until Ctrl-C; or write it as a folder.
 
     Args:
         run: a run's folder or a `.tflite` file.
         port: 0 for any that is free.
         profile: of a speaker, as `enroll` writes it; the page goes on with it, and the file stays as it is.
+        out: a folder that gets the page, for any web server of files; nothing is served then.
         browser: open the user's browser there.
         bar: shows the web runtime's download: gives what takes its progress, as of `fetch.fetch`.
 
     Raises:
         UserError: no file that a page can use, no runtime, or the port is taken; or the profile is damaged
-            or not of every one of the files.
+            or not of every one of the files; or the folder cannot be written.
     """
+    if out and profile:
+        raise UserError("--out writes a page for everyone: leave --profile out, which is of one speaker.")
     if not 0 <= port < 2**16:
         raise UserError(f"--port must be from 0 to {2**16 - 1}, found {port}.")
     students_by_name = students(run)
     speaker = speaker_of(profile, run, students_by_name) if profile else None
     with bar() as progress:
         runtime = fetch_runtime(progress=progress)
-    with server(files(students_by_name, runtime, speaker), port) as serving:
+    served = files(students_by_name, runtime, speaker)
+    if out:
+        site.write(served, out)
+        size = sum(len(content) for _, content in served.values()) / 1e6
+        say(f"{out}: {len(served)} files, {size:.0f} MB. {out / 'README.txt'} says what they need.")
+        return
+    with server(served, port) as serving:
         url = f"http://127.0.0.1:{serving.server_port}/"
         say(f"{', '.join(students_by_name)} at {url} (Ctrl-C ends)")
         # Without a screen webbrowser starts one for the terminal, which shows nothing of this page.
@@ -326,21 +340,7 @@ class _Server(ThreadingHTTPServer):
         if self.server_port == 80:  # which browsers leave out
             self.hosts |= names
         _, page = served["/"]
-        maps = re.findall(rb'<script type="importmap">(.*?)</script>', page, re.DOTALL)
-        hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(each).digest()).decode()}'" for each in maps]
-        self.policy = "; ".join(
-            (
-                "default-src 'none'",
-                f"script-src 'self' 'wasm-unsafe-eval' {' '.join(hashes)}",
-                "style-src 'self'",
-                "img-src 'self'",
-                "connect-src 'self'",
-                "media-src blob:",
-                "base-uri 'none'",
-                "form-action 'none'",
-                "frame-ancestors 'none'",
-            )
-        )
+        self.policy = "; ".join(f"{name} {value}" for name, value in site.policy(page).items())
 
     def process_request(self, request, client_address):
         while not self._places.acquire(timeout=0.05):

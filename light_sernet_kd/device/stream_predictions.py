@@ -54,14 +54,15 @@ def predict(
         model: the file that the runner runs.
         settings: of `Stream`.
         form: `text`, `json` or `jsonl`.
-        picture: `.png` or `.pdf`; with one recording.
+        picture: `.png`, `.svg` or `.pdf`; with one recording.
 
     Raises:
         UserError: as `stream_of`; or of the picture's name.
     """
-    if picture is not None and (len(recordings) != 1 or picture.suffix not in (".png", ".pdf")):
+    if picture is not None and (len(recordings) != 1 or picture.suffix not in (".png", ".svg", ".pdf")):
         raise UserError(
-            f"--picture is for one recording and ends in .png or .pdf: found {len(recordings)} and {picture}."
+            "--picture is for one recording and ends in .png, .svg or .pdf: found "
+            f"{len(recordings)} and {picture}."
         )
     if gap := gap_between_windows(runner, stream_of(runner, settings)):
         tell(gap)

@@ -107,10 +107,11 @@ class Runner(runner.Runner):
     'silent'
     """
 
-    def __init__(self, path: str | Path, **settings: Any):
+    def __init__(self, path: str | Path | None = None, **settings: Any):
         """Open an exported file, or that of a run's folder: int8 before the larger ones.
 
         Args:
+            path: also the name of a student of the package. None is its default.
             settings: `threads`, `profile` and `labels` of `runner.Runner`.
 
         Raises:

@@ -17,6 +17,7 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
+from light_sernet_kd.distillation.label_checks import check_class_indices, check_label_shape, odd_labels
 from light_sernet_kd.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,17 +33,10 @@ def check_arrays(x: Any = None, y: Any = None, *, classes: int) -> None:
     if y is None or not (hasattr(y, "shape") or isinstance(y, list | tuple)):
         return  # a dataset brings its own labels
     labels = np.asarray(keras.ops.convert_to_numpy(y))
-    check_label_shape("the labels", labels.shape, classes)
     for name, values in (("the labels", labels), (f'"{OTHER_LABELS}"', _entry(x, OTHER_LABELS))):
-        if values is None:
-            continue
-        numbers = np.asarray(keras.ops.convert_to_numpy(values)).ravel()
-        if numbers.dtype.kind not in "biuf":
-            example = f"{numbers[0]!s}, which is no number" if len(numbers) else "none"
-            raise UserError(_odd_labels(name, example, classes))
-        odd = numbers[~((numbers >= 0) & (numbers < classes) & (numbers == np.floor(numbers)))]
-        if len(odd):
-            raise UserError(_odd_labels(name, f"{odd[0]} and {len(odd) - 1} more", classes))
+        if values is not None:
+            known = keras.ops.convert_to_numpy(values)
+            check_class_indices(name, known, classes, since=_since(classes))
     for name, values in _arrays(x).items():
         if hasattr(values, "shape") and len(values) != len(labels):
             raise UserError(f"{len(values)} rows of {name} were given for {len(labels)} labels.")
@@ -78,7 +72,7 @@ def check_shapes(batch: Mapping[str, Any], examples: int | None, classes: int) -
             text = f"({', '.join(['batch', *(str(n or 'n') for n in expected[1:])])})"
             raise UserError(
                 f'"{key}" of a batch of {examples or "n"} has the shape {actual}; expected {text}'
-                f"{_of_classes(key, classes)}."
+                f"{_of_classes(key, classes)}.{_of_indices(key, actual)}"
             )
     for key in (OTHER_LABELS, MIXUP_WEIGHT, IS_LABELLED):
         if key in batch:
@@ -96,7 +90,8 @@ class LabelWatch(keras.callbacks.Callback):
         if count := int(self.distiller.odd_labels.result()):
             self.distiller.odd_labels.reset_state()
             name = "the labels of the dataset"
-            raise UserError(_odd_labels(name, f"{count} others", self.distiller.classes))
+            classes = self.distiller.classes
+            raise UserError(odd_labels(name, f"{count} others", classes, since=_since(classes)))
 
     # Validation begins its own count, before the epoch's end.
     def on_test_begin(self, logs=None):
@@ -109,11 +104,8 @@ class LabelWatch(keras.callbacks.Callback):
         self._refuse_odd()
 
 
-def _odd_labels(name: str, odd: str, classes: int) -> str:
-    return (
-        f"{name} must be class indices from 0 to {classes - 1}, as the student has {classes} outputs; "
-        f"found {odd}."
-    )
+def _since(classes: int) -> str:
+    return f", as the student has {classes} outputs"
 
 
 def count_odd(labels, classes: int):
@@ -127,28 +119,14 @@ def count_odd(labels, classes: int):
     return ops.sum(ops.cast(odd, "float32"))
 
 
-def check_label_shape(name: str, shape: Sequence[int | None], classes: int) -> None:
-    """Class indices are `(batch,)` or `(batch, 1)`.
-
-    Raises:
-        UserError: another shape; says what one-hot labels become.
-    """
-    shape = tuple(shape)
-    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
-        return
-    one_hot = ""
-    if len(shape) == 2 and shape[1] in (None, classes):
-        one_hot = (
-            " One-hot labels become indices with argmax(axis=1); shares of annotators go into "
-            f'x["{SOFT_LABELS}"], beside indices.'
-        )
-    raise UserError(f"{name} must be class indices of the shape (batch,), found {shape}.{one_hot}")
-
-
 def _of_classes(key: str, classes: int) -> str:
     if key not in (TEACHER, SOFT_LABELS):
         return ""
     return f", since the student tells {classes} classes apart: both need the same classes in one order"
+
+
+def _of_indices(key: str, shape: Sequence[int | None]) -> str:
+    return " Class indices are the targets, beside the inputs." * (key == SOFT_LABELS and len(shape) == 1)
 
 
 def _entry(x: Any, key: str) -> Any:

@@ -14,7 +14,6 @@ from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.distillation.batch_checks import (
     LabelWatch,
     check_arrays,
-    check_label_shape,
     check_shapes,
     count_odd,
 )
@@ -31,8 +30,10 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
+from light_sernet_kd.distillation.label_checks import check_label_shape
 from light_sernet_kd.distillation.loss_ramps import LossRamps, RampWatch
 from light_sernet_kd.distillation.losses import hard_labels, settings_of, standardised, terms_of
+from light_sernet_kd.distillation.own_losses import own_sum, student_output
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
 
@@ -102,7 +103,10 @@ class Distiller(keras.Model):
         distillation: a name or a weighted sum, as `distillation_spec.parse` reads it; `distillation_settings`
             override the published weights: `alpha` of a single loss, `KD.alpha` in a sum. A number may
             change over the epochs: `"0.9>0.3"` goes from 0.9 in the first to 0.3 in the last one of `fit`
-            (elsewhere `ramps.set_epoch` gives it its value).
+            (elsewhere `ramps.set_epoch` gives it its value). Or a function of the teacher's and the student's
+            logits to `(batch,)` or a scalar, or a loss of `keras.distillation`; its settings are
+            `label_weight` and `weight`, both 1. One on features compares the student's layer that it names
+            with `teacher_embedding`.
         standardise_logits: distillation losses get teacher's and student's logits as `losses.standardised`
             makes them; the label loss does not.
         teacher_widths: Et and Wt, where a loss must know them.
@@ -138,7 +142,7 @@ class Distiller(keras.Model):
         student: keras.Model,
         *,
         label_loss: str = "cross_entropy",
-        distillation: str = NO_TEACHER,
+        distillation: Any = NO_TEACHER,
         label_settings: Mapping[str, Any] | None = None,
         distillation_settings: Mapping[str, Any] | None = None,
         standardise_logits: bool = False,
@@ -150,7 +154,8 @@ class Distiller(keras.Model):
         label_loss = choose("label loss", label_loss, LABEL_LOSSES)
         self.label_settings = settings_of(label_loss, label_settings)
         self.label_loss = LABEL_LOSSES[label_loss].loss
-        self.distillation = distillation_spec.parse(distillation)
+        is_named = isinstance(distillation, str)
+        self.distillation = distillation_spec.parse(distillation) if is_named else own_sum(distillation)
         self.terms = terms_of(self.distillation, distillation_settings)
         self.ramps = LossRamps(self.terms, self.add_weight)
         self.standardise_logits = standardise_logits
@@ -160,7 +165,8 @@ class Distiller(keras.Model):
         self.state_projection: Any = None
         outputs = {LOGITS: student.outputs[0]}
         if self.distillation.needs_embeddings:
-            outputs[EMBEDDING] = embedding_of(student)
+            named = None if is_named else student_output(distillation, student)
+            outputs[EMBEDDING] = embedding_of(student) if named is None else named
             self.projection = self._projection("projection", outputs, "embedding")
         if self.distillation.needs_states:
             outputs[STATES] = text_states_of(student)

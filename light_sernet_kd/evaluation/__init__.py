@@ -11,6 +11,7 @@ from light_sernet_kd.evaluation.predictions import (
     Predictions,
     answer_warnings,
     read_predictions,
+    surest_mistakes,
     write_predictions,
 )
 from light_sernet_kd.evaluation.probabilities import (
@@ -66,6 +67,7 @@ __all__ = [
     "scores",
     "softmax",
     "split",
+    "surest_mistakes",
     "temperature_for",
     "temperature_per_margin",
     "write_predictions",

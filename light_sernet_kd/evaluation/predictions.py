@@ -165,3 +165,13 @@ def answer_warnings(predictions: Predictions) -> list[str]:
     if tested:
         warnings.append(f"never predicted: {', '.join(tested)}")
     return warnings
+
+
+def surest_mistakes(predictions: Predictions, most: int) -> list[int]:
+    """Rows of the wrong predictions with the largest probability of the predicted class, the surest first.
+
+    Of equally sure ones the first by id and fold stands first.
+    """
+    rows = np.flatnonzero(predictions.predicted != predictions.labels).tolist()
+    sure = predictions.probabilities[np.arange(len(predictions.ids)), predictions.predicted]
+    return sorted(rows, key=lambda row: (-sure[row], predictions.ids[row], predictions.folds[row]))[:most]

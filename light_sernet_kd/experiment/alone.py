@@ -13,7 +13,7 @@ from light_sernet_kd.config import RunOptions, Settings, fields
 from light_sernet_kd.config.settings import APART, SPEECH_AND_TEXT, TEACHER
 from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.grid import command_of
+from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.registries.losses import NO_TEACHER
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 from typing import TYPE_CHECKING, Any
 
-from light_sernet_kd import __version__
+from light_sernet_kd import __version__, plugins
 from light_sernet_kd.config import Settings
 from light_sernet_kd.config.settings import APART
 from light_sernet_kd.errors import UserError
@@ -43,8 +43,10 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
         decides["unlabelled_sha256"] = run.unlabelled.survey.digest
     if run.start:
         decides["start_sha256"] = run.start.digest(run.folds)
+    uses = plugins.used(run.settings.as_dict())
     if run.folder.has_begun:
         config = _stored(run, decides)
+        plugins.check_same(run.folder.path, config.get("plugins", []), uses)
         engine = config["resolved"].get("engine", "tf")  # older ones have none
         if engine != run.engine:
             raise UserError(
@@ -70,6 +72,7 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
             **({"devices": shared} if (shared := shared_roles(run)) else {}),
             **_resolved(run),
         },
+        **({"plugins": uses} if uses else {}),
         "versions": {"light-sernet-kd": __version__, **_versions()},
         "command": command,
     }

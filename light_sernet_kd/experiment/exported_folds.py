@@ -6,7 +6,8 @@ from pathlib import Path
 
 import keras
 
-from light_sernet_kd.config import RunOptions, make_settings
+from light_sernet_kd.config import RunOptions
+from light_sernet_kd.data.given_settings import settings_of_run
 from light_sernet_kd.data.protocols import Fold, select
 from light_sernet_kd.data.run_folder import RunFolder, Step, read_run
 from light_sernet_kd.data.selection import Selection
@@ -36,7 +37,7 @@ def fold_files(
         UserError: the run is not finished, its students do not hear alone, or its corpus has changed.
     """
     run = read_run(folder)
-    settings = make_settings(**run.settings)
+    settings = settings_of_run(folder, run.settings)
     if is_multimodal(settings.student):
         raise UserError(
             f"{folder} has students of {settings.student}, which read or hear through encoders: expected "

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from light_sernet_kd.config import RunOptions, make_settings
+from light_sernet_kd.config import RunOptions
+from light_sernet_kd.data.given_settings import settings_of_run
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.run import conclude, test_folds
@@ -34,8 +35,8 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
         raise UserError(f"no run in {folder}: it has no config.json. Name a run's folder.") from None
     except (OSError, JsonError) as error:
         raise UserError(f"{folder}: its config.json is damaged ({error}): copy it anew.") from None
-    settings = make_settings(**config["settings"])
-    options = RunOptions(data=data, result=folder.parent, run=folder.name)
+    settings = settings_of_run(folder, config["settings"])
+    options = RunOptions(data=data, result=folder.parent, run=folder.name, audio=_plays(folder))
     with RunFolder(folder).lock():
         engine = config["resolved"].get("engine", "tf")
         run = Experiment(settings, options, folder, display, engine=engine)
@@ -46,3 +47,9 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
             )
         exported = conclude(run, test_folds(run), wanted=True)
     return [folder / row["file"] for row in (exported or {"rows": []})["rows"]]
+
+
+def _plays(folder: Path) -> bool:
+    """Whether the page that is written anew may hold recordings: one that had none gets none."""
+    path = RunFolder(folder).page
+    return not path.exists() or "<audio" in path.read_text(encoding="utf-8")

@@ -1,17 +1,13 @@
 """A run from Python: what the command `train` does."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from light_sernet_kd.config import RunOptions, Settings, make_settings
-from light_sernet_kd.corpora.registry import default_protocol
+from light_sernet_kd import plugins
+from light_sernet_kd.config import RunOptions, Settings
+from light_sernet_kd.data.given_settings import given_settings
 from light_sernet_kd.device.runs import Run
 from light_sernet_kd.experiment.run import train as train_run
-from light_sernet_kd.registries.corpora import origin
-from light_sernet_kd.registries.protocols import two_corpora_protocol
 from light_sernet_kd.reporting.display import Display
 
 
@@ -21,7 +17,7 @@ def train(
     data: str | Path = "data",
     result: str | Path = "result",
     run: str | None = None,
-    verbose: int = 0,
+    verbose: int = 1,
     **changes: Any,
 ) -> Run:
     """Train a student on every fold, score, report and export it; a run that was begun goes on.
@@ -31,7 +27,8 @@ def train(
         data: holds the corpora's folders.
         result: gets the run's folder.
         run: its name; by default made of the settings.
-        verbose: 0 prints nothing, 1 and 2 as the command does.
+        verbose: what is logged at the level INFO, to the logger `light_sernet_kd`: 0 the end, 1 each network
+            and fold, 2 each epoch. Nothing is printed.
         changes: settings by their names, where `settings` are not given. Without `protocol` the corpus's own
             is taken, without `recipe` the student's own front end and schedule, as published.
 
@@ -46,19 +43,7 @@ def train(
     """
     if settings is not None and changes:
         raise TypeError("give settings, or their parts by name, not both")
+    plugins.load_installed()
     options = RunOptions(data=Path(data), result=Path(result), run=run, verbose=verbose)
-    display = Display(Console(quiet=not verbose), verbose=verbose)
-    return Run.load(train_run(settings or _settings(changes, Path(data)), options, display))
-
-
-def _settings(values: dict[str, Any], data: Path) -> Settings:
-    corpus = values.get("corpus", Settings.corpus)
-    if isinstance(corpus, str | Path):
-        values = {**values, "corpus": origin(str(corpus)) or str(corpus)}
-    if "protocol" not in values and values.get("test_on") is not None:
-        values = {**values, "protocol": two_corpora_protocol()}
-    settings = make_settings(**values)
-    if "protocol" in values:
-        return settings
-    protocol = default_protocol(settings.corpus, data, settings.columns)
-    return dataclasses.replace(settings, protocol=protocol)
+    settings = settings or given_settings(changes, Path(data))
+    return Run.load(train_run(settings, options, Display(verbose=verbose)))

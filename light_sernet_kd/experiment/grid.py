@@ -1,24 +1,26 @@
 """The runs of a grid, one after another or several at once, each in a process of its own."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from light_sernet_kd import experiment
+from light_sernet_kd import experiment, plugins
 from light_sernet_kd.analysis.grid import Entry, Grid, GridFolder
 from light_sernet_kd.analysis.grid.plan import DONE, duration
-from light_sernet_kd.config import RunOptions, Settings, fields
+from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.files import read_json
 
 if TYPE_CHECKING:
@@ -101,12 +103,6 @@ def run(
             display.say(f"{number} of {len(left)}, {entry.name} ({took}): {finished.said}", always=True)
         folder.save()
     return not folder.not_run
-
-
-def command_of(settings: Settings, options: RunOptions) -> str:
-    """The command line that makes one of the runs alone."""
-    places = ["--data", str(options.data), "--result", str(options.result), "--run", str(options.run)]
-    return shlex.join(["light-sernet-kd", "train", *fields.spelled(settings), *places])
 
 
 def _in_turn(
@@ -255,7 +251,8 @@ class Processes:
     @contextlib.contextmanager
     def _pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
         others = multiprocessing.active_children()
-        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), self.begin)
+        begin = functools.partial(_begin, self.begin, plugins.files())
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), begin)
         try:
             with _threads(max(1, (os.cpu_count() or 1) // self.jobs)):
                 yield pool
@@ -283,6 +280,13 @@ def _threads(count: int) -> Iterator[None]:
     finally:
         for name in set(THREADS) - set(before):
             del os.environ[name]
+
+
+def _begin(begin: Callable[[], None] | None, files: Sequence[Path]) -> None:
+    """What a process of a pool begins with, before it reads settings."""
+    plugins.load_all(files)
+    if begin:
+        begin()
 
 
 def _train_quietly(settings: Settings, options: RunOptions) -> Finished:

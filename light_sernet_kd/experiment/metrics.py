@@ -26,6 +26,8 @@ from light_sernet_kd.students.parameters import parameter_counts
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
+MOST_MISTAKES = 20
+
 
 def notes_of(run: "Experiment", exported: Mapping[str, Any] | None = None) -> list[str]:
     """What else the report says of the run."""
@@ -90,6 +92,7 @@ def metrics_of(
         "skipped": run.selection.skipped,
         "cut": _cut(run),
         **_pooled(run, outcomes),
+        **_looked_at(run, outcomes),
         "calibration": calibration,
         "mean_over_folds": {
             name: [
@@ -132,6 +135,35 @@ def _pooled(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, 
         "pooled_last_epoch": evaluation.scores(labels, last, run.classes).as_dict(),
         "ci95": evaluation.bootstrap_ci(labels, selected, run.test_speakers, run.classes),
         "ci95_method": evaluation.CI_METHOD,
+    }
+
+
+def _looked_at(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was taken for what, the scores of each test speaker, and the surest mistakes."""
+    predictions, classes = predictions_of(run, outcomes), run.classes
+    labels, predicted, speakers = predictions.labels, predictions.predicted, np.array(run.test_speakers)
+    per_speaker = []
+    for speaker in sorted(set(run.test_speakers)):
+        rows = speakers == speaker
+        scores = evaluation.scores(labels[rows], predicted[rows], classes).as_dict()
+        told = ("count", "ua", "wa", "recall_per_class")
+        per_speaker.append({"speaker": speaker, **{name: scores[name] for name in told}})
+    mistakes = [
+        {
+            "id": predictions.ids[row],
+            "fold": predictions.folds[row],
+            "speaker": run.test_speakers[row],
+            "label": classes[labels[row]],
+            "predicted": classes[predicted[row]],
+            "probability": float(predictions.probabilities[row, predicted[row]]),
+            "label_probability": float(predictions.probabilities[row, labels[row]]),
+        }
+        for row in evaluation.surest_mistakes(predictions, MOST_MISTAKES)
+    ]
+    return {
+        "confusion": evaluation.confusion(labels, predicted, classes).tolist(),
+        "per_speaker": per_speaker,
+        "mistakes": mistakes,
     }
 
 

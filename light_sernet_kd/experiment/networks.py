@@ -1,8 +1,9 @@
 """Networks of a run: built, trained phase after phase, and put together for saving."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from light_sernet_kd.data.selection import representative
 from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.distillation.losses import at_their_last
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.forecast import ends
 from light_sernet_kd.experiment.phases import is_trained_with_others, phases_of, settings_for
 from light_sernet_kd.training.history import write_history
 from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
@@ -174,7 +176,7 @@ def train_network(
         job = job_of(training, number, weights)
         checkpoints.append(job.checkpoint)
         try:
-            trained = _trained(training, number, job, title)
+            trained = _trained(training, number, job, f"{_place(run, fold)}{title}")
         except DivergenceError as error:
             # going on from it would end the same way
             job.checkpoint.unlink(missing_ok=True)
@@ -192,6 +194,13 @@ def train_network(
         sum(each.seconds for each in made),
         checkpoints,
     )
+
+
+def _place(run: "Experiment", fold: Fold) -> str:
+    """Which of the folds this is, to be said before its name; nothing of a lone one."""
+    names = [each.name for each in run.folds]
+    is_one = len(names) > 1 and fold.name in names
+    return f"{names.index(fold.name) + 1} of {len(names)}, " if is_one else ""
 
 
 @dataclass(frozen=True)
@@ -296,14 +305,20 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
     if trained is not None:
         del run.ahead[key]
         return trained
-    network = training.network_in(number)
-    with run.display.network(title) as shown:
+    network, kind = training.network_in(number), kind_of(role)
+    untimed: contextlib.nullcontext[None] = contextlib.nullcontext()
+    timing = run.forecast and run.forecast.network((kind, number), len(job.train), network.epochs_of(job))
+    with run.display.network(title) as shown, timing or untimed as timed:
+
+        def progress(epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+            shown.epoch(epoch, epochs, row, f"run {ends(timed(epoch))}" if timed else "")
+
         # Not the run's engine: a final student may be trained where the folds' were not.
-        if keras.backend.backend() != "jax" or not is_trained_with_others(run, kind_of(role)):
-            return network.train(dataclasses.replace(job, progress=shown.epoch))
+        if keras.backend.backend() != "jax" or not is_trained_with_others(run, kind):
+            return network.train(dataclasses.replace(job, progress=progress))
         from light_sernet_kd.training.vectorised.together import train_together
 
-        [trained] = train_together([(network, job)], progress=shown.epoch)
+        [trained] = train_together([(network, job)], progress=progress)
     if isinstance(trained, DivergenceError):
         raise trained
     return trained

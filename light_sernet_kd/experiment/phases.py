@@ -156,7 +156,7 @@ def _made_phases(run: "Experiment", role: str) -> list[Phase]:
     front_end = front_end_for(run, role)
     shape = feature_shape(front_end, settings.input_type, settings.samples)
     # A teacher has the published shape: what makes a student small need not make its teacher so.
-    own = _shape_of(settings) if role == "student" else {}
+    own = shape_of(settings) if role == "student" else {}
     build = functools.partial(students.build, name, shape, len(run.classes), width=width, **own)
     schedule, shared = schedule_of(run, role), devices_of(run, role)
     first = Phase(build, features_of(run, front_end), schedule, distillation, devices=shared)
@@ -165,7 +165,7 @@ def _made_phases(run: "Experiment", role: str) -> list[Phase]:
     return [first, dataclasses.replace(first, schedule=_qat_schedule(run), initial=list, int8=True)]
 
 
-def _shape_of(settings: Settings) -> dict[str, Any]:
+def shape_of(settings: Settings) -> dict[str, Any]:
     """The shape of a student that is not as published; other students take no such arguments."""
     names = ("depth", "kernels", "local_pooling")
     values = {name: getattr(settings, name) for name in names}

@@ -14,7 +14,8 @@ import light_sernet_kd
 from light_sernet_kd.analysis.grid import Entry
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.grid import THREADS, Finished, command_of
+from light_sernet_kd.experiment.grid import THREADS, Finished
+from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.experiment.ray_node import (
     LOGS,
     Job,

@@ -87,7 +87,8 @@ def train_on_node(settings: Settings, options: RunOptions, command: str) -> Fini
     """
     from rich.console import Console
 
-    from light_sernet_kd.experiment.run import carry_out, opened, summary
+    from light_sernet_kd.experiment.outcome import summary
+    from light_sernet_kd.experiment.run import carry_out, opened
     from light_sernet_kd.reporting.display import Display
 
     began = time.perf_counter()

@@ -1,17 +1,21 @@
 """A run's results folder: metrics, predictions, pictures and the report."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.experiment import unlabelled
+from light_sernet_kd.experiment.drawn import Pictures
 from light_sernet_kd.experiment.fold import history_of, read_test_embeddings
 from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
+from light_sernet_kd.experiment.page import write_page
 from light_sernet_kd.files import write_json, write_text
-from light_sernet_kd.reporting import figures, model_card
+from light_sernet_kd.reporting import figures, model_card, names
 from light_sernet_kd.reporting.embedding_panels import fold_panels
-from light_sernet_kd.reporting.report import CALIBRATED, ENROLLED_PICTURE, report
+from light_sernet_kd.reporting.report import report
+from light_sernet_kd.reporting.report.calibration import CALIBRATED
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -25,13 +29,12 @@ def write_results(
     evaluation.write_predictions(folder.predictions, predictions_of(run, outcomes))
     has_embeddings = _draw(run, outcomes, metrics)
     if exported:
-        rows = [{**row, "name": row["precision"]} for row in exported["rows"]]
-        path = folder.path / "precision_costs.png"
-        figures.size_against_ua(rows, path, title=_title(run), stamps=metrics["stamps"])
+        _draw_precisions(run, exported, metrics["stamps"])
         metrics["export"] = exported
         card = model_card.model_card(folder.path.resolve().name, metrics, run.config, exported)
         write_text(folder.path / model_card.NAME, card)
     unlabelled.write_left_out(run)
+    write_page(run, metrics, exported, embeddings=has_embeddings)
     write_text(folder.report, report(metrics, run.config, export=exported, embeddings=has_embeddings))
     # last, because its presence says that the run is finished
     write_json(folder.metrics, metrics)
@@ -43,39 +46,53 @@ def _title(run: "Experiment") -> str:
     synthetic = " (synthetic)" if run.corpus.synthetic else ""
     length = f"{settings.samples / SAMPLE_RATE:g}\u00a0s"
     return (
-        f"{settings.student} on {run.corpus.name}{synthetic}, {settings.distillation}, "
-        f"{settings.input_type} of {length}, protocol {settings.protocol}"
+        f"{names.student(settings.student)} on {run.corpus.name}{synthetic}, "
+        f"{names.distillation(settings.distillation)}, {names.input_type(settings.input_type)} of {length}, "
+        f"{names.protocol(settings.protocol)}"
+    )
+
+
+def _draw_precisions(run: "Experiment", exported: dict[str, Any], stamps: list[str]) -> None:
+    rows = [{**row, "name": row["precision"]} for row in exported["rows"]]
+    head: dict[str, Any] = {"title": _title(run), "stamps": stamps}
+    Pictures(run.folder.path).draw(
+        "precision_costs", lambda path: figures.size_against_ua(rows, path, **head), rows, head
     )
 
 
 def _draw(run: "Experiment", outcomes: Sequence[dict[str, Any]], metrics: dict[str, Any]) -> bool:
     """The pictures of scores, epochs, calibration and embeddings; whether there are any of embeddings."""
-    folder, title, stamps = run.folder.path, _title(run), metrics["stamps"]
-    if letters := figures.letters_without_font([title, *run.classes]):
+    pictures, classes = Pictures(run.folder.path), run.classes
+    head: dict[str, Any] = {"title": _title(run), "stamps": metrics["stamps"]}
+    if letters := figures.letters_without_font([head["title"], *classes]):
         run.display.say(f"No font here has {letters}: the pictures show boxes. Noto Sans has them all.")
-    predictions = predictions_of(run, outcomes)
-    confusion = evaluation.confusion(predictions.labels, predictions.predicted, run.classes)
-    path = folder / "confusion_matrix"
-    figures.confusion_matrix(confusion, run.classes, path, title=title, stamps=stamps)
+    counts = metrics["confusion"]
+    pictures.draw(
+        "confusion_matrix",
+        lambda path: figures.confusion_matrix(counts, classes, path, **head),
+        *(counts, classes, head),
+    )
     histories = {
         fold.name: history_of(run, fold, outcome["epochs"])
         for fold, outcome in zip(run.folds, outcomes, strict=True)
     }
-    figures.curves(
-        histories,
-        folder / "curves.png",
-        selected_epochs={outcome["name"]: outcome["best_epoch"] for outcome in outcomes},
-        title=title,
-        stamps=stamps,
+    kept, chance = {outcome["name"]: outcome["best_epoch"] for outcome in outcomes}, 1 / len(run.classes)
+    pictures.draw(
+        "curves",
+        lambda path: figures.curves(histories, path, selected_epochs=kept, chance=chance, **head),
+        *(histories, kept, chance, head),
     )
     calibration = metrics["calibration"]
     curves = {name: calibration[when] for when, name in CALIBRATED.items() if calibration[when]}
-    figures.reliability(curves, folder / "reliability.png", title=title, stamps=stamps)
-    if "enrolled" in metrics:
-        figures.enrolled(metrics["enrolled"], folder / ENROLLED_PICTURE, title=title, stamps=stamps)
+    pictures.draw("reliability", lambda path: figures.reliability(curves, path, **head), curves, head)
+    if known := metrics.get("enrolled"):
+        pictures.draw("enrolled", lambda path: figures.enrolled(known, path, **head), known, head)
     tested = read_test_embeddings(run)
     if tested:
-        panels, notes = fold_panels(tested, len(run.folds))
-        path = folder / "embeddings.png"
-        figures.embeddings(panels, run.classes, path, title=title, stamps=stamps, notes=notes)
+        pictures.draw("embeddings", lambda path: _draw_embeddings(run, tested, path, head), tested, head)
     return bool(tested)
+
+
+def _draw_embeddings(run: "Experiment", tested: Any, path: Path, head: dict[str, Any]) -> list[Path]:
+    panels, notes = fold_panels(tested, len(run.folds))
+    return figures.embeddings(panels, run.classes, path, notes=notes, **head)

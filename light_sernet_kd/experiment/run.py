@@ -10,27 +10,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name
+from light_sernet_kd import plugins
+from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.alone import options_alone, settings_alone
+from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.experiment.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
-from light_sernet_kd.experiment.grid import command_of
+from light_sernet_kd.experiment.forecast import forecast_of, say_plan
 from light_sernet_kd.experiment.networks import keep_networks
+from light_sernet_kd.experiment.outcome import command_of, default_run_name, options_beside
+from light_sernet_kd.experiment.receipt import write_receipt
 from light_sernet_kd.experiment.results import write_results
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teacher_gate import check_teacher
 from light_sernet_kd.files import path_part
 from light_sernet_kd.reporting.display import Display
-
-
-def default_run_name(settings: Settings) -> str:
-    """A name that says what a run is, and differs when a setting differs."""
-    corpus = corpus_name(settings.corpus)
-    length = f"{settings.samples / SAMPLE_RATE:g}s"
-    parts = [corpus, settings.student, settings.input_type, length, settings.distillation, settings.protocol]
-    return path_part("-".join([*parts, settings.digest()]))
 
 
 def train(settings: Settings, options: RunOptions, display: Display, *, command: str = "") -> Path:
@@ -44,6 +39,7 @@ def train(settings: Settings, options: RunOptions, display: Display, *, command:
     """
     with opened(settings, options, display, command=command) as run:
         carry_out(run)
+        write_receipt(run)
     return run.folder.path
 
 
@@ -52,7 +48,7 @@ def train_alone(settings: Settings, options: RunOptions, display: Display) -> Pa
 
     Arguments and errors are those of `train`; `settings` have the teacher.
     """
-    own = options_alone(options, path_part(options.run or default_run_name(settings)))
+    own = options_beside(settings, options)
     alone = settings_alone(settings)
     return train(alone, own, display, command=command_of(alone, own))
 
@@ -63,7 +59,9 @@ def carry_out(run: Experiment) -> None:
     Raises:
         UserError: a training failed, or `--teacher_gate refuse` ends the run before any student trains.
     """
+    say_plan(run)
     check_teacher(run)
+    run.forecast = forecast_of(run)
     if run.engine == "jax":
         from light_sernet_kd.experiment.together import train_folds
 
@@ -76,12 +74,13 @@ def opened(
     settings: Settings, options: RunOptions, display: Display, *, command: str = ""
 ) -> Iterator[Experiment]:
     """The experiment of `settings`, whose folder is held within. Arguments and errors as of `train`."""
+    plugins.load_installed()
     folder = options.result / path_part(options.run or default_run_name(settings))
     with RunFolder(folder).lock():
         # Selects utterances and folds, reads the teacher, and checks all that can be checked.
         run = Experiment(settings, options, folder, display, command)
         for text in run.data_warnings:
-            display.say(f"  Warning: {text}")
+            display.warn(text)
         yield run
 
 
@@ -108,16 +107,3 @@ def conclude(
     write_results(run, outcomes, exported)
     keep_networks(run)
     return exported
-
-
-def summary(metrics: dict[str, Any]) -> str:
-    """A run's outcome in one line, with what must be known to believe it."""
-    pooled, interval = metrics["pooled"], metrics["ci95"]
-    between = f" [{100 * interval['ua'][0]:.1f}, {100 * interval['ua'][1]:.1f}]" if interval else ""
-    synthetic = " (SYNTHETIC)" if metrics["synthetic"] else ""
-    stamps = f" Stamps: {'; '.join(metrics['stamps'])}." if metrics["stamps"] else ""
-    warnings = f" Warnings: {'; '.join(metrics['warnings'])}." if metrics.get("warnings") else ""
-    return (
-        f"{metrics['corpus']}{synthetic}, {metrics['protocol']}: UA {100 * pooled['ua']:.1f} %{between}, "
-        f"WA {100 * pooled['wa']:.1f} %.{stamps}{warnings}"
-    )

@@ -14,8 +14,9 @@ import keras
 import numpy as np
 
 from light_sernet_kd import teachers
-from light_sernet_kd.config import Settings, make_settings
+from light_sernet_kd.config import Settings
 from light_sernet_kd.data import feature_cache
+from light_sernet_kd.data.given_settings import settings_of_run
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.data.selection import Selection
@@ -92,7 +93,7 @@ def finished_run(path: Path, named: str) -> TaughtRun:
     """
     folder = RunFolder(path)
     run = folder.finished()
-    own = make_settings(**run.settings)
+    own = settings_of_run(path, run.settings)
     own = dataclasses.replace(own, front_end=own.front_end or STUDENTS[own.student].front_end)
     if is_multimodal(own.student):
         raise UserError(f"{named} has students that read, {own.student}: its student must hear alone.")

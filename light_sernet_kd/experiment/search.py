@@ -26,7 +26,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.conversion import convert
 from light_sernet_kd.experiment.evidence import packed_list
 from light_sernet_kd.experiment.final import number_operations
-from light_sernet_kd.experiment.grid import command_of
+from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.run import conclude, opened, test_folds
 from light_sernet_kd.files import read_json

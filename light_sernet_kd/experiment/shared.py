@@ -21,7 +21,16 @@ from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import config_file, evidence, inputs, phases, start, teacher, unlabelled
+from light_sernet_kd.experiment import (
+    config_file,
+    evidence,
+    forecast,
+    inputs,
+    phases,
+    start,
+    teacher,
+    unlabelled,
+)
 from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.registries.losses import LABEL_LOSSES
 from light_sernet_kd.registries.students import STUDENTS
@@ -84,6 +93,7 @@ class Experiment:
         self._check_packages()
         self.unlabelled: Clips | None = unlabelled.surveyed(self, may_leak=teaches)
         self.start: start.Start | None = start.start_of(self)
+        self.forecast: forecast.Forecast | None = None  # where it is known what is to be trained
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
         self.ahead: dict[tuple[str, str], Trained | DivergenceError] = {}
@@ -137,7 +147,7 @@ class Experiment:
         alone = copy.copy(self)
         alone.folder, alone.settings = RunFolder(folder), settings_alone(self.settings)
         alone.options = dataclasses.replace(self.options, tensorboard=False)
-        alone.teacher, alone.unlabelled = None, None
+        alone.teacher, alone.unlabelled, alone.forecast = None, None, None
         alone.networks, alone.phases, alone.ahead = {}, {}, {}
         alone._read_methods()
         return alone

@@ -15,7 +15,7 @@ from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.data.unlabelled import Clips
 from light_sernet_kd.experiment import unlabelled
-from light_sernet_kd.experiment.run import default_run_name
+from light_sernet_kd.experiment.outcome import default_run_name
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teacher import (
     final_teacher_epochs,
@@ -39,7 +39,7 @@ def teach(settings: Settings, options: RunOptions, display: Display, *, out: Pat
     with RunFolder(folder).lock():
         run = Experiment(settings, options, folder, display, teaches=True)
         for text in ties.findings(run.folds, run.utterances).warnings:
-            display.say(f"  Warning: {text}")
+            display.warn(text)
         folds = [*run.folds, run.selection.final_fold]
         made = [trained_teacher(run, fold) for fold in run.folds]
         made.append(trained_teacher(run, folds[-1], epochs=final_teacher_epochs(run)))
@@ -93,7 +93,7 @@ def teach_from(
         for line in selection.corpus.reported():
             display.say(f"  {line}")
         for text in ties.findings(selection.folds, selection.utterances).warnings:
-            display.say(f"  Warning: {text}")
+            display.warn(text)
         task = None
         if settings.unlabelled is not None:
             found = unlabelled.surveyed_folder(

@@ -4,11 +4,11 @@ A new one is its function in `augment` and an entry here.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from light_sernet_kd.registries.lazy import Lazy
+from light_sernet_kd.registries.lazy import Lazy, loaded
 
 Range = tuple[float, float]
 
@@ -38,7 +38,7 @@ class AugmentationKind:
         check: called with the settings; raises a `UserError` where this machine lacks what they need.
     """
 
-    function: Lazy
+    function: Callable[..., Any]
     on: Literal["waveform", "place", "features", "statistics", "batch"]
     stream: int
     possible: Mapping[str, Range]
@@ -50,12 +50,12 @@ class AugmentationKind:
     needs: Literal["others", "twins"] | None = None
     shares: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
-    check: Lazy | None = None
+    check: Callable[..., Any] | None = None
 
     @property
     def defaults(self) -> dict[str, float]:
         """Its settings as they are unless they are given; imports its function."""
-        parameters = inspect.signature(self.function.load()).parameters.values()
+        parameters = inspect.signature(loaded(self.function)).parameters.values()
         return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.registries.lazy import Lazy
 
@@ -20,7 +22,7 @@ class CorpusSource:
 
     Attributes:
         utterances: its file's parser, `(root, *, skip_bad)` to a `Corpus`; beside it the file has `ORIGIN`
-            and `PUBLISHED`.
+            and `PUBLISHED`, which a plug-in may leave out.
         audio_types: the parts that `-at` may choose from; all but `all` are looked for in the dialog's name.
         emotions: the corpus's usual task, as `--emotions` would give it; empty is all its emotions.
         sessions: whether its utterances name their session.
@@ -28,7 +30,7 @@ class CorpusSource:
         protocol: the one that is taken where none is named; it runs on the corpus as published.
     """
 
-    utterances: Lazy
+    utterances: Callable[..., Any]
     audio_types: tuple[str, ...] = ("all",)
     emotions: tuple[str, ...] = ()
     sessions: bool = False
@@ -38,16 +40,19 @@ class CorpusSource:
     @property
     def origin(self) -> Origin | None:
         """Where it comes from; None for what is made here or written by the user."""
-        return self._beside_parser("ORIGIN")
+        return self._beside_parser("ORIGIN", None)
 
     @property
     def published(self) -> Published:
         """What the corpus holds as published."""
-        return self._beside_parser("PUBLISHED")
+        return self._beside_parser("PUBLISHED", Lazy("corpora.types:Published"))
 
-    def _beside_parser(self, name):
-        module = self.utterances.target.partition(":")[0]
-        return Lazy(f"{module}:{name}").load()
+    def _beside_parser(self, name: str, default: Lazy | None) -> Any:
+        if isinstance(self.utterances, Lazy):
+            module = self.utterances.target.partition(":")[0]
+            return Lazy(f"{module}:{name}").load()
+        beside = vars(sys.modules[self.utterances.__module__])
+        return beside[name] if name in beside else default and default()
 
 
 CORPORA: dict[str, CorpusSource] = {

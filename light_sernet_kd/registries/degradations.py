@@ -3,7 +3,7 @@
 A new one is a function in `degradations` and an entry here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,11 +31,11 @@ class Condition:
     name: str
     kind: str
     text: str
-    apply: Lazy
+    apply: Callable[..., Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     is_of_others: bool = False
     by_default: bool = True
-    why_not: Lazy | None = None
+    why_not: Callable[[], Any] | None = None
 
     def __call__(self, waveform: Any, context: Any) -> Any:
         return self.apply(waveform, context, **self.settings)

@@ -21,9 +21,9 @@
     https://github.com/tensorflow/models/tree/master/research/audioset/vggish
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from light_sernet_kd.registries.lazy import Lazy
 
@@ -117,7 +117,7 @@ class FrontEnd:
     padding: Literal["both", "right"]
     keeps_level: bool = False
     of_encoder: bool = False
-    layers: Lazy = Lazy("features.model:spectral_layers")
+    layers: Callable[..., Any] = Lazy("features.model:spectral_layers")
 
 
 FRONT_ENDS: Mapping[str, FrontEnd] = {

@@ -27,3 +27,12 @@ class Lazy:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.load()(*args, **kwargs)
+
+
+def loaded(function: Any) -> Any:
+    """A function that may be named by its place.
+
+    >>> loaded(Lazy("errors:nfc")) is loaded(loaded(Lazy("errors:nfc")))
+    True
+    """
+    return function.load() if isinstance(function, Lazy) else function

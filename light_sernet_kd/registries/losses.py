@@ -1,6 +1,6 @@
 """Losses on labels, distillation losses, and published sums of these."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,14 +14,14 @@ class Loss:
     """What every loss has. Its settings are the keywords of its function; a number is 0 or more.
 
     Args:
-        loss: its function.
+        loss: its function, or its place.
         text: what it compares, in one line.
         shares: its settings that lie between 0 and 1. A share and its remainder are both weights: above 1
             the remainder would be trained away from.
         above_zero: its settings that divide, which 0 cannot.
     """
 
-    loss: Lazy
+    loss: Callable[..., Any]
     text: str
     shares: tuple[str, ...] = ()
     above_zero: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class PublishedSum:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _on_logits(loss: Lazy, text: str, **facts: Any) -> Distillation:
+def _on_logits(loss: Callable[..., Any], text: str, **facts: Any) -> Distillation:
     return Distillation(loss=loss, text=text, compares="logits", brings_label_loss=True, **facts)
 
 

@@ -3,8 +3,9 @@
 A new one is its function in `protocols` and an entry here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from light_sernet_kd.registries.lazy import Lazy
 
@@ -28,6 +29,7 @@ class Protocol:
             under it never hears them, and neither does the student that is exported.
         takes_test_corpus: another corpus tests (`--test-on`).
         depends_on: the setting that decides the folds beside the corpus.
+        title: what pictures and pages call it; empty is its key.
 
     >>> PROTOCOLS["loso"].stamps
     ()
@@ -36,7 +38,7 @@ class Protocol:
     """
 
     description: str
-    folds: Lazy
+    folds: Callable[..., Any]
     stamps: tuple[str, ...] = ()
     tests_on_validation: bool = False
     mixes_speakers: bool = False
@@ -44,6 +46,7 @@ class Protocol:
     tests_apart: bool = False
     takes_test_corpus: bool = False
     depends_on: Literal["seed", "fold_count"] | None = None
+    title: str = ""
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -51,17 +54,20 @@ PROTOCOLS: dict[str, Protocol] = {
         "leave one speaker out: each speaker tests once, the next speaker validates and chooses the epoch, "
         "the rest train",
         Lazy("data.protocols:leave_one_speaker_out"),
+        title="leave one speaker out",
     ),
     "session": Protocol(
         "leave one session out: each session tests once, the next session validates and chooses the epoch, "
         "the rest train",
         Lazy("data.protocols:leave_one_session_out"),
+        title="leave one session out",
     ),
     "group_kfold": Protocol(
         "folds of whole speakers, alike in size: each fold tests once, the next fold validates and chooses "
         "the epoch, the rest train",
         Lazy("data.protocols:folds_of_speakers"),
         depends_on="fold_count",
+        title="folds of speakers",
     ),
     "two_speakers": Protocol(
         "leave one of two speakers out: each speaker tests once, the other trains, and of the training "
@@ -69,12 +75,14 @@ PROTOCOLS: dict[str, Protocol] = {
         Lazy("data.protocols:two_speakers"),
         stamps=(STAMP_TWO_SPEAKERS,),
         validates_on_training_speakers=True,
+        title="leave one of two speakers out",
     ),
     "split": Protocol(
         "the corpus's own split; where it has no validation set, the first training speakers (of a single "
         "one some sentences), a tenth of the training recordings or a little more, choose the epoch",
         Lazy("data.protocols:by_split_column"),
         tests_apart=True,
+        title="the corpus's split",
     ),
     "cross_corpus": Protocol(
         "train on one corpus, test on another, over the emotions that both have; the first training "
@@ -83,6 +91,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Lazy("data.protocols:by_split_column"),
         tests_apart=True,
         takes_test_corpus=True,
+        title="another corpus",
     ),
     "published": Protocol(
         "folds as published: each session (where the corpus has none, each speaker) tests once, the rest "
@@ -90,6 +99,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Lazy("data.protocols:folds_as_published"),
         stamps=(STAMP_EPOCH,),
         tests_on_validation=True,
+        title="folds as published",
     ),
     "random": Protocol(
         "ten random 80/20 splits as published: speakers mixed, the best epoch on the test part counts",
@@ -98,6 +108,7 @@ PROTOCOLS: dict[str, Protocol] = {
         tests_on_validation=True,
         mixes_speakers=True,
         depends_on="seed",
+        title="random splits as published",
     ),
     "split_mixed": Protocol(
         "the corpus's own split, in which speakers are on both sides",
@@ -105,6 +116,7 @@ PROTOCOLS: dict[str, Protocol] = {
         stamps=(STAMP_SPEAKERS,),
         mixes_speakers=True,
         tests_apart=True,
+        title="the corpus's split with shared speakers",
     ),
 }
 

@@ -1,6 +1,6 @@
 """The students: networks to logits `(batch, classes)`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -22,6 +22,7 @@ class Student:
         chooses_modality: whether `--modality` says which of its two inputs it gets.
         depth: of a network that `--depth`, `--kernels` and `--local_pooling` shape, the convolutions of its
             published body before the last; None of one that has only a width.
+        title: what pictures and pages call it; empty is its key.
     """
 
     build: Callable[..., Any]
@@ -33,6 +34,7 @@ class Student:
     pools_states: bool = False
     chooses_modality: bool = False
     depth: int | None = None
+    title: str = ""
 
     @property
     def is_multimodal(self) -> bool:
@@ -40,11 +42,11 @@ class Student:
         return self.text_encoder is not None
 
 
-def _cnn(name: str, *, gains_from_bfloat16: bool = False) -> Student:
-    return Student(Lazy(f"students.cnn:{name}"), "cubic", "cubic", gains_from_bfloat16)
+def _cnn(title: str, name: str, *, gains_from_bfloat16: bool = False) -> Student:
+    return Student(Lazy(f"students.cnn:{name}"), "cubic", "cubic", gains_from_bfloat16, title=title)
 
 
-def _fusion(text_encoder: str) -> Student:
+def _fusion(title: str, text_encoder: str) -> Student:
     """3M-SER and what DistilSER makes of it."""
     return Student(
         Lazy("students.fusion:fusion_head"),
@@ -54,10 +56,11 @@ def _fusion(text_encoder: str) -> Student:
         text_encoder=text_encoder,
         wider_teacher="bert_vggish",
         pools_states=True,
+        title=f"{title} with VGGish",
     )
 
 
-def _cross_attention(name: str) -> Student:
+def _cross_attention(title: str, name: str) -> Student:
     return Student(
         Lazy(f"students.cross_attention:{name}"),
         front_end="vggish",
@@ -66,31 +69,54 @@ def _cross_attention(name: str) -> Student:
         text_encoder="electra",
         wider_teacher="cross_attention_teacher",
         chooses_modality=True,
+        title=title,
     )
 
 
 STUDENTS: Mapping[str, Student] = {
-    "light_sernet": Student(Lazy("students.light_sernet:light_sernet"), "lsn", "light_sernet", depth=4),
-    "light_sernet_plus": Student(Lazy("students.light_sernet:light_sernet_plus"), "cubic", "cubic", depth=5),
-    "mobilenetv3_small_075": _cnn("mobilenetv3_small_075"),
-    "mobilenetv3_small_100": _cnn("mobilenetv3_small_100"),
-    "efficientnet_b0": _cnn("efficientnet_b0"),
-    "resnet18": _cnn("resnet18", gains_from_bfloat16=True),
-    "bert_vggish": _fusion("bert"),
-    "distilbert_vggish": _fusion("distilbert"),
-    "minibert_vggish": _fusion("minibert"),
-    "microbert_vggish": _fusion("microbert"),
-    "nanobert_vggish": _fusion("nanobert"),
-    "picobert_vggish": _fusion("picobert"),
-    "bert_tiny_vggish": _fusion("bert_tiny"),
-    "bert_small_vggish": _fusion("bert_small"),
-    "bert_medium_vggish": _fusion("bert_medium"),
-    "cross_attention": _cross_attention("cross_attention"),
-    "cross_attention_teacher": _cross_attention("cross_attention_teacher"),
+    "light_sernet": Student(
+        Lazy("students.light_sernet:light_sernet"), "lsn", "light_sernet", depth=4, title="Light-SERNet"
+    ),
+    "light_sernet_plus": Student(
+        Lazy("students.light_sernet:light_sernet_plus"), "cubic", "cubic", depth=5, title="Light-SERNet+"
+    ),
+    "mobilenetv3_small_075": _cnn("MobileNetV3 Small 0.75", "mobilenetv3_small_075"),
+    "mobilenetv3_small_100": _cnn("MobileNetV3 Small 1.0", "mobilenetv3_small_100"),
+    "efficientnet_b0": _cnn("EfficientNet-B0", "efficientnet_b0"),
+    "resnet18": _cnn("ResNet18", "resnet18", gains_from_bfloat16=True),
+    "bert_vggish": _fusion("BERT", "bert"),
+    "distilbert_vggish": _fusion("DistilBERT", "distilbert"),
+    "minibert_vggish": _fusion("MiniBERT", "minibert"),
+    "microbert_vggish": _fusion("MicroBERT", "microbert"),
+    "nanobert_vggish": _fusion("NanoBERT", "nanobert"),
+    "picobert_vggish": _fusion("PicoBERT", "picobert"),
+    "bert_tiny_vggish": _fusion("BERT tiny", "bert_tiny"),
+    "bert_small_vggish": _fusion("BERT small", "bert_small"),
+    "bert_medium_vggish": _fusion("BERT medium", "bert_medium"),
+    "cross_attention": _cross_attention("Multi-Still student", "cross_attention"),
+    "cross_attention_teacher": _cross_attention("Multi-Still teacher", "cross_attention_teacher"),
 }
+
+
+class _Names(Sequence[str]):
+    """The students of one sort, those of plug-ins among them."""
+
+    def __init__(self, *, is_multimodal: bool):
+        self.is_multimodal = is_multimodal
+
+    def _now(self) -> list[str]:
+        return [name for name, each in STUDENTS.items() if each.is_multimodal == self.is_multimodal]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._now()[index]
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+
 # By what they take.
-FEATURE_STUDENTS = tuple(name for name, student in STUDENTS.items() if not student.is_multimodal)
-MULTIMODAL_STUDENTS = tuple(name for name, student in STUDENTS.items() if student.is_multimodal)
+FEATURE_STUDENTS = _Names(is_multimodal=False)
+MULTIMODAL_STUDENTS = _Names(is_multimodal=True)
 
 
 def is_multimodal(name: str | None) -> TypeGuard[str]:

@@ -1,8 +1,9 @@
 """Where a teacher may come from: what `--teacher` and `teach --from` name."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.students import STUDENTS
@@ -47,8 +48,8 @@ class TeacherSource:
     allow: str = ""
     reads_rows: bool = False
     may_be_asked: bool = False
-    make: Lazy | None = None
-    digest: Lazy | None = None
+    make: Callable[..., Any] | None = None
+    digest: Callable[..., Any] | None = None
 
 
 TEACHER_SOURCES: dict[str, TeacherSource] = {

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from light_sernet_kd.reporting.blocks import Block, Blocks, Code, Section
 from light_sernet_kd.reporting.tables import Strong, Table, numbers, words
 from light_sernet_kd.reporting.text import percent, plain, points
 
@@ -14,27 +15,28 @@ _GAINS = {
 }
 
 
-def taught_sections(teacher: Mapping[str, Any] | None) -> list[tuple[str, list[str]]]:
+def taught_sections(teacher: Mapping[str, Any] | None) -> list[Section]:
     """Teacher, student alone and taught student beside one another, as a section; none without a teacher.
 
     Args:
         teacher: what metrics.json has of it.
     """
     found = (teacher or {}).get("beside")
-    return [("## Teacher, student alone, taught student", _beside(found))] if found else []
+    return [Section("Teacher, student alone, taught student", _beside(found))] if found else []
 
 
-def _beside(found: Mapping[str, Any]) -> list[str]:
+def _beside(found: Mapping[str, Any]) -> Blocks:
     def cells(row: Mapping[str, Any]) -> list[Any]:
         # A word in a column of numbers stands as it is.
         ua = [row["ua"].get(side, "not run") for side in _SIDES]
         return [*ua, *(points(row["gains"].get(gain)) for gain in _GAINS)]
 
     if found["run"] is None:
-        where = [
+        where: list[Block] = [
             "The student alone was not run. This command trains it; the run's own command, given again, then "
             "writes this page anew.",
-            *["", "```sh", found["command"], "```"],
+            "",
+            Code(found["command"], "sh"),
         ]
     else:
         where = [f"The student alone is the run {plain(found['run'])}: the same training without a teacher."]
@@ -47,7 +49,7 @@ def _beside(found: Mapping[str, Any]) -> list[str]:
         "",
         *where,
         "",
-        *Table(columns, rows, footer).markdown(),
+        Table(columns, rows, footer),
     ]
 
 

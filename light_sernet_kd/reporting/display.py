@@ -1,6 +1,7 @@
-"""What a run says on the terminal."""
+"""What a run says: on the terminal of a command, else to the logger `light_sernet_kd`."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
@@ -8,27 +9,47 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+_log = logging.getLogger("light_sernet_kd")
+
 
 class Display:
     """Says what a run does: 0 only its end, 1 a progress bar per network, 2 a line per epoch.
 
-    Where there is no terminal, 1 says a line where a network begins and where a fold ends instead.
+    Where there is no terminal, 1 says a line where a network begins and one per epoch instead.
+
+    Args:
+        console: of a command. Without one nothing is printed: lines are logged, what `verbose` leaves out at
+            the level DEBUG.
     """
 
     def __init__(self, console: Console | None = None, *, verbose: int = 1):
-        self.console = console or Console()
+        self.logs = console is None
+        self.console = console or Console(quiet=True)
         self.verbose = verbose
-        self._progress: Progress | None = None
 
     def say(self, text: str, *, always: bool = False) -> None:
-        if self.verbose or always:
+        shown = bool(self.verbose) or always
+        if self.logs:
+            _log.log(logging.INFO if shown else logging.DEBUG, "%s", text.strip())
+        elif shown:
             # Text, because a path may look like rich's markup
             self.console.print(Text(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Say what a person needs to know before the scores are believed."""
+        if self.logs:
+            _log.warning("%s", text)
+        else:
+            self.say(f"  Warning: {text}")
+
+    @property
+    def draws_bars(self) -> bool:
+        return self.verbose == 1 and not self.logs and self.console.is_terminal
 
     @contextlib.contextmanager
     def counted(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A context that gives a function to be told of (done, all)."""
-        if self.verbose != 1 or not self.console.is_terminal:
+        if not self.draws_bars:
             yield lambda done, total: None
             return
         columns = (
@@ -52,13 +73,12 @@ class _NetworkDisplay:
         self.bar: Progress | None = None
 
     def __enter__(self) -> "_NetworkDisplay":
-        if self.display.verbose == 1 and self.display.console.is_terminal:
+        if self.display.draws_bars:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[scores]}"),
-                TimeRemainingColumn(),
                 console=self.display.console,
                 transient=True,
             )
@@ -68,13 +88,15 @@ class _NetworkDisplay:
             self.display.say(f"{self.name} ...")
         return self
 
-    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float], ends: str = "") -> None:
+        """What is told after an epoch: the `row` of the history, and when the run ends, in words."""
         scores = f"loss {row['loss']:.3f}"
         if "val_ua" in row:
             scores += f", validation UA {100 * row['val_ua']:.1f} %"
+        scores += f"; {ends}" if ends else ""
         if self.bar:
             self.bar.update(self.task, completed=epoch, total=epochs, scores=scores)
-        elif self.display.verbose >= 2:
+        elif self.display.verbose:
             self.display.say(f"{self.name}: epoch {epoch}/{epochs}, {scores}")
 
     def __exit__(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from light_sernet_kd.reporting.blocks import Blocks, Section
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import percent, plain, points
 
@@ -20,7 +21,7 @@ def start_lines(facts: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def generation_sections(generations: Sequence[Mapping[str, Any]] | None) -> list[tuple[str, list[str]]]:
+def generation_sections(generations: Sequence[Mapping[str, Any]] | None) -> list[Section]:
     """The scores of each generation of students as a section; none of a single generation."""
     if not generations:
         return []
@@ -44,12 +45,12 @@ def generation_sections(generations: Sequence[Mapping[str, Any]] | None) -> list
                 points(each.get("less_first")),
             ]
         )
-    lines = [
+    lines: Blocks = [
         "Students of one shape, trained one after the other in each fold: each after the first has new "
         "weights and learns by the same losses from the one before. The last one is the run's student. "
         "Scores are over the test utterances of all folds. Differences are in points, with a 95 % interval "
         "by a paired bootstrap over test speakers; none is given for fewer than 3.",
         "",
-        *Table(columns, rows).markdown(),
+        Table(columns, rows),
     ]
-    return [("## Generations", lines)]
+    return [Section("Generations", lines)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.registries.students import is_multimodal
-from light_sernet_kd.reporting.report import given_arguments
+from light_sernet_kd.reporting.report.was_run import given_arguments
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import code, percent, plain, pluralise
 

@@ -1,7 +1,7 @@
 """How numbers and names are written in reports, tables and messages."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Stands for a value that is not known or does not exist.
@@ -16,7 +16,7 @@ def plain(value: Any) -> str:
     """
     line = " ".join(str(value).split())
     # An underscore inside a word (light_sernet) means nothing to Markdown and reads better bare.
-    return re.sub(r"[\\`*|<>\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+    return re.sub(r"[\\`*|<>\[\]]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)", r"\\\g<0>", line)
 
 
 def code(value: Any) -> str:
@@ -64,6 +64,24 @@ def percent(share: float | None, form: str = ".1f") -> str:
     ('85.3', '-1.0', '–')
     """
     return NONE if share is None else format(100 * share, form)
+
+
+def with_percent_sign(share: float | None) -> str:
+    """A share from 0 to 1 in per cent.
+
+    >>> with_percent_sign(0.853), with_percent_sign(None)
+    ('85.3 %', '–')
+    """
+    return NONE if share is None else f"{percent(share)} %"
+
+
+def interval_of(ends: Sequence[float] | None) -> str:
+    """Both ends of an interval in per cent, after a space; nothing where there is none.
+
+    >>> interval_of([0.801, 0.897]), interval_of(None)
+    (' [80.1, 89.7]', '')
+    """
+    return "" if ends is None else f" [{percent(ends[0])}, {percent(ends[1])}]"
 
 
 def points(difference: Mapping[str, Any] | None) -> str:

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from small_runs import no_graphs, rendered
+from small_runs import no_graphs, rendered, shallow_light_sernet
 
 from light_sernet_kd import cli, students, teachers
 from light_sernet_kd.analysis import explain
@@ -29,7 +29,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import Predictions, read_predictions, softmax
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.embedding_panels import embedding_panel
-from light_sernet_kd.reporting.figures.page import CLASS_COLORS
+from light_sernet_kd.reporting.figures.page import class_looks
 
 RANDOM = np.random.default_rng(0)
 
@@ -346,23 +346,33 @@ def test_grad_cam_is_opaque_where_the_map_is_large_on_one_scale_for_all(drawn):
     assert [axes.get_title(loc="left") for axes in panels] == ["Grad-CAM for a", "Grad-CAM for b"]
 
 
-def test_every_utterance_is_a_point_in_its_class_colour_and_its_groups_marker(drawn):
+def test_every_utterance_is_a_point_in_its_class_colour_and_marker_and_the_second_group_is_hollow(drawn):
     points = RANDOM.normal(size=(6, 2))
     labels, groups = np.array([0, 0, 1, 1, 2, 2]), ["x", "y"] * 3
     panel = figures.Panel("p", points, labels, groups, ("first", "second"), mark=4)
-    figures.embeddings([panel], ["a", "b", "c"], "x", title="t")
+    figures.embeddings([panel], ["anger", "fear", "c"], "x", title="t")
     axes = drawn[0].axes[0]
-    lines = [line for line in axes.lines if line.get_markersize() == 6]
-    seen = {(line.get_markerfacecolor(), line.get_marker()): line.get_xydata().tolist() for line in lines}
+    lines = [line for line in axes.lines if line.get_markersize() < 14]
+    seen = {
+        (
+            line.get_markerfacecolor(),
+            line.get_markeredgecolor(),
+            line.get_marker(),
+        ): line.get_xydata().tolist()
+        for line in lines
+    }
+    looks = [*class_looks(["anger", "fear", "c"]).values()]
+    assert len({marker for _, marker in looks}) == len({color for color, _ in looks}) == 3
     for point, label, group in zip(points.tolist(), labels, groups, strict=True):
-        assert point in seen[CLASS_COLORS[label], {"x": "o", "y": "X"}[group]]
+        color, marker = looks[label]
+        assert point in seen[(color, "white", marker) if group == "x" else ("white", color, marker)]
     (ring,) = [line for line in axes.lines if line.get_markersize() == 14]
     np.testing.assert_array_equal(ring.get_xydata()[0], points[4])
     entries = [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()]
-    assert entries == ["a", "b", "c", "x", "y"]
+    assert entries == ["anger", "fear", "c", "x", "y"]
 
 
-def test_more_speakers_than_markers_are_said_to_have_none(drawn):
+def test_more_groups_than_two_are_said_to_look_alike(drawn):
     names = [f"s{n:02}" for n in range(13)]
     panel = figures.Panel("p", RANDOM.normal(size=(13, 2)), np.zeros(13, int), names, ("", ""))
     figures.embeddings([panel], ["a"], "x", title="t")
@@ -471,7 +481,7 @@ def run(manifest, teacher, tmp_path_factory):
     command = ["train", "-dn", str(manifest), *QUICK, "-it", "mel", "-kd", "KD", "--teacher", str(teacher)]
     folds = ["--folds", ",".join(SPEAKERS[1:])]
     options = ["--epochs", "1", "--no-export", "--result", str(result), "--run", "r"]
-    with rendered("embeddings"):
+    with rendered("embeddings"), shallow_light_sernet():
         assert cli.main([*command, *folds, *options]) == 0
     return result / "r"
 
@@ -906,6 +916,7 @@ def test_states_of_encoders_that_the_student_does_not_hold_are_made_again(said, 
     assert "state_similarity.png" not in facts["pictures"]
 
 
+@pytest.mark.usefixtures("shallow_here")
 def test_a_light_sernet_that_such_a_teacher_taught_is_explained_beside_it(said, tmp_path):
     options = ["--width", "0.15", "-kd", "KD", "--tune_epochs", "0", "--teacher_epochs", "1"]
     assert train(said, tmp_path, *options) == 0

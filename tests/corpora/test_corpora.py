@@ -16,7 +16,7 @@ import pytest
 from conftest import REPOSITORY
 
 from light_sernet_kd import cli
-from light_sernet_kd.cli.options import CORPUS_NAMES
+from light_sernet_kd.cli.options import corpus_names
 from light_sernet_kd.corpora import (
     CANONICAL_EMOTIONS,
     Corpus,
@@ -623,7 +623,7 @@ def test_every_corpus_has_a_row_in_the_data_folders_readme():
 
 
 def test_the_command_line_names_every_corpus_without_reading_them():
-    assert ", ".join(registry.CORPORA) == CORPUS_NAMES
+    assert ", ".join(registry.CORPORA) == corpus_names()
 
 
 @pytest.mark.parametrize("name", RECORDED)

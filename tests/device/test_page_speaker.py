@@ -128,7 +128,7 @@ def learnt(path: Path, clip: dict, before: Profile | None = None) -> Profile:
     runner, sound = Runner(path), np.float32(clip["sound"])
     profile = before or Profile(runner.card["enrolled"]["embedding"], np.zeros(WIDTH), 0)
     for row in clip["rows"]:
-        if row["why"] not in ("silence", "no speech", "too short"):
+        if row["why"] not in ("silent", "no speech", "too short"):
             part = sound[round(row["start"] * RATE) : round(row["end"] * RATE)]
             profile = profile.with_clip(runner.embedding(part), 0.5 * RATE / SAMPLES)
     return profile
@@ -147,7 +147,7 @@ def test_the_page_learns_what_the_microphone_hears_and_answers_for_that_voice(ta
         begin(tab, url)
         assert tab.run("document.querySelector('#learn').checked") is False
         unknown = given(tab, other)
-        np.testing.assert_allclose(unknown, expected(case.enrolled_paths["float32"], sound, None), atol=1e-3)
+        np.testing.assert_allclose(unknown, expected(case.enrolled_paths["int8"], sound, None), atol=1e-3)
 
         switch(tab)
         assert "Nothing leaves this browser" in text(tab, "#known")
@@ -157,7 +157,7 @@ def test_the_page_learns_what_the_microphone_hears_and_answers_for_that_voice(ta
 
         clip = record(tab, 3)
         assert "learnt" in text(tab, "#status")
-        profile = learnt(case.enrolled_paths["float32"], clip)
+        profile = learnt(case.enrolled_paths["int8"], clip)
         found = tab.run("demo.speaker")
         assert found["clips"] == pytest.approx(profile.clips)
         assert profile.clips > 1
@@ -195,7 +195,7 @@ def test_the_page_learns_what_the_microphone_hears_and_answers_for_that_voice(ta
 
 
 def test_the_page_goes_on_with_a_profile_that_it_was_given_and_keeps_nothing(tab, case, runtime, other):
-    path, sound = case.enrolled_paths["float32"], audio.read(other)
+    path, sound = case.enrolled_paths["int8"], audio.read(other)
     name = Runner(path).card["enrolled"]["embedding"]
     profile = Profile(name, np.random.default_rng(1).normal(0, 1, WIDTH), 4.5)
     with address(case, runtime, profile) as url:

@@ -706,7 +706,7 @@ def test_only_what_goes_on_is_said_to(monkeypatch, capsys, arguments, said):
         (["a.wav", "--stream", "--hop", "1e305"], "--hop must be from 1/16000 on, found 1e+305"),
         (["a.wav", "--stream", "--steady", "-1"], "--steady must be from 0 on, found -1"),
         (["a.wav", "--stream", "--threshold", "50"], "--threshold must be from 0 to 1, found 50"),
-        (["a.wav", "--stream", "--picture", "x.jpg"], "ends in .png or .pdf: found 1 and x.jpg"),
+        (["a.wav", "--stream", "--picture", "x.jpg"], "ends in .png, .svg or .pdf: found 1 and x.jpg"),
         (["a.wav", "b.wav", "--stream", "--picture", "x.png"], "is for one recording"),
         (["--stream"], "there is no recording: name one"),
         (["absent.wav", "--stream"], "no such recording: absent.wav"),

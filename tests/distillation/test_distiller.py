@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import ON_JAX, REPOSITORY
 from keras import layers, ops
 
 from light_sernet_kd.data.batches import Examples, TeacherOutputs, batches
@@ -171,7 +171,14 @@ def test_the_gradient_is_that_of_the_loss():
 # Training
 
 
-@methods
+# Above, one step of every method is compared with its definition; `test_losses` has the graphs of all.
+SHOWN = ("pure", "KD", "CKD", "WSLD", "WTTM")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [name if name in SHOWN else pytest.param(name, marks=pytest.mark.every) for name in ON_LOGITS],
+)
 def test_training_lowers_the_loss_and_learns_the_labels(method):
     inputs, labels = examples(96)
     if method == "pure":
@@ -262,8 +269,16 @@ def test_soft_labels_are_the_label_losses_target_and_their_largest_share_is_the_
     np.testing.assert_allclose(found, np.mean(per_example) + float(relational), rtol=1e-6)
 
 
-@methods
-@pytest.mark.parametrize("label_loss", LABEL_LOSSES)
+@pytest.mark.parametrize(
+    ("method", "label_loss"),
+    [
+        (name, label_loss)
+        if label_loss == "cross_entropy" or name in ("pure", "WSLD")
+        else pytest.param(name, label_loss, marks=pytest.mark.every)
+        for name in ON_LOGITS
+        for label_loss in LABEL_LOSSES
+    ],
+)
 def test_soft_labels_of_one_class_are_hard_labels(method, label_loss, guesses):
     inputs, labels = examples()
     choices = {"distillation": method, "label_loss": label_loss, "label_settings": {"label_smoothing": 0.1}}
@@ -1005,7 +1020,7 @@ def test_the_other_labels_of_mixed_examples_are_checked_too():
     distiller = eager(Distiller(student(), distillation="KD"))
     with pytest.raises(UserError, match='"other_labels" must be class indices from 0 to 3'):
         distiller.train_on_batch(mixed, labels)
-    with pytest.raises(UserError, match=r"found [1-9] others"):
+    with pytest.raises(UserError, match=r"class indices from 0 to 3.*found"):
         distiller.fit(Batches((mixed, labels)), verbose=0)
 
 
@@ -1068,7 +1083,7 @@ def test_training_works_on_jax_from_arrays_in_memory():
         "test_training_works_on_jax_from_arrays_in_memory",
     ]
     command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-m", "", "-p", "no:cacheprovider"]
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | ON_JAX
     done = subprocess.run(
         [*command, *(f"{__file__}::{test}" for test in tests)],
         cwd=REPOSITORY,

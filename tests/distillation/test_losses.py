@@ -235,6 +235,28 @@ def test_soft_labels_of_another_number_of_classes_are_refused(name):
         LABEL_LOSSES[name].loss(shares[:, :4], logits)
 
 
+@label_losses
+def test_labels_outside_of_the_classes_and_columns_are_refused(name):
+    loss, logits = LABEL_LOSSES[name].loss, np.zeros((2, 3), "float32")
+    for odd, message in (([0, 3], "found 3"), ([-1, 0], "found -1"), ([0, 0.5], "found 0.5")):
+        with pytest.raises(UserError, match=f"indices from 0 to 2, as there are logits of 3.*{message}"):
+            loss(np.array(odd), logits)
+    with pytest.raises(UserError, match=r"shares of 1 classes.*or class indices of the shape \(batch,\)"):
+        loss(np.array([[0], [1]]), logits)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DISTILLATIONS.items() if entry.reads_label])
+def test_a_loss_that_reads_the_label_takes_indices_alone(name):
+    logits = np.zeros((2, 3), "float32")
+    with pytest.raises(UserError, match=r"found \(2, 3\)\. One-hot labels become indices with argmax"):
+        ON_LOGITS[name](np.zeros(2, "float32"), np.eye(3)[[0, 1]], logits, logits)
+    traced = tf.function(lambda labels: ON_LOGITS[name](np.zeros(2, "float32"), labels, logits, logits))
+    with pytest.raises(UserError, match="One-hot labels become indices"):
+        traced(tf.constant(np.eye(3)[[0, 1]]))
+    with pytest.raises(UserError, match=r"class indices from 0 to 2.*found 3"):
+        ON_LOGITS[name](np.zeros(2, "float32"), [0, 3], logits, logits)
+
+
 def test_the_class_of_a_soft_label_has_the_largest_share_and_the_hard_label_decides_a_tie():
     shares = np.float32([[0.2, 0.8, 0], [0.5, 0, 0.5], [0.5, 0, 0.5], [0.4, 0.2, 0.4], [1 / 3] * 3])
     found = losses.hard_labels(np.int64([0, 0, 2, 1, 1]), shares)
@@ -598,8 +620,17 @@ EDGES = {
 }
 
 
-@pytest.mark.parametrize("label_loss", LABEL_LOSSES)
-@pytest.mark.parametrize("name", ON_LOGITS)
+# A method gets a label loss as numbers, which it adds or weighs; WSLD weighs them by more than a setting.
+WITH_LABEL_LOSSES = [
+    (name, label_loss)
+    if label_loss == "cross_entropy" or name in ("pure", "WSLD")
+    else pytest.param(name, label_loss, marks=pytest.mark.every)
+    for name in ON_LOGITS
+    for label_loss in LABEL_LOSSES
+]
+
+
+@pytest.mark.parametrize(("name", "label_loss"), WITH_LABEL_LOSSES)
 @pytest.mark.parametrize("edge", EDGES)
 def test_float32_is_finite_and_agrees_with_float64_at_the_edges(edge, name, label_loss):
     labels, teacher, student = EDGES[edge]
@@ -849,8 +880,17 @@ def test_a_graph_of_unknown_batch_and_tokens_gives_what_eager_gives(jit_compile)
 # Back ends and graphs
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("name", [*ON_LOGITS, *ON_EMBEDDINGS])
+# XLA compiles every one of them below too, by JAX.
+COMPILED = ("CKD", "WSLD", "hint")
+IN_GRAPHS = [
+    (name, False) for name in (*ON_LOGITS, *ON_EMBEDDINGS)
+] + [
+    (name, True) if name in COMPILED else pytest.param(name, True, marks=pytest.mark.every)
+    for name in (*ON_LOGITS, *ON_EMBEDDINGS)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "jit_compile"), IN_GRAPHS)
 def test_a_graph_of_unknown_batch_size_gives_what_eager_gives(name, jit_compile):
     matrix = tf.TensorSpec([None, 5], tf.float32)
 

@@ -170,8 +170,9 @@ def both_of(corpus: Path, cache: Path, **values) -> multimodal.SpeechAndText:
 
 @pytest.mark.parametrize(
     ("name", "layers"),
-    [("bert_vggish", 9), ("minibert_vggish", 8), ("microbert_vggish", 6), ("nanobert_vggish", 4),
-     ("picobert_vggish", 2)],
+    [("bert_vggish", 9), *(pytest.param(*each, marks=pytest.mark.every) for each in (
+        ("minibert_vggish", 8), ("microbert_vggish", 6), ("nanobert_vggish", 4),
+    )), ("picobert_vggish", 2)],
 )  # fmt: skip
 def test_a_truncated_student_has_the_first_layers_of_its_teachers_encoder(corpus, tmp_path, name, layers):
     deep = TEXT.replace("layers=2", "layers=9")

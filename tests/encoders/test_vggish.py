@@ -111,6 +111,7 @@ def test_it_has_the_released_variables_and_parameters():
     assert sum(np.prod(shape) for shape in shapes.values()) == vggish.PARAMETERS == 72_141_184
 
 
+@pytest.mark.every  # the variables above are as many, and all else is tested of a narrow one
 def test_at_full_size_it_has_72_million_parameters_and_keeps_the_scale():
     model = vggish.vggish(vggish.random_weights(), patches=1)
     assert model.count_params() == vggish.PARAMETERS

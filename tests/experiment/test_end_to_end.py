@@ -23,8 +23,9 @@ from light_sernet_kd import __version__, cli, config
 from light_sernet_kd.cli import entry
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
-from light_sernet_kd.config import make_settings
+from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data import training_list
+from light_sernet_kd.experiment import receipt
 
 
 def without_seconds(metrics: dict) -> dict:
@@ -35,8 +36,11 @@ def without_seconds(metrics: dict) -> dict:
     return {**metrics, "folds": folds, "teacher": teacher, "command": ""}
 
 
-@pytest.fixture(scope="session")
-def distilled(manifest, tmp_path_factory) -> Path:
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+@pytest.fixture(scope="module")
+def distilled(manifest, shallow, tmp_path_factory) -> Path:
     """The folder of a run with everything: auto teacher, KD, every fold, export."""
     result = tmp_path_factory.mktemp("result")
     assert train(manifest, result, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
@@ -47,7 +51,7 @@ def test_a_run_leaves_what_the_readme_of_results_promises(distilled):
     promised = [
         "report.md", "metrics.json", "predictions.csv", "config.json", "labels.txt", "curves.png",
         "confusion_matrix.png", "confusion_matrix.pdf", "precision_costs.png", "embeddings.png",
-        "reliability.png",
+        "reliability.png", "report.html", *(f"curves.{kind}" for kind in ("svg", "pdf")),
         *(f"student_{precision}.tflite" for precision in ("float32", "float16", "dynamic", "int8")),
         *(f"fold-{speaker}/{name}" for speaker in SPEAKERS for name in ("student.keras", "history.csv")),
     ]  # fmt: skip
@@ -254,7 +258,7 @@ def test_predict_says_of_what_it_is_unsure(distilled, tmp_path, capsys):
     assert f"noise.wav: {answers[2]['label']}, unsure: no speech (" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("unrendered", "shallow_here")
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("name", ["x" * 300, os.fsdecode(b"a\xff"), "ü run"], ids=["long", "not UTF-8", "ü"])
 def test_any_name_of_a_run_becomes_a_folder(manifest, tmp_path, name):
     arguments = ("--epochs", "1", "--folds", SPEAKERS[0], "--no-export", "--run", name)
@@ -265,11 +269,73 @@ def test_any_name_of_a_run_becomes_a_folder(manifest, tmp_path, name):
     assert (folder / "report.md").is_file()
 
 
-def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, manifest):
+def test_the_page_of_a_run_has_its_scores_and_its_mistakes_to_hear(distilled):
+    page = (distilled / "report.html").read_text(encoding="utf-8")
+    metrics = json.loads((distilled / "metrics.json").read_text())
+    ua = metrics["pooled"]["ua"]
+    assert f'<data value="{ua}">{100 * ua:.1f}</data>' in page
+    right = sum(row[place] for place, row in enumerate(metrics["confusion"]))
+    assert right == pytest.approx(metrics["pooled"]["wa"] * metrics["pooled"]["count"])
+    assert page.count("<audio") == len(metrics["mistakes"]) == min(20, metrics["pooled"]["count"] - right)
+    assert page.count("<svg") == 4  # curves, reliability, embeddings, precisions
+    with open(distilled / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    wrong = [float(row[f"p_{row['predicted']}"]) for row in rows if row["predicted"] != row["label"]]
+    told = [each["probability"] for each in metrics["mistakes"]]
+    assert told == pytest.approx(sorted(wrong, reverse=True)[:20], rel=1e-6)
+    speakers = {each["speaker"]: each["wa"] for each in metrics["per_speaker"]}
+    assert speakers == pytest.approx({each["test_speakers"][0]: each["wa"] for each in metrics["folds"]})
+
+
+def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, manifest, monkeypatch):
+    arguments = ["-kd", "KD", "--epochs", "4", "--run", "all"]
+    told = distilled / "receipt.json"
     before = {path: path.read_bytes() for path in distilled.rglob("*") if path.is_file()}
-    assert train(manifest, distilled.parent, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
+    kept = told.stat()
+    # It finds that out without TensorFlow.
+    command = ["train", "-dn", str(manifest), *QUICK, "--result", str(distilled.parent), *arguments]
+    code = f"import no_tensorflow\nfrom light_sernet_kd.cli import main\nprint(main({command!r}))"
+    place = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=place)
+    assert done.stdout.strip().endswith("report.html\n0")
+    assert told.stat() == kept
+    # Where the receipt is gone, the run is opened as ever, and draws no picture that is there.
+    told.unlink()
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", None)
+    assert train(manifest, distilled.parent, *arguments) == 0
     after = {path: path.read_bytes() for path in distilled.rglob("*") if path.is_file()}
-    assert before == after
+    left = {path for path in before if path != told}
+    assert {path: before[path] for path in left} == {path: after[path] for path in left}
+    assert told.exists()
+
+
+def test_whatever_a_run_read_or_wrote_is_missed_when_it_changes(distilled, manifest, monkeypatch):
+    config = json.loads((distilled / "config.json").read_text())
+    settings, options = make_settings(**config["settings"]), RunOptions(result=distilled.parent, run="all")
+    assert receipt.unchanged(settings, options).path == distilled
+    assert receipt.unchanged(dataclasses.replace(settings, seed=1), options) is None
+    assert receipt.unchanged(settings, dataclasses.replace(options, audio=False)) is None
+    recording = next(manifest.parent.glob("*.wav"))
+    for path in (
+        recording,
+        manifest,
+        distilled / "report.html",
+        distilled / f"fold-{SPEAKERS[0]}" / "student.keras",
+    ):
+        before = path.stat()
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert receipt.unchanged(settings, options) is None, path
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert receipt.unchanged(settings, options) is not None, path
+    # A finished run without a teacher, which may be the student alone, comes beside it.
+    beside = distilled.parent / "all-alone"
+    beside.mkdir()
+    (beside / "metrics.json").write_text("{}")
+    (beside / "config.json").write_text(json.dumps({**config, "settings": {"distillation": "pure"}}))
+    assert receipt.unchanged(settings, options) is None
+    shutil.rmtree(beside)
+    monkeypatch.setattr(receipt, "program", lambda: "another version")
+    assert receipt.unchanged(settings, options) is None
 
 
 def without(path: Path, *names: str) -> None:
@@ -327,20 +393,31 @@ def test_another_setting_under_the_same_name_is_refused(distilled, manifest, cap
     assert "--run" in message
 
 
-@pytest.mark.usefixtures("shallow_here")
-def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path):
+@pytest.mark.parametrize(
+    "moments",
+    [
+        (f"fold {SPEAKERS[1]}, student: epoch 2/4",),
+        pytest.param(
+            (f"fold {SPEAKERS[0]}, student: epoch 2/4", f"fold {SPEAKERS[1]}, teacher: epoch 1/2"),
+            marks=pytest.mark.every,
+        ),
+    ],
+    ids=["once", "twice"],
+)
+def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path, moments):
     settings = ["-kd", "CKD", "--epochs", "4", "--folds", ",".join(SPEAKERS[:2]), "--teacher_epochs", "2",
                 "--run", "run", "--no-export"]  # fmt: skip
     assert train(manifest, tmp_path / "whole", *settings) == 0
 
     program = (
         "import small_runs, sys; from light_sernet_kd import cli\n"
+        "small_runs.run_graphs_as_traced()\n"
         "with small_runs.shallow_light_sernet(): sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "train", "-dn", str(manifest), *QUICK, *settings]
     killed = [*command, "--result", str(tmp_path / "killed"), "-v", "2"]
     places = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    for moment in (f"fold {SPEAKERS[0]}, student: epoch 2/4", f"fold {SPEAKERS[1]}, teacher: epoch 1/2"):
+    for moment in moments:
         with subprocess.Popen(
             killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=places
         ) as process:
@@ -411,7 +488,9 @@ def test_bad_recordings_stop_the_run_before_it_starts_and_all_are_named(manifest
     assert train(copy, tmp_path / "r", *arguments) == 0
     said = capsys.readouterr().out
     assert "Protocol loso: 1 fold. " in said
+    assert "\n  To train, each for 1 fold: 1 student of 1 epoch. About" in said
     assert f"\nfold {SPEAKERS[2]}, student ...\n" in said
+    assert re.search(rf"\nfold {SPEAKERS[2]}, student: epoch 1/1, loss .*; run ends about \d\d:\d\d\n", said)
     metrics = json.loads((left / "metrics.json").read_text())
     assert len(metrics["skipped"]) == 2
     report = (left / "report.md").read_text()
@@ -660,7 +739,7 @@ def test_files_without_the_front_end_are_refused_by_predict_with_the_remedy(
     assert "-m true" in error_of(capsys)
 
 
-@pytest.mark.usefixtures("unrendered", "shallow_here")
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("protocol", "folds"), [("published", SPEAKERS[0]), ("random", "01")], ids=["published", "random"]
 )
@@ -673,7 +752,7 @@ def test_optimistic_protocols_are_stamped_in_every_report(manifest, tmp_path, pr
     assert all(stamp in report for stamp in metrics["stamps"])
 
 
-@pytest.mark.usefixtures("unrendered", "shallow_here")
+@pytest.mark.usefixtures("unrendered")
 def test_the_cache_decides_no_score(manifest, tmp_path):
     for cache in ("disk", "ram", "none"):
         arguments = ("--epochs", "2", "--folds", SPEAKERS[1], "--no-export", "--run", cache, "-c", cache)
@@ -682,7 +761,7 @@ def test_the_cache_decides_no_score(manifest, tmp_path):
     assert files[0] == files[1] == files[2]
 
 
-@pytest.mark.usefixtures("unrendered")
+@pytest.mark.usefixtures("unrendered", "eager")
 def test_light_sernet_plus_trains_on_its_own_front_end_and_schedule(manifest, tmp_path):
     result = str(tmp_path)
     command = ["train", "-dn", str(manifest), "-len", "19200", "-input", "mel", "-model", "light_sernet_plus",
@@ -832,7 +911,7 @@ def test_train_py_uses_the_edited_hyperparameters():
         assert flag in done.stdout
 
 
-@pytest.mark.usefixtures("unrendered", "shallow_here")
+@pytest.mark.usefixtures("unrendered")
 def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, capsys):
     quick = {"input_seconds": 1.2, "width": 0.15, "epochs": 1, "folds": ("#1",), "export": False}
     experiments = {

@@ -545,8 +545,8 @@ def test_a_users_mistake_is_one_line(corpora, capsys, tmp_path, arguments, expec
 # Every corpus in its own format
 
 
-# Those of one folder and names of files; the tests of each corpus read its tree.
-ALIKE = ("CREMA-D", "ESD", "TESS")
+# Those of names of files alone, and KEMDy20's elder sister; the tests of each corpus read its tree.
+ALIKE = ("CREMA-D", "ESD", "TESS", "RAVDESS", "KEMDy19")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`light_sernet_kd.train` and `Run`, against the command and the folder that it leaves."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -30,11 +31,18 @@ def of_the_command(manifest, tmp_path_factory):
     return result / "one"
 
 
-def test_a_run_from_python_is_that_of_the_command(manifest, of_the_command, tmp_path, capsys):
+def test_a_run_from_python_is_that_of_the_command_and_logs(
+    manifest, of_the_command, tmp_path, capsys, caplog
+):
+    caplog.set_level(logging.INFO, "light_sernet_kd")
     run = light_sernet_kd.train(
         corpus=manifest, result=tmp_path, run="one", distillation="pure", export=False, **QUICK
     )
     assert capsys.readouterr().out == ""
+    logged = [each.getMessage() for each in caplog.records if each.name == "light_sernet_kd"]
+    for speaker in SPEAKERS:
+        assert f"fold {speaker}, student ..." in logged
+        assert any(line.startswith(f"fold {speaker}: UA ") for line in logged)
     metrics = json.loads((of_the_command / "metrics.json").read_text())
     assert {name: run.scores[name] for name in ("ua", "wa")} == {
         name: metrics["pooled"][name] for name in ("ua", "wa")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import ON_JAX, REPOSITORY
 from small_runs import error_of, train
 
 from light_sernet_kd import cli
@@ -88,12 +88,8 @@ assert no_tensorflow.imported() == []
 
 
 def run_without(program: str, *arguments: object) -> subprocess.CompletedProcess:
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        # Else most of the time goes into optimising what runs once.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
-    }
+    places = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    environment = os.environ | ON_JAX | {"PYTHONPATH": places}
     environment.pop("KERAS_BACKEND", None)
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],

@@ -203,8 +203,17 @@ def test_features_of_recordings_are_those_of_the_reference(front_end, input_type
 # The front end of an exported file
 
 
-@kinds
-@pytest.mark.parametrize("samples", [15_600, 17_077, 20_480])
+# Where frames lie differs between lengths and between paddings, not between what a spectrum becomes.
+ON_DEVICE = [
+    (front_end, input_type, samples)
+    if samples == 17_077 or (front_end, input_type) in (("lsn", "mfcc"), ("cubic", "mfcc"))
+    else pytest.param(front_end, input_type, samples, marks=pytest.mark.every)
+    for front_end, input_type in KINDS
+    for samples in (15_600, 17_077, 20_480)
+]
+
+
+@pytest.mark.parametrize(("front_end", "input_type", "samples"), ON_DEVICE)
 def test_on_a_device_features_are_those_of_training(front_end, input_type, samples):
     clips = [audio.fit(chirp(n), samples, pad=FRONT_ENDS[front_end].padding) for n in (40, 9_000, samples)]
     clips = np.stack([*clips, noise(samples), np.zeros(samples, np.float32)])

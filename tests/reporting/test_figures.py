@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -11,7 +12,7 @@ from drawings import assert_legible, shown
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.reporting import figures
-from light_sernet_kd.reporting.figures import page, scores
+from light_sernet_kd.reporting.figures import page
 
 LONG = "overwhelmed with something"
 HONEST = "optimistic: the epoch was chosen on the test fold"
@@ -106,7 +107,7 @@ def test_letters_that_no_font_has_are_named_once_and_not_warned_of(tmp_path, mon
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures.confusion_matrix([[1, 0], [0, 1]], ["\u6012\u308a", "b"], tmp_path / "x", title="\u6012")
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_font_that_is_installed_gives_the_letters_that_the_first_one_lacks(monkeypatch):
@@ -145,6 +146,16 @@ def test_curves_draw_each_fold_and_their_mean_as_far_as_all_got(drawn, folds):
         np.testing.assert_allclose(dots, [(3, scale * history[column][2]) for history in told.values()])
 
 
+def test_an_enrolment_curve_stands_at_its_numbers_of_recordings(drawn):
+    curve = [{"clips": clips, "ua": 0.6 + clips / 200} for clips in (0, 1, 2, 5, 10, 40)]
+    found = {"protocol": "enrolled", "curve": curve, "first": curve}
+    figures.enrolled(found, "x", title="t")
+    axes = drawn[0].axes[0]
+    drawn_at = next(line for line in axes.lines if line.get_label() == "drawn at random").get_xdata()
+    assert list(drawn_at) == [0, 1, 2, 5, 10, 40]
+    assert_legible(drawn[0])
+
+
 def test_one_fold_is_one_line_and_needs_no_mean(drawn):
     figures.curves(histories(1, columns=("loss", "test_ua")), "x", selected_epochs={"speaker 00": None})
     assert [len(axes.lines) for axes in drawn[0].axes] == [1, 1]
@@ -155,7 +166,19 @@ def test_one_epoch_and_gaps_are_drawn(drawn):
     figures.curves({"1": {"loss": [1.0]}, "2": {"loss": [None]}}, "x", selected_epochs={"1": 1})
     line = drawn[0].axes[0].lines[0]
     assert line.get_marker() == "o"
-    assert drawn[0].axes[0].get_xlim() == (0, 2)
+    assert drawn[0].axes[0].get_xlim() == (0.5, 1.5)
+
+
+def test_epochs_begin_at_1_and_chance_is_a_line_in_panels_of_ua(drawn):
+    figures.curves(histories(2), "x", selected_epochs={}, chance=1 / 7)
+    for axes in drawn[0].axes:
+        assert axes.get_xticks()[0] == 1
+        assert min(axes.get_xticks()) == 1
+        lines = [line for line in axes.lines if line.get_ydata() == pytest.approx([100 / 7] * 2)]
+        assert len(lines) == ("UA" in axes.get_title(loc="left"))
+        if lines:
+            assert axes.get_ylim()[0] < 100 / 7
+    assert words(drawn[0]).count("chance") == 1
 
 
 def test_histories_without_a_known_column_are_refused():
@@ -180,30 +203,37 @@ def test_size_against_ua_shows_size_score_and_interval(drawn):
 
 
 @pytest.mark.parametrize("others", [0, 50_000])
-def test_many_runs_of_long_names_and_one_size_are_all_seen_and_told_apart(drawn, others):
-    """None hides another, none leaves the axes, no label leaves the page."""
+def test_many_runs_of_long_names_and_one_size_have_a_row_each(drawn, others):
+    """No label leaves the page or covers another, and every interval is at its own height."""
     sizes = [1_000] * 12 + [others] * (others > 0)
     rows = [
-        {"name": f"IEMOCAP-light_sernet_plus-mel_spectrogram-{n}", "bytes": size, "ua": 0.7,
-         "ua_low": 0.6, "ua_high": 0.8}
+        {"name": f"IEMOCAP-light_sernet_plus-mel_spectrogram-{n}", "bytes": size, "ua": 0.7 + n / 100,
+         "ua_low": 0.6, "ua_high": 0.9}
         for n, size in enumerate(sizes)
     ]  # fmt: skip
     figures.size_against_ua(rows, "x", title="t", stamps=[HONEST])
-    figure = drawn[0]
-    ticks = [*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels()]
-    for text, box, artist in shown(figure):
-        if artist in ticks:  # those beyond the axes are not drawn
-            continue
-        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text
-    axes = figure.axes[0]
-    marks = [line for line in axes.lines if len(line.get_xdata()) == 1]
-    places = np.array([line.get_transform().transform(line.get_xydata()[0])[0] for line in marks])
-    points = figure.dpi / 72
-    assert (np.diff(np.sort(places)) >= 8 * points).all()
-    assert axes.bbox.x0 + 4 * points <= places.min()
-    assert places.max() <= axes.bbox.x1 - 4 * points
-    assert len({(line.get_color(), line.get_marker()) for line in marks}) == len(rows)
+    (axes,) = drawn[0].axes
+    for text, box, artist in shown(drawn[0]):
+        if artist not in axes.get_xticklabels():  # those beyond the axis are not drawn
+            assert drawn[0].bbox.x0 <= box.x0 <= box.x1 <= drawn[0].bbox.x1, text
+            assert drawn[0].bbox.y0 <= box.y0 <= box.y1 <= drawn[0].bbox.y1, text
+    marks = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert marks == [[pytest.approx(70 + n), n] for n in range(len(sizes))]
+    bars = [line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2]
+    assert bars == [[n, n] for n in range(len(sizes))]
+
+
+def test_files_of_about_one_size_stand_at_their_sizes_and_are_all_seen(drawn):
+    rows = [
+        {"name": str(size), "bytes": size, "ua": 0.7, "ua_low": 0.6, "ua_high": 0.8}
+        for size in (1_000, 995, 500)
+    ]
+    figures.size_against_ua(rows, "x", title="t")
+    marks = [line for line in drawn[0].axes[0].lines if len(line.get_xdata()) == 1]
+    assert [mark.get_xdata()[0] for mark in marks] == [1, 0.995, 0.5]
+    assert all(mark.get_transform() == drawn[0].axes[0].transData for mark in marks)
+    behind, front = sorted(marks[:2], key=lambda mark: mark.get_zorder())
+    assert front.get_markersize() <= behind.get_markersize() - 2
 
 
 def told_of_calibration(scale, count=200):
@@ -234,11 +264,6 @@ def test_reliability_shows_each_bin_its_count_and_the_ece_and_nothing_is_clipped
         assert sum(bar.get_height() for bar in below.patches) == pytest.approx(count)
 
 
-def test_files_of_different_sizes_stand_at_their_sizes():
-    assert scores._aside([1_000, 990, 100, 500]) == [4.5, -4.5, 0, 0]
-    assert scores._aside([5]) == [0]
-
-
 def test_a_tenth_of_a_point_does_not_look_like_a_cliff(drawn):
     rows = [{"name": "float32", "bytes": 9, "ua": 0.85}, {"name": "int8", "bytes": 3, "ua": 0.849}]
     figures.size_against_ua(rows, "x", title="t")
@@ -261,11 +286,13 @@ def test_the_same_inputs_give_the_same_bytes_whatever_the_users_matplotlib_is_se
     with matplotlib.rc_context({"font.size": 20, "savefig.dpi": 30, "axes.facecolor": "black"}):
         second = draw_all(tmp_path / "2")
         assert matplotlib.rcParams["font.size"] == 20
-    assert sorted(first) == ["matrix.pdf", "matrix.png", "precision.png", "run.v1.pdf", "run.v1.png"]
+    begins = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    kinds = [f"{name}{kind}" for name in ("matrix", "run.v1") for kind in begins]
+    assert sorted(first) == sorted([*kinds, "precision.png"])
     assert first == second
     for name, content in first.items():
-        assert content.startswith(b"%PDF" if name.endswith("pdf") else b"\x89PNG")
-        assert b"Date" not in content
+        assert content.startswith(begins[Path(name).suffix])
+        assert b"date" not in content.lower()
 
 
 def test_figures_and_evaluation_import_neither_pyplot_nor_tensorflow():

@@ -9,18 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import ON_JAX, REPOSITORY
 from small_runs import error_of, train
 
 from light_sernet_kd import cli
 from light_sernet_kd.training import devices
 
-ON_JAX = {
-    "KERAS_BACKEND": "jax",
-    "JAX_PLATFORMS": "cpu",
-    # Else most of the time goes into optimising what runs a few times.
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true",
+ON_TWO = ON_JAX | {
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {ON_JAX['XLA_FLAGS']}",
     "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
 }
 
@@ -32,7 +28,7 @@ def run_on_jax(which: str, **environment: str) -> None:
                "-p", "no_tensorflow", tests]  # fmt: skip
     done = subprocess.run(
         command,
-        env={**os.environ, **ON_JAX, **environment},
+        env={**os.environ, **ON_TWO, **environment},
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -101,7 +97,7 @@ def test_a_network_of_speech_and_text_is_trained_without_tensorflow_and_exported
     from test_multimodal import written
 
     manifest = written(tmp_path / "corpus")
-    environment = os.environ | ON_JAX
+    environment = os.environ | ON_TWO
     command = [sys.executable, "-c", PROGRAM, str(manifest), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -211,7 +211,9 @@ def case():
     return make
 
 
-NAMES = ("every_kind", "light_sernet", "mobilenetv3_small_075", "resnet18")
+# The deep ones have no kind of layer that `every_kind` lacks.
+DEEP = ("mobilenetv3_small_075", "resnet18")
+NAMES = ("every_kind", "light_sernet", *(pytest.param(name, marks=pytest.mark.every) for name in DEEP))
 every_name = pytest.mark.parametrize("name", NAMES)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import ON_JAX, REPOSITORY
 
 from light_sernet_kd.data.batches import Examples, batches
 from light_sernet_kd.training.vectorised.tables import epoch_table
@@ -16,12 +16,7 @@ from light_sernet_kd.training.vectorised.tables import epoch_table
 @pytest.mark.parametrize("which", ["not every", pytest.param("every", marks=pytest.mark.every)])
 def test_networks_are_trained_together_on_jax(which):
     pytest.importorskip("jax")
-    environment = os.environ | {
-        "KERAS_BACKEND": "jax",
-        "JAX_PLATFORMS": "cpu",
-        # Else most of the time goes into optimising what runs a few times.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-    }
+    environment = os.environ | ON_JAX
     tests = Path(__file__).with_name("vectorised_on_jax.py")
     command = [sys.executable, "-m", "pytest", "-n", "0", "-m", which, "-p", "no:cacheprovider", tests]
     if which != "every":  # whose reference is fed by tf.data

@@ -59,7 +59,7 @@ def draw_attention(answer: Answer, folder: Path) -> dict[str, Any]:
         between = _between(query_states, key_states)
         figures.attention(
             kept,
-            folder / f"{layer}.png",
+            folder / layer,
             queries=queries,
             keys=keys,
             notes=[

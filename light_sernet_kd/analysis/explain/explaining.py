@@ -8,7 +8,7 @@ from light_sernet_kd.analysis.explain.choosing import finished_run, row_of
 from light_sernet_kd.analysis.explain.fold import Answer, tested_fold
 from light_sernet_kd.analysis.explain.page import write_page
 from light_sernet_kd.analysis.explain.source import Source
-from light_sernet_kd.config import make_settings
+from light_sernet_kd.data.given_settings import settings_of_run
 from light_sernet_kd.data.selection import loaded
 from light_sernet_kd.files import path_part
 
@@ -32,7 +32,7 @@ def explained(folder: Path, utterances: Sequence[str], *, data: Path, out: Path 
     """As `explain`, of several utterances: each fold's student and features are read once."""
     run = finished_run(folder)
     rows = [row_of(run.predictions, name, folder) for name in utterances]
-    settings = make_settings(**run.settings)
+    settings = settings_of_run(folder, run.settings)
     corpus = loaded(settings, data)
     source = Source(folder, run, settings, corpus, data)
     into = [(out or folder / "explain") / path_part(name) for name in utterances]

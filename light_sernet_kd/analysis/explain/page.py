@@ -62,7 +62,7 @@ def _draw(answer: Answer, folder: Path, facts: dict[str, Any]) -> dict[str, str]
     figures.probabilities(
         {who: list(each.values()) for who, each in shares.items() if each},
         tested.run.predictions.classes,
-        folder / "probabilities.png",
+        folder / "probabilities",
         label=int(tested.labels[answer.index]),
         **answer.head,
     )
@@ -74,18 +74,18 @@ def _draw(answer: Answer, folder: Path, facts: dict[str, Any]) -> dict[str, str]
             f"{name}.png": f"Attention: {each['between']}" for name, each in facts["attention"].items()
         }
     elif has_maps(tested.student):
-        facts["grad_cam"] = draw_grad_cam(answer, folder / "grad_cam.png")
+        facts["grad_cam"] = draw_grad_cam(answer, folder / "grad_cam")
         captions["grad_cam.png"] = "Waveform, features, and where the student finds the class"
-    facts["embedding"] = draw_embeddings(answer, folder / "embeddings.png")
+    facts["embedding"] = draw_embeddings(answer, folder / "embeddings")
     captions["embeddings.png"] = "All test utterances of the fold by the student's embedding"
     facts["teacher_embedding"] = None
     if tested.teacher_embeddings is not None:
-        facts["teacher_embedding"] = draw_similarity(answer, folder / "similarity.png")
+        facts["teacher_embedding"] = draw_similarity(answer, folder / "similarity")
         captions["similarity.png"] = "Likeness of the fold's test utterances to student and teacher"
     facts["teacher_embedding_note"] = tested.teacher_note
     facts["text_states"] = None
     if tested.teacher_text_states is not None:
-        facts["text_states"] = draw_states(answer, folder / "state_similarity.png")
+        facts["text_states"] = draw_states(answer, folder / "state_similarity")
         if facts["text_states"]["cosine_similarity"] is not None:
             captions["state_similarity.png"] = "Likeness of the student's and the teacher's text states"
     facts["text_states_note"] = tested.states_note

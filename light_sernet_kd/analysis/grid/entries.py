@@ -23,18 +23,17 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from light_sernet_kd.config import Settings, fields, make_settings
+from light_sernet_kd.config import Settings, fields
 from light_sernet_kd.config.toml_file import read_toml
 from light_sernet_kd.corpora.registry import default_protocol
+from light_sernet_kd.data.given_settings import given_settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import path_part
-from light_sernet_kd.registries.corpora import origin
-from light_sernet_kd.registries.protocols import two_corpora_protocol
 
 # More are a mistake in the lists.
 MOST_ENTRIES = 100_000
@@ -165,7 +164,7 @@ def _of_combinations(
 ) -> Grid:
     """The grid of these values, each with the name and the settings of the block that says it."""
     # of a manifest, it reads the file
-    protocol_of = functools.cache(lambda corpus, columns: default_protocol(corpus, data, columns))
+    protocol_of = functools.cache(default_protocol)
     named = dict.fromkeys(key for _, _, keys in combinations for key in keys)
     seen: dict[str, set[str]] = {key: set() for key in named}
     for values, _, _ in combinations:
@@ -186,7 +185,10 @@ def _of_combinations(
         seed = [f"seed{own[SEED]}"] if SEED in own else []
         group = path_part("-".join(parts) or name)
         label = path_part("-".join(parts + seed) or name)
-        settings = _settings(label, values, protocol_of)
+        try:
+            settings = given_settings(values, data, protocol_of=protocol_of)
+        except UserError as error:
+            raise UserError(f"{label}: {error}") from None
         same = repr(settings)
         if same in runs:
             both = f"{runs[same]} and {label} are" if label != runs[same] else f"{label} is twice"
@@ -197,22 +199,6 @@ def _of_combinations(
         difference = {key: getattr(settings, key) for key in varied}
         entries[label] = Entry(label, settings, difference, group)
     return Grid(path_part(name), tuple(entries.values()), compare)
-
-
-def _settings(label: str, values: dict[str, Any], protocol_of: Callable[..., str]) -> Settings:
-    try:
-        corpus = values.get("corpus", Settings.corpus)
-        if isinstance(corpus, str):
-            corpus = origin(corpus) or corpus
-        values = {**values, "corpus": corpus}
-        if "protocol" not in values and values.get("test_on") is not None:
-            values["protocol"] = two_corpora_protocol()
-        settings = make_settings(**values)
-        if "protocol" in values:
-            return settings
-        return dataclasses.replace(settings, protocol=protocol_of(settings.corpus, settings.columns))
-    except UserError as error:
-        raise UserError(f"{label}: {error}") from None
 
 
 def _text(key: str, value: Any) -> str:

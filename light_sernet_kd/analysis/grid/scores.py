@@ -327,7 +327,7 @@ def write(scored: Mapping[str, Any], folder: Path) -> list[Path]:
                 stamps.setdefault(stamp, []).append(row["group"])
         written += figures.grid_scores(
             scored["rows"],
-            folder / "scores.png",
+            folder / "scores",
             title=f"Scores of {scored['grid']}{synthetic}",
             stamps=[f"{', '.join(groups)}: {stamp}" for stamp, groups in stamps.items()],
         )

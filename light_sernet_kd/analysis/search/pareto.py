@@ -9,6 +9,7 @@ from light_sernet_kd.analysis.search.folder import Search
 from light_sernet_kd.analysis.search.space import Cost
 from light_sernet_kd.analysis.search.trials import FAILED, KEPT, PRUNED, RUNNING
 from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.tables import Table, numbers, say, words
 from light_sernet_kd.reporting.text import percent, plain, pluralise
 
@@ -130,17 +131,17 @@ def show(found: Mapping[str, Any], search: Search, display: "Display") -> None:
 
 
 def write(found: Mapping[str, Any], search: Search, folder: Path, *, synthetic: bool) -> list[Path]:
-    """Write `pareto.json`, `pareto.md` and `pareto.png`; returns them."""
+    """Write `pareto.json`, `pareto.md` and the picture `pareto`; returns them."""
     from light_sernet_kd.reporting import figures
 
     marked = " (SYNTHETIC)" if synthetic else ""
-    title = f"Search on {search.settings.corpus}{marked}: {search.settings.student}"
+    title = f"Search on {search.settings.corpus}{marked}: {names.student(search.settings.student)}"
     written = [folder / "pareto.json", folder / "pareto.md"]
     write_json(written[0], found)
     written += figures.pareto(
         found["pareto"],
         found["scored"],
-        folder / "pareto.png",
+        folder / "pareto",
         title=title,
         most_ms=search.budget.ms,
         stamps=sorted({stamp for row in found["pareto"] for stamp in row["stamps"]}),

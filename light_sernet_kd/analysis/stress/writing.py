@@ -146,7 +146,7 @@ def write(stressed: Mapping[str, Any], folder: Path) -> list[Path]:
         writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(csv_rows(stressed))
-    written += _draw(stressed, folder / PICTURE)
+    written += _draw(stressed, (folder / PICTURE).with_suffix(""))
     write_text(written[2], page(stressed))
     return written
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.corpora.names import alike
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, listed
 
@@ -138,6 +139,21 @@ def class_findings(utterances: Sequence[Utterance]) -> Findings:
     for c, sex in one_sex.items():
         warnings.append(f"all recordings of {c} are of {sex} speakers")
     return Findings(warnings, [])
+
+
+def speaker_findings(utterances: Sequence[Utterance]) -> Findings:
+    """Speakers whose names differ in case or spaces only: most often one person, spelled in two ways.
+
+    >>> from pathlib import Path
+    >>> speaker_findings([Utterance("", Path(), "anger", name) for name in ("Anna", "anna", "Bob")]).warnings
+    ['speaker names differ in case or spaces only: Anna/anna; if one person has both, write them alike']
+    """
+    groups = alike({each.speaker for each in utterances})
+    if not groups:
+        return Findings([], [])
+    named = listed(["/".join(group) for group in groups])
+    told = f"speaker names differ in case or spaces only: {named}; if one person has both, write them alike"
+    return Findings([told], [])
 
 
 def fold_findings(folds: Sequence[FoldClasses], *, protocol: str = "") -> Findings:

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.data.ties.classes import class_findings, fold_classes, fold_findings
+from light_sernet_kd.data.ties.classes import (
+    class_findings,
+    fold_classes,
+    fold_findings,
+    speaker_findings,
+)
 from light_sernet_kd.data.ties.dependence import fact_findings
 from light_sernet_kd.data.ties.facts import RecordingFacts
 from light_sernet_kd.data.ties.wording import Findings, joined, listed
@@ -44,7 +49,7 @@ def corpus_findings(
     if missing := sorted(classes - tested):
         over = f"{len(tested)} of {len(classes)} classes"
         warnings.append(f"no test recording is of {listed(missing, 'or')}: UA is the mean over {over}")
-    of_corpus = joined(Findings(warnings, []), class_findings(utterances))
+    of_corpus = joined(Findings(warnings, []), class_findings(utterances), speaker_findings(utterances))
     if facts is None:
         return of_corpus
     if not tests_apart:

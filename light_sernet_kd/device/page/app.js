@@ -1,18 +1,22 @@
 // The page: what is pressed, dropped and chosen, and what it shows.
 
 import * as pictures from "./pictures.js";
+import { picture, result, save } from "./result.js";
+import * as show from "./show.js";
+import { $, element, filled } from "./show.js";
 import { decode, record, wav } from "./sound.js";
 import { Speaker, heardIn } from "./speaker.js";
 import { Timeline, answer, fit, level, levelRangeDb, openStudent, summary, windows } from "./student.js";
+import { times } from "./words.js";
 
 /** What a recording or a file may last; tests lower it. */
 const longest = { seconds: 300 };
 const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
 const PROGRESS_MILLISECONDS = 2000; // screen readers read each message out
+const METER_MILLISECONDS = 100;
+const METERS_PER_PICTURE = 3; // drawing more often may take time from the sound
 
-const $ = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
-const pause = () => new Promise((resolve) => setTimeout(resolve));
+const pause = (milliseconds = 0) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 /** Of whatever was thrown: compiled code may throw a number. */
 const reason = (error) => error?.message || String(error);
 /** What the page says before there is a recording. */
@@ -25,7 +29,7 @@ let speaker = null;
 /** The present recording: `{name, sound, spectrogram, answer, rows, unlearnt}`. */
 let clip = null;
 let microphone = null;
-/** Whether a student is loaded, a file read, or the microphone started: nothing else may be begun then. */
+/** Whether a model is loaded, a file read, or the microphone started: nothing else may be begun then. */
 let busy = true;
 /** Counts what was begun: of two that overlap, the later one wins. */
 let turn = 0;
@@ -39,92 +43,6 @@ function complain(text) {
   $("error").hidden = !text;
 }
 
-function filled(parent, ...children) {
-  parent.replaceChildren(...children);
-  return parent;
-}
-
-function element(kind, text = "", className = "") {
-  const made = document.createElement(kind);
-  made.textContent = text;
-  made.className = className;
-  return made;
-}
-
-/** Bars in the classes' order; empty ones where there is no answer. */
-function showBars(found) {
-  const rows = student.labels.map((label, k) => {
-    const share = found?.shares[k] ?? 0;
-    const row = element("li", "", found?.shown === k ? "best" : "");
-    const fill = element("span", "", "fill");
-    fill.style.width = `${100 * share}%`;
-    const mark = element("span", "", "mark");
-    mark.style.left = `${100 * student.unsure_below}%`;
-    const track = filled(element("span", "", "track"), fill, mark);
-    track.setAttribute("aria-hidden", "true");
-    return filled(row, element("span", label, "name"), track, element("span", found ? percent(share) : "–", "number"));
-  });
-  filled($("bars"), ...rows);
-  $("threshold").textContent =
-    `Dotted line: below ${+(100 * student.unsure_below).toFixed(1)} % the student counts as unsure, as it does on silence and on steady noise.`;
-}
-
-function showAnswer(found, where) {
-  const likeliest = `${student.labels[found.shown]} ${percent(found.shares[found.shown])}`;
-  $("label").textContent = found.label === null ? `unsure (${found.why})` : likeliest;
-  $("label").className = found.label === null ? "none" : "";
-  $("reason").textContent = (found.label === null ? `Most likely ${likeliest}. ` : "") + where;
-  showBars(found);
-}
-
-function showNoAnswer(label, text) {
-  $("label").textContent = label;
-  $("label").className = "none";
-  $("reason").textContent = text;
-  $("sound").hidden = true;
-  showBars(null);
-}
-
-function showClip() {
-  const { sound, rows, name } = clip;
-  const rate = student.sample_rate;
-  const seconds = sound.length / rate;
-  $("sound").hidden = false;
-  $("clip").textContent = `${name} · ${seconds.toFixed(2)} s, one channel at ${rate / 1000} kHz`;
-  pictures.waveform($("waveform"), sound, [0, sound.length]);
-  pictures.spectrogram($("spectrogram"), clip.spectrogram, rate);
-  $("timeline").style.height = `${pictures.timelineHeight(student.labels)}px`;
-  pictures.timeline($("timeline"), rows, student.labels, seconds, student.hop_seconds);
-  const described = (id, text) => $(id).setAttribute("aria-label", text);
-  described("waveform", `Waveform of ${seconds.toFixed(1)} seconds`);
-  described("spectrogram", `Mel spectrogram from 50 Hz to ${rate / 2000} kHz over ${seconds.toFixed(1)} seconds`);
-  described("timeline", `Timeline: ${pictures.said(rows)}`);
-  const length = (student.samples / rate).toFixed(1);
-  $("legend").textContent =
-    (rows.length > 1
-      ? `Each column is a window of ${length} s, drawn at its middle; they follow every ${student.hop_seconds} s, and what they say is smoothed as predict --stream does. `
-      : `The recording fits into one window of ${length} s. `) +
-    "The fuller the colour, the likelier; the dot marks the likeliest; dashed means unsure.";
-  filled(
-    document.querySelector("#numbers thead"),
-    filled(element("tr"), ...["Window", "Answer", ...student.labels].map(head)),
-  );
-  filled(document.querySelector("#numbers tbody"), ...rows.map(tableRow));
-}
-
-function head(text) {
-  const cell = element("th", text);
-  cell.scope = "col";
-  return cell;
-}
-
-function tableRow(row) {
-  const when = element("th", `${row.start.toFixed(1)}–${row.end.toFixed(1)} s`);
-  when.scope = "row";
-  const cells = row.shares.map((share, k) => element("td", (100 * share).toFixed(1), k === row.shown ? "best" : ""));
-  return filled(element("tr"), when, element("td", row.label ?? `unsure (${row.why})`), ...cells);
-}
-
 /** Classifies the present recording and shows the answers, or says why there are none. */
 async function classify() {
   const mine = ++turn;
@@ -134,9 +52,9 @@ async function classify() {
     if (mine !== turn) return;
     Object.assign(clip, { answer: null, rows: [] });
     say("");
-    showNoAnswer("No answer", `${clip.name} was not classified.`);
+    show.noAnswer(student, "No answer", `${clip.name} was not classified.`);
     complain(
-      `The student (${student.precision}) failed on ${clip.name}: ${reason(error)}. Reload the page, or choose another ` +
+      `The model (${student.precision}) failed on ${clip.name}: ${reason(error)}. Reload the page, or choose another ` +
         "precision.",
     );
   }
@@ -152,9 +70,9 @@ async function answerAll(mine) {
     const found = await answer(student, sound);
     if (mine !== turn) return;
     clip.answer = found;
-    showAnswer(found, `All ${seconds} s were heard.`);
+    show.answer(student, found, `All ${seconds} s were heard.`);
   } else {
-    showNoAnswer("Classifying…", `${clip.name}, window by window.`);
+    show.noAnswer(student, "Listening to it…", `${clip.name}, window by window.`);
   }
   const rows = [];
   const timeline = new Timeline(student);
@@ -179,14 +97,14 @@ async function answerAll(mine) {
     if (clip.answer.why === "too short") Object.assign(rows[0], { label: null, why: "too short" });
   } else {
     clip.answer = summary(student, rows);
-    const times = clip.answer.times.map(([name, share]) => `${name} ${(100 * share).toFixed(0)}\u00a0%`).join(", ");
-    showAnswer(clip.answer, `All ${seconds} s were heard, in ${rows.length} windows: ${times} of the time.`);
+    const where = `All ${seconds} s were heard, in ${rows.length} windows: ${times(clip.answer)} of the time.`;
+    show.answer(student, clip.answer, where);
   }
-  showClip();
-  const times = rows.map((row) => row.milliseconds).sort((a, b) => a - b);
-  const median = times[Math.floor(times.length / 2)];
-  const done = `Done: ${rows.length} window${rows.length > 1 ? "s" : ""}, ${median.toFixed(1)} ms each`;
-  say(`${done}, ${student.precision}.${learnt ? " Your voice was learnt from it." : ""}`);
+  show.clip(student, clip);
+  const taken = rows.map((row) => row.milliseconds).sort((a, b) => a - b);
+  const median = taken[Math.floor(taken.length / 2)];
+  const many = rows.length > 1 ? `${rows.length} windows, ${median.toFixed(0)} ms each` : `${median.toFixed(0)} ms`;
+  say(`Done: ${many}, ${student.precision}.${learnt ? " Your voice was learnt from it." : ""}`);
 }
 
 /** Takes a new recording of the microphone into what is known of the speaker; returns whether it was. */
@@ -213,7 +131,7 @@ function showSpeaker(note = "") {
       : `A voice is known by ${clips(speaker.clips)}, and answers are for anyone.`
     : checked
       ? "Record yourself: some 10 clips are enough. Nobody else should speak. Nothing leaves this browser."
-      : "A student that knows your voice tells its emotions better.";
+      : "A model that knows your voice tells its emotions better.";
 }
 
 /** Answers from now on are for the speaker who is known, or for anyone. */
@@ -236,29 +154,44 @@ async function takeFile(file) {
   if (!file) return;
   if (microphone) return complain(`${file.name} was not taken: stop the recording first.`);
   if (busy) return complain(`${file.name} was not taken: the page is busy, try again in a moment.`);
-  say(`Reading ${file.name}…`);
+  await takeContent(file.name, () => file.arrayBuffer());
+}
+
+/** @param content gives the file's bytes. */
+async function takeContent(name, content) {
+  say(`Reading ${name}…`);
   complain("");
   enable(false);
   lock(true);
   let sound;
   try {
-    const found = await decode(await file.arrayBuffer());
+    const found = await decode(await content());
     if (found.seconds > longest.seconds) {
       say("");
       return complain(
-        `${file.name} lasts ${Math.ceil(found.seconds)} s, and the page takes up to ${longest.seconds} s: cut it, or ` +
+        `${name} lasts ${Math.ceil(found.seconds)} s, and the page takes up to ${longest.seconds} s: cut it, or ` +
           "take light-sernet-kd predict.",
       );
     }
     sound = found.samples(student.sample_rate);
   } catch (error) {
     say("");
-    return complain(`${file.name} cannot be read: ${reason(error)}.`);
+    return complain(`${name} cannot be read: ${reason(error)}.`);
   } finally {
     lock(false);
     enable(true);
   }
-  await take(sound, file.name);
+  await take(sound, name);
+}
+
+/** An example recording: its file is beside the page. */
+async function takeExample({ file, name }) {
+  if (busy || microphone) return;
+  await takeContent(name, async () => {
+    const answered = await fetch(file);
+    if (!answered.ok) throw new Error(`${file} cannot be loaded (${answered.status})`);
+    return answered.arrayBuffer();
+  });
 }
 
 async function startRecording() {
@@ -277,16 +210,17 @@ async function startRecording() {
   $("record").setAttribute("aria-disabled", "false");
   $("record").classList.add("recording");
   $("record-text").textContent = "Stop";
-  $("sound").hidden = true; // what is there is another recording
-  $("label").textContent = "Listening…";
-  $("label").className = "none";
-  $("reason").textContent = "Bars show the latest windows.";
+  // What is there is another recording.
+  show.noAnswer(student, "Listening…", "The latest windows, smoothed, while recording.");
+  $("live").hidden = $("level").hidden = false;
   // A screen reader hears the end, not every half second.
   $("status").setAttribute("aria-live", "off");
-  $("label").setAttribute("aria-live", "off");
+  $("verdict").setAttribute("aria-live", "off");
   const mine = microphone;
   const timeline = new Timeline(student);
+  const rows = [];
   let note = "";
+  showMicrophone(mine, rows);
   mine.ended.then(() => (note = "The microphone went away: the recording ends there."));
   while (!note && mine.seconds() < longest.seconds) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * student.hop_seconds));
@@ -297,13 +231,23 @@ async function startRecording() {
       if (latest.length < student.hop_seconds * student.sample_rate) continue;
       const found = await timeline.next(latest);
       if (microphone !== mine) return;
-      showAnswer(found, "The latest windows, smoothed, while recording.");
+      rows.push({ ...found, at: mine.seconds() });
+      show.answer(student, found, "The latest windows, smoothed, while recording.");
     } catch (error) {
       if (microphone !== mine) return;
-      note = `The student (${student.precision}) failed: ${reason(error)}. The recording ends there.`;
+      note = `The model (${student.precision}) failed: ${reason(error)}. The recording ends there.`;
     }
   }
   await stopRecording(note);
+}
+
+/** Level and answers so far, until the recording ends. */
+async function showMicrophone(mine, rows) {
+  for (let k = 0; microphone === mine; k++) {
+    show.microphone(mine.levels());
+    if (mine.seconds() > 0 && k % METERS_PER_PICTURE === 0) show.live(student, mine.levels(), rows, mine.seconds());
+    await pause(METER_MILLISECONDS);
+  }
 }
 
 /** Ends the recording and takes it over; `note` says why it ended where nobody pressed Stop. */
@@ -316,9 +260,10 @@ async function stopRecording(note = "") {
   $("record").setAttribute("aria-disabled", "true");
   $("record").classList.remove("recording");
   $("record-text").textContent = "Record";
+  $("live").hidden = $("level").hidden = true;
   $("status").setAttribute("aria-live", "polite");
-  $("label").setAttribute("aria-live", "polite");
-  say("Classifying…");
+  $("verdict").setAttribute("aria-live", "polite");
+  say("Listening to it…");
   let sound = [];
   try {
     sound = await ended.stop(student.sample_rate, longest.seconds);
@@ -337,7 +282,7 @@ async function stopRecording(note = "") {
 /** Shows what was there before a recording that came to nothing; it may have stopped a timeline. */
 async function goBack() {
   if (clip) return classify();
-  showNoAnswer(atFirst.label, atFirst.reason);
+  show.noAnswer(student, atFirst.label, atFirst.reason);
   say(`Ready, ${student.precision}.`);
 }
 
@@ -359,7 +304,7 @@ async function choosePrecision(facts) {
   const mine = ++turn;
   complain("");
   enable(false);
-  say(`Loading the student, ${facts.precision}…`);
+  say(`Loading the model, ${facts.precision}…`);
   try {
     const opened = await openStudent(facts);
     if (mine !== turn) return opened.close();
@@ -372,13 +317,13 @@ async function choosePrecision(facts) {
     if (student) enable(true);
     // What is still open is what is chosen.
     for (const choice of document.getElementsByName("precision")) choice.checked = choice.value === student?.precision;
-    return complain(`The student (${facts.precision}) does not run in this browser: ${reason(error)}.`);
+    return complain(`The model (${facts.precision}) does not run in this browser: ${reason(error)}.`);
   }
   enable(true);
-  showFacts();
+  show.facts(student);
   say(`Ready, ${facts.precision}.`);
   if (clip) await classify();
-  else showBars(null);
+  else show.bars(student, null);
 }
 
 /** What is known for the student that has just been opened. */
@@ -391,14 +336,6 @@ function knowSpeaker() {
   }
   student.speaker = $("learn").checked ? speaker : null;
   showSpeaker();
-}
-
-function showFacts() {
-  filled($("stamps"), ...student.stamps.map((stamp) => element("p", stamp, "stamp")));
-  filled(
-    $("facts"),
-    ...student.facts.map(([title, text]) => filled(element("div"), element("dt", title), element("dd", text))),
-  );
 }
 
 function showPrecisions() {
@@ -414,6 +351,35 @@ function showPrecisions() {
   );
 }
 
+/** Example recordings as buttons; none where there are none. */
+async function showExamples() {
+  try {
+    const { note, clips } = await (await fetch("examples.json")).json();
+    const buttons = clips.map((each) => {
+      const button = element("button", each.name, "example");
+      button.type = "button";
+      button.addEventListener("click", () => takeExample(each));
+      return button;
+    });
+    filled($("example-list"), ...buttons);
+    $("example-note").textContent = note;
+    $("examples").hidden = !buttons.length;
+  } catch {
+    $("examples").hidden = true; // the page does without
+  }
+}
+
+const stem = () => clip.name.replace(/\.\w+$/, "");
+
+function saveJson() {
+  const text = JSON.stringify(result(student, clip), null, 2);
+  save(new Blob([text], { type: "application/json" }), `${stem()}.json`);
+}
+
+async function savePicture() {
+  save(await picture(student, clip), `${stem()}.png`);
+}
+
 function follow() {
   const { currentTime, duration, paused } = $("audio");
   $("head").hidden = paused && !currentTime;
@@ -423,7 +389,7 @@ function follow() {
 
 function redraw() {
   // While recording, what is there is another one.
-  if (clip?.rows.length && !$("sound").hidden) showClip();
+  if (clip?.rows.length && !$("sound").hidden) show.clip(student, clip);
 }
 
 function listen() {
@@ -442,6 +408,8 @@ function listen() {
     await takeFile($("file").files[0]);
     $("file").value = ""; // so that the same file may be chosen again
   });
+  $("save-json").addEventListener("click", saveJson);
+  $("save-png").addEventListener("click", savePicture);
   for (const event of ["play", "timeupdate", "seeked"]) $("audio").addEventListener(event, follow);
   let inside = 0; // every element that is entered and left tells
   const curtain = (change) => {
@@ -460,23 +428,23 @@ function listen() {
     else if (files.length) takeFile(files[0]);
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  let width = innerWidth;
-  addEventListener("resize", () => {
-    if (innerWidth !== width) redraw(); // a phone's address bar changes the height alone
-    width = innerWidth;
-  });
+  let width = 0;
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.width && contentRect.width !== width) redraw();
+    width = contentRect.width;
+  }).observe($("stack"));
 }
 
 async function begin() {
   listen();
   try {
-    students = await (await fetch("/students.json")).json();
+    students = await (await fetch("students.json")).json();
   } catch {
     say("");
-    return complain("The server on this machine does not answer: start light-sernet-kd demo again.");
+    return complain("The server does not answer: start light-sernet-kd demo again.");
   }
   showPrecisions();
-  await choosePrecision(students[0]);
+  await Promise.all([showExamples(), choosePrecision(students[0])]);
 }
 
 begin();
@@ -493,6 +461,9 @@ globalThis.demo = {
     return speaker && { mean: Array.from(speaker.mean), clips: speaker.clips };
   },
   longest,
+  /** What `Save as JSON` saves, and the picture's size and type. */
+  result: () => result(student, clip),
+  picture: () => picture(student, clip),
   Timeline,
   fit,
   level,

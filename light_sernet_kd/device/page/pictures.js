@@ -1,5 +1,7 @@
 // Waveform, mel spectrogram and timeline of one recording, on one time axis.
 
+import { percent } from "./words.js";
+
 const FRAME = 400; // 25 ms at 16 kHz
 const HOP = 160;
 const BINS = 512;
@@ -11,13 +13,12 @@ const END_PX = 10;
 
 const mel = (hertz) => 2595 * Math.log10(1 + hertz / 700);
 const hertz = (mels) => 700 * (10 ** (mels / 2595) - 1);
-const percent = (share) => `${Math.round(100 * share)} %`;
 
 /** Pixels left of the time axis, for names. */
-const gutter = (width) => (width < 480 ? 84 : 92);
+const gutter = (width) => (width < 480 ? 86 : 100);
 
 /** A canvas at the screen's resolution, empty, with the colours of the present theme. */
-function prepared(canvas) {
+export function prepared(canvas) {
   const { width, height } = canvas.getBoundingClientRect();
   const scale = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * scale);
@@ -33,9 +34,24 @@ function prepared(canvas) {
     width,
     height,
     left,
-    span: width - left - END_PX,
+    span: Math.max(1, width - left - END_PX),
     colour: (name) => style.getPropertyValue(`--${name}`).trim(),
+    dark: style.getPropertyValue("--scheme").trim() === "dark",
   };
+}
+
+/** The text, shortened to a width in pixels. */
+export function shortened(draw, text, most) {
+  if (draw.measureText(text).width <= most) return text;
+  let letters = [...text];
+  while (letters.length > 1 && draw.measureText(`${letters.join("")}…`).width > most) letters = letters.slice(0, -1);
+  return `${letters.join("")}…`;
+}
+
+/** A class's colours in the present theme: of what is filled with it, and of words on that. */
+export function emotion(colours, { dark }) {
+  const { light, dark: onDark, on_light, on_dark } = colours;
+  return dark ? { fill: onDark, on: on_dark } : { fill: light, on: on_light };
 }
 
 function name(view, text, y, { strong = false } = {}) {
@@ -43,7 +59,7 @@ function name(view, text, y, { strong = false } = {}) {
   draw.fillStyle = colour(strong ? "text" : "soft");
   draw.font = draw.font.replace(/^(bold )?/, strong ? "bold " : "");
   draw.textAlign = "right";
-  draw.fillText(text, left - 8, y, left - 10);
+  draw.fillText(shortened(draw, text, left - 10), left - 8, y);
   draw.font = draw.font.replace(/^bold /, "");
 }
 
@@ -53,8 +69,7 @@ export function place(canvas, share) {
   return (gutter(width) + share * (width - gutter(width) - END_PX)) / width;
 }
 
-/** @param heard first and one past last sample of what the whole-recording answer heard. */
-export function waveform(canvas, sound, heard) {
+export function waveform(canvas, sound) {
   const view = prepared(canvas);
   const { draw, height, left, span, colour } = view;
   const middle = height / 2;
@@ -74,12 +89,10 @@ export function waveform(canvas, sound, heard) {
       high = Math.max(high, sound[i]);
     }
     if (low > high) continue;
-    const inside = !heard || (from >= heard[0] && from < heard[1]);
-    draw.fillStyle = colour(inside ? "accent" : "faint");
+    draw.fillStyle = colour("ink-graphic");
     draw.fillRect(left + column, middle - high * reach, 1, Math.max(1, (high - low) * reach));
   }
-  name(view, "waveform", middle - 8);
-  name(view, `±${peak.toPrecision(2)}`, middle + 8);
+  name(view, "waveform", middle);
 }
 
 /** In-place transform of `BINS` complex numbers, radix 2. */
@@ -183,7 +196,7 @@ export function spectrogram(canvas, { values, frames }, rate) {
   draw.drawImage(small, left, 0, span, height);
   const low = mel(LOWEST_HZ);
   const y = (hz) => height * (1 - (mel(hz) - low) / (mel(rate / 2) - low));
-  name(view, "spectrogram", 8);
+  name(view, "frequency", 8);
   for (const [hz, text] of [[250, "250 Hz"], [1000, "1 kHz"], [4000, "4 kHz"]]) {
     name(view, text, y(hz));
     draw.fillStyle = colour("soft");
@@ -197,80 +210,58 @@ function tick(seconds, span) {
   return [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60].find((step) => step >= least) ?? 120;
 }
 
-const ANSWER_PX = 26;
+const ANSWER_PX = 30;
 const AXIS_PX = 24;
 
 export const timelineHeight = (labels) => ANSWER_PX + 6 + 20 * labels.length + AXIS_PX;
 
-/**
- * Per window a column at its middle: how dark says how likely, a dot marks the most likely. Above it, what
- * the windows say, in words.
- *
- * @param rows `{start, end, shares, label}` per window, in seconds.
- * @param hop seconds from one window to the next.
- */
-export function timeline(canvas, rows, labels, seconds, hop) {
-  const view = prepared(canvas);
-  const { draw, height, left, span, colour } = view;
-  const x = (second) => left + (Math.min(Math.max(second, 0), seconds) / seconds) * span;
+/** Where the time of each window begins and ends, in pixels: windows overlap, and one speaks for its middle. */
+function edgesOf(rows, x, seconds) {
   const middle = (row) => (row.start + row.end) / 2;
   // The last window may be shorter, and its middle nearer.
   const between = (k) => x((middle(rows[k - 1]) + middle(rows[k])) / 2);
-  const edges = (k) => {
-    if (rows.length === 1) return [x(0), x(seconds)];
-    return [
-      k ? between(k) : x(middle(rows[k]) - hop / 2),
-      k + 1 < rows.length ? between(k + 1) : x(middle(rows[k]) + hop / 2),
-    ];
-  };
-  const top = ANSWER_PX + 6;
-  const cell = (height - top - AXIS_PX) / labels.length;
+  return (k) => [
+    k ? between(k) : x(0),
+    k + 1 < rows.length ? between(k + 1) : x(seconds),
+  ];
+}
 
-  name(view, "answer", ANSWER_PX / 2, { strong: true });
+/**
+ * The windows' answers as a strip of boxes with names, as far as there is room; doubt is dashed.
+ *
+ * @param colours of each class, by its label.
+ */
+export function strip(view, rows, colours, edges, { top, height }) {
+  const { draw, colour } = view;
   for (let k = 0; k < rows.length; ) {
     let next = k + 1;
     while (next < rows.length && rows[next].label === rows[k].label) next++;
     const [from, to] = [edges(k)[0], edges(next - 1)[1]];
     const sure = rows[k].label !== null;
+    const { fill, on } = sure ? emotion(colours[rows[k].label], view) : { fill: colour("surface"), on: colour("soft") };
     draw.beginPath();
-    draw.roundRect(from + 1, 2, Math.max(2, to - from - 2), ANSWER_PX - 4, 4);
+    draw.roundRect(from + 1, top + 1, Math.max(2, to - from - 2), height - 2, Math.min(6, (to - from) / 3));
     draw.setLineDash(sure ? [] : [4, 3]);
-    draw.strokeStyle = colour(sure ? "accent" : "soft");
-    draw.fillStyle = colour(sure ? "accent" : "surface");
+    draw.strokeStyle = sure ? fill : colour("soft");
+    draw.fillStyle = fill;
     draw.fill();
     draw.stroke();
     draw.setLineDash([]);
     const text = rows[k].label ?? "unsure";
     draw.textAlign = "center";
-    draw.fillStyle = colour(sure ? "on-accent" : "soft");
+    draw.fillStyle = on;
     for (const short of [text, `${text.slice(0, 4)}.`, sure ? text[0] : "?"]) {
-      if (draw.measureText(short).width > to - from - 6) continue;
-      draw.fillText(short, (from + to) / 2, ANSWER_PX / 2 + 0.5);
+      if (draw.measureText(short).width > to - from - 8) continue;
+      draw.fillText(short, (from + to) / 2, top + height / 2 + 0.5);
       break;
     }
     k = next;
   }
+}
 
-  labels.forEach((label, line) => {
-    const y = top + line * cell;
-    name(view, label, y + cell / 2);
-    draw.fillStyle = colour("track");
-    draw.fillRect(left, y + 1, span, cell - 2);
-    rows.forEach((row, k) => {
-      const [from, to] = edges(k);
-      draw.globalAlpha = row.shares[line];
-      draw.fillStyle = colour("accent");
-      draw.fillRect(from, y + 1, Math.max(1, to - from - (to - from > 6 ? 1 : 0)), cell - 2);
-      draw.globalAlpha = 1;
-      const radius = Math.min(3, (to - from) / 2 - 1);
-      if (row.shares[line] < Math.max(...row.shares) || radius < 1) return;
-      draw.beginPath();
-      draw.arc((from + to) / 2, y + cell / 2, radius, 0, 2 * Math.PI);
-      draw.fillStyle = colour(row.shares[line] > 0.55 ? "on-accent" : "text");
-      draw.fill();
-    });
-  });
-
+/** Seconds below the pictures. */
+function axis(view, x, seconds) {
+  const { draw, height, left, span, colour } = view;
   const step = tick(seconds, span);
   draw.textAlign = "center";
   for (let k = 0; k * step <= seconds + 1e-9; k++) {
@@ -279,6 +270,87 @@ export function timeline(canvas, rows, labels, seconds, hop) {
     const text = step < 1 ? (k * step).toFixed(1) : String(k * step);
     draw.fillText(k * step + step > seconds ? `${text} s` : text, Math.min(x(k * step), left + span - 6), height - 9);
   }
+}
+
+/**
+ * Per window a column at its middle: how full the colour is says how likely, a dot marks the most likely. Above
+ * it, what the windows say, in words.
+ *
+ * @param rows `{start, end, shares, label}` per window, in seconds.
+ * @param colours of each class, by its label.
+ */
+export function timeline(canvas, rows, colours, seconds) {
+  const view = prepared(canvas);
+  const { draw, height, left, span, colour } = view;
+  const labels = Object.keys(colours);
+  const x = (second) => left + (Math.min(Math.max(second, 0), seconds) / seconds) * span;
+  const edges = edgesOf(rows, x, seconds);
+  const top = ANSWER_PX + 6;
+  const cell = (height - top - AXIS_PX) / labels.length;
+
+  name(view, "answer", ANSWER_PX / 2, { strong: true });
+  strip(view, rows, colours, edges, { top: 0, height: ANSWER_PX });
+  labels.forEach((label, line) => {
+    const y = top + line * cell;
+    const { fill, on } = emotion(colours[label], view);
+    name(view, label, y + cell / 2);
+    draw.fillStyle = colour("track");
+    draw.fillRect(left, y + 1, span, cell - 2);
+    rows.forEach((row, k) => {
+      const [from, to] = edges(k);
+      draw.globalAlpha = row.shares[line];
+      draw.fillStyle = fill;
+      draw.fillRect(from, y + 1, Math.max(1, to - from - (to - from > 6 ? 1 : 0)), cell - 2);
+      draw.globalAlpha = 1;
+      const radius = Math.min(3, (to - from) / 2 - 1);
+      if (row.shares[line] < Math.max(...row.shares) || radius < 1) return;
+      draw.beginPath();
+      draw.arc((from + to) / 2, y + cell / 2, radius, 0, 2 * Math.PI);
+      draw.fillStyle = row.shares[line] > 0.6 ? on : colour("text");
+      draw.fill();
+    });
+  });
+  axis(view, x, seconds);
+}
+
+const LIVE_SECONDS = 20;
+const LIVE_LOWEST_DB = -70;
+
+/**
+ * While recording: the level of the last seconds, and above it what the windows say.
+ *
+ * @param levels of each block, `{level}` in dB of full scale.
+ * @param seconds since the recording began.
+ */
+export function live(canvas, levels, rows, colours, seconds, hop) {
+  const view = prepared(canvas);
+  const { draw, height, left, span, colour } = view;
+  const shown = Math.max(LIVE_SECONDS, 5 * Math.ceil(seconds / 5));
+  const x = (second) => left + (Math.min(Math.max(second, 0), shown) / shown) * span;
+  name(view, "answer", ANSWER_PX / 2, { strong: true });
+  const bottom = height - AXIS_PX;
+  const room = bottom - ANSWER_PX - 10;
+  name(view, "level", bottom - room / 2);
+  draw.fillStyle = colour("track");
+  draw.fillRect(left, 0, span, ANSWER_PX);
+  if (rows.length) {
+    // The first window has heard less than its length by then.
+    const edges = (k) => [x(rows[k].at - hop), x(rows[k].at)];
+    strip(view, rows, colours, edges, { top: 0, height: ANSWER_PX });
+  }
+  draw.fillStyle = colour("line");
+  draw.fillRect(left, bottom - 1, span, 1);
+  draw.fillStyle = colour("ink-graphic");
+  const columns = Math.floor(span / 3);
+  for (let column = 0; column < columns; column++) {
+    const from = Math.floor(((column * shown) / columns / seconds) * levels.length);
+    const to = Math.floor((((column + 1) * shown) / columns / seconds) * levels.length);
+    if (from >= levels.length) break;
+    const loudest = Math.max(...levels.slice(from, Math.max(from + 1, to)).map(({ level }) => level));
+    const tall = Math.max(1, (1 - Math.max(loudest, LIVE_LOWEST_DB) / LIVE_LOWEST_DB) * room);
+    draw.fillRect(left + column * 3, bottom - tall, 2, tall);
+  }
+  axis(view, x, shown);
 }
 
 /** A timeline in words. */
@@ -291,7 +363,7 @@ export function said(rows) {
     const highest = Math.max(...rows.slice(k, next).map((row) => row.shares[row.shown]));
     parts.push(
       `${rows[k].start.toFixed(1)} to ${rows[next - 1].end.toFixed(1)} s ` +
-        (sure ? `${rows[k].label}, up to ${percent(highest)}` : "unsure"),
+        (sure ? `${rows[k].label}, up to ${percent(highest, 0)}` : "unsure"),
     );
     k = next;
   }

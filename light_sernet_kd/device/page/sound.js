@@ -1,5 +1,7 @@
 // Recordings as one channel at the student's rate: decoded, recorded, resampled, and as a WAV to listen to.
 
+import { level } from "./student.js";
+
 const ANY_RATE = 48000;
 const ZERO_CROSSINGS = 64;
 const STEPS = 512; // of the filter's table, between two zero crossings
@@ -163,7 +165,10 @@ export async function decode(content) {
   return { seconds: found.length / found.rate, samples };
 }
 
-/** Starts the microphone; `latest(seconds, target)` and `stop(target, longest)` give what it has heard. */
+/**
+ * Starts the microphone; `latest(seconds, target)` and `stop(target, longest)` give what it has heard, `levels()`
+ * the level and the highest sample of each block of some 40 ms, in dB of full scale.
+ */
 export async function record() {
   if (!navigator.mediaDevices?.getUserMedia) throw new Error("this browser gives pages no microphone");
   let stream;
@@ -183,6 +188,7 @@ export async function record() {
   // At the device's own rate: not every browser connects a microphone to another.
   const context = new AudioContext();
   const blocks = [];
+  const levels = [];
   let samples = 0;
   const end = async () => {
     for (const track of stream.getTracks()) track.stop();
@@ -194,6 +200,8 @@ export async function record() {
     const recorder = new AudioWorkletNode(context, "recorder");
     recorder.port.onmessage = ({ data }) => {
       blocks.push(data);
+      const highest = data.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6);
+      levels.push({ level: level(data), peak: 20 * Math.log10(highest) });
       samples += data.length;
     };
     // It gives silence out; only what leads to the loudspeaker is run by every browser.
@@ -215,6 +223,7 @@ export async function record() {
   return {
     ended: new Promise((gone) => stream.getTracks()[0].addEventListener("ended", gone)),
     seconds: () => samples / context.sampleRate,
+    levels: () => levels,
     latest: (seconds, target) =>
       resample(joined(Math.max(0, samples - Math.round(seconds * context.sampleRate))), context.sampleRate, target),
     /** The first `longest` seconds: blocks come on until the end. */

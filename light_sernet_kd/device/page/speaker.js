@@ -1,5 +1,7 @@
 // What is known of the speaker: the mean embedding of recordings, kept in this browser.
 
+import { WITHOUT_SPEECH } from "./student.js";
+
 const KEY = "light-sernet-kd speaker ";
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
@@ -69,7 +71,7 @@ export function heardIn(student, sound, rows) {
   const shortest = student.shortest_seconds * student.sample_rate;
   return rows
     .filter(({ why, embedding, start, end }) => {
-      const speech = !["silence", "no speech", "too short"].includes(why);
+      const speech = !WITHOUT_SPEECH.includes(why);
       return speech && embedding && (end - start) * student.sample_rate >= shortest;
     })
     .map(({ embedding }) => ({ embedding, weight: Math.min(1, weight) }));

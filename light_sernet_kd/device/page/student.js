@@ -2,7 +2,8 @@
 
 import { Tensor, loadAndCompile, loadLiteRt } from "@litertjs/core";
 
-const RUNTIME = "/litert/wasm/";
+// Whole addresses: the page may lie in any folder of a web server.
+const RUNTIME = new URL("litert/wasm/", document.baseURI).href;
 let runtime = null;
 
 /**
@@ -135,53 +136,70 @@ export function levelRangeDb(sound, student) {
   return levels[Math.floor(0.95 * last)] - levels[Math.floor(0.1 * last)];
 }
 
+export const SILENT = "silent";
+export const STEADY = "no speech";
+export const NOT_SURE = "not sure";
+export const TOO_SHORT = "too short";
+/** Windows with these reasons hold no speech. */
+export const WITHOUT_SPEECH = [SILENT, STEADY, TOO_SHORT];
+
 const likeliest = (shares) => shares.indexOf(Math.max(...shares));
 
-/** Why a stretch of sound is nothing to classify; empty where it is. */
+/** Why a stretch of sound is nothing to classify, as `predict` calls it; empty where there is speech. */
 function unheard(student, sound, silenceDbfs) {
-  if (level(sound) < silenceDbfs) return "silence";
-  return levelRangeDb(sound, student) < student.steady_db ? "no speech" : "";
+  if (level(sound) < silenceDbfs) return SILENT;
+  return levelRangeDb(sound, student) < student.steady_db ? STEADY : "";
 }
 
 /** `found` with what is shown of it: the class number `shown`, or, where `why` says why, `label` null. */
 function judged(student, found, shares, shown, why) {
-  if (!why && Math.max(...shares) < student.unsure_below) {
-    why = `below ${+(100 * student.unsure_below).toFixed(1)} %`;
-  }
+  if (!why && Math.max(...shares) < student.unsure_below) why = NOT_SURE;
   return { ...found, shares, shown, why, label: why ? null : student.labels[shown] };
 }
 
 const tooShort = (student, sound) => sound.length < student.shortest_seconds * student.sample_rate;
 
-/** The answer for a recording that fits into one window, as `light-sernet-kd predict` gives it. */
+/**
+ * The answer for a recording that fits into one window, as `light-sernet-kd predict` gives it. `time_shares` has
+ * each label's share of the time, `unsure_shares` that of each reason for doubt.
+ */
 export async function answer(student, sound) {
   const found = await student.classify(sound);
   // Padding is silence that was not recorded.
-  const why = tooShort(student, sound) ? "too short" : unheard(student, sound, student.silence_dbfs);
-  return judged(student, found, found.probabilities, likeliest(found.probabilities), why);
+  const why = tooShort(student, sound) ? TOO_SHORT : unheard(student, sound, student.silence_dbfs);
+  const judgement = judged(student, found, found.probabilities, likeliest(found.probabilities), why);
+  const row = { ...judgement, start: 0, end: sound.length / student.sample_rate };
+  return { ...judgement, ...timeShares(student, [row]) };
+}
+
+/** Each label's and each reason's share of the time; a window speaks for the time about its middle. */
+function timeShares(student, rows) {
+  const middle = (row) => (row.start + row.end) / 2;
+  const time_shares = Object.fromEntries(student.labels.map((label) => [label, 0]));
+  const unsure_shares = {};
+  const whole = rows.at(-1).end;
+  let begun = 0;
+  rows.forEach((row, k) => {
+    const ended = k + 1 < rows.length ? (middle(row) + middle(rows[k + 1])) / 2 : row.end;
+    const [shares, name] = row.why ? [unsure_shares, row.why] : [time_shares, row.label];
+    shares[name] = (shares[name] ?? 0) + (ended - begun) / whole;
+    begun = ended;
+  });
+  return { time_shares, unsure_shares };
 }
 
 /**
  * The answer for a recording of several windows, as `light-sernet-kd predict` gives it: the mean of those that
- * hold speech. `times` has each label's share of the time, the longest first; a window speaks for the time about
- * its middle.
+ * hold speech.
  */
 export function summary(student, rows) {
-  const middle = (row) => (row.start + row.end) / 2;
-  const seconds = new Map();
-  let begun = 0;
-  rows.forEach((row, k) => {
-    const ended = k + 1 < rows.length ? (middle(row) + middle(rows[k + 1])) / 2 : row.end;
-    const name = row.label ?? `unsure (${row.why})`;
-    seconds.set(name, (seconds.get(name) ?? 0) + ended - begun);
-    begun = ended;
-  });
-  const times = [...seconds].map(([name, each]) => [name, each / begun]).sort((a, b) => b[1] - a[1]);
-  const speech = rows.filter((row) => !["silence", "no speech"].includes(row.why));
+  const times = timeShares(student, rows);
+  const speech = rows.filter((row) => !WITHOUT_SPEECH.includes(row.why));
   const heard = speech.length ? speech : rows;
   const mean = student.labels.map((_, k) => heard.reduce((sum, row) => sum + row.probabilities[k], 0) / heard.length);
-  const why = speech.length ? "" : times[0][0].slice("unsure (".length, -1);
-  return { ...judged(student, { probabilities: mean }, mean, likeliest(mean), why), times };
+  const longest = Object.entries(times.unsure_shares).sort((a, b) => b[1] - a[1])[0];
+  const why = speech.length ? "" : longest[0];
+  return { ...judged(student, { probabilities: mean }, mean, likeliest(mean), why), ...times };
 }
 
 /**
@@ -209,7 +227,7 @@ export class Timeline {
     const found = await student.classify(sound);
     const { probabilities } = found;
     const why = unheard(student, sound, student.silence_dbfs + (this.silent ? student.silence_hysteresis_db : 0));
-    this.silent = why === "silence";
+    this.silent = why === SILENT;
     if (why) {
       this.#beginAnew();
       return judged(student, found, probabilities, likeliest(probabilities), why);

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from light_sernet_kd.distillation.losses._math import MASKED_LOGIT, at_least_float32
+from light_sernet_kd.distillation.losses._math import MASKED_LOGIT, at_least_float32, one_hot_of
 from light_sernet_kd.errors import UserError
 
 
@@ -116,9 +116,7 @@ def hard_labels(labels, soft_labels):
     [1, 1]
     """
     labels, soft_labels = ops.convert_to_tensor(labels), ops.convert_to_tensor(soft_labels)
-    own = ops.sum(
-        ops.where(ops.one_hot(labels, soft_labels.shape[-1], dtype="bool"), soft_labels, 0), axis=-1
-    )
+    own = ops.sum(ops.where(one_hot_of(labels, soft_labels.shape[-1]), soft_labels, 0), axis=-1)
     largest = ops.cast(ops.argmax(soft_labels, axis=-1), labels.dtype)
     return ops.where(own >= ops.max(soft_labels, axis=-1), labels, largest)
 
@@ -126,13 +124,14 @@ def hard_labels(labels, soft_labels):
 def _targets(labels, logits, label_smoothing):
     classes = logits.shape[-1]
     labels = ops.convert_to_tensor(labels)
-    if len(labels.shape) == 1:
-        exact = ops.one_hot(labels, classes, dtype=logits.dtype)
-    elif labels.shape[-1] == classes:
+    shape = labels.shape
+    if len(shape) == 1:
+        exact = one_hot_of(labels, classes, dtype=logits.dtype)
+    elif len(shape) == 2 and shape[-1] == classes:
         exact = ops.cast(labels, logits.dtype)
     else:
         raise UserError(
-            f"soft labels have shares of {labels.shape[-1]} classes, but there are logits of {classes}."
-            " Give one share per class."
+            f"soft labels have shares of {shape[-1] if shape else 0} classes, but there are logits of "
+            f"{classes}. Give one share per class, or class indices of the shape (batch,)."
         )
     return (1 - label_smoothing) * exact + label_smoothing / classes

@@ -8,6 +8,7 @@ from light_sernet_kd.distillation.losses._math import (
     SMALL,
     at_least_float32,
     gram,
+    one_hot_of,
     over_length,
 )
 from light_sernet_kd.errors import choose
@@ -130,7 +131,7 @@ def dkd(  # noqa: PLR0913 (the weights of the paper)
     0.5
     """
     teacher, student = at_least_float32(teacher), at_least_float32(student)
-    is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
+    is_label = one_hot_of(labels, student.shape[-1])
     teacher_label, teacher_rest, teacher_others = _label_rest_others(teacher / temperature, is_label)
     student_label, student_rest, student_others = _label_rest_others(student / temperature, is_label)
     target = ops.exp(teacher_label) * (teacher_label - student_label)
@@ -262,7 +263,7 @@ def nkd(label_loss, labels, teacher, student, *, label_weight=1.0, gamma=1.5, te
     0.3466
     """
     teacher, student = at_least_float32(teacher), at_least_float32(student)
-    is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
+    is_label = one_hot_of(labels, student.shape[-1])
     teacher_label, _, _ = _label_rest_others(teacher, is_label)
     student_label, _, _ = _label_rest_others(student, is_label)
     _, _, teacher_others = _label_rest_others(teacher / temperature, is_label)
@@ -300,7 +301,7 @@ def wsld(label_loss, labels, teacher, student, *, label_weight=1.0, alpha=2.5, t
     0.0
     """
     teacher, student = at_least_float32(teacher), at_least_float32(student)
-    is_label = ops.one_hot(labels, student.shape[-1], dtype="bool")
+    is_label = one_hot_of(labels, student.shape[-1])
 
     def cross_entropy_to_the_last_digit(logits):
         label = ops.sum(ops.where(is_label, logits, 0.0), axis=-1)

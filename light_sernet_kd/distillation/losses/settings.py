@@ -9,6 +9,7 @@ from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.distillation.losses.logits import KL_MEANS
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.lazy import loaded
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, PUBLISHED, Distillation, Loss
 
 
@@ -35,19 +36,7 @@ def settings_of(name: str, overrides: Mapping[str, Any] | None = None) -> dict[s
         distillation = distillation_spec.parse(title)
         entries = {term.name: term.entry for term in distillation.terms}
         title, published = str(distillation), distillation.settings
-    settings: dict[str, Any] = {}
-    owners: dict[str, tuple[str, Loss, str]] = {}
-    for loss, entry in entries.items():
-        for each in inspect.signature(entry.loss.load()).parameters.values():
-            if each.kind is each.KEYWORD_ONLY:
-                key = each.name if len(entries) == 1 else f"{loss}.{each.name}"
-                settings[key], owners[key] = each.default, (loss, entry, each.name)
-    for key, value in [*published.items(), *(overrides or {}).items()]:
-        if not settings:
-            raise UserError(f"the loss {title} has no settings, but {key!r} is given. Leave it out.")
-        key = choose(f"setting of {title}", key, settings)
-        settings[key] = _checked(*owners[key], settings[key], value)
-    return settings
+    return _settings(title, entries, published, overrides)
 
 
 def at_their_last(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +57,8 @@ def terms_of(
     >>> [(str(term), settings) for term, settings in terms_of(distillation_spec.parse("MSE:0.5+SP:3000"))]
     [('MSE:0.5', {'label_weight': 1.0, 'teacher_weight': 1.0}), ('SP:3000', {})]
     """
-    settings = settings_of(str(distillation), overrides)
+    entries = {term.name: term.entry for term in distillation.terms}
+    settings = _settings(str(distillation), entries, distillation.settings, overrides)
     if len(distillation.terms) == 1:
         return [(distillation.terms[0], settings)]
     split: dict[str, dict[str, Any]] = {term.name: {} for term in distillation.terms}
@@ -76,6 +66,27 @@ def terms_of(
         name, _, setting = key.partition(".")
         split[name][setting] = value
     return [(term, split[term.name]) for term in distillation.terms]
+
+
+def _settings(
+    title: str,
+    entries: Mapping[str, Loss],
+    published: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    owners: dict[str, tuple[str, Loss, str]] = {}
+    for loss, entry in entries.items():
+        for each in inspect.signature(loaded(entry.loss)).parameters.values():
+            if each.kind is each.KEYWORD_ONLY:
+                key = each.name if len(entries) == 1 else f"{loss}.{each.name}"
+                settings[key], owners[key] = each.default, (loss, entry, each.name)
+    for key, value in [*published.items(), *(overrides or {}).items()]:
+        if not settings:
+            raise UserError(f"the loss {title} has no settings, but {key!r} is given. Leave it out.")
+        key = choose(f"setting of {title}", key, settings)
+        settings[key] = _checked(*owners[key], settings[key], value)
+    return settings
 
 
 def _checked(loss: str, entry: Loss, setting: str, default: Any, value: Any) -> Any:

@@ -29,7 +29,13 @@ def enrolled(
         figure = page.figure_below_head(title, stamps, notes, width_inches=5.6, body_inches=3.2)
         axes = figure.add_subplot()
         curve = found["curve"]
-        at = np.arange(len(curve))
+        at = np.array([row["clips"] for row in curve], float)
+        # Where the first counts stand close together, not each has room for its number.
+        width = max(float(at.max()), 1.0)
+        ticks = [at[0]]
+        for each in at[1:]:
+            if each - ticks[-1] >= 0.04 * width:
+                ticks.append(each)
         ua = [100 * row["ua"] for row in curve]
         # The intervals are of the same speakers: a difference is surer than they look.
         if all("ci95" in row for row in curve):
@@ -42,10 +48,13 @@ def enrolled(
         first = [100 * row["ua"] for row in found["first"]]
         axes.plot(at[1:], first[1:], "D--", color=POINT_COLORS[3], label="the speaker's first ones", zorder=2)
         for x, value in zip(at, ua, strict=True):
+            if x not in ticks:
+                continue
             edge = [withStroke(linewidth=3, foreground="white")]
             look: dict[str, Any] = {"ha": "center", "size": 8, "path_effects": edge, "zorder": 4}
             axes.annotate(f"{value:.1f}", (x, value), (0, 7), textcoords="offset points", **look)
-        axes.set_xticks(at, [str(row["clips"]) for row in curve])
+        axes.set_xticks(ticks, [f"{each:.0f}" for each in ticks])
+        axes.set_xlim(-0.04 * width, 1.04 * width)
         axes.set_xlabel("known recordings of the speaker, without labels")
         axes.set_ylabel("UA (%)")
         axes.grid(axis="y", color=PALE, linewidth=0.5, alpha=0.6)

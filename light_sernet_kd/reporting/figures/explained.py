@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import to_rgba
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
 from light_sernet_kd.reporting.figures import page
 from light_sernet_kd.reporting.figures.page import ALARM, INK, PALE, QUIET, TRAIN, VALIDATION
+
+# Orange, white and blue are told apart with every common colour vision.
+UNLIKE_TO_ALIKE = LinearSegmentedColormap.from_list("unlike to alike", ["#ff8a1f", "#ffffff", "#12497f"])
 
 
 def probabilities(
@@ -187,8 +190,8 @@ def similarity(
             layout.set(rect=(left, bottom + raised, wide, high - raised))
         panels = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
         for axes, (network, matrix) in zip(panels, matrices.items(), strict=True):
-            # blue, white and orange are told apart with every common colour vision
-            image = axes.imshow(np.asarray(matrix), cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
+            look: dict[str, Any] = {"vmin": -1, "vmax": 1, "interpolation": "nearest"}
+            image = axes.imshow(np.asarray(matrix), cmap=UNLIKE_TO_ALIKE, **look)
             axes.set_title(network, loc="left", size=10)
             for start in starts[1:]:
                 axes.axhline(start - 0.5, color=INK, linewidth=0.5)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgba
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from light_sernet_kd.reporting.figures import page
-from light_sernet_kd.reporting.figures.page import CLASS_COLORS, INK, PALE, QUIET
+from light_sernet_kd.reporting.figures.page import INK, PALE, QUIET
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Timeline:
     classes: Sequence[str]
 
     @property
-    def colors(self) -> dict[str, str]:
-        return {name: CLASS_COLORS[i % len(CLASS_COLORS)] for i, name in enumerate(self.classes)}
+    def looks(self) -> dict[str, tuple[str, str]]:
+        """Colour and marker of each class."""
+        return page.class_looks(self.classes)
 
 
 def timeline(
@@ -76,15 +78,26 @@ def timeline(
         top = 1.05 * max(float(np.abs(envelope).max(initial=0.0)), 1e-3)
         wave.set_ylim(-top, top)
         wave.set_ylabel("amplitude")
-        for i, (name, color) in enumerate(heard.colors.items()):
-            dash = "-" if i < len(CLASS_COLORS) else "--"
-            look: dict[str, Any] = {"color": color, "linestyle": dash, "linewidth": 1.6, "baseline": None}
-            lines.stairs(shares[:, i], borders, label=name, **look)
-        lines.axhline(unsure_below, color=QUIET, linewidth=0.9, linestyle=":", label="unsure below")
+        middles, handles = (borders[1:] + borders[:-1]) / 2, []
+        for i, (name, (color, marker)) in enumerate(heard.looks.items()):
+            lines.stairs(shares[:, i], borders, label=name, color=color, linewidth=1.6, baseline=None)
+            # Not all at the same windows, where they would cover one another.
+            step = max(1, len(middles) // 8)
+            marked = slice(i % step, None, step)
+            edge: dict[str, Any] = {"color": color, "marker": marker, "markeredgecolor": "white"}
+            lines.plot(middles[marked], shares[marked, i], linestyle="none", markersize=7, **edge)
+            handles.append(Line2D([], [], label=name, markersize=7, **edge))
+        line = lines.axhline(unsure_below, color=QUIET, linewidth=0.9, linestyle=":", label="unsure below")
         lines.set_ylim(0, 1.02)
         lines.set_ylabel("smoothed probability")
         lines.grid(color=PALE, linewidth=0.5, alpha=0.6)
-        lines.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, borderaxespad=0)
+        lines.legend(
+            handles=[*handles, line],
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            frameon=False,
+            borderaxespad=0,
+        )
         for axes in (strip, wave, lines):
             axes.set_xlim(0, end)
             axes.tick_params(axis="x", labelbottom=axes is lines, length=3 if axes is lines else 0)
@@ -99,7 +112,7 @@ def _draw_segments(axes, heard: Timeline, *, inches_per_second: float) -> None:
     """A strip of the segments, each with its name where there is room for it."""
     for label, why in dict.fromkeys((label, why) for _, _, label, why in heard.segments):
         spans = [(start, stop) for start, stop, *what in heard.segments if what == [label, why]]
-        color = PALE if why else heard.colors[label]
+        color = PALE if why else heard.looks[label][0]
         look: dict[str, Any] = {"facecolor": "white" if why else color, "linewidth": 0.8}
         look |= {"edgecolor": color if why else "white", "hatch": "////" if why == "not sure" else None}
         axes.broken_barh([(start, stop - start) for start, stop in spans], (0, 1), **look)

@@ -18,14 +18,15 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
 from light_sernet_kd.files import atomic
+from light_sernet_kd.reporting import palette
 
 INK, QUIET, PALE, ALARM = "#1a1a1a", "#5f6368", "#c3c8ce", "#b00020"
 # Okabe and Ito's colours, told apart with every common colour vision; the markers differ as well.
 TRAIN, VALIDATION, MARK = "#0072B2", "#D55E00", "#000000"
 POINT_COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 POINT_MARKERS = "osD^vP"
-# All eight of Okabe and Ito; the yellow is darker than theirs, to be seen on white.
-CLASS_COLORS = (*POINT_COLORS, "#A89B00", "#000000")
+# Those of matplotlib that stay apart when filled and when hollow; with the colours, 132 classes differ.
+CLASS_MARKERS = "osD^vP*Xphd<"
 # Comes with matplotlib, so every machine draws the same; the others give the letters it lacks.
 FONT = "DejaVu Sans"
 FURTHER_FONTS = (
@@ -34,6 +35,12 @@ FURTHER_FONTS = (
     "NanumGothic", "IPAGothic", "Droid Sans Fallback", "Microsoft YaHei", "Malgun Gothic", "Yu Gothic",
     "Nirmala UI", "Leelawadee UI", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS",
 )  # fmt: skip
+# What pictures are written as, without names and times, so that they stay the same.
+KINDS: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Creator": None, "Date": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 STYLE = {
     "font.size": 9,
     "text.color": INK,
@@ -48,7 +55,21 @@ STYLE = {
     "text.parse_math": False,  # a class or file may have "$" in its name
     "pdf.fonttype": 42,  # journals refuse Type 3 fonts
     "savefig.dpi": 160,
+    "svg.hashsalt": "light-sernet-kd",
 }
+
+
+def class_looks(classes: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each class: one of the two tells for readers who cannot tell by the other.
+
+    >>> class_looks(["fear", "joy"])["joy"][1]
+    's'
+    """
+    colors = palette.colours(classes)
+    return {
+        name: (colors[name].light, CLASS_MARKERS[place % len(CLASS_MARKERS)])
+        for place, name in enumerate(classes)
+    }
 
 
 @cache
@@ -75,17 +96,16 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
-    """Write `<path>.png` and `<path>.pdf`, or, where `path` ends in one of the two, that file alone."""
+    """Write `<path>.png`, `<path>.svg` and `<path>.pdf`, or that alone in which `path` ends."""
     path = Path(path)
-    named = path.suffix in (".png", ".pdf")
-    targets = [path] if named else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "pdf")]
-    unnamed: dict[str, dict[str, Any]] = {
-        ".png": {"Software": None},
-        ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    }
+    kinds = [path.suffix] if path.suffix in KINDS else KINDS
+    stem = path.with_suffix("") if path.suffix in KINDS else path
+    targets = [stem.with_name(f"{stem.name}{kind}") for kind in kinds]
     for target in targets:
         with atomic(target) as temporary:
-            figure.savefig(temporary, metadata=unnamed[target.suffix])
+            figure.savefig(temporary, metadata=KINDS[target.suffix])
+        # To lay a figure out takes half of the time, and the first file has settled it.
+        figure.set_layout_engine("none")
     return targets
 
 

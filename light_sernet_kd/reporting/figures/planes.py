@@ -2,7 +2,7 @@
 
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from light_sernet_kd.reporting.figures import page
-from light_sernet_kd.reporting.figures.page import CLASS_COLORS, INK, PALE, QUIET
-
-GROUP_MARKERS = "oXsD^vP*<>ph"
+from light_sernet_kd.reporting.figures.page import INK, PALE, QUIET
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,8 @@ class Panel:
 
     Attributes:
         points: `(utterances, 2)`.
-        labels: class indices `(utterances,)`, shown by colour.
-        groups: a name for each utterance, shown by the marker: right or wrong, or the speaker.
+        labels: class indices `(utterances,)`, shown by colour and marker.
+        groups: a name for each utterance, such as right or wrong: of two, the second one's marks are hollow.
         axes: what the two directions are.
         mark: the utterance that gets a ring.
     """
@@ -47,36 +45,40 @@ def embeddings(
     stamps: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Embeddings on planes: colour is the emotion, whose name stands at the middle of its utterances.
+    """Embeddings on planes: colour and marker are the emotion, whose name stands at the middle of its points.
 
     Args:
-        panels: each with axes of its own, two in a row. Up to 12 groups have markers; more have none.
+        panels: each with axes of its own, two in a row. More than two groups are not told apart.
         path: as for `curves`, and so for `stamps`.
 
     Returns:
         The files written.
     """
     groups = sorted({group for panel in panels for group in panel.groups})
-    markers = dict(zip(groups, GROUP_MARKERS, strict=False))
-    if len(groups) > len(GROUP_MARKERS):
-        notes = [*notes, f"{len(groups)} groups are more than there are markers: all are circles"]
-        markers = dict.fromkeys(groups, "o")
+    hollow = groups[1:] if len(groups) == 2 else []
+    if len(groups) > 2:
+        notes = [*notes, f"{len(groups)} groups are more than two: they look alike"]
     present = sorted({int(label) for panel in panels for label in panel.labels})
+    looks = [*page.class_looks(classes).values()]
 
-    def look(label: int) -> dict[str, Any]:
-        color = CLASS_COLORS[label % len(CLASS_COLORS)]
-        hollow = label >= len(CLASS_COLORS)
+    def look(label: int, group: str = "") -> dict[str, Any]:
+        color, marker = looks[label]
         return {
-            "markerfacecolor": "white" if hollow else color,
-            "markeredgecolor": color if hollow else "white",
-            "markeredgewidth": 1.2 if hollow else 0.5,
+            "marker": marker,
+            "markerfacecolor": "white" if group in hollow else color,
+            "markeredgecolor": color if group in hollow else "white",
+            "markeredgewidth": 1.3 if group in hollow else 0.5,
             "linestyle": "none",
         }
 
-    entries = [Line2D([], [], marker="o", markersize=7, label=classes[i], **look(i)) for i in present]
-    if len(set(markers.values())) > 1:
-        gray: dict[str, Any] = {"color": QUIET, "linestyle": "none", "markeredgecolor": "white"}
-        entries += [Line2D([], [], marker=markers[name], markersize=7, label=name, **gray) for name in groups]
+    entries = [
+        Line2D([], [], markersize=1.1 * _points(look(i)["marker"]), label=classes[i], **look(i))
+        for i in present
+    ]
+    for name in groups if hollow else ():
+        face = "white" if name in hollow else QUIET
+        gray: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": QUIET, "linestyle": "none"}
+        entries.append(Line2D([], [], marker="o", markersize=7, label=name, **gray))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     with page.style():
@@ -94,20 +96,26 @@ def embeddings(
         grid = figure.add_gridspec(rows, columns + 1, width_ratios=[*[3.5] * columns, legend_inches])
         for number, panel in enumerate(panels):
             axes = figure.add_subplot(grid[number // columns, number % columns])
-            _draw_panel(axes, panel, classes, markers, look)
+            _draw_panel(axes, panel, classes, look)
         side = figure.add_subplot(grid[:, -1])
         side.set_axis_off()
         side.legend(handles=entries, loc="center left", frameon=False, borderaxespad=0, borderpad=0)
         return page.save(figure, path)
 
 
-def _draw_panel(axes, panel: Panel, classes: Sequence[str], markers: Mapping[str, str], look) -> None:
+def _points(marker: str) -> float:
+    """The size of a mark: a star and a cross have less ink than the others at the same size."""
+    return {"*": 10.0, "P": 7.5, "X": 7.5}.get(marker, 6.0)
+
+
+def _draw_panel(axes, panel: Panel, classes: Sequence[str], look) -> None:
     groups = np.array(panel.groups)
     points, labels = np.asarray(panel.points, float), np.asarray(panel.labels)
     for label in np.unique(labels):
         for group in np.unique(groups[labels == label]):
             x, y = points[(labels == label) & (groups == group)].T
-            axes.plot(x, y, marker=markers[group], markersize=6, alpha=0.85, **look(int(label)))
+            style = look(int(label), group)
+            axes.plot(x, y, markersize=_points(style["marker"]), alpha=0.9, **style)
     if panel.mark is not None:
         ring = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 1.8, "zorder": 5}
         axes.plot(*points[panel.mark], "o", markersize=14, **ring)
@@ -148,7 +156,7 @@ def _apart(middles: NDArray[Any], names: Sequence[str], span: NDArray[Any]) -> N
     for i in np.argsort(middles[:, 1], kind="stable").tolist():
         for j in placed:
             across, up = np.abs(places[i] - places[j]) / span * 2.6
-            if across < (widths[i] + widths[j]) / 2 and up < 0.15:
+            if across < (widths[i] + widths[j]) / 2 + 0.08 and up < 0.15:
                 places[i, 1] = places[j, 1] + 0.15 / 2.6 * span[1]
         placed.append(i)
         placed.sort(key=lambda each: places[each, 1])

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd.reporting.figures import page
@@ -45,7 +45,7 @@ def confusion_matrix(
 
     Args:
         matrix: `(classes, classes)` counts; rows are labels.
-        path: without suffix: `.png` and `.pdf` are written.
+        path: without suffix: `.png`, `.svg` and `.pdf` are written.
         title: one that contains "synthetic" is marked as such in red.
         stamps: what the reader must know of the result; shown below the title.
 
@@ -125,14 +125,16 @@ def curves(
     selected_epochs: Mapping[str, int | None],
     title: str = "Training, fold by fold",
     stamps: Sequence[str] = (),
+    chance: float | None = None,
 ) -> list[Path]:
     """Training loss, validation loss, validation UA and test UA by epoch; a panel for each that was recorded.
 
     Args:
         histories: fold → column → value per epoch. UA is a share from 0 to 1; None is a gap.
-        path: without suffix: `.png` and `.pdf` are written.
+        path: without suffix: `.png`, `.svg` and `.pdf` are written.
         selected_epochs: fold → the epoch whose weights were kept; the first epoch is 1.
         stamps: what the reader must know of the result; shown below the title.
+        chance: the UA of guessing, from 0 to 1; a line in the panels of UA.
 
     Returns:
         The files written.
@@ -174,33 +176,47 @@ def curves(
             if several:
                 mean = _mean_over_folds(list(lines.values()))
                 axes.plot(np.arange(1, len(mean) + 1), mean, color=color, linewidth=2.2, zorder=3)
-            axes.set_xlim(0, max(map(len, lines.values())) + 1)
+            if chance is not None and column.endswith("_ua"):
+                _draw_chance(axes, 100 * chance)
+            _epochs(axes, max(map(len, lines.values())))
             axes.set_title(label, loc="left", size=10)
             axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(color=PALE, linewidth=0.5, alpha=0.6)
             axes.set_axisbelow(True)
         return page.save(figure, path)
 
 
-def _aside(sizes: Sequence[int]) -> list[float]:
-    """By how many points each mark moves to the side, so that files of about the same size are all seen.
+def _draw_chance(axes, percent: float) -> None:
+    """A line at the UA of guessing, with its name; the axes reach down to it."""
+    axes.axhline(percent, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate("chance", (1, percent), (-2, 3), ha="right", size=8, color=QUIET, **look)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, percent - 3), high)
 
-    The axis is taken to be so long that the largest size lies 260 points from its start.
-    """
-    order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+
+def _epochs(axes, count: int) -> None:
+    """The axis of epochs: from the first, which is 1, to the last."""
+    axes.set_xlim((0.5, 1.5) if count == 1 else (1 - 0.03 * (count - 1), count + 0.03 * (count - 1)))
+    ticks = MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(1, count)
+    inner = [int(tick) for tick in ticks if 1 < tick <= count]
+    # A tick right beside the first would hide its number.
+    axes.set_xticks([1, *(tick for tick in inner if tick - 1 >= 0.08 * count)])
+
+
+# So many marks of about the same size stay apart as rings in one another.
+_MOST_NESTED = 3
+
+
+def _neighbours(sizes: Sequence[int]) -> list[list[int]]:
+    """The places of sizes that lie within 1.5 % of the largest from one to the next."""
     groups: list[list[int]] = []
-    for i in order:
+    for i in sorted(range(len(sizes)), key=lambda i: sizes[i]):
         if groups and sizes[i] - sizes[groups[-1][-1]] < 0.015 * max(sizes):
             groups[-1].append(i)
         else:
             groups.append([i])
-    moved = [0.0] * len(sizes)
-    for group in groups:
-        first = max(-4.5 * (len(group) - 1), 9 - 260 * sizes[group[0]] / max(sizes))
-        for place, i in enumerate(group if len(group) > 1 else ()):
-            moved[i] = first + 9 * place
-    return moved
+    return groups
 
 
 def size_against_ua(
@@ -213,10 +229,12 @@ def size_against_ua(
 ) -> list[Path]:
     """UA against file size, one point per precision or run.
 
+    Where many are of about the same size, that axis would say nothing: then each has a row of its own.
+
     Args:
         rows: name (str), bytes (int), ua, and ua_low, ua_high (shares from 0 to 1, or None where there is no
             interval).
-        path: without suffix: `.png` and `.pdf` are written.
+        path: without suffix: `.png`, `.svg` and `.pdf` are written.
         stamps: what the reader must know of the results; shown below the title.
 
     Returns:
@@ -224,9 +242,27 @@ def size_against_ua(
     """
     intervals = any(row.get("ua_low") is not None for row in rows)
     notes = ["bars: 95 % interval over test speakers"] if intervals else []
-    largest, aside = max(row["bytes"] for row in rows), _aside([row["bytes"] for row in rows])
-    if any(aside):
-        notes.append("files of about the same size stand side by side")
+    groups = _neighbours([row["bytes"] for row in rows])
+    draw = _draw_sizes if max(map(len, groups)) <= _MOST_NESTED else _draw_size_rows
+    return draw(rows, path, head=(title, stamps, notes), size_label=size_label, groups=groups)
+
+
+def _percents(row: Mapping[str, Any]) -> tuple[float, list[float]]:
+    """A row's UA and the ends of its interval, of which there may be none."""
+    low, high = row.get("ua_low"), row.get("ua_high")
+    return 100 * row["ua"], [] if low is None or high is None else [100 * low, 100 * high]
+
+
+def _ua_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The axis of UA: five points at least, so that a tenth of a point does not look like a cliff."""
+    ends = [value for row in rows for ua, interval in [_percents(row)] for value in (ua, *interval)]
+    middle, half = (min(ends) + max(ends)) / 2, max((max(ends) - min(ends)) * 0.55, 2.5)
+    return max(middle - half, -1), min(middle + half, 101)
+
+
+def _draw_sizes(rows, path, *, head, size_label: str, groups: Sequence[Sequence[int]]) -> list[Path]:
+    """Points at their sizes; of those of about the same size each one is smaller than the one behind it."""
+    depth = {i: k for group in groups for k, i in enumerate(group)}
     labels = [
         f"{textwrap.fill(row['name'], 34)}\n{row['bytes'] / 1000:,.0f} kB, {100 * row['ua']:.1f} %"
         for row in rows
@@ -235,44 +271,65 @@ def size_against_ua(
         legend_inches = 0.7 + max(page.text_inches(label, 9) for label in labels)
         lines = sum(label.count("\n") + 1.8 for label in labels)
         figure = page.figure_below_head(
-            title, stamps, notes, width_inches=4.8 + legend_inches, body_inches=max(3.1, 0.5 + 0.16 * lines)
+            *head, width_inches=4.8 + legend_inches, body_inches=max(3.1, 0.5 + 0.16 * lines)
         )
         axes = figure.subplots()
-        ends = []
         for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
             color, marker = POINT_COLORS[number % 6], POINT_MARKERS[(number + number // 6) % 6]
-            ua, kilobytes = 100 * row["ua"], row["bytes"] / 1000
-            beside = axes.transData + ScaledTranslation(aside[number] / 72, 0, figure.dpi_scale_trans)
-            ends.append(ua)
-            if row.get("ua_low") is not None and row.get("ua_high") is not None:
-                interval = [100 * row["ua_low"], 100 * row["ua_high"]]
-                bar: dict[str, Any] = {"color": color, "marker": "_", "markersize": 8, "linewidth": 1.2}
-                axes.plot([kilobytes] * 2, interval, transform=beside, **bar)
-                ends += interval
+            kilobytes, (ua, interval) = row["bytes"] / 1000, _percents(row)
+            nested = depth[number]
+            if interval:
+                bar: dict[str, Any] = {"marker": "_", "markersize": 9 - 2 * nested}
+                bar |= {"linewidth": 2.4 - 0.7 * nested, "zorder": 2 + 0.1 * nested}
+                axes.plot([kilobytes] * 2, interval, color=color, solid_capstyle="butt", **bar)
+            look: dict[str, Any] = {"markersize": 10 - 2.5 * nested, "markeredgecolor": "white"}
             axes.plot(
                 kilobytes,
                 ua,
                 color=color,
                 marker=marker,
                 linestyle="none",
-                markersize=8,
-                markeredgecolor="white",
-                zorder=3,
+                zorder=3 + nested,
                 label=label,
-                transform=beside,
+                **look,
             )
-        # Five points at least, so that a tenth of a point does not look like a cliff.
-        middle, half = (min(ends) + max(ends)) / 2, max((max(ends) - min(ends)) * 0.55, 2.5)
-        axes.set_ylim(max(middle - half, -1), min(middle + half, 101))
-        room = max(
-            1.12, *(row["bytes"] / largest + (move + 9) / 260 for row, move in zip(rows, aside, strict=True))
-        )
-        axes.set_xlim(0, room * largest / 1000)
+        axes.set_ylim(*_ua_range(rows))
+        axes.set_xlim(0, 1.12 * max(row["bytes"] for row in rows) / 1000)
         axes.set_xlabel(size_label)
         axes.set_ylabel("UA (%)")
         axes.grid(color=PALE, linewidth=0.5, alpha=0.6)
         axes.set_axisbelow(True)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=0.9)
+        return page.save(figure, path)
+
+
+def _draw_size_rows(rows, path, *, head, size_label: str, groups: Sequence[Sequence[int]]) -> list[Path]:
+    """A row per point, the smallest size first; the sizes stand beside the names."""
+    order = [i for group in groups for i in sorted(group)]
+    names = [
+        f"{textwrap.fill(row['name'], 34)}\n{row['bytes'] / 1000:,.0f} kB, {100 * row['ua']:.1f} %"
+        for row in (rows[i] for i in order)
+    ]
+    title, stamps, notes = head
+    with page.style():
+        left = 0.5 + max(page.text_inches(name, 9) for name in names)
+        body = 0.7 + sum(0.16 * name.count("\n") + 0.24 for name in names)
+        notes = [*notes, f"kB: {size_label.partition(' (kB)')[0]}"]
+        figure = page.figure_below_head(title, stamps, notes, width_inches=left + 4, body_inches=body)
+        axes = figure.subplots()
+        for place, i in enumerate(order):
+            ua, interval = _percents(rows[i])
+            if interval:
+                axes.plot(interval, [place] * 2, color=PALE, linewidth=3, solid_capstyle="butt")
+            axes.plot(ua, place, "o", color=POINT_COLORS[0], markersize=7, markeredgecolor="white", zorder=3)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(*_ua_range(rows))
+        axes.set_xlabel("UA (%)")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color=PALE, linewidth=0.5, alpha=0.6)
+        axes.set_axisbelow(True)
         return page.save(figure, path)
 
 

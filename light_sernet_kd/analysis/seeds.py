@@ -1,0 +1,110 @@
+"""Runs of one training that differ in the seed alone: each one's scores, their mean and standard deviation.
+
+Everything is read from the runs' folders.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from light_sernet_kd.data.run_folder import Run
+from light_sernet_kd.evaluation import SUMMARIES
+from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.reporting.tables import Table, numbers, words
+from light_sernet_kd.reporting.text import percent, plain
+
+METHOD = (
+    "mean ± standard deviation over the seeds (with n - 1). It tells how scores vary with weights and order "
+    "of training, on the same test speakers; a run's own interval tells how they vary with the speakers."
+)
+_SCORES = {"ua": "UA %", "wa": "WA %", "macro_f1": "macro F1 %", "weighted_f1": "weighted F1 %"}
+# Of runs with a teacher whose student alone was trained too.
+_BESIDE = {"alone": "student alone: UA %", "gain": "taught minus alone, points"}
+
+
+def seeds(runs: Sequence[Run]) -> dict[str, Any]:
+    """A row per run, and of each score its mean and standard deviation; None of fewer than two runs."""
+    rows = [_row(run) for run in runs]
+    columns = [*_SCORES, *(name for name in _BESIDE if all(row[name] is not None for row in rows))]
+    values = {name: np.array([row[name] for row in rows]) for name in columns}
+    several = len(rows) > 1
+    return {
+        "rows": rows,
+        "mean": {name: float(each.mean()) for name, each in values.items()},
+        "sd": {name: float(each.std(ddof=1)) if several else None for name, each in values.items()},
+        "method": METHOD,
+        "folds_by_seed": PROTOCOLS[runs[0].metrics["protocol"]].depends_on == "seed",
+        "synthetic": runs[0].metrics["synthetic"],
+    }
+
+
+def _row(run: Run) -> dict[str, Any]:
+    metrics = run.metrics
+    beside = ((metrics.get("teacher") or {}).get("beside") or {}).get("pooled") or {}
+    gain = (beside.get("gains") or {}).get("taught_less_alone") or {}
+    return {
+        "run": run.name,
+        "seed": metrics["seed"],
+        **{name: metrics["pooled"][name] for name in SUMMARIES},
+        "ua_interval": (metrics["ci95"] or {}).get("ua"),
+        "alone": (beside.get("ua") or {}).get("alone"),
+        "gain": gain.get("ua"),
+        "stamps": metrics["stamps"],
+        "warnings": metrics.get("warnings", []),
+    }
+
+
+def table(found: Mapping[str, Any]) -> Table:
+    """A row per seed, then the mean with its standard deviation."""
+    names = [*found["mean"]]
+    titles = {**_SCORES, **_BESIDE}
+    signed = partial(percent, form="+.1f")
+    columns = [*words("run"), *numbers("seed"), *words("95 % of UA")]
+    columns += [
+        column
+        for name in names
+        for column in numbers(titles[name], form=signed if name == "gain" else percent)
+    ]
+    rows = []
+    for row in found["rows"]:
+        ends = row["ua_interval"]
+        between = f"{percent(ends[0])} to {percent(ends[1])}" if ends else None
+        rows.append([row["run"], row["seed"], between, *(row[name] for name in names)])
+    return Table(columns, rows, ["mean ± sd", "", "", *(_with_deviation(found, name) for name in names)])
+
+
+def _with_deviation(found: Mapping[str, Any], name: str) -> str:
+    mean = percent(found["mean"][name], "+.1f" if name == "gain" else ".1f")
+    return mean if found["sd"][name] is None else f"{mean} ± {percent(found['sd'][name])}"
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """What must be known to read the table, without full stops where the runs say it."""
+    lines = ["Synthetic recordings: no evidence about real speech."] if found["synthetic"] else []
+    lines.append(f"{found['method'][0].upper()}{found['method'][1:]}")
+    if found["folds_by_seed"]:
+        lines.append("The protocol draws its folds by the seed: the test utterances differ as well.")
+    for kind in ("stamps", "warnings"):
+        said: dict[str, list[str]] = {}
+        for row in found["rows"]:
+            for text in row[kind]:
+                said.setdefault(text, []).append(str(row["seed"]))
+        word = kind.removesuffix("s")
+        lines += [f"Seed {', '.join(at)}: {word}: {text}" for text, at in said.items()]
+    return lines
+
+
+def write(found: Mapping[str, Any], name: str, result: Path) -> list[Path]:
+    """Write `NAME-seeds.md`, `.json` and `.csv` into the folder of results; returns them."""
+    written = [result / f"{name}-seeds.{kind}" for kind in ("md", "json", "csv")]
+    made = table(found)
+    lines = [f"# {plain(name)}: {len(found['rows'])} seeds", "", *made.markdown(), ""]
+    lines += [f"- {plain(line)}" for line in notes(found)]
+    write_text(written[0], "\n".join(lines) + "\n")
+    write_json(written[1], dict(found))
+    write_text(written[2], made.csv())
+    return written

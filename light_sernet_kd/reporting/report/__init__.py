@@ -1,0 +1,94 @@
+"""A run's report, written from metrics.json and config.json alone: every number is theirs."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from light_sernet_kd.reporting.beside_teacher import taught_sections
+from light_sernet_kd.reporting.blocks import Block, Code, Picture, Section, markdown
+from light_sernet_kd.reporting.lineage import generation_sections
+from light_sernet_kd.reporting.report.answer import answer
+from light_sernet_kd.reporting.report.calibration import calibration
+from light_sernet_kd.reporting.report.device import enrolled, precisions
+from light_sernet_kd.reporting.report.left_out import left_out
+from light_sernet_kd.reporting.report.scores import folds, recalls
+from light_sernet_kd.reporting.report.was_run import what_was_run
+from light_sernet_kd.reporting.text import plain
+
+# Beside the report; `figures` draws them.
+CONFUSION_PICTURE = "confusion_matrix.png"
+CURVES_PICTURE = "curves.png"
+EMBEDDINGS_PICTURE = "embeddings.png"
+
+
+def report(
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    export: Mapping[str, Any] | None,
+    embeddings: bool = False,
+) -> str:
+    """The page of Markdown, beginning with the answer and what must be known to believe it.
+
+    Args:
+        metrics: what metrics.json holds. Scores are shares from 0 to 1; the page shows per cent. `stamps` say
+            why a score is higher than it should be, `warnings` why a true score is worth less than it looks.
+        config: what config.json holds: `settings`, what they were `resolved` to, and more; shown as it is.
+        export: rows of {precision, file, bytes, ua, wa, ua_cost_points, probability_change}, samples,
+            sample_rate, takes, final_epochs, note; None where nothing was exported. `probability_change` is
+            {mean, p95, max, count} over the test utterances.
+            `ua_cost_points` is in percentage points, positive where the file is worse than float32;
+            all other scores are shares.
+        embeddings: whether there is a picture of the test utterances' embeddings.
+    """
+    return markdown(
+        title(metrics), answer(metrics), sections(metrics, config, export=export, embeddings=embeddings)
+    )
+
+
+def title(metrics: Mapping[str, Any]) -> str:
+    """Of the report, in Markdown's text."""
+    corpus = plain(metrics["corpus"]) + (" (SYNTHETIC)" if metrics["synthetic"] else "")
+    return f"{plain(metrics['student']['name'])} on {corpus}"
+
+
+def sections(
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    export: Mapping[str, Any] | None,
+    embeddings: bool = False,
+) -> list[Section]:
+    """What stands below the answer. Arguments are those of `report`."""
+    pictures: list[Block] = [
+        Picture("Confusion matrix: true classes are rows, predicted ones columns", CONFUSION_PICTURE),
+        "",
+        Picture("Loss and UA by epoch", CURVES_PICTURE),
+    ]
+    if embeddings:
+        pictures += ["", Picture("Test utterances by the student's embedding", EMBEDDINGS_PICTURE)]
+    known = metrics.get("enrolled")
+    return [
+        Section("What was run", what_was_run(metrics, config)),
+        Section("Folds", folds(metrics)),
+        *taught_sections(metrics["teacher"]),
+        *generation_sections(metrics.get("generations")),
+        Section("Recall per class", recalls(metrics)),
+        Section("Calibration", calibration(metrics)),
+        Section("Pictures", pictures),
+        Section(
+            "On the device", ["Nothing was exported in this run."] if export is None else precisions(export)
+        ),
+        *([Section("With recordings of the speaker", enrolled(known))] if known else []),
+        Section("What was left out or merged", left_out(metrics)),
+        Section(
+            "How to repeat it",
+            [
+                Code(metrics["command"], "sh"),
+                "",
+                "All settings, as in config.json:",
+                "",
+                Code(json.dumps(config, indent=2, ensure_ascii=False), "json", title="Show the settings"),
+            ],
+        ),
+    ]

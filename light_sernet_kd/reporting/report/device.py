@@ -1,0 +1,106 @@
+"""What the report says of exported files, and of recordings of the speaker that a device knows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from light_sernet_kd.reporting.blocks import Blocks, Picture
+from light_sernet_kd.reporting.tables import Table, numbers, words
+from light_sernet_kd.reporting.text import interval_of, percent, plain, pluralise, with_percent_sign
+
+PRECISION_PICTURE = "precision_costs.png"
+ENROLLED_PICTURE = "enrolled.png"
+COSTLY_POINTS = 0.5
+
+
+def _costly(rows: Sequence[Mapping[str, Any]]) -> Blocks:
+    """What to do about precisions that lose much, and an empty line; nothing where none does."""
+    costly = [plain(row["precision"]) for row in rows if row["ua_cost_points"] > COSTLY_POINTS]
+    if not costly:
+        return []
+    advice = "Look at the others before you ship " + ("it" if len(costly) == 1 else "one of these")
+    if "int8" in costly:
+        advice += "; `--qat` fine-tunes a student for int8"
+    return [f"**More than {COSTLY_POINTS:g} points are lost by {' and '.join(costly)}.** {advice}.", ""]
+
+
+def precisions(export: Mapping[str, Any]) -> Blocks:
+    samples, rate, epochs = export["samples"], export["sample_rate"], export["final_epochs"]
+    tested = export["rows"][0]["probability_change"]["count"]
+    takes = export.get("takes", [f"{samples:,} samples at {rate:,} Hz ({samples / rate:g} s)"])
+    columns = [
+        *words("precision"),
+        *words("file", is_code=True),
+        *numbers("kB", form=",.1f"),
+        *numbers("UA %", "WA %", form=percent),
+        *numbers("UA lost (points)", form="z.1f"),
+        *numbers("probability change: mean", "95th percentile", "largest", form=".1e"),
+    ]
+    rows = [
+        [
+            row["precision"],
+            row["file"],
+            row["bytes"] / 1000,
+            row["ua"],
+            row["wa"],
+            row["ua_cost_points"],
+            *(row["probability_change"][name] for name in ("mean", "p95", "max")),
+        ]
+        for row in export["rows"]
+    ]
+    return [
+        f"Each file takes {' and '.join(map(plain, takes))} and gives a probability per class. "
+        f"{plain(export['note'])}",
+        *([] if epochs is None else [f"Epochs of the final training: {epochs:,}."]),
+        "",
+        Table(columns, rows),
+        "",
+        "The probability change is that of the folds' files against their students as trained, before any "
+        f"temperature: the class that changes most, of each of {pluralise(tested, 'test utterance')}.",
+        "",
+        *_costly(export["rows"]),
+        Picture("UA against file size for each precision", PRECISION_PICTURE),
+    ]
+
+
+def enrolled(found: Mapping[str, Any]) -> Blocks:
+    """Scores where recordings of the test speaker are known."""
+    columns = [
+        *numbers("known recordings", form=","),
+        *numbers("UA %", form=percent),
+        *words("95 %", "more than with none, points"),
+        *numbers("the speaker's first ones: UA %", form=percent),
+    ]
+    rows = [
+        [
+            row["clips"],
+            row["ua"],
+            interval_of(row.get("ci95")).strip(),
+            _gain(row, found["curve"][0]),
+            first["ua"],
+        ]
+        for row, first in zip(found["curve"], found["first"], strict=True)
+    ]
+    other = found["other_speaker"]
+    return [
+        f"Protocol **{plain(found['protocol'])}**: some recordings of the test speaker are known to the "
+        "student, without their labels. These are no strict scores, and are not to be compared with any.",
+        "",
+        f"{pluralise(found['recordings'], 'recording')} of {pluralise(found['speakers'], 'speaker')} are "
+        "scored, the same ones in every row; those that may be known are not among them. Mean of "
+        f"{pluralise(found['draws'], 'draw')}.",
+        "",
+        Table(columns, rows),
+        "",
+        f"With {other['clips']} recordings of another speaker taken for the test speaker's: UA "
+        f"{with_percent_sign(other['ua'])}.",
+        "",
+        Picture("UA against known recordings of the speaker", ENROLLED_PICTURE),
+    ]
+
+
+def _gain(row: Mapping[str, Any], strict: Mapping[str, Any]) -> str:
+    if not row["clips"]:
+        return ""
+    between = row.get("difference_ci95")
+    shown = f" [{100 * between[0]:+.1f}, {100 * between[1]:+.1f}]" if between else ""
+    return f"{100 * (row['ua'] - strict['ua']):+.1f}{shown}"

@@ -22,6 +22,7 @@ def train(
     result: str | Path = "result",
     run: str | None = None,
     verbose: int = 0,
+    audio: bool = True,
     **changes: Any,
 ) -> Run:
     """Train a student on every fold, score, report and export it; a run that was begun goes on.
@@ -32,6 +33,7 @@ def train(
         result: gets the run's folder.
         run: its name; by default made of the settings.
         verbose: 0 prints nothing, 1 and 2 as the command does.
+        audio: whether report.html holds the recordings of its surest mistakes.
         changes: settings by their names, where `settings` are not given. Without `protocol` the corpus's own
             is taken, without `recipe` the student's own front end and schedule, as published.
 
@@ -46,7 +48,7 @@ def train(
     """
     if settings is not None and changes:
         raise TypeError("give settings, or their parts by name, not both")
-    options = RunOptions(data=Path(data), result=Path(result), run=run, verbose=verbose)
+    options = RunOptions(data=Path(data), result=Path(result), run=run, verbose=verbose, audio=audio)
     display = Display(Console(quiet=not verbose), verbose=verbose)
     return Run.load(train_run(settings or _settings(changes, Path(data)), options, display))
 

@@ -43,6 +43,7 @@ PARSE = "parse"
 # line as it stands, in a folder with a stand-in corpus and a run of seconds; `parse` gives it to the program,
 # which checks it; `no` does neither. The last two say why.
 COMMANDS = {
+    "light-sernet-kd predict * - --format jsonl": f"{PARSE}: reads standard input; test_service writes to it",
     "light-sernet-kd predict student_dynamic.tflite a.wav --text *": f"{PARSE}: test_predict reads text",
     "light-sernet-kd predict * --profile *": f"{PARSE}: needs a run with --enrolment, as test_enroll has it",
     "light-sernet-kd enroll *": f"{PARSE}: needs a run with --enrolment, as test_enroll has it",
@@ -85,6 +86,9 @@ COMMANDS = {
     ". .venv/bin/activate": "no: changes the reader's shell",
     "python -m venv .venv *": "no: changes the reader's shell",
     "python -m pip install *": "no: installs",
+    "python service.py *": "no: serves until Ctrl-C; test_service runs it",
+    "curl *": "no: asks that server, as test_service does",
+    "docker *": "no: needs a daemon; test_service checks the file, and with one builds it",
     "export RAY_USAGE_STATS_ENABLED=0": "no: changes the reader's shell",
     "ray start *": "no: starts a cluster that stays; test_ray_grid has one of its own",
     "uv pip compile *": "no: asks a package index",
@@ -152,6 +156,16 @@ def _hooks() -> dict:
 @pytest.mark.parametrize("command", shown())
 def test_every_command_has_a_row(command):
     assert disposition(command)
+
+
+def test_windows_is_given_the_commands_that_others_have():
+    (block,) = blocks(DOCS / "quickstart.md", "powershell")
+    lines = [line for line in commands(block) if line.startswith("python ")]
+    modes = ["python -m pytest", "python train.py paper"]
+    assert lines[-2:] == modes
+    assert set(lines[:-2]) <= {*shown()}
+    script = (REPOSITORY / "run.sh").read_text(encoding="utf-8")
+    assert all(mode.replace("python ", ".venv/bin/python ", 1) in script for mode in modes)
 
 
 @pytest.mark.parametrize("pattern", COMMANDS)

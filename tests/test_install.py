@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import base_install
 import numpy as np
@@ -116,6 +118,27 @@ def test_the_extra_all_is_made_of_extras_that_there_are():
     (line,) = PROJECT["optional-dependencies"]["all"]
     apart = {"all", "opensmile", "tfio", "jax-cuda", "docs", "test"}
     assert Requirement(line).extras == PROJECT["optional-dependencies"].keys() - apart
+
+
+@pytest.mark.parametrize(
+    ("path", "on_windows"),
+    [
+        (r"C:\Python313\python.exe", r"C:\Python313\python.exe"),
+        (r"C:\Program Files\Python\python.exe", r'"C:\Program Files\Python\python.exe"'),
+    ],
+)
+def test_a_command_has_the_quotes_of_the_systems_shell(monkeypatch, path, on_windows):
+    assert shlex.split(errors.quoted(path)) == [path]
+    monkeypatch.setattr(errors, "os", SimpleNamespace(name="nt"))
+    assert errors.quoted(path) == on_windows
+
+
+def test_an_import_that_fails_for_another_reason_keeps_its_traceback():
+    assert errors.missed(ModuleNotFoundError("no", name="light_sernet_kd.no"), "train") is None
+    assert errors.missed(ImportError("numpy is broken", name="numpy.core"), "train") is None
+    error = errors.missing("keras", "train")
+    assert isinstance(error, errors.UserError)
+    assert isinstance(error, ImportError)
 
 
 def needed(requirements: list[str]) -> set[str]:

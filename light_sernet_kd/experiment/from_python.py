@@ -18,6 +18,7 @@ def train(
     result: str | Path = "result",
     run: str | None = None,
     verbose: int = 1,
+    audio: bool = True,
     **changes: Any,
 ) -> Run:
     """Train a student on every fold, score, report and export it; a run that was begun goes on.
@@ -29,6 +30,7 @@ def train(
         run: its name; by default made of the settings.
         verbose: what is logged at the level INFO, to the logger `light_sernet_kd`: 0 the end, 1 each network
             and fold, 2 each epoch. Nothing is printed.
+        audio: whether report.html holds the recordings of its surest mistakes.
         changes: settings by their names, where `settings` are not given. Without `protocol` the corpus's own
             is taken, without `recipe` the student's own front end and schedule, as published.
 
@@ -44,6 +46,6 @@ def train(
     if settings is not None and changes:
         raise TypeError("give settings, or their parts by name, not both")
     plugins.load_installed()
-    options = RunOptions(data=Path(data), result=Path(result), run=run, verbose=verbose)
+    options = RunOptions(data=Path(data), result=Path(result), run=run, verbose=verbose, audio=audio)
     settings = settings or given_settings(changes, Path(data))
     return Run.load(train_run(settings, options, Display(verbose=verbose)))

@@ -192,7 +192,11 @@ def test_the_table_holds_scores_sizes_and_the_paired_difference(tmp_path, monkey
     monkeypatch.setattr(figures, "size_against_ua", kept)
     written = compare.write(compared, tmp_path / "out")
     assert [each["stamps"] for each in drawn] == [["distilled: teacher may have seen [all]"]]
-    assert [path.name for path in written] == ["compare.json", "compare.md", "size_against_ua.png"]
+    assert [path.name for path in written] == [
+        "compare.json",
+        "compare.md",
+        *(f"size_against_ua.{kind}" for kind in ("png", "svg", "pdf")),
+    ]
     assert json.loads(written[0].read_text()) == compared
     page = written[1].read_text()
     assert page.count("\n| ") == 5  # header, rule and three runs

@@ -389,7 +389,9 @@ def test_footnotes_name_the_columns_as_the_table_does(stressed):
 
 def test_the_files_agree_and_are_the_same_bytes_again(stressed, tmp_path):
     written = stress.write(stressed, tmp_path / "one")
-    assert [path.name for path in written] == ["stress.json", "stress.csv", "stress.md", "stress.png"]
+    assert [path.name for path in written] == [
+        f"stress.{kind}" for kind in ("json", "csv", "md", "png", "svg", "pdf")
+    ]
     assert json.loads(written[0].read_text()) == stressed
     with open(written[1], newline="") as file:
         rows = list(csv.DictReader(file))

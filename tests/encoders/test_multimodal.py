@@ -85,7 +85,7 @@ VARIANTS = [
     pytest.param(["--student", "picobert_vggish"], marks=pytest.mark.every),
     pytest.param(["--student", "cross_attention"], marks=pytest.mark.every),
     ["--student", "cross_attention", "--tune_epochs", "0", "--modality", "text"],
-    ["--student", "cross_attention", "--modality", "audio"],
+    pytest.param(["--student", "cross_attention", "--modality", "audio"], marks=pytest.mark.every),
 ]
 
 
@@ -207,7 +207,7 @@ def test_a_recording_and_a_text_score_alone_as_among_others(corpus, tmp_path):
         np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
 
 
-TAUGHT = ["--teacher", "bert_vggish", "--teacher_epochs", "2", "--teacher_learning_rate", "0.01",
+TAUGHT = ["--teacher", "bert_vggish", "--teacher_epochs", "1", "--teacher_learning_rate", "0.01",
           "--teacher_batch_size", "4", "--tune_epochs", "0", "--folds", "#1", "--no-export"]  # fmt: skip
 
 

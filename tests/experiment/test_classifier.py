@@ -23,7 +23,6 @@ QUICK = {"width": 0.15, "learning_rate": 3e-3, "batch_norm_momentum": 0.8, "batc
 EXPECTED = {
     "check_n_features_in_after_fitting": "recordings may have any length, also other ones than in training",
     "check_classifiers_train": "it expects recordings of another length than in training to be refused",
-    "check_dataframe_column_names_consistency": "the samples of a waveform have no names",
 }
 
 

@@ -217,7 +217,7 @@ def test_a_class_that_folds_lack_is_said_before_anything_trains(
 
 
 METHODS = [
-    ["-kd", "KD:0.5+RKD:0.5"],
+    pytest.param(["-kd", "KD:0.5+RKD:0.5"], marks=pytest.mark.every),
     pytest.param(["-kd", "DIST"], marks=pytest.mark.every),
     pytest.param(["-kd", "NKD"], marks=pytest.mark.every),
     ["-kd", "WSLD", "--standardise_logits"],

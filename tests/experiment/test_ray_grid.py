@@ -358,7 +358,12 @@ TIMED = (
     "metrics.json",
     "report.md",
     "config.json",
+    ".pdf",
     ".png",
+    ".svg",
+    "report.html",
+    "receipt.json",
+    ".pictures.json",
     "history.csv",
 )
 

@@ -49,10 +49,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 def examples_of(command: str) -> str:
     """What `--help` ends with.
 
-    >>> print(examples_of("recipe"))
-
-    Examples:
-      %(prog)s robust
+    >>> examples_of("recipe").splitlines()
+    ['examples:', '  %(prog)s robust']
     """
     lines = [f"  %(prog)s {words}".rstrip() for words in EXAMPLES.get(command, ())]
     return "\n".join(["examples:", *lines]) if lines else ""

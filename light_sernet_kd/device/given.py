@@ -47,10 +47,10 @@ def model_and_recordings(model: str | None, recordings: Sequence[str]) -> tuple[
 
 def _is_model(named: str) -> bool:
     path = located(named)
-    if path.is_dir():
-        return any(path.glob("student_*.tflite")) or (path / "config.json").is_file()
     if path.suffix.lower() == ".tflite":
         return True
+    if path.is_dir():
+        return any(path.glob("student_*.tflite")) or (path / "config.json").is_file()
     try:
         with open_regular(path) as file:
             return file.read(8)[4:] == _TFLITE

@@ -130,7 +130,7 @@ class _Timed:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float], ends: str = "") -> None:
         self.ended.append(time.perf_counter())
 
     @property

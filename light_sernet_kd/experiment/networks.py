@@ -176,7 +176,7 @@ def train_network(
         job = job_of(training, number, weights)
         checkpoints.append(job.checkpoint)
         try:
-            trained = _trained(training, number, job, f"{_place(run, fold)}{title}")
+            trained = _trained(training, number, job, title)
         except DivergenceError as error:
             # going on from it would end the same way
             job.checkpoint.unlink(missing_ok=True)
@@ -197,10 +197,10 @@ def train_network(
 
 
 def _place(run: "Experiment", fold: Fold) -> str:
-    """Which of the folds this is, to be said before its name; nothing of a lone one."""
+    """Which of the folds this is, and what ends at the time that is told next."""
     names = [each.name for each in run.folds]
     is_one = len(names) > 1 and fold.name in names
-    return f"{names.index(fold.name) + 1} of {len(names)}, " if is_one else ""
+    return f"fold {names.index(fold.name) + 1} of {len(names)}, run" if is_one else "run"
 
 
 @dataclass(frozen=True)
@@ -308,10 +308,11 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
     network, kind = training.network_in(number), kind_of(role)
     untimed: contextlib.nullcontext[None] = contextlib.nullcontext()
     timing = run.forecast and run.forecast.network((kind, number), len(job.train), network.epochs_of(job))
+    place = _place(run, training.fold)
     with run.display.network(title) as shown, timing or untimed as timed:
 
         def progress(epoch: int, epochs: int, row: Mapping[str, float]) -> None:
-            shown.epoch(epoch, epochs, row, f"run {ends(timed(epoch))}" if timed else "")
+            shown.epoch(epoch, epochs, row, f"{place} {ends(timed(epoch))}" if timed else "")
 
         # Not the run's engine: a final student may be trained where the folds' were not.
         if keras.backend.backend() != "jax" or not is_trained_with_others(run, kind):

@@ -231,7 +231,8 @@ def test_predict_names_each_bad_file_and_still_answers_for_the_others(distilled,
     assert "notes.wav" in captured.err
     assert "none.wav" in captured.err
     assert captured.out.startswith(good)
-    assert cli.main(["predict", str(tmp_path / "notes.wav"), good]) == 2
+    (tmp_path / "notes.wav").rename(tmp_path / "notes.tflite")
+    assert cli.main(["predict", str(tmp_path / "notes.tflite"), good]) == 2
     assert "not a TFLite file" in error_of(capsys)
 
 

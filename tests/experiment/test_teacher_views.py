@@ -94,7 +94,7 @@ def drawn(run: Experiment, *, first_epoch=0, epochs=1):
     job = job_of(Training(run, "student", fold, teacher_outputs(run, fold)))
     # numbers of utterances in the place of labels, which say whose example is whose
     numbers = np.arange(len(run.utterances), dtype=np.int32)
-    examples = batching.Examples(job.examples.rows, numbers, run.classes)
+    examples = batching.Examples(job.examples.rows, numbers, [str(each) for each in numbers])
     source = batching.Source.of(
         examples, job.train, teacher=job.teacher_outputs, augmenter=job.augmenter, weights=None, seed=job.seed
     )

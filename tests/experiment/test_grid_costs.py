@@ -140,7 +140,7 @@ def test_steps_are_timed_once_for_each_kind_and_leave_nothing_else(manifest, tmp
     assert [*content["counts"].values()] == [{"folds": [9, 9], "everything": 27}]
     # As the training itself counts the seconds of its three epochs.
     for step, outcome in zip(steps, outcomes, strict=True):
-        assert 0.05 * outcome.seconds < 3 * 3 * step[student] < 1.1 * outcome.seconds
+        assert 0.05 * outcome.seconds < 3 * 3 * step[student] < 1.5 * outcome.seconds
     assert [path.name for path in (tmp_path / "r" / "kinds").iterdir()] == [".cache"]
     assert all(path.suffix == ".npy" for path in (tmp_path / "r" / "kinds" / ".cache").iterdir())
 

@@ -1,6 +1,8 @@
 """What all pictures have in common: fonts, colours, the head with its stamps, and how they are saved."""
 
+import hashlib
 import os
+import re
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -104,9 +106,23 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     for target in targets:
         with atomic(target) as temporary:
             figure.savefig(temporary, metadata=KINDS[target.suffix])
+            if target.suffix == ".svg":
+                _name_clips(temporary)
         # To lay a figure out takes half of the time, and the first file has settled it.
         figure.set_layout_engine("none")
     return targets
+
+
+def _name_clips(svg: Path) -> None:
+    """Name each clip by what is written of it.
+
+    matplotlib names them by numbers that it rounds only when it writes them, so that the last bit of a layout
+    would change the file. Equal names in several pictures of a page are equal clips.
+    """
+    text = svg.read_text(encoding="utf-8")
+    for name, clip in re.findall(r'<clipPath id="(\w+)">(.*?)</clipPath>', text, re.DOTALL):
+        text = text.replace(name, f"p{hashlib.sha256(clip.encode()).hexdigest()[:10]}")
+    svg.write_text(text, encoding="utf-8", newline="\n")
 
 
 # Text, points, weight, colour.

@@ -60,7 +60,7 @@ case $mode in
     demo)
         echo "The student of the package, trained on EMO-DB:"
         .venv/bin/light-sernet-kd predict --examples ${recording:+"$recording"} || true
-        echo "Now a student of your own, of SYNTHETIC speech: about 4 minutes on two cores."
+        echo "Now a student of your own, of SYNTHETIC speech: some minutes on two cores."
         .venv/bin/python train.py -dn demo -id 2 -kd ours --run demo \
             --epochs 8 --teacher_width 1.25 --alone "$@"
         echo "Try it: .venv/bin/light-sernet-kd predict result/demo data/demo"

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from light_sernet_kd import plugins
 from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
@@ -321,16 +320,9 @@ def add_grid(commands: Any, context: Context) -> None:
     add_run_options(grid)
 
 
-def _check_plugins(arguments: argparse.Namespace) -> None:
-    if arguments.plugin and arguments.on != LOCAL:
-        raise UserError(
-            "--plugin is for runs of this machine: install the plug-in as a package on every machine of "
-            f"--on {arguments.on}, with an entry point of the group {plugins.GROUP}."
-        )
-
-
 def run_grid(arguments: argparse.Namespace, context: Context) -> int:
-    _check_plugins(arguments)
+    if arguments.callbacks and arguments.on != LOCAL:
+        raise UserError(f"--callbacks is for runs of this machine: leave it out, or --on {arguments.on}.")
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
     jobs = arguments.jobs or 1

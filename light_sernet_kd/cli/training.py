@@ -320,17 +320,21 @@ def add_grid(commands: Any, context: Context) -> None:
     add_run_options(grid)
 
 
-def run_grid(arguments: argparse.Namespace, context: Context) -> int:
+def _check_grid(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
     if arguments.callbacks and arguments.on != LOCAL:
         raise UserError(f"--callbacks is for runs of this machine: leave it out, or --on {arguments.on}.")
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
-    jobs = arguments.jobs or 1
     if arguments.measure and not arguments.dry_run:
         raise UserError("--measure goes with --dry-run.")
     if arguments.run is not None:
         raise UserError("--run is for one run: a grid names its own.")
-    options = run_options(arguments)
+
+
+def run_grid(arguments: argparse.Namespace, context: Context) -> int:
+    _check_grid(arguments)
+    jobs, options = arguments.jobs or 1, run_options(arguments)
     from light_sernet_kd.analysis import grid as grids
     from light_sernet_kd.files import locked
 

@@ -5,7 +5,9 @@ import json
 import shutil
 
 import pytest
+from conftest import REPOSITORY
 from small_runs import error_of, train
+from test_docs import blocks
 
 from light_sernet_kd import cli
 from light_sernet_kd.cli import training
@@ -51,6 +53,14 @@ def test_settings_of_a_file_are_those_of_the_same_options(asked, tmp_path):
     edited = {"recipe": "own", "corpus": "RAVDESS", "label_loss": "focal", "epochs": 99}
     train_py = {"program": "train.py", "defaults": edited}
     assert settings_of(asked, "--config", str(file), **train_py) == given
+
+
+def test_the_file_of_the_page_is_taken(asked, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(blocks(REPOSITORY / "docs" / "runs.md", "toml")[0], encoding="utf-8")
+    made = settings_of(asked, "train", "--config", str(file))
+    assert (made.epochs, made.export, made.recipe) == (60, False, "robust")
+    assert made.distillation_weights == {"alpha": 0.5, "temperature": 4.0}
 
 
 def test_options_win_over_the_file(asked, tmp_path):

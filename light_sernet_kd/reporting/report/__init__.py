@@ -88,7 +88,7 @@ def sections(
             [
                 Code(metrics["command"], "sh"),
                 "",
-                "All settings, as in config.json:",
+                "All settings, as in config.json, which `light-sernet-kd train --config` takes too:",
                 "",
                 Code(json.dumps(config, indent=2, ensure_ascii=False), "json", title="Show the settings"),
             ],

@@ -86,12 +86,13 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
 def changes_since(run: "Experiment", path: Path) -> list[str]:
     """What the run has of other content than the one of this config.json, whose settings it repeats.
 
-    Nothing where its settings differ: the user changed them.
+    Nothing where its settings differ, but for the seed: the user changed them.
     """
     stored = read_json(path, dict)
     now = {name: value for name, value in run.config.items() if name not in _BESIDE}
     before = {name: stored.get(name) for name in now}
     before, now = _without_engine(before), _without_engine(now)
+    before["settings"]["seed"] = now["settings"]["seed"]
     if before["settings"] != now["settings"]:
         return []
     changed = [] if before == now else [_difference(before, now)]

@@ -75,6 +75,8 @@ COMMANDS = {
     "light-sernet-kd models": RUN,
     "light-sernet-kd demo *": f"{PARSE}: serves until Ctrl-C; test_page opens it in Chromium",
     "light-sernet-kd completion *": "no: writes into the reader's home; test_options completes in bash",
+    "light-sernet-kd train --config *": "no: test_config_file has files, and repeats a run",
+    "light-sernet-kd train * --callbacks *": "no: test_callbacks has files, and trains with them",
     "light-sernet-kd train --plugin *": "no: test_plugins writes the file and trains with it",
     "python train.py grid EXPERIMENTS *": f"{PARSE}: the command line is train.py's; test_grid reads them",
     "python train.py paper *": f"{PARSE}: trains for hours; test_experiments has quick rows",

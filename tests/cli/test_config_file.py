@@ -173,7 +173,7 @@ def test_the_settings_of_a_config_are_those_of_its_run(values, asked, tmp_path):
     assert settings_of(asked, "train", "--config", str(file), defaults=DEFAULTS) == made
 
 
-@pytest.mark.usefixtures("undrawn", "shallow", "unrendered", "eager")
+@pytest.mark.usefixtures("undrawn", "shallow", "eager")
 def test_a_run_is_repeated_from_its_folder(manifest, tmp_path, capsys):
     result, copy = tmp_path / "result", tmp_path / "copy"
     words = ["--recipe", "own", "--epochs", "1", "--no-export", "--folds", "s1", "--seed", "3", "-kd", "pure"]

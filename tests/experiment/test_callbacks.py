@@ -136,7 +136,7 @@ def test_what_is_wrong_is_said_before_anything_is_read_or_trained(mine, manifest
     assert list(result.rglob("history.csv")) == []
 
 
-@pytest.mark.usefixtures("undrawn", "unrendered", "shallow_here", "eager")
+@pytest.mark.usefixtures("undrawn", "shallow_here", "eager")
 def test_callbacks_see_each_epoch_and_change_neither_the_run_nor_its_name(
     mine, manifest, tmp_path, monkeypatch, capsys
 ):

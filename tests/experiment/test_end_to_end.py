@@ -17,7 +17,17 @@ import pytest
 import recomputed
 import soundfile
 from conftest import REPOSITORY
-from small_runs import EMOTIONS, QUICK, SENTENCES, SPEAKERS, error_of, rendered, same_weights, train
+from small_runs import (
+    EMOTIONS,
+    QUICK,
+    SENTENCES,
+    SPEAKERS,
+    error_of,
+    rendered,
+    run_graphs_as_traced,
+    same_weights,
+    train,
+)
 
 from light_sernet_kd import __version__, cli, config
 from light_sernet_kd.cli import entry
@@ -407,6 +417,7 @@ def test_another_setting_under_the_same_name_is_refused(distilled, manifest, cap
 def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path, moments):
     settings = ["-kd", "CKD", "--epochs", "4", "--folds", ",".join(SPEAKERS[:2]), "--teacher_epochs", "2",
                 "--run", "run", "--no-export"]  # fmt: skip
+    run_graphs_as_traced()  # as the killed one does
     with rendered("curves.png", "embeddings.png"):
         assert train(manifest, tmp_path / "whole", *settings) == 0
 

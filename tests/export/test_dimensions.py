@@ -1,20 +1,23 @@
 """Files with a second output, arousal and so on, against the Keras student that they were made of."""
 
+import base64
 import json
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import keras
+import metadata_reader
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from exported_cases import CARD, CLASSES, RATED, SAMPLES, Case, rated_case
 from keras import ops
 
-from light_sernet_kd import runner
+from light_sernet_kd import audio, runner
 from light_sernet_kd.config import PRECISIONS, Dimensions
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.export import golden, metadata
 from light_sernet_kd.export.flatbuffer import operator_names
 from light_sernet_kd.export.tflite import ExportError, ExportSpec, export
 from light_sernet_kd.students.enrolled import EnrolledHead
@@ -137,7 +140,52 @@ def test_without_dimensions_a_file_is_the_one_of_the_logits_alone(case, tmp_path
 def test_a_list_of_outputs_counts_by_the_names_of_its_layers(case, tmp_path):
     heads = [case.student.get_layer(name).output for name in ("dimensions", "logits")]
     (exported,) = export(keras.Model(case.student.input, heads), specification(case, tmp_path))
-    assert exported.path.read_bytes() == case.paths["float32"].read_bytes()
+    found = by_litert(exported.path, case.clips[0])
+    for name, expected in by_litert(case.paths["float32"], case.clips[0]).items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_the_golden_vectors_hold_the_second_output(case):
+    vectors = golden.golden([case.paths["float32"], case.paths["int8"]])
+    sound = np.frombuffer(base64.b64decode(vectors["audio"]["base64"]), "<f4")
+    for told in vectors["files"]:
+        dimensions = told["dimensions"]
+        assert (dimensions["names"], dimensions["range"]) == ([*RATED.names], [1.0, 5.0])
+        for name, (start, stop) in vectors["clips"].items():
+            clip = audio.fit(sound[start:stop], SAMPLES, pad=told["padding"])
+            given = by_litert(case.paths[told["precision"]], clip)
+            np.testing.assert_allclose(dimensions["values"][name], given["dimensions"], atol=1e-5)
+            np.testing.assert_allclose(told["probabilities"][name], given["probabilities"], atol=1e-5)
+
+
+def test_the_metadata_describe_both_outputs(case):
+    told = metadata_reader.read(metadata_reader.entries(case.paths["float32"])[metadata.ENTRY])
+    (graph,) = told["graphs"]
+    scores, dimensions = graph["outputs"]
+    assert (scores["name"], dimensions["name"]) == ("probabilities", "dimensions")
+    assert "-1 is 1 and 1 is 5" in dimensions["description"]
+    assert [each["name"] for each in dimensions["files"]] == ["dimensions.txt"]
+
+
+def test_mediapipe_has_them_as_a_second_head(case):
+    try:
+        from mediapipe.tasks.python.audio import AudioClassifier
+        from mediapipe.tasks.python.components.containers import AudioData
+
+        classifier = AudioClassifier.create_from_model_path(str(case.paths["int8"]))
+    except (ImportError, OSError) as error:  # no mediapipe, or its own library lacks libEGL
+        pytest.skip(f"MediaPipe cannot be used here: {error}")
+    clip = case.clips[1]
+    with classifier:
+        (found,) = classifier.classify(AudioData.create_from_array(clip, 16_000))
+    given = {
+        head.head_name: {each.category_name: each.score for each in head.categories}
+        for head in found.classifications
+    }
+    opened = by_litert(case.paths["int8"], clip)
+    for name, labels in (("probabilities", CLASSES), ("dimensions", RATED.names)):
+        expected = dict(zip(labels, opened[name].tolist(), strict=True))
+        assert given[name] == pytest.approx(expected, abs=1e-3)
 
 
 REFUSED = {

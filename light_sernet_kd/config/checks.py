@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.config import distillation_spec, fields
+from light_sernet_kd.config.dimensions import with_dimensions
 from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import BEST, CONFIDENCE, SAME, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
@@ -52,7 +53,7 @@ def make_settings(**values: Any) -> Settings:
         )
     _check_training(settings)
     _check_two_corpora(settings)
-    settings = _with_shape(settings)
+    settings = with_dimensions(_with_shape(settings))
     settings = _with_teacher(settings)
     _check_unlabelled(settings)
     return _with_encoders(settings)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from light_sernet_kd.config import distillation_spec, fields
-from light_sernet_kd.config.dimensions import with_dimensions
 from light_sernet_kd.config.ramps import ramp_of
+from light_sernet_kd.config.ratings import with_dimensions
 from light_sernet_kd.config.settings import BEST, CONFIDENCE, SAME, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS

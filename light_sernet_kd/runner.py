@@ -6,6 +6,7 @@
     probabilities = runner.probabilities(waveform)  # float32 mono at runner.sample_rate
     probabilities = runner.probabilities(waveform, "what is said")  # where the student reads text too
     runner.labels[probabilities.argmax()]
+    runner.answer(waveform).dimensions  # arousal, valence, dominance: runner.dimension_names, empty in most
 
     stream = Stream(runner)  # overlapping windows of sound that comes in blocks; `unsure` where it is
     for window in stream.feed(block):
@@ -32,7 +33,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -96,6 +97,9 @@ LARGEST_MEMBERS = {"card.json": 4 * 2**20, "labels.txt": 2**20, "vocab.txt": 32 
 MOST_TOKENS = 2**20
 # The signature of a file that knows speakers, what a profile's file says of its own kind, and its limits.
 ENROLLED = "enrolled"
+# What a file's outputs are called, and what the second one may hold: from -1 to 1, and not clipped.
+PROBABILITIES, DIMENSIONS = "probabilities", "dimensions"
+DIMENSION_NAMES = ("arousal", "valence", "dominance")
 PROFILE_VERSION = 1
 LARGEST_PROFILE = 4 * 2**20
 WIDEST_EMBEDDING = 2**16
@@ -268,6 +272,20 @@ class Profile:
         return Profile(self.embedding, mean, min(self.clips + weight, MOST_CLIPS))
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a file gives for one clip, text or both.
+
+    Attributes:
+        probabilities: float32 `(classes,)`, which sums to 1.
+        dimensions: float32 `(K,)`, in the order of `Runner.dimension_names` and on the scale of
+            `Runner.dimension_range`, which it may exceed; K is 0 for a file of classes alone.
+    """
+
+    probabilities: np.ndarray
+    dimensions: np.ndarray
+
+
 class Runner:
     """An exported student, ready to classify recordings, texts or both.
 
@@ -282,6 +300,8 @@ class Runner:
         sample_rate: in Hz; 0 where it hears no clip.
         padding: where a short clip's zeros go, `both` ends or the `right`; empty where it hears no clip.
         text: how it reads text; None where it does not.
+        dimension_names: which of `arousal`, `valence` and `dominance` the file gives too; mostly none.
+        dimension_range: lowest and highest value of the scale that these were rated on.
         precision: `float32`, `float16`, `dynamic` or `int8`.
         card: everything the file says about itself.
         profile: what is known of the speaker, None for nothing. It may be set; one of more than 0 clips has
@@ -333,6 +353,10 @@ class Runner:
         self.sample_rate: int = heard.get("sample_rate", 0)
         self.padding: str = heard.get("padding", "")
         self.precision: str = self.card["precision"]
+        gives = self.card.get(DIMENSIONS, {"names": [], "range": [-1.0, 1.0]})
+        self.dimension_names: tuple[str, ...] = tuple(gives["names"])
+        low, high = gives["range"]
+        self.dimension_range: tuple[float, float] = (float(low), float(high))
         self.text: TextInput | None = None
         if vocabulary:
             how = ("tokens", "lowercase", "strip_accents", "cleaning")
@@ -380,11 +404,42 @@ class Runner:
         """
         self.require(audio=waveform is not None, text=text is not None)
         _require_rate(sample_rate, self.sample_rate)
-        values = self._values(waveform, text)
+        return self._answered(self._values(waveform, text)).probabilities
+
+    def answer(
+        self,
+        waveform: np.ndarray | None = None,
+        text: str | None = None,
+        *,
+        sample_rate: int | None = None,
+    ) -> Answer:
+        """The probabilities, and beside them the dimensions of a file that gives these.
+
+        Args:
+            waveform, text, sample_rate: as of `probabilities`.
+
+        Raises:
+            RunnerError: as `probabilities`.
+
+        >>> Runner("student.tflite").answer(np.sin(np.arange(8000) * 0.1)).dimensions.shape
+        (0,)
+        """
+        self.require(audio=waveform is not None, text=text is not None)
+        _require_rate(sample_rate, self.sample_rate)
+        return self._answered(self._values(waveform, text))
+
+    def _answered(self, values: Mapping[str, np.ndarray]) -> Answer:
         with self._lock:
             if self._profile is not None and self._profile.clips > 0:
                 return self._enrolled(values["audio"])[0]
-            return self._chosen(invoke(self._interpreter, values))
+            return self._answer_of(outputs(self._interpreter, values))
+
+    def _answer_of(self, given: Mapping[str, np.ndarray]) -> Answer:
+        """What is made of a graph's outputs by name, without the batch axis."""
+        low, high = self.dimension_range
+        raw = given[DIMENSIONS] if self.dimension_names else np.zeros(0, np.float32)
+        dimensions = low + (high - low) * (raw.astype(np.float64) + 1) / 2
+        return Answer(self._chosen(_probabilities(given)), dimensions.astype(np.float32))
 
     def embedding(self, waveform: np.ndarray, *, sample_rate: int | None = None) -> np.ndarray:
         """What the student's last layer takes of a clip: float32 `(E,)`, whoever speaks.
@@ -475,8 +530,8 @@ class Runner:
         facts = self.card[ENROLLED]
         return self._profile or Profile(facts["embedding"], np.zeros(facts["width"]), 0.0)
 
-    def _enrolled(self, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the second signature gives for `(samples,)`: probabilities `(classes,)`, embedding `(E,)`."""
+    def _enrolled(self, clip: np.ndarray) -> tuple[Answer, np.ndarray]:
+        """What the second signature gives for `(samples,)`: an answer, and the embedding `(E,)`."""
         with self._lock:
             profile = self._known()
             # One that is kept holds the interpreter, which then refuses to run its first graph.
@@ -486,7 +541,7 @@ class Runner:
                 speaker=profile.mean.astype(np.float32)[None],
                 clips=np.array([[profile.clips]], np.float32),
             )
-        return self._chosen(given["probabilities"][0]), given["embedding"][0]
+        return self._answer_of({name: array[0] for name, array in given.items()}), given["embedding"][0]
 
     def _chosen(self, probabilities: np.ndarray) -> np.ndarray:
         """Those of the classes that were asked for, which sum to 1."""
@@ -523,8 +578,7 @@ class Runner:
         values = self._values(waveform, text)
         for name, rows in states.items():
             values[name] = _padded(name, np.asarray(rows), taken[name]["rows"], taken[name]["width"])
-        with self._lock:
-            return self._chosen(invoke(self._interpreter, values))
+        return self._answered(values).probabilities
 
     def stream(self, sound: np.ndarray | Iterable[np.ndarray], **settings: Any) -> "Iterator[Window]":
         """Every window of a waveform `(n,)`, or of blocks that follow one another, as soon as it is known.
@@ -599,6 +653,8 @@ class Window:
             no lower than -120. NaN where the sound is not finite.
         label: a class, or `unsure`.
         why: `silent`, `no speech`, `not sure`, `too short` or `not finite` where it is unsure, else empty.
+        dimensions, smoothed_dimensions: as the probabilities and `smoothed`, of `Answer.dimensions`: float32
+            `(K,)`, with K = 0 where the file gives none.
 
     >>> silence = np.zeros(8000)
     >>> window = next(Runner("student.tflite").stream(silence))
@@ -613,6 +669,8 @@ class Window:
     level: float
     label: str
     why: str
+    dimensions: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    smoothed_dimensions: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -684,8 +742,8 @@ class Stream:
     - A window is no speech where its level is as steady as noise's, however loud it is: its
       `level_range_db` is below `steady_db`. It is silent below `silence_dbfs`, and after a silent one until
       it is 3 dB above; by default that is digital silence alone.
-    - Probabilities are smoothed exponentially. A silent window, one without speech, or one with samples that
-      are not finite, is left out of that, and what follows it begins anew.
+    - Probabilities and dimensions are smoothed exponentially. A silent window, one without speech, or one
+      with samples that are not finite, is left out of that, and what follows it begins anew.
     - The label is that of the largest smoothed probability. Another takes its place when it leads by
       `margin`, or as soon as it has led in `patience` windows on end.
     - It is `unsure` where the window is one of these, or the largest smoothed probability is below
@@ -800,7 +858,7 @@ class Stream:
         yield from self.finish()
 
     def _begin_anew(self) -> None:
-        self._smoothed: np.ndarray | None = None
+        self._smoothed: Answer | None = None
         self._shown = self._challenger = -1
         self._led = 0
 
@@ -809,21 +867,22 @@ class Stream:
         self._next_start += self.hop_samples
         level = level_dbfs(samples)
         if math.isnan(level):
-            probabilities = smoothed = np.full(len(self._runner.labels), np.nan, np.float32)
+            counts = len(self._runner.labels), len(self._runner.dimension_names)
+            answer = smoothed = Answer(*(np.full(count, np.nan, np.float32) for count in counts))
             why = NOT_FINITE
             self._begin_anew()
         else:
-            probabilities, embedding = self._answer(samples)
-            smoothed = probabilities
+            answer, embedding = self._answer(samples)
+            smoothed = answer
             opens_at = self.silence_dbfs + (SILENCE_HYSTERESIS_DB if self._silent else 0.0)
             self._silent = level < opens_at
             if self._silent or level_range_db(samples, rate) < self._steady_db:
                 why = SILENT if self._silent else STEADY
                 self._begin_anew()
             else:
-                smoothed = self._smoothed = self._smooth(probabilities)
-                why = "" if smoothed.max() >= self.unsure_below else NOT_SURE
-                self._choose(smoothed)
+                smoothed = self._smoothed = self._smooth(answer)
+                why = "" if smoothed.probabilities.max() >= self.unsure_below else NOT_SURE
+                self._choose(smoothed.probabilities)
                 if embedding is not None and not too_short(len(samples), rate):
                     # The end of a longer sound is less than a window, a short sound is a whole recording.
                     heard = len(samples) if start else self._runner.samples
@@ -831,21 +890,34 @@ class Stream:
                     with self._runner._lock:
                         self._runner.profile = self._runner._known().with_clip(embedding, weight)
         label = UNSURE if why else self._runner.labels[self._shown]
-        end = (start + len(samples)) / rate
-        return Window(start / rate, end, probabilities, smoothed, level, label, why)
+        return Window(
+            start / rate,
+            (start + len(samples)) / rate,
+            answer.probabilities,
+            smoothed.probabilities,
+            level,
+            label,
+            why,
+            answer.dimensions,
+            smoothed.dimensions,
+        )
 
-    def _answer(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Probabilities of a window; and its embedding, where that is to be learnt."""
+    def _answer(self, samples: np.ndarray) -> tuple[Answer, np.ndarray | None]:
+        """The answer to a window; and its embedding, where that is to be learnt."""
         runner = self._runner
         if self._learn and runner._known().clips > 0:
             return runner._enrolled(runner._values(samples, None)["audio"])
         embedding = runner.embedding(samples) if self._learn else None
-        return runner.probabilities(samples), embedding
+        return runner.answer(samples), embedding
 
-    def _smooth(self, probabilities: np.ndarray) -> np.ndarray:
+    def _smooth(self, answer: Answer) -> Answer:
         if self._smoothed is None:
-            return probabilities
-        return self._smoothed + np.float32(self._new_share) * (probabilities - self._smoothed)
+            return answer
+        before, share = self._smoothed, np.float32(self._new_share)
+        return Answer(
+            before.probabilities + share * (answer.probabilities - before.probabilities),
+            before.dimensions + share * (answer.dimensions - before.dimensions),
+        )
 
     def _choose(self, smoothed: np.ndarray) -> None:
         best = int(smoothed.argmax())
@@ -1234,6 +1306,19 @@ def _is_inputs(value: Any) -> bool:
     return _is_texts(value) and bool(value) and len({*value}) == len(value) and {*value} <= {*_INPUTS}
 
 
+def _is_dimensions(value: Any) -> bool:
+    return _is_texts(value) and bool(value) and len({*value}) == len(value) and {*value} <= {*DIMENSION_NAMES}
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(_is_number(each) and abs(each) <= _WIDEST_RANGE for each in value)
+        and value[0] < value[1]
+    )
+
+
 def _is_classes(value: Any) -> bool:
     return (
         _is_texts(value)
@@ -1269,6 +1354,7 @@ _FIELDS: dict[str, _Field] = {
     "text": _OBJECT,
     "states": _OBJECT,
     "enrolled": _OBJECT,
+    DIMENSIONS: _OBJECT,
     "student": _TEXT,
     "corpus": _TEXT,
     "corpus_licence": _TEXT,
@@ -1301,6 +1387,13 @@ _STATES_FIELDS: dict[str, _Field] = {
 _ENROLLED_FIELDS: dict[str, _Field] = {
     "embedding": _HASH,
     "width": _whole(1, WIDEST_EMBEDDING, required=True),
+}
+_WIDEST_RANGE = 1e6
+_DIMENSIONS_FIELDS: dict[str, _Field] = {
+    "names": _Field(
+        f"a list of different names out of {', '.join(DIMENSION_NAMES)}", _is_dimensions, required=True
+    ),
+    "range": _Field("a list of a number and a larger one, within ±1,000,000", _is_range, required=True),
 }
 _PROFILE_FIELDS: dict[str, _Field] = {
     "profile_version": _Field(
@@ -1340,6 +1433,8 @@ def _card(content: bytes, path: Path) -> dict[str, Any]:
         if inputs != ["audio"]:
             raise _card_error(path, ENROLLED, "left out of a file that takes more than audio", card[ENROLLED])
         _require_fields(card[ENROLLED], _ENROLLED_FIELDS, "enrolled.", path)
+    if DIMENSIONS in card:
+        _require_fields(card[DIMENSIONS], _DIMENSIONS_FIELDS, "dimensions.", path)
     return card
 
 
@@ -1402,12 +1497,12 @@ def _require_fields(facts: Mapping[str, Any], fields: Mapping[str, _Field], pref
 
 def _misfit(facts: Mapping[str, Any], fields: Mapping[str, _Field]) -> tuple[str, str, Any] | None:
     """Of the first field that is not what it must be: its name, what was expected, and its value."""
-    for name, field in fields.items():
+    for name, rule in fields.items():
         if name not in facts:
-            if field.required:
-                return name, field.expected, None
-        elif not field.fits(facts[name]):
-            return name, field.expected, facts[name]
+            if rule.required:
+                return name, rule.expected, None
+        elif not rule.fits(facts[name]):
+            return name, rule.expected, facts[name]
     return None
 
 
@@ -1481,14 +1576,37 @@ def _require_agreement(
                 f"{path}: its card's {fields.get(name, f'states.{name}')} promises {name} {list(expected)} "
                 f"{np.dtype(dtype)}, and its model takes {own}. {_AGAIN}"
             )
-    outputs = [(list(map(int, each["shape"])), each["dtype"]) for each in output_details]
-    if outputs != [([1, len(labels)], np.float32)]:
-        own = " and ".join(f"{shape} {np.dtype(dtype)}" for shape, dtype in outputs)
+    given = [(list(map(int, each["shape"])), each["dtype"]) for each in output_details]
+    if DIMENSIONS in card:
+        _require_dimensions(output_details, given, card, labels, path)
+    elif given != [([1, len(labels)], np.float32)]:
+        own = " and ".join(f"{shape} {np.dtype(dtype)}" for shape, dtype in given)
         raise RunnerError(
             f"{path}: its card's classes are {len(labels)}, so that its model must give [1, {len(labels)}] "
             f"float32; it gives {own}. {_AGAIN}"
         )
     _require_signature(interpreter, card, labels, path)
+
+
+def _require_dimensions(
+    details: Sequence[Mapping[str, Any]],
+    given: Sequence[tuple[list[int], Any]],
+    card: Mapping[str, Any],
+    labels: Sequence[str],
+    path: Path,
+) -> None:
+    """That the model gives both outputs, by their names."""
+    widths = {PROBABILITIES: len(labels), DIMENSIONS: len(card[DIMENSIONS]["names"])}
+    promised = [f"{name} [1, {width}] float32" for name, width in sorted(widths.items())]
+    own = [
+        f"{each['name']} {shape} {np.dtype(dtype)}"
+        for each, (shape, dtype) in zip(details, given, strict=True)
+    ]
+    if sorted(own) != promised:
+        raise RunnerError(
+            f"{path}: its card promises that its model gives {', '.join(promised)}, and it gives "
+            f"{', '.join(sorted(own))}. {_AGAIN}"
+        )
 
 
 def _require_signature(
@@ -1503,10 +1621,13 @@ def _require_signature(
     if not has:
         return
     width, count = card[ENROLLED]["width"], len(labels)
+    gives = {"embedding": width, PROBABILITIES: count}
+    if DIMENSIONS in card:
+        gives = {DIMENSIONS: len(card[DIMENSIONS]["names"]), **gives}
     run = interpreter.get_signature_runner(ENROLLED)
     for verb, details, widths in (
         ("takes", run.get_input_details(), {"audio": card["samples"], "clips": 1, "speaker": width}),
-        ("gives", run.get_output_details(), {"embedding": width, "probabilities": count}),
+        ("gives", run.get_output_details(), gives),
     ):
         promised = [f"{name} [1, {length}] float32" for name, length in widths.items()]
         own = [
@@ -1521,19 +1642,35 @@ def _require_signature(
 
 
 def invoke(interpreter: "Interpreter", values: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
-    """One example's inputs, without the batch axis, to its output `(classes,)`.
+    """One example's inputs, without the batch axis, to its probabilities `(classes,)`.
 
     Args:
         values: the only input, or all of them by name.
     """
-    inputs, (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    return _probabilities(outputs(interpreter, values))
+
+
+def outputs(
+    interpreter: "Interpreter", values: np.ndarray | Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """As `invoke`, with all that the file gives by name: `probabilities`, and `dimensions` `(K,)` if any.
+
+    Dimensions are as the graph gives them: -1 and 1 are the ends of the range in the card.
+    """
+    inputs = interpreter.get_input_details()
     if not isinstance(values, Mapping):
         (only,) = inputs
         values = {only["name"]: values}
     for each in inputs:
         interpreter.set_tensor(each["index"], np.asarray(values[each["name"]], each["dtype"])[None])
     interpreter.invoke()
-    return interpreter.get_tensor(output["index"])[0]
+    details = interpreter.get_output_details()
+    return {each["name"]: interpreter.get_tensor(each["index"])[0] for each in details}
+
+
+def _probabilities(given: Mapping[str, np.ndarray]) -> np.ndarray:
+    # A file with one output may call it otherwise.
+    return given[PROBABILITIES] if len(given) > 1 else next(iter(given.values()))
 
 
 def clean(text: str) -> str:

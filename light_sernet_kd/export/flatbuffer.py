@@ -64,6 +64,7 @@ def joined(
     card: Mapping[str, Any],
     enrolled: Part | None = None,
     stages: Sequence[int] = (),
+    beside: Sequence[str] = (),
 ) -> bytes:
     """One flatbuffer from several, linked by names: an input that no part before gives is one of the whole.
 
@@ -74,12 +75,13 @@ def joined(
             takes `stage0`, `stage1`, …, tensors of the student. An app that knows nothing of signatures runs
             the first graph.
         stages: channels of each of them; they are those of `training.enrolled.stages`.
+        beside: what earlier parts give that is an output of the whole too, behind the last part's.
 
     Raises:
         ExportError: a part gives a tensor of another shape or type than the next one takes, or the
             student's file has no such stages.
     """
-    whole = _Whole()
+    whole = _Whole(beside)
     for part in parts:
         whole.add(part)
     pools_as_convolutions(whole.model)
@@ -103,7 +105,8 @@ _OPTIONS = {
 class _Whole:
     """A model that parts are added to."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Sequence[str] = ()) -> None:
+        self._beside = beside
         self.graph = schema.SubGraphT(name="main", tensors=[], operators=[], inputs=[])
         self.model = schema.ModelT(
             version=3,
@@ -140,7 +143,11 @@ class _Whole:
         self._linked |= {name: new_index[index] for index, name in names.items()}
         outputs = [new_index[index] for index in part_graph.outputs]
         self._linked |= dict(zip(part.gives, outputs, strict=True))
-        self.graph.outputs = outputs
+        self.graph.outputs = [*outputs, *self._kept_beside(outputs)]
+
+    def _kept_beside(self, outputs: Sequence[int]) -> list[int]:
+        kept = [self._linked[name] for name in self._beside if name in self._linked]
+        return [index for index in kept if index not in outputs]
 
     def _check_link(self, part: Part, name: str, taken: schema.TensorT) -> None:
         linked_tensor = self.graph.tensors[self._linked[name]]
@@ -168,7 +175,7 @@ class _Whole:
             self.graph.tensors.append(tensor)
 
     def describe(self, card: Mapping[str, Any]) -> None:
-        """Name the inputs and the output, and add the signature and the metadata."""
+        """Name the inputs and the outputs, and add the signature and the metadata."""
         graph = self.graph
         self.model.signatureDefs = [self._signature("serving_default")]
         entries = {metadata.ENTRY: metadata.packed(card, self._names(graph.inputs))}
@@ -186,9 +193,10 @@ class _Whole:
         graph = copy.deepcopy(self.graph)
         graph.name = ENROLLED
         taken = _stages_of(self.model, graph, self._linked["logits"], stages)
-        inputs = {name: index for name, index in self._linked.items() if index in graph.inputs}
+        kept_names = [*self._names(graph.inputs), *self._beside]
         stage_names = {f"stage{number}": index for number, index in enumerate(taken)}
-        self.graph, self._linked = graph, {**inputs, **stage_names}
+        self.graph = graph
+        self._linked = {**{name: self._linked[name] for name in kept_names}, **stage_names}
         self.model.subgraphs.append(graph)
         self.add(part)
         kept = _drop_unused(graph)

@@ -75,9 +75,9 @@ def packed(card: Mapping[str, Any], inputs: Sequence[str]) -> bytes:
     """The metadata of an exported file, as a flatbuffer. The same card gives the same bytes.
 
     Args:
-        card: what `export` writes into `card.json`: `classes`, and of what the file takes `samples`,
-            `sample_rate`, `text`, `states`. What else there is (`student`, `corpus`, `protocol`, `ua`,
-            `trained`, `corpus_licence`, `teacher_licence`, …) is told in words.
+        card: what `export` writes into `card.json`: `classes`, `dimensions`, and of what the file takes
+            `samples`, `sample_rate`, `text`, `states`. What else there is (`student`, `corpus`, `protocol`,
+            `ua`, `trained`, `corpus_licence`, `teacher_licence`, …) is told in words.
         inputs: names of the graph's inputs, in its order, which is that of the metadata.
     """
     labels = _file("labels.txt", "The classes, one a line, in the order of the scores.", "TENSOR_AXIS_LABELS")
@@ -92,7 +92,7 @@ def packed(card: Mapping[str, Any], inputs: Sequence[str]) -> bytes:
     graph = _Table(
         "SubGraphMetadata",
         input_tensor_metadata=[_input(name, card) for name in inputs],
-        output_tensor_metadata=[scores],
+        output_tensor_metadata=[scores, *([_dimensions(card["dimensions"])] if "dimensions" in card else [])],
     )
     model = _Table(
         "ModelMetadata",
@@ -111,6 +111,19 @@ def packed(card: Mapping[str, Any], inputs: Sequence[str]) -> bytes:
     builder = Builder(4096)
     builder.Finish(_write(builder, model), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _dimensions(facts: Mapping[str, Any]) -> _Table:
+    low, high = facts["range"]
+    listed = "The dimensions, one a line, in the order of the values."
+    return _Table(
+        "TensorMetadata",
+        name="dimensions",
+        description=f"{', '.join(facts['names'])}: -1 is {low:g} and 1 is {high:g} on the corpus's scale.",
+        content=_content(_Table("FeatureProperties")),
+        stats=_Table("Stats", max=np.ones(1, np.float32), min=-np.ones(1, np.float32)),
+        associated_files=[_file("dimensions.txt", listed, "TENSOR_AXIS_LABELS")],
+    )
 
 
 def _name(card: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from absl import logging as absl_logging
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from light_sernet_kd import files, runner
-from light_sernet_kd.config import CALIBRATION_CLIPS, PRECISIONS, SAMPLE_RATE
+from light_sernet_kd.config import CALIBRATION_CLIPS, PRECISIONS, SAMPLE_RATE, Dimensions
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.evaluation import UNSURE_BELOW
 from light_sernet_kd.export.flatbuffer import ExportError, Part, is_builtin, joined, operator_names
@@ -45,6 +45,7 @@ TOLERANCE = 1e-4
 TEXT_INPUTS = ("token_ids", "text_mask")
 STATE_INPUTS = ("text_states", "audio_states")
 ENROLLED_ENDING = "_enrolled.tflite"
+DIMENSIONS = runner.DIMENSIONS  # the second output's name
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Exported:
         max_probability_difference: largest difference of any class's probability between Keras and the
             file, over the check clips.
         enrolled: the file with the second signature, where there is one.
+        max_dimension_difference: as of the probabilities, of the output `dimensions`; None without one.
 
     >>> Exported("int8", Path("result/student_int8.tflite"), 500_000, 0.02).path.name
     'student_int8.tflite'
@@ -66,6 +68,7 @@ class Exported:
     bytes: int
     max_probability_difference: float
     enrolled: Path | None = None
+    max_dimension_difference: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,7 @@ class ExportSpec:
         enrolled: the head for speakers of whom recordings are known, whose temperature is its own; with it,
             every precision has a second file. Of students of features alone, with `merge`.
         enrolled_cards: facts for the cards of the second files, by precision.
+        dimensions: what the student's second output holds; None for a student of logits alone.
 
     The default is every precision and a temperature of 1.
 
@@ -119,6 +123,7 @@ class ExportSpec:
     training: bytes | None = None
     enrolled: EnrolledHead | None = None
     enrolled_cards: Mapping[str, Mapping[str, Any]] | None = None
+    dimensions: Dimensions | None = None
 
 
 def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
@@ -145,17 +150,22 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     `[1, 1]`, how many these are, both float32. It gives `probabilities` and the clip's own `embedding`
     `[1, E]`.
 
+    With `dimensions` every graph has a second output of that name, `[1, K]` float32: arousal and so on from
+    -1 to 1, as the student gives them, which is beyond both ends where it is sure of more.
+
     Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
     `labels.txt`, `card.json`, for text `vocab.txt` and, where it is given, `training.bin`: `zipfile` opens
     the file itself. For a fold's student, name a temporary folder and the one precision that is to be scored.
 
     Args:
-        student: from its inputs to logits `(batch, classes)`. A single input of another name is `features`.
+        student: from its inputs to logits `(batch, classes)`, or to `logits` and `dimensions`
+            `(batch, K)`, a dictionary or the names of the layers. A single input of another name is
+            `features`.
 
     Raises:
-        ExportError: the float32 file's probabilities differ from Keras', or an operation is no builtin.
+        ExportError: what the float32 file gives differs from Keras', or an operation is no builtin.
         UserError: an unknown name, a class name of several lines, a vocabulary that is not BERT's kind, int8
-            where it is left out, or Keras runs on another back end.
+            where it is left out, a student without classes, or Keras runs on another back end.
 
     An untrained student becomes a file that `Runner` reads.
 
@@ -171,7 +181,7 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     _check_spec(spec)
     names = _input_names(student)
     shapes, facts = _inputs_and_facts(student, names, spec)
-    _check_shapes(student, names, shapes, spec.classes)
+    _check_shapes(student, names, shapes, _output_widths(spec))
     examples = _examples(names, shapes, spec)
     precisions = _precisions(spec.precisions, names)
     facts = {**_card_of_inputs(names, spec), **facts, **_card_of_outputs(student, spec)}
@@ -183,26 +193,39 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     student_inputs = _student_inputs(names, examples, spec)
     checked = _spread(np.arange(len(student_inputs[names[0]])), CHECK_CLIPS)
     inputs = {name: array[checked] for name, array in (examples if spec.merge else student_inputs).items()}
-    logits = _logits(student, names, {name: array[checked] for name, array in student_inputs.items()})
-    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits / spec.temperature))
+    outputs = _outputs(student, names, {name: array[checked] for name, array in student_inputs.items()})
+    answers = [keras.ops.softmax(outputs[0] / spec.temperature), *outputs[1:]]
+    expected = {
+        name: keras.ops.convert_to_numpy(array)
+        for name, array in zip((runner.PROBABILITIES, *_beside(spec)), answers, strict=True)
+    }
 
-    logits_of = tf.function(functools.partial(_logits, student, names)).get_concrete_function(
+    outputs_of = tf.function(functools.partial(_outputs, student, names)).get_concrete_function(
         {name: tf.TensorSpec((1, *shapes[name]), _dtype(name), name=name) for name in names}
     )
     exported = []
     for precision in precisions:
-        parts = _parts(logits_of, precision, names, student_inputs.get("features", ()), spec)
+        parts = _parts(outputs_of, precision, names, student_inputs.get("features", ()), spec)
         path = Path(spec.folder) / f"student_{precision}.tflite"
         own_card = (spec.precision_cards or {}).get(precision, {})
         card = {**facts, "precision": precision, **spec.card, **own_card}
         # Made before anything is written: a student that has no such file has none at all.
         write_enrolled = _enrolled_file(student, parts, card, spec)
         with files.atomic(path) as temporary:
-            _write(temporary, joined(parts, card), card, spec.text, spec.training)
-            difference = _difference(temporary, inputs, expected)
+            _write(temporary, joined(parts, card, beside=_beside(spec)), card, spec.text, spec.training)
+            differences = _differences(temporary, inputs, expected)
             if precision == "float32":
-                _check_difference(difference, path, spec.temperature)
-        exported.append(Exported(precision, path, path.stat().st_size, difference, write_enrolled()))
+                _check_differences(differences, path, spec.temperature)
+        exported.append(
+            Exported(
+                precision,
+                path,
+                path.stat().st_size,
+                differences[runner.PROBABILITIES],
+                write_enrolled(),
+                differences.get(DIMENSIONS),
+            )
+        )
     files.write_text(Path(spec.folder) / "labels.txt", _labels_text(spec.classes))
     return exported
 
@@ -222,18 +245,24 @@ def _check_spec(spec: ExportSpec) -> None:
     if spec.enrolled and not spec.enrolled.prior_clips > 0:
         # With 0 recordings of the speaker, their share would be 0 / 0.
         raise ValueError(f"a prior of more than 0 clips was expected, found {spec.enrolled.prior_clips}")
+    if spec.dimensions and not spec.classes:
+        raise UserError(
+            "a student of dimensions alone cannot be exported, since a file answers with a class: train it "
+            "with classes too."
+        )
     if not 0 < spec.temperature < np.inf:
         raise ValueError(f"a temperature above 0 was expected, found {spec.temperature}")
 
 
-def _check_difference(difference: float, path: Path, temperature: float) -> None:
-    # A small temperature magnifies what the logits differ by.
-    tolerance = TOLERANCE * max(1.0, 1 / temperature)
-    # Not `>`: a NaN must not pass.
-    if not difference <= tolerance:
-        raise ExportError(
-            f"probabilities of {path.name} differ from Keras' by {difference:.2g}, more than {tolerance:g}"
-        )
+def _check_differences(differences: Mapping[str, float], path: Path, temperature: float) -> None:
+    for name, difference in differences.items():
+        # A small temperature magnifies what the logits differ by.
+        tolerance = TOLERANCE * (1.0 if name == DIMENSIONS else max(1.0, 1 / temperature))
+        # Not `>`: a NaN must not pass.
+        if not difference <= tolerance:
+            raise ExportError(
+                f"{name} of {path.name} differ from Keras' by {difference:.2g}, more than {tolerance:g}"
+            )
 
 
 def _beside_features(names: Sequence[str]) -> list[str]:
@@ -280,7 +309,19 @@ def _card_of_outputs(student: keras.Model, spec: ExportSpec) -> dict[str, Any]:
         "temperature": spec.temperature,
         "unsure_below": UNSURE_BELOW,
         **parameter_counts(student),
+        **({DIMENSIONS: spec.dimensions.as_card()} if spec.dimensions else {}),
     }
+
+
+def _output_widths(spec: ExportSpec) -> dict[str, int]:
+    """What the student gives, in the order of `_outputs`."""
+    widths = {"logits": len(spec.classes)}
+    return {**widths, DIMENSIONS: len(spec.dimensions.names)} if spec.dimensions else widths
+
+
+def _beside(spec: ExportSpec) -> tuple[str, ...]:
+    """The outputs of a file beside its probabilities."""
+    return (DIMENSIONS,) if spec.dimensions else ()
 
 
 def _enrolled_file(
@@ -298,7 +339,7 @@ def _enrolled_file(
     enrolled = {"embedding": weights.hexdigest(), "width": len(spec.enrolled.mean)}
     card = {**card, "enrolled": enrolled, **(spec.enrolled_cards or {}).get(precision, {})}
     widths = [shape[-1] for shape in spec.enrolled.stages]
-    model = joined(parts, card, _enrolled_part(spec.enrolled), widths)
+    model = joined(parts, card, _enrolled_part(spec.enrolled), widths, _beside(spec))
 
     def write() -> Path:
         with files.atomic(path) as temporary:
@@ -309,11 +350,11 @@ def _enrolled_file(
 
 
 def _parts(
-    logits_of, precision: str, names: Sequence[str], features: Iterable[np.ndarray], spec: ExportSpec
+    outputs_of, precision: str, names: Sequence[str], features: Iterable[np.ndarray], spec: ExportSpec
 ) -> list[Part]:
     """Front end, where the file has one, student and softmax."""
     parts = [
-        Part("student", _convert(logits_of, precision, features), gives=("logits",)),
+        Part("student", _convert(outputs_of, precision, features), gives=("logits", *_beside(spec))),
         Part("softmax", _softmax_part(len(spec.classes), spec.temperature), gives=("probabilities",)),
     ]
     if "features" in names and spec.merge:
@@ -332,10 +373,18 @@ def _dtype(name: str) -> str:
     return "int32" if name in TEXT_INPUTS else "float32"
 
 
-def _logits(student: keras.Model, names: Sequence[str], inputs: Mapping[str, Any]):
-    """The student's logits of its inputs by name, however they are nested."""
+def _outputs(student: keras.Model, names: Sequence[str], inputs: Mapping[str, Any]) -> list:
+    """The student's logits, and its dimensions if it gives them, of its inputs by name, however nested."""
     values = keras.tree.pack_sequence_as(student.input, [inputs[name] for name in names])
-    return student(values, training=False)
+    return [*_by_name(student, student(values, training=False)).values()]
+
+
+def _by_name(student: keras.Model, given: Any) -> dict[str, Any]:
+    """What a student gives by name, the logits first."""
+    if not isinstance(given, Mapping | list | tuple):
+        return {"logits": given}
+    named = given if isinstance(given, Mapping) else dict(zip(student.output_names, given, strict=True))
+    return {name: named[name] for name in sorted(named, key=lambda name: (name != "logits", name))}
 
 
 def _inputs_and_facts(
@@ -380,22 +429,32 @@ def _inputs_and_facts(
     return shapes, facts
 
 
-def _check_shapes(student, names, shapes, classes) -> None:
+def _check_shapes(student, names, shapes, widths: Mapping[str, int]) -> None:
     """Names, shapes and number types are those that the arguments promise."""
+    outputs = {name: tuple(each.shape[1:]) for name, each in _by_name(student, student.output).items()}
+    if [*outputs] != [*widths]:
+        raise ValueError(
+            f"a student to {' and '.join(widths)} was expected, found one to {' and '.join(outputs)}"
+        )
+    if outputs.get(DIMENSIONS) != ((widths[DIMENSIONS],) if DIMENSIONS in widths else None):
+        raise ValueError(
+            f"a student to {widths[DIMENSIONS]} dimensions was expected, found {outputs[DIMENSIONS]}"
+        )
+    classes = widths["logits"]
     if {*names} != {*shapes}:
         raise ValueError(
             f"a student of {', '.join(shapes) or 'nothing'} was expected after front_end, text and encoders, "
             f"found one of {', '.join(names)}"
         )
     for name, tensor in zip(names, student.inputs, strict=True):
-        actual, output, shape = tuple(tensor.shape[1:]), student.output_shape[1:], shapes[name]
+        actual, output, shape = tuple(tensor.shape[1:]), outputs["logits"], shapes[name]
         # An axis of any length gets the file's own.
         fits = len(actual) == len(shape) and all(
             length in (None, size) for length, size in zip(actual, shape, strict=True)
         )
-        if not fits or None in shape or (tensor.dtype, output) != (_dtype(name), (len(classes),)):
+        if not fits or None in shape or (tensor.dtype, output) != (_dtype(name), (classes,)):
             raise ValueError(
-                f"a student from {name} {shape} {_dtype(name)} to {len(classes)} classes was "
+                f"a student from {name} {shape} {_dtype(name)} to {classes} classes was "
                 f"expected, found {actual} {tensor.dtype} to {output}"
             )
 
@@ -524,8 +583,10 @@ def _write(
     card = {**card, "model_bytes": len(model), "model_sha256": hashlib.sha256(model).hexdigest()}
     path.write_bytes(model)
     with zipfile.ZipFile(path, "a") as archive:
+        axis = [("dimensions.txt", _labels_text(card[DIMENSIONS]["names"]))] if DIMENSIONS in card else []
         for name, content in (
             ("labels.txt", _labels_text(card["classes"])),
+            *axis,
             ("card.json", json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
         ):
             # A fixed date, 1980-01-01: the same student gives the same bytes.
@@ -544,11 +605,15 @@ def _vocabulary_text(text: runner.TextInput) -> str:
     return "".join(f"{token}\n" for token in text.vocabulary)
 
 
-def _difference(
-    path: str | os.PathLike[str], inputs: Mapping[str, np.ndarray], expected: np.ndarray
-) -> float:
-    """Largest difference of the file's probabilities for `inputs` from the expected ones."""
+def _differences(
+    path: str | os.PathLike[str], inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Largest difference of each of the file's outputs for `inputs` from the expected ones."""
     interpreter, _, _ = runner.open_file(path)
-    rows = [{name: array[i] for name, array in inputs.items()} for i in range(len(expected))]
-    probabilities = [runner.invoke(interpreter, row) for row in rows]
-    return float(np.abs(np.array(probabilities) - expected).max())
+    count = len(expected[runner.PROBABILITIES])
+    rows = [{name: array[i] for name, array in inputs.items()} for i in range(count)]
+    found = [runner.outputs(interpreter, row) for row in rows]
+    return {
+        name: float(np.abs(np.array([each[name] for each in found]) - values).max())
+        for name, values in expected.items()
+    }

@@ -1,0 +1,39 @@
+"""Arousal, valence and dominance: which of them a student gives beside its classes, and on what scale."""
+
+from dataclasses import dataclass
+
+# How excited, how pleasant and how much in control a voice is.
+DIMENSIONS = ("arousal", "valence", "dominance")
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """What a student's output `dimensions` holds.
+
+    Attributes:
+        names: some of `DIMENSIONS`, in the order of the output.
+        range: lowest and highest value of the scale that the corpus was rated on. The output has them as -1
+            and 1.
+
+    Raises:
+        ValueError: no names, an unknown one or one twice, or a range without extent.
+
+    >>> Dimensions(("arousal", "valence"), (1, 5)).as_card()
+    {'names': ['arousal', 'valence'], 'range': [1.0, 5.0]}
+    """
+
+    names: tuple[str, ...]
+    range: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        names, (low, high) = tuple(self.names), map(float, self.range)
+        if not names or len({*names}) < len(names) or not {*names} <= {*DIMENSIONS}:
+            raise ValueError(f"different names out of {', '.join(DIMENSIONS)} were expected, found {names}")
+        if not -1e6 <= low < high <= 1e6:
+            raise ValueError(f"a range from a number to a larger one was expected, found {low:g} to {high:g}")
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "range", (low, high))
+
+    def as_card(self) -> dict[str, list]:
+        """What an exported file's card says of them."""
+        return {"names": [*self.names], "range": [*self.range]}

@@ -53,8 +53,7 @@ def make_settings(**values: Any) -> Settings:
         )
     _check_training(settings)
     _check_two_corpora(settings)
-    settings = with_dimensions(_with_shape(settings))
-    settings = _with_teacher(settings)
+    settings = with_dimensions(_with_teacher(_with_shape(settings)))
     _check_unlabelled(settings)
     return _with_encoders(settings)
 

@@ -8,6 +8,7 @@ from light_sernet_kd.config.settings import SAME, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.dimensions import DIMENSIONS, dimension_name
 from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.registries.teachers import reads_rows
 
 
 def with_dimensions(settings: Settings) -> Settings:
@@ -32,6 +33,7 @@ def with_dimensions(settings: Settings) -> Settings:
         "--generations": settings.generations > 1,
         "--unlabelled": settings.unlabelled is not None,
         "--enrolment": settings.enrolment,
+        "--start_from": settings.start_from is not None,
         "--engine jax": settings.engine == "jax",
     }
     if refused := [option for option, is_given in given.items() if is_given]:
@@ -40,6 +42,11 @@ def with_dimensions(settings: Settings) -> Settings:
     if settings.teacher_view == SAME and mixture.needs_dimensions:
         raise UserError(
             f"{mixture} compares ratings, which --teacher_view {SAME} does not ask for: leave it out."
+        )
+    if mixture.needs_dimensions and reads_rows(str(settings.teacher)):
+        raise UserError(
+            f"{mixture} compares ratings, and a probe such as {settings.teacher} gives none: take --teacher "
+            "auto, a teacher's file with `dimensions`, or run:FOLDER of a run with --dimensions."
         )
     return dataclasses.replace(settings, dimensions=names, dimension_range=_ends(settings.dimension_range))
 

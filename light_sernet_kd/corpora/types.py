@@ -404,6 +404,12 @@ def on_scale(
     return {name: bottom + (value - low) * (top - bottom) / (high - low) for name, value in values.items()}
 
 
+def rated(utterances: Sequence[Utterance], names: Sequence[str]) -> NDArray[np.float64]:
+    """The ratings of the dimensions `(utterances, names)` on the corpus's scale, NaN where there is none."""
+    rows = [[(each.dimensions or {}).get(name, math.nan) for name in names] for each in utterances]
+    return np.array(rows, np.float64).reshape(len(rows), len(names))
+
+
 def dimension_values(
     utterances: Sequence[Utterance], names: Sequence[str], range_: tuple[float, float]
 ) -> NDArray[np.float32]:
@@ -416,9 +422,8 @@ def dimension_values(
     >>> dimension_values([calm], ["arousal", "valence"], (1, 5)).tolist()
     [[-0.5, nan]]
     """
-    rows = [[(each.dimensions or {}).get(name, math.nan) for name in names] for each in utterances]
     low, high = range_
-    values = np.array(rows, np.float64).reshape(len(rows), len(names))
+    values = rated(utterances, names)
     return ((2 * values - low - high) / (high - low)).astype(np.float32)
 
 

@@ -127,7 +127,8 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         try:
             identity, fold, label, guess, *shares = line
             if len(shares) != len(classes) + 2 * len(rated):
-                raise ValueError(f"{len(shares)} numbers for {len(header)} columns")
+                count = len(shares) - 2 * len(rated)
+                raise ValueError(f"{count} probabilities for {len(classes)} classes")
             values.append([float(cell or "nan") for cell in shares[len(classes) :]])
             del shares[len(classes) :]
             labels.append(index[label])

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from light_sernet_kd.evaluation import dimension_intervals, dimension_scores
+from light_sernet_kd.evaluation import (
+    Predictions,
+    dimension_intervals,
+    dimension_scores,
+    read_predictions,
+    write_predictions,
+)
 
 UNKNOWN = float("nan")
 
@@ -66,3 +72,25 @@ def test_two_speakers_have_no_interval():
     true, predicted, speakers = answers()
     rows = [row for row, name in enumerate(speakers) if name in ("s0", "s1")]
     assert dimension_intervals(true[rows], predicted[rows], ["s0", "s1"] * 12) == [None, None]
+
+
+def test_predictions_keep_answers_and_ratings_bit_for_bit(tmp_path):
+    # a class may be called as a dimension is, or as its ratings are
+    answers, true = np.array([1 / 3, 2.5]), np.array([3.1, UNKNOWN])
+    written = Predictions(
+        classes=("a", "a_true"),
+        ids=("x", "y"),
+        folds=("1", "1"),
+        labels=np.array([0, 1]),
+        predicted=np.array([0, 0]),
+        probabilities=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
+        dimensions={"arousal": (answers, true), "valence": (true, answers)},
+    )
+    write_predictions(tmp_path / "predictions.csv", written)
+    header, _, second = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert header.endswith(",p_a,p_a_true,arousal,arousal_true,valence,valence_true")
+    assert second.endswith(",2.5,,,2.5")
+    read = read_predictions(tmp_path / "predictions.csv")
+    assert read.classes == written.classes
+    for name, pair in written.dimensions.items():
+        np.testing.assert_array_equal(read.dimensions[name], pair)

@@ -8,7 +8,6 @@ from light_sernet_kd.config.settings import SAME, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.dimensions import DIMENSIONS, dimension_name
 from light_sernet_kd.registries.students import is_multimodal
-from light_sernet_kd.registries.teachers import reads_rows
 
 
 def with_dimensions(settings: Settings) -> Settings:
@@ -42,11 +41,6 @@ def with_dimensions(settings: Settings) -> Settings:
     if settings.teacher_view == SAME and mixture.needs_dimensions:
         raise UserError(
             f"{mixture} compares ratings, which --teacher_view {SAME} does not ask for: leave it out."
-        )
-    if mixture.needs_dimensions and reads_rows(str(settings.teacher)):
-        raise UserError(
-            f"{mixture} compares ratings, and a probe such as {settings.teacher} gives none: take --teacher "
-            "auto, a teacher's file with `dimensions`, or run:FOLDER of a run with --dimensions."
         )
     return dataclasses.replace(settings, dimensions=names, dimension_range=_ends(settings.dimension_range))
 

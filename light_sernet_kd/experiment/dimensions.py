@@ -10,13 +10,13 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.corpora import rated
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS
+from light_sernet_kd.teachers.alignment import SCALED
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
 TEST, CONVERTED = "test_dimensions.npz", "tflite_dimensions.npz"
-# The ends of the scale on which a student gives them.
-ENDS = (-1.0, 1.0)
+ENDS = SCALED  # of the scale on which a student gives them
 
 
 def write_test_values(run: "Experiment", fold: Fold, made: Mapping[str, np.ndarray | None]) -> None:

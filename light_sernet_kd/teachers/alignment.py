@@ -13,6 +13,8 @@ from light_sernet_kd.teachers.outputs import Teacher
 
 # No logit or embedding is so far from 0; what masks a class, such as -1e9, is below it.
 LARGEST_OUTPUT = 1e12
+# The ends of the scale that students learn ratings on.
+SCALED = (-1.0, 1.0)
 
 
 def aligned(

@@ -691,10 +691,6 @@ def test_ratings_have_one_spelling():
         ({"dimensions_weight": 0.5}, "--dimensions_weight goes with --dimensions"),
         ({"distillation": "KD+CCC"}, "KD+CCC compares ratings with a teacher's: add --dimensions"),
         (
-            {"dimensions": ("arousal",), "distillation": "values", "teacher": "yamnet"},
-            "a probe such as yamnet gives none",
-        ),
-        (
             {"dimensions": ("arousal",), "distillation": "CCC", "teacher": "auto", "teacher_view": "same"},
             "which --teacher_view same does not ask for",
         ),

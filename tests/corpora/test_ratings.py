@@ -104,3 +104,8 @@ def test_across_corpora_ratings_are_on_the_scale_of_the_one_that_trains():
     joined = across(corpus("one", (1, 5), 1, 2), corpus("other", (0, 1), 0.25, 1))
     assert [each.dimensions["arousal"] for each in joined.utterances] == [1, 2, 2, 5]
     assert joined.dimension_range == (1, 5)
+
+
+def test_the_scale_of_a_corpus_that_tells_its_own_is_not_asked_for(tmp_path):
+    with pytest.raises(UserError, match="--dimension_range says the ends of a manifest's scale"):
+        load("KEMDy20", tmp_path, ratings=Ratings(("arousal",), (1.0, 5.0)))

@@ -1125,6 +1125,15 @@ def _padded(name: str, states: np.ndarray, rows: int, width: int) -> np.ndarray:
     return np.pad(states.astype(np.float32), ((0, rows - len(states)), (0, 0)))
 
 
+def card_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What an exported file says of itself; its model is not loaded.
+
+    Raises:
+        RunnerError: the file is missing, damaged or not ours.
+    """
+    return _read(Path(path))[0]
+
+
 def open_file(
     path: str | os.PathLike[str], *, threads: int = 1
 ) -> tuple["Interpreter", dict[str, Any], tuple[str, ...]]:
@@ -1142,6 +1151,28 @@ def _opened(
 ) -> tuple["Interpreter", dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """What `open_file` gives, and the vocabulary: empty where the file reads no text."""
     path = Path(path)
+    card, labels, vocabulary = _read(path)
+    try:
+        # Here: what is below serves training too, where LiteRT may not be installed.
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise RunnerError(
+            "exported files need LiteRT, which is not installed: pip install ai-edge-litert"
+        ) from None
+    try:
+        with without_chatter():
+            # LiteRT starts every thread it is told of, and ends in a crash at some tens of thousands.
+            threads = min(threads, os.cpu_count() or 1)
+            interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise RunnerError(f"this LiteRT cannot run {path}: {error}") from None
+    _require_agreement(interpreter, card, labels, path)
+    return interpreter, card, labels, vocabulary
+
+
+def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """Card, labels and vocabulary of a file whose model is whole."""
     with _regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if file.read(8)[4:] != _TFLITE_IDENTIFIER:
@@ -1171,24 +1202,7 @@ def _opened(
                 f"{path} is damaged: its checksum differs from its card's. Copy or export it again."
             )
     labels = _labels(listed_labels, card, path)
-    vocabulary = _vocabulary(listed, card, path) if "text" in card else ()
-    try:
-        # Here: what is below serves training too, where LiteRT may not be installed.
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        raise RunnerError(
-            "exported files need LiteRT, which is not installed: pip install ai-edge-litert"
-        ) from None
-    try:
-        with without_chatter():
-            # LiteRT starts every thread it is told of, and ends in a crash at some tens of thousands.
-            threads = min(threads, os.cpu_count() or 1)
-            interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise RunnerError(f"this LiteRT cannot run {path}: {error}") from None
-    _require_agreement(interpreter, card, labels, path)
-    return interpreter, card, labels, vocabulary
+    return card, labels, _vocabulary(listed, card, path) if "text" in card else ()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 from light_sernet_kd import audio, features, students
-from light_sernet_kd.config import PRECISIONS
+from light_sernet_kd.config import PRECISIONS, Dimensions
 from light_sernet_kd.data import signatures, training_list
 from light_sernet_kd.export import tflite as export_module
 from light_sernet_kd.export.tflite import Exported, ExportSpec, export
@@ -135,6 +135,41 @@ def _made_case(name, front_end, input_type, samples, folder, *, head=None, **kwa
     )
     exported = export(student, spec)
     return Case(student, front, waveforms, exported)
+
+
+RATED = Dimensions(("arousal", "valence", "dominance"), (1.0, 5.0))
+
+
+def rated_student(inputs: np.ndarray) -> keras.Model:
+    """Two heads on a small network, whose logits tell the inputs apart and whose dimensions fill ±1."""
+    keras.utils.set_random_seed(4)
+    taken = keras.Input(inputs.shape[1:])
+    maps = keras.layers.Conv2D(16, 5, strides=(2, 2), activation="relu")(taken)
+    maps = keras.layers.Conv2D(24, 3, activation="relu")(keras.layers.AveragePooling2D(2)(maps))
+    embedding = keras.layers.GlobalAveragePooling2D()(maps)
+    widths = {"logits": len(CLASSES), "dimensions": len(RATED.names)}
+    student = keras.Model(
+        taken, {name: keras.layers.Dense(width, name=name)(embedding) for name, width in widths.items()}
+    )
+    given = student(inputs, training=False)
+    for name, spread in (("logits", 2.0), ("dimensions", 0.6)):
+        values, layer = ops.convert_to_numpy(given[name]), student.get_layer(name)
+        kernel, _ = layer.get_weights()
+        scale = spread / values.std(axis=0)
+        layer.set_weights([kernel * scale, -values.mean(axis=0) * scale])
+    return student
+
+
+def rated_case(samples: int, folder: Path, **kwargs) -> Case:
+    """Files of a student that gives dimensions beside its classes; its temperature is 1.7."""
+    waveforms = clips(24, samples)
+    front_end = features.front_end_model("lsn", "mfcc", samples)
+    student = rated_student(ops.convert_to_numpy(front_end(waveforms)))
+    facts = {
+        "classes": CLASSES, "front_end": "lsn", "input_type": "mfcc", "samples": samples, "card": CARD,
+        "representative": waveforms, "folder": folder, "dimensions": RATED, "temperature": 1.7,
+    }  # fmt: skip
+    return Case(student, front_end, waveforms, export(student, ExportSpec(**{**facts, **kwargs})))
 
 
 WORDS = ("das", "will", "sie", "am", "mittwoch", "nicht", "abgeben", "heute", "abend", "ja", "nein")

@@ -118,8 +118,11 @@ def flatbuffer(
     *,
     classes: int = len(CLASSES),
     kernel: np.ndarray | None = None,
+    dimensions: np.ndarray | None = None,
 ) -> bytes:
     """A model of these inputs, `(1, …)` each, whose answer the first one gives: softmax(kernel · input).
+
+    With `dimensions`, another kernel, it has a second output.
 
     `token_ids` and `text_mask` are int32, and are cast. What follows the first is taken and not read.
     """
@@ -142,7 +145,10 @@ def flatbuffer(
     logits = graph.layer("logits", source, model.constant(kernel), (classes, length))
     given = graph.tensor("probabilities", (1, classes))
     graph.add("SOFTMAX", "SoftmaxOptions", [logits], given, beta=1.0)
-    graph.end(None, taken, [given])
+    outputs = [given]
+    if dimensions is not None:
+        outputs.append(graph.layer("dimensions", source, model.constant(dimensions), dimensions.shape))
+    graph.end(None, taken, outputs)
     return model.packed()
 
 
@@ -255,6 +261,18 @@ def audio_student(path: Path, *, kernel: np.ndarray | None = None, **facts: Any)
     """A student that hears half a second."""
     model = flatbuffer({"audio": (SAMPLES,)}, kernel=kernel)
     return packed(path, model, card_of(model, **facts))
+
+
+def dimensions_kernel(count: int) -> np.ndarray:
+    """`(count, SAMPLES)`, such that sounds have values of their own, some of them beyond ±1."""
+    return np.random.default_rng(5).normal(0, 0.2, (count, SAMPLES)).astype(np.float32)
+
+
+def dimensions_student(path: Path, names=("arousal", "valence"), range=(1.0, 5.0), **facts: Any) -> Path:
+    """A student that hears half a second and gives dimensions beside its classes."""
+    model = flatbuffer({"audio": (SAMPLES,)}, dimensions=dimensions_kernel(len(names)))
+    own = {"dimensions": {"names": [*names], "range": [*range]}}
+    return packed(path, model, card_of(model, **{**own, **facts}))
 
 
 def enrolled_student(path: Path, arrays: Enrolled | None = None, **facts: Any) -> Path:

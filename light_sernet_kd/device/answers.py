@@ -26,19 +26,19 @@ class Answers:
 
     Args:
         form: `json` is one list, `jsonl` a line per answer, `csv` a table of the columns below.
-        labels: the classes, which are columns of the table.
+        columns: the classes, and the dimensions if there are any, which are columns of the table.
     """
 
-    def __init__(self, form: str, labels: Sequence[str] = ()):
-        self.form, self.labels, self.count = form, labels, 0
+    def __init__(self, form: str, columns: Sequence[str] = ()):
+        self.form, self.count = form, 0
         if form == CSV:
             taken = ("file", "text", "label", "unsure", "reason", "seconds", "windows", "error")
-            if both := [name for name in labels if name in taken]:
+            if both := [name for name in columns if [*taken, *columns].count(name) > 1]:
                 raise UserError(
                     f"--format csv has a column of its own called {both[0]}, as a class is: take jsonl."
                 )
             self._table = csv.DictWriter(
-                sys.stdout, [*taken[:-1], *labels, "error"], restval="", lineterminator="\n"
+                sys.stdout, [*taken[:-1], *columns, "error"], restval="", lineterminator="\n"
             )
             self._table.writeheader()
 
@@ -49,8 +49,8 @@ class Answers:
         elif self.form == JSON_LINES:
             print(json.dumps(answer, ensure_ascii=False, allow_nan=False), flush=True)
         elif self.form == CSV:
-            columns = {name: answer[name] for name in self._table.fieldnames if answer.get(name) is not None}
-            self._table.writerow({**columns, **answer.get("probabilities", {})})
+            cells = {name: answer[name] for name in self._table.fieldnames if answer.get(name) is not None}
+            self._table.writerow({**cells, **answer.get("probabilities", {}), **answer.get("dimensions", {})})
             sys.stdout.flush()
         self.count += 1
 
@@ -61,7 +61,7 @@ class Answers:
 
 @contextlib.contextmanager
 def answer_list(
-    beginnings: Sequence[Mapping[str, Any]], form: str = JSON, labels: Sequence[str] = ()
+    beginnings: Sequence[Mapping[str, Any]], form: str = JSON, columns: Sequence[str] = ()
 ) -> Iterator[Answers]:
     """Where to append the answers; a JSON list is closed whatever ends the command.
 
@@ -71,7 +71,7 @@ def answer_list(
     Args:
         beginnings: the beginning of each entry, in order: what names its recording or text.
     """
-    answers = Answers(form, labels)
+    answers = Answers(form, columns)
     reason = "interrupted"
     try:
         yield answers

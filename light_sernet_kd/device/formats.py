@@ -1,14 +1,15 @@
 """Windows and segments as lines for a terminal and as JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from rich.text import Text
 
-from light_sernet_kd.device.timeline import Segment
-from light_sernet_kd.runner import SILENT, UNSURE, Window
+from light_sernet_kd.config import Dimensions
+from light_sernet_kd.device.timeline import WITHOUT_SPEECH, Segment
+from light_sernet_kd.runner import DIMENSIONS, SILENT, UNSURE, Runner, Window
 
 _BAR_LETTERS = 20
 
@@ -32,11 +33,45 @@ def clips(count: float) -> str:
     return f"{number(count)} clip{'' if number(count) == '1' else 's'}"
 
 
+def dimensions_of(runner: Runner) -> Dimensions | None:
+    """The dimensions that a file gives beside its classes; None for none."""
+    return Dimensions(runner.dimension_names, runner.dimension_range) if runner.dimension_names else None
+
+
+def dimension_number(value: float, dimensions: Dimensions) -> str:
+    """A value as shown, which is within the scale."""
+    low, high = dimensions.range
+    return "-" if math.isnan(value) else f"{min(max(value, low), high):.{1 if high - low > 2 else 2}f}"
+
+
+def dimensions_line(values: Iterable[float], dimensions: Dimensions) -> str:
+    """Values in one line.
+
+    >>> dimensions_line([4.23, 0.6], Dimensions(("arousal", "valence"), (1, 5)))
+    'arousal 4.2, valence 1.0'
+    """
+    pairs = zip(dimensions.names, values, strict=True)
+    return ", ".join(f"{name} {dimension_number(value, dimensions)}" for name, value in pairs)
+
+
 def decibels(level: float | None) -> str:
     return "not finite" if level is None or math.isnan(level) else f"{level:.0f} dBFS"
 
 
-def segment_line(segment: Segment, labels: Sequence[str], *, ascii_only: bool = False) -> Text:
+def segment_line(
+    segment: Segment,
+    labels: Sequence[str],
+    *,
+    dimensions: Dimensions | None = None,
+    ascii_only: bool = False,
+) -> Text:
+    line = _segment_begun(segment, labels, ascii_only=ascii_only)
+    if dimensions is None or segment.why in WITHOUT_SPEECH:
+        return line
+    return line.append(f"  {dimensions_line(segment.dimensions, dimensions)}")
+
+
+def _segment_begun(segment: Segment, labels: Sequence[str], *, ascii_only: bool) -> Text:
     width = max(len(UNSURE), *map(len, labels))
     line = Text(f"{clock(segment.start):>9} - {clock(segment.end):>9}  ")
     if segment.probability is None:
@@ -47,42 +82,52 @@ def segment_line(segment: Segment, labels: Sequence[str], *, ascii_only: bool = 
     return line.append(f"  {100 * segment.probability:3.0f} %  ").append(bar, style="cyan")
 
 
-def window_line(window: Window, labels: Sequence[str]) -> Text:
+def window_line(window: Window, labels: Sequence[str], dimensions: Dimensions | None = None) -> Text:
     width = max(len(UNSURE), *map(len, labels))
     level = "-" if math.isnan(window.level) else f"{window.level:.1f}"
     line = Text(f"{clock(window.start):>9} - {clock(window.end):>9}  {level:>6}  ")
     line.append(f"{window.label:<{width}}", style="dim" if window.why else "bold")
     for name, share in zip(labels, window.smoothed, strict=True):
         line.append(f"  {'-' if math.isnan(share) else f'{100 * share:.0f}':>{max(4, len(name))}}")
+    if dimensions:
+        for name, value in zip(dimensions.names, window.smoothed_dimensions, strict=True):
+            line.append(f"  {dimension_number(value, dimensions):>{len(name)}}")
     return line.append(f"  {window.why}" if window.why else "", style="dim")
 
 
-def heading_line(labels: Sequence[str]) -> Text:
+def heading_line(labels: Sequence[str], dimensions: Dimensions | None = None) -> Text:
     """What stands above the lines of windows; probabilities are smoothed, in per cent."""
+    columns = [*labels, *(dimensions.names if dimensions else ())]
     width = max(len(UNSURE), *map(len, labels))
     line = f"{'start':>9}   {'end':>9}  {'dBFS':>6}  {'label':<{width}}"
-    return Text(line + "".join(f"  {name:>{max(4, len(name))}}" for name in labels), style="dim")
+    return Text(line + "".join(f"  {name:>{max(4, len(name))}}" for name in columns), style="dim")
 
 
-def window_dict(window: Window, labels: Sequence[str]) -> dict[str, Any]:
+def window_dict(
+    window: Window, labels: Sequence[str], dimensions: Dimensions | None = None
+) -> dict[str, Any]:
     """A window for JSON: what is not finite is null."""
-
-    def by_name(shares: np.ndarray) -> dict[str, float | None]:
-        return dict(zip(labels, map(number_or_none, shares.tolist()), strict=True))
-
-    return {
+    line = {
         "start": window.start,
         "end": window.end,
         "label": window.label,
         "why": window.why or None,
         "level_dbfs": number_or_none(window.level),
-        "probabilities": by_name(window.probabilities),
-        "smoothed": by_name(window.smoothed),
+        "probabilities": _by_name(labels, window.probabilities),
+        "smoothed": _by_name(labels, window.smoothed),
     }
+    if dimensions:
+        line[DIMENSIONS] = _by_name(dimensions.names, window.dimensions)
+        line["smoothed_dimensions"] = _by_name(dimensions.names, window.smoothed_dimensions)
+    return line
 
 
-def segment_dict(segment: Segment) -> dict[str, Any]:
-    return {
+def _by_name(names: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
+    return dict(zip(names, map(number_or_none, values.tolist()), strict=True))
+
+
+def segment_dict(segment: Segment, dimensions: Dimensions | None = None) -> dict[str, Any]:
+    line = {
         "start": segment.start,
         "end": segment.end,
         "label": segment.label,
@@ -91,6 +136,7 @@ def segment_dict(segment: Segment) -> dict[str, Any]:
         "level_dbfs": segment.level,
         "windows": segment.windows,
     }
+    return {**line, DIMENSIONS: _by_name(dimensions.names, segment.dimensions)} if dimensions else line
 
 
 def number_or_none(value: float) -> float | None:

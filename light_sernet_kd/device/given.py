@@ -71,15 +71,25 @@ def model_file(named: str | Path | None, *, enrolled: bool = False) -> Path:
     path = located(named)
     if not path.is_dir():
         return path
-    ending = "_enrolled" if enrolled else ""
-    files = [path / f"student_{precision}{ending}.tflite" for precision in PREFERRED]
-    found = next(filter(Path.is_file, files), None)
+    found = answering(path, enrolled=enrolled)
     if found is None:
+        ending = "_enrolled" if enrolled else ""
         raise UserError(
             f"no student_*{ending}.tflite in {path}: name an exported file, or make them with "
             f"light-sernet-kd export {path}."
         )
     return found
+
+
+def answering(folder: Path, *, enrolled: bool = False) -> Path | None:
+    """The exported file of a folder that answers where the folder is named; None without one.
+
+    >>> answering(Path("no-run-here")) is None
+    True
+    """
+    ending = "_enrolled" if enrolled else ""
+    files = [folder / f"student_{precision}{ending}.tflite" for precision in PREFERRED]
+    return next(filter(Path.is_file, files), None)
 
 
 def recordings_of(named: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from light_sernet_kd.device import answers, enroll, formats, stream_options
+from light_sernet_kd.device.timeline import WITHOUT_SPEECH
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.runner import (
     LEAST_DBFS,
@@ -74,7 +75,7 @@ def listen(
     with contextlib.ExitStack() as stack:
         microphone = stack.enter_context(_Microphone(device, runner.sample_rate))
         show: Callable[[Window, Sequence[str]], None]
-        show = _JsonLines(runner) if as_json else _Lines(console, microphone.name)
+        show = _JsonLines(runner) if as_json else _Lines(console, runner, microphone.name)
         if not as_json and console.is_terminal:
             show = stack.enter_context(_LiveDisplay(console, runner, stream.silence_dbfs, microphone))
         ended_by: UserError | None = None
@@ -249,7 +250,7 @@ class _JsonLines:
         self._runner = runner
 
     def __call__(self, window: Window, labels) -> None:
-        line = formats.window_dict(window, labels)
+        line = formats.window_dict(window, labels, formats.dimensions_of(self._runner))
         if self._runner.profile is not None:
             line["speaker_clips"] = self._runner.profile.clips
         print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
@@ -274,8 +275,9 @@ class _Heard:
 class _Lines:
     """A line where the label changes."""
 
-    def __init__(self, console: Console, name: str):
+    def __init__(self, console: Console, runner: Runner, name: str):
         self._console, self._before = console, ("", "")
+        self._dimensions = formats.dimensions_of(runner)
         console.print(Text(f"Listening to {name}; Ctrl-C ends."), soft_wrap=True)
 
     def __call__(self, window: Window, labels) -> None:
@@ -285,6 +287,8 @@ class _Lines:
             parts = [window.label, window.why or f"{100 * shares[window.label]:.0f} %"]
             if window.why != NOT_FINITE:
                 parts.append(formats.decibels(window.level))
+            if self._dimensions and window.why not in WITHOUT_SPEECH:
+                parts.append(formats.dimensions_line(window.smoothed_dimensions, self._dimensions))
             line = Text("  ".join([f"{formats.clock(window.end):>9}", *parts]))
             self._console.print(line, soft_wrap=True)
 
@@ -294,6 +298,7 @@ class _LiveDisplay:
 
     def __init__(self, console: Console, runner: Runner, silence_dbfs: float, microphone: _Microphone):
         self._labels, self._silence, self._microphone = runner.labels, silence_dbfs, microphone
+        self._dimensions = formats.dimensions_of(runner)
         seconds = runner.samples / runner.sample_rate
         waiting = f"Listening to {microphone.name}: the first window takes {seconds:g} s …"
         self._live = Live(Text(waiting), console=console, auto_refresh=False, transient=True)
@@ -323,6 +328,7 @@ class _LiveDisplay:
                 total=1.0, completed=known, width=40, complete_style=color, finished_style=color
             )
             table.add_row(Text(name, style=style), bar, Text(f"{percent:>5}", style=style))
+        self._add_dimensions(table, window)
         level = LEAST_DBFS if math.isnan(window.level) else window.level
         # Below -80 dBFS there is nothing to see.
         bar = ProgressBar(total=80.0, completed=max(0.0, 80.0 + level), width=40, complete_style="yellow")
@@ -333,3 +339,16 @@ class _LiveDisplay:
         if self._microphone.lost:
             foot.append(f"\n{self._microphone.loss()}", style="yellow")
         return Group(head, table, foot)
+
+    def _add_dimensions(self, table: Table, window: Window) -> None:
+        if self._dimensions is None:
+            return
+        (low, high), heard = self._dimensions.range, window.why not in WITHOUT_SPEECH
+        for name, value in zip(self._dimensions.names, window.smoothed_dimensions, strict=True):
+            known = min(max(float(value), low), high) - low if heard else 0.0
+            color = "magenta"
+            bar = ProgressBar(
+                total=high - low, completed=known, width=40, complete_style=color, finished_style=color
+            )
+            text = formats.dimension_number(value, self._dimensions) if heard else "-"
+            table.add_row(Text(name), bar, Text(f"{text:>5} of {low:g} to {high:g}"))

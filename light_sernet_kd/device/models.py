@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.device import shipped
-from light_sernet_kd.device.given import PREFERRED
+from light_sernet_kd.device.given import answering
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import percent
+from light_sernet_kd.runner import DIMENSIONS, RunnerError, card_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Found:
         file: the one that answers where the name is given.
         knows_speakers: whether a profile that `enroll` writes can be used with it.
         metrics: what the run's metrics.json tells; the scores are of the folds' students.
+        dimensions: which of arousal, valence and dominance the file gives beside the classes; mostly none.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Found:
     file: Path
     knows_speakers: bool
     metrics: dict[str, Any]
+    dimensions: tuple[str, ...] = ()
 
     @property
     def kilobytes(self) -> float:
@@ -47,6 +50,7 @@ class Found:
             "synthetic": self.metrics["synthetic"],
             "protocol": self.metrics["protocol"],
             "classes": [*self.metrics["classes"]],
+            "dimensions": [*self.dimensions],
             "ua": pooled["ua"],
             "wa": pooled["wa"],
             "ci95": self.metrics["ci95"],
@@ -66,26 +70,29 @@ def found(result: Path) -> list[Found]:
 
 
 def _found(name: str, folder: Path, *, is_shipped: bool = False) -> Found | None:
-    files = [folder / f"student_{precision}.tflite" for precision in PREFERRED]
-    file = next(filter(Path.is_file, files), None)
+    file = answering(folder)
     if file is None:
         return None
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        made = Found(name, is_shipped, file, any(folder.glob("student_*_enrolled.tflite")), metrics)
+        names = card_of(file).get(DIMENSIONS, {"names": []})["names"]
+        knows_speakers = answering(folder, enrolled=True) is not None
+        made = Found(name, is_shipped, file, knows_speakers, metrics, tuple(names))
         made.as_dict()  # all of it is there
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RunnerError):
         return None
     return made
 
 
 def table(students: Sequence[Found]) -> Table:
-    """A row per student."""
+    """A row per student; a column of dimensions only where one has them."""
     columns = [
         *words("name", is_whole=True), *words("corpus"), *numbers("classes", form="d"),
+        *words("dimensions"),
         *words("UA % [95 %]", is_whole=True), *numbers("kB", form=",.0f"), *words("profile", "doubts"),
     ]  # fmt: skip
-    return Table(columns, [_row(each) for each in students])
+    made = Table(columns, [_row(each) for each in students])
+    return made if any(each.dimensions for each in students) else made.without(["dimensions"])
 
 
 def _row(student: Found) -> list[Any]:
@@ -96,6 +103,7 @@ def _row(student: Found) -> list[Any]:
         student.name,
         metrics["corpus"],
         len(metrics["classes"]),
+        ", ".join(student.dimensions) or None,
         percent(metrics["pooled"]["ua"]) + interval,
         student.kilobytes,
         "yes" if student.knows_speakers else "no",

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from light_sernet_kd import audio
+from light_sernet_kd.config import Dimensions
 from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.device import (
     answers,
@@ -83,7 +84,8 @@ def predict(request: Request) -> int:
     number), `unsure` (true or false), `reason` (why, or null), `warnings`, and of the student `model`,
     `corpus`, `synthetic` and `stamps`; of a recording also `seconds`, `heard` (begin and end in seconds),
     `windows`, `time_shares` (class → share of the time), `unsure_shares` (reason → share of the time), and
-    `speaker_clips`, how many recordings of the speaker were known; of a text `text` and `text_warnings`.
+    `speaker_clips`, how many recordings of the speaker were known; of a text `text` and `text_warnings`. A
+    file that gives dimensions adds `dimensions` (name → number) and `dimension_range`, the scale's ends.
     With `labels`, `labels` are those that the probabilities are of. `embedding` is the mean over what is
     speech, null where nothing is. One that failed has its name and `error`. A table has a part of these.
 
@@ -144,7 +146,7 @@ def _answered(
                 yield Question(path, text, str(error))
 
     with (
-        answers.answer_list(beginnings, request.form, answerer.runner.labels) as entries,
+        answers.answer_list(beginnings, request.form, _columns(answerer.runner)) as entries,
         in_parallel.counted(len(beginnings)) as done,
     ):
         for question, answer in in_parallel.each(answerer, Answerer, request, asked(), jobs=jobs):
@@ -155,6 +157,10 @@ def _answered(
                 print(f"{question.path or question.text}: {line_of(answer)}", flush=True)
             done()
     return failed
+
+
+def _columns(runner: Runner) -> list[str]:
+    return [*runner.labels, *runner.dimension_names]
 
 
 def _beginning(path: str, text: str | None) -> dict[str, Any]:
@@ -285,6 +291,10 @@ def line_of(answer: Mapping[str, Any]) -> str:
     listed = "  ".join(f"{name} {100 * share:.1f} %" for name, share in ranked)
     unsure = f", unsure: {answer['reason']}" if answer["unsure"] else ""
     line = f"{answer['label']}{unsure} ({listed})"
+    if "dimensions" in answer:
+        dimensions = Dimensions(tuple(answer["dimensions"]), answer["dimension_range"])
+        values = formats.dimensions_line(answer["dimensions"].values(), dimensions)
+        line += f"; {values} ({dimensions.range[0]:g} to {dimensions.range[1]:g})"
     if answer.get("windows", 1) > 1:
         times = [*answer["time_shares"].items()]
         times += [(f"{UNSURE} ({why})", share) for why, share in answer["unsure_shares"].items()]

@@ -170,6 +170,7 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "stamps": site.of_model(card),
         "colours": {name: asdict(each) for name, each in palette.colours(card["classes"]).items()},
         "enrolled": card.get(runner.ENROLLED),
+        "dimensions": card.get(runner.DIMENSIONS),
         "facts": _facts(card),
     }
 
@@ -192,6 +193,11 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("Unweighted accuracy (UA)", f"{100 * card['ua']:.1f} %{between}{under}"))
     else:
         facts.append(("Unweighted accuracy (UA)", "the file does not say; see the run's report"))
+    if runner.DIMENSIONS in card:
+        low, high = card[runner.DIMENSIONS]["range"]
+        facts.append(
+            ("Tone", f"{', '.join(card[runner.DIMENSIONS]['names'])}, on a scale from {low:g} to {high:g}")
+        )
     seconds = card["samples"] / card["sample_rate"]
     where = "at both ends" if card["padding"] == "both" else "at the end"
     facts.append(("Hears", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {where}"))

@@ -21,6 +21,7 @@ from light_sernet_kd.device.answers import (
 from light_sernet_kd.device.enroll import known_clips
 from light_sernet_kd.device.formats import (
     clips,
+    dimensions_of,
     heading_line,
     number_or_none,
     segment_dict,
@@ -79,9 +80,7 @@ def predict(
                         known = known_clips(runner)
                         speaker = f" ({clips(known)} of the speaker)" if known else ""
                         console.print(Text(f"{path}{speaker}:"), soft_wrap=True)
-                        recording_segments = list(
-                            _printed(followed.windows(), runner.labels, console, every_window)
-                        )
+                        recording_segments = list(_printed(followed.windows(), runner, console, every_window))
             except (audio.AudioError, RunnerError) as error:
                 answers.append({"file": str(path), "error": failure(error)})
                 failed += 1
@@ -95,21 +94,23 @@ def predict(
 
 
 def _printed(
-    windows: Iterable[Window], labels: Sequence[str], console: Console, every_window: bool
+    windows: Iterable[Window], runner: Runner, console: Console, every_window: bool
 ) -> Iterator[Segment]:
     """The segments, each printed as soon as it ends, or after the lines of all windows."""
+    labels, dimensions = runner.labels, dimensions_of(runner)
 
     def with_line(window: Window) -> Window:
-        console.print(window_line(window, labels), soft_wrap=True)
+        console.print(window_line(window, labels, dimensions), soft_wrap=True)
         return window
 
     recording_segments: Iterable[Segment] = segments(windows, labels)
     if every_window:
-        console.print(heading_line(labels), soft_wrap=True)
+        console.print(heading_line(labels, dimensions), soft_wrap=True)
         recording_segments = list(segments(map(with_line, windows), labels))
         console.print()
     for segment in recording_segments:
-        line = segment_line(segment, labels, ascii_only=console.options.ascii_only)
+        ascii_only = console.options.ascii_only
+        line = segment_line(segment, labels, dimensions=dimensions, ascii_only=ascii_only)
         console.print(line, soft_wrap=True)
         yield segment
 
@@ -136,6 +137,7 @@ class _Followed:
 
     def as_dict(self, recording_segments: Sequence[Segment]) -> dict[str, Any]:
         rate, labels = self._runner.sample_rate, self._runner.labels
+        dimensions = dimensions_of(self._runner)
         return {
             "file": str(self._path),
             "seconds": self._stream.received / rate,
@@ -145,8 +147,9 @@ class _Followed:
             "unsure_below": self._stream.unsure_below,
             "silence_dbfs": number_or_none(self._stream.silence_dbfs),
             "speaker_clips": known_clips(self._runner),
-            "windows": [window_dict(window, labels) for window in self._kept],
-            "segments": [segment_dict(segment) for segment in recording_segments],
+            **({"dimension_range": [*dimensions.range]} if dimensions else {}),
+            "windows": [window_dict(window, labels, dimensions) for window in self._kept],
+            "segments": [segment_dict(segment, dimensions) for segment in recording_segments],
         }
 
     def draw(self, recording_segments: Sequence[Segment], picture: Path) -> None:

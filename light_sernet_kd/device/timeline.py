@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class Segment:
         probability: mean smoothed probability of the label; None where it is `unsure`.
         level: mean of the windows' levels in dBFS; None where a sample was not finite.
         windows: how many.
+        dimensions: float64 `(K,)`, the mean of the windows' smoothed ones; K is 0 where the file gives none.
     """
 
     start: float
@@ -32,25 +34,28 @@ class Segment:
     probability: float | None
     level: float | None
     windows: int
+    dimensions: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False)
 
 
 def segments(windows: Iterable[Window], labels: Sequence[str]) -> Iterator[Segment]:
     """The runs of equal label and reason, each as soon as it ends; holds one run's sums only."""
     start, before = 0.0, None
     levels = shares = count = 0.0
+    dimensions: Any = 0.0
 
     def ended(end: float, last: Window) -> Segment:
         level = None if math.isnan(levels) else levels / count
         share = None if last.why else shares / count
-        return Segment(start, end, last.label, last.why, share, level, int(count))
+        return Segment(start, end, last.label, last.why, share, level, int(count), dimensions / count)
 
     for window in windows:
         if before is not None and (window.label, window.why) != (before.label, before.why):
             border = (before.start + before.end + window.start + window.end) / 4
             yield ended(border, before)
-            start, levels, shares, count = border, 0.0, 0.0, 0.0
+            start, levels, shares, count, dimensions = border, 0.0, 0.0, 0.0, 0.0
         count += 1
         levels += window.level
+        dimensions = dimensions + window.smoothed_dimensions.astype(np.float64)
         shares += 0.0 if window.why else float(window.smoothed[labels.index(window.label)])
         before = window
     if before is not None:
@@ -71,6 +76,7 @@ class Summary:
         windows: how many.
         time_shares: class → share of the time that its label stands for, as in `segments`.
         unsure_shares: reason → share of the time that is unsure for it. All shares sum to 1.
+        dimensions: float64 `(K,)`, as `probabilities` of the windows' dimensions.
     """
 
     label: str
@@ -80,11 +86,13 @@ class Summary:
     windows: int
     time_shares: dict[str, float]
     unsure_shares: dict[str, float]
+    dimensions: np.ndarray
 
 
 def summary(windows: Iterable[Window], labels: Sequence[str], *, unsure_below: float) -> Summary:
     """Sum the windows of one recording up, of which there is at least one; holds sums only."""
     sums = {"speech": np.zeros(len(labels)), "other": np.zeros(len(labels))}
+    values: dict[str, Any] = {"speech": 0.0, "other": 0.0}
     counts = {"speech": 0, "other": 0, "all": 0}
 
     def counted(window: Window) -> Window:
@@ -92,6 +100,7 @@ def summary(windows: Iterable[Window], labels: Sequence[str], *, unsure_below: f
         if window.why != NOT_FINITE:
             kind = "other" if window.why in WITHOUT_SPEECH else "speech"
             sums[kind] += window.probabilities
+            values[kind] = values[kind] + window.dimensions.astype(np.float64)
             counts[kind] += 1
         return window
 
@@ -105,6 +114,8 @@ def summary(windows: Iterable[Window], labels: Sequence[str], *, unsure_below: f
         kind[name] = kind.get(name, 0.0) + segment.end - segment.start
     source = "speech" if counts["speech"] else "other"
     mean = sums[source] / counts[source] if counts[source] else np.full(len(labels), math.nan)
+    # Where no window is finite there is a mean of none of them.
+    dimensions = values[source] / counts[source] if counts[source] else np.zeros(0)
     why = "" if mean.max() >= unsure_below else NOT_SURE
     if source == "other":
         why = max(unsure_seconds, key=lambda reason: unsure_seconds[reason])
@@ -116,6 +127,7 @@ def summary(windows: Iterable[Window], labels: Sequence[str], *, unsure_below: f
         counts["all"],
         {name: each / seconds for name, each in time_seconds.items()},
         {name: each / seconds for name, each in sorted(unsure_seconds.items())},
+        dimensions,
     )
 
 

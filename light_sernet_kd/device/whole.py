@@ -15,6 +15,7 @@ from light_sernet_kd.runner import (
     HOP_SECONDS,
     NOT_SURE,
     TOO_SHORT,
+    Answer,
     RunnerError,
     Stream,
     Window,
@@ -79,6 +80,8 @@ class Result:
         reason: why: `not sure`, `silent`, `no speech`, `too short` or `not finite`; else empty.
         seconds: how long the recording is; 0 of a text.
         windows: of a recording longer than a clip; empty for one that fits, or of a text.
+        dimensions: arousal, valence, dominance → number, averaged as the probabilities are, on the scale of
+            the runner's `dimension_range`, whose ends it may pass. None where the file gives none.
 
     >>> Result("anger", {"anger": 0.4, "fear": 0.35, "neutral": 0.25}, unsure=True, reason="not sure").label
     'anger'
@@ -90,6 +93,7 @@ class Result:
     reason: str
     seconds: float = 0.0
     windows: tuple[Window, ...] = ()
+    dimensions: dict[str, float] | None = None
 
 
 class Runner(runner.Runner):
@@ -156,6 +160,7 @@ class Runner(runner.Runner):
             reason=answer["reason"] or "",
             seconds=answer.get("seconds", 0.0),
             windows=tuple(kept),
+            dimensions=answer.get("dimensions"),
         )
 
     def _sound(self, sound: str | Path | np.ndarray, sample_rate: int | None) -> Sound:
@@ -187,7 +192,8 @@ def answer_to(
 
     Returns:
         `label`, `probabilities`, `unsure`, `reason`, `seconds`, `heard`, `windows`, `time_shares`,
-        `unsure_shares`, as the command `predict` prints them.
+        `unsure_shares`, and of a file that gives them `dimensions` and `dimension_range`, as the command
+        `predict` prints them.
 
     Raises:
         AudioError, RunnerError: it cannot be read or heard.
@@ -224,8 +230,9 @@ def answer_to(
         return found
 
     summary = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
+    answer = Answer(summary.probabilities, summary.dimensions)
     return {
-        **_of_shares(runner, _finite(summary.probabilities), summary.why, {"unsure_below": 0.0}),
+        **_of_answer(runner, answer, summary.why, {"unsure_below": 0.0}),
         "seconds": stream.received / rate,
         "heard": [0.0, summary.seconds],
         "windows": summary.windows,
@@ -242,7 +249,7 @@ def stream_of(runner: runner.Runner, settings: Mapping[str, float]) -> Stream:
 
 def answer_to_text(runner: runner.Runner, text: str, settings: Mapping[str, float]) -> dict[str, Any]:
     """The answer to a text alone: `label`, `probabilities`, `unsure` and `reason`."""
-    return _of_shares(runner, _finite(runner.probabilities(None, text)), "", settings)
+    return _of_answer(runner, runner.answer(None, text), "", settings)
 
 
 def _of_clip(
@@ -252,7 +259,7 @@ def _of_clip(
     rate = runner.sample_rate
     gates = {name: settings[name] for name in ("silence_dbfs", "steady_db") if name in settings}
     why = TOO_SHORT if too_short(len(clip), rate) else unheard(clip, rate, **gates)
-    answer = _of_shares(runner, _finite(runner.probabilities(clip, text)), why, settings)
+    answer = _of_answer(runner, runner.answer(clip, text), why, settings)
     sure = not answer["unsure"]
     return {
         **answer,
@@ -264,17 +271,18 @@ def _of_clip(
     }
 
 
-def _of_shares(
-    runner: runner.Runner, probabilities: np.ndarray, why: str, settings: Mapping[str, float]
+def _of_answer(
+    runner: runner.Runner, answer: Answer, why: str, settings: Mapping[str, float]
 ) -> dict[str, Any]:
-    shares = dict(zip(runner.labels, probabilities.tolist(), strict=True))
+    for name, array in (("probabilities", answer.probabilities), ("dimensions", answer.dimensions)):
+        if not np.isfinite(array).all():
+            raise RunnerError(f"this student's {name} are not finite: train or export it again.")
+    shares = dict(zip(runner.labels, answer.probabilities.tolist(), strict=True))
     best = max(shares, key=lambda name: shares[name])
     if not why and shares[best] < settings.get("unsure_below", unsure_threshold(runner.card)):
         why = NOT_SURE
-    return {"label": best, "probabilities": shares, "unsure": bool(why), "reason": why or None}
-
-
-def _finite(probabilities: np.ndarray) -> np.ndarray:
-    if not np.isfinite(probabilities).all():
-        raise RunnerError("this student's probabilities are not finite: train or export it again.")
-    return probabilities
+    made = {"label": best, "probabilities": shares, "unsure": bool(why), "reason": why or None}
+    if not runner.dimension_names:
+        return made
+    dimensions = dict(zip(runner.dimension_names, answer.dimensions.tolist(), strict=True))
+    return {**made, "dimensions": dimensions, "dimension_range": [*runner.dimension_range]}

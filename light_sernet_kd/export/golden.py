@@ -6,14 +6,14 @@ it as this package does. The recording is in the JSON file itself, so that a por
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.runner import Runner, RunnerError, encode_text
+from light_sernet_kd.runner import DIMENSIONS, Answer, Runner, RunnerError, encode_text
 
 # How far a port's probabilities may be off. Between LiteRT's own kernels (XNNPACK, builtin, reference) a
 # student of EMO-DB differed by 1e-6 as float32 and float16, 0.002 as dynamic and 0.04 as int8: what is
@@ -31,7 +31,9 @@ def golden(paths: Sequence[Path]) -> dict[str, Any]:
         which is a whole number of 1/32768, so that 16-bit WAV holds it too; `clips`: name → `[start, stop]`
         in it, one of the files' own length, a shorter and a longer one; `files`: per file `file`, `sha256`,
         `precision`, `labels`, `samples`, `padding`, `tolerance` and `probabilities`, clip → class by class.
-        A file that reads text has `text`, and `token_ids` and `text_mask` made of it.
+        A file that reads text has `text`, and `token_ids` and `text_mask` made of it. A file that gives
+        dimensions has `dimensions`: `names`, `range`, and `values`, clip → what its second output gives, from
+        -1 to 1, which the same tolerance is for.
 
     Raises:
         UserError: a file cannot be read, takes neither audio nor text, or the files hear clips of different
@@ -114,17 +116,25 @@ def _answers(
         text = _text(runner.text.vocabulary)
         ids, mask, _ = encode_text(runner.text.tokenizer(), text, runner.text.tokens)
         facts |= {"text": text, "token_ids": ids.tolist(), "text_mask": mask.tolist()}
-    if not runner.samples:
-        return {**facts, "probabilities": {"text": runner.probabilities(text=text).tolist()}}
-    return {
-        **facts,
-        "samples": runner.samples,
-        "padding": runner.padding,
-        "probabilities": {
-            name: runner.probabilities(recording[start:stop], text).tolist()
-            for name, (start, stop) in clips.items()
-        },
+    if runner.samples:
+        facts |= {"samples": runner.samples, "padding": runner.padding}
+        answers = {name: runner.answer(recording[start:stop], text) for name, (start, stop) in clips.items()}
+    else:
+        answers = {"text": runner.answer(text=text)}
+    facts["probabilities"] = {name: answer.probabilities.tolist() for name, answer in answers.items()}
+    return {**facts, **_dimensions(runner, answers)}
+
+
+def _dimensions(runner: Runner, answers: Mapping[str, Answer]) -> dict[str, Any]:
+    """The second output of a file that has one, as the file gives it."""
+    if not runner.dimension_names:
+        return {}
+    low, high = runner.dimension_range
+    values = {
+        name: (2 * (answer.dimensions.astype(np.float64) - low) / (high - low) - 1).tolist()
+        for name, answer in answers.items()
     }
+    return {DIMENSIONS: {"names": [*runner.dimension_names], "range": [low, high], "values": values}}
 
 
 def _text(vocabulary: Sequence[str]) -> str:

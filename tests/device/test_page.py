@@ -35,6 +35,7 @@ from light_sernet_kd.runner import (
     SILENT,
     STEADY,
     UNSURE,
+    Answer,
     Runner,
     Stream,
     level_dbfs,
@@ -193,7 +194,7 @@ def test_labels_follow_each_other_as_those_of_a_stream(page, case):
     )
     runner = Runner(case.paths["float32"])
     runner.samples, answers = samples, iter(np.float32(shares))
-    runner.probabilities = lambda _: next(answers)
+    runner.answer = lambda _: Answer(next(answers), np.zeros(0, np.float32))
     # The page is told of windows that begin every half second, and these ones do.
     stream = Stream(runner, hop_seconds=samples / 16_000, unsure_below=0.3)
     wave = np.sin(1.3 * np.arange(samples))

@@ -1,44 +1,30 @@
 """Files with a second output, arousal and so on, against the Keras student that they were made of."""
 
+import base64
+import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import keras
+import metadata_reader
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from exported_cases import CARD, CLASSES, SAMPLES, Case, clips
+from exported_cases import CARD, CLASSES, RATED, SAMPLES, Case, rated_case
 from keras import ops
 
-from light_sernet_kd import features, runner
+from light_sernet_kd import audio, runner
 from light_sernet_kd.config import PRECISIONS, Dimensions
-from light_sernet_kd.export.tflite import ExportSpec, export
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.export import golden, metadata
+from light_sernet_kd.export.flatbuffer import operator_names
+from light_sernet_kd.export.tflite import ExportError, ExportSpec, export
 from light_sernet_kd.students.enrolled import EnrolledHead
 
-DIMENSIONS = Dimensions(("arousal", "valence", "dominance"), (1.0, 5.0))
 # Largest difference from Keras' over all clips, about twice what was measured; values differ between clips
 # by 1.2 in the mean.
 BOUNDS = {"float32": 3e-5, "float16": 0.005, "dynamic": 0.1, "int8": 0.25}
-
-
-def small_student(inputs: np.ndarray) -> keras.Model:
-    """Two heads on a small network, whose logits tell the inputs apart and whose dimensions fill ±1."""
-    keras.utils.set_random_seed(4)
-    taken = keras.Input(inputs.shape[1:])
-    maps = keras.layers.Conv2D(16, 5, strides=(2, 2), activation="relu")(taken)
-    maps = keras.layers.Conv2D(24, 3, activation="relu")(keras.layers.AveragePooling2D(2)(maps))
-    embedding = keras.layers.GlobalAveragePooling2D()(maps)
-    widths = {"logits": len(CLASSES), "dimensions": len(DIMENSIONS.names)}
-    student = keras.Model(
-        taken, {name: keras.layers.Dense(width, name=name)(embedding) for name, width in widths.items()}
-    )
-    given = student(inputs, training=False)
-    for name, spread in (("logits", 2.0), ("dimensions", 0.6)):
-        values, layer = ops.convert_to_numpy(given[name]), student.get_layer(name)
-        kernel, _ = layer.get_weights()
-        scale = spread / values.std(axis=0)
-        layer.set_weights([kernel * scale, -values.mean(axis=0) * scale])
-    return student
 
 
 def head_of(student: keras.Model) -> EnrolledHead:
@@ -48,18 +34,24 @@ def head_of(student: keras.Model) -> EnrolledHead:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> Case:
-    """Every precision, each with the second file for known speakers."""
-    waveforms = clips(24, SAMPLES)
-    front_end = features.front_end_model("lsn", "mfcc", SAMPLES)
-    student = small_student(ops.convert_to_numpy(front_end(waveforms)))
-    spec = specification(waveforms, tmp_path_factory.mktemp("dimensions"), enrolled=head_of(student))
-    return Case(student, front_end, waveforms, export(student, spec))
+    return rated_case(SAMPLES, tmp_path_factory.mktemp("dimensions"))
 
 
-def specification(waveforms, folder: Path, **others) -> ExportSpec:
+@pytest.fixture(scope="module")
+def enrolled(case, tmp_path_factory) -> Path:
+    """The int8 file for known speakers."""
+    spec = specification(
+        case, tmp_path_factory.mktemp("enrolled"), precisions=["int8"], enrolled=head_of(case.student)
+    )
+    (exported,) = export(case.student, spec)
+    return exported.enrolled
+
+
+def specification(case, folder: Path, **others) -> ExportSpec:
     facts = {
         "classes": CLASSES, "front_end": "lsn", "input_type": "mfcc", "samples": SAMPLES, "card": CARD,
-        "representative": waveforms, "folder": folder, "dimensions": DIMENSIONS, "temperature": 1.7,
+        "representative": case.clips, "folder": folder, "dimensions": RATED, "temperature": 1.7,
+        "precisions": ["float32"],
     }  # fmt: skip
     return ExportSpec(**{**facts, **others})
 
@@ -87,15 +79,14 @@ def test_a_file_gives_the_dimensions_and_probabilities_of_keras(case, expected, 
     assert {*found[0]} == {"probabilities", "dimensions"}
     for name, values in expected.items():
         difference = np.abs(np.array([each[name] for each in found]) - values).max()
-        print(precision, name, difference)
         assert difference < (BOUNDS[precision] if name == "dimensions" else 0.3)
     assert np.std(expected["dimensions"], axis=0).min() > 0.3
     (exported,) = (each for each in case.exported if each.precision == precision)
     assert exported.max_dimension_difference <= BOUNDS[precision]
 
 
-def test_a_file_names_its_outputs_and_says_what_they_hold(case):
-    for path in [*case.paths.values(), *case.enrolled_paths.values()]:
+def test_a_file_names_its_outputs_and_says_what_they_hold(case, enrolled):
+    for path in [*case.paths.values(), enrolled]:
         interpreter, card, _ = runner.open_file(path)
         details = {each["name"]: each for each in interpreter.get_output_details()}
         # The first is the one that an app reads which knows of one alone.
@@ -105,3 +96,138 @@ def test_a_file_names_its_outputs_and_says_what_they_hold(case):
         assert card["dimensions"] == {"names": ["arousal", "valence", "dominance"], "range": [1.0, 5.0]}
         with zipfile.ZipFile(path) as archive:
             assert archive.read("dimensions.txt").decode().split() == card["dimensions"]["names"]
+
+
+def test_what_is_known_of_a_speaker_leaves_the_dimensions_as_they_are(case, enrolled):
+    opened = runner.Runner(enrolled)
+    unknown = [opened.answer(clip) for clip in case.clips[:3]]
+    with_text = runner.Runner(case.paths["int8"])
+    for clip, answer in zip(case.clips, unknown, strict=False):
+        np.testing.assert_array_equal(answer.dimensions, with_text.answer(clip).dimensions)
+    facts = opened.card["enrolled"]
+    mean = np.linspace(-1, 1, facts["width"])
+    opened.profile = runner.Profile(facts["embedding"], mean, 4)
+    known = [opened.answer(clip) for clip in case.clips[:3]]
+    for before, after in zip(unknown, known, strict=True):
+        np.testing.assert_array_equal(before.dimensions, after.dimensions)
+        assert np.abs(before.probabilities - after.probabilities).max() > 0.01
+    heard = [*opened.stream(case.clips[0], learn=True)]
+    assert heard[0].dimensions.shape == (3,)
+
+
+def test_without_dimensions_a_file_is_the_one_of_the_logits_alone(case, tmp_path):
+    """And with them it has one layer more in its student, and the same operations besides."""
+    logits = keras.Model(case.student.input, case.student.get_layer("logits").output)
+    (plain,) = export(logits, specification(case, tmp_path, dimensions=None))
+    with zipfile.ZipFile(plain.path) as archive:
+        assert archive.namelist() == ["labels.txt", "card.json"]
+        assert "dimensions" not in json.loads(archive.read("card.json"))
+    assert plain.max_dimension_difference is None
+    before, after = (
+        operator_names(plain.path.read_bytes()),
+        operator_names(case.paths["float32"].read_bytes()),
+    )
+    assert Counter(after) - Counter(before) == {"FULLY_CONNECTED": 1}
+    assert not Counter(before) - Counter(after)
+    clip = case.clips[0]
+    np.testing.assert_allclose(
+        by_litert(plain.path, clip)["probabilities"],
+        by_litert(case.paths["float32"], clip)["probabilities"],
+        atol=1e-6,
+    )
+
+
+def test_a_list_of_outputs_counts_by_the_names_of_its_layers(case, tmp_path):
+    heads = [case.student.get_layer(name).output for name in ("dimensions", "logits")]
+    (exported,) = export(keras.Model(case.student.input, heads), specification(case, tmp_path))
+    found = by_litert(exported.path, case.clips[0])
+    for name, expected in by_litert(case.paths["float32"], case.clips[0]).items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_the_golden_vectors_hold_the_second_output(case):
+    vectors = golden.golden([case.paths["float32"], case.paths["int8"]])
+    sound = np.frombuffer(base64.b64decode(vectors["audio"]["base64"]), "<f4")
+    for told in vectors["files"]:
+        dimensions = told["dimensions"]
+        assert (dimensions["names"], dimensions["range"]) == ([*RATED.names], [1.0, 5.0])
+        for name, (start, stop) in vectors["clips"].items():
+            clip = audio.fit(sound[start:stop], SAMPLES, pad=told["padding"])
+            given = by_litert(case.paths[told["precision"]], clip)
+            np.testing.assert_allclose(dimensions["values"][name], given["dimensions"], atol=1e-5)
+            np.testing.assert_allclose(told["probabilities"][name], given["probabilities"], atol=1e-5)
+
+
+def test_the_metadata_describe_both_outputs(case):
+    told = metadata_reader.read(metadata_reader.entries(case.paths["float32"])[metadata.ENTRY])
+    (graph,) = told["graphs"]
+    scores, dimensions = graph["outputs"]
+    assert (scores["name"], dimensions["name"]) == ("probabilities", "dimensions")
+    assert "-1 is 1 and 1 is 5" in dimensions["description"]
+    assert [each["name"] for each in dimensions["files"]] == ["dimensions.txt"]
+
+
+def test_mediapipe_has_them_as_a_second_head(case):
+    try:
+        from mediapipe.tasks.python.audio import AudioClassifier
+        from mediapipe.tasks.python.components.containers import AudioData
+
+        classifier = AudioClassifier.create_from_model_path(str(case.paths["int8"]))
+    except (ImportError, OSError) as error:  # no mediapipe, or its own library lacks libEGL
+        pytest.skip(f"MediaPipe cannot be used here: {error}")
+    clip = case.clips[1]
+    with classifier:
+        (found,) = classifier.classify(AudioData.create_from_array(clip, 16_000))
+    given = {
+        head.head_name: {each.category_name: each.score for each in head.categories}
+        for head in found.classifications
+    }
+    opened = by_litert(case.paths["int8"], clip)
+    for name, labels in (("probabilities", CLASSES), ("dimensions", RATED.names)):
+        expected = dict(zip(labels, opened[name].tolist(), strict=True))
+        assert given[name] == pytest.approx(expected, abs=1e-3)
+
+
+REFUSED = {
+    "no second output": ("logits", {}, "to logits and dimensions was expected, found one to logits$"),
+    "not asked for": (None, {"dimensions": None}, "found one to logits and dimensions"),
+    "another count": (
+        None, {"dimensions": Dimensions(("arousal",), (1, 5))}, r"to 1 dimensions was expected, found \(3,\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "others", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_student_that_is_not_as_the_spec_says_is_refused(case, tmp_path, layer, others, words):
+    student = case.student
+    if layer:
+        student = keras.Model(student.input, student.get_layer(layer).output)
+    with pytest.raises(ValueError, match=words):
+        export(student, specification(case, tmp_path, **others))
+
+
+def test_a_student_without_classes_is_refused_in_one_line(case, tmp_path):
+    with pytest.raises(UserError, match="dimensions alone cannot be exported") as error:
+        export(case.student, specification(case, tmp_path, classes=()))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_whose_dimensions_are_not_keras_is_none(case, tmp_path, monkeypatch):
+    of_runner = runner.outputs
+
+    def off(interpreter, values):
+        given = of_runner(interpreter, values)
+        return {**given, "dimensions": given["dimensions"] + 0.01}
+
+    monkeypatch.setattr(runner, "outputs", off)
+    with pytest.raises(ExportError, match=r"dimensions of .* differ from Keras' by 0.01"):
+        export(case.student, specification(case, tmp_path))
+    assert not [*tmp_path.glob("*.tflite")]
+
+
+@pytest.mark.parametrize(
+    ("names", "scale"), [((), (1, 5)), (("joy",), (1, 5)), (("arousal",) * 2, (1, 5)), (("arousal",), (5, 5))]
+)
+def test_dimensions_are_checked_where_they_are_made(names, scale):
+    with pytest.raises(ValueError, match="expected"):
+        Dimensions(names, scale)

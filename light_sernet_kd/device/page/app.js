@@ -98,7 +98,7 @@ async function answerAll(mine) {
   } else {
     clip.answer = summary(student, rows);
     const where = `All ${seconds} s were heard, in ${rows.length} windows: ${times(clip.answer)} of the time.`;
-    show.answer(student, clip.answer, where);
+    show.answer(student, clip.answer, where, rows);
   }
   show.clip(student, clip);
   const taken = rows.map((row) => row.milliseconds).sort((a, b) => a - b);
@@ -232,7 +232,7 @@ async function startRecording() {
       const found = await timeline.next(latest);
       if (microphone !== mine) return;
       rows.push({ ...found, at: mine.seconds() });
-      show.answer(student, found, "The latest windows, smoothed, while recording.");
+      show.answer(student, found, "The latest windows, smoothed, while recording.", rows);
     } catch (error) {
       if (microphone !== mine) return;
       note = `The model (${student.precision}) failed: ${reason(error)}. The recording ends there.`;
@@ -323,7 +323,7 @@ async function choosePrecision(facts) {
   show.facts(student);
   say(`Ready, ${facts.precision}.`);
   if (clip) await classify();
-  else show.bars(student, null);
+  else show.unanswered(student);
 }
 
 /** What is known for the student that has just been opened. */

@@ -1,18 +1,30 @@
 // A recording's answer as files: JSON with what `light-sernet-kd predict --json` says, and a picture.
 
 import { emotion, shortened } from "./pictures.js";
+import { sentence as toneOf } from "./plane.js";
 import { doubt, likelihood, others, percent } from "./words.js";
 
 /** The answer as `predict --json` has it, with the timeline's windows as `timeline`. */
 export function result(student, { name, sound, answer, rows }) {
   const seconds = sound.length / student.sample_rate;
   const shares = (values) => Object.fromEntries(student.labels.map((label, k) => [label, values[k]]));
+  /** Dimensions by name under these names, of a student that gives them. */
+  const dimensions = (lists) =>
+    student.dimensions &&
+    Object.fromEntries(
+      Object.entries(lists).map(([name, values]) => [
+        name,
+        Object.fromEntries(student.dimensions.names.map((each, k) => [each, values[k]])),
+      ]),
+    );
   return {
     file: name,
     label: student.labels[answer.shown],
     probabilities: shares(answer.probabilities),
     unsure: answer.label === null,
     reason: answer.why || null,
+    ...dimensions({ dimensions: answer.values }),
+    ...(student.dimensions && { dimension_range: student.dimensions.range }),
     seconds,
     heard: [0, seconds],
     windows: rows.length,
@@ -30,6 +42,7 @@ export function result(student, { name, sound, answer, rows }) {
       reason: row.why || null,
       probabilities: shares(row.probabilities),
       smoothed: shares(row.shares),
+      ...dimensions({ dimensions: row.dimensions, smoothed_dimensions: row.values }),
     })),
   };
 }
@@ -74,7 +87,9 @@ export function picture(student, { name, sound, answer }) {
   const stamps = student.stamps.flatMap((stamp) => lines(draw, stamp, WIDTH - 2 * EDGE));
   const top = EDGE + 34 * stamps.length + (stamps.length ? 24 : 0);
   const begin = top + 260;
-  canvas.height = begin + 52 * student.labels.length + 90 + EDGE / 2;
+  const tone = student.dimensions ? lines(draw, toneOf(student, answer), WIDTH - 2 * EDGE) : [];
+  const end = begin + 52 * student.labels.length;
+  canvas.height = end + 34 * tone.length + 90 + EDGE / 2;
   draw.fillStyle = colour("surface");
   draw.fillRect(0, 0, canvas.width, canvas.height);
   draw.textBaseline = "middle";
@@ -121,6 +136,7 @@ export function picture(student, { name, sound, answer }) {
     draw.fill();
     write(percent(answer.shares[k]), WIDTH - EDGE, at, font(best ? 650 : 400, 26), colour("text"), "right");
   });
+  tone.forEach((line, k) => write(line, EDGE, end + 10 + 34 * k, font(400, 24), colour("text")));
   draw.font = font(400, 22);
   const seconds = (sound.length / student.sample_rate).toFixed(1);
   const footer = `${name} · ${seconds} s · ${student.name} · Light-SERNet KD`;

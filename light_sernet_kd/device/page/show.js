@@ -1,6 +1,7 @@
 // What the page shows: the answer, the timeline, the model's facts. Nothing here decides anything.
 
 import * as pictures from "./pictures.js";
+import { shown, tone } from "./plane.js";
 import { doubt, likelihood, loudness, named, others, percent } from "./words.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -47,8 +48,11 @@ function ring(share, text, colours) {
   $("ring-text").textContent = text;
 }
 
-/** @param where what the answer is about, in a sentence. */
-export function answer(student, found, where) {
+/**
+ * @param where what the answer is about, in a sentence.
+ * @param rows the windows that it is of, or none.
+ */
+export function answer(student, found, where, rows = []) {
   const share = found.shares[found.shown];
   const sure = found.label !== null;
   $("hero").className = sure ? "sure" : "unsure";
@@ -61,8 +65,16 @@ export function answer(student, found, where) {
   if (sure) ring(share, percent(share, 0), student.colours[found.label]);
   else ring(0, "?", null);
   bars(student, found);
+  paint($("tone"), sure ? student.colours[found.label] : null);
+  tone(student, found, rows);
   // On a small screen the answer is below the buttons.
   if ($("hero").getBoundingClientRect().top > innerHeight - 160) $("hero").scrollIntoView({ block: "center" });
+}
+
+/** Bars and plane of a student before there is an answer. */
+export function unanswered(student) {
+  bars(student, null);
+  tone(student, null);
 }
 
 export function noAnswer(student, label, text) {
@@ -72,7 +84,7 @@ export function noAnswer(student, label, text) {
   $("reason").textContent = text;
   $("sound").hidden = $("save").hidden = true;
   ring(0, "", null);
-  bars(student, null);
+  unanswered(student);
 }
 
 /** Everything about a recording over time. */
@@ -97,9 +109,13 @@ export function clip(student, { sound, rows, name, spectrogram }) {
     "The fuller the colour, the likelier. The dot marks the likeliest. Dashed means unsure.";
   filled(
     document.querySelector("#numbers thead"),
-    filled(element("tr"), ...["Window", "Answer", ...student.labels].map(head)),
+    filled(element("tr"), ...["Window", "Answer", ...student.labels, ...(student.dimensions?.names ?? [])].map(head)),
   );
-  filled(document.querySelector("#numbers tbody"), ...rows.map(tableRow));
+  filled(document.querySelector("#numbers tbody"), ...rows.map((row) => tableRow(student, row)));
+  const [low, high] = student.dimensions?.range ?? [];
+  $("caption-more").textContent = student.dimensions
+    ? ` ${student.dimensions.names.join(", ")}: smoothed too, on a scale from ${low} to ${high}.`
+    : "";
 }
 
 function head(text) {
@@ -108,11 +124,12 @@ function head(text) {
   return cell;
 }
 
-function tableRow(row) {
+function tableRow(student, row) {
   const when = element("th", `${row.start.toFixed(1)}–${row.end.toFixed(1)} s`);
   when.scope = "row";
   const cells = row.shares.map((share, k) => element("td", (100 * share).toFixed(1), k === row.shown ? "best" : ""));
-  return filled(element("tr"), when, element("td", named(row)), ...cells);
+  const values = (row.values ?? []).map((value) => element("td", shown(student, value)));
+  return filled(element("tr"), when, element("td", named(row)), ...cells, ...values);
 }
 
 /** The microphone while it records. */

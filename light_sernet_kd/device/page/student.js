@@ -52,7 +52,10 @@ export async function openStudent(facts) {
     }
     // The first graph answers for whoever is not known.
     if (!speaker?.clips) found = { ...found, ...(await run(audio)) };
-    return { ...found, milliseconds: performance.now() - started };
+    // The file has the ends of the scale as -1 and 1.
+    const [low, high] = facts.dimensions?.range ?? [];
+    const dimensions = found.dimensions?.map((value) => low + ((high - low) * (value + 1)) / 2);
+    return { ...found, ...(dimensions && { dimensions }), milliseconds: performance.now() - started };
   }
 
   const opened = { ...facts, speaker: null, classify, close: () => model.delete() };
@@ -151,11 +154,17 @@ function unheard(student, sound, silenceDbfs) {
   return levelRangeDb(sound, student) < student.steady_db ? STEADY : "";
 }
 
-/** `found` with what is shown of it: the class number `shown`, or, where `why` says why, `label` null. */
-function judged(student, found, shares, shown, why) {
+/**
+ * `found` with what is shown of it: the class number `shown`, or, where `why` says why, `label` null; and as
+ * `values` its dimensions, undefined where the file gives none.
+ */
+function judged(student, found, shares, shown, why, values = found.dimensions) {
   if (!why && Math.max(...shares) < student.unsure_below) why = NOT_SURE;
-  return { ...found, shares, shown, why, label: why ? null : student.labels[shown] };
+  return { ...found, shares, shown, why, label: why ? null : student.labels[shown], values };
 }
+
+/** The mean of some rows' numbers, of equal length. */
+const meanOf = (lists) => lists[0]?.map((_, k) => lists.reduce((sum, each) => sum + each[k], 0) / lists.length);
 
 const tooShort = (student, sound) => sound.length < student.shortest_seconds * student.sample_rate;
 
@@ -196,15 +205,16 @@ export function summary(student, rows) {
   const times = timeShares(student, rows);
   const speech = rows.filter((row) => !WITHOUT_SPEECH.includes(row.why));
   const heard = speech.length ? speech : rows;
-  const mean = student.labels.map((_, k) => heard.reduce((sum, row) => sum + row.probabilities[k], 0) / heard.length);
+  const mean = meanOf(heard.map((row) => row.probabilities));
+  const dimensions = student.dimensions ? meanOf(heard.map((row) => row.dimensions)) : undefined;
   const longest = Object.entries(times.unsure_shares).sort((a, b) => b[1] - a[1])[0];
   const why = speech.length ? "" : longest[0];
-  return { ...judged(student, { probabilities: mean }, mean, likeliest(mean), why), ...times };
+  return { ...judged(student, { probabilities: mean, dimensions }, mean, likeliest(mean), why), ...times };
 }
 
 /**
- * Answers for windows that follow each other, as the runner's `Stream` gives them: `shares` are smoothed, and
- * another label takes over when it leads by a margin, or has led for some windows on end. Silence, and what is
+ * Answers for windows that follow each other, as the runner's `Stream` gives them: `shares` and `values` are
+ * smoothed, and another label takes over when it leads by a margin, or has led for some windows on end. Silence, and what is
  * no speech, is left out of that, and what follows it begins anew.
  */
 export class Timeline {
@@ -216,7 +226,7 @@ export class Timeline {
   }
 
   #beginAnew() {
-    this.shares = null;
+    this.shares = this.values = null;
     this.shown = this.challenger = -1;
     this.led = 0;
   }
@@ -232,9 +242,11 @@ export class Timeline {
       this.#beginAnew();
       return judged(student, found, probabilities, likeliest(probabilities), why);
     }
-    this.shares = this.shares?.map((share, k) => share + this.newShare * (probabilities[k] - share)) ?? probabilities;
+    const smoothed = (before, now) => before?.map((value, k) => value + this.newShare * (now[k] - value)) ?? now;
+    this.shares = smoothed(this.shares, probabilities);
+    this.values = smoothed(this.values, found.dimensions);
     this.#choose();
-    return judged(student, found, this.shares, this.shown, "");
+    return judged(student, found, this.shares, this.shown, "", this.values);
   }
 
   #choose() {

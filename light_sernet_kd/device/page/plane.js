@@ -1,0 +1,174 @@
+// Arousal, valence and dominance: a point in a plane, the windows' trail behind it, and the same in words.
+
+import { WITHOUT_SPEECH } from "./student.js";
+
+/** What both ends of each are called. */
+const ENDS = {
+  arousal: ["calm", "excited"],
+  valence: ["unpleasant", "pleasant"],
+  dominance: ["weak", "strong"],
+};
+/** From the middle to an end, what is still neither, and from where on it is very much so. */
+const NEITHER = 0.2;
+const VERY = 0.6;
+/** The picture's edges in its own units: room for words at the left and below. */
+const PLANE = { left: 30, top: 4, side: 282 };
+
+/** A value as shown, which is within the scale. */
+export function shown(student, value) {
+  const [low, high] = student.dimensions.range;
+  return Math.min(Math.max(value, low), high).toFixed(high - low > 2 ? 1 : 2);
+}
+
+/** From 0 to 1 where the value is on the scale. */
+function place(student, value) {
+  const [low, high] = student.dimensions.range;
+  return Math.min(Math.max((value - low) / (high - low), 0), 1);
+}
+
+const hasPlane = (student) => ["arousal", "valence"].every((name) => student.dimensions.names.includes(name));
+
+/** The values of a window or an answer by name; null where there is no speech. */
+function named(student, found) {
+  if (!found?.values || WITHOUT_SPEECH.includes(found.why)) return null;
+  return Object.fromEntries(student.dimensions.names.map((name, k) => [name, found.values[k]]));
+}
+
+/** How much of a dimension that is, in words. */
+function degree(student, name, value) {
+  const [low, high] = ENDS[name];
+  const off = 2 * place(student, value) - 1;
+  if (Math.abs(off) < NEITHER) return `neither ${low} nor ${high}`;
+  return `${Math.abs(off) < VERY ? "" : "very "}${off < 0 ? low : high}`;
+}
+
+/** What was heard, in one sentence; empty without an answer. */
+export function sentence(student, found) {
+  const values = named(student, found);
+  if (!values) return "";
+  const parts = Object.entries(values).map(
+    ([name, value]) => `${degree(student, name, value)} (${name} ${shown(student, value)})`,
+  );
+  const [low, high] = student.dimensions.range;
+  const listed = parts.length > 1 ? `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}` : parts[0];
+  return `It sounds ${listed}, on a scale from ${low} to ${high}.`;
+}
+
+function drawn(kind, attributes, text = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", kind);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.textContent = text;
+  return made;
+}
+
+/** Frame, cross and the names of the ends. */
+function frame(student) {
+  const { left, top, side } = PLANE;
+  const [low, high] = student.dimensions.range;
+  const [middle, bottom] = [side / 2, top + side];
+  const across = (x, text, anchor) =>
+    drawn("text", { x: left + x, y: bottom + 18, "text-anchor": anchor, class: "end" }, text);
+  const up = (y, text, anchor) =>
+    drawn("text", { transform: `translate(${left - 11} ${y}) rotate(-90)`, "text-anchor": anchor, class: "end" }, text);
+  return [
+    drawn("rect", { x: left, y: top, width: side, height: side, rx: 10, class: "frame" }),
+    drawn("path", {
+      d: `M${left + middle} ${top}v${side}M${left} ${top + middle}h${side}`,
+      class: "cross",
+    }),
+    across(0, `${ENDS.valence[0]} (${low})`, "start"),
+    across(side, `${ENDS.valence[1]} (${high})`, "end"),
+    up(bottom, `${ENDS.arousal[0]} (${low})`, "start"),
+    up(top, `${ENDS.arousal[1]} (${high})`, "end"),
+  ];
+}
+
+/** Where values lie in the picture. */
+function point(student, values) {
+  const { left, top, side } = PLANE;
+  return [left + place(student, values.valence) * side, top + (1 - place(student, values.arousal)) * side];
+}
+
+/** The windows one after the other, the first of them as a ring. */
+function trail(student, rows) {
+  const points = rows.map((row) => named(student, row)).filter(Boolean).map((values) => point(student, values));
+  if (points.length < 2) return [];
+  return [
+    drawn("polyline", { points: points.map((each) => each.join()).join(" "), class: "trail" }),
+    ...points.map(([cx, cy], k) => drawn("circle", { cx, cy, r: k ? 2.5 : 4, class: k ? "step" : "first" })),
+  ];
+}
+
+/** How the windows move, in words. */
+function course(student, rows) {
+  const heard = rows.map((row) => named(student, row)).filter(Boolean);
+  if (heard.length < 2) return "";
+  const at = ({ arousal, valence }) => `arousal ${shown(student, arousal)}, valence ${shown(student, valence)}`;
+  return ` Its windows, ${heard.length} of them, go from ${at(heard[0])} to ${at(heard.at(-1))}.`;
+}
+
+function plane(student, found, rows) {
+  const values = named(student, found);
+  const marks = [];
+  if (values) {
+    const [cx, cy] = point(student, values);
+    marks.push(drawn("circle", { cx, cy, r: 9, class: found.label === null ? "point unsure" : "point" }));
+  }
+  const picture = document.getElementById("plane");
+  picture.replaceChildren(...frame(student), ...trail(student, rows), ...marks);
+  const where = values
+    ? `The answer is at arousal ${shown(student, values.arousal)}, valence ${shown(student, values.valence)}.`
+    : "There is no point yet.";
+  picture.setAttribute(
+    "aria-label",
+    `Plane of valence, from ${ENDS.valence.join(" to ")}, and arousal, from ${ENDS.arousal.join(" to ")}. ` +
+      where + course(student, rows),
+  );
+}
+
+/** A dimension as a dot on a line. */
+function line(student, name, value) {
+  const row = document.createElement("li");
+  const part = (className, text = "") => {
+    const made = document.createElement("span");
+    made.className = className;
+    made.textContent = text;
+    return made;
+  };
+  const track = part("track");
+  track.setAttribute("aria-hidden", "true");
+  if (value !== undefined) {
+    const dot = part("dot");
+    dot.style.left = `${100 * place(student, value)}%`;
+    track.append(dot);
+  }
+  const [low, high] = student.dimensions.range;
+  const ends = part("ends");
+  ends.append(part("", `${ENDS[name][0]} (${low})`), part("", `${ENDS[name][1]} (${high})`));
+  row.append(part("name", name), part("number", value === undefined ? "–" : shown(student, value)), track, ends);
+  return row;
+}
+
+/**
+ * Shows a recording's dimensions, of a student that gives them.
+ *
+ * @param found the answer, or null before there is one.
+ * @param rows its windows so far.
+ */
+export function tone(student, found, rows = []) {
+  const part = document.getElementById("tone");
+  part.hidden = !student.dimensions;
+  if (part.hidden) return;
+  const values = named(student, found);
+  const inPlane = hasPlane(student) ? ["arousal", "valence"] : [];
+  document.getElementById("plane").toggleAttribute("hidden", !inPlane.length);
+  if (inPlane.length) plane(student, found, rows);
+  document.getElementById("tone-words").textContent =
+    sentence(student, found) || (found ? "No speech was found, so there is nothing to place." : "The answer appears here.");
+  const rest = student.dimensions.names.filter((name) => !inPlane.includes(name));
+  document.getElementById("values").replaceChildren(...rest.map((name) => line(student, name, values?.[name])));
+  document.getElementById("tone-legend").textContent =
+    inPlane.length && rows.length > 1
+      ? "The large mark is the answer. The line joins the windows, from the small ring on."
+      : "";
+}

@@ -85,7 +85,7 @@ def write_predictions(path: str | os.PathLike[str], predictions: Predictions) ->
         ):
             # Nine significant digits identify any float32.
             cells = (f"{p:.9g}" for p in shares)
-            numbers = ("" if math.isnan(value) else f"{value:.17g}" for value in values)
+            numbers = ("" if math.isnan(value) else repr(float(value)) for value in values)
             writer.writerow([identity, fold, classes[label], classes[guess], *cells, *numbers])
 
 

@@ -151,11 +151,11 @@ def _ratings(told: Mapping[str, Any] | None) -> list[str]:
     """What a student says of arousal and so on; nothing where it says nothing."""
     if not told:
         return []
-    low, high = told["range"]
+    (low, high), names = told["range"], " and ".join(map(plain, told["names"]))
     return [
         *concordance(told),
-        f"The second output of the files, `dimensions`, has {' and '.join(map(plain, told['names']))}: -1 is "
-        f"{low:g} and 1 is {high:g} on the scale of the corpus.",
+        f"The second output of the files, `dimensions`, has {names} from -1 to 1, which stand for "
+        f"{low:g} and {high:g} on the scale of the ratings.",
         "",
     ]
 

@@ -162,7 +162,7 @@ def test_the_exported_files_give_the_ratings_and_their_card_the_scale(taught):
         runner = Runner(taught / row["file"])
         assert runner.card["dimensions"] == {"names": ["arousal", "valence"], "range": [1.0, 5.0]}
     card = (taught / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "The second output of the files, `dimensions`, has arousal and valence: -1 is 1 and 1 is 5" in card
+    assert "has arousal and valence from -1 to 1, which stand for 1 and 5 on the scale" in card
 
 
 # What is refused

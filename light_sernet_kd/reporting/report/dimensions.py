@@ -68,7 +68,7 @@ def dimensions(metrics: Mapping[str, Any], export: Mapping[str, Any] | None) -> 
         "",
         Table(columns, rows),
         "",
-        "Intervals are the percentile bootstrap over test speakers. "
+        "Intervals are the percentile bootstrap over test speakers, of whom at least 3 are needed. "
         + (f"Of the utterances, {', '.join(unrated)}; these teach the emotions alone." if unrated else ""),
         "",
         Table([*words("fold"), *numbers(*heads, form=".3f")], per_fold),

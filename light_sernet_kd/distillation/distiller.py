@@ -173,6 +173,7 @@ class Distiller(keras.Model):
         self.state_projection: Any = None
         outputs = {LOGITS: student.outputs[0]}
         self.dimensions_loss: Any = None
+        self.dimensions_tracker: Any = None
         self.dimensions_weight = 0.0
         if len(student.outputs) > 1 or self.distillation.needs_dimensions:
             outputs[DIMENSIONS] = dimensions_of(student)
@@ -191,7 +192,6 @@ class Distiller(keras.Model):
             self._run = lambda features: run(features, training=True)
         self.label_tracker = keras.metrics.Mean(name="label_loss")
         self.accuracy_tracker = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        self.dimensions_tracker = keras.metrics.Mean(name="dimensions_loss")
         # Labels that are no class, since the epoch's beginning: a compiled step cannot refuse them.
         self.odd_labels = keras.metrics.Sum(name="odd_labels")
 
@@ -276,6 +276,7 @@ class Distiller(keras.Model):
         dimensions_of(self.student)
         self.dimensions_loss = DIMENSION_LOSSES[choose("loss", loss, DIMENSION_LOSSES)].loss
         self.dimensions_weight = weight
+        self.dimensions_tracker = keras.metrics.Mean(name="dimensions_loss")
 
     def start_projection_anew(self, seed: int) -> None:
         """Give the linear layers to the teacher's widths new weights that `seed` decides."""
@@ -445,7 +446,7 @@ class Distiller(keras.Model):
     @property
     def metrics(self):
         own = [self.label_tracker, self.accuracy_tracker, self.odd_labels]
-        own += [self.dimensions_tracker] if self.dimensions_loss else []
+        own += [self.dimensions_tracker] if self.dimensions_tracker else []
         return [*(metric for metric in super().metrics if metric not in own), *own]
 
     def get_metrics_result(self):

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from light_sernet_kd import students
+from light_sernet_kd.audio import augment
 from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.data.augmenter import Augmenter
 from light_sernet_kd.data.batches import Examples, TeacherOutputs, batches
 from light_sernet_kd.distillation import losses
 from light_sernet_kd.distillation.distiller import Distiller, embedding_of
@@ -188,7 +190,15 @@ def test_a_batch_carries_ratings_and_a_teachers_and_mixes_both():
     features, labels = np.zeros((4, 6, 5, 1), np.float32), np.array([0, 1, 0, 1], np.int32)
     values = np.array([[0.5], [UNKNOWN], [-1], [1]], np.float32)
     examples = Examples(features, labels, ("anger", "fear"), dimensions=values)
-    teacher = TeacherOutputs(dimensions=-values)
-    inputs, _ = next(iter(batches(examples, range(4), batch_size=4, seed=0, teacher=teacher)))
+    how = {"batch_size": 4, "seed": 0, "teacher": TeacherOutputs(dimensions=-values)}
+    inputs, _ = next(iter(batches(examples, range(4), **how)))
     np.testing.assert_array_equal(inputs["dimensions"], values)
     np.testing.assert_array_equal(inputs["teacher_dimensions"], -values)
+    mixup = Augmenter(augment.parse("mixup:alpha=1"), None, lambda clips: clips, 100, "both")
+    mixed, _ = next(iter(batches(examples, range(4), **how, augmenter=mixup)))
+    share = mixed["share"].numpy()[:, None]
+    mates = augment.mates(4, seed=0, epoch=0, batch=0)
+    expected = share * values + (1 - share) * values[mates]
+    assert np.isnan(expected).any()  # with whom nobody rated, nobody rated the mixture
+    np.testing.assert_allclose(mixed["dimensions"], expected, rtol=1e-6)
+    np.testing.assert_allclose(mixed["teacher_dimensions"], -expected, rtol=1e-6)

@@ -31,7 +31,6 @@ def with_dimensions(settings: Settings) -> Settings:
         "--qat": settings.qat,
         "--generations": settings.generations > 1,
         "--unlabelled": settings.unlabelled is not None,
-        "--enrolment": settings.enrolment,
         "--start_from": settings.start_from is not None,
         "--engine jax": settings.engine == "jax",
     }

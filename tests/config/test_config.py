@@ -108,7 +108,7 @@ VIEW = {"teacher_view": "same", "teacher_components": 16}
 MIXING = {"teacher_mixing": "confidence"}
 # And this of probes that are asked on augmented recordings.
 VIEWS = {"teacher_views": 8}
-# Not beside generations, --qat or --enrolment.
+# Not beside generations or --qat.
 RATED = {
     "dimensions": ("arousal", "valence"),
     "dimension_range": ("1", "5"),
@@ -679,7 +679,6 @@ def test_ratings_have_one_spelling():
         ({"dimensions": ("arousal", "activation")}, "--dimensions names one twice"),
         ({"dimensions": ("arousal",), "qat": 2}, "--dimensions does not go with --qat yet"),
         ({"dimensions": ("arousal",), "engine": "jax"}, "does not go with --engine jax yet"),
-        ({"dimensions": ("arousal",), "enrolment": True}, "does not go with --enrolment yet"),
         (
             {"dimensions": ("arousal",), "student": "bert_vggish"},
             "does not go with --student bert_vggish yet",

@@ -132,7 +132,7 @@ def taught(rated, tmp_path_factory, shallow):
     from small_runs import no_graphs, rendered
 
     result = tmp_path_factory.mktemp("taught")
-    more = ["-kd", "KD+CCC:0.5+values:0.5", "--folds", "#1", "--epochs", "1"]
+    more = ["-kd", "KD+CCC:0.5+values:0.5", "--folds", "#1", "--epochs", "1", "--enrolment"]
     with no_graphs(), rendered():
         assert train(rated, result, "--run", "taught", *more, *DIMENSIONS) == 0
     return result / "taught"
@@ -159,8 +159,9 @@ def test_the_exported_files_give_the_ratings_and_their_card_the_scale(taught):
         assert row["ccc"].keys() == {"arousal", "valence"}
         # dynamic and int8 files round
         assert row["ccc"]["arousal"] == pytest.approx(told, abs=1e-4 if "float" in row["precision"] else 0.2)
-        runner = Runner(taught / row["file"])
-        assert runner.card["dimensions"] == {"names": ["arousal", "valence"], "range": [1.0, 5.0]}
+        for name in ("file", "enrolled_file"):
+            card = Runner(taught / row[name]).card
+            assert card["dimensions"] == {"names": ["arousal", "valence"], "range": [1.0, 5.0]}
     card = (taught / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "has arousal and valence from -1 to 1, which stand for 1 and 5 on the scale" in card
 

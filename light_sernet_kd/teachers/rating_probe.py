@@ -33,7 +33,8 @@ def rating_values(
 
     >>> embeddings = np.arange(12.0)[:, None]
     >>> fold = Fold("d", tuple(range(8)), (8, 9), (10, 11))
-    >>> rating_values(embeddings, embeddings / 10, [*"aabbccddeeff"], [fold])[0, 10:, 0].round(1).tolist()
+    >>> made = rating_values(embeddings, embeddings / 10, [*"aabbccddeeff"], [fold])
+    >>> [round(float(value), 1) for value in made[0, 10:, 0]]
     [1.0, 1.1]
     """
     import threadpoolctl

@@ -280,6 +280,10 @@ class Answer:
         probabilities: float32 `(classes,)`, which sums to 1.
         dimensions: float32 `(K,)`, in the order of `Runner.dimension_names` and on the scale of
             `Runner.dimension_range`, which it may exceed; K is 0 for a file of classes alone.
+
+    >>> answer = Runner("student.tflite").answer(np.sin(np.arange(8000) * 0.1))
+    >>> answer.probabilities.shape, answer.dimensions.shape
+    ((3,), (0,))
     """
 
     probabilities: np.ndarray

@@ -174,3 +174,35 @@ def hearing(recording: Path) -> Iterator[Page]:
 def status(begins: str) -> str:
     """Whether the demo's page says something that begins so, as JavaScript."""
     return f"document.getElementById('status').textContent.startsWith({begins!r})"
+
+
+# The least contrast of visible words to what is behind them, with the words.
+LEAST_CONTRAST = """(() => {
+    const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const luminance = ([red, green, blue]) => [red, green, blue]
+        .map((value) => value / 255)
+        .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, k) => sum + value * [0.2126, 0.7152, 0.0722][k], 0);
+    const behind = (each) => {
+        for (let at = each; at; at = at.parentElement) {
+            const colour = channels(getComputedStyle(at).backgroundColor);
+            if (colour.length === 3 || colour[3] > 0) return luminance(colour);
+        }
+    };
+    return [...document.querySelectorAll("body *")]
+        .filter((each) => each.checkVisibility() && !each.closest("audio") &&
+            [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+        .map((each) => {
+            const style = getComputedStyle(each);
+            const ink = luminance(channels(each.closest("svg") ? style.fill : style.color));
+            const [low, high] = [ink, behind(each)].sort((a, b) => a - b);
+            return [(high + 0.05) / (low + 0.05), each.textContent];
+        })
+        .sort((a, b) => a[0] - b[0])[0];
+})()"""
+
+# Words that are wider than what holds them.
+OUTSIDE = """[...document.querySelectorAll("button, label, legend, h1, h2, h3, p, li span, dt, dd, summary")]
+    .filter((each) => each.checkVisibility() && each.scrollWidth > each.clientWidth + 1 &&
+        getComputedStyle(each).display !== "inline")
+    .map((each) => each.outerHTML.slice(0, 80))"""

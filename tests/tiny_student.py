@@ -148,7 +148,7 @@ def flatbuffer(
     outputs = [given]
     if dimensions is not None:
         outputs.append(graph.layer("dimensions", source, model.constant(dimensions), dimensions.shape))
-    graph.end(None, taken, outputs)
+    graph.end(None if dimensions is None else "serving_default", taken, outputs)
     return model.packed()
 
 

@@ -150,8 +150,9 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     `[1, 1]`, how many these are, both float32. It gives `probabilities` and the clip's own `embedding`
     `[1, E]`.
 
-    With `dimensions` every graph has a second output of that name, `[1, K]` float32: arousal and so on from
-    -1 to 1, as the student gives them, which is beyond both ends where it is sure of more.
+    With `dimensions` every graph has a second output of that name, `[1, K]` float32: arousal and so on, with
+    the ends of the corpus's scale as -1 and 1. They are not clipped. The archive has their names in
+    `dimensions.txt`, too.
 
     Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
     `labels.txt`, `card.json`, for text `vocab.txt` and, where it is given, `training.bin`: `zipfile` opens

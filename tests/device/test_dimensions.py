@@ -16,7 +16,7 @@ from rich.console import Console
 from tiny_student import CLASSES, RATE, SAMPLES, audio_student, dimensions_student
 
 from light_sernet_kd import cli, runner
-from light_sernet_kd.config import Dimensions
+from light_sernet_kd.config import DIMENSIONS, Dimensions
 from light_sernet_kd.device import formats, listen, models, shipped
 from light_sernet_kd.device.whole import Runner
 from light_sernet_kd.runner import RunnerError
@@ -203,6 +203,10 @@ def test_models_says_which_file_has_them(model, tmp_path, monkeypatch, capsys):
     assert "arousal," in table
     assert "valence" in table
     assert "dimensions" not in models.table(models.found(Path("nothing"))).header
+
+
+def test_the_file_for_devices_knows_the_names_that_the_package_knows():
+    assert runner.DIMENSION_NAMES == DIMENSIONS
 
 
 WRONG = {

@@ -21,7 +21,7 @@ import browser
 import numpy as np
 import pytest
 import soundfile
-from browser import status
+from browser import LEAST_CONTRAST, OUTSIDE, status
 from conftest import REPOSITORY
 from exported_cases import CLASSES, Case, made_case
 
@@ -529,32 +529,6 @@ def test_examples_are_those_of_the_package_and_are_classified(page):
     np.testing.assert_allclose(page.run("demo.clip.sound"), expected, atol=1e-4)
 
 
-# The least contrast of visible words to what is behind them, with the words.
-LEAST_CONTRAST = """(() => {
-    const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-    const luminance = ([red, green, blue]) => [red, green, blue]
-        .map((value) => value / 255)
-        .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, value, k) => sum + value * [0.2126, 0.7152, 0.0722][k], 0);
-    const behind = (each) => {
-        for (let at = each; at; at = at.parentElement) {
-            const colour = channels(getComputedStyle(at).backgroundColor);
-            if (colour.length === 3 || colour[3] > 0) return luminance(colour);
-        }
-    };
-    return [...document.querySelectorAll("body *")]
-        .filter((each) => each.checkVisibility() && !each.closest("audio") &&
-            [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
-        .map((each) => {
-            const style = getComputedStyle(each);
-            const ink = luminance(channels(each.closest("svg") ? style.fill : style.color));
-            const [low, high] = [ink, behind(each)].sort((a, b) => a - b);
-            return [(high + 0.05) / (low + 0.05), each.textContent];
-        })
-        .sort((a, b) => a[0] - b[0])[0];
-})()"""
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_words_have_a_contrast_of_at_least_4_5(page, short, theme):
     given(page, short)
@@ -693,13 +667,6 @@ def test_nothing_but_this_server_is_asked(page, serving, long):
             f"refused(event.blockedURI), {{once: true}}); {attempt}.catch(() => 0); }})"
         )
         assert refused.startswith("http://127.0.0.1:9/")
-
-
-# Words that are wider than what holds them.
-OUTSIDE = """[...document.querySelectorAll("button, label, legend, h1, h2, h3, p, li span, dt, dd, summary")]
-    .filter((each) => each.checkVisibility() && each.scrollWidth > each.clientWidth + 1 &&
-        getComputedStyle(each).display !== "inline")
-    .map((each) => each.outerHTML.slice(0, 80))"""
 
 
 def test_everything_has_a_name_and_fits_a_phone(page, long):

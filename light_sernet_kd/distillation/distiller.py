@@ -374,7 +374,9 @@ class Distiller(keras.Model):
         loss = _weighted_mean(per_example, sample_weight) + relational
         if self.dimensions_loss:
             rated = self.dimensions_loss(batch[DIMENSIONS], outputs[DIMENSIONS])
-            self.dimensions_tracker.update_state(rated)
+            # By how many ratings there are: of a batch without any the loss is 0.
+            known = ops.sum(ops.cast(ops.isfinite(batch[DIMENSIONS]), rated.dtype))
+            self.dimensions_tracker.update_state(rated, sample_weight=known)
             loss = loss + self.dimensions_weight * rated
         for regularisation in self.losses:
             loss = loss + ops.sum(ops.cast(regularisation, loss.dtype))

@@ -22,6 +22,8 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import dimension_scores, read_predictions
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.runner import Runner
+from light_sernet_kd.teachers import sources
+from light_sernet_kd.teachers.rating_probe import rating_values
 from light_sernet_kd.training.job import TrainingJob
 from light_sernet_kd.training.network import Network, NetworkSpec
 
@@ -267,3 +269,26 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_weights(tmp_path):
     for one, other in zip(whole.last, trained.last, strict=True):
         np.testing.assert_array_equal(one, other)
     assert whole.history["dimensions_loss"] == trained.history["dimensions_loss"]
+
+
+def test_a_probe_in_a_run_gives_ratings_and_an_ensemble_keeps_them(rated, tmp_path):
+    settings = make_settings(
+        corpus=str(rated), dimensions=("valence", "arousal"), dimension_range=("1", "5"), export=False
+    )
+    selection = selected(settings, tmp_path)
+    folds, count = [*selection.folds, selection.final_fold], len(selection.utterances)
+    rows = np.random.default_rng(0).normal(size=(count, 4))
+    teacher = teachers.Teacher(
+        tuple(each.id for each in selection.utterances),
+        selection.classes,
+        np.zeros((len(folds), count, len(selection.classes)), np.float32),
+        tuple(fold.name for fold in folds),
+    )
+    probe = sources._with_ratings(teacher, rows, selection, folds)
+    expected = rating_values(rows, selection.dimensions, [u.speaker for u in selection.utterances], folds)
+    np.testing.assert_array_equal(probe.values, expected)
+    cooled = sources.at_own_temperature(probe, selection, selection.folds)
+    both = teachers.ensemble([cooled, cooled], [1.0, 3.0])
+    for number, fold in enumerate(selection.folds):
+        aligned = teachers.aligned_dimensions(both, selection.utterances, ("valence", "arousal"), fold.name)
+        np.testing.assert_allclose(aligned, expected[number], rtol=1e-6)

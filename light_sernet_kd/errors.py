@@ -17,6 +17,22 @@ class UserError(Exception):
     """A mistake the user can mend: shown as one line on stderr, exit code 2, no traceback."""
 
 
+class UserCodeError(Exception):
+    """An error within code of the user's own: shown with that one's traceback, exit code 2.
+
+    Attributes:
+        said: which code failed, in one line.
+        traced: the traceback. It is text, since Keras takes away what caused an error, and pickle does too.
+    """
+
+    def __init__(self, said: str, traced: str):
+        super().__init__(said, traced)
+        self.said, self.traced = said, traced
+
+    def __str__(self) -> str:
+        return f"{self.said}\n\n{self.traced}"
+
+
 class MissingPackageError(UserError, ImportError):
     """A package that is not installed; the message has the command that installs it."""
 

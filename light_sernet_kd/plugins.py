@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -228,6 +229,32 @@ def files() -> list[Path]:
     return [each.place for each in _loaded.values() if each.is_named]
 
 
+def contents() -> tuple[tuple[str, bytes], ...]:
+    """Name and content of the files of `files`, for a machine that lacks them.
+
+    Raises:
+        UserError: one has changed since it was loaded.
+    """
+    return tuple((load(place).name, place.read_bytes()) for place in files())
+
+
+@contextlib.contextmanager
+def carried(contents: Sequence[tuple[str, bytes]]) -> Iterator[None]:
+    """Within, the plug-ins of these names and contents are loaded, from files that are there as long.
+
+    Raises:
+        UserError: as `load`.
+    """
+    with contextlib.ExitStack() as stack:
+        places = []
+        for name, content in contents:  # a folder each: two may have one name
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="light-sernet-kd-plugin-"))
+            places.append(Path(folder, name))
+            places[-1].write_bytes(content)
+        stack.enter_context(loaded(places))
+        yield
+
+
 def load_all(files: Sequence[Path]) -> None:
     """What another process of the same command begins with."""
     load_installed()
@@ -291,23 +318,23 @@ def _added(plugin: Plugin, run: Any) -> Plugin:
         run()
     except (Exception, SystemExit) as error:
         _restore(*before)
-        raise UserError(_described(plugin, error)) from None
+        raise UserError(f"plug-in {described(plugin.place, error)}") from None
     finally:
         _adding = outer
     _loaded[plugin.place] = plugin
     return plugin
 
 
-def _described(plugin: Plugin, error: BaseException) -> str:
-    """File, line and error of a plug-in, in one line."""
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(plugin.place) else None
+def described(place: Path, error: BaseException) -> str:
+    """File, line and error of code of the user's, in one line."""
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(place) else None
     if line is None:
         frames = traceback.extract_tb(error.__traceback__)
-        line = next((each.lineno for each in reversed(frames) if each.filename == str(plugin.place)), None)
+        line = next((each.lineno for each in reversed(frames) if each.filename == str(place)), None)
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     what = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-    where = f"{plugin.place}" + (f", line {line}" if line else "")
-    return f"plug-in {where}: {' '.join(what.split())}".rstrip(".: ") + "."
+    where = f"{place}" + (f", line {line}" if line else "")
+    return f"{where}: {' '.join(what.split())}".rstrip(".: ") + "."
 
 
 def _restore(plugins: dict[Path, Plugin], registries: dict[str, dict[str, Any]]) -> None:

@@ -55,12 +55,15 @@ def drawn(monkeypatch):
     return kept
 
 
-@pytest.fixture
-def unrendered():
-    """Figures are made as ever and their files are empty."""
+@pytest.fixture(scope="module", autouse=True)
+def pictures(request):
+    """Which pictures are rendered: those with one of the module's `RENDERED` in their names, as all have ".".
+
+    The others are made as ever and their files are empty: a run writes twenty, each in three formats.
+    """
     from small_runs import rendered
 
-    with rendered():
+    with rendered(*getattr(request.module, "RENDERED", ())):
         yield
 
 

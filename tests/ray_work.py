@@ -21,6 +21,14 @@ def says_its_gpus(settings: Settings, options: RunOptions, command: str) -> Fini
     return Finished(said=f"{len(ray.get_gpu_ids())} {os.environ['OMP_NUM_THREADS']}")
 
 
+def says_what_a_plugin_added(settings: Settings, options: RunOptions, command: str) -> Finished:
+    from light_sernet_kd import plugins
+    from light_sernet_kd.registries.students import STUDENTS
+
+    (used,) = plugins.used(settings.as_dict())
+    return Finished(said=f"{STUDENTS['tinny'].title} of {used['name']} {used['sha256']}")
+
+
 def is_killed_once(settings: Settings, options: RunOptions, command: str) -> Finished:
     mark = options.result / f"{options.run}.begun"
     if settings.seed == 1 and not mark.exists():

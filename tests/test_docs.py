@@ -75,6 +75,8 @@ COMMANDS = {
     "light-sernet-kd models": RUN,
     "light-sernet-kd demo *": f"{PARSE}: serves until Ctrl-C; test_page opens it in Chromium",
     "light-sernet-kd completion *": "no: writes into the reader's home; test_options completes in bash",
+    "light-sernet-kd train --config *": "no: test_config_file has files, and repeats a run",
+    "light-sernet-kd train * --callbacks *": "no: test_callbacks has files, and trains with them",
     "light-sernet-kd train --plugin *": "no: test_plugins writes the file and trains with it",
     "python train.py grid EXPERIMENTS *": f"{PARSE}: the command line is train.py's; test_grid reads them",
     "python train.py paper *": f"{PARSE}: trains for hours; test_experiments has quick rows",
@@ -260,7 +262,7 @@ def workplace(tmp_path_factory) -> Path:
     shutil.copytree(REPOSITORY / "benchmarks", folder / "benchmarks")
     with inside(folder), pytest.MonkeyPatch.context() as patch:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
-        with shallow_light_sernet(), rendered():
+        with shallow_light_sernet():
             some = ["--folds", "03,08", "--run", "my-run"]
             assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), *some]) == 0
         for name in ("demo", "demo-alone", "one", "two"):
@@ -348,7 +350,8 @@ def test_the_site_builds_and_its_command_page_has_every_option(tmp_path):
 def test_the_picture_is_made_of_the_tables(tmp_path):
     picture = runpy.run_path(str(DOCS / "picture.py"))
     for name, drawn in (("pipeline.png", "main"), ("sizes.png", "sizes")):
-        picture[drawn](tmp_path / name)
+        with rendered(name):
+            picture[drawn](tmp_path / name)
         assert (tmp_path / name).stat().st_size > 10_000
         assert (DOCS / "pictures" / name).stat().st_size < 200_000
 

@@ -20,7 +20,7 @@ def test_no_output_is_stored():
     assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.usefixtures("shallow_here", "unrendered", "undrawn", "eager")
+@pytest.mark.usefixtures("shallow_here", "undrawn", "eager")
 def test_the_cells_run_one_after_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}

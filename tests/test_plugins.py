@@ -71,7 +71,7 @@ def test_what_a_plugin_adds_is_listed_and_checked(example, capsys):
     assert "unknown option --plugin" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("unrendered", "undrawn", "eager")
+@pytest.mark.usefixtures("undrawn", "eager")
 def test_a_run_with_a_plugin_says_so_and_goes_on_with_the_same_alone(example, calls, tmp_path, capsys):
     words = ["train", *QUICK, "-dn", "calls", "--student", "tiny", "-kd", "gaps", "--teacher", "labels"]
     words += ["--epochs", "1", "--no-export", "-v", "0", "--teacher_gate", "off", "--recipe", "own"]

@@ -144,6 +144,7 @@ def test_rows_of_other_speakers_are_no_row(script, tmp_path):
         script.rows_of(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn", "shallow")
 def test_a_finished_run_is_recorded(script, tmp_path):
     manifest = made_corpus(tmp_path)
     common = ["--epochs", "1", "--no-export", "--run", "KD-0", "-kd", "KD"]

@@ -19,7 +19,7 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.examples import examples_of
 from light_sernet_kd.cli.parser import Parser
 from light_sernet_kd.config import make_settings
-from light_sernet_kd.errors import TRAIN, UserError, missed, require
+from light_sernet_kd.errors import TRAIN, UserCodeError, UserError, missed, require
 from light_sernet_kd.registries.recipes import DEFAULT
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
@@ -151,6 +151,10 @@ def main(
             return command.run(arguments, context) or 0
     except UserError as error:
         complain(str(error))
+        return 2
+    except UserCodeError as error:
+        print(error.traced, end="", file=sys.stderr)
+        complain(error.said)
         return 2
     except ImportError as error:
         # What an option or a file needs, and not its command.

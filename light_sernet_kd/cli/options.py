@@ -44,6 +44,8 @@ def add_option(
         how = {"action": "store_true" if is_switch else argparse.BooleanOptionalAction}
     elif option.parse is None and kind in (int, float):
         how["type"] = kind
+    if option.repeats:
+        how["action"], default = "append", list(default)
     parser.add_argument(
         *option.flags, dest=name, default=default, help=text or option.help_text(shown), **how
     )

@@ -5,10 +5,10 @@ import dataclasses
 import fnmatch
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from light_sernet_kd import plugins
 from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
@@ -19,9 +19,11 @@ from light_sernet_kd.cli.options import (
     settings_of,
 )
 from light_sernet_kd.cli.seeds import parsed, train_each
-from light_sernet_kd.config import RunOptions, Settings, fields, make_settings
+from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import engine_of, one_engine
+from light_sernet_kd.config.settings import SPEECH_AND_TEXT, TEACHER
+from light_sernet_kd.data.settings_file import config_of, file_settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
@@ -48,12 +50,16 @@ def add_train(commands: Any, context: Context) -> None:
     train.add_argument("--seeds", metavar="N,N,…",
                        help="train with each of these seeds, as the runs NAME-seed-N, and write their scores "
                        "with mean and standard deviation into NAME-seeds.md")  # fmt: skip
+    train.add_argument("--config", type=Path, metavar="FILE",
+                       help="settings from a .toml file, or those of a run that is repeated, from its "
+                       "config.json or its folder; options given beside it win")  # fmt: skip
     add_settings(train, context.settings, fields.TRAIN)
     add_run_options(train)
 
 
 def run_train(arguments: argparse.Namespace, context: Context) -> None:
-    settings, options = settings_of(arguments, context.defaults), run_options(arguments)
+    defaults = context.defaults if arguments.config is None else _of_file(arguments)
+    settings, options = settings_of(arguments, defaults), run_options(arguments)
     if arguments.alone and settings.teacher is None:
         raise UserError("--alone is for a student with a teacher: add -kd KD or another method.")
     if arguments.seeds is not None and "seed" in vars(arguments):
@@ -63,7 +69,7 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
 
     def run(settings: Settings, options: RunOptions) -> "RunFolder":
         folder = _unchanged(settings, options, alone=arguments.alone) or _trained(
-            settings, options, display, context.command_line, alone=arguments.alone
+            settings, options, display, context.command_line, alone=arguments.alone, like=arguments.config
         )
         _tell_outcome(folder, display)
         return folder
@@ -72,6 +78,15 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
         run(settings, options)
     else:
         train_each(seeds, settings, options, display, run)
+
+
+def _of_file(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings of `--config`, less those of a teacher where a method is given that has none."""
+    values = file_settings(arguments.config)
+    method = getattr(arguments, "distillation", None)
+    if method is None or distillation_spec.parse(method).needs_teacher:
+        return values
+    return {name: value for name, value in values.items() if fields.options(Settings)[name].group != TEACHER}
 
 
 def _unchanged(settings: Settings, options: RunOptions, *, alone: bool) -> "RunFolder | None":
@@ -88,7 +103,13 @@ def _unchanged(settings: Settings, options: RunOptions, *, alone: bool) -> "RunF
 
 
 def _trained(
-    settings: Settings, options: RunOptions, display: "Display", command: str, *, alone: bool
+    settings: Settings,
+    options: RunOptions,
+    display: "Display",
+    command: str,
+    *,
+    alone: bool,
+    like: Path | None,
 ) -> "RunFolder":
     heavy_imports(engine_of(settings))
     from light_sernet_kd import experiment
@@ -96,7 +117,8 @@ def _trained(
 
     if alone:
         experiment.train_alone(settings, options, display)
-    return RunFolder(experiment.train(settings, options, display, command=command))
+    repeats = None if like is None else config_of(like)
+    return RunFolder(experiment.train(settings, options, display, command=command, repeats=repeats))
 
 
 def _tell_outcome(run: "RunFolder", display: "Display") -> None:
@@ -112,8 +134,8 @@ def add_recipe(commands: Any, context: Context) -> None:
     recipe = commands.add_parser(
         "recipe",
         help="what a recipe sets, in a form to copy and change",
-        description="Print the settings of a recipe, as grid files take them. Each can also be given beside "
-        "--recipe on the command line of train, or be changed in hyperparameters.py.",
+        description="Print the settings of a recipe, as --config and grid files take them. Each can also be "
+        "given beside --recipe on the command line of train, or be changed in hyperparameters.py.",
     )
     recipe.add_argument("name", nargs="?", metavar="NAME", help="; ".join(
         f"{name}: {each.text}" for name, each in RECIPES.items()
@@ -129,13 +151,21 @@ def run_recipe(arguments: argparse.Namespace, context: Context) -> None:
     name = choose("recipe", arguments.name, RECIPES)
     print(f"# {RECIPES[name].text}")
     for setting, value in RECIPES[name].settings.items():
-        print(f"{setting} = {json.dumps(value)}")
+        print(f"{setting} = {_toml(value)}")
     schedule = RECIPES[name].settings.get("schedule")
     if schedule:
-        # These are settings too, where they have their names.
+        # These are settings too, where they have their names; those of encoders are of other students.
         print(f"# the schedule {schedule}:")
+        named = [name for name, each in fields.options(Settings).items() if each.group != SPEECH_AND_TEXT]
         for part, value in dataclasses.asdict(SCHEDULES[schedule]).items():
-            print(f"{'' if part in fields.options(Settings) else '# '}{part} = {json.dumps(value)}")
+            print(f"{'' if part in named else '# '}{part} = {_toml(value)}")
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it, which differs from JSON in tables."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(each)}' for key, each in value.items())} }}"
+    return json.dumps(value)
 
 
 def add_teach(commands: Any, context: Context) -> None:
@@ -290,24 +320,21 @@ def add_grid(commands: Any, context: Context) -> None:
     add_run_options(grid)
 
 
-def _check_plugins(arguments: argparse.Namespace) -> None:
-    if arguments.plugin and arguments.on != LOCAL:
-        raise UserError(
-            "--plugin is for runs of this machine: install the plug-in as a package on every machine of "
-            f"--on {arguments.on}, with an entry point of the group {plugins.GROUP}."
-        )
-
-
-def run_grid(arguments: argparse.Namespace, context: Context) -> int:
-    _check_plugins(arguments)
+def _check_grid(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if arguments.callbacks and arguments.on != LOCAL:
+        raise UserError(f"--callbacks is for runs of this machine: leave it out, or --on {arguments.on}.")
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
-    jobs = arguments.jobs or 1
     if arguments.measure and not arguments.dry_run:
         raise UserError("--measure goes with --dry-run.")
     if arguments.run is not None:
         raise UserError("--run is for one run: a grid names its own.")
-    options = run_options(arguments)
+
+
+def run_grid(arguments: argparse.Namespace, context: Context) -> int:
+    _check_grid(arguments)
+    jobs, options = arguments.jobs or 1, run_options(arguments)
     from light_sernet_kd.analysis import grid as grids
     from light_sernet_kd.files import locked
 

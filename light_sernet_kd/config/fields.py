@@ -93,6 +93,7 @@ class Option:
         range: of numbers.
         parse: of the text after a flag; by default its type's own.
         example: of a list, for the message that refuses another value.
+        repeats: whether the option may be given several times, each with one value of a list.
         may_be_empty: whether an empty text says something.
         shows_default: whether `--help` adds the default.
         always_spelled: whether a command line that is told has it even where it is the default, since the
@@ -109,6 +110,7 @@ class Option:
     range: Range | None = None
     parse: Callable[[str], Any] | None = None
     example: str = ""
+    repeats: bool = False
     may_be_empty: bool = False
     shows_default: bool = True
     always_spelled: bool = False

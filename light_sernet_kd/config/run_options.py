@@ -2,9 +2,12 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from light_sernet_kd.config import user_callbacks
 from light_sernet_kd.config.fields import Range, setting
 from light_sernet_kd.errors import UserError, install_line
 
@@ -27,6 +30,7 @@ class RunOptions:
         result: holds the runs' folders and the cache of features.
         memory_gb: larger arrays of recordings, and with `cache="ram"` of features, are kept in a file and
             mapped into memory; in GiB.
+        callbacks: factories of Keras callbacks, or their names, as `config.user_callbacks` reads them.
         devices: how many share each batch of one network, on JAX; None leaves it to the kind of network.
 
     >>> RunOptions(memory_gb=0.5).memory_bytes
@@ -68,6 +72,12 @@ class RunOptions:
         help="let report.html play its surest mistakes, which puts up to 20 recordings into it (default); "
         "--no-audio leaves them out",
     )  # fmt: skip
+    callbacks: tuple[str | Callable[..., Any], ...] = setting(
+        (), user_callbacks.OPTION, group=PLACES, metavar="MODULE:FACTORY", shows_default=False, repeats=True,
+        example="['my.py:make']",
+        help="Keras callbacks of your own for each network, such as my_callbacks:make or my.py:make "
+        "(docs/runs.md); may be given several times",
+    )  # fmt: skip
     tensorboard: bool = setting(
         False, "--tensorboard", group=PLACES, shows_default=False, help="write TensorBoard logs too"
     )
@@ -76,8 +86,12 @@ class RunOptions:
         """Refuse at once what would only fail when TensorFlow is loaded and the corpus is read.
 
         Raises:
-            UserError: what writes logs of TensorBoard is not installed.
+            UserError: what writes logs of TensorBoard is not installed, or no factory of callbacks can have
+                such a name.
         """
+        for each in self.callbacks:
+            if isinstance(each, str):
+                user_callbacks.check(each)
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise UserError(f"TensorBoard is not installed: {install_line('tensorboard')}")
 

@@ -8,11 +8,12 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_text
 
 
-def read_toml(path: Path, what: str) -> dict[str, Any]:
+def read_toml(path: Path, what: str, page: str = "docs/scale.md") -> dict[str, Any]:
     """The content of a user's TOML file.
 
     Args:
         what: the file is, such as `grid`, for messages.
+        page: of the documents that shows one.
 
     Raises:
         UserError: no such file, or no TOML.
@@ -20,7 +21,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path, encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"no file {path}: name a {what}, a .toml file (docs/scale.md shows one).") from None
+        raise UserError(f"no file {path}: name a {what}, a .toml file ({page} shows one).") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: name the {what}'s .toml file.") from None
     except UnicodeDecodeError:

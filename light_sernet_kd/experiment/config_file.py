@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import __version__, plugins
@@ -23,6 +24,8 @@ from light_sernet_kd.training.accelerate import threads
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
+# What config.json has beside all that decides the run.
+_BESIDE = ("resolved", "plugins", "versions", "command")
 # What is not installed, such as TensorFlow where JAX trains, is left out.
 _PACKAGES = ("tensorflow", "jax", "keras", "numpy", "ai-edge-litert")
 
@@ -80,6 +83,27 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
     }
     write_json(run.folder.config, config)
     return config
+
+
+def changes_since(run: "Experiment", path: Path) -> list[str]:
+    """What the run has of other content than the one of this config.json, whose settings it repeats.
+
+    Nothing where its settings differ, but for the seed: the user changed them.
+    """
+    stored = read_json(path, dict)
+    now = {name: value for name, value in run.config.items() if name not in _BESIDE}
+    before = {name: stored.get(name) for name in now}
+    before, now = _without_engine(before), _without_engine(now)
+    before["settings"]["seed"] = now["settings"]["seed"]
+    if before["settings"] != now["settings"]:
+        return []
+    changed = [] if before == now else [_difference(before, now)]
+    versions = run.config["versions"]
+    return changed + [
+        f"{name} was {was}, is {versions[name]}"
+        for name, was in stored["versions"].items()
+        if versions.get(name, was) != was
+    ]
 
 
 def _with_enrolment(run: "Experiment", config: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A run from Python: what the command `train` does."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def train(
     run: str | None = None,
     verbose: int = 1,
     audio: bool = True,
+    callbacks: Sequence[str | Callable[..., Any]] = (),
     **changes: Any,
 ) -> Run:
     """Train a student on every fold, score, report and export it; a run that was begun goes on.
@@ -30,6 +32,7 @@ def train(
         run: its name; by default made of the settings.
         verbose: what is logged at the level INFO, to the logger `light_sernet_kd`: 0 the end, 1 each network
             and fold, 2 each epoch. Nothing is printed.
+        callbacks: factories of Keras callbacks, or their names, as `--callbacks` takes them.
         audio: whether report.html holds the recordings of its surest mistakes.
         changes: settings by their names, where `settings` are not given. Without `protocol` the corpus's own
             is taken, without `recipe` the student's own front end and schedule, as published.
@@ -46,6 +49,13 @@ def train(
     if settings is not None and changes:
         raise TypeError("give settings, or their parts by name, not both")
     plugins.load_installed()
-    options = RunOptions(data=Path(data), result=Path(result), run=run, verbose=verbose, audio=audio)
+    options = RunOptions(
+        data=Path(data),
+        result=Path(result),
+        run=run,
+        verbose=verbose,
+        audio=audio,
+        callbacks=tuple(callbacks),
+    )
     settings = settings or given_settings(changes, Path(data))
     return Run.load(train_run(settings, options, Display(verbose=verbose)))

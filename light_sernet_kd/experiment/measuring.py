@@ -80,7 +80,7 @@ def _step(settings: Settings, options: RunOptions) -> Step:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="timed-", dir=cache) as folder:
         clock = _Clock()
-        run = Experiment(own, replace(options, tensorboard=False), Path(folder), clock)
+        run = Experiment(own, replace(options, tensorboard=False, callbacks=()), Path(folder), clock)
         (fold,) = run.folds
         outputs = teacher_outputs(run, fold)
         train_network(run, "student", fold, outputs)

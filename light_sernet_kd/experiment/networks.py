@@ -21,6 +21,7 @@ from light_sernet_kd.data.selection import representative
 from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.distillation.losses import at_their_last
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.callbacks import callbacks_of
 from light_sernet_kd.experiment.forecast import ends
 from light_sernet_kd.experiment.phases import dimensions_of, is_trained_with_others, phases_of, settings_for
 from light_sernet_kd.training.history import write_history
@@ -300,7 +301,10 @@ def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = 
         class_weights=class_weights_of(run, train),
         keep=run.settings.keep,
         patience=run.settings.patience,
-        callbacks=tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
+        callbacks=[
+            *tensorboard_callbacks(run, step.path / "tensorboard" / f"{role}{part}"),
+            *callbacks_of(run, fold, role, number),
+        ],
     )
 
 

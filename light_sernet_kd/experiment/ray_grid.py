@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import light_sernet_kd
+from light_sernet_kd import plugins
 from light_sernet_kd.analysis.grid import Entry
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.errors import UserError
@@ -104,6 +105,7 @@ class _Grid:
         import ray
 
         self.ray, self.how, self.options, self.display, self.token = ray, how, options, display, token
+        self.plugins = plugins.contents()
         self.cores, self.gpus = self._share()
         # Beside the cluster's head: it lives as long as the cluster.
         self.mailbox = ray.remote(_mailbox()).options(num_cpus=0, resources={_HEAD: 0.001}).remote()
@@ -207,6 +209,7 @@ class _Grid:
             folder=os.getcwd(),
             begun={path.relative_to(run).as_posix(): path.read_bytes() for path in finished_files(run)},
             again=bool(task.lost_on),
+            plugins=self.plugins,
         )
         how: dict[str, Any] = {
             "num_cpus": self.cores,

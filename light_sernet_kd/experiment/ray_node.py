@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
@@ -47,6 +48,7 @@ class Job:
         folder: its current one, which the relative paths of settings and options mean.
         begun: files of the run that are there already, for a node that does not share the folder.
         again: the run was lost with its process before.
+        plugins: name and content of the user's, which a node need not have.
     """
 
     settings: Settings
@@ -59,6 +61,7 @@ class Job:
     folder: str
     begun: dict[str, bytes]
     again: bool
+    plugins: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,9 @@ def make(job: Job, node: str, send: Callable[[str, bytes, bool], Any]) -> Answer
         if not shares:
             _put(job.begun, result / name)
         log.parent.mkdir(parents=True, exist_ok=True)
-        with _logged(log):
+        with contextlib.ExitStack() as stack, _logged(log):
             try:
+                stack.enter_context(plugins.carried(job.plugins))
                 if job.begin:
                     job.begin()
                 if job.again:

@@ -15,6 +15,7 @@ from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.alone import settings_alone
+from light_sernet_kd.experiment.config_file import changes_since
 from light_sernet_kd.experiment.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
 from light_sernet_kd.experiment.forecast import forecast_of, say_plan
@@ -28,16 +29,26 @@ from light_sernet_kd.files import path_part
 from light_sernet_kd.reporting.display import Display
 
 
-def train(settings: Settings, options: RunOptions, display: Display, *, command: str = "") -> Path:
+def train(
+    settings: Settings,
+    options: RunOptions,
+    display: Display,
+    *,
+    command: str = "",
+    repeats: Path | None = None,
+) -> Path:
     """Run the experiment that `settings` describe; returns its folder.
 
     Args:
         command: as the user gave it, for the report.
+        repeats: the config.json of a run. What is not as it was there is said before training.
 
     Raises:
         UserError: what the user can mend, before any training begins.
     """
     with opened(settings, options, display, command=command) as run:
+        if repeats and (changed := changes_since(run, repeats)):
+            display.warn(f"Not as in {repeats}: {'; '.join(changed)}.")
         carry_out(run)
         write_receipt(run)
     return run.folder.path

@@ -11,7 +11,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.audio import augment
-from light_sernet_kd.config import Dimensions, RunOptions, Settings, distillation_spec
+from light_sernet_kd.config import Dimensions, RunOptions, Settings, distillation_spec, user_callbacks
 from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.config.engine import engine_here
 from light_sernet_kd.data import signatures
@@ -61,6 +61,7 @@ class Experiment:
         arithmetic: `float32` or `bfloat16`.
         ahead: (role, fold's name) → what the training left of a network that was trained with others.
         engine: `tf` or `jax`: what trains, or trained, its folds.
+        factories: of the user's callbacks.
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class Experiment:
         if settings.teacher is not None:
             check_source(settings.teacher, settings)
         self._read_methods()
+        self.engine = engine or engine_here(settings, keras.backend.backend())
+        self._check_packages()
+        self.factories = tuple(map(user_callbacks.load, options.callbacks))
         self.selection = selection = selected(settings, options.data)
         self.corpus, self.utterances = selection.corpus, selection.utterances
         self.classes, self.folds = selection.classes, selection.folds
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
-        self.engine = engine or engine_here(settings, keras.backend.backend())
-        self._check_packages()
         self.unlabelled: Clips | None = unlabelled.surveyed(self, may_leak=teaches)
         self.start: start.Start | None = start.start_of(self)
         self.forecast: forecast.Forecast | None = None  # where it is known what is to be trained
@@ -124,6 +126,10 @@ class Experiment:
         augment.check_installed(self.augmentations)
         if self.options.tensorboard and self.engine == "jax":
             raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")
+        if self.options.callbacks and self.engine == "jax":
+            raise UserError(
+                f"--engine jax calls no callbacks: give --engine tf, or leave out {user_callbacks.OPTION}."
+            )
 
     def _say_what_runs(self) -> None:
         synthetic = ", SYNTHETIC recordings" if self.corpus.synthetic else ""
@@ -147,6 +153,7 @@ class Experiment:
         alone = copy.copy(self)
         alone.folder, alone.settings = RunFolder(folder), settings_alone(self.settings)
         alone.options = dataclasses.replace(self.options, tensorboard=False)
+        alone.factories = ()
         alone.teacher, alone.unlabelled, alone.forecast = None, None, None
         alone.networks, alone.phases, alone.ahead = {}, {}, {}
         alone._read_methods()

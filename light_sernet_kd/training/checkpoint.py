@@ -154,6 +154,7 @@ class EpochState(keras.callbacks.Callback):
         self.network.calibrate(self.job.examples.rows, self.job.calibration)
         if self.job.validation:
             row |= self._validate()
+        logs.update(row)  # for the callbacks that come after this one
         finite = all(np.isfinite(weight).all() for weight in self.last)
         share = self.course.note(
             row,

@@ -31,6 +31,7 @@ from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.embedding_panels import embedding_panel
 from light_sernet_kd.reporting.figures.page import class_looks
 
+RENDERED = ("embeddings.png",)
 RANDOM = np.random.default_rng(0)
 
 
@@ -309,7 +310,8 @@ def test_nothing_of_a_picture_is_cut_off_and_all_have_stamps(drawn, tmp_path, co
 
 
 def test_pictures_are_files_of_some_size_and_with_colour(tmp_path):
-    draw_all(tmp_path)
+    with rendered(".png"):
+        draw_all(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.png" for name in PICTURES)
     for picture in PICTURES:
         assert is_a_picture(tmp_path / f"{picture}.png"), picture
@@ -481,7 +483,7 @@ def run(manifest, teacher, tmp_path_factory):
     command = ["train", "-dn", str(manifest), *QUICK, "-it", "mel", "-kd", "KD", "--teacher", str(teacher)]
     folds = ["--folds", ",".join(SPEAKERS[1:])]
     options = ["--epochs", "1", "--no-export", "--result", str(result), "--run", "r"]
-    with rendered("embeddings"), shallow_light_sernet():
+    with shallow_light_sernet():
         assert cli.main([*command, *folds, *options]) == 0
     return result / "r"
 
@@ -490,7 +492,8 @@ def run(manifest, teacher, tmp_path_factory):
 def page(run, tmp_path_factory):
     """The page of the last utterance of the second fold."""
     name, out = read_predictions(run / "predictions.csv").ids[-1], tmp_path_factory.mktemp("out")
-    assert cli.main(["explain", str(run), "--utterance", name, "--out", str(out)]) == 0
+    with rendered(".png"):
+        assert cli.main(["explain", str(run), "--utterance", name, "--out", str(out)]) == 0
     return out / name / "explain.md"
 
 
@@ -768,7 +771,7 @@ def said(tmp_path_factory):
 
 def train(said, result, *options):
     command = ["train", "-dn", str(said), *SPEECH_AND_TEXT, "--result", str(result), "--run", "r", *options]
-    with no_graphs(), rendered("embeddings"):
+    with no_graphs():
         return cli.main(command)
 
 
@@ -776,7 +779,9 @@ def explained(folder, out, *emotions):
     """Facts and page of each utterance of the one fold."""
     names = [f"{SPEAKERS[0]}-{emotion}" for emotion in emotions]
     found = []
-    for written in explain.explained(folder, names, data=folder, out=out):
+    with rendered(".png"):
+        pages = explain.explained(folder, names, data=folder, out=out)
+    for written in pages:
         facts = json.loads((written / "explain.json").read_text())
         assert {path.name for path in written.glob("*.png")} == set(facts["pictures"])
         assert all(is_a_picture(path) for path in written.glob("*.png"))

@@ -36,6 +36,7 @@ from light_sernet_kd.runner import (
     level_dbfs,
 )
 
+RENDERED = (".",)
 SAMPLES = 8_001
 RATE = 16_000
 

@@ -24,7 +24,7 @@ from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import head_of
 from light_sernet_kd.training.checkpoint import EpochState
 
-pytestmark = pytest.mark.usefixtures("undrawn", "unrendered")
+pytestmark = pytest.mark.usefixtures("undrawn")
 # Of an epoch of a few batches; a run of two phases is in graphs, as users train.
 eager = pytest.mark.usefixtures("eager")
 

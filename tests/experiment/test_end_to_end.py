@@ -17,7 +17,17 @@ import pytest
 import recomputed
 import soundfile
 from conftest import REPOSITORY
-from small_runs import EMOTIONS, QUICK, SENTENCES, SPEAKERS, error_of, same_weights, train
+from small_runs import (
+    EMOTIONS,
+    QUICK,
+    SENTENCES,
+    SPEAKERS,
+    error_of,
+    rendered,
+    run_graphs_as_traced,
+    same_weights,
+    train,
+)
 
 from light_sernet_kd import __version__, cli, config
 from light_sernet_kd.cli import entry
@@ -43,7 +53,8 @@ pytestmark = pytest.mark.usefixtures("shallow")
 def distilled(manifest, shallow, tmp_path_factory) -> Path:
     """The folder of a run with everything: auto teacher, KD, every fold, export."""
     result = tmp_path_factory.mktemp("result")
-    assert train(manifest, result, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
+    with rendered(".svg"):  # which the page has
+        assert train(manifest, result, "-kd", "KD", "--epochs", "4", "--run", "all") == 0
     return result / "all"
 
 
@@ -259,7 +270,6 @@ def test_predict_says_of_what_it_is_unsure(distilled, tmp_path, capsys):
     assert f"noise.wav: {answers[2]['label']}, unsure: no speech (" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("name", ["x" * 300, os.fsdecode(b"a\xff"), "ü run"], ids=["long", "not UTF-8", "ü"])
 def test_any_name_of_a_run_becomes_a_folder(manifest, tmp_path, name):
     arguments = ("--epochs", "1", "--folds", SPEAKERS[0], "--no-export", "--run", name)
@@ -367,7 +377,6 @@ def test_a_configuration_that_lacks_something_says_what_to_remove(
     assert message in error_of(capsys)
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_a_run_whose_last_steps_were_removed_is_finished(distilled, manifest, tmp_path):
     """Also one that was begun before some settings, and parts of a schedule, were there."""
     folder = tmp_path / "all"
@@ -408,7 +417,9 @@ def test_another_setting_under_the_same_name_is_refused(distilled, manifest, cap
 def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path, moments):
     settings = ["-kd", "CKD", "--epochs", "4", "--folds", ",".join(SPEAKERS[:2]), "--teacher_epochs", "2",
                 "--run", "run", "--no-export"]  # fmt: skip
-    assert train(manifest, tmp_path / "whole", *settings) == 0
+    run_graphs_as_traced()  # as the killed one does
+    with rendered("curves.png", "embeddings.png"):
+        assert train(manifest, tmp_path / "whole", *settings) == 0
 
     program = (
         "import small_runs, sys; from light_sernet_kd import cli\n"
@@ -428,7 +439,8 @@ def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path,
             else:
                 pytest.fail(f"the run never said {moment!r}")
             os.kill(process.pid, signal.SIGKILL)
-    assert train(manifest, tmp_path / "killed", *settings) == 0
+    with rendered("curves.png", "embeddings.png"):
+        assert train(manifest, tmp_path / "killed", *settings) == 0
 
     whole, continued = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (whole, continued)]
@@ -456,7 +468,6 @@ def test_two_processes_do_not_train_the_same_run(manifest, tmp_path, capsys):
     assert "another process" in error_of(capsys)
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_bad_recordings_stop_the_run_before_it_starts_and_all_are_named(manifest, tmp_path, capsys):
     corpus = tmp_path / "corpus"
     shutil.copytree(manifest.parent, corpus)
@@ -710,7 +721,6 @@ def test_teach_refuses_what_a_teacher_makes_no_use_of_and_does_not_offer_it(caps
     assert not re.search(rf"(?<!\w){option}\b", capsys.readouterr().out)
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_teach_writes_a_file_that_gives_what_auto_gives(distilled, manifest, tmp_path):
     out = tmp_path / "teacher.npz"
     common = ["-dn", str(manifest), *QUICK, "--epochs", "4", "--result", str(tmp_path), "-v", "0"]
@@ -725,7 +735,6 @@ def test_teach_writes_a_file_that_gives_what_auto_gives(distilled, manifest, tmp
     ).read_bytes()
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_files_without_the_front_end_are_refused_by_predict_with_the_remedy(
     manifest, tmp_path, capsys, monkeypatch
 ):
@@ -740,7 +749,6 @@ def test_files_without_the_front_end_are_refused_by_predict_with_the_remedy(
     assert "-m true" in error_of(capsys)
 
 
-@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("protocol", "folds"), [("published", SPEAKERS[0]), ("random", "01")], ids=["published", "random"]
 )
@@ -753,7 +761,6 @@ def test_optimistic_protocols_are_stamped_in_every_report(manifest, tmp_path, pr
     assert all(stamp in report for stamp in metrics["stamps"])
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_the_cache_decides_no_score(manifest, tmp_path):
     for cache in ("disk", "ram", "none"):
         arguments = ("--epochs", "2", "--folds", SPEAKERS[1], "--no-export", "--run", cache, "-c", cache)
@@ -762,7 +769,7 @@ def test_the_cache_decides_no_score(manifest, tmp_path):
     assert files[0] == files[1] == files[2]
 
 
-@pytest.mark.usefixtures("unrendered", "eager")
+@pytest.mark.usefixtures("eager")
 def test_light_sernet_plus_trains_on_its_own_front_end_and_schedule(manifest, tmp_path):
     result = str(tmp_path)
     command = ["train", "-dn", str(manifest), "-len", "19200", "-input", "mel", "-model", "light_sernet_plus",
@@ -912,7 +919,6 @@ def test_train_py_uses_the_edited_hyperparameters():
         assert flag in done.stdout
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_paper_runs_what_is_present_and_says_what_is_not(manifest, tmp_path, capsys):
     quick = {"input_seconds": 1.2, "width": 0.15, "epochs": 1, "folds": ("#1",), "export": False}
     experiments = {
@@ -990,7 +996,6 @@ def test_prepare_checks_and_converts(manifest, tmp_path, capsys):
         assert "cut" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_the_shared_teacher_teaches_on_emodb_and_is_stamped(shared_data, tmp_path):
     teacher = shared_data / "teachers" / "emodb_wavlm_base_plus_logits.npz"
     command = ["train", "-dn", "EMO-DB", "-id", "1", "-kd", "CKD", "--teacher", str(teacher), "--folds", "03",

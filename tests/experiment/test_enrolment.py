@@ -16,6 +16,7 @@ from light_sernet_kd.arrays import read_arrays
 from light_sernet_kd.training.enrolled import embedder
 from light_sernet_kd.training.network import load_student
 
+RENDERED = ("enrolled.png",)
 ONCE = ["--epochs", "1", "--folds", SPEAKERS[0]]
 
 

@@ -38,7 +38,7 @@ from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display
 from light_sernet_kd.teachers import sources
 
-pytestmark = pytest.mark.usefixtures("undrawn", "unrendered", "shallow")
+pytestmark = pytest.mark.usefixtures("undrawn", "shallow")
 
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:6]

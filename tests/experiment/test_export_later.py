@@ -19,7 +19,6 @@ from light_sernet_kd.experiment import final
 from light_sernet_kd.experiment.run import opened
 from light_sernet_kd.reporting.display import Display
 
-pytestmark = pytest.mark.usefixtures("unrendered")
 ONCE = ["--epochs", "1", "--folds", SPEAKERS[0]]
 FINAL = Path("fold-all-speakers")
 NOTE = "The final student is trained on all speakers and not converted: light-sernet-kd export"

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import soundfile
-from small_runs import EMOTIONS, SPEAKERS, error_of, no_graphs, rendered, train
+from small_runs import EMOTIONS, SPEAKERS, error_of, no_graphs, train
 
 from light_sernet_kd import teachers
 from light_sernet_kd.config import RunOptions, Settings, make_settings
@@ -25,7 +25,7 @@ from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.reporting import display
 from light_sernet_kd.training import checkpoint
 
-pytestmark = pytest.mark.usefixtures("undrawn", "unrendered", "shallow", "eager")
+pytestmark = pytest.mark.usefixtures("undrawn", "shallow", "eager")
 
 FOLD = sorted(SPEAKERS)[0]
 COMMON = ["--epochs", "2", "--folds", "#1", "--no-export", "--teacher_gate", "off"]
@@ -86,7 +86,7 @@ def learn(manifest, result, name, *arguments):
 @pytest.fixture(scope="module")
 def three(manifest, result, shallow):
     """A run of three generations, and what each learnt from."""
-    with no_graphs(), rendered(), pytest.MonkeyPatch.context() as patch:
+    with no_graphs(), pytest.MonkeyPatch.context() as patch:
         seen = watched(patch)
         learn(manifest, result, "three", "--generations", "3")
     return seen

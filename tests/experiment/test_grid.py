@@ -14,7 +14,7 @@ import numpy as np
 import process_work
 import pytest
 from rich.console import Console
-from small_runs import SPEAKERS, error_of, rendered, shallow_light_sernet, train
+from small_runs import SPEAKERS, error_of, shallow_light_sernet, train
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import grid as grids
@@ -26,6 +26,7 @@ from light_sernet_kd.files import write_json
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.reporting.display import Display
 
+RENDERED = ("scores.png",)
 SMALL = """
 [settings]
 corpus = "{corpus}"
@@ -294,7 +295,7 @@ def ran(manifest, tmp_path_factory):
         '[[runs]]\nname = "absent"\ndistillation = "KD"\nteacher = "none.npz"\n'
     )
     file = written(folder, f'compare = "label_loss"\n{text}')
-    with shallow_light_sernet(), rendered("scores"):
+    with shallow_light_sernet():
         code = run(file, folder / "result")
     return file, folder / "result" / "methods", code
 
@@ -358,7 +359,6 @@ def test_the_scores_are_those_of_the_runs_counted_by_hand(ran):
     assert matplotlib.image.imread(folder / "scores.png").std() > 0.05
 
 
-@pytest.mark.usefixtures("unrendered")
 def test_a_run_alone_is_the_same_as_in_its_grid(ran, manifest, tmp_path):
     _, folder, _ = ran
     arguments = ["--seed", "1", "--epochs", "1", "--folds", FOLDS, "--no-export", "--run", "alone"]

@@ -1,5 +1,7 @@
 """A grid on the nodes of a Ray cluster: what is lost and killed, and what comes back."""
 
+import dataclasses
+import hashlib
 import io
 import os
 import signal
@@ -15,12 +17,13 @@ import ray_work
 from rich.console import Console
 from small_runs import SPEAKERS
 
-from light_sernet_kd import cli
+from light_sernet_kd import cli, plugins
 from light_sernet_kd.analysis import grid as grids
-from light_sernet_kd.config import RunOptions, cluster
+from light_sernet_kd.config import RunOptions, cluster, make_settings
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import ray_grid, ray_node
 from light_sernet_kd.experiment.grid import Finished
+from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
 
 SEEDS = range(4)
@@ -134,6 +137,54 @@ def test_what_gives_the_runs_to_a_cluster_needs_no_engine():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+PLUGIN = (
+    "from light_sernet_kd.plugins import Student, register\n"
+    "register('student', 'tinny', Student(print, 'lsn', 'light_sernet', title='A tinny one'))\n"
+)
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """A plug-in that is loaded; it is not where a node would look, and its line as a node says it."""
+    (tmp_path / "code").mkdir()
+    file = tmp_path / "code" / "my.py"
+    file.write_text(PLUGIN, encoding="utf-8")
+    with plugins.loaded([file]):
+        yield f"A tinny one of my.py {hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def test_a_node_loads_the_plugins_that_come_with_a_run_and_forgets_them(plugin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    carried = plugins.contents()
+    job = ray_node.Job(
+        settings=make_settings(student="tinny"),
+        options=RunOptions(result=tmp_path, run="one"),
+        command="",
+        train=ray_work.says_what_a_plugin_added,
+        begin=None,
+        token=("none", ""),
+        host=str(tmp_path),
+        folder=str(tmp_path),
+        begun={},
+        again=False,
+        plugins=carried,
+    )
+    with plugins.loaded([]):
+        plugins._restore({}, {})  # as in another process
+        del STUDENTS["tinny"]
+        assert ray_node.make(job, "here", print).finished == Finished(said=plugin)
+        assert "tinny" not in STUDENTS
+        broken = dataclasses.replace(job, plugins=(("my.py", b"\n1 / 0"),))
+        assert "my.py, line 2: ZeroDivisionError" in ray_node.make(broken, "here", print).unfit
+
+
+def test_callbacks_stay_on_this_machine(tmp_path, capsys):
+    (tmp_path / "one.toml").write_text("[[runs]]\nseed = [0, 1]\n")
+    words = ["grid", str(tmp_path / "one.toml"), "--on", "ray", "--callbacks", "json:loads"]
+    assert cli.main(words) == 2
+    assert "--callbacks is for runs of this machine" in capsys.readouterr().err
+
+
 # A cluster of two nodes
 
 
@@ -189,6 +240,11 @@ def lines(found: dict[str, Finished]) -> dict[str, str | None]:
 
 
 ALL = {f"seed{seed}": str(seed) for seed in SEEDS}
+
+
+def test_a_plugin_goes_to_the_nodes_with_each_run(nodes, plugin, tmp_path):
+    found, _ = made_by(nodes, tmp_path / "grid", ray_work.says_what_a_plugin_added)
+    assert lines(found) == dict.fromkeys(ALL, plugin)
 
 
 @pytest.mark.parametrize("jobs", [None, 2, 1])

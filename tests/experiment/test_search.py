@@ -26,6 +26,7 @@ from light_sernet_kd.errors import UserError
 
 optuna = pytest.importorskip("optuna")
 
+RENDERED = ("pareto.png",)
 EMOTIONS = ("anger", "neutral", "sadness")
 SPEAKERS = tuple(demo.SPEAKERS)[:5]
 SPACE = "[space]\nwidth = [0.1, 0.6]\nlearning_rate = { low = 1e-3, high = 5e-3, log = true }\n"

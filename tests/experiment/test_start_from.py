@@ -23,7 +23,7 @@ from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.reporting import display
 from light_sernet_kd.students import build
 
-pytestmark = pytest.mark.usefixtures("undrawn", "unrendered", "shallow", "eager")
+pytestmark = pytest.mark.usefixtures("undrawn", "shallow", "eager")
 
 ONE_EPOCH = ["--epochs", "1", "--folds", "#1"]
 # Neither a gradient nor a batch's statistics move a weight.
@@ -47,7 +47,7 @@ def written(folder, name, speakers, emotions, sentence):
 @pytest.fixture(scope="module")
 def places(tmp_path_factory, shallow):
     """Two corpora whose classes differ, and a finished run on each: of `before` it is exported."""
-    from small_runs import no_graphs, rendered
+    from small_runs import no_graphs
 
     folder, sentences = tmp_path_factory.mktemp("corpora"), tuple(demo.SENTENCES)
     made = {
@@ -55,7 +55,7 @@ def places(tmp_path_factory, shallow):
         "before": written(folder, "before", BEFORE, ("anger", "boredom", "fear", "sadness"), sentences[1]),
         "result": tmp_path_factory.mktemp("result"),
     }
-    with no_graphs(), rendered():
+    with no_graphs():
         for name, more in (("before", []), ("here", ["--no-export"])):
             assert train(made[name], made["result"], "--run", f"run-{name}", *ONE_EPOCH, *more) == 0
     return made

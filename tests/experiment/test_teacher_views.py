@@ -29,7 +29,7 @@ from light_sernet_kd.experiment.teacher import teacher_outputs
 from light_sernet_kd.reporting import display
 from light_sernet_kd.teachers import views as view_files
 
-pytestmark = pytest.mark.usefixtures("undrawn", "unrendered", "shallow")
+pytestmark = pytest.mark.usefixtures("undrawn", "shallow")
 
 EMOTIONS, SPEAKERS = ("anger", "neutral", "sadness"), tuple(demo.SPEAKERS)[:6]
 # Shorter than any of the recordings: what the reader hears is then the whole clip.

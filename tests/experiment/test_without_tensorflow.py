@@ -167,7 +167,7 @@ def test_a_run_that_began_on_jax_is_refused_on_tensorflow_with_what_to_give(resu
 
 
 @pytest.fixture
-def small(monkeypatch, shallow_here, unrendered):
+def small(monkeypatch, shallow_here):
     from light_sernet_kd.export import tflite
 
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))

@@ -14,6 +14,7 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.figures import page
 
+RENDERED = (".",)
 LONG = "overwhelmed with something"
 HONEST = "optimistic: the epoch was chosen on the test fold"
 

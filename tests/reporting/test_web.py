@@ -14,6 +14,7 @@ from report_facts import CONFIG, EXPORT, METRICS, STAMP
 
 from light_sernet_kd.reporting import figures, web
 
+RENDERED = (".svg",)
 NASTY = '<script>alert("1")</script>&amp;\'ärger 怒り'
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 

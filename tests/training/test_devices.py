@@ -89,7 +89,6 @@ assert no_tensorflow.imported() == []
 
 
 @pytest.mark.every
-@pytest.mark.usefixtures("unrendered")
 def test_a_network_of_speech_and_text_is_trained_without_tensorflow_and_exported_later(tmp_path, monkeypatch):
     from device_cases import narrow_vggish
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.beside_teacher import taught_sections
 from light_sernet_kd.reporting.blocks import Block, Code, Picture, Section, markdown
 from light_sernet_kd.reporting.lineage import generation_sections
@@ -49,9 +50,10 @@ def report(
 
 
 def title(metrics: Mapping[str, Any]) -> str:
-    """Of the report, in Markdown's text."""
+    """Of the report, in Markdown's text: student and protocol by the names that readers know."""
     corpus = plain(metrics["corpus"]) + (" (SYNTHETIC)" if metrics["synthetic"] else "")
-    return f"{plain(metrics['student']['name'])} on {corpus}"
+    student, protocol = names.student(metrics["student"]["name"]), names.protocol(metrics["protocol"])
+    return f"{plain(student)} on {corpus}, {plain(protocol)}"
 
 
 def sections(
@@ -89,7 +91,7 @@ def sections(
             [
                 Code(metrics["command"], "sh"),
                 "",
-                "All settings, as in config.json:",
+                "All settings, as in config.json, which `light-sernet-kd train --config` takes too:",
                 "",
                 Code(json.dumps(config, indent=2, ensure_ascii=False), "json", title="Show the settings"),
             ],

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.blocks import Blocks
 from light_sernet_kd.reporting.report.dimensions import concordance
 from light_sernet_kd.reporting.text import interval_of, plain, pluralise, with_percent_sign
@@ -39,7 +40,7 @@ def answer(metrics: Mapping[str, Any]) -> Blocks:
     marked = [f"> - **{kind}: {plain(text)}**" for kind, text in marks(metrics)]
     sure = "In brackets: 95 % interval" if any(intervals.values()) else "There is no interval"
     return [
-        f"{warning}{', '.join(scores)} — protocol {plain(metrics['protocol'])}, "
+        f"{warning}{', '.join(scores)} — {plain(names.protocol(metrics['protocol']))}, "
         f"{pluralise(pooled['count'], 'test prediction')} in {pluralise(folds, 'fold')}.",
         "",
         *(marked or [f"> {HONEST}"]),

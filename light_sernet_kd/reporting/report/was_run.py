@@ -11,6 +11,7 @@ from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import BEST, LAST, MEAN
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.beside_teacher import gate_lines
 from light_sernet_kd.reporting.lineage import start_lines
 from light_sernet_kd.reporting.text import code, plain, pluralise, with_percent_sign
@@ -174,7 +175,7 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
         f"{part}{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "
         f"{len(metrics['classes'])} emotions: {', '.join(map(plain, metrics['classes']))}.",
         f"- **Protocol {plain(metrics['protocol'])}:** {plain(metrics['protocol_description'])}.",
-        f"- **Student:** {plain(student['name'])}, {student['parameters']:,} parameters{width}"
+        f"- **Student:** {plain(names.student(student['name']))}, {student['parameters']:,} parameters{width}"
         f"{_without_embeddings(student)}.",
         *_encoders(student, metrics.get("notes", [])),
         f"- **Teacher:** {taught}{_own_teacher(config['resolved'].get('own_teacher'))}",

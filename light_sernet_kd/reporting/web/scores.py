@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.report.answer import HONEST, marks
 from light_sernet_kd.reporting.report.dimensions import between
 from light_sernet_kd.reporting.text import NONE, percent, pluralise
@@ -223,7 +224,7 @@ def facts(metrics: Mapping[str, Any]) -> str:
         pluralise(sum(metrics["counts"].values()), "utterance"),
         pluralise(speakers if isinstance(speakers, int) else len(speakers), "speaker"),
         pluralise(len(metrics["classes"]), "emotion"),
-        f"protocol {metrics['protocol']}",
+        names.protocol(metrics["protocol"]),
         f"{pluralise(pooled['count'], 'test prediction')} in {pluralise(len(folds), 'fold')}",
     ]
     return f'<ul class="facts">{"".join(f"<li>{escape(each)}</li>" for each in told)}</ul>'

@@ -27,7 +27,7 @@ from light_sernet_kd.teachers.rating_probe import rating_values
 from light_sernet_kd.training.job import TrainingJob
 from light_sernet_kd.training.network import Network, NetworkSpec
 
-pytestmark = pytest.mark.usefixtures("undrawn", "unrendered", "shallow", "eager")
+pytestmark = pytest.mark.usefixtures("undrawn", "shallow", "eager")
 
 # On a scale from 1 to 5. Nobody rated the dominance of all but one speaker.
 RATED = {"anger": ("4.5", "1.5"), "neutral": ("2.5", "3"), "sadness": ("1.5", "")}
@@ -54,10 +54,10 @@ def rated(manifest):
 @pytest.fixture(scope="module")
 def run(rated, tmp_path_factory, shallow):
     """A run of one epoch on every fold, without files for a device."""
-    from small_runs import no_graphs, rendered
+    from small_runs import no_graphs
 
     result = tmp_path_factory.mktemp("rated")
-    with no_graphs(), rendered():
+    with no_graphs():
         assert train(rated, result, "--run", "rated", "--epochs", "1", "--no-export", *DIMENSIONS) == 0
     return result / "rated"
 
@@ -131,11 +131,11 @@ def test_the_same_command_finds_the_run_done_and_other_ratings_another_run(run, 
 @pytest.fixture(scope="module")
 def taught(rated, tmp_path_factory, shallow):
     """A run of one fold whose teacher, which the run trains, gives ratings too, with files for a device."""
-    from small_runs import no_graphs, rendered
+    from small_runs import no_graphs
 
     result = tmp_path_factory.mktemp("taught")
     more = ["-kd", "KD+CCC:0.5+values:0.5", "--folds", "#1", "--epochs", "1", "--enrolment"]
-    with no_graphs(), rendered():
+    with no_graphs():
         assert train(rated, result, "--run", "taught", *more, *DIMENSIONS) == 0
     return result / "taught"
 

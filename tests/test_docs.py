@@ -309,7 +309,7 @@ def test_what_the_pages_import_is_there(page):
                 assert not missing, f"{page.name} imports {missing} from {node.module}"
 
 
-@pytest.mark.parametrize("page", ["teachers.md", "distillation.md"])
+@pytest.mark.parametrize("page", ["teachers.md", "distillation.md", "dimensions.md"])
 def test_the_programs_of_the_pages_run(page, tmp_path):
     # those of on-device.md are run by test_golden
     programs = blocks(DOCS / page, "python")

@@ -117,6 +117,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for run in runs:
         metrics = run.metrics
+        rated = metrics.get("dimensions", {})
         row = {
             "run": run.name,
             "corpus": metrics["corpus"] + (" (SYNTHETIC)" if metrics["synthetic"] else ""),
@@ -130,6 +131,8 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             "ua": metrics["pooled"]["ua"],
             "ua_interval": (metrics["ci95"] or {}).get("ua"),
             "wa": metrics["pooled"]["wa"],
+            "ccc": {name: each["ccc"] for name, each in rated.get("pooled", {}).items()},
+            "ccc_interval": {name: (each or {}).get("ccc") for name, each in rated.get("ci95", {}).items()},
             "ua_last_epoch": metrics["pooled_last_epoch"]["ua"],
             "parameters": metrics["student"]["parameters"],
             "bytes": run.bytes_of,
@@ -160,6 +163,9 @@ def table(compared: dict[str, Any]) -> Table:
         *numbers("parameters", "float32 kB", "int8 kB", form=",.0f"),
         *numbers("stamps"),
     ]
+    rated = sorted({name for row in compared["rows"] for name in row["ccc"]})
+    for name in rated:
+        columns += [*numbers(f"CCC of {name}", form=".2f"), *words(f"95 % of CCC of {name}")]
     rows = []
     for row in compared["rows"]:
         interval, pair = row["ua_interval"], row["paired"] or {}
@@ -176,9 +182,16 @@ def table(compared: dict[str, Any]) -> Table:
                 row["parameters"],
                 *(size / 1000 if size else None for size in sizes),
                 len(row["stamps"]) or None,
+                *(cell for name in rated for cell in _concordance(row, name)),
             ]
         )
     return Table(columns, rows)
+
+
+def _concordance(row: dict[str, Any], name: str) -> list[Any]:
+    """CCC of a dimension and its interval."""
+    ends = row["ccc_interval"].get(name)
+    return [row["ccc"].get(name), f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else None]
 
 
 def notes(compared: dict[str, Any]) -> list[str]:

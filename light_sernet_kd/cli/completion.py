@@ -10,6 +10,7 @@ from light_sernet_kd.config import RunOptions, Settings, fields
 from light_sernet_kd.errors import choose, installed
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 from light_sernet_kd.registries.corpora import CORPORA
+from light_sernet_kd.registries.dimensions import DIMENSIONS
 from light_sernet_kd.registries.losses import DISTILLATIONS, PUBLISHED
 from light_sernet_kd.registries.recipes import OURS, RECIPES
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES
@@ -65,6 +66,7 @@ def _names() -> dict[str, Collection[str]]:
         "on": CORPORA,
         "distillation": [*DISTILLATIONS, *PUBLISHED, OURS],
         "augmentation": AUGMENTATIONS,
+        "dimensions": DIMENSIONS,
         "teacher": TEACHER_SOURCES,
         "shell": SHELLS,
         "name": RECIPES,

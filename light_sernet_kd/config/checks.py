@@ -7,6 +7,7 @@ from typing import Any
 
 from light_sernet_kd.config import distillation_spec, fields
 from light_sernet_kd.config.ramps import ramp_of
+from light_sernet_kd.config.ratings import with_dimensions
 from light_sernet_kd.config.settings import BEST, CONFIDENCE, SAME, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
@@ -52,8 +53,7 @@ def make_settings(**values: Any) -> Settings:
         )
     _check_training(settings)
     _check_two_corpora(settings)
-    settings = _with_shape(settings)
-    settings = _with_teacher(settings)
+    settings = with_dimensions(_with_teacher(_with_shape(settings)))
     _check_unlabelled(settings)
     return _with_encoders(settings)
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from light_sernet_kd.registries import dimensions
+
 # How excited, how pleasant and how much in control a voice is.
-DIMENSIONS = ("arousal", "valence", "dominance")
+DIMENSIONS = tuple(dimensions.DIMENSIONS)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,11 @@ class DistillationSum:
         """Whether a loss compares with the teacher's states of the text's tokens."""
         return self.compares("states")
 
+    @property
+    def needs_dimensions(self) -> bool:
+        """Whether a loss compares with the teacher's values of dimensions."""
+        return self.compares("dimensions")
+
     def without_states(self) -> "DistillationSum":
         """What of the sum trains while the encoders are frozen; the label loss where nothing does."""
         kept = tuple(term for term in self.terms if term.entry.compares != "states")

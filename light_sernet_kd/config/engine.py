@@ -103,6 +103,8 @@ def _only_tf(settings: Settings) -> str:
         return f"with --teacher_view {settings.teacher_view}"
     if settings.generations > 1:
         return f"with --generations {settings.generations}"
+    if settings.dimensions:
+        return "with --dimensions"
     if settings.start_from is not None:
         return "with --start_from"
     for name, value in settings.distillation_weights.items():

@@ -28,9 +28,16 @@ from light_sernet_kd.config.fields import (
 )
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 from light_sernet_kd.registries.corpora import CORPORA
+from light_sernet_kd.registries.dimensions import DIMENSIONS
 from light_sernet_kd.registries.engines import AUTO, ENGINES
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
-from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER, PUBLISHED
+from light_sernet_kd.registries.losses import (
+    DIMENSION_LOSSES,
+    DISTILLATIONS,
+    LABEL_LOSSES,
+    NO_TEACHER,
+    PUBLISHED,
+)
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import DISTILLED, OURS, OWN, RECIPES
 from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES, Schedule
@@ -65,8 +72,9 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
 # config.json without it is of the same run.
 _ADDED = (
-    "allow", "augment_every", "depth", "enrolment", "generations", "keep", "kernels", "local_pooling",
-    "recipe", "speakers", "standardise_speakers", "start_from", "teacher_components", "teacher_gate",
+    "allow", "augment_every", "depth", "dimension_range", "dimensions", "dimensions_loss",
+    "dimensions_weight", "enrolment", "generations", "keep", "kernels", "local_pooling", "recipe",
+    "speakers", "standardise_speakers", "start_from", "teacher_components", "teacher_gate",
     "teacher_mixing", "teacher_view", "teacher_views", "unlabelled", "unlabelled_share",
     "unlabelled_skip_tested",
 )  # fmt: skip
@@ -223,6 +231,24 @@ class Settings:
     class_weights: str = setting(
         "none", "--class_weights", group=LOSSES, metavar="HOW", commands=OF_NETWORKS,
         choices=("none", "balanced"), help="{choices}",
+    )  # fmt: skip
+    dimensions: tuple[str, ...] = setting(
+        (), "--dimensions", group=LOSSES, metavar="A,B", parse=names, commands=OF_STUDENT,
+        example="['arousal', 'valence']",
+        help=lambda: f"ratings that the student learns beside the emotions: {listed(DIMENSIONS)}; IEMOCAP, "
+        "KEMDy and tables with such columns have them",
+    )  # fmt: skip
+    dimension_range: tuple[str, ...] = setting(
+        (), "--dimension_range", group=LOSSES, metavar="LOW,HIGH", parse=names, commands=OF_STUDENT,
+        example="['1', '5']", help="ends of the scale of a manifest's ratings, such as 1,5",
+    )  # fmt: skip
+    dimensions_loss: str = setting(
+        "ccc", "--dimensions_loss", group=LOSSES, metavar="LOSS", commands=OF_STUDENT,
+        choices=DIMENSION_LOSSES, help="loss on the ratings: {choices}",
+    )  # fmt: skip
+    dimensions_weight: float = setting(
+        1.0, "--dimensions_weight", group=LOSSES, metavar="X", commands=OF_STUDENT, range=POSITIVE,
+        help="its weight beside the other losses",
     )  # fmt: skip
     distillation: str = setting(
         NO_TEACHER, "-kd", "--distillation", group=LOSSES, metavar="METHOD", commands=OF_STUDENT,
@@ -501,6 +527,14 @@ class Settings:
     def samples(self) -> int:
         """Length of a clip in samples at 16 kHz."""
         return self.input_samples or round(self.input_seconds * SAMPLE_RATE)
+
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """The ends of the scale of a manifest's ratings, where they are told."""
+        if not self.dimension_range:
+            return None
+        low, high = map(float, self.dimension_range)
+        return low, high
 
     @property
     def of_recipe(self) -> dict[str, Any]:

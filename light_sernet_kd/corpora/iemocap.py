@@ -2,7 +2,9 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
 from light_sernet_kd.corpora.types import (
@@ -47,7 +49,10 @@ WORDS: dict[str, str | None] = {
     "other": None,
 }
 # [start - end] <tab> utterance <tab> emotion <tab> [valence, activation, dominance]
-_LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\w+)\t\[[\d.]+, [\d.]+, [\d.]+\]")
+_LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\w+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
+# Of the listeners' ratings. Means slightly beyond an end are published too, and are kept.
+DIMENSION_RANGE = (1.0, 5.0)
+_RATED = ("valence", "arousal", "dominance")  # in the order of a line; IEMOCAP says activation
 _DIALOG = re.compile(r"Ses0([1-5])[FM]_(?:impro|script)\w+")
 _TALKER = re.compile(r"_([FM])\d{3}")
 _UTTERANCE = re.compile(r"Ses\d\d[FM]_\w+_[FM]\d{3}")
@@ -79,6 +84,14 @@ PUBLISHED = Published(
     },
     with_left_out=True,
 )
+
+
+class _Label(NamedTuple):
+    """What a dialog's file says of an utterance."""
+
+    code: str
+    soft_label: dict[str, float] | None
+    dimensions: dict[str, float]
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -122,7 +135,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
             continue
         with findings.of_labels(f"{session}/{dialog}", wavs):
             utterances += _dialog(root / session / "dialog", dialog, wavs, findings, left_out)
-    return findings.corpus(utterances, left_out)
+    return replace(findings.corpus(utterances, left_out), dimension_range=DIMENSION_RANGE)
 
 
 def _dialog(
@@ -141,7 +154,7 @@ def _dialog(
         if talker is None:
             findings.wrong(name, f"{path} lies in a wrong folder: expected {dialog}_F000.wav or the like.")
             continue
-        code, soft_label = labels[name]
+        code, soft_label, dimensions = labels[name]
         if code in LEFT_OUT:
             left_out[LEFT_OUT[code]] += 1
             continue
@@ -158,14 +171,16 @@ def _dialog(
                 transcript=transcripts.get(name),
                 soft_label=soft_label,
                 sex=SEXES[talker[1].lower()],
+                dimensions=dimensions,
             )
         )
     return utterances
 
 
-def _labels(path: Path, findings: Findings) -> dict[str, tuple[str, dict[str, float] | None]]:
-    """Utterance → emotion code and soft label; lines that are wrong are noted."""
+def _labels(path: Path, findings: Findings) -> dict[str, _Label]:
+    """Utterance → what is said of it; lines that are wrong are noted."""
     codes: dict[str, str] = {}
+    dimensions: dict[str, dict[str, float]] = {}
     votes: dict[str, list[list[str | None]]] = {}
     name: str | None = ""  # None: a line on an utterance that is wrong itself
     for number, line in enumerate(read_text(path, "utf-8", "latin-1").split("\n"), start=1):
@@ -181,7 +196,7 @@ def _labels(path: Path, findings: Findings) -> dict[str, tuple[str, dict[str, fl
                 )
                 name = None
                 continue
-            name, code = match.groups()
+            name, code, *ratings = match.groups()
             if code not in EMOTIONS and code not in LEFT_OUT:
                 known = " ".join([*EMOTIONS, *LEFT_OUT])
                 findings.wrong(name, f"{where}: unknown emotion {code!r}; expected {known}.")
@@ -191,6 +206,7 @@ def _labels(path: Path, findings: Findings) -> dict[str, tuple[str, dict[str, fl
                 name = None
             else:
                 codes[name], votes[name] = code, []
+                dimensions[name] = _ratings(ratings)
         elif line.startswith("C-E") and name is not None:
             _, *fields = line.split("\t")
             if not name or not fields:
@@ -203,7 +219,22 @@ def _labels(path: Path, findings: Findings) -> dict[str, tuple[str, dict[str, fl
                 findings.wrong(name, f"{where}: {reason}")
                 continue
             votes[name].append([WORDS[word.lower()] for word in words])
-    return {name: (codes[name], vote_shares(votes[name])) for name in codes if name not in findings.bad}
+    return {
+        name: _Label(codes[name], vote_shares(votes[name]), dimensions[name])
+        for name in codes
+        if name not in findings.bad
+    }
+
+
+def _ratings(texts: list[str]) -> dict[str, float]:
+    """Dimension → the listeners' mean; without what is no number, such as 2.5.0."""
+    ratings = {}
+    for name, text in zip(_RATED, texts, strict=True):
+        try:
+            ratings[name] = float(text)
+        except ValueError:
+            continue
+    return ratings
 
 
 def _transcripts(path: Path) -> dict[str, str]:

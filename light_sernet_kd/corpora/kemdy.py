@@ -1,8 +1,10 @@
 """What KEMDy19 and KEMDy20 (ETRI) have in common: tables of labels, and transcripts."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,8 @@ EMOTIONS = {
     "disqust": "disgust",  # as some tables spell it
     "fear": "fear",
 }
+# Of the evaluators' ratings.
+DIMENSION_RANGE = (1.0, 5.0)
 TIE = "a tie between emotions"
 # Noise, breath, laughter and the like: n/ b/ l/ o/ u/ c/; one is written the other way round, /n.
 _TAG = re.compile(r"(?<![A-Za-z])(?:/?[A-Za-z]/|/[A-Za-z](?![A-Za-z]))")
@@ -47,6 +51,7 @@ class Label(NamedTuple):
 
     emotion: str | None
     soft_label: dict[str, float] | None
+    dimensions: dict[str, float] | None = None
 
 
 class Row(NamedTuple):
@@ -92,13 +97,17 @@ def corpus(
             listed = labels(table, findings, own=own, mended=mended, recordings=segments)
             for key in findings.pair({key: segments[key].path for key in segments}, listed, table):
                 segment = segments[key]
-                emotion, soft_label = listed[key]
+                emotion, soft_label, dimensions = listed[key]
                 if emotion is None:
                     left_out[TIE] += 1
                     continue
                 text = texts.of(key, segment.path)
                 # both corpora end a speaker's name with F or M
-                facts = {**segment._asdict(), "sex": SEXES.get(segment.speaker[-1].lower())}
+                facts = {
+                    **segment._asdict(),
+                    "sex": SEXES.get(segment.speaker[-1].lower()),
+                    "dimensions": dimensions,
+                }
                 utterances.append(
                     Utterance(id=key, emotion=emotion, transcript=text, soft_label=soft_label, **facts)
                 )
@@ -107,7 +116,7 @@ def corpus(
             f"{texts.overlaps:,} transcripts hold words of two talkers at once, as (a+b): the first talker's "
             "are kept"
         )
-    return findings.corpus(utterances, left_out)
+    return replace(findings.corpus(utterances, left_out), dimension_range=DIMENSION_RANGE)
 
 
 def labels(
@@ -149,7 +158,9 @@ def labels(
                     raise UserError(f"{where}: {segment} has no emotion under Total Evaluation.")
                 votes = [_emotions(cells[column], where) for column in evaluators]
                 label_by_segment[segment] = Label(
-                    emotions[0] if len(emotions) == 1 else None, vote_shares(votes)
+                    emotions[0] if len(emotions) == 1 else None,
+                    vote_shares(votes),
+                    _ratings(cells[total + 1], cells[total + 2], where, findings),
                 )
     return {segment: label for segment, label in label_by_segment.items() if segment not in findings.bad}
 
@@ -186,6 +197,23 @@ def read_table(path: Path, findings: Findings) -> LabelTable:
             continue
         segment_rows.append(Row(line, row[segment], row))
     return LabelTable(segment_rows, total, evaluators)
+
+
+def _ratings(valence: str, arousal: str, where: str, findings: Findings) -> dict[str, float] | None:
+    """The evaluators' means; a blank cell rates nothing, and what is no number is noted."""
+    ratings = {}
+    for name, cell in (("arousal", arousal), ("valence", valence)):
+        if not cell:
+            continue
+        try:
+            rating = float(cell)
+        except ValueError:
+            rating = math.nan
+        if not math.isfinite(rating):
+            findings.notes.append(f"{where}: expected a number for {name}, found {cell!r}; it is left out")
+            continue
+        ratings[name] = rating
+    return ratings or None
 
 
 def _emotions(cell: str, where: str) -> list[str]:

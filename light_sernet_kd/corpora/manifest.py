@@ -5,13 +5,22 @@ import gc
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from light_sernet_kd.config import corpus_name
 from light_sernet_kd.corpora.names import joined_notes
 from light_sernet_kd.corpora.reading import Findings
-from light_sernet_kd.corpora.table_cells import MEANINGS, Meant, emotion_of, name_of, share_of, soft_labels_of
-from light_sernet_kd.corpora.table_columns import REQUIRED, places_by_role
+from light_sernet_kd.corpora.table_cells import (
+    MEANINGS,
+    Meant,
+    emotion_of,
+    name_of,
+    ratings_of,
+    share_of,
+    soft_labels_of,
+)
+from light_sernet_kd.corpora.table_columns import RATINGS, REQUIRED, places_by_role
 from light_sernet_kd.corpora.table_paths import ids_of, located, with_local_separators
 from light_sernet_kd.corpora.tables import ROWS, Lines, Table
 from light_sernet_kd.corpora.types import CANONICAL_EMOTIONS, Corpus, Published, Utterance, repeated
@@ -34,7 +43,14 @@ def _collector_paused() -> Iterator[None]:
 
 
 @_collector_paused()
-def utterances(path: Path, *, columns: Sequence[str] = (), skip_bad: bool = False) -> Corpus:
+def utterances(
+    path: Path,
+    *,
+    columns: Sequence[str] = (),
+    skip_bad: bool = False,
+    dimensions: Sequence[str] = (),
+    dimension_range: tuple[float, float] | None = None,
+) -> Corpus:
     """The recordings that a manifest lists.
 
     The header names `path`, `emotion`, `speaker` and, where known, `id`, `session`, `dialog`, `transcript`,
@@ -49,12 +65,22 @@ def utterances(path: Path, *, columns: Sequence[str] = (), skip_bad: bool = Fals
     Args:
         columns: what is meant by which column, as `role=name`, such as `path=file_id`.
         skip_bad: leave out and count rows that are wrong, rather than refuse.
+        dimensions: those whose columns are read, such as `arousal`; an empty cell is no rating. Others are
+            ignored.
+        dimension_range: the ends of their scale.
 
     Raises:
-        UserError: names the manifest, the lines and what was expected.
+        UserError: names the manifest, the lines and what was expected; or a dimension's scale is not known.
     """
     table = Table(path)
-    role_of = places_by_role(path, table.header, columns)
+    places = places_by_role(path, table.header, columns)
+    role_of = {role: at for role, at in places.items() if role not in RATINGS or role in dimensions}
+    rated = [role for role in role_of if role in RATINGS]
+    if rated and dimension_range is None:
+        raise UserError(
+            f"{path} has the column {table.header[role_of[rated[0]]]}, and nothing tells the ends of its "
+            "scale: add --dimension_range LOW,HIGH, such as 1,5."
+        )
     if twice := repeated([emotion_of(name) for name in table.header if name]):
         raise UserError(f"{path}: the header names {', '.join(twice)} twice.")
     findings = Findings(corpus_name(str(path)), skip_bad)
@@ -79,14 +105,18 @@ def utterances(path: Path, *, columns: Sequence[str] = (), skip_bad: bool = Fals
     soft_labels = soft_labels_of(
         path, shares, {*CANONICAL_EMOTIONS, *cells["emotion"]}, len(ids), findings, wrong
     )
-    utterances = _in_order(cells, ids, recordings, soft_labels, path.parent)
+    ratings: Iterator[dict[str, float] | None] = itertools.repeat(None)
+    if rated and dimension_range is not None:
+        ratings = ratings_of({name: cells[name] for name in rated}, dimension_range, wrong)
+    utterances = _in_order(cells, ids, recordings, (soft_labels, ratings), path.parent)
     if drop:
         dropped = {ids[row] for row in drop}
         kept = [each for row, each in enumerate(utterances) if row not in drop]
     else:
         dropped, kept = set(), utterances
     sorted_utterances = _by_id(kept, table, findings, lines, path, without=dropped)
-    return findings.whole(sorted_utterances)
+    corpus = findings.whole(sorted_utterances)
+    return replace(corpus, dimension_range=dimension_range) if rated else corpus
 
 
 def columns(path: Path) -> tuple[str, ...]:
@@ -127,17 +157,17 @@ def _in_order(
     cells: Mapping[str, Sequence[str]],
     ids: Sequence[str],
     recordings: Sequence[str],
-    soft_labels: Iterator[dict[str, float] | None],
+    annotations: tuple[Iterator[dict[str, float] | None], Iterator[dict[str, float] | None]],
     folder: Path,
 ) -> list[Utterance]:
-    """The utterances in the order of the rows."""
+    """The utterances in the order of the rows; `annotations` are soft labels and ratings."""
     absent = itertools.repeat("")
     optional = (cells.get(role, absent) for role in ("session", "dialog", "transcript", "split", "sex"))
     # `/` joins them, and an absolute path takes the place of the folder
     beside = "" if folder == Path() else f"{folder}/"
     is_absolute = os.path.isabs
     everything = zip(
-        ids, recordings, cells["emotion"], cells["speaker"], *optional, soft_labels, strict=False
+        ids, recordings, cells["emotion"], cells["speaker"], *optional, *annotations, strict=False
     )
     return [
         Utterance(
@@ -149,10 +179,11 @@ def _in_order(
             dialog or None,
             transcript or None,
             split or None,
-            soft_label,
+            shares,
             sex or None,
+            rating,
         )
-        for name, recording, emotion, speaker, session, dialog, transcript, split, sex, soft_label in (
+        for name, recording, emotion, speaker, session, dialog, transcript, split, sex, shares, rating in (
             everything
         )
     ]

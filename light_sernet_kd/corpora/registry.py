@@ -9,6 +9,7 @@ from typing import Any
 
 from light_sernet_kd.corpora import manifest, table_columns, tasks
 from light_sernet_kd.corpora.names import SYNONYMS, offered, synonym_notes
+from light_sernet_kd.corpora.ratings import NO_RATINGS, Ratings
 from light_sernet_kd.corpora.types import Corpus, across
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import in_either_form
@@ -71,6 +72,7 @@ def load(
     test_on: str | None = None,
     columns: Sequence[str] = (),
     skip_bad: bool = False,
+    ratings: Ratings = NO_RATINGS,
 ) -> Corpus:
     """The corpus `name` in the folder `data`, or the manifest that `name` is the path of.
 
@@ -83,6 +85,7 @@ def load(
         columns: of a manifest, what is meant by which column, as `role=name`.
         skip_bad: leave out what is wrong (rows, texts, recordings without label), into `skipped`, rather than
             refuse.
+        ratings: the dimensions that each corpus must have, and the ends of a manifest's scale.
 
     Raises:
         UserError: no such corpus, part or emotion, or what its parser found wrong.
@@ -95,11 +98,17 @@ def load(
     """
     if columns and not any(is_manifest(each) for each in (name, test_on) if each):
         raise UserError("--columns says what the columns of a manifest are: name one, or leave it out.")
-    corpora = [_whole(name, data, audio_type, columns, skip_bad)]
+    given = [each for each in (name, test_on) if each is not None]
+    if ratings.ends is not None and not any(map(is_manifest, given)):
+        raise UserError(
+            "--dimension_range says the ends of a manifest's scale: name a manifest, or leave it out."
+        )
+    read = functools.partial(_whole, data=data, skip_bad=skip_bad, ratings=ratings)
+    corpora = [read(name, audio_type=audio_type, columns=columns)]
     if test_on is not None:
         if find(test_on, data)[2] == find(name, data)[2]:
             raise UserError(f"{test_on} trains already: --test-on takes another corpus.")
-        corpora.append(_whole(test_on, data, "all", _of_second(test_on, columns), skip_bad))
+        corpora.append(read(test_on, columns=_of_second(test_on, columns)))
     if emotions:
         task = tasks.parse(emotions)
         present = {utterance.emotion: utterance for _, corpus in corpora for utterance in corpus.utterances}
@@ -155,13 +164,24 @@ def _with_notes(corpus: Corpus, notes: Sequence[str]) -> Corpus:
 
 
 def _whole(
-    name: str, data: Path, audio_type: str, columns: Sequence[str] = (), skip_bad: bool = False
+    name: str,
+    data: Path,
+    *,
+    audio_type: str = "all",
+    columns: Sequence[str] = (),
+    skip_bad: bool = False,
+    ratings: Ratings = NO_RATINGS,
 ) -> tuple[CorpusSource, Corpus]:
     name, source, root = find(name, data)
     if audio_type not in source.audio_types:
         raise UserError(f"{name} has no part {audio_type!r}; it has {', '.join(source.audio_types)}.")
     read = functools.partial(source.utterances, root, skip_bad=skip_bad)
-    whole = read(columns=columns) if is_manifest(name) else read()
+    if is_manifest(name):
+        read = functools.partial(
+            read, columns=columns, dimensions=ratings.dimensions, dimension_range=ratings.ends
+        )
+    whole = read()
+    ratings.check(whole)
     whole = _with_notes(whole, source.published.compared(whole))
     return source, _part(whole, audio_type)
 

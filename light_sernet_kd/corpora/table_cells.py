@@ -1,6 +1,7 @@
 """What the cells of a table of recordings mean: names, emotions, sexes and shares of the annotators."""
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -88,16 +89,44 @@ def soft_labels_of(
     return map(alike.__getitem__, zip(*shares, strict=True))
 
 
+def ratings_of(
+    columns: Mapping[str, Sequence[str]],
+    ends: tuple[float, float],
+    wrong: Callable[[int, str], None],
+) -> Iterator[dict[str, float] | None]:
+    """The ratings of each row by dimension, without those whose cells are empty; None where all are.
+
+    Args:
+        columns: dimension → its cells.
+        ends: of the scale.
+    """
+    low, high = ends
+    columns_of_ratings = []
+    for name, column in columns.items():
+        ratings: dict[str, float | None] = {cell: _number(cell) if cell else None for cell in set(column)}
+        bad = {cell for cell, rating in ratings.items() if rating is not None and not low <= rating <= high}
+        for row, cell in enumerate(column) if bad else ():
+            if cell in bad:
+                wrong(row, f"the {name} must be a number from {low:g} to {high:g}, found {cell}.")
+        columns_of_ratings.append(map(ratings.__getitem__, column))
+    alike = _Shares([*columns])
+    return map(alike.__getitem__, zip(*columns_of_ratings, strict=True))
+
+
+def _number(cell: str) -> float:
+    """The number in a cell, also where the comma is the decimal point; NaN where there is none."""
+    decimal = cell.replace(",", ".") if re.fullmatch(r"-?\d*,\d+", cell) else cell
+    try:
+        return float(decimal)
+    except ValueError:
+        return math.nan
+
+
 def share_of(cell: str) -> tuple[float | None, str]:
     """A share, None where the cell is empty; and what was expected, where it is no share."""
     if not cell:
         return None, ""
-    # as written where the comma is the decimal point
-    decimal = cell.replace(",", ".") if re.fullmatch(r"\d*,\d+", cell) else cell
-    try:
-        share = float(decimal)
-    except ValueError:
-        share = -1.0
+    share = _number(cell)
     if not share >= 0 or share == float("inf"):
         return None, "a number from 0 on"
     return share, ""

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from light_sernet_kd.errors import UserError, choose, nfc
+from light_sernet_kd.registries.dimensions import DIMENSIONS, dimension_name
 
 REQUIRED = ("path", "emotion", "speaker")
 OPTIONAL = ("id", "session", "dialog", "transcript", "split", "sex")
-ROLES = REQUIRED + OPTIONAL
+# Listeners' ratings, which are read where they are asked for.
+RATINGS = tuple(DIMENSIONS)
+ROLES = REQUIRED + OPTIONAL + RATINGS
 # What other tables call these columns; their own name wins.
 COMMON_NAMES: dict[str, tuple[str, ...]] = {
     "path": (
@@ -24,6 +27,7 @@ COMMON_NAMES: dict[str, tuple[str, ...]] = {
     "transcript": ("transcription", "text", "raw_text", "sentence", "transcript_text"),
     "split": ("subset", "partition"),
     "sex": ("gender",),
+    **{name: dimension.aliases for name, dimension in DIMENSIONS.items()},
 }
 
 
@@ -38,7 +42,7 @@ def parsed(columns: Sequence[str]) -> dict[str, str]:
         role, equals, name = (part.strip() for part in text.partition("="))
         if not equals or not role or not name:
             raise UserError(f"expected a column such as path=file_id, found {text!r}.")
-        role = choose("role of a column", role, ROLES)
+        role = choose("role of a column", dimension_name(role), ROLES)
         if name_by_role.setdefault(role, name) != name:
             raise UserError(f"--columns names two columns for {role}: {name_by_role[role]} and {name}.")
     return name_by_role

@@ -37,6 +37,8 @@ class Utterance:
         dialog: the conversation or scene that the recording is cut from.
         soft_label: share of annotators per emotion, where the corpus has it.
         sex: the speaker's, `female` or `male`, or what else a manifest says; None where nothing tells.
+        dimensions: name of `registries.dimensions` → the listeners' mean rating, on the corpus's own scale;
+            None where nobody rated it.
 
     >>> utterance = Utterance("03a01Fa", "wav/03a01Fa.wav", emotion="happiness", speaker="03")
     >>> utterance.path.name, utterance.transcript
@@ -53,6 +55,7 @@ class Utterance:
     split: str | None = None
     soft_label: Mapping[str, float] | None = None
     sex: str | None = None
+    dimensions: Mapping[str, float] | None = None
 
 
 class _PathOnDemand:
@@ -83,6 +86,7 @@ class Corpus:
         skipped: what `--skip-bad` left out in reading the corpus, by id, file or line → the reason.
         notes: what the user must know of the corpus, a line each: what was mended, what is incomplete.
         synthetic: the recordings are made, not recorded; every report says so.
+        dimension_range: the ends of the scale of its utterances' dimensions; None where there are none.
 
     >>> angry = Utterance("clip-1", "clip-1.wav", emotion="anger", speaker="bob")
     >>> afraid = Utterance("clip-2", "clip-2.wav", emotion="fear", speaker="ann")
@@ -100,6 +104,7 @@ class Corpus:
     synthetic: bool = False
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    dimension_range: tuple[float, float] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -281,7 +286,7 @@ def across(train: Corpus, test: Corpus) -> Corpus:
 
     Only emotions that both have are kept, in soft labels too; what is left out is counted. Names of
     utterances, speakers, sessions and dialogs begin with their corpus's name, so that none of the one is
-    taken for another's.
+    taken for another's. Dimensions are on the scale of the one that trains.
 
     Raises:
         UserError: fewer than two emotions are in both.
@@ -294,6 +299,7 @@ def across(train: Corpus, test: Corpus) -> Corpus:
         )
     utterances: list[Utterance] = []
     left_out: dict[str, int] = {}
+    scale = train.dimension_range or test.dimension_range
     # Two manifests may have one name.
     names = (train.name, test.name if test.name != train.name else f"{test.name}-2")
     parts = tuple(zip(names, (train, test), strict=True))
@@ -311,6 +317,7 @@ def across(train: Corpus, test: Corpus) -> Corpus:
                 if (value := getattr(utterance, fact)) is not None
             }
             soft_label = shares_among(utterance.soft_label, shared, {})
+            named["dimensions"] = on_scale(utterance.dimensions, corpus.dimension_range, scale)
             utterances.append(replace(utterance, split=split, soft_label=soft_label, **named))
     return Corpus(
         _ACROSS.join(names),
@@ -320,6 +327,7 @@ def across(train: Corpus, test: Corpus) -> Corpus:
         train.synthetic or test.synthetic,
         {f"{name}: {what}": why for name, each in parts for what, why in each.skipped.items()},
         tuple(f"{name}: {note}" for name, each in parts for note in each.notes),
+        scale,
     )
 
 
@@ -380,6 +388,43 @@ def soft_labels(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDAr
         for name, share in shares.items():
             row[index[name]] = share
     return rows
+
+
+def on_scale(
+    values: Mapping[str, float] | None, range_: tuple[float, float] | None, other: tuple[float, float] | None
+) -> Mapping[str, float] | None:
+    """Values of a scale with these ends on another one: both ends meet, and between them it is linear.
+
+    >>> on_scale({"arousal": 4.0}, (1, 5), (0, 1))
+    {'arousal': 0.75}
+    """
+    if values is None or range_ is None or other is None or range_ == other:
+        return values
+    (low, high), (bottom, top) = range_, other
+    return {name: bottom + (value - low) * (top - bottom) / (high - low) for name, value in values.items()}
+
+
+def rated(utterances: Sequence[Utterance], names: Sequence[str]) -> NDArray[np.float64]:
+    """The ratings of the dimensions `(utterances, names)` on the corpus's scale, NaN where there is none."""
+    rows = [[(each.dimensions or {}).get(name, math.nan) for name in names] for each in utterances]
+    return np.array(rows, np.float64).reshape(len(rows), len(names))
+
+
+def dimension_values(
+    utterances: Sequence[Utterance], names: Sequence[str], range_: tuple[float, float]
+) -> NDArray[np.float32]:
+    """The values of the dimensions, `(utterances, names)`, NaN where nobody rated one.
+
+    The ends of the scale are -1 and 1, and between them it is linear. A value beyond an end, which published
+    corpora have too, is beyond it here.
+
+    >>> calm = Utterance("clip-1", "clip-1.wav", "neutral", "ann", dimensions={"arousal": 2.0})
+    >>> dimension_values([calm], ["arousal", "valence"], (1, 5)).tolist()
+    [[-0.5, nan]]
+    """
+    low, high = range_
+    values = rated(utterances, names)
+    return ((2 * values - low - high) / (high - low)).astype(np.float32)
 
 
 def repeated(values: Sequence[str]) -> list[str]:

@@ -12,12 +12,14 @@ from light_sernet_kd.audio import augment
 from light_sernet_kd.data.augmenter import Augmenter
 from light_sernet_kd.data.kept_views import Bank, KeptViews
 from light_sernet_kd.distillation.batch_keys import (
+    DIMENSIONS,
     FEATURES,
     IS_LABELLED,
     MIXUP_WEIGHT,
     OTHER_LABELS,
     SOFT_LABELS,
     TEACHER,
+    TEACHER_DIMENSIONS,
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
@@ -84,6 +86,8 @@ class Examples:
         labels: class indices `(utterances,)` int32.
         classes: their names.
         soft_labels: share of each class `(utterances, classes)`, where those are trained on.
+        dimensions: ratings `(utterances, dimensions)` float32 from -1 to 1, NaN where there is none, where
+            those are trained on.
 
     Raises:
         UserError: labels that are no indices of the classes, or soft labels of another shape.
@@ -98,6 +102,7 @@ class Examples:
     labels: np.ndarray
     classes: tuple[str, ...]
     soft_labels: np.ndarray | None = None
+    dimensions: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.classes)
@@ -208,6 +213,7 @@ class TeacherOutputs:
         unlabelled: clips without labels, of which the teacher says something too.
         asked: what says it in training, of the features as they are augmented and mixed there.
         views: what it says of the views that training draws from, in the place of `logits` and `embedding`.
+        dimensions: `(utterances, dimensions)` float32, as of `Examples`.
 
     >>> outputs = TeacherOutputs(logits=np.zeros((5, 2), np.float32))
     >>> outputs.logits.shape, outputs.embedding
@@ -220,6 +226,7 @@ class TeacherOutputs:
     unlabelled: UnlabelledClips | None = None
     asked: AskedTeacher | None = None
     views: TeacherViews | None = None
+    dimensions: np.ndarray | None = None
 
 
 def batches(
@@ -344,6 +351,8 @@ class Source:
             TEACHER_EMBEDDING: self.teacher.embedding,
             TEACHER_STATES: self.teacher.states,
             SOFT_LABELS: self.examples.soft_labels,
+            DIMENSIONS: self.examples.dimensions,
+            TEACHER_DIMENSIONS: self.teacher.dimensions,
         }
         if views := self.teacher.views:
             view = views.bank.view(epoch)
@@ -430,6 +439,9 @@ class Source:
             SOFT_LABELS: lambda: np.full((count, classes), 1 / classes),
             OTHER_LABELS: lambda: np.zeros(count),
             MIXUP_WEIGHT: lambda: np.ones(count),
+            # nobody rated them
+            DIMENSIONS: lambda: np.full((count, inputs[DIMENSIONS].shape[1]), np.nan),
+            TEACHER_DIMENSIONS: lambda: np.full((count, inputs[TEACHER_DIMENSIONS].shape[1]), np.nan),
         }
         joined = {
             name: np.concatenate([values, made[name]().astype(values.dtype)])

@@ -11,14 +11,17 @@ import numpy as np
 
 from light_sernet_kd import audio
 from light_sernet_kd.config import Settings
-from light_sernet_kd.corpora import Corpus, Utterance, class_indices, soft_labels
+from light_sernet_kd.corpora import Corpus, Utterance, class_indices, dimension_values, soft_labels
+from light_sernet_kd.corpora.ratings import Ratings
 from light_sernet_kd.corpora.registry import find, load
 from light_sernet_kd.data.given_settings import given_settings, settings_of_run
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold, make_folds, propose_folds, select
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.evaluation.dimensions import FEWEST_RATINGS
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.registries.protocols import PROTOCOLS
+from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.runner import RESERVED, is_reserved
 
 
@@ -30,6 +33,7 @@ class Selection:
         skipped: `{id, reason}` of each recording that `--skip-bad` left out.
         fingerprints: utterance id → hash of the recording's content.
         folds: those that run, in the protocol's order.
+        dimension_names: of the ratings that are learned.
         tests_apart: the test recordings are another corpus, or a part that its corpus set apart: the student
             that is exported is not trained on them either.
     """
@@ -41,6 +45,7 @@ class Selection:
     classes: tuple[str, ...]
     folds: list[Fold]
     tests_apart: bool = False
+    dimension_names: tuple[str, ...] = ()
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -51,6 +56,33 @@ class Selection:
     def soft_labels(self) -> np.ndarray:
         """Shares of the annotators `(utterances, classes)`, as `corpora.soft_labels` makes them."""
         return soft_labels(self.utterances, self.classes)
+
+    @cached_property
+    def dimensions(self) -> np.ndarray:
+        """Ratings `(utterances, dimensions)`, as `corpora.dimension_values` makes them.
+
+        Raises:
+            UserError: in the training set of a fold nobody rated a dimension.
+        """
+        ends = self.corpus.dimension_range
+        if ends is None:
+            raise ValueError(f"{self.corpus.name} has no ratings")
+        values = dimension_values(self.utterances, self.dimension_names, ends)
+        for fold in self.folds:
+            count = np.isfinite(values[list(fold.train)]).sum(axis=0)
+            if (count < FEWEST_RATINGS).any():
+                name = self.dimension_names[int(count.argmin())]
+                raise UserError(
+                    f"fold {fold.name} trains on {pluralise(int(count.min()), 'rating')} of {name}, and at "
+                    f"least {FEWEST_RATINGS} are needed: leave out {name} of --dimensions, or such folds "
+                    "(--folds)."
+                )
+        return values
+
+    @cached_property
+    def dimensions_digest(self) -> str:
+        """SHA-256 of the ratings that are learned."""
+        return hashlib.sha256(self.dimensions.tobytes()).hexdigest()
 
     @cached_property
     def digest(self) -> str:
@@ -81,6 +113,7 @@ def loaded(settings: Settings, data: Path) -> Corpus:
         test_on=settings.test_on,
         columns=settings.columns,
         skip_bad=settings.skip_bad,
+        ratings=Ratings(settings.dimensions, settings.scale),
     )
 
 
@@ -128,6 +161,7 @@ def selected(settings: Settings, data: Path) -> Selection:
         classes,
         select(folds, settings.folds),
         tests_apart=PROTOCOLS[settings.protocol].tests_apart,
+        dimension_names=settings.dimensions,
     )
 
 

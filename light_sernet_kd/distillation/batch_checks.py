@@ -8,12 +8,14 @@ import numpy as np
 from keras import ops
 
 from light_sernet_kd.distillation.batch_keys import (
+    DIMENSIONS,
     FEATURES,
     IS_LABELLED,
     MIXUP_WEIGHT,
     OTHER_LABELS,
     SOFT_LABELS,
     TEACHER,
+    TEACHER_DIMENSIONS,
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
@@ -63,6 +65,8 @@ def check_shapes(batch: Mapping[str, Any], examples: int | None, classes: int) -
         SOFT_LABELS: shape,
         TEACHER_EMBEDDING: (None, None),
         TEACHER_STATES: (None, None, None),
+        DIMENSIONS: (None, None),
+        TEACHER_DIMENSIONS: (None, None),
     }.items():
         if batch.get(key) is None:
             continue

@@ -18,6 +18,7 @@ from light_sernet_kd.distillation.batch_checks import (
     count_odd,
 )
 from light_sernet_kd.distillation.batch_keys import (
+    DIMENSIONS,
     EMBEDDING,
     FEATURES,
     IS_LABELLED,
@@ -27,6 +28,7 @@ from light_sernet_kd.distillation.batch_keys import (
     SOFT_LABELS,
     STATES,
     TEACHER,
+    TEACHER_DIMENSIONS,
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
@@ -35,9 +37,11 @@ from light_sernet_kd.distillation.loss_ramps import LossRamps, RampWatch
 from light_sernet_kd.distillation.losses import hard_labels, settings_of, standardised, terms_of
 from light_sernet_kd.distillation.own_losses import own_sum, student_output
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.registries.losses import LABEL_LOSSES, NO_TEACHER
+from light_sernet_kd.registries.losses import DIMENSION_LOSSES, LABEL_LOSSES, NO_TEACHER
 
 TEXT_ENCODER = "text_encoder"
+# The outputs of a student of several, in their order.
+_OF_SEVERAL = (LOGITS, DIMENSIONS)
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,12 @@ class _Compared(NamedTuple):
     plural: str
 
 
-# By the names of `TeacherWidths`.
+# By the names of `Distillation.compares`, two of which are of `TeacherWidths`.
 _COMPARED = {
     "logits": _Compared(LOGITS, TEACHER, "logits"),
     "embedding": _Compared(EMBEDDING, TEACHER_EMBEDDING, "embeddings"),
     "states": _Compared(STATES, TEACHER_STATES, "text states"),
+    "dimensions": _Compared(DIMENSIONS, TEACHER_DIMENSIONS, "values of dimensions"),
 }
 
 
@@ -83,6 +88,9 @@ class Distiller(keras.Model):
     - `teacher_embedding`: `(batch, Et)`, where a loss compares with it;
     - `teacher_states`: of the text's tokens, `(batch, tokens, Wt)`, rows of zeros being padding, where a loss
       compares with them;
+    - `dimensions`: ratings `(batch, dimensions)` from -1 to 1, NaN where there is none, where the second
+      output of a student learns them (`learn_dimensions`). Predictions are then a dictionary;
+    - `teacher_dimensions`: likewise, where a loss compares with them;
     - `other_labels`, `share`: `(batch,)`, where examples are mixed of two (mixup). Whatever of the loss
       belongs to one example is then `share` times that with its label and `1 - share` times that with its
       other label. Relations between examples read no labels and count once. Soft labels are given mixed;
@@ -164,6 +172,11 @@ class Distiller(keras.Model):
         self.projection: Any = None
         self.state_projection: Any = None
         outputs = {LOGITS: student.outputs[0]}
+        self.dimensions_loss: Any = None
+        self.dimensions_tracker: Any = None
+        self.dimensions_weight = 0.0
+        if len(student.outputs) > 1 or self.distillation.needs_dimensions:
+            outputs[DIMENSIONS] = dimensions_of(student)
         if self.distillation.needs_embeddings:
             named = None if is_named else student_output(distillation, student)
             outputs[EMBEDDING] = embedding_of(student) if named is None else named
@@ -245,6 +258,26 @@ class Distiller(keras.Model):
         finally:
             self.label_settings, self.terms = before
 
+    def learn_dimensions(self, loss: str = "ccc", *, weight: float = 1.0) -> None:
+        """Add a loss on the ratings in a batch's `dimensions`, `weight` times; before `compile`.
+
+        The student's second output, `dimensions`, is trained on them: `students.build` makes it.
+
+        Args:
+            loss: name in `registries.losses.DIMENSION_LOSSES`.
+
+        Raises:
+            UserError: no such loss, or the student has no second output.
+
+        >>> from light_sernet_kd import students
+        >>> distiller = Distiller(students.build("light_sernet", (60, 40, 1), 3, width=0.1, dimensions=2))
+        >>> distiller.learn_dimensions("mse", weight=0.5)
+        """
+        dimensions_of(self.student)
+        self.dimensions_loss = DIMENSION_LOSSES[choose("loss", loss, DIMENSION_LOSSES)].loss
+        self.dimensions_weight = weight
+        self.dimensions_tracker = keras.metrics.Mean(name="dimensions_loss")
+
     def start_projection_anew(self, seed: int) -> None:
         """Give the linear layers to the teacher's widths new weights that `seed` decides."""
         for layer in self.projections:
@@ -295,9 +328,14 @@ class Distiller(keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        """The student's logits; in training, where a loss needs them, embedding and states beside them."""
+        """The student's logits, or a dictionary of logits and dimensions; in training, where a loss needs
+        them, embedding and states beside them.
+        """
         features = self._features(inputs)
-        return self._run(features) if training and self._run else self.student(features, training=training)
+        if training and self._run:
+            return self._run(features)
+        made = self.student(features, training=training)
+        return dict(zip(_OF_SEVERAL, made, strict=True)) if isinstance(made, list | tuple) else made
 
     def _features(self, inputs):
         if not isinstance(inputs, Mapping):
@@ -334,6 +372,12 @@ class Distiller(keras.Model):
             per_example = share * per_example + (1 - share) * others[1]
         self.label_tracker.update_state(label_loss, sample_weight=_of_labelled(batch, sample_weight))
         loss = _weighted_mean(per_example, sample_weight) + relational
+        if self.dimensions_loss:
+            rated = self.dimensions_loss(batch[DIMENSIONS], outputs[DIMENSIONS])
+            # By how many ratings there are: of a batch without any the loss is 0.
+            known = ops.sum(ops.cast(ops.isfinite(batch[DIMENSIONS]), rated.dtype))
+            self.dimensions_tracker.update_state(rated, sample_weight=known)
+            loss = loss + self.dimensions_weight * rated
         for regularisation in self.losses:
             loss = loss + ops.sum(ops.cast(regularisation, loss.dtype))
         if self.weight_decay:
@@ -349,6 +393,11 @@ class Distiller(keras.Model):
                     f"{self.distillation} needs the teacher's {compares.plural} in every training batch: "
                     f'pass x={{"{FEATURES}": …, "{compares.key}": …}}.'
                 )
+        if self.dimensions_loss and batch.get(DIMENSIONS) is None:
+            raise UserError(
+                f'the loss on dimensions needs their values in every training batch: pass x={{"{FEATURES}": '
+                f'…, "{DIMENSIONS}": …}}.'
+            )
         if (MIXUP_WEIGHT in batch) != (OTHER_LABELS in batch):
             raise UserError(f'a batch of mixed examples has both "{OTHER_LABELS}" and "{MIXUP_WEIGHT}".')
         for compared in ("embedding", "states"):
@@ -399,6 +448,7 @@ class Distiller(keras.Model):
     @property
     def metrics(self):
         own = [self.label_tracker, self.accuracy_tracker, self.odd_labels]
+        own += [self.dimensions_tracker] if self.dimensions_tracker else []
         return [*(metric for metric in super().metrics if metric not in own), *own]
 
     def get_metrics_result(self):
@@ -438,6 +488,20 @@ def embedding_of(student: keras.Model):
             f"one vector per example, {EMBEDDING!r}{within}."
         )
     return tensor
+
+
+def dimensions_of(student: keras.Model):
+    """The symbolic tensor `(batch, dimensions)` that losses on ratings compare: the second output.
+
+    Raises:
+        UserError: the student has none.
+    """
+    if len(student.outputs) < 2:
+        raise UserError(
+            f"the student {student.name} has no second output for dimensions: make it with "
+            "students.build(…, dimensions=2)."
+        )
+    return student.outputs[1]
 
 
 def text_states_of(student: keras.Model):

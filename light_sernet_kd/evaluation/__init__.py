@@ -6,6 +6,12 @@ from light_sernet_kd.evaluation.bootstrap import (
     bootstrap_ci,
     bootstrap_difference_ci,
 )
+from light_sernet_kd.evaluation.dimensions import (
+    DIMENSION_METHOD,
+    DimensionScores,
+    dimension_intervals,
+    dimension_scores,
+)
 from light_sernet_kd.evaluation.enrolled import CLIPS, TOLD_CLIPS, FoldAnswers, enrolled_scores, split
 from light_sernet_kd.evaluation.predictions import (
     Predictions,
@@ -39,6 +45,7 @@ from light_sernet_kd.evaluation.temperature import (
 __all__ = [
     "CI_METHOD",
     "CLIPS",
+    "DIMENSION_METHOD",
     "ECE_BINS",
     "FEWEST_SPEAKERS",
     "FEWEST_TO_CALIBRATE",
@@ -46,6 +53,7 @@ __all__ = [
     "TEMPERATURE_BOUNDS",
     "TOLD_CLIPS",
     "UNSURE_BELOW",
+    "DimensionScores",
     "FoldAnswers",
     "Predictions",
     "Scores",
@@ -56,6 +64,8 @@ __all__ = [
     "confidence",
     "confidence_warnings",
     "confusion",
+    "dimension_intervals",
+    "dimension_scores",
     "enrolled_scores",
     "expected_calibration_error",
     "fit_temperature",

@@ -52,7 +52,7 @@ def bootstrap_ci(
     per_speaker = _by_speaker(labels, predicted, groups, classes)
     if len(per_speaker) < FEWEST_SPEAKERS:
         return None
-    draws = _speaker_draws(len(per_speaker), resamples, seed)
+    draws = speaker_draws(len(per_speaker), resamples, seed)
     return _intervals(summaries(np.tensordot(draws, per_speaker, axes=1)), level)
 
 
@@ -83,7 +83,7 @@ def bootstrap_difference_ci(
     pair = [_by_speaker(labels, predicted, groups, classes) for predicted in (first, other)]
     if len(pair[0]) < FEWEST_SPEAKERS:
         return None
-    draws = _speaker_draws(len(pair[0]), resamples, seed)
+    draws = speaker_draws(len(pair[0]), resamples, seed)
     before, after = (summaries(np.tensordot(draws, each, axes=1)) for each in pair)
     return _intervals({name: after[name] - before[name] for name in before}, level)
 
@@ -98,7 +98,7 @@ def _by_speaker(
     return confusion_matrices(labels, predicted, speaker, len(names), len(classes))
 
 
-def _speaker_draws(speakers: int, resamples: int, seed: int) -> NDArray[np.int64]:
+def speaker_draws(speakers: int, resamples: int, seed: int) -> NDArray[np.int64]:
     """How often each speaker is drawn in each resample, which is all that a resample is."""
     random = np.random.default_rng(seed)
     return random.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)

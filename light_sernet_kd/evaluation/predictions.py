@@ -2,8 +2,10 @@
 
 import csv
 import io
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from light_sernet_kd.files import atomic, open_regular
 
 # A class may be called anything, "id" and "label" too; with the prefix no class hides another column.
 PROBABILITY_PREFIX = "p_"
+TRUE_SUFFIX = "_true"
 PREDICTION_COLUMNS = ("id", "fold", "label", "predicted")
 
 
@@ -25,6 +28,8 @@ class Predictions:
         labels, predicted: `(N,)` indices into `classes`. `predicted` is kept beside the probabilities
             because two logits that differ can round to one probability.
         probabilities: `(N, classes)` float32.
+        dimensions: name → the answer and the rating of each utterance, `(N,)` each on the corpus's scale; a
+            rating that nobody gave is NaN.
 
     >>> from light_sernet_kd.evaluation import scores
     >>> predictions = Predictions(
@@ -42,6 +47,7 @@ class Predictions:
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    dimensions: Mapping[str, Sequence[NDArray[np.float64]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -59,22 +65,28 @@ class Predictions:
 def write_predictions(path: str | os.PathLike[str], predictions: Predictions) -> None:
     """Write a CSV file with columns id, fold, label, predicted, then `p_<class>` per class.
 
-    `label` and `predicted` are class names. The file is whole or absent.
+    `label` and `predicted` are class names. Of each dimension follow its answer, `arousal`, and its rating,
+    `arousal_true`, which is empty where nobody gave one. The file is whole or absent.
     """
+    rated = [values for pair in predictions.dimensions.values() for values in pair]
+    names = [each for name in predictions.dimensions for each in (name, name + TRUE_SUFFIX)]
     classes = predictions.classes
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*PREDICTION_COLUMNS, *(PROBABILITY_PREFIX + name for name in classes)])
-        for identity, fold, label, guess, shares in zip(
+        writer.writerow([*PREDICTION_COLUMNS, *(PROBABILITY_PREFIX + name for name in classes), *names])
+        for identity, fold, label, guess, shares, *values in zip(
             predictions.ids,
             predictions.folds,
             predictions.labels,
             predictions.predicted,
             predictions.probabilities.tolist(),
+            *rated,
             strict=True,
         ):
             # Nine significant digits identify any float32.
-            writer.writerow([identity, fold, classes[label], classes[guess], *(f"{p:.9g}" for p in shares)])
+            cells = (f"{p:.9g}" for p in shares)
+            numbers = ("" if math.isnan(value) else repr(float(value)) for value in values)
+            writer.writerow([identity, fold, classes[label], classes[guess], *cells, *numbers])
 
 
 def read_predictions(path: str | os.PathLike[str]) -> Predictions:
@@ -95,6 +107,8 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         raise UserError(f"{path} is no CSV file in UTF-8 ({error}); evaluate the run again.") from error
     header = lines[0] if lines else []
     fixed, rest = header[: len(PREDICTION_COLUMNS)], header[len(PREDICTION_COLUMNS) :]
+    # Those of dimensions stand at the end, two of each.
+    rest, rated = _without_dimensions(rest)
     classes = tuple(name.removeprefix(PROBABILITY_PREFIX) for name in rest)
     if (
         tuple(fixed) != PREDICTION_COLUMNS
@@ -104,15 +118,19 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
     ):
         raise UserError(
             f"{path} begins with columns {', '.join(header) or 'none'}; expected "
-            f"{', '.join(PREDICTION_COLUMNS)}, then {PROBABILITY_PREFIX}<class> once per class."
+            f"{', '.join(PREDICTION_COLUMNS)}, then {PROBABILITY_PREFIX}<class> once per class, then a "
+            f"dimension and its {TRUE_SUFFIX} in turn."
         )
     index = {name: number for number, name in enumerate(classes)}
-    ids, folds, labels, predicted, probabilities = [], [], [], [], []
+    ids, folds, labels, predicted, probabilities, values = [], [], [], [], [], []
     for number, line in enumerate(lines[1:], start=1):
         try:
             identity, fold, label, guess, *shares = line
-            if len(shares) != len(classes):
-                raise ValueError(f"{len(shares)} probabilities for {len(classes)} classes")
+            if len(shares) != len(classes) + 2 * len(rated):
+                count = len(shares) - 2 * len(rated)
+                raise ValueError(f"{count} probabilities for {len(classes)} classes")
+            values.append([float(cell or "nan") for cell in shares[len(classes) :]])
+            del shares[len(classes) :]
             labels.append(index[label])
             predicted.append(index[guess])
             probabilities.append([float(share) for share in shares])
@@ -131,7 +149,25 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         labels=np.array(labels, np.int64),
         predicted=np.array(predicted, np.int64),
         probabilities=np.array(probabilities, np.float32).reshape(len(ids), len(classes)),
+        dimensions=_pairs(rated, np.array(values, np.float64).reshape(len(ids), 2 * len(rated))),
     )
+
+
+def _without_dimensions(names: list[str]) -> tuple[list[str], list[str]]:
+    """The columns before those of dimensions, and the dimensions."""
+    rated: list[str] = []
+    while (
+        len(names) > 1
+        and names[-1] == names[-2] + TRUE_SUFFIX
+        and not names[-2].startswith(PROBABILITY_PREFIX)
+    ):
+        rated.insert(0, names[-2])
+        names = names[:-2]
+    return names, rated
+
+
+def _pairs(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, tuple[NDArray[np.float64], ...]]:
+    return {name: (values[:, 2 * at], values[:, 2 * at + 1]) for at, name in enumerate(names)}
 
 
 def answer_warnings(predictions: Predictions) -> list[str]:

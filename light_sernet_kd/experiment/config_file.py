@@ -44,6 +44,8 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
     }
     if run.unlabelled:
         decides["unlabelled_sha256"] = run.unlabelled.survey.digest
+    if run.settings.dimensions:
+        decides["dimensions_sha256"] = run.selection.dimensions_digest
     if run.start:
         decides["start_sha256"] = run.start.digest(run.folds)
     uses = plugins.used(run.settings.as_dict())
@@ -188,6 +190,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "the teacher file has another content now"
     if before.get("unlabelled_sha256") != now.get("unlabelled_sha256"):
         return "the unlabelled recordings are others now"
+    if before.get("dimensions_sha256") != now.get("dimensions_sha256"):
+        return "the corpus has other ratings now"
     if before.get("start_sha256") != now.get("start_sha256"):
         return f"the run {now['settings']['start_from']}, which it began from, has other students now"
     return "the transcripts, or the encoders of speech or text, are others now"

@@ -14,9 +14,10 @@ from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora.registry import CORPORA
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.distillation.batch_keys import FEATURES
+from light_sernet_kd.distillation.batch_keys import DIMENSIONS, FEATURES
 from light_sernet_kd.errors import UserError, installed
 from light_sernet_kd.experiment import start
+from light_sernet_kd.experiment.dimensions import CONVERTED
 from light_sernet_kd.experiment.enrolment import head_of
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.networks import calibration_clips
@@ -115,6 +116,7 @@ def convert(
                 training=packed_training_list(run) if scores is not None else training,
                 enrolled=head_of(run, fold) if settings.merge_tflite else None,
                 enrolled_cards=_only(scores, "enrolled_scores"),
+                dimensions=run.dimensions,
             ),
         )
     except ExportError as error:
@@ -165,26 +167,38 @@ def precision_embeddings(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]
     return run.step(fold).rows(EMBEDDINGS, remove=EMBEDDINGS, rows=len(fold.test), names=("float32",))
 
 
+def precision_dimensions(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
+    """Values of the test utterances `(len(fold.test), dimensions)` by the fold's converted students."""
+    if not (run.step(fold).path / CONVERTED).exists():
+        _score_converted(run, fold)
+    rows, width = len(fold.test), len(run.settings.dimensions)
+    return run.step(fold).rows(CONVERTED, remove=CONVERTED, rows=rows, width=width, names=("float32",))
+
+
 def _score_converted(run: "Experiment", fold: Fold) -> None:
-    from light_sernet_kd.runner import invoke, open_file
+    from light_sernet_kd.runner import PROBABILITIES as GIVEN
+    from light_sernet_kd.runner import invoke, open_file, outputs
 
     step = run.step(fold)
     student = step.read("student.keras", load_student)
     inputs = file_inputs(run, fold.test, merge=run.settings.merge_tflite)
-    probabilities, embeddings = {}, {}
+    probabilities, embeddings, values = {}, {}, {}
     with tempfile.TemporaryDirectory() as temporary:
         for row in convert(run, fold, Path(temporary), student):
             interpreter, _, _ = open_file(Path(temporary) / row["file"], threads=2)
-            answers = [
-                invoke(interpreter, {name: values[i] for name, values in inputs.items()})
-                for i in range(len(fold.test))
-            ]
+            clips = [{name: each[i] for name, each in inputs.items()} for i in range(len(fold.test))]
+            if run.dimensions:
+                given = [outputs(interpreter, clip) for clip in clips]
+                answers = [each[GIVEN] for each in given]
+                values[row["precision"]] = np.stack([each[DIMENSIONS] for each in given])
+            else:
+                answers = [invoke(interpreter, clip) for clip in clips]
             probabilities[row["precision"]] = np.stack(answers)
             if "enrolled_file" in row:
                 known, _, _ = open_file(Path(temporary) / row["enrolled_file"], threads=2)
                 heard = [_embedding(known, clip) for clip in inputs["audio"]]
                 embeddings[row["precision"]] = np.stack(heard)
-    for name, arrays in ((EMBEDDINGS, embeddings), (PROBABILITIES, probabilities)):
+    for name, arrays in ((EMBEDDINGS, embeddings), (CONVERTED, values), (PROBABILITIES, probabilities)):
         if arrays:
             step.write(name, arrays)
             step.vouch(name)

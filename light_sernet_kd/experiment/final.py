@@ -17,10 +17,12 @@ from light_sernet_kd.experiment.calibration import final_logits, final_temperatu
 from light_sernet_kd.experiment.conversion import (
     PROBABILITIES,
     convert,
+    precision_dimensions,
     precision_probabilities,
     taken_inputs,
     whose_scores,
 )
+from light_sernet_kd.experiment.dimensions import converted_ccc
 from light_sernet_kd.experiment.enrolment import is_enrolled, told_scores
 from light_sernet_kd.experiment.fold import save_student
 from light_sernet_kd.experiment.networks import network_of, train_network, trained_on
@@ -77,7 +79,7 @@ def export_final(
     return {
         "final_epochs": exported["final_epochs"],
         "temperature": exported["temperature"],
-        "rows": _scored_rows(exported["rows"], scores, changes),
+        "rows": _with_ccc(run, _scored_rows(exported["rows"], scores, changes)),
         "samples": run.settings.samples,
         "sample_rate": SAMPLE_RATE,
         "takes": taken_inputs(run),
@@ -201,6 +203,14 @@ def _scored_rows(
         change = {"probability_change": changes[precision], "ua_cost_points": cost}
         scored.append({**kept, **scores[precision], **change})
     return scored
+
+
+def _with_ccc(run: "Experiment", rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the concordance of the folds' students in each precision, where they learn ratings."""
+    if not run.dimensions:
+        return rows
+    ccc = converted_ccc(run, [precision_dimensions(run, fold) for fold in run.folds])
+    return [{**row, "ccc": ccc[row["precision"]]} for row in rows]
 
 
 def _qat_note(run: "Experiment") -> str:

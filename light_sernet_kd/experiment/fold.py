@@ -11,9 +11,9 @@ import numpy as np
 
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.distillation.batch_keys import EMBEDDING
+from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import generations
+from light_sernet_kd.experiment import dimensions, generations
 from light_sernet_kd.experiment.conversion import file_inputs
 from light_sernet_kd.experiment.networks import model_of, network_of, train_network, trained_on
 from light_sernet_kd.experiment.phases import phases_of
@@ -49,8 +49,11 @@ def run_fold(run: "Experiment", fold: Fold) -> dict[str, Any]:
     # What the logits tell is taken from them; fold.json has it for people.
     outcome |= run.scores(fold, logits["selected"])
     outcome["last_epoch"] = run.scores(fold, logits["last"])
+    outcome |= dimensions.fold_scores(run, fold)
+    rated = [f"CCC of {name} {each['ccc']:.2f}, " for name, each in outcome.get(DIMENSIONS, {}).items()
+             if each["ccc"] is not None]  # fmt: skip
     run.display.say(
-        f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} % "
+        f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} %, {''.join(rated)}"
         f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
     )
     return {**outcome, "logits": logits}
@@ -63,15 +66,20 @@ def _train_and_test(run: "Experiment", fold: Fold) -> None:
     outputs = generations.taught_by(run, fold, before)
     trained = train_network(run, "student", fold, outputs)
     network, rows = network_of(run, "student"), phases_of(run, "student")[-1].rows
-    logits = {
-        name: network.logits(weights, rows, fold.test)
+    answers = {
+        name: network.answers(weights, rows, fold.test)
         for name, weights in (("selected", trained.selected), ("last", trained.last))
     }
+    logits = {name: each[LOGITS] for name, each in answers.items()}
     if before:
         logits |= {name: each for name, each in before[0].logits.items() if name == "teacher"}
     elif outputs is not None and outputs.logits is not None:
         logits["teacher"] = outputs.logits[list(fold.test)]
     step.write("test_logits.npz", logits)
+    values = {name: each.get(DIMENSIONS) for name, each in answers.items()}
+    if outputs is not None and outputs.dimensions is not None:
+        values["teacher"] = outputs.dimensions[list(fold.test)]
+    dimensions.write_test_values(run, fold, values)
     if fold.selection_indices:
         selecting = network.logits(trained.selected, rows, fold.selection_indices)
         step.write("validation_logits.npz", {"selected": selecting})
@@ -93,6 +101,7 @@ def _train_and_test(run: "Experiment", fold: Fold) -> None:
             "seconds": round(trained.seconds, 2),
             **run.scores(fold, logits["selected"]),
             "last_epoch": run.scores(fold, logits["last"]),
+            **dimensions.fold_scores(run, fold, values["selected"]),
             **({"generations": earlier} if earlier else {}),
         }
     )

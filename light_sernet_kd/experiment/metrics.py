@@ -10,7 +10,7 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
-from light_sernet_kd.experiment import generations, start, unlabelled
+from light_sernet_kd.experiment import dimensions, generations, start, unlabelled
 from light_sernet_kd.experiment.alone import beside
 from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.enrolment import enrolled_scores
@@ -52,6 +52,7 @@ def predictions_of(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> eva
         labels=run.test_labels.astype(np.int64),
         predicted=logits.argmax(axis=1),
         probabilities=evaluation.softmax(logits),
+        dimensions=dimensions.predicted(run),
     )
 
 
@@ -93,6 +94,7 @@ def metrics_of(
         "cut": _cut(run),
         **_pooled(run, outcomes),
         **_looked_at(run, outcomes),
+        **dimensions.facts(run, outcomes),
         "calibration": calibration,
         "mean_over_folds": {
             name: [

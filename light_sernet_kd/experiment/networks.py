@@ -23,7 +23,7 @@ from light_sernet_kd.distillation.losses import at_their_last
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.callbacks import callbacks_of
 from light_sernet_kd.experiment.forecast import ends
-from light_sernet_kd.experiment.phases import is_trained_with_others, phases_of, settings_for
+from light_sernet_kd.experiment.phases import dimensions_of, is_trained_with_others, phases_of, settings_for
 from light_sernet_kd.training.history import write_history
 from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
 from light_sernet_kd.training.network import Network, NetworkSpec
@@ -94,6 +94,8 @@ def network_of(run: "Experiment", role: str, phase: int = -1, *, later: bool = F
                 embedding=teacher_embedding_width(run, later=later) if is_student else None,
                 states=run.multimodal["teacher"].text_states.shape[-1] if needs_states else None,
             ),
+            dimensions_loss=settings.dimensions_loss if dimensions_of(run, role) else None,
+            dimensions_weight=settings.dimensions_weight,
             arithmetic=run.arithmetic,
             accelerate=stage.accelerate,
             int8=stage.int8,
@@ -279,7 +281,13 @@ def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = 
     if run.start and kind == "student" and number == 0:
         initial = functools.partial(run.start.weights, fold.name, phase.build, seed)
     return TrainingJob(
-        examples=Examples(phase.rows, run.selection.labels, run.classes, run.soft_labels),
+        examples=Examples(
+            phase.rows,
+            run.selection.labels,
+            run.classes,
+            run.soft_labels,
+            run.selection.dimensions if dimensions_of(run, kind) else None,
+        ),
         train=train,
         validation=fold.validation,
         seed=seed,

@@ -157,12 +157,18 @@ def _made_phases(run: "Experiment", role: str) -> list[Phase]:
     shape = feature_shape(front_end, settings.input_type, settings.samples)
     # A teacher has the published shape: what makes a student small need not make its teacher so.
     own = shape_of(settings) if role == "student" else {}
+    own |= {"dimensions": len(dimensions)} if (dimensions := dimensions_of(run, role)) else {}
     build = functools.partial(students.build, name, shape, len(run.classes), width=width, **own)
     schedule, shared = schedule_of(run, role), devices_of(run, role)
     first = Phase(build, features_of(run, front_end), schedule, distillation, devices=shared)
     if role == "teacher" or not settings.qat:
         return [first]
     return [first, dataclasses.replace(first, schedule=_qat_schedule(run), initial=list, int8=True)]
+
+
+def dimensions_of(run: "Experiment", role: str) -> tuple[str, ...]:
+    """The ratings that the role's network learns: a teacher's where the student learns by them."""
+    return run.settings.dimensions if role == "student" or run.distillation.needs_dimensions else ()
 
 
 def shape_of(settings: Settings) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from light_sernet_kd import teachers
-from light_sernet_kd.config import Settings
+from light_sernet_kd.config import Dimensions, Settings
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.given_settings import settings_of_run
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
@@ -22,6 +22,7 @@ from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.dimensions import ENDS
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
@@ -170,15 +171,17 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
         samples=own.samples,
         cache=feature_cache.Cache(cache, "disk"),
     )
-    logits, embeddings = [], []
+    logits, embeddings, values = [], [], []
     for fold in folds:
         student = _student(taught.folder, fold.name)
-        both = keras.Model(student.inputs[0], [student.outputs[0], embedding_of(student)])
-        predict = feature_cache.exact(both.predict_on_batch)
+        outputs = [student.outputs[0], embedding_of(student), *student.outputs[1:]]
+        predict = feature_cache.exact(keras.Model(student.inputs[0], outputs).predict_on_batch)
         starts = range(0, len(rows), feature_cache.BATCH)
         blocks = [predict(np.asarray(rows[start : start + feature_cache.BATCH])) for start in starts]
         logits.append(np.concatenate([block[0] for block in blocks]))
         embeddings.append(np.concatenate([block[1] for block in blocks]))
+        if own.dimensions:
+            values.append(np.concatenate([block[2] for block in blocks]))
     metrics = taught.run.metrics
     own_teacher, start = metrics.get("teacher") or {}, metrics.get("start") or {}
     card: dict[str, Any] = {
@@ -199,6 +202,8 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
         folds=tuple(fold.name for fold in folds),
         card=card,
         embeddings=np.stack(embeddings).astype(np.float32),
+        values=np.stack(values).astype(np.float32) if values else None,
+        dimensions=Dimensions(own.dimensions, ENDS) if values else None,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.audio import augment
-from light_sernet_kd.config import RunOptions, Settings, distillation_spec, user_callbacks
+from light_sernet_kd.config import Dimensions, RunOptions, Settings, distillation_spec, user_callbacks
 from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.config.engine import engine_here
 from light_sernet_kd.data import signatures
@@ -210,6 +210,12 @@ class Experiment:
     def test_rows(self) -> list[int]:
         """The utterances that are tested, fold after fold."""
         return [row for fold in self.folds for row in fold.test]
+
+    @property
+    def dimensions(self) -> Dimensions | None:
+        """The ratings that are learned, and the ends of the corpus's scale; None where none are."""
+        ends = self.corpus.dimension_range
+        return Dimensions(self.settings.dimensions, ends) if self.settings.dimensions and ends else None
 
     @property
     def test_labels(self) -> np.ndarray:

@@ -13,15 +13,17 @@ import numpy as np
 
 from light_sernet_kd import audio, teachers
 from light_sernet_kd.arrays import open_mapped, read_arrays
+from light_sernet_kd.config import Dimensions
 from light_sernet_kd.config.settings import CONFIDENCE, SAME
 from light_sernet_kd.data import array_cache, feature_cache
 from light_sernet_kd.data.batches import TeacherOutputs, TeacherViews
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
-from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
+from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
 from light_sernet_kd.experiment import run_teachers, teacher_views, unlabelled
+from light_sernet_kd.experiment.dimensions import ENDS
 from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
 from light_sernet_kd.files import write_arrays
@@ -94,6 +96,8 @@ def read_teacher(run: "Experiment") -> teachers.Teacher | None:
         teachers.aligned(teacher, run.utterances, run.classes, name)
         if run.distillation.needs_embeddings:
             teachers.aligned_embeddings(teacher, run.utterances, name)
+        if run.distillation.needs_dimensions:
+            teachers.aligned_dimensions(teacher, run.utterances, run.settings.dimensions, name)
         if run.unlabelled:
             unlabelled.answers_in_file(run, teacher, name)
     return teacher
@@ -119,6 +123,8 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
     teacher = read_or_redo(path, teachers.read)
     if run.distillation.needs_embeddings:  # refused before a network is trained that it is mixed with
         teachers.aligned_embeddings(teacher, run.utterances, run.folds[0].name)
+    if run.distillation.needs_dimensions:
+        teachers.aligned_dimensions(teacher, run.utterances, run.settings.dimensions, run.folds[0].name)
     return teacher
 
 
@@ -180,6 +186,9 @@ def teacher_outputs(
         states = _teacher_states(run, fold)
     clips = unlabelled.clips_beside(run, fold) if run.unlabelled else None
     outputs = TeacherOutputs(logits, embedding, states, clips)
+    if run.distillation.needs_dimensions:
+        values = teachers.aligned_dimensions(teacher, run.utterances, run.settings.dimensions, fold.name)
+        outputs = dataclasses.replace(outputs, dimensions=values)
     if teacher_views.asks_views(run):
         outputs = dataclasses.replace(outputs, views=_views(run, fold))
     elif run.settings.teacher_view == SAME:
@@ -345,12 +354,15 @@ def _with_held_out(
     train = np.array(fold.train)
     speakers = np.array([run.utterances[i].speaker for i in fold.train])
     logits = teacher.logits.copy()
+    values = None if teacher.values is None else teacher.values.copy()
     for number, part in enumerate(held_out_parts(speakers, teacher_parts(run)), start=1):
         others = dataclasses.replace(fold, train=tuple(train[~part].tolist()), validation=())
         rows = train[part].tolist()
         member = _member_outputs(run, f"{role}-without-{number}", others, epochs, rows)
         logits[0][rows] = member.logits[0]
-    return dataclasses.replace(teacher, logits=logits)
+        if values is not None and member.values is not None:
+            values[0][rows] = member.values[0]
+    return dataclasses.replace(teacher, logits=logits, values=values)
 
 
 def _member_outputs(
@@ -384,11 +396,14 @@ def _member_outputs(
         if run.settings.teacher_view == SAME:
             weights = {str(number): each for number, each in enumerate(outcome.selected)}
             write_arrays(step.member(role, _WEIGHTS), weights)
-        embeddings = outputs[EMBEDDING][None]
-        teachers.write(
-            path,
-            teachers.Teacher(ids, run.classes, outputs[LOGITS][None], (fold.name,), card, embeddings),
+        made = teachers.Teacher(
+            ids, run.classes, outputs[LOGITS][None], (fold.name,), card, outputs[EMBEDDING][None]
         )
+        if DIMENSIONS in outputs:
+            # as the network gives them
+            of = Dimensions(run.settings.dimensions, ENDS)
+            made = dataclasses.replace(made, values=outputs[DIMENSIONS][None], dimensions=of)
+        teachers.write(path, made)
         outcome.remove_checkpoints()
     return read_or_redo(path, teachers.read)
 

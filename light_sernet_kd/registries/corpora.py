@@ -27,6 +27,7 @@ class CorpusSource:
         emotions: the corpus's usual task, as `--emotions` would give it; empty is all its emotions.
         sessions: whether its utterances name their session.
         soft_labels: what these are read from, below the corpus's folder; None where it has none.
+        dimensions: those that listeners rated; of `registries.dimensions`.
         protocol: the one that is taken where none is named; it runs on the corpus as published.
     """
 
@@ -35,6 +36,7 @@ class CorpusSource:
     emotions: tuple[str, ...] = ()
     sessions: bool = False
     soft_labels: str | None = None
+    dimensions: tuple[str, ...] = ()
     protocol: str = "loso"
 
     @property
@@ -63,6 +65,7 @@ CORPORA: dict[str, CorpusSource] = {
         emotions=("anger", "happiness", "neutral", "sadness", "excitement=happiness"),
         sessions=True,
         soft_labels="Session*/dialog/EmoEvaluation",
+        dimensions=("arousal", "valence", "dominance"),
     ),
     "RAVDESS": CorpusSource(Lazy("corpora.ravdess:utterances")),
     "CREMA-D": CorpusSource(
@@ -75,8 +78,14 @@ CORPORA: dict[str, CorpusSource] = {
         audio_types=DIALOGUE_PARTS,
         sessions=True,
         soft_labels="annotation",
+        dimensions=("arousal", "valence"),
     ),
-    "KEMDy20": CorpusSource(Lazy("corpora.kemdy20:utterances"), sessions=True, soft_labels="annotation"),
+    "KEMDy20": CorpusSource(
+        Lazy("corpora.kemdy20:utterances"),
+        sessions=True,
+        soft_labels="annotation",
+        dimensions=("arousal", "valence"),
+    ),
     "demo": CorpusSource(Lazy("corpora.demo:utterances")),
 }
 # What is not known by name: a table that the user wrote.

@@ -39,6 +39,11 @@ class LabelLoss(Loss):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DimensionLoss(Loss):
+    """A loss on ratings of dimensions, `loss(values, outputs) -> scalar`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Distillation(Loss):
     """A loss on what a teacher gives, `loss([label_loss,] labels, teacher, student, **settings)`.
 
@@ -53,7 +58,7 @@ class Distillation(Loss):
         flags: its settings that have a flag of their own on the command line.
     """
 
-    compares: Literal["logits", "embedding", "states"] | None
+    compares: Literal["logits", "embedding", "states", "dimensions"] | None
     brings_label_loss: bool = False
     projection: Literal["always", "unequal"] | None = None
     reads_label: bool = False
@@ -98,6 +103,18 @@ LABEL_LOSSES: dict[str, LabelLoss] = {
         text="mean squared error of the outputs to the shares of the classes",
         shares=("label_smoothing",),
         fields=_SMOOTHED,
+    ),
+}
+
+# On ratings of arousal, valence and dominance.
+DIMENSION_LOSSES: dict[str, DimensionLoss] = {
+    "ccc": DimensionLoss(
+        loss=Lazy("distillation.losses.dimensions:ccc"),
+        text="1 less the concordance of a batch's values",
+    ),
+    "mse": DimensionLoss(
+        loss=Lazy("distillation.losses.dimensions:squared_error"),
+        text="mean squared error of the values",
     ),
 }
 
@@ -187,6 +204,16 @@ DISTILLATIONS: dict[str, Distillation] = {
         text="mean squared error to the teacher's states of the text's tokens",
         compares="states",
         projection="unequal",
+    ),
+    "values": Distillation(
+        loss=Lazy("distillation.losses.dimensions:values"),
+        text="mean squared error to the teacher's values of --dimensions",
+        compares="dimensions",
+    ),
+    "CCC": Distillation(
+        loss=Lazy("distillation.losses.dimensions:concordance"),
+        text="1 less the concordance with the teacher's values of --dimensions",
+        compares="dimensions",
     ),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.reporting.report.dimensions import concordance
 from light_sernet_kd.reporting.report.was_run import given_arguments
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import code, percent, plain, pluralise
@@ -46,6 +47,11 @@ def _metadata(name: str, metrics: Mapping[str, Any], *, hears: bool) -> list[str
             ("ua", "recall", "UA: mean of the classes' recalls, per cent"),
             ("wa", "accuracy", "WA: share of right answers, per cent"),
         )
+    ]
+    scores += [
+        {"type": "ccc", "name": f"CCC of {name}", "value": round(each["ccc"], 4), "verified": False}
+        for name, each in metrics.get("dimensions", {}).get("pooled", {}).items()
+        if each["ccc"] is not None
     ]
     result = {
         "task": {"type": "audio-classification", "name": "speech emotion recognition"},
@@ -134,9 +140,23 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
         f"{plain(metrics['protocol_description'])}. These are scores of the folds' students. The files hold "
         "a student of all speakers, whom no fold tested.",
         "",
+        *_ratings(metrics.get("dimensions")),
         *(doubts or ["Training, epoch selection and test had separate speakers."]),
         "",
         *recall.markdown(),
+    ]
+
+
+def _ratings(told: Mapping[str, Any] | None) -> list[str]:
+    """What a student says of arousal and so on; nothing where it says nothing."""
+    if not told:
+        return []
+    (low, high), names = told["range"], " and ".join(map(plain, told["names"]))
+    return [
+        *concordance(told),
+        f"The second output of the files, `dimensions`, has {names} from -1 to 1, which stand for "
+        f"{low:g} and {high:g} on the scale of the ratings.",
+        "",
     ]
 
 

@@ -1,6 +1,6 @@
 """Teachers are data: files of outputs, joined to utterances by id."""
 
-from light_sernet_kd.teachers.alignment import aligned, aligned_embeddings
+from light_sernet_kd.teachers.alignment import aligned, aligned_dimensions, aligned_embeddings
 from light_sernet_kd.teachers.ensemble import ensemble
 from light_sernet_kd.teachers.files import CONVERTED, no_file, read, write
 from light_sernet_kd.teachers.outputs import (
@@ -21,6 +21,7 @@ __all__ = [
     "STAMP_UNKNOWN",
     "Teacher",
     "aligned",
+    "aligned_dimensions",
     "aligned_embeddings",
     "ensemble",
     "is_cross_fitted",

@@ -13,6 +13,8 @@ from light_sernet_kd.teachers.outputs import Teacher
 
 # No logit or embedding is so far from 0; what masks a class, such as -1e9, is below it.
 LARGEST_OUTPUT = 1e12
+# The ends of the scale that students learn ratings on.
+SCALED = (-1.0, 1.0)
 
 
 def aligned(
@@ -58,6 +60,42 @@ def aligned_embeddings(teacher: Teacher, utterances: Sequence[Utterance], fold: 
     number = _fold_number(teacher, fold) if len(teacher.embeddings) > 1 else 0
     embeddings = teacher.embeddings[number][_rows(teacher, utterances)].astype(np.float32)
     return _finite(embeddings, "embeddings", utterances)
+
+
+def aligned_dimensions(
+    teacher: Teacher, utterances: Sequence[Utterance], names: Sequence[str], fold: str
+) -> np.ndarray:
+    """The teacher's values of these dimensions for `fold`, `(utterances, names)` float32 in the order given
+    here, on a scale from -1 to 1; NaN where it says nothing.
+
+    Raises:
+        UserError: the teacher has no values of one of them, or of no utterance, no outputs for the fold, or
+            lacks an utterance.
+
+    >>> from light_sernet_kd.config import Dimensions
+    >>> values, of = np.array([[[4.0], [2.0]]], np.float32), Dimensions(("arousal",), (1, 5))
+    >>> teacher = Teacher(("a", "b"), ("fear",), values, values=values, dimensions=of)
+    >>> clips = [Utterance(name, f"{name}.wav", "fear", speaker="ann") for name in "ba"]
+    >>> aligned_dimensions(teacher, clips, ["arousal"], "ann").tolist()
+    [[-0.5], [0.5]]
+    """
+    known = teacher.dimensions.names if teacher.dimensions else ()
+    if teacher.values is None or teacher.dimensions is None or not {*names} <= {*known}:
+        missing = " and ".join(name for name in names if name not in known)
+        raise UserError(
+            f"the teacher ({teacher.made_by}) has no values of {missing} to learn from: its file needs an "
+            "array `dimensions` (see docs/dimensions.md); networks that the run trains, --teacher auto, have "
+            "them. Or leave out values and CCC of -kd."
+        )
+    number = _fold_number(teacher, fold) if len(teacher.values) > 1 else 0
+    columns = [known.index(name) for name in names]
+    low, high = teacher.dimensions.range
+    values = teacher.values[number][np.ix_(_rows(teacher, utterances), columns)].astype(np.float64)
+    scaled = ((2 * values - low - high) / (high - low)).astype(np.float32)
+    scaled[~np.isfinite(scaled)] = np.nan
+    if silent := [name for name, column in zip(names, scaled.T, strict=True) if np.isnan(column).all()]:
+        raise UserError(f"the teacher ({teacher.made_by}) says nothing of {silent[0]} for fold {fold}.")
+    return scaled
 
 
 def _fold_number(teacher: Teacher, fold: str) -> int:

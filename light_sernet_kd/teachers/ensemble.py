@@ -1,6 +1,7 @@
 """One teacher from several."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ def ensemble(
     each temperature; this one holds at all of them, and an ensemble of one is that one.
 
     A member that serves every fold counts in each fold of the others. Embeddings are put side by side
-    where every member has them. Who trained a fold's members is known where all of them say so.
+    where every member has them. Values of dimensions are the mean of the members' where all have the same
+    dimensions. Who trained a fold's members is known where all of them say so.
 
     Args:
         weights: of the members; by default all count alike.
@@ -82,7 +84,7 @@ def ensemble(
                     f"teachers of an ensemble must have the same {what}: {first.made_by} and "
                     f"{member.made_by} differ in {len(odd)}, e.g. {odd[0]}."
                 )
-    logits, embeddings, speakers = [], [], []
+    logits, embeddings, values, speakers = [], [], [], []
     for member in members:
         row_of = {name: row for row, name in enumerate(member.ids)}
         rows = [row_of[name] for name in first.ids]
@@ -92,6 +94,9 @@ def ensemble(
         if member.embeddings is not None:
             own = numbers if len(member.embeddings) > 1 else [0]
             embeddings.append(member.embeddings[np.ix_(own, rows)].astype(np.float32))
+        if member.values is not None and member.dimensions == first.dimensions:
+            own = numbers if len(member.values) > 1 else [0]
+            values.append(member.values[np.ix_(own, rows)])
         trained_on = member.card.get("train_speakers")
         by_fold = trained_on if isinstance(trained_on, Mapping) else {}
         names = [fold if member.folds else ALL_SPEAKERS for fold in folds or (ALL_SPEAKERS,)]
@@ -125,7 +130,11 @@ def ensemble(
     if labels is not None:
         card["mixing"] = "confidence"
     mixed = joined(np.stack(logits), weights, labels)
-    return Teacher(first.ids, first.classes, mixed, folds, card, side_by_side)
+    made = Teacher(first.ids, first.classes, mixed, folds, card, side_by_side)
+    if len(values) < len(members):
+        return made
+    mean = np.average(np.stack(np.broadcast_arrays(*values)), axis=0, weights=weights)
+    return replace(made, values=mean.astype(np.float32), dimensions=first.dimensions)
 
 
 def joined(logits: np.ndarray, weights: Sequence[float] | None, labels: np.ndarray | None) -> np.ndarray:

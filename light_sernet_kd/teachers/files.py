@@ -3,7 +3,9 @@
 A teacher file is an `.npz` with `ids` (N,), `classes` (C,), `logits` and, where it is known, a `card`.
 `logits` is (N, C) float32 where one teacher serves every fold, or (F, N, C) with `folds` (F,) names where
 each fold has its own. The card is JSON text: who made the file and, per fold, who was in training.
-`embeddings` may be there too: float32 or float16, (N, E), or (F, N, E) where each fold has its own.
+`embeddings` may be there too: float32 or float16, (N, E), or (F, N, E) where each fold has its own. So may
+`dimensions`, (N, K) or (F, N, K): values of arousal, valence or dominance, NaN where it has none, with
+`dimension_names` (K,) and the ends of their scale, `dimension_range` (2,).
 
 A `.csv` does as well: a header with `id`, a column per class and, where each fold has its own, `fold`;
 separated by commas, semicolons, tabs or |.
@@ -23,10 +25,12 @@ from typing import Any
 import numpy as np
 
 from light_sernet_kd.arrays import ArrayError, read_arrays
+from light_sernet_kd.config import Dimensions
 from light_sernet_kd.corpora import repeated
 from light_sernet_kd.corpora.tables import Table, table_text
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JSON_BYTES, irregular, parse_json, write_arrays
+from light_sernet_kd.registries.dimensions import dimension_name
 from light_sernet_kd.teachers.outputs import Teacher
 
 # What a probability of 0 counts as: its logarithm would be infinite.
@@ -58,6 +62,10 @@ def write(path: Path, teacher: Teacher) -> None:
     if teacher.embeddings is not None:
         shared = len(teacher.embeddings) == 1
         arrays["embeddings"] = teacher.embeddings[0] if shared else teacher.embeddings
+    if teacher.values is not None and teacher.dimensions is not None:
+        arrays["dimensions"] = teacher.values[0] if len(teacher.values) == 1 else teacher.values
+        arrays["dimension_names"] = np.array(teacher.dimensions.names)
+        arrays["dimension_range"] = np.array(teacher.dimensions.range)
     write_arrays(path, arrays)
 
 
@@ -124,9 +132,10 @@ def read(path: Path) -> Teacher:
     embeddings = (
         _embeddings(path, content["embeddings"], len(ids), len(folds)) if "embeddings" in content else None
     )
+    values, dimensions = _dimensions(path, content, len(ids), len(folds))
     places = [f"{name}, fold {fold}" if folds else name for fold in folds or ("",) for name in ids]
     per_fold, card = _converted(path, per_fold, places, card)
-    return Teacher(ids, classes, _float32(per_fold), folds, card, embeddings)
+    return Teacher(ids, classes, _float32(per_fold), folds, card, embeddings, values, dimensions)
 
 
 def _converted(
@@ -157,6 +166,34 @@ def _embeddings(path: Path, stored: np.ndarray, ids: int, folds: int) -> np.ndar
         )
     kept = stored if stored.dtype == np.float16 else _float32(stored)
     return kept if stored.ndim == 3 else kept[np.newaxis]
+
+
+def _dimensions(
+    path: Path, content: Mapping[str, np.ndarray], ids: int, folds: int
+) -> tuple[np.ndarray | None, Dimensions | None]:
+    """The values of a file as `Teacher` holds them, and what they are of; None where it has none."""
+    if "dimensions" not in content:
+        return None, None
+    values = content["dimensions"]
+    if missing := [name for name in ("dimension_names", "dimension_range") if name not in content]:
+        raise UserError(f"{path} has dimensions and lacks {' and '.join(missing)}.")
+    names = tuple(map(dimension_name, _texts(content["dimension_names"])))
+    ends = content["dimension_range"]
+    fits = values.shape[:-1] == (ids,) or (folds and values.shape[:-1] == (folds, ids))
+    if not fits or values.shape[-1] != len(names) or values.dtype.kind not in "fiu":
+        or_per_fold = f" or ({folds}, {ids}, {len(names)})" if folds else ""
+        raise UserError(
+            f"{path}: dimensions are {values.dtype} {values.shape}; expected numbers ({ids}, {len(names)})"
+            f"{or_per_fold}."
+        )
+    try:
+        if ends.shape != (2,) or ends.dtype.kind not in "fiu":
+            raise ValueError(f"two ends of a scale were expected, found {ends.dtype} {ends.shape}")
+        dimensions = Dimensions(names, (float(ends[0]), float(ends[1])))
+    except ValueError as error:
+        raise UserError(f"{path}: its dimensions are none: {error}.") from None
+    kept = _float32(values)
+    return (kept if kept.ndim == 3 else kept[np.newaxis]), dimensions
 
 
 def _read_csv(path: Path) -> Teacher:

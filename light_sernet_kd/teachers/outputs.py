@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from light_sernet_kd.config import Dimensions
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.errors import nfc
@@ -25,6 +26,8 @@ class Teacher:
         card: `made_by`, `corpus`, `protocol`, `train_speakers` (fold → names); empty where unknown.
             `converted` where the logits are logarithms of the file's probabilities.
         embeddings: `(1, N, E)` where all folds share them, or `(len(folds), N, E)`; float32 or float16.
+        values: of arousal, valence and so on, likewise, `(…, N, K)` float32; NaN where it says nothing.
+        dimensions: the names of these, and the ends of their scale.
 
     One teacher of two utterances and two classes serves every fold.
 
@@ -41,6 +44,8 @@ class Teacher:
     folds: tuple[str, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
     embeddings: np.ndarray | None = None
+    values: np.ndarray | None = None
+    dimensions: Dimensions | None = None
 
     def __post_init__(self) -> None:
         # as the corpora's names are: a file made on a Mac may have another form
@@ -60,10 +65,12 @@ def of_fold(teacher: Teacher, fold: str) -> Teacher:
     [[[3.0, 4.0]]]
     """
     number = teacher.folds.index(fold)
-    embeddings = teacher.embeddings
-    if embeddings is not None and len(embeddings) > 1:
-        embeddings = embeddings[number][None]
-    return replace(teacher, logits=teacher.logits[number][None], folds=(fold,), embeddings=embeddings)
+    embeddings, values = (
+        each[number][None] if each is not None and len(each) > 1 else each
+        for each in (teacher.embeddings, teacher.values)
+    )
+    logits = teacher.logits[number][None]
+    return replace(teacher, logits=logits, folds=(fold,), embeddings=embeddings, values=values)
 
 
 def called(source: str) -> str:

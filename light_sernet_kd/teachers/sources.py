@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from light_sernet_kd import audio, teachers
-from light_sernet_kd.config import Settings
+from light_sernet_kd.config import Dimensions, Settings
 from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.config.settings import CONFIDENCE, MEAN_OF_SOURCES
 from light_sernet_kd.data.protocols import Fold
@@ -27,7 +27,9 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation.temperature import fit_temperature
 from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers import Teacher, probe
+from light_sernet_kd.teachers.alignment import SCALED
 from light_sernet_kd.teachers.outputs import called
+from light_sernet_kd.teachers.rating_probe import rating_values
 from light_sernet_kd.teachers.unlabelled import (
     Answers,
     Joined,
@@ -261,13 +263,16 @@ def at_own_temperature(
     Args:
         temperature: by default what `temperature_of` says of each fold.
     """
-    logits, embeddings, temperatures, speakers = [], [], {}, {}
+    logits, embeddings, values, temperatures, speakers = [], [], [], {}, {}
     for fold in folds:
         own = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
         temperatures[fold.name] = temperature or temperature_of(teacher, selection, fold)
         logits.append(own / np.float32(temperatures[fold.name]))
         if teacher.embeddings is not None:
             embeddings.append(teachers.aligned_embeddings(teacher, selection.utterances, fold.name))
+        if teacher.dimensions is not None:
+            names = teacher.dimensions.names
+            values.append(teachers.aligned_dimensions(teacher, selection.utterances, names, fold.name))
         if (seen := teachers.speakers_of_fold(teacher, fold.name)) is not None:
             speakers[fold.name] = sorted(seen)
     shared = teacher.embeddings is not None and len(teacher.embeddings) == 1
@@ -278,6 +283,8 @@ def at_own_temperature(
         folds=tuple(fold.name for fold in folds),
         card={**teacher.card, "temperatures": temperatures, "train_speakers": speakers},
         embeddings=np.stack(embeddings[:1] if shared else embeddings) if embeddings else None,
+        values=np.stack(values) if values else None,
+        dimensions=Dimensions(teacher.dimensions.names, SCALED) if teacher.dimensions else None,
     )
 
 
@@ -370,9 +377,18 @@ def probe_on(
             answer(fold, fitted)
 
     options = probe.ProbeOptions(standardise_speakers=settings.standardise_speakers)
-    return probe.probe_teacher(
+    teacher = probe.probe_teacher(
         rows, selection.utterances, selection.classes, folds, card=card, options=options, on_fold=on_fold
     )
+    return _with_ratings(teacher, rows, selection, folds) if settings.dimensions else teacher
+
+
+def _with_ratings(teacher: Teacher, rows: np.ndarray, selection: Selection, folds: Sequence[Fold]) -> Teacher:
+    """The teacher with values of the ratings that the student learns."""
+    speakers = [utterance.speaker for utterance in selection.utterances]
+    values = rating_values(rows, selection.dimensions, speakers, folds)
+    of = Dimensions(selection.dimension_names, SCALED)
+    return dataclasses.replace(teacher, values=values, dimensions=of)
 
 
 def _probe_answers(

@@ -131,14 +131,15 @@ def accelerated(
         if not isinstance(layer, keras.layers.Layer):
             return layer  # an operation without weights, such as `+`
         config = layer.get_config()
-        # The logits stay as they are: a softmax over rounded logits would be no probability.
-        if layer.name != student.layers[-1].name:
+        if layer.name not in exact:
             config["dtype"] = "float32" if isinstance(layer, slow) else policy
         if type(layer) is keras.layers.BatchNormalization and batch_norm_momentum is not None:
             config["momentum"] = batch_norm_momentum
         kind: Any = faster.get(type(layer), type(layer))
         return kind.from_config(config)
 
+    # The outputs stay as they are: a softmax over rounded logits would be no probability.
+    exact = {student.layers[-1].name, *(student.output_names if len(student.outputs) > 1 else ())}
     copy = keras.models.clone_model(student, clone_function=twin)
     copy.set_weights(student.get_weights())
     return copy

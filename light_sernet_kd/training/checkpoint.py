@@ -16,6 +16,7 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import ArrayError, Expected, open_arrays, say_anew
 from light_sernet_kd.config.settings import BEST, MEAN
 from light_sernet_kd.data.batches import Examples
+from light_sernet_kd.distillation.batch_keys import DIMENSIONS, LOGITS
 from light_sernet_kd.files import parse_json, write_arrays
 from light_sernet_kd.training.job import DivergenceError, TrainingJob
 
@@ -104,15 +105,25 @@ def averaged_epochs(epochs: int) -> int:
     return max(1, epochs // 4)
 
 
-def validation_scores(examples: Examples, validation: Sequence[int], logits: np.ndarray) -> dict[str, float]:
-    """What the history says of logits `(len(validation), classes)`."""
+def validation_scores(
+    examples: Examples, validation: Sequence[int], logits: np.ndarray, dimensions: np.ndarray | None = None
+) -> dict[str, float]:
+    """What the history says of logits `(len(validation), classes)`, and of values of dimensions.
+
+    `val_ccc` is the mean concordance of the dimensions that can be scored; 0 where none can.
+    """
     labels = examples.labels[list(validation)]
     scores = evaluation.scores(labels, logits.argmax(axis=1), examples.classes)
-    return {
+    row = {
         "val_loss": evaluation.log_loss(labels, logits.astype(np.float64)),
         "val_ua": scores.ua,
         "val_wa": scores.wa,
     }
+    if dimensions is not None and examples.dimensions is not None:
+        rated = evaluation.dimension_scores(examples.dimensions[list(validation)], dimensions)
+        known = [each.ccc for each in rated if each.ccc is not None]
+        row["val_ccc"] = float(np.mean(known)) if known else 0.0
+    return row
 
 
 class EpochState(keras.callbacks.Callback):
@@ -137,6 +148,8 @@ class EpochState(keras.callbacks.Callback):
             "train_wa": float(logs["accuracy"]),
             "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
         }
+        if "dimensions_loss" in logs:
+            row["dimensions_loss"] = float(logs["dimensions_loss"])
         self.last = self.network.twin.get_weights()
         self.network.calibrate(self.job.examples.rows, self.job.calibration)
         if self.job.validation:
@@ -166,8 +179,8 @@ class EpochState(keras.callbacks.Callback):
 
     def _validate(self) -> dict[str, float]:
         examples, validation = self.job.examples, self.job.validation
-        logits = self.network.validation_logits(self.last, examples.rows, validation)
-        return validation_scores(examples, validation, logits)
+        answers = self.network.validation_answers(self.last, examples.rows, validation)
+        return validation_scores(examples, validation, answers[LOGITS], answers.get(DIMENSIONS))
 
     def _save(self) -> None:
         # Copied one by one as they are written: all at once would be three times the network.

@@ -3,7 +3,7 @@
 import functools
 import gc
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FunctionType
@@ -17,7 +17,7 @@ from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.data.batches import TeacherOutputs, batches
 from light_sernet_kd.data.feature_cache import BATCH, exact
 from light_sernet_kd.data.host_batches import host_batches
-from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
+from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of
 from light_sernet_kd.distillation.loss_ramps import RampWatch
 from light_sernet_kd.errors import UserError
@@ -43,6 +43,7 @@ class NetworkSpec:
         build: makes the network with new weights.
         label_loss, label_settings, distillation, distillation_settings, standardise_logits, teacher_widths:
             as of `Distiller`.
+        dimensions_loss, dimensions_weight: as of `Distiller.learn_dimensions`, of a network of two outputs.
         arithmetic: `float32`, `bfloat16`, or `auto` for what is faster here.
         accelerate: train a faster twin of the network; otherwise the network as it is.
         int8: train and validate with the roundings of the network's int8 file, in float32.
@@ -64,6 +65,8 @@ class NetworkSpec:
     distillation_settings: Mapping[str, Any] | None = None
     standardise_logits: bool = False
     teacher_widths: TeacherWidths = field(default_factory=TeacherWidths)
+    dimensions_loss: str | None = None
+    dimensions_weight: float = 1.0
     arithmetic: str = "auto"
     accelerate: bool = True
     int8: bool = False
@@ -150,6 +153,8 @@ class Network:
             # AdamW decays the weights itself
             weight_decay=0.0 if schedule.optimizer == "adamw" else schedule.weight_decay,
         )
+        if spec.dimensions_loss:
+            self.distiller.learn_dimensions(spec.dimensions_loss, weight=spec.dimensions_weight)
         # On TensorFlow, XLA's convolutions are slower than oneDNN's on CPU.
         self.distiller.compile(_optimizer(schedule), jit_compile=_on_jax())
         self.distiller.optimizer.build(self.distiller.trainable_variables)
@@ -187,14 +192,20 @@ class Network:
 
     def logits(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> np.ndarray:
         """Logits `(len(indices), classes)` of the student with these weights."""
-        self.student.set_weights(weights)
-        return self._logits(self.student, rows, indices)
+        return self.answers(weights, rows, indices)[LOGITS]
 
-    def validation_logits(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> np.ndarray:
+    def answers(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """`logits` `(len(indices), classes)` and, where it has them, `dimensions` with these weights."""
+        self.student.set_weights(weights)
+        return self._answers(self.student, rows, indices)
+
+    def validation_answers(
+        self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]
+    ) -> dict[str, np.ndarray]:
         """The same, but of a network of int8 those of its twin, which has the current weights."""
-        return (
-            self._logits(self.twin, rows, indices) if self.simulation else self.logits(weights, rows, indices)
-        )
+        if self.simulation:
+            return self._answers(self.twin, rows, indices)
+        return self.answers(weights, rows, indices)
 
     def calibrate(self, rows: Any, indices: Sequence[int]) -> None:
         """For a network of int8, find its ranges with the twin's weights on clips of these utterances."""
@@ -202,9 +213,10 @@ class Network:
             self.simulation.calibrate(rows[batch] for batch in _batches_of(indices))
 
     def outputs(self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
-        """`logits` `(len(indices), classes)` and `embedding` `(len(indices), width)` with these weights."""
-        batches = list(self.output_blocks(weights, rows, indices))
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in (LOGITS, EMBEDDING)}
+        """`logits` `(len(indices), classes)`, `embedding` `(len(indices), width)` and, where the network has
+        them, `dimensions` with these weights.
+        """
+        return _joined(self.output_blocks(weights, rows, indices))
 
     def output_blocks(
         self, weights: list[np.ndarray], rows: Any, indices: Sequence[int]
@@ -213,20 +225,24 @@ class Network:
         self.student.set_weights(weights)
         yield from self._predicted(self._logits_and_embedding, rows, indices)
 
-    def _logits(self, model: keras.Model, rows: Any, indices: Sequence[int]) -> np.ndarray:
-        return np.concatenate([each["outputs"] for each in self._predicted(model, rows, indices)])
+    def _answers(self, model: keras.Model, rows: Any, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        return _joined(self._predicted(model, rows, indices))
 
     def _predicted(
         self, model: keras.Model, rows: Any, indices: Sequence[int]
     ) -> Iterator[dict[str, np.ndarray]]:
-        """The model's outputs by name, one block of utterances after another; a lone output is `outputs`."""
+        """The model's outputs by name, one block of utterances after another; of the student itself they are
+        logits and perhaps dimensions.
+        """
         predict = exact(model.predict_on_batch)
         for batch in _batches_of(indices):
             # On JAX one size of batch, since it compiles anew for each.
             filled = np.resize(batch, BATCH) if _on_jax() else batch
             made = predict(devices.split(rows[filled], self.spec.devices))
-            named = made if isinstance(made, Mapping) else {"outputs": made}
-            yield {name: np.asarray(values)[: len(batch)] for name, values in named.items()}
+            if not isinstance(made, Mapping):
+                several = made if isinstance(made, list | tuple) else [made]
+                made = dict(zip((LOGITS, DIMENSIONS), several, strict=False))
+            yield {name: np.asarray(values)[: len(batch)] for name, values in made.items()}
 
     @functools.cached_property
     def scorer(self) -> keras.Model:
@@ -238,7 +254,10 @@ class Network:
         several = len(self.student.inputs) > 1
         return keras.Model(
             self.student.input if several else self.student.inputs,
-            {LOGITS: self.student.outputs[0], EMBEDDING: embedding_of(self.student)},
+            {
+                **dict(zip((LOGITS, DIMENSIONS), self.student.outputs, strict=False)),
+                EMBEDDING: embedding_of(self.student),
+            },
         )
 
     @property
@@ -326,6 +345,7 @@ class Network:
             unlabelled=outputs.unlabelled if outputs else None,
             asked=outputs.asked if outputs else None,
             views=outputs.views if outputs else None,
+            dimensions=outputs.dimensions if outputs and needs.needs_dimensions else None,
         )
         made = (host_batches if _on_jax() else batches)(
             job.examples,
@@ -338,6 +358,12 @@ class Network:
             class_weights=job.class_weights,
         )
         return (devices.split(batch, self.spec.devices) for batch in made) if _on_jax() else made
+
+
+def _joined(blocks: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Outputs by name, of one block of utterances after another."""
+    made = list(blocks)
+    return {name: np.concatenate([block[name] for block in made]) for name in made[0]}
 
 
 def _batches_of(indices: Sequence[int]) -> list[np.ndarray]:

@@ -108,6 +108,13 @@ VIEW = {"teacher_view": "same", "teacher_components": 16}
 MIXING = {"teacher_mixing": "confidence"}
 # And this of probes that are asked on augmented recordings.
 VIEWS = {"teacher_views": 8}
+# Not beside generations or --qat.
+RATED = {
+    "dimensions": ("arousal", "valence"),
+    "dimension_range": ("1", "5"),
+    "dimensions_loss": "mse",
+    "dimensions_weight": 0.5,
+}
 # The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
 
@@ -178,7 +185,7 @@ def test_without_values_they_are_the_defaults_of_settings():
 
 
 def test_every_setting_has_another_value_here():
-    assert sorted(OTHER | UNLABELLED | VIEW | MIXING | VIEWS) == sorted(FIELDS)
+    assert sorted(OTHER | UNLABELLED | VIEW | MIXING | VIEWS | RATED) == sorted(FIELDS)
 
 
 def test_every_setting_arrives():
@@ -189,6 +196,7 @@ def test_every_setting_arrives():
     assert make_settings(distillation="KD", teacher="a.npz+yamnet", **MIXING).teacher_mixing == "confidence"
     probes = {"distillation": "KD", "teacher": "yamnet", "augmentation": "noise", "teacher_view": "same"}
     assert make_settings(**probes, **VIEWS).teacher_views == 8
+    assert {name: getattr(make_settings(**RATED), name) for name in RATED} == RATED
 
 
 def test_the_modality_arrives():
@@ -405,7 +413,7 @@ def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path,
 def test_the_digest_differs_when_any_setting_differs():
     decides, other = (
         [name for name in FIELDS if name not in APART],
-        OTHER | UNLABELLED | VIEW | MIXING | VIEWS,
+        OTHER | UNLABELLED | VIEW | MIXING | VIEWS | RATED,
     )  # see test_engine
     digests = {name: dataclasses.replace(Settings(), **{name: other[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1
@@ -652,3 +660,42 @@ def test_experiments_of_speech_and_text_are_distilsers_students_and_multi_stills
     }
     students_of = ("distilbert", "minibert", "microbert", "nanobert", "picobert")
     assert taught == {f"{name}_vggish": "DistilSER" for name in students_of}
+
+
+# Ratings
+
+
+def test_ratings_have_one_spelling():
+    settings = make_settings(dimensions=("Activation", "valence"), dimension_range=("1.0", " 7"))
+    assert (settings.dimensions, settings.dimension_range) == (("arousal", "valence"), ("1", "7"))
+    assert settings.scale == (1, 7)
+    assert Settings(dimensions=("arousal",)).digest() != Settings().digest()
+    assert Settings().scale is None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"dimensions": ("arousal", "activation")}, "--dimensions names one twice"),
+        ({"dimensions": ("arousal",), "qat": 2}, "--dimensions does not go with --qat yet"),
+        ({"dimensions": ("arousal",), "engine": "jax"}, "does not go with --engine jax yet"),
+        (
+            {"dimensions": ("arousal",), "student": "bert_vggish"},
+            "does not go with --student bert_vggish yet",
+        ),
+        ({"dimensions": ("arousal",), "distillation": "KD", "generations": 2}, "with --generations yet"),
+        ({"dimensions": ("arousal",), "dimension_range": ("5", "1")}, "takes the two ends of the scale"),
+        ({"dimensions": ("arousal",), "dimension_range": ("1", "five")}, "takes the two ends of the scale"),
+        ({"dimensions": ("arousal",), "dimensions_weight": 0.0}, "dimensions weight must be above 0"),
+        ({"dimensions_weight": 0.5}, "--dimensions_weight goes with --dimensions"),
+        ({"distillation": "KD+CCC"}, "KD+CCC compares ratings with a teacher's: add --dimensions"),
+        (
+            {"dimensions": ("arousal",), "distillation": "CCC", "teacher": "auto", "teacher_view": "same"},
+            "which --teacher_view same does not ask for",
+        ),
+    ],
+)
+def test_what_does_not_go_with_ratings_is_refused(values, words):
+    with pytest.raises(UserError) as error:
+        make_settings(**values)
+    assert words in str(error.value)

@@ -45,7 +45,8 @@ def test_every_name_alone_is_a_sum_of_one(name):
         assert parse(name).terms == (Term(name),)
         assert parse(name).needs_embeddings == (name in ("hint", "PKT", "SP"))
         assert parse(name).needs_states == (name == "states")
-        assert parse(name).adds_label_loss == (name in ("hint", "PKT", "SP", "states"))
+        assert parse(name).needs_dimensions == (name in ("values", "CCC"))
+        assert parse(name).adds_label_loss == (name in ("hint", "PKT", "SP", "states", "values", "CCC"))
         assert parse(name).needs_logits == (DISTILLATIONS[name].compares == "logits")
         assert parse(name).needs_teacher == (name != "pure")
 

@@ -19,12 +19,15 @@ gives the same two parts, and brings no label loss along:
         -> (per_example (batch,), relational ())
     state_distillation(labels (batch,), teacher (batch, tokens, W), student (batch, tokens, W), **settings)
         -> (per_example (batch,), relational ())
+    dimension_distillation(labels (batch,), teacher (batch, K), student (batch, K))
+        -> (per_example (batch,), relational ())
 
 Unless it is said otherwise `teacher` and `student` are logits. Every weight is a keyword whose default is
 the published one; `settings_of` lists them. Half-precision inputs are computed with in float32. All is in
 log space, with finite values and gradients at logits of ±500.
 """
 
+from light_sernet_kd.distillation.losses.dimensions import ccc, concordance, squared_error, values
 from light_sernet_kd.distillation.losses.divergences import abkd, wttm
 from light_sernet_kd.distillation.losses.embeddings import hint, pkt, sp
 from light_sernet_kd.distillation.losses.label import cross_entropy, focal, hard_labels, mse
@@ -46,7 +49,9 @@ from light_sernet_kd.distillation.losses.token_states import states
 __all__ = [
     "abkd",
     "at_their_last",
+    "ccc",
     "ckd",
+    "concordance",
     "cross_entropy",
     "dist",
     "dkd",
@@ -62,9 +67,11 @@ __all__ = [
     "rkd",
     "settings_of",
     "sp",
+    "squared_error",
     "standardised",
     "states",
     "terms_of",
+    "values",
     "wsld",
     "wttm",
 ]

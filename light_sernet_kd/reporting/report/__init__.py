@@ -11,6 +11,8 @@ from light_sernet_kd.reporting.lineage import generation_sections
 from light_sernet_kd.reporting.report.answer import answer
 from light_sernet_kd.reporting.report.calibration import calibration
 from light_sernet_kd.reporting.report.device import enrolled, precisions
+from light_sernet_kd.reporting.report.dimensions import TITLE as DIMENSIONS
+from light_sernet_kd.reporting.report.dimensions import dimensions
 from light_sernet_kd.reporting.report.left_out import left_out
 from light_sernet_kd.reporting.report.scores import folds, recalls
 from light_sernet_kd.reporting.report.was_run import what_was_run
@@ -76,6 +78,7 @@ def sections(
         *taught_sections(metrics["teacher"]),
         *generation_sections(metrics.get("generations")),
         Section("Recall per class", recalls(metrics)),
+        *([Section(DIMENSIONS, dimensions(metrics, export))] if metrics.get("dimensions") else []),
         Section("Calibration", calibration(metrics)),
         Section("Pictures", pictures),
         Section(

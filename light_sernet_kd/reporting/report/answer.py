@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.blocks import Blocks
+from light_sernet_kd.reporting.report.dimensions import concordance
 from light_sernet_kd.reporting.text import interval_of, plain, pluralise, with_percent_sign
 
 HONEST = (
@@ -44,6 +45,7 @@ def answer(metrics: Mapping[str, Any]) -> Blocks:
         "",
         *(marked or [f"> {HONEST}"]),
         "",
+        *concordance(metrics.get("dimensions")),
         "UA is the mean of the classes' recalls, WA the share of predictions that are right.",
         f"{sure} ({plain(metrics['ci95_method'])}).",
     ]

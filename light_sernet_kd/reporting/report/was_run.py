@@ -55,6 +55,11 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
     schedule, samples = resolved["schedule"], resolved["samples"]
     epochs = pluralise(schedule["epochs"], "epoch")
     learnt = f"{_options(resolved['distillation'])}; loss on the labels: {_options(resolved['label_loss'])}"
+    if rated := settings.get("dimensions"):
+        learnt += (
+            f"; ratings of {' and '.join(map(plain, rated))}: {plain(settings['dimensions_loss'])}, weight "
+            f"{settings['dimensions_weight']:g}"
+        )
     if settings["class_weights"] != "none":
         learnt += f"; class weights: {plain(settings['class_weights'])}"
     if settings["standardise_logits"]:

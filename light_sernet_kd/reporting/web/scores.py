@@ -6,6 +6,7 @@ from typing import Any
 
 from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.report.answer import HONEST, marks
+from light_sernet_kd.reporting.report.dimensions import between
 from light_sernet_kd.reporting.text import NONE, percent, pluralise
 from light_sernet_kd.reporting.web.blocks import attributes, scrolled
 
@@ -43,9 +44,28 @@ def headline(metrics: Mapping[str, Any]) -> str:
     cards = [_score(key, metrics["pooled"][key], intervals.get(key), chance[key]) for key in _MEANS]
     sure = "The bar shows the 95 % interval" if any(intervals.values()) else "There is no interval"
     return (
-        f'<div class="cards two">{"".join(cards)}</div>'
+        f'<div class="cards two">{"".join(cards)}</div>{_ratings(metrics.get("dimensions"))}'
         f'<p class="quiet small">{sure}: {escape(metrics["ci95_method"])}.</p>'
     )
+
+
+def _ratings(told: Mapping[str, Any] | None) -> str:
+    """A card for each of arousal, valence and dominance that was learnt."""
+    if not told:
+        return ""
+    cards = []
+    for name, each in told["pooled"].items():
+        value, ends = each["ccc"], (told["ci95"].get(name) or {}).get("ccc")
+        interval = f"95 % interval {between(ends)}" if ends else "no interval"
+        shown = NONE if value is None else f"<data{attributes(value=value)}>{value:.2f}</data>"
+        # Below 0 a student is worse than none, and the bar is empty.
+        bar = _range(max(0.0, value or 0.0), [max(0.0, end) for end in ends] if ends else None)
+        cards.append(
+            f'<div class="card score"><h3><abbr title="Concordance correlation coefficient">CCC</abbr> of '
+            f"{escape(name)} <span>concordance with the listeners</span></h3>"
+            f'<p class="big">{shown}</p>{bar}<p class="under"><span>{interval}</span></p></div>'
+        )
+    return f'<div class="cards two">{"".join(cards)}</div>'
 
 
 def _tested(metrics: Mapping[str, Any]) -> int:

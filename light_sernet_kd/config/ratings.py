@@ -1,0 +1,68 @@
+"""What settings say of ratings that the student learns: checked, and in one spelling."""
+
+import dataclasses
+import math
+
+from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.config.settings import SAME, Settings
+from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.dimensions import DIMENSIONS, dimension_name
+from light_sernet_kd.registries.students import is_multimodal
+
+
+def with_dimensions(settings: Settings) -> Settings:
+    """The settings with the names that dimensions have here and the ends of their scale as numbers.
+
+    Raises:
+        UserError: an unknown dimension, no scale, or settings that do not go with dimensions.
+
+    >>> given = Settings(dimensions=("Activation",), dimension_range=("1.0", "7"))
+    >>> with_dimensions(given).dimensions, with_dimensions(given).dimension_range
+    (('arousal',), ('1', '7'))
+    """
+    if not settings.dimensions:
+        _check_without(settings)
+        return settings
+    names = tuple(choose("dimension", dimension_name(name), DIMENSIONS) for name in settings.dimensions)
+    if len(set(names)) < len(names):
+        raise UserError(f"--dimensions names one twice: {', '.join(settings.dimensions)}.")
+    given = {
+        f"--student {settings.student}": is_multimodal(settings.student),
+        "--qat": settings.qat,
+        "--generations": settings.generations > 1,
+        "--unlabelled": settings.unlabelled is not None,
+        "--start_from": settings.start_from is not None,
+        "--engine jax": settings.engine == "jax",
+    }
+    if refused := [option for option, is_given in given.items() if is_given]:
+        raise UserError(f"--dimensions does not go with {refused[0]} yet: leave out one of the two.")
+    mixture = distillation_spec.parse(settings.distillation)
+    if settings.teacher_view == SAME and mixture.needs_dimensions:
+        raise UserError(
+            f"{mixture} compares ratings, which --teacher_view {SAME} does not ask for: leave it out."
+        )
+    return dataclasses.replace(settings, dimensions=names, dimension_range=_ends(settings.dimension_range))
+
+
+def _check_without(settings: Settings) -> None:
+    for name in ("dimension_range", "dimensions_loss", "dimensions_weight"):
+        if getattr(settings, name) != getattr(Settings, name):
+            raise UserError(f"--{name} goes with --dimensions, such as --dimensions arousal,valence.")
+    mixture = distillation_spec.parse(settings.distillation)
+    if mixture.needs_dimensions:
+        raise UserError(f"{mixture} compares ratings with a teacher's: add --dimensions arousal,valence.")
+
+
+def _ends(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The ends of a scale in one spelling."""
+    if not texts:
+        return ()
+    try:
+        ends = [float(text) for text in texts]
+    except ValueError:
+        ends = []
+    if len(ends) != 2 or not all(map(math.isfinite, ends)) or ends[0] >= ends[1]:
+        raise UserError(
+            f"--dimension_range takes the two ends of the scale, such as 1,5, found {','.join(texts)}."
+        )
+    return tuple(f"{end:g}" for end in ends)

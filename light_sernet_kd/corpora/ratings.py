@@ -1,0 +1,41 @@
+"""Which ratings of a corpus are meant: how aroused, pleasant and dominant a voice sounds to listeners."""
+
+from dataclasses import dataclass
+
+from light_sernet_kd.corpora.types import Corpus
+from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.corpora import CORPORA
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Dimensions that are read of a corpus.
+
+    Attributes:
+        dimensions: names of `registries.dimensions`.
+        ends: of the scale of a manifest, which tells none; None where no manifest is meant.
+    """
+
+    dimensions: tuple[str, ...] = ()
+    ends: tuple[float, float] | None = None
+
+    def check(self, corpus: Corpus) -> None:
+        """Whether the corpus has a rating of each dimension.
+
+        Raises:
+            UserError: says which corpora do.
+        """
+        rated = set().union(*(each.dimensions or () for each in corpus.utterances))
+        missing = [name for name in self.dimensions if name not in rated]
+        if not missing:
+            return
+        having = [
+            f"{name} ({', '.join(each.dimensions)})" for name, each in CORPORA.items() if each.dimensions
+        ]
+        raise UserError(
+            f"{corpus.name} has no ratings of {' and '.join(missing)}. {', '.join(having)} and manifests "
+            f"with a column such as {missing[0]} have them: leave out --dimensions, or choose another corpus."
+        )
+
+
+NO_RATINGS = Ratings()

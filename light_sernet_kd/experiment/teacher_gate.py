@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 FEWEST_FOLDS = 5
 # With two training speakers a student of one would stand for the student of both.
 FEWEST_TRAINING_SPEAKERS = 3
+# Means of other recalls that are equal differ in their last bits.
+_ROUNDING = 1e-9
 
 _ENDS = (None, [float])
 _FACTS = {
@@ -120,7 +122,7 @@ def _verdict(run: "Experiment", compared: _Compared) -> dict[str, Any]:
     ends = interval and interval["ua"]
     between = f", difference {100 * (teacher - student):+.1f}"
     between += f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]" if ends else ""
-    verdict = MORE if teacher > student else NO_MORE
+    verdict = MORE if teacher - student > _ROUNDING else NO_MORE
     said = (
         f"Teacher gate: on {pluralise(len(labels), 'utterance')} of "
         f"{pluralise(len(set(speakers)), compared.who + ' speaker')}, whom neither was trained on, the "

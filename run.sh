@@ -61,7 +61,7 @@ case $mode in
         echo "The student of the package, trained on EMO-DB:"
         .venv/bin/light-sernet-kd predict --examples ${recording:+"$recording"} || true
         echo "Now a student of your own, of SYNTHETIC speech, alone and taught: four minutes on two cores."
-        .venv/bin/python train.py -dn demo -id 2 -kd ours --run demo \
+        .venv/bin/python train.py -dn demo -id 1.5 -kd ours --run demo \
             --epochs 8 --folds s1,s2,s3 --teacher_width 1.25 --teacher_epochs 6 --alone "$@"
         echo "Try it: .venv/bin/light-sernet-kd predict result/demo data/demo"
         echo "Next, with recordings of your own: docs/quickstart.md" ;;

@@ -50,10 +50,10 @@ def run_fold(run: "Experiment", fold: Fold) -> dict[str, Any]:
     outcome |= run.scores(fold, logits["selected"])
     outcome["last_epoch"] = run.scores(fold, logits["last"])
     outcome |= dimensions.fold_scores(run, fold)
-    rated = [f"CCC of {name} {each['ccc']:.2f}, " for name, each in outcome.get(DIMENSIONS, {}).items()
+    rated = [f", CCC of {name} {each['ccc']:.2f}" for name, each in outcome.get(DIMENSIONS, {}).items()
              if each["ccc"] is not None]  # fmt: skip
     run.display.say(
-        f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} %, {''.join(rated)}"
+        f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} %{''.join(rated)} "
         f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
     )
     return {**outcome, "logits": logits}

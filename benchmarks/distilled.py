@@ -2,6 +2,7 @@
 
     python benchmarks/distilled.py --data DIR --rows compare=compare.npz --rows whisper=whisper.npz pure kd …
     python benchmarks/distilled.py --table distilled.jsonl
+    python benchmarks/distilled.py --runs result/one result/two --folds 03 08 10 09
 
 As `choices.py`: a method is trained on some of a corpus' speakers and scored on others, clean and degraded;
 `HELD_OUT` there names the groups that are scored. The student is that of the recipe `robust`. Scores are of
@@ -11,6 +12,8 @@ again.
 Probes read `ids` and `X` `(utterances, width)` of the files of `--rows`, standardised by speaker, and are
 cross-fitted as `--teacher` fits them. Networks of ours (`own`) are the student, wider by `width`, trained
 alike on the same speakers; they are asked of every batch as the student sees it.
+
+`--runs` scores some folds of finished runs together.
 """
 
 import argparse
@@ -300,6 +303,24 @@ def table(path: Path) -> str:
     return "\n".join(parts[1:])
 
 
+def table_of_runs(runs: list[Path], folds: list[str]) -> str:
+    """Of each finished run's predictions for these folds together, as Markdown."""
+    from light_sernet_kd import evaluation
+    from light_sernet_kd.evaluation.predictions import read_predictions
+    from light_sernet_kd.evaluation.temperature import fit_temperature
+
+    parts = ["| run | recordings | UA | WA | log loss |", "|---" * 5 + "|"]
+    for run in runs:
+        told = read_predictions(run / "predictions.csv")
+        rows = np.flatnonzero(np.isin(told.folds, folds))
+        labels, logits = told.labels[rows], np.log(np.maximum(told.probabilities[rows], 1e-9))
+        scores = evaluation.scores(labels, told.predicted[rows], told.classes)
+        loss = evaluation.log_loss(labels, logits / fit_temperature(logits, labels))
+        cells = [f"`{run.name}`", str(len(rows)), f"{100 * scores.ua:.1f}", f"{100 * scores.wa:.1f}"]
+        parts.append(f"| {' | '.join([*cells, f'{loss:.3f}'])} |")
+    return "\n".join(parts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("methods", nargs="*", choices=[*METHODS, []], metavar="METHOD")
@@ -312,9 +333,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("distilled.jsonl"))
     parser.add_argument("--cache", type=Path, default=Path("result/choices"))
     parser.add_argument("--table", type=Path, help="print the table of this file and train nothing")
+    parser.add_argument("--runs", type=Path, nargs="+", help="print the scores of these and train nothing")
+    parser.add_argument("--folds", nargs="+", default=["03", "08", "10", "09"], help="of --runs")
     arguments = parser.parse_args()
     if arguments.table:
         print(table(arguments.table))
+        return
+    if arguments.runs:
+        print(table_of_runs(arguments.runs, arguments.folds))
         return
     arguments.cache.mkdir(parents=True, exist_ok=True)
     rows = {name: Path(path) for name, path in (each.split("=", 1) for each in arguments.rows)}

@@ -59,7 +59,7 @@ def test_what_a_plugin_adds_is_listed_and_checked(example, capsys):
         return " ".join(capsys.readouterr().out.split())
 
     shown = help_of("train", "--plugin", str(example))
-    added = ("demo, calls", "resnet18, tiny;", "states, gaps,", "labels: what the labels say")
+    added = ("demo, calls", "resnet18, tiny;", "CCC, gaps,", "labels: what the labels say")
     assert [name for name in added if name not in shown] == []
     assert [name for name in added if name in help_of("train")] == []
     assert "demo, calls" in help_of("audit", f"--plugin={example}")

@@ -158,7 +158,7 @@ def made(name: str) -> tuple[keras.Model, np.ndarray]:
 
 
 def int8_file(student: keras.Model, features: np.ndarray) -> bytes:
-    function = tf.function(functools.partial(tflite._logits, student, ["features"])).get_concrete_function(
+    function = tf.function(functools.partial(tflite._outputs, student, ["features"])).get_concrete_function(
         {"features": tf.TensorSpec((1, *features.shape[1:]), name="features")}
     )
     return tflite._convert(function, "int8", features)

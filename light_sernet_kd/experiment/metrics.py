@@ -39,6 +39,8 @@ def notes_of(run: "Experiment", exported: Mapping[str, Any] | None = None) -> li
         )
     if run.teacher and (converted := run.teacher.card.get("converted")):
         notes.append(f"Of the teacher file: {converted}.")
+    if babble := run.babble_note:
+        notes.append(babble)
     return [*notes, *final_notes(run, exported)]
 
 

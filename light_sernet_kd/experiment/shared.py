@@ -33,6 +33,7 @@ from light_sernet_kd.experiment import (
 )
 from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.registries.losses import LABEL_LOSSES
+from light_sernet_kd.registries.recipes import RECIPES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.text import pluralise
@@ -62,6 +63,7 @@ class Experiment:
         ahead: (role, fold's name) → what the training left of a network that was trained with others.
         engine: `tf` or `jax`: what trains, or trained, its folds.
         factories: of the user's callbacks.
+        no_babble_in: a fold that trains on one speaker, where the recipe's babble is left out for it.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Experiment:
         self.selection = selection = selected(settings, options.data)
         self.corpus, self.utterances = selection.corpus, selection.utterances
         self.classes, self.folds = selection.classes, selection.folds
+        self._leave_babble_out()
         self.soft_labels = selection.soft_labels if settings.soft_labels else None
         self.unlabelled: Clips | None = unlabelled.surveyed(self, may_leak=teaches)
         self.start: start.Start | None = start.start_of(self)
@@ -122,6 +125,20 @@ class Experiment:
         if self.distillation.needs_teacher:
             augment.check_teacher(self.augmentations)
 
+    def _leave_babble_out(self) -> None:
+        """Leave the recipe's babble out, which is made of other speakers, where a fold trains on one alone.
+
+        Babble that the user asked for stays, and is refused.
+        """
+        self.no_babble_in: str | None = None
+        recipe = RECIPES[self.settings.recipe].settings
+        if self.settings.augmentation != recipe.get("augmentation"):
+            return
+        rest = tuple(each for each in self.augmentations if each.name != "babble")
+        lone = [fold.name for fold in self.folds if len(self.selection.speakers(fold.train)) == 1]
+        if lone and len(rest) < len(self.augmentations):
+            self.augmentations, self.no_babble_in = rest, lone[0]
+
     def _check_packages(self) -> None:
         augment.check_installed(self.augmentations)
         if self.options.tensorboard and self.engine == "jax":
@@ -141,8 +158,20 @@ class Experiment:
         )
         for line in self.corpus.reported():
             self.display.say(f"  {line}")
+        if babble := self.babble_note:
+            self.display.say(f"  {babble}")
         for role, count in phases.shared_roles(self).items():
             self.display.say(f"  {count} devices share each batch of the {role}.")
+
+    @property
+    def babble_note(self) -> str:
+        """That the recipe's babble is left out, for the user; empty where it is not."""
+        if self.no_babble_in is None:
+            return ""
+        return (
+            f"Babble, of the recipe {self.settings.recipe}, is left out: it is made of other speakers, and "
+            f"fold {self.no_babble_in} trains on one alone."
+        )
 
     def without_teacher(self, folder: Path) -> "Experiment":
         """The same run with `folder` as its own and the student alone, for a training on the side.
@@ -157,6 +186,7 @@ class Experiment:
         alone.teacher, alone.unlabelled, alone.forecast = None, None, None
         alone.networks, alone.phases, alone.ahead = {}, {}, {}
         alone._read_methods()
+        alone._leave_babble_out()
         return alone
 
     def step(self, fold: Fold) -> Step:

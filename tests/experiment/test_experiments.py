@@ -106,6 +106,17 @@ def test_a_protocol_trains_and_is_stamped_with_what_its_folds_share(
         assert "Nothing is scored after scaling" in (folder / "report.md").read_text()
 
 
+def test_of_three_speakers_the_recipe_leaves_babble_out_and_who_asks_for_it_is_refused(tmp_path, capsys):
+    few = written(tmp_path, "few", SPEAKERS[:3], EMOTIONS, next(iter(demo.SENTENCES)))
+    robust = ["--recipe", "robust", "--no-enrolment", "--folds", "#1", *ONE_EPOCH]
+    assert train(few, tmp_path, *robust, "--run", "few") == 0
+    (note,) = json.loads((tmp_path / "few" / "metrics.json").read_text())["notes"]
+    assert note.startswith("Babble, of the recipe robust, is left out: it is made of other speakers, and")
+    assert note in (tmp_path / "few" / "report.md").read_text()
+    assert train(few, tmp_path, *robust, "--run", "asked", "--augment", "babble") == 2
+    assert "one alone is trained on: leave babble out of --augment" in error_of(capsys)
+
+
 def test_one_corpus_trains_and_another_tests(corpora):
     metrics = run(corpora, "cross", "--test-on", str(corpora["two"]), *ONE_EPOCH)
     assert (metrics["protocol"], metrics["corpus"]) == ("cross_corpus", "one → two")

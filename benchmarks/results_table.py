@@ -32,7 +32,7 @@ _DEFAULTS = Settings()
 # What of a run's settings makes a row.
 _KEYS = (
     "recipe", "distillation", "distillation_weights", "teacher", "teacher_view", "standardise_speakers",
-    "teacher_views", "generations", "start_from", "epochs", "keep", "student",
+    "teacher_views", "generations", "start_from", "epochs", "keep", "student", "unlabelled",
 )  # fmt: skip
 
 
@@ -58,13 +58,16 @@ def record(folder: Path, data: Path) -> dict[str, Any]:
                 found = confusion(labels[mine], values[mine].argmax(axis=1), selection.classes)
                 matrices.setdefault(what, {})[str(speaker)] = found.tolist()
     metrics = run.metrics
+    told = dict(run.settings)
+    if told.get("unlabelled"):  # where it lay is this machine's
+        told["unlabelled"] = f"data/{Path(told['unlabelled']).name}"
     teacher = metrics["teacher"] and {
         name: metrics["teacher"][name] for name in ("name", "made_by", "licence", "known_speakers", "stamps")
     }
     return {
         "run": run.name,
-        "command": " ".join(["python train.py", *fields.spelled(settings), "--run", run.name]),
-        "settings": {name: run.settings[name] for name in (*_KEYS, "seed") if name in run.settings},
+        "command": " ".join(["python train.py", *fields.spelled(make_settings(**told)), "--run", run.name]),
+        "settings": {name: told[name] for name in (*_KEYS, "seed") if name in told},
         "corpus": metrics["corpus"],
         "protocol": metrics["protocol"],
         "stamps": metrics["stamps"],
@@ -113,7 +116,9 @@ def identity(corpus: str, protocol: str, settings: Mapping[str, Any]) -> str:
 
 
 def method_name(settings: Mapping[str, Any]) -> str:
-    return "ours" if settings["recipe"] == "distilled" else str(settings["distillation"])
+    name = "ours" if settings["recipe"] == "distilled" else str(settings["distillation"])
+    clips = settings.get("unlabelled")
+    return f"{name} --unlabelled {Path(clips).name}" if clips else name
 
 
 def rows_of(folder: Path) -> list[Row]:

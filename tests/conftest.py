@@ -111,6 +111,18 @@ def manifest(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def runtime() -> Path:
+    """The page's network runtime; skips the test where it is not there and cannot be fetched."""
+    from light_sernet_kd.device import serve
+    from light_sernet_kd.errors import UserError
+
+    try:
+        return serve.fetch_runtime()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder that holds EMO-DB/ and teachers/; skips the test when there is none."""
     named = os.environ.get("LIGHT_SERNET_KD_DATA")

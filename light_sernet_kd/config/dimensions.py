@@ -1,6 +1,7 @@
 """Arousal, valence and dominance: which of them a student gives beside its classes, and on what scale."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from light_sernet_kd.registries import dimensions
 
@@ -39,3 +40,26 @@ class Dimensions:
     def as_card(self) -> dict[str, list]:
         """What an exported file's card says of them."""
         return {"names": [*self.names], "range": [*self.range]}
+
+
+def to_unit_scale(ratings: Any, ends: tuple[float, float]) -> Any:
+    """Ratings on the scale of a student's output, where these ends are -1 and 1; linear, and not clipped.
+
+    Args:
+        ratings: a number or an array.
+
+    >>> to_unit_scale(2.0, (1, 5))
+    -0.5
+    """
+    low, high = ends
+    return (2 * ratings - low - high) / (high - low)
+
+
+def from_unit_scale(values: Any, ends: tuple[float, float]) -> Any:
+    """What `to_unit_scale` takes of what it gives.
+
+    >>> from_unit_scale(-0.5, (1, 5))
+    2.0
+    """
+    low, high = ends
+    return low + (values + 1) * (high - low) / 2

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from light_sernet_kd.config.dimensions import to_unit_scale
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_bytes
 from light_sernet_kd.registries.corpora import CORPORA
@@ -422,9 +423,8 @@ def dimension_values(
     >>> dimension_values([calm], ["arousal", "valence"], (1, 5)).tolist()
     [[-0.5, nan]]
     """
-    low, high = range_
-    values = rated(utterances, names)
-    return ((2 * values - low - high) / (high - low)).astype(np.float32)
+    values: NDArray[np.float64] = to_unit_scale(rated(utterances, names), range_)
+    return values.astype(np.float32)
 
 
 def repeated(values: Sequence[str]) -> list[str]:

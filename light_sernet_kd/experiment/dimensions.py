@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from light_sernet_kd import evaluation
+from light_sernet_kd.config.dimensions import from_unit_scale
 from light_sernet_kd.corpora import rated
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS
-from light_sernet_kd.teachers.alignment import SCALED
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
 TEST, CONVERTED = "test_dimensions.npz", "tflite_dimensions.npz"
-ENDS = SCALED  # of the scale on which a student gives them
 
 
 def write_test_values(run: "Experiment", fold: Fold, made: Mapping[str, np.ndarray | None]) -> None:
@@ -38,8 +37,10 @@ def test_values(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
 
 def own_scale(run: "Experiment", values: np.ndarray) -> np.ndarray:
     """Values from -1 to 1 on the scale of the corpus, float64."""
-    low, high = run.dimensions.range if run.dimensions else ENDS
-    return low + (values.astype(np.float64) + 1) * (high - low) / 2
+    if run.dimensions is None:
+        raise ValueError("the run learns no ratings")
+    scaled: np.ndarray = from_unit_scale(values.astype(np.float64), run.dimensions.range)
+    return scaled
 
 
 def ratings(run: "Experiment", rows: Sequence[int]) -> np.ndarray:

@@ -22,11 +22,11 @@ from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.dimensions import ENDS
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.teachers import Teacher
+from light_sernet_kd.teachers.alignment import SCALED
 from light_sernet_kd.teachers.sources import Workplace
 from light_sernet_kd.training.network import load_student
 
@@ -203,7 +203,7 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
         card=card,
         embeddings=np.stack(embeddings).astype(np.float32),
         values=np.stack(values).astype(np.float32) if values else None,
-        dimensions=Dimensions(own.dimensions, ENDS) if values else None,
+        dimensions=Dimensions(own.dimensions, SCALED) if values else None,
     )
 
 

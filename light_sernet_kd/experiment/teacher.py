@@ -23,11 +23,11 @@ from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
 from light_sernet_kd.experiment import run_teachers, teacher_views, unlabelled
-from light_sernet_kd.experiment.dimensions import ENDS
 from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.teachers import teacher_members, teacher_source, trained_member
+from light_sernet_kd.teachers.alignment import SCALED
 from light_sernet_kd.teachers.components import ComponentRows, fit_components
 from light_sernet_kd.teachers.probe import PARTS, held_out_parts
 from light_sernet_kd.teachers.sources import (
@@ -401,7 +401,7 @@ def _member_outputs(
         )
         if DIMENSIONS in outputs:
             # as the network gives them
-            of = Dimensions(run.settings.dimensions, ENDS)
+            of = Dimensions(run.settings.dimensions, SCALED)
             made = dataclasses.replace(made, values=outputs[DIMENSIONS][None], dimensions=of)
         teachers.write(path, made)
         outcome.remove_checkpoints()

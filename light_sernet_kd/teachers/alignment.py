@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from light_sernet_kd.config.dimensions import to_unit_scale
 from light_sernet_kd.corpora import Utterance, repeated
 from light_sernet_kd.corpora.names import SYNONYMS
 from light_sernet_kd.errors import UserError
@@ -89,9 +90,8 @@ def aligned_dimensions(
         )
     number = _fold_number(teacher, fold) if len(teacher.values) > 1 else 0
     columns = [known.index(name) for name in names]
-    low, high = teacher.dimensions.range
     values = teacher.values[number][np.ix_(_rows(teacher, utterances), columns)].astype(np.float64)
-    scaled = ((2 * values - low - high) / (high - low)).astype(np.float32)
+    scaled: np.ndarray = to_unit_scale(values, teacher.dimensions.range).astype(np.float32)
     scaled[~np.isfinite(scaled)] = np.nan
     if silent := [name for name, column in zip(names, scaled.T, strict=True) if np.isnan(column).all()]:
         raise UserError(f"the teacher ({teacher.made_by}) says nothing of {silent[0]} for fold {fold}.")

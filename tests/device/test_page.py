@@ -53,14 +53,6 @@ def case(tmp_path_factory) -> Case:
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Path:
-    try:
-        return serve.fetch_runtime()
-    except UserError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
 def serving(case, runtime):
     with running(serve.server(serve.files(serve.students(case.paths["int8"].parent), runtime), 0)) as server:
         yield server

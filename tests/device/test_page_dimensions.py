@@ -15,7 +15,6 @@ from exported_cases import RATED, SAMPLES, Case, clips, rated_case
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.device import serve, shipped, site
-from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Runner
 
 RATE = 16_000
@@ -26,14 +25,6 @@ LEFT, TOP, SIDE = 30, 4, 282
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> Case:
     return rated_case(SAMPLES, tmp_path_factory.mktemp("rated"), precisions=("float32", "int8"))
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Path:
-    try:
-        return serve.fetch_runtime()
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

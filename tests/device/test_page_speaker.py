@@ -16,7 +16,6 @@ from exported_cases import SAMPLES, Case, made_case
 from light_sernet_kd import audio
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.device import serve
-from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Profile, Runner
 from light_sernet_kd.students.enrolled import EnrolledHead
 from light_sernet_kd.training.enrolled import stages
@@ -37,14 +36,6 @@ def drawn_head(student: keras.Model) -> EnrolledHead:
 def case(tmp_path_factory) -> Case:
     folder = tmp_path_factory.mktemp("run")
     return made_case("light_sernet", "lsn", "mfcc", SAMPLES, folder, head=drawn_head)
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Path:
-    try:
-        return serve.fetch_runtime()
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

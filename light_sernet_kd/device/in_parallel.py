@@ -19,8 +19,9 @@ Answering = Callable[[Any], dict[str, Any]]
 # An answer, and the lines that were told of it.
 Answered = tuple[dict[str, Any], list[str]]
 
-# Questions that wait for each process: what is held of a list that has no end.
-_AHEAD = 4
+# Questions that each further process is given beforehand. It goes on with them while this one answers a
+# long recording; more would hold more of a list that has no end.
+_AHEAD = 8
 _answering: Answering | None = None
 
 
@@ -37,7 +38,7 @@ def each(
     What is told of one (`answers.tell`) is told before it comes.
 
     Args:
-        here: answers in this process, where there is one job.
+        here: answers in this process, which is one of the jobs.
         made: makes what answers in another process, of `settings`; both are pickled.
         jobs: processes.
 
@@ -50,24 +51,45 @@ def each(
         return
     # A fork would share LiteRT's threads, which it does not survive.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(made, settings))
+    pool = ProcessPoolExecutor(jobs - 1, mp_context=context, initializer=_begin, initargs=(made, settings))
     waiting: deque[tuple[Asked, Future[Answered]]] = deque()
     try:
         for question in questions:
-            waiting.append((question, pool.submit(_answer, question)))
-            if len(waiting) >= _AHEAD * jobs:
+            elsewhere = sum(not future.done() for _, future in waiting)
+            if elsewhere < _AHEAD * (jobs - 1):
+                waiting.append((question, pool.submit(_answer, question)))
+            else:
+                waiting.append((question, _answered(here, question)))
+            while waiting and (waiting[0][1].done() or len(waiting) > 2 * _AHEAD * jobs):
                 yield _told(*waiting.popleft())
         while waiting:
-            yield _told(*waiting.popleft())
+            # The others have what is left: take what they have not begun rather than wait for it.
+            if waiting[0][1].done() or not _take_back(here, waiting):
+                yield _told(*waiting.popleft())
     except BrokenProcessPool:
         raise UserError("a process of --jobs ended without an answer: take fewer, or 1.") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _told(
-    question: Asked, future: "Future[tuple[dict[str, Any], list[str]]]"
-) -> tuple[Asked, dict[str, Any]]:
+def _take_back(here: Answering, waiting: "deque[tuple[Any, Future[Answered]]]") -> bool:
+    """Answer the last question that no process has begun; false where there is none."""
+    for place in reversed(range(len(waiting))):
+        question, future = waiting[place]
+        if future.cancel():
+            waiting[place] = question, _answered(here, question)
+            return True
+    return False
+
+
+def _answered(here: Answering, question: Any) -> "Future[Answered]":
+    future: Future[Answered] = Future()
+    with answers.held() as lines:
+        future.set_result((here(question), lines))
+    return future
+
+
+def _told(question: Asked, future: "Future[Answered]") -> tuple[Asked, dict[str, Any]]:
     answer, lines = future.result()
     for line in lines:
         answers.tell(line)

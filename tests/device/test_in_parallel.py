@@ -1,4 +1,4 @@
-"""Several processes answer a list in order; this one is among them, and waits for no other while it can work."""
+"""Several processes answer a list in order; this one is among them, and waits only when nothing is left."""
 
 import os
 import time

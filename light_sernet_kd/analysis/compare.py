@@ -67,6 +67,8 @@ def paired(
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 16.4 (paired bootstrap) and
     chapter 15 (permutation test); the p-value counts the observed arrangement as one of those drawn.
     """
+    if not (first.classes and other.classes):
+        raise UserError("a student of ratings alone names no emotion that could be right")
     place = {key: row for row, key in enumerate(zip(first.ids, first.folds, strict=True))}
     keys = list(zip(other.ids, other.folds, strict=True))
     if set(place) != set(keys) or len(place) != len(keys):
@@ -128,12 +130,12 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             "seed": metrics["seed"],
             "student": metrics["student"]["name"],
             "distillation": run.settings["distillation"],
-            "ua": metrics["pooled"]["ua"],
+            "ua": metrics["pooled"].get("ua"),
             "ua_interval": (metrics["ci95"] or {}).get("ua"),
-            "wa": metrics["pooled"]["wa"],
+            "wa": metrics["pooled"].get("wa"),
             "ccc": {name: each["ccc"] for name, each in rated.get("pooled", {}).items()},
             "ccc_interval": {name: (each or {}).get("ccc") for name, each in rated.get("ci95", {}).items()},
-            "ua_last_epoch": metrics["pooled_last_epoch"]["ua"],
+            "ua_last_epoch": metrics["pooled_last_epoch"].get("ua"),
             "parameters": metrics["student"]["parameters"],
             "bytes": run.bytes_of,
             "paired": None,
@@ -221,13 +223,22 @@ def show(compared: dict[str, Any], console: "Console") -> None:
 
 
 def write(compared: dict[str, Any], folder: Path) -> list[Path]:
-    """Write `compare.json`, `compare.md` and `size_against_ua.png`; returns them."""
+    """Write `compare.json`, `compare.md` and, of students of emotions, `size_against_ua`; returns them."""
     page = ["# Runs compared", "", *table(compared).markdown(), ""]
     page += [f"- {plain(line)}" for line in notes(compared)]
     written = [folder / "compare.json", folder / "compare.md"]
     write_json(written[0], compared)
+    if any(row["ua"] is not None for row in compared["rows"]):
+        written += _draw_sizes(compared, folder)
+        page += ["", "![Size against UA](size_against_ua.png)"]
+    write_text(written[1], "\n".join(page) + "\n")
+    return written
+
+
+def _draw_sizes(compared: dict[str, Any], folder: Path) -> list[Path]:
+    rows = [row for row in compared["rows"] if row["ua"] is not None]
     # Where some run has no file, the size that all have: four bytes per parameter.
-    exported = all("float32" in row["bytes"] for row in compared["rows"])
+    exported = all("float32" in row["bytes"] for row in rows)
     points = [
         {
             "name": row["run"],
@@ -239,24 +250,21 @@ def write(compared: dict[str, Any], folder: Path) -> list[Path]:
                 else {}
             ),
         }
-        for row in compared["rows"]
+        for row in rows
     ]
-    synthetic = " (SYNTHETIC)" if any("SYNTHETIC" in row["corpus"] for row in compared["rows"]) else ""
+    synthetic = " (SYNTHETIC)" if any("SYNTHETIC" in row["corpus"] for row in rows) else ""
     from light_sernet_kd.reporting import figures
 
     stamps: dict[str, list[str]] = {}
-    for row in compared["rows"]:
+    for row in rows:
         for stamp in row["stamps"]:
             stamps.setdefault(stamp, []).append(row["run"])
     what = "the float32 file" if exported else "the parameters in float32"
     title = f"Size of {what} against UA{synthetic}"
-    written += figures.size_against_ua(
+    return figures.size_against_ua(
         points,
         folder / "size_against_ua",
         title=title,
         stamps=[f"{', '.join(runs)}: {stamp}" for stamp, runs in stamps.items()],
         size_label=f"size of {what} (kB)",
     )
-    page += ["", "![Size against UA](size_against_ua.png)"]
-    write_text(written[1], "\n".join(page) + "\n")
-    return written

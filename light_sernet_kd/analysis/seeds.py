@@ -21,6 +21,8 @@ METHOD = (
     "mean ± standard deviation over the seeds (with n - 1). It tells how scores vary with weights and order "
     "of training, on the same test speakers; a run's own interval tells how they vary with the speakers."
 )
+# Before the name of a dimension.
+_CCC = "CCC of "
 _SCORES = {"ua": "UA %", "wa": "WA %", "macro_f1": "macro F1 %", "weighted_f1": "weighted F1 %"}
 # Of runs with a teacher whose student alone was trained too.
 _BESIDE = {"alone": "student alone: UA %", "gain": "taught minus alone, points"}
@@ -29,7 +31,9 @@ _BESIDE = {"alone": "student alone: UA %", "gain": "taught minus alone, points"}
 def seeds(runs: Sequence[Run]) -> dict[str, Any]:
     """A row per run, and of each score its mean and standard deviation; None of fewer than two runs."""
     rows = [_row(run) for run in runs]
-    columns = [*_SCORES, *(name for name in _BESIDE if all(row[name] is not None for row in rows))]
+    rated = [f"{_CCC}{name}" for name in runs[0].metrics.get("dimensions", {}).get("pooled", {})]
+    known = [*_SCORES, *rated, *_BESIDE]
+    columns = [name for name in known if all(row.get(name) is not None for row in rows)]
     values = {name: np.array([row[name] for row in rows]) for name in columns}
     several = len(rows) > 1
     return {
@@ -44,12 +48,14 @@ def seeds(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _row(run: Run) -> dict[str, Any]:
     metrics = run.metrics
+    rated = metrics.get("dimensions", {}).get("pooled", {})
     beside = ((metrics.get("teacher") or {}).get("beside") or {}).get("pooled") or {}
     gain = (beside.get("gains") or {}).get("taught_less_alone") or {}
     return {
         "run": run.name,
         "seed": metrics["seed"],
-        **{name: metrics["pooled"][name] for name in SUMMARIES},
+        **{name: metrics["pooled"].get(name) for name in SUMMARIES},
+        **{f"{_CCC}{name}": each["ccc"] for name, each in rated.items()},
         "ua_interval": (metrics["ci95"] or {}).get("ua"),
         "alone": (beside.get("ua") or {}).get("alone"),
         "gain": gain.get("ua"),
@@ -63,21 +69,30 @@ def table(found: Mapping[str, Any]) -> Table:
     names = [*found["mean"]]
     titles = {**_SCORES, **_BESIDE}
     signed = partial(percent, form="+.1f")
-    columns = [*words("run"), *numbers("seed"), *words("95 % of UA")]
+    has_classes = "ua" in names
+    columns = [*words("run"), *numbers("seed"), *(words("95 % of UA") if has_classes else [])]
     columns += [
         column
         for name in names
-        for column in numbers(titles[name], form=signed if name == "gain" else percent)
+        for column in numbers(
+            titles.get(name, name),
+            form=".3f" if name.startswith(_CCC) else signed if name == "gain" else percent,
+        )
     ]
     rows = []
     for row in found["rows"]:
         ends = row["ua_interval"]
         between = f"{percent(ends[0])} to {percent(ends[1])}" if ends else None
-        rows.append([row["run"], row["seed"], between, *(row[name] for name in names)])
-    return Table(columns, rows, ["mean ± sd", "", "", *(_with_deviation(found, name) for name in names)])
+        first = [row["run"], row["seed"], *([between] if has_classes else [])]
+        rows.append([*first, *(row[name] for name in names)])
+    empty = [""] * (2 if has_classes else 1)
+    return Table(columns, rows, ["mean ± sd", *empty, *(_with_deviation(found, name) for name in names)])
 
 
 def _with_deviation(found: Mapping[str, Any], name: str) -> str:
+    if name.startswith(_CCC):
+        deviation = found["sd"][name]
+        return f"{found['mean'][name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
     mean = percent(found["mean"][name], "+.1f" if name == "gain" else ".1f")
     return mean if found["sd"][name] is None else f"{mean} ± {percent(found['sd'][name])}"
 

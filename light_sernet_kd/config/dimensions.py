@@ -1,4 +1,4 @@
-"""Arousal, valence and dominance: which of them a student gives beside its classes, and on what scale."""
+"""Arousal, valence and dominance: which of them a student gives, with classes or alone, and on what scale."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,8 @@ from light_sernet_kd.registries import dimensions
 
 # How excited, how pleasant and how much in control a voice is.
 DIMENSIONS = tuple(dimensions.DIMENSIONS)
+# The one class of recordings whose ratings alone are learnt. Its logit says nothing, and no file gives it.
+RATED = "rated"
 
 
 @dataclass(frozen=True)

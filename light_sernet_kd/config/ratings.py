@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from light_sernet_kd.config import distillation_spec
-from light_sernet_kd.config.settings import SAME, Settings
+from light_sernet_kd.config.settings import GATE_REFUSE, SAME, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.dimensions import DIMENSIONS, dimension_name
 from light_sernet_kd.registries.students import is_multimodal
@@ -41,11 +41,33 @@ def with_dimensions(settings: Settings) -> Settings:
         raise UserError(
             f"{mixture} compares ratings, which --teacher_view {SAME} does not ask for: leave it out."
         )
+    if settings.dimensions_only:
+        _check_alone(settings, mixture)
     return dataclasses.replace(settings, dimensions=names, dimension_range=_ends(settings.dimension_range))
 
 
+def _check_alone(settings: Settings, mixture: distillation_spec.DistillationSum) -> None:
+    """Refuse what is of classes where there are none."""
+    of_classes = (
+        "class_weights", "emotions", "label_loss", "label_smoothing", "most_per_emotion", "soft_labels",
+        "standardise_speakers",
+    )  # fmt: skip
+    given = [name for name in of_classes if getattr(settings, name) != getattr(Settings, name)]
+    if settings.teacher_gate == GATE_REFUSE:
+        given.append("teacher_gate")
+    if given:
+        raise UserError(
+            f"--{given[0]} is of emotions, which --dimensions_only leaves out: give one of the two."
+        )
+    if mixture.needs_logits:
+        raise UserError(
+            f"{mixture} compares logits of emotions, which --dimensions_only leaves out: choose -kd CCC, "
+            "values or a loss on embeddings such as hint, or leave out one of the two."
+        )
+
+
 def _check_without(settings: Settings) -> None:
-    for name in ("dimension_range", "dimensions_loss", "dimensions_weight"):
+    for name in ("dimension_range", "dimensions_loss", "dimensions_only", "dimensions_weight"):
         if getattr(settings, name) != getattr(Settings, name):
             raise UserError(f"--{name} goes with --dimensions, such as --dimensions arousal,valence.")
     mixture = distillation_spec.parse(settings.distillation)

@@ -73,9 +73,9 @@ TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 # config.json without it is of the same run.
 _ADDED = (
     "allow", "augment_every", "depth", "dimension_range", "dimensions", "dimensions_loss",
-    "dimensions_weight", "enrolment", "generations", "keep", "kernels", "local_pooling", "recipe",
-    "speakers", "standardise_speakers", "start_from", "teacher_components", "teacher_gate",
-    "teacher_mixing", "teacher_view", "teacher_views", "unlabelled", "unlabelled_share",
+    "dimensions_only", "dimensions_weight", "enrolment", "generations", "keep", "kernels",
+    "local_pooling", "recipe", "speakers", "standardise_speakers", "start_from", "teacher_components",
+    "teacher_gate", "teacher_mixing", "teacher_view", "teacher_views", "unlabelled", "unlabelled_share",
     "unlabelled_skip_tested",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
@@ -249,6 +249,11 @@ class Settings:
     dimensions_weight: float = setting(
         1.0, "--dimensions_weight", group=LOSSES, metavar="X", commands=OF_STUDENT, range=POSITIVE,
         help="its weight beside the other losses",
+    )  # fmt: skip
+    dimensions_only: bool = setting(
+        False, "--dimensions_only", group=LOSSES, commands=OF_STUDENT,
+        help="learn the ratings instead of the emotions: every rated recording trains, a table needs no "
+        "column of emotions, and files give no class",
     )  # fmt: skip
     distillation: str = setting(
         NO_TEACHER, "-kd", "--distillation", group=LOSSES, metavar="METHOD", commands=OF_STUDENT,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from light_sernet_kd.config.dimensions import RATED
 from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
 from light_sernet_kd.corpora.types import (
     SEXES,
@@ -98,7 +99,7 @@ def _listed(folder: Path) -> list[Path]:
     return recordings(folder, "Session*/sentences/wav/*/*")
 
 
-def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
+def utterances(root: Path, *, skip_bad: bool = False, needs_emotions: bool = True) -> Corpus:
     """The utterances of `root/Session1` to `Session5` that a majority of annotators gave a named emotion.
 
     The talker is the letter of the last part of an id; the letter in the dialog's name is who wore the
@@ -107,6 +108,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
 
     Args:
         skip_bad: leave out and count utterances and lines that are wrong, rather than refuse.
+        needs_emotions: leave out utterances without a named emotion; else that of these is `RATED`.
 
     Raises:
         UserError: no recordings; a missing file of labels, lines that are cut off, unknown emotions,
@@ -123,7 +125,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     for path in paths:
         findings.put(dialogs.setdefault((path.parts[-5], path.parent.name), {}), path.stem, path)
     utterances: list[Utterance] = []
-    left_out: Counter[str] = Counter()
+    left_out: Counter[str] | None = Counter() if needs_emotions else None
     for (session, dialog), wavs in sorted(dialogs.items()):
         match = _DIALOG.fullmatch(dialog)
         if match is None or session != f"Session{match[1]}":
@@ -135,13 +137,16 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
             continue
         with findings.of_labels(f"{session}/{dialog}", wavs):
             utterances += _dialog(root / session / "dialog", dialog, wavs, findings, left_out)
-    return replace(findings.corpus(utterances, left_out), dimension_range=DIMENSION_RANGE)
+    return replace(findings.corpus(utterances, left_out or {}), dimension_range=DIMENSION_RANGE)
 
 
 def _dialog(
-    folder: Path, dialog: str, wavs: dict[str, Path], findings: Findings, left_out: Counter[str]
+    folder: Path, dialog: str, wavs: dict[str, Path], findings: Findings, left_out: Counter[str] | None
 ) -> list[Utterance]:
-    """The utterances of a dialog that have a named emotion; the others are counted in `left_out`."""
+    """The utterances of a dialog that have a named emotion; the others are counted in `left_out`.
+
+    Without one the others are there too, and their emotion is `RATED`.
+    """
     label_file = folder / "EmoEvaluation" / f"{dialog}.txt"
     labels = _labels(label_file, findings)
     try:
@@ -155,7 +160,7 @@ def _dialog(
             findings.wrong(name, f"{path} lies in a wrong folder: expected {dialog}_F000.wav or the like.")
             continue
         code, soft_label, dimensions = labels[name]
-        if code in LEFT_OUT:
+        if code in LEFT_OUT and left_out is not None:
             left_out[LEFT_OUT[code]] += 1
             continue
         if name not in transcripts:
@@ -164,7 +169,7 @@ def _dialog(
             Utterance(
                 id=name,
                 path=path,
-                emotion=EMOTIONS[code],
+                emotion=EMOTIONS.get(code, RATED),
                 speaker=f"{dialog[:5]}{talker[1]}",
                 session=dialog[4],
                 dialog=dialog,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from light_sernet_kd.config.dimensions import RATED
 from light_sernet_kd.corpora.reading import Findings
 from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.corpora.types import SEXES, Corpus, Utterance, read_text, vote_shares
@@ -76,6 +77,7 @@ def corpus(
     own: Callable[[Path, str], bool] = lambda table, segment: True,
     mended: Mended = lambda table, ids, recordings: {},
     misnamed_texts: Mapping[str, str] | None = None,
+    needs_emotions: bool = True,
 ) -> Corpus:
     """The corpus of these segments; ties between emotions are left out.
 
@@ -85,6 +87,7 @@ def corpus(
         own: whether a segment that a table lists is read from this table.
         mended: rows whose id is a known slip.
         misnamed_texts: segment → the name that its text has as published.
+        needs_emotions: leave ties out; else their emotion is `RATED`.
 
     Raises:
         UserError: as of `labels`; segments without label, or labels without their segment.
@@ -98,7 +101,7 @@ def corpus(
             for key in findings.pair({key: segments[key].path for key in segments}, listed, table):
                 segment = segments[key]
                 emotion, soft_label, dimensions = listed[key]
-                if emotion is None:
+                if emotion is None and needs_emotions:
                     left_out[TIE] += 1
                     continue
                 text = texts.of(key, segment.path)
@@ -109,7 +112,9 @@ def corpus(
                     "dimensions": dimensions,
                 }
                 utterances.append(
-                    Utterance(id=key, emotion=emotion, transcript=text, soft_label=soft_label, **facts)
+                    Utterance(
+                        id=key, emotion=emotion or RATED, transcript=text, soft_label=soft_label, **facts
+                    )
                 )
     if texts.overlaps:
         findings.notes.append(

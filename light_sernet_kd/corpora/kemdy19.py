@@ -32,7 +32,7 @@ def _listed(folder: Path) -> list[Path]:
     return recordings(folder, "wav/Session*/*/*")
 
 
-def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
+def utterances(root: Path, *, skip_bad: bool = False, needs_emotions: bool = True) -> Corpus:
     """The segments of `root/wav`; ties between emotions are left out.
 
     Both tables of a session list all its segments; each talker's own is read. As published, some rows of a
@@ -42,6 +42,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
 
     Args:
         skip_bad: leave out and count segments and rows that are wrong, rather than refuse.
+        needs_emotions: leave ties out; else their emotion is `RATED`.
 
     Raises:
         UserError: no recordings; some in a wrong folder or without label, labels without recording, or
@@ -77,6 +78,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
         own=_is_its_talkers,
         mended=_mended,
         misnamed_texts=MISNAMED_TEXTS,
+        needs_emotions=needs_emotions,
     )
 
 

@@ -25,13 +25,14 @@ def _listed(folder: Path) -> list[Path]:
     return recordings(folder, "wav/Session*/*")
 
 
-def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
+def utterances(root: Path, *, skip_bad: bool = False, needs_emotions: bool = True) -> Corpus:
     """The segments of `root/wav`; ties between emotions are left out.
 
     A segment without a text, or with one that is not CP949, has no transcript.
 
     Args:
         skip_bad: leave out and count segments and rows that are wrong, rather than refuse.
+        needs_emotions: leave ties out; else their emotion is `RATED`.
 
     Raises:
         UserError: no recordings; some in a wrong folder or without label, labels without recording, or
@@ -60,4 +61,4 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
         findings.put(taken, path.stem, path)
         segment = kemdy.Segment(taken[path.stem], user, session, dialog)
         by_table.setdefault(table, {})[path.stem] = segment
-    return kemdy.corpus(by_table, "cp949", findings)
+    return kemdy.corpus(by_table, "cp949", findings, needs_emotions=needs_emotions)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from light_sernet_kd.config import corpus_name
+from light_sernet_kd.config.dimensions import RATED
 from light_sernet_kd.corpora.names import joined_notes
 from light_sernet_kd.corpora.reading import Findings
 from light_sernet_kd.corpora.table_cells import (
@@ -28,6 +29,8 @@ from light_sernet_kd.errors import UserError, nfc
 
 ORIGIN = None  # it is the user's
 PUBLISHED = Published()
+
+_WITHOUT_EMOTION = tuple(role for role in REQUIRED if role != "emotion")
 
 
 @contextlib.contextmanager
@@ -50,6 +53,7 @@ def utterances(
     skip_bad: bool = False,
     dimensions: Sequence[str] = (),
     dimension_range: tuple[float, float] | None = None,
+    needs_emotions: bool = True,
 ) -> Corpus:
     """The recordings that a manifest lists.
 
@@ -68,12 +72,14 @@ def utterances(
         dimensions: those whose columns are read, such as `arousal`; an empty cell is no rating. Others are
             ignored.
         dimension_range: the ends of their scale.
+        needs_emotions: refuse a table, or a row, without an emotion; else it has the name `RATED`.
 
     Raises:
         UserError: names the manifest, the lines and what was expected; or a dimension's scale is not known.
     """
     table = Table(path)
-    places = places_by_role(path, table.header, columns)
+    required = REQUIRED if needs_emotions else _WITHOUT_EMOTION
+    places = places_by_role(path, table.header, columns, required=required)
     role_of = {role: at for role, at in places.items() if role not in RATINGS or role in dimensions}
     rated = [role for role in role_of if role in RATINGS]
     if rated and dimension_range is None:
@@ -94,7 +100,9 @@ def utterances(
         drop.add(row)
         findings.wrong(f"{path}, line {lines[row]}", f"{path}, line {lines[row]}: {sentence}")
 
-    for role in REQUIRED:
+    if not needs_emotions:
+        cells["emotion"] = [each or RATED for each in cells.get("emotion", [""] * len(ordinals))]
+    for role in required:
         if "" in cells[role]:
             for row, cell in enumerate(cells[role]):
                 if not cell:
@@ -134,7 +142,7 @@ def roles(path: Path, columns: Sequence[str] = ()) -> frozenset[str]:
     Raises:
         UserError: as of `utterances`, of the header.
     """
-    return frozenset(places_by_role(path, Table(path).header, columns))
+    return frozenset(places_by_role(path, Table(path).header, columns, required=_WITHOUT_EMOTION))
 
 
 def speakers_up_to(path: Path, most: int, columns: Sequence[str] = ()) -> int:
@@ -144,7 +152,7 @@ def speakers_up_to(path: Path, most: int, columns: Sequence[str] = ()) -> int:
         UserError: as of `utterances`, of the table and its header.
     """
     table = Table(path)
-    at = places_by_role(path, table.header, columns)["speaker"]
+    at = places_by_role(path, table.header, columns, required=_WITHOUT_EMOTION)["speaker"]
     speakers: set[str] = set()
     for chunk in table.chunks():
         speakers |= {name_of(row[at]) for row in chunk if len(row) > at and row[at].strip()}

@@ -114,6 +114,9 @@ def load(
         present = {utterance.emotion: utterance for _, corpus in corpora for utterance in corpus.utterances}
         names = " or ".join(corpus.name for _, corpus in corpora)
         tasks.check(task, Corpus(names, tuple(present.values())))
+    if ratings.alone:
+        restricted = [ratings.only(corpus) for _, corpus in corpora]
+        return restricted[0] if test_on is None else across(*restricted)
     restricted = [
         tasks.restrict(corpus, task if emotions else tasks.parse(source.emotions))
         for source, corpus in corpora
@@ -178,8 +181,13 @@ def _whole(
     read = functools.partial(source.utterances, root, skip_bad=skip_bad)
     if is_manifest(name):
         read = functools.partial(
-            read, columns=columns, dimensions=ratings.dimensions, dimension_range=ratings.ends
+            read,
+            columns=columns,
+            dimensions=ratings.dimensions,
+            dimension_range=ratings.ends,
         )
+    if ratings.alone and (is_manifest(name) or source.dimensions):
+        read = functools.partial(read, needs_emotions=False)
     whole = read()
     ratings.check(whole)
     whole = _with_notes(whole, source.published.compared(whole))

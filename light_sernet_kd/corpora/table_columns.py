@@ -48,8 +48,13 @@ def parsed(columns: Sequence[str]) -> dict[str, str]:
     return name_by_role
 
 
-def places_by_role(path: Path, header: Sequence[str], columns: Sequence[str] = ()) -> dict[str, int]:
+def places_by_role(
+    path: Path, header: Sequence[str], columns: Sequence[str] = (), *, required: Sequence[str] = REQUIRED
+) -> dict[str, int]:
     """Role → place of its column in the header.
+
+    Args:
+        required: roles that a table must have.
 
     Raises:
         UserError: a column that is needed or asked for is missing, or several may be meant.
@@ -78,10 +83,10 @@ def places_by_role(path: Path, header: Sequence[str], columns: Sequence[str] = (
                 )
             if free:
                 place_by_role[role] = places[free[0]]
-    if missing := [role for role in REQUIRED if role not in place_by_role]:
+    if missing := [role for role in required if role not in place_by_role]:
         example = ",".join(f"{role}=NAME" for role in missing)
         raise UserError(
-            f"{path}: the header lacks {', '.join(missing)}; expected at least {','.join(REQUIRED)}, "
+            f"{path}: the header lacks {', '.join(missing)}; expected at least {','.join(required)}, "
             f"found {','.join(header) or 'nothing'}. If a column has another name: --columns {example}."
         )
     return place_by_role

@@ -27,7 +27,7 @@ from light_sernet_kd.arrays import read_arrays
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.data.protocols import ALL_SPEAKERS
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.evaluation import SUMMARIES, Predictions, read_predictions, scores
+from light_sernet_kd.evaluation import SUMMARIES, Predictions, dimension_scores, read_predictions, scores
 from light_sernet_kd.files import (
     LOCK,
     JsonError,
@@ -71,8 +71,9 @@ _METRICS = {
     "skipped?": [{"id": str}],
     "seed": int,
     "student": {"name": str, "parameters": int},
-    "pooled": {"ua": float, "wa": float},
-    "pooled_last_epoch": {"ua": float},
+    # Without classes there is neither.
+    "pooled": {"ua?": float, "wa?": float},
+    "pooled_last_epoch": {"ua?": float},
     "ci95": (None, {str: [float]}),
     "dimensions?": {
         "pooled": {str: {"ccc": (float, None)}},
@@ -85,9 +86,9 @@ _METRICS = {
 _CERTIFICATE = {"students": {str: str}, "precisions": {str: {"short": {"passed": int, "failed": [str]}}}}
 _CONFIG = {"settings": {"distillation": str, "protocol?": str}}
 _SCORES: dict[str, Any] = {
-    **dict.fromkeys(SUMMARIES, float),
-    "recall_per_class": {str: (float, None)},
-    "count": int,
+    **{f"{name}?": float for name in SUMMARIES},
+    "recall_per_class?": {str: (float, None)},
+    "count?": int,
 }
 _FOLD = {
     "name": str,
@@ -108,7 +109,7 @@ _FOLD = {
 _TRAINED = {"final_epochs": int, "engine?": str, "files": {str: str}}
 _CONVERTED = {
     "rows": [
-        {"precision": str, "file": str, "bytes": int, "sha256": str, "max_probability_difference": float}
+        {"precision": str, "file": str, "bytes": int, "sha256": str, "max_probability_difference?": float}
     ],
     "temperature": float,
     "scores": {str: {str: float}},
@@ -123,6 +124,11 @@ class Run:
     metrics: dict[str, Any]
     settings: dict[str, Any]
     predictions: Predictions
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its students tell emotions apart, and do not give ratings alone."""
+        return bool(self.predictions.classes)
 
     @property
     def bytes_of(self) -> dict[str, int]:
@@ -344,16 +350,30 @@ class RunFolder:
         predictions, pooled = run.predictions, run.metrics["pooled"]
         count = pooled.get("count", len(predictions.ids))
         if predictions.ids and len(predictions.ids) == count:
+            if not predictions.classes and "ua" not in pooled and _same_ratings(run):
+                return
             scored = scores(predictions.labels, predictions.predicted, predictions.classes)
-            if np.isclose(scored.ua, pooled["ua"], atol=1e-6) and np.isclose(
-                scored.wa, pooled["wa"], atol=1e-6
-            ):
+            told = pooled.get("ua", np.nan), pooled.get("wa", np.nan)
+            if np.allclose((scored.ua, scored.wa), told, rtol=0, atol=1e-6):
                 return
         raise UserError(
             f"{self.path}: its predictions.csv, with {len(predictions.ids):,} predictions, is not the one "
             f"that metrics.json was written of, with {count:,}: the run's command, given again, writes both "
             "anew."
         )
+
+
+def _same_ratings(run: Run) -> bool:
+    """Whether the ratings of predictions.csv have the concordance that metrics.json tells."""
+    told = run.metrics.get("dimensions", {}).get("pooled", {})
+    found = {
+        name: dimension_scores(true[:, None], given[:, None])[0].ccc
+        for name, (given, true) in run.predictions.dimensions.items()
+    }
+    return {*told} == {*found} and all(
+        found[name] == each["ccc"] or np.isclose(found[name] or 0, each["ccc"] or 0, rtol=0, atol=1e-6)
+        for name, each in told.items()
+    )
 
 
 def read_run(folder: Path) -> Run:

@@ -113,7 +113,7 @@ def loaded(settings: Settings, data: Path) -> Corpus:
         test_on=settings.test_on,
         columns=settings.columns,
         skip_bad=settings.skip_bad,
-        ratings=Ratings(settings.dimensions, settings.scale),
+        ratings=Ratings(settings.dimensions, settings.scale, settings.dimensions_only),
     )
 
 
@@ -144,7 +144,7 @@ def selected(settings: Settings, data: Path) -> Selection:
     skipped = [{"id": name, "reason": reason} for name, reason in sorted(left_out.items())]
     fingerprints = audio.fingerprints(utterances)
     classes = Corpus("", utterances).classes
-    if len(classes) < 2:
+    if len(classes) < 2 and not settings.dimensions_only:
         raise UserError(f"{corpus.name} has {len(classes)} emotion; at least 2 are needed.")
     if broken := [name for name in classes if name.splitlines() != [name]]:
         raise UserError(f"a class name must be one line, found {broken[0]!r}: rename it in the manifest.")

@@ -48,14 +48,21 @@ class Run:
     def scores(self) -> dict[str, Any]:
         """`ua` and `wa` (shares from 0 to 1) of all test utterances, `ci95` (score → both ends of the 95 %
         interval over speakers; None of too few) and `stamps`, what makes them optimistic.
+
+        Of students that learn ratings also `ccc` (dimension → concordance) and `ccc_ci95`; of ratings alone
+        `ua` and `wa` are None.
         """
-        pooled = self.metrics["pooled"]
-        return {
-            "ua": pooled["ua"],
-            "wa": pooled["wa"],
+        pooled, rated = self.metrics["pooled"], self.metrics.get("dimensions")
+        scores = {
+            "ua": pooled.get("ua"),
+            "wa": pooled.get("wa"),
             "ci95": self.metrics["ci95"],
             "stamps": [*self.metrics["stamps"]],
         }
+        if rated:
+            scores["ccc"] = {name: each["ccc"] for name, each in rated["pooled"].items()}
+            scores["ccc_ci95"] = {name: (each or {}).get("ccc") for name, each in rated["ci95"].items()}
+        return scores
 
     @property
     def report(self) -> Path:

@@ -18,6 +18,7 @@ from light_sernet_kd.files import atomic, open_regular
 PROBABILITY_PREFIX = "p_"
 TRUE_SUFFIX = "_true"
 PREDICTION_COLUMNS = ("id", "fold", "label", "predicted")
+_WITHOUT_CLASSES = PREDICTION_COLUMNS[:2]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Predictions:
     """What a student said about N utterances, in the order of `ids`.
 
     Attributes:
+        classes: none, where the student gives ratings alone.
         labels, predicted: `(N,)` indices into `classes`. `predicted` is kept beside the probabilities
             because two logits that differ can round to one probability.
         probabilities: `(N, classes)` float32.
@@ -59,21 +61,24 @@ class Predictions:
                 f"{len(self.classes)} probabilities per id"
             )
         # Refuses an index without a class; -1 would otherwise be written as the last class's name.
-        confusion(self.labels, self.predicted, self.classes)
+        if self.classes:
+            confusion(self.labels, self.predicted, self.classes)
 
 
 def write_predictions(path: str | os.PathLike[str], predictions: Predictions) -> None:
     """Write a CSV file with columns id, fold, label, predicted, then `p_<class>` per class.
 
     `label` and `predicted` are class names. Of each dimension follow its answer, `arousal`, and its rating,
-    `arousal_true`, which is empty where nobody gave one. The file is whole or absent.
+    `arousal_true`, which is empty where nobody gave one. Without classes only id and fold stand before them.
+    The file is whole or absent.
     """
     rated = [values for pair in predictions.dimensions.values() for values in pair]
     names = [each for name in predictions.dimensions for each in (name, name + TRUE_SUFFIX)]
     classes = predictions.classes
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*PREDICTION_COLUMNS, *(PROBABILITY_PREFIX + name for name in classes), *names])
+        fixed = PREDICTION_COLUMNS if classes else _WITHOUT_CLASSES
+        writer.writerow([*fixed, *(PROBABILITY_PREFIX + name for name in classes), *names])
         for identity, fold, label, guess, shares, *values in zip(
             predictions.ids,
             predictions.folds,
@@ -86,7 +91,8 @@ def write_predictions(path: str | os.PathLike[str], predictions: Predictions) ->
             # Nine significant digits identify any float32.
             cells = (f"{p:.9g}" for p in shares)
             numbers = ("" if math.isnan(value) else repr(float(value)) for value in values)
-            writer.writerow([identity, fold, classes[label], classes[guess], *cells, *numbers])
+            named = [classes[label], classes[guess]] if classes else []
+            writer.writerow([identity, fold, *named, *cells, *numbers])
 
 
 def read_predictions(path: str | os.PathLike[str]) -> Predictions:
@@ -106,6 +112,8 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no CSV file in UTF-8 ({error}); evaluate the run again.") from error
     header = lines[0] if lines else []
+    if tuple(header[:2]) == _WITHOUT_CLASSES and header[2:3] != ["label"]:
+        return _ratings_alone(path, header, lines[1:])
     fixed, rest = header[: len(PREDICTION_COLUMNS)], header[len(PREDICTION_COLUMNS) :]
     # Those of dimensions stand at the end, two of each.
     rest, rated = _without_dimensions(rest)
@@ -150,6 +158,35 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         predicted=np.array(predicted, np.int64),
         probabilities=np.array(probabilities, np.float32).reshape(len(ids), len(classes)),
         dimensions=_pairs(rated, np.array(values, np.float64).reshape(len(ids), 2 * len(rated))),
+    )
+
+
+def _ratings_alone(
+    path: str | os.PathLike[str], header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Predictions:
+    """What a student said who gives no classes."""
+    others, rated = _without_dimensions(list(header[2:]))
+    if others or not rated:
+        raise UserError(
+            f"{path} begins with columns {', '.join(header)}; expected {', '.join(_WITHOUT_CLASSES)}, then a "
+            f"dimension and its {TRUE_SUFFIX} in turn."
+        )
+    values = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            if len(row) != len(header):
+                raise ValueError(f"{len(row)} values for {len(header)} columns")
+            values.append([float(cell or "nan") for cell in row[2:]])
+        except ValueError as error:
+            raise UserError(f"{path}, row {number}: {error}; evaluate the run again.") from error
+    return Predictions(
+        classes=(),
+        ids=tuple(row[0] for row in rows),
+        folds=tuple(row[1] for row in rows),
+        labels=np.zeros(len(rows), np.int64),
+        predicted=np.zeros(len(rows), np.int64),
+        probabilities=np.zeros((len(rows), 0), np.float32),
+        dimensions=_pairs(rated, np.array(values, np.float64).reshape(len(rows), 2 * len(rated))),
     )
 
 

@@ -101,5 +101,7 @@ def calibrate(
 
 def final_temperature(run: "Experiment", outcomes: Sequence[dict[str, Any]], training: np.ndarray) -> float:
     """Of the exported student, with the logits `training` on its training utterances; 1 if unfitted."""
+    if not run.has_classes:
+        return 1.0
     per_margin = _temperature_per_margin(run, outcomes)
     return 1.0 if per_margin is None else evaluation.temperature_for(per_margin, training)

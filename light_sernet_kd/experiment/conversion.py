@@ -101,7 +101,7 @@ def convert(
         made = export(
             student,
             ExportSpec(
-                classes=run.classes,
+                classes=run.classes if run.has_classes else (),
                 front_end=run.front_end,
                 input_type=settings.input_type,
                 samples=settings.samples,
@@ -129,7 +129,11 @@ def convert(
             "precision": each.precision,
             "file": each.path.name,
             "bytes": each.bytes,
-            "max_probability_difference": each.max_probability_difference,
+            **(
+                {"max_probability_difference": each.max_probability_difference}
+                if run.has_classes
+                else {"max_dimension_difference": each.max_dimension_difference}
+            ),
             **({"enrolled_file": each.enrolled.name} if each.enrolled else {}),
         }
         for each in made
@@ -189,11 +193,12 @@ def _score_converted(run: "Experiment", fold: Fold) -> None:
             clips = [{name: each[i] for name, each in inputs.items()} for i in range(len(fold.test))]
             if run.dimensions:
                 given = [outputs(interpreter, clip) for clip in clips]
-                answers = [each[GIVEN] for each in given]
+                answers = [each[GIVEN] for each in given] if run.has_classes else []
                 values[row["precision"]] = np.stack([each[DIMENSIONS] for each in given])
             else:
                 answers = [invoke(interpreter, clip) for clip in clips]
-            probabilities[row["precision"]] = np.stack(answers)
+            if run.has_classes:
+                probabilities[row["precision"]] = np.stack(answers)
             if "enrolled_file" in row:
                 known, _, _ = open_file(Path(temporary) / row["enrolled_file"], threads=2)
                 heard = [_embedding(known, clip) for clip in inputs["audio"]]
@@ -202,7 +207,8 @@ def _score_converted(run: "Experiment", fold: Fold) -> None:
         if arrays:
             step.write(name, arrays)
             step.vouch(name)
-    run.display.say(f"fold {fold.name}: converted and scored in {len(probabilities)} precisions")
+    count = len(probabilities or values)
+    run.display.say(f"fold {fold.name}: converted and scored in {count} precisions")
 
 
 def _embedding(interpreter: Any, clip: np.ndarray) -> np.ndarray:
@@ -245,8 +251,9 @@ def _waveforms(run: "Experiment", rows: Sequence[int]) -> np.ndarray:
 
 def whose_scores(run: "Experiment") -> str:
     """Whose scores those of the exported files are."""
+    scores = "UA and WA are those" if run.has_classes else "CCC is that"
     return (
-        "UA and WA are those of each fold's student, converted and scored on its own test fold; "
+        f"{scores} of each fold's student, converted and scored on its own test fold; "
         "the files hold a student trained on "
         + ("all recordings but the test ones." if run.selection.tests_apart else "all speakers.")
     )

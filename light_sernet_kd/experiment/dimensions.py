@@ -115,6 +115,22 @@ def predicted(run: "Experiment") -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (answers[:, at], true[:, at]) for at, name in enumerate(run.settings.dimensions)}
 
 
+def value_changes(
+    run: "Experiment", by_fold: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, dict[str, Any]]:
+    """Precision → how far a converted student's values are from those as trained, on the corpus's scale.
+
+    Of each test utterance the dimension counts that changes most. Arguments are those of `converted_ccc`.
+    """
+    trained, made = _tested(run, "selected"), {}
+    if trained is None:
+        raise ValueError("a fold lacks the values of its student")
+    for precision in by_fold[0]:
+        converted = np.concatenate([each[precision] for each in by_fold])
+        made[precision] = evaluation.probability_change(own_scale(run, trained), own_scale(run, converted))
+    return made
+
+
 def converted_ccc(
     run: "Experiment", by_fold: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, dict[str, Any]]:

@@ -22,8 +22,8 @@ HEAD, TEST_EMBEDDINGS = "enrolled_head.npz", "enrolled_embeddings.npz"
 
 
 def is_enrolled(run: "Experiment") -> bool:
-    """Whether the run's students get a second head: they hear alone, and it is asked for."""
-    return run.settings.enrolment and "student" not in run.multimodal
+    """Whether the run's students get a second head: they tell emotions, hear alone, and it is asked for."""
+    return run.settings.enrolment and run.has_classes and "student" not in run.multimodal
 
 
 def head_of(run: "Experiment", fold: Fold) -> EnrolledHead | None:

@@ -22,7 +22,7 @@ from light_sernet_kd.experiment.conversion import (
     taken_inputs,
     whose_scores,
 )
-from light_sernet_kd.experiment.dimensions import converted_ccc
+from light_sernet_kd.experiment.dimensions import CONVERTED, converted_ccc, value_changes
 from light_sernet_kd.experiment.enrolment import is_enrolled, told_scores
 from light_sernet_kd.experiment.fold import save_student
 from light_sernet_kd.experiment.networks import network_of, train_network, trained_on
@@ -38,6 +38,10 @@ from light_sernet_kd.training.network import load_student
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
+
+
+# Of a few clips of the final student, to see that the conversion is true.
+_OF_FEW_CLIPS = ("max_probability_difference", "max_dimension_difference")
 
 
 def export_final(
@@ -70,16 +74,18 @@ def export_final(
         for note in final_notes(run, None):
             run.display.say(note)
         return None
-    scores, changes = _precision_scores(run), _probability_changes(run, outcomes)
+    scores, changes = _precision_scores(run), _changes(run, outcomes)
     shown = (f"{name} {at['mean']:.1e}/{at['p95']:.1e}/{at['max']:.1e}" for name, at in changes.items())
     run.display.say(
-        "Change of a probability by conversion, mean/95th percentile/largest over "
+        f"Change of a {'probability' if run.has_classes else 'rating'} by conversion, "
+        "mean/95th percentile/largest over "
         f"{pluralise(len(run.test_rows), 'test utterance')} of the folds: {', '.join(shown)}"
     )
+    scored_rows = _scored_rows(exported["rows"], scores, changes)
     return {
         "final_epochs": exported["final_epochs"],
         "temperature": exported["temperature"],
-        "rows": _with_ccc(run, _scored_rows(exported["rows"], scores, changes)),
+        "rows": _with_ccc(run, scored_rows),
         "samples": run.settings.samples,
         "sample_rate": SAMPLE_RATE,
         "takes": taken_inputs(run),
@@ -129,8 +135,13 @@ def _is_scored(run: "Experiment") -> bool:
     return (
         step.is_done
         and "rows" in step.exported()
-        and all((run.step(fold).path / PROBABILITIES).exists() for fold in run.folds)
+        and all((run.step(fold).path / _kept(run)).exists() for fold in run.folds)
     )
+
+
+def _kept(run: "Experiment") -> str:
+    """What a fold's step has of its converted students."""
+    return PROBABILITIES if run.has_classes else CONVERTED
 
 
 def _converted(run: "Experiment", outcomes: Sequence[dict[str, Any]], *, anew: bool) -> dict[str, Any] | None:
@@ -196,12 +207,14 @@ def _scored_rows(
     """A row per exported file, with the scores of the folds' students and how far conversion moved them."""
     scored = []
     for row in rows:
-        # That was of a few clips of the final student, to see that the conversion is true.
-        kept = {name: value for name, value in row.items() if name != "max_probability_difference"}
+        kept = {name: value for name, value in row.items() if name not in _OF_FEW_CLIPS}
         precision = row["precision"]
-        cost = 100 * (scores["float32"]["ua"] - scores[precision]["ua"])
-        change = {"probability_change": changes[precision], "ua_cost_points": cost}
-        scored.append({**kept, **scores[precision], **change})
+        told = {**kept, **scores[precision], "probability_change": changes[precision]}
+        if "ua" in scores["float32"]:
+            told["ua_cost_points"] = 100 * (scores["float32"]["ua"] - scores[precision]["ua"])
+        else:
+            told["value_change"] = told.pop("probability_change")
+        scored.append(told)
     return scored
 
 
@@ -269,8 +282,13 @@ def is_current(
     return all(path.is_file() and digest == sha256(path) for path, digest in hashes.items())
 
 
-def _probability_changes(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Precision → how far the folds' files are from their students, over all test utterances."""
+def _changes(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Precision → how far the folds' files are from their students, over all test utterances.
+
+    Of probabilities, or where there are no classes of the values of ratings, on the corpus's scale.
+    """
+    if not run.has_classes:
+        return value_changes(run, [precision_dimensions(run, fold) for fold in run.folds])
     trained = evaluation.softmax(np.concatenate([outcome["logits"]["selected"] for outcome in outcomes]))
     converted = [precision_probabilities(run, fold) for fold in run.folds]
     return {
@@ -283,6 +301,8 @@ def _probability_changes(run: "Experiment", outcomes: Sequence[dict[str, Any]]) 
 
 def _precision_scores(run: "Experiment") -> dict[str, dict[str, float]]:
     """Precision → UA, its interval where there is one, and WA over all folds."""
+    if not run.has_classes:
+        return {precision: {} for precision in precision_dimensions(run, run.folds[0])}
     probabilities = [precision_probabilities(run, fold) for fold in run.folds]
     labels, speakers, by_precision = run.test_labels, run.test_speakers, {}
     for precision in probabilities[0]:

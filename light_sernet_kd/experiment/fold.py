@@ -50,10 +50,11 @@ def run_fold(run: "Experiment", fold: Fold) -> dict[str, Any]:
     outcome |= run.scores(fold, logits["selected"])
     outcome["last_epoch"] = run.scores(fold, logits["last"])
     outcome |= dimensions.fold_scores(run, fold)
-    rated = [f", CCC of {name} {each['ccc']:.2f}" for name, each in outcome.get(DIMENSIONS, {}).items()
-             if each["ccc"] is not None]  # fmt: skip
+    scores = [f"{name.upper()} {100 * outcome[name]:.1f} %" for name in ("ua", "wa") if run.has_classes]
+    scores += [f"CCC of {name} {each['ccc']:z.2f}" for name, each in outcome.get(DIMENSIONS, {}).items()
+               if each["ccc"] is not None]  # fmt: skip
     run.display.say(
-        f"fold {fold.name}: UA {100 * outcome['ua']:.1f} %, WA {100 * outcome['wa']:.1f} %{''.join(rated)} "
+        f"fold {fold.name}: {', '.join(scores) or 'no score'} "
         f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
     )
     return {**outcome, "logits": logits}
@@ -73,7 +74,7 @@ def _train_and_test(run: "Experiment", fold: Fold) -> None:
     logits = {name: each[LOGITS] for name, each in answers.items()}
     if before:
         logits |= {name: each for name, each in before[0].logits.items() if name == "teacher"}
-    elif outputs is not None and outputs.logits is not None:
+    elif outputs is not None and outputs.logits is not None and run.has_classes:
         logits["teacher"] = outputs.logits[list(fold.test)]
     step.write("test_logits.npz", logits)
     values = {name: each.get(DIMENSIONS) for name, each in answers.items()}

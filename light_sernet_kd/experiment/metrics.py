@@ -41,25 +41,43 @@ def notes_of(run: "Experiment", exported: Mapping[str, Any] | None = None) -> li
         notes.append(f"Of the teacher file: {converted}.")
     if babble := run.babble_note:
         notes.append(babble)
+    if run.settings.enrolment and not run.has_classes:
+        notes.append("There is no second head for known speakers: it tells emotions apart.")
     return [*notes, *final_notes(run, exported)]
 
 
 def predictions_of(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> evaluation.Predictions:
     """Of every fold's selected student, in the order of the folds."""
+    if not run.has_classes:
+        tested = len(run.test_rows)
+        nothing: dict[str, Any] = {
+            "classes": (),
+            "labels": np.zeros(tested, np.int64),
+            "predicted": np.zeros(tested, np.int64),
+            "probabilities": np.zeros((tested, 0), np.float32),
+        }
+        return evaluation.Predictions(**_tested(run), **nothing)
     logits = np.concatenate([outcome["logits"]["selected"] for outcome in outcomes])
     return evaluation.Predictions(
+        **_tested(run),
         classes=run.classes,
-        ids=tuple(run.utterances[i].id for i in run.test_rows),
-        folds=tuple(fold.name for fold in run.folds for _ in fold.test),
         labels=run.test_labels.astype(np.int64),
         predicted=logits.argmax(axis=1),
         probabilities=evaluation.softmax(logits),
-        dimensions=dimensions.predicted(run),
     )
 
 
+def _tested(run: "Experiment") -> dict[str, Any]:
+    """What predictions have of the recordings themselves."""
+    return {
+        "ids": tuple(run.utterances[i].id for i in run.test_rows),
+        "folds": tuple(fold.name for fold in run.folds for _ in fold.test),
+        "dimensions": dimensions.predicted(run),
+    }
+
+
 def _warnings(
-    run: "Experiment", outcomes: Sequence[dict[str, Any]], calibration: Mapping[str, Any]
+    run: "Experiment", outcomes: Sequence[dict[str, Any]], calibration: Mapping[str, Any] | None
 ) -> list[str]:
     """What makes a true score worth less than it looks; a stamp says that a score is too high.
 
@@ -68,8 +86,8 @@ def _warnings(
     """
     return [
         *run.data_warnings,
-        *evaluation.answer_warnings(predictions_of(run, outcomes)),
-        *evaluation.confidence_warnings(calibration["files"]),
+        *(evaluation.answer_warnings(predictions_of(run, outcomes)) if run.has_classes else []),
+        *(evaluation.confidence_warnings(calibration["files"]) if calibration else []),
     ]
 
 
@@ -78,7 +96,7 @@ def metrics_of(
 ) -> dict[str, Any]:
     """What metrics.json holds."""
     counts = np.bincount(run.selection.labels, minlength=len(run.classes))
-    calibration = calibrate(run, outcomes, exported)
+    calibration = calibrate(run, outcomes, exported) if run.has_classes else None
     return {
         "protocol": run.settings.protocol,
         "protocol_description": run.protocol.description,
@@ -86,7 +104,7 @@ def metrics_of(
         "warnings": _warnings(run, outcomes, calibration),
         "corpus": run.corpus.name,
         "synthetic": run.corpus.synthetic,
-        "classes": list(run.classes),
+        "classes": list(run.classes) if run.has_classes else [],
         "counts": dict(zip(run.classes, counts.tolist(), strict=True)),
         "speakers": sorted({utterance.speaker for utterance in run.utterances}),
         "left_out": dict(run.corpus.left_out),
@@ -95,15 +113,16 @@ def metrics_of(
         "skipped": run.selection.skipped,
         "cut": _cut(run),
         **_pooled(run, outcomes),
-        **_looked_at(run, outcomes),
+        **(_looked_at(run, outcomes) if run.has_classes else {}),
         **dimensions.facts(run, outcomes),
-        "calibration": calibration,
+        **({"calibration": calibration} if calibration else {}),
         "mean_over_folds": {
             name: [
                 float(np.mean([outcome[name] for outcome in outcomes])),
                 float(np.std([outcome[name] for outcome in outcomes])),
             ]
             for name in evaluation.SUMMARIES
+            if run.has_classes
         },
         "folds": [
             {name: value for name, value in outcome.items() if name != "logits"} for outcome in outcomes
@@ -131,7 +150,14 @@ def _predicted(outcomes: Sequence[dict[str, Any]], which: str) -> np.ndarray:
 
 
 def _pooled(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Scores over the test utterances of all folds, and their interval."""
+    """Scores over the test utterances of all folds, and their interval; without classes the count alone."""
+    if not run.has_classes:
+        return {
+            "pooled": {"count": len(run.test_rows)},
+            "pooled_last_epoch": {},
+            "ci95": None,
+            "ci95_method": evaluation.CI_METHOD,
+        }
     labels, selected = run.test_labels, _predicted(outcomes, "selected")
     last = _predicted(outcomes, "last")
     return {
@@ -172,16 +198,19 @@ def _looked_at(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[st
 
 
 def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    agreement = evaluation.scores(run.test_labels, _predicted(outcomes, "teacher"), run.classes).as_dict()
+    agreement, beside_it = None, None
+    if run.has_classes:
+        scores = evaluation.scores(run.test_labels, _predicted(outcomes, "teacher"), run.classes).as_dict()
+        agreement, beside_it = {name: scores[name] for name in ("wa", "ua")}, beside(run, outcomes)
     return {
         "name": _short(str(run.settings.teacher)) if run.teacher else run.settings.teacher,
         "made_by": teacher_name(run),
-        "agreement": {name: agreement[name] for name in ("wa", "ua")},
+        "agreement": agreement,
         "stamps": teacher_stamps(run),
         "licence": teacher_licence(run),
         "known_speakers": known_speakers(run),
         "gate": gate_facts(run),
-        "beside": beside(run, outcomes),
+        "beside": beside_it,
     }
 
 

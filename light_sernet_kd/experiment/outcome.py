@@ -31,12 +31,19 @@ def options_beside(settings: Settings, options: RunOptions) -> RunOptions:
 
 def summary(metrics: dict[str, Any]) -> str:
     """A run's outcome in one line, with what must be known to believe it."""
-    pooled, interval = metrics["pooled"], metrics["ci95"]
-    between = f" [{100 * interval['ua'][0]:.1f}, {100 * interval['ua'][1]:.1f}]" if interval else ""
     synthetic = " (SYNTHETIC)" if metrics["synthetic"] else ""
     stamps = f" Stamps: {'; '.join(metrics['stamps'])}." if metrics["stamps"] else ""
     warnings = f" Warnings: {'; '.join(metrics['warnings'])}." if metrics.get("warnings") else ""
-    return (
-        f"{metrics['corpus']}{synthetic}, {metrics['protocol']}: UA {100 * pooled['ua']:.1f} %{between}, "
-        f"WA {100 * pooled['wa']:.1f} %.{stamps}{warnings}"
-    )
+    return f"{metrics['corpus']}{synthetic}, {metrics['protocol']}: {_scores(metrics)}.{stamps}{warnings}"
+
+
+def _scores(metrics: dict[str, Any]) -> str:
+    if not metrics["classes"]:
+        each = [
+            f"CCC of {name} {'unknown' if found['ccc'] is None else format(found['ccc'], 'z.2f')}"
+            for name, found in metrics["dimensions"]["pooled"].items()
+        ]
+        return ", ".join(each)
+    pooled, interval = metrics["pooled"], metrics["ci95"]
+    between = f" [{100 * interval['ua'][0]:.1f}, {100 * interval['ua'][1]:.1f}]" if interval else ""
+    return f"UA {100 * pooled['ua']:.1f} %{between}, WA {100 * pooled['wa']:.1f} %"

@@ -40,7 +40,7 @@ def _sounds(run: "Experiment", metrics: Mapping[str, Any]) -> dict[str, web.Soun
     paths = {each.id: each.path for each in run.utterances}
     return {
         each["id"]: sound_of(audio.middle(paths[each["id"]], run.settings.samples))
-        for each in metrics["mistakes"]
+        for each in metrics.get("mistakes", ())
     }
 
 

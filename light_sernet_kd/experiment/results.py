@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
-from light_sernet_kd.experiment import unlabelled
+from light_sernet_kd.experiment import dimensions, unlabelled
 from light_sernet_kd.experiment.drawn import Pictures
 from light_sernet_kd.experiment.fold import history_of, read_test_embeddings
 from light_sernet_kd.experiment.metrics import metrics_of, predictions_of
@@ -29,7 +29,8 @@ def write_results(
     evaluation.write_predictions(folder.predictions, predictions_of(run, outcomes))
     has_embeddings = _draw(run, outcomes, metrics)
     if exported:
-        _draw_precisions(run, exported, metrics["stamps"])
+        if run.has_classes:
+            _draw_precisions(run, exported, metrics["stamps"])
         metrics["export"] = exported
         card = model_card.model_card(folder.path.resolve().name, metrics, run.config, exported)
         write_text(folder.path / model_card.NAME, card)
@@ -62,25 +63,51 @@ def _draw_precisions(run: "Experiment", exported: dict[str, Any], stamps: list[s
 
 def _draw(run: "Experiment", outcomes: Sequence[dict[str, Any]], metrics: dict[str, Any]) -> bool:
     """The pictures of scores, epochs, calibration and embeddings; whether there are any of embeddings."""
-    pictures, classes = Pictures(run.folder.path), run.classes
+    pictures = Pictures(run.folder.path)
     head: dict[str, Any] = {"title": _title(run), "stamps": metrics["stamps"]}
-    if letters := figures.letters_without_font([head["title"], *classes]):
+    if letters := figures.letters_without_font([head["title"], *run.classes]):
         run.display.say(f"No font here has {letters}: the pictures show boxes. Noto Sans has them all.")
-    counts = metrics["confusion"]
-    pictures.draw(
-        "confusion_matrix",
-        lambda path: figures.confusion_matrix(counts, classes, path, **head),
-        *(counts, classes, head),
-    )
+    _draw_curves(run, outcomes, pictures, head)
+    if run.dimensions:
+        _draw_ratings(run, metrics["dimensions"], pictures, head)
+    return run.has_classes and _draw_classes(run, metrics, pictures, head)
+
+
+def _draw_curves(
+    run: "Experiment", outcomes: Sequence[dict[str, Any]], pictures: Pictures, head: dict[str, Any]
+) -> None:
     histories = {
         fold.name: history_of(run, fold, outcome["epochs"])
         for fold, outcome in zip(run.folds, outcomes, strict=True)
     }
-    kept, chance = {outcome["name"]: outcome["best_epoch"] for outcome in outcomes}, 1 / len(run.classes)
+    kept = {outcome["name"]: outcome["best_epoch"] for outcome in outcomes}
+    chance = 1 / len(run.classes) if run.has_classes else None
     pictures.draw(
         "curves",
         lambda path: figures.curves(histories, path, selected_epochs=kept, chance=chance, **head),
         *(histories, kept, chance, head),
+    )
+
+
+def _draw_ratings(run: "Experiment", told: dict[str, Any], pictures: Pictures, head: dict[str, Any]) -> None:
+    answers, (low, high) = dimensions.predicted(run), told["range"]
+    ccc = {name: each["ccc"] for name, each in told["pooled"].items()}
+    pictures.draw(
+        "ratings",
+        lambda path: figures.ratings(answers, path, ends=(low, high), ccc=ccc, **head),
+        *({name: [each.tolist() for each in pair] for name, pair in answers.items()}, low, high, ccc, head),
+    )
+
+
+def _draw_classes(
+    run: "Experiment", metrics: dict[str, Any], pictures: Pictures, head: dict[str, Any]
+) -> bool:
+    """The pictures of what is of classes; whether there are any of embeddings."""
+    counts, classes = metrics["confusion"], run.classes
+    pictures.draw(
+        "confusion_matrix",
+        lambda path: figures.confusion_matrix(counts, classes, path, **head),
+        *(counts, classes, head),
     )
     calibration = metrics["calibration"]
     curves = {name: calibration[when] for when, name in CALIBRATED.items() if calibration[when]}

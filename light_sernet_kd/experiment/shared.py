@@ -153,7 +153,7 @@ class Experiment:
         speakers = self.selection.speakers(range(len(self.utterances)))
         self.display.say(
             f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, "
-            f"{len(self.classes)} emotions, {len(speakers)} speakers. Protocol {self.settings.protocol}: "
+            f"{self.learns}, {len(speakers)} speakers. Protocol {self.settings.protocol}: "
             f"{pluralise(len(self.folds), 'fold')}. Results: {self.folder.path}"
         )
         for line in self.corpus.reported():
@@ -162,6 +162,18 @@ class Experiment:
             self.display.say(f"  {babble}")
         for role, count in phases.shared_roles(self).items():
             self.display.say(f"  {count} devices share each batch of the {role}.")
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the students tell emotions apart, and do not give ratings alone."""
+        return not self.settings.dimensions_only
+
+    @property
+    def learns(self) -> str:
+        """What the students are to give, in words."""
+        if self.has_classes:
+            return f"{len(self.classes)} emotions"
+        return f"ratings of {' and '.join(self.settings.dimensions)}"
 
     @property
     def babble_note(self) -> str:
@@ -194,7 +206,9 @@ class Experiment:
         return self.folder.fold(fold.name)
 
     def scores(self, fold: Fold, logits: np.ndarray) -> dict[str, Any]:
-        """Scores of logits `(len(fold.test), classes)` on the fold's test set."""
+        """Scores of logits `(len(fold.test), classes)` on the fold's test set; none without classes."""
+        if not self.has_classes:
+            return {}
         labels = self.selection.labels[list(fold.test)]
         return evaluation.scores(labels, logits.argmax(axis=1), self.classes).as_dict()
 

@@ -331,7 +331,7 @@ def trained_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None 
         card = {**teacher.card, "best_epochs": median_epochs(best_epochs), "parts": teacher_parts(run)}
         teachers.write(step.teacher, dataclasses.replace(teacher, card=card))
         step.clear("*-member.npz")
-        if fold.test:
+        if fold.test and run.has_classes:
             logits = teachers.aligned(teacher, run.utterances, run.classes, fold.name)
             ua = run.scores(fold, logits[list(fold.test)])["ua"]
             run.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")

@@ -78,7 +78,7 @@ def check_teacher(run: "Experiment") -> None:
     Raises:
         UserError: it knows no more, and the run is to be refused then.
     """
-    if run.settings.teacher is None or run.settings.teacher_gate == GATE_OFF:
+    if run.settings.teacher is None or run.settings.teacher_gate == GATE_OFF or not run.has_classes:
         return
     facts = gate_facts(run)
     begun = any(run.step(fold).is_done for fold in run.folds)

@@ -93,6 +93,8 @@ class _NetworkDisplay:
         scores = f"loss {row['loss']:.3f}"
         if "val_ua" in row:
             scores += f", validation UA {100 * row['val_ua']:.1f} %"
+        elif "val_ccc" in row:
+            scores += f", validation CCC {row['val_ccc']:z.2f}"
         scores += f"; {ends}" if ends else ""
         if self.bar:
             self.bar.update(self.task, completed=epoch, total=epochs, scores=scores)

@@ -7,7 +7,7 @@ from typing import Any
 
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.registries.students import is_multimodal
-from light_sernet_kd.reporting.report.dimensions import concordance
+from light_sernet_kd.reporting.report.dimensions import concordance, concordances
 from light_sernet_kd.reporting.report.was_run import given_arguments
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import code, percent, plain, pluralise
@@ -30,7 +30,7 @@ def model_card(
     parts = [
         _metadata(name, metrics, hears=hears),
         [f"# {plain(name)}", "", *_head(metrics, export, hears=hears)],
-        ["## Use", "", *_use(export, hears=hears)],
+        ["## Use", "", *_use(export, hears=hears, has_classes=bool(metrics["classes"]))],
         ["## Files", "", *_files(export)],
         ["## Scores", "", *_scores(metrics)],
         ["## Training", "", *_training(metrics, config)],
@@ -47,6 +47,7 @@ def _metadata(name: str, metrics: Mapping[str, Any], *, hears: bool) -> list[str
             ("ua", "recall", "UA: mean of the classes' recalls, per cent"),
             ("wa", "accuracy", "WA: share of right answers, per cent"),
         )
+        if metrics["classes"]
     ]
     scores += [
         {"type": "ccc", "name": f"CCC of {name}", "value": round(each["ccc"], 4), "verified": False}
@@ -61,7 +62,7 @@ def _metadata(name: str, metrics: Mapping[str, Any], *, hears: bool) -> list[str
     facts = {
         **({"pipeline_tag": "audio-classification"} if hears else {}),
         "tags": list(_TAGS),
-        "metrics": ["recall", "accuracy"],
+        "metrics": ["recall", "accuracy"] if metrics["classes"] else ["ccc"],
         "model-index": [{"name": name, "results": [result]}],
     }
     return [
@@ -79,12 +80,20 @@ def _head(metrics: Mapping[str, Any], export: Mapping[str, Any], *, hears: bool)
     return [
         *lines,
         f"A student of {metrics['student']['parameters']:,} parameters ({plain(metrics['student']['name'])}) "
-        f"that tells {len(metrics['classes'])} emotions{heard}: "
-        f"{', '.join(map(plain, metrics['classes']))}.",
+        f"{_told(metrics, heard)}.",
     ]
 
 
-def _use(export: Mapping[str, Any], *, hears: bool) -> list[str]:
+def _told(metrics: Mapping[str, Any], heard: str) -> str:
+    """What the student tells."""
+    if not metrics["classes"]:
+        return f"that rates {' and '.join(map(plain, metrics['dimensions']['names']))}{heard}"
+    return (
+        f"that tells {len(metrics['classes'])} emotions{heard}: {', '.join(map(plain, metrics['classes']))}"
+    )
+
+
+def _use(export: Mapping[str, Any], *, hears: bool, has_classes: bool) -> list[str]:
     file = next((row["file"] for row in export["rows"] if row["precision"] == "int8"), None)
     file = file or export["rows"][0]["file"]
     if not hears:
@@ -92,16 +101,19 @@ def _use(export: Mapping[str, Any], *, hears: bool) -> list[str]:
             f"The files take {' and '.join(map(plain, export['takes']))}. The card inside each says what "
             "that is; `light_sernet_kd.runner.Runner` reads it."
         ]
+    shown = "result.label, result.probabilities" if has_classes else "result.dimensions"
+    gives = "calibrated probabilities" if has_classes else "a value per dimension, from -1 to 1"
+    order = "`labels.txt`" if has_classes else "`dimensions.txt`"
     return [
         "```python",
         "from light_sernet_kd import Runner",
         "",
         f'result = Runner("{file}").classify("voice.wav")',
-        'print("unsure" if result.unsure else result.label, result.probabilities)',
+        f'print("unsure" if result.unsure else {shown})',
         "```",
         "",
-        f"Each file takes raw audio of {export['sample_rate']:,} Hz and gives calibrated probabilities. "
-        "`labels.txt` has their order, and the card inside the file all else that an app must know.",
+        f"Each file takes raw audio of {export['sample_rate']:,} Hz and gives {gives}. "
+        f"{order} has their order, and the card inside the file all else that an app must know.",
     ]
 
 
@@ -118,8 +130,8 @@ def _files(export: Mapping[str, Any]) -> list[str]:
 
 def _scores(metrics: Mapping[str, Any]) -> list[str]:
     pooled, intervals = metrics["pooled"], metrics["ci95"] or {}
-    told = []
-    for key in ("ua", "wa"):
+    told = concordances(metrics["dimensions"]) if not metrics["classes"] else []
+    for key in ("ua", "wa") if metrics["classes"] else ():
         ends = intervals.get(key)
         between = f" [{percent(ends[0])}, {percent(ends[1])}]" if ends else ""
         told.append(f"**{key.upper()} {percent(pooled[key])} %{between}**")
@@ -127,7 +139,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
         [*words("emotion"), *numbers("recall %", form=percent), *numbers("recordings", form=",")],
         [
             [name, share, pooled.get("count_per_class", {}).get(name)]
-            for name, share in pooled["recall_per_class"].items()
+            for name, share in pooled.get("recall_per_class", {}).items()
         ],
     )
     doubts = [
@@ -140,21 +152,22 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
         f"{plain(metrics['protocol_description'])}. These are scores of the folds' students. The files hold "
         "a student of all speakers, whom no fold tested.",
         "",
-        *_ratings(metrics.get("dimensions")),
+        *_ratings(metrics),
         *(doubts or ["Training, epoch selection and test had separate speakers."]),
-        "",
-        *recall.markdown(),
+        *(["", *recall.markdown()] if metrics["classes"] else []),
     ]
 
 
-def _ratings(told: Mapping[str, Any] | None) -> list[str]:
+def _ratings(metrics: Mapping[str, Any]) -> list[str]:
     """What a student says of arousal and so on; nothing where it says nothing."""
+    told = metrics.get("dimensions")
     if not told:
         return []
+    output = "second" if metrics["classes"] else "only"
     (low, high), names = told["range"], " and ".join(map(plain, told["names"]))
     return [
-        *concordance(told),
-        f"The second output of the files, `dimensions`, has {names} from -1 to 1, which stand for "
+        *(concordance(told) if metrics["classes"] else ["CCC is the concordance with listeners' ratings."]),
+        f"The {output} output of the files, `dimensions`, has {names} from -1 to 1, which stand for "
         f"{low:g} and {high:g} on the scale of the ratings.",
         "",
     ]
@@ -191,10 +204,14 @@ def _limits(metrics: Mapping[str, Any]) -> list[str]:
     lines = [
         "- It knows how emotions sound in the recordings above. Other languages, ages, rooms and "
         "microphones were not tested unless a certificate beside this card says so.",
-        "- A label is how a voice sounds to listeners, not what somebody feels. No decision about a person "
+        f"- A {'label' if metrics['classes'] else 'rating'} is how a voice sounds to listeners, not what "
+        "somebody feels. No decision about a person "
         "should rest on it.",
         "- Answers below the card's threshold, silence and noise are `unsure` where the program asks.",
     ]
+    if not metrics["classes"]:
+        lines[-1] = "- Silence and noise are `unsure` where the program asks."
+        return lines
     worst = min(metrics["pooled"]["recall_per_class"].items(), key=lambda item: item[1] or 0)
     if worst[1] is not None:
         lines.append(f"- Least known: {plain(worst[0])}, of which {percent(worst[1])} % are recognised.")

@@ -14,6 +14,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import ArrayError, Expected, open_arrays, say_anew
+from light_sernet_kd.config.dimensions import RATED
 from light_sernet_kd.config.settings import BEST, MEAN
 from light_sernet_kd.data.batches import Examples
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, LOGITS
@@ -61,7 +62,8 @@ class Course:
         """Add the row of the epoch that has ended.
 
         Args:
-            row: what the history gets. With `val_ua` and `val_loss` these rank it, else the last is the best.
+            row: what the history gets. With `val_ua` and `val_loss` these rank it, with `val_ccc` alone that;
+                else the last is the best.
             finite: whether all weights are.
             keep: as of `TrainingJob`.
             epochs: of the whole training, where the mean is kept.
@@ -80,6 +82,8 @@ class Course:
         if "val_ua" in row and keep == BEST:
             # Small validation sets tie often: the smaller loss then decides, and between those the earlier.
             rank = (row["val_ua"], -row["val_loss"])
+        elif "val_ccc" in row and keep == BEST:
+            rank = (row["val_ccc"], 0.0)
         is_best = rank > self.best_rank
         if is_best:
             self.best_rank, self.best_epoch = rank, self.epoch
@@ -110,7 +114,8 @@ def validation_scores(
 ) -> dict[str, float]:
     """What the history says of logits `(len(validation), classes)`, and of values of dimensions.
 
-    `val_ccc` is the mean concordance of the dimensions that can be scored; 0 where none can.
+    `val_ccc` is the mean concordance of the dimensions that can be scored; 0 where none can. Where ratings
+    alone are learnt, it stands alone.
     """
     labels = examples.labels[list(validation)]
     scores = evaluation.scores(labels, logits.argmax(axis=1), examples.classes)
@@ -123,6 +128,8 @@ def validation_scores(
         rated = evaluation.dimension_scores(examples.dimensions[list(validation)], dimensions)
         known = [each.ccc for each in rated if each.ccc is not None]
         row["val_ccc"] = float(np.mean(known)) if known else 0.0
+        if list(examples.classes) == [RATED]:
+            return {"val_ccc": row["val_ccc"]}
     return row
 
 
@@ -142,12 +149,10 @@ class EpochState(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
-        row = {
-            "loss": float(logs["loss"]),
-            "label_loss": float(logs["label_loss"]),
-            "train_wa": float(logs["accuracy"]),
-            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
-        }
+        row = {"loss": float(logs["loss"])}
+        if list(self.job.examples.classes) != [RATED]:
+            row |= {"label_loss": float(logs["label_loss"]), "train_wa": float(logs["accuracy"])}
+        row["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         if "dimensions_loss" in logs:
             row["dimensions_loss"] = float(logs["dimensions_loss"])
         self.last = self.network.twin.get_weights()

@@ -189,6 +189,8 @@ def _of_combinations(
             settings = given_settings(values, data, protocol_of=protocol_of)
         except UserError as error:
             raise UserError(f"{label}: {error}") from None
+        if settings.dimensions_only:
+            raise UserError(f"{label}: grids compare UA, which --dimensions_only has none of: take train.")
         same = repr(settings)
         if same in runs:
             both = f"{runs[same]} and {label} are" if label != runs[same] else f"{label} is twice"

@@ -16,6 +16,7 @@ from light_sernet_kd.reporting.figures.grids import grid_scores
 from light_sernet_kd.reporting.figures.over_time import Timeline, timeline
 from light_sernet_kd.reporting.figures.page import letters_without_font
 from light_sernet_kd.reporting.figures.planes import Panel, embeddings
+from light_sernet_kd.reporting.figures.rated import ratings
 from light_sernet_kd.reporting.figures.robustness import stress
 from light_sernet_kd.reporting.figures.scores import (
     confusion_matrix,
@@ -39,6 +40,7 @@ __all__ = [
     "letters_without_font",
     "pareto",
     "probabilities",
+    "ratings",
     "reliability",
     "similarity",
     "size_against_ua",

@@ -29,6 +29,7 @@ PANELS = (
     ("loss", "training loss", TRAIN),
     ("val_loss", "validation loss", VALIDATION),
     ("val_ua", "validation UA (%)", VALIDATION),
+    ("val_ccc", "validation CCC", VALIDATION),
     ("test_ua", "test UA (%)", INK),
 )
 

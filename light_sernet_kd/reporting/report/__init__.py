@@ -64,11 +64,13 @@ def sections(
     embeddings: bool = False,
 ) -> list[Section]:
     """What stands below the answer. Arguments are those of `report`."""
+    has_classes = bool(metrics["classes"])
     pictures: list[Block] = [
-        Picture("Confusion matrix: true classes are rows, predicted ones columns", CONFUSION_PICTURE),
-        "",
-        Picture("Loss and UA by epoch", CURVES_PICTURE),
+        Picture(f"Loss and {'UA' if has_classes else 'CCC'} by epoch", CURVES_PICTURE),
     ]
+    if has_classes:
+        matrix = Picture("Confusion matrix: true classes are rows, predicted ones columns", CONFUSION_PICTURE)
+        pictures = [matrix, "", *pictures]
     if embeddings:
         pictures += ["", Picture("Test utterances by the student's embedding", EMBEDDINGS_PICTURE)]
     known = metrics.get("enrolled")
@@ -77,9 +79,9 @@ def sections(
         Section("Folds", folds(metrics)),
         *taught_sections(metrics["teacher"]),
         *generation_sections(metrics.get("generations")),
-        Section("Recall per class", recalls(metrics)),
+        *([Section("Recall per class", recalls(metrics))] if has_classes else []),
         *([Section(DIMENSIONS, dimensions(metrics, export))] if metrics.get("dimensions") else []),
-        Section("Calibration", calibration(metrics)),
+        *([Section("Calibration", calibration(metrics))] if has_classes else []),
         Section("Pictures", pictures),
         Section(
             "On the device", ["Nothing was exported in this run."] if export is None else precisions(export)

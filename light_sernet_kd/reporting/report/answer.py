@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.blocks import Blocks
-from light_sernet_kd.reporting.report.dimensions import concordance
+from light_sernet_kd.reporting.report.dimensions import concordance, concordances
 from light_sernet_kd.reporting.text import interval_of, plain, pluralise, with_percent_sign
 
 HONEST = (
@@ -31,12 +31,21 @@ def marks(metrics: Mapping[str, Any]) -> list[Mark]:
 def answer(metrics: Mapping[str, Any]) -> Blocks:
     """The first lines."""
     pooled, folds = metrics["pooled"], len(metrics["folds"])
-    intervals = metrics["ci95"] or {}
+    rated, intervals = metrics.get("dimensions"), metrics["ci95"] or {}
     warning = "**Synthetic recordings, no evidence about real speech:** " if metrics["synthetic"] else ""
     scores = [
         f"**{label} {with_percent_sign(pooled[key])}**{interval_of(intervals.get(key))}"
         for key, label in (("ua", "UA"), ("wa", "WA"))
+        if metrics["classes"]
     ]
+    explained = [
+        *concordance(rated),
+        "UA is the mean of the classes' recalls, WA the share of predictions that are right.",
+    ]
+    if not metrics["classes"]:
+        scores = [f"CCC of {each}" for each in concordances(metrics["dimensions"])]
+        explained = ["CCC is the concordance with the listeners' ratings: 1 is all, 0 is none."]
+        intervals = metrics["dimensions"]["ci95"]
     marked = [f"> - **{kind}: {plain(text)}**" for kind, text in marks(metrics)]
     sure = "In brackets: 95 % interval" if any(intervals.values()) else "There is no interval"
     return [
@@ -45,7 +54,6 @@ def answer(metrics: Mapping[str, Any]) -> Blocks:
         "",
         *(marked or [f"> {HONEST}"]),
         "",
-        *concordance(metrics.get("dimensions")),
-        "UA is the mean of the classes' recalls, WA the share of predictions that are right.",
+        *explained,
         f"{sure} ({plain(metrics['ci95_method'])}).",
     ]

@@ -24,6 +24,8 @@ def _costly(rows: Sequence[Mapping[str, Any]]) -> Blocks:
 
 
 def precisions(export: Mapping[str, Any]) -> Blocks:
+    if "value_change" in export["rows"][0]:
+        return _of_ratings(export)
     samples, rate, epochs = export["samples"], export["sample_rate"], export["final_epochs"]
     tested = export["rows"][0]["probability_change"]["count"]
     takes = export.get("takes", [f"{samples:,} samples at {rate:,} Hz ({samples / rate:g} s)"])
@@ -59,6 +61,39 @@ def precisions(export: Mapping[str, Any]) -> Blocks:
         "",
         *_costly(export["rows"]),
         Picture("UA against file size for each precision", PRECISION_PICTURE),
+    ]
+
+
+def _of_ratings(export: Mapping[str, Any]) -> Blocks:
+    """Files that give ratings alone."""
+    epochs, rows = export["final_epochs"], export["rows"]
+    columns = [
+        *words("precision"),
+        *words("file", is_code=True),
+        *numbers("kB", form=",.1f"),
+        *numbers(*(f"{name}: CCC" for name in rows[0]["ccc"]), form=".3f"),
+        *numbers("change of a rating: mean", "95th percentile", "largest", form=".1e"),
+    ]
+    table = [
+        [
+            row["precision"],
+            row["file"],
+            row["bytes"] / 1000,
+            *row["ccc"].values(),
+            *(row["value_change"][name] for name in ("mean", "p95", "max")),
+        ]
+        for row in rows
+    ]
+    return [
+        f"Each file takes {' and '.join(map(plain, export['takes']))} and gives a value per dimension. "
+        f"{plain(export['note'])}",
+        *([] if epochs is None else [f"Epochs of the final training: {epochs:,}."]),
+        "",
+        Table(columns, table),
+        "",
+        "The change is that of the folds' files against their students as trained, on the scale of the "
+        "ratings: the dimension that changes most, of each of "
+        f"{pluralise(rows[0]['value_change']['count'], 'test utterance')}.",
     ]
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from light_sernet_kd.reporting.blocks import Blocks
+from light_sernet_kd.reporting.blocks import Blocks, Picture
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import plain
 
 TITLE = "Arousal, valence and dominance"
+PICTURE = "ratings.png"
 _LOSSES = {"ccc": "1 less the CCC of each batch", "mse": "the squared error"}
 
 
@@ -17,7 +18,7 @@ def between(ends: Sequence[float] | None) -> str | None:
     >>> between([0.41, 0.625]), between(None)
     ('0.41 to 0.62', None)
     """
-    return None if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+    return None if ends is None else f"{ends[0]:z.2f} to {ends[1]:z.2f}"
 
 
 def concordance(told: Mapping[str, Any] | None) -> list[str]:
@@ -26,15 +27,18 @@ def concordance(told: Mapping[str, Any] | None) -> list[str]:
     >>> concordance({"pooled": {"arousal": {"ccc": 0.5}}, "ci95": {"arousal": {"ccc": [0.4, 0.6]}}})
     ['CCC (concordance with the listeners): **arousal 0.50** [0.40, 0.60].']
     """
-    if not told:
-        return []
+    return [f"CCC (concordance with the listeners): {', '.join(concordances(told))}."] if told else []
+
+
+def concordances(told: Mapping[str, Any]) -> list[str]:
+    """The score of each dimension with its interval, in Markdown."""
     parts = []
     for name, scores in told["pooled"].items():
         ends = (told["ci95"].get(name) or {}).get("ccc")
-        shown = "unknown" if scores["ccc"] is None else f"{scores['ccc']:.2f}"
-        interval = f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+        shown = "unknown" if scores["ccc"] is None else f"{scores['ccc']:z.2f}"
+        interval = f" [{ends[0]:z.2f}, {ends[1]:z.2f}]" if ends else ""
         parts.append(f"**{plain(name)} {shown}**{interval}")
-    return [f"CCC (concordance with the listeners): {', '.join(parts)}."]
+    return parts
 
 
 def dimensions(metrics: Mapping[str, Any], export: Mapping[str, Any] | None) -> Blocks:
@@ -60,8 +64,10 @@ def dimensions(metrics: Mapping[str, Any], export: Mapping[str, Any] | None) -> 
     unrated = [
         f"{count:,} lack a rating of {plain(name)}" for name, count in told["unrated"].items() if count
     ]
+    rest = "; these teach the emotions alone" if metrics["classes"] else ""
     return [
-        f"The students were trained on ratings from {low:g} to {high:g} beside the emotions, by "
+        f"The students were trained on ratings from {low:g} to {high:g}"
+        f"{' beside the emotions' if metrics['classes'] else ''}, by "
         f"{_LOSSES.get(told['loss'], plain(told['loss']))}, with weight {told['weight']:g}. CCC is the "
         f"{plain(told['method'])}: 1 where every answer is the listeners' rating, 0 where they are "
         "unrelated. RMSE is in the unit of the ratings.",
@@ -69,9 +75,11 @@ def dimensions(metrics: Mapping[str, Any], export: Mapping[str, Any] | None) -> 
         Table(columns, rows),
         "",
         "Intervals are the percentile bootstrap over test speakers, of whom at least 3 are needed. "
-        + (f"Of the utterances, {', '.join(unrated)}; these teach the emotions alone." if unrated else ""),
+        + (f"Of the utterances, {', '.join(unrated)}{rest}." if unrated else ""),
         "",
         Table([*words("fold"), *numbers(*heads, form=".3f")], per_fold),
+        "",
+        Picture("The student's answers against the listeners' ratings", PICTURE),
         *(_files(names, export) if export else []),
     ]
 

@@ -15,6 +15,8 @@ def _people(names: Sequence[str]) -> str:
 
 
 def folds(metrics: Mapping[str, Any]) -> Blocks:
+    if not metrics["classes"]:
+        return _folds_of_ratings(metrics)
     columns = [
         *words("fold", "test speakers", "validation speakers"),
         *numbers("kept epoch", "of epochs", form=","),
@@ -54,6 +56,27 @@ def folds(metrics: Mapping[str, Any]) -> Blocks:
         Table(columns, rows, footer),
         *(["", f"Mean over folds ± standard deviation: {', '.join(means)}."] if means else []),
     ]
+
+
+def _folds_of_ratings(metrics: Mapping[str, Any]) -> Blocks:
+    """What each fold was, whose scores stand with those of all folds."""
+    columns = [
+        *words("fold", "test speakers", "validation speakers"),
+        *numbers("kept epoch", "of epochs", form=","),
+        *numbers("seconds", form=",.0f"),
+    ]
+    rows = [
+        [
+            fold["name"],
+            _people(fold["test_speakers"]),
+            _people(fold["validation_speakers"]),
+            fold["best_epoch"],
+            fold["epochs"],
+            fold["seconds"],
+        ]
+        for fold in metrics["folds"]
+    ]
+    return [Table(columns, rows)]
 
 
 def recalls(metrics: Mapping[str, Any]) -> Blocks:

@@ -54,7 +54,9 @@ def _rate(schedule: Mapping[str, Any]) -> str:
 def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[str]:
     schedule, samples = resolved["schedule"], resolved["samples"]
     epochs = pluralise(schedule["epochs"], "epoch")
-    learnt = f"{_options(resolved['distillation'])}; loss on the labels: {_options(resolved['label_loss'])}"
+    learnt = _options(resolved["distillation"])
+    if not settings.get("dimensions_only"):
+        learnt += f"; loss on the labels: {_options(resolved['label_loss'])}"
     if rated := settings.get("dimensions"):
         learnt += (
             f"; ratings of {' and '.join(map(plain, rated))}: {plain(settings['dimensions_loss'])}, weight "
@@ -154,14 +156,16 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
     part = "" if audio_type == "all" else f"part {plain(audio_type)}, "
     width = "" if student["width"] is None else f", width {plain(student['width'])}"
     if teacher is None:
-        taught = "none; the student learnt from the labels alone."
+        from_ = "labels" if metrics["classes"] else "listeners' ratings"
+        taught = f"none; the student learnt from the {from_} alone."
     else:
         agreement = teacher["agreement"] or {}
-        taught = (
-            f"{plain(teacher['name'])}, made by {plain(teacher['made_by'])}. Scored against the labels, "
-            f"its own outputs reach UA {with_percent_sign(agreement.get('ua'))}, "
-            f"WA {with_percent_sign(agreement.get('wa'))}."
-        )
+        taught = f"{plain(teacher['name'])}, made by {plain(teacher['made_by'])}."
+        if metrics["classes"]:
+            taught += (
+                f" Scored against the labels, its own outputs reach UA "
+                f"{with_percent_sign(agreement.get('ua'))}, WA {with_percent_sign(agreement.get('wa'))}."
+            )
         if known := teacher.get("known_speakers"):
             taught += (
                 f" With each test speaker's recordings standardised by that speaker's own, they reach UA "
@@ -173,7 +177,7 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
     return [
         f"- **Corpus:** {plain(metrics['corpus'])}{' (synthetic)' if metrics['synthetic'] else ''}, "
         f"{part}{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "
-        f"{len(metrics['classes'])} emotions: {', '.join(map(plain, metrics['classes']))}.",
+        f"{_learnt(metrics)}.",
         f"- **Protocol {plain(metrics['protocol'])}:** {plain(metrics['protocol_description'])}.",
         f"- **Student:** {plain(names.student(student['name']))}, {student['parameters']:,} parameters{width}"
         f"{_without_embeddings(student)}.",
@@ -187,6 +191,13 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
         *([f"- **Cut:** {lengths.sentence(metrics['cut'])}."] if metrics.get("cut") else []),
         f"- **Seed:** {plain(metrics['seed'])}.",
     ]
+
+
+def _learnt(metrics: Mapping[str, Any]) -> str:
+    """What the students were to give."""
+    if not metrics["classes"]:
+        return f"ratings of {' and '.join(map(plain, metrics['dimensions']['names']))}"
+    return f"{len(metrics['classes'])} emotions: {', '.join(map(plain, metrics['classes']))}"
 
 
 def _plugins(used: Sequence[Mapping[str, str]] | None) -> list[str]:

@@ -21,7 +21,7 @@ from light_sernet_kd.reporting.web.pictures import drawings
 __all__ = ["DRAWN", "Extras", "Sound", "drawings", "page"]
 
 # The pictures that stand in the page; the confusion matrix is a table there.
-DRAWN = ("curves", "reliability", "embeddings", "enrolled", "precision_costs")
+DRAWN = ("curves", "reliability", "embeddings", "enrolled", "precision_costs", "ratings")
 _TAUGHT = "Teacher, student alone, taught student"
 
 
@@ -74,7 +74,7 @@ def page(
         f'<meta http-equiv="Content-Security-Policy" content="{allowed}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(name)}: UA {100 * metrics['pooled']['ua']:.1f} %</title>\n"
+        f"<title>{escape(name)}: {scores.in_words(metrics)}</title>\n"
         f'<link rel="icon" href="data:,">\n<style>\n{style}</style>\n</head>\n<body>\n'
         '<a class="skip" href="#scores">To the scores</a>\n'
         f'<header><p class="kicker">Run {escape(name)}</p><h1>{title}</h1>{scores.facts(metrics)}</header>\n'
@@ -106,8 +106,12 @@ def _parts(
         yield "Teacher and student", scores.beside_teacher(metrics["teacher"]) + told(_TAUGHT)
     if has("Generations"):
         yield "Generations", told("Generations")
-    yield "Classes", told("Recall per class") + scores.confusion(metrics)
-    yield "Folds", told("Folds") + _by_fold(metrics)
+    if metrics["classes"]:
+        yield "Classes", told("Recall per class") + scores.confusion(metrics)
+        yield "Folds", told("Folds") + _by_fold(metrics)
+    else:
+        yield report.DIMENSIONS, told(report.DIMENSIONS)
+        yield "Folds", told("Folds")
     if speakers := _by_speaker(metrics):
         yield "Speakers", speakers
     if "mistakes" in metrics:

@@ -37,8 +37,20 @@ def _between(ends: Sequence[float] | None, *, sign: bool = False) -> str:
     return "" if ends is None else f"{share(ends[0], sign=sign)} to {share(ends[1], sign=sign)}"
 
 
+def in_words(metrics: Mapping[str, Any]) -> str:
+    """The first score, for a title."""
+    if metrics["classes"]:
+        return f"UA {100 * metrics['pooled']['ua']:.1f} %"
+    name, each = next(iter(metrics["dimensions"]["pooled"].items()))
+    return f"CCC of {escape(name)} {NONE if each['ccc'] is None else format(each['ccc'], 'z.2f')}"
+
+
 def headline(metrics: Mapping[str, Any]) -> str:
-    """UA and WA with their intervals."""
+    """UA and WA with their intervals, and the CCC of ratings."""
+    if not metrics["classes"]:
+        rated = metrics["dimensions"]
+        sure = "The bar shows the 95 % interval" if any(rated["ci95"].values()) else "There is no interval"
+        return f'{_ratings(rated)}<p class="quiet small">{sure}: {escape(metrics["ci95_method"])}.</p>'
     intervals, tested = metrics["ci95"] or {}, _tested(metrics)
     chance = {"ua": 1 / tested if tested else None, "wa": None}
     cards = [_score(key, metrics["pooled"][key], intervals.get(key), chance[key]) for key in _MEANS]
@@ -57,7 +69,7 @@ def _ratings(told: Mapping[str, Any] | None) -> str:
     for name, each in told["pooled"].items():
         value, ends = each["ccc"], (told["ci95"].get(name) or {}).get("ccc")
         interval = f"95 % interval {between(ends)}" if ends else "no interval"
-        shown = NONE if value is None else f"<data{attributes(value=value)}>{value:.2f}</data>"
+        shown = NONE if value is None else f"<data{attributes(value=value)}>{value:z.2f}</data>"
         # Below 0 a student is worse than none, and the bar is empty.
         bar = _range(max(0.0, value or 0.0), [max(0.0, end) for end in ends] if ends else None)
         cards.append(
@@ -223,7 +235,9 @@ def facts(metrics: Mapping[str, Any]) -> str:
         metrics["corpus"],
         pluralise(sum(metrics["counts"].values()), "utterance"),
         pluralise(speakers if isinstance(speakers, int) else len(speakers), "speaker"),
-        pluralise(len(metrics["classes"]), "emotion"),
+        pluralise(len(metrics["classes"]), "emotion")
+        if metrics["classes"]
+        else f"ratings of {' and '.join(metrics['dimensions']['names'])}",
         names.protocol(metrics["protocol"]),
         f"{pluralise(pooled['count'], 'test prediction')} in {pluralise(len(folds), 'fold')}",
     ]

@@ -114,7 +114,9 @@ RATED = {
     "dimension_range": ("1", "5"),
     "dimensions_loss": "mse",
     "dimensions_weight": 0.5,
+    "dimensions_only": True,
 }
+ALONE = {"dimensions": ("arousal",), "dimensions_only": True}
 # The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
 
@@ -688,6 +690,14 @@ def test_ratings_have_one_spelling():
         ({"dimensions": ("arousal",), "dimension_range": ("1", "five")}, "takes the two ends of the scale"),
         ({"dimensions": ("arousal",), "dimensions_weight": 0.0}, "dimensions weight must be above 0"),
         ({"dimensions_weight": 0.5}, "--dimensions_weight goes with --dimensions"),
+        ({"dimensions_only": True}, "--dimensions_only goes with --dimensions"),
+        (ALONE | {"distillation": "KD+CCC"}, "KD+CCC compares logits of emotions"),
+        (
+            ALONE | {"emotions": ("anger", "fear")},
+            "--emotions is of emotions, which --dimensions_only leaves",
+        ),
+        (ALONE | {"class_weights": "balanced"}, "--class_weights is of emotions"),
+        (ALONE | {"teacher_gate": "refuse", "distillation": "CCC"}, "--teacher_gate is of emotions"),
         ({"distillation": "KD+CCC"}, "KD+CCC compares ratings with a teacher's: add --dimensions"),
         (
             {"dimensions": ("arousal",), "distillation": "CCC", "teacher": "auto", "teacher_view": "same"},

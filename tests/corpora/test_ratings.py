@@ -93,6 +93,46 @@ def test_a_corpus_without_ratings_is_one_line_that_names_those_that_have_them(tm
     assert "\n" not in str(error.value)
 
 
+def test_of_ratings_alone_every_rated_recording_is_taken(tmp_path):
+    """Those too whose listeners agreed on no emotion."""
+    root = corpus_trees.iemocap(tmp_path / "IEMOCAP")
+    labels = root / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    text = labels.read_text()
+    labels.write_text(re.sub(r"(Ses01F_impro01_F000\t)\w+", r"\1xxx", text))
+    named = load("IEMOCAP", tmp_path, emotions=iemocap.EMOTIONS.values(), ratings=Ratings(("arousal",)))
+    alone = load("IEMOCAP", tmp_path, ratings=Ratings(("arousal",), alone=True))
+    assert alone.classes == ("rated",)
+    missing = {each.id for each in alone.utterances} - {each.id for each in named.utterances}
+    assert "Ses01F_impro01_F000" in missing
+    assert sum(named.left_out.values()) == len(missing)
+    assert not alone.left_out
+    kemdy = corpus_trees.kemdy19(tmp_path / "KEMDy19")
+    table = kemdy / "annotation/Session01_F_res.csv"
+    lines = table.read_text().splitlines()
+    tie = [
+        *lines[:2],
+        re.sub(
+            r",(angry|sad|happy|neutral|fear|surprise|disgust|disqust),", ",angry;sad,", lines[2], count=1
+        ),
+    ]
+    table.write_text("\n".join([*tie, *lines[3:]]) + "\n")
+    with_classes = load("KEMDy19", tmp_path, ratings=Ratings(("arousal",)))
+    alone = load("KEMDy19", tmp_path, ratings=Ratings(("arousal",), alone=True))
+    assert len(alone.utterances) == len(with_classes.utterances) + sum(with_classes.left_out.values())
+    assert with_classes.left_out
+
+
+def test_of_ratings_alone_a_table_needs_no_emotions(tmp_path):
+    path = rated_manifest(tmp_path, "1,7", ",", header="path,emotion,speaker,Activation,valence")
+    path.write_text(path.read_text().replace("emotion", "colour"))
+    ratings = Ratings(("arousal", "valence"), (1, 7), alone=True)
+    corpus = load(str(path), tmp_path, ratings=ratings)
+    assert [(each.id, each.emotion) for each in corpus.utterances] == [("0", "rated")]
+    assert corpus.left_out == {"no rating of arousal or valence": 1}
+    with pytest.raises(UserError, match="the header lacks emotion"):
+        load(str(path), tmp_path, ratings=Ratings(("arousal", "valence"), (1, 7)))
+
+
 def test_across_corpora_ratings_are_on_the_scale_of_the_one_that_trains():
     def corpus(name: str, ends: tuple[float, float], *arousals: float) -> Corpus:
         rows = [

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import functools
 import json
+import re
+import shutil
 
 import corpus_trees
 import keras
@@ -16,8 +18,9 @@ from light_sernet_kd.config import Dimensions, make_settings
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.batches import Examples
 from light_sernet_kd.data.protocols import ALL_SPEAKERS
-from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.data.run_folder import RunFolder, read_run
 from light_sernet_kd.data.selection import selected
+from light_sernet_kd.device.runs import Run
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import dimension_scores, read_predictions
 from light_sernet_kd.registries.schedules import SCHEDULES
@@ -166,6 +169,101 @@ def test_the_exported_files_give_the_ratings_and_their_card_the_scale(taught):
             assert card["dimensions"] == {"names": ["arousal", "valence"], "range": [1.0, 5.0]}
     card = (taught / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "has arousal and valence from -1 to 1, which stand for 1 and 5 on the scale" in card
+
+
+# Ratings alone
+
+
+@pytest.fixture(scope="module")
+def alone(rated, tmp_path_factory, shallow):
+    """A run of one fold that learns ratings alone, of a table that names no emotions, with files."""
+    from small_runs import no_graphs
+
+    folder = tmp_path_factory.mktemp("alone")
+    with open(rated, newline="", encoding="utf-8") as file:
+        rows = [{**row, "path": rated.parent / row["path"]} for row in csv.DictReader(file)]
+    for row in rows[:2]:
+        row["activation"] = row["valence"] = ""
+    with open(folder / "alone.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["path", "speaker", "activation", "valence"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    more = [
+        "--dimensions_only",
+        "-kd",
+        "CCC:0.5+values:0.5",
+        "--folds",
+        "#1",
+        "--epochs",
+        "2",
+        "--keep",
+        "best",
+    ]
+    with no_graphs():
+        assert train(folder / "alone.csv", folder, "--run", "alone", *more, *DIMENSIONS) == 0
+    return folder / "alone"
+
+
+def test_of_ratings_alone_no_score_of_emotions_is_told(alone):
+    metrics = metrics_of(alone)
+    assert metrics["classes"] == []
+    assert metrics["pooled"] == {"count": metrics["dimensions"]["pooled"]["arousal"]["count"]}
+    assert metrics["left_out"] == {"no rating of arousal or valence": 2}
+    assert not {"calibration", "confusion", "mistakes", "per_speaker", "enrolled"} & {*metrics}
+    assert metrics["teacher"]["agreement"] is metrics["teacher"]["beside"] is None
+    assert metrics["dimensions"]["teacher"]["valence"]["ccc"] is not None
+    for name in ("report.md", "report.html", "MODEL_CARD.md"):
+        text = (alone / name).read_text(encoding="utf-8")
+        assert "CCC of arousal" in text or "**arousal" in text
+        # Whole words: a picture's code may hold the letters.
+        assert not re.search(
+            r"\b(UA|WA|recall|rated emotions|kappa)\b", text.partition("## How to repeat")[0]
+        )
+    assert not (alone / "confusion_matrix.png").exists()
+    assert (alone / "ratings.png").exists()
+    history = (alone / "fold-s1" / "history.csv").read_text(encoding="utf-8").splitlines()
+    assert history[0] == "epoch,loss,learning_rate,dimensions_loss,val_ccc"
+
+
+def test_of_ratings_alone_the_epoch_of_the_highest_concordance_is_kept(alone):
+    rows = [*csv.DictReader((alone / "fold-s1" / "history.csv").read_text(encoding="utf-8").splitlines())]
+    best = max(rows, key=lambda row: float(row["val_ccc"]))
+    assert metrics_of(alone)["folds"][0]["best_epoch"] == int(best["epoch"])
+
+
+def test_predictions_of_ratings_alone_are_checked_against_the_metrics(alone, tmp_path, capsys):
+    found = read_run(alone)
+    assert not found.has_classes
+    assert [*found.predictions.dimensions] == ["arousal", "valence"]
+    assert Run.load(alone).scores["ccc"] == {
+        name: each["ccc"] for name, each in found.metrics["dimensions"]["pooled"].items()
+    }
+    assert cli.main(["compare", str(alone), str(alone), "--out", str(tmp_path / "compared")]) == 0
+    shown = capsys.readouterr().out
+    assert "CCC of valence" in shown
+    assert "a student of ratings alone names no emotion that could be right" in shown
+    assert not list(tmp_path.rglob("size_against_ua*"))
+    copy = tmp_path / "copy"
+    shutil.copytree(alone, copy)
+    lines = (copy / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    identity, fold, arousal, *rest = lines[1].split(",")
+    lines[1] = ",".join([identity, fold, f"{float(arousal) + 1}", *rest])
+    (copy / "predictions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is not the one that"):
+        read_run(copy)
+    lines[1] = lines[1].rpartition(",")[0]
+    (copy / "predictions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="row 1: 5 values for 6 columns"):
+        read_run(copy)
+
+
+def test_a_grid_of_ratings_alone_is_one_line(rated, tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text(
+        f'[settings]\ncorpus = "{rated.as_posix()}"\ndimensions = ["arousal"]\n'
+        'dimension_range = ["1", "5"]\ndimensions_only = true\n[[runs]]\nseed = [0, 1]\n'
+    )
+    assert cli.main(["grid", str(tmp_path / "grid.toml"), "--result", str(tmp_path)]) == 2
+    assert "grids compare UA, which --dimensions_only has none of" in error_of(capsys)
 
 
 # What is refused

@@ -183,7 +183,7 @@ def test_epochs_begin_at_1_and_chance_is_a_line_in_panels_of_ua(drawn):
 
 
 def test_histories_without_a_known_column_are_refused():
-    with pytest.raises(ValueError, match="none of the columns loss, val_loss, val_ua, test_ua"):
+    with pytest.raises(ValueError, match="none of the columns loss, val_loss, val_ua, val_ccc, test_ua"):
         figures.curves({"1": {"learning_rate": [0.1]}}, "x", selected_epochs={})
 
 

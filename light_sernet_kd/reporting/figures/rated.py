@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from light_sernet_kd.reporting.figures import page
@@ -60,6 +61,8 @@ def ratings(
             axes.set_xlim(low - margin, high + margin)
             axes.set_ylim(low - margin, high + margin)
             axes.set_aspect("equal")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             shown = "unknown" if ccc[name] is None else f"{ccc[name]:z.2f}"
             axes.set_title(f"{name}: CCC {shown}", loc="left", size=10, color=INK)
             axes.set_xlabel("listeners' rating")

@@ -7,6 +7,7 @@
     probabilities = runner.probabilities(waveform, "what is said")  # where the student reads text too
     runner.labels[probabilities.argmax()]
     runner.answer(waveform).dimensions  # arousal, valence, dominance: runner.dimension_names, empty in most
+    # Where runner.labels is empty, the file gives these alone: ask `answer` and `Stream`.
 
     stream = Stream(runner)  # overlapping windows of sound that comes in blocks; `unsure` where it is
     for window in stream.feed(block):
@@ -15,8 +16,9 @@
     runner.enrol(waveforms).save("me.json")  # what is known of a speaker, of recordings without labels
     runner = Runner("student_int8.tflite", profile="me.json")  # where the file has the signature for it
 
-An exported file is a TFLite flatbuffer with a zip archive behind it, which holds `labels.txt`, `card.json`
-and, for text, `vocab.txt`: `unzip student_int8.tflite` shows what the file expects and where it comes from.
+An exported file is a TFLite flatbuffer with a zip archive behind it, which holds `card.json`, of classes
+`labels.txt` and, for text, `vocab.txt`: `unzip student_int8.tflite` shows what the file expects and where it
+comes from.
 """
 
 import contextlib
@@ -97,13 +99,16 @@ LARGEST_MEMBERS = {"card.json": 4 * 2**20, "labels.txt": 2**20, "vocab.txt": 32 
 MOST_TOKENS = 2**20
 # The signature of a file that knows speakers, what a profile's file says of its own kind, and its limits.
 ENROLLED = "enrolled"
-# What a file's outputs are called, and what the second one may hold: from -1 to 1, and not clipped.
+# What a file's outputs are called, and what the second may hold, from -1 to 1 and not clipped. A file has one
+# of them or both.
 PROBABILITIES, DIMENSIONS = "probabilities", "dimensions"
 DIMENSION_NAMES = ("arousal", "valence", "dominance")
 PROFILE_VERSION = 1
 LARGEST_PROFILE = 4 * 2**20
 WIDEST_EMBEDDING = 2**16
 MOST_CLIPS = 1e9
+# Settings of a stream that say how a class is chosen.
+_OF_CLASSES = ("unsure_below", "margin", "patience")
 _HIGHEST_MEAN = 1e30  # float32 ends at 3e38, and the graph subtracts
 _LARGEST_DIRECTORY = 2**20  # of the archive: what lists its members
 _AGAIN = "Export or copy it again."
@@ -277,7 +282,7 @@ class Answer:
     """What a file gives for one clip, text or both.
 
     Attributes:
-        probabilities: float32 `(classes,)`, which sums to 1.
+        probabilities: float32 `(classes,)`, which sums to 1; empty for a file of dimensions alone.
         dimensions: float32 `(K,)`, in the order of `Runner.dimension_names` and on the scale of
             `Runner.dimension_range`, which it may exceed; K is 0 for a file of classes alone.
 
@@ -297,7 +302,7 @@ class Runner:
     `Runner` per thread.
 
     Attributes:
-        labels: the classes, in the order of `probabilities`.
+        labels: the classes, in the order of `probabilities`; empty for a file of dimensions alone.
         inputs: what the file takes: `audio`, `token_ids` and `text_mask` (made of a text), and `text_states`
             and `audio_states`, which encoders that are not in the file have made.
         samples: length of the clip the student looks at, in samples; 0 where it hears none.
@@ -344,6 +349,8 @@ class Runner:
         # LiteRT refuses an interpreter that another thread runs; and a profile is read, changed and set.
         self._lock = threading.RLock()
         self._interpreter, self.card, self.labels, vocabulary = _opened(path, threads=threads)
+        if labels:
+            require_classes(self.card, path, "a choice of labels")
         self._kept = _columns(labels, self.labels, path)
         self.labels = tuple(self.labels[column] for column in self._kept)
         self.inputs: tuple[str, ...] = tuple(self.card.get("inputs", [self.card["input"]]))
@@ -404,8 +411,9 @@ class Runner:
 
         Raises:
             RunnerError: the waveform is empty, not one channel, of integers, not finite, or at another rate;
-                or the file takes something else than was given.
+                or the file takes something else than was given, or gives no classes.
         """
+        require_classes(self.card, self._path, "Runner.probabilities", "take Runner.answer")
         self.require(audio=waveform is not None, text=text is not None)
         _require_rate(sample_rate, self.sample_rate)
         return self._answered(self._values(waveform, text)).probabilities
@@ -417,13 +425,13 @@ class Runner:
         *,
         sample_rate: int | None = None,
     ) -> Answer:
-        """The probabilities, and beside them the dimensions of a file that gives these.
+        """The probabilities and the dimensions, of a file that gives both; else one of them, the other empty.
 
         Args:
             waveform, text, sample_rate: as of `probabilities`.
 
         Raises:
-            RunnerError: as `probabilities`.
+            RunnerError: as `probabilities`, but for the classes.
 
         >>> Runner("student.tflite").answer(np.sin(np.arange(8000) * 0.1)).dimensions.shape
         (0,)
@@ -443,7 +451,8 @@ class Runner:
         low, high = self.dimension_range
         raw = given[DIMENSIONS] if self.dimension_names else np.zeros(0, np.float32)
         dimensions = low + (high - low) * (raw.astype(np.float64) + 1) / 2
-        return Answer(self._chosen(_probabilities(given)), dimensions.astype(np.float32))
+        shares = self._chosen(_probabilities(given)) if self.labels else np.zeros(0, np.float32)
+        return Answer(shares, dimensions.astype(np.float32))
 
     def embedding(self, waveform: np.ndarray, *, sample_rate: int | None = None) -> np.ndarray:
         """What the student's last layer takes of a clip: float32 `(E,)`, whoever speaks.
@@ -572,6 +581,7 @@ class Runner:
         Raises:
             RunnerError: as `probabilities`, or states are missing, not taken, too long or of another width.
         """
+        require_classes(self.card, self._path, "Runner.probabilities_of_states")
         taken = self.card.get("states", {})
         if not taken or {*states} != {*taken}:
             raise RunnerError(
@@ -655,7 +665,7 @@ class Window:
         smoothed: the same over this and earlier windows, float32 `(classes,)`.
         level: root mean square about the mean, in dB of full scale, where a sine of amplitude 1 has -3.01;
             no lower than -120. NaN where the sound is not finite.
-        label: a class, or `unsure`.
+        label: a class, or `unsure`. Of a file without classes it is empty where it is not `unsure`.
         why: `silent`, `no speech`, `not sure`, `too short` or `not finite` where it is unsure, else empty.
         dimensions, smoothed_dimensions: as the probabilities and `smoothed`, of `Answer.dimensions`: float32
             `(K,)`, with K = 0 where the file gives none.
@@ -752,6 +762,7 @@ class Stream:
       `margin`, or as soon as it has led in `patience` windows on end.
     - It is `unsure` where the window is one of these, or the largest smoothed probability is below
       `unsure_below`. The only window of a sound of less than 0.2 s is too short.
+    - Of a file of dimensions alone there is no label, and no `unsure_below`, `margin` or `patience`.
     - The runner's profile answers, if it has one. With `learn` it takes in the embedding of each window of
       speech once that is answered, with the weight hop / window, at most 1: what is heard for as long as a
       clip counts as one. It has to be one person who speaks.
@@ -761,7 +772,7 @@ class Stream:
     Attributes:
         hop_samples: from one window's start to the next one's.
         received: samples so far.
-        silence_dbfs, unsure_below: as given, or the defaults.
+        silence_dbfs, unsure_below: as given, or the defaults; the second is 0 without classes.
 
     A second of silence in four blocks has three windows of half a second.
 
@@ -779,8 +790,8 @@ class Stream:
             settings: those of `StreamSettings`, by name.
 
         Raises:
-            RunnerError: the file takes no audio, or text beside it; a setting is out of range; or it is to
-                learn and has no signature for that.
+            RunnerError: the file takes no audio, or text beside it; a setting is out of range, or of classes
+                that the file does not give; or it is to learn and has no signature for that.
         """
         if runner.text is not None and "audio" in runner.inputs:
             raise RunnerError(
@@ -792,9 +803,12 @@ class Stream:
         chosen = StreamSettings(**settings)
         if chosen.learn:
             require_enrolled(runner.card, runner._path)
+        for name in _OF_CLASSES:
+            if settings.get(name) is not None:
+                require_classes(runner.card, runner._path, name)
         unsure_below = chosen.unsure_below
         if unsure_below is None:
-            unsure_below = unsure_threshold(runner.card)
+            unsure_below = unsure_threshold(runner.card) if runner.labels else 0.0
         replace(chosen, unsure_below=unsure_below).require_ranges(runner.sample_rate)
         self.hop_samples = max(1, round(chosen.hop_seconds * runner.sample_rate))
         self.unsure_below, self.silence_dbfs = float(unsure_below), chosen.silence_dbfs
@@ -885,15 +899,14 @@ class Stream:
                 self._begin_anew()
             else:
                 smoothed = self._smoothed = self._smooth(answer)
-                why = "" if smoothed.probabilities.max() >= self.unsure_below else NOT_SURE
-                self._choose(smoothed.probabilities)
+                why = self._choose(smoothed.probabilities) if self._runner.labels else ""
                 if embedding is not None and not too_short(len(samples), rate):
                     # The end of a longer sound is less than a window, a short sound is a whole recording.
                     heard = len(samples) if start else self._runner.samples
                     weight = min(self.hop_samples, heard) / self._runner.samples
                     with self._runner._lock:
                         self._runner.profile = self._runner._known().with_clip(embedding, weight)
-        label = UNSURE if why else self._runner.labels[self._shown]
+        label = UNSURE if why else self._runner.labels[self._shown] if self._runner.labels else ""
         return Window(
             start / rate,
             (start + len(samples)) / rate,
@@ -923,15 +936,18 @@ class Stream:
             before.dimensions + share * (answer.dimensions - before.dimensions),
         )
 
-    def _choose(self, smoothed: np.ndarray) -> None:
+    def _choose(self, smoothed: np.ndarray) -> str:
+        """Choose the class that is shown; returns why it is not to be relied on, or empty."""
+        why = "" if smoothed.max() >= self.unsure_below else NOT_SURE
         best = int(smoothed.argmax())
         if self._shown < 0 or best == self._shown:
             self._shown, self._led = best, 0
-            return
+            return why
         self._led = self._led + 1 if best == self._challenger else 1
         self._challenger = best
         if self._led >= self._patience or smoothed[best] - smoothed[self._shown] >= self._margin:
             self._shown, self._led = best, 0
+        return why
 
 
 def level_dbfs(samples: np.ndarray) -> float:
@@ -1037,8 +1053,34 @@ def unheard(
     return STEADY if level_range_db(samples, sample_rate) < steady_db else ""
 
 
+def gives_classes(card: Mapping[str, Any]) -> bool:
+    """Whether a file, known by its card, gives classes: else it gives dimensions alone.
+
+    >>> gives_classes({"classes": ["anger", "fear"]}), gives_classes({"classes": []})
+    (True, False)
+    """
+    # A card may leave them out, since labels.txt has them.
+    return card.get("classes") != []
+
+
+def require_classes(
+    card: Mapping[str, Any], path: str | os.PathLike[str], wanted: str, remedy: str = "leave it out"
+) -> None:
+    """Raise a `RunnerError` where a file, known by its card, gives dimensions alone.
+
+    Args:
+        wanted: what needs classes.
+        remedy: what to do instead.
+    """
+    if not gives_classes(card):
+        *most, last = card[DIMENSIONS]["names"]
+        names = f"{', '.join(most)} and {last}" if most else last
+        raise RunnerError(f"{wanted} needs classes, and {path} gives {names} alone: {remedy}.")
+
+
 def require_enrolled(card: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Raise a `RunnerError` where a file, known by its card, has no signature for speakers who are known."""
+    require_classes(card, path, "what is known of a speaker")
     if ENROLLED not in card:
         raise RunnerError(
             f"{path} cannot use what is known of a speaker: take the file named …_enrolled.tflite beside it, "
@@ -1188,7 +1230,7 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]
         try:
             with _archive(file, size, path) as archive:
                 card = _card(_member(archive, "card.json", path), path)
-                listed_labels = _member(archive, "labels.txt", path)
+                listed_labels = _member(archive, "labels.txt", path) if gives_classes(card) else b""
                 listed = _member(archive, "vocab.txt", path) if "text" in card else b""
                 begins = min(entry.header_offset for entry in archive.infolist())
         except RunnerError:
@@ -1205,7 +1247,7 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]
             raise RunnerError(
                 f"{path} is damaged: its checksum differs from its card's. Copy or export it again."
             )
-    labels = _labels(listed_labels, card, path)
+    labels = _labels(listed_labels, card, path) if gives_classes(card) else ()
     return card, labels, _vocabulary(listed, card, path) if "text" in card else ()
 
 
@@ -1366,7 +1408,9 @@ _FIELDS: dict[str, _Field] = {
     "padding": _Field("both or right", _is_choice("both", "right")),
     "front_end": _TEXT,
     "input_type": _TEXT,
-    "classes": _Field("a list of different names, each one line of text", _is_classes),
+    "classes": _Field(
+        "a list of different names, each one line of text", lambda value: value == [] or _is_classes(value)
+    ),
     "temperature": _Field("a number above 0", lambda value: _is_number(value) and value > 0),
     "unsure_below": _share(),
     "text": _OBJECT,
@@ -1453,7 +1497,17 @@ def _card(content: bytes, path: Path) -> dict[str, Any]:
         _require_fields(card[ENROLLED], _ENROLLED_FIELDS, "enrolled.", path)
     if DIMENSIONS in card:
         _require_fields(card[DIMENSIONS], _DIMENSIONS_FIELDS, "dimensions.", path)
+    if not gives_classes(card):
+        _check_without_classes(card, path)
     return card
+
+
+def _check_without_classes(card: Mapping[str, Any], path: Path) -> None:
+    if DIMENSIONS not in card:
+        words = "names, since the file gives no dimensions either"
+        raise _card_error(path, "classes", words, card["classes"])
+    if ENROLLED in card:
+        raise _card_error(path, ENROLLED, "left out of a file without classes", card[ENROLLED])
 
 
 def _json_object(content: bytes, path: Path) -> dict[str, Any]:
@@ -1613,8 +1667,9 @@ def _require_dimensions(
     labels: Sequence[str],
     path: Path,
 ) -> None:
-    """That the model gives both outputs, by their names."""
-    widths = {PROBABILITIES: len(labels), DIMENSIONS: len(card[DIMENSIONS]["names"])}
+    """That the model gives these by their names: both, or without classes the dimensions alone."""
+    widths = {PROBABILITIES: len(labels)} if labels else {}
+    widths |= {DIMENSIONS: len(card[DIMENSIONS]["names"])}
     promised = [f"{name} [1, {width}] float32" for name, width in sorted(widths.items())]
     own = [
         f"{each['name']} {shape} {np.dtype(dtype)}"
@@ -1664,6 +1719,9 @@ def invoke(interpreter: "Interpreter", values: np.ndarray | Mapping[str, np.ndar
 
     Args:
         values: the only input, or all of them by name.
+
+    Raises:
+        RunnerError: the file gives dimensions alone, which `outputs` has.
     """
     return _probabilities(outputs(interpreter, values))
 
@@ -1671,7 +1729,7 @@ def invoke(interpreter: "Interpreter", values: np.ndarray | Mapping[str, np.ndar
 def outputs(
     interpreter: "Interpreter", values: np.ndarray | Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """As `invoke`, with all that the file gives by name: `probabilities`, and `dimensions` `(K,)` if any.
+    """As `invoke`, with all that the file gives by name: `probabilities`, `dimensions` `(K,)`, or both.
 
     Dimensions are as the graph gives them: -1 and 1 are the ends of the range in the card.
     """
@@ -1687,6 +1745,8 @@ def outputs(
 
 
 def _probabilities(given: Mapping[str, np.ndarray]) -> np.ndarray:
+    if [*given] == [DIMENSIONS]:
+        raise RunnerError("the file gives dimensions alone, and no probabilities: take runner.outputs.")
     # A file with one output may call it otherwise.
     return given[PROBABILITIES] if len(given) > 1 else next(iter(given.values()))
 

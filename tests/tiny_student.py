@@ -122,7 +122,7 @@ def flatbuffer(
 ) -> bytes:
     """A model of these inputs, `(1, …)` each, whose answer the first one gives: softmax(kernel · input).
 
-    With `dimensions`, another kernel, it has a second output.
+    With `dimensions`, another kernel, it has a second output; with no classes that one alone.
 
     `token_ids` and `text_mask` are int32, and are cast. What follows the first is taken and not read.
     """
@@ -141,11 +141,12 @@ def flatbuffer(
         shape = graph.tensor("shape", (2,), model.constant(np.int32([1, length])), whole)
         source = graph.tensor("flat", (1, length))
         graph.add("RESHAPE", "ReshapeOptions", [taken[0], shape], source, newShape=[1, length])
-    kernel = weights(length, classes) if kernel is None else kernel
-    logits = graph.layer("logits", source, model.constant(kernel), (classes, length))
-    given = graph.tensor("probabilities", (1, classes))
-    graph.add("SOFTMAX", "SoftmaxOptions", [logits], given, beta=1.0)
-    outputs = [given]
+    outputs = []
+    if classes:
+        kernel = weights(length, classes) if kernel is None else kernel
+        logits = graph.layer("logits", source, model.constant(kernel), (classes, length))
+        outputs = [graph.tensor("probabilities", (1, classes))]
+        graph.add("SOFTMAX", "SoftmaxOptions", [logits], outputs[0], beta=1.0)
     if dimensions is not None:
         outputs.append(graph.layer("dimensions", source, model.constant(dimensions), dimensions.shape))
     graph.end(None if dimensions is None else "serving_default", taken, outputs)
@@ -243,14 +244,15 @@ def packed(
     model: bytes,
     card: Any,
     *,
-    labels: str = "".join(f"{name}\n" for name in CLASSES),
+    labels: str | None = "".join(f"{name}\n" for name in CLASSES),
     vocabulary: str | None = None,
 ) -> Path:
     """The file of a model and a card, which may be anything that JSON holds, or its bytes."""
     path.write_bytes(model)
     content = card if isinstance(card, bytes) else json.dumps(card).encode()
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(zipfile.ZipInfo("labels.txt"), labels)
+        if labels is not None:
+            archive.writestr(zipfile.ZipInfo("labels.txt"), labels)
         archive.writestr(zipfile.ZipInfo("card.json"), content, zipfile.ZIP_DEFLATED)
         if vocabulary is not None:
             archive.writestr(zipfile.ZipInfo("vocab.txt"), vocabulary, zipfile.ZIP_DEFLATED)
@@ -273,6 +275,14 @@ def dimensions_student(path: Path, names=("arousal", "valence"), range=(1.0, 5.0
     model = flatbuffer({"audio": (SAMPLES,)}, dimensions=dimensions_kernel(len(names)))
     own = {"dimensions": {"names": [*names], "range": [*range]}}
     return packed(path, model, card_of(model, **{**own, **facts}))
+
+
+def rated_student(path: Path, names=("arousal", "valence"), range=(1.0, 5.0), **facts: Any) -> Path:
+    """A student that hears half a second and gives dimensions alone."""
+    model = flatbuffer({"audio": (SAMPLES,)}, classes=0, dimensions=dimensions_kernel(len(names)))
+    own = {"classes": [], "dimensions": {"names": [*names], "range": [*range]}}
+    own |= dict.fromkeys(("temperature", "unsure_below"))
+    return packed(path, model, card_of(model, **{**own, **facts}), labels=None)
 
 
 def enrolled_student(path: Path, arrays: Enrolled | None = None, **facts: Any) -> Path:

@@ -31,9 +31,10 @@ def golden(paths: Sequence[Path]) -> dict[str, Any]:
         which is a whole number of 1/32768, so that 16-bit WAV holds it too; `clips`: name → `[start, stop]`
         in it, one of the files' own length, a shorter and a longer one; `files`: per file `file`, `sha256`,
         `precision`, `labels`, `samples`, `padding`, `tolerance` and `probabilities`, clip → class by class.
+        Of a file of dimensions alone, `labels` and the lists of `probabilities` are empty.
         A file that reads text has `text`, and `token_ids` and `text_mask` made of it. A file that gives
-        dimensions has `dimensions`: `names`, `range`, and `values`, clip → what its second output gives, from
-        -1 to 1, which the same tolerance is for.
+        dimensions has `dimensions`: `names`, `range`, and `values`, clip → what its output of that name
+        gives, from -1 to 1, which the same tolerance is for.
 
     Raises:
         UserError: a file cannot be read, takes neither audio nor text, or the files hear clips of different
@@ -126,7 +127,7 @@ def _answers(
 
 
 def _dimensions(runner: Runner, answers: Mapping[str, Answer]) -> dict[str, Any]:
-    """The second output of a file that has one, as the file gives it."""
+    """The output `dimensions` of a file that has one, as the file gives it."""
     if not runner.dimension_names:
         return {}
     low, high = runner.dimension_range

@@ -80,19 +80,13 @@ def packed(card: Mapping[str, Any], inputs: Sequence[str]) -> bytes:
             `ua`, `trained`, `corpus_licence`, `teacher_licence`, …) is told in words.
         inputs: names of the graph's inputs, in its order, which is that of the metadata.
     """
-    labels = _file("labels.txt", "The classes, one a line, in the order of the scores.", "TENSOR_AXIS_LABELS")
-    scores = _Table(
-        "TensorMetadata",
-        name="probabilities",
-        description="How likely each class is; they sum to 1.",
-        content=_content(_Table("FeatureProperties")),
-        stats=_Table("Stats", max=np.ones(1, np.float32), min=np.zeros(1, np.float32)),
-        associated_files=[labels],
-    )
     graph = _Table(
         "SubGraphMetadata",
         input_tensor_metadata=[_input(name, card) for name in inputs],
-        output_tensor_metadata=[scores, *([_dimensions(card["dimensions"])] if "dimensions" in card else [])],
+        output_tensor_metadata=[
+            *([_probabilities()] if card["classes"] else []),
+            *([_dimensions(card["dimensions"])] if "dimensions" in card else []),
+        ],
     )
     model = _Table(
         "ModelMetadata",
@@ -111,6 +105,18 @@ def packed(card: Mapping[str, Any], inputs: Sequence[str]) -> bytes:
     builder = Builder(4096)
     builder.Finish(_write(builder, model), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _probabilities() -> _Table:
+    labels = _file("labels.txt", "The classes, one a line, in the order of the scores.", "TENSOR_AXIS_LABELS")
+    return _Table(
+        "TensorMetadata",
+        name="probabilities",
+        description="How likely each class is; they sum to 1.",
+        content=_content(_Table("FeatureProperties")),
+        stats=_Table("Stats", max=np.ones(1, np.float32), min=np.zeros(1, np.float32)),
+        associated_files=[labels],
+    )
 
 
 def _dimensions(facts: Mapping[str, Any]) -> _Table:
@@ -133,6 +139,8 @@ def _name(card: Mapping[str, Any]) -> str:
 
 def _description(card: Mapping[str, Any]) -> str:
     sentences = [f"Which emotion is heard or read: {', '.join(card['classes'])}."]
+    if not card["classes"]:
+        sentences = [f"What is heard or read, on scales: {', '.join(card['dimensions']['names'])}."]
     if "corpus" in card:
         synthetic = " (synthetic recordings)" if card.get("synthetic") else ""
         sentences.append(f"Trained on {card['corpus']}{synthetic}.")

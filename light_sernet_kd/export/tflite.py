@@ -1,9 +1,9 @@
-"""A trained Keras student as TFLite files that take audio, text or both and return probabilities.
+"""A trained Keras student as TFLite files that take audio, text or both and return probabilities or ratings.
 
-Each file is made of the front end (where it takes audio), the student and softmax. They are converted apart
-and their flatbuffers joined, because only the student may be quantised: int8 mel and DCT matrices would ruin
-the features, float16 would turn the front end's floor of 1e-9 into 0, and an int8 softmax has steps of 1/256.
-Folds then also share one converted front end.
+Each file is made of the front end (where it takes audio), the student and, where it has classes, softmax.
+They are converted apart and their flatbuffers joined, because only the student may be quantised: int8 mel and
+DCT matrices would ruin the features, float16 would turn the front end's floor of 1e-9 into 0, and an int8
+softmax has steps of 1/256. Folds then also share one converted front end.
 
 The alternatives, as of TensorFlow 2.21: the converter leaves out operations only through its quantisation
 debugger, by name. ai-edge-quantizer 0.10 pins LiteRT to one exact version and adds rescaling before the
@@ -45,7 +45,7 @@ TOLERANCE = 1e-4
 TEXT_INPUTS = ("token_ids", "text_mask")
 STATE_INPUTS = ("text_states", "audio_states")
 ENROLLED_ENDING = "_enrolled.tflite"
-DIMENSIONS = runner.DIMENSIONS  # the second output's name
+DIMENSIONS = runner.DIMENSIONS  # the name of the output beside the probabilities, or in their place
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Exported:
     Attributes:
         bytes: its size.
         max_probability_difference: largest difference of any class's probability between Keras and the
-            file, over the check clips.
+            file, over the check clips; None for a file without classes.
         enrolled: the file with the second signature, where there is one.
         max_dimension_difference: as of the probabilities, of the output `dimensions`; None without one.
 
@@ -66,7 +66,7 @@ class Exported:
     precision: str
     path: Path
     bytes: int
-    max_probability_difference: float
+    max_probability_difference: float | None
     enrolled: Path | None = None
     max_dimension_difference: float | None = None
 
@@ -76,7 +76,7 @@ class ExportSpec:
     """What a student's files take, what they say of themselves, and where they go.
 
     Attributes:
-        classes: names, in the order of the logits.
+        classes: names, in the order of the logits; none for a student of dimensions alone.
         representative: training examples by the names of the file's inputs (with `merge`), `(n, ...)` each;
             an array is `audio`, float32 `(n, samples)`. Some of them set the ranges of int8, and some are
             what the files are checked on.
@@ -90,12 +90,13 @@ class ExportSpec:
         precision_cards: facts for the card of one precision alone, such as its scores.
         merge: if false, the files take `features` instead of `audio`.
         temperature: the probabilities are softmax(logits / temperature), in every precision; it is in the
-            card. Nobody who runs a file applies it again; `p ** temperature`, normalised, undoes it.
+            card. Nobody who runs a file applies it again; `p ** temperature`, normalised, undoes it. Without
+            classes it is not used.
         training: the list of training recordings, as `training_list.packed` makes it.
         enrolled: the head for speakers of whom recordings are known, whose temperature is its own; with it,
             every precision has a second file. Of students of features alone, with `merge`.
         enrolled_cards: facts for the cards of the second files, by precision.
-        dimensions: what the student's second output holds; None for a student of logits alone.
+        dimensions: what the student's output `dimensions` holds; None for a student of logits alone.
 
     The default is every precision and a temperature of 1.
 
@@ -152,7 +153,8 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
 
     With `dimensions` every graph has a second output of that name, `[1, K]` float32: arousal and so on, with
     the ends of the corpus's scale as -1 and 1. They are not clipped. The archive has their names in
-    `dimensions.txt`, too.
+    `dimensions.txt`, too. With `dimensions` and no classes it is the only output: the file has no softmax,
+    no `labels.txt` and no temperature, `classes` in its card is empty, and no file is for known speakers.
 
     Inside the flatbuffer is what MediaPipe and other apps read (see `metadata`), behind it a zip archive of
     `labels.txt`, `card.json`, for text `vocab.txt` and, where it is given, `training.bin`: `zipfile` opens
@@ -160,13 +162,14 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
 
     Args:
         student: from its inputs to logits `(batch, classes)`, or to `logits` and `dimensions`
-            `(batch, K)`, a dictionary or the names of the layers. A single input of another name is
-            `features`.
+            `(batch, K)`, a dictionary or the names of the layers. Without classes, to `(batch, K)` alone, or
+            to both, of which the logits are left out. A single input of another name is `features`.
 
     Raises:
         ExportError: what the float32 file gives differs from Keras', or an operation is no builtin.
         UserError: an unknown name, a class name of several lines, a vocabulary that is not BERT's kind, int8
-            where it is left out, a student without classes, or Keras runs on another back end.
+            where it is left out, a file for known speakers without classes, or Keras runs on another back
+            end.
 
     An untrained student becomes a file that `Runner` reads.
 
@@ -180,6 +183,8 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     ('student_float32.tflite', ('anger', 'fear'))
     """
     _check_spec(spec)
+    if not spec.classes:
+        student = _without_logits(student)
     names = _input_names(student)
     shapes, facts = _inputs_and_facts(student, names, spec)
     _check_shapes(student, names, shapes, _output_widths(spec))
@@ -195,10 +200,9 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     checked = _spread(np.arange(len(student_inputs[names[0]])), CHECK_CLIPS)
     inputs = {name: array[checked] for name, array in (examples if spec.merge else student_inputs).items()}
     outputs = _outputs(student, names, {name: array[checked] for name, array in student_inputs.items()})
-    answers = [keras.ops.softmax(outputs[0] / spec.temperature), *outputs[1:]]
     expected = {
         name: keras.ops.convert_to_numpy(array)
-        for name, array in zip((runner.PROBABILITIES, *_beside(spec)), answers, strict=True)
+        for name, array in zip(_gives(spec), _answers(outputs, spec), strict=True)
     }
 
     outputs_of = tf.function(functools.partial(_outputs, student, names)).get_concrete_function(
@@ -222,12 +226,13 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
                 precision,
                 path,
                 path.stat().st_size,
-                differences[runner.PROBABILITIES],
+                differences.get(runner.PROBABILITIES),
                 write_enrolled(),
                 differences.get(DIMENSIONS),
             )
         )
-    files.write_text(Path(spec.folder) / "labels.txt", _labels_text(spec.classes))
+    if spec.classes:
+        files.write_text(Path(spec.folder) / "labels.txt", _labels_text(spec.classes))
     return exported
 
 
@@ -246,10 +251,12 @@ def _check_spec(spec: ExportSpec) -> None:
     if spec.enrolled and not spec.enrolled.prior_clips > 0:
         # With 0 recordings of the speaker, their share would be 0 / 0.
         raise ValueError(f"a prior of more than 0 clips was expected, found {spec.enrolled.prior_clips}")
-    if spec.dimensions and not spec.classes:
+    if not (spec.classes or spec.dimensions):
+        raise ValueError("classes, dimensions or both were expected, found neither")
+    if spec.enrolled and not spec.classes:
         raise UserError(
-            "a student of dimensions alone cannot be exported, since a file answers with a class: train it "
-            "with classes too."
+            "a student of dimensions alone has no file for known speakers, which are known for their "
+            "classes: leave --enrolment out."
         )
     if not 0 < spec.temperature < np.inf:
         raise ValueError(f"a temperature above 0 was expected, found {spec.temperature}")
@@ -305,10 +312,10 @@ def _card_of_inputs(names: Sequence[str], spec: ExportSpec) -> dict[str, Any]:
 
 
 def _card_of_outputs(student: keras.Model, spec: ExportSpec) -> dict[str, Any]:
+    of_classes = {"temperature": spec.temperature, "unsure_below": UNSURE_BELOW} if spec.classes else {}
     return {
         "classes": list(spec.classes),
-        "temperature": spec.temperature,
-        "unsure_below": UNSURE_BELOW,
+        **of_classes,
         **parameter_counts(student),
         **({DIMENSIONS: spec.dimensions.as_card()} if spec.dimensions else {}),
     }
@@ -316,13 +323,25 @@ def _card_of_outputs(student: keras.Model, spec: ExportSpec) -> dict[str, Any]:
 
 def _output_widths(spec: ExportSpec) -> dict[str, int]:
     """What the student gives, in the order of `_outputs`."""
-    widths = {"logits": len(spec.classes)}
+    widths = {"logits": len(spec.classes)} if spec.classes else {}
     return {**widths, DIMENSIONS: len(spec.dimensions.names)} if spec.dimensions else widths
 
 
 def _beside(spec: ExportSpec) -> tuple[str, ...]:
-    """The outputs of a file beside its probabilities."""
+    """The outputs of a file beside its probabilities, or in their place."""
     return (DIMENSIONS,) if spec.dimensions else ()
+
+
+def _gives(spec: ExportSpec) -> tuple[str, ...]:
+    """The outputs of a file."""
+    return (*((runner.PROBABILITIES,) if spec.classes else ()), *_beside(spec))
+
+
+def _answers(outputs: Sequence[Any], spec: ExportSpec) -> list[Any]:
+    """What a file gives where its student gives these outputs, in the order of `_gives`."""
+    if not spec.classes:
+        return [*outputs]
+    return [keras.ops.softmax(outputs[0] / spec.temperature), *outputs[1:]]
 
 
 def _enrolled_file(
@@ -353,11 +372,11 @@ def _enrolled_file(
 def _parts(
     outputs_of, precision: str, names: Sequence[str], features: Iterable[np.ndarray], spec: ExportSpec
 ) -> list[Part]:
-    """Front end, where the file has one, student and softmax."""
-    parts = [
-        Part("student", _convert(outputs_of, precision, features), gives=("logits", *_beside(spec))),
-        Part("softmax", _softmax_part(len(spec.classes), spec.temperature), gives=("probabilities",)),
-    ]
+    """Front end and softmax, where the file has them, and the student between them."""
+    parts = [Part("student", _convert(outputs_of, precision, features), gives=(*_output_widths(spec),))]
+    if spec.classes:
+        softmax = _softmax_part(len(spec.classes), spec.temperature)
+        parts.append(Part("softmax", softmax, gives=(runner.PROBABILITIES,)))
     if "features" in names and spec.merge:
         front_end = _front_end_part(spec.front_end, spec.input_type, spec.samples)
         parts = [Part("front_end", front_end, gives=("features",)), *parts]
@@ -378,6 +397,15 @@ def _outputs(student: keras.Model, names: Sequence[str], inputs: Mapping[str, An
     """The student's logits, and its dimensions if it gives them, of its inputs by name, however nested."""
     values = keras.tree.pack_sequence_as(student.input, [inputs[name] for name in names])
     return [*_by_name(student, student(values, training=False)).values()]
+
+
+def _without_logits(student: keras.Model) -> keras.Model:
+    """The student to its dimensions alone: its only output, or that of the name."""
+    given = student.output
+    found = _by_name(student, given).get(DIMENSIONS) if isinstance(given, Mapping | list | tuple) else given
+    if found is None:
+        raise ValueError(f"a student to dimensions was expected, found one to {student.output_names}")
+    return keras.Model(student.input, {DIMENSIONS: found}, name=student.name)
 
 
 def _by_name(student: keras.Model, given: Any) -> dict[str, Any]:
@@ -441,22 +469,23 @@ def _check_shapes(student, names, shapes, widths: Mapping[str, int]) -> None:
         raise ValueError(
             f"a student to {widths[DIMENSIONS]} dimensions was expected, found {outputs[DIMENSIONS]}"
         )
-    classes = widths["logits"]
     if {*names} != {*shapes}:
         raise ValueError(
             f"a student of {', '.join(shapes) or 'nothing'} was expected after front_end, text and encoders, "
             f"found one of {', '.join(names)}"
         )
     for name, tensor in zip(names, student.inputs, strict=True):
-        actual, output, shape = tuple(tensor.shape[1:]), outputs["logits"], shapes[name]
+        actual, output, shape = tuple(tensor.shape[1:]), outputs.get("logits", ()), shapes[name]
         # An axis of any length gets the file's own.
         fits = len(actual) == len(shape) and all(
             length in (None, size) for length, size in zip(actual, shape, strict=True)
         )
-        if not fits or None in shape or (tensor.dtype, output) != (_dtype(name), (classes,)):
+        classes = (widths["logits"],) if "logits" in widths else ()
+        if not fits or None in shape or (tensor.dtype, output) != (_dtype(name), classes):
+            to = f" to {classes[0]} classes" if classes else ""
             raise ValueError(
-                f"a student from {name} {shape} {_dtype(name)} to {classes} classes was "
-                f"expected, found {actual} {tensor.dtype} to {output}"
+                f"a student from {name} {shape} {_dtype(name)}{to} was "
+                f"expected, found {actual} {tensor.dtype}{f' to {output}' if classes else ''}"
             )
 
 
@@ -585,8 +614,9 @@ def _write(
     path.write_bytes(model)
     with zipfile.ZipFile(path, "a") as archive:
         axis = [("dimensions.txt", _labels_text(card[DIMENSIONS]["names"]))] if DIMENSIONS in card else []
+        labels = [("labels.txt", _labels_text(card["classes"]))] if card["classes"] else []
         for name, content in (
-            ("labels.txt", _labels_text(card["classes"])),
+            *labels,
             *axis,
             ("card.json", json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
         ):
@@ -611,7 +641,7 @@ def _differences(
 ) -> dict[str, float]:
     """Largest difference of each of the file's outputs for `inputs` from the expected ones."""
     interpreter, _, _ = runner.open_file(path)
-    count = len(expected[runner.PROBABILITIES])
+    count = len(next(iter(expected.values())))
     rows = [{name: array[i] for name, array in inputs.items()} for i in range(count)]
     found = [runner.outputs(interpreter, row) for row in rows]
     return {

@@ -1,4 +1,4 @@
-"""Files with a second output, arousal and so on, against the Keras student that they were made of."""
+"""Files with arousal and so on beside their classes or in their place, against the Keras student of each."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from light_sernet_kd.config import PRECISIONS, Dimensions
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.export import golden, metadata
 from light_sernet_kd.export.flatbuffer import operator_names
-from light_sernet_kd.export.tflite import ExportError, ExportSpec, export
+from light_sernet_kd.export.tflite import Exported, ExportError, ExportSpec, export
 from light_sernet_kd.students.enrolled import EnrolledHead
 
 # Largest difference from Keras' over all clips, about twice what was measured; values differ between clips
@@ -167,12 +167,17 @@ def test_the_metadata_describe_both_outputs(case):
     assert [each["name"] for each in dimensions["files"]] == ["dimensions.txt"]
 
 
-def test_mediapipe_has_them_as_a_second_head(case):
+HEADS = {"probabilities": CLASSES, "dimensions": RATED.names}
+
+
+@pytest.mark.parametrize("heads", [("probabilities", "dimensions"), ("dimensions",)])
+def test_mediapipe_has_them_as_a_head(case, alone, heads):
+    path = case.paths["int8"] if "probabilities" in heads else alone["int8"].path
     try:
         from mediapipe.tasks.python.audio import AudioClassifier
         from mediapipe.tasks.python.components.containers import AudioData
 
-        classifier = AudioClassifier.create_from_model_path(str(case.paths["int8"]))
+        classifier = AudioClassifier.create_from_model_path(str(path))
     except (ImportError, OSError) as error:  # no mediapipe, or its own library lacks libEGL
         pytest.skip(f"MediaPipe cannot be used here: {error}")
     clip = case.clips[1]
@@ -182,9 +187,10 @@ def test_mediapipe_has_them_as_a_second_head(case):
         head.head_name: {each.category_name: each.score for each in head.categories}
         for head in found.classifications
     }
-    opened = by_litert(case.paths["int8"], clip)
-    for name, labels in (("probabilities", CLASSES), ("dimensions", RATED.names)):
-        expected = dict(zip(labels, opened[name].tolist(), strict=True))
+    opened = by_litert(path, clip)
+    assert {*given} == {*heads}
+    for name in heads:
+        expected = dict(zip(HEADS[name], opened[name].tolist(), strict=True))
         assert given[name] == pytest.approx(expected, abs=1e-3)
 
 
@@ -206,10 +212,78 @@ def test_a_student_that_is_not_as_the_spec_says_is_refused(case, tmp_path, layer
         export(student, specification(case, tmp_path, **others))
 
 
-def test_a_student_without_classes_is_refused_in_one_line(case, tmp_path):
-    with pytest.raises(UserError, match="dimensions alone cannot be exported") as error:
-        export(case.student, specification(case, tmp_path, classes=()))
+@pytest.fixture(scope="module")
+def alone(case, tmp_path_factory) -> dict[str, Exported]:
+    """What is exported of the same student without its classes."""
+    folder = tmp_path_factory.mktemp("alone")
+    exported = export(case.student, specification(case, folder, classes=(), precisions=None))
+    assert not (folder / "labels.txt").exists()
+    return {each.precision: each for each in exported}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_file_without_classes_gives_the_dimensions_of_keras_and_nothing_else(
+    case, alone, expected, precision
+):
+    exported = alone[precision]
+    found = [by_litert(exported.path, clip) for clip in case.clips]
+    assert {*found[0]} == {"dimensions"}
+    difference = np.abs(np.array([each["dimensions"] for each in found]) - expected["dimensions"]).max()
+    assert difference < BOUNDS[precision]
+    assert exported.max_probability_difference is None
+    assert 0 < exported.max_dimension_difference <= BOUNDS[precision]
+    # The head of the classes is gone, and softmax with it.
+    before, after = (
+        Counter(operator_names(path.read_bytes())) for path in (case.paths[precision], exported.path)
+    )
+    assert {name for name in before if before[name] > after[name]} >= {"FULLY_CONNECTED", "SOFTMAX"}
+    assert not after - before
+
+
+def test_a_file_without_classes_says_so_of_itself(case, alone):
+    with zipfile.ZipFile(alone["int8"].path) as archive:
+        assert archive.namelist() == ["dimensions.txt", "card.json"]
+        card = json.loads(archive.read("card.json"))
+    assert card["classes"] == []
+    assert card["dimensions"] == {"names": [*RATED.names], "range": [1.0, 5.0]}
+    assert not {"temperature", "unsure_below"} & {*card}
+    beside = runner.card_of(case.paths["int8"])
+    assert beside["parameters"] - card["parameters"] == len(CLASSES) * (24 + 1)
+    told = metadata_reader.read(metadata_reader.entries(alone["int8"].path)[metadata.ENTRY])
+    (graph,) = told["graphs"]
+    assert [each["name"] for each in graph["outputs"]] == ["dimensions"]
+    assert "on scales: arousal, valence, dominance." in told["description"]
+    opened = runner.Runner(alone["int8"].path)
+    assert (opened.labels, opened.dimension_names) == ((), RATED.names)
+
+
+def test_neither_the_temperature_nor_the_form_of_the_student_counts_without_classes(case, alone, tmp_path):
+    head = case.student.get_layer("dimensions").output
+    expected = by_litert(alone["float32"].path, case.clips[0])["dimensions"]
+    for number, outputs in enumerate((head, [head], {"dimensions": head})):
+        student = keras.Model(case.student.input, outputs)
+        spec = specification(case, tmp_path / str(number), classes=(), temperature=0.2)
+        (made,) = export(student, spec)
+        np.testing.assert_array_equal(by_litert(made.path, case.clips[0])["dimensions"], expected)
+
+
+def test_the_golden_vectors_of_a_file_without_classes(case, alone):
+    told, beside = golden.golden([alone["float32"].path, case.paths["float32"]])["files"]
+    assert told["labels"] == []
+    assert {*map(tuple, told["probabilities"].values())} == {()}
+    for name, values in beside["dimensions"]["values"].items():
+        np.testing.assert_allclose(told["dimensions"]["values"][name], values, atol=1e-5)
+
+
+def test_a_file_for_known_speakers_needs_classes(case, tmp_path):
+    with pytest.raises(UserError, match="dimensions alone has no file for known speakers") as error:
+        export(case.student, specification(case, tmp_path, classes=(), enrolled=head_of(case.student)))
     assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="found neither"):
+        export(case.student, specification(case, tmp_path, classes=(), dimensions=None))
+    logits = keras.Model(case.student.input, [case.student.get_layer("logits").output] * 2)
+    with pytest.raises(ValueError, match="a student to dimensions was expected"):
+        export(logits, specification(case, tmp_path, classes=()))
 
 
 def test_a_file_whose_dimensions_are_not_keras_is_none(case, tmp_path, monkeypatch):

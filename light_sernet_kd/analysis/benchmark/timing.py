@@ -86,7 +86,7 @@ def latencies(
     for count in threads:
         interpreters = [open_file(path, count)[0] for path in paths]
         for interpreter in interpreters:
-            runner.invoke(interpreter, example(interpreter))
+            runner.outputs(interpreter, example(interpreter))
         ran: list[list[float]] = [[] for _ in paths]
 
         def call(i: int, interpreters=interpreters, ran=ran) -> None:

@@ -350,11 +350,13 @@ class RunFolder:
         predictions, pooled = run.predictions, run.metrics["pooled"]
         count = pooled.get("count", len(predictions.ids))
         if predictions.ids and len(predictions.ids) == count:
-            if not predictions.classes and "ua" not in pooled and _same_ratings(run):
-                return
-            scored = scores(predictions.labels, predictions.predicted, predictions.classes)
-            told = pooled.get("ua", np.nan), pooled.get("wa", np.nan)
-            if np.allclose((scored.ua, scored.wa), told, rtol=0, atol=1e-6):
+            if not predictions.classes:
+                is_same = _same_ratings(run)
+            else:
+                scored = scores(predictions.labels, predictions.predicted, predictions.classes)
+                told = pooled.get("ua", np.nan), pooled.get("wa", np.nan)
+                is_same = np.allclose((scored.ua, scored.wa), told, rtol=0, atol=1e-6)
+            if is_same:
                 return
         raise UserError(
             f"{self.path}: its predictions.csv, with {len(predictions.ids):,} predictions, is not the one "

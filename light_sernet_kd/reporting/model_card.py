@@ -121,8 +121,15 @@ def _files(export: Mapping[str, Any]) -> list[str]:
     has_scores = any("ua" in row for row in export["rows"])
     columns = [*words("file", is_code=True), *numbers("kB", form=",.0f")]
     columns += numbers("UA %", "WA %", form=percent) if has_scores else []
+    rated = [*export["rows"][0].get("ccc", ())]
+    columns += numbers(*(f"CCC of {name}" for name in rated), form=".2f")
     rows = [
-        [row["file"], row["bytes"] / 1000, *([row.get("ua"), row.get("wa")] if has_scores else [])]
+        [
+            row["file"],
+            row["bytes"] / 1000,
+            *([row.get("ua"), row.get("wa")] if has_scores else []),
+            *(row["ccc"][name] for name in rated),
+        ]
         for row in export["rows"]
     ]
     return [*Table(columns, rows).markdown(), *(["", plain(export["note"])] if export.get("note") else [])]
@@ -130,7 +137,9 @@ def _files(export: Mapping[str, Any]) -> list[str]:
 
 def _scores(metrics: Mapping[str, Any]) -> list[str]:
     pooled, intervals = metrics["pooled"], metrics["ci95"] or {}
-    told = concordances(metrics["dimensions"]) if not metrics["classes"] else []
+    told = []
+    if not metrics["classes"]:
+        told = [f"CCC of {each}" for each in concordances(metrics["dimensions"])]
     for key in ("ua", "wa") if metrics["classes"] else ():
         ends = intervals.get(key)
         between = f" [{percent(ends[0])}, {percent(ends[1])}]" if ends else ""

@@ -803,9 +803,7 @@ class Stream:
         chosen = StreamSettings(**settings)
         if chosen.learn:
             require_enrolled(runner.card, runner._path)
-        for name in _OF_CLASSES:
-            if settings.get(name) is not None:
-                require_classes(runner.card, runner._path, name)
+        require_settings(settings, runner.card, runner._path)
         unsure_below = chosen.unsure_below
         if unsure_below is None:
             unsure_below = unsure_threshold(runner.card) if runner.labels else 0.0
@@ -1076,6 +1074,15 @@ def require_classes(
         *most, last = card[DIMENSIONS]["names"]
         names = f"{', '.join(most)} and {last}" if most else last
         raise RunnerError(f"{wanted} needs classes, and {path} gives {names} alone: {remedy}.")
+
+
+def require_settings(
+    settings: Mapping[str, Any], card: Mapping[str, Any], path: str | os.PathLike[str]
+) -> None:
+    """Raise a `RunnerError` where settings of a `Stream` are of classes that a file does not give."""
+    for name in _OF_CLASSES:
+        if settings.get(name) is not None:
+            require_classes(card, path, name)
 
 
 def require_enrolled(card: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

@@ -12,6 +12,8 @@ from light_sernet_kd.device.timeline import WITHOUT_SPEECH, Segment
 from light_sernet_kd.runner import DIMENSIONS, SILENT, UNSURE, Runner, Window
 
 _BAR_LETTERS = 20
+# What lines have in a label's place where a file gives no classes.
+SPEECH = "speech"
 
 
 def clock(seconds: float) -> str:
@@ -34,7 +36,7 @@ def clips(count: float) -> str:
 
 
 def dimensions_of(runner: Runner) -> Dimensions | None:
-    """The dimensions that a file gives beside its classes; None for none."""
+    """The dimensions that a file gives, beside its classes or alone; None for none."""
     return Dimensions(runner.dimension_names, runner.dimension_range) if runner.dimension_names else None
 
 
@@ -71,9 +73,20 @@ def segment_line(
     return line.append(f"  {dimensions_line(segment.dimensions, dimensions)}")
 
 
+def said(label: str) -> str:
+    """A window's or a segment's label in a line."""
+    return label or SPEECH
+
+
+def _label_width(labels: Sequence[str]) -> int:
+    return max(map(len, (UNSURE, *labels)))
+
+
 def _segment_begun(segment: Segment, labels: Sequence[str], *, ascii_only: bool) -> Text:
-    width = max(len(UNSURE), *map(len, labels))
+    width = _label_width(labels)
     line = Text(f"{clock(segment.start):>9} - {clock(segment.end):>9}  ")
+    if segment.probability is None and not segment.why:
+        return line.append(f"{said(segment.label):<{width}}", style="bold")
     if segment.probability is None:
         detail = f"{segment.why}, {decibels(segment.level)}" if segment.why == SILENT else segment.why
         return line.append(f"{UNSURE:<{width}}  {detail}", style="dim")
@@ -83,10 +96,10 @@ def _segment_begun(segment: Segment, labels: Sequence[str], *, ascii_only: bool)
 
 
 def window_line(window: Window, labels: Sequence[str], dimensions: Dimensions | None = None) -> Text:
-    width = max(len(UNSURE), *map(len, labels))
+    width = _label_width(labels)
     level = "-" if math.isnan(window.level) else f"{window.level:.1f}"
     line = Text(f"{clock(window.start):>9} - {clock(window.end):>9}  {level:>6}  ")
-    line.append(f"{window.label:<{width}}", style="dim" if window.why else "bold")
+    line.append(f"{said(window.label):<{width}}", style="dim" if window.why else "bold")
     for name, share in zip(labels, window.smoothed, strict=True):
         line.append(f"  {'-' if math.isnan(share) else f'{100 * share:.0f}':>{max(4, len(name))}}")
     if dimensions:
@@ -98,19 +111,19 @@ def window_line(window: Window, labels: Sequence[str], dimensions: Dimensions | 
 def heading_line(labels: Sequence[str], dimensions: Dimensions | None = None) -> Text:
     """What stands above the lines of windows; probabilities are smoothed, in per cent."""
     columns = [*labels, *(dimensions.names if dimensions else ())]
-    width = max(len(UNSURE), *map(len, labels))
-    line = f"{'start':>9}   {'end':>9}  {'dBFS':>6}  {'label':<{width}}"
+    width = _label_width(labels)
+    line = f"{'start':>9}   {'end':>9}  {'dBFS':>6}  {'label' if labels else 'heard':<{width}}"
     return Text(line + "".join(f"  {name:>{max(4, len(name))}}" for name in columns), style="dim")
 
 
 def window_dict(
     window: Window, labels: Sequence[str], dimensions: Dimensions | None = None
 ) -> dict[str, Any]:
-    """A window for JSON: what is not finite is null."""
+    """A window for JSON: what is not finite is null, and so is a label of a file without classes."""
     line = {
         "start": window.start,
         "end": window.end,
-        "label": window.label,
+        "label": window.label or None,
         "why": window.why or None,
         "level_dbfs": number_or_none(window.level),
         "probabilities": _by_name(labels, window.probabilities),
@@ -130,7 +143,7 @@ def segment_dict(segment: Segment, dimensions: Dimensions | None = None) -> dict
     line = {
         "start": segment.start,
         "end": segment.end,
-        "label": segment.label,
+        "label": segment.label or None,
         "why": segment.why or None,
         "probability": segment.probability,
         "level_dbfs": segment.level,

@@ -8,6 +8,7 @@ from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES, recordings_below
 from light_sernet_kd.device import shipped
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import open_regular
+from light_sernet_kd.runner import RunnerError, card_of, gives_classes, require_enrolled
 
 # The file of a run that answers where its folder is named: the small ones lose nothing that counts.
 PREFERRED = ("int8", "dynamic", "float16", "float32")
@@ -66,7 +67,7 @@ def model_file(named: str | Path | None, *, enrolled: bool = False) -> Path:
         enrolled: the one that knows speakers.
 
     Raises:
-        UserError: a folder without such a file.
+        UserError: a folder without such a file; or one of a student without classes, which knows no speakers.
     """
     path = located(named)
     if not path.is_dir():
@@ -74,11 +75,22 @@ def model_file(named: str | Path | None, *, enrolled: bool = False) -> Path:
     found = answering(path, enrolled=enrolled)
     if found is None:
         ending = "_enrolled" if enrolled else ""
+        if enrolled and (other := answering(path)):
+            _require_classes(other)
         raise UserError(
             f"no student_*{ending}.tflite in {path}: name an exported file, or make them with "
             f"light-sernet-kd export {path}."
         )
     return found
+
+
+def _require_classes(path: Path) -> None:
+    """Raise a `UserError` where a file that knows no speakers is one of a student that never does."""
+    try:
+        if not gives_classes(card := card_of(path)):
+            require_enrolled(card, path)
+    except RunnerError as error:
+        raise UserError(str(error)) from None
 
 
 def answering(folder: Path, *, enrolled: bool = False) -> Path | None:

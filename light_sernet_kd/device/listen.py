@@ -53,8 +53,8 @@ def listen(
 ) -> None:
     """Classify what a microphone hears until Ctrl-C, or for `seconds` of sound; then print a summary.
 
-    Where there is no terminal, a line per change of the label; as JSON, a line per window, and the summary on
-    stderr.
+    Where there is no terminal, a line per change of the label, or per window of a file without classes; as
+    JSON, a line per window, and the summary on stderr.
 
     Args:
         settings: of `Stream`.
@@ -263,7 +263,7 @@ class _Heard:
         self._windows: Counter[str] = Counter()
 
     def add(self, window: Window) -> None:
-        self._windows[f"{UNSURE} ({window.why})" if window.why else window.label] += 1
+        self._windows[f"{UNSURE} ({window.why})" if window.why else formats.said(window.label)] += 1
 
     def summary(self, seconds: float) -> str:
         total = self._windows.total()
@@ -273,7 +273,7 @@ class _Heard:
 
 
 class _Lines:
-    """A line where the label changes."""
+    """A line where the label changes; without classes a line per window."""
 
     def __init__(self, console: Console, runner: Runner, name: str):
         self._console, self._before = console, ("", "")
@@ -281,10 +281,12 @@ class _Lines:
         console.print(Text(f"Listening to {name}; Ctrl-C ends."), soft_wrap=True)
 
     def __call__(self, window: Window, labels) -> None:
-        if (window.label, window.why) != self._before:
+        if (window.label, window.why) != self._before or not labels:
             self._before = window.label, window.why
             shares = dict(zip(labels, window.smoothed, strict=True))
-            parts = [window.label, window.why or f"{100 * shares[window.label]:.0f} %"]
+            parts = [formats.said(window.label)]
+            if window.why or labels:
+                parts.append(window.why or f"{100 * shares[window.label]:.0f} %")
             if window.why != NOT_FINITE:
                 parts.append(formats.decibels(window.level))
             if self._dimensions and window.why not in WITHOUT_SPEECH:
@@ -315,7 +317,7 @@ class _LiveDisplay:
 
     def drawn(self, window: Window) -> Group:
         head = Text(f"{formats.clock(window.end)}  ")
-        head.append(window.label.upper(), style="dim" if window.why else "bold green")
+        head.append(formats.said(window.label).upper(), style="dim" if window.why else "bold green")
         head.append(f"  {window.why}", style="dim")
         table = Table.grid(padding=(0, 2))
         for name, share in zip(self._labels, window.smoothed, strict=True):

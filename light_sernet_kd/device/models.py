@@ -9,7 +9,7 @@ from typing import Any
 from light_sernet_kd.device import shipped
 from light_sernet_kd.device.given import answering
 from light_sernet_kd.reporting.tables import Table, numbers, words
-from light_sernet_kd.reporting.text import percent
+from light_sernet_kd.reporting.text import NONE, percent
 from light_sernet_kd.runner import DIMENSIONS, RunnerError, card_of
 
 
@@ -23,7 +23,8 @@ class Found:
         file: the one that answers where the name is given.
         knows_speakers: whether a profile that `enroll` writes can be used with it.
         metrics: what the run's metrics.json tells; the scores are of the folds' students.
-        dimensions: which of arousal, valence and dominance the file gives beside the classes; mostly none.
+        dimensions: which of arousal, valence and dominance the file gives beside classes or in their place;
+            mostly none.
     """
 
     name: str
@@ -37,9 +38,21 @@ class Found:
     def kilobytes(self) -> float:
         return self.file.stat().st_size / 1000
 
+    @property
+    def pooled(self) -> dict[str, Any]:
+        """UA and WA over all test utterances; both None of a student without classes."""
+        known: dict[str, Any] = self.metrics["pooled"] if self.metrics["classes"] else {}
+        return known or {"ua": None, "wa": None}
+
+    @property
+    def ccc(self) -> dict[str, float | None]:
+        """Dimension → concordance with the listeners over all test utterances; None where it is not told."""
+        told = (self.metrics.get(DIMENSIONS) or {}).get("pooled", {})
+        return {name: told.get(name, {}).get("ccc") for name in self.dimensions}
+
     def as_dict(self) -> dict[str, Any]:
-        """For programs: shares from 0 to 1, and sizes in bytes."""
-        pooled = self.metrics["pooled"]
+        """For programs: shares from 0 to 1, and sizes in bytes. What only classes have is null without."""
+        pooled = self.pooled
         return {
             "name": self.name,
             "shipped": self.is_shipped,
@@ -51,9 +64,10 @@ class Found:
             "protocol": self.metrics["protocol"],
             "classes": [*self.metrics["classes"]],
             "dimensions": [*self.dimensions],
+            "ccc": self.ccc,
             "ua": pooled["ua"],
             "wa": pooled["wa"],
-            "ci95": self.metrics["ci95"],
+            "ci95": self.metrics.get("ci95") if not self.metrics["classes"] else self.metrics["ci95"],
             "stamps": [*self.metrics["stamps"]],
         }
 
@@ -88,23 +102,29 @@ def table(students: Sequence[Found]) -> Table:
     """A row per student; a column of dimensions only where one has them."""
     columns = [
         *words("name", is_whole=True), *words("corpus"), *numbers("classes", form="d"),
-        *words("dimensions"),
+        *words("dimensions", "CCC"),
         *words("UA % [95 %]", is_whole=True), *numbers("kB", form=",.0f"), *words("profile", "doubts"),
     ]  # fmt: skip
     made = Table(columns, [_row(each) for each in students])
-    return made if any(each.dimensions for each in students) else made.without(["dimensions"])
+    told = {
+        "dimensions": any(each.dimensions for each in students),
+        "CCC": any(value is not None for each in students for value in each.ccc.values()),
+    }
+    return made.without([title for title, is_told in told.items() if not is_told])
 
 
 def _row(student: Found) -> list[Any]:
-    metrics = student.metrics
-    between = (metrics["ci95"] or {}).get("ua")
+    metrics, scores = student.metrics, student.ccc.values()
+    between = (metrics.get("ci95") or {}).get("ua")
+    ua = student.pooled["ua"]
     interval = f" [{percent(between[0])}, {percent(between[1])}]" if between else ""
     return [
         student.name,
         metrics["corpus"],
-        len(metrics["classes"]),
+        len(metrics["classes"]) or None,
         ", ".join(student.dimensions) or None,
-        percent(metrics["pooled"]["ua"]) + interval,
+        ", ".join(NONE if value is None else f"{value:.2f}" for value in scores) if any(scores) else None,
+        None if ua is None else percent(ua) + interval,
         student.kilobytes,
         "yes" if student.knows_speakers else "no",
         "; ".join(["SYNTHETIC"] * metrics["synthetic"] + [*metrics["stamps"]]) or None,

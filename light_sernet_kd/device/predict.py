@@ -21,7 +21,14 @@ from light_sernet_kd.device import (
     whole,
 )
 from light_sernet_kd.errors import UserError, choose, nfc
-from light_sernet_kd.runner import UNSURE, Runner, RunnerError, TextWarning, require_enrolled
+from light_sernet_kd.runner import (
+    UNSURE,
+    Runner,
+    RunnerError,
+    TextWarning,
+    require_enrolled,
+    require_settings,
+)
 
 # The settings of `Stream` that say when an answer is unsure; the others are of windows.
 GATES = ("unsure_below", "silence_dbfs", "steady_db")
@@ -85,7 +92,8 @@ def predict(request: Request) -> int:
     `corpus`, `synthetic` and `stamps`; of a recording also `seconds`, `heard` (begin and end in seconds),
     `windows`, `time_shares` (class → share of the time), `unsure_shares` (reason → share of the time), and
     `speaker_clips`, how many recordings of the speaker were known; of a text `text` and `text_warnings`. A
-    file that gives dimensions adds `dimensions` (name → number) and `dimension_range`, the scale's ends.
+    file that gives dimensions adds `dimensions` (name → number) and `dimension_range`, the scale's ends. Of
+    one that gives these alone, `label` is null, and `probabilities` and `time_shares` are empty.
     With `labels`, `labels` are those that the probabilities are of. `embedding` is the mean over what is
     speech, null where nothing is. One that failed has its name and `error`. A table has a part of these.
 
@@ -253,6 +261,10 @@ def _checked_settings(runner: Runner, settings: Mapping[str, float]) -> str:
     if "audio" in runner.inputs and runner.text is None:
         return stream_options.gap_between_windows(runner, whole.stream_of(runner, settings))
     options = stream_options.OPTIONS
+    try:
+        require_settings(settings, runner.card, runner._path)
+    except RunnerError as error:
+        raise UserError(stream_options.by_options(str(error))) from None
     allowed = GATES if "audio" in runner.inputs else GATES[:1]
     if wrong := [options[name] for name in settings if name not in allowed]:
         raise UserError(
@@ -287,24 +299,35 @@ def _answer(runner: Runner, path: str, text: str | None, settings: Mapping[str, 
 
 def line_of(answer: Mapping[str, Any]) -> str:
     """An answer in one line, behind the name of its recording or text."""
-    ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
-    listed = "  ".join(f"{name} {100 * share:.1f} %" for name, share in ranked)
     unsure = f", unsure: {answer['reason']}" if answer["unsure"] else ""
-    line = f"{answer['label']}{unsure} ({listed})"
-    if "dimensions" in answer:
-        dimensions = Dimensions(tuple(answer["dimensions"]), answer["dimension_range"])
-        values = formats.dimensions_line(answer["dimensions"].values(), dimensions)
-        line += f"; {values} ({dimensions.range[0]:g} to {dimensions.range[1]:g})"
+    values = _values_of(answer)
+    if answer["label"] is None:
+        line = values + unsure
+    else:
+        ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+        listed = "  ".join(f"{name} {100 * share:.1f} %" for name, share in ranked)
+        line = f"{answer['label']}{unsure} ({listed})" + (f"; {values}" if values else "")
     if answer.get("windows", 1) > 1:
-        times = [*answer["time_shares"].items()]
+        rest = {} if answer["time_shares"] else {formats.SPEECH: 1 - sum(answer["unsure_shares"].values())}
+        times = [*answer["time_shares"].items(), *rest.items()]
         times += [(f"{UNSURE} ({why})", share) for why, share in answer["unsure_shares"].items()]
-        shown = [f"{name} {100 * share:.0f} %" for name, share in sorted(times, key=lambda t: -t[1]) if share]
+        ranked = sorted(times, key=lambda item: -item[1])
+        shown = [f"{name} {100 * share:.0f} %" for name, share in ranked if share > 1e-9]
         line += f"; {answer['seconds']:.1f} s in {answer['windows']} windows: {', '.join(shown)} of the time"
     elif answer.get("seconds", 0) > (end := answer.get("heard", [0, 0]))[1] - end[0]:
         line += f"; {answer['warnings'][0].removesuffix('.')}"
     if answer.get("speaker_clips"):
         line += f"; {formats.clips(answer['speaker_clips'])} of the speaker"
     return line
+
+
+def _values_of(answer: Mapping[str, Any]) -> str:
+    """The dimensions and their scale in words; empty where there are none."""
+    if "dimensions" not in answer:
+        return ""
+    dimensions = Dimensions(tuple(answer["dimensions"]), answer["dimension_range"])
+    values = formats.dimensions_line(answer["dimensions"].values(), dimensions)
+    return f"{values} ({dimensions.range[0]:g} to {dimensions.range[1]:g})"
 
 
 def _transcripts(table: Path) -> list[tuple[str, str]]:

@@ -25,10 +25,14 @@ def stream_of(runner: Runner, settings: Mapping[str, Any]) -> Stream:
     try:
         return Stream(runner, **settings)
     except RunnerError as error:
-        message = str(error)
-        for name, option in OPTIONS.items():
-            message = message.replace(name, option)
-        raise UserError(message) from None
+        raise UserError(by_options(str(error))) from None
+
+
+def by_options(message: str) -> str:
+    """A message that calls settings by their options."""
+    for name, option in OPTIONS.items():
+        message = message.replace(name, option)
+    return message
 
 
 def gap_between_windows(runner: Runner, stream: Stream) -> str:

@@ -24,6 +24,7 @@ from light_sernet_kd.device.formats import (
     dimensions_of,
     heading_line,
     number_or_none,
+    said,
     segment_dict,
     segment_line,
     window_dict,
@@ -55,6 +56,7 @@ def predict(
         model: the file that the runner runs.
         settings: of `Stream`.
         form: `text`, `json` or `jsonl`.
+        every_window: print these too; without classes they are printed at any rate.
         picture: `.png`, `.svg` or `.pdf`; with one recording.
 
     Raises:
@@ -104,7 +106,8 @@ def _printed(
         return window
 
     recording_segments: Iterable[Segment] = segments(windows, labels)
-    if every_window:
+    # Without classes nothing stays the same from one window to the next.
+    if every_window or not labels:
         console.print(heading_line(labels, dimensions), soft_wrap=True)
         recording_segments = list(segments(map(with_line, windows), labels))
         console.print()
@@ -144,7 +147,7 @@ class _Followed:
             "sample_rate": rate,
             "window_seconds": self._runner.samples / rate,
             "hop_seconds": self._stream.hop_samples / rate,
-            "unsure_below": self._stream.unsure_below,
+            "unsure_below": self._stream.unsure_below if labels else None,
             "silence_dbfs": number_or_none(self._stream.silence_dbfs),
             "speaker_clips": known_clips(self._runner),
             **({"dimension_range": [*dimensions.range]} if dimensions else {}),
@@ -157,16 +160,18 @@ class _Followed:
 
         middles = np.array([(window.start + window.end) / 2 for window in self._kept])
         heard = np.array([window.why not in WITHOUT_SPEECH for window in self._kept])
-        shares = np.array([window.smoothed for window in self._kept])
+        labels, names = self._runner.labels, self._runner.dimension_names
+        drawn = np.array([each.smoothed if labels else each.smoothed_dimensions for each in self._kept])
         rate = self._runner.sample_rate
         window_seconds, hop_seconds = self._runner.samples / rate, self._stream.hop_samples / rate
         timeline = figures.Timeline(
             envelope=self._envelope.pairs(),
             stretch_seconds=self._envelope.stretch_seconds,
-            shares=np.where(heard[:, None], shares, np.nan),
+            shares=np.where(heard[:, None], drawn, np.nan),
             borders=np.array([0.0, *(middles[1:] + middles[:-1]) / 2, self._kept[-1].end]),
-            segments=[(each.start, each.end, each.label, each.why) for each in recording_segments],
-            classes=self._runner.labels,
+            segments=[(each.start, each.end, said(each.label), each.why) for each in recording_segments],
+            classes=labels or names,
+            scale=None if labels else self._runner.dimension_range,
         )
         figures.timeline(
             timeline,

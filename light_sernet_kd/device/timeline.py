@@ -21,7 +21,7 @@ class Segment:
         start, end: in seconds. A window speaks for the time about its middle: segments meet halfway between
             the middles of two windows, the first begins and the last ends with the sound.
         label, why: as a window's.
-        probability: mean smoothed probability of the label; None where it is `unsure`.
+        probability: mean smoothed probability of the label; None where it is `unsure`, or none.
         level: mean of the windows' levels in dBFS; None where a sample was not finite.
         windows: how many.
         dimensions: float64 `(K,)`, the mean of the windows' smoothed ones; K is 0 where the file gives none.
@@ -45,7 +45,7 @@ def segments(windows: Iterable[Window], labels: Sequence[str]) -> Iterator[Segme
 
     def ended(end: float, last: Window) -> Segment:
         level = None if math.isnan(levels) else levels / count
-        share = None if last.why else shares / count
+        share = shares / count if last.label in labels else None
         return Segment(start, end, last.label, last.why, share, level, int(count), dimensions / count)
 
     for window in windows:
@@ -56,7 +56,7 @@ def segments(windows: Iterable[Window], labels: Sequence[str]) -> Iterator[Segme
         count += 1
         levels += window.level
         dimensions = dimensions + window.smoothed_dimensions.astype(np.float64)
-        shares += 0.0 if window.why else float(window.smoothed[labels.index(window.label)])
+        shares += float(window.smoothed[labels.index(window.label)]) if window.label in labels else 0.0
         before = window
     if before is not None:
         yield ended(before.end, before)
@@ -67,7 +67,7 @@ class Summary:
     """A whole recording's answer, made of its windows.
 
     Attributes:
-        label: the class with the largest of `probabilities`.
+        label: the class with the largest of `probabilities`; None without classes.
         why: empty; or `not sure` where that is below the threshold; or, where no window holds speech, the
             reason of most of the time.
         probabilities: float64 `(classes,)`: the mean over the windows that hold speech of what the file gives
@@ -75,11 +75,12 @@ class Summary:
         seconds: of the recording, to the end of the last window.
         windows: how many.
         time_shares: class → share of the time that its label stands for, as in `segments`.
-        unsure_shares: reason → share of the time that is unsure for it. All shares sum to 1.
+        unsure_shares: reason → share of the time that is unsure for it. All shares sum to 1, but without
+            classes, where the rest is speech.
         dimensions: float64 `(K,)`, as `probabilities` of the windows' dimensions.
     """
 
-    label: str
+    label: str | None
     why: str
     probabilities: np.ndarray
     seconds: float
@@ -93,10 +94,11 @@ def summary(windows: Iterable[Window], labels: Sequence[str], *, unsure_below: f
     """Sum the windows of one recording up, of which there is at least one; holds sums only."""
     sums = {"speech": np.zeros(len(labels)), "other": np.zeros(len(labels))}
     values: dict[str, Any] = {"speech": 0.0, "other": 0.0}
-    counts = {"speech": 0, "other": 0, "all": 0}
+    counts = {"speech": 0, "other": 0, "all": 0, "dimensions": 0}
 
     def counted(window: Window) -> Window:
         counts["all"] += 1
+        counts["dimensions"] = len(window.dimensions)
         if window.why != NOT_FINITE:
             kind = "other" if window.why in WITHOUT_SPEECH else "speech"
             sums[kind] += window.probabilities
@@ -110,17 +112,18 @@ def summary(windows: Iterable[Window], labels: Sequence[str], *, unsure_below: f
     for segment in segments(map(counted, windows), labels):
         seconds = segment.end
         kind = unsure_seconds if segment.why else time_seconds
-        name = segment.why or segment.label
-        kind[name] = kind.get(name, 0.0) + segment.end - segment.start
+        if name := segment.why or segment.label:
+            kind[name] = kind.get(name, 0.0) + segment.end - segment.start
     source = "speech" if counts["speech"] else "other"
     mean = sums[source] / counts[source] if counts[source] else np.full(len(labels), math.nan)
     # Where no window is finite there is a mean of none of them.
-    dimensions = values[source] / counts[source] if counts[source] else np.zeros(0)
-    why = "" if mean.max() >= unsure_below else NOT_SURE
+    no_values = np.full(counts["dimensions"], math.nan)
+    dimensions = values[source] / counts[source] if counts[source] else no_values
+    why = NOT_SURE if labels and not mean.max() >= unsure_below else ""
     if source == "other":
         why = max(unsure_seconds, key=lambda reason: unsure_seconds[reason])
     return Summary(
-        labels[int(mean.argmax())],
+        labels[int(mean.argmax())] if labels else None,
         why,
         mean,
         seconds,

@@ -19,6 +19,7 @@ from light_sernet_kd.runner import (
     RunnerError,
     Stream,
     Window,
+    require_settings,
     too_short,
     unheard,
     unsure_threshold,
@@ -73,11 +74,13 @@ class Result:
     """What a student says of a recording, a text or both.
 
     Attributes:
-        label: the class with the largest probability, also where that is not to be relied on.
+        label: the class with the largest probability, also where that is not to be relied on. None where the
+            file gives dimensions alone.
         probabilities: class → number; they sum to 1. Of a recording longer than a clip, the mean over the
-            windows that hold speech.
+            windows that hold speech. Empty where the file gives dimensions alone.
         unsure: whether the answer is not to be relied on.
-        reason: why: `not sure`, `silent`, `no speech`, `too short` or `not finite`; else empty.
+        reason: why: `not sure`, `silent`, `no speech`, `too short` or `not finite`; else empty. Dimensions
+            alone are never `not sure`.
         seconds: how long the recording is; 0 of a text.
         windows: of a recording longer than a clip; empty for one that fits, or of a text.
         dimensions: arousal, valence, dominance → number, averaged as the probabilities are, on the scale of
@@ -87,7 +90,7 @@ class Result:
     'anger'
     """
 
-    label: str
+    label: str | None
     probabilities: dict[str, float]
     unsure: bool
     reason: str
@@ -143,7 +146,8 @@ class Runner(runner.Runner):
             settings: of `Stream`, such as `unsure_below` and `hop_seconds`.
 
         Raises:
-            RunnerError: as `probabilities`; or the probabilities are not finite.
+            RunnerError: as `answer`; or what the student gives is not finite; or a setting is of classes,
+                and the file gives none.
             AudioError: the file cannot be read.
             UserError: a setting is out of its range.
         """
@@ -196,8 +200,9 @@ def answer_to(
         `predict` prints them.
 
     Raises:
-        AudioError, RunnerError: it cannot be read or heard.
+        AudioError, RunnerError: it cannot be read or heard; or as `runner.require_settings`.
     """
+    require_settings(settings, runner.card, runner._path)
     rate, samples = runner.sample_rate, runner.samples
     blocks = iter(sound.blocks())
     begun, count = [], 0
@@ -248,7 +253,8 @@ def stream_of(runner: runner.Runner, settings: Mapping[str, float]) -> Stream:
 
 
 def answer_to_text(runner: runner.Runner, text: str, settings: Mapping[str, float]) -> dict[str, Any]:
-    """The answer to a text alone: `label`, `probabilities`, `unsure` and `reason`."""
+    """The answer to a text alone: `label`, `probabilities`, `unsure` and `reason`, perhaps dimensions."""
+    require_settings(settings, runner.card, runner._path)
     return _of_answer(runner, runner.answer(None, text), "", settings)
 
 
@@ -278,8 +284,9 @@ def _of_answer(
         if not np.isfinite(array).all():
             raise RunnerError(f"this student's {name} are not finite: train or export it again.")
     shares = dict(zip(runner.labels, answer.probabilities.tolist(), strict=True))
-    best = max(shares, key=lambda name: shares[name])
-    if not why and shares[best] < settings.get("unsure_below", unsure_threshold(runner.card)):
+    best = max(shares, key=lambda name: shares[name]) if shares else None
+    least = settings.get("unsure_below", unsure_threshold(runner.card))
+    if best is not None and not why and shares[best] < least:
         why = NOT_SURE
     made = {"label": best, "probabilities": shares, "unsure": bool(why), "reason": why or None}
     if not runner.dimension_names:

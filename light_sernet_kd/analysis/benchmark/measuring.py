@@ -13,6 +13,7 @@ from light_sernet_kd.analysis.benchmark.scoring import Recordings, accuracy, fol
 from light_sernet_kd.analysis.benchmark.timing import latencies, open_file
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting.text import pluralise
+from light_sernet_kd.runner import DIMENSIONS
 
 
 def measure(
@@ -91,6 +92,7 @@ def _facts(path: Path, interpreter: Any, card: Mapping[str, Any], labels: Sequen
         "precision": card["precision"],
         "takes": card["input"],
         "classes": len(labels),
+        "dimensions": [*card.get(DIMENSIONS, {"names": ()})["names"]],
         "seconds": samples / card["sample_rate"] if samples else None,
         "bytes": path.stat().st_size,
         "model_bytes": card["model_bytes"],

@@ -56,10 +56,12 @@ def accuracy(
         read: what `training_list.of_tested` read of recordings before.
 
     Raises:
-        UserError: the file takes no audio, or none of the recordings has a label of the file's.
+        UserError: the file takes no audio or gives no classes, or none of the recordings has a label of the
+            file's.
     """
     try:
         opened = runner.Runner(path)
+        runner.require_classes(opened.card, path, "--on")
         scored = _scored_by(opened, path, recordings)
         predicted, cut = _predictions(opened, scored)
     except runner.RunnerError as error:

@@ -9,7 +9,7 @@ from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data import training_list
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting.text import pluralise
-from light_sernet_kd.runner import Runner, RunnerError, unsure_threshold
+from light_sernet_kd.runner import Runner, RunnerError, require_classes, unsure_threshold
 
 # What is added for a student that was trained on what it is stressed with.
 KNOWN = (
@@ -74,6 +74,7 @@ def open_part(path: Path, ids: frozenset[str] | None = None) -> Part:
     """
     try:
         runner = Runner(path)
+        require_classes(runner.card, path, "stress", "name a file of classes")
     except RunnerError as error:
         raise UserError(str(error)) from None
     if runner.inputs != ("audio",):

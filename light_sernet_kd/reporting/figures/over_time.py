@@ -23,9 +23,11 @@ class Timeline:
 
     Attributes:
         envelope: `(stretches, 2)`, the lowest and highest sample of equal stretches of `stretch_seconds`.
-        shares: `(windows, classes)` from 0 to 1; a row of NaN is a gap.
+        shares: `(windows, classes)` from 0 to 1; a row of NaN is a gap. With `scale`, values on that.
         borders: `(windows + 1,)` in seconds: the time that each window speaks for, to the sound's end.
         segments: start, end in seconds, label and, where it is none of `classes`, why.
+        classes: their names, or with `scale` those of the dimensions that are drawn in place of classes.
+        scale: ends of the dimensions' scale, beyond which they are drawn at its end; None of classes.
     """
 
     envelope: ArrayLike
@@ -34,6 +36,7 @@ class Timeline:
     borders: ArrayLike
     segments: Sequence[tuple[float, float, str, str]]
     classes: Sequence[str]
+    scale: tuple[float, float] | None = None
 
     @property
     def looks(self) -> dict[str, tuple[str, str]]:
@@ -49,10 +52,10 @@ def timeline(
     title: str,
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """A recording's waveform, above it what was heard in it, below it the probabilities over time.
+    """A recording's waveform, above it what was heard in it, below it what the file gives over time.
 
     Args:
-        unsure_below: drawn as a line.
+        unsure_below: drawn as a line, but for dimensions.
         path: as for `curves`.
 
     Returns:
@@ -61,7 +64,8 @@ def timeline(
     shares, borders, envelope = (
         np.asarray(array, float) for array in (heard.shares, heard.borders, heard.envelope)
     )
-    classes = heard.classes
+    classes, (low, high) = heard.classes, heard.scale or (0.0, 1.0)
+    shares = np.clip(shares, low, high)
     if shares.shape != (len(borders) - 1, len(classes)):
         raise ValueError(f"{shares.shape} probabilities for {len(borders)} borders, {len(classes)} classes")
     end = borders[-1]
@@ -87,12 +91,15 @@ def timeline(
             edge: dict[str, Any] = {"color": color, "marker": marker, "markeredgecolor": "white"}
             lines.plot(middles[marked], shares[marked, i], linestyle="none", markersize=7, **edge)
             handles.append(Line2D([], [], label=name, markersize=7, **edge))
-        line = lines.axhline(unsure_below, color=QUIET, linewidth=0.9, linestyle=":", label="unsure below")
-        lines.set_ylim(0, 1.02)
-        lines.set_ylabel("smoothed probability")
+        if heard.scale is None:
+            look: dict[str, Any] = {"color": QUIET, "linewidth": 0.9, "linestyle": ":"}
+            handles.append(lines.axhline(unsure_below, label="unsure below", **look))
+        margin = 0.02 * (high - low)
+        lines.set_ylim(low if heard.scale is None else low - margin, high + margin)
+        lines.set_ylabel("smoothed probability" if heard.scale is None else "smoothed, on the scale")
         lines.grid(color=PALE, linewidth=0.5, alpha=0.6)
         lines.legend(
-            handles=[*handles, line],
+            handles=handles,
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
             frameon=False,
@@ -112,7 +119,7 @@ def _draw_segments(axes, heard: Timeline, *, inches_per_second: float) -> None:
     """A strip of the segments, each with its name where there is room for it."""
     for label, why in dict.fromkeys((label, why) for _, _, label, why in heard.segments):
         spans = [(start, stop) for start, stop, *what in heard.segments if what == [label, why]]
-        color = PALE if why else heard.looks[label][0]
+        color = PALE if why else heard.looks.get(label, (QUIET, ""))[0]
         look: dict[str, Any] = {"facecolor": "white" if why else color, "linewidth": 0.8}
         look |= {"edgecolor": color if why else "white", "hatch": "////" if why == "not sure" else None}
         axes.broken_barh([(start, stop - start) for start, stop in spans], (0, 1), **look)

@@ -130,6 +130,19 @@ class Run:
         """Whether its students tell emotions apart, and do not give ratings alone."""
         return bool(self.predictions.classes)
 
+    def require_classes(self, wanted: str) -> None:
+        """Refuse what needs classes of a run that has none.
+
+        Raises:
+            UserError: its students give ratings alone.
+        """
+        if not self.has_classes:
+            names = " and ".join(self.predictions.dimensions)
+            raise UserError(
+                f"{wanted} needs classes, and the students of {self.name} give {names} alone: name a run "
+                "with classes."
+            )
+
     @property
     def bytes_of(self) -> dict[str, int]:
         """Size of the exported file per precision; empty where nothing was exported."""

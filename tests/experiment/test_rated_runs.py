@@ -257,6 +257,13 @@ def test_predictions_of_ratings_alone_are_checked_against_the_metrics(alone, tmp
         read_run(copy)
 
 
+@pytest.mark.parametrize("command", [["stress"], ["stress", "--certify"], ["explain", "--worst", "1"]])
+def test_what_needs_classes_is_refused_of_ratings_alone(alone, command, capsys):
+    assert cli.main([*command, str(alone)]) == 2
+    told = f"{command[0]} needs classes, and the students of alone give arousal and valence alone"
+    assert told in error_of(capsys)
+
+
 def test_a_grid_of_ratings_alone_is_one_line(rated, tmp_path, capsys):
     (tmp_path / "grid.toml").write_text(
         f'[settings]\ncorpus = "{rated.as_posix()}"\ndimensions = ["arousal"]\n'

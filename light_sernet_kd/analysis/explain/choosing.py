@@ -38,11 +38,13 @@ def finished_run(folder: Path) -> Run:
     """The run of a folder.
 
     Raises:
-        UserError: no such folder, or no finished run in it.
+        UserError: no such folder, no finished run in it, or one whose students give ratings alone.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: name a run's, such as result/demo.")
-    return read_run(folder)
+    run = read_run(folder)
+    run.require_classes("explain")
+    return run
 
 
 def row_of(predictions: Predictions, utterance: str, folder: Path) -> int:

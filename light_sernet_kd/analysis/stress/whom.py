@@ -57,10 +57,12 @@ def read_runs(paths: Sequence[Path]) -> dict[Path, Run]:
     """The finished runs of the folders among these paths.
 
     Raises:
-        UserError: a folder holds no finished run, or is named twice.
+        UserError: a folder holds no finished run, one of ratings alone, or is named twice.
     """
     folders = [path for path in paths if path.is_dir()]
     runs = {path: read_run(path) for path in folders}
+    for run in runs.values():
+        run.require_classes("stress")
     if len({path.resolve() for path in folders}) < len(folders):
         raise UserError("a run is named twice: name each once.")
     return runs

@@ -15,10 +15,8 @@ import functools
 import hashlib
 import json
 import os
-import re
-import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +24,22 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging as absl_logging
-from tensorflow.lite.python.convert_phase import ConverterError
 
 from light_sernet_kd import files, runner
 from light_sernet_kd.config import CALIBRATION_CLIPS, PRECISIONS, SAMPLE_RATE, Dimensions
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.evaluation import UNSURE_BELOW
 from light_sernet_kd.export.flatbuffer import ExportError, Part, is_builtin, joined, operator_names
-from light_sernet_kd.features import feature_shape, front_end_model
+from light_sernet_kd.export.parts import (
+    converted,
+    enrolled_part,
+    front_end_function,
+    front_end_part,
+    softmax_part,
+)
+from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
-from light_sernet_kd.students.enrolled import EnrolledHead, embedded
+from light_sernet_kd.students.enrolled import EnrolledHead
 from light_sernet_kd.students.parameters import parameter_counts
 
 CHECK_CLIPS = 8
@@ -299,7 +302,7 @@ def _student_inputs(
     """The examples by the student's inputs: features in the place of audio."""
     inputs = {name: examples[name] for name in _beside_features(names)}
     if "features" in names:
-        features_of = _front_end(spec.front_end, spec.input_type, spec.samples)
+        features_of = front_end_function(spec.front_end, spec.input_type, spec.samples)
         features = [features_of(tf.constant(clip[None])) for clip in examples["audio"]]
         inputs["features"] = np.concatenate(features)
     return inputs
@@ -359,7 +362,7 @@ def _enrolled_file(
     enrolled = {"embedding": weights.hexdigest(), "width": len(spec.enrolled.mean)}
     card = {**card, "enrolled": enrolled, **(spec.enrolled_cards or {}).get(precision, {})}
     widths = [shape[-1] for shape in spec.enrolled.stages]
-    model = joined(parts, card, _enrolled_part(spec.enrolled), widths, _beside(spec))
+    model = joined(parts, card, enrolled_part(spec.enrolled), widths, _beside(spec))
 
     def write() -> Path:
         with files.atomic(path) as temporary:
@@ -373,12 +376,12 @@ def _parts(
     outputs_of, precision: str, names: Sequence[str], features: Iterable[np.ndarray], spec: ExportSpec
 ) -> list[Part]:
     """Front end and softmax, where the file has them, and the student between them."""
-    parts = [Part("student", _convert(outputs_of, precision, features), gives=(*_output_widths(spec),))]
+    parts = [Part("student", converted(outputs_of, precision, features), gives=(*_output_widths(spec),))]
     if spec.classes:
-        softmax = _softmax_part(len(spec.classes), spec.temperature)
+        softmax = softmax_part(len(spec.classes), spec.temperature)
         parts.append(Part("softmax", softmax, gives=(runner.PROBABILITIES,)))
     if "features" in names and spec.merge:
-        front_end = _front_end_part(spec.front_end, spec.input_type, spec.samples)
+        front_end = front_end_part(spec.front_end, spec.input_type, spec.samples)
         parts = [Part("front_end", front_end, gives=("features",)), *parts]
     return parts
 
@@ -515,88 +518,6 @@ def _precisions(wanted: Sequence[str] | None, names: Sequence[str]) -> list[str]
 def _spread(items: np.ndarray, most: int) -> np.ndarray:
     """At most `most` of the items, evenly spread: a corpus is sorted by speaker."""
     return items[np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
-
-
-def _traced(function: Callable, shape: Sequence[int], name: str):
-    """A TensorFlow function of one clip."""
-    return tf.function(function).get_concrete_function(tf.TensorSpec((1, *shape), tf.float32, name=name))
-
-
-def _convert(function, precision: str, features: Iterable[np.ndarray] = ()) -> bytes:
-    """A flatbuffer of one part; `features` are what int8 is calibrated with."""
-    # Without `trackable_obj` the converter freezes the variables in memory, and says that this is deprecated;
-    # with it, it writes a SavedModel for every precision and takes three times as long.
-    absl_level = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    # TensorFlow warns of every lookup table in the process, such as those of keras-hub's tokenisers.
-    logger, level = tf.get_logger(), tf.get_logger().level
-    logger.setLevel("ERROR")
-    try:
-        with runner.without_chatter(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
-            converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            if precision != "float32":
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            if precision == "float16":
-                converter.target_spec.supported_types = [tf.float16]
-            if precision == "int8":
-                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-                converter.representative_dataset = functools.partial(_one_by_one, features)
-            return converter.convert()
-    except ConverterError as error:
-        if not (lacking := re.findall(r"'tf\.(\w+)' op is neither", str(error))):
-            raise
-        raise ExportError(f"operations that TFLite lacks: {', '.join(sorted({*lacking}))}") from error
-    finally:
-        absl_logging.set_verbosity(absl_level)
-        logger.setLevel(level)
-
-
-def _one_by_one(features: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    for clip in features:
-        yield [clip[None]]
-
-
-@functools.lru_cache(maxsize=4)
-def _front_end(front_end: str, input_type: str, samples: int):
-    model = front_end_model(front_end, input_type, samples)
-    return _traced(lambda tensor: model(tensor, training=False), (samples,), "audio")
-
-
-@functools.lru_cache(maxsize=4)
-def _front_end_part(front_end: str, input_type: str, samples: int) -> bytes:
-    model = front_end_model(front_end, input_type, samples, on_device=True)
-    traced = _traced(lambda tensor: model(tensor, training=False), (samples,), "audio")
-    return _convert(traced, "float32")
-
-
-@functools.lru_cache(maxsize=4)
-def _softmax_part(classes: int, temperature: float = 1.0) -> bytes:
-    # SOFTMAX has a factor of its own, beta, but XNNPACK takes it with a beta of 1 alone.
-    def scaled(logits):
-        return tf.nn.softmax(logits if temperature == 1 else logits * (1 / temperature))
-
-    return _convert(_traced(scaled, (classes,), "logits"), "float32")
-
-
-def _enrolled_part(head: EnrolledHead) -> Part:
-    """From the student's stages and what is known of the speaker."""
-    width = len(head.mean)
-
-    def answer(*inputs):
-        *stages, speaker, clips = inputs
-        embedding = embedded(stages)
-        share = clips / (clips + head.prior_clips)
-        about = embedding - (head.mean + share * (speaker - head.mean))
-        return tf.nn.softmax(tf.matmul(about, head.weights) + head.bias), embedding
-
-    takes = {f"stage{number}": shape for number, shape in enumerate(head.stages)}
-    takes |= {"speaker": (width,), "clips": (1,)}
-    specs = [tf.TensorSpec((1, *shape), tf.float32, name=name) for name, shape in takes.items()]
-    function = tf.function(answer).get_concrete_function(*specs)
-    # Half of the bytes, and its roundings are far below those of any student but float32's.
-    return Part("enrolled", _convert(function, "float16"), gives=("probabilities", "embedding"))
 
 
 def _write(

@@ -31,7 +31,7 @@ from keras import ops
 from light_sernet_kd import features, runner, students
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export import flatbuffer
+from light_sernet_kd.export import flatbuffer, parts
 from light_sernet_kd.export import tflite as export_module
 from light_sernet_kd.export.tflite import Exported, ExportError, ExportSpec, export
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
@@ -226,9 +226,9 @@ def test_an_int8_pool_gives_the_mean_of_what_it_covers(shape, size, padding):
     rng = np.random.default_rng(0)
     values = rng.uniform(-1, 1, (40, *shape, 3)).astype(np.float32)
     layer = keras.layers.AveragePooling2D(size, padding=padding)
-    function = export_module._traced(layer, values.shape[1:], "logits")
+    function = parts.traced(layer, values.shape[1:], "logits")
     joined = flatbuffer.joined(
-        [flatbuffer.Part("student", export_module._convert(function, "int8", values), gives=("mean",))],
+        [flatbuffer.Part("student", parts.converted(function, "int8", values), gives=("mean",))],
         {"classes": CLASSES, "states": {"logits": {"rows": 1, "width": 1, "encoder": ""}}},
     )
     assert "AVERAGE_POOL_2D" not in flatbuffer.operator_names(joined)
@@ -324,14 +324,14 @@ def test_without_merging_the_files_take_features(one_case, tmp_path):
 def test_a_failed_conversion_leaves_no_file_and_keeps_the_former(one_case, tmp_path, monkeypatch):
     again(one_case, tmp_path, precisions=("int8",))
     former = (tmp_path / "student_int8.tflite").read_bytes()
-    convert = export_module._convert
+    convert = parts.converted
 
     def fails_at_int8(function, precision, calibration=None):
         if precision == "int8":
             raise ValueError("the converter broke")
         return convert(function, precision, calibration)
 
-    monkeypatch.setattr(export_module, "_convert", fails_at_int8)
+    monkeypatch.setattr(export_module, "converted", fails_at_int8)
     with pytest.raises(ValueError, match="the converter broke"):
         again(one_case, tmp_path, precisions=("dynamic", "int8"))
     assert (tmp_path / "student_int8.tflite").read_bytes() == former
@@ -342,12 +342,12 @@ def test_a_failed_conversion_leaves_no_file_and_keeps_the_former(one_case, tmp_p
 
 
 def test_a_float32_file_that_differs_from_keras_is_an_error(one_case, tmp_path, monkeypatch):
-    softmax = export_module._softmax_part(len(CLASSES))
-    colder = export_module._convert(
-        export_module._traced(lambda logits: ops.softmax(1.01 * logits), (len(CLASSES),), "logits"), "float32"
+    softmax = parts.softmax_part(len(CLASSES))
+    colder = parts.converted(
+        parts.traced(lambda logits: ops.softmax(1.01 * logits), (len(CLASSES),), "logits"), "float32"
     )
     assert colder != softmax
-    monkeypatch.setattr(export_module, "_softmax_part", lambda classes, temperature: colder)
+    monkeypatch.setattr(export_module, "softmax_part", lambda classes, temperature: colder)
     with pytest.raises(ExportError, match=r"student_float32.tflite differ from Keras'"):
         again(one_case, tmp_path)
     assert not list(tmp_path.glob("*.tflite"))
@@ -383,9 +383,9 @@ def test_the_files_give_softmax_of_the_logits_over_the_temperature(one_case, tmp
             1 / temperature
         )
         np.testing.assert_allclose(found, scaled / scaled.sum(axis=1, keepdims=True), atol=1e-4)
-    part = flatbuffer.operator_names(export_module._softmax_part(len(CLASSES), temperature))
+    part = flatbuffer.operator_names(parts.softmax_part(len(CLASSES), temperature))
     assert part == ["MUL", "SOFTMAX"]
-    assert flatbuffer.operator_names(export_module._softmax_part(len(CLASSES), 1.0)) == ["SOFTMAX"]
+    assert flatbuffer.operator_names(parts.softmax_part(len(CLASSES), 1.0)) == ["SOFTMAX"]
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
@@ -645,7 +645,7 @@ def test_parts_are_linked_whatever_the_rank_of_the_features(tmp_path, monkeypatc
         audio = keras.Input((samples,), name="audio")
         return keras.Model(audio, ops.reshape(audio[:, : 2 * 96 * 8], (-1, 2, 96, 8)))
 
-    monkeypatch.setattr(export_module, "front_end_model", patches)
+    monkeypatch.setattr(parts, "front_end_model", patches)
     monkeypatch.setattr(export_module, "feature_shape", lambda *_: (2, 96, 8))
     taken = keras.Input((2, 96, 8), name="features")
     student = keras.Model(taken, keras.layers.Dense(5)(ops.mean(keras.layers.Dense(3)(taken), axis=(1, 2))))

@@ -13,8 +13,7 @@ from flatbuffers import Builder
 
 from light_sernet_kd import __version__, runner
 from light_sernet_kd.config import PRECISIONS
-from light_sernet_kd.export import flatbuffer, metadata
-from light_sernet_kd.export import tflite as export_module
+from light_sernet_kd.export import flatbuffer, metadata, parts
 from light_sernet_kd.export.tflite import ExportSpec, export
 
 TOLD = {
@@ -174,7 +173,7 @@ def test_inputs_are_described_in_the_order_of_the_graph(tmp_path):
 
 
 def test_the_runtime_that_is_asked_for_is_the_newest_of_the_parts(case):
-    content = export_module._softmax_part(len(CLASSES))
+    content = parts.softmax_part(len(CLASSES))
 
     def part(name: str, version: bytes, gives: str):
         model = schema.ModelT.InitFromPackedBuf(content)
@@ -185,9 +184,9 @@ def test_the_runtime_that_is_asked_for_is_the_newest_of_the_parts(case):
         return flatbuffer.Part(name, bytes(builder.Output()), (gives,))
 
     # logits is the input of both; 2.10 is newer than 2.9
-    parts = [part("one", b"2.10.0", "unused"), part("two", b"2.9.1", "probabilities")]
+    both = [part("one", b"2.10.0", "unused"), part("two", b"2.9.1", "probabilities")]
     joined = flatbuffer.joined(
-        parts, {"classes": CLASSES, "states": {"logits": {"rows": 1, "width": 5, "encoder": ""}}}
+        both, {"classes": CLASSES, "states": {"logits": {"rows": 1, "width": 5, "encoder": ""}}}
     )
     model = schema.ModelT.InitFromPackedBuf(joined)
     found = {each.name.decode(): bytes(model.buffers[each.buffer].data) for each in model.metadata}

@@ -16,7 +16,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.data.feature_cache import feature_key
 from light_sernet_kd.export import flatbuffer
-from light_sernet_kd.export.tflite import _front_end_part
+from light_sernet_kd.export.parts import front_end_part
 from light_sernet_kd.features import feature_shape, front_end_model, layers, voice
 from light_sernet_kd.registries.front_ends import ROBUST, ROBUST_VOICE, VOICE_CHANNELS
 
@@ -312,7 +312,7 @@ def test_exported_files_are_those_of_keras(exported):
 
 def test_exported_features_are_those_of_keras():
     samples = 48_000
-    interpreter = Interpreter(model_content=_front_end_part("robust_voice", "mfcc", samples))
+    interpreter = Interpreter(model_content=front_end_part("robust_voice", "mfcc", samples))
     interpreter.allocate_tensors()
     ((taken,), (given,)) = interpreter.get_input_details(), interpreter.get_output_details()
     clips = [glide(100, 200, samples) + 0.1 * noise(samples), noise(samples), np.zeros(samples)]

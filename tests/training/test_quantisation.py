@@ -18,7 +18,7 @@ from small_runs import SPEAKERS, error_of, same_weights, train
 
 from light_sernet_kd import config, students
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export import flatbuffer, tflite
+from light_sernet_kd.export import flatbuffer, parts, tflite
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.training import quantisation
 from light_sernet_kd.training.checkpoint import EpochState
@@ -161,7 +161,7 @@ def int8_file(student: keras.Model, features: np.ndarray) -> bytes:
     function = tf.function(functools.partial(tflite._outputs, student, ["features"])).get_concrete_function(
         {"features": tf.TensorSpec((1, *features.shape[1:]), name="features")}
     )
-    return tflite._convert(function, "int8", features)
+    return parts.converted(function, "int8", features)
 
 
 def with_exports_pools(content: bytes) -> bytes:

@@ -339,6 +339,25 @@ class RunFolder:
         self._check_predictions(run)
         return run
 
+    def require_classes(self, wanted: str) -> None:
+        """Refuse a finished run whose students give dimensions alone; what else is wrong, `finished` tells.
+
+        Args:
+            wanted: what needs classes.
+
+        Raises:
+            UserError: the run is one of these.
+        """
+        try:
+            classes = read_json(self.metrics, {"classes": [str]})["classes"]
+        except (OSError, JsonError):
+            return
+        if not classes:
+            raise UserError(
+                f"{wanted} needs classes, and the students of {self.path} give dimensions alone: name "
+                "another run."
+            )
+
     def _check_predictions(self, run: Run) -> None:
         """Refuse a predictions.csv that is not metrics.json's: a file cut short still reads well."""
         predictions, pooled = run.predictions, run.metrics["pooled"]

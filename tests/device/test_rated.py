@@ -339,6 +339,14 @@ def test_stress_and_scores_of_classes_refuse_the_file(model, manifest, capsys):
         assert f"needs classes, and {model} gives arousal and valence alone: " in line
 
 
+def test_what_is_about_the_classes_of_a_run_refuses_one_without(tmp_path, capsys):
+    (tmp_path / "metrics.json").write_text(json.dumps({"classes": [], "dimensions": {}}), encoding="utf-8")
+    for command in (["explain", tmp_path, "--worst", 1], ["stress", tmp_path]):
+        assert cli.main([*map(str, command)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{command[0]} needs classes, and the students of {tmp_path} give dimensions alone" in line
+
+
 def test_a_benchmark_measures_it(model, capsys):
     measured = json.loads(answered(capsys, "benchmark", model, "--rounds", 1, "--threads", 1, "--json"))
     (told,) = measured["files"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from light_sernet_kd.data.run_folder import Run, read_run
+from light_sernet_kd.data.run_folder import Run, RunFolder, read_run
 from light_sernet_kd.errors import UserError, nfc
 from light_sernet_kd.evaluation import Predictions
 
@@ -38,10 +38,11 @@ def finished_run(folder: Path) -> Run:
     """The run of a folder.
 
     Raises:
-        UserError: no such folder, or no finished run in it.
+        UserError: no such folder, or no finished run in it, or one without classes.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: name a run's, such as result/demo.")
+    RunFolder(folder).require_classes("explain")
     return read_run(folder)
 
 

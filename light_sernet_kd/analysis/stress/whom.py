@@ -8,7 +8,7 @@ from light_sernet_kd.analysis.stress.choosing import Drawn
 from light_sernet_kd.analysis.stress.students import Student, of_folds, open_part, open_students
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.data.run_folder import Run, read_run
+from light_sernet_kd.data.run_folder import Run, RunFolder, read_run
 from light_sernet_kd.data.selection import CorpusPart, Selection, named_folds
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.corpora import origin
@@ -57,9 +57,11 @@ def read_runs(paths: Sequence[Path]) -> dict[Path, Run]:
     """The finished runs of the folders among these paths.
 
     Raises:
-        UserError: a folder holds no finished run, or is named twice.
+        UserError: a folder holds no finished run, or one without classes, or is named twice.
     """
     folders = [path for path in paths if path.is_dir()]
+    for path in folders:
+        RunFolder(path).require_classes("stress")
     runs = {path: read_run(path) for path in folders}
     if len({path.resolve() for path in folders}) < len(folders):
         raise UserError("a run is named twice: name each once.")

@@ -191,7 +191,7 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         between = f" [{', '.join(ends)}]" if len(ends) == 2 else ""
         under = f", {names.protocol(card['protocol'])}" if "protocol" in card else ""
         facts.append(("Unweighted accuracy (UA)", f"{100 * card['ua']:.1f} %{between}{under}"))
-    else:
+    elif runner.gives_classes(card):
         facts.append(("Unweighted accuracy (UA)", "the file does not say; see the run's report"))
     if runner.DIMENSIONS in card:
         low, high = card[runner.DIMENSIONS]["range"]

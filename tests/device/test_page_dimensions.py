@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from browser import LEAST_CONTRAST, OUTSIDE, status
 from exported_cases import RATED, SAMPLES, Case, clips, rated_case
+from tiny_student import rated_student
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.device import serve, shipped, site
@@ -204,3 +205,119 @@ def test_a_student_without_them_has_the_page_as_it_was(tab, runtime, recording):
         assert "dimension" not in json.dumps(found)
         heads = tab.run("[...document.querySelectorAll('#numbers th[scope=col]')].length")
         assert heads == 2 + len(found["probabilities"])
+
+
+# A student without classes.
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    return rated_student(tmp_path_factory.mktemp("alone") / "student_float32.tflite", names=RATED.names)
+
+
+@pytest.fixture(scope="module")
+def rated(tab, alone, runtime, recording):
+    """The page with the answer of a student of dimensions alone."""
+    with address(alone, runtime) as url:
+        tab.open(url)
+        tab.wait_for(f"document.body.classList.contains('rated') && {status('Ready')}")
+        given(tab, recording)
+        yield tab
+
+
+def test_without_classes_the_page_gives_the_answer_of_predict(rated, alone, recording, capsys):
+    found = rated.run("demo.result()")
+    assert cli.main(["predict", str(alone), str(recording), "--json"]) == 0
+    (expected,) = json.loads(capsys.readouterr().out)
+    assert found["dimensions"] == pytest.approx(expected["dimensions"], abs=1e-3)
+    assert found["unsure_shares"] == pytest.approx(expected["unsure_shares"], abs=1e-6)
+    for name in ("label", "probabilities", "time_shares", "unsure", "reason", "windows", "dimension_range"):
+        assert found[name] == expected[name], name
+    assert (found["label"], found["probabilities"], found["time_shares"]) == (None, {}, {})
+    windows = [*Runner(alone).stream(audio.read(recording))]
+    assert [row["label"] for row in found["timeline"]] == [each.label or None for each in windows]
+    np.testing.assert_allclose(
+        [[*row["smoothed_dimensions"].values()] for row in found["timeline"]],
+        [each.smoothed_dimensions for each in windows],
+        atol=1e-3,
+    )
+
+
+def test_without_classes_the_answer_is_the_point_and_its_numbers(rated):
+    values = rated.run("demo.result()")["dimensions"]
+    shown = {name: f"{min(max(value, 1), 5):.1f}" for name, value in values.items()}
+    hero = rated.run("document.getElementById('label').textContent")
+    assert hero == ", ".join(f"{name} {value}" for name, value in shown.items())
+    words = rated.run("document.getElementById('tone-words').textContent")
+    assert words == (
+        f"Arousal {shown['arousal']}, from calm (1) to excited (5). "
+        f"Valence {shown['valence']}, from unpleasant (1) to pleasant (5). "
+        f"Dominance {shown['dominance']}, from weak (1) to strong (5)."
+    )
+    x, y = rated.run(
+        "['cx', 'cy'].map((name) => +document.querySelector('#plane .point').getAttribute(name))"
+    )
+    assert x == pytest.approx(LEFT + SIDE * (float(shown["valence"]) - 1) / 4, abs=4)
+    assert y == pytest.approx(TOP + SIDE * (1 - (float(shown["arousal"]) - 1) / 4), abs=4)
+    assert rated.run("document.getElementById('question').textContent") == "How does this voice sound?"
+    for nothing in ("ring", "bars", "threshold"):
+        assert rated.run(f"document.getElementById('{nothing}').getClientRects().length") == 0, nothing
+    assert rated.run("document.getElementById('confidence').textContent") == ""
+    heads = rated.run(
+        "[...document.querySelectorAll('#numbers th[scope=col]')].map((each) => each.textContent)"
+    )
+    assert heads == ["Window", "Answer", *RATED.names]
+    assert "per cent" not in rated.run("document.querySelector('#numbers caption').innerText")
+    reason = rated.run("document.getElementById('reason').textContent")
+    assert re.search(r"speech \d+\s%, unsure \(silent\) \d+\s% of the time", reason)
+    facts = rated.run("document.getElementById('facts').textContent")
+    assert "accuracy" not in facts
+    assert not rated.run(
+        "document.body.innerText.includes('undefined') || document.body.innerText.includes('NaN')"
+    )
+
+
+def test_without_classes_it_fits_and_is_seen_and_saved(rated):
+    try:
+        for width in (390, 1280):
+            rated.send(
+                "Emulation.setDeviceMetricsOverride",
+                width=width, height=740, deviceScaleFactor=1, mobile=width < 500,
+            )  # fmt: skip
+            assert rated.run("document.documentElement.scrollWidth") <= width
+            assert rated.run(OUTSIDE) == [], width
+        contrast, words = rated.run(LEAST_CONTRAST)
+        assert contrast >= 4.5, words
+    finally:
+        rated.send("Emulation.clearDeviceMetricsOverride")
+    width, height, marks = rated.run(
+        """demo.picture().then(createImageBitmap).then((image) => {
+            const draw = new OffscreenCanvas(image.width, image.height).getContext("2d");
+            draw.drawImage(image, 0, 0);
+            const probe = document.createElement("i");
+            probe.style.color = "var(--accent)";
+            document.body.append(probe);
+            const wanted = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+            probe.remove();
+            const { data } = draw.getImageData(0, 0, image.width, image.height);
+            let count = 0;
+            for (let i = 0; i < data.length; i += 4)
+                count += wanted.every((value, k) => value === data[i + k]);
+            return [image.width, image.height, count];
+        })"""
+    )
+    assert width == 1200
+    assert height > 480 + 96
+    # Two discs of 13 pixels' radius inside their edges: the point, and dominance on its line.
+    assert marks == pytest.approx(2 * np.pi * 13**2, rel=0.2)
+
+
+def test_without_classes_silence_has_no_place(rated, recording, tmp_path):
+    soundfile.write(tmp_path / "quiet.wav", np.zeros(2 * RATE), RATE)
+    found = given(rated, tmp_path / "quiet.wav")
+    assert (found["label"], found["unsure"], found["reason"]) == (None, True, "silent")
+    assert rated.run("document.getElementById('label').textContent") == "unsure"
+    assert "nothing to rate" in rated.run("document.getElementById('confidence').textContent")
+    assert rated.run("document.querySelector('#plane .point, #plane .trail')") is None
+    assert rated.run("demo.picture().then((blob) => blob.type)") == "image/png"
+    given(rated, recording)

@@ -1,5 +1,6 @@
 // Waveform, mel spectrogram and timeline of one recording, on one time axis.
 
+import { endsOf, place as onScale } from "./plane.js";
 import { percent } from "./words.js";
 
 const FRAME = 400; // 25 ms at 16 kHz
@@ -212,8 +213,12 @@ function tick(seconds, span) {
 
 const ANSWER_PX = 30;
 const AXIS_PX = 24;
+const CLASS_PX = 20;
+const SCALE_PX = 72;
 
-export const timelineHeight = (labels) => ANSWER_PX + 6 + 20 * labels.length + AXIS_PX;
+/** A row per class; without classes, a taller one per dimension. */
+export const timelineHeight = ({ labels, dimensions }) =>
+  ANSWER_PX + 6 + (labels.length ? CLASS_PX * labels.length : SCALE_PX * dimensions.names.length) + AXIS_PX;
 
 /** Where the time of each window begins and ends, in pixels: windows overlap, and one speaks for its middle. */
 function edgesOf(rows, x, seconds) {
@@ -229,7 +234,7 @@ function edgesOf(rows, x, seconds) {
 /**
  * The windows' answers as a strip of boxes with names, as far as there is room; doubt is dashed.
  *
- * @param colours of each class, by its label.
+ * @param colours of each class, by its label; what is no class has none.
  */
 export function strip(view, rows, colours, edges, { top, height }) {
   const { draw, colour } = view;
@@ -238,7 +243,8 @@ export function strip(view, rows, colours, edges, { top, height }) {
     while (next < rows.length && rows[next].label === rows[k].label) next++;
     const [from, to] = [edges(k)[0], edges(next - 1)[1]];
     const sure = rows[k].label !== null;
-    const { fill, on } = sure ? emotion(colours[rows[k].label], view) : { fill: colour("surface"), on: colour("soft") };
+    const plain = { fill: colour(sure ? "track" : "surface"), on: colour(sure ? "text" : "soft") };
+    const { fill, on } = sure && colours[rows[k].label] ? emotion(colours[rows[k].label], view) : plain;
     draw.beginPath();
     draw.roundRect(from + 1, top + 1, Math.max(2, to - from - 2), height - 2, Math.min(6, (to - from) / 3));
     draw.setLineDash(sure ? [] : [4, 3]);
@@ -273,16 +279,39 @@ function axis(view, x, seconds) {
 }
 
 /**
+ * A dimension over time: a bar per window of speech, from the scale's low end upwards.
+ *
+ * @param edges begin and end of each window, in pixels.
+ */
+function scale(view, rows, student, k, edges, { top, height }) {
+  const { draw, left, span, colour } = view;
+  const dimension = student.dimensions.names[k];
+  const room = height - 10;
+  const [low, high] = endsOf(dimension);
+  draw.fillStyle = colour("track");
+  draw.fillRect(left, top, span, room);
+  rows.forEach((row, number) => {
+    if (row.label === null) return;
+    const [from, to] = edges(number);
+    const tall = Math.max(2, onScale(student, row.values[k]) * room);
+    draw.fillStyle = colour("accent");
+    draw.fillRect(from, top + room - tall, Math.max(1, to - from - (to - from > 6 ? 1 : 0)), tall);
+  });
+  name(view, dimension, top + room / 2, { strong: true });
+  name(view, high, top + 7);
+  name(view, low, top + room - 7);
+}
+
+/**
  * Per window a column at its middle: how full the colour is says how likely, a dot marks the most likely. Above
- * it, what the windows say, in words.
+ * it, what the windows say, in words. Without classes, a bar per window and dimension.
  *
  * @param rows `{start, end, shares, label}` per window, in seconds.
- * @param colours of each class, by its label.
  */
-export function timeline(canvas, rows, colours, seconds) {
+export function timeline(canvas, rows, student, seconds) {
   const view = prepared(canvas);
   const { draw, height, left, span, colour } = view;
-  const labels = Object.keys(colours);
+  const { colours, labels } = student;
   const x = (second) => left + (Math.min(Math.max(second, 0), seconds) / seconds) * span;
   const edges = edgesOf(rows, x, seconds);
   const top = ANSWER_PX + 6;
@@ -290,6 +319,12 @@ export function timeline(canvas, rows, colours, seconds) {
 
   name(view, "answer", ANSWER_PX / 2, { strong: true });
   strip(view, rows, colours, edges, { top: 0, height: ANSWER_PX });
+  if (!labels.length) {
+    student.dimensions.names.forEach((_, k) => {
+      scale(view, rows, student, k, edges, { top: top + SCALE_PX * k, height: SCALE_PX });
+    });
+    return axis(view, x, seconds);
+  }
   labels.forEach((label, line) => {
     const y = top + line * cell;
     const { fill, on } = emotion(colours[label], view);
@@ -363,7 +398,7 @@ export function said(rows) {
     const highest = Math.max(...rows.slice(k, next).map((row) => row.shares[row.shown]));
     parts.push(
       `${rows[k].start.toFixed(1)} to ${rows[next - 1].end.toFixed(1)} s ` +
-        (sure ? `${rows[k].label}, up to ${percent(highest, 0)}` : "unsure"),
+        (sure ? `${rows[k].label}${rows[k].shares.length ? `, up to ${percent(highest, 0)}` : ""}` : "unsure"),
     );
     k = next;
   }

@@ -20,13 +20,20 @@ export function shown(student, value) {
   return Math.min(Math.max(value, low), high).toFixed(high - low > 2 ? 1 : 2);
 }
 
+/** What both ends of a dimension are called. */
+export const endsOf = (name) => ENDS[name];
+
 /** From 0 to 1 where the value is on the scale. */
-function place(student, value) {
+export function place(student, value) {
   const [low, high] = student.dimensions.range;
   return Math.min(Math.max((value - low) / (high - low), 0), 1);
 }
 
-const hasPlane = (student) => ["arousal", "valence"].every((name) => student.dimensions.names.includes(name));
+/** What the plane shows, if a student gives both. */
+const IN_PLANE = ["arousal", "valence"];
+const hasPlane = (student) => IN_PLANE.every((name) => student.dimensions.names.includes(name));
+/** The dimensions that the plane does not show. */
+const besidePlane = (student) => student.dimensions.names.filter((name) => !hasPlane(student) || !IN_PLANE.includes(name));
 
 /** The values of a window or an answer by name; null where there is no speech. */
 function named(student, found) {
@@ -42,10 +49,26 @@ function degree(student, name, value) {
   return `${Math.abs(off) < VERY ? "" : "very "}${off < 0 ? low : high}`;
 }
 
-/** What was heard, in one sentence; empty without an answer. */
+/** The values in one line, as a student without classes has them in the answer's place. */
+export function numbers(student, found) {
+  return student.dimensions.names.map((name, k) => `${name} ${shown(student, found.values[k])}`).join(", ");
+}
+
+/** The values and the ends of their scale: without classes, no word is put in their place. */
+function onScale(student, values) {
+  const [low, high] = student.dimensions.range;
+  const parts = Object.entries(values).map(([name, value]) => {
+    const [first, last] = ENDS[name];
+    return `${name[0].toUpperCase()}${name.slice(1)} ${shown(student, value)}, from ${first} (${low}) to ${last} (${high}).`;
+  });
+  return parts.join(" ");
+}
+
+/** What was heard, in one sentence or a few; empty without an answer. */
 export function sentence(student, found) {
   const values = named(student, found);
   if (!values) return "";
+  if (!student.labels.length) return onScale(student, values);
   const parts = Object.entries(values).map(
     ([name, value]) => `${degree(student, name, value)} (${name} ${shown(student, value)})`,
   );
@@ -160,15 +183,88 @@ export function tone(student, found, rows = []) {
   part.hidden = !student.dimensions;
   if (part.hidden) return;
   const values = named(student, found);
-  const inPlane = hasPlane(student) ? ["arousal", "valence"] : [];
-  document.getElementById("plane").toggleAttribute("hidden", !inPlane.length);
-  if (inPlane.length) plane(student, found, rows);
+  document.getElementById("plane").toggleAttribute("hidden", !hasPlane(student));
+  if (hasPlane(student)) plane(student, found, rows);
   document.getElementById("tone-words").textContent =
     sentence(student, found) || (found ? "No speech was found, so there is nothing to place." : "The answer appears here.");
-  const rest = student.dimensions.names.filter((name) => !inPlane.includes(name));
-  document.getElementById("values").replaceChildren(...rest.map((name) => line(student, name, values?.[name])));
+  document.getElementById("values").replaceChildren(...besidePlane(student).map((name) => line(student, name, values?.[name])));
   document.getElementById("tone-legend").textContent =
-    inPlane.length && rows.length > 1
+    hasPlane(student) && rows.length > 1
       ? "The large mark is the answer. The line joins the windows, from the small ring on."
       : "";
 }
+
+/** Pixels of the saved picture: the plane's side, a line's height, and room for words. */
+const SAVED = { side: 480, line: 96, words: 60 };
+
+/** The plane, and a line per dimension that is not in it, in the saved picture of a student without classes. */
+export function picture(draw, student, found, rows, { left, top, colour, font }) {
+  const values = named(student, found);
+  const [low, high] = student.dimensions.range;
+  const { side, words } = SAVED;
+  const write = (text, x, y, align, size = 24) => {
+    draw.font = font(400, size);
+    draw.fillStyle = colour("soft");
+    draw.textAlign = align;
+    draw.fillText(text, x, y);
+  };
+  const disc = (x, y, radius, fill, edge, thick) => {
+    draw.beginPath();
+    draw.arc(x, y, radius, 0, 2 * Math.PI);
+    draw.fillStyle = fill;
+    draw.fill();
+    draw.strokeStyle = edge;
+    draw.lineWidth = thick;
+    draw.stroke();
+  };
+  let below = top;
+  if (hasPlane(student)) {
+    const x = left + 40;
+    const at = (each) => [x + place(student, each.valence) * side, top + (1 - place(student, each.arousal)) * side];
+    draw.strokeStyle = colour("edge");
+    draw.lineWidth = 2;
+    draw.beginPath();
+    draw.roundRect(x, top, side, side, 16);
+    draw.stroke();
+    draw.setLineDash([4, 8]);
+    draw.beginPath();
+    draw.moveTo(x + side / 2, top);
+    draw.lineTo(x + side / 2, top + side);
+    draw.moveTo(x, top + side / 2);
+    draw.lineTo(x + side, top + side / 2);
+    draw.stroke();
+    draw.setLineDash([]);
+    const points = rows.map((row) => named(student, row)).filter(Boolean).map(at);
+    if (points.length > 1) {
+      draw.beginPath();
+      points.forEach(([px, py], k) => (k ? draw.lineTo(px, py) : draw.moveTo(px, py)));
+      draw.stroke();
+      points.forEach(([px, py], k) => disc(px, py, k ? 4 : 7, colour(k ? "edge" : "surface"), colour("edge"), k ? 1 : 3));
+    }
+    if (values) disc(...at(values), 15, colour("accent"), colour("text"), 4);
+    write(`${ENDS.valence[0]} (${low})`, x, top + side + 28, "left");
+    write(`${ENDS.valence[1]} (${high})`, x + side, top + side + 28, "right");
+    draw.save();
+    draw.translate(left + 16, top + side);
+    draw.rotate(-Math.PI / 2);
+    write(`${ENDS.arousal[0]} (${low})`, 0, 0, "left");
+    write(`${ENDS.arousal[1]} (${high})`, side, 0, "right");
+    draw.restore();
+    below += side + words;
+  }
+  besidePlane(student).forEach((name, k) => {
+    const y = below + SAVED.line * k + 34;
+    draw.fillStyle = colour("track");
+    draw.beginPath();
+    draw.roundRect(left + 40, y - 10, side, 20, 10);
+    draw.fill();
+    if (values) disc(left + 40 + place(student, values[name]) * side, y, 15, colour("accent"), colour("text"), 4);
+    write(`${ENDS[name][0]} (${low})`, left + 40, y + 34, "left");
+    write(`${ENDS[name][1]} (${high})`, left + 40 + side, y + 34, "right");
+    write(name, left + 70 + side, y, "left");
+  });
+}
+
+/** How tall that is. */
+picture.height = (student) =>
+  (hasPlane(student) ? SAVED.side + SAVED.words : 0) + SAVED.line * besidePlane(student).length;

@@ -1,13 +1,14 @@
 // A recording's answer as files: JSON with what `light-sernet-kd predict --json` says, and a picture.
 
 import { emotion, shortened } from "./pictures.js";
-import { sentence as toneOf } from "./plane.js";
+import { numbers, picture as planePicture, sentence as toneOf } from "./plane.js";
 import { doubt, likelihood, others, percent } from "./words.js";
 
 /** The answer as `predict --json` has it, with the timeline's windows as `timeline`. */
 export function result(student, { name, sound, answer, rows }) {
   const seconds = sound.length / student.sample_rate;
   const shares = (values) => Object.fromEntries(student.labels.map((label, k) => [label, values[k]]));
+  const hasClasses = student.labels.length > 0;
   /** Dimensions by name under these names, of a student that gives them. */
   const dimensions = (lists) =>
     student.dimensions &&
@@ -19,7 +20,7 @@ export function result(student, { name, sound, answer, rows }) {
     );
   return {
     file: name,
-    label: student.labels[answer.shown],
+    label: student.labels[answer.shown] ?? null,
     probabilities: shares(answer.probabilities),
     unsure: answer.label === null,
     reason: answer.why || null,
@@ -28,7 +29,7 @@ export function result(student, { name, sound, answer, rows }) {
     seconds,
     heard: [0, seconds],
     windows: rows.length,
-    time_shares: answer.time_shares,
+    time_shares: hasClasses ? answer.time_shares : {},
     unsure_shares: answer.unsure_shares,
     speaker_clips: student.speaker?.clips || null,
     model: student.name,
@@ -38,7 +39,7 @@ export function result(student, { name, sound, answer, rows }) {
     timeline: rows.map((row) => ({
       start: row.start,
       end: row.end,
-      label: row.label ?? "unsure",
+      label: row.label === null ? "unsure" : hasClasses ? row.label : null,
       reason: row.why || null,
       probabilities: shares(row.probabilities),
       smoothed: shares(row.shares),
@@ -71,7 +72,7 @@ function lines(draw, text, most) {
 }
 
 /** The answer as a picture of 1200 pixels, in the page's theme; stamps of the model are on it. */
-export function picture(student, { name, sound, answer }) {
+export function picture(student, { name, sound, answer, rows }) {
   const style = getComputedStyle(document.documentElement);
   const colour = (each) => style.getPropertyValue(`--${each}`).trim();
   const dark = colour("scheme") === "dark";
@@ -81,14 +82,17 @@ export function picture(student, { name, sound, answer }) {
   const draw = canvas.getContext("2d");
   draw.font = font(400, 24);
   const sure = answer.label !== null;
+  const hasClasses = student.labels.length > 0;
   const share = answer.shares[answer.shown];
-  const words = sure ? `${likelihood(share)}: ${percent(share)}. ${others(student, answer)}` : doubt(student, answer);
-  const sentence = lines(draw, words[0].toUpperCase() + words.slice(1), WIDTH - 2 * EDGE - 240);
+  const ofClasses = () => `${likelihood(share)}: ${percent(share)}. ${others(student, answer)}`;
+  const words = !sure ? doubt(student, answer) : hasClasses ? ofClasses() : toneOf(student, answer);
+  const left = EDGE + (hasClasses ? 240 : 0);
+  const sentence = lines(draw, words[0].toUpperCase() + words.slice(1), WIDTH - left - EDGE);
   const stamps = student.stamps.flatMap((stamp) => lines(draw, stamp, WIDTH - 2 * EDGE));
   const top = EDGE + 34 * stamps.length + (stamps.length ? 24 : 0);
-  const begin = top + 260;
-  const tone = student.dimensions ? lines(draw, toneOf(student, answer), WIDTH - 2 * EDGE) : [];
-  const end = begin + 52 * student.labels.length;
+  const begin = top + (hasClasses ? 260 : 120 + 34 * sentence.length);
+  const tone = student.dimensions && hasClasses ? lines(draw, toneOf(student, answer), WIDTH - 2 * EDGE) : [];
+  const end = begin + (hasClasses ? 52 * student.labels.length : planePicture.height(student));
   canvas.height = end + 34 * tone.length + 90 + EDGE / 2;
   draw.fillStyle = colour("surface");
   draw.fillRect(0, 0, canvas.width, canvas.height);
@@ -101,24 +105,28 @@ export function picture(student, { name, sound, answer }) {
   };
 
   stamps.forEach((line, k) => write(line, EDGE, EDGE + 34 * k, font(400, 24), colour("stamp")));
-  const [x, y] = [EDGE + 96, top + 100];
-  draw.lineWidth = sure ? 22 : 4;
-  draw.strokeStyle = colour(sure ? "track" : "edge");
-  draw.setLineDash(sure ? [] : [12, 10]);
-  draw.beginPath();
-  draw.arc(x, y, 84, 0, 2 * Math.PI);
-  draw.stroke();
-  draw.setLineDash([]);
-  if (sure) {
-    draw.strokeStyle = emotion(student.colours[answer.label], { dark }).fill;
+  const [x, y] = [EDGE + 96, top + (hasClasses ? 100 : 70)];
+  const ring = () => {
+    draw.lineWidth = sure ? 22 : 4;
+    draw.strokeStyle = colour(sure ? "track" : "edge");
+    draw.setLineDash(sure ? [] : [12, 10]);
     draw.beginPath();
-    draw.arc(x, y, 84, -Math.PI / 2, -Math.PI / 2 + 2 * Math.PI * share);
+    draw.arc(x, y, 84, 0, 2 * Math.PI);
     draw.stroke();
-  }
-  write(sure ? percent(share, 0) : "?", x, y + 2, font(650, 40), colour("text"), "center");
-  const left = EDGE + 240;
-  draw.font = font(680, 72);
-  write(shortened(draw, answer.label ?? "unsure", WIDTH - left - EDGE), left, y - 34, draw.font, colour("text"));
+    draw.setLineDash([]);
+    if (sure) {
+      draw.strokeStyle = emotion(student.colours[answer.label], { dark }).fill;
+      draw.beginPath();
+      draw.arc(x, y, 84, -Math.PI / 2, -Math.PI / 2 + 2 * Math.PI * share);
+      draw.stroke();
+    }
+    write(sure ? percent(share, 0) : "?", x, y + 2, font(650, 40), colour("text"), "center");
+  };
+  if (hasClasses) ring();
+  else planePicture(draw, student, answer, rows, { left: EDGE, top: begin, colour, font });
+  const title = sure && !hasClasses ? numbers(student, answer) : (answer.label ?? "unsure");
+  draw.font = font(680, hasClasses ? 72 : 38);
+  write(shortened(draw, title, WIDTH - left - EDGE), left, y - 34, draw.font, colour("text"));
   sentence.forEach((line, k) => write(line, left, y + 38 + 34 * k, font(400, 24), colour("soft")));
 
   student.labels.forEach((label, k) => {

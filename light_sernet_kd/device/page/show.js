@@ -1,7 +1,7 @@
 // What the page shows: the answer, the timeline, the model's facts. Nothing here decides anything.
 
 import * as pictures from "./pictures.js";
-import { shown, tone } from "./plane.js";
+import { numbers, shown, tone } from "./plane.js";
 import { doubt, likelihood, loudness, named, others, percent } from "./words.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -26,6 +26,7 @@ function paint(target, colours) {
 
 /** Bars in the classes' order; empty ones where there is no answer. */
 export function bars(student, found) {
+  $("bars").hidden = $("threshold").hidden = !student.labels.length;
   const rows = student.labels.map((label, k) => {
     const share = found?.shares[k] ?? 0;
     const row = element("li", "", found?.shown === k ? "best" : "");
@@ -55,17 +56,20 @@ function ring(share, text, colours) {
 export function answer(student, found, where, rows = []) {
   const share = found.shares[found.shown];
   const sure = found.label !== null;
+  const hasClasses = student.labels.length > 0;
   $("hero").className = sure ? "sure" : "unsure";
-  $("label").textContent = sure ? found.label : "unsure";
+  $("label").textContent = !sure ? "unsure" : hasClasses ? found.label : numbers(student, found);
   const words = likelihood(share);
-  $("confidence").textContent = sure
-    ? `${words[0].toUpperCase()}${words.slice(1)}: ${percent(share)}. ${others(student, found)}`
-    : doubt(student, found);
+  $("confidence").textContent = !sure
+    ? doubt(student, found)
+    : hasClasses
+      ? `${words[0].toUpperCase()}${words.slice(1)}: ${percent(share)}. ${others(student, found)}`
+      : "";
   $("reason").textContent = where;
-  if (sure) ring(share, percent(share, 0), student.colours[found.label]);
-  else ring(0, "?", null);
+  if (sure && hasClasses) ring(share, percent(share, 0), student.colours[found.label]);
+  else ring(0, hasClasses ? "?" : "", null);
   bars(student, found);
-  paint($("tone"), sure ? student.colours[found.label] : null);
+  paint($("tone"), sure && hasClasses ? student.colours[found.label] : null);
   tone(student, found, rows);
   // On a small screen the answer is below the buttons.
   if ($("hero").getBoundingClientRect().top > innerHeight - 160) $("hero").scrollIntoView({ block: "center" });
@@ -93,8 +97,8 @@ export function clip(student, { sound, rows, name, spectrogram }) {
   const seconds = sound.length / rate;
   $("sound").hidden = $("save").hidden = false;
   $("clip").textContent = `${name} · ${seconds.toFixed(2)} s, one channel at ${rate / 1000} kHz`;
-  $("timeline").style.height = `${pictures.timelineHeight(student.labels)}px`;
-  pictures.timeline($("timeline"), rows, student.colours, seconds);
+  $("timeline").style.height = `${pictures.timelineHeight(student)}px`;
+  pictures.timeline($("timeline"), rows, student, seconds);
   pictures.waveform($("waveform"), sound);
   pictures.spectrogram($("spectrogram"), spectrogram, rate);
   const described = (id, text) => $(id).setAttribute("aria-label", text);
@@ -106,15 +110,18 @@ export function clip(student, { sound, rows, name, spectrogram }) {
     (rows.length > 1
       ? `Each column is a window of ${length} s, drawn at its middle. Windows follow every ${student.hop_seconds} s and are smoothed. `
       : `The recording fits into one window of ${length} s. `) +
-    "The fuller the colour, the likelier. The dot marks the likeliest. Dashed means unsure.";
+    (student.labels.length
+      ? "The fuller the colour, the likelier. The dot marks the likeliest. Dashed means unsure."
+      : "The higher a bar, the nearer to the end that is written above. Dashed means unsure.");
   filled(
     document.querySelector("#numbers thead"),
     filled(element("tr"), ...["Window", "Answer", ...student.labels, ...(student.dimensions?.names ?? [])].map(head)),
   );
   filled(document.querySelector("#numbers tbody"), ...rows.map((row) => tableRow(student, row)));
   const [low, high] = student.dimensions?.range ?? [];
+  $("caption-classes").hidden = !student.labels.length;
   $("caption-more").textContent = student.dimensions
-    ? ` ${student.dimensions.names.join(", ")}: smoothed too, on a scale from ${low} to ${high}.`
+    ? ` ${student.dimensions.names.join(", ")}: smoothed${student.labels.length ? " too" : ""}, on a scale from ${low} to ${high}.`
     : "";
 }
 
@@ -151,8 +158,19 @@ export function live(student, levels, rows, seconds) {
   pictures.live($("live"), levels, rows, student.colours, seconds, student.hop_seconds);
 }
 
+/** What is asked and answered: emotions, or how a voice sounds on scales. */
+function wording(student) {
+  const hasClasses = student.labels.length > 0;
+  document.body.classList.toggle("rated", !hasClasses);
+  $("question").textContent = hasClasses ? "Which emotion does this voice sound like?" : "How does this voice sound?";
+  $("about-words").textContent = hasClasses
+    ? "It says which of its emotions a voice resembles most, as the people of its corpus played or labelled them."
+    : `It says how a voice sounds on scales (${student.dimensions.names.join(", ")}), as listeners rated its corpus.`;
+}
+
 /** What is known of the model, and above all what limits its answers. */
 export function facts(student) {
+  wording(student);
   $("notice").hidden = !student.stamps.length;
   filled($("notice"), ...student.stamps.map((stamp) => element("p", stamp)));
   filled(

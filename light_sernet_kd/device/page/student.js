@@ -55,7 +55,8 @@ export async function openStudent(facts) {
     // The file has the ends of the scale as -1 and 1.
     const [low, high] = facts.dimensions?.range ?? [];
     const dimensions = found.dimensions?.map((value) => low + ((high - low) * (value + 1)) / 2);
-    return { ...found, ...(dimensions && { dimensions }), milliseconds: performance.now() - started };
+    const { probabilities = [] } = found; // a file of dimensions alone gives none
+    return { ...found, probabilities, ...(dimensions && { dimensions }), milliseconds: performance.now() - started };
   }
 
   const opened = { ...facts, speaker: null, classify, close: () => model.delete() };
@@ -143,9 +144,12 @@ export const SILENT = "silent";
 export const STEADY = "no speech";
 export const NOT_SURE = "not sure";
 export const TOO_SHORT = "too short";
+/** What a window is of a student without classes, where there is no doubt. */
+export const SPEECH = "speech";
 /** Windows with these reasons hold no speech. */
 export const WITHOUT_SPEECH = [SILENT, STEADY, TOO_SHORT];
 
+/** The place of the largest; -1 of none. */
 const likeliest = (shares) => shares.indexOf(Math.max(...shares));
 
 /** Why a stretch of sound is nothing to classify, as `predict` calls it; empty where there is speech. */
@@ -156,11 +160,11 @@ function unheard(student, sound, silenceDbfs) {
 
 /**
  * `found` with what is shown of it: the class number `shown`, or, where `why` says why, `label` null; and as
- * `values` its dimensions, undefined where the file gives none.
+ * `values` its dimensions, undefined where the file gives none. Of dimensions alone, `label` is `SPEECH`.
  */
 function judged(student, found, shares, shown, why, values = found.dimensions) {
-  if (!why && Math.max(...shares) < student.unsure_below) why = NOT_SURE;
-  return { ...found, shares, shown, why, label: why ? null : student.labels[shown], values };
+  if (!why && shares.length && Math.max(...shares) < student.unsure_below) why = NOT_SURE;
+  return { ...found, shares, shown, why, label: why ? null : (student.labels[shown] ?? SPEECH), values };
 }
 
 /** The mean of some rows' numbers, of equal length. */

@@ -18,7 +18,7 @@ export function doubt(student, { why, shares, shown }) {
   const leader = student.labels[shown];
   const least = percent(student.unsure_below, 0);
   return {
-    [SILENT]: "This is silence. There is nothing to classify.",
+    [SILENT]: `This is silence. There is nothing to ${student.labels.length ? "classify" : "rate"}.`,
     [STEADY]: "The sound is as steady as noise. No speech was found in it.",
     [TOO_SHORT]: `It is shorter than ${student.shortest_seconds} s, which is too little.`,
     [NOT_SURE]: `No emotion reaches ${least}. Most likely is ${leader} with ${percent(shares[shown])}.`,

@@ -29,7 +29,8 @@ def class_colours() -> str:
     """The rules of style for the colours of classes, on paper those of a light page."""
 
     def rule(theme: str) -> str:
-        return ":root{" + "".join(f"--{name}:{getattr(each, theme)};" for name, each in _CLASSES.items()) + "}"
+        named = (f"--{name}:{getattr(each, theme)};" for name, each in _CLASSES.items())
+        return f":root{{{''.join(named)}}}"
 
     return f"{rule('light')}\n@media screen and (prefers-color-scheme: dark){{{rule('dark')}}}\n"
 

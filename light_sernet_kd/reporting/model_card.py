@@ -7,6 +7,7 @@ from typing import Any
 
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.report.dimensions import concordance
 from light_sernet_kd.reporting.report.was_run import given_arguments
 from light_sernet_kd.reporting.tables import Table, numbers, words
@@ -75,10 +76,11 @@ def _head(metrics: Mapping[str, Any], export: Mapping[str, Any], *, hears: bool)
     lines = []
     if metrics["synthetic"]:
         lines += ["**Trained on SYNTHETIC recordings: it knows nothing of real voices.**", ""]
+    student = metrics["student"]
     heard = f" from {export['samples'] / export['sample_rate']:g} s of speech" if hears else ""
     return [
         *lines,
-        f"A student of {metrics['student']['parameters']:,} parameters ({plain(metrics['student']['name'])}) "
+        f"A student of {student['parameters']:,} parameters ({plain(names.student(student['name']))}) "
         f"that tells {len(metrics['classes'])} emotions{heard}: "
         f"{', '.join(map(plain, metrics['classes']))}.",
     ]

@@ -325,3 +325,21 @@ def test_every_mark_of_a_picture_is_seen_on_the_page(opened, scheme):
     marks = opened.run(MARKS)
     assert len(marks) > 2 * len(palette.EMOTIONS)
     assert min(marks) >= 3
+
+
+def test_on_paper_the_page_is_light_and_has_nothing_to_press(opened):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    opened.send("Emulation.setEmulatedMedia", media="print", features=dark)
+    try:
+        assert opened.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        sadness = palette.colours(["sadness"])["sadness"]
+        assert (
+            opened.run("getComputedStyle(document.body).getPropertyValue('--sadness').trim()")
+            == sadness.light
+        )
+        hidden = (
+            "[...document.querySelectorAll('nav, .play, audio')].every((each) => !each.checkVisibility())"
+        )
+        assert opened.run(hidden)
+    finally:
+        opened.send("Emulation.setEmulatedMedia", media="", features=[])

@@ -1,10 +1,11 @@
-"""Put a finished run into the package as one of its students, with how it was made.
+r"""Put a finished run into the package as one of its students, with how it was made.
 
-    python benchmarks/ship.py result/light-sernet-emodb --teacher "light-sernet-kd teach …"
+    python benchmarks/ship.py result/light-sernet-emodb --teacher "light-sernet-kd teach …" \
+        --speakers "ten German actors, who play the emotions in a quiet room"
 
 Copies what answers and what tells of it to `light_sernet_kd/models/NAME`, and writes `provenance.json`: the
-command and the commit, what it learned from, and the SHA-256 of every file. Places of the machine that it was
-trained on are left out of what is copied.
+command and the commit, what it learned from, and the SHA-256 of every file. The card tells the same, and what
+the certificate says. Places of the machine that it was trained on are left out of what is copied.
 """
 
 import argparse
@@ -66,10 +67,32 @@ def content(path: Path) -> bytes:
     return text.encode()
 
 
+def card(text: str, told: dict[str, Any], speakers: str, certificate: str) -> str:
+    """A run's card with who speaks, what the certificate says and how the student was made."""
+    verdict = re.search(r"\*\*[^*]*: (\d+ of \d+ tests passed[^*]*)\*\*", certificate)
+    assert verdict
+    made = [
+        "## Certificate",
+        "",
+        f"{verdict[1].rstrip('.')}. `certificate.md` has each test.",
+        "",
+        "## How it was made",
+        "",
+        f"- **Speakers:** {speakers}.",
+        f"- **Teacher file:** `{told['teacher']}`",
+        f"- **Student:** `{told['command']}`",
+        f"- **Commit:** {told['commit']}.",
+        "- **Hashes:** `provenance.json` has the SHA-256 of each file, of the corpus and of the teacher.",
+    ]
+    head, _, limits = text.partition("\n## Limits\n")
+    return "\n".join([head, *made, "", "## Limits", limits])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--teacher", required=True, metavar="COMMAND", help="what made the teacher file")
+    parser.add_argument("--speakers", required=True, metavar="TEXT", help="who speaks in the corpus")
     parser.add_argument("--commit", default="HEAD", help="of the code that trained it (default HEAD)")
     arguments = parser.parse_args()
     told = provenance(arguments.run, arguments.teacher, arguments.commit)
@@ -81,6 +104,9 @@ def main() -> None:
             print(f"left out, not there: {name}")
             continue
         data = content(arguments.run / name)
+        if name == "MODEL_CARD.md":
+            certificate = (arguments.run / "certificate.md").read_text(encoding="utf-8")
+            data = card(data.decode(), told, arguments.speakers, certificate).encode()
         with atomic(target / name) as path:
             path.write_bytes(data)
         hashes[name] = hashlib.sha256(data).hexdigest()

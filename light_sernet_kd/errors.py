@@ -178,6 +178,9 @@ def choose(what: str, value: str, valid: Iterable[str]) -> str:
 
     >>> choose("fold", "3", ["03", "08", "13"])
     '03'
+    >>> choose("fold", "1", ["03", "08", "13"])
+    Traceback (most recent call last):
+    light_sernet_kd.errors.UserError: unknown fold '1'. Valid: 03, 08, 13.
     """
     names = list(valid)
     if value in names:
@@ -189,7 +192,9 @@ def choose(what: str, value: str, valid: Iterable[str]) -> str:
     same = [name for name in names if value.isdecimal() and name.isdecimal() and int(name) == int(value)]
     if len(same) == 1:
         return same[0]
-    close = difflib.get_close_matches(value.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
+    # Another number is not a number that was written wrongly.
+    like = [name.lower() for name in names if not (value.isdecimal() and name.isdecimal())]
+    close = difflib.get_close_matches(value.lower(), like, n=1, cutoff=0.5)
     hint = ""
     if close:
         nearest = next(name for name in names if name.lower() == close[0])

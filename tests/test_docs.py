@@ -83,11 +83,11 @@ COMMANDS = {
     "python train.py *": f"{PARSE}: trains for hours; test_end_to_end trains for seconds",
     "python benchmarks/*": "no: takes minutes",
     "sh run.sh test*": "no: it would run this test",
-    "sh run.sh*": "no: it installs; what it then runs is parsed on the page quickstart",
+    "sh run.sh*": "no: it installs; test_install runs it where all is installed",
     "git clone *": "no: there is no address yet",
     ". .venv/bin/activate": "no: changes the reader's shell",
     "python -m venv .venv *": "no: changes the reader's shell",
-    "python -m pip install *": "no: installs",
+    "python -m pip install *": "no: installs; test_install makes environments with the base and with train",
     "python service.py *": "no: serves until Ctrl-C; test_service runs it",
     "curl *": "no: asks that server, as test_service does",
     "docker *": "no: needs a daemon; test_service checks the file, and with one builds it",
@@ -169,6 +169,16 @@ def test_windows_is_given_the_commands_that_others_have():
     assert set(lines[:-2]) <= {*shown()}
     script = (REPOSITORY / "run.sh").read_text(encoding="utf-8")
     assert all(mode.replace("python ", ".venv/bin/python ", 1) in script for mode in modes)
+
+
+@pytest.mark.parametrize("command", [*dict.fromkeys(
+    line for block in blocks(DOCS / "quickstart.md", "sh") for line in commands(block)
+    if not line.startswith(("git clone", ".", "python -m venv"))
+)])  # fmt: skip
+def test_every_step_from_the_install_to_the_phone_is_run_by_a_test(command):
+    what = disposition(command)
+    tests = {path.stem for path in (REPOSITORY / "tests").rglob("test_*.py")}
+    assert what == RUN or {*re.findall(r"test_\w+", what)} & tests, what
 
 
 @pytest.mark.parametrize("pattern", COMMANDS)
@@ -265,7 +275,7 @@ def workplace(tmp_path_factory) -> Path:
         patch.delenv("LIGHT_SERNET_KD_DATA", raising=False)  # the stand-in, not the corpus itself
         with shallow_light_sernet():
             some = ["--folds", "03,08", "--run", "my-run"]
-            assert cli.main(["train", "-dn", "EMO-DB", *QUICK.split(), *some]) == 0
+            assert cli.main(["train", "-dn", "my.csv", *QUICK.split(), *some]) == 0
         for name in ("demo", "demo-alone", "one", "two"):
             shutil.copytree("result/my-run", f"result/{name}")
         for file in Path("result/my-run").glob("*.tflite"):

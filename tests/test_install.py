@@ -293,6 +293,61 @@ def test_train_py_of_a_clone_says_what_to_install(base, tmp_path):
     assert " -m pip install -e " in line
 
 
+@pytest.fixture
+def set_up(tmp_path) -> Path:
+    """A clone in which `run.sh` finds all installed; its environment runs the Python of these tests."""
+    if shutil.which("sh") is None:
+        pytest.skip("no sh")
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("run.sh", "train.py", "hyperparameters.py", "requirements.txt", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    (tmp_path / "light_sernet_kd").symlink_to(REPOSITORY / "light_sernet_kd")
+    for name in ("requirements.txt", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path / ".venv" / f"installed-{name}")
+    python = shlex.quote(sys.executable)
+    for name, program in (("python", python), ("light-sernet-kd", f"{python} -m light_sernet_kd")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n', encoding="utf-8")
+        (programs / name).chmod(0o755)
+    return tmp_path
+
+
+def run_sh(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        ["sh", str(clone / "run.sh"), *arguments],
+        cwd=clone.parent, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+
+
+def test_run_sh_answers_the_examples_and_a_file_of_the_user_before_it_trains(set_up):
+    mine = set_up.parent / "my voice.wav"
+    soundfile.write(mine, np.zeros(16_000), 16_000)
+    done = run_sh(set_up, mine.name, "--help")  # of train.py, in the place of four minutes of training
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    names = (
+        "anger-",
+        "happiness-",
+        "sadness-",
+        "my voice.wav",
+        "four minutes",
+        "usage: train.py",
+        "docs/quick",
+    )
+    places = [next(k for k, line in enumerate(lines) if name in line) for name in names]
+    assert places == sorted(places)
+    assert "my voice.wav: " in lines[places[3]]
+    assert "unsure: silent" in lines[places[3]]
+
+
+def test_run_sh_names_a_file_that_is_not_there_before_it_installs(set_up):
+    (set_up / ".venv" / "installed-requirements.txt").unlink()
+    done = run_sh(set_up, "other.wav")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("run.sh: no file other.wav")
+
+
 @pytest.mark.every
 def test_a_base_install_by_pip_is_below_200_mb(built, tmp_path):
     """All of the environment counts, also pip and setuptools."""

@@ -290,8 +290,8 @@ def _through_pyav(content: Content, layout: Layout, path: str | os.PathLike[str]
         import av  # noqa: F401
     except ImportError:
         raise AudioError(
-            f"{path} is {layout.kind}, which needs PyAV: {install_line('media')}. It is then read as it is, "
-            "and `light-sernet-kd prepare --video FILE --to DIR` makes a WAV file of it"
+            f"{path} is {layout.kind}, which needs PyAV: {install_line('media')}. Or save it as WAV or FLAC "
+            "with another program"
         ) from None
     try:
         containers.check(content, layout)

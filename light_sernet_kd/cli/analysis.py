@@ -365,13 +365,21 @@ def run_doctor(arguments: argparse.Namespace, context: Context) -> int:
     from rich.console import Console
 
     from light_sernet_kd.analysis import doctor
+    from light_sernet_kd.errors import install_line
     from light_sernet_kd.reporting import tables
 
     found = [*doctor.examine(Path(arguments.data), arguments.result)]
     if arguments.json:
         print(json.dumps([each.as_dict() for each in found], indent=2, ensure_ascii=False))
     else:
+        # A command within a narrow table would be broken where nobody can copy it.
+        extras = [each for each in found if each.topic == "extras" and each.remedy == install_line(each.name)]
         columns = tables.words("topic", "name", "found", "what to do")
-        rows = [[each.topic, each.name, each.found, each.remedy] for each in found]
+        rows = [
+            [each.topic, each.name, each.found, "an extra, as below" if each in extras else each.remedy]
+            for each in found
+        ]
         tables.Table(columns, rows).show(Console())
+        if extras:
+            print(f"An extra is installed with  {install_line('NAME')}")
     return int(any(each.is_wrong for each in found))

@@ -131,8 +131,9 @@ def add_fetch(commands: Any, context: Context) -> None:
         "where to apply and where to put the files. litert-web is what the command demo runs in the browser.",
     )
     fetch.add_argument(
-        "corpus", metavar="NAME", help="EMO-DB, RAVDESS, IEMOCAP or another (-dn); or litert-web"
-    )
+        "corpus", metavar="NAME", nargs="?",
+        help="EMO-DB, RAVDESS, IEMOCAP or another (-dn); or litert-web; without it, what there is"
+    )  # fmt: skip
     add_data(fetch)
 
 
@@ -142,6 +143,8 @@ def run_fetch(arguments: argparse.Namespace, context: Context) -> None:
     from light_sernet_kd.device import serve
 
     name = arguments.corpus
+    if name is None:
+        return _show_downloads()
     if not (origin(name) or is_manifest(name)):
         fetched = [known for known, source in CORPORA.items() if source.origin]
         name = choose("download", name, [*fetched, serve.RUNTIME_NAME])
@@ -150,6 +153,22 @@ def run_fetch(arguments: argparse.Namespace, context: Context) -> None:
             print(serve.fetch_runtime(progress=progress))
         else:
             fetch.fetch(name, Path(arguments.data), progress=progress)
+
+
+def _show_downloads() -> None:
+    """What `fetch` knows by name, and which of it is downloaded."""
+    from rich.console import Console
+
+    from light_sernet_kd.device import serve
+    from light_sernet_kd.reporting import tables
+
+    rows = [
+        [name, "downloads it" if place.archive else "says where to get it", place.licence]
+        for name, source in CORPORA.items()
+        if (place := source.origin)
+    ]
+    rows.append([serve.RUNTIME_NAME, "downloads it", "Apache 2.0"])
+    tables.Table(tables.words("name", "fetch", "licence"), rows).show(Console())
 
 
 def add_audit(commands: Any, context: Context) -> None:

@@ -177,8 +177,10 @@ def add_demo(commands: Any, context: Context) -> None:
 
 
 def run_demo(arguments: argparse.Namespace, context: Context) -> None:
-    from light_sernet_kd.device import given, serve
+    from light_sernet_kd.device import answers, given, serve, shipped
 
+    if arguments.run is None:
+        answers.tell(shipped.introduction())
     serve.demo(
         given.located(arguments.run),
         port=arguments.port,

@@ -13,7 +13,6 @@ from typing import Any
 from light_sernet_kd import audio
 from light_sernet_kd.device import shipped
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.reporting.text import percent
 from light_sernet_kd.runner import Runner, caveats
 
 TEXT, JSON, JSON_LINES, CSV = "text", "json", "jsonl", "csv"
@@ -141,12 +140,7 @@ def model_facts(runner: Runner, model: str | Path) -> dict[str, Any]:
 def tell_model(model: str | Path | None, runner: Runner) -> None:
     """Say which student answers where none was named, and what to know of it before it is believed."""
     if model is None:
-        student = shipped.default()
-        tell(
-            f"{student.name} answers, a student of acted speech of {student.metrics['corpus']} with UA "
-            f"{percent(student.metrics['pooled']['ua'])} % on speakers whom it did not know. "
-            "light-sernet-kd models tells of others."
-        )
+        tell(shipped.introduction())
     if caveat_texts := caveats(runner.card):
         tell(f"this student: {'; '.join(caveat_texts)}.")
 

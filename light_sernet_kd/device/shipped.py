@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.reporting.text import percent
 
 MODELS = Path(__file__).parents[1] / "models"
 # What answers where no file is named.
@@ -81,6 +82,16 @@ def default() -> Shipped:
             f"this copy of the package lacks its student {DEFAULT}: name an exported .tflite file."
         )
     return found
+
+
+def introduction() -> str:
+    """Which student answers where no file is named, in a line."""
+    student = default()
+    return (
+        f"{student.name} answers, a student of acted speech of {student.metrics['corpus']} with UA "
+        f"{percent(student.metrics['pooled']['ua'])} % on speakers whom it did not know. "
+        "light-sernet-kd models tells of others."
+    )
 
 
 def examples() -> list[Path]:

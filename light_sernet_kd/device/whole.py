@@ -1,6 +1,7 @@
 """Answers to whole recordings: of one clip, or summed up over windows."""
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from light_sernet_kd import audio, runner
-from light_sernet_kd.device import stream_options, timeline
+from light_sernet_kd.device import shipped, stream_options, timeline
 from light_sernet_kd.device.given import model_file
 from light_sernet_kd.runner import (
     HOP_SECONDS,
@@ -24,6 +25,8 @@ from light_sernet_kd.runner import (
     unheard,
     unsure_threshold,
 )
+
+_log = logging.getLogger("light_sernet_kd")
 
 
 class Sound(Protocol):
@@ -118,12 +121,14 @@ class Runner(runner.Runner):
         """Open an exported file, or that of a run's folder: int8 before the larger ones.
 
         Args:
-            path: also the name of a student of the package. None is its default.
+            path: also the name of a student of the package. None is its default, and the log says so.
             settings: `threads`, `profile` and `labels` of `runner.Runner`.
 
         Raises:
             RunnerError, UserError: as `runner.Runner`; or the folder holds no exported file.
         """
+        if path is None:
+            _log.info("%s", shipped.introduction())
         super().__init__(model_file(path, enrolled=settings.get("profile") is not None), **settings)
 
     def classify(

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import keras
+
 from light_sernet_kd import students
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.experiment.phases import schedule_of, shape_of
@@ -70,6 +72,11 @@ class Forecast:
         yield timed
         self._done[kind] = before + epochs * rows  # also of one that stopped early
 
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether no epoch of any network was timed yet."""
+        return not self._first
+
     def remaining(self) -> float:
         """Seconds until the run ends. What was not timed yet takes as long as the slowest that was."""
         rates = {
@@ -77,9 +84,46 @@ class Forecast:
             for kind, first in self._first.items()
         }
         slowest = max(rates.values(), default=0.0)
-        return sum(
-            rates.get(kind, slowest) * max(0, rows - self._done[kind]) for kind, rows in self.planned.items()
-        )
+        return self._at({kind: rates.get(kind, slowest) for kind in self.planned})
+
+    def at(self, rate: float) -> float:
+        """Seconds until the run ends, if each utterance of any network takes that many.
+
+        >>> Forecast({("teacher", 0): 100, ("student", 0): 400}).at(0.01)
+        5.0
+        """
+        return self._at(dict.fromkeys(self.planned, rate))
+
+    def _at(self, rates: dict[Kind, float]) -> float:
+        return sum(rates[kind] * max(0, rows - self._done[kind]) for kind, rows in self.planned.items())
+
+
+class FirstSteps(keras.callbacks.Callback):
+    """Times a few steps of a run's first network and tells how long all take: an epoch may take minutes.
+
+    Args:
+        batch_rows: utterances of a step.
+        tell: given the sentence.
+    """
+
+    # The first step is not timed, since it compiles.
+    COUNT = 5
+
+    def __init__(self, forecast: Forecast, batch_rows: int, tell: Callable[[str], None]):
+        super().__init__()
+        self._forecast, self._rows, self._tell = forecast, batch_rows, tell
+        self._done, self._begun = 0, 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._done == 0:
+            self._begun = self._forecast.clock()
+        elif self._done == self.COUNT:
+            seconds = (self._forecast.clock() - self._begun) / self.COUNT
+            self._tell(
+                f"  A step takes {1000 * seconds:,.0f} ms, so that training takes about "
+                f"{spoken(self._forecast.at(seconds / self._rows))}."
+            )
+        self._done += 1
 
 
 def forecast_of(run: "Experiment") -> Forecast:
@@ -143,6 +187,18 @@ def _stored_bytes(run: "Experiment", steps: int) -> int:
     own = shape_of(settings)
     student = students.build(settings.student, shape, len(run.classes), width=settings.width, **own)
     return 4 * (len(run.utterances) * math.prod(shape) + steps * student.count_params())
+
+
+def spoken(seconds: float) -> str:
+    """A time that is about known, in words.
+
+    >>> spoken(20), spoken(2000), spoken(8000)
+    ('a minute', '34 minutes', '2.2 hours')
+    """
+    minutes = math.ceil(seconds / 60)
+    if minutes <= 1:
+        return "a minute"
+    return f"{minutes} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
 def ends(seconds: float, now: datetime | None = None) -> str:

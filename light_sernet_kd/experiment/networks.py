@@ -22,7 +22,7 @@ from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.distillation.losses import at_their_last
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.callbacks import callbacks_of
-from light_sernet_kd.experiment.forecast import ends
+from light_sernet_kd.experiment.forecast import FirstSteps, ends
 from light_sernet_kd.experiment.phases import dimensions_of, is_trained_with_others, phases_of, settings_for
 from light_sernet_kd.training.history import write_history
 from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
@@ -328,7 +328,10 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
 
         # Not the run's engine: a final student may be trained where the folds' were not.
         if keras.backend.backend() != "jax" or not is_trained_with_others(run, kind):
-            return network.train(dataclasses.replace(job, progress=progress))
+            own = [*job.callbacks]
+            if run.forecast and run.forecast.knows_nothing:
+                own.append(FirstSteps(run.forecast, network.schedule.batch_size, run.display.say))
+            return network.train(dataclasses.replace(job, progress=progress, callbacks=own))
         from light_sernet_kd.training.vectorised.together import train_together
 
         [trained] = train_together([(network, job)], progress=progress)

@@ -7,6 +7,7 @@ from typing import Any
 
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.registries.students import is_multimodal
+from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.report.dimensions import concordance, concordances
 from light_sernet_kd.reporting.report.was_run import given_arguments
 from light_sernet_kd.reporting.tables import Table, numbers, words
@@ -76,10 +77,11 @@ def _head(metrics: Mapping[str, Any], export: Mapping[str, Any], *, hears: bool)
     lines = []
     if metrics["synthetic"]:
         lines += ["**Trained on SYNTHETIC recordings: it knows nothing of real voices.**", ""]
+    student = metrics["student"]
     heard = f" from {export['samples'] / export['sample_rate']:g} s of speech" if hears else ""
     return [
         *lines,
-        f"A student of {metrics['student']['parameters']:,} parameters ({plain(metrics['student']['name'])}) "
+        f"A student of {student['parameters']:,} parameters ({plain(names.student(student['name']))}) "
         f"{_told(metrics, heard)}.",
     ]
 
@@ -173,10 +175,10 @@ def _ratings(metrics: Mapping[str, Any]) -> list[str]:
     if not told:
         return []
     output = "second" if metrics["classes"] else "only"
-    (low, high), names = told["range"], " and ".join(map(plain, told["names"]))
+    (low, high), rated = told["range"], " and ".join(map(plain, told["names"]))
     return [
         *(concordance(told) if metrics["classes"] else ["CCC is the concordance with listeners' ratings."]),
-        f"The {output} output of the files, `dimensions`, has {names} from -1 to 1, which stand for "
+        f"The {output} output of the files, `dimensions`, has {rated} from -1 to 1, which stand for "
         f"{low:g} and {high:g} on the scale of the ratings.",
         "",
     ]

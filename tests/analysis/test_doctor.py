@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy
@@ -67,6 +68,15 @@ def test_what_is_missing_or_too_old_has_a_remedy_and_an_exit_code(capsys, monkey
     assert told["extras", "search"]["remedy"] == "an environment of its own: it needs other versions"
     assert cli.main(["doctor", "--data", str(tmp_path)]) == 1
     assert "python -m pip install" in capsys.readouterr().out
+
+
+def test_the_command_that_installs_an_extra_is_one_line_on_any_terminal(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ['not-there>=1; extra == "gpu"'])
+    monkeypatch.setattr(sys, "executable", "/a/path/of/forty/letters/or/more/bin/python")
+    monkeypatch.setenv("COLUMNS", "60")
+    (extra,) = [each for each in doctor.examine(tmp_path, tmp_path) if each.topic == "extras"]
+    assert cli.main(["doctor", "--data", str(tmp_path)]) == 0
+    assert extra.remedy.replace("gpu", "NAME") in capsys.readouterr().out
 
 
 def test_extras_of_an_extra_count(monkeypatch):

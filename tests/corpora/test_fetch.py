@@ -392,6 +392,14 @@ def test_what_is_made_here_or_unknown_is_told_apart(tmp_path, capsys):
     assert listed == [*(name for name, each in registry.CORPORA.items() if each.origin), "litert-web"]
 
 
+def test_without_a_name_it_says_what_is_downloaded(capsys):
+    assert main(["fetch"]) == 0
+    rows = re.findall(r"^ (\S+) +(downloads it|says where)", capsys.readouterr().out, re.MULTILINE)
+    shown = {name: does == "downloads it" for name, does in rows}
+    known = {name: bool(each.origin.archive) for name, each in registry.CORPORA.items() if each.origin}
+    assert shown == {**known, "litert-web": True}
+
+
 def test_what_is_downloaded_is_checked():
     for source in registry.CORPORA.values():
         if source.origin and source.origin.archive:

@@ -56,6 +56,18 @@ def test_the_packages_student_answers_where_none_is_named_and_says_so(package, v
     assert Runner().classify(voice).probabilities == first["probabilities"]
 
 
+def test_runner_and_page_say_which_student_answers_where_none_is_named(
+    package, runtime, tmp_path, capsys, caplog
+):
+    caplog.set_level("INFO", "light_sernet_kd")
+    Runner(package / shipped.DEFAULT)
+    assert not caplog.messages
+    Runner()
+    assert caplog.messages == [shipped.introduction()]
+    assert cli.main(["demo", "--out", str(tmp_path / "site")]) == 0
+    assert shipped.introduction() in capsys.readouterr().err
+
+
 def test_a_folder_of_recordings_is_no_model_and_a_run_is(package, voice, tmp_path, capsys):
     folder = tmp_path / "voices"
     folder.mkdir()

@@ -121,7 +121,7 @@ def test_the_trail_has_a_place_for_each_window_of_speech(page):
     np.testing.assert_allclose(places[:, 1], TOP + SIDE * (1 - (values[:, 1] - 1) / 4), atol=0.1)
     table = page.run("document.querySelector('#numbers thead').textContent")
     assert table.endswith("arousalvalencedominance")
-    assert "on a scale from 1 to 5" in page.run("document.querySelector('#numbers caption').textContent")
+    assert "on a scale from 1 to 5" in page.run("document.querySelector('#numbers p').textContent")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -78,6 +78,16 @@ def test_its_scores_are_those_of_its_folds_predictions(student):
     assert all(row["fold"] == row["id"][:2] for row in rows)
 
 
+def test_its_card_tells_who_speaks_how_it_was_made_and_what_the_certificate_says(student):
+    card = (student.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    told = student.provenance
+    for text in ("ten German actors", "Burkhardt", told["commit"], told["command"], told["teacher"]):
+        assert text in card
+    certificate = (student.folder / "certificate.md").read_text(encoding="utf-8")
+    verdicts = re.findall(r"\| (passed|failed) \|", certificate)
+    assert f"{verdicts.count('passed')} of {len(verdicts)} tests passed" in card
+
+
 def test_its_teacher_may_be_used_in_products(student):
     teacher = student.metrics["teacher"]
     assert "Whisper" in teacher["made_by"]

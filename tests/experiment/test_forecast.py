@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from light_sernet_kd.experiment.forecast import Forecast, ends
+from light_sernet_kd.experiment.forecast import FirstSteps, Forecast, ends
 
 
 class Clock:
@@ -58,6 +58,18 @@ def test_one_that_goes_on_or_stops_early_is_not_counted_twice(clock):
 
 def test_nothing_is_known_before_an_epoch(clock):
     assert Forecast({("student", 0): 100}, clock=clock).remaining() == 0
+
+
+def test_the_first_steps_tell_how_long_all_of_them_take(clock):
+    told = []
+    # 60,000 utterances in batches of 32 are 1,875 steps, of 0.4 s each.
+    steps = FirstSteps(
+        Forecast({("teacher", 0): 20_000, ("student", 0): 40_000}, clock=clock), 32, told.append
+    )
+    for number, seconds in enumerate([30, 0.2, 0.6, 0.4, 0.4, 0.4, 9, 9]):
+        clock.now += seconds
+        steps.on_train_batch_end(number)
+    assert told == ["  A step takes 400 ms, so that training takes about 13 minutes."]
 
 
 @pytest.mark.parametrize(

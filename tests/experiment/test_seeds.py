@@ -10,7 +10,8 @@ from small_runs import error_of, train
 
 from light_sernet_kd.analysis import seeds
 
-ARGUMENTS = ("-kd", "pure", "--epochs", "1", "--no-export", "--folds", "s1", "--run", "it", "--seeds", "3,0")
+ARGUMENTS = ("-kd", "pure", "--epochs", "1", "--no-export", "--folds", "s1", "--run", "it", "--seeds", "3,0",
+             "--no-audio")  # fmt: skip
 
 
 @pytest.mark.usefixtures("undrawn", "shallow_here", "eager")
@@ -19,6 +20,10 @@ def test_each_seed_is_a_run_of_its_own_and_the_table_has_their_mean(manifest, tm
     shown = capsys.readouterr().out
     metrics = [json.loads((tmp_path / f"it-seed-{n}" / "metrics.json").read_text()) for n in (3, 0)]
     assert [each["seed"] for each in metrics] == [3, 0]
+    page = (tmp_path / "it-seed-3" / "report.html").read_text(encoding="utf-8")
+    assert metrics[0]["mistakes"]
+    assert "<audio" not in page
+    assert "without their sound" in page
     assert "--seed 3" not in metrics[0]["command"]  # the one that was given
     assert "mean ± sd" in shown
     found = json.loads((tmp_path / "it-seeds.json").read_text())

@@ -8,11 +8,12 @@ import json
 from html.parser import HTMLParser
 
 import browser
+import numpy as np
 import pytest
 import soundfile
 from report_facts import CONFIG, EXPORT, METRICS, STAMP
 
-from light_sernet_kd.reporting import figures, web
+from light_sernet_kd.reporting import figures, palette, web
 
 RENDERED = (".svg",)
 NASTY = '<script>alert("1")</script>&amp;\'ärger 怒り'
@@ -198,12 +199,18 @@ def drawn(tmp_path_factory):
     figures.curves(histories, folder / "curves.svg", selected_epochs={"a": 2})
     rows = [{"name": "int8", "bytes": 600_000, "ua": 0.7}]
     figures.size_against_ua(rows, folder / "precision_costs.svg", title=NASTY)
-    (folder / "embeddings.svg").touch()
+    classes = list(palette.EMOTIONS)
+    points = np.random.default_rng(0).normal(size=(2 * len(classes), 2))
+    twice = np.arange(2 * len(classes)) % len(classes)
+    groups = ["right"] * len(classes) + ["wrong"] * len(classes)
+    panel = figures.Panel("fold a", points, twice, groups, ("x", "y"))
+    figures.embeddings([panel], classes, folder / "embeddings.svg", title="a")
+    (folder / "reliability.svg").touch()
     return web.drawings(folder, web.DRAWN)
 
 
 def test_pictures_stand_in_the_page_with_names_of_their_own_and_its_colours(drawn):
-    assert set(drawn) == {"curves", "precision_costs"}
+    assert set(drawn) == {"curves", "precision_costs", "embeddings"}
     read = Read(page(facts(), embeddings=True, extras=web.Extras(drawn)))
     ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
     assert len(ids) == len(set(ids)) > 20
@@ -211,7 +218,7 @@ def test_pictures_stand_in_the_page_with_names_of_their_own_and_its_colours(draw
     assert used
     assert set(used) <= set(ids)
     pictures = [attributes for tag, attributes in read.elements if tag == "svg"]
-    assert [each["role"] for each in pictures] == ["img", "img"]
+    assert [each["role"] for each in pictures] == ["img"] * 3
     assert all(each["aria-label"] for each in pictures)
     joined = "".join(drawn.values()).lower()
     assert "var(--ink)" in joined
@@ -229,7 +236,8 @@ def opened(tmp_path_factory, drawn):
     metrics["mistakes"] *= 2
     metrics["mistakes"][1] = {**metrics["mistakes"][0], "id": "a2"}
     sounds = {"a1": sound(5), "a2": sound(5)}
-    path.write_text(page(metrics, extras=web.Extras(drawn, sounds)), encoding="utf-8")
+    content = page(metrics, embeddings=True, extras=web.Extras(drawn, sounds))
+    path.write_text(content, encoding="utf-8")
     with browser.opened() as tab:
         tab.open(path.as_uri())
         tab.wait_for("document.readyState === 'complete' && document.querySelectorAll('.play').length === 2")
@@ -290,3 +298,48 @@ def test_the_page_is_dark_where_the_reader_is(opened):
         opened.send("Emulation.setEmulatedMedia", features=[feature])
         seen.append(opened.run(color))
     assert seen == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]
+
+
+# Of each mark of a picture: the contrast of its line or its filling, whichever is seen better, to the page.
+MARKS = """(() => {
+    const luminance = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number)
+        .map((value) => value / 255)
+        .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, k) => sum + value * [0.2126, 0.7152, 0.0722][k], 0);
+    const paper = luminance(getComputedStyle(document.body).backgroundColor);
+    const contrast = (colour) => {
+        if (colour === "none") return 1;
+        const [low, high] = [luminance(colour), paper].sort((a, b) => a - b);
+        return (high + 0.05) / (low + 0.05);
+    };
+    return [...document.querySelectorAll(".drawing use")]
+        .filter((each) => !each.closest("defs") && !each.closest("[id*=text_]"))
+        .map((each) => getComputedStyle(each))
+        .map((style) => Math.max(contrast(style.fill), contrast(style.stroke)));
+})()"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_mark_of_a_picture_is_seen_on_the_page(opened, scheme):
+    opened.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    marks = opened.run(MARKS)
+    assert len(marks) > 2 * len(palette.EMOTIONS)
+    assert min(marks) >= 3
+
+
+def test_on_paper_the_page_is_light_and_has_nothing_to_press(opened):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    opened.send("Emulation.setEmulatedMedia", media="print", features=dark)
+    try:
+        assert opened.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        sadness = palette.colours(["sadness"])["sadness"]
+        assert (
+            opened.run("getComputedStyle(document.body).getPropertyValue('--sadness').trim()")
+            == sadness.light
+        )
+        hidden = (
+            "[...document.querySelectorAll('nav, .play, audio')].every((each) => !each.checkVisibility())"
+        )
+        assert opened.run(hidden)
+    finally:
+        opened.send("Emulation.setEmulatedMedia", media="", features=[])

@@ -339,6 +339,7 @@ function knowSpeaker() {
 }
 
 function showPrecisions() {
+  $("precision-note").hidden = students.length < 2;
   filled(
     $("precision-list"),
     ...students.map((facts, k) => {

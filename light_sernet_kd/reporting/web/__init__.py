@@ -16,7 +16,7 @@ from light_sernet_kd.reporting.blocks import Section
 from light_sernet_kd.reporting.web import scores
 from light_sernet_kd.reporting.web.blocks import blocks, inline
 from light_sernet_kd.reporting.web.mistakes import Sound, mistakes
-from light_sernet_kd.reporting.web.pictures import drawings
+from light_sernet_kd.reporting.web.pictures import class_colours, drawings
 
 __all__ = ["DRAWN", "Extras", "Sound", "drawings", "page"]
 
@@ -63,7 +63,7 @@ def page(
         f'<h2 id="{_anchor(head)}">{escape(head)}</h2>{content}</section>\n'
         for head, content in parts
     )
-    style, script = _file("style.css"), _file("script.js")
+    style, script = _file("style.css") + class_colours(), _file("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from light_sernet_kd.reporting import palette
 from light_sernet_kd.reporting.figures.page import ALARM, INK, PALE, QUIET
 from light_sernet_kd.reporting.web.blocks import attributes
 
@@ -16,9 +17,22 @@ _COLORS = {
     "#000000": "--ink",
     "#ffffff": "--paper",
 }
+# The classes' colours differ on light and dark pages: `class_colours` says what these names are.
+_CLASSES = palette.colours(palette.EMOTIONS)
+_COLORS |= {each.light: f"--{name}" for name, each in _CLASSES.items()}
 # Times and names; and rules of style, which would be those of the whole page.
 _LEFT_OUT = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _PIXELS_PER_POINT = 4 / 3
+
+
+def class_colours() -> str:
+    """The rules of style for the colours of classes, on paper those of a light page."""
+
+    def rule(theme: str) -> str:
+        named = (f"--{name}:{getattr(each, theme)};" for name, each in _CLASSES.items())
+        return f":root{{{''.join(named)}}}"
+
+    return f"{rule('light')}\n@media screen and (prefers-color-scheme: dark){{{rule('dark')}}}\n"
 
 
 def drawings(folder: Path, names: Iterable[str]) -> dict[str, str]:

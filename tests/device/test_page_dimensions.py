@@ -267,7 +267,7 @@ def test_without_classes_the_answer_is_the_point_and_its_numbers(rated):
         "[...document.querySelectorAll('#numbers th[scope=col]')].map((each) => each.textContent)"
     )
     assert heads == ["Window", "Answer", *RATED.names]
-    assert "per cent" not in rated.run("document.querySelector('#numbers caption').innerText")
+    assert "per cent" not in rated.run("document.querySelector('#caption').innerText")
     reason = rated.run("document.getElementById('reason').textContent")
     assert re.search(r"speech \d+\s%, unsure \(silent\) \d+\s% of the time", reason)
     facts = rated.run("document.getElementById('facts').textContent")

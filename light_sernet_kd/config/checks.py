@@ -10,7 +10,7 @@ from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.ratings import with_dimensions
 from light_sernet_kd.config.settings import BEST, CONFIDENCE, SAME, SAMPLE_RATE, Settings
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.registries.augmentations import AUGMENTATIONS
+from light_sernet_kd.registries.augmentations import AUGMENTATIONS, AugmentationKind
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
@@ -229,13 +229,18 @@ def _check_same_view(settings: Settings) -> None:
 
 def _check_views(settings: Settings) -> None:
     """Whether the clips of a student have more than one view, which a probe can be asked on."""
-    names = [part.partition(":")[0].strip().lower() for part in settings.augmentation.split(",")]
-    kinds = [AUGMENTATIONS[name] for name in names if name in AUGMENTATIONS]
-    if not any(each.on in ("waveform", "place") for each in kinds) and not is_multimodal(settings.student):
+    if not _changing(settings) and not is_multimodal(settings.student):
         raise UserError(
             f"--teacher_view {SAME} asks {settings.teacher} on augmented recordings, and --augment changes "
             "none: add one that does, such as noise, or leave it out."
         )
+
+
+def _changing(settings: Settings) -> list[AugmentationKind]:
+    """The augmentations that change recordings."""
+    names = [part.partition(":")[0].strip().lower() for part in settings.augmentation.split(",")]
+    kinds = [AUGMENTATIONS[name] for name in names if name in AUGMENTATIONS]
+    return [each for each in kinds if each.on in ("waveform", "place")]
 
 
 def check_source(source: str, settings: Settings, option: Option = "--teacher") -> None:
@@ -310,7 +315,7 @@ def _check_trained(source: str, settings: Settings, option: Option) -> None:
 
 def _check_unlabelled(settings: Settings) -> None:
     if settings.unlabelled is None:
-        for name in ("unlabelled_share", "unlabelled_skip_tested"):
+        for name in ("unlabelled_share", "unlabelled_skip_tested", "unlabelled_views"):
             if getattr(settings, name) != getattr(Settings, name):
                 raise UserError(f"{flag(name)} goes with --unlabelled DIR.")
         return
@@ -329,6 +334,11 @@ def _check_unlabelled(settings: Settings) -> None:
         raise UserError(
             f"--unlabelled is of students and teachers that hear alone, not of {settings.multimodal[0]}, "
             "which reads: leave it out."
+        )
+    if settings.unlabelled_views and not any(each.needs is None for each in _changing(settings)):
+        raise UserError(
+            "--unlabelled_views changes recordings as --augment has it, which changes none without others': "
+            "add one that does, such as noise, or leave it out."
         )
     if settings.reader != Settings.reader:
         raise UserError(f"--unlabelled is read by {Settings.reader}: leave out --reader {settings.reader}.")

@@ -76,7 +76,7 @@ _ADDED = (
     "dimensions_only", "dimensions_weight", "enrolment", "generations", "keep", "kernels",
     "local_pooling", "recipe", "speakers", "standardise_speakers", "start_from", "teacher_components",
     "teacher_gate", "teacher_mixing", "teacher_view", "teacher_views", "unlabelled", "unlabelled_share",
-    "unlabelled_skip_tested",
+    "unlabelled_skip_tested", "unlabelled_views",
 )  # fmt: skip
 # Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
 # to what was trained.
@@ -190,6 +190,12 @@ class Settings:
         False, "--unlabelled_skip_tested", group=DATA, shows_default=False, commands=OF_STUDENT,
         help="leave out unlabelled recordings that are test or validation recordings too, which are refused "
         "otherwise",
+    )  # fmt: skip
+    unlabelled_views: int = setting(
+        0, "--unlabelled_views", group=DATA, metavar="N", commands=OF_STUDENT,
+        range=Range(0, _MOST_VIEWS, text=f"0 to {_MOST_VIEWS}"),
+        help="changed recordings, as --augment has it, that are made of each unlabelled clip for the student "
+        "to draw from; with 0 it hears them as they are",
     )  # fmt: skip
 
     student: str = setting(

@@ -120,6 +120,8 @@ class UnlabelledClips:
         rows: features `(clips, frames, features, 1)`, anything that can be indexed by an array of clips.
         share: of all examples of a batch, above 0 and below 1.
         logits, embedding: as of `TeacherOutputs`, likewise.
+        views: of the same form as `rows`, in the place of which they are heard: each pass over the clips
+            hears the next one.
 
     Two utterances make a batch, and two of three clips are its other half.
 
@@ -136,6 +138,11 @@ class UnlabelledClips:
     share: float
     logits: Any = None
     embedding: Any = None
+    views: Sequence[Any] = ()
+
+    def heard(self, position: int) -> Any:
+        """The rows that training hears at this place of the clips' order."""
+        return self.views[position // len(self.rows) % len(self.views)] if self.views else self.rows
 
 
 class AskedTeacher(Protocol):
@@ -247,8 +254,8 @@ def batches(
         first_epoch: where to begin, for a run that continues.
         teacher: carried with the batch, as soft labels are. With `unlabelled` a batch has all of its labelled
             examples and, behind them, as many clips without labels as make their share; `labelled` tells them
-            apart. These clips are not augmented. With `views` the augmenter draws from their bank, and an
-            epoch's batches have what is said of its view.
+            apart. These clips are not augmented but for their own views. With `views` the augmenter draws
+            from their bank, and an epoch's batches have what is said of its view.
         augmenter: changes the batches' features. With mixup a batch's inputs also hold `other_labels` and
             `share`: an example's target is `share` of its own label and the rest of the other's, and what the
             batch carries of the teacher and of soft labels is mixed alike.
@@ -433,7 +440,7 @@ class Source:
         classes = len(self.examples.classes)
         # What a loss compares with, or an example's own; made for what the batch has of it.
         made = {
-            FEATURES: lambda: clips.rows[drawn],
+            FEATURES: lambda: clips.heard(position)[drawn],
             TEACHER: lambda: clips.logits[drawn],
             TEACHER_EMBEDDING: lambda: clips.embedding[drawn],
             SOFT_LABELS: lambda: np.full((count, classes), 1 / classes),

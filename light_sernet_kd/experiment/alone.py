@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Beside those of the group: what a student without a teacher makes no use of.
 _OF_DISTILLATION = (
     "distillation", "distillation_weights", "standardise_logits", "unlabelled", "unlabelled_share",
-    "unlabelled_skip_tested",
+    "unlabelled_skip_tested", "unlabelled_views",
 )  # fmt: skip
 # A fold's student is the same whatever these are.
 _NOT_OF_A_FOLD = (*APART, "export", "folds", "merge_tflite")

@@ -116,11 +116,12 @@ def write_left_out(run: "Experiment") -> None:
 # Features
 
 
-def rows_of(run: "Experiment", role: str) -> OneEach:
-    """Features of every clip as the role's network hears them."""
+def rows_of(run: "Experiment", role: str, view: front_end.View | None = None) -> OneEach:
+    """Features of every clip as the role's network hears them, or as the view changes them."""
     name = front_end_for(run, role)
-    if name not in run.clip_rows:
-        encoder = front_end.encoder(name, run.settings.input_type, run.settings.samples)
+    key = f"{name} {view.number}" if view else name
+    if key not in run.clip_rows:
+        encoder = front_end.encoder(name, run.settings.input_type, run.settings.samples, view)
         with run.display.counted("unlabelled clips") as shown:
             made = embed_by_key(
                 clips_of(run).keys,
@@ -129,8 +130,20 @@ def rows_of(run: "Experiment", role: str) -> OneEach:
                 cache=run.cache_folder / "embeddings",
                 progress=shown,
             )
-        run.clip_rows[name] = OneEach(made)
-    return run.clip_rows[name]
+        run.clip_rows[key] = OneEach(made)
+    return run.clip_rows[key]
+
+
+def views_of(run: "Experiment") -> tuple[OneEach, ...]:
+    """Features of every clip in each view that the student draws from; none where it hears them as they are.
+
+    What is made of other training recordings, such as babble, is left out: a clip's speaker is not known.
+    """
+    kept = tuple(each for each in run.augmentations if each.kind.needs is None)
+    return tuple(
+        rows_of(run, "student", front_end.View(kept, number, run.settings.seed))
+        for number in range(run.settings.unlabelled_views)
+    )
 
 
 # What teachers say
@@ -201,5 +214,9 @@ def clips_beside(run: "Experiment", fold: Fold) -> UnlabelledClips:
     """The clips that join the batches of the fold's student, with what its teacher says of them."""
     answers = _answers(run, fold)
     return UnlabelledClips(
-        rows_of(run, "student"), run.settings.unlabelled_share, answers.logits, answers.embedding
+        rows_of(run, "student"),
+        run.settings.unlabelled_share,
+        answers.logits,
+        answers.embedding,
+        views_of(run),
     )

@@ -101,7 +101,12 @@ OTHER = {
     "merge_tflite": False,
 }
 # These are of networks that hear alone.
-UNLABELLED = {"unlabelled": "speech", "unlabelled_share": 0.25, "unlabelled_skip_tested": True}
+UNLABELLED = {
+    "unlabelled": "speech",
+    "unlabelled_share": 0.25,
+    "unlabelled_skip_tested": True,
+    "unlabelled_views": 4,
+}
 # Not beside the parts of a teacher, or of a loss on embeddings.
 VIEW = {"teacher_view": "same", "teacher_components": 16}
 # This is of several sources.
@@ -193,12 +198,20 @@ def test_every_setting_has_another_value_here():
 def test_every_setting_arrives():
     settings = make_settings(**OTHER)
     assert {name: getattr(settings, name) for name in OTHER} == OTHER
-    settings = make_settings(distillation="KD+hint", **UNLABELLED, **VIEW)
+    settings = make_settings(distillation="KD+hint", augmentation="noise", **UNLABELLED, **VIEW)
     assert {name: getattr(settings, name) for name in UNLABELLED | VIEW} == UNLABELLED | VIEW
     assert make_settings(distillation="KD", teacher="a.npz+yamnet", **MIXING).teacher_mixing == "confidence"
     probes = {"distillation": "KD", "teacher": "yamnet", "augmentation": "noise", "teacher_view": "same"}
     assert make_settings(**probes, **VIEWS).teacher_views == 8
     assert {name: getattr(make_settings(**RATED), name) for name in RATED} == RATED
+
+
+@pytest.mark.parametrize("augmentation", ["", "mixup", "babble", "specaugment"])
+def test_views_of_unlabelled_clips_need_an_augmentation_that_makes_them_of_the_clip_alone(augmentation):
+    given = {"distillation": "KD", "unlabelled": "speech", "augmentation": augmentation}
+    with pytest.raises(UserError, match="--unlabelled_views changes recordings as --augment has it"):
+        make_settings(**given, unlabelled_views=2)
+    assert make_settings(**given | {"augmentation": f"{augmentation},gain".strip(",")}, unlabelled_views=2)
 
 
 def test_the_modality_arrives():
@@ -479,7 +492,7 @@ def test_the_digest_does_not_depend_on_spelling():
 def test_settings_are_json_that_makes_them_again():
     settings = make_settings(**OTHER)
     assert make_settings(**settings.as_dict()) == settings
-    settings = make_settings(distillation="KD", **UNLABELLED)
+    settings = make_settings(distillation="KD", augmentation="noise", **UNLABELLED)
     assert make_settings(**settings.as_dict()) == settings
 
 

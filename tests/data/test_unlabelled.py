@@ -1,6 +1,7 @@
 """A folder of recordings without labels: what is taken, what no test may meet, and whose turn it is."""
 
 import dataclasses
+import hashlib
 import shutil
 
 import numpy as np
@@ -202,6 +203,27 @@ def test_features_of_clips_are_those_of_a_corpus(folder, tmp_path):
     np.testing.assert_allclose(rows[np.array(short)], expected, atol=1e-5)
 
 
+def test_a_view_of_a_clip_is_what_the_augmentation_draws_by_its_content(folder, tmp_path):
+    clips, kinds = Clips(survey(folder, SAMPLES)), augment.parse("gain:chance=1,noise:chance=1")
+
+    def rows(number, seed=5):
+        encoder = front_end.encoder("lsn", "mfcc", SAMPLES, front_end.View(kinds, number, seed))
+        return OneEach(embed_by_key(clips.keys, clips.blocks, encoder, cache=tmp_path))[np.arange(len(clips))]
+
+    one, other = rows(0), rows(1)
+    assert not np.isclose(one, other).all(axis=(1, 2, 3)).any()
+    np.testing.assert_array_equal(rows(0), one)  # of the cache
+    assert not np.isclose(rows(0, seed=6), one).all()
+    ((key, *_), (waveform, *_), _) = next(clips.blocks(clips.keys))
+    draw = int.from_bytes(hashlib.blake2b(waveform.tobytes(), digest_size=4).digest(), "little")
+    changed = augment.augmented_clip(
+        waveform, kinds, samples=SAMPLES, pad="both", seed=5, epoch=1, utterance=draw
+    )
+    compute = feature_cache.front_end_of("lsn", "mfcc", SAMPLES).predict_on_batch
+    expected = np.asarray(compute(changed[None]))[0]
+    np.testing.assert_allclose(other[clips.keys.index(key)], expected, atol=1e-4)
+
+
 # What a test must not meet
 
 
@@ -289,8 +311,8 @@ LOGITS = np.arange(2 * COUNT, dtype=np.float32).reshape(COUNT, 2)
 CLIP_LOGITS = -100 - np.arange(2 * CLIPS, dtype=np.float32).reshape(CLIPS, 2)
 
 
-def drawn(steps, *, share=0.5, clips=True, **given):
-    beside = UnlabelledClips(CLIP_FEATURES, share, CLIP_LOGITS, 10 * CLIP_LOGITS) if clips else None
+def drawn(steps, *, share=0.5, clips=True, views=(), **given):
+    beside = UnlabelledClips(CLIP_FEATURES, share, CLIP_LOGITS, 10 * CLIP_LOGITS, views) if clips else None
     teacher = TeacherOutputs(LOGITS, 10 * LOGITS, unlabelled=beside)
     made = batches(EXAMPLES, range(COUNT), batch_size=SIZE, seed=3, teacher=teacher, **given)
     return [batch for _, batch in zip(range(steps), made.as_numpy_iterator(), strict=False)]
@@ -325,6 +347,18 @@ def test_no_clip_comes_again_before_all_have_come():
         assert sorted(batching._permutation(CLIPS, start // CLIPS, 3)) == list(range(CLIPS))
     assert {order.count(clip) for clip in range(CLIPS)} == {10}
     assert len({tuple(order[start : start + 4]) for start in range(0, 40, 10)}) > 1
+
+
+def test_each_pass_over_the_clips_hears_the_next_view():
+    views = [CLIP_FEATURES - 100, CLIP_FEATURES - 200, CLIP_FEATURES - 300]
+    position = 0
+    for (inputs, _), (plain, _) in zip(drawn(21, views=views), drawn(21), strict=True):
+        clips = clips_of(plain)
+        heard = inputs["features"][inputs["labelled"] == 0]
+        np.testing.assert_array_equal(heard, views[position // CLIPS % 3][clips])
+        np.testing.assert_array_equal(inputs["teacher"], plain["teacher"])
+        position += len(clips)
+    assert position > 6 * CLIPS
 
 
 def test_a_run_that_goes_on_has_the_batches_that_it_would_have_had():

@@ -54,8 +54,9 @@ def learnt(manifest, speech, tmp_path_factory) -> Path:
     """The folder of results with a run of one fold whose teacher is trained for it."""
     result = tmp_path_factory.mktemp("result")
     given = ["-kd", "KD+SP:3", "--unlabelled", str(speech), "--run", "one"]
+    views = ["--unlabelled_views", "2", "--augment", "gain:chance=1,copypaste"]
     with no_graphs():
-        assert train(manifest, result, *given, *ONE) == 0
+        assert train(manifest, result, *given, *views, *ONE) == 0
     return result
 
 
@@ -78,6 +79,12 @@ def test_a_run_says_what_it_learnt_from_and_what_it_left_out(learnt, speech):
     # Scores are of the labelled test utterances, as ever.
     assert told["pooled"]["count"] == 9
     assert sum(told["counts"].values()) == 27
+    # The teacher answers the clips as they are; the student hears two views, without others in them.
+    kept = [json.loads(each.read_text()) for each in (learnt / ".cache" / "embeddings").rglob("encoder.json")]
+    views = [each["view"] for each in kept if "view" in each]
+    assert sorted(view["number"] for view in views) == [0, 1]
+    assert {view["augmentations"] for view in views} == {"gain"}
+    assert len(kept) == 3
     config = json.loads((learnt / "one" / "config.json").read_text())
     assert config["unlabelled_sha256"] == found.digest
     assert not list((learnt / "one").rglob("*-member.np*"))

@@ -323,6 +323,12 @@ def test_the_microphone_is_heard_with_the_keyboard_alone(page, case, short):
     assert -60 < float(meter) < 0
     assert text(page, "#loudness") in ("good", "quiet", "very quiet", "too loud")
     assert page.run(INKED.format("live")) > 500, "no level and no answers so far"
+    phone = {"width": 390, "height": 640, "deviceScaleFactor": 1, "mobile": False}
+    page.send("Emulation.setDeviceMetricsOverride", **phone)
+    page.run("document.getElementById('label').scrollIntoView({ block: 'start' })")
+    at_hand = "document.elementFromPoint(195, 595).closest('button')?.id"
+    assert page.run(at_hand) == "record", "nothing to stop with beside the answer"
+    page.send("Emulation.clearDeviceMetricsOverride")
     page.press(" ", 32, " ")
     page.wait_for(status("Done"))
     clip = page.run("demo.clip")

@@ -288,6 +288,8 @@ def test_only_tables_and_pictures_move_sideways(opened):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         opened.send("Emulation.setDeviceMetricsOverride", **size)
         assert opened.run("document.documentElement.scrollWidth") <= width
+        contents = "[...document.querySelectorAll('nav a')].map((each) => each.getBoundingClientRect().right)"
+        assert width < 640 or max(opened.run(contents)) <= width
 
 
 def test_the_page_is_dark_where_the_reader_is(opened):

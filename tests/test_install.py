@@ -363,7 +363,6 @@ def test_a_base_install_by_pip_is_below_200_mb(built, tmp_path):
     check_answers(told(environment, prepared(tmp_path / "work")), environment)
 
 
-@pytest.mark.every
 def test_the_wheel_trains_where_the_extra_is_installed(built, manifest, tmp_path):
     """The packages are those that run these tests; the package itself is the wheel's."""
     environment = tmp_path / "environment"

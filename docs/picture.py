@@ -3,6 +3,7 @@
 python docs/picture.py
 """
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -143,6 +144,46 @@ def sizes(path: Path = DOCS / "pictures" / "sizes.png") -> None:
     figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": ""})
 
 
+def taught(path: Path = DOCS / "pictures" / "taught.png") -> None:
+    """UA of taught students over that of their teachers, with intervals, beside the student alone."""
+    head, *rows = table("Distillation from a strong teacher")
+    teacher, ua = head.index("Teacher's UA"), head.index("UA")
+
+    def scores(row: list[str]) -> list[float]:
+        """UA and the ends of its interval."""
+        return [float(each) for each in re.findall(r"[\d.]+", row[ua])]
+
+    (alone,) = [scores(row) for row in rows if not row[teacher]]
+    figure = plt.figure(figsize=(6.4, 3.9), layout="constrained")
+    axes = figure.subplots()
+    axes.axhspan(*alone[1:], color=GREY, alpha=0.25, linewidth=0)
+    axes.axhline(alone[0], color=GREY, linewidth=1.4)
+    axes.annotate(f"student alone: {alone[0]:.1f}", (80.2, alone[0]), (0, -3), textcoords="offset points",
+                  va="top", size=9, color=INK)  # fmt: skip
+    others = [row for row in rows if row[teacher]]
+    for number, row in enumerate(others):
+        # Students of one teacher stand a little beside one another, so that their intervals are seen.
+        before, behind = (
+            sum(each[teacher] == row[teacher] for each in some)
+            for some in (others[:number], others[number + 1 :])
+        )
+        x = float(row[teacher]) + 0.08 * (before - behind)
+        value, low, high = scores(row)
+        axes.plot([x, x], [low, high], color=TEAL, linewidth=1.4)
+        axes.plot(x, value, "o", color=TEAL, markersize=8)
+        seeds = f"seed{'s' * (',' in row[head.index('Seeds')])} {row[head.index('Seeds')]}"
+        name = f"{row[0].replace('`', '')}: {value:.1f}\n{seeds}"
+        side, offset = ("right", -8) if behind else ("left", 8)
+        axes.annotate(name, (x, value), (offset, 0), textcoords="offset points", ha=side, va="center",
+                      size=8.5, color=TEAL)  # fmt: skip
+    axes.set(xlim=(80, 90), ylim=(60, 90), xlabel="teacher's UA %", ylabel="student's UA %")
+    axes.set_title("EMO-DB, leave one speaker out", loc="left", size=10.5, color=INK)
+    axes.grid(color=GREY, linewidth=0.5, alpha=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9, colors=INK)
+    figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": ""})
+
+
 def main(path: Path = DOCS / "pictures" / "pipeline.png") -> None:
     figure = plt.figure(figsize=(10.4, 5.3), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(3.1, 2.2))
@@ -162,3 +203,4 @@ def main(path: Path = DOCS / "pictures" / "pipeline.png") -> None:
 if __name__ == "__main__":
     main()
     sizes()
+    taught()

@@ -360,7 +360,7 @@ def test_the_site_builds_and_its_command_page_has_every_option(tmp_path):
 
 def test_the_picture_is_made_of_the_tables(tmp_path):
     picture = runpy.run_path(str(DOCS / "picture.py"))
-    for name, drawn in (("pipeline.png", "main"), ("sizes.png", "sizes")):
+    for name, drawn in (("pipeline.png", "main"), ("sizes.png", "sizes"), ("taught.png", "taught")):
         with rendered(name):
             picture[drawn](tmp_path / name)
         assert (tmp_path / name).stat().st_size > 10_000

@@ -21,7 +21,9 @@ def pitch_of(clips: Mapping[str, np.ndarray], method: str, **settings: int | boo
         np.savez(given, **clips)
         words = [f"{name}={int(value)}" for name, value in settings.items()]
         command = [sys.executable, __file__, method, str(given), str(found), *words]
-        subprocess.run(command, check=True, env={**os.environ, "NUMBA_CACHE_DIR": folder})
+        subprocess.run(
+            command, check=True, env=os.environ | {"NUMBA_CACHE_DIR": folder, "NUMBA_DISABLE_JIT": "0"}
+        )
         with np.load(found) as arrays:
             return dict(arrays)
 

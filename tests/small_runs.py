@@ -95,10 +95,14 @@ def no_graphs() -> Iterator[None]:
 
 
 def run_graphs_as_traced() -> None:
-    """To optimise a graph takes longer than a few batches save: up to a quarter of a short run."""
+    """Leave out what takes longer than a few batches save: up to a quarter of a short run to optimise a
+    graph, and an eighth of tracing to note for each operation where it was made, which messages tell."""
     import tensorflow as tf
+    from tensorflow.python.util import tf_stack
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    here = tf_stack.extract_stack()
+    tf_stack.extract_stack = lambda *arguments, **named: here
 
 
 def train(manifest: Path, result: Path, *arguments: str) -> int:

@@ -25,8 +25,11 @@ QUICK = {
 def of_the_command(manifest, tmp_path_factory):
     from small_runs import no_graphs
 
+    from light_sernet_kd.export import tflite
+
     result = tmp_path_factory.mktemp("command")
-    with no_graphs():
+    with no_graphs(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tflite, "PRECISIONS", ("float32", "int8"))
         assert train(manifest, result, "--recipe", "own", "-kd", "pure", "--epochs", "1", "--run", "one") == 0
     return result / "one"
 

@@ -117,7 +117,7 @@ def in_turn(alone: Network, training: TrainingJob) -> tuple[dict[str, list[float
                                  ("accuracy", "train_wa", weights)):  # fmt: skip
             history[column].append(np.average([logs[name] for logs in told], weights=of))
         held_out = list(training.validation)
-        logits = np.asarray(alone.student(FEATURES[held_out], training=False), np.float64)
+        logits = np.float64(alone.student.predict_on_batch(FEATURES)[held_out])  # one shape, compiled once
         logits -= np.logaddexp.reduce(logits, axis=1, keepdims=True)
         history["val_loss"].append(-np.mean(logits[np.arange(len(held_out)), LABELS[held_out]]))
     return history, alone.student.get_weights()
@@ -339,7 +339,8 @@ def test_the_numbers_of_every_loss_may_be_traced(label_loss, distillation):
     changed = numbers * np.linspace(0.8, 1.2, len(numbers), dtype=np.float32)
     before = distiller.loss_numbers
     for each in (numbers, changed):
-        np.testing.assert_allclose(jax.jit(loss)(each), loss(each.tolist()), rtol=2e-5)
+        as_numbers = jax.jit(functools.partial(loss, each.tolist()))  # which are constants there
+        np.testing.assert_allclose(jax.jit(loss)(each), as_numbers(), rtol=2e-5)
     assert distiller.loss_numbers == before
 
 
@@ -352,7 +353,8 @@ def test_a_convolution_by_patches_is_keras_convolution(padding):
     inputs = np.random.default_rng(1).standard_normal((2, 9, 8, 3)).astype(np.float32)
 
     def squares(layer):
-        return jax.value_and_grad(lambda values: (layer(values) ** 2).sum())(inputs)
+        # In one program, as a run does: by itself, JAX would compile each operation of each shape.
+        return jax.jit(jax.value_and_grad(lambda values: (layer(values) ** 2).sum()))(inputs)
 
     for kernel, strides in (((1, 4), (2, 1)), ((6, 3), (3, 2)), ((1, 1), (1, 1))):
         theirs = keras.layers.Conv2D(5, kernel, strides, padding, bias_initializer="normal")
@@ -368,6 +370,8 @@ def test_a_convolution_by_patches_is_keras_convolution(padding):
 
 
 def test_pooling_by_parts_is_keras_pooling():
+    import jax
+
     from light_sernet_kd.training.vectorised.twins import AveragePoolingByParts
 
     inputs = np.random.default_rng(1).standard_normal((2, 9, 7, 3)).astype(np.float32)
@@ -375,7 +379,10 @@ def test_pooling_by_parts_is_keras_pooling():
         for padding in ("same", "valid"):
             theirs = keras.layers.AveragePooling2D(pool, padding=padding)
             ours = AveragePoolingByParts.from_config(theirs.get_config())
-            np.testing.assert_allclose(ours(inputs), theirs(inputs), atol=1e-6)
+            found, expected = jax.jit(lambda values, pools=(ours, theirs): [pool(values) for pool in pools])(
+                inputs
+            )
+            np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_batch_norm_is_keras_batch_norm_of_what_is_no_padding():
@@ -398,7 +405,7 @@ def test_batch_norm_is_keras_batch_norm_of_what_is_no_padding():
 
         trainable = [variable.value for variable in layer.trainable_variables]
         state = [variable.value for variable in layer.non_trainable_variables]
-        return jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(trainable, inputs)
+        return jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(trainable, inputs)
 
     for padding in (None, np.array([1, 1, 0, 1, 1, 0], bool)):
         kept = np.ones(6, bool) if padding is None else padding
@@ -496,10 +503,10 @@ def test_statistics_on_the_device_are_those_of_freqmixstyle():
 
     share = np.linspace(0, 1, 6).astype(np.float32)
     clips, others = (3 * _RNG.standard_normal((6, 12, 5, 1)).astype(np.float32) + 2 for _ in range(2))
-    found = augmentation.restyled(clips, others, share)
+    found = jax.jit(augmentation.restyled)(clips, others, share)
     np.testing.assert_allclose(found, restyled(clips, others, share), atol=1e-4)
     asked, mask = parse("freqmixstyle:chance=1:alpha=1"), np.array([True] * 4 + [False] * 2)
-    styled = functools.partial(augmentation.styled, asked, features=clips)
+    styled = jax.jit(functools.partial(augmentation.styled, asked, features=jax.numpy.asarray(clips)))
     drawn = [np.asarray(styled(jax.random.key(i), np.arange(6), mask)) for i in (0, 0, 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert np.abs(drawn[0][:4] - drawn[2][:4]).max() > 0.1

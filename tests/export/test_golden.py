@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tiny_student
 from ai_edge_litert.interpreter import Interpreter
 from conftest import REPOSITORY
@@ -222,6 +223,22 @@ def test_the_pages_python_finds_the_second_output(place, tmp_path):
     of_middle = golden.Runner(model).answer(audio.read(tmp_path / "recording.wav")).dimensions
     last = ast.literal_eval(done.stdout.splitlines()[-1])
     assert [*last.values()] == pytest.approx(of_middle.tolist(), abs=0.006)
+
+
+def test_the_pages_python_takes_a_file_without_classes(tmp_path):
+    """By LiteRT alone; and golden vectors of it are met, and told apart from those of another clip."""
+    model = tiny_student.rated_student(tmp_path / "student_int8.tflite")
+    heard = golden.voice(tiny_student.SAMPLES, sample_rate=tiny_student.RATE)
+    soundfile.write(tmp_path / "recording.wav", heard, tiny_student.RATE, subtype="FLOAT")
+    done = run(next(each for each in programs() if "zipfile" in each), tmp_path)
+    (line,) = done.stdout.splitlines()
+    expected = golden.Runner(model).answer(heard).dimensions
+    assert [*ast.literal_eval(line).values()] == pytest.approx(expected.tolist(), abs=0.006)
+    assert cli.main(["golden", str(model), "--out", str(tmp_path / "golden.json")]) == 0
+    (program,) = [each for each in programs() if "golden" in each]
+    assert run(program, tmp_path).stdout == "all answers agree\n"
+    done = run(program.replace("recording[start:stop]", "recording[start:stop][::-1]"), tmp_path)
+    assert "AssertionError: ('student_int8.tflite', 'fits'," in done.stderr
 
 
 def test_the_pages_check_fails_on_a_port_that_is_off(place):

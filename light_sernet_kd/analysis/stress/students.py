@@ -67,14 +67,13 @@ class Student:
 
 
 def open_part(path: Path, ids: frozenset[str] | None = None) -> Part:
-    """An exported file that hears audio and nothing else.
+    """An exported file that hears audio and nothing else, and gives classes.
 
     Raises:
         UserError: it is none.
     """
     try:
         runner = Runner(path)
-        require_classes(runner.card, path, "stress", "name a file of classes")
     except RunnerError as error:
         raise UserError(str(error)) from None
     if runner.inputs != ("audio",):
@@ -85,6 +84,10 @@ def open_part(path: Path, ids: frozenset[str] | None = None) -> Part:
         )
     if runner.sample_rate != SAMPLE_RATE:
         raise UserError(f"{path} hears {runner.sample_rate} Hz; stress is made for {SAMPLE_RATE} Hz.")
+    try:
+        require_classes(runner.card, path, "stress", "name a file of classes")
+    except RunnerError as error:
+        raise UserError(str(error)) from None
     return Part(runner, ids)
 
 

@@ -42,9 +42,9 @@ def pytest_collection_finish():
     # What was imported stays: to look through it takes half a second, each time a training asks for it.
     gc.freeze()
     if "tensorflow" in sys.modules:
-        from small_runs import run_graphs_as_traced
+        from small_runs import quicken_tensorflow
 
-        run_graphs_as_traced()
+        quicken_tensorflow()
 
 
 @pytest.fixture

@@ -26,10 +26,13 @@ ON_JAX = {
 
 # A file goes to one process as a whole: those that take longest begin, so that none is alone at the end.
 LONGEST = [
-    "test_end_to_end", "test_without_tensorflow", "test_multimodal", "test_experiments", "test_distiller",
-    "test_docs", "test_explain", "test_export", "test_vectorised", "test_generations", "test_students",
-    "test_style", "test_quantisation", "test_training", "test_devices", "test_page", "test_fusion_students",
-    "test_accelerate", "test_additions",
+    "test_end_to_end", "test_distiller", "test_explain", "test_experiments", "test_multimodal",
+    "test_export", "test_students", "test_docs", "test_without_tensorflow", "test_losses", "test_training",
+    "test_generations", "test_fusion_students", "test_demo", "test_features", "test_quantisation",
+    "test_pipeline", "test_vectorised", "test_style", "test_page_speaker", "test_enrolment",
+    "test_degradations", "test_probe", "test_export_later", "test_text", "test_stress", "test_calibration",
+    "test_examples", "test_grid", "test_voice", "test_page", "test_accelerate", "test_devices",
+    "test_additions", "test_results_table", "test_from_python",
 ]  # fmt: skip
 
 
@@ -42,9 +45,9 @@ def pytest_collection_finish():
     # What was imported stays: to look through it takes half a second, each time a training asks for it.
     gc.freeze()
     if "tensorflow" in sys.modules:
-        from small_runs import run_graphs_as_traced
+        from small_runs import quicken_tensorflow
 
-        run_graphs_as_traced()
+        quicken_tensorflow()
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from small_runs import (
     SENTENCES,
     SPEAKERS,
     error_of,
+    quicken_tensorflow,
     rendered,
-    run_graphs_as_traced,
     same_weights,
     train,
 )
@@ -417,13 +417,13 @@ def test_another_setting_under_the_same_name_is_refused(distilled, manifest, cap
 def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path, moments):
     settings = ["-kd", "CKD", "--epochs", "4", "--folds", ",".join(SPEAKERS[:2]), "--teacher_epochs", "2",
                 "--run", "run", "--no-export"]  # fmt: skip
-    run_graphs_as_traced()  # as the killed one does
+    quicken_tensorflow()  # as the killed one does
     with rendered("curves.png", "embeddings.png"):
         assert train(manifest, tmp_path / "whole", *settings) == 0
 
     program = (
         "import small_runs, sys; from light_sernet_kd import cli\n"
-        "small_runs.run_graphs_as_traced()\n"
+        "small_runs.quicken_tensorflow()\n"
         "with small_runs.shallow_light_sernet(): sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "train", "-dn", str(manifest), *QUICK, *settings]

@@ -192,8 +192,10 @@ def choose(what: str, value: str, valid: Iterable[str]) -> str:
     same = [name for name in names if value.isdecimal() and name.isdecimal() and int(name) == int(value)]
     if len(same) == 1:
         return same[0]
-    # Another number is not a number that was written wrongly.
-    like = [name.lower() for name in names if not (value.isdecimal() and name.isdecimal())]
+    # Another number is not a number that was written wrongly, unless it has more digits than any.
+    digits = max((len(name) for name in names if name.isdecimal()), default=0)
+    is_number = value.isdecimal() and len(value) <= digits
+    like = [name.lower() for name in names if not (is_number and name.isdecimal())]
     close = difflib.get_close_matches(value.lower(), like, n=1, cutoff=0.5)
     hint = ""
     if close:

@@ -1377,6 +1377,17 @@ def _is_dimensions(value: Any) -> bool:
     return _is_texts(value) and bool(value) and len({*value}) == len(value) and {*value} <= {*DIMENSION_NAMES}
 
 
+def _is_concordance(value: Any) -> bool:
+    """Dimension → `ccc`, and where there is an interval `low` and `high`."""
+    return isinstance(value, dict) and all(
+        isinstance(each, dict)
+        and "ccc" in each
+        and ("low" in each) == ("high" in each)
+        and all(_is_number(number) and -1 <= number <= 1 for number in each.values())
+        for each in value.values()
+    )
+
+
 def _is_range(value: Any) -> bool:
     return (
         isinstance(value, list)
@@ -1439,6 +1450,7 @@ _FIELDS: dict[str, _Field] = {
     "stamps": _TEXTS,
     "folds": _TEXTS,
     **dict.fromkeys(("ua", "ua_low", "ua_high", "wa"), _share()),
+    "ccc": _Field("an object of dimensions with numbers from -1 to 1", _is_concordance),
     **dict.fromkeys(("parameters", "parameters_without_embeddings"), _whole(0, 2**48)),
 }
 _TEXT_FIELDS: dict[str, _Field] = {

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# librosa, a reference for a few frames, compiles its loops when it is first imported: 20 s in each process.
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 # Tracing makes many objects that stay, and each collection looks through them again.
 gc.set_threshold(100_000, 20, 20)

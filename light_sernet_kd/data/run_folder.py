@@ -71,9 +71,8 @@ _METRICS = {
     "skipped?": [{"id": str}],
     "seed": int,
     "student": {"name": str, "parameters": int},
-    # Without classes there is neither.
-    "pooled": {"ua?": float, "wa?": float},
-    "pooled_last_epoch": {"ua?": float},
+    "pooled": {"ua": float, "wa": float},
+    "pooled_last_epoch": {"ua": float},
     "ci95": (None, {str: [float]}),
     "dimensions?": {
         "pooled": {str: {"ccc": (float, None)}},
@@ -86,9 +85,9 @@ _METRICS = {
 _CERTIFICATE = {"students": {str: str}, "precisions": {str: {"short": {"passed": int, "failed": [str]}}}}
 _CONFIG = {"settings": {"distillation": str, "protocol?": str}}
 _SCORES: dict[str, Any] = {
-    **{f"{name}?": float for name in SUMMARIES},
-    "recall_per_class?": {str: (float, None)},
-    "count?": int,
+    **dict.fromkeys(SUMMARIES, float),
+    "recall_per_class": {str: (float, None)},
+    "count": int,
 }
 _FOLD = {
     "name": str,
@@ -105,6 +104,12 @@ _FOLD = {
     ],
     "files": {str: str},
 }
+# Where ratings alone are learnt, there are those of no class.
+_RATED_METRICS = _METRICS | {"classes": [str], "pooled": {"count": int}, "pooled_last_epoch": dict}
+_RATED_FOLD = {name: kind for name, kind in _FOLD.items() if name not in _SCORES} | {
+    "last_epoch": dict,
+    "dimensions": {str: {"ccc": (float, None)}},
+}
 # Of the final student once it is trained, and what is added where it is converted.
 _TRAINED = {"final_epochs": int, "engine?": str, "files": {str: str}}
 _CONVERTED = {
@@ -112,7 +117,7 @@ _CONVERTED = {
         {"precision": str, "file": str, "bytes": int, "sha256": str, "max_probability_difference?": float}
     ],
     "temperature": float,
-    "scores": {str: {str: float}},
+    "scores": {str: {str: (float, {str: {str: float}})}},
 }
 
 
@@ -306,7 +311,7 @@ class RunFolder:
 
     def write_certificate(self, found: Mapping[str, Any]) -> None:
         """Write what was found of the folds' students, with their SHA-256."""
-        names = [fold["name"] for fold in read_json(self.metrics, _METRICS)["folds"]]
+        names = [fold["name"] for fold in _read_metrics(self.metrics)["folds"]]
         write_json(self.certificate, {**found, "students": self._students(names)})
 
     def certificates(self, folds: Sequence[str]) -> dict[str, Any]:
@@ -338,7 +343,7 @@ class RunFolder:
             UserError: the folder holds no finished run, or a damaged one.
         """
         try:
-            metrics = read_json(self.metrics, _METRICS)
+            metrics = _read_metrics(self.metrics)
             config = read_json(self.config, _CONFIG)
             if any(len(ends) != 2 for ends in (metrics["ci95"] or {}).values()):
                 raise ValueError("an interval has two ends")
@@ -448,9 +453,18 @@ def _read_step(path: Path) -> dict[str, Any]:
     return read_json(path, {"files": {str: str}})
 
 
+def _read_metrics(path: Path) -> dict[str, Any]:
+    metrics = read_json(path)
+    of_ratings = isinstance(metrics, dict) and metrics.get("classes") == []
+    found: dict[str, Any] = read_json(path, _RATED_METRICS if of_ratings else _METRICS)
+    return found
+
+
 def read_fold(path: Path) -> dict[str, Any]:
     """A fold.json, with what a run goes on from."""
-    outcome = read_json(path, _FOLD)
+    outcome = read_json(path)
+    of_ratings = isinstance(outcome, dict) and "dimensions" in outcome and outcome.get("last_epoch") == {}
+    outcome = read_json(path, _RATED_FOLD if of_ratings else _FOLD)
     best = outcome["best_epochs"]
     if not (best and all(_is_count(each, outcome["epochs"]) for each in best)):
         raise ValueError(f"{path} names epochs that were not trained")

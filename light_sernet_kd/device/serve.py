@@ -175,6 +175,11 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
     }
 
 
+def _concordance(told: Mapping[str, float]) -> str:
+    between = f" [{told['low']:z.2f}, {told['high']:z.2f}]" if "low" in told else ""
+    return f"{told['ccc']:z.2f}{between}"
+
+
 def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Titles and texts, of what the card has."""
     facts = []
@@ -195,6 +200,9 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("Unweighted accuracy (UA)", "the file does not say; see the run's report"))
     if runner.DIMENSIONS in card:
         low, high = card[runner.DIMENSIONS]["range"]
+        facts += [
+            (f"Concordance (CCC) of {name}", _concordance(each)) for name, each in card.get("ccc", {}).items()
+        ]
         facts.append(
             ("Tone", f"{', '.join(card[runner.DIMENSIONS]['names'])}, on a scale from {low:g} to {high:g}")
         )

@@ -106,6 +106,10 @@ def _over_folds(outcomes: Sequence[Mapping[str, Any]], name: str) -> list[float]
     return None if None in found else [float(np.mean(found)), float(np.std(found))]
 
 
+def _ends(interval: Mapping[str, tuple[float, float]] | None) -> dict[str, float]:
+    return dict(zip(("low", "high"), interval["ccc"], strict=True)) if interval else {}
+
+
 def predicted(run: "Experiment") -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Dimension → the answer and the rating of each test utterance, on the corpus's scale."""
     selected = _tested(run, "selected") if run.dimensions else None
@@ -133,14 +137,21 @@ def value_changes(
 
 def converted_ccc(
     run: "Experiment", by_fold: Sequence[Mapping[str, np.ndarray]]
-) -> dict[str, dict[str, Any]]:
-    """Precision → dimension → concordance over all folds' test utterances, of their converted students.
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Precision → dimension → `ccc` over all folds' test utterances, of their converted students, and where
+    there is an interval its `low` and `high`. A dimension that cannot be scored is left out.
 
     Args:
         by_fold: precision → values from -1 to 1 of a fold's test utterances.
     """
-    made = {}
+    made, true = {}, ratings(run, run.test_rows)
     for precision in by_fold[0]:
-        told = scores(run, run.test_rows, np.concatenate([each[precision] for each in by_fold]))
-        made[precision] = {name: each["ccc"] for name, each in told.items()}
+        values = np.concatenate([each[precision] for each in by_fold])
+        told = scores(run, run.test_rows, values)
+        intervals = evaluation.dimension_intervals(true, own_scale(run, values), run.test_speakers)
+        made[precision] = {
+            name: {"ccc": each["ccc"], **_ends(ends)}
+            for (name, each), ends in zip(told.items(), intervals, strict=True)
+            if each["ccc"] is not None
+        }
     return made

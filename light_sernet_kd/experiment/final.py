@@ -201,7 +201,7 @@ def number_operations(student: keras.Model) -> None:
 
 def _scored_rows(
     rows: Sequence[dict[str, Any]],
-    scores: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, Mapping[str, Any]],
     changes: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """A row per exported file, with the scores of the folds' students and how far conversion moved them."""
@@ -222,8 +222,13 @@ def _with_ccc(run: "Experiment", rows: list[dict[str, Any]]) -> list[dict[str, A
     """The rows with the concordance of the folds' students in each precision, where they learn ratings."""
     if not run.dimensions:
         return rows
-    ccc = converted_ccc(run, [precision_dimensions(run, fold) for fold in run.folds])
-    return [{**row, "ccc": ccc[row["precision"]]} for row in rows]
+    return [
+        {
+            **row,
+            "ccc": {name: row["ccc"].get(name, {}).get("ccc") for name in run.settings.dimensions},
+        }
+        for row in rows
+    ]
 
 
 def _qat_note(run: "Experiment") -> str:
@@ -239,7 +244,7 @@ def _convert(
     run: "Experiment",
     student: keras.Model,
     temperature: float,
-    scores: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, Mapping[str, Any]],
     added: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     folder, final = run.folder.path, run.selection.final_fold
@@ -265,7 +270,7 @@ def is_current(
     run: "Experiment",
     exported: Mapping[str, Any],
     temperature: float,
-    scores: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, Mapping[str, Any]],
 ) -> bool:
     """Whether the files are there, as they were written, and with the run's temperature and scores."""
     if "rows" not in exported:
@@ -299,10 +304,16 @@ def _changes(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str,
     }
 
 
-def _precision_scores(run: "Experiment") -> dict[str, dict[str, float]]:
-    """Precision → UA, its interval where there is one, and WA over all folds."""
-    if not run.has_classes:
-        return {precision: {} for precision in precision_dimensions(run, run.folds[0])}
+def _precision_scores(run: "Experiment") -> dict[str, dict[str, Any]]:
+    """Precision → UA, its interval where there is one, and WA over all folds; `ccc` of ratings."""
+    by_precision = _scores_of_classes(run) if run.has_classes else {}
+    if run.dimensions:
+        rated = converted_ccc(run, [precision_dimensions(run, fold) for fold in run.folds])
+        by_precision = {name: {**by_precision.get(name, {}), "ccc": each} for name, each in rated.items()}
+    return by_precision
+
+
+def _scores_of_classes(run: "Experiment") -> dict[str, dict[str, Any]]:
     probabilities = [precision_probabilities(run, fold) for fold in run.folds]
     labels, speakers, by_precision = run.test_labels, run.test_speakers, {}
     for precision in probabilities[0]:

@@ -149,6 +149,9 @@ def _description(card: Mapping[str, Any]) -> str:
         between = f" [{', '.join(interval)}]" if interval else ""
         protocol = f", protocol {card['protocol']}" if "protocol" in card else ""
         sentences.append(f"Unweighted accuracy {100 * card['ua']:.1f} %{between}{protocol}.")
+    for name, each in card.get("ccc", {}).items():
+        ends = f" [{each['low']:z.2f}, {each['high']:z.2f}]" if "low" in each else ""
+        sentences.append(f"Concordance of {name} {each['ccc']:z.2f}{ends}.")
     if found := card.get("certificate"):
         decided = found["passed"] + len(found["failed"])
         sentences.append(f"Stress certificate: {found['passed']} of {decided} tests passed.")

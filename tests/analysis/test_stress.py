@@ -547,7 +547,9 @@ def runs(case, corpus, tmp_path, monkeypatch):
     test = tuple(i for i, each in enumerate(corpus.utterances) if each.speaker == "A")
     settings = {"corpus": "levels", "test_on": None, "protocol": "loso"}
     monkeypatch.setattr(
-        whom, "read_run", lambda path: run_folder.Run(path.name, {"stamps": []}, settings, None)
+        whom,
+        "read_run",
+        lambda path: run_folder.Run(path.name, {"stamps": []}, settings, SimpleNamespace(classes=("a", "b"))),
     )
     selection = SimpleNamespace(corpus=corpus, utterances=corpus.utterances)
     monkeypatch.setattr(

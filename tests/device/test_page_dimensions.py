@@ -196,6 +196,15 @@ def test_a_folder_for_any_server_has_them_too(case, runtime, tmp_path):
     assert (tmp_path / "site" / "plane.js").is_file()
 
 
+def test_the_facts_have_the_concordance_that_the_card_tells(tmp_path):
+    told = {"arousal": {"ccc": 0.514, "low": 0.4, "high": 0.6}, "valence": {"ccc": -0.001}}
+    file = rated_student(tmp_path / "student_int8.tflite", ccc=told)
+    ((card, _),) = serve.students(file).values()
+    facts = serve._facts(card)
+    assert ("Concordance (CCC) of arousal", "0.51 [0.40, 0.60]") in facts
+    assert ("Concordance (CCC) of valence", "0.00") in facts
+
+
 def test_a_student_without_them_has_the_page_as_it_was(tab, runtime, recording):
     with address(shipped.default().folder, runtime) as url:
         tab.open(url)

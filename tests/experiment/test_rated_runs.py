@@ -167,6 +167,8 @@ def test_the_exported_files_give_the_ratings_and_their_card_the_scale(taught):
         for name in ("file", "enrolled_file"):
             card = Runner(taught / row[name]).card
             assert card["dimensions"] == {"names": ["arousal", "valence"], "range": [1.0, 5.0]}
+            # One speaker is tested, of whom no interval can be told.
+            assert card["ccc"] == {each: {"ccc": found} for each, found in row["ccc"].items()}
     card = (taught / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "has arousal and valence from -1 to 1, which stand for 1 and 5 on the scale" in card
 

@@ -27,7 +27,8 @@ import light_sernet_kd
 from light_sernet_kd import cli
 
 _OF_TENSORFLOW = (
-    "__main__", "export.flatbuffer", "export.tflite", "training.quantisation", "experiment.search"
+    "__main__", "export.flatbuffer", "export.parts", "export.tflite", "training.quantisation",
+    "experiment.search"
 )
 manifest, result = map(Path, sys.argv[1:])
 # Before Keras is imported, so that what it computes with is chosen.

@@ -136,6 +136,9 @@ def test_every_kind_of_file_opens(tmp_path):
         ({"student": "\x1b[2J"}, r"student must be a text, found '\x1b[2J'"),
         ({"synthetic": "no"}, "synthetic must be true or false, found 'no'"),
         ({"ua": "0.7"}, "ua must be a number from 0 to 1, found '0.7'"),
+        ({"ccc": [0.5]}, "ccc must be an object of dimensions with numbers from -1 to 1"),
+        ({"ccc": {"arousal": {"ccc": 1.5}}}, "ccc must be an object of dimensions with numbers from -1 to 1"),
+        ({"ccc": {"arousal": {"ccc": 0.5, "low": 0.4}}}, "ccc must be an object of dimensions"),
         ({"folds": {"03": 1}}, "folds must be a list of texts, found an object of 1 fields"),
         (
             {"classes": ["anger", "sadness", "neutral"]},

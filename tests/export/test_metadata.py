@@ -129,6 +129,9 @@ def test_what_the_card_knows_is_told_in_words():
     assert told["files"][0]["type"] == DESCRIPTIONS
     synthetic = metadata_reader.read(metadata.packed({**TOLD, "synthetic": True}, []))
     assert "Trained on EMO-DB (synthetic recordings)." in synthetic["description"]
+    rated = {"arousal": {"ccc": 0.514, "low": 0.4, "high": 0.6}, "valence": {"ccc": -0.001}}
+    rated = metadata_reader.read(metadata.packed({**TOLD, "ccc": rated}, []))
+    assert "Concordance of arousal 0.51 [0.40, 0.60]. Concordance of valence 0.00." in rated["description"]
     bare = metadata_reader.read(metadata.packed({"classes": ["a", "b"]}, []))
     assert bare["description"] == "Which emotion is heard or read: a, b."
     assert bare["version"] == __version__

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export import tflite as export
+from light_sernet_kd.export import flatbuffer, parts
 from light_sernet_kd.students.attention import attention_maps
 from light_sernet_kd.students.cross_attention import cross_attention
 from light_sernet_kd.students.fusion import fusion_head, head_of, speech_and_text, tensor_of
@@ -316,7 +316,7 @@ def tflite(model, precision):
     """The content of a TFLite file of one utterance, by the converter that `export` uses."""
     specs = {each.name: tf.TensorSpec((1, *each.shape[1:]), each.dtype, each.name) for each in model.inputs}
     run = tf.function(lambda **inputs: model(read_by(model, inputs), training=False))
-    return export._convert(run.get_concrete_function(**specs), precision)
+    return parts.converted(run.get_concrete_function(**specs), precision)
 
 
 def run_tflite(content, inputs):
@@ -339,7 +339,7 @@ def test_tflite_files_of_builtins_give_the_same_scores(name):
     sizes = {}
     for precision, tolerance in precisions.items():
         content = tflite(model, precision)
-        assert all(hasattr(schema.BuiltinOperator, each) for each in export.operator_names(content))
+        assert all(hasattr(schema.BuiltinOperator, each) for each in flatbuffer.operator_names(content))
         found = run_tflite(content, states)
         np.testing.assert_allclose(found, expected, atol=tolerance * max(1, np.abs(expected).max()))
         sizes[precision] = len(content)
@@ -495,7 +495,7 @@ def test_the_whole_becomes_one_tflite_file_of_builtins():
     model = speech_and_text(text_encoder(rows=TEXT[0]), audio_encoder(rows=AUDIO[0]), head)
     given = raw_inputs(((4, 5),))
     content = tflite(model, "float32")
-    assert all(hasattr(schema.BuiltinOperator, each) for each in export.operator_names(content))
+    assert all(hasattr(schema.BuiltinOperator, each) for each in flatbuffer.operator_names(content))
     np.testing.assert_allclose(run_tflite(content, given), scores(model, given), atol=1e-4)
 
 

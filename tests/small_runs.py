@@ -97,17 +97,15 @@ def no_graphs() -> Iterator[None]:
 def quicken_tensorflow() -> None:
     """Leave out what takes longer than a few batches save, or is told by messages alone.
 
-    To optimise a graph takes up to a quarter of a short run. To note for each operation where it was made
-    takes an eighth of tracing. A variable without a name of its own is made in a third of the time, since
-    TensorFlow prepares the operation that makes it anew for each name; Keras has names of its own.
+    To optimise a graph takes up to a quarter of a short run. A variable without a name of its own is made in
+    a third of the time, since TensorFlow prepares the operation that makes it anew for each name; Keras has
+    names of its own.
     """
     import tensorflow as tf
     from tensorflow.python.ops import gen_resource_variable_ops
-    from tensorflow.python.util import tf_stack
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    here, make = tf_stack.extract_stack(), gen_resource_variable_ops.var_handle_op
-    tf_stack.extract_stack = lambda *arguments, **named: here
+    make = gen_resource_variable_ops.var_handle_op
     gen_resource_variable_ops.var_handle_op = lambda *arguments, debug_name="", **named: make(
         *arguments, **named
     )

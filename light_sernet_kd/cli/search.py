@@ -75,6 +75,8 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         raise UserError("a search takes no --unlabelled: leave it out, and train what is found with it.")
     if settings.start_from is not None:
         raise UserError("a search draws students of many shapes, and takes no --start_from: leave it out.")
+    if settings.dimensions_only:
+        raise UserError("a search compares UA, which --dimensions_only has none of: leave it out.")
     from light_sernet_kd.analysis import search as searches
 
     space = searches.read_space(arguments.space) if arguments.space else searches.default_space(settings)

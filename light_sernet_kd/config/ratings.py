@@ -50,7 +50,6 @@ def _check_alone(settings: Settings, mixture: distillation_spec.DistillationSum)
     """Refuse what is of classes where there are none."""
     of_classes = (
         "class_weights", "emotions", "label_loss", "label_smoothing", "most_per_emotion", "soft_labels",
-        "standardise_speakers",
     )  # fmt: skip
     given = [name for name in of_classes if getattr(settings, name) != getattr(Settings, name)]
     if settings.teacher_gate == GATE_REFUSE:

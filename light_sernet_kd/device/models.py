@@ -123,7 +123,9 @@ def _row(student: Found) -> list[Any]:
         metrics["corpus"],
         len(metrics["classes"]) or None,
         ", ".join(student.dimensions) or None,
-        ", ".join(NONE if value is None else f"{value:.2f}" for value in scores) if any(scores) else None,
+        ", ".join(NONE if value is None else f"{value:z.2f}" for value in scores)
+        if any(value is not None for value in scores)
+        else None,
         None if ua is None else percent(ua) + interval,
         student.kilobytes,
         "yes" if student.knows_speakers else "no",

@@ -8,6 +8,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.audio import in_order
+from light_sernet_kd.config.dimensions import RATED
 from light_sernet_kd.corpora import Utterance, class_indices
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
@@ -208,6 +209,8 @@ class _Fitted:
 
 def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] | None) -> _Fitted:
     labels, train = task.labels, np.array(fold.train)
+    if list(task.classes) == [RATED]:
+        return _nothing_to_tell_apart(task, fold)
     if len(seen := np.unique(labels[train])) < 2:
         raise UserError(
             f"fold {fold.name} trains on {task.classes[seen[0]]} alone; a probe needs 2 emotions."
@@ -249,6 +252,15 @@ def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] |
         said = FoldProbe(lambda rows: predict(first(rows)), whole.components_of(first), training)
         on_fold(fold.name, said)
     return _Fitted(strength, logits, components(values) if components else None, known)
+
+
+def _nothing_to_tell_apart(task: _Task, fold: Fold) -> _Fitted:
+    """Where ratings alone are learnt: no logits, and the embeddings as ever."""
+    values, train = task.rows(fold), np.array(fold.train)
+    whole = _Part(values[train], task.labels[train], 1, balanced=task.options.balanced)
+    components = whole.components_of(np.asarray)
+    logits = np.zeros((len(values), 1), np.float32)
+    return _Fitted(STRENGTHS[0], logits, components(values) if components else None, None)
 
 
 def _needed(held_out: list[np.ndarray], task: _Task, fold: Fold) -> list[np.ndarray]:

@@ -25,6 +25,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation import dimension_scores, read_predictions
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.runner import Runner
+from light_sernet_kd.teachers import probe as probes
 from light_sernet_kd.teachers import sources
 from light_sernet_kd.teachers.rating_probe import rating_values
 from light_sernet_kd.training.job import TrainingJob
@@ -266,6 +267,12 @@ def test_what_needs_classes_is_refused_of_ratings_alone(alone, command, capsys):
     assert told in error_of(capsys)
 
 
+def test_a_search_of_ratings_alone_is_one_line(rated, tmp_path, capsys):
+    command = ["search", "-dn", str(rated), "--result", str(tmp_path), "--dimensions_only", *DIMENSIONS]
+    assert cli.main(command) == 2
+    assert "a search compares UA, which --dimensions_only has none of" in error_of(capsys)
+
+
 def test_a_grid_of_ratings_alone_is_one_line(rated, tmp_path, capsys):
     (tmp_path / "grid.toml").write_text(
         f'[settings]\ncorpus = "{rated.as_posix()}"\ndimensions = ["arousal"]\n'
@@ -392,6 +399,13 @@ def test_a_probe_in_a_run_gives_ratings_and_an_ensemble_keeps_them(rated, tmp_pa
         tuple(fold.name for fold in folds),
     )
     probe = sources._with_ratings(teacher, rows, selection, folds)
+    # Of ratings alone a probe has no emotions to tell apart, and says the same of the ratings.
+    alone = selected(dataclasses.replace(settings, dimensions_only=True), tmp_path)
+    card = {"made_by": "rows"}
+    nothing = probes.probe_teacher(rows, alone.utterances, alone.classes, folds, card=card)
+    assert (nothing.classes, np.abs(nothing.logits).max()) == (("rated",), 0)
+    values = sources._with_ratings(nothing, rows, alone, folds).values
+    np.testing.assert_array_equal(values, probe.values)
     expected = rating_values(rows, selection.dimensions, [u.speaker for u in selection.utterances], folds)
     np.testing.assert_array_equal(probe.values, expected)
     cooled = sources.at_own_temperature(probe, selection, selection.folds)

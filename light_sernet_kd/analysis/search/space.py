@@ -28,6 +28,7 @@ _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 _FIXED = (
     "corpus", "columns", "audio_type", "emotions", "speakers", "skip_bad", "reader", "protocol", "folds",
     "fold_count", "test_on", "different_speakers", "seed", "engine", "export", "merge_tflite",
+    "dimensions_only",
 )  # fmt: skip
 # What an exported file is made of, beside its weights: students that agree in these cost the same.
 _FILE = (

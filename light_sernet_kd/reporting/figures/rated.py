@@ -55,7 +55,7 @@ def ratings(
                 color=_DOTS,
                 markersize=3,
                 markeredgewidth=0,
-                alpha=float(np.clip(60 / np.sqrt(max(most, 1)) / 10, 0.12, 0.7)),
+                alpha=float(np.clip(6 / np.sqrt(max(most, 1)), 0.12, 0.7)),
                 zorder=2,
             )
             axes.set_xlim(low - margin, high + margin)

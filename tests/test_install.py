@@ -188,8 +188,8 @@ def base(built, metadata, tmp_path_factory) -> Path:
 
 def prepared(folder: Path) -> Path:
     """The files that `base_install` works with."""
-    audio_student(folder / "student.tflite")
     (folder / "run").mkdir(parents=True)
+    audio_student(folder / "student.tflite")
     audio_student(folder / "run" / "student_int8.tflite")
     rng = np.random.default_rng(0)
     loudness = 1 + np.sin(np.arange(16_000) / 2000)

@@ -270,6 +270,13 @@ def dimensions_kernel(count: int) -> np.ndarray:
     return np.random.default_rng(5).normal(0, 0.2, (count, SAMPLES)).astype(np.float32)
 
 
+def voice(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise with syllables: float32, such that the tiny student's values are within ±2."""
+    samples = round(seconds * RATE)
+    noise = np.random.default_rng(seed).normal(0, 0.05, samples)
+    return (noise * (np.arange(samples) % 4000 < 2000)).astype(np.float32)
+
+
 def dimensions_student(path: Path, names=("arousal", "valence"), range=(1.0, 5.0), **facts: Any) -> Path:
     """A student that hears half a second and gives dimensions beside its classes."""
     model = flatbuffer({"audio": (SAMPLES,)}, dimensions=dimensions_kernel(len(names)))

@@ -1,5 +1,6 @@
 """Arousal, valence and dominance: which of them a student gives, with classes or alone, and on what scale."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,15 @@ from light_sernet_kd.registries import dimensions
 DIMENSIONS = tuple(dimensions.DIMENSIONS)
 # The one class of recordings whose ratings alone are learnt. Its logit says nothing, and no file gives it.
 RATED = "rated"
+
+
+def are_ratings_alone(classes: Iterable[str]) -> bool:
+    """Whether these are the classes of a run that learns ratings instead of emotions.
+
+    >>> are_ratings_alone(["rated"]), are_ratings_alone(["anger", "rated"])
+    (True, False)
+    """
+    return list(classes) == [RATED]
 
 
 @dataclass(frozen=True)

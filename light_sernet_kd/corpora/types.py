@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from light_sernet_kd.config.dimensions import RATED, to_unit_scale
+from light_sernet_kd.config.dimensions import are_ratings_alone, to_unit_scale
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_bytes
 from light_sernet_kd.registries.corpora import CORPORA
@@ -293,7 +293,7 @@ def across(train: Corpus, test: Corpus) -> Corpus:
         UserError: fewer than two emotions are in both.
     """
     shared = sorted(set(train.classes) & set(test.classes))
-    if len(shared) < 2 and shared != [RATED]:
+    if len(shared) < 2 and not are_ratings_alone(shared):
         raise UserError(
             f"{train.name} has {', '.join(train.classes)}, {test.name} has {', '.join(test.classes)}: at "
             "least two emotions must be in both. Merge some with --emotions, such as excitement=happiness."

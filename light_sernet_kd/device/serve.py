@@ -29,6 +29,7 @@ from light_sernet_kd.corpora.fetch import Progress, download
 from light_sernet_kd.device import site
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting import names, palette
+from light_sernet_kd.reporting.text import concordance
 
 _log = logging.getLogger("light_sernet_kd")
 
@@ -175,11 +176,6 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
     }
 
 
-def _concordance(told: Mapping[str, float]) -> str:
-    between = f" [{told['low']:z.2f}, {told['high']:z.2f}]" if "low" in told else ""
-    return f"{told['ccc']:z.2f}{between}"
-
-
 def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Titles and texts, of what the card has."""
     facts = []
@@ -201,7 +197,7 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     if runner.DIMENSIONS in card:
         low, high = card[runner.DIMENSIONS]["range"]
         facts += [
-            (f"Concordance (CCC) of {name}", _concordance(each)) for name, each in card.get("ccc", {}).items()
+            (f"Concordance (CCC) of {name}", concordance(each)) for name, each in card.get("ccc", {}).items()
         ]
         facts.append(
             ("Tone", f"{', '.join(card[runner.DIMENSIONS]['names'])}, on a scale from {low:g} to {high:g}")

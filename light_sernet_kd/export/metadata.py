@@ -15,6 +15,7 @@ from flatbuffers import Builder
 
 from light_sernet_kd import __version__
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
+from light_sernet_kd.reporting.text import concordance
 
 # Names of the entries among a model's metadata, the second as TensorFlow's converter writes it.
 ENTRY = "TFLITE_METADATA"
@@ -150,8 +151,7 @@ def _description(card: Mapping[str, Any]) -> str:
         protocol = f", protocol {card['protocol']}" if "protocol" in card else ""
         sentences.append(f"Unweighted accuracy {100 * card['ua']:.1f} %{between}{protocol}.")
     for name, each in card.get("ccc", {}).items():
-        ends = f" [{each['low']:z.2f}, {each['high']:z.2f}]" if "low" in each else ""
-        sentences.append(f"Concordance of {name} {each['ccc']:z.2f}{ends}.")
+        sentences.append(f"Concordance of {name} {concordance(each)}.")
     if found := card.get("certificate"):
         decided = found["passed"] + len(found["failed"])
         sentences.append(f"Stress certificate: {found['passed']} of {decided} tests passed.")

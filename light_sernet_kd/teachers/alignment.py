@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from light_sernet_kd.config.dimensions import RATED, to_unit_scale
+from light_sernet_kd.config.dimensions import are_ratings_alone, to_unit_scale
 from light_sernet_kd.corpora import Utterance, repeated
 from light_sernet_kd.corpora.names import SYNONYMS
 from light_sernet_kd.errors import UserError
@@ -36,7 +36,7 @@ def aligned(
     [[4.0, 3.0], [2.0, 1.0]]
     """
     number = _fold_number(teacher, fold)
-    if list(classes) == [RATED]:
+    if are_ratings_alone(classes):
         # Of ratings alone: whatever classes the teacher has, nothing is learnt of them.
         return np.zeros((len(_rows(teacher, utterances)), 1), np.float32)
     if set(teacher.classes) != set(classes):

@@ -8,7 +8,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.audio import in_order
-from light_sernet_kd.config.dimensions import RATED
+from light_sernet_kd.config.dimensions import are_ratings_alone
 from light_sernet_kd.corpora import Utterance, class_indices
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
@@ -209,7 +209,7 @@ class _Fitted:
 
 def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] | None) -> _Fitted:
     labels, train = task.labels, np.array(fold.train)
-    if list(task.classes) == [RATED]:
+    if are_ratings_alone(task.classes):
         return _nothing_to_tell_apart(task, fold)
     if len(seen := np.unique(labels[train])) < 2:
         raise UserError(

@@ -14,7 +14,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import ArrayError, Expected, open_arrays, say_anew
-from light_sernet_kd.config.dimensions import RATED
+from light_sernet_kd.config.dimensions import are_ratings_alone
 from light_sernet_kd.config.settings import BEST, MEAN
 from light_sernet_kd.data.batches import Examples
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, LOGITS
@@ -128,7 +128,7 @@ def validation_scores(
         rated = evaluation.dimension_scores(examples.dimensions[list(validation)], dimensions)
         known = [each.ccc for each in rated if each.ccc is not None]
         row["val_ccc"] = float(np.mean(known)) if known else 0.0
-        if list(examples.classes) == [RATED]:
+        if are_ratings_alone(examples.classes):
             return {"val_ccc": row["val_ccc"]}
     return row
 
@@ -150,7 +150,7 @@ class EpochState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
         row = {"loss": float(logs["loss"])}
-        if list(self.job.examples.classes) != [RATED]:
+        if not are_ratings_alone(self.job.examples.classes):
             row |= {"label_loss": float(logs["label_loss"]), "train_wa": float(logs["accuracy"])}
         row["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         if "dimensions_loss" in logs:

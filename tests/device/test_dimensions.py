@@ -13,7 +13,7 @@ import soundfile
 from ai_edge_litert.interpreter import Interpreter
 from fake_microphone import plugged
 from rich.console import Console
-from tiny_student import CLASSES, RATE, SAMPLES, audio_student, dimensions_student
+from tiny_student import CLASSES, RATE, SAMPLES, audio_student, dimensions_student, voice
 
 from light_sernet_kd import cli, runner
 from light_sernet_kd.config import DIMENSIONS, Dimensions
@@ -27,13 +27,6 @@ NAMES, SCALE = ("arousal", "valence"), (1.0, 5.0)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return dimensions_student(tmp_path_factory.mktemp("dimensions") / "student_float32.tflite")
-
-
-def voice(seconds: float, seed: int = 0) -> np.ndarray:
-    """Noise with syllables: float32, such that the tiny student's values are within ±2."""
-    samples = round(seconds * RATE)
-    noise = np.random.default_rng(seed).normal(0, 0.05, samples)
-    return (noise * (np.arange(samples) % 4000 < 2000)).astype(np.float32)
 
 
 def by_litert(model, clip: np.ndarray) -> np.ndarray:

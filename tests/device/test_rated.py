@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from fake_microphone import plugged
 from rich.console import Console
-from tiny_student import RATE, SAMPLES, dimensions_student, enrolled_student, rated_student
+from tiny_student import RATE, SAMPLES, dimensions_student, enrolled_student, rated_student, voice
 
 from light_sernet_kd import Runner, audio, cli, runner
 from light_sernet_kd.device import formats, listen, models, shipped
@@ -31,13 +31,6 @@ def model(tmp_path_factory):
 def beside(tmp_path_factory):
     """A file of classes too, with the same dimensions."""
     return dimensions_student(tmp_path_factory.mktemp("beside") / "student_float32.tflite")
-
-
-def voice(seconds: float, seed: int = 0) -> np.ndarray:
-    """Noise with syllables: float32, such that the tiny student's values are within ±2."""
-    samples = round(seconds * RATE)
-    noise = np.random.default_rng(seed).normal(0, 0.05, samples)
-    return (noise * (np.arange(samples) % 4000 < 2000)).astype(np.float32)
 
 
 # The runner.

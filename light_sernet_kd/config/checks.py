@@ -337,8 +337,8 @@ def _check_unlabelled(settings: Settings) -> None:
         )
     if settings.unlabelled_views and not any(each.needs is None for each in _changing(settings)):
         raise UserError(
-            "--unlabelled_views changes recordings as --augment has it, which changes none without others': "
-            "add one that does, such as noise, or leave it out."
+            "--unlabelled_views needs an augmentation that changes a clip without other recordings: add one "
+            "to --augment, such as noise, or leave it out."
         )
     if settings.reader != Settings.reader:
         raise UserError(f"--unlabelled is read by {Settings.reader}: leave out --reader {settings.reader}.")

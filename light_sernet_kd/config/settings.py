@@ -194,8 +194,8 @@ class Settings:
     unlabelled_views: int = setting(
         0, "--unlabelled_views", group=DATA, metavar="N", commands=OF_STUDENT,
         range=Range(0, _MOST_VIEWS, text=f"0 to {_MOST_VIEWS}"),
-        help="changed recordings, as --augment has it, that are made of each unlabelled clip for the student "
-        "to draw from; with 0 it hears them as they are",
+        help="augmented versions of each unlabelled clip, made as --augment says, which the student hears in "
+        "turn; with 0 it hears the clips unchanged",
     )  # fmt: skip
 
     student: str = setting(

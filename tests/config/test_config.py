@@ -209,7 +209,10 @@ def test_every_setting_arrives():
 @pytest.mark.parametrize("augmentation", ["", "mixup", "babble", "specaugment"])
 def test_views_of_unlabelled_clips_need_an_augmentation_that_makes_them_of_the_clip_alone(augmentation):
     given = {"distillation": "KD", "unlabelled": "speech", "augmentation": augmentation}
-    with pytest.raises(UserError, match="--unlabelled_views changes recordings as --augment has it"):
+    with pytest.raises(
+        UserError,
+        match="--unlabelled_views needs an augmentation that changes a clip without other recordings",
+    ):
         make_settings(**given, unlabelled_views=2)
     assert make_settings(**given | {"augmentation": f"{augmentation},gain".strip(",")}, unlabelled_views=2)
 

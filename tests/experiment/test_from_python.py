@@ -14,7 +14,7 @@ from light_sernet_kd import Run
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("shallow", "eager")
+pytestmark = pytest.mark.usefixtures("shallow", "eager", "undrawn")
 QUICK = {
     "input_seconds": 1.2, "width": 0.15, "learning_rate": 3e-3, "batch_norm_momentum": 0.8, "batch_size": 8,
     "epochs": 1,

@@ -266,19 +266,19 @@ def test_a_dry_run_of_ten_thousand_runs_needs_no_tensorflow_and_two_seconds(tmp_
         costs.steps[str(step_key(entry.settings))] = Step({"student, phase 1": 0.1}, 100.0)
     costs.add(entry.settings, Counts([400] * 10, 535))
     program = (
-        "import sys, time; began = time.perf_counter()\n"
+        "import sys, time\n"
         "from light_sernet_kd import cli\n"
         "code = cli.main(sys.argv[1:])\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
-        "print(time.perf_counter() - began); sys.exit(code)"
+        "print(time.process_time()); sys.exit(code)"
     )
     command = [sys.executable, "-c", program, "grid", str(file), "--dry-run", "--result", str(tmp_path / "r")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "10,000 runs, 0 done, 10,000 to run." in done.stdout
     assert "… and 9,950 more" in done.stdout
     assert "by steps measured on this machine (training alone).\n" in done.stdout
-    # the tests share two cores with one another
-    assert float(done.stdout.splitlines()[-1]) < 6
+    # of processor time, since the tests share the cores; twice for what they share within one
+    assert float(done.stdout.splitlines()[-1]) < 4
     assert [path.name for path in (tmp_path / "r").iterdir()] == [".cache"]
 
 

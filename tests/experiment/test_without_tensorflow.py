@@ -67,7 +67,7 @@ with shallow_light_sernet(), rendered("curves"):
     assert train(manifest, result, *once, "pure", "--engine", "jax") == 0  # only reads
     at_once(1)
     assert train(manifest, result, "--epochs", "1", "--folds", "s1", "--run", "files") == 0
-    at_once(4)  # one program for the three folds, which "taught" has again
+    at_once(2)  # the programs of "pure", for the teachers, and two that "taught" has again
     assert train(manifest, result, *once, "distilled", "-kd", "KD") == 0
     assert cli.main(["export", str(result / "files")]) == 2
     # A teacher file of this machine is read on this machine.
@@ -104,6 +104,8 @@ corpus = "{corpus}"
 folds = ["s1"]
 input_seconds = 1.2
 width = 0.15
+learning_rate = 3e-3
+batch_norm_momentum = 0.8
 epochs = 1
 batch_size = 8
 export = false

@@ -319,7 +319,7 @@ class Stopped(BaseException):
     pass
 
 
-@pytest.mark.usefixtures("shallow_here")
+@pytest.mark.usefixtures("shallow_here", "undrawn")
 def test_a_run_fine_tunes_goes_on_where_it_was_stopped_and_exports(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32", "int8"))
     options = ["-kd", "KD+hint:0.1", "--epochs", "1", "--qat", "2", "--folds", SPEAKERS[0], "--run", "run"]

@@ -60,6 +60,8 @@ class Store:
             raise UserError(f"--mirror {url}: {_remedy(url, error)}") from None
         except Exception as error:  # each store has kinds of its own, here and below
             raise UserError(f"--mirror {url}: {_line(error)}.") from None
+        # Where a path begins with a bucket, it has no slash before it; one of Windows has a drive.
+        self.has_folders = self.root.startswith("/") or kind == "file"
         if not self.root.strip("/"):
             raise UserError(f"--mirror {url} names no folder: s3://bucket/results has one.")
 
@@ -119,8 +121,8 @@ class Store:
         return f"{self.root.rstrip('/')}/{name}"
 
     def _make_folder(self, path: str) -> None:
-        # Those without folders do nothing; who may write files need not be allowed to make them.
-        with contextlib.suppress(PermissionError):
+        # A store of objects has none, and would make a bucket of a misspelt name.
+        if self.has_folders:
             self.system.makedirs(path.rpartition("/")[0], exist_ok=True)
 
     @contextlib.contextmanager

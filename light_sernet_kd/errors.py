@@ -88,6 +88,7 @@ _PACKAGES = {
     "tensorflow": _Package("TensorFlow", TRAIN),
     "threadpoolctl": _Package("threadpoolctl", TRAIN),
     "av": _Package("PyAV", "media"),
+    "fsspec": _Package("fsspec", "mirror"),
     "jax": _Package("JAX", "jax"),
     "optuna": _Package("Optuna", "search"),
     "ray": _Package("Ray", "ray"),

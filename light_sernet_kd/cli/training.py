@@ -1,6 +1,7 @@
 """The commands that train: `train`, `recipe`, `teach`, `grid`, `paper`, `export`."""
 
 import argparse
+import contextlib
 import dataclasses
 import fnmatch
 import functools
@@ -25,12 +26,14 @@ from light_sernet_kd.config.engine import engine_of, one_engine
 from light_sernet_kd.config.settings import SPEECH_AND_TEXT, TEACHER
 from light_sernet_kd.data.settings_file import config_of, file_settings
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.files import path_part
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
 
 if TYPE_CHECKING:
+    from light_sernet_kd.analysis.grid import Grid
     from light_sernet_kd.data.run_folder import RunFolder
     from light_sernet_kd.reporting.display import Display
 
@@ -55,6 +58,13 @@ def add_train(commands: Any, context: Context) -> None:
                        "config.json or its folder; options given beside it win")  # fmt: skip
     add_settings(train, context.settings, fields.TRAIN)
     add_run_options(train)
+    _add_mirror(train)
+
+
+def _add_mirror(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--mirror", metavar="URL",
+                         help="a second place for the results, such as s3://bucket/results: what is finished "
+                         "there is fetched, and what is finished here is sent (docs/scale.md)")  # fmt: skip
 
 
 def run_train(arguments: argparse.Namespace, context: Context) -> None:
@@ -68,16 +78,32 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     display = terminal(options.verbose)
 
     def run(settings: Settings, options: RunOptions) -> "RunFolder":
-        folder = _unchanged(settings, options, alone=arguments.alone) or _trained(
-            settings, options, display, context.command_line, alone=arguments.alone, like=arguments.config
-        )
-        _tell_outcome(folder, display)
+        with _mirrored(arguments, settings, options, display):
+            folder = _unchanged(settings, options, alone=arguments.alone) or _trained(
+                settings, options, display, context.command_line, alone=arguments.alone, like=arguments.config
+            )
+            _tell_outcome(folder, display)
         return folder
 
     if seeds is None:
         run(settings, options)
     else:
         train_each(seeds, settings, options, display, run)
+
+
+def _mirrored(
+    arguments: argparse.Namespace, settings: Settings, options: RunOptions, display: "Display"
+) -> contextlib.AbstractContextManager[None]:
+    """Around a run, and its student alone where that is asked for: sends them to `--mirror`."""
+    if arguments.mirror is None:
+        return contextlib.nullcontext()
+    from light_sernet_kd.experiment.mirror import mirrored_run
+    from light_sernet_kd.experiment.outcome import default_run_name, options_beside
+
+    runs = [options, options_beside(settings, options)] if arguments.alone else [options]
+    names = [each.run or default_run_name(settings) for each in runs]
+    folders = [options.result / path_part(name) for name in names]
+    return mirrored_run(arguments.mirror, folders, display)
 
 
 def _of_file(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -318,6 +344,7 @@ def add_grid(commands: Any, context: Context) -> None:
                       help="local (default); ray: Ray on this machine, or where RAY_ADDRESS says; "
                       "ray://HOST:PORT or HOST:PORT: that Ray cluster (docs/scale.md)")  # fmt: skip
     add_run_options(grid)
+    _add_mirror(grid)
 
 
 def _check_grid(arguments: argparse.Namespace) -> None:
@@ -328,15 +355,16 @@ def _check_grid(arguments: argparse.Namespace) -> None:
         raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
     if arguments.measure and not arguments.dry_run:
         raise UserError("--measure goes with --dry-run.")
+    if arguments.mirror and arguments.dry_run:
+        raise UserError("--mirror moves results, and --dry-run makes none: leave out one of them.")
     if arguments.run is not None:
         raise UserError("--run is for one run: a grid names its own.")
 
 
 def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     _check_grid(arguments)
-    jobs, options = arguments.jobs or 1, run_options(arguments)
+    options = run_options(arguments)
     from light_sernet_kd.analysis import grid as grids
-    from light_sernet_kd.files import locked
 
     display = terminal(options.verbose)
     if str(arguments.file) == "EXPERIMENTS" and not arguments.file.exists():
@@ -344,7 +372,20 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
         grid = grids.grid_of_experiments(context.experiments, seed, options.data)
     else:
         grid = grids.read_grid(arguments.file, options.data)
-    folder = grids.GridFolder.of(grid, options.result)
+    if arguments.mirror is None:
+        return _run_grid(grid, arguments, options, display)
+    from light_sernet_kd.experiment.mirror import mirrored_grid
+
+    names = [entry.name for entry in grid.entries]
+    with mirrored_grid(arguments.mirror, options.result / grid.name, names, display):
+        return _run_grid(grid, arguments, options, display)
+
+
+def _run_grid(grid: "Grid", arguments: argparse.Namespace, options: RunOptions, display: "Display") -> int:
+    from light_sernet_kd.analysis import grid as grids
+    from light_sernet_kd.files import locked
+
+    jobs, folder = arguments.jobs or 1, grids.GridFolder.of(grid, options.result)
     costs = grids.StepCosts.of(options.result)
     planned = grids.plan(grid, folder, costs)
     unknown = [entry for entry in planned.to_run if planned.seconds[entry.name] is None]

@@ -16,6 +16,7 @@ from light_sernet_kd.config.fields import (
     OF_STUDENT_AND_PROBES,
     OF_STUDENT_AND_TEACHER,
     OF_TRAINING,
+    OF_WHAT_ANSWERS,
     POSITIVE,
     SHARE,
     Range,
@@ -177,7 +178,7 @@ class Settings:
     )  # fmt: skip
 
     unlabelled: str | None = setting(
-        None, "--unlabelled", group=DATA, metavar="DIR", commands=OF_STUDENT_AND_PROBES,
+        None, "--unlabelled", group=DATA, metavar="DIR", commands=OF_WHAT_ANSWERS,
         help="a folder of recordings without labels, searched with its subfolders: the teacher answers them "
         "too, and the student learns from these answers",
     )  # fmt: skip

@@ -7,9 +7,11 @@ with the extra `ssl`.
 import contextlib
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -68,11 +70,14 @@ class SpeechModel:
         }
 
 
-def load(source: str, *, max_seconds: float = 20.0, device: str | None = None) -> SpeechModel:
+def load(
+    source: str, *, max_seconds: float = 20.0, device: str | None = None, family: str | None = None
+) -> SpeechModel:
     """A model by its name on the hub, such as `microsoft/wavlm-base-plus`, or from a folder.
 
     Args:
         device: by default a GPU that PyTorch can use, else the processor.
+        family: that it must be of; by default any of `FAMILIES`.
 
     Raises:
         UserError: the extra is not installed, the model cannot be had, is of another family or rate, or lacks
@@ -84,11 +89,7 @@ def load(source: str, *, max_seconds: float = 20.0, device: str | None = None) -
     with readable(source, "speech model", "config.json, preprocessor_config.json"):
         config = transformers.AutoConfig.from_pretrained(source)
         extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(source)
-        if config.model_type not in FAMILIES:
-            remedy = f" Name it whisper={source}." if config.model_type == "whisper" else ""
-            raise UserError(
-                f"{source} is a {config.model_type} model; teachers can be {', '.join(FAMILIES)}.{remedy}"
-            )
+        check_family(source, config.model_type, family)
         # Dropped layers and masked features would make training depend on more than the seed.
         config.layerdrop, config.apply_spec_augment = 0.0, False
         with quiet(transformers):
@@ -99,10 +100,36 @@ def load(source: str, *, max_seconds: float = 20.0, device: str | None = None) -
     check_weights(source, [name for name in report["missing_keys"] if "masked_spec_embed" not in name])
     if extractor.sampling_rate != SAMPLE_RATE:
         raise UserError(f"{source} takes audio at {extractor.sampling_rate} Hz; it must be {SAMPLE_RATE} Hz.")
-    digest = weights_digest(network)
+    known_by = weights_digest(network)
     network = network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     pads = config.feat_extract_norm == "layer"
-    return SpeechModel(network, str(source), digest, bool(extractor.do_normalize), pads, max_seconds)
+    return SpeechModel(network, str(source), known_by, bool(extractor.do_normalize), pads, max_seconds)
+
+
+def check_family(source: str, kind: object, family: str | None = None) -> None:
+    """Refuse a model whose `model_type` is another one than `family`, or none of `FAMILIES`."""
+    if kind not in FAMILIES:
+        remedy = f" Name it whisper={source}." if kind == "whisper" else ""
+        raise UserError(f"{source} is a {kind} model; teachers can be {', '.join(FAMILIES)}.{remedy}")
+    if kind != (family or kind):
+        raise UserError(f"{source} is a {kind} model and no {family}: name it {kind}={source}.")
+
+
+def digest(source: str, family: str) -> str | None:
+    """Hash of the files of a folder that decide what its model says; None of a name on the hub.
+
+    Raises:
+        UserError: a folder that is not there or holds no model of that family.
+    """
+    folder = folder_of(source, "microsoft/wavlm-base-plus")
+    if folder is None:
+        return None
+    configs = ("config.json", "preprocessor_config.json")
+    for name in configs:
+        if not (folder / name).is_file():
+            raise UserError(f"no speech model in {folder}: expected {' and '.join(configs)} and weights.")
+    check_family(source, model_type(folder), family)
+    return files_digest(folder, configs)
 
 
 def layer_encoder(model: SpeechModel, *, dtype: Literal["float32", "float16"] = "float16") -> Encoder:
@@ -193,6 +220,40 @@ def check_weights(source: str, missing: Sequence[str]) -> None:
     """Refuse a model that lacks these of its weights."""
     if missing:
         raise UserError(f"{source} lacks {len(missing)} of its weights, e.g. {min(missing)}.")
+
+
+def folder_of(source: str, example: str) -> Path | None:
+    """The folder that `source` is; None where it is a name on the hub, such as `example`."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+        raise UserError(f"there is no folder {source}. A model on the hub is named as {example} is.")
+    return None
+
+
+def model_type(folder: Path) -> object:
+    """What `config.json` in a folder of transformers says of the model's family.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it cannot be read.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} cannot be read: {error}") from None
+    return config.get("model_type") if isinstance(config, dict) else None
+
+
+def files_digest(folder: Path, configs: Sequence[str] = ("config.json",)) -> str:
+    """Hash of the weights in a folder of transformers and of these files."""
+    weights = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
+    files = [folder / name for name in configs] + sorted(weights)
+    hashes = [f"{path.name} {audio.fingerprint(path)}" for path in files]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 @contextlib.contextmanager

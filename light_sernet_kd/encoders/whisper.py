@@ -6,9 +6,6 @@ Source: Radford et al. 2022, arXiv:2212.04356, and https://github.com/openai/whi
 """
 
 import functools
-import hashlib
-import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +71,7 @@ def load(source: str) -> WhisperEncoder:
     Raises:
         UserError: as `encoder`.
     """
-    if folder := _folder_of(source):
+    if folder := speech.folder_of(source, DEFAULT):
         if (folder / _CTRANSLATE2_FILE).is_file():
             return _of_ctranslate2(folder)
         _check_config(folder)
@@ -87,15 +84,13 @@ def digest(source: str) -> str | None:
     Raises:
         UserError: a folder that is not there or holds no Whisper model.
     """
-    folder = _folder_of(source)
+    folder = speech.folder_of(source, DEFAULT)
     if folder is None:
         return None
     if (folder / _CTRANSLATE2_FILE).is_file():
         return audio.fingerprint(folder / _CTRANSLATE2_FILE)
     _check_config(folder)
-    weights = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
-    hashes = [f"{path.name} {audio.fingerprint(path)}" for path in [folder / "config.json", *sorted(weights)]]
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return speech.files_digest(folder)
 
 
 def statistics(frames: np.ndarray) -> np.ndarray:
@@ -147,28 +142,15 @@ def _spectrum(bands: int) -> tuple[np.ndarray, np.ndarray]:
     return window_of(settings), mel_matrix(settings)
 
 
-def _folder_of(source: str) -> Path | None:
-    """The folder that `source` is; None where it is a name on the hub."""
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
-        raise UserError(f"there is no folder {source}. A model on the hub is named as {DEFAULT} is.")
-    return None
-
-
 def _check_config(folder: Path) -> None:
     """Refuse a folder that is none of a Whisper model, before packages are loaded that take seconds."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = config.get("model_type") if isinstance(config, dict) else None
+        kind = speech.model_type(folder)
     except FileNotFoundError:
         raise UserError(
             f"no Whisper model in {folder}: expected {_CTRANSLATE2_FILE} (CTranslate2), or config.json and "
             "weights (transformers)."
         ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} cannot be read: {error}") from None
     if kind != "whisper":
         raise UserError(f"{folder} is not a Whisper model: model_type in its config.json is {kind!r}.")
 

@@ -6,6 +6,7 @@ that one student learns from. A fold's teacher is what those runs trained in tha
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,22 @@ from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.distillation.distiller import embedding_of
+from light_sernet_kd.encoders import front_end
+from light_sernet_kd.encoders.embedding_cache import OneEach
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.teachers import Teacher
 from light_sernet_kd.teachers.alignment import SCALED
-from light_sernet_kd.teachers.sources import Workplace
+from light_sernet_kd.teachers.sources import Workplace, clip_embeddings
+from light_sernet_kd.teachers.unlabelled import (
+    blocks_of,
+    file_of,
+    read_network_answers,
+    together,
+    write_network_answers,
+)
 from light_sernet_kd.training.network import load_student
 
 
@@ -146,8 +156,6 @@ def run_teacher(argument: str, selection: Selection, settings: Settings, workpla
     Raises:
         UserError: as `taught_runs`; or the students of all speakers are needed, and a run has none.
     """
-    if workplace.unlabelled:
-        raise UserError(f"run:{argument} cannot answer unlabelled recordings: leave out --unlabelled.")
     runs = taught_runs(argument, selection, settings)
     folds = [*selection.folds]
     if settings.export:
@@ -158,6 +166,7 @@ def run_teacher(argument: str, selection: Selection, settings: Settings, workpla
             )
         folds.append(selection.final_fold)
     members = [_teacher(each, selection, folds, workplace.cache.parent) for each in runs]
+    _answer(runs, folds, len(selection.classes), workplace)
     return members[0] if len(members) == 1 else teachers.ensemble(members)
 
 
@@ -173,11 +182,7 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
     )
     logits, embeddings, values = [], [], []
     for fold in folds:
-        student = _student(taught.folder, fold.name)
-        outputs = [student.outputs[0], embedding_of(student), *student.outputs[1:]]
-        predict = feature_cache.exact(keras.Model(student.inputs[0], outputs).predict_on_batch)
-        starts = range(0, len(rows), feature_cache.BATCH)
-        blocks = [predict(np.asarray(rows[start : start + feature_cache.BATCH])) for start in starts]
+        blocks = [*_answers(_asked(taught, fold.name), rows)]
         logits.append(np.concatenate([block[0] for block in blocks]))
         embeddings.append(np.concatenate([block[1] for block in blocks]))
         if own.dimensions:
@@ -205,6 +210,45 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
         values=np.stack(values).astype(np.float32) if values else None,
         dimensions=Dimensions(own.dimensions, SCALED) if values else None,
     )
+
+
+def _asked(taught: TaughtRun, fold: str) -> keras.Model:
+    """A student that gives logits, embedding and, where it has them, dimensions of features."""
+    student = _student(taught.folder, fold)
+    return keras.Model(student.inputs[0], [student.outputs[0], embedding_of(student), *student.outputs[1:]])
+
+
+def _answers(model: keras.Model, rows: Any) -> Iterator[list[np.ndarray]]:
+    """What a model gives of features, a block after another."""
+    predict = feature_cache.exact(model.predict_on_batch)
+    for start in range(0, len(rows), feature_cache.BATCH):
+        yield predict(np.asarray(rows[np.arange(start, min(start + feature_cache.BATCH, len(rows)))]))
+
+
+def _answer(runs: Sequence[TaughtRun], folds: Sequence[Fold], classes: int, workplace: Workplace) -> None:
+    """Write what the students of each fold say of unlabelled clips: together, as `ensemble` has it."""
+    task = workplace.unlabelled
+    if task is None:
+        return
+    rows = []
+    for each in runs:
+        own = each.settings
+        encoder = front_end.encoder(str(own.front_end), own.input_type, own.samples)
+        rows.append(OneEach(clip_embeddings(encoder, task, workplace)))
+    blocks = blocks_of(len(task.clips))
+    for fold in folds:
+        said = []
+        for number, (each, heard) in enumerate(zip(runs, rows, strict=True)):
+            model = _asked(each, fold.name)
+            path = file_of(task.of_member(number).folder, fold.name)
+            answers = ((block[0], block[1]) for block in _answers(model, heard))
+            write_network_answers(path, answers, len(heard), (classes, model.outputs[1].shape[-1]))
+            said.append(read_network_answers(path, len(heard), classes))
+        both = together(said)
+        task.write(fold.name, (both.logits[block] for block in blocks), classes)
+        width = both.embedding.shape[1]
+        task.write_embeddings((both.embedding[block] for block in blocks), width, fold.name)
+    task.remove_members()
 
 
 def run_digest(argument: str, data: Path) -> str:

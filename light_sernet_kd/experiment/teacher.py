@@ -184,7 +184,7 @@ def teacher_outputs(
         embedding = teachers.aligned_embeddings(teacher, run.utterances, fold.name)
     if run.distillation.needs_states:
         states = _teacher_states(run, fold)
-    clips = unlabelled.clips_beside(run, fold) if run.unlabelled else None
+    clips = unlabelled.clips_beside(run, fold, _factors(run, fold)) if run.unlabelled else None
     outputs = TeacherOutputs(logits, embedding, states, clips)
     if run.distillation.needs_dimensions:
         values = teachers.aligned_dimensions(teacher, run.utterances, run.settings.dimensions, fold.name)
@@ -285,20 +285,38 @@ def _mixed(
     A network is surer of what it was trained on than of anything else. Of all speakers, where nothing
     validates, it gets the median of the folds' temperatures, as it is trained for the median of their epochs.
     """
-    members = teacher_members(str(run.settings.teacher))
-    every = sum(weight for _, weight in members)
-    own_weight = sum(weight for name, weight in members if trained_member(name))
-    validated = [each for each in run.folds if each.selection_indices] if fold.name == ALL_SPEAKERS else []
-    temperatures = [temperature_of(trained_teacher(run, each), run.selection, each) for each in validated]
-    calibrated = at_own_temperature(
-        own, run.selection, [fold], statistics.median(temperatures) if temperatures else None
-    )
+    temperature = _own_temperature(run, fold, own)
+    calibrated = at_own_temperature(own, run.selection, [fold], temperature)
     by_label = run.settings.teacher_mixing == CONFIDENCE
     return teachers.ensemble(
         [teachers.of_fold(others, fold.name), calibrated],
-        [every - own_weight, own_weight],
+        _weights_beside(run),
         labels=training_labels(run.selection, [fold]) if by_label else None,
     )
+
+
+def _weights_beside(run: "Experiment") -> tuple[float, float]:
+    """The weights of what stands beside the network of a fold, and of that network."""
+    members = teacher_members(str(run.settings.teacher))
+    every = sum(weight for _, weight in members)
+    own = sum(weight for name, weight in members if trained_member(name))
+    return every - own, own
+
+
+def _own_temperature(run: "Experiment", fold: Fold, own: teachers.Teacher) -> float:
+    """Of the network of a fold; of all speakers the median of the folds', where these validate."""
+    validated = [each for each in run.folds if each.selection_indices] if fold.name == ALL_SPEAKERS else []
+    found = [temperature_of(trained_teacher(run, each), run.selection, each) for each in validated]
+    return statistics.median(found) if found else temperature_of(own, run.selection, fold)
+
+
+def _factors(run: "Experiment", fold: Fold) -> tuple[float, float] | None:
+    """By which logits of unlabelled clips are multiplied where a network is mixed with other sources."""
+    if not (run.settings.trained_teacher and run.teacher):
+        return None
+    others, own = _weights_beside(run)
+    temperature = _own_temperature(run, fold, trained_teacher(run, fold))
+    return others / (others + own), own / (others + own) / temperature
 
 
 def _teacher_states(run: "Experiment", fold: Fold) -> Any:

@@ -197,11 +197,17 @@ def answers_in_file(run: "Experiment", teacher: Teacher, fold: str) -> Answers:
     return answers
 
 
-def _answers(run: "Experiment", fold: Fold) -> Answers:
+def _answers(run: "Experiment", fold: Fold, factors: tuple[float, float] | None) -> Answers:
     if run.settings.trained_teacher:
-        return trained_answers(run, fold)
+        own = trained_answers(run, fold)
+        return files.together([_made_answers(run, fold), own], factors) if factors else own
     if run.teacher and teacher_source(str(run.settings.teacher))[0].kind == "read":
         return answers_in_file(run, run.teacher, fold.name)
+    return _made_answers(run, fold)
+
+
+def _made_answers(run: "Experiment", fold: Fold) -> Answers:
+    """What the teacher says that was made for all folds at once."""
     folder, clips, classes = _answers_folder(run), len(clips_of(run)), len(run.classes)
     return read_or_redo(
         files.file_of(folder, fold.name),
@@ -210,9 +216,16 @@ def _answers(run: "Experiment", fold: Fold) -> Answers:
     )
 
 
-def clips_beside(run: "Experiment", fold: Fold) -> UnlabelledClips:
-    """The clips that join the batches of the fold's student, with what its teacher says of them."""
-    answers = _answers(run, fold)
+def clips_beside(
+    run: "Experiment", fold: Fold, factors: tuple[float, float] | None = None
+) -> UnlabelledClips:
+    """The clips that join the batches of the fold's student, with what its teacher says of them.
+
+    Args:
+        factors: of the logits of what is made for all folds and of the network that is trained for this one;
+            None where one of them teaches alone.
+    """
+    answers = _answers(run, fold, factors)
     return UnlabelledClips(
         rows_of(run, "student"),
         run.settings.unlabelled_share,

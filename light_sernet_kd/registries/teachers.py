@@ -104,6 +104,31 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         make=Lazy("teachers.sources:whisper_teacher"),
         digest=Lazy("teachers.sources:whisper_digest"),
     ),
+    "wavlm": TeacherSource(
+        "made",
+        "a probe per fold on the layers of WavLM: a folder of transformers or a name on the Hugging Face hub "
+        "(microsoft/wavlm-base-plus; extra ssl)",
+        argument="MODEL",
+        fine_tunes=True,
+        make=Lazy("teachers.speech_sources:wavlm_teacher"),
+        digest=Lazy("teachers.speech_sources:wavlm_digest"),
+    ),
+    "wav2vec2": TeacherSource(
+        "made",
+        "likewise of wav2vec 2.0 (facebook/wav2vec2-base)",
+        argument="MODEL",
+        fine_tunes=True,
+        make=Lazy("teachers.speech_sources:wav2vec2_teacher"),
+        digest=Lazy("teachers.speech_sources:wav2vec2_digest"),
+    ),
+    "hubert": TeacherSource(
+        "made",
+        "likewise of HuBERT (facebook/hubert-base-ls960)",
+        argument="MODEL",
+        fine_tunes=True,
+        make=Lazy("teachers.speech_sources:hubert_teacher"),
+        digest=Lazy("teachers.speech_sources:hubert_digest"),
+    ),
     "onnx": TeacherSource(
         "made",
         "a probe per fold on a tensor of your own network of 16 kHz audio in ONNX (extra onnx)",
@@ -142,7 +167,7 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         options=("--from",),
         open_ended=True,
         fine_tunes=True,
-        make=Lazy("teachers.sources:speech_model_teacher"),
+        make=Lazy("teachers.speech_sources:speech_model_teacher"),
     ),
 }
 

@@ -22,7 +22,7 @@ from light_sernet_kd.config.settings import CONFIDENCE, MEAN_OF_SOURCES
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import embedding_cache, opensmile, user_model, yamnet
-from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder
+from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder, NotFiniteError
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation.temperature import fit_temperature
 from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source, trained_member
@@ -169,17 +169,12 @@ def ensemble_teacher(
     """Several sources as one: the weighted mean of their logits, each at its own temperature in each fold.
 
     With `--teacher_mixing confidence` an example that trains weighs them by its label. A network that a run
-    trains is left to it: see `experiment.teacher`.
+    trains is left to it, and so are its answers to unlabelled clips: see `experiment.teacher`.
 
     Args:
         argument: as `registries.teachers.teacher_members` reads it.
     """
     own, task = trained_member(argument), workplace.unlabelled
-    if own and task:
-        raise UserError(
-            f"{argument} cannot answer unlabelled recordings, since {own[0]} is trained per fold: leave out "
-            "--unlabelled or that source."
-        )
     names, weights = zip(*[each for each in teacher_members(argument) if each != own], strict=True)
     alone = dataclasses.replace(settings, teacher_mixing=MEAN_OF_SOURCES)
     members = [
@@ -303,54 +298,6 @@ def file_digest(argument: str, data: Path) -> str:
     return audio.fingerprint(path)
 
 
-def speech_model_teacher(
-    argument: str, selection: Selection, settings: Settings, workplace: Workplace
-) -> Teacher:
-    """A probe on the layers of a self-supervised speech model, or that model fine-tuned.
-
-    Args:
-        argument: its name on the Hugging Face hub, or its folder.
-    """
-    from light_sernet_kd.encoders import speech
-    from light_sernet_kd.teachers import speech_probe
-
-    facts = _facts(selection, settings)
-    task = speech_probe.TeacherTask(
-        selection.utterances,
-        selection.classes,
-        [*selection.folds, selection.final_fold],
-        card={"made_by": f"{called(argument)}, fine-tuned", **facts},
-        seed=settings.seed,
-    )
-    if workplace.fine_tune:
-        return speech_probe.fine_tuned_teacher(
-            argument,
-            task,
-            selection.fingerprints,
-            work=workplace.work,
-            settings=dataclasses.replace(speech_probe.TuningSettings(), **_tuning(settings)),
-        )
-    encoder = speech.layer_encoder(speech.load(argument))
-    layers = _embedded(encoder, selection, workplace)
-    card = {
-        "made_by": f"probe on {called(argument)}",
-        "encoder": {"source": called(argument), **encoder.identity},
-        **facts,
-    }
-    if clip_task := workplace.unlabelled:
-        of_clips = _clip_embeddings(encoder, clip_task, workplace)
-
-        def answer(fold: str, layer_probe: speech_probe.LayerProbe) -> None:
-            blocks = blocks_of(len(of_clips))
-            logits = (layer_probe.logits(of_clips, rows) for rows in blocks)
-            clip_task.write(fold, logits, len(selection.classes))
-            sums = (layer_probe.weighted_sums(of_clips, rows) for rows in blocks)
-            clip_task.write_embeddings(sums, encoder.shape[-1], fold)
-
-        task = dataclasses.replace(task, on_fold=answer)
-    return speech_probe.layer_probe_teacher(layers, dataclasses.replace(task, card=card))
-
-
 def probe_on(
     encoder: Encoder, name: str, selection: Selection, settings: Settings, workplace: Workplace
 ) -> Teacher:
@@ -360,11 +307,11 @@ def probe_on(
         encoder: gives one row for each.
         name: of the network, for people.
     """
-    rows = _embedded(encoder, selection, workplace).stacked()
+    rows = embedded(encoder, selection, workplace).stacked()
     card = {
         "made_by": f"probe on {name}",
         "encoder": dict(encoder.identity),
-        **_facts(selection, settings),
+        **facts_of(selection, settings),
     }
     folds = [*selection.folds, selection.final_fold]
     task = workplace.unlabelled
@@ -395,7 +342,7 @@ def _probe_answers(
     encoder: Encoder, task: UnlabelledTask, classes: int, workplace: Workplace
 ) -> Callable[[str, probe.FoldProbe], None]:
     """What writes, for each fold, what its probe says of the unlabelled clips."""
-    rows = embedding_cache.OneEach(_clip_embeddings(encoder, task, workplace))
+    rows = embedding_cache.OneEach(clip_embeddings(encoder, task, workplace))
     blocks = blocks_of(len(rows))
     if rows.shape[1] <= probe.WIDE:
         task.write_embeddings((rows[block] for block in blocks), rows.shape[1])
@@ -411,13 +358,25 @@ def _probe_answers(
     return answer
 
 
-def _clip_embeddings(encoder: Encoder, task: UnlabelledTask, workplace: Workplace) -> Embeddings:
-    return embedding_cache.embed_by_key(
-        task.clips.keys, task.clips.blocks, encoder, cache=workplace.cache, progress=workplace.progress
-    )
+def clip_embeddings(encoder: Encoder, task: UnlabelledTask, workplace: Workplace) -> Embeddings:
+    """What an encoder says of every unlabelled clip; only what the cache does not hold yet is computed.
+
+    Raises:
+        UserError: a number is not finite; names the recording.
+    """
+    try:
+        return embedding_cache.embed_by_key(
+            task.clips.keys, task.clips.blocks, encoder, cache=workplace.cache, progress=workplace.progress
+        )
+    except NotFiniteError as error:
+        raise UserError(
+            f"{error.text} the unlabelled recording {task.clips.path_of(error.key)}: take it out of the "
+            f"folder.{error.remedy}"
+        ) from None
 
 
-def _embedded(encoder: Encoder, selection: Selection, workplace: Workplace) -> Embeddings:
+def embedded(encoder: Encoder, selection: Selection, workplace: Workplace) -> Embeddings:
+    """What an encoder says of every recording; only what the cache does not hold yet is computed."""
     return embedding_cache.embed(
         selection.utterances,
         selection.fingerprints,
@@ -427,11 +386,5 @@ def _embedded(encoder: Encoder, selection: Selection, workplace: Workplace) -> E
     )
 
 
-def _facts(selection: Selection, settings: Settings) -> dict[str, Any]:
+def facts_of(selection: Selection, settings: Settings) -> dict[str, Any]:
     return {"corpus": selection.corpus.name, "protocol": settings.protocol}
-
-
-def _tuning(settings: Settings) -> dict[str, Any]:
-    """What the user says of a fine-tuning; the rest stays as `TuningSettings` has it."""
-    own = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
-    return {name: value for name, value in own.items() if value is not None}

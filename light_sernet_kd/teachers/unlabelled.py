@@ -67,7 +67,7 @@ class Chosen:
 
 
 class Joined:
-    """The mean of several teachers' logits, or their embeddings side by side, as `ensemble` has them."""
+    """A sum or mean of several teachers' logits, or their embeddings side by side, as `ensemble` has them."""
 
     def __init__(self, parts: Sequence[Any], join: Callable[[list[np.ndarray]], np.ndarray]):
         self._parts, self._join = parts, join
@@ -89,13 +89,23 @@ def side_by_side(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def together(members: Sequence[Answers]) -> Answers:
-    """What a fold's teachers say together; one alone is that one."""
-    if len(members) == 1:
+def together(members: Sequence[Answers], factors: Sequence[float] | None = None) -> Answers:
+    """What a fold's teachers say together; one alone is that one.
+
+    Args:
+        factors: of each one's logits, which are summed; by default the mean is taken.
+    """
+    if len(members) == 1 and factors is None:
         return members[0]
+
+    def weighted(parts: list[np.ndarray]) -> np.ndarray:
+        return np.asarray(
+            sum(factor * part for factor, part in zip(factors or (), parts, strict=True)), np.float32
+        )
+
     embeddings = [each.embedding for each in members]
     joined = None if any(each is None for each in embeddings) else Joined(embeddings, side_by_side)
-    return Answers(Joined([each.logits for each in members], mean), joined)
+    return Answers(Joined([each.logits for each in members], weighted if factors else mean), joined)
 
 
 def write(path: Path, blocks: Iterable[np.ndarray], clips: int, width: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY
-from small_runs import check_answers, made_corpus
+from small_runs import check_answers, error_of, made_corpus
 
 from light_sernet_kd import audio, cli, evaluation, teachers
 from light_sernet_kd.corpora import Utterance
@@ -26,7 +26,7 @@ torch = pytest.importorskip("torch", reason=ABSENT)
 transformers = pytest.importorskip("transformers", reason=ABSENT)
 
 from light_sernet_kd.encoders import speech  # noqa: E402
-from light_sernet_kd.teachers import speech_probe  # noqa: E402
+from light_sernet_kd.teachers import speech_probe, speech_tuning  # noqa: E402
 
 FAMILIES = {
     "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
@@ -382,7 +382,7 @@ def test_the_random_state_of_others_is_left_alone(layers, corpus):
 
 # Fine-tuning
 
-FAST = speech_probe.TuningSettings(epochs=2, learning_rate=1e-3, head_learning_rate=1e-2)
+FAST = speech_tuning.TuningSettings(epochs=2, learning_rate=1e-3, head_learning_rate=1e-2)
 
 
 def tuned(source, corpus, work, folds=None, settings=FAST, seed=0, **others) -> teachers.Teacher:
@@ -390,7 +390,9 @@ def tuned(source, corpus, work, folds=None, settings=FAST, seed=0, **others) -> 
     task = speech_probe.TeacherTask(
         utterances, CLASSES, folds or all_folds[:1], {"made_by": "tiny"}, seed=seed
     )
-    return speech_probe.fine_tuned_teacher(source, task, fingerprints, work=work, settings=settings, **others)
+    return speech_tuning.fine_tuned_teacher(
+        source, task, fingerprints, work=work, settings=settings, **others
+    )
 
 
 @pytest.mark.parametrize(
@@ -416,7 +418,7 @@ def test_the_convolutions_stay_and_the_transformer_learns(models, corpus):
     model = speech.load(models["hubert", "group"])
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     train, labels = np.array(folds[0].train), labels_of(utterances)
-    speech_probe._tune(model, utterances, labels, train, (), classes=3, seed=0, settings=FAST)
+    speech_tuning._tune(model, utterances, labels, train, (), classes=3, seed=0, settings=FAST)
     after = model.network.state_dict()
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert not {name for name in changed if name.startswith("feature_extractor")}
@@ -427,8 +429,8 @@ def test_the_outputs_of_a_tuned_model_are_those_of_its_best_epoch(models, corpus
     utterances, _, folds = corpus
     validation = list(folds[0].validation)
     seen = []
-    original = speech_probe.log_loss
-    monkeypatch.setattr(speech_probe, "log_loss", lambda *given: seen.append(original(*given)) or seen[-1])
+    original = speech_tuning.log_loss
+    monkeypatch.setattr(speech_tuning, "log_loss", lambda *given: seen.append(original(*given)) or seen[-1])
     settings = dataclasses.replace(FAST, epochs=5, learning_rate=1e-2)
     teacher = tuned(models["wavlm", "layer"], corpus, tmp_path, settings=settings)
     assert len(seen) == 5
@@ -441,13 +443,13 @@ def test_a_finished_fold_is_not_tuned_again(models, corpus, tmp_path, monkeypatc
     _, _, folds = corpus
     source = models["wavlm", "layer"]
     first = tuned(source, corpus, tmp_path)
-    count, original = [], speech_probe._tune
+    count, original = [], speech_tuning._tune
 
     def counted(*given, **settings):
         count.append(1)
         return original(*given, **settings)
 
-    monkeypatch.setattr(speech_probe, "_tune", counted)
+    monkeypatch.setattr(speech_tuning, "_tune", counted)
     both = tuned(source, corpus, tmp_path, folds[:2])
     assert len(count) == 1
     np.testing.assert_array_equal(both.logits[:1], first.logits)
@@ -522,7 +524,7 @@ def test_teach_from_a_folder_makes_a_file_that_a_student_learns_from(models, man
     # s0 tests and s1 validates
     assert teacher.card["train_speakers"] == {"s0": everyone[2:], protocols.ALL_SPEAKERS: everyone}
     assert teacher.made_by.endswith(", fine-tuned") == bool(how)
-    assert models[kind] in teacher.made_by
+    assert Path(models[kind]).name in teacher.made_by
     assert teacher.logits.shape == (2, 32, 3)
     assert teacher.embeddings is not None
     assert teacher.embeddings.shape == (2, 32, 32)
@@ -537,14 +539,94 @@ def test_teach_from_a_folder_makes_a_file_that_a_student_learns_from(models, man
     assert (metrics["teacher"]["made_by"], metrics["teacher"]["stamps"]) == (teacher.made_by, [])
 
 
-def test_a_probe_of_layers_says_of_unlabelled_copies_what_it_says_of_test_recordings(models, tmp_path):
+@pytest.mark.parametrize("how", [[], ["--fine_tune", "--epochs", "1", "-lr", "1e-4"]], ids=["probe", "tuned"])
+def test_a_speech_model_says_of_unlabelled_copies_what_it_says_of_test_recordings(
+    models, tmp_path, monkeypatch, how
+):
     (tmp_path / "corpus").mkdir()
     table, out = made_corpus(tmp_path / "corpus"), tmp_path / "t.npz"
     shutil.copytree(table.parent, tmp_path / "copies")
-    command = ["teach", "-dn", str(table), "--from", models["wavlm", "layer"], "--folds", "#1", "-id", "3"]
-    places = ["--unlabelled", str(tmp_path / "copies"), "--result", str(tmp_path), "--out", str(out)]
-    assert cli.main([*command, *places, "-v", "0"]) == 0
-    check_answers(out, tmp_path / "copies", atol=2e-3)
+    source = f"wavlm={models['wavlm', 'layer']}"
+    command = ["teach", "-dn", str(table), "--from", source, *how, "--folds", "#1", "-id", "3", "-v", "0"]
+    places = ["--unlabelled", str(tmp_path / "copies"), "--result", str(tmp_path), "--run", "t"]
+    assert cli.main([*command, *places, "--out", str(out)]) == 0
+    check_answers(out, tmp_path / "copies", atol=1e-4 if how else 2e-3)
+    assert not list((tmp_path / "t").glob("*.weights.npz"))
+    # what is answered is neither tuned nor encoded again
+    monkeypatch.setattr(speech_tuning, "_tune", lambda *_, **__: pytest.fail("tuned again"))
+    monkeypatch.setattr(embedding_cache, "_write_block", lambda *_: pytest.fail("encoded again"))
+    before = out.with_name("t.npz.unlabelled").joinpath("index.json").read_bytes()
+    assert cli.main([*command, *places, "--out", str(out)]) == 0
+    assert out.with_name("t.npz.unlabelled").joinpath("index.json").read_bytes() == before
+
+
+def test_a_tuned_model_goes_on_with_its_weights_where_its_answers_were_interrupted(models, corpus, tmp_path):
+    """And where they are damaged it is tuned again, to the same numbers."""
+    asked = clips(5000, 7000)
+
+    def answers(cut: bool = False) -> np.ndarray:
+        found = []
+
+        def on_tuned(fold, encoder, classes):
+            if cut:
+                raise KeyboardInterrupt
+            found.append(np.concatenate(list(encoder.encode(asked))))
+
+        utterances, fingerprints, folds = corpus
+        task = speech_probe.TeacherTask(
+            utterances, CLASSES, folds[:1], {"made_by": "tiny"}, on_tuned=on_tuned
+        )
+        source = models["hubert", "layer"]
+        speech_tuning.fine_tuned_teacher(source, task, fingerprints, work=tmp_path, settings=FAST)
+        return found[0]
+
+    with pytest.raises(KeyboardInterrupt):
+        answers(cut=True)
+    (weights,) = tmp_path.glob("*.weights.npz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speech_tuning, "_tune", lambda *_, **__: pytest.fail("tuned again"))
+        kept = answers()
+    assert not weights.exists()
+    again = answers()
+    np.testing.assert_allclose(kept, again, atol=1e-5)
+    for outcome in tmp_path.glob("*.npz"):
+        outcome.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        answers(cut=True)
+    weights.write_bytes(weights.read_bytes()[:-20])
+    np.testing.assert_allclose(answers(), again, atol=1e-5)
+
+
+def test_a_run_learns_from_clips_that_a_speech_model_answers_and_goes_on_with_that_model_alone(
+    models, manifest, tmp_path, capsys
+):
+    folder = Path(shutil.copytree(models["hubert", "group"], tmp_path / "own"))
+    speech_folder = tmp_path / "speech"
+    speech_folder.mkdir()
+    for number, waveform in enumerate(clips(9000, 20_000)):
+        soundfile.write(speech_folder / f"{number}.wav", 3 * waveform, 16_000)
+    command = ["train", "-dn", str(manifest), "--folds", "s0", "--result", str(tmp_path), "-v", "0"]
+    quick = ["-id", "0.3", "--width", "0.15", "--epochs", "1", "--no-export", "--run", "x"]
+    teach = ["-kd", "KD+hint", "--teacher", f"hubert={folder}", "--unlabelled", str(speech_folder)]
+    assert cli.main([*command, *quick, *teach]) == 0
+    metrics = json.loads((tmp_path / "x" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["teacher"]["made_by"] == "probe on own"
+    clip_count = metrics["unlabelled"]["clips"]
+    answers = np.load(tmp_path / "x" / "unlabelled" / "s0.npy")
+    assert answers.shape == (clip_count, 3)
+    assert np.load(tmp_path / "x" / "unlabelled" / "s0.embedding.npy").shape == (clip_count, 32)
+    assert answers.std() > 0
+    # the same command goes on with the same model alone, which is of the family that is named
+    capsys.readouterr()
+    shutil.copytree(models["hubert", "layer"], folder, dirs_exist_ok=True)
+    assert cli.main([*command, *quick, *teach]) == 2
+    assert "teacher" in error_of(capsys)
+    wrong = ["--teacher", f"wavlm={folder}", "--run", "y"]
+    assert cli.main([*command, *quick, *teach, *wrong]) == 2
+    assert f"{folder} is a hubert model and no wavlm: name it hubert={folder}." in error_of(capsys)
+    (folder / "preprocessor_config.json").unlink()
+    assert cli.main([*command, *quick, *teach, "--run", "y"]) == 2
+    assert "expected config.json and preprocessor_config.json and weights" in error_of(capsys)
 
 
 def test_frames_are_the_last_states_of_transformers(models):

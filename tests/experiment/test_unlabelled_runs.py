@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import soundfile
@@ -13,6 +14,8 @@ from small_runs import EMOTIONS, SENTENCES, SPEAKERS, check_answers, error_of, n
 from light_sernet_kd import audio, cli, teachers
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.data.unlabelled import survey
+from light_sernet_kd.experiment import fold
+from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.teachers import probe
 
 pytestmark = pytest.mark.usefixtures("shallow", "undrawn")
@@ -160,6 +163,44 @@ def test_a_file_of_teach_gives_what_the_teacher_trained_in_the_run_gives(manifes
     assert same_weights(learnt / "one" / name, learnt / "file" / name)
 
 
+class _StopError(Exception):
+    """Raised where a student would be trained."""
+
+
+@pytest.mark.usefixtures("eager")
+def test_students_of_a_run_and_a_network_beside_them_answer_clips_as_they_answer_utterances(
+    manifest, speech, learnt, tmp_path, monkeypatch
+):
+    seen = {}
+
+    def stop(run, role, of_fold, outputs=None, epochs=None):
+        seen.update(run=run, fold=of_fold, outputs=outputs)
+        raise _StopError
+
+    monkeypatch.setattr(fold, "train_network", stop)
+    sources = ["--teacher", f"run:{learnt / 'one'}+auto*3", "--teacher_epochs", "1", "--teacher_gate", "off"]
+    with pytest.raises(_StopError):
+        train(manifest, tmp_path, "-kd", "KD+hint", "--unlabelled", str(speech), *sources, *ONE)
+    run, outputs, clips = seen["run"], seen["outputs"], seen["outputs"].unlabelled
+    model = keras.saving.load_model(learnt / "one" / f"fold-{SPEAKERS[0]}" / "student.keras", compile=False)
+    both = keras.Model(model.input, [model.output, model.get_layer("embedding").output])
+    heard = np.asarray(phases_of(run, "student")[-1].rows[np.arange(27)])
+    students, _ = (each.numpy() for each in both(heard, training=False))
+    network = teachers.read(run.step(seen["fold"]).teacher).logits[0]
+    # The teacher of utterances is a sum of the two, whose factors are these.
+    parts = np.stack([students.ravel(), network.ravel()], axis=1)
+    factors, *_ = np.linalg.lstsq(parts, outputs.logits.ravel(), rcond=None)
+    np.testing.assert_allclose(parts @ factors, outputs.logits.ravel(), rtol=1e-3, atol=1e-4)
+
+    every = np.arange(len(clips.logits))
+    students, embedding = (each.numpy() for each in both(clips.rows[every], training=False))
+    own = np.load(run.step(seen["fold"]).member("teacher-unlabelled", "npy"))
+    expected = factors[0] * students + factors[1] * own[:, :3]
+    np.testing.assert_allclose(clips.logits[every], expected, rtol=1e-3, atol=1e-4)
+    side_by_side = np.concatenate([embedding, own[:, 3:]], axis=1)
+    np.testing.assert_allclose(clips.embedding[every], side_by_side, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.usefixtures("no_training")
 def test_recordings_that_test_or_validate_are_refused_by_name_or_left_out(
     manifest, speech, tmp_path, capsys, monkeypatch
@@ -223,7 +264,7 @@ def manifest_of(manifest):
 
 def test_teach_takes_a_folder_for_what_answers_it(capsys):
     for given, words in (
-        (["--from", "x/wavlm", "--fine_tune", "--unlabelled", "d"], "makes no use of --unlabelled"),
+        (["--from", "x/wavlm", "--fine_tune", "--unlabelled_share", "0.2"], "makes no use of --unlabelled_"),
         (["--unlabelled", "d", "--unlabelled_share", "0.2"], "makes no use of --unlabelled_share"),
         (["--from", "yamnet", "-id", "2"], "makes no use of -id"),
     ):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
+import soundfile
 
 from light_sernet_kd import teachers
 from light_sernet_kd.audio import fingerprint
@@ -14,7 +15,9 @@ from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.protocols import Fold
+from light_sernet_kd.data.unlabelled import Clips, survey
 from light_sernet_kd.encoders import yamnet
+from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.encoders import AUDIO_ENCODERS, audio_encoder
 from light_sernet_kd.registries.teachers import (
@@ -24,6 +27,7 @@ from light_sernet_kd.registries.teachers import (
     trained_member,
 )
 from light_sernet_kd.teachers import sources
+from light_sernet_kd.teachers.unlabelled import UnlabelledTask
 
 STUDENTS = ("resnet18", "bert_vggish")
 
@@ -46,6 +50,9 @@ STUDENTS = ("resnet18", "bert_vggish")
         ("--from", "yamnet=my.tflite", "yamnet", "my.tflite"),
         ("--from", "microsoft/wavlm-base-plus", "speech_model", "microsoft/wavlm-base-plus"),
         ("--from", "auto", "speech_model", "auto"),  # of --teacher only
+        ("--teacher", "wavlm", "wavlm", ""),
+        ("--from", "wav2vec2=my/own", "wav2vec2", "my/own"),
+        ("--teacher", "hubert:facebook/hubert-large-ll60k", "hubert", "facebook/hubert-large-ll60k"),
     ],
 )
 def test_a_name_is_of_the_source_that_it_names_or_a_file_or_a_speech_model(option, spec, source, argument):
@@ -55,7 +62,8 @@ def test_a_name_is_of_the_source_that_it_names_or_a_file_or_a_speech_model(optio
 def test_what_is_not_trained_is_made_by_a_function_and_only_speech_models_are_fine_tuned():
     for entry in TEACHER_SOURCES.values():
         assert (entry.make is None) == (entry.kind == "trained")
-    assert [name for name, entry in TEACHER_SOURCES.items() if entry.fine_tunes] == ["speech_model"]
+    tuned = [name for name, entry in TEACHER_SOURCES.items() if entry.fine_tunes]
+    assert tuned == ["wavlm", "wav2vec2", "hubert", "speech_model"]
 
 
 def test_the_digest_is_that_of_the_file_that_teaches(tmp_path):
@@ -239,10 +247,24 @@ def test_members_are_equally_sure_before_they_are_averaged(monkeypatch, tmp_path
     assert digest("opensmile+opensmile=emobase", tmp_path) is None
 
 
-def test_a_sum_with_a_network_that_is_trained_does_not_answer_unlabelled_recordings(tmp_path):
-    workplace = sources.Workplace(tmp_path, tmp_path, tmp_path, unlabelled=SimpleNamespace())
-    with pytest.raises(UserError, match="since auto is trained per fold: leave out --unlabelled or that"):
-        sources.teacher_of("yamnet+auto*5", None, Settings(), workplace)
+def test_a_clip_whose_numbers_cannot_be_kept_is_named(tmp_path):
+    (tmp_path / "speech" / "two").mkdir(parents=True)
+    tones = {"one.wav": 300, "two/loud.wav": 900}
+    for name, hertz in tones.items():
+        tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(16_000) / 16_000) * np.hanning(16_000)
+        soundfile.write(tmp_path / "speech" / name, tone, 16_000)
+    task = UnlabelledTask(Clips(survey(tmp_path / "speech", 16_000)), tmp_path)
+    assert len(task.clips) == 2
+
+    def encode(waveforms):
+        crossings = [(np.diff(np.sign(each)) != 0).sum() for each in waveforms]
+        return [np.full((1, 2), np.nan if count > 1200 else count) for count in crossings]
+
+    workplace = sources.Workplace(tmp_path, tmp_path / "cache", tmp_path, unlabelled=task)
+    with pytest.raises(UserError, match=r"^tones gives numbers that are not finite in float32 .*") as caught:
+        sources.clip_embeddings(Encoder("tones", {}, (2,), encode), task, workplace)
+    named = tmp_path / "speech" / "two" / "loud.wav"
+    assert str(caught.value).endswith(f"the unlabelled recording {named}: take it out of the folder.")
 
 
 def test_speakers_are_standardised_for_probes_alone():

@@ -37,6 +37,11 @@ class Clips:
     def keys(self) -> list[str]:
         return [content.tobytes().hex() for content in self.survey.clips["content"]]
 
+    def path_of(self, key: str) -> Path:
+        """The recording that holds the clip of this key."""
+        row = self.survey.clips[self.keys.index(key)]
+        return self.survey.folder / self.survey.names[row["recording"]]
+
     def blocks(self, keys: Sequence[str]) -> Iterator[tuple[list[str], list[np.ndarray], int]]:
         """These clips with their waveforms, each at most as long as a window, some hundred at a time.
 

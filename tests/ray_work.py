@@ -1,5 +1,6 @@
 """What the nodes of a Ray cluster do in a test, without training. Pickled by value: they lack this module."""
 
+import json
 import os
 import signal
 import time
@@ -95,3 +96,59 @@ def fails_by_an_error_of_ours(settings: Settings, options: RunOptions, command: 
         print("epoch 7", flush=True)
         raise ZeroDivisionError("seed 1")
     return Finished(said=str(settings.seed))
+
+
+# Trials of a search
+
+
+def scores_its_width(settings: Settings, options: RunOptions, command: str) -> Finished:
+    """As a run whose UA falls with the width's distance from 0.4."""
+    run = options.result / str(options.run)
+    run.mkdir(parents=True, exist_ok=True)
+    ua = 1 - abs(settings.width - 0.4)
+    (run / "metrics.json").write_text(json.dumps({"pooled": {"ua": ua}, "stamps": [], "folds": []}))
+    return Finished(said=str(settings.width))
+
+
+def scores_once_another_is_at_work(settings: Settings, options: RunOptions, command: str) -> Finished:
+    """Waits until a second trial has begun."""
+    (options.result / f"{options.run}.begun").touch()
+    while len([*options.result.glob("*.begun")]) < 2:
+        time.sleep(0.05)
+    return scores_its_width(settings, options, command)
+
+
+def trial_1_is_killed_once(settings: Settings, options: RunOptions, command: str) -> Finished:
+    mark = options.result / "killed"
+    if options.run == "trial-001" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return scores_its_width(settings, options, command)
+
+
+def trial_1_fails(settings: Settings, options: RunOptions, command: str) -> Finished:
+    if options.run == "trial-001":
+        print("epoch 7", flush=True)
+        raise ZeroDivisionError("by the width")
+    return scores_its_width(settings, options, command)
+
+
+def no_trial_can_begin(settings: Settings, options: RunOptions, command: str) -> Finished:
+    raise UserError("no recordings in data/EMO-DB/wav.")
+
+
+# What finds them
+
+
+def workers_at_work() -> list[int]:
+    """Processes of Ray that run a task of ours."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                title = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if title.startswith(b"ray::task"):
+                found.append(int(folder.name))
+    return found

@@ -62,6 +62,7 @@ COMMANDS = {
     "light-sernet-kd grid *": f"{PARSE}: trains for hours; test_grid has runs of a second",
     "light-sernet-kd recipe *": RUN,
     "light-sernet-kd search * --dry-run": RUN,
+    "light-sernet-kd search * --on *": f"{PARSE}: needs a cluster; test_ray_search has one",
     "light-sernet-kd search *": f"{PARSE}: trains for hours; test_search has trials of a second",
     "light-sernet-kd benchmark *": RUN,
     "light-sernet-kd stress * --certify*": f"{PARSE}: test_certificate runs it; its code may be 1",

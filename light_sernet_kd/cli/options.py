@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields
+from light_sernet_kd.config.cluster import LOCAL
 from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.config.settings import BEST
 from light_sernet_kd.errors import UserError, choose
@@ -79,6 +80,27 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         else:
             default = getattr(RunOptions, name)
             add_option(groups[option.group], name, default=default, shown=default)
+
+
+def add_on(parser: Any, *, jobs: str, on: str = "") -> None:
+    """Where runs are made, and how many at a time.
+
+    Args:
+        jobs: the help of `--jobs`.
+        on: what the help of `--on` adds.
+    """
+    parser.add_argument("--jobs", type=int, metavar="N", help=jobs)
+    parser.add_argument("--on", default=LOCAL, metavar="WHERE",
+                        help="local (default); ray: Ray on this machine, or where RAY_ADDRESS says; "
+                        f"ray://HOST:PORT or HOST:PORT: that Ray cluster (docs/scale.md){on}")  # fmt: skip
+
+
+def check_on(arguments: argparse.Namespace) -> None:
+    """Refuse what does not go with a cluster, and less than one run at a time."""
+    if arguments.callbacks and arguments.on != LOCAL:
+        raise UserError(f"--callbacks is for runs of this machine: leave it out, or --on {arguments.on}.")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
 
 
 def add_data(parser: Any) -> None:

@@ -13,8 +13,10 @@ from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
     add_data,
+    add_on,
     add_run_options,
     add_settings,
+    check_on,
     run_options,
     settings_of,
 )
@@ -311,21 +313,17 @@ def add_grid(commands: Any, context: Context) -> None:
     grid.add_argument("--measure", action="store_true",
                       help="with --dry-run: time some training steps of each kind of run that was not timed "
                       "on this machine before, which takes up to some minutes a kind")  # fmt: skip
-    grid.add_argument("--jobs", type=int, metavar="N",
-                      help="runs at a time, each in a process of its own (default 1; with --on ray what the "
-                      "cluster has room for)")  # fmt: skip
-    grid.add_argument("--on", default=LOCAL, metavar="WHERE",
-                      help="local (default); ray: Ray on this machine, or where RAY_ADDRESS says; "
-                      "ray://HOST:PORT or HOST:PORT: that Ray cluster (docs/scale.md)")  # fmt: skip
+    add_on(
+        grid,
+        jobs="runs at a time, each in a process of its own (default 1; with --on ray what the cluster has "
+        "room for)",
+    )
     add_run_options(grid)
 
 
 def _check_grid(arguments: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
-    if arguments.callbacks and arguments.on != LOCAL:
-        raise UserError(f"--callbacks is for runs of this machine: leave it out, or --on {arguments.on}.")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
+    check_on(arguments)
     if arguments.measure and not arguments.dry_run:
         raise UserError("--measure goes with --dry-run.")
     if arguments.run is not None:
@@ -377,7 +375,7 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
         with locked(folder.path):
             how: dict[str, Any] = {"engine": engine, "jobs": jobs, "begin": begin}
             if not local:
-                from light_sernet_kd.experiment.ray_grid import Ray
+                from light_sernet_kd.experiment.ray_runs import Ray
 
                 how["ray"] = Ray(address, begin, arguments.jobs, on_gpu=engine == "jax")
             all_done = runs.run(grid, folder, options, display, **how)

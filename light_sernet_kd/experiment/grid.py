@@ -24,7 +24,7 @@ from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.files import read_json
 
 if TYPE_CHECKING:
-    from light_sernet_kd.experiment.ray_grid import Ray
+    from light_sernet_kd.experiment.ray_runs import Ray
     from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.display import Display
 
@@ -42,6 +42,7 @@ class Finished:
 
     Attributes:
         why: it did not finish; None where it did.
+        began: it did; no machine could begin others.
         said: its last line.
         peak_mb: of the process that ran it, which may have run others before.
     """
@@ -50,6 +51,7 @@ class Finished:
     peak_mb: float = 0.0
     said: str = ""
     why: str | None = None
+    began: bool = True
 
 
 def run(

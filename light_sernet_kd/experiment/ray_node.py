@@ -1,7 +1,7 @@
-"""What a node of a Ray cluster does with a run of a grid.
+"""What a node of a Ray cluster does with a run of a grid or of a search.
 
-Where the node sees the grid's folder, on a shared disk, the run is made there. Elsewhere it is made in a
-temporary folder of the node, and each finished step of it is sent back as files.
+Where the node sees their folder, on a shared disk, the run is made there. Elsewhere it is made in a temporary
+folder of the node, and each finished step of it is sent back as files.
 """
 
 import contextlib
@@ -17,21 +17,23 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import Finished, peak_mb
-from light_sernet_kd.files import LOCK, atomic, locked, read_json
+from light_sernet_kd.files import atomic, read_json
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
 
 LOGS = ".logs"
 _CHUNK_BYTES = 2**24
 _LOG_LINES = 15
-# Seconds between looks for a finished step, and for which a run waits for what a lost node still holds.
+# Seconds between looks for a finished step.
 _LOOK_SECONDS = 1.0
-_LOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,12 @@ class Job:
     """A run for a node.
 
     Attributes:
-        options: with absolute `result`: the grid's folder, as the machine knows it that gives the command.
+        options: with absolute `result`: the grid's or search's folder, as the machine knows it that gives
+            the command.
         command: that makes the run alone, for its report.
         train: raises UserError where the run cannot begin on a node.
         begin: what a process does first.
-        token: name and content of a file in the grid's folder; a node that reads it there shares the folder.
+        token: name and content of a file in that folder; a node that reads it there shares the folder.
         host: the machine that gives the command.
         folder: its current one, which the relative paths of settings and options mean.
         begun: files of the run that are there already, for a node that does not share the folder.
@@ -88,17 +91,35 @@ def train_on_node(settings: Settings, options: RunOptions, command: str) -> Fini
     Raises:
         UserError: it cannot begin here: no corpus, no teacher file.
     """
+    from light_sernet_kd.experiment.receipt import write_receipt
+    from light_sernet_kd.experiment.run import carry_out
+
+    def train(run: "Experiment") -> None:
+        carry_out(run)
+        write_receipt(run)
+
+    return opened_here(settings, options, command, train)
+
+
+def opened_here(
+    settings: Settings, options: RunOptions, command: str, train: Callable[["Experiment"], Any]
+) -> Finished:
+    """What becomes of a run that is opened here and given to `train`.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
     from rich.console import Console
 
     from light_sernet_kd.experiment.outcome import summary
-    from light_sernet_kd.experiment.run import carry_out, opened
+    from light_sernet_kd.experiment.run import opened
     from light_sernet_kd.reporting.display import Display
 
     began = time.perf_counter()
     display = Display(Console(file=sys.stdout), verbose=2)
     with opened(settings, options, display, command=command) as run:
         try:
-            carry_out(run)
+            train(run)
         except UserError as error:
             return Finished(why=str(error))
         said = summary(read_json(run.folder.metrics))
@@ -131,7 +152,7 @@ def make(job: Job, node: str, send: Callable[[str, bytes, bool], Any]) -> Answer
                 if job.begin:
                     job.begin()
                 if job.again:
-                    _wait_until_free(result / name)
+                    RunFolder(result / name).wait_until_free()
                 sending = contextlib.nullcontext() if shares else _sending(result / name, send)
                 with sending:
                     finished = job.train(job.settings, replace(job.options, result=result), job.command)
@@ -209,19 +230,6 @@ def _logged(log: Path) -> Iterator[None]:
         for number, old in zip((1, 2), before, strict=True):
             os.dup2(old, number)
             os.close(old)
-
-
-def _wait_until_free(run: Path) -> None:
-    """Until the folder is held no more: a process outlives its node by seconds."""
-    until = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            with locked(run, (LOCK, "config.json")):
-                return
-        except UserError:
-            if time.monotonic() > until:
-                raise
-        time.sleep(0.5)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from light_sernet_kd import cli, plugins
 from light_sernet_kd.analysis import grid as grids
 from light_sernet_kd.config import RunOptions, cluster, make_settings
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import ray_grid, ray_node
+from light_sernet_kd.experiment import ray_node, ray_runs
 from light_sernet_kd.experiment.grid import Finished
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
@@ -131,7 +131,7 @@ def test_the_command_line_says_it_in_a_line(tmp_path, capsys, monkeypatch):
 
 def test_what_gives_the_runs_to_a_cluster_needs_no_engine():
     program = (
-        "import sys; from light_sernet_kd.experiment import ray_grid, grid\n"
+        "import sys; from light_sernet_kd.experiment import ray_runs, grid\n"
         "assert not {'keras', 'tensorflow', 'jax', 'ray'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -188,29 +188,6 @@ def test_callbacks_stay_on_this_machine(tmp_path, capsys):
 # A cluster of two nodes
 
 
-@pytest.fixture(scope="module")
-def nodes():
-    """A cluster on this machine: a head and a second node, a core each; a function adds more."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    ray.cloudpickle.register_pickle_by_value(ray_work)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.delenv("RAY_ADDRESS", raising=False)
-        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-            patch.delenv(name, raising=False)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": port}
-        made = Cluster(initialize_head=True, head_node_args=head)
-        made.add_node(num_cpus=1, env_vars={"SECOND_NODE": "1"})
-        made.client_address = f"ray://127.0.0.1:{port}"
-        yield made
-        made.shutdown()
-    ray.cloudpickle.unregister_pickle_by_value(ray_work)
-
-
 def made_by(nodes, folder: Path, work, devices: int | None = None, **how) -> tuple[dict[str, Finished], str]:
     """What becomes of four runs, and what is said."""
     folder.mkdir(exist_ok=True)
@@ -218,7 +195,7 @@ def made_by(nodes, folder: Path, work, devices: int | None = None, **how) -> tup
     file.write_text(f"[[runs]]\nseed = {[*SEEDS]}")
     said = io.StringIO()
     found = {}
-    on = ray_grid.Ray(**{"address": nodes.address, "train": work, **how})
+    on = ray_runs.Ray(**{"address": nodes.address, "train": work, **how})
     display = Display(Console(file=said, width=200), verbose=1)
     options = RunOptions(result=folder, devices=devices)
     for entry, finished in on.outcomes(grids.read_grid(file, folder).entries, options, display):
@@ -308,7 +285,7 @@ def test_a_killed_node_loses_no_run(nodes, tmp_path):
 
 
 def test_without_a_shared_folder_files_come_back_whole(nodes, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_grid, "write_text", lambda path, text: path.write_text("of another machine"))
+    monkeypatch.setattr(ray_runs, "write_text", lambda path, text: path.write_text("of another machine"))
     monkeypatch.chdir(tmp_path)
     found, said = made_by(nodes, Path("grid"), ray_work.writes_two_steps)
     assert set(lines(found).values()) == {str(tmp_path)}
@@ -380,8 +357,8 @@ def test_a_grid_on_a_cluster_ends_as_one_on_this_machine(nodes, manifest, tmp_pa
     program = "import sys; from light_sernet_kd.cli import main; sys.exit(main(sys.argv[1:]))"
     if not shared:
         program = (
-            "from light_sernet_kd.experiment import ray_grid;"
-            "ray_grid.write_text = lambda path, text: path.write_text('');" + program
+            "from light_sernet_kd.experiment import ray_runs;"
+            "ray_runs.write_text = lambda path, text: path.write_text('');" + program
         )
     command = [sys.executable, "-c", program, "grid", str(tmp_path / "methods.toml"), "--jobs", "2"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -395,7 +372,7 @@ def test_a_grid_on_a_cluster_ends_as_one_on_this_machine(nodes, manifest, tmp_pa
                 while len([*(tmp_path / name).rglob("fold.json")]) < 1:
                     assert process.poll() is None, process.stdout.read()
                     time.sleep(0.1)
-                os.kill(next(iter(workers_at_work())), signal.SIGKILL)
+                os.kill(next(iter(ray_work.workers_at_work())), signal.SIGKILL)
             said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said
         assert ("was killed" in said) == bool(on and shared), said
@@ -422,20 +399,6 @@ TIMED = (
     ".pictures.json",
     "history.csv",
 )
-
-
-def workers_at_work() -> list[int]:
-    """Processes of Ray that run a task of ours."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                title = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if title.startswith(b"ray::task"):
-                found.append(int(folder.name))
-    return found
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

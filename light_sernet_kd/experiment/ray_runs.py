@@ -1,22 +1,21 @@
-"""The runs of a grid on the nodes of a Ray cluster, a task each."""
+"""Runs on the nodes of a Ray cluster, a task each: those of a grid, the trials of a search."""
 
 import contextlib
 import os
 import secrets
 import time
-import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import light_sernet_kd
 from light_sernet_kd import plugins
-from light_sernet_kd.analysis.grid import Entry
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import THREADS, Finished
 from light_sernet_kd.experiment.outcome import command_of
+from light_sernet_kd.experiment.ray_cluster import connected, first_line, nodes_of
 from light_sernet_kd.experiment.ray_node import (
     LOGS,
     Job,
@@ -40,8 +39,21 @@ _HEAD = "node:__internal_head__"
 _NODE = "ray.io/node-id"
 
 
+class Wanted(Protocol):
+    """A run that is to be made: the name of its folder, and its settings."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+Run = TypeVar("Run", bound=Wanted)
+
+
 @dataclass
-class _Task:
+class _Task(Generic[Run]):
     """A run on its way.
 
     Attributes:
@@ -51,7 +63,7 @@ class _Task:
         unfit: node's id → why it cannot make the run.
     """
 
-    entry: Entry
+    run: Run
     tries: int = 0
     node: tuple[str, str] = ("", "")
     lost_on: list[str] = field(default_factory=list)
@@ -59,7 +71,7 @@ class _Task:
 
     @property
     def key(self) -> tuple[str, int]:
-        return self.entry.name, self.tries
+        return self.run.name, self.tries
 
 
 @dataclass(frozen=True)
@@ -83,23 +95,30 @@ class Ray:
     train: Callable[[Settings, RunOptions, str], Finished] = train_on_node
 
     def outcomes(
-        self, entries: Sequence[Entry], options: RunOptions, display: "Display"
-    ) -> Iterator[tuple[Entry, Finished]]:
+        self, wanted: Iterable[Run | None], options: RunOptions, display: "Display"
+    ) -> Iterator[tuple[Run, Finished]]:
         """As they finish.
+
+        Args:
+            wanted: the runs. The next one is taken when there is room for it, after what finished before was
+                given back. None where one is not known yet: it is asked again.
 
         Raises:
             UserError: the cluster refuses this program, has no node that could make a run, or is gone.
         """
-        if not entries:
+        left = iter(wanted)
+        first = next((run for run in left if run is not None), None)
+        if first is None:
             return
-        with _connected(self.address), _token(options.result) as token:
-            yield from _Grid(self, options, display, token).outcomes(entries)
+        with connected(self.address), _token(options.result) as token:
+            runs: _Runs[Run] = _Runs(self, options, display, token)
+            yield from runs.outcomes(first, left)
             with contextlib.suppress(OSError):  # there are none, or some of lost runs
                 (options.result / LOGS).rmdir()
 
 
-class _Grid:
-    """A grid's tasks on a cluster that this process is connected to."""
+class _Runs(Generic[Run]):
+    """Runs as tasks on a cluster that this process is connected to."""
 
     def __init__(self, how: Ray, options: RunOptions, display: "Display", token: tuple[str, str]):
         import ray
@@ -111,16 +130,17 @@ class _Grid:
         self.mailbox = ray.remote(_mailbox()).options(num_cpus=0, resources={_HEAD: 0.001}).remote()
         self.task = ray.remote(_task())
         self.files: dict[tuple[str, int, str], Generator[None, bytes, None]] = {}
-        self.running: dict[Any, _Task] = {}
+        self.running: dict[Any, _Task[Run]] = {}
         self.nodes_elsewhere: set[str] = set()
-        self.waits = False
+        self.waits = self.more_at_once = False
 
-    def outcomes(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Finished]]:
-        waiting = [_Task(entry) for entry in entries]
+    def outcomes(self, first: Run, more: Iterator[Run | None]) -> Iterator[tuple[Run, Finished]]:
+        waiting = [_Task(first)]
+        self.wanted, self.ended = more, False
         try:
-            while waiting or self.running:
+            while waiting or self.running or not self.ended:
                 waiting = yield from self._begin(waiting)
-                done, _ = self.ray.wait([*self.running], timeout=_POLL_SECONDS) if self.running else ([], [])
+                done = self._done()
                 self._take_mail()  # what those that are done have sent is there by now
                 for reference in done:
                     task = self.running.pop(reference)
@@ -128,13 +148,13 @@ class _Grid:
                     if finished is None:
                         waiting.insert(0, task)
                     else:
-                        yield task.entry, finished
-                if not done and not self.running:
+                        yield task.run, finished
+                if self.waits and not self.running:
                     time.sleep(_POLL_SECONDS)
             self._clean()
         except (ConnectionError, self.ray.exceptions.RayError) as error:
             raise UserError(
-                f"the Ray cluster is lost ({_first_line(error)}); the same command goes on."
+                f"the Ray cluster is lost ({first_line(error)}); the same command goes on."
             ) from None
         finally:
             for reference in self.running:
@@ -143,18 +163,16 @@ class _Grid:
             for file in self.files.values():
                 file.close()
 
-    def _nodes(self) -> dict[str, tuple[int, int]]:
-        """Node's id → processor cores and GPUs, of those that are alive and can make runs."""
-        found = {}
-        for node in self.ray.nodes():
-            cores, gpus = (int(node["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
-            if node["Alive"] and cores:
-                found[node["NodeID"]] = (cores, gpus)
-        return found
+    def _done(self) -> list[Any]:
+        """Tasks that have ended, waited for a moment where no further one is to be given to the cluster."""
+        if not self.running:
+            return []
+        done, _ = self.ray.wait([*self.running], timeout=0 if self.more_at_once else _POLL_SECONDS)
+        return list(done)
 
     def _share(self) -> tuple[int, int]:
         """The cores and GPUs of a run: its share of all cores, and no more than each node has."""
-        nodes = self._nodes()
+        nodes = nodes_of(self.ray)
         if not nodes:
             raise UserError("no node of the Ray cluster has a processor for runs: ray start --num-cpus=N.")
         wanted = self.options.devices or 1
@@ -169,17 +187,17 @@ class _Grid:
         total = sum(cores for cores, _ in nodes.values())
         return max(1, min(*sizes, total // self.how.jobs)), gpus
 
-    def _begin(self, waiting: list[_Task]) -> Generator[tuple[Entry, Finished], None, list[_Task]]:
+    def _begin(self, waiting: list[_Task[Run]]) -> Generator[tuple[Run, Finished], None, list[_Task[Run]]]:
         """Give the cluster what it has room for; those that no node can make are over. Returns the others."""
         nodes = {
             node: min(cores // self.cores, gpus // self.gpus if self.gpus else cores)
-            for node, (cores, gpus) in self._nodes().items()
+            for node, (cores, gpus) in nodes_of(self.ray).items()
         }
         nodes = {node: room for node, room in nodes.items() if room}
         if not nodes and not self.waits:
             self.display.say("no node of the Ray cluster is left: waiting for one", always=True)
         self.waits = not nodes
-        left = []
+        most, left = min(self.how.jobs or 10**6, sum(nodes.values())), []
         for reference, task in [*self.running.items()]:
             # Where the nodes are gone that could make it, Ray would wait for ever.
             if nodes and not nodes.keys() - task.unfit.keys():
@@ -187,27 +205,42 @@ class _Grid:
                 waiting = [self.running.pop(reference), *waiting]
         for task in waiting:
             if nodes and not nodes.keys() - task.unfit.keys():
-                yield task.entry, Finished(why=next(iter(task.unfit.values())))
-            elif len(self.running) < min(self.how.jobs or 10**6, sum(nodes.values())):
+                yield task.run, Finished(why=next(iter(task.unfit.values())), began=False)
+            elif len(self.running) < most:
                 self.running[self._submit(task)] = task
             else:
                 left.append(task)
+        self.more_at_once = False
+        if len(self.running) < most and not left and not self.ended:
+            self._take_one()
         return left
 
-    def _submit(self, task: _Task) -> Any:
+    def _take_one(self) -> None:
+        """Give the cluster one more run. What finishes meanwhile is given back before another is taken."""
+        try:
+            run = next(self.wanted)
+        except StopIteration:
+            self.ended = True
+            return
+        if run is not None:
+            task = _Task(run)
+            self.running[self._submit(task)] = task
+            self.more_at_once = True
+
+    def _submit(self, task: _Task[Run]) -> Any:
         task.tries, task.node = task.tries + 1, ("", "")
-        entry, told = task.entry, self.options
-        run = told.result / entry.name
+        run, told = task.run, self.options
+        folder = told.result / run.name
         job = Job(
-            settings=entry.settings,
-            options=replace(told, result=told.result.resolve(), run=entry.name, verbose=0),
-            command=command_of(entry.settings, replace(told, run=entry.name)),
+            settings=run.settings,
+            options=replace(told, result=told.result.resolve(), run=run.name, verbose=0),
+            command=command_of(run.settings, replace(told, run=run.name)),
             train=self.how.train,
             begin=self.how.begin,
             token=self.token,
             host=host_name(),
             folder=os.getcwd(),
-            begun={path.relative_to(run).as_posix(): path.read_bytes() for path in finished_files(run)},
+            begun={path.relative_to(folder).as_posix(): path.read_bytes() for path in finished_files(folder)},
             again=bool(task.lost_on),
             plugins=self.plugins,
         )
@@ -224,12 +257,12 @@ class _Grid:
         payload = self.ray.cloudpickle.dumps(job)
         return self.task.options(**how).remote(light_sernet_kd.__version__, payload, self.mailbox, task.key)
 
-    def _outcome(self, reference: Any, task: _Task) -> Finished | None:
+    def _outcome(self, reference: Any, task: _Task[Run]) -> Finished | None:
         """What became of a run; None where it is to be tried anew."""
         try:
             node, answer = self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
-            return Finished(why=_first_line(error.cause or error))
+            return Finished(why=first_line(error.cause or error))
         except self.ray.exceptions.RayError as error:
             return self._lost(task, error)
         if isinstance(answer, str):
@@ -242,28 +275,28 @@ class _Grid:
             task.unfit[node] = f"{name}: {answer.unfit}"
             return None
         if answer.error:
-            self.display.say(f"{task.entry.name} on {name}:\n{answer.error}", always=True)
+            self.display.say(f"{task.run.name} on {name}:\n{answer.error}", always=True)
             return Finished(why=f"{name}: {answer.error.splitlines()[-1]}")
         return answer.finished
 
-    def _lost(self, task: _Task, error: Exception) -> Finished | None:
+    def _lost(self, task: _Task[Run], error: Exception) -> Finished | None:
         """Of a run whose process died: None where it is to be tried anew."""
         node, name = task.node
         task.lost_on.append(node)
         for key in [key for key in self.files if key[:2] == task.key]:
             self.files.pop(key).close()
-        log = tail(self.options.result / LOGS / f"{task.entry.name}.log").rstrip()
+        log = tail(self.options.result / LOGS / f"{task.run.name}.log").rstrip()
         if log:
-            self.display.say(f"{task.entry.name} on node {name}:\n{log}", always=True)
+            self.display.say(f"{task.run.name} on node {name}:\n{log}", always=True)
         # A node that is gone says nothing against the run; the cluster notices it some seconds later.
-        living = self._nodes()
+        living = nodes_of(self.ray)
         deaths = sum(not each or each in living for each in task.lost_on)
         if deaths < MOST_DEATHS:
-            what = f"{task.entry.name}: its process on node {name or '?'} was killed; it goes on in a new one"
+            what = f"{task.run.name}: its process on node {name or '?'} was killed; it goes on in a new one"
             self.display.say(what, always=True)
             return None
         return Finished(
-            why=f"its process was killed {deaths} times; memory may be short ({_first_line(error)})"
+            why=f"its process was killed {deaths} times; memory may be short ({first_line(error)})"
         )
 
     def _take_mail(self) -> None:
@@ -299,7 +332,7 @@ class _Grid:
 
         arguments = (self.options.result.resolve(), host_name())
         task, references = self.ray.remote(clean), []
-        for node in self.nodes_elsewhere & self._nodes().keys():
+        for node in self.nodes_elsewhere & nodes_of(self.ray).keys():
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             references.append(task.options(num_cpus=0, scheduling_strategy=there).remote(*arguments))
         if references:
@@ -376,37 +409,3 @@ def _token(folder: Path) -> Iterator[tuple[str, str]]:
         yield name, content
     finally:
         (folder / name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _connected(address: str | None) -> Iterator[None]:
-    """Within, this process is connected to the cluster, or to Ray on this machine."""
-    # Ray tells its makers who uses it, where it is not told otherwise before it is imported.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # It asks three times whether a Ray client's server is there, by default for half a minute.
-    for bound in ("INITIAL", "MAX"):
-        os.environ.setdefault(f"RAY_CLIENT_{bound}_CONNECTION_TIMEOUT_S", "3")
-    import ray
-    from ray._private import worker
-
-    # What Ray's own processes say of deaths is printed even so: this program says it with the run's name.
-    worker._worker_logs_enabled = False
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    try:
-        if address:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ray.init(address, **quiet)
-        else:
-            ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
-    except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
-        raise UserError(f"Ray at {address or 'this machine'}: {_first_line(error)}.") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,66 @@
+"""The Ray cluster that this process is connected to."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from light_sernet_kd.errors import UserError
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Within, this process is connected to the cluster, or to Ray on this machine.
+
+    Args:
+        address: of the cluster; None for one that is started on this machine and ends here.
+
+    Raises:
+        UserError: the cluster refuses this program.
+    """
+    # Ray tells its makers who uses it, where it is not told otherwise before it is imported.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # It asks three times whether a Ray client's server is there, by default for half a minute.
+    for bound in ("INITIAL", "MAX"):
+        os.environ.setdefault(f"RAY_CLIENT_{bound}_CONNECTION_TIMEOUT_S", "3")
+    import ray
+    from ray._private import worker
+
+    # What Ray's own processes say of deaths is printed even so: this program says it with the run's name.
+    worker._worker_logs_enabled = False
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    try:
+        with _refusals(address):
+            if address:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    ray.init(address, **quiet)
+            else:
+                ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
+        yield
+    finally:
+        ray.shutdown()  # also where it refused: the next connection may be of another kind
+
+
+@contextlib.contextmanager
+def _refusals(address: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
+        raise UserError(f"Ray at {address or 'this machine'}: {first_line(error)}.") from None
+
+
+def nodes_of(ray: Any) -> dict[str, tuple[int, int]]:
+    """Node's id → processor cores and GPUs, of those that are alive and have a processor for tasks."""
+    found = {}
+    for node in ray.nodes():
+        cores, gpus = (int(node["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
+        if node["Alive"] and cores:
+            found[node["NodeID"]] = (cores, gpus)
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,12 +1,16 @@
 """What the nodes of a Ray cluster do in a test, without training. Pickled by value: they lack this module."""
 
+import functools
 import json
 import os
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
+
 from light_sernet_kd.config import RunOptions, Settings
+from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import Finished
 
@@ -135,6 +139,40 @@ def trial_1_fails(settings: Settings, options: RunOptions, command: str) -> Fini
 
 def no_trial_can_begin(settings: Settings, options: RunOptions, command: str) -> Finished:
     raise UserError("no recordings in data/EMO-DB/wav.")
+
+
+# Encoders of unlabelled clips
+
+
+def loudness_encoder(folder: Path, killed: str = "", version: int = 0) -> Encoder:
+    """Mean, largest and mean square of each clip. In `folder` it notes each process that makes it.
+
+    Args:
+        killed: names a mark; who finds none there makes it, and is killed at its first clip.
+        version: of the numbers; 1 is another one in each process.
+    """
+    (folder / f"{os.getpid()}.made").touch()
+
+    def encode(waveforms):
+        mark = folder / killed
+        if killed and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        for each in waveforms:
+            yield np.array([[each.mean(), each.max(), np.square(each).mean(), len(each)]], np.float32)
+
+    identity = {"measures": 4, "version": os.getpid() if version else 0}
+    again = functools.partial(loudness_encoder, folder, killed, version)
+    return Encoder("loudness", identity, (4,), encode, again=again)
+
+
+def faulty_encoder() -> Encoder:
+    """Fails by an error of ours at its first clip."""
+
+    def encode(waveforms):
+        raise ZeroDivisionError("by a clip")
+
+    return Encoder("faulty", {}, (4,), encode, again=faulty_encoder)
 
 
 # What finds them

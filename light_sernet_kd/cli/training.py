@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
+    add_clips_on,
     add_data,
     add_on,
     add_run_options,
@@ -19,6 +20,7 @@ from light_sernet_kd.cli.options import (
     check_on,
     run_options,
     settings_of,
+    with_clips_on,
 )
 from light_sernet_kd.cli.seeds import parsed, train_each
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
@@ -55,6 +57,7 @@ def add_train(commands: Any, context: Context) -> None:
     train.add_argument("--config", type=Path, metavar="FILE",
                        help="settings from a .toml file, or those of a run that is repeated, from its "
                        "config.json or its folder; options given beside it win")  # fmt: skip
+    add_clips_on(train)
     add_settings(train, context.settings, fields.TRAIN)
     add_run_options(train)
 
@@ -67,6 +70,7 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.seeds is not None and "seed" in vars(arguments):
         raise UserError("--seeds names all seeds: leave out --seed.")
     seeds = None if arguments.seeds is None else parsed(arguments.seeds)
+    options = with_clips_on(arguments, settings, options, heavy_imports)  # engine jax takes no such clips
     display = terminal(options.verbose)
 
     def run(settings: Settings, options: RunOptions) -> "RunFolder":
@@ -183,6 +187,7 @@ def add_teach(commands: Any, context: Context) -> None:
     teach.add_argument("--fine_tune", action="store_true",
                        help="train the speech model itself, and not only a probe on its layers")  # fmt: skip
     teach.add_argument("--out", type=Path, metavar="FILE", help="default: teacher.npz in the run's folder")
+    add_clips_on(teach)
     add_settings(teach, context.settings, fields.TEACH)
     add_run_options(teach)
 
@@ -210,7 +215,7 @@ def run_teach(arguments: argparse.Namespace, context: Context) -> None:
             "engine": Settings.engine,
         },
     )
-    options = run_options(arguments)
+    options = with_clips_on(arguments, settings, run_options(arguments), heavy_imports)
     heavy_imports()
     from light_sernet_kd import experiment
 

@@ -5,6 +5,8 @@ with the extra `ssl`.
 """
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import warnings
@@ -103,6 +105,12 @@ def load(source: str, *, max_seconds: float = 20.0, device: str | None = None) -
     network = network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     pads = config.feat_extract_norm == "layer"
     return SpeechModel(network, str(source), digest, bool(extractor.do_normalize), pads, max_seconds)
+
+
+def layer_encoder_of(source: str) -> Encoder:
+    """`layer_encoder` of the model that `load` loads."""
+    again = functools.partial(layer_encoder_of, source)
+    return dataclasses.replace(layer_encoder(load(source)), again=again)
 
 
 def layer_encoder(model: SpeechModel, *, dtype: Literal["float32", "float16"] = "float16") -> Encoder:

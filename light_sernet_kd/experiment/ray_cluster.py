@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from light_sernet_kd.errors import UserError
@@ -60,6 +60,22 @@ def nodes_of(ray: Any) -> dict[str, tuple[int, int]]:
         if node["Alive"] and cores:
             found[node["NodeID"]] = (cores, gpus)
     return found
+
+
+def cores_of(nodes: Mapping[str, tuple[int, int]], jobs: int | None) -> tuple[int, int]:
+    """The cores of a task, and how many tasks have room at a time.
+
+    Args:
+        nodes: as `nodes_of` has them.
+        jobs: at most so many at a time, each with its share of all cores; None for one on each node.
+
+    >>> cores_of({"a": (4, 0), "b": (8, 0)}, None), cores_of({"a": (4, 0), "b": (8, 0)}, 6)
+    ((4, 3), (2, 6))
+    """
+    sizes = [cores for cores, _ in nodes.values()]
+    cores = min(sizes) if jobs is None else max(1, min(*sizes, sum(sizes) // jobs))
+    room = sum(size // cores for size in sizes)
+    return cores, room if jobs is None else min(room, jobs)
 
 
 def first_line(error: BaseException) -> str:

@@ -330,7 +330,7 @@ def speech_model_teacher(
             work=workplace.work,
             settings=dataclasses.replace(speech_probe.TuningSettings(), **_tuning(settings)),
         )
-    encoder = speech.layer_encoder(speech.load(argument))
+    encoder = speech.layer_encoder_of(argument)
     layers = _embedded(encoder, selection, workplace)
     card = {
         "made_by": f"probe on {called(argument)}",
@@ -412,8 +412,8 @@ def _probe_answers(
 
 
 def _clip_embeddings(encoder: Encoder, task: UnlabelledTask, workplace: Workplace) -> Embeddings:
-    return embedding_cache.embed_by_key(
-        task.clips.keys, task.clips.blocks, encoder, cache=workplace.cache, progress=workplace.progress
+    return embedding_cache.embed_clips(
+        task.clips, encoder, cache=workplace.cache, progress=workplace.progress
     )
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import Finished
+from light_sernet_kd.experiment.ray_node import Given
 
 
 def says_its_settings(settings: Settings, options: RunOptions, command: str) -> Finished:
@@ -24,6 +26,29 @@ def says_its_gpus(settings: Settings, options: RunOptions, command: str) -> Fini
     import ray
 
     return Finished(said=f"{len(ray.get_gpu_ids())} {os.environ['OMP_NUM_THREADS']}")
+
+
+def say_their_gpus(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    names = " ".join(run.name for run in runs)
+    for run in runs:
+        yield run.name, Finished(said=f"{names} {says_its_gpus(run.settings, options, run.command).said}")
+
+
+def are_killed_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    for run in runs:
+        yield run.name, is_always_killed(run.settings, options, run.command)
+
+
+def fail_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    for run in runs:
+        yield run.name, fails_by_an_error_of_ours(run.settings, options, run.command)
+
+
+def do_not_begin_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    for run in runs:
+        begins = run.settings.seed != 1
+        why = None if begins else "no recordings in data/EMO-DB/wav."
+        yield run.name, Finished(said=str(run.settings.seed), why=why, began=begins)
 
 
 def says_what_a_plugin_added(settings: Settings, options: RunOptions, command: str) -> Finished:

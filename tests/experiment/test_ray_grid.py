@@ -19,6 +19,7 @@ from small_runs import SPEAKERS
 
 from light_sernet_kd import cli, plugins
 from light_sernet_kd.analysis import grid as grids
+from light_sernet_kd.analysis.grid import Entry
 from light_sernet_kd.config import RunOptions, cluster, make_settings
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import ray_node, ray_runs
@@ -157,25 +158,25 @@ def test_a_node_loads_the_plugins_that_come_with_a_run_and_forgets_them(plugin, 
     monkeypatch.chdir(tmp_path)
     carried = plugins.contents()
     job = ray_node.Job(
-        settings=make_settings(student="tinny"),
-        options=RunOptions(result=tmp_path, run="one"),
-        command="",
+        runs=(ray_node.Given("one", make_settings(student="tinny"), "", {}),),
+        options=RunOptions(result=tmp_path),
         train=ray_work.says_what_a_plugin_added,
         begin=None,
         token=("none", ""),
         host=str(tmp_path),
         folder=str(tmp_path),
-        begun={},
         again=False,
         plugins=carried,
     )
     with plugins.loaded([]):
         plugins._restore({}, {})  # as in another process
         del STUDENTS["tinny"]
-        assert ray_node.make(job, "here", print).finished == Finished(said=plugin)
+        assert ray_node.make(job, "here", print).finished == {"one": Finished(said=plugin)}
         assert "tinny" not in STUDENTS
         broken = dataclasses.replace(job, plugins=(("my.py", b"\n1 / 0"),))
-        assert "my.py, line 2: ZeroDivisionError" in ray_node.make(broken, "here", print).unfit
+        (unfit,) = ray_node.make(broken, "here", print).finished.values()
+        assert not unfit.began
+        assert "my.py, line 2: ZeroDivisionError" in unfit.why
 
 
 def test_callbacks_stay_on_this_machine(tmp_path, capsys):
@@ -232,18 +233,53 @@ def test_each_run_is_made_once_with_its_share_of_the_cores(nodes, tmp_path, jobs
     assert sorted(said.splitlines()) == begun
 
 
-@pytest.mark.parametrize(("devices", "told"), [(None, "1 1"), (2, "2 4")])
-def test_a_run_on_jax_has_as_many_gpus_as_share_its_batches(nodes, tmp_path, devices, told):
-    """And its share of the cores: a node of 3 GPUs has room for 3 runs of one GPU, or for one of two."""
+def test_groups_are_of_one_architecture_and_every_task_has_some():
+    def group_of(tasks, most=300):
+        runs = [Entry(f"{seed}", make_settings(width=width, seed=seed), {}, "")
+                for width in (0.5, 1.0) for seed in range(5)]  # fmt: skip
+        groups = ray_runs.grouped(runs, tasks, lambda run: 0 if run.settings.seed == 4 else 10, most)
+        return [(group[0].settings.width, "".join(run.name for run in group)) for group in groups]
+
+    assert group_of(1) == [(0.5, "01234"), (1.0, "01234")]
+    assert group_of(4) == [(0.5, "012"), (0.5, "34"), (1.0, "012"), (1.0, "34")]
+    assert group_of(1, most=25) == [(0.5, "01"), (0.5, "234"), (1.0, "01"), (1.0, "234")]
+    assert group_of(1, most=5)[:5] == [(0.5, each) for each in ("0", "1", "2", "34")] + [(1.0, "0")]
+    assert len(group_of(100)) == 10
+
+
+@pytest.fixture
+def gpus(nodes):
+    """A third node, of 4 cores and 3 GPUs."""
     third = nodes.add_node(num_cpus=4, num_gpus=3)
-    try:
-        work = ray_work.says_its_gpus
-        found, _ = made_by(nodes, tmp_path / "grid", work, devices, on_gpu=True)
-        assert lines(found) == dict.fromkeys(ALL, told)
-        with pytest.raises(UserError, match="no node of the Ray cluster has 4 GPUs: give fewer --devices"):
-            made_by(nodes, tmp_path / "grid", work, 4, on_gpu=True)
-    finally:
-        nodes.remove_node(third)
+    yield nodes
+    nodes.remove_node(third)
+
+
+def test_runs_on_gpus_are_trained_together_and_a_large_network_has_several(gpus, tmp_path):
+    """Each task has its share of the cores: there is room for 3 of one GPU, or for one of two."""
+    work, together = ray_work.says_its_gpus, ray_work.say_their_gpus
+    found, said = made_by(gpus, tmp_path / "grid", work, on_gpu=True, together=together)
+    pairs = [f"seed{seed} seed{seed + 1} 1 1" for seed in (0, 0, 2, 2)]
+    assert lines(found) == dict(zip(ALL, pairs, strict=True))
+    assert "seed0 and 1 more begins on node" in said
+    found, _ = made_by(gpus, tmp_path / "grid", work, 2, on_gpu=True)
+    assert lines(found) == dict.fromkeys(ALL, "2 4")
+    with pytest.raises(UserError, match="no node of the Ray cluster has 4 GPUs: give fewer --devices"):
+        made_by(gpus, tmp_path / "grid", work, 4, on_gpu=True)
+
+
+def test_a_run_that_ends_its_group_is_made_alone_and_so_are_the_others(gpus, tmp_path):
+    """One always dies, one fails by an error of ours, one cannot begin; none of them is a fault of others."""
+    how = {"on_gpu": True, "jobs": 1}
+    for together, work, words in (
+        (ray_work.are_killed_at_1, ray_work.is_always_killed, "killed 3 times"),
+        (ray_work.fail_at_1, ray_work.fails_by_an_error_of_ours, "ZeroDivisionError: seed 1"),
+        (ray_work.do_not_begin_at_1, ray_work.finds_no_corpus, "no recordings in data/EMO-DB/wav"),
+    ):
+        found, said = made_by(gpus, tmp_path / "grid", work, together=together, **how)
+        assert words in found.pop("seed1").why
+        assert lines(found) == {name: text for name, text in ALL.items() if name != "seed1"}
+        assert ("each goes on alone" in said) == (work is ray_work.is_always_killed)
 
 
 def test_a_killed_worker_loses_no_run(nodes, tmp_path):

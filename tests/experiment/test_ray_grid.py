@@ -243,7 +243,7 @@ def test_groups_are_of_one_architecture_and_every_task_has_some():
     assert group_of(1) == [(0.5, "01234"), (1.0, "01234")]
     assert group_of(4) == [(0.5, "012"), (0.5, "34"), (1.0, "012"), (1.0, "34")]
     assert group_of(1, most=25) == [(0.5, "01"), (0.5, "234"), (1.0, "01"), (1.0, "234")]
-    assert group_of(1, most=5)[:5] == [(0.5, each) for each in ("0", "1", "2", "34")] + [(1.0, "0")]
+    assert group_of(1, most=5)[:6] == [*((0.5, each) for each in "01234"), (1.0, "0")]
     assert len(group_of(100)) == 10
 
 
@@ -383,6 +383,31 @@ def test_another_version_of_the_package_is_said(nodes, tmp_path, monkeypatch):
 
 
 # Real runs
+
+
+@pytest.mark.every
+@pytest.mark.usefixtures("eager", "shallow_here")
+def test_runs_that_a_node_makes_together_are_those_made_alone(manifest, tmp_path):
+    """And one that cannot begin there is left to other nodes."""
+    facts = {"corpus": str(manifest), "folds": SPEAKERS[:1], "input_seconds": 1.2, "width": 0.15, "epochs": 1}
+    runs = [
+        ray_node.Given(f"seed{seed}", make_settings(**facts, seed=seed, export=False), f"made {seed}", {})
+        for seed in (0, 1)
+    ]
+    nowhere = make_settings(**facts | {"corpus": "EMO-DB", "folds": ()}, export=False)
+    options = RunOptions(data=tmp_path / "none", result=tmp_path / "together")
+    found = dict(ray_node.train_together_on_node([*runs, ray_node.Given("no", nowhere, "", {})], options))
+    assert [(name, each.why is None, each.began) for name, each in sorted(found.items())] == [
+        ("no", False, False),
+        ("seed0", True, True),
+        ("seed1", True, True),
+    ]
+    for run in runs:
+        alone = dataclasses.replace(options, result=tmp_path / "alone", run=run.name, verbose=0)
+        assert ray_node.train_on_node(run.settings, alone, run.command).why is None
+        together, other = (tmp_path / name / run.name for name in ("together", "alone"))
+        assert (together / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
+        assert run.command in (together / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.every

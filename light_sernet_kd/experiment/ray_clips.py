@@ -64,6 +64,8 @@ class RayClips:
         if not waiting:
             return
         made = _Made(encoder.again, encoder.folder(Path()).name, self.begin, os.getcwd())
+        # Else its core tells that a process which began anew needs what this program holds, which it does.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         with connected(self.address):
             import ray
 

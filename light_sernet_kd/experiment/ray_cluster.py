@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,7 +33,7 @@ def connected(address: str | None) -> Iterator[None]:
     worker._worker_logs_enabled = False
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
-        with _refusals(address):
+        with _refusals(address), _no_native_lines():
             if address:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -42,6 +43,25 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()  # also where it refused: the next connection may be of another kind
+
+
+@contextlib.contextmanager
+def _no_native_lines() -> Iterator[None]:
+    """Within, what native code writes to stderr is lost: what it means is raised too."""
+    try:
+        before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # the process has no stderr
+        yield
+        return
+    sys.stderr.flush()
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager

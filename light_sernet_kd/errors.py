@@ -92,6 +92,8 @@ _PACKAGES = {
     "jax": _Package("JAX", "jax"),
     "optuna": _Package("Optuna", "search"),
     "ray": _Package("Ray", "ray"),
+    "pandas": _Package("pandas", "ray-data"),
+    "pyarrow": _Package("PyArrow", "ray-data"),
     "sounddevice": _Package("sounddevice", "listen"),
     "tensorboard": _Package("TensorBoard", "tensorboard"),
 }

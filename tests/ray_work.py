@@ -1,13 +1,20 @@
 """What the nodes of a Ray cluster do in a test, without training. Pickled by value: they lack this module."""
 
+import functools
+import json
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from light_sernet_kd.config import RunOptions, Settings
+from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import Finished
+from light_sernet_kd.experiment.ray_node import Given
 
 
 def says_its_settings(settings: Settings, options: RunOptions, command: str) -> Finished:
@@ -19,6 +26,29 @@ def says_its_gpus(settings: Settings, options: RunOptions, command: str) -> Fini
     import ray
 
     return Finished(said=f"{len(ray.get_gpu_ids())} {os.environ['OMP_NUM_THREADS']}")
+
+
+def say_their_gpus(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    names = " ".join(run.name for run in runs)
+    for run in runs:
+        yield run.name, Finished(said=f"{names} {says_its_gpus(run.settings, options, run.command).said}")
+
+
+def are_killed_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    for run in runs:
+        yield run.name, is_always_killed(run.settings, options, run.command)
+
+
+def fail_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    for run in runs:
+        yield run.name, fails_by_an_error_of_ours(run.settings, options, run.command)
+
+
+def do_not_begin_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    for run in runs:
+        begins = run.settings.seed != 1
+        why = None if begins else "no recordings in data/EMO-DB/wav."
+        yield run.name, Finished(said=str(run.settings.seed), why=why, began=begins)
 
 
 def says_what_a_plugin_added(settings: Settings, options: RunOptions, command: str) -> Finished:
@@ -95,3 +125,93 @@ def fails_by_an_error_of_ours(settings: Settings, options: RunOptions, command: 
         print("epoch 7", flush=True)
         raise ZeroDivisionError("seed 1")
     return Finished(said=str(settings.seed))
+
+
+# Trials of a search
+
+
+def scores_its_width(settings: Settings, options: RunOptions, command: str) -> Finished:
+    """As a run whose UA falls with the width's distance from 0.4."""
+    run = options.result / str(options.run)
+    run.mkdir(parents=True, exist_ok=True)
+    ua = 1 - abs(settings.width - 0.4)
+    (run / "metrics.json").write_text(json.dumps({"pooled": {"ua": ua}, "stamps": [], "folds": []}))
+    return Finished(said=str(settings.width))
+
+
+def scores_once_another_is_at_work(settings: Settings, options: RunOptions, command: str) -> Finished:
+    """Waits until a second trial has begun."""
+    (options.result / f"{options.run}.begun").touch()
+    while len([*options.result.glob("*.begun")]) < 2:
+        time.sleep(0.05)
+    return scores_its_width(settings, options, command)
+
+
+def trial_1_is_killed_once(settings: Settings, options: RunOptions, command: str) -> Finished:
+    mark = options.result / "killed"
+    if options.run == "trial-001" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return scores_its_width(settings, options, command)
+
+
+def trial_1_fails(settings: Settings, options: RunOptions, command: str) -> Finished:
+    if options.run == "trial-001":
+        print("epoch 7", flush=True)
+        raise ZeroDivisionError("by the width")
+    return scores_its_width(settings, options, command)
+
+
+def no_trial_can_begin(settings: Settings, options: RunOptions, command: str) -> Finished:
+    raise UserError("no recordings in data/EMO-DB/wav.")
+
+
+# Encoders of unlabelled clips
+
+
+def loudness_encoder(folder: Path, killed: str = "", version: int = 0) -> Encoder:
+    """Mean, largest and mean square of each clip. In `folder` it notes each process that makes it.
+
+    Args:
+        killed: names a mark; who finds none there makes it, and is killed at its first clip.
+        version: of the numbers; 1 is another one in each process.
+    """
+    (folder / f"{os.getpid()}.made").touch()
+
+    def encode(waveforms):
+        mark = folder / killed
+        if killed and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        for each in waveforms:
+            yield np.array([[each.mean(), each.max(), np.square(each).mean(), len(each)]], np.float32)
+
+    identity = {"measures": 4, "version": os.getpid() if version else 0}
+    again = functools.partial(loudness_encoder, folder, killed, version)
+    return Encoder("loudness", identity, (4,), encode, again=again)
+
+
+def faulty_encoder() -> Encoder:
+    """Fails by an error of ours at its first clip."""
+
+    def encode(waveforms):
+        raise ZeroDivisionError("by a clip")
+
+    return Encoder("faulty", {}, (4,), encode, again=faulty_encoder)
+
+
+# What finds them
+
+
+def workers_at_work() -> list[int]:
+    """Processes of Ray that run a task of ours."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                title = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if title.startswith(b"ray::task"):
+                found.append(int(folder.name))
+    return found

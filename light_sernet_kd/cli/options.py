@@ -2,11 +2,12 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields
+from light_sernet_kd.config.cluster import LOCAL, OUTSIDE, cluster_address
 from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.config.settings import BEST
 from light_sernet_kd.errors import UserError, choose
@@ -81,14 +82,76 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
             add_option(groups[option.group], name, default=default, shown=default)
 
 
+def add_on(parser: Any, *, jobs: str, on: str = "") -> None:
+    """Where runs are made, and how many at a time.
+
+    Args:
+        jobs: the help of `--jobs`.
+        on: what the help of `--on` adds.
+    """
+    parser.add_argument("--jobs", type=int, metavar="N", help=jobs)
+    parser.add_argument("--on", default=LOCAL, metavar="WHERE",
+                        help="local (default); ray: Ray on this machine, or where RAY_ADDRESS says; "
+                        f"ray://HOST:PORT or HOST:PORT: that Ray cluster (docs/scale.md){on}")  # fmt: skip
+
+
+def check_on(arguments: argparse.Namespace) -> None:
+    """Refuse what does not go with a cluster, and less than one run at a time."""
+    if arguments.callbacks and arguments.on != LOCAL:
+        raise UserError(f"--callbacks is for runs of this machine: leave it out, or --on {arguments.on}.")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
+
+
+def add_clips_on(parser: Any) -> None:
+    """Where the clips of `--unlabelled` are encoded."""
+    group = parser.add_argument_group("unlabelled speech on a cluster")
+    add_on(
+        group,
+        jobs="with --on: processes that encode at a time (default one on each machine)",
+        on=". It encodes the clips of --unlabelled, not through ray://; the rest is done here",
+    )
+
+
+def with_clips_on(
+    arguments: argparse.Namespace, settings: Settings, options: RunOptions, begin: Callable[[], None]
+) -> RunOptions:
+    """The options with what encodes the clips of `--unlabelled` where `--on` says.
+
+    Args:
+        begin: what a process does first.
+    """
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
+    if arguments.on == LOCAL:
+        if arguments.jobs is not None:
+            raise UserError("--jobs goes with --on, which encodes the clips of --unlabelled elsewhere.")
+        return options
+    if settings.unlabelled is None:
+        raise UserError(
+            "--on encodes the clips of --unlabelled, which is not given. Many runs on a cluster are a grid "
+            "(light-sernet-kd grid)."
+        )
+    from light_sernet_kd.experiment.ray_clips import RayClips, require_ray_data
+
+    address = cluster_address(arguments.on)
+    require_ray_data("--unlabelled with --on")
+    if address and address.startswith(OUTSIDE):
+        raise UserError(
+            f"Ray Data works from a machine of the cluster alone, not through {address}: give the command on "
+            "one, with --on ray or --on HOST:PORT."
+        )
+    return dataclasses.replace(options, clips=RayClips(address, begin, arguments.jobs))
+
+
 def add_data(parser: Any) -> None:
     add_option(parser, "data", default=Path(data_folder()))
 
 
 def run_options(arguments: argparse.Namespace) -> RunOptions:
     """The `RunOptions` that a command line gives, checked."""
-    known = dataclasses.fields(RunOptions)
-    return RunOptions(**{each.name: fields.checked(each, getattr(arguments, each.name)) for each in known})
+    known = fields.options(RunOptions)
+    return RunOptions(**{name: fields.checked(_FIELDS[name], getattr(arguments, name)) for name in known})
 
 
 def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:

@@ -7,8 +7,16 @@ from typing import Any
 
 from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
-from light_sernet_kd.cli.options import add_run_options, add_settings, run_options, settings_of
+from light_sernet_kd.cli.options import (
+    add_on,
+    add_run_options,
+    add_settings,
+    check_on,
+    run_options,
+    settings_of,
+)
 from light_sernet_kd.config import PRECISIONS, fields
+from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import path_part
 
@@ -52,6 +60,11 @@ def add_search(commands: Any, context: Context) -> None:
     group.add_argument("--max-params", type=int, metavar="N", help="most parameters")
     group.add_argument("--dry-run", action="store_true",
                        help="say the space, the budget and the speakers, and run nothing")  # fmt: skip
+    add_on(
+        group,
+        jobs="with --on: students that are trained at a time (default what the cluster has room for)",
+        on=". This machine draws and measures",
+    )
     add_settings(search, context.settings, fields.TRAIN)
     add_run_options(search)
 
@@ -64,6 +77,12 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         value = getattr(arguments, name)
         if value is not None and value not in fields.POSITIVE:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, found {value:g}.")
+    check_on(arguments)
+    if arguments.jobs is not None and arguments.on == LOCAL:
+        raise UserError(
+            "--jobs goes with --on: on one machine give the same command several times, and the processes "
+            "share the trials."
+        )
     precision = choose("precision", arguments.precision, PRECISIONS)
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
     if settings.engine == "jax":
@@ -93,6 +112,11 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.dry_run:
         return
     searches.require_optuna()
+    ray = None
+    if arguments.on != LOCAL:
+        from light_sernet_kd.experiment.ray_runs import Ray
+
+        ray = Ray(cluster_address(arguments.on), heavy_imports, arguments.jobs)
     heavy_imports()
     from light_sernet_kd.experiment import search as trials
 
@@ -104,6 +128,7 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         trials=arguments.trials,
         finals=arguments.finals,
         command=context.command_line,
+        ray=ray,
     )
     if found:
         searches.show(found, search, display)

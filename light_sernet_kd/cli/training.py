@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import (
+    add_clips_on,
     add_data,
+    add_on,
     add_run_options,
     add_settings,
+    check_on,
     run_options,
     settings_of,
+    with_clips_on,
 )
 from light_sernet_kd.cli.seeds import parsed, train_each
 from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
@@ -56,6 +60,7 @@ def add_train(commands: Any, context: Context) -> None:
     train.add_argument("--config", type=Path, metavar="FILE",
                        help="settings from a .toml file, or those of a run that is repeated, from its "
                        "config.json or its folder; options given beside it win")  # fmt: skip
+    add_clips_on(train)
     add_settings(train, context.settings, fields.TRAIN)
     add_run_options(train)
     _add_mirror(train)
@@ -75,6 +80,7 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.seeds is not None and "seed" in vars(arguments):
         raise UserError("--seeds names all seeds: leave out --seed.")
     seeds = None if arguments.seeds is None else parsed(arguments.seeds)
+    options = with_clips_on(arguments, settings, options, heavy_imports)  # engine jax takes no such clips
     display = terminal(options.verbose)
 
     def run(settings: Settings, options: RunOptions) -> "RunFolder":
@@ -207,6 +213,7 @@ def add_teach(commands: Any, context: Context) -> None:
     teach.add_argument("--fine_tune", action="store_true",
                        help="train the speech model itself, and not only a probe on its layers")  # fmt: skip
     teach.add_argument("--out", type=Path, metavar="FILE", help="default: teacher.npz in the run's folder")
+    add_clips_on(teach)
     add_settings(teach, context.settings, fields.TEACH)
     add_run_options(teach)
 
@@ -234,7 +241,7 @@ def run_teach(arguments: argparse.Namespace, context: Context) -> None:
             "engine": Settings.engine,
         },
     )
-    options = run_options(arguments)
+    options = with_clips_on(arguments, settings, run_options(arguments), heavy_imports)
     heavy_imports()
     from light_sernet_kd import experiment
 
@@ -337,22 +344,18 @@ def add_grid(commands: Any, context: Context) -> None:
     grid.add_argument("--measure", action="store_true",
                       help="with --dry-run: time some training steps of each kind of run that was not timed "
                       "on this machine before, which takes up to some minutes a kind")  # fmt: skip
-    grid.add_argument("--jobs", type=int, metavar="N",
-                      help="runs at a time, each in a process of its own (default 1; with --on ray what the "
-                      "cluster has room for)")  # fmt: skip
-    grid.add_argument("--on", default=LOCAL, metavar="WHERE",
-                      help="local (default); ray: Ray on this machine, or where RAY_ADDRESS says; "
-                      "ray://HOST:PORT or HOST:PORT: that Ray cluster (docs/scale.md)")  # fmt: skip
+    add_on(
+        grid,
+        jobs="runs at a time, each in a process of its own (default 1; with --on ray what the cluster has "
+        "room for)",
+    )
     add_run_options(grid)
     _add_mirror(grid)
 
 
 def _check_grid(arguments: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
-    if arguments.callbacks and arguments.on != LOCAL:
-        raise UserError(f"--callbacks is for runs of this machine: leave it out, or --on {arguments.on}.")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise UserError(f"--jobs must be at least 1, found {arguments.jobs}.")
+    check_on(arguments)
     if arguments.measure and not arguments.dry_run:
         raise UserError("--measure goes with --dry-run.")
     if arguments.mirror and arguments.dry_run:
@@ -418,7 +421,7 @@ def _run_grid(grid: "Grid", arguments: argparse.Namespace, options: RunOptions, 
         with locked(folder.path):
             how: dict[str, Any] = {"engine": engine, "jobs": jobs, "begin": begin}
             if not local:
-                from light_sernet_kd.experiment.ray_grid import Ray
+                from light_sernet_kd.experiment.ray_runs import Ray
 
                 how["ray"] = Ray(address, begin, arguments.jobs, on_gpu=engine == "jax")
             all_done = runs.run(grid, folder, options, display, **how)

@@ -10,6 +10,8 @@ from pathlib import Path
 from light_sernet_kd.errors import UserError, is_installed, missing
 
 LOCAL, RAY = "local", "ray"
+# Begins an address through which a program outside of the cluster comes in.
+OUTSIDE = "ray://"
 # Ray's own variable for the cluster that a program joins.
 VARIABLE = "RAY_ADDRESS"
 _SECONDS = 8.0

@@ -139,7 +139,11 @@ def setting(default: Any, *flags: str, **option: Any) -> Any:
 
 def options(settings: type) -> dict[str, Option]:
     """Field → its `Option`, in the order in which they are declared and listed."""
-    return {field.name: field.metadata["option"] for field in dataclasses.fields(settings)}
+    return {
+        field.name: field.metadata["option"]
+        for field in dataclasses.fields(settings)
+        if "option" in field.metadata
+    }
 
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -32,6 +32,7 @@ class RunOptions:
             mapped into memory; in GiB.
         callbacks: factories of Keras callbacks, or their names, as `config.user_callbacks` reads them.
         devices: how many share each batch of one network, on JAX; None leaves it to the kind of network.
+        clips: what encodes unlabelled clips elsewhere, as `data.unlabelled.Clips` takes it; None for here.
 
     >>> RunOptions(memory_gb=0.5).memory_bytes
     536870912.0
@@ -81,6 +82,8 @@ class RunOptions:
     tensorboard: bool = setting(
         False, "--tensorboard", group=PLACES, shows_default=False, help="write TensorBoard logs too"
     )
+
+    clips: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse at once what would only fail when TensorFlow is loaded and the corpus is read.

@@ -16,6 +16,7 @@ Whatever reads or writes a run goes through `RunFolder` and `Step`.
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,6 +295,22 @@ class RunFolder:
             sweep(self.path)
             sweep(self.path.parent / ".cache", older_than=60)  # other runs may be writing there
             yield
+
+    def wait_until_free(self, most_seconds: float = 60.0) -> None:
+        """Wait for a process that holds the folder. One on a cluster outlives its program by seconds.
+
+        Raises:
+            UserError: it is held longer.
+        """
+        until = time.monotonic() + most_seconds
+        while True:
+            try:
+                with locked(self.path, _LEFTOVERS):
+                    return
+            except UserError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.5)
 
     @property
     def has_begun(self) -> bool:

@@ -77,7 +77,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _checked(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, each with its own name; what is wrong with one is said with the file."""
-    places = {field.name: field.metadata["option"].flags[-1] for field in dataclasses.fields(RunOptions)}
+    places = {name: option.flags[-1] for name, option in fields.options(RunOptions).items()}
     values = {}
     for key, value in content.items():
         if key in places:

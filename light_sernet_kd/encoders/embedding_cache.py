@@ -8,6 +8,7 @@ moved, renamed or used by another corpus is not encoded again. Texts are kept in
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -20,6 +21,7 @@ import numpy as np
 
 from light_sernet_kd import arrays, audio
 from light_sernet_kd.corpora import Utterance
+from light_sernet_kd.data.unlabelled import Clips
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, atomic, read_json, write_json
 
@@ -44,6 +46,7 @@ class Encoder:
             `(rows, *shape)`, in their order; one row each where an utterance has one embedding, many where it
             has one per frame or token. What it gives for a waveform must not depend on the others.
         dtype: as stored; float16 halves the file.
+        again: makes the same encoder in another process; None where that cannot be.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Encoder:
     shape: tuple[int, ...]
     encode: Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]
     dtype: Literal["float32", "float16"] = "float32"
+    again: "Callable[[], Encoder] | None" = None
 
     def folder(self, cache: Path) -> Path:
         """Where its embeddings lie in `cache`."""
@@ -243,6 +247,26 @@ def embed_by_key(
     number = {path: index for index, path in enumerate(paths)}
     places = np.array([(number[path], start, stop) for path, start, stop in rows])
     return Embeddings([blocks[path] for path in paths], places)
+
+
+def embed_clips(
+    clips: Clips, encoder: Encoder, *, cache: Path, progress: audio.Progress | None = None
+) -> Embeddings:
+    """What an encoder says of unlabelled clips, in their order.
+
+    It is asked on the machines that `clips` names, or here: one that lives in this process alone, such as a
+    model that was fine-tuned, cannot be made on them.
+    """
+    elsewhere = clips.elsewhere
+    if elsewhere is None or encoder.again is None:
+        return embed_by_key(clips.keys, clips.blocks, encoder, cache=cache, progress=progress)
+
+    def encoded(missing: Sequence[str]) -> Iterator[Block]:
+        return elsewhere(encoder, clips.parts(missing))
+
+    # What is read is encoded by then.
+    stored = dataclasses.replace(encoder, encode=lambda rows: rows)
+    return embed_by_key(clips.keys, encoded, stored, cache=cache, progress=progress)
 
 
 def _readable(utterances: Sequence[Utterance], fingerprints: Sequence[str], total: int) -> Iterator[Block]:

@@ -1,5 +1,6 @@
 """A front end as an encoder: features of clips in the cache of embeddings, where they are kept in parts."""
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -71,4 +72,6 @@ def encoder(front_end: str, input_type: str, samples: int, view: View | None = N
         **({"view": view.as_dict()} if view else {}),
     }
     name = f"{front_end}-{input_type}" + ("" if view is None else f"-view{view.number}")
-    return Encoder(name, identity, feature_shape(front_end, input_type, samples), encode)
+    again = functools.partial(encoder, front_end, input_type, samples, view)
+    shape = feature_shape(front_end, input_type, samples)
+    return Encoder(name, identity, shape, encode, again=again)

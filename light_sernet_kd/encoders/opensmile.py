@@ -4,6 +4,7 @@ Source: Eyben, Wöllmer and Schuller 2010, openSMILE (ACM Multimedia); the sets 
 al. 2016, Interspeech, 6,373 functionals), emobase (988) and eGeMAPSv02 (Eyben et al. 2016, 88).
 """
 
+import functools
 import importlib.metadata
 import importlib.util
 import subprocess
@@ -43,7 +44,8 @@ def encoder(feature_set: str = "") -> Encoder:
         return _functionals(waveforms, name)[:, None]
 
     identity = {"opensmile": importlib.metadata.version("opensmile"), "set": name, "level": "functionals"}
-    return Encoder(f"opensmile-{name}", identity, (WIDTHS[name],), encode)
+    again = functools.partial(encoder, feature_set)
+    return Encoder(f"opensmile-{name}", identity, (WIDTHS[name],), encode, again=again)
 
 
 def _functionals(waveforms: Sequence[np.ndarray], name: str) -> np.ndarray:

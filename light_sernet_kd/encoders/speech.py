@@ -5,6 +5,8 @@ with the extra `ssl`.
 """
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -130,6 +132,12 @@ def digest(source: str, family: str) -> str | None:
             raise UserError(f"no speech model in {folder}: expected {' and '.join(configs)} and weights.")
     check_family(source, model_type(folder), family)
     return files_digest(folder, configs)
+
+
+def layer_encoder_of(source: str, family: str | None = None) -> Encoder:
+    """`layer_encoder` of the model that `load` loads."""
+    again = functools.partial(layer_encoder_of, source, family)
+    return dataclasses.replace(layer_encoder(load(source, family=family)), again=again)
 
 
 def layer_encoder(model: SpeechModel, *, dtype: Literal["float32", "float16"] = "float16") -> Encoder:

@@ -6,6 +6,8 @@ the recording ends; a shorter recording stands in the middle of zeros. The rows 
 over windows, and of a tensor `(1, …, width)` over all axes between.
 """
 
+import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -65,7 +67,8 @@ def onnx_encoder(argument: str) -> Encoder:
         UserError: onnxruntime is missing, no such file or tensor, or one that takes something else.
     """
     path, tensor = parts_of(argument, "onnx")
-    return _encoder("onnx", path, tensor, _onnx_network)
+    made = _encoder("onnx", path, tensor, _onnx_network)
+    return dataclasses.replace(made, again=functools.partial(onnx_encoder, argument))
 
 
 def tflite_encoder(argument: str) -> Encoder:
@@ -75,7 +78,8 @@ def tflite_encoder(argument: str) -> Encoder:
         UserError: no such file or tensor, or one that takes something else.
     """
     path, tensor = parts_of(argument, "tflite")
-    return _encoder("tflite", path, tensor, _tflite_network)
+    made = _encoder("tflite", path, tensor, _tflite_network)
+    return dataclasses.replace(made, again=functools.partial(tflite_encoder, argument))
 
 
 def _encoder(kind: str, path: Path, tensor: str, load: Callable[[Path, bytes, str], _Network]) -> Encoder:

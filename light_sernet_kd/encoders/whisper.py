@@ -62,7 +62,8 @@ def encoder(source: str = "") -> Encoder:
         return (statistics(frames(waveform, model))[None] for waveform in waveforms)
 
     identity = {**model.identity, "pooling": "mean and standard deviation of the last layer's frames"}
-    return Encoder("whisper", identity, (2 * model.width,), encode)
+    again = functools.partial(encoder, source)
+    return Encoder("whisper", identity, (2 * model.width,), encode, again=again)
 
 
 def load(source: str) -> WhisperEncoder:

@@ -3,6 +3,7 @@
 Source: Plakal and Ellis 2019, https://github.com/tensorflow/models/tree/master/research/audioset/yamnet
 """
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -85,7 +86,8 @@ def encoder(
         "pooling": pooling,
     }
     width = WIDTH * (2 if pooling == "mean+std" else 1)
-    return Encoder("yamnet", identity, (width,), encode)
+    again = functools.partial(encoder, path, hop_seconds=hop_seconds, pooling=pooling)
+    return Encoder("yamnet", identity, (width,), encode, again=again)
 
 
 def window_count(samples: int, *, hop_seconds: float = 0.48) -> int:

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from light_sernet_kd import experiment, plugins
 from light_sernet_kd.analysis.grid import Entry, Grid, GridFolder
@@ -24,7 +24,7 @@ from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.files import read_json
 
 if TYPE_CHECKING:
-    from light_sernet_kd.experiment.ray_grid import Ray
+    from light_sernet_kd.experiment.ray_runs import Ray
     from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.display import Display
 
@@ -42,6 +42,7 @@ class Finished:
 
     Attributes:
         why: it did not finish; None where it did.
+        began: it did; no machine could begin others.
         said: its last line.
         peak_mb: of the process that ran it, which may have run others before.
     """
@@ -50,6 +51,20 @@ class Finished:
     peak_mb: float = 0.0
     said: str = ""
     why: str | None = None
+    began: bool = True
+
+
+class Wanted(Protocol):
+    """A run that is to be made: the name of its folder, and its settings."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+Run = TypeVar("Run", bound=Wanted)
 
 
 def run(
@@ -78,10 +93,7 @@ def run(
     # Those of one architecture together: its graphs are traced once in a process.
     left = sorted(
         (entry for entry in grid.entries if folder.state(entry) != DONE),
-        key=lambda entry: (
-            *(entry.settings.student, entry.settings.width, entry.settings.depth or 0),
-            *(entry.settings.kernels, entry.settings.local_pooling, entry.settings.samples),
-        ),
+        key=lambda entry: architecture(entry.settings),
     )
     folder.begin(grid)
     options = replace(options, result=folder.path)
@@ -105,6 +117,21 @@ def run(
     return not folder.not_run
 
 
+def architecture(settings: Settings) -> tuple[Any, ...]:
+    """What decides a student's graphs, of values that have an order."""
+    return (
+        *(settings.student, settings.width, settings.depth or 0),
+        *(settings.kernels, settings.local_pooling, settings.samples),
+    )
+
+
+def fold_count(settings: Settings, data: Path) -> int:
+    """How many networks of a run may be open at once; 0 where its corpus cannot be read."""
+    with contextlib.suppress(UserError):  # it is told when the run is opened
+        return len(selected(settings, data).folds)
+    return 0
+
+
 def _in_turn(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
 ) -> Iterator[tuple[Entry, Finished]]:
@@ -126,30 +153,37 @@ def _together(
         networks, some = 0, []
         while left and networks < most:
             some.append(left.pop(0))
-            with contextlib.suppress(UserError):  # it is told when the run is opened
-                networks += len(selected(some[-1].settings, options.data).folds)
-        yield from _some_together(some, options, display)
+            networks += fold_count(some[-1].settings, options.data)
+        yield from some_together(some, options, display)
 
 
-def _some_together(
-    entries: Sequence[Entry], options: RunOptions, display: "Display"
-) -> Iterator[tuple[Entry, Finished]]:
+def some_together(
+    entries: Sequence[Run],
+    options: RunOptions,
+    display: "Display",
+    command_for: Callable[[Settings, RunOptions], str] = command_of,
+) -> Iterator[tuple[Run, Finished]]:
+    """Make runs that are open at once, as they finish.
+
+    Args:
+        command_for: the command that makes a run alone, for its report.
+    """
     from light_sernet_kd.experiment.run import opened
     from light_sernet_kd.experiment.teacher_gate import check_teacher
     from light_sernet_kd.experiment.together import result_bytes
 
     opening = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        runs: list[tuple[Entry, Experiment]] = []
+        runs: list[tuple[Run, Experiment]] = []
         for entry in entries:
             own = replace(options, run=entry.name)
             try:
-                command = command_of(entry.settings, own)
+                command = command_for(entry.settings, own)
                 run = stack.enter_context(opened(entry.settings, own, display, command=command))
                 check_teacher(run)
                 runs.append((entry, run))
             except UserError as error:
-                yield entry, Finished(why=str(error))
+                yield entry, Finished(why=str(error), began=False)
         sizes = [result_bytes(run) for _, run in runs]
         opening = (time.perf_counter() - opening) / max(1, len(runs))
         for part in parts(sizes, most=RESULT_BYTES):
@@ -158,13 +192,13 @@ def _some_together(
 
 
 def _part_together(
-    runs: Sequence[tuple[Entry, "Experiment"]], display: "Display"
-) -> Iterator[tuple[Entry, Finished]]:
+    runs: Sequence[tuple[Run, "Experiment"]], display: "Display"
+) -> Iterator[tuple[Run, Finished]]:
     from light_sernet_kd.experiment.run import conclude, test_folds
     from light_sernet_kd.experiment.together import train_finals, train_folds
 
     began = time.perf_counter()
-    tested: list[tuple[Entry, Experiment, list[dict[str, Any]]]] = []
+    tested: list[tuple[Run, Experiment, list[dict[str, Any]]]] = []
     train_folds([run for _, run in runs])
     for entry, run in runs:
         display.say(f"\n{entry.name}")

@@ -1,7 +1,7 @@
-"""What a node of a Ray cluster does with a run of a grid.
+"""What a node of a Ray cluster does with a run of a grid or of a search, or with several together.
 
-Where the node sees the grid's folder, on a shared disk, the run is made there. Elsewhere it is made in a
-temporary folder of the node, and each finished step of it is sent back as files.
+Where the node sees their folder, on a shared disk, the run is made there. Elsewhere it is made in a temporary
+folder of the node, and each finished step of it is sent back as files.
 """
 
 import contextlib
@@ -14,70 +14,89 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import Finished, peak_mb
-from light_sernet_kd.files import LOCK, atomic, locked, read_json
+from light_sernet_kd.files import atomic, read_json
+
+if TYPE_CHECKING:
+    from light_sernet_kd.experiment.shared import Experiment
 
 LOGS = ".logs"
 _CHUNK_BYTES = 2**24
 _LOG_LINES = 15
-# Seconds between looks for a finished step, and for which a run waits for what a lost node still holds.
+# Seconds between looks for a finished step.
 _LOOK_SECONDS = 1.0
-_LOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Given:
+    """A run as a node is given it.
+
+    Attributes:
+        name: of its folder.
+        command: that makes the run alone, for its report.
+        begun: files of the run that are there already, for a node that does not share the folder.
+    """
+
+    name: str
+    settings: Settings
+    command: str
+    begun: dict[str, bytes]
+
+
+Together = Callable[[Sequence[Given], RunOptions], Iterator[tuple[str, Finished]]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run for a node.
+    """Runs for a node: one, or several that are trained together.
 
     Attributes:
-        options: with absolute `result`: the grid's folder, as the machine knows it that gives the command.
-        command: that makes the run alone, for its report.
-        train: raises UserError where the run cannot begin on a node.
+        options: of all of them, with absolute `result`: the grid's or search's folder, as the machine knows
+            it that gives the command.
+        train: what makes one; raises UserError where it cannot begin on a node.
+        together: what makes several.
         begin: what a process does first.
-        token: name and content of a file in the grid's folder; a node that reads it there shares the folder.
+        token: name and content of a file in that folder; a node that reads it there shares the folder.
         host: the machine that gives the command.
         folder: its current one, which the relative paths of settings and options mean.
-        begun: files of the run that are there already, for a node that does not share the folder.
-        again: the run was lost with its process before.
+        again: they were lost with their process before.
         plugins: name and content of the user's, which a node need not have.
     """
 
-    settings: Settings
+    runs: tuple[Given, ...]
     options: RunOptions
-    command: str
     train: Callable[[Settings, RunOptions, str], Finished]
     begin: Callable[[], None] | None
     token: tuple[str, str]
     host: str
     folder: str
-    begun: dict[str, bytes]
     again: bool
     plugins: tuple[tuple[str, bytes], ...] = ()
+    together: Together | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node says of a run.
+    """What a node says of runs.
 
     Attributes:
-        finished: None where the run did not begin or ended by an error of ours.
-        unfit: why the run cannot begin on this node; others may make it.
+        finished: by their names. One that is not among them ended by an error of ours. One that did not begin
+            here may be made by another node.
         error: the traceback of an error of ours, with the last lines of the log before it.
         elsewhere: the node does not share the grid's folder.
     """
 
     node: str
-    finished: Finished | None = None
-    unfit: str = ""
+    finished: dict[str, Finished] = field(default_factory=dict)
     error: str = ""
     elsewhere: bool = False
 
@@ -88,17 +107,48 @@ def train_on_node(settings: Settings, options: RunOptions, command: str) -> Fini
     Raises:
         UserError: it cannot begin here: no corpus, no teacher file.
     """
+    from light_sernet_kd.experiment.receipt import write_receipt
+    from light_sernet_kd.experiment.run import carry_out
+
+    def train(run: "Experiment") -> None:
+        carry_out(run)
+        write_receipt(run)
+
+    return opened_here(settings, options, command, train)
+
+
+def train_together_on_node(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    """Make runs whose networks are trained together, as they finish."""
+    from rich.console import Console
+
+    from light_sernet_kd.experiment.grid import some_together
+    from light_sernet_kd.reporting.display import Display
+
+    commands = {run.name: run.command for run in runs}
+    display = Display(Console(file=sys.stdout), verbose=2)
+    for run, done in some_together(runs, options, display, lambda _, own: commands[str(own.run)]):
+        yield run.name, done
+
+
+def opened_here(
+    settings: Settings, options: RunOptions, command: str, train: Callable[["Experiment"], Any]
+) -> Finished:
+    """What becomes of a run that is opened here and given to `train`.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
     from rich.console import Console
 
     from light_sernet_kd.experiment.outcome import summary
-    from light_sernet_kd.experiment.run import carry_out, opened
+    from light_sernet_kd.experiment.run import opened
     from light_sernet_kd.reporting.display import Display
 
     began = time.perf_counter()
     display = Display(Console(file=sys.stdout), verbose=2)
     with opened(settings, options, display, command=command) as run:
         try:
-            carry_out(run)
+            train(run)
         except UserError as error:
             return Finished(why=str(error))
         said = summary(read_json(run.folder.metrics))
@@ -106,43 +156,55 @@ def train_on_node(settings: Settings, options: RunOptions, command: str) -> Fini
 
 
 def make(job: Job, node: str, send: Callable[[str, bytes, bool], Any]) -> Answer:
-    """Make a run on this node.
+    """Make runs on this node.
 
     Args:
         node: its name.
-        send: is given the files of the run that its machine lacks, in pieces: path within the run's folder,
-            a piece, whether it is the last.
+        send: is given the files of the runs that their machine lacks, in pieces: path within the grid's
+            folder, a piece, whether it is the last.
     """
     with contextlib.suppress(OSError):  # the node need not have that folder
         os.chdir(job.folder)
     shares = _read(job.options.result / job.token[0]) == job.token[1]
     answer = Answer(node, elsewhere=not shares)
     result = job.options.result if shares else _own_folder(job)
-    name = job.options.run
-    assert name is not None
-    log = result / LOGS / f"{name}.log"
+    log = result / LOGS / f"{job.runs[0].name}.log"
     try:
         if not shares:
-            _put(job.begun, result / name)
+            for run in job.runs:
+                _put(run.begun, result / run.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack, _logged(log):
             try:
                 stack.enter_context(plugins.carried(job.plugins))
                 if job.begin:
                     job.begin()
-                if job.again:
-                    _wait_until_free(result / name)
-                sending = contextlib.nullcontext() if shares else _sending(result / name, send)
-                with sending:
-                    finished = job.train(job.settings, replace(job.options, result=result), job.command)
+                for run in job.runs:
+                    if job.again:
+                        RunFolder(result / run.name).wait_until_free()
+                    if not shares:
+                        stack.enter_context(_sending(result / run.name, send))
+                for name, done in _made(job, replace(job.options, result=result)):
+                    answer.finished[name] = done
             except UserError as error:
-                return replace(answer, unfit=str(error))
+                left = [run.name for run in job.runs if run.name not in answer.finished]
+                answer.finished.update(dict.fromkeys(left, Finished(why=str(error), began=False)))
+                return answer
     except Exception:
         return replace(answer, error=tail(log) + traceback.format_exc())
     if not shares:
-        shutil.rmtree(result / name, ignore_errors=True)
+        for run in job.runs:
+            shutil.rmtree(result / run.name, ignore_errors=True)
     log.unlink(missing_ok=True)
-    return replace(answer, finished=finished)
+    return answer
+
+
+def _made(job: Job, options: RunOptions) -> Iterator[tuple[str, Finished]]:
+    if len(job.runs) > 1 and job.together:
+        yield from job.together(job.runs, options)
+        return
+    for run in job.runs:
+        yield run.name, job.train(run.settings, replace(options, run=run.name), run.command)
 
 
 def clean(folder: Path, host: str) -> None:
@@ -211,19 +273,6 @@ def _logged(log: Path) -> Iterator[None]:
             os.close(old)
 
 
-def _wait_until_free(run: Path) -> None:
-    """Until the folder is held no more: a process outlives its node by seconds."""
-    until = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            with locked(run, (LOCK, "config.json")):
-                return
-        except UserError:
-            if time.monotonic() > until:
-                raise
-        time.sleep(0.5)
-
-
 @contextlib.contextmanager
 def _sending(run: Path, send: Callable[[str, bytes, bool], Any]) -> Iterator[None]:
     """Send each step as it is finished, and all files at the end."""
@@ -236,7 +285,7 @@ def _sending(run: Path, send: Callable[[str, bytes, bool], Any]) -> Iterator[Non
                 facts = path.stat()
                 state = (facts.st_mtime_ns, facts.st_size)
                 if sent.get(path) != state:
-                    _send(path, str(path.relative_to(run).as_posix()), send)
+                    _send(path, str(path.relative_to(run.parent).as_posix()), send)
                     sent[path] = state
 
     def watch() -> None:

@@ -5,9 +5,10 @@ the outer folds.
 """
 
 import dataclasses
+import functools
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.conversion import convert
 from light_sernet_kd.experiment.evidence import packed_list
 from light_sernet_kd.experiment.final import number_operations
+from light_sernet_kd.experiment.grid import Finished
 from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.run import conclude, opened, test_folds
@@ -34,6 +36,7 @@ from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.students.parameters import parameter_counts
 
 if TYPE_CHECKING:
+    from light_sernet_kd.experiment.ray_runs import Ray
     from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.display import Display
 
@@ -50,6 +53,7 @@ def run(
     trials: int,
     finals: int,
     command: str = "",
+    ray: "Ray | None" = None,
 ) -> dict[str, Any] | None:
     """Do the trials that are not done, test the best, and write the Pareto table; returns what it holds.
 
@@ -60,6 +64,7 @@ def run(
         folder: the search's.
         trials: how many, with those that are done.
         finals: how many of the front are tested on the outer folds.
+        ray: trains the students on a cluster instead. They are drawn and measured here.
 
     Raises:
         UserError: no student met the budget, or none could be trained; the log tells of each trial.
@@ -67,15 +72,13 @@ def run(
     folder.begin(search)
     study = searches.study_of(search, folder)
     options = replace(options, result=folder.path)
-    training: bytes | None = None
-    while True:
-        with study.turn(trials) as trial:
-            if trial is None:
-                break
-            training = training or _training_list(search, options)
-            _decide(trial, study, options, display, training)
-            folder.log(study.rows())
-            _say(study.rows()[trial.number], trials, display)
+    drawn = Drawn(study, options, display, trials)
+    if ray is None:
+        _train_here(drawn)
+    else:
+        from light_sernet_kd.experiment.ray_search import train_trials
+
+        train_trials(drawn, ray)
     rows = study.rows()
     folder.log(rows)
     waiting = sum(row["decision"] == RUNNING for row in rows)
@@ -90,7 +93,7 @@ def run(
             always=True,
         )
     else:
-        _test(study, searches.chosen(front, finals), options, display)
+        _test(drawn, searches.chosen(front, finals), ray)
         rows = study.rows()
         folder.log(rows)
         front = searches.pareto(rows, study.best())
@@ -129,59 +132,121 @@ def _cost_of(row: dict[str, Any]) -> Cost:
     return Cost(**{each.name: row[each.name] for each in dataclasses.fields(Cost)})
 
 
-def _say(row: dict[str, Any], trials: int, display: "Display") -> None:
-    told = row["why"]
-    if row["decision"] == KEPT:
-        again = f"as trial {row['same_as']}, " if row["same_as"] is not None else ""
-        told = f"{again}inner UA {100 * row['inner_ua']:.1f} %, {row['kb']:,.1f} kB, {row['ms']:.2f} ms"
-    display.say(f"trial {row['trial']} of {trials}, {row['decision']}: {told}", always=True)
+@dataclass
+class Drawn:
+    """What becomes of trials that are drawn.
 
-
-def _training_list(search: Search, options: RunOptions) -> bytes:
-    """The list of recordings that every exported file will hold, which is a part of its size."""
-    settings, selection = search.settings, selected(search.settings, options.data)
-    cache = options.result / ".cache" if options.cache == "disk" else None
-    measured = signatures.measure(selection.utterances, selection.fingerprints, cache)
-    all_rows, most = selection.final_fold.train, settings.most_per_emotion
-    rows = batches.capped(all_rows, selection.labels, most, seed=settings.seed)
-    return packed_list(selection, measured, rows, settings.corpus)
-
-
-def _decide(trial: Any, study: Study, options: RunOptions, display: "Display", training: bytes) -> None:
-    """Measure the trial's student; prune it, or train and score it.
-
-    Raises:
-        UserError: the first student could not even be measured: a mistake that all of them share. The trial
-            waits for the next start.
+    Attributes:
+        options: with `result`: the search's folder.
+        trials: how many there are in all.
     """
-    search = study.search
-    try:
-        point = search.space.point(search.settings, search.space.decoded(trial.params))
-    except UserError as error:
-        study.fail(trial, str(error))
+
+    study: Study
+    options: RunOptions
+    display: "Display"
+    trials: int
+
+    @functools.cached_property
+    def training(self) -> bytes:
+        """The list of recordings that every exported file will hold, which is a part of its size."""
+        settings, data = self.study.search.settings, self.options.data
+        selection = selected(settings, data)
+        cache = self.options.result / ".cache" if self.options.cache == "disk" else None
+        measured = signatures.measure(selection.utterances, selection.fingerprints, cache)
+        all_rows, most = selection.final_fold.train, settings.most_per_emotion
+        rows = batches.capped(all_rows, selection.labels, most, seed=settings.seed)
+        return packed_list(selection, measured, rows, settings.corpus)
+
+    def run_of(self, trial: Any) -> tuple[Settings, RunOptions] | None:
+        """The run that scores the trial; None where it is decided without one."""
+        study = self.study
+        try:
+            point = study.search.space.point(study.search.settings, study.search.space.decoded(trial.params))
+        except UserError as error:
+            study.fail(trial, str(error))
+            return None
+        if (twin := study.same_before(trial)) is not None:
+            _repeat(trial, study, twin)
+            return None
+        own = replace(self.options, run=trial_name("trial", trial.number))
+        # A machine on which an earlier start trained it may be at its end there.
+        RunFolder(own.result / str(own.run)).wait_until_free()
+        return study.search.inner_run(point), own
+
+    def is_over_budget(self, trial: Any, run: "Experiment") -> bool:
+        """Measure the trial's student; where it is over the budget the trial is pruned."""
+        if "cost" not in trial.user_attrs:
+            _measure(trial, self.study, run, self.training)
+        over = self.study.search.budget.exceeded(Cost(**trial.user_attrs["cost"]))
+        if over:
+            self.study.prune(trial, "; ".join(over))
+        return bool(over)
+
+    def fail(self, trial: Any, error: UserError) -> None:
+        """The trial could not be measured or trained.
+
+        Raises:
+            UserError: the first student could not even be measured: a mistake that all of them share. The
+                trial waits for the next start.
+        """
+        if all(row["kb"] is None for row in self.study.rows()):
+            raise error
+        self.study.fail(trial, str(error))
+
+    def keep(self, trial: Any) -> None:
+        """Score the trial by its run, which is finished."""
+        folder = RunFolder(self.options.result / trial_name("trial", trial.number))
+        metrics = read_json(folder.metrics)
+        scores = {"ua": metrics["pooled"]["ua"], "stamps": metrics["stamps"]}
+        self.study.keep(trial, {**scores, "folds": {fold["name"]: fold["ua"] for fold in metrics["folds"]}})
+
+    def say(self, trial: Any) -> None:
+        """Say and log what was decided."""
+        rows = self.study.rows()
+        self.study.folder.log(rows)
+        row = rows[trial.number]
+        told = row["why"]
+        if row["decision"] == KEPT:
+            again = f"as trial {row['same_as']}, " if row["same_as"] is not None else ""
+            told = f"{again}inner UA {100 * row['inner_ua']:.1f} %, {row['kb']:,.1f} kB, {row['ms']:.2f} ms"
+        self.display.say(f"trial {row['trial']} of {self.trials}, {row['decision']}: {told}", always=True)
+
+
+def _train_here(drawn: Drawn) -> None:
+    while True:
+        with drawn.study.turn(drawn.trials) as trial:
+            if trial is None:
+                return
+            _decide(trial, drawn)
+            drawn.say(trial)
+
+
+def _decide(trial: Any, drawn: Drawn) -> None:
+    """Measure the trial's student; prune it, or train and score it."""
+    wanted = drawn.run_of(trial)
+    if wanted is None:
         return
-    if (twin := study.same_before(trial)) is not None:
-        _repeat(trial, study, twin)
-        return
-    own = replace(options, run=trial_name("trial", trial.number))
-    settings = search.inner_run(point)
+    settings, own = wanted
     try:
-        with opened(settings, own, display, command=command_of(settings, own)) as run:
-            if "cost" not in trial.user_attrs:
-                _measure(trial, study, run, training)
-            over = search.budget.exceeded(Cost(**trial.user_attrs["cost"]))
-            if over:
-                study.prune(trial, "; ".join(over))
+        with opened(settings, own, drawn.display, command=command_of(settings, own)) as run:
+            if drawn.is_over_budget(trial, run):
                 return
             conclude(run, test_folds(run))
     except UserError as error:
-        if all(row["kb"] is None for row in study.rows()):
-            raise
-        study.fail(trial, str(error))
+        drawn.fail(trial, error)
         return
-    metrics = read_json(run.folder.metrics)
-    scores = {"ua": metrics["pooled"]["ua"], "stamps": metrics["stamps"]}
-    study.keep(trial, {**scores, "folds": {fold["name"]: fold["ua"] for fold in metrics["folds"]}})
+    drawn.keep(trial)
+
+
+def train_trial(settings: Settings, options: RunOptions, command: str) -> Finished:
+    """Train and score a trial's student on a node of a cluster.
+
+    Raises:
+        UserError: it cannot begin there.
+    """
+    from light_sernet_kd.experiment.ray_node import opened_here
+
+    return opened_here(settings, options, command, lambda run: conclude(run, test_folds(run)))
 
 
 def _measure(trial: Any, study: Study, run: "Experiment", training: bytes) -> None:
@@ -238,19 +303,30 @@ def final_run(study: Study, row: dict[str, Any], options: RunOptions) -> tuple[S
     return point, replace(options, run=trial_name("final", row["trial"]))
 
 
-def _test(study: Study, rows: Sequence[dict[str, Any]], options: RunOptions, display: "Display") -> None:
+def _test(drawn: Drawn, rows: Sequence[dict[str, Any]], ray: "Ray | None") -> None:
     """Test these students on the outer folds, but those that are tested."""
+    study, display = drawn.study, drawn.display
     try:
         with study.folder.lock("finals", wait=False):
-            for row in rows:
-                if row["final"] is None:
-                    display.say(f"\nfinal test of trial {row['trial']}")
-                    settings, own = final_run(study, row, options)
-                    command = command_of(settings, own)
-                    folder = RunFolder(experiment.train(settings, own, display, command=command))
-                    study.set_final(row["trial"], _final(study, folder, row))
+            left = [row for row in rows if row["final"] is None]
+            if ray is None:
+                tested = _tested_here(drawn, left)
+            else:
+                from light_sernet_kd.experiment.ray_search import tested_there
+
+                tested = tested_there(drawn, left, ray)
+            for row, folder in tested:
+                study.set_final(row["trial"], _final(study, folder, row))
     except filelock.Timeout:
         display.say("another process tests the best.", always=True)
+
+
+def _tested_here(drawn: Drawn, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], RunFolder]]:
+    for row in rows:
+        drawn.display.say(f"\nfinal test of trial {row['trial']}")
+        settings, own = final_run(drawn.study, row, drawn.options)
+        command = command_of(settings, own)
+        yield row, RunFolder(experiment.train(settings, own, drawn.display, command=command))
 
 
 def _final(study: Study, folder: RunFolder, row: dict[str, Any]) -> dict[str, Any]:

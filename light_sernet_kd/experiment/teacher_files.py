@@ -99,7 +99,7 @@ def teach_from(
             found = unlabelled.surveyed_folder(
                 settings.unlabelled, settings.samples, options.result / ".cache", display
             )
-            task = UnlabelledTask(Clips(found), folder / "unlabelled")
+            task = UnlabelledTask(Clips(found, options.clips), folder / "unlabelled")
         with display.counted("embeddings") as shown:
             cache = options.result / ".cache" / "embeddings"
             workplace = Workplace(

@@ -16,7 +16,7 @@ from light_sernet_kd.data.unlabelled import Clips, leaking, leaks_named, survey
 from light_sernet_kd.data.unlabelled.surveys import Survey, sentence
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.encoders import front_end
-from light_sernet_kd.encoders.embedding_cache import OneEach, embed_by_key
+from light_sernet_kd.encoders.embedding_cache import OneEach, embed_clips
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks import network_of
 from light_sernet_kd.experiment.phases import front_end_for
@@ -58,7 +58,7 @@ def surveyed(run: "Experiment", *, may_leak: bool = False) -> Clips | None:
         return None
     found = surveyed_folder(settings.unlabelled, settings.samples, run.cache_folder, run.display)
     if may_leak:
-        return Clips(found)
+        return Clips(found, run.options.clips)
     leaks = leaking(found, run.folds, run.utterances, run.selection.fingerprints, run.measured)
     if leaks and not settings.unlabelled_skip_tested:
         raise UserError(
@@ -68,7 +68,7 @@ def surveyed(run: "Experiment", *, may_leak: bool = False) -> Clips | None:
     if leaks:
         run.display.say(f"  Left out: {leaks_named(leaks)}.")
         found = found.without_tested(leaks)
-    return Clips(found)
+    return Clips(found, run.options.clips)
 
 
 def clips_of(run: "Experiment") -> Clips:
@@ -123,13 +123,8 @@ def rows_of(run: "Experiment", role: str, view: front_end.View | None = None) ->
     if key not in run.clip_rows:
         encoder = front_end.encoder(name, run.settings.input_type, run.settings.samples, view)
         with run.display.counted("unlabelled clips") as shown:
-            made = embed_by_key(
-                clips_of(run).keys,
-                clips_of(run).blocks,
-                encoder,
-                cache=run.cache_folder / "embeddings",
-                progress=shown,
-            )
+            cache = run.cache_folder / "embeddings"
+            made = embed_clips(clips_of(run), encoder, cache=cache, progress=shown)
         run.clip_rows[key] = OneEach(made)
     return run.clip_rows[key]
 

@@ -365,8 +365,8 @@ def clip_embeddings(encoder: Encoder, task: UnlabelledTask, workplace: Workplace
         UserError: a number is not finite; names the recording.
     """
     try:
-        return embedding_cache.embed_by_key(
-            task.clips.keys, task.clips.blocks, encoder, cache=workplace.cache, progress=workplace.progress
+        return embedding_cache.embed_clips(
+            task.clips, encoder, cache=workplace.cache, progress=workplace.progress
         )
     except NotFiniteError as error:
         raise UserError(

@@ -60,7 +60,7 @@ def speech_model_teacher(
             settings=dataclasses.replace(speech_tuning.TuningSettings(), **_tuning(settings)),
             family=family,
         )
-    encoder = speech.layer_encoder(speech.load(source, family=family))
+    encoder = speech.layer_encoder_of(source, family)
     layers = embedded(encoder, selection, workplace)
     card = {
         "made_by": f"probe on {called(source)}",

@@ -19,9 +19,10 @@ from small_runs import SPEAKERS
 
 from light_sernet_kd import cli, plugins
 from light_sernet_kd.analysis import grid as grids
+from light_sernet_kd.analysis.grid import Entry
 from light_sernet_kd.config import RunOptions, cluster, make_settings
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import ray_grid, ray_node
+from light_sernet_kd.experiment import ray_node, ray_runs
 from light_sernet_kd.experiment.grid import Finished
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
@@ -131,7 +132,7 @@ def test_the_command_line_says_it_in_a_line(tmp_path, capsys, monkeypatch):
 
 def test_what_gives_the_runs_to_a_cluster_needs_no_engine():
     program = (
-        "import sys; from light_sernet_kd.experiment import ray_grid, grid\n"
+        "import sys; from light_sernet_kd.experiment import ray_runs, grid\n"
         "assert not {'keras', 'tensorflow', 'jax', 'ray'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -157,25 +158,25 @@ def test_a_node_loads_the_plugins_that_come_with_a_run_and_forgets_them(plugin, 
     monkeypatch.chdir(tmp_path)
     carried = plugins.contents()
     job = ray_node.Job(
-        settings=make_settings(student="tinny"),
-        options=RunOptions(result=tmp_path, run="one"),
-        command="",
+        runs=(ray_node.Given("one", make_settings(student="tinny"), "", {}),),
+        options=RunOptions(result=tmp_path),
         train=ray_work.says_what_a_plugin_added,
         begin=None,
         token=("none", ""),
         host=str(tmp_path),
         folder=str(tmp_path),
-        begun={},
         again=False,
         plugins=carried,
     )
     with plugins.loaded([]):
         plugins._restore({}, {})  # as in another process
         del STUDENTS["tinny"]
-        assert ray_node.make(job, "here", print).finished == Finished(said=plugin)
+        assert ray_node.make(job, "here", print).finished == {"one": Finished(said=plugin)}
         assert "tinny" not in STUDENTS
         broken = dataclasses.replace(job, plugins=(("my.py", b"\n1 / 0"),))
-        assert "my.py, line 2: ZeroDivisionError" in ray_node.make(broken, "here", print).unfit
+        (unfit,) = ray_node.make(broken, "here", print).finished.values()
+        assert not unfit.began
+        assert "my.py, line 2: ZeroDivisionError" in unfit.why
 
 
 def test_callbacks_stay_on_this_machine(tmp_path, capsys):
@@ -188,29 +189,6 @@ def test_callbacks_stay_on_this_machine(tmp_path, capsys):
 # A cluster of two nodes
 
 
-@pytest.fixture(scope="module")
-def nodes():
-    """A cluster on this machine: a head and a second node, a core each; a function adds more."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    ray.cloudpickle.register_pickle_by_value(ray_work)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.delenv("RAY_ADDRESS", raising=False)
-        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-            patch.delenv(name, raising=False)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": port}
-        made = Cluster(initialize_head=True, head_node_args=head)
-        made.add_node(num_cpus=1, env_vars={"SECOND_NODE": "1"})
-        made.client_address = f"ray://127.0.0.1:{port}"
-        yield made
-        made.shutdown()
-    ray.cloudpickle.unregister_pickle_by_value(ray_work)
-
-
 def made_by(nodes, folder: Path, work, devices: int | None = None, **how) -> tuple[dict[str, Finished], str]:
     """What becomes of four runs, and what is said."""
     folder.mkdir(exist_ok=True)
@@ -218,7 +196,7 @@ def made_by(nodes, folder: Path, work, devices: int | None = None, **how) -> tup
     file.write_text(f"[[runs]]\nseed = {[*SEEDS]}")
     said = io.StringIO()
     found = {}
-    on = ray_grid.Ray(**{"address": nodes.address, "train": work, **how})
+    on = ray_runs.Ray(**{"address": nodes.address, "train": work, **how})
     display = Display(Console(file=said, width=200), verbose=1)
     options = RunOptions(result=folder, devices=devices)
     for entry, finished in on.outcomes(grids.read_grid(file, folder).entries, options, display):
@@ -255,18 +233,53 @@ def test_each_run_is_made_once_with_its_share_of_the_cores(nodes, tmp_path, jobs
     assert sorted(said.splitlines()) == begun
 
 
-@pytest.mark.parametrize(("devices", "told"), [(None, "1 1"), (2, "2 4")])
-def test_a_run_on_jax_has_as_many_gpus_as_share_its_batches(nodes, tmp_path, devices, told):
-    """And its share of the cores: a node of 3 GPUs has room for 3 runs of one GPU, or for one of two."""
+def test_groups_are_of_one_architecture_and_every_task_has_some():
+    def group_of(tasks, most=300):
+        runs = [Entry(f"{seed}", make_settings(width=width, seed=seed), {}, "")
+                for width in (0.5, 1.0) for seed in range(5)]  # fmt: skip
+        groups = ray_runs.grouped(runs, tasks, lambda run: 0 if run.settings.seed == 4 else 10, most)
+        return [(group[0].settings.width, "".join(run.name for run in group)) for group in groups]
+
+    assert group_of(1) == [(0.5, "01234"), (1.0, "01234")]
+    assert group_of(4) == [(0.5, "012"), (0.5, "34"), (1.0, "012"), (1.0, "34")]
+    assert group_of(1, most=25) == [(0.5, "01"), (0.5, "234"), (1.0, "01"), (1.0, "234")]
+    assert group_of(1, most=5)[:6] == [*((0.5, each) for each in "01234"), (1.0, "0")]
+    assert len(group_of(100)) == 10
+
+
+@pytest.fixture
+def gpus(nodes):
+    """A third node, of 4 cores and 3 GPUs."""
     third = nodes.add_node(num_cpus=4, num_gpus=3)
-    try:
-        work = ray_work.says_its_gpus
-        found, _ = made_by(nodes, tmp_path / "grid", work, devices, on_gpu=True)
-        assert lines(found) == dict.fromkeys(ALL, told)
-        with pytest.raises(UserError, match="no node of the Ray cluster has 4 GPUs: give fewer --devices"):
-            made_by(nodes, tmp_path / "grid", work, 4, on_gpu=True)
-    finally:
-        nodes.remove_node(third)
+    yield nodes
+    nodes.remove_node(third)
+
+
+def test_runs_on_gpus_are_trained_together_and_a_large_network_has_several(gpus, tmp_path):
+    """Each task has its share of the cores: there is room for 3 of one GPU, or for one of two."""
+    work, together = ray_work.says_its_gpus, ray_work.say_their_gpus
+    found, said = made_by(gpus, tmp_path / "grid", work, on_gpu=True, together=together)
+    pairs = [f"seed{seed} seed{seed + 1} 1 1" for seed in (0, 0, 2, 2)]
+    assert lines(found) == dict(zip(ALL, pairs, strict=True))
+    assert "seed0 and 1 more begins on node" in said
+    found, _ = made_by(gpus, tmp_path / "grid", work, 2, on_gpu=True)
+    assert lines(found) == dict.fromkeys(ALL, "2 4")
+    with pytest.raises(UserError, match="no node of the Ray cluster has 4 GPUs: give fewer --devices"):
+        made_by(gpus, tmp_path / "grid", work, 4, on_gpu=True)
+
+
+def test_a_run_that_ends_its_group_is_made_alone_and_so_are_the_others(gpus, tmp_path):
+    """One always dies, one fails by an error of ours, one cannot begin; none of them is a fault of others."""
+    how = {"on_gpu": True, "jobs": 1}
+    for together, work, words in (
+        (ray_work.are_killed_at_1, ray_work.is_always_killed, "killed 3 times"),
+        (ray_work.fail_at_1, ray_work.fails_by_an_error_of_ours, "ZeroDivisionError: seed 1"),
+        (ray_work.do_not_begin_at_1, ray_work.finds_no_corpus, "no recordings in data/EMO-DB/wav"),
+    ):
+        found, said = made_by(gpus, tmp_path / "grid", work, together=together, **how)
+        assert words in found.pop("seed1").why
+        assert lines(found) == {name: text for name, text in ALL.items() if name != "seed1"}
+        assert ("each goes on alone" in said) == (work is ray_work.is_always_killed)
 
 
 def test_a_killed_worker_loses_no_run(nodes, tmp_path):
@@ -308,7 +321,7 @@ def test_a_killed_node_loses_no_run(nodes, tmp_path):
 
 
 def test_without_a_shared_folder_files_come_back_whole(nodes, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_grid, "write_text", lambda path, text: path.write_text("of another machine"))
+    monkeypatch.setattr(ray_runs, "write_text", lambda path, text: path.write_text("of another machine"))
     monkeypatch.chdir(tmp_path)
     found, said = made_by(nodes, Path("grid"), ray_work.writes_two_steps)
     assert set(lines(found).values()) == {str(tmp_path)}
@@ -373,6 +386,31 @@ def test_another_version_of_the_package_is_said(nodes, tmp_path, monkeypatch):
 
 
 @pytest.mark.every
+@pytest.mark.usefixtures("eager", "shallow_here")
+def test_runs_that_a_node_makes_together_are_those_made_alone(manifest, tmp_path):
+    """And one that cannot begin there is left to other nodes."""
+    facts = {"corpus": str(manifest), "folds": SPEAKERS[:1], "input_seconds": 1.2, "width": 0.15, "epochs": 1}
+    runs = [
+        ray_node.Given(f"seed{seed}", make_settings(**facts, seed=seed, export=False), f"made {seed}", {})
+        for seed in (0, 1)
+    ]
+    nowhere = make_settings(**facts | {"corpus": "EMO-DB", "folds": ()}, export=False)
+    options = RunOptions(data=tmp_path / "none", result=tmp_path / "together")
+    found = dict(ray_node.train_together_on_node([*runs, ray_node.Given("no", nowhere, "", {})], options))
+    assert [(name, each.why is None, each.began) for name, each in sorted(found.items())] == [
+        ("no", False, False),
+        ("seed0", True, True),
+        ("seed1", True, True),
+    ]
+    for run in runs:
+        alone = dataclasses.replace(options, result=tmp_path / "alone", run=run.name, verbose=0)
+        assert ray_node.train_on_node(run.settings, alone, run.command).why is None
+        together, other = (tmp_path / name / run.name for name in ("together", "alone"))
+        assert (together / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
+        assert run.command in (together / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.every
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes in /proc")
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_grid_on_a_cluster_ends_as_one_on_this_machine(nodes, manifest, tmp_path, shared, monkeypatch):
@@ -380,8 +418,8 @@ def test_a_grid_on_a_cluster_ends_as_one_on_this_machine(nodes, manifest, tmp_pa
     program = "import sys; from light_sernet_kd.cli import main; sys.exit(main(sys.argv[1:]))"
     if not shared:
         program = (
-            "from light_sernet_kd.experiment import ray_grid;"
-            "ray_grid.write_text = lambda path, text: path.write_text('');" + program
+            "from light_sernet_kd.experiment import ray_runs;"
+            "ray_runs.write_text = lambda path, text: path.write_text('');" + program
         )
     command = [sys.executable, "-c", program, "grid", str(tmp_path / "methods.toml"), "--jobs", "2"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -395,7 +433,7 @@ def test_a_grid_on_a_cluster_ends_as_one_on_this_machine(nodes, manifest, tmp_pa
                 while len([*(tmp_path / name).rglob("fold.json")]) < 1:
                     assert process.poll() is None, process.stdout.read()
                     time.sleep(0.1)
-                os.kill(next(iter(workers_at_work())), signal.SIGKILL)
+                os.kill(next(iter(ray_work.workers_at_work())), signal.SIGKILL)
             said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said
         assert ("was killed" in said) == bool(on and shared), said
@@ -422,20 +460,6 @@ TIMED = (
     ".pictures.json",
     "history.csv",
 )
-
-
-def workers_at_work() -> list[int]:
-    """Processes of Ray that run a task of ours."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                title = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if title.startswith(b"ray::task"):
-                found.append(int(folder.name))
-    return found
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

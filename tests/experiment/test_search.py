@@ -13,56 +13,29 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-import soundfile
 from small_runs import error_of, no_graphs, shallow_light_sernet
+from small_searches import SPEAKERS, arguments_of, corpus_of_five, lines_of
 
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import search as searches
 from light_sernet_kd.analysis.search import Budget, Cost, Interval, Search, SearchFolder, Space
 from light_sernet_kd.config import Settings, make_settings
-from light_sernet_kd.corpora import demo
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
 
 optuna = pytest.importorskip("optuna")
 
 RENDERED = ("pareto.png",)
-EMOTIONS = ("anger", "neutral", "sadness")
-SPEAKERS = tuple(demo.SPEAKERS)[:5]
-SPACE = "[space]\nwidth = [0.1, 0.6]\nlearning_rate = { low = 1e-3, high = 5e-3, log = true }\n"
-QUICK = ["-id", "1.2", "--bn_momentum", "0.8", "-bt", "8", "--epochs", "1"]
 MOST_KB = 125
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Of five speakers, one clip per emotion and sentence."""
-    folder = tmp_path_factory.mktemp("five")
-    with open(folder / "five.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "emotion", "speaker"])
-        for speaker in SPEAKERS:
-            for sentence in tuple(demo.SENTENCES)[:2]:
-                for emotion in EMOTIONS:
-                    name = f"{speaker}-{sentence}-{emotion}.wav"
-                    soundfile.write(folder / name, demo.synthesise(speaker, sentence, emotion), 16000)
-                    writer.writerow([name, emotion, speaker])
-    (folder / "space.toml").write_text(SPACE)
-    return folder / "five.csv"
-
-
-def arguments_of(corpus: Path, result: Path, *more: str) -> list[str]:
-    given = ["search", "-dn", str(corpus), *QUICK, "--space", str(corpus.parent / "space.toml")]
-    where = ["--result", str(result), "--run", "small", "-v", "0"]
-    return [*given, "--inner", "3", *where, *more]
+    return corpus_of_five(tmp_path_factory.mktemp("five"))
 
 
 def run(corpus: Path, result: Path, *more: str) -> int:
     return cli.main(arguments_of(corpus, result, *more))
-
-
-def lines_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "choices.jsonl").read_text().splitlines()]
 
 
 BUDGET = ["--trials", "3", "--finals", "1", "--max-kb", str(MOST_KB), "--no-export"]
@@ -229,7 +202,9 @@ def test_an_interrupted_search_goes_on_with_the_same_trials(ran, corpus, tmp_pat
 
 def test_a_budget_that_nothing_meets_is_one_line_and_the_log_stays(corpus, tmp_path, capsys):
     with shallow_light_sernet():
-        assert run(corpus, tmp_path, "--trials", "2", "--max-kb", "1", "--max-params", "100000000") == 2
+        # a second head, as the default recipe has one, is of a trained student alone
+        more = ["--enrolment", "--trials", "2", "--max-kb", "1", "--max-params", "100000000"]
+        assert run(corpus, tmp_path, *more) == 2
     rows = lines_of(tmp_path / "small")
     line = error_of(capsys)
     assert "none of 2 students met --max-kb 1.0, --max-params 100000000" in line

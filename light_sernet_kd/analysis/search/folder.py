@@ -81,6 +81,7 @@ class Search:
             folds=(),
             speakers=self.search_speakers,
             export=False,
+            enrolment=False,  # it makes a file beside the one that is measured, of a student that is trained
         )
 
     def lines(self) -> list[str]:

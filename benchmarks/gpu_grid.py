@@ -1,17 +1,20 @@
-"""A grid of Light-SERNets on EMO-DB, trained together on JAX: what a network's epoch costs, and the scores.
+"""A grid of Light-SERNets, trained together on JAX: what a network's epoch costs, and the scores.
 
     python benchmarks/gpu_grid.py --data DIR --teacher FILE
     python benchmarks/gpu_grid.py --data DIR --teacher FILE --networks "" --whole
 
-The networks are 10 folds × 5 methods × 3 seeds, in this order of change: the first 10 are the folds of one
-method and seed, the first 50 those of all methods. Each line is measured after a first epoch, which compiles.
-On a processor name few networks: it computes them no faster together.
+The networks are the folds × 5 methods × 3 seeds, in this order of change: on EMO-DB the first 10 are the
+folds of one method and seed, the first 50 those of all methods. Each line is measured after a first epoch,
+which compiles. On a processor, which computes them no faster together, name few networks:
+
+    JAX_PLATFORMS=cpu python benchmarks/gpu_grid.py --data DIR --teacher FILE --networks 1,2,3 --measured 2
 """
 
 import argparse
 import dataclasses
 import functools
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -36,6 +39,7 @@ from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.training.accelerate import arithmetic
 from light_sernet_kd.training.job import DivergenceError, TrainingJob
 from light_sernet_kd.training.network import Network, NetworkSpec
+from light_sernet_kd.training.vectorised import together
 from light_sernet_kd.training.vectorised.together import train_together
 from light_sernet_kd.training.vectorised.twins import LAYERS
 
@@ -43,9 +47,13 @@ METHODS = ("pure", "KD", "RKD", "DKD", "CKD")
 SEEDS = (0, 1, 2)
 
 
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    return Settings(corpus=arguments.corpus, input_seconds=arguments.seconds)
+
+
 def networks(arguments: argparse.Namespace, folder: Path) -> list[tuple[str, int, Network, TrainingJob]]:
     """Method, fold, network and job of each network of the grid."""
-    settings = Settings(corpus="EMO-DB")
+    settings = settings_of(arguments)
     selection = selected(settings, arguments.data)
     cache = feature_cache.Cache(folder, "ram")
     rows = feature_cache.features(
@@ -54,7 +62,9 @@ def networks(arguments: argparse.Namespace, folder: Path) -> list[tuple[str, int
     )  # fmt: skip
     examples = Examples(rows, selection.labels, selection.classes)
     shape = feature_shape("lsn", "mfcc", settings.samples)
-    build = functools.partial(students.build, "light_sernet", shape, len(selection.classes))
+    build = functools.partial(
+        students.build, "light_sernet", shape, len(selection.classes), width=arguments.width
+    )
     schedule = SCHEDULES["light_sernet"].changed(epochs=arguments.epochs)
     teacher = teachers.read(arguments.teacher)
     shared: dict[str, Network] = {}
@@ -105,9 +115,11 @@ def timed_alone(grid, epochs: int) -> float:
     return (ends[-1] - ends[0]) / (epochs - 1)
 
 
-def peak_gb() -> float | None:
+def peak_gb() -> float:
+    """Of the GPU's memory, or of this process on a processor."""
     stats = jax.devices()[0].memory_stats()
-    return stats["peak_bytes_in_use"] / 2**30 if stats else None
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return stats["peak_bytes_in_use"] / 2**30 if stats else kilobytes / 2**20
 
 
 def whole(grid, selection_labels, tests, classes, epochs: int) -> None:
@@ -145,7 +157,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIGHT_SERNET_KD_DATA", "data")))
-    parser.add_argument("--teacher", type=Path, required=True, help="a teacher's file for EMO-DB, loso")
+    parser.add_argument("--corpus", default="EMO-DB", help="by default EMO-DB")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a clip (3)")
+    parser.add_argument("--width", type=float, default=1.0, help="of the networks (1)")
+    parser.add_argument("--teacher", type=Path, required=True, help="a teacher's file for the corpus, loso")
     parser.add_argument("--networks", default="1,10", help="how many together, between commas")
     parser.add_argument("--measured", type=int, default=4, help="epochs of each measurement")
     parser.add_argument("--fit", action="store_true", help="also one network in Keras' own fit")
@@ -162,6 +177,9 @@ def main() -> None:
     print(
         f"{device.device_kind} ({device.platform}), JAX {jax.__version__}, {arithmetic(arguments.arithmetic)}"
     )
+    counts = [int(each) for each in arguments.networks.split(",") if each]
+    if device.platform == "cpu" and counts:  # where training takes them one after another
+        together.most_together = lambda network: max(counts)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         grid = networks(arguments, Path(folder))
@@ -170,17 +188,16 @@ def main() -> None:
         if arguments.fit:
             fit = timed_alone(grid, arguments.measured)
             print(f"   1 network in Keras' fit: {fit:.4f} s per epoch", flush=True)
-        for count in [int(each) for each in arguments.networks.split(",") if each]:
+        for count in counts:
             first, later = timed(grid, count, arguments.measured)
             each = later / count
             alone = alone or each
-            peak = peak_gb()
-            memory = f", peak {peak:.1f} GB" if peak else ""
-            to_fit = f", 1 / {fit / each:.1f} of fit" if fit else ""
+            beside = f"1 / {alone / each:.1f} of the first line"
+            beside += f", 1 / {fit / each:.1f} of fit" if fit else ""
             print(f"{count:4} networks: first epoch {first:6.1f} s, then {each:.4f} s per network-epoch "
-                  f"(1 / {alone / each:.1f} of the first line{to_fit}){memory}", flush=True)  # fmt: skip
+                  f"({beside}), peak {peak_gb():.1f} GB", flush=True)  # fmt: skip
         if arguments.whole:
-            selection = selected(Settings(corpus="EMO-DB"), arguments.data)
+            selection = selected(settings_of(arguments), arguments.data)
             tests = [fold.test for fold in selection.folds]
             whole(grid, selection.labels, tests, selection.classes, arguments.epochs)
 

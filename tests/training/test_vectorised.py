@@ -1,6 +1,7 @@
 """Networks trained together: their batches, and, in a process on JAX, what `vectorised_on_jax` tests."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ON_JAX, REPOSITORY
+from small_runs import EMOTIONS
 
 from light_sernet_kd.data.batches import Examples, batches
 from light_sernet_kd.training.vectorised.tables import epoch_table
@@ -27,6 +29,22 @@ def test_networks_are_trained_together_on_jax(which):
     )
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout
+
+
+def test_what_measures_a_grid_on_a_gpu_runs_on_a_processor(manifest, tmp_path):
+    pytest.importorskip("jax")
+    ids = sorted(path.stem for path in manifest.parent.glob("*.wav"))
+    logits = np.random.default_rng(0).normal(size=(len(ids), len(EMOTIONS))).astype(np.float32)
+    teacher = tmp_path / "teacher.npz"
+    np.savez(teacher, ids=ids, classes=EMOTIONS, logits=logits)
+    corpus = ["--corpus", manifest, "--seconds", "1.2", "--width", "0.1", "--teacher", teacher]
+    command = [sys.executable, "benchmarks/gpu_grid.py", *corpus, "--networks", "2", "--measured", "2"]
+    done = subprocess.run(
+        command, env=os.environ | ON_JAX, cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(cpu), JAX" in done.stdout
+    assert re.search(r"^ +2 networks: first epoch .* s per network-epoch .* peak .* GB$", done.stdout, re.M)
 
 
 def test_a_table_has_the_batches_of_tf_data():

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,15 @@ SENTENCES = tuple(demo.SENTENCES)[:3]
 QUICK = ["-id", "1.2", "--width", "0.15", "--learning_rate", "3e-3", "--bn_momentum", "0.8", "-bt", "8"]
 
 
-def made_corpus(folder: Path) -> Path:
-    """27 synthetic clips of 3 speakers and 3 emotions; returns their manifest."""
+def made_corpus(
+    folder: Path, speakers: Sequence[str] = SPEAKERS, sentences: Sequence[str] = SENTENCES
+) -> Path:
+    """A synthetic clip of each of these, by default 27, with each of 3 emotions; returns their manifest."""
     with open(folder / "small.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "emotion", "speaker"])
-        for speaker in SPEAKERS:
-            for sentence in SENTENCES:
+        for speaker in speakers:
+            for sentence in sentences:
                 for emotion in EMOTIONS:
                     name = f"{speaker}-{sentence}-{emotion}.wav"
                     soundfile.write(folder / name, demo.synthesise(speaker, sentence, emotion), 16000)

@@ -1,11 +1,9 @@
 """Searches of seconds on a small made corpus."""
 
-import csv
 import json
 from pathlib import Path
 
-import soundfile
-from small_runs import EMOTIONS
+from small_runs import SENTENCES, made_corpus
 
 from light_sernet_kd.corpora import demo
 
@@ -16,17 +14,8 @@ QUICK = ["-id", "1.2", "--bn_momentum", "0.8", "-bt", "8", "--epochs", "1"]
 
 def corpus_of_five(folder: Path) -> Path:
     """Of five speakers, one clip per emotion and sentence, with a space beside it; returns its manifest."""
-    with open(folder / "five.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "emotion", "speaker"])
-        for speaker in SPEAKERS:
-            for sentence in tuple(demo.SENTENCES)[:2]:
-                for emotion in EMOTIONS:
-                    name = f"{speaker}-{sentence}-{emotion}.wav"
-                    soundfile.write(folder / name, demo.synthesise(speaker, sentence, emotion), 16000)
-                    writer.writerow([name, emotion, speaker])
     (folder / "space.toml").write_text(SPACE)
-    return folder / "five.csv"
+    return made_corpus(folder, SPEAKERS, SENTENCES[:2])
 
 
 def arguments_of(corpus: Path, result: Path, *more: str) -> list[str]:

@@ -16,7 +16,15 @@ import pytest
 import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from small_runs import no_graphs, rendered, shallow_light_sernet
+from small_runs import (
+    EMOTIONS,
+    SENTENCES,
+    SPEAKERS,
+    made_corpus,
+    no_graphs,
+    rendered,
+    shallow_light_sernet,
+)
 
 from light_sernet_kd import cli, students, teachers
 from light_sernet_kd.analysis import explain
@@ -431,8 +439,6 @@ def test_long_attention_is_labelled_as_far_as_there_is_room(drawn):
 
 # A finished run.
 
-EMOTIONS = ("anger", "neutral", "sadness")
-SPEAKERS = tuple(demo.SPEAKERS)[:3]
 QUICK = [
     "-id",
     "1.2",
@@ -451,17 +457,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    with open(folder / "small.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "emotion", "speaker"])
-        for speaker in SPEAKERS:
-            for sentence in tuple(demo.SENTENCES)[:2]:
-                for emotion in EMOTIONS:
-                    name = f"{speaker}-{sentence}-{emotion}.wav"
-                    soundfile.write(folder / name, demo.synthesise(speaker, sentence, emotion), 16_000)
-                    writer.writerow([name, emotion, speaker])
-    return folder / "small.csv"
+    return made_corpus(tmp_path_factory.mktemp("corpus"), sentences=SENTENCES[:2])
 
 
 @pytest.fixture(scope="module")

@@ -979,7 +979,8 @@ def test_jax_gives_the_values_and_gradients_of_tensorflow(tmp_path):
         for part, array in zip(("labels", "teacher", "student"), arrays, strict=True)
     }
     np.savez(tmp_path / "given.npz", **given)
-    environment = os.environ | ON_JAX
+    # An unoptimised program sums in an order that is off by more than what is allowed below.
+    environment = os.environ | ON_JAX | {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
     command = [sys.executable, "-c", JAX_SCRIPT, str(tmp_path / "given.npz"), str(tmp_path / "found.npz")]
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, timeout=300)
     found = np.load(tmp_path / "found.npz")
@@ -992,8 +993,7 @@ def test_jax_gives_the_values_and_gradients_of_tensorflow(tmp_path):
 
             value, gradient = value_and_gradient(loss, student)
             where = f"{name}, {edge}"
-            # JAX sums in the order of its unoptimised program
-            np.testing.assert_allclose(found[f"{edge}/{name}/value"], value, 5e-5, 1e-5, err_msg=where)
+            np.testing.assert_allclose(found[f"{edge}/{name}/value"], value, 1e-5, 1e-5, err_msg=where)
             np.testing.assert_allclose(found[f"{edge}/{name}/gradient"], gradient, 1e-3, 1e-5, err_msg=where)
     labels, teacher, student = cases["normal"]
     totals = {name: functools.partial(embedding_total, name) for name in ON_EMBEDDINGS}

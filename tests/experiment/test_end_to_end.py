@@ -1000,10 +1000,15 @@ def test_the_shared_teacher_teaches_on_emodb_and_is_stamped(shared_data, tmp_pat
     teacher = shared_data / "teachers" / "emodb_wavlm_base_plus_logits.npz"
     command = ["train", "-dn", "EMO-DB", "-id", "1", "-kd", "CKD", "--teacher", str(teacher), "--folds", "03",
                "--epochs", "2", "--width", "0.25", "--data", str(shared_data), "--result", str(tmp_path),
-               "--run", "emodb", "-v", "0", "--learning_rate", "1e-3", "--bn_momentum", "0.8",
-               "--no-export"]  # fmt: skip
+               "--run", "emodb", "-v", "0", "--learning_rate", "1e-3", "--bn_momentum", "0.8"]  # fmt: skip
     assert cli.main(command) == 0
     metrics = json.loads((tmp_path / "emodb" / "metrics.json").read_text())
     assert metrics["stamps"] == ["teacher may have seen test speakers"]
     assert metrics["pooled"]["count"] == 49
     assert metrics["pooled"]["wa"] > 1 / 7
+    assert [row["precision"] for row in metrics["export"]["rows"]] == [
+        "float32",
+        "float16",
+        "dynamic",
+        "int8",
+    ]

@@ -2,11 +2,13 @@
 
     python benchmarks/results_table.py record result/robust-1 result/KD-1 --data DIR
     python benchmarks/results_table.py table
+    python benchmarks/results_table.py prices
     python benchmarks/results_table.py commands
 
 `record` writes what a finished run scored, with its command, to a small JSON file: a confusion matrix per
 test speaker, from which every score and interval of the tables follows. `table` prints Markdown, and for each
-run of the grids `GRID_FILES` that has no record a line that says so, with its command. `commands` prints what
+run of the grids `GRID_FILES` that has no record a line that says so, with its command. `prices` prints what
+is left of a score made as papers make it when one liberty after another is given up. `commands` prints what
 made the runs.
 
 Rows are runs that differ in their seed alone. The interval is a percentile bootstrap of 10,000 draws over
@@ -32,8 +34,16 @@ _DEFAULTS = Settings()
 # What of a run's settings makes a row.
 _KEYS = (
     "recipe", "distillation", "distillation_weights", "teacher", "teacher_view", "standardise_speakers",
-    "teacher_views", "generations", "start_from", "epochs", "keep", "student", "unlabelled",
+    "teacher_views", "generations", "start_from", "epochs", "keep", "student", "unlabelled", "folds",
 )  # fmt: skip
+# From the score as published to the honest one: where the speakers are, and what the epoch is chosen on.
+STEPS = {
+    "random": ("known", "test set"),
+    "published": ("new", "test set"),
+    "loso": ("new", "validation speaker"),
+}
+# Settings by which runs of one price list differ.
+_OF_STEPS = ("teacher", "standardise_speakers", "folds")
 
 
 def record(folder: Path, data: Path) -> dict[str, Any]:
@@ -46,7 +56,7 @@ def record(folder: Path, data: Path) -> dict[str, Any]:
     run = RunFolder(folder).finished()
     settings = make_settings(**run.settings)
     selection = selected(settings, data)
-    matrices: dict[str, dict[str, Any]] = {}
+    matrices: dict[str, dict[str, np.ndarray]] = {}
     for fold in selection.folds:
         with np.load(folder / f"fold-{fold.name}" / "test_logits.npz") as file:
             logits = {name: file[name] for name in file.files}
@@ -56,7 +66,9 @@ def record(folder: Path, data: Path) -> dict[str, Any]:
             for speaker in np.unique(speakers):
                 mine = speakers == speaker
                 found = confusion(labels[mine], values[mine].argmax(axis=1), selection.classes)
-                matrices.setdefault(what, {})[str(speaker)] = found.tolist()
+                # Of random splits, several test the same speaker.
+                of_speakers = matrices.setdefault(what, {})
+                of_speakers[str(speaker)] = of_speakers.get(str(speaker), 0) + found
     metrics = run.metrics
     told = dict(run.settings)
     if told.get("unlabelled"):  # where it lay is this machine's
@@ -71,11 +83,15 @@ def record(folder: Path, data: Path) -> dict[str, Any]:
         "corpus": metrics["corpus"],
         "protocol": metrics["protocol"],
         "stamps": metrics["stamps"],
+        "folds": len(metrics["folds"]),
         "classes": list(selection.classes),
         "teacher": teacher,
         "parameters": metrics["student"]["parameters"],
         "seconds": round(sum(fold["seconds"] for fold in metrics["folds"])),
-        "confusion": matrices,
+        "confusion": {
+            what: {speaker: found.tolist() for speaker, found in of_speakers.items()}
+            for what, of_speakers in matrices.items()
+        },
     }
 
 
@@ -90,6 +106,7 @@ class Row:
 
     name: str
     records: Sequence[Mapping[str, Any]]
+    speakers: Sequence[str]
     matrices: np.ndarray
     teacher: np.ndarray | None
 
@@ -109,10 +126,11 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
-def identity(corpus: str, protocol: str, settings: Mapping[str, Any]) -> str:
-    """What runs of one row have in common."""
+def identity(corpus: str, protocol: str, settings: Mapping[str, Any], *, but: Sequence[str] = ()) -> str:
+    """What runs of one row have in common; `but` names settings that may differ."""
     # A record from before a setting was known has what it is where nobody gives it.
-    return json.dumps([corpus, protocol, *(settings.get(name, getattr(_DEFAULTS, name)) for name in _KEYS)])
+    values = [settings.get(name, getattr(_DEFAULTS, name)) for name in _KEYS if name not in but]
+    return json.dumps([corpus, protocol, *values])
 
 
 def method_name(settings: Mapping[str, Any]) -> str:
@@ -140,7 +158,8 @@ def rows_of(folder: Path) -> list[Row]:
 
         taught = records[0]["teacher"] is not None
         name = method_name(records[0]["settings"])
-        rows.append(Row(name, records, stacked("selected"), stacked("teacher") if taught else None))
+        teacher = stacked("teacher") if taught else None
+        rows.append(Row(name, records, speakers, stacked("selected"), teacher))
     return sorted(rows, key=lambda row: (*row.of, row.teacher is not None, row.name))
 
 
@@ -179,18 +198,78 @@ def interval(values: np.ndarray) -> str:
 
 
 def difference(row: Row, alone: Row, measure=ua) -> str:
-    """How a measure differs over the seeds that both have, with its interval."""
-    common = sorted({*row.seeds} & {*alone.seeds})
-    if not common:
-        return "no seed in common"
-    taught, plain = (each.matrices[[each.seeds.index(seed) for seed in common]] for each in (row, alone))
+    """How a measure differs over the seeds and the speakers that both have, with its interval."""
+    seeds, speakers = (
+        sorted({*mine} & {*others})
+        for mine, others in ((row.seeds, alone.seeds), (row.speakers, alone.speakers))
+    )
+    if not seeds or not speakers:
+        return f"no {'speaker' if seeds else 'seed'} in common"
+    taught, plain = (
+        each.matrices[
+            np.ix_([each.seeds.index(seed) for seed in seeds], [each.speakers.index(one) for one in speakers])
+        ]
+        for each in (row, alone)
+    )
     change = 100 * (pooled(taught, measure) - pooled(plain, measure))
     return f"{change:+.1f} {interval(drawn(taught, measure=measure) - drawn(plain, measure=measure))}"
 
 
+def price_lists(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows that differ in protocol, folds and teacher alone, where one of them is as papers score."""
+    lists: dict[str, list[Row]] = {}
+    for row in rows:
+        first = row.records[0]
+        lists.setdefault(identity(first["corpus"], "", first["settings"], but=_OF_STEPS), []).append(row)
+
+    def place(row: Row) -> tuple[int, bool]:
+        first = row.records[0]
+        # A teacher that may know the test speakers is one more liberty.
+        leaks = first["teacher"] is not None and bool(first["teacher"]["stamps"])
+        return [*STEPS].index(first["protocol"]), not leaks
+
+    return [
+        sorted(each, key=place)
+        for each in lists.values()
+        if {"random", "published"} & {row.records[0]["protocol"] for row in each}
+    ]
+
+
+def prices(folder: Path) -> str:
+    """Of each score as papers make it, what giving up one liberty after another leaves of it, as Markdown."""
+    lines: list[str] = []
+    for steps in price_lists(rows_of(folder)):
+        first = steps[0].records[0]
+        settings = first["settings"]
+        student = settings.get("student", _DEFAULTS.student)
+        lines += [
+            "",
+            f"{first['corpus']}, recipe `{settings['recipe']}`, `{student}`, `{steps[0].name}`:",
+            "",
+            "| Protocol | Test speakers | Epoch by | Teacher | Folds | UA | WA | UA minus the row above |",
+            "|---" * 8 + "|",
+        ]
+        for row, above in zip(steps, [None, *steps], strict=False):
+            record = row.records[0]
+            teacher = record["teacher"]
+            cells = [
+                f"`{record['protocol']}`",
+                *STEPS[record["protocol"]],
+                (teacher["made_by"] + (", stamped" if teacher["stamps"] else "")) if teacher else "",
+                str(record["folds"]),
+                f"{100 * pooled(row.matrices):.1f} {interval(drawn(row.matrices))}",
+                f"{100 * pooled(row.matrices, wa):.1f}",
+                difference(row, above) if above else "",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines[1:])
+
+
 def table(folder: Path) -> str:
     """Of each corpus and recipe, as Markdown."""
-    rows, lines, before = rows_of(folder), [], None
+    every, lines, before = rows_of(folder), [], None
+    apart = {id(row) for each in price_lists(every) for row in each}
+    rows = [row for row in every if id(row) not in apart]
     for row in rows:
         if row.of != before:
             corpus, protocol, recipe = before = row.of
@@ -268,7 +347,7 @@ def main() -> None:
     recording = todo.add_parser("record")
     recording.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     recording.add_argument("--data", type=Path, default=Path("data"))
-    for each in (recording, todo.add_parser("table"), todo.add_parser("commands")):
+    for each in (recording, *map(todo.add_parser, ("table", "prices", "commands"))):
         each.add_argument("--records", type=Path, default=RECORDS)
     todo.choices["table"].add_argument(
         "--grids", type=Path, default=GRIDS, help="the folder of teaching_*.toml"
@@ -282,7 +361,7 @@ def main() -> None:
             made = record(folder, arguments.data)
             write_text(arguments.records / f"{made['corpus']}-{made['run']}.json", json.dumps(made) + "\n")
     else:
-        print({"table": table, "commands": commands}[arguments.what](arguments.records))
+        print({"table": table, "prices": prices, "commands": commands}[arguments.what](arguments.records))
         if arguments.what == "table" and (rest := not_run(arguments.records, arguments.grids)):
             print(f"\n{rest}")
 

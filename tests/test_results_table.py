@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import sys
 
@@ -144,6 +145,75 @@ def test_rows_of_other_speakers_are_no_row(script, tmp_path):
         script.rows_of(tmp_path)
 
 
+def test_a_difference_is_of_the_speakers_that_both_have(script, tmp_path):
+    kept = {}
+    for method, speakers in (("pure", "abcd"), ("KD", "bd")):
+        record, kept[method] = made(0, method, bias=0.6, speakers=speakers)
+        record["settings"]["folds"] = [] if method == "pure" else ["b", "d"]
+        (tmp_path / f"{record['run']}.json").write_text(json.dumps(record))
+    plain, taught = script.rows_of(tmp_path)
+    change = balanced_accuracy_score(*both(kept["KD"], "bd")) - balanced_accuracy_score(
+        *both(kept["pure"], "bd")
+    )
+    assert script.difference(taught, plain).startswith(f"{100 * change:+.1f} [")
+    others = dataclasses.replace(taught, speakers=["e", "f"])
+    assert script.difference(others, plain) == "no speaker in common"
+
+
+def test_a_price_list_gives_up_one_liberty_after_another(script, tmp_path):
+    """Rows of one recipe whose protocol, folds and teacher differ; all other rows stay where they were."""
+    steps = {("loso", False): 0.3, ("loso", True): 0.5, ("random", True): 0.9, ("published", True): 0.7}
+    kept = {}
+    for (protocol, leaks), bias in steps.items():
+        record, kept[protocol, leaks] = made(0, "CKD", bias=bias, speakers="abcd"[: 4 if leaks else 2])
+        record |= {"run": f"{protocol}-{leaks}", "protocol": protocol, "folds": 4 if leaks else 2}
+        record["settings"] |= {"recipe": "cubic", "teacher": f"{leaks}.npz"}
+        record["settings"] |= {} if leaks else {"folds": ["a", "b"]}
+        record["teacher"] = {"made_by": "a network", "stamps": ["met them"] if leaks else []}
+        (tmp_path / f"{record['run']}.json").write_text(json.dumps(record))
+    for method in ("pure", "KD"):
+        record, _ = made(0, method)
+        (tmp_path / f"{record['run']}.json").write_text(json.dumps(record))
+
+    heading, _, _, _, *lines = script.prices(tmp_path).splitlines()
+    assert heading == "made, recipe `cubic`, `light_sernet`, `CKD`:"
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[:5] for row in rows] == [
+        ["`random`", "known", "test set", "a network, stamped", "4"],
+        ["`published`", "new", "test set", "a network, stamped", "4"],
+        ["`loso`", "new", "validation speaker", "a network, stamped", "4"],
+        ["`loso`", "new", "validation speaker", "a network", "2"],
+    ]
+    order = [("random", True), ("published", True), ("loso", True), ("loso", False)]
+    for row, step in zip(rows, order, strict=True):
+        expected = 100 * balanced_accuracy_score(*both(kept[step], "abcd" if step[1] else "ab"))
+        assert row[5].startswith(f"{expected:.1f} [")
+    assert rows[0][7] == ""
+    for row, (above, step) in zip(rows[1:], itertools.pairwise(order), strict=True):
+        names = "abcd" if step[1] else "ab"
+        change = balanced_accuracy_score(*both(kept[step], names)) - balanced_accuracy_score(
+            *both(kept[above], names)
+        )
+        assert row[7].startswith(f"{100 * change:+.1f} [")
+
+    table = script.table(tmp_path)
+    assert "cubic" not in table
+    assert "made, `loso`, recipe `robust`:" in table
+
+
+@pytest.mark.usefixtures("undrawn", "shallow")
+def test_random_splits_add_up_by_speaker(script, tmp_path):
+    manifest = made_corpus(tmp_path)
+    common = ["--protocol", "random", "--folds", "01,02,03", "--epochs", "1", "--no-export", "--run", "known"]
+    assert train(manifest, tmp_path / "result", *common) == 0
+    record = script.record(tmp_path / "result" / "known", tmp_path)
+    metrics = json.loads((tmp_path / "result" / "known" / "metrics.json").read_text())
+    found = np.array(list(record["confusion"]["selected"].values()))
+    assert found.sum() == metrics["pooled"]["count"] == sum(each["count"] for each in metrics["folds"])
+    assert script.pooled(found[None]) == pytest.approx(metrics["pooled"]["ua"])
+    assert record["folds"] == 3
+
+
 @pytest.mark.usefixtures("undrawn", "shallow")
 def test_a_finished_run_is_recorded(script, tmp_path):
     manifest = made_corpus(tmp_path)
@@ -189,7 +259,11 @@ def test_what_has_no_record_is_a_line_with_its_command(script, tmp_path):
 def test_the_page_has_the_table_of_the_records(script):
     page = (REPOSITORY / "docs" / "results.md").read_text()
     rest = script.not_run(RECORDS, REPOSITORY / "benchmarks")
-    for line in [*script.table(RECORDS).splitlines(), *rest.splitlines()]:
+    for line in [
+        *script.table(RECORDS).splitlines(),
+        *script.prices(RECORDS).splitlines(),
+        *rest.splitlines(),
+    ]:
         assert line in page
     for path in RECORDS.glob("*.json"):
         assert json.loads(path.read_text())["corpus"] in page, path.name

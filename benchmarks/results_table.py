@@ -1,7 +1,7 @@
 """The tables of distillation in docs/results.md, from records of runs that lie in docs/results/runs.
 
     python benchmarks/results_table.py record result/robust-1 result/KD-1 --data DIR
-    python benchmarks/results_table.py table
+    python benchmarks/results_table.py table [--untouched]
     python benchmarks/results_table.py prices
     python benchmarks/results_table.py commands
 
@@ -18,7 +18,7 @@ test speakers and, within a draw, over seeds; of a difference, of the same speak
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ STEPS = {
     "random": ("known", "test set"),
     "published": ("new", "test set"),
     "loso": ("new", "validation speaker"),
+}
+# Speakers on whom no variant was tried before the choices of docs/results/choices.md were made.
+UNTOUCHED = {
+    "EMO-DB": tuple(str(number) for number in range(11, 17)),
+    "RAVDESS": tuple(f"{number:02d}" for number in range(5, 25)),
 }
 # Settings by which runs of one price list differ.
 _OF_STEPS = ("teacher", "standardise_speakers", "folds")
@@ -265,17 +270,32 @@ def prices(folder: Path) -> str:
     return "\n".join(lines[1:])
 
 
-def table(folder: Path) -> str:
-    """Of each corpus and recipe, as Markdown."""
+def among(row: Row, speakers: Sequence[str]) -> Row:
+    """The same row with these of its speakers alone."""
+    kept = [name for name in row.speakers if name in speakers]
+    places = [row.speakers.index(name) for name in kept]
+    return replace(
+        row,
+        speakers=kept,
+        matrices=row.matrices[:, places],
+        teacher=None if row.teacher is None else row.teacher[:, places],
+    )
+
+
+def table(folder: Path, *, untouched: bool = False) -> str:
+    """Of each corpus and recipe, as Markdown; `untouched` leaves only speakers on whom nothing was chosen."""
     every, lines, before = rows_of(folder), [], None
     apart = {id(row) for each in price_lists(every) for row in each}
     rows = [row for row in every if id(row) not in apart]
+    if untouched:
+        rows = [among(row, UNTOUCHED[row.of[0]]) for row in rows if row.of[0] in UNTOUCHED]
     for row in rows:
         if row.of != before:
             corpus, protocol, recipe = before = row.of
             lines += [
                 "",
-                f"{corpus}, `{protocol}`, recipe `{recipe}`:",
+                f"{corpus}, `{protocol}`, recipe `{recipe}`"
+                + (f", speakers {row.speakers[0]} to {row.speakers[-1]}:" if untouched else ":"),
                 "",
                 "| Method | Teacher | Teacher's UA | Seeds | UA | WA | WA minus `pure` | UA minus `pure` |",
                 "|---" * 8 + "|",
@@ -352,6 +372,9 @@ def main() -> None:
     todo.choices["table"].add_argument(
         "--grids", type=Path, default=GRIDS, help="the folder of teaching_*.toml"
     )
+    todo.choices["table"].add_argument(
+        "--untouched", action="store_true", help="only speakers on whom no choice was made"
+    )
     arguments = parser.parse_args()
     if arguments.what == "record":
         from light_sernet_kd.files import write_text
@@ -360,6 +383,8 @@ def main() -> None:
         for folder in arguments.runs:
             made = record(folder, arguments.data)
             write_text(arguments.records / f"{made['corpus']}-{made['run']}.json", json.dumps(made) + "\n")
+    elif arguments.what == "table" and arguments.untouched:
+        print(table(arguments.records, untouched=True))
     else:
         print({"table": table, "prices": prices, "commands": commands}[arguments.what](arguments.records))
         if arguments.what == "table" and (rest := not_run(arguments.records, arguments.grids)):

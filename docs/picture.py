@@ -112,23 +112,19 @@ def sizes(path: Path = DOCS / "pictures" / "sizes.png") -> None:
     corpora = list(dict.fromkeys(row[head.index("Corpus")] for row in rows))
     figure = plt.figure(figsize=(10.4, 3.9), layout="constrained")
     for axes, corpus in zip(figure.subplots(1, len(corpora), sharey=True), corpora, strict=True):
-        own = [row for row in rows if row[head.index("Corpus")] == corpus]
-        for row in own:
+        for row in (each for each in rows if each[head.index("Corpus")] == corpus):
             x, y = (float(row[head.index(name)]) for name in ("Parameters, M", "UA"))
             name = row[0].replace("`", "")
             ours = name.startswith("Light-SERNet")
             axes.plot(x, y, "o" if ours else "s", color=TEAL if ours else INK, markersize=8)
-            # Beside the point, at the side where there is room; of two of ours the lower one's name hangs.
-            left = x > 5
-            best = all(float(other[head.index("UA")]) <= y for other in own if other[2] == row[2])
-            lift = 0 if not ours else 5 if best and len(own) < 4 else -5
+            left = x > 5  # beside the point, at the side where there is room
             axes.annotate(
                 f"{name}: {y:.1f}",
                 (x, y),
-                (-8 if left else 8, lift),
+                (-8 if left else 8, 0),
                 textcoords="offset points",
                 ha="right" if left else "left",
-                va="center" if not lift else "bottom" if lift > 0 else "top",
+                va="center",
                 size=9,
                 color=TEAL if ours else INK,
             )

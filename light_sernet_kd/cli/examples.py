@@ -41,7 +41,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "result/demo --certify",
     ),
     "doctor": ("", "--json"),
-    "paper": ("--only 'Light-SERNet*'",),
+    "paper": ("--only 'light-sernet-*'",),
     "completion": ("bash", "zsh", "fish"),
 }
 

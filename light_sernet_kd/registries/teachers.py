@@ -156,7 +156,8 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
     "ensemble": TeacherSource(
         "made",
         "several of these with weights, such as opensmile+yamnet*2 or opensmile+teacher.npz: the mean of "
-        "their logits, each at its own temperature; one may be auto or a student's name: opensmile+auto*5",
+        "their logits, each at its own temperature; in --teacher one may be auto or a student's name: "
+        "opensmile+auto*5",
         open_ended=True,
         make=Lazy("teachers.sources:ensemble_teacher"),
         digest=Lazy("teachers.sources:ensemble_digest"),

@@ -1,5 +1,6 @@
 """`--help` ends with examples that the parser takes, and `completion` writes what a shell completes with."""
 
+import fnmatch
 import os
 import shlex
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
+import hyperparameters
 from light_sernet_kd import cli
 from light_sernet_kd.cli.entry import COMMANDS
 from light_sernet_kd.cli.examples import EXAMPLES
@@ -31,6 +33,13 @@ def test_the_parser_takes_an_example(command, words):
     assert arguments.command == command
     if command in SETTINGS and "manifest.csv" not in words:
         assert settings_of(arguments, {}).corpus in CORPORA
+
+
+def test_the_example_of_paper_names_experiments():
+    (words,) = EXAMPLES["paper"]
+    option, pattern = shlex.split(words)
+    assert option == "--only"
+    assert fnmatch.filter(hyperparameters.EXPERIMENTS, pattern)
 
 
 @pytest.mark.parametrize("command", ["fetch", "grid"])

@@ -150,28 +150,36 @@ def taught(path: Path = DOCS / "pictures" / "taught.png") -> None:
         return [float(each) for each in re.findall(r"[\d.]+", row[ua])]
 
     (alone,) = [scores(row) for row in rows if not row[teacher]]
-    figure = plt.figure(figsize=(6.4, 3.9), layout="constrained")
+    figure = plt.figure(figsize=(7.4, 3.9), layout="constrained")
     axes = figure.subplots()
     axes.axhspan(*alone[1:], color=GREY, alpha=0.25, linewidth=0)
     axes.axhline(alone[0], color=GREY, linewidth=1.4)
-    axes.annotate(f"student alone: {alone[0]:.1f}", (90.9, alone[0]), (0, -3), textcoords="offset points",
-                  va="top", ha="right", size=8, color=INK)  # fmt: skip
+    axes.annotate(f"student alone: {alone[0]:.1f}", (63.4, alone[0]), (0, 3), textcoords="offset points",
+                  va="bottom", size=8, color=INK)  # fmt: skip
     others = sorted((row for row in rows if row[teacher]), key=lambda row: scores(row)[0])
     for row in others:
         # Students of one teacher stand a little beside one another, so that their intervals are seen; their
         # names stand behind, one above the other.
         same = [each for each in others if each[teacher] == row[teacher]]
         place = same.index(row) - (len(same) - 1) / 2
-        x, (value, low, high) = float(row[teacher]) + 0.16 * place, scores(row)
+        x, (value, low, high) = float(row[teacher]) + 0.5 * place, scores(row)
         axes.plot([x, x], [low, high], color=TEAL, linewidth=1.4)
         axes.plot(x, value, "o", color=TEAL, markersize=7)
         seeds = f"seed{'s' * (',' in row[head.index('Seeds')])} {row[head.index('Seeds')]}"
         middle = sum(scores(each)[0] for each in same) / len(same)
         name = f"{row[0].replace('`', '')}: {value:.1f}, {seeds}"
         line = {"arrowstyle": "-", "color": TEAL, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-        axes.annotate(name, (x, value), (float(row[teacher]) + 0.5, middle + 2.2 * place), va="center",
-                      size=8, color=TEAL, arrowprops=line)  # fmt: skip
-    axes.set(xlim=(81, 91), ylim=(60, 90), xlabel="teacher's UA %", ylabel="student's UA %")
+        alone_there = len(same) == 1 and float(row[teacher]) > 75
+        at = float(row[teacher]) + (-1 if alone_there else 1.6), middle + 2.2 * place
+        axes.annotate(name, (x, value), at, va="center", ha="right" if alone_there else "left", size=8,
+                      color=TEAL, arrowprops=line)  # fmt: skip
+    axes.set(
+        xlim=(63, 107),
+        ylim=(55, 90),
+        xticks=range(65, 96, 5),
+        xlabel="teacher's UA %",
+        ylabel="student's UA %",
+    )
     axes.set_title("EMO-DB, leave one speaker out", loc="left", size=10.5, color=INK)
     axes.grid(color=GREY, linewidth=0.5, alpha=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -22,6 +22,8 @@ from light_sernet_kd.config.fields import (
     Range,
     Shorthand,
     names,
+    options,
+    original_setting,
     session,
     setting,
     truth,
@@ -70,19 +72,6 @@ GATE_WARN, GATE_REFUSE, GATE_OFF = GATES = ("warn", "refuse", "off")
 DATA, LOSSES, SPEECH_AND_TEXT = "data", "student and losses", "speech and text"
 TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
 
-# Settings that older runs do not tell: where one has its default, it has no part in a run's digest, and a
-# config.json without it is of the same run.
-_ADDED = (
-    "allow", "augment_every", "depth", "dimension_range", "dimensions", "dimensions_loss",
-    "dimensions_only", "dimensions_weight", "enrolment", "generations", "keep", "kernels",
-    "local_pooling", "recipe", "speakers", "standardise_speakers", "start_from", "teacher_components",
-    "teacher_gate", "teacher_mixing", "teacher_view", "teacher_views", "unlabelled", "unlabelled_share",
-    "unlabelled_skip_tested", "unlabelled_views",
-)  # fmt: skip
-# Settings that have no part in it at all: what they decide is told by others, or by `resolved`, or is added
-# to what was trained.
-APART = ("allow", "engine", "enrolment", "recipe", "teacher_gate")
-
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
 # Each is as much work as all of the corpus.
@@ -129,41 +118,41 @@ class Settings:
     40000
     """
 
-    corpus: str = setting(
+    corpus: str = original_setting(
         "EMO-DB", "-dn", "--dataset_name", group=DATA, metavar="NAME",
         help=lambda: f"{listed(CORPORA)}, or the path of a manifest (.csv, .tsv)",
     )  # fmt: skip
-    columns: tuple[str, ...] = setting(
+    columns: tuple[str, ...] = original_setting(
         (), "--columns", group=DATA, metavar="ROLE=NAME,…", parse=names, example="['path=file_id']",
         help="of a manifest, what its columns are called, e.g. "
         "path=file_id,speaker=speaker_id,transcript=raw_text; common names are known without it",
     )  # fmt: skip
-    audio_type: str = setting(
+    audio_type: str = original_setting(
         "all", "-at", "--audio_type", group=DATA, metavar="PART", choices=AUDIO_TYPES,
         help="part of the corpus: {choices}",
     )  # fmt: skip
-    emotions: tuple[str, ...] = setting(
+    emotions: tuple[str, ...] = original_setting(
         (), "--emotions", group=DATA, metavar="A,B,C=B", parse=names, example="['anger', 'neutral']",
         help="emotions to tell apart, and which count as others; by default the corpus's usual task",
     )  # fmt: skip
-    input_seconds: float = setting(
+    input_seconds: float = original_setting(
         3.0, "-id", "--input_durations", group=DATA, metavar="S", commands=OF_NETWORKS,
         range=Range(0, _LONGEST_SECONDS, above=True), help="seconds that clips are cut or padded to",
     )  # fmt: skip
-    input_samples: int | None = setting(
+    input_samples: int | None = original_setting(
         None, "-len", "--input_samples", group=DATA, metavar="N", commands=OF_NETWORKS,
         range=Range(0, _LONGEST_SECONDS * SAMPLE_RATE, above=True),
         help="the same in samples at 16 kHz; wins over -id",
     )  # fmt: skip
-    input_type: str = setting(
+    input_type: str = original_setting(
         "mfcc", "-it", "--input_type", "-input", group=DATA, metavar="TYPE", commands=OF_NETWORKS,
         choices=INPUT_TYPES, parse=_mel, help="{choices} (or mel)",
     )  # fmt: skip
-    front_end: str | None = setting(
+    front_end: str | None = original_setting(
         None, "--front_end", group=DATA, metavar="NAME", commands=OF_NETWORKS, choices=FRONT_ENDS,
         help="{choices}; by default the student's own",
     )  # fmt: skip
-    reader: str = setting(
+    reader: str = original_setting(
         "soundfile", "--reader", group=DATA, metavar="NAME", choices=READERS,
         help="{choices} (needs the extra tfio and TensorFlow 2.17)",
     )  # fmt: skip
@@ -171,7 +160,7 @@ class Settings:
         (), "--speakers", group=DATA, metavar="A,B", parse=names, example="['03', '08']",
         help="use the recordings of these speakers only",
     )  # fmt: skip
-    skip_bad: bool = setting(
+    skip_bad: bool = original_setting(
         False, "--skip-bad", group=DATA, shows_default=False,
         help="leave out recordings that cannot be read, and rows and labels that are wrong; the report "
         "lists them",
@@ -199,12 +188,12 @@ class Settings:
         "turn; with 0 it hears the clips unchanged",
     )  # fmt: skip
 
-    student: str = setting(
+    student: str = original_setting(
         "light_sernet", "--student", "-model", group=LOSSES, metavar="NAME", choices=STUDENTS,
         commands=OF_STUDENT_AND_TEACHER,
         help=lambda: f"{listed(FEATURE_STUDENTS)}; of speech and text: {listed(MULTIMODAL_STUDENTS)}",
     )  # fmt: skip
-    width: float = setting(
+    width: float = original_setting(
         1.0, "--width", group=LOSSES, metavar="X", commands=OF_NETWORKS, range=Range(0, _WIDEST, above=True),
         help="factor of the student's filters",
     )  # fmt: skip
@@ -223,19 +212,19 @@ class Settings:
         "average", "--local_pooling", group=LOSSES, metavar="HOW", commands=OF_STUDENT,
         choices=LOCAL_POOLINGS, help="of light_sernet's pools between convolutions: {choices}",
     )  # fmt: skip
-    label_loss: str = setting(
+    label_loss: str = original_setting(
         "cross_entropy", "-ln", "--loss_name", group=LOSSES, metavar="LOSS", commands=OF_NETWORKS,
         choices=LABEL_LOSSES, help="loss on the labels: {choices}",
     )  # fmt: skip
-    label_smoothing: float = setting(
+    label_smoothing: float = original_setting(
         0.0, "--label_smoothing", group=LOSSES, metavar="X", commands=OF_NETWORKS, range=SHARE,
         help="share of the label spread over all classes",
     )  # fmt: skip
-    focal_gamma: float = setting(
+    focal_gamma: float = original_setting(
         2.0, "--focal_gamma", group=LOSSES, metavar="X", commands=OF_NETWORKS,
         range=Range(0, text="0 or more"), help="of the focal loss",
     )  # fmt: skip
-    class_weights: str = setting(
+    class_weights: str = original_setting(
         "none", "--class_weights", group=LOSSES, metavar="HOW", commands=OF_NETWORKS,
         choices=("none", "balanced"), help="{choices}",
     )  # fmt: skip
@@ -262,14 +251,14 @@ class Settings:
         help="learn the ratings instead of the emotions: every rated recording trains, a table needs no "
         "column of emotions, and files give no class",
     )  # fmt: skip
-    distillation: str = setting(
+    distillation: str = original_setting(
         NO_TEACHER, "-kd", "--distillation", group=LOSSES, metavar="METHOD", commands=OF_STUDENT,
         help=lambda: f"{listed([*DISTILLATIONS, *PUBLISHED])}, {OURS} (what --recipe {DISTILLED} teaches "
         "by), or a weighted sum such as KD:0.5+RKD:0.5 or KD+SP:3000 "
         f"({_joined(each for each, loss in DISTILLATIONS.items() if loss.large_weight)} want weights in the "
         "hundreds or thousands)",
     )  # fmt: skip
-    distillation_weights: Mapping[str, Any] = setting(
+    distillation_weights: Mapping[str, Any] = original_setting(
         {}, "--kd_weights", group=LOSSES, metavar="NAME=X,…", parse=weights, commands=OF_STUDENT,
         help="weights of the method other than the published, e.g. alpha=0.5,temperature=4; in a sum "
         "KD:alpha=0.5:temperature=4,RKD:…; 'alpha=0.9>0.3' goes from 0.9 in the first epoch to 0.3 in the "
@@ -279,73 +268,73 @@ class Settings:
             Shorthand(("-l2",), "lambda2", "CKD's lambda2", "X", float),
         ),
     )  # fmt: skip
-    standardise_logits: bool = setting(
+    standardise_logits: bool = original_setting(
         False, "--standardise_logits", group=LOSSES, commands=OF_STUDENT,
         help="standardise teacher's and student's logits before they are compared",
     )  # fmt: skip
 
-    text_encoder: str | None = setting(
+    text_encoder: str | None = original_setting(
         None, "--text_encoder", group=SPEECH_AND_TEXT, metavar="NAME",
         help="a keras-hub preset, a folder in the manner of Hugging Face, or random:width=64:layers=2; by "
         "default the student's own preset",
     )  # fmt: skip
-    audio_encoder: str | None = setting(
+    audio_encoder: str | None = original_setting(
         None, "--audio_encoder", group=SPEECH_AND_TEXT, metavar="NAME",
         help="vggish (in DATA/models/vggish), vggish=PATH, vggish=random, torchvggish (likewise, with the "
         "ReLU at its end that 3M-SER's port has); of cross_attention also yamnet or a speech model as teach "
         "--from takes it",
     )  # fmt: skip
-    vggish_pca: str | None = setting(
+    vggish_pca: str | None = original_setting(
         None, "--vggish_pca", group=SPEECH_AND_TEXT, metavar="FILE",
         help="whiten and quantise VGGish's embeddings with these parameters (.npz)",
     )  # fmt: skip
-    text_tokens: int = setting(
+    text_tokens: int = original_setting(
         128, "--text_tokens", group=SPEECH_AND_TEXT, metavar="N", commands=OF_NETWORKS,
         range=Range(0, _MOST_TOKENS, above=True), help="tokens that texts are cut or padded to",
     )  # fmt: skip
-    pooling: str = setting(
+    pooling: str = original_setting(
         "first", "--pooling", group=SPEECH_AND_TEXT, metavar="HOW", choices=POOLINGS,
         help="of *_vggish: {choices}",
     )  # fmt: skip
-    modality: str = setting(
+    modality: str = original_setting(
         "both", "--modality", group=SPEECH_AND_TEXT, metavar="WHICH", choices=MODALITIES,
         commands=OF_STUDENT_AND_TEACHER, help="what cross_attention sees: {choices}; its teacher sees both",
     )  # fmt: skip
-    tune_epochs: int | None = setting(
+    tune_epochs: int | None = original_setting(
         None, "--tune_epochs", group=SPEECH_AND_TEXT, metavar="N", range=Range(0, text="0 or more"),
         help=lambda: "epochs in which the encoders are trained too, after --epochs with frozen ones; by "
         f"default the schedule's: {_by_schedule('tune_epochs')}",
     )  # fmt: skip
 
-    teacher: str | None = setting(
+    teacher: str | None = original_setting(
         None, "--teacher", group=TEACHER, metavar="FILE", commands=OF_STUDENT,
         help=lambda: sources_text("--teacher"),
     )  # fmt: skip
-    teacher_width: float = setting(
+    teacher_width: float = original_setting(
         1.5, "--teacher_width", group=TEACHER, metavar="X", commands=OF_STUDENT_AND_TEACHER,
         range=Range(0, _WIDEST, above=True), help="the auto teacher's width over the student's",
     )  # fmt: skip
-    teacher_epochs: int | None = setting(
+    teacher_epochs: int | None = original_setting(
         None, "--teacher_epochs", group=TEACHER, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
         help="of a teacher trained per fold; by default the student's, or of a network of another kind its "
         "own",
     )  # fmt: skip
-    teacher_batch_size: int | None = setting(
+    teacher_batch_size: int | None = original_setting(
         None, "--teacher_batch_size", group=TEACHER, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
         help="likewise",
     )  # fmt: skip
-    teacher_learning_rate: float | None = setting(
+    teacher_learning_rate: float | None = original_setting(
         None, "--teacher_learning_rate", group=TEACHER, metavar="X", commands=OF_NETWORKS, range=POSITIVE,
         help="likewise",
     )  # fmt: skip
-    teacher_text_encoder: str | None = setting(
+    teacher_text_encoder: str | None = original_setting(
         None, "--teacher_text_encoder", group=TEACHER, metavar="NAME", help="by default the student's",
     )  # fmt: skip
-    teacher_count: int = setting(
+    teacher_count: int = original_setting(
         1, "--teacher_count", group=TEACHER, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
         help="teachers trained per fold, whose outputs are averaged",
     )  # fmt: skip
-    teacher_parts: int | None = setting(
+    teacher_parts: int | None = original_setting(
         None, "--teacher_parts", group=TEACHER, metavar="N", commands=OF_NETWORKS,
         range=Range(0, text="0 or at least 2"),
         help="training utterances get their outputs from teachers trained without their speakers, divided "
@@ -388,22 +377,24 @@ class Settings:
     )  # fmt: skip
     allow: str | None = setting(
         None, "--allow", group=TEACHER, metavar="LICENCE", commands=OF_STUDENT_AND_PROBES, choices=ALLOWANCES,
+        in_digest=False,
         help="{choices}: accept the licence of a teacher whose makers permit research and no products, such "
         "as opensmile; it decides nothing of the numbers",
     )  # fmt: skip
 
     teacher_gate: str = setting(
         GATE_WARN, "--teacher_gate", group=TEACHER, metavar="HOW", commands=OF_STUDENT, choices=GATES,
+        in_digest=False,
         help="where the teacher knows no more than the student would alone, on speakers who do not test, "
         "{choices}: say so, end the run before a student trains, or do not ask; it decides nothing of the "
         "training",
     )  # fmt: skip
 
-    protocol: str = setting(
+    protocol: str = original_setting(
         "loso", "--protocol", group=TRAINING, metavar="NAME", choices=PROTOCOLS, shows_default=False,
         help="{choices} (default loso; of two speakers two_speakers)",
     )  # fmt: skip
-    folds: tuple[str, ...] = setting(
+    folds: tuple[str, ...] = original_setting(
         (), "--folds", group=TRAINING, metavar="A,B", parse=names, example="['03']",
         help="names of the folds to run; all",
         shorthands=(
@@ -414,18 +405,18 @@ class Settings:
             ),
         ),
     )  # fmt: skip
-    fold_count: int = setting(
+    fold_count: int = original_setting(
         5, "--fold_count", group=TRAINING, metavar="N", range=POSITIVE, help="folds of group_kfold",
     )  # fmt: skip
-    test_on: str | None = setting(
+    test_on: str | None = original_setting(
         None, "--test-on", group=TRAINING, metavar="NAME",
         help="train on -dn, test on this corpus, over the emotions that both have (protocol cross_corpus)",
     )  # fmt: skip
-    different_speakers: bool = setting(
+    different_speakers: bool = original_setting(
         False, "--different-speakers", group=TRAINING, shows_default=False,
         help="speakers of one name in -dn and --test-on are different people: no stamp says otherwise",
     )  # fmt: skip
-    augmentation: str = setting(
+    augmentation: str = original_setting(
         "", "--augment", group=TRAINING, metavar="LIST", commands=OF_STUDENT, may_be_empty=True,
         help=lambda: f"of the training set: {listed(AUGMENTATIONS)}; with settings, "
         "noise:snr_low=10:chance=1",
@@ -436,41 +427,41 @@ class Settings:
     )  # fmt: skip
     recipe: str = setting(
         OWN, "--recipe", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=RECIPES,
-        always_spelled=True,
+        in_digest=False, always_spelled=True,
         help="a set of settings, each of which can be given beside it: {choices} (light-sernet-kd recipe "
         "NAME prints one)",
     )  # fmt: skip
-    seed: int = setting(
+    seed: int = original_setting(
         0, "--seed", group=TRAINING, metavar="N",
         range=Range(0, 2**32 - 1, text=f"from 0 to {2**32 - 1}"),
         help="decides weights, order and dropout",
     )  # fmt: skip
-    schedule: str | None = setting(
+    schedule: str | None = original_setting(
         None, "--schedule", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=SCHEDULES,
         help="{choices}; by default the student's own",
     )  # fmt: skip
-    epochs: int | None = setting(
+    epochs: int | None = original_setting(
         None, "--epochs", "-epoc", group=TRAINING, metavar="N", commands=OF_TRAINING, range=POSITIVE,
         help=lambda: f"by default the schedule's: {_by_schedule('epochs')}",
     )  # fmt: skip
-    batch_size: int | None = setting(
+    batch_size: int | None = original_setting(
         None, "--batch_size", "-bt", group=TRAINING, metavar="N", commands=OF_TRAINING, range=POSITIVE,
         help=lambda: f"by default the schedule's: {_by_schedule('batch_size')}",
     )  # fmt: skip
-    learning_rate: float | None = setting(
+    learning_rate: float | None = original_setting(
         None, "--learning_rate", "-lr", group=TRAINING, metavar="X", commands=OF_TRAINING, range=POSITIVE,
         help=lambda: f"by default the schedule's: {_by_schedule('learning_rate')}",
     )  # fmt: skip
-    optimizer: str | None = setting(
+    optimizer: str | None = original_setting(
         None, "--optimizer", group=TRAINING, metavar="NAME", commands=OF_NETWORKS, choices=OPTIMIZERS,
         help="{choices}; by default the schedule's",
     )  # fmt: skip
-    accumulation: int | None = setting(
+    accumulation: int | None = original_setting(
         None, "--accumulation", group=TRAINING, metavar="N", commands=OF_NETWORKS, range=POSITIVE,
         help=lambda: f"batches whose gradients make one step; by default the schedule's: "
         f"{_by_schedule('accumulation')}",
     )  # fmt: skip
-    most_per_emotion: int = setting(
+    most_per_emotion: int = original_setting(
         0, "--most_per_emotion", group=TRAINING, metavar="N", commands=OF_NETWORKS,
         range=Range(0, text="0 (all) or more"),
         help="train on at most N utterances of each emotion, drawn by the seed; 0 on all",
@@ -485,51 +476,52 @@ class Settings:
         help="the folder of a finished run, with whose weights the student begins; its student has the same "
         "shape and front end, and never trained on a recording that tests here",
     )  # fmt: skip
-    soft_labels: bool = setting(
+    soft_labels: bool = original_setting(
         False, "--soft_labels", group=TRAINING, commands=OF_NETWORKS,
         help="train on the shares of the annotators instead of one label",
     )  # fmt: skip
-    qat: int = setting(
+    qat: int = original_setting(
         0, "--qat", group=TRAINING, metavar="N", commands=OF_STUDENT,
         range=Range(0, text="0 (none) or more epochs"),
         help="epochs in which the student is fine-tuned, and validated, with the roundings of its int8 file",
     )  # fmt: skip
-    qat_learning_rate: float | None = setting(
+    qat_learning_rate: float | None = original_setting(
         None, "--qat_learning_rate", group=TRAINING, metavar="X", commands=OF_STUDENT, range=POSITIVE,
         help="of these epochs, by default a tenth of the schedule's",
     )  # fmt: skip
-    patience: int = setting(
+    patience: int = original_setting(
         0, "--patience", group=TRAINING, metavar="N", commands=OF_NETWORKS,
         range=Range(0, text="0 (never stop early) or more epochs"),
         help="stop a fold after N epochs without a better validation UA; 0 never",
     )  # fmt: skip
-    batch_norm_momentum: float | None = setting(
+    batch_norm_momentum: float | None = original_setting(
         None, "--bn_momentum", group=TRAINING, metavar="X", commands=OF_NETWORKS, range=SHARE,
         help=lambda: "of batch norm's statistics, by default the schedule's: "
         f"{_by_schedule('batch_norm_momentum')}; 0.9 for runs of a few epochs",
     )  # fmt: skip
-    arithmetic: str = setting(
+    arithmetic: str = original_setting(
         "auto", "--arithmetic", group=TRAINING, metavar="HOW", commands=OF_NETWORKS,
         choices=("auto", "bfloat16", "float32"),
         help="auto, bfloat16 (faster where the processor has it), float32 (exact)",
     )  # fmt: skip
-    engine: str = setting(
+    engine: str = original_setting(
         AUTO, "--engine", group=TRAINING, metavar="NAME", commands=OF_STUDENT, choices=(AUTO, *ENGINES),
+        in_digest=False,
         help="what trains: {choices}; auto takes jax where JAX for NVIDIA GPUs is installed, or where "
         "TensorFlow is not",
     )  # fmt: skip
 
-    export: bool = setting(
+    export: bool = original_setting(
         True, "--export", group=EXPORT, commands=OF_STUDENT,
         help="train a final student on all speakers and write .tflite files",
     )  # fmt: skip
-    merge_tflite: bool = setting(
+    merge_tflite: bool = original_setting(
         True, "-m", "--merge_tflite", group=EXPORT, metavar="BOOL", parse=truth, commands=OF_STUDENT,
         help="the files take raw audio: the front end is inside",
     )  # fmt: skip
 
     enrolment: bool = setting(
-        False, "--enrolment", group=EXPORT, commands=OF_STUDENT,
+        False, "--enrolment", group=EXPORT, commands=OF_STUDENT, in_digest=False,
         help="fit a second head for speakers of whom recordings without labels are known, score it under the "
         "protocol's name with _enrolled behind it, and export it in files of its own, "
         "student_*_enrolled.tflite; a finished run gets it too",
@@ -614,14 +606,17 @@ class Settings:
     @classmethod
     def completed(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
         """`as_dict` of a run that may be older than some settings: what it lacks has the default."""
-        return {**{name: plain for name, plain in cls().as_dict().items() if name in _ADDED}, **stored}
+        plain = cls().as_dict()
+        return {
+            **{name: plain[name] for name, option in options(cls).items() if not option.original},
+            **stored,
+        }
 
     def digest(self) -> str:
         """Eight hexadecimal digits that differ when a setting differs.
 
-        The engine has no part in it: a run that began on `auto` has the same name where it must be named.
-        Nor has the recipe, whose settings have. Neither has a setting that was added later and has its
-        default: begun runs keep their names.
+        A setting has no part in it that is not `in_digest`, or that is not `original` and has its default:
+        runs that were begun before a setting was added keep their names.
         """
         import hashlib  # here: loading OpenSSL is a part of what `--help` takes
 
@@ -629,6 +624,10 @@ class Settings:
         decides = {
             name: value
             for name, value in self.as_dict().items()
-            if name not in APART and not (name in added and value == added[name])
+            if name not in NOT_IN_DIGEST and not (name in added and value == added[name])
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
+
+
+# What they decide is told by others, or by `resolved` of config.json, or is added to what was trained.
+NOT_IN_DIGEST = tuple(name for name, option in options(Settings).items() if not option.in_digest)

@@ -19,6 +19,7 @@ from light_sernet_kd.config import PRECISIONS, fields
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import path_part
+from light_sernet_kd.registries.engines import AUTO, ENGINES
 
 _EPILOG = """the file of --space:
   [space]
@@ -85,9 +86,10 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         )
     precision = choose("precision", arguments.precision, PRECISIONS)
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
-    if settings.engine == "jax":
+    if settings.engine != AUTO and not ENGINES[settings.engine].exports:
         raise UserError(
-            "a search exports every student, which TensorFlow alone does: leave out --engine jax."
+            "a search exports every student, which TensorFlow alone does: leave out "
+            f"--engine {settings.engine}."
         )
     if settings.unlabelled is not None:
         # Its recordings would be compared with the speakers of each trial, and not with those that test.

@@ -31,6 +31,7 @@ from light_sernet_kd.config.settings import SPEECH_AND_TEXT, TEACHER
 from light_sernet_kd.data.settings_file import config_of, file_settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import path_part
+from light_sernet_kd.registries.engines import ENGINES, TRAINS_ALL
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
@@ -410,8 +411,11 @@ def _run_grid(grid: "Grid", arguments: argparse.Namespace, options: RunOptions, 
     if planned.to_run:
         engine = one_engine([entry.settings for entry in planned.to_run], remedy="give all one `engine`")
         local = arguments.on == LOCAL
-        if local and engine == "jax" and jobs > 1:
-            raise UserError("--jobs is for engine tf: jax trains the runs together, in one process.")
+        together = ENGINES[engine].trains_together
+        if local and together and jobs > 1:
+            raise UserError(
+                f"--jobs is for engine {TRAINS_ALL}: {engine} trains the runs together, in one process."
+            )
         address = None if local else cluster_address(arguments.on)
         begin = functools.partial(heavy_imports, engine)
         if local:
@@ -423,7 +427,7 @@ def _run_grid(grid: "Grid", arguments: argparse.Namespace, options: RunOptions, 
             if not local:
                 from light_sernet_kd.experiment.ray_runs import Ray
 
-                how["ray"] = Ray(address, begin, arguments.jobs, on_gpu=engine == "jax")
+                how["ray"] = Ray(address, begin, arguments.jobs, on_gpu=together)
             all_done = runs.run(grid, folder, options, display, **how)
     scored = grids.scores(grid, folder)
     if scored["rows"]:

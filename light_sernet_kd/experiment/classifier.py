@@ -17,6 +17,7 @@ from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, RunOptions, Settings
 from light_sernet_kd.data.given_settings import given_settings
 from light_sernet_kd.device.whole import Runner
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.engines import EXPORTS
 
 _SPLIT_BY_CHANCE = "random"
 
@@ -177,7 +178,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             "seed": self.seed,
             # One fold chooses the number of epochs, unless the settings say otherwise.
             "folds": ("#1",),
-            "engine": "tf",
+            "engine": EXPORTS,
             "corpus": table,
         }
         if speakers < 2:

@@ -14,7 +14,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.phases import schedule_of, shared_roles
 from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
 from light_sernet_kd.files import JsonError, read_json, write_json
-from light_sernet_kd.registries.engines import ENGINES
+from light_sernet_kd.registries.engines import ENGINES, OF_OLDER_RUNS
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.text import pluralise
@@ -52,7 +52,7 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
     if run.folder.has_begun:
         config = _stored(run, decides)
         plugins.check_same(run.folder.path, config.get("plugins", []), uses)
-        engine = config["resolved"].get("engine", "tf")  # older ones have none
+        engine = config["resolved"].get("engine", OF_OLDER_RUNS)
         if engine != run.engine:
             raise UserError(
                 f"{run.folder.path} began with engine {engine} and would go on with {run.engine}: give "
@@ -148,7 +148,9 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
         told = _completed(values)
         if before == decides and {name: told[name] for name in resolved} != resolved:
             raise ValueError(f"{path} tells of values that its settings do not have")
-        computes = values["arithmetic"] in ("bfloat16", "float32") and values.get("engine", "tf") in ENGINES
+        computes = (
+            values["arithmetic"] in ("bfloat16", "float32") and values.get("engine", OF_OLDER_RUNS) in ENGINES
+        )
         if not computes or type(values["threads"]) is not int:
             raise ValueError(f"{path} does not tell how the run computes")
     except (OSError, JsonError, ValueError, KeyError, TypeError, AttributeError):

@@ -9,6 +9,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.run import conclude, test_folds
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.files import JsonError, read_json
+from light_sernet_kd.registries.engines import OF_OLDER_RUNS
 from light_sernet_kd.reporting.display import Display
 
 _CONFIG = {"settings": dict, "resolved": {"engine?": str}}
@@ -38,7 +39,7 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
     settings = settings_of_run(folder, config["settings"])
     options = RunOptions(data=data, result=folder.parent, run=folder.name, audio=_plays(folder))
     with RunFolder(folder).lock():
-        engine = config["resolved"].get("engine", "tf")
+        engine = config["resolved"].get("engine", OF_OLDER_RUNS)
         run = Experiment(settings, options, folder, display, engine=engine)
         if untrained := [fold.name for fold in run.folds if not run.step(fold).is_done]:
             raise UserError(

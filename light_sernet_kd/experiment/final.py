@@ -33,6 +33,7 @@ from light_sernet_kd.experiment.teacher import (
     remove_teacher_states,
 )
 from light_sernet_kd.files import sha256
+from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.network import load_student
 
@@ -59,7 +60,7 @@ def export_final(
     """
     step, final = run.step(run.selection.final_fold), run.selection.final_fold
     wanted = run.settings.export if wanted is None else wanted
-    converts = wanted and keras.backend.backend() == "tensorflow"
+    converts = wanted and ENGINES[engine_on(keras.backend.backend())].exports
     if converts:
         _precision_scores(run)  # a student that cannot be converted is told before another is trained
     if wanted and not step.is_done:

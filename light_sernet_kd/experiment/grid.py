@@ -22,6 +22,7 @@ from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.files import read_json
+from light_sernet_kd.registries.engines import ENGINES, TRAINS_ALL
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.ray_runs import Ray
@@ -73,7 +74,7 @@ def run(
     options: RunOptions,
     display: "Display",
     *,
-    engine: str = "tf",
+    engine: str = TRAINS_ALL,
     jobs: int = 1,
     begin: Callable[[], None] | None = None,
     ray: "Ray | None" = None,
@@ -85,7 +86,7 @@ def run(
 
     Args:
         folder: the grid's.
-        engine: of all runs. On `jax` those of one architecture are trained together, in this process.
+        engine: of all runs. On one that `trains_together` those of one architecture are, in this process.
         jobs: how many processes; each has its share of the processor cores.
         begin: what each of several processes does first.
         ray: makes the runs on a cluster instead, whatever the engine.
@@ -99,7 +100,7 @@ def run(
     options = replace(options, result=folder.path)
     if ray is not None:
         outcomes = ray.outcomes(left, options, display)
-    elif engine == "jax":
+    elif ENGINES[engine].trains_together:
         outcomes = _together(left, options, display)
     elif jobs == 1:
         outcomes = _in_turn(left, options, display)

@@ -13,6 +13,7 @@ import numpy as np
 
 from light_sernet_kd import teachers
 from light_sernet_kd.config import CALIBRATION_CLIPS
+from light_sernet_kd.config.engine import engine_on
 from light_sernet_kd.config.settings import SAME
 from light_sernet_kd.data import batches
 from light_sernet_kd.data.batches import Examples, TeacherOutputs
@@ -24,6 +25,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.callbacks import callbacks_of
 from light_sernet_kd.experiment.forecast import FirstSteps, ends
 from light_sernet_kd.experiment.phases import dimensions_of, is_trained_with_others, phases_of, settings_for
+from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.training.history import write_history
 from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
 from light_sernet_kd.training.network import Network, NetworkSpec
@@ -327,7 +329,8 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
             shown.epoch(epoch, epochs, row, f"{place} {ends(timed(epoch))}" if timed else "")
 
         # Not the run's engine: a final student may be trained where the folds' were not.
-        if keras.backend.backend() != "jax" or not is_trained_with_others(run, kind):
+        engine = ENGINES[engine_on(keras.backend.backend())]
+        if not engine.trains_together or not is_trained_with_others(run, kind):
             own = [*job.callbacks]
             if run.forecast and run.forecast.knows_nothing:
                 own.append(FirstSteps(run.forecast, network.schedule.batch_size, run.display.say))

@@ -15,6 +15,7 @@ from light_sernet_kd.config.settings import SAME
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.inputs import architectures, features_of
 from light_sernet_kd.features import feature_shape
+from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.registries.losses import NO_TEACHER
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
@@ -51,8 +52,9 @@ def check_devices(run: "Experiment") -> None:
     wanted = run.options.devices
     if wanted is None:
         return
-    if run.engine != "jax":
-        raise UserError("--devices is for --engine jax: leave it out.")
+    if not ENGINES[run.engine].shares_batches:
+        sharing = " or ".join(name for name, engine in ENGINES.items() if engine.shares_batches)
+        raise UserError(f"--devices is for --engine {sharing}: leave it out.")
     if wanted > (there := devices.available()):
         raise UserError(f"--devices {wanted}, but JAX has {pluralise(there, 'device')} here: give fewer.")
     for role in architectures(run):
@@ -72,7 +74,7 @@ def devices_of(run: "Experiment", role: str) -> int:
     """
     if run.options.devices is not None:
         return run.options.devices
-    if run.engine != "jax" or role not in run.multimodal:
+    if not ENGINES[run.engine].shares_batches or role not in run.multimodal:
         return 1
     return devices.sharing(schedule_of(run, role).batch_size, most=devices.available())
 

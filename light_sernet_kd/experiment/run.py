@@ -26,6 +26,7 @@ from light_sernet_kd.experiment.results import write_results
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teacher_gate import check_teacher
 from light_sernet_kd.files import path_part
+from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.reporting.display import Display
 
 
@@ -73,7 +74,7 @@ def carry_out(run: Experiment) -> None:
     say_plan(run)
     check_teacher(run)
     run.forecast = forecast_of(run)
-    if run.engine == "jax":
+    if ENGINES[run.engine].trains_together:
         from light_sernet_kd.experiment.together import train_folds
 
         train_folds([run])

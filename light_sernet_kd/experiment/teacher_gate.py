@@ -27,6 +27,7 @@ from light_sernet_kd.experiment.networks import keep_networks, network_of, train
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.teacher import fold_teacher
 from light_sernet_kd.files import read_json, write_arrays, write_json
+from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.teachers.probe import held_out_parts
 
@@ -149,7 +150,7 @@ def _judged_folds(run: "Experiment") -> list[Fold]:
     """Those whose teachers are there; of networks the first, which is trained before its student anyway."""
     if not run.settings.trained_teacher:
         return run.folds
-    if run.engine == "jax":
+    if ENGINES[run.engine].trains_together:
         from light_sernet_kd.training.vectorised.together import trains_several
 
         if trains_several():

@@ -116,7 +116,7 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
     searches.require_optuna()
     ray = None
     if arguments.on != LOCAL:
-        from light_sernet_kd.experiment.ray_runs import Ray
+        from light_sernet_kd.experiment.cluster.runs import Ray
 
         ray = Ray(cluster_address(arguments.on), heavy_imports, arguments.jobs)
     heavy_imports()

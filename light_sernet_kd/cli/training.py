@@ -425,7 +425,7 @@ def _run_grid(grid: "Grid", arguments: argparse.Namespace, options: RunOptions, 
         with locked(folder.path):
             how: dict[str, Any] = {"engine": engine, "jobs": jobs, "begin": begin}
             if not local:
-                from light_sernet_kd.experiment.ray_runs import Ray
+                from light_sernet_kd.experiment.cluster.runs import Ray
 
                 how["ray"] = Ray(address, begin, arguments.jobs, on_gpu=together)
             all_done = runs.run(grid, folder, options, display, **how)

@@ -25,7 +25,7 @@ from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.engines import ENGINES, TRAINS_ALL
 
 if TYPE_CHECKING:
-    from light_sernet_kd.experiment.ray_runs import Ray
+    from light_sernet_kd.experiment.cluster.runs import Ray
     from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.display import Display
 

@@ -36,7 +36,7 @@ from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.students.parameters import parameter_counts
 
 if TYPE_CHECKING:
-    from light_sernet_kd.experiment.ray_runs import Ray
+    from light_sernet_kd.experiment.cluster.runs import Ray
     from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.display import Display
 
@@ -76,7 +76,7 @@ def run(
     if ray is None:
         _train_here(drawn)
     else:
-        from light_sernet_kd.experiment.ray_search import train_trials
+        from light_sernet_kd.experiment.cluster.search import train_trials
 
         train_trials(drawn, ray)
     rows = study.rows()
@@ -244,7 +244,7 @@ def train_trial(settings: Settings, options: RunOptions, command: str) -> Finish
     Raises:
         UserError: it cannot begin there.
     """
-    from light_sernet_kd.experiment.ray_node import opened_here
+    from light_sernet_kd.experiment.cluster.node import opened_here
 
     return opened_here(settings, options, command, lambda run: conclude(run, test_folds(run)))
 
@@ -312,7 +312,7 @@ def _test(drawn: Drawn, rows: Sequence[dict[str, Any]], ray: "Ray | None") -> No
             if ray is None:
                 tested = _tested_here(drawn, left)
             else:
-                from light_sernet_kd.experiment.ray_search import tested_there
+                from light_sernet_kd.experiment.cluster.search import tested_there
 
                 tested = tested_there(drawn, left, ray)
             for row, folder in tested:

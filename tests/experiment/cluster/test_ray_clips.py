@@ -18,8 +18,8 @@ from light_sernet_kd.corpora import demo
 from light_sernet_kd.data.unlabelled import Clips, clips, survey
 from light_sernet_kd.encoders.embedding_cache import embed_clips
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import ray_clips
-from light_sernet_kd.experiment.ray_clips import RayClips
+from light_sernet_kd.experiment.cluster import clips as ray_clips
+from light_sernet_kd.experiment.cluster.clips import RayClips
 
 SAMPLES = 12_000
 PART = 3

@@ -69,8 +69,8 @@ def search_of(space: Space, budget: Budget | None = None) -> Search:
 @pytest.fixture
 def searched(nodes, tmp_path, monkeypatch):
     """A function that does trials on the cluster; returns their rows and what was said."""
-    from light_sernet_kd.experiment import ray_search
-    from light_sernet_kd.experiment.ray_runs import Ray
+    from light_sernet_kd.experiment.cluster import search as ray_search
+    from light_sernet_kd.experiment.cluster.runs import Ray
     from light_sernet_kd.experiment.search import Drawn
 
     def measured(trials, trial, settings, own):

@@ -17,17 +17,8 @@ import light_sernet_kd
 from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.grid import (
-    MOST_NETWORKS,
-    THREADS,
-    Finished,
-    Run,
-    architecture,
-    fold_count,
-)
-from light_sernet_kd.experiment.outcome import command_of
-from light_sernet_kd.experiment.ray_cluster import connected, first_line, nodes_of
-from light_sernet_kd.experiment.ray_node import (
+from light_sernet_kd.experiment.cluster.connection import connected, first_line, nodes_of
+from light_sernet_kd.experiment.cluster.node import (
     LOGS,
     Given,
     Job,
@@ -39,6 +30,15 @@ from light_sernet_kd.experiment.ray_node import (
     train_on_node,
     train_together_on_node,
 )
+from light_sernet_kd.experiment.grid import (
+    MOST_NETWORKS,
+    THREADS,
+    Finished,
+    Run,
+    architecture,
+    fold_count,
+)
+from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.files import atomic, write_text
 
 if TYPE_CHECKING:
@@ -431,7 +431,7 @@ def _task() -> Callable[..., Any]:
             have = light_sernet_kd.__version__
             return node, f"node {name}: it has light-sernet-kd {have}, this command {version}: install one"
         try:
-            from light_sernet_kd.experiment.ray_node import make
+            from light_sernet_kd.experiment.cluster.node import make
         except ImportError as error:
             return node, f"node {name}: {error} for {sys.executable}"
 

@@ -13,8 +13,8 @@ from light_sernet_kd.analysis.search import trial_name
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.cluster.runs import Ray
 from light_sernet_kd.experiment.outcome import command_of
-from light_sernet_kd.experiment.ray_runs import Ray
 from light_sernet_kd.experiment.run import opened
 from light_sernet_kd.experiment.search import Drawn, final_run, train_trial
 

@@ -22,7 +22,8 @@ from light_sernet_kd.analysis import grid as grids
 from light_sernet_kd.analysis.grid import Entry
 from light_sernet_kd.config import RunOptions, cluster, make_settings
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import ray_node, ray_runs
+from light_sernet_kd.experiment.cluster import node as ray_node
+from light_sernet_kd.experiment.cluster import runs as ray_runs
 from light_sernet_kd.experiment.grid import Finished
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
@@ -132,7 +133,8 @@ def test_the_command_line_says_it_in_a_line(tmp_path, capsys, monkeypatch):
 
 def test_what_gives_the_runs_to_a_cluster_needs_no_engine():
     program = (
-        "import sys; from light_sernet_kd.experiment import ray_runs, grid\n"
+        "import sys; from light_sernet_kd.experiment import grid\n"
+        "from light_sernet_kd.experiment.cluster import runs\n"
         "assert not {'keras', 'tensorflow', 'jax', 'ray'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -418,7 +420,7 @@ def test_a_grid_on_a_cluster_ends_as_one_on_this_machine(nodes, manifest, tmp_pa
     program = "import sys; from light_sernet_kd.cli import main; sys.exit(main(sys.argv[1:]))"
     if not shared:
         program = (
-            "from light_sernet_kd.experiment import ray_runs;"
+            "from light_sernet_kd.experiment.cluster import runs as ray_runs;"
             "ray_runs.write_text = lambda path, text: path.write_text('');" + program
         )
     command = [sys.executable, "-c", program, "grid", str(tmp_path / "methods.toml"), "--jobs", "2"]

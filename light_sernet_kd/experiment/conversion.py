@@ -22,7 +22,7 @@ from light_sernet_kd.experiment.enrolment import head_of
 from light_sernet_kd.experiment.evidence import packed_training_list
 from light_sernet_kd.experiment.networks import calibration_clips
 from light_sernet_kd.experiment.phases import phases_of
-from light_sernet_kd.experiment.teacher import teacher_licence
+from light_sernet_kd.experiment.teachers.teacher import teacher_licence
 from light_sernet_kd.training.network import load_student
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.config.engine import engine_on
-from light_sernet_kd.experiment import generations
 from light_sernet_kd.experiment.calibration import final_logits, final_temperature
 from light_sernet_kd.experiment.conversion import (
     PROBABILITIES,
@@ -27,7 +26,8 @@ from light_sernet_kd.experiment.enrolment import is_enrolled, told_scores
 from light_sernet_kd.experiment.fold import save_student
 from light_sernet_kd.experiment.networks import network_of, train_network, trained_on
 from light_sernet_kd.experiment.phases import phases_of
-from light_sernet_kd.experiment.teacher import (
+from light_sernet_kd.experiment.teachers import generations
+from light_sernet_kd.experiment.teachers.teacher import (
     final_teacher_epochs,
     median_epochs,
     remove_teacher_states,

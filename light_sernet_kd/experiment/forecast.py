@@ -147,7 +147,7 @@ def steps_left(run: "Experiment") -> list[Fold]:
 
 def networks_per_step(run: "Experiment") -> dict[str, int]:
     """How many networks a step trains, by role, in order."""
-    from light_sernet_kd.experiment.teacher import teacher_parts
+    from light_sernet_kd.experiment.teachers.teacher import teacher_parts
 
     own = {}
     if run.settings.trained_teacher:

@@ -170,7 +170,7 @@ def some_together(
         command_for: the command that makes a run alone, for its report.
     """
     from light_sernet_kd.experiment.run import opened
-    from light_sernet_kd.experiment.teacher_gate import check_teacher
+    from light_sernet_kd.experiment.teachers.gate import check_teacher
     from light_sernet_kd.experiment.together import result_bytes
 
     opening = time.perf_counter()

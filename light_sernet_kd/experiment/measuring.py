@@ -26,7 +26,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.grid import peak_mb
 from light_sernet_kd.experiment.networks import train_network, trained_on
 from light_sernet_kd.experiment.shared import Experiment
-from light_sernet_kd.experiment.teacher import teacher_outputs
+from light_sernet_kd.experiment.teachers.teacher import teacher_outputs
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.text import pluralise
 

@@ -10,14 +10,20 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
-from light_sernet_kd.experiment import dimensions, generations, start, unlabelled
+from light_sernet_kd.experiment import dimensions, start
 from light_sernet_kd.experiment.alone import beside
 from light_sernet_kd.experiment.calibration import calibrate
 from light_sernet_kd.experiment.enrolment import enrolled_scores
 from light_sernet_kd.experiment.final import final_notes
 from light_sernet_kd.experiment.networks import model_of, network_of
-from light_sernet_kd.experiment.teacher import known_speakers, teacher_licence, teacher_name, teacher_stamps
-from light_sernet_kd.experiment.teacher_gate import gate_facts
+from light_sernet_kd.experiment.teachers import generations, unlabelled
+from light_sernet_kd.experiment.teachers.gate import gate_facts
+from light_sernet_kd.experiment.teachers.teacher import (
+    known_speakers,
+    teacher_licence,
+    teacher_name,
+    teacher_stamps,
+)
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, teacher_members, teacher_source
 from light_sernet_kd.reporting.text import pluralise

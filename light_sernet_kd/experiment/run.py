@@ -24,7 +24,7 @@ from light_sernet_kd.experiment.outcome import command_of, default_run_name, opt
 from light_sernet_kd.experiment.receipt import write_receipt
 from light_sernet_kd.experiment.results import write_results
 from light_sernet_kd.experiment.shared import Experiment
-from light_sernet_kd.experiment.teacher_gate import check_teacher
+from light_sernet_kd.experiment.teachers.gate import check_teacher
 from light_sernet_kd.files import path_part
 from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.reporting.display import Display

@@ -22,10 +22,10 @@ from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.config.fields import spelled
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import teacher_gate
 from light_sernet_kd.experiment.alone import decides_folds, settings_alone
 from light_sernet_kd.experiment.run import opened
-from light_sernet_kd.experiment.teacher_gate import check_teacher
+from light_sernet_kd.experiment.teachers import gate as teacher_gate
+from light_sernet_kd.experiment.teachers.gate import check_teacher
 from light_sernet_kd.reporting.display import Display
 
 SPEAKERS = tuple(demo.SPEAKERS)[:5]

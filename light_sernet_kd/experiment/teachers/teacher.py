@@ -22,9 +22,10 @@ from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
-from light_sernet_kd.experiment import run_teachers, teacher_views, unlabelled
 from light_sernet_kd.experiment.networks import network_of, train_network
 from light_sernet_kd.experiment.phases import architectures, phases_of
+from light_sernet_kd.experiment.teachers import finished_runs, unlabelled
+from light_sernet_kd.experiment.teachers import views as teacher_views
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.teachers import teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers.alignment import SCALED
@@ -116,7 +117,7 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
         if entry.reads_rows:
             run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
         if entry.may_be_asked and run.settings.teacher_view == SAME:
-            run_teachers.check_same_view(argument, run.selection, run.settings)
+            finished_runs.check_same_view(argument, run.selection, run.settings)
         made = _made(run, source, unasked)
         if not path.exists():
             teachers.write(path, made)
@@ -230,7 +231,7 @@ def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
         network = network_of(run, "teacher").student
         networks, weights = [network] * run.settings.teacher_count, _members_weights(run, fold, network)
     else:
-        networks = run_teachers.networks(argument, fold.name)
+        networks = finished_runs.networks(argument, fold.name)
         weights = [network.get_weights() for network in networks]
     return asked_of(run, "teacher", networks, weights)
 

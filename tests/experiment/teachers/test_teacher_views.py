@@ -22,10 +22,10 @@ from light_sernet_kd.encoders import user_model
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.encoders.view_bank import FoldViews
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import teacher_views
 from light_sernet_kd.experiment.networks import Training, job_of
 from light_sernet_kd.experiment.shared import Experiment
-from light_sernet_kd.experiment.teacher import teacher_outputs
+from light_sernet_kd.experiment.teachers import views as teacher_views
+from light_sernet_kd.experiment.teachers.teacher import teacher_outputs
 from light_sernet_kd.reporting import display
 from light_sernet_kd.teachers import views as view_files
 

@@ -120,7 +120,7 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
 
         ray = Ray(cluster_address(arguments.on), heavy_imports, arguments.jobs)
     heavy_imports()
-    from light_sernet_kd.experiment import search as trials
+    from light_sernet_kd.experiment.sweeps import search as trials
 
     found = trials.run(
         search,

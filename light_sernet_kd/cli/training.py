@@ -319,7 +319,7 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
             remedy="name some with --only, or set KERAS_BACKEND=tensorflow",
         )
     )
-    from light_sernet_kd.experiment import paper
+    from light_sernet_kd.experiment.sweeps import paper
 
     display = terminal(options.verbose)
     rows = paper.rows_of(context.experiments, context.defaults, only=arguments.only, epochs=arguments.epochs)
@@ -395,7 +395,7 @@ def _run_grid(grid: "Grid", arguments: argparse.Namespace, options: RunOptions, 
     unknown = [entry for entry in planned.to_run if planned.seconds[entry.name] is None]
     if arguments.measure and unknown:
         heavy_imports(one_engine([entry.settings for entry in unknown], remedy="give all one `engine`"))
-        from light_sernet_kd.experiment.measuring import measure
+        from light_sernet_kd.experiment.sweeps.measuring import measure
 
         measure(unknown, costs, dataclasses.replace(options, result=folder.path), display)
         planned = grids.plan(grid, folder, costs)
@@ -420,7 +420,7 @@ def _run_grid(grid: "Grid", arguments: argparse.Namespace, options: RunOptions, 
         begin = functools.partial(heavy_imports, engine)
         if local:
             begin()  # where Ray makes the runs, its workers import the engine, and this process does without
-        from light_sernet_kd.experiment import grid as runs
+        from light_sernet_kd.experiment.sweeps import grid as runs
 
         with locked(folder.path):
             how: dict[str, Any] = {"engine": engine, "jobs": jobs, "begin": begin}

@@ -75,7 +75,7 @@ def carry_out(run: Experiment) -> None:
     check_teacher(run)
     run.forecast = forecast_of(run)
     if ENGINES[run.engine].trains_together:
-        from light_sernet_kd.experiment.together import train_folds
+        from light_sernet_kd.experiment.sweeps.together import train_folds
 
         train_folds([run])
     conclude(run, test_folds(run))

@@ -23,7 +23,7 @@ from light_sernet_kd.data.unlabelled.clips import Encoded, Part
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError, is_installed, missing
 from light_sernet_kd.experiment.cluster.connection import connected, cores_of, first_line, nodes_of
-from light_sernet_kd.experiment.grid import THREADS
+from light_sernet_kd.experiment.sweeps.grid import THREADS
 
 # What is encoded and not yet written, in the nodes' shared memory.
 _WAITING_BYTES = 2**30

@@ -23,7 +23,7 @@ from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.grid import Finished, peak_mb
+from light_sernet_kd.experiment.sweeps.grid import Finished, peak_mb
 from light_sernet_kd.files import atomic, read_json
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def train_together_on_node(runs: Sequence[Given], options: RunOptions) -> Iterat
     """Make runs whose networks are trained together, as they finish."""
     from rich.console import Console
 
-    from light_sernet_kd.experiment.grid import some_together
+    from light_sernet_kd.experiment.sweeps.grid import some_together
     from light_sernet_kd.reporting.display import Display
 
     commands = {run.name: run.command for run in runs}

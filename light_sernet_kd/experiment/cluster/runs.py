@@ -30,7 +30,8 @@ from light_sernet_kd.experiment.cluster.node import (
     train_on_node,
     train_together_on_node,
 )
-from light_sernet_kd.experiment.grid import (
+from light_sernet_kd.experiment.outcome import command_of
+from light_sernet_kd.experiment.sweeps.grid import (
     MOST_NETWORKS,
     THREADS,
     Finished,
@@ -38,7 +39,6 @@ from light_sernet_kd.experiment.grid import (
     architecture,
     fold_count,
 )
-from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.files import atomic, write_text
 
 if TYPE_CHECKING:

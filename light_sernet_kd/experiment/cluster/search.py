@@ -16,7 +16,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.cluster.runs import Ray
 from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.experiment.run import opened
-from light_sernet_kd.experiment.search import Drawn, final_run, train_trial
+from light_sernet_kd.experiment.sweeps.search import Drawn, final_run, train_trial
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from light_sernet_kd.config import RunOptions, cluster, make_settings
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.cluster import node as ray_node
 from light_sernet_kd.experiment.cluster import runs as ray_runs
-from light_sernet_kd.experiment.grid import Finished
+from light_sernet_kd.experiment.sweeps.grid import Finished
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
 

@@ -71,7 +71,7 @@ def searched(nodes, tmp_path, monkeypatch):
     """A function that does trials on the cluster; returns their rows and what was said."""
     from light_sernet_kd.experiment.cluster import search as ray_search
     from light_sernet_kd.experiment.cluster.runs import Ray
-    from light_sernet_kd.experiment.search import Drawn
+    from light_sernet_kd.experiment.sweeps.search import Drawn
 
     def measured(trials, trial, settings, own):
         return trials.drawn.is_over_budget(trial, settings)
@@ -80,7 +80,7 @@ def searched(nodes, tmp_path, monkeypatch):
         study.set_cost(trial, Cost(100 * settings.width, 1.0, 1.0, 10))
 
     monkeypatch.setattr(ray_search._Trials, "_is_over_budget", measured)
-    monkeypatch.setattr("light_sernet_kd.experiment.search._measure", cost)
+    monkeypatch.setattr("light_sernet_kd.experiment.sweeps.search._measure", cost)
     monkeypatch.setattr(Drawn, "training", b"")
 
     def run(search, trials, work, jobs=None, name="there", address=None):

@@ -177,7 +177,7 @@ def test_the_command_of_a_point_goes_on_with_its_run_also_where_that_is_older(ra
 
 @pytest.mark.every
 def test_an_interrupted_search_goes_on_with_the_same_trials(ran, corpus, tmp_path, monkeypatch, capsys):
-    from light_sernet_kd.experiment import search as trials
+    from light_sernet_kd.experiment.sweeps import search as trials
 
     conclude, calls = trials.conclude, []
 

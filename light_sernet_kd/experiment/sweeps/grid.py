@@ -170,8 +170,8 @@ def some_together(
         command_for: the command that makes a run alone, for its report.
     """
     from light_sernet_kd.experiment.run import opened
+    from light_sernet_kd.experiment.sweeps.together import result_bytes
     from light_sernet_kd.experiment.teachers.gate import check_teacher
-    from light_sernet_kd.experiment.together import result_bytes
 
     opening = time.perf_counter()
     with contextlib.ExitStack() as stack:
@@ -196,7 +196,7 @@ def _part_together(
     runs: Sequence[tuple[Run, "Experiment"]], display: "Display"
 ) -> Iterator[tuple[Run, Finished]]:
     from light_sernet_kd.experiment.run import conclude, test_folds
-    from light_sernet_kd.experiment.together import train_finals, train_folds
+    from light_sernet_kd.experiment.sweeps.together import train_finals, train_folds
 
     began = time.perf_counter()
     tested: list[tuple[Run, Experiment, list[dict[str, Any]]]] = []

@@ -11,7 +11,7 @@ from light_sernet_kd import cli
 from light_sernet_kd.analysis import grid as grids
 from light_sernet_kd.analysis.grid.costs import Counts, Step, data_key, step_key
 from light_sernet_kd.config import make_settings
-from light_sernet_kd.experiment import measuring
+from light_sernet_kd.experiment.sweeps import measuring
 
 LEARNED = {"distillation": "KD", "epochs": 10, "batch_size": 8, "export": False, "engine": "tf"}
 

@@ -21,7 +21,7 @@ from light_sernet_kd.analysis import grid as grids
 from light_sernet_kd.analysis.grid.costs import Counts, Step, step_key
 from light_sernet_kd.analysis.grid.scores import difference, holm
 from light_sernet_kd.config import RunOptions, Settings
-from light_sernet_kd.experiment.grid import Finished, Processes
+from light_sernet_kd.experiment.sweeps.grid import Finished, Processes
 from light_sernet_kd.files import write_json
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.reporting.display import Display

@@ -27,10 +27,10 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.conversion import convert
 from light_sernet_kd.experiment.evidence import packed_list
 from light_sernet_kd.experiment.final import number_operations
-from light_sernet_kd.experiment.grid import Finished
 from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.run import conclude, opened, test_folds
+from light_sernet_kd.experiment.sweeps.grid import Finished
 from light_sernet_kd.files import read_json
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.students.parameters import parameter_counts

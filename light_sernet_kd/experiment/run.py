@@ -16,7 +16,7 @@ from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.experiment.config_file import changes_since
-from light_sernet_kd.experiment.final import export_final
+from light_sernet_kd.experiment.exported.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
 from light_sernet_kd.experiment.forecast import forecast_of, say_plan
 from light_sernet_kd.experiment.networks import keep_networks

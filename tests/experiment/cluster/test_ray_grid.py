@@ -133,7 +133,7 @@ def test_the_command_line_says_it_in_a_line(tmp_path, capsys, monkeypatch):
 
 def test_what_gives_the_runs_to_a_cluster_needs_no_engine():
     program = (
-        "import sys; from light_sernet_kd.experiment import grid\n"
+        "import sys; from light_sernet_kd.experiment.sweeps import grid\n"
         "from light_sernet_kd.experiment.cluster import runs\n"
         "assert not {'keras', 'tensorflow', 'jax', 'ray'} & {*sys.modules}"
     )

@@ -18,8 +18,9 @@ from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.data.protocols import fold_seed
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import final, fold
+from light_sernet_kd.experiment import fold
 from light_sernet_kd.experiment import run as experiment
+from light_sernet_kd.experiment.exported import final
 from light_sernet_kd.experiment.networks import Training
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.teachers import generations

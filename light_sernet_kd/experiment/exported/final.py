@@ -13,7 +13,8 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.config.engine import engine_on
 from light_sernet_kd.experiment.calibration import final_logits, final_temperature
-from light_sernet_kd.experiment.conversion import (
+from light_sernet_kd.experiment.dimensions import CONVERTED, converted_ccc, value_changes
+from light_sernet_kd.experiment.exported.conversion import (
     PROBABILITIES,
     convert,
     precision_dimensions,
@@ -21,8 +22,7 @@ from light_sernet_kd.experiment.conversion import (
     taken_inputs,
     whose_scores,
 )
-from light_sernet_kd.experiment.dimensions import CONVERTED, converted_ccc, value_changes
-from light_sernet_kd.experiment.enrolment import is_enrolled, told_scores
+from light_sernet_kd.experiment.exported.enrolment import is_enrolled, told_scores
 from light_sernet_kd.experiment.fold import save_student
 from light_sernet_kd.experiment.networks import network_of, train_network, trained_on
 from light_sernet_kd.experiment.phases import phases_of

@@ -62,7 +62,7 @@ def told_scores(run: "Experiment", precision: str) -> dict[str, Any]:
 
 
 def _tested(run: "Experiment", fold: Fold, precision: str | None) -> evaluation.FoldAnswers:
-    from light_sernet_kd.experiment.conversion import precision_embeddings, precision_probabilities
+    from light_sernet_kd.experiment.exported.conversion import precision_embeddings, precision_probabilities
     from light_sernet_kd.experiment.fold import read_test_logits
 
     head, step, count = head_of(run, fold), run.step(fold), len(fold.test)

@@ -15,7 +15,7 @@ from small_runs import SPEAKERS, error_of, same_weights, train
 from light_sernet_kd import cli
 from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data.run_folder import RunFolder
-from light_sernet_kd.experiment import final
+from light_sernet_kd.experiment.exported import final
 from light_sernet_kd.experiment.run import opened
 from light_sernet_kd.reporting.display import Display
 

@@ -18,8 +18,8 @@ from light_sernet_kd.distillation.batch_keys import DIMENSIONS, FEATURES
 from light_sernet_kd.errors import UserError, installed
 from light_sernet_kd.experiment import start
 from light_sernet_kd.experiment.dimensions import CONVERTED
-from light_sernet_kd.experiment.enrolment import head_of
 from light_sernet_kd.experiment.evidence import packed_training_list
+from light_sernet_kd.experiment.exported.enrolment import head_of
 from light_sernet_kd.experiment.networks import calibration_clips
 from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.teachers.teacher import teacher_licence

@@ -12,7 +12,7 @@ from light_sernet_kd.data.protocols import Fold, select
 from light_sernet_kd.data.run_folder import RunFolder, Step, read_run
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.conversion import convert
+from light_sernet_kd.experiment.exported.conversion import convert
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.engines import AUTO

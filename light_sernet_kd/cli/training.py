@@ -124,7 +124,7 @@ def _of_file(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _unchanged(settings: Settings, options: RunOptions, *, alone: bool) -> "RunFolder | None":
     """The folder of the run that would come out the same, with its student alone where that is asked for."""
-    from light_sernet_kd.experiment.receipt import unchanged
+    from light_sernet_kd.experiment.results.receipt import unchanged
 
     if alone:
         from light_sernet_kd.experiment.alone import settings_alone

@@ -189,9 +189,9 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def _trained(self, table: Path, speakers: int) -> bytes:
         """The exported file of a student of all recordings."""
-        from light_sernet_kd.experiment.calibration import final_logits, final_temperature
         from light_sernet_kd.experiment.exported.conversion import convert
         from light_sernet_kd.experiment.exported.final import train_final
+        from light_sernet_kd.experiment.results.calibration import final_logits, final_temperature
         from light_sernet_kd.experiment.run import opened, test_folds
         from light_sernet_kd.reporting.display import Display
         from light_sernet_kd.training.network import load_student

@@ -21,8 +21,8 @@ from light_sernet_kd.experiment.fold import run_fold
 from light_sernet_kd.experiment.forecast import forecast_of, say_plan
 from light_sernet_kd.experiment.networks import keep_networks
 from light_sernet_kd.experiment.outcome import command_of, default_run_name, options_beside
-from light_sernet_kd.experiment.receipt import write_receipt
-from light_sernet_kd.experiment.results import write_results
+from light_sernet_kd.experiment.results.receipt import write_receipt
+from light_sernet_kd.experiment.results.writing import write_results
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teachers.gate import check_teacher
 from light_sernet_kd.files import path_part

@@ -35,7 +35,7 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data import training_list
-from light_sernet_kd.experiment import receipt
+from light_sernet_kd.experiment.results import receipt
 
 
 def without_seconds(metrics: dict) -> dict:

@@ -107,7 +107,7 @@ def train_on_node(settings: Settings, options: RunOptions, command: str) -> Fini
     Raises:
         UserError: it cannot begin here: no corpus, no teacher file.
     """
-    from light_sernet_kd.experiment.receipt import write_receipt
+    from light_sernet_kd.experiment.results.receipt import write_receipt
     from light_sernet_kd.experiment.run import carry_out
 
     def train(run: "Experiment") -> None:

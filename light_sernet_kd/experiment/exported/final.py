@@ -12,8 +12,6 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.config.engine import engine_on
-from light_sernet_kd.experiment.calibration import final_logits, final_temperature
-from light_sernet_kd.experiment.dimensions import CONVERTED, converted_ccc, value_changes
 from light_sernet_kd.experiment.exported.conversion import (
     PROBABILITIES,
     convert,
@@ -26,6 +24,8 @@ from light_sernet_kd.experiment.exported.enrolment import is_enrolled, told_scor
 from light_sernet_kd.experiment.fold import save_student
 from light_sernet_kd.experiment.networks import network_of, train_network, trained_on
 from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.results.calibration import final_logits, final_temperature
+from light_sernet_kd.experiment.results.dimensions import CONVERTED, converted_ccc, value_changes
 from light_sernet_kd.experiment.teachers import generations
 from light_sernet_kd.experiment.teachers.teacher import (
     final_teacher_epochs,

@@ -44,7 +44,7 @@ BUDGET = ["--trials", "3", "--finals", "1", "--max-kb", str(MOST_KB), "--no-expo
 @contextlib.contextmanager
 def quick():
     """Runs without graphs and pictures, which other tests make."""
-    from light_sernet_kd.experiment import results
+    from light_sernet_kd.experiment.results import writing as results
 
     with pytest.MonkeyPatch.context() as patch, shallow_light_sernet(), no_graphs():
         patch.setattr(results, "_draw", lambda run, outcomes, metrics: False)

@@ -263,7 +263,7 @@ def arguments(*more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def both(manifest, tmp_path_factory) -> Path:
     """A taught run of two folds, and the student alone that `--alone` trained before it."""
-    from light_sernet_kd.experiment import results
+    from light_sernet_kd.experiment.results import writing as results
 
     result = tmp_path_factory.mktemp("both")
     with pytest.MonkeyPatch.context() as patch:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
 
 _NAME = "receipt.json"
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parents[2]
 _RECEIPT = {
     "made_by": str,
     "asked": dict,

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from light_sernet_kd.experiment.receipt import program
+from light_sernet_kd.experiment.results.receipt import program
 from light_sernet_kd.files import JsonError, read_json, sha256, write_json
 
 _NAME = ".pictures.json"

@@ -13,7 +13,7 @@ import keras
 
 from light_sernet_kd import students
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.experiment.phases import schedule_of, shape_of
+from light_sernet_kd.experiment.networks.phases import schedule_of, shape_of
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.reporting.text import pluralise
 
@@ -128,7 +128,7 @@ class FirstSteps(keras.callbacks.Callback):
 
 def forecast_of(run: "Experiment") -> Forecast:
     """Of the networks that the run still has to train."""
-    from light_sernet_kd.experiment.networks import trained_on
+    from light_sernet_kd.experiment.networks.training import trained_on
 
     planned: Counter[Kind] = Counter()
     for fold in steps_left(run):

@@ -27,7 +27,7 @@ from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.experiment.exported import conversion
-from light_sernet_kd.experiment.networks import network_of, teacher_embedding_width
+from light_sernet_kd.experiment.networks.training import network_of, teacher_embedding_width
 from light_sernet_kd.experiment.results.evidence import packed_training_list
 from light_sernet_kd.experiment.results.metrics import notes_of
 from light_sernet_kd.experiment.shared import Experiment

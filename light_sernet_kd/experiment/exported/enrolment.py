@@ -10,8 +10,8 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import read_arrays
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.experiment.networks import trained_on
-from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.networks.phases import phases_of
+from light_sernet_kd.experiment.networks.training import trained_on
 from light_sernet_kd.students.enrolled import EnrolledHead
 from light_sernet_kd.training.network import load_student
 

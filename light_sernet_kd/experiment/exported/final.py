@@ -22,8 +22,8 @@ from light_sernet_kd.experiment.exported.conversion import (
 )
 from light_sernet_kd.experiment.exported.enrolment import is_enrolled, told_scores
 from light_sernet_kd.experiment.fold import save_student
-from light_sernet_kd.experiment.networks import network_of, train_network, trained_on
-from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.networks.phases import phases_of
+from light_sernet_kd.experiment.networks.training import network_of, train_network, trained_on
 from light_sernet_kd.experiment.results.calibration import final_logits, final_temperature
 from light_sernet_kd.experiment.results.dimensions import CONVERTED, converted_ccc, value_changes
 from light_sernet_kd.experiment.teachers import generations

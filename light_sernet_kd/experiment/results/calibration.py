@@ -8,7 +8,7 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.experiment.fold import logits_of, training_logits, validation_logits
-from light_sernet_kd.experiment.networks import trained_on
+from light_sernet_kd.experiment.networks.training import trained_on
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment

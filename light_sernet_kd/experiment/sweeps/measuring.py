@@ -23,7 +23,7 @@ from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.batches import capped
 from light_sernet_kd.data.selection import Selection, selected
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.networks import train_network, trained_on
+from light_sernet_kd.experiment.networks.training import train_network, trained_on
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.sweeps.grid import peak_mb
 from light_sernet_kd.experiment.teachers.teacher import teacher_outputs

@@ -26,8 +26,8 @@ from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.exported.conversion import convert
 from light_sernet_kd.experiment.exported.final import number_operations
+from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.outcome import command_of
-from light_sernet_kd.experiment.phases import phases_of
 from light_sernet_kd.experiment.results.evidence import packed_list
 from light_sernet_kd.experiment.run import conclude, opened, test_folds
 from light_sernet_kd.experiment.sweeps.grid import Finished

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.networks import Training, is_augmented, job_of, kind_of, network_of
-from light_sernet_kd.experiment.phases import is_trained_with_others
+from light_sernet_kd.experiment.networks.phases import is_trained_with_others
+from light_sernet_kd.experiment.networks.training import Training, is_augmented, job_of, kind_of, network_of
 from light_sernet_kd.experiment.teachers.teacher import final_teacher_epochs, median_epochs, teacher_outputs
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.job import TrainingJob

@@ -23,8 +23,8 @@ from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.run_folder import read_or_redo, read_rows
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.alone import Alone, decides_folds, find_alone, settings_alone
-from light_sernet_kd.experiment.networks import keep_networks, network_of, train_network
-from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.networks.phases import phases_of
+from light_sernet_kd.experiment.networks.training import keep_networks, network_of, train_network
 from light_sernet_kd.experiment.teachers.teacher import fold_teacher
 from light_sernet_kd.files import read_json, write_arrays, write_json
 from light_sernet_kd.registries.engines import ENGINES

@@ -20,8 +20,8 @@ from light_sernet_kd.data.batches import TeacherOutputs, UnlabelledClips
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
-from light_sernet_kd.experiment.networks import generation_role, network_of, train_network
-from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.networks.phases import phases_of
+from light_sernet_kd.experiment.networks.training import generation_role, network_of, train_network
 from light_sernet_kd.experiment.teachers import unlabelled
 from light_sernet_kd.experiment.teachers.teacher import asked_of, in_components, teacher_outputs
 from light_sernet_kd.files import parse_json, write_arrays

@@ -22,8 +22,8 @@ from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
-from light_sernet_kd.experiment.networks import network_of, train_network
-from light_sernet_kd.experiment.phases import architectures, phases_of
+from light_sernet_kd.experiment.networks.phases import architectures, phases_of
+from light_sernet_kd.experiment.networks.training import network_of, train_network
 from light_sernet_kd.experiment.teachers import finished_runs, unlabelled
 from light_sernet_kd.experiment.teachers import views as teacher_views
 from light_sernet_kd.files import write_arrays

@@ -18,8 +18,8 @@ from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.encoders import front_end
 from light_sernet_kd.encoders.embedding_cache import OneEach, embed_clips
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.networks import network_of
-from light_sernet_kd.experiment.phases import front_end_for
+from light_sernet_kd.experiment.networks.phases import front_end_for
+from light_sernet_kd.experiment.networks.training import network_of
 from light_sernet_kd.files import write_text
 from light_sernet_kd.registries.teachers import teacher_source
 from light_sernet_kd.reporting.display import Display

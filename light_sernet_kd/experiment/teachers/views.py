@@ -16,7 +16,7 @@ from light_sernet_kd.data.batches import TeacherViews, ViewRows
 from light_sernet_kd.data.kept_views import Bank
 from light_sernet_kd.data.protocols import Fold, fold_seed
 from light_sernet_kd.encoders.view_bank import FoldViews
-from light_sernet_kd.experiment.networks import trained_on
+from light_sernet_kd.experiment.networks.training import trained_on
 from light_sernet_kd.registries.teachers import reads_rows
 from light_sernet_kd.teachers.components import Components
 from light_sernet_kd.teachers.views import ViewTask, file_of, read_answers, remove_answers

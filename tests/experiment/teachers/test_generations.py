@@ -21,8 +21,8 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment import fold
 from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.experiment.exported import final
-from light_sernet_kd.experiment.networks import Training
-from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.networks.phases import phases_of
+from light_sernet_kd.experiment.networks.training import Training
 from light_sernet_kd.experiment.teachers import generations
 from light_sernet_kd.reporting import display
 from light_sernet_kd.training import checkpoint

@@ -22,7 +22,7 @@ from light_sernet_kd.encoders import user_model
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.encoders.view_bank import FoldViews
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.networks import Training, job_of
+from light_sernet_kd.experiment.networks.training import Training, job_of
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teachers import views as teacher_views
 from light_sernet_kd.experiment.teachers.teacher import teacher_outputs

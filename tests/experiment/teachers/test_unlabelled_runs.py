@@ -15,7 +15,7 @@ from light_sernet_kd import audio, cli, teachers
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.data.unlabelled import survey
 from light_sernet_kd.experiment import fold
-from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.teachers import probe
 
 pytestmark = pytest.mark.usefixtures("shallow", "undrawn")

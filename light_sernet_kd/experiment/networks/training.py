@@ -22,9 +22,14 @@ from light_sernet_kd.data.selection import representative
 from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.distillation.losses import at_their_last
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.callbacks import callbacks_of
 from light_sernet_kd.experiment.forecast import FirstSteps, ends
-from light_sernet_kd.experiment.phases import dimensions_of, is_trained_with_others, phases_of, settings_for
+from light_sernet_kd.experiment.networks.callbacks import callbacks_of
+from light_sernet_kd.experiment.networks.phases import (
+    dimensions_of,
+    is_trained_with_others,
+    phases_of,
+    settings_for,
+)
 from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.training.history import write_history
 from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob

@@ -13,7 +13,7 @@ from light_sernet_kd import students
 from light_sernet_kd.config import Settings, distillation_spec
 from light_sernet_kd.config.settings import SAME
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.inputs import architectures, features_of
+from light_sernet_kd.experiment.networks.inputs import architectures, features_of
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.registries.losses import NO_TEACHER

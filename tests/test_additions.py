@@ -148,7 +148,7 @@ PLACES: dict[str, list[Place]] = {
     ],
     "setting": [
         Place(
-            "light_sernet_kd/config/settings.py",
+            "light_sernet_kd/config/settings/declared.py",
             '    scratch: int = setting(\n        3, "--scratch", group=DATA, metavar="N", range=POSITIVE, '
             'help="of this test"\n    )\n',
             '    """What decides a run',

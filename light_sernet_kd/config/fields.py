@@ -1,7 +1,7 @@
 """A setting said once: a dataclass field that knows its flags, its help, its choices and its range.
 
 The parser, the checks and the documents are made from these fields. To add a setting, write one field in
-`settings.py`, and the line that uses it.
+`settings/declared.py`, and the line that uses it.
 """
 
 import argparse

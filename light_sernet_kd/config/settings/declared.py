@@ -1,13 +1,7 @@
-"""Everything that decides a run, as one frozen, typed dataclass saved beside its result.
+"""The settings, each said once: a field with its flags, its help and what it may be."""
 
-Standard library only: the command line answers `--help` and refuses a typo from here.
-"""
-
-import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config.fields import (
@@ -22,12 +16,33 @@ from light_sernet_kd.config.fields import (
     Range,
     Shorthand,
     names,
-    options,
     original_setting,
     session,
     setting,
     truth,
     weights,
+)
+from light_sernet_kd.config.settings.choices import (
+    AUDIO_TYPES,
+    BEST,
+    CLEAN,
+    DATA,
+    EXPORT,
+    GATE_WARN,
+    GATES,
+    KEPT,
+    LOCAL_POOLINGS,
+    LOSSES,
+    MEAN_OF_SOURCES,
+    MODALITIES,
+    POOLINGS,
+    READERS,
+    SAMPLE_RATE,
+    SPEECH_AND_TEXT,
+    TEACHER,
+    TEACHER_MIXINGS,
+    TEACHER_VIEWS,
+    TRAINING,
 )
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 from light_sernet_kd.registries.corpora import CORPORA
@@ -43,34 +58,9 @@ from light_sernet_kd.registries.losses import (
 )
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import DISTILLED, OURS, OWN, RECIPES
-from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES, Schedule
-from light_sernet_kd.registries.students import FEATURE_STUDENTS, MULTIMODAL_STUDENTS, STUDENTS, is_multimodal
-from light_sernet_kd.registries.teachers import ALLOWANCES, sources_text, trained_member
-
-SAMPLE_RATE = 16_000
-# Full scale is 1; of numbers much larger, a front end's sums of squares exceed float32. The runner, which
-# stands alone, has it too.
-LARGEST_SAMPLE = 1e9
-# Of an int8 file. On EMO-DB 16 clips gave ranges as good as 400 did; each costs up to 20 ms.
-CALIBRATION_CLIPS = 64
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
-
-AUDIO_TYPES = ("all", "impro", "script")
-MODALITIES = ("both", "text", "audio")
-POOLINGS = ("first", "mean", "max")
-LOCAL_POOLINGS = ("average", "max")
-READERS = ("soundfile", "tfio")
-# What a teacher hears of a training example.
-CLEAN, SAME = TEACHER_VIEWS = ("clean", "same")
-# How the sources of an ensemble are weighed for a training example.
-MEAN_OF_SOURCES, CONFIDENCE = TEACHER_MIXINGS = ("mean", "confidence")
-# Which weights a training ends with; see `training.job.TrainingJob`.
-BEST, LAST, MEAN = KEPT = ("best", "last", "mean")
-# What is done about a teacher that knows no more than the student would alone.
-GATE_WARN, GATE_REFUSE, GATE_OFF = GATES = ("warn", "refuse", "off")
-
-DATA, LOSSES, SPEECH_AND_TEXT = "data", "student and losses", "speech and text"
-TEACHER, TRAINING, EXPORT = "teacher", "protocol and training", "export"
+from light_sernet_kd.registries.schedules import OPTIMIZERS, SCHEDULES
+from light_sernet_kd.registries.students import FEATURE_STUDENTS, MULTIMODAL_STUDENTS, STUDENTS
+from light_sernet_kd.registries.teachers import ALLOWANCES, sources_text
 
 # A length or a width beyond these is a slip of the keyboard that no memory holds.
 _LONGEST_SECONDS, _WIDEST, _MOST_TOKENS = 600, 16, 512
@@ -102,20 +92,11 @@ def _mel(text: str) -> str:
     return {"mel": "mel_spectrogram"}.get(text.lower(), text)
 
 
-def corpus_name(corpus: str) -> str:
-    """What to call a corpus: its name, or that of its manifest, or of the folder of a `manifest.csv`."""
-    path = Path(corpus)
-    return path.stem if path.stem != "manifest" else path.resolve().parent.name or path.stem
-
-
 @dataclass(frozen=True)
-class Settings:
+class Declared:
     """What decides a run; each field says its flags and its meaning (`light-sernet-kd train --help`).
 
     None leaves it to the student: its own front end and schedule, its own text encoder.
-
-    >>> Settings(input_seconds=2.5).samples
-    40000
     """
 
     corpus: str = original_setting(
@@ -526,108 +507,3 @@ class Settings:
         "protocol's name with _enrolled behind it, and export it in files of its own, "
         "student_*_enrolled.tflite; a finished run gets it too",
     )  # fmt: skip
-
-    @property
-    def samples(self) -> int:
-        """Length of a clip in samples at 16 kHz."""
-        return self.input_samples or round(self.input_seconds * SAMPLE_RATE)
-
-    @property
-    def scale(self) -> tuple[float, float] | None:
-        """The ends of the scale of a manifest's ratings, where they are told."""
-        if not self.dimension_range:
-            return None
-        low, high = map(float, self.dimension_range)
-        return low, high
-
-    @property
-    def of_recipe(self) -> dict[str, Any]:
-        """What the recipe says, the user's changes left out."""
-        return dict(RECIPES[self.recipe].settings)
-
-    @property
-    def training_schedule(self) -> Schedule:
-        """The named schedule, or the student's, with this run's own epochs, batch size and so on in it."""
-        return SCHEDULES[self.schedule or STUDENTS[self.student].schedule].changed(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            batch_norm_momentum=self.batch_norm_momentum,
-            optimizer=self.optimizer,
-            accumulation=self.accumulation,
-            tune_epochs=self.tune_epochs,
-        )
-
-    @property
-    def trained_teacher(self) -> str | None:
-        """The architecture of a teacher that the run trains itself; None where it trains none."""
-        if self.teacher is None:
-            return None
-        trained = trained_member(self.teacher)
-        if trained is None:
-            return None
-        name, _ = trained
-        return name if name in STUDENTS else STUDENTS[self.student].wider_teacher or self.student
-
-    @property
-    def teacher_schedule(self) -> Schedule:
-        """Of a teacher that the run trains itself: the student's, unless the teacher is of another kind."""
-        schedule, kind = self.training_schedule, STUDENTS[self.trained_teacher or self.student].schedule
-        if kind != STUDENTS[self.student].schedule:
-            schedule = SCHEDULES[kind]
-        return schedule.changed(
-            epochs=self.teacher_epochs,
-            batch_size=self.teacher_batch_size,
-            learning_rate=self.teacher_learning_rate,
-            tune_epochs=self.tune_epochs,
-        )
-
-    @property
-    def trained_teacher_width(self) -> float:
-        """The width of a teacher that the run trains itself: of one that is named, as published."""
-        trained = trained_member(self.teacher) if self.teacher else None
-        return 1.0 if trained and trained[0] in STUDENTS else self.width * self.teacher_width
-
-    @property
-    def multimodal(self) -> tuple[str, ...]:
-        """Which of the student and its trained teacher are networks of speech and text."""
-        return tuple(name for name in (self.student, self.trained_teacher) if name and is_multimodal(name))
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the student or its trained teacher needs transcripts."""
-        return is_multimodal(self.trained_teacher) or (
-            is_multimodal(self.student) and self.modality != "audio"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-    @classmethod
-    def completed(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """`as_dict` of a run that may be older than some settings: what it lacks has the default."""
-        plain = cls().as_dict()
-        return {
-            **{name: plain[name] for name, option in options(cls).items() if not option.original},
-            **stored,
-        }
-
-    def digest(self) -> str:
-        """Eight hexadecimal digits that differ when a setting differs.
-
-        A setting has no part in it that is not `in_digest`, or that is not `original` and has its default:
-        runs that were begun before a setting was added keep their names.
-        """
-        import hashlib  # here: loading OpenSSL is a part of what `--help` takes
-
-        added = Settings.completed({})
-        decides = {
-            name: value
-            for name, value in self.as_dict().items()
-            if name not in NOT_IN_DIGEST and not (name in added and value == added[name])
-        }
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
-
-
-# What they decide is told by others, or by `resolved` of config.json, or is added to what was trained.
-NOT_IN_DIGEST = tuple(name for name, option in options(Settings).items() if not option.in_digest)

@@ -22,7 +22,8 @@ def corpus_name(corpus: str) -> str:
     return path.stem if path.stem != "manifest" else path.resolve().parent.name or path.stem
 
 
-@dataclass(frozen=True)
+# It takes the methods of its fields as they are: to make them again is a part of what `--help` takes.
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class Settings(Declared):
     """What decides a run, what follows from it, and the digest that names it.
 

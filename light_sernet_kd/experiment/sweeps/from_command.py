@@ -1,4 +1,4 @@
-"""A grid as the command `grid` makes it: planned, timed or trained, and its scores set side by side.
+"""A grid and a search as their commands make them: planned, trained, and their scores set side by side.
 
 Imports no Keras before it is known that something is to be trained here.
 """
@@ -8,16 +8,18 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from light_sernet_kd.analysis import grid as grids
+from light_sernet_kd.analysis import search as searches
 from light_sernet_kd.analysis.grid import Grid, GridFolder, StepCosts
-from light_sernet_kd.config import RunOptions
+from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.config.cluster import LOCAL, cluster_address
 from light_sernet_kd.config.engine import one_engine
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.files import locked
-from light_sernet_kd.registries.engines import ENGINES, TRAINS_ALL
+from light_sernet_kd.files import locked, path_part
+from light_sernet_kd.registries.engines import AUTO, ENGINES, EXPORTS, TRAINS_ALL
 
 if TYPE_CHECKING:
     from light_sernet_kd.analysis.grid.plan import Plan
@@ -117,3 +119,92 @@ class GridCommand:
             return run(
                 grid, folder, options, display, engine=engine, jobs=self.jobs or 1, begin=begin, ray=ray
             )
+
+
+@dataclass(frozen=True)
+class SearchCommand:
+    """What a command says of a search beside its settings and options.
+
+    Attributes:
+        line: as it was given, for the report.
+        space: the file of what is chosen; None for the usual space of the settings.
+        budget: what a student may take.
+        precision: of the file that is measured.
+        inner: how many inner folds.
+        trials: settings drawn, with those of earlier commands.
+        finals: how many of the best are tested on the outer folds.
+        jobs: students trained at a time on a cluster; None for what it has room for.
+        on: where they are trained, as `--on` names it.
+        dry_run: the search is told, and nothing is run.
+        begin: imports what an engine, by default the one that exports, computes with.
+    """
+
+    line: str
+    space: Path | None
+    budget: searches.Budget
+    precision: str
+    inner: int
+    trials: int
+    finals: int
+    jobs: int | None
+    on: str
+    dry_run: bool
+    begin: Callable[[str], None]
+
+    def carry_out(self, settings: Settings, options: RunOptions, display: "Display") -> None:
+        """Say what the search is, do the trials that are not done, then show the table of the best.
+
+        Raises:
+            UserError: settings that no search takes, another search in the folder, or no student that meets
+                the budget.
+        """
+        _check_searched(settings)
+        space = searches.read_space(self.space) if self.space else searches.default_space(settings)
+        search = searches.searched(
+            settings, space, self.budget, options.data, precision=self.precision, inner=self.inner
+        )
+        folder = searches.SearchFolder.of(search, options.result / path_part(options.run or search.name))
+        if self.dry_run or options.verbose:
+            for line in search.lines():
+                display.say(line, always=True)
+            display.say(f"Trials: {self.trials}. Folder: {folder.path}", always=True)
+        if self.dry_run:
+            return
+        searches.require_optuna()
+        begin, ray = functools.partial(self.begin, EXPORTS), None
+        if self.on != LOCAL:
+            from light_sernet_kd.experiment.cluster.runs import Ray
+
+            ray = Ray(cluster_address(self.on), begin, self.jobs)
+        begin()
+        from light_sernet_kd.experiment.sweeps.search import run
+
+        found = run(
+            search,
+            folder,
+            dataclasses.replace(options, run=None),
+            display,
+            trials=self.trials,
+            finals=self.finals,
+            command=self.line,
+            ray=ray,
+        )
+        if found:
+            searches.show(found, search, display)
+            display.say(f"Table: {folder.path / 'pareto.md'}", always=True)
+
+
+def _check_searched(settings: Settings) -> None:
+    """Refuse settings that say what no search can do."""
+    if settings.engine != AUTO and not ENGINES[settings.engine].exports:
+        raise UserError(
+            "a search exports every student, which TensorFlow alone does: leave out "
+            f"--engine {settings.engine}."
+        )
+    if settings.unlabelled is not None:
+        # Its recordings would be compared with the speakers of each trial, and not with those that test.
+        raise UserError("a search takes no --unlabelled: leave it out, and train what is found with it.")
+    if settings.start_from is not None:
+        raise UserError("a search draws students of many shapes, and takes no --start_from: leave it out.")
+    if settings.dimensions_only:
+        raise UserError("a search compares UA, which --dimensions_only has none of: leave it out.")

@@ -11,8 +11,8 @@ from light_sernet_kd import __version__, plugins
 from light_sernet_kd.config import Settings
 from light_sernet_kd.config.settings import NOT_IN_DIGEST
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.networks.phases import schedule_of, shared_roles
-from light_sernet_kd.experiment.teachers.teacher import teacher_digest, teacher_parts
+from light_sernet_kd.experiment.networks.phases import schedule_of, shared_roles, teacher_parts
+from light_sernet_kd.experiment.teachers.teacher import teacher_digest
 from light_sernet_kd.files import JsonError, read_json, write_json
 from light_sernet_kd.registries.engines import ENGINES, OF_OLDER_RUNS
 from light_sernet_kd.registries.schedules import Schedule

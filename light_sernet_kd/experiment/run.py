@@ -18,7 +18,7 @@ from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.experiment.config_file import changes_since
 from light_sernet_kd.experiment.exported.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
-from light_sernet_kd.experiment.forecast import forecast_of, say_plan
+from light_sernet_kd.experiment.networks.forecast import forecast_of, say_plan
 from light_sernet_kd.experiment.networks.training import keep_networks
 from light_sernet_kd.experiment.outcome import command_of, default_run_name, options_beside
 from light_sernet_kd.experiment.results.receipt import write_receipt

@@ -21,9 +21,9 @@ from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import config_file, forecast
+from light_sernet_kd.experiment import config_file, start
 from light_sernet_kd.experiment.alone import settings_alone
-from light_sernet_kd.experiment.networks import inputs, phases, start
+from light_sernet_kd.experiment.networks import forecast, inputs, phases
 from light_sernet_kd.experiment.results import evidence
 from light_sernet_kd.experiment.teachers import teacher, unlabelled
 from light_sernet_kd.registries.engines import ENGINES, TRAINS_ALL

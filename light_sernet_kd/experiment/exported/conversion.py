@@ -16,8 +16,8 @@ from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, FEATURES
 from light_sernet_kd.errors import UserError, installed
+from light_sernet_kd.experiment import start
 from light_sernet_kd.experiment.exported.enrolment import head_of
-from light_sernet_kd.experiment.networks import start
 from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.networks.training import calibration_clips
 from light_sernet_kd.experiment.results.dimensions import CONVERTED

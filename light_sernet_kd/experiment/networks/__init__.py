@@ -1,1 +1,1 @@
-"""A run's networks: what they see, the stages of their training, the weights they begin with."""
+"""A run's networks: what they see, the stages of their training, and when it ends."""

@@ -20,6 +20,7 @@ from light_sernet_kd.registries.losses import NO_TEACHER
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.text import pluralise
+from light_sernet_kd.teachers.probe import PARTS
 from light_sernet_kd.training import devices
 
 if TYPE_CHECKING:
@@ -123,6 +124,14 @@ def check_encoders(run: "Experiment") -> None:
 def schedule_of(run: "Experiment", role: str) -> Schedule:
     """How the role's network is trained."""
     return run.settings.training_schedule if role == "student" else run.settings.teacher_schedule
+
+
+def teacher_parts(run: "Experiment") -> int:
+    """Into how many parts the speakers are divided, each of whose outputs are of teachers without them."""
+    parts = run.settings.teacher_parts
+    if parts is None:
+        parts = PARTS if "teacher" in run.multimodal else 0
+    return parts
 
 
 def _qat_schedule(run: "Experiment") -> Schedule:

@@ -22,8 +22,8 @@ from light_sernet_kd.data.selection import representative
 from light_sernet_kd.distillation.distiller import TeacherWidths
 from light_sernet_kd.distillation.losses import at_their_last
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.forecast import FirstSteps, ends
 from light_sernet_kd.experiment.networks.callbacks import callbacks_of
+from light_sernet_kd.experiment.networks.forecast import FirstSteps, ends
 from light_sernet_kd.experiment.networks.phases import (
     dimensions_of,
     is_trained_with_others,

@@ -9,7 +9,7 @@ from light_sernet_kd.analysis import audit
 from light_sernet_kd.data import signatures, ties, training_list
 from light_sernet_kd.data.protocols import stamps_of
 from light_sernet_kd.data.selection import Selection
-from light_sernet_kd.experiment.networks import start
+from light_sernet_kd.experiment import start
 from light_sernet_kd.experiment.networks.training import trained_on
 from light_sernet_kd.experiment.teachers import unlabelled
 from light_sernet_kd.experiment.teachers.teacher import teacher_stamps

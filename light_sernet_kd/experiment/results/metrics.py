@@ -10,10 +10,10 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
+from light_sernet_kd.experiment import start
 from light_sernet_kd.experiment.alone import beside
 from light_sernet_kd.experiment.exported.enrolment import enrolled_scores
 from light_sernet_kd.experiment.exported.final import final_notes
-from light_sernet_kd.experiment.networks import start
 from light_sernet_kd.experiment.networks.training import model_of, network_of
 from light_sernet_kd.experiment.results import dimensions
 from light_sernet_kd.experiment.results.calibration import calibrate

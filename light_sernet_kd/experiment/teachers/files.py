@@ -14,13 +14,13 @@ from light_sernet_kd.data import ties
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.data.unlabelled import Clips
+from light_sernet_kd.experiment.networks.phases import teacher_parts
 from light_sernet_kd.experiment.outcome import default_run_name
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.experiment.teachers import unlabelled
 from light_sernet_kd.experiment.teachers.teacher import (
     final_teacher_epochs,
     teacher_name,
-    teacher_parts,
     trained_teacher,
 )
 from light_sernet_kd.files import path_part

@@ -22,7 +22,7 @@ from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
-from light_sernet_kd.experiment.networks.phases import architectures, phases_of
+from light_sernet_kd.experiment.networks.phases import architectures, phases_of, teacher_parts
 from light_sernet_kd.experiment.networks.training import network_of, train_network
 from light_sernet_kd.experiment.teachers import finished_runs, unlabelled
 from light_sernet_kd.experiment.teachers import views as teacher_views
@@ -30,7 +30,7 @@ from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.teachers import teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers.alignment import SCALED
 from light_sernet_kd.teachers.components import ComponentRows, fit_components
-from light_sernet_kd.teachers.probe import PARTS, held_out_parts
+from light_sernet_kd.teachers.probe import held_out_parts
 from light_sernet_kd.teachers.sources import (
     Workplace,
     at_own_temperature,
@@ -355,13 +355,6 @@ def trained_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None 
             ua = run.scores(fold, logits[list(fold.test)])["ua"]
             run.display.say(f"fold {fold.name}: teacher UA {100 * ua:.1f} %")
     return read_or_redo(step.teacher, teachers.read)
-
-
-def teacher_parts(run: "Experiment") -> int:
-    parts = run.settings.teacher_parts
-    if parts is None:
-        parts = PARTS if "teacher" in run.multimodal else 0
-    return parts
 
 
 def _with_held_out(

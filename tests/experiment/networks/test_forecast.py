@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from light_sernet_kd.experiment.forecast import FirstSteps, Forecast, ends
+from light_sernet_kd.experiment.networks.forecast import FirstSteps, Forecast, ends
 
 
 class Clock:

@@ -13,7 +13,7 @@ import keras
 
 from light_sernet_kd import students
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.experiment.networks.phases import schedule_of, shape_of
+from light_sernet_kd.experiment.networks.phases import schedule_of, shape_of, teacher_parts
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.reporting.text import pluralise
 
@@ -147,8 +147,6 @@ def steps_left(run: "Experiment") -> list[Fold]:
 
 def networks_per_step(run: "Experiment") -> dict[str, int]:
     """How many networks a step trains, by role, in order."""
-    from light_sernet_kd.experiment.teachers.teacher import teacher_parts
-
     own = {}
     if run.settings.trained_teacher:
         own["teacher"] = run.settings.teacher_count * (1 + teacher_parts(run))

@@ -22,7 +22,7 @@ from light_sernet_kd.data.protocols import select
 from light_sernet_kd.data.run_folder import read_run
 from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.experiment.fold import read_test_logits
-from light_sernet_kd.experiment.phases import phases_of
+from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.students.enrolled import embedded

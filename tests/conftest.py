@@ -75,7 +75,7 @@ def pictures(request):
 @pytest.fixture
 def undrawn(monkeypatch):
     """A run's pictures are not even made: to lay one out is a tenth of a run of one epoch."""
-    from light_sernet_kd.experiment import results
+    from light_sernet_kd.experiment.results import writing as results
 
     monkeypatch.setattr(results, "_draw", lambda run, outcomes, metrics: False)
 

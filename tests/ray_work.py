@@ -13,8 +13,8 @@ import numpy as np
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.grid import Finished
-from light_sernet_kd.experiment.ray_node import Given
+from light_sernet_kd.experiment.cluster.node import Given
+from light_sernet_kd.experiment.sweeps.grid import Finished
 
 
 def says_its_settings(settings: Settings, options: RunOptions, command: str) -> Finished:

@@ -48,7 +48,7 @@ def shallow_light_sernet() -> Iterator[None]:
 
     Tracing takes most of a short run, and most of it goes by layers.
     """
-    from light_sernet_kd.experiment import networks
+    from light_sernet_kd.experiment.networks import training as networks
     from light_sernet_kd.students import light_sernet
 
     whole = light_sernet.LIGHT_SERNET

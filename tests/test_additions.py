@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
+from light_sernet_kd.config import Settings
+
 
 class Place(NamedTuple):
     """A text that is written into a file: behind the line that begins with `behind`, or at the file's end."""
@@ -146,7 +148,7 @@ PLACES: dict[str, list[Place]] = {
     ],
     "setting": [
         Place(
-            "light_sernet_kd/config/settings.py",
+            "light_sernet_kd/config/settings/declared.py",
             '    scratch: int = setting(\n        3, "--scratch", group=DATA, metavar="N", range=POSITIVE, '
             'help="of this test"\n    )\n',
             '    """What decides a run',
@@ -229,3 +231,15 @@ def test_what_is_added_is_listed_and_checked(copy):
     assert "Did you mean scratch?" in done.stderr
     code = "from light_sernet_kd.analysis import stress; print(*stress.conditions_of(('scratch',)))"
     assert "scratch" in run(copy, "-c", code).stdout
+
+
+def test_runs_that_began_before_a_setting_go_on_with_its_default(copy):
+    code = (
+        "import json; from light_sernet_kd.config import Settings; "
+        "older = {name: value for name, value in Settings().as_dict().items() if name != 'scratch'}; "
+        "told = [Settings().digest(), Settings(scratch=5).digest(), Settings.completed(older)['scratch']]; "
+        "print(json.dumps(told))"
+    )
+    default, other, completed = json.loads(run(copy, "-c", code).stdout)
+    assert default == Settings().digest() != other
+    assert completed == 3

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from light_sernet_kd.errors import UserError, is_installed, missing
-from light_sernet_kd.registries.engines import ENGINES
+from light_sernet_kd.registries.engines import ENGINES, EXPORTS
 
 if TYPE_CHECKING:
     import logging
@@ -32,7 +32,7 @@ def say_written(paths: Iterable[object]) -> None:
     print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
 
 
-def heavy_imports(engine: str = "tf") -> None:
+def heavy_imports(engine: str = EXPORTS) -> None:
     """What the engine computes with, without the lines it writes about itself.
 
     Raises:
@@ -60,7 +60,7 @@ def heavy_imports(engine: str = "tf") -> None:
     logging.getLogger("tensorflow").addFilter(_is_no_advice)
     with without_chatter():
         importlib.import_module(module)
-        if engine != "tf" and is_installed("tensorflow"):
+        if module != "tensorflow" and is_installed("tensorflow"):
             # Keras imports it wherever it is installed, and it must not take the memory of another's GPU.
             tensorflow = importlib.import_module("tensorflow")
             tensorflow.config.set_visible_devices([], "GPU")

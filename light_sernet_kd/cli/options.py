@@ -132,7 +132,7 @@ def with_clips_on(
             "--on encodes the clips of --unlabelled, which is not given. Many runs on a cluster are a grid "
             "(light-sernet-kd grid)."
         )
-    from light_sernet_kd.experiment.ray_clips import RayClips, require_ray_data
+    from light_sernet_kd.experiment.cluster.clips import RayClips, require_ray_data
 
     address = cluster_address(arguments.on)
     require_ray_data("--unlabelled with --on")

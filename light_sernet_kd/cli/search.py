@@ -1,7 +1,6 @@
 """The command `search`."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from light_sernet_kd.cli.options import (
     settings_of,
 )
 from light_sernet_kd.config import PRECISIONS, fields
-from light_sernet_kd.config.cluster import LOCAL, cluster_address
+from light_sernet_kd.config.cluster import LOCAL
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.files import path_part
 
 _EPILOG = """the file of --space:
   [space]
@@ -85,51 +83,19 @@ def run_search(arguments: argparse.Namespace, context: Context) -> None:
         )
     precision = choose("precision", arguments.precision, PRECISIONS)
     settings, options = settings_of(arguments, context.defaults), run_options(arguments)
-    if settings.engine == "jax":
-        raise UserError(
-            "a search exports every student, which TensorFlow alone does: leave out --engine jax."
-        )
-    if settings.unlabelled is not None:
-        # Its recordings would be compared with the speakers of each trial, and not with those that test.
-        raise UserError("a search takes no --unlabelled: leave it out, and train what is found with it.")
-    if settings.start_from is not None:
-        raise UserError("a search draws students of many shapes, and takes no --start_from: leave it out.")
-    if settings.dimensions_only:
-        raise UserError("a search compares UA, which --dimensions_only has none of: leave it out.")
-    from light_sernet_kd.analysis import search as searches
+    from light_sernet_kd.analysis.search import Budget
+    from light_sernet_kd.experiment.sweeps.from_command import SearchCommand
 
-    space = searches.read_space(arguments.space) if arguments.space else searches.default_space(settings)
-    budget = searches.Budget(arguments.max_kb, arguments.max_ms, arguments.max_params)
-    search = searches.searched(
-        settings, space, budget, options.data, precision=precision, inner=arguments.inner
-    )
-    folder = searches.SearchFolder.of(search, options.result / path_part(options.run or search.name))
-    display = terminal(options.verbose)
-    if arguments.dry_run or options.verbose:
-        for line in search.lines():
-            display.say(line, always=True)
-        display.say(f"Trials: {arguments.trials}. Folder: {folder.path}", always=True)
-    if arguments.dry_run:
-        return
-    searches.require_optuna()
-    ray = None
-    if arguments.on != LOCAL:
-        from light_sernet_kd.experiment.ray_runs import Ray
-
-        ray = Ray(cluster_address(arguments.on), heavy_imports, arguments.jobs)
-    heavy_imports()
-    from light_sernet_kd.experiment import search as trials
-
-    found = trials.run(
-        search,
-        folder,
-        replace(options, run=None),
-        display,
+    SearchCommand(
+        line=context.command_line,
+        space=arguments.space,
+        budget=Budget(arguments.max_kb, arguments.max_ms, arguments.max_params),
+        precision=precision,
+        inner=arguments.inner,
         trials=arguments.trials,
         finals=arguments.finals,
-        command=context.command_line,
-        ray=ray,
-    )
-    if found:
-        searches.show(found, search, display)
-        display.say(f"Table: {folder.path / 'pareto.md'}", always=True)
+        jobs=arguments.jobs,
+        on=arguments.on,
+        dry_run=arguments.dry_run,
+        begin=heavy_imports,
+    ).carry_out(settings, options, terminal(options.verbose))

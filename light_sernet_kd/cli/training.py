@@ -1,10 +1,8 @@
 """The commands that train: `train`, `recipe`, `teach`, `grid`, `paper`, `export`."""
 
 import argparse
-import contextlib
 import dataclasses
 import fnmatch
-import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,23 +21,18 @@ from light_sernet_kd.cli.options import (
     settings_of,
     with_clips_on,
 )
-from light_sernet_kd.cli.seeds import parsed, train_each
-from light_sernet_kd.config import RunOptions, Settings, distillation_spec, fields, make_settings
-from light_sernet_kd.config.cluster import LOCAL, cluster_address
-from light_sernet_kd.config.engine import engine_of, one_engine
+from light_sernet_kd.config import Settings, distillation_spec, fields, make_settings
+from light_sernet_kd.config.engine import one_engine
 from light_sernet_kd.config.settings import SPEECH_AND_TEXT, TEACHER
 from light_sernet_kd.data.settings_file import config_of, file_settings
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.files import path_part
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
 
 if TYPE_CHECKING:
-    from light_sernet_kd.analysis.grid import Grid
-    from light_sernet_kd.data.run_folder import RunFolder
-    from light_sernet_kd.reporting.display import Display
+    pass
 
 
 def add_train(commands: Any, context: Context) -> None:
@@ -79,37 +72,40 @@ def run_train(arguments: argparse.Namespace, context: Context) -> None:
         raise UserError("--alone is for a student with a teacher: add -kd KD or another method.")
     if arguments.seeds is not None and "seed" in vars(arguments):
         raise UserError("--seeds names all seeds: leave out --seed.")
-    seeds = None if arguments.seeds is None else parsed(arguments.seeds)
+    seeds = None if arguments.seeds is None else _seeds(arguments.seeds)
     options = with_clips_on(arguments, settings, options, heavy_imports)  # engine jax takes no such clips
     display = terminal(options.verbose)
+    from light_sernet_kd.experiment.from_command import TrainCommand
 
-    def run(settings: Settings, options: RunOptions) -> "RunFolder":
-        with _mirrored(arguments, settings, options, display):
-            folder = _unchanged(settings, options, alone=arguments.alone) or _trained(
-                settings, options, display, context.command_line, alone=arguments.alone, like=arguments.config
-            )
-            _tell_outcome(folder, display)
-        return folder
-
+    repeats = None if arguments.config is None else config_of(arguments.config)
+    command = TrainCommand(context.command_line, arguments.alone, repeats, arguments.mirror, heavy_imports)
     if seeds is None:
-        run(settings, options)
+        command.train(settings, options, display)
     else:
-        train_each(seeds, settings, options, display, run)
+        from light_sernet_kd.experiment.sweeps.seeds import train_each
+
+        train_each(seeds, settings, options, display, command.train)
 
 
-def _mirrored(
-    arguments: argparse.Namespace, settings: Settings, options: RunOptions, display: "Display"
-) -> contextlib.AbstractContextManager[None]:
-    """Around a run, and its student alone where that is asked for: sends them to `--mirror`."""
-    if arguments.mirror is None:
-        return contextlib.nullcontext()
-    from light_sernet_kd.experiment.mirror import mirrored_run
-    from light_sernet_kd.experiment.outcome import default_run_name, options_beside
+def _seeds(text: str) -> tuple[int, ...]:
+    """Seeds between commas, each once, in their order.
 
-    runs = [options, options_beside(settings, options)] if arguments.alone else [options]
-    names = [each.run or default_run_name(settings) for each in runs]
-    folders = [options.result / path_part(name) for name in names]
-    return mirrored_run(arguments.mirror, folders, display)
+    Raises:
+        UserError: there are no two, or one is no seed.
+
+    >>> _seeds("0,2,1,2")
+    (0, 2, 1)
+    """
+    try:
+        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        found = ()
+    if len(found) < 2 or min(found) < 0 or max(found) >= 2**32:
+        raise UserError(
+            f"--seeds takes two or more whole numbers from 0 to {2**32 - 1} between commas, such as 0,1,2: "
+            f"found {text!r}."
+        )
+    return found
 
 
 def _of_file(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -119,47 +115,6 @@ def _of_file(arguments: argparse.Namespace) -> dict[str, Any]:
     if method is None or distillation_spec.parse(method).needs_teacher:
         return values
     return {name: value for name, value in values.items() if fields.options(Settings)[name].group != TEACHER}
-
-
-def _unchanged(settings: Settings, options: RunOptions, *, alone: bool) -> "RunFolder | None":
-    """The folder of the run that would come out the same, with its student alone where that is asked for."""
-    from light_sernet_kd.experiment.receipt import unchanged
-
-    if alone:
-        from light_sernet_kd.experiment.alone import settings_alone
-        from light_sernet_kd.experiment.outcome import options_beside
-
-        if unchanged(settings_alone(settings), options_beside(settings, options)) is None:
-            return None
-    return unchanged(settings, options)
-
-
-def _trained(
-    settings: Settings,
-    options: RunOptions,
-    display: "Display",
-    command: str,
-    *,
-    alone: bool,
-    like: Path | None,
-) -> "RunFolder":
-    heavy_imports(engine_of(settings))
-    from light_sernet_kd import experiment
-    from light_sernet_kd.data.run_folder import RunFolder
-
-    if alone:
-        experiment.train_alone(settings, options, display)
-    repeats = None if like is None else config_of(like)
-    return RunFolder(experiment.train(settings, options, display, command=command, repeats=repeats))
-
-
-def _tell_outcome(run: "RunFolder", display: "Display") -> None:
-    from light_sernet_kd.experiment.outcome import summary
-    from light_sernet_kd.files import read_json
-
-    display.say(summary(read_json(run.metrics)), always=True)
-    display.say(f"Report: {run.report}", always=True)
-    display.say(f"Page: {run.page}", always=True)
 
 
 def add_recipe(commands: Any, context: Context) -> None:
@@ -318,7 +273,7 @@ def run_paper(arguments: argparse.Namespace, context: Context) -> None:
             remedy="name some with --only, or set KERAS_BACKEND=tensorflow",
         )
     )
-    from light_sernet_kd.experiment import paper
+    from light_sernet_kd.experiment.sweeps import paper
 
     display = terminal(options.verbose)
     rows = paper.rows_of(context.experiments, context.defaults, only=arguments.only, epochs=arguments.epochs)
@@ -368,6 +323,7 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
     _check_grid(arguments)
     options = run_options(arguments)
     from light_sernet_kd.analysis import grid as grids
+    from light_sernet_kd.experiment.sweeps.from_command import GridCommand
 
     display = terminal(options.verbose)
     if str(arguments.file) == "EXPERIMENTS" and not arguments.file.exists():
@@ -375,62 +331,15 @@ def run_grid(arguments: argparse.Namespace, context: Context) -> int:
         grid = grids.grid_of_experiments(context.experiments, seed, options.data)
     else:
         grid = grids.read_grid(arguments.file, options.data)
-    if arguments.mirror is None:
-        return _run_grid(grid, arguments, options, display)
-    from light_sernet_kd.experiment.mirror import mirrored_grid
-
-    names = [entry.name for entry in grid.entries]
-    with mirrored_grid(arguments.mirror, options.result / grid.name, names, display):
-        return _run_grid(grid, arguments, options, display)
-
-
-def _run_grid(grid: "Grid", arguments: argparse.Namespace, options: RunOptions, display: "Display") -> int:
-    from light_sernet_kd.analysis import grid as grids
-    from light_sernet_kd.files import locked
-
-    jobs, folder = arguments.jobs or 1, grids.GridFolder.of(grid, options.result)
-    costs = grids.StepCosts.of(options.result)
-    planned = grids.plan(grid, folder, costs)
-    unknown = [entry for entry in planned.to_run if planned.seconds[entry.name] is None]
-    if arguments.measure and unknown:
-        heavy_imports(one_engine([entry.settings for entry in unknown], remedy="give all one `engine`"))
-        from light_sernet_kd.experiment.measuring import measure
-
-        measure(unknown, costs, dataclasses.replace(options, result=folder.path), display)
-        planned = grids.plan(grid, folder, costs)
-    if arguments.dry_run or options.verbose:
-        planned.table().show(display.console)
-        for line in planned.lines(jobs):
-            display.say(line, always=True)
-    if arguments.dry_run:
-        for line in planned.each(all_of_them=options.verbose > 1):
-            display.say(line, always=True)
-        return 0
-    all_done = True
-    if planned.to_run:
-        engine = one_engine([entry.settings for entry in planned.to_run], remedy="give all one `engine`")
-        local = arguments.on == LOCAL
-        if local and engine == "jax" and jobs > 1:
-            raise UserError("--jobs is for engine tf: jax trains the runs together, in one process.")
-        address = None if local else cluster_address(arguments.on)
-        begin = functools.partial(heavy_imports, engine)
-        if local:
-            begin()  # where Ray makes the runs, its workers import the engine, and this process does without
-        from light_sernet_kd.experiment import grid as runs
-
-        with locked(folder.path):
-            how: dict[str, Any] = {"engine": engine, "jobs": jobs, "begin": begin}
-            if not local:
-                from light_sernet_kd.experiment.ray_runs import Ray
-
-                how["ray"] = Ray(address, begin, arguments.jobs, on_gpu=engine == "jax")
-            all_done = runs.run(grid, folder, options, display, **how)
-    scored = grids.scores(grid, folder)
-    if scored["rows"]:
-        grids.show(scored, display)
-        written = grids.write(scored, folder.path)
-        display.say(f"Scores: {written[1]}", always=True)
-    return 0 if all_done else 1
+    command = GridCommand(
+        jobs=arguments.jobs,
+        on=arguments.on,
+        dry_run=arguments.dry_run,
+        measure=arguments.measure,
+        mirror=arguments.mirror,
+        begin=heavy_imports,
+    )
+    return 0 if command.carry_out(grid, options, display) else 1
 
 
 def add_export(commands: Any, context: Context) -> None:

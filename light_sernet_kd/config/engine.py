@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import Settings
 from light_sernet_kd.errors import UserError, is_installed, missing
-from light_sernet_kd.registries.engines import AUTO, ENGINES
+from light_sernet_kd.registries.engines import AUTO, ENGINES, TRAINS_ALL, Engine
 
 VARIABLE = "KERAS_BACKEND"
 
@@ -16,8 +16,8 @@ VARIABLE = "KERAS_BACKEND"
 def engine_of(settings: Settings) -> str:
     """`tf` or `jax`: what trains these settings in this process.
 
-    `auto` is the engine of `KERAS_BACKEND` where that is set; else `jax` where it is all that is installed,
-    or where JAX has its CUDA plugin and can train the settings; else `tf`.
+    `auto` is the engine of `KERAS_BACKEND` where that is set. Else it is one that can train the settings:
+    the one that is installed for a GPU (`jax` with its CUDA plugin), the first that is installed, or `tf`.
 
     Raises:
         UserError: `KERAS_BACKEND` says otherwise, the engine cannot train the settings, or it is not
@@ -35,7 +35,7 @@ def engine_of(settings: Settings) -> str:
     _check(settings, engine)
     module = ENGINES[engine].module
     if not is_installed(module):
-        raise missing(module, f"training {_only_tf(settings) or f'with --engine {engine}'}")
+        raise missing(module, f"training {_not_by_all(settings) or f'with --engine {engine}'}")
     return engine
 
 
@@ -80,23 +80,26 @@ def engine_on(backend: str) -> str:
     for name, engine in ENGINES.items():
         if engine.backend == backend:
             return name
-    raise UserError(f"training needs {VARIABLE}=tensorflow or jax, found {backend}: set it so or unset it.")
+    backends = " or ".join(engine.backend for engine in ENGINES.values())
+    raise UserError(f"training needs {VARIABLE}={backends}, found {backend}: set it so or unset it.")
 
 
 def _automatic(settings: Settings) -> str:
-    if _only_tf(settings):
-        return "tf"
-    only_jax = is_installed("jax") and not is_installed("tensorflow")
-    return "jax" if only_jax or _has_cuda_plugin() else "tf"
+    able = [name for name, engine in ENGINES.items() if engine.trains_all or not _not_by_all(settings)]
+    installed = [name for name in able if is_installed(ENGINES[name].module)]
+    for_gpu = [name for name in installed if _has_gpu_plugin(ENGINES[name])]
+    return [*for_gpu, *installed, *able][0]
 
 
 def _check(settings: Settings, engine: str) -> None:
-    if engine == "jax" and (what := _only_tf(settings)):
-        raise UserError(f"--engine jax does not train {what}: leave it out, or take --engine tf.")
+    if not ENGINES[engine].trains_all and (what := _not_by_all(settings)):
+        raise UserError(
+            f"--engine {engine} does not train {what}: leave it out, or take --engine {TRAINS_ALL}."
+        )
 
 
-def _only_tf(settings: Settings) -> str:
-    """What of the settings TensorFlow alone can train; empty where there is nothing of the kind."""
+def _not_by_all(settings: Settings) -> str:
+    """What of the settings only an engine that `trains_all` can train; empty where there is no such thing."""
     if settings.unlabelled is not None:
         return "with --unlabelled"
     if settings.teacher_view != Settings.teacher_view:
@@ -113,9 +116,9 @@ def _only_tf(settings: Settings) -> str:
     return "with --qat" if settings.qat else ""
 
 
-def _has_cuda_plugin() -> bool:
-    """Whether JAX was installed for an NVIDIA GPU, as the extra `jax-cuda` does."""
+def _has_gpu_plugin(engine: Engine) -> bool:
+    """Whether the engine was installed for a GPU, as the extra `jax-cuda` does."""
+    if not engine.gpu_plugin:
+        return False
     names = (distribution.metadata["Name"] or "" for distribution in importlib.metadata.distributions())
-    return is_installed("jax") and any(
-        name.lower().replace("_", "-").startswith("jax-cuda") for name in names
-    )
+    return any(name.lower().replace("_", "-").startswith(engine.gpu_plugin) for name in names)

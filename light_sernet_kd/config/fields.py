@@ -1,7 +1,7 @@
 """A setting said once: a dataclass field that knows its flags, its help, its choices and its range.
 
 The parser, the checks and the documents are made from these fields. To add a setting, write one field in
-`settings.py`, and the line that uses it.
+`settings/declared.py`, and the line that uses it.
 """
 
 import argparse
@@ -101,6 +101,10 @@ class Option:
             command's own default may be another.
         commands: those that take it.
         shorthands: options that say a part of it.
+        in_digest: whether it has a part in the digest that names a run, and a run goes on only where it is
+            the same. Not of what another setting tells too, or what leaves what is trained as it is.
+        original: whether the config.json of every run tells it. Older runs lack any other: where it has its
+            default it has no part in the digest, and a config.json without it is of the same run.
     """
 
     flags: tuple[str, ...]
@@ -117,6 +121,8 @@ class Option:
     always_spelled: bool = False
     commands: frozenset[str] = OF_ALL
     shorthands: tuple[Shorthand, ...] = ()
+    in_digest: bool = True
+    original: bool = False
 
     def help_text(self, default: Any = None) -> str:
         """What `--help` says of it, with the default where there is one to say."""
@@ -135,6 +141,11 @@ def setting(default: Any, *flags: str, **option: Any) -> Any:
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def original_setting(default: Any, *flags: str, **option: Any) -> Any:
+    """A `setting` of the first runs; a new one is not."""
+    return setting(default, *flags, original=True, **option)
 
 
 def options(settings: type) -> dict[str, Option]:

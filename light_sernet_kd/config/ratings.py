@@ -7,6 +7,7 @@ from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.config.settings import GATE_REFUSE, SAME, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.dimensions import DIMENSIONS, dimension_name
+from light_sernet_kd.registries.engines import AUTO, ENGINES
 from light_sernet_kd.registries.students import is_multimodal
 
 
@@ -32,7 +33,7 @@ def with_dimensions(settings: Settings) -> Settings:
         "--generations": settings.generations > 1,
         "--unlabelled": settings.unlabelled is not None,
         "--start_from": settings.start_from is not None,
-        "--engine jax": settings.engine == "jax",
+        f"--engine {settings.engine}": settings.engine != AUTO and not ENGINES[settings.engine].trains_all,
     }
     if refused := [option for option, is_given in given.items() if is_given]:
         raise UserError(f"--dimensions does not go with {refused[0]} yet: leave out one of the two.")

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 from light_sernet_kd.registries.lazy import Lazy
 
 if TYPE_CHECKING:
-    from light_sernet_kd.experiment.exported_folds import fold_files
-    from light_sernet_kd.experiment.exported_run import export_run
+    from light_sernet_kd.experiment.exported.folds import fold_files
+    from light_sernet_kd.experiment.exported.run import export_run
     from light_sernet_kd.experiment.outcome import summary
     from light_sernet_kd.experiment.run import train, train_alone
-    from light_sernet_kd.experiment.teacher_files import teach, teach_from
+    from light_sernet_kd.experiment.teachers.files import teach, teach_from
 
 __all__ = ["export_run", "fold_files", "summary", "teach", "teach_from", "train", "train_alone"]
 
 _PLACES = {
-    "export_run": Lazy("experiment.exported_run:export_run"),
-    "fold_files": Lazy("experiment.exported_folds:fold_files"),
+    "export_run": Lazy("experiment.exported.run:export_run"),
+    "fold_files": Lazy("experiment.exported.folds:fold_files"),
     "summary": Lazy("experiment.outcome:summary"),
-    "teach": Lazy("experiment.teacher_files:teach"),
-    "teach_from": Lazy("experiment.teacher_files:teach_from"),
+    "teach": Lazy("experiment.teachers.files:teach"),
+    "teach_from": Lazy("experiment.teachers.files:teach_from"),
     "train": Lazy("experiment.run:train"),
     "train_alone": Lazy("experiment.run:train_alone"),
 }

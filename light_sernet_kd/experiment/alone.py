@@ -10,7 +10,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import RunOptions, Settings, fields
-from light_sernet_kd.config.settings import APART, SPEECH_AND_TEXT, TEACHER
+from light_sernet_kd.config.settings import NOT_IN_DIGEST, SPEECH_AND_TEXT, TEACHER
 from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.outcome import command_of
@@ -28,7 +28,7 @@ _OF_DISTILLATION = (
     "unlabelled_skip_tested", "unlabelled_views",
 )  # fmt: skip
 # A fold's student is the same whatever these are.
-_NOT_OF_A_FOLD = (*APART, "export", "folds", "merge_tflite")
+_NOT_OF_A_FOLD = (*NOT_IN_DIGEST, "export", "folds", "merge_tflite")
 _CONFIG = {
     "settings": {"distillation": str},
     "corpus_sha256": str,

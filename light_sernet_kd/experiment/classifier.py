@@ -17,6 +17,7 @@ from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, RunOptions, Settings
 from light_sernet_kd.data.given_settings import given_settings
 from light_sernet_kd.device.whole import Runner
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.engines import EXPORTS
 
 _SPLIT_BY_CHANCE = "random"
 
@@ -177,7 +178,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             "seed": self.seed,
             # One fold chooses the number of epochs, unless the settings say otherwise.
             "folds": ("#1",),
-            "engine": "tf",
+            "engine": EXPORTS,
             "corpus": table,
         }
         if speakers < 2:
@@ -188,9 +189,9 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def _trained(self, table: Path, speakers: int) -> bytes:
         """The exported file of a student of all recordings."""
-        from light_sernet_kd.experiment.calibration import final_logits, final_temperature
-        from light_sernet_kd.experiment.conversion import convert
-        from light_sernet_kd.experiment.final import train_final
+        from light_sernet_kd.experiment.exported.conversion import convert
+        from light_sernet_kd.experiment.exported.final import train_final
+        from light_sernet_kd.experiment.results.calibration import final_logits, final_temperature
         from light_sernet_kd.experiment.run import opened, test_folds
         from light_sernet_kd.reporting.display import Display
         from light_sernet_kd.training.network import load_student

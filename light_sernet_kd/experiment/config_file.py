@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import __version__, plugins
 from light_sernet_kd.config import Settings
-from light_sernet_kd.config.settings import APART
+from light_sernet_kd.config.settings import NOT_IN_DIGEST
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.phases import schedule_of, shared_roles
-from light_sernet_kd.experiment.teacher import teacher_digest, teacher_parts
+from light_sernet_kd.experiment.networks.phases import schedule_of, shared_roles, teacher_parts
+from light_sernet_kd.experiment.teachers.teacher import teacher_digest
 from light_sernet_kd.files import JsonError, read_json, write_json
-from light_sernet_kd.registries.engines import ENGINES
+from light_sernet_kd.registries.engines import ENGINES, OF_OLDER_RUNS
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.text import pluralise
@@ -52,7 +52,7 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
     if run.folder.has_begun:
         config = _stored(run, decides)
         plugins.check_same(run.folder.path, config.get("plugins", []), uses)
-        engine = config["resolved"].get("engine", "tf")  # older ones have none
+        engine = config["resolved"].get("engine", OF_OLDER_RUNS)
         if engine != run.engine:
             raise UserError(
                 f"{run.folder.path} began with engine {engine} and would go on with {run.engine}: give "
@@ -93,7 +93,7 @@ def changes_since(run: "Experiment", path: Path) -> list[str]:
     stored = read_json(path, dict)
     now = {name: value for name, value in run.config.items() if name not in _BESIDE}
     before = {name: stored.get(name) for name in now}
-    before, now = _without_engine(before), _without_engine(now)
+    before, now = _in_digest(before), _in_digest(now)
     before["settings"]["seed"] = now["settings"]["seed"]
     if before["settings"] != now["settings"]:
         return []
@@ -109,7 +109,7 @@ def changes_since(run: "Experiment", path: Path) -> list[str]:
 def _with_enrolment(run: "Experiment", config: dict[str, Any]) -> dict[str, Any]:
     """The stored config.json, which `export` reads later, with second heads where they are asked for now."""
     settings = config["settings"]
-    if settings.get("enrolment", False) == run.settings.enrolment:
+    if Settings.completed(settings)["enrolment"] == run.settings.enrolment:
         return config
     config = {**config, "settings": {**settings, "enrolment": run.settings.enrolment}}
     write_json(run.folder.config, config)
@@ -141,14 +141,16 @@ def _resolved(run: "Experiment") -> dict[str, Any]:
 def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
     """The config.json of this very run, or an error."""
     path, resolved = run.folder.config, json.loads(json.dumps(_resolved(run)))
-    decides = _without_engine(decides)
+    decides = _in_digest(decides)
     try:
         stored = read_json(path, dict)
-        before, values = _without_engine({name: stored[name] for name in decides}), stored["resolved"]
+        before, values = _in_digest({name: stored[name] for name in decides}), stored["resolved"]
         told = _completed(values)
         if before == decides and {name: told[name] for name in resolved} != resolved:
             raise ValueError(f"{path} tells of values that its settings do not have")
-        computes = values["arithmetic"] in ("bfloat16", "float32") and values.get("engine", "tf") in ENGINES
+        computes = (
+            values["arithmetic"] in ("bfloat16", "float32") and values.get("engine", OF_OLDER_RUNS) in ENGINES
+        )
         if not computes or type(values["threads"]) is not int:
             raise ValueError(f"{path} does not tell how the run computes")
     except (OSError, JsonError, ValueError, KeyError, TypeError, AttributeError):
@@ -163,17 +165,17 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
 
 def _completed(resolved: dict[str, Any]) -> dict[str, Any]:
     """`resolved` of a run that may be older than a part of `Schedule`: what it lacks has the default."""
-    added = {"warm_up": Schedule.warm_up}
+    has_default = [each for each in dataclasses.fields(Schedule) if each.default is not dataclasses.MISSING]
+    plain = {each.name: each.default for each in has_default}
     schedules = {name: resolved[name] for name in ("schedule", "own_teacher") if resolved[name]}
-    return {**resolved, **{name: {**added, **schedule} for name, schedule in schedules.items()}}
+    return {**resolved, **{name: {**plain, **schedule} for name, schedule in schedules.items()}}
 
 
-def _without_engine(decides: dict[str, Any]) -> dict[str, Any]:
-    """`resolved` tells which engine it is, whether that was named or chosen; what a recipe says is told."""
+def _in_digest(decides: dict[str, Any]) -> dict[str, Any]:
+    """With the settings that decide a run: `resolved` tells the engine, whether that was named or chosen."""
     settings = Settings.completed(decides["settings"])
-    for name in APART:
-        settings.pop(name, None)
-    return {**decides, "settings": settings}
+    decisive = {name: value for name, value in settings.items() if name not in NOT_IN_DIGEST}
+    return {**decides, "settings": decisive}
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -13,11 +13,12 @@ from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import dimensions, generations
-from light_sernet_kd.experiment.conversion import file_inputs
-from light_sernet_kd.experiment.networks import model_of, network_of, train_network, trained_on
-from light_sernet_kd.experiment.phases import phases_of
-from light_sernet_kd.experiment.teacher import remove_teacher_states
+from light_sernet_kd.experiment.exported.conversion import file_inputs
+from light_sernet_kd.experiment.networks.phases import phases_of
+from light_sernet_kd.experiment.networks.training import model_of, network_of, train_network, trained_on
+from light_sernet_kd.experiment.results import dimensions
+from light_sernet_kd.experiment.teachers import generations
+from light_sernet_kd.experiment.teachers.teacher import remove_teacher_states
 from light_sernet_kd.files import atomic
 from light_sernet_kd.reporting.embedding_panels import MOST_FOLDS
 from light_sernet_kd.training.history import read_history

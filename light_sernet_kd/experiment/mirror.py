@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError, installed, quoted
-from light_sernet_kd.experiment.ray_node import finished_files
+from light_sernet_kd.experiment.cluster.node import finished_files
 from light_sernet_kd.files import atomic, locked, parse_json, sha256
 from light_sernet_kd.reporting.display import Display
 

@@ -16,16 +16,17 @@ from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.alone import settings_alone
 from light_sernet_kd.experiment.config_file import changes_since
-from light_sernet_kd.experiment.final import export_final
+from light_sernet_kd.experiment.exported.final import export_final
 from light_sernet_kd.experiment.fold import run_fold
-from light_sernet_kd.experiment.forecast import forecast_of, say_plan
-from light_sernet_kd.experiment.networks import keep_networks
+from light_sernet_kd.experiment.networks.forecast import forecast_of, say_plan
+from light_sernet_kd.experiment.networks.training import keep_networks
 from light_sernet_kd.experiment.outcome import command_of, default_run_name, options_beside
-from light_sernet_kd.experiment.receipt import write_receipt
-from light_sernet_kd.experiment.results import write_results
+from light_sernet_kd.experiment.results.receipt import write_receipt
+from light_sernet_kd.experiment.results.writing import write_results
 from light_sernet_kd.experiment.shared import Experiment
-from light_sernet_kd.experiment.teacher_gate import check_teacher
+from light_sernet_kd.experiment.teachers.gate import check_teacher
 from light_sernet_kd.files import path_part
+from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.reporting.display import Display
 
 
@@ -73,8 +74,8 @@ def carry_out(run: Experiment) -> None:
     say_plan(run)
     check_teacher(run)
     run.forecast = forecast_of(run)
-    if run.engine == "jax":
-        from light_sernet_kd.experiment.together import train_folds
+    if ENGINES[run.engine].trains_together:
+        from light_sernet_kd.experiment.sweeps.together import train_folds
 
         train_folds([run])
     conclude(run, test_folds(run))

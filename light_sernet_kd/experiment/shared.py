@@ -21,17 +21,12 @@ from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.distillation.losses import settings_of
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import (
-    config_file,
-    evidence,
-    forecast,
-    inputs,
-    phases,
-    start,
-    teacher,
-    unlabelled,
-)
+from light_sernet_kd.experiment import config_file, start
 from light_sernet_kd.experiment.alone import settings_alone
+from light_sernet_kd.experiment.networks import forecast, inputs, phases
+from light_sernet_kd.experiment.results import evidence
+from light_sernet_kd.experiment.teachers import teacher, unlabelled
+from light_sernet_kd.registries.engines import ENGINES, TRAINS_ALL
 from light_sernet_kd.registries.losses import LABEL_LOSSES
 from light_sernet_kd.registries.recipes import RECIPES
 from light_sernet_kd.registries.students import STUDENTS
@@ -61,7 +56,7 @@ class Experiment:
         config: what config.json holds.
         arithmetic: `float32` or `bfloat16`.
         ahead: (role, fold's name) → what the training left of a network that was trained with others.
-        engine: `tf` or `jax`: what trains, or trained, its folds.
+        engine: its name: what trains, or trained, its folds.
         factories: of the user's callbacks.
         no_babble_in: a fold that trains on one speaker, where the recipe's babble is left out for it.
     """
@@ -141,11 +136,12 @@ class Experiment:
 
     def _check_packages(self) -> None:
         augment.check_installed(self.augmentations)
-        if self.options.tensorboard and self.engine == "jax":
-            raise UserError("--engine jax writes no logs of TensorBoard: leave out --tensorboard.")
-        if self.options.callbacks and self.engine == "jax":
+        if self.options.tensorboard and not ENGINES[self.engine].takes_callbacks:
+            raise UserError(f"--engine {self.engine} writes no logs of TensorBoard: leave out --tensorboard.")
+        if self.options.callbacks and not ENGINES[self.engine].takes_callbacks:
             raise UserError(
-                f"--engine jax calls no callbacks: give --engine tf, or leave out {user_callbacks.OPTION}."
+                f"--engine {self.engine} calls no callbacks: give --engine {TRAINS_ALL}, or leave out "
+                f"{user_callbacks.OPTION}."
             )
 
     def _say_what_runs(self) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from light_sernet_kd.data import training_list
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.run_teachers import TaughtRun, check_same_folds, finished_run
+from light_sernet_kd.experiment.teachers.finished_runs import TaughtRun, check_same_folds, finished_run
 from light_sernet_kd.files import sha256
 from light_sernet_kd.registries.corpora import CORPORA, origin
 from light_sernet_kd.reporting.text import pluralise

@@ -72,8 +72,8 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         options=("--teacher",),
         argument="FOLDER",
         may_be_asked=True,
-        make=Lazy("experiment.run_teachers:run_teacher"),
-        digest=Lazy("experiment.run_teachers:run_digest"),
+        make=Lazy("experiment.teachers.finished_runs:run_teacher"),
+        digest=Lazy("experiment.teachers.finished_runs:run_digest"),
     ),
     "yamnet": TeacherSource(
         "made",

@@ -169,7 +169,7 @@ def ensemble_teacher(
     """Several sources as one: the weighted mean of their logits, each at its own temperature in each fold.
 
     With `--teacher_mixing confidence` an example that trains weighs them by its label. A network that a run
-    trains is left to it, and so are its answers to unlabelled clips: see `experiment.teacher`.
+    trains is left to it, and so are its answers to unlabelled clips: see `experiment.teachers.teacher`.
 
     Args:
         argument: as `registries.teachers.teacher_members` reads it.

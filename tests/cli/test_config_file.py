@@ -10,9 +10,9 @@ from small_runs import error_of, train
 from test_docs import blocks
 
 from light_sernet_kd import cli
-from light_sernet_kd.cli import training
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.data.run_folder import RunFolder
+from light_sernet_kd.experiment.from_command import TrainCommand
 from light_sernet_kd.registries.students import STUDENTS
 
 TOML = """
@@ -29,8 +29,7 @@ width = 1
 def asked(monkeypatch):
     """The settings that each `train` would run with; nothing is trained."""
     kept = []
-    monkeypatch.setattr(training, "_unchanged", lambda settings, *_, **__: kept.append(settings) or kept)
-    monkeypatch.setattr(training, "_tell_outcome", lambda *_: None)
+    monkeypatch.setattr(TrainCommand, "train", lambda command, settings, *_: kept.append(settings))
     return kept
 
 

@@ -16,8 +16,8 @@ from light_sernet_kd.audio import augment
 from light_sernet_kd.cli import make_parser
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import Settings, make_settings
-from light_sernet_kd.config.fields import spelled
-from light_sernet_kd.config.settings import APART
+from light_sernet_kd.config.fields import checked, kind_of, spelled
+from light_sernet_kd.config.settings import NOT_IN_DIGEST
 from light_sernet_kd.distillation import losses
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
@@ -29,7 +29,7 @@ from light_sernet_kd.registries.students import FEATURE_STUDENTS, STUDENTS
 HYPERPARAMETERS = runpy.run_path(str(REPOSITORY / "hyperparameters.py"))
 DEFAULTS, EXPERIMENTS = HYPERPARAMETERS["DEFAULTS"], HYPERPARAMETERS["EXPERIMENTS"]
 
-# One value per setting that is valid and not the default.
+# Values that are valid and not the default; `another` has those of settings that are named nowhere here.
 OTHER = {
     "corpus": "demo",
     "columns": ("path=file_id",),
@@ -123,7 +123,23 @@ RATED = {
 }
 ALONE = {"dimensions": ("arousal",), "dimensions_only": True}
 # The modality is of cross_attention, which has no width or augmentation; patience is of the best epoch.
-FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name not in ("modality", "keep")]
+FIELDS = {each.name: each for each in dataclasses.fields(Settings) if each.name not in ("modality", "keep")}
+
+
+def another(field):
+    """A valid value of the field that is not its default."""
+    option, (kind, _) = field.metadata["option"], kind_of(field.type)
+    if option.choices:
+        return next(name for name in option.choices if name != field.default)
+    if kind in (int, float):
+        steps = (1, -1) if kind is int else (1.0, -1.0, 0.25)
+        near = [(field.default or kind(0)) + step for step in steps]
+        return next(each for each in near if option.range is None or each in option.range)
+    return not field.default if kind is bool else ("other",) if kind is tuple else "other"
+
+
+NAMED = OTHER | UNLABELLED | VIEW | MIXING | VIEWS | RATED
+UNNAMED = {name: another(field) for name, field in FIELDS.items() if name not in NAMED}
 
 
 # choose
@@ -191,8 +207,11 @@ def test_without_values_they_are_the_defaults_of_settings():
     assert make_settings() == Settings()
 
 
-def test_every_setting_has_another_value_here():
-    assert sorted(OTHER | UNLABELLED | VIEW | MIXING | VIEWS | RATED) == sorted(FIELDS)
+def test_another_value_of_every_setting_is_valid_and_not_its_default():
+    assert sorted(NAMED | UNNAMED) == sorted(FIELDS)
+    plain = {name: another(field) for name, field in FIELDS.items() if name != "distillation_weights"}
+    for name, value in [*(NAMED | UNNAMED).items(), *plain.items()]:
+        assert checked(FIELDS[name], value) == value != getattr(Settings(), name), name
 
 
 def test_every_setting_arrives():
@@ -204,6 +223,7 @@ def test_every_setting_arrives():
     probes = {"distillation": "KD", "teacher": "yamnet", "augmentation": "noise", "teacher_view": "same"}
     assert make_settings(**probes, **VIEWS).teacher_views == 8
     assert {name: getattr(make_settings(**RATED), name) for name in RATED} == RATED
+    assert {name: getattr(make_settings(**{name: value}), name) for name, value in UNNAMED.items()} == UNNAMED
 
 
 @pytest.mark.parametrize("augmentation", ["", "mixup", "babble", "specaugment"])
@@ -430,8 +450,8 @@ def test_a_manifest_is_called_by_its_name_or_its_folders(corpus, name, tmp_path,
 
 def test_the_digest_differs_when_any_setting_differs():
     decides, other = (
-        [name for name in FIELDS if name not in APART],
-        OTHER | UNLABELLED | VIEW | MIXING | VIEWS | RATED,
+        [name for name in FIELDS if name not in NOT_IN_DIGEST],
+        NAMED | UNNAMED,
     )  # see test_engine
     digests = {name: dataclasses.replace(Settings(), **{name: other[name]}).digest() for name in decides}
     assert len({Settings().digest(), *digests.values()}) == len(decides) + 1

@@ -1,5 +1,6 @@
 """Which engine trains a run, by what is installed and what is said."""
 
+import ast
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from light_sernet_kd import cli
 from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.config.engine import engine_here
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.engines import ENGINES
 
 # `engine_of` in a process that has not imported Keras, by cases of settings.
 PROGRAM = """
@@ -166,3 +168,18 @@ def test_beside_jax_tensorflow_says_nothing_and_takes_no_gpu():
 def test_runs_have_one_name_for_each_engine():
     """A run that began on auto is found again where its engine must be named."""
     assert {make_settings(engine=name).digest() for name in ("auto", "tf", "jax")} == {Settings().digest()}
+
+
+def test_no_module_asks_which_engine_it_is():
+    """What differs between engines is a fact of their entries."""
+    asked = []
+    for path in (REPOSITORY / "light_sernet_kd").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if not any(f'"{name}"' in text for name in ENGINES):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.Compare) or "engine" not in ast.unparse(node):
+                continue
+            if any(getattr(each, "value", None) in ENGINES for each in [node.left, *node.comparators]):
+                asked.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+    assert asked == []

@@ -35,7 +35,7 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data import training_list
-from light_sernet_kd.experiment import receipt
+from light_sernet_kd.experiment.results import receipt
 
 
 def without_seconds(metrics: dict) -> dict:
@@ -567,7 +567,7 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
 def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp_path, count):
     from light_sernet_kd.errors import UserError
     from light_sernet_kd.experiment import fold as step
-    from light_sernet_kd.experiment.conversion import precision_probabilities
+    from light_sernet_kd.experiment.exported.conversion import precision_probabilities
 
     shutil.copytree(distilled, tmp_path / "all")
     run, fold = opened(tmp_path / "all", manifest)
@@ -602,7 +602,7 @@ def test_no_change_of_what_a_step_left_passes_unnoticed(distilled, manifest, tmp
 @pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.every)])
 def test_damaged_facts_of_a_step_are_an_error_or_change_no_score(distilled, manifest, tmp_path, count):
     from light_sernet_kd.errors import UserError
-    from light_sernet_kd.experiment.final import is_current
+    from light_sernet_kd.experiment.exported.final import is_current
     from light_sernet_kd.experiment.fold import run_fold
     from light_sernet_kd.experiment.shared import Experiment
     from light_sernet_kd.reporting.report import report

@@ -25,14 +25,16 @@ from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.encoders import embedding_cache
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import conversion, paper, teacher_files
 from light_sernet_kd.experiment import run as experiment
-from light_sernet_kd.experiment import teacher as teacher_module
-from light_sernet_kd.experiment.evidence import packed_training_list
-from light_sernet_kd.experiment.metrics import notes_of
-from light_sernet_kd.experiment.networks import network_of, teacher_embedding_width
+from light_sernet_kd.experiment.exported import conversion
+from light_sernet_kd.experiment.networks.training import network_of, teacher_embedding_width
+from light_sernet_kd.experiment.results.evidence import packed_training_list
+from light_sernet_kd.experiment.results.metrics import notes_of
 from light_sernet_kd.experiment.shared import Experiment
-from light_sernet_kd.experiment.teacher import teacher_outputs
+from light_sernet_kd.experiment.sweeps import paper
+from light_sernet_kd.experiment.teachers import files as teacher_files
+from light_sernet_kd.experiment.teachers import teacher as teacher_module
+from light_sernet_kd.experiment.teachers.teacher import teacher_outputs
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES, TeacherSource
 from light_sernet_kd.reporting import display

@@ -16,10 +16,12 @@ from light_sernet_kd.corpora import demo, manifest
 from light_sernet_kd.data import training_list
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment import conversion, start, teacher_gate
-from light_sernet_kd.experiment.evidence import packed_training_list
-from light_sernet_kd.experiment.networks import Training, job_of, network_of
+from light_sernet_kd.experiment import start
+from light_sernet_kd.experiment.exported import conversion
+from light_sernet_kd.experiment.networks.training import Training, job_of, network_of
+from light_sernet_kd.experiment.results.evidence import packed_training_list
 from light_sernet_kd.experiment.shared import Experiment
+from light_sernet_kd.experiment.teachers import gate as teacher_gate
 from light_sernet_kd.reporting import display
 from light_sernet_kd.students import build
 

@@ -27,8 +27,7 @@ import light_sernet_kd
 from light_sernet_kd import cli
 
 _OF_TENSORFLOW = (
-    "__main__", "export.flatbuffer", "export.parts", "export.tflite", "training.quantisation",
-    "experiment.search"
+    "__main__", "export.flatbuffer", "export.parts", "export.tflite", "training.quantisation"
 )
 manifest, result = map(Path, sys.argv[1:])
 # Before Keras is imported, so that what it computes with is chosen.
@@ -49,8 +48,8 @@ import numpy as np
 from small_runs import rendered, shallow_light_sernet, train
 
 from light_sernet_kd import teachers
-from light_sernet_kd.experiment import grid as grid_of
-from light_sernet_kd.experiment import together
+from light_sernet_kd.experiment.sweeps import grid as grid_of
+from light_sernet_kd.experiment.sweeps import together
 from light_sernet_kd.training.vectorised import together as engine
 
 

@@ -621,7 +621,7 @@ def test_a_replaced_entry_is_another_network(monkeypatch):
 
 
 def test_a_run_leaves_its_networks_to_the_next_and_no_more_than_fits(monkeypatch):
-    from light_sernet_kd.experiment import networks
+    from light_sernet_kd.experiment.networks import training as networks
 
     class Kept(NamedTuple):
         spec: NetworkSpec

@@ -28,6 +28,7 @@ from light_sernet_kd.data.protocols import select
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, path_part, read_json, write_json, write_text
+from light_sernet_kd.registries.engines import EXPORTS
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting.text import pluralise
@@ -139,7 +140,7 @@ def searched(
             f"{pluralise(len(everyone), 'speaker')} less {len(test)} that test leave {len(rest)}, and "
             f"{inner} inner folds need {inner}: name fewer --folds or a smaller --inner."
         )
-    settings = replace(settings, folds=tuple(fold.name for fold in outer), engine="tf")
+    settings = replace(settings, folds=tuple(fold.name for fold in outer), engine=EXPORTS)
     digest = selection.digest
     return Search(settings, space, budget, precision, inner, tuple(sorted(test)), rest, digest)
 

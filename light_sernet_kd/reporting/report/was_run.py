@@ -10,6 +10,7 @@ from light_sernet_kd.config.fields import spelled
 from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import BEST, LAST, MEAN
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.engines import OF_OLDER_RUNS
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.beside_teacher import gate_lines
@@ -53,6 +54,7 @@ def _rate(schedule: Mapping[str, Any]) -> str:
 
 def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[str]:
     schedule, samples = resolved["schedule"], resolved["samples"]
+    engine = resolved.get("engine", OF_OLDER_RUNS)
     epochs = pluralise(schedule["epochs"], "epoch")
     learnt = _options(resolved["distillation"])
     if not settings.get("dimensions_only"):
@@ -88,7 +90,7 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         f"{optimizer}, batches of {schedule['batch_size']}, "
         f"{_rate(schedule)}, weight decay {schedule['weight_decay']:g}, "
         f"batch norm momentum {schedule['batch_norm_momentum']:g}, "
-        + ("engine jax, " if resolved.get("engine") == "jax" else "")
+        + ("" if engine == OF_OLDER_RUNS else f"engine {engine}, ")
         + f"arithmetic {plain(resolved['arithmetic'])}"
         + (f" on {pluralise(resolved['threads'], 'thread')}." if "threads" in resolved else "."),
         *_given(settings),

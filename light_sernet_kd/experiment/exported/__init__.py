@@ -1,0 +1,1 @@
+"""Exported files of a run: the final student, conversion, second heads, files made later."""

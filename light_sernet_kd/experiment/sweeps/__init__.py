@@ -1,0 +1,1 @@
+"""Many runs by one command: a grid, a search, the papers' tables."""

@@ -305,9 +305,9 @@ class Runner:
         labels: the classes, in the order of `probabilities`; empty for a file of dimensions alone.
         inputs: what the file takes: `audio`, `token_ids` and `text_mask` (made of a text), and `text_states`
             and `audio_states`, which encoders that are not in the file have made.
-        samples: length of the clip the student looks at, in samples; 0 where it hears none.
-        sample_rate: in Hz; 0 where it hears no clip.
-        padding: where a short clip's zeros go, `both` ends or the `right`; empty where it hears no clip.
+        samples: length of the clip the student looks at, in samples; 0 where it takes no audio.
+        sample_rate: in Hz; 0 where it takes no audio.
+        padding: where a short clip's zeros go, `both` ends or the `right`; empty where it takes no audio.
         text: how it reads text; None where it does not.
         dimension_names: which of `arousal`, `valence` and `dominance` the file gives too; mostly none.
         dimension_range: lowest and highest value of the scale that these were rated on.
@@ -626,17 +626,17 @@ class Runner:
             )
         if audio != ("audio" in self.inputs):
             raise RunnerError(
-                "this student hears no audio: leave the recording out."
+                "this student takes no audio: leave the recording out."
                 if audio
-                else "this student hears audio, and there is no recording: name one."
+                else "this student takes audio, and there is no recording: name one."
             )
         if text != (self.text is not None):
             raise RunnerError(
-                "this student reads no text: leave it out."
+                "this student takes no text: leave it out."
                 if text
-                else "this student also reads what is said, and there is no text: give it (predict --text)."
+                else "this student also takes the transcript, and there is none: give it (predict --text)."
                 if audio
-                else "this student reads text, and there is none: give it (predict --text)."
+                else "this student takes text, and there is none: give it (predict --text)."
             )
 
     def _values(self, waveform: np.ndarray | None, text: str | None) -> dict[str, np.ndarray]:
@@ -795,7 +795,7 @@ class Stream:
         """
         if runner.text is not None and "audio" in runner.inputs:
             raise RunnerError(
-                "this student reads what is said in a clip, which windows of a stream do not have: "
+                "this student takes the transcript of a clip, which windows of a stream do not have: "
                 "classify clips with their texts."
             )
         runner.require(audio=True, text=False)

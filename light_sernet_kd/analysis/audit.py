@@ -308,7 +308,7 @@ def show(
     leaking = [each for each in audits if each.leaks]
     if any(each.transcripts for each in audits):
         tables.say(
-            console, "Shared texts are known to a student that reads the words, not to one that only listens."
+            console, "Shared texts are known to a student of speech and text, not to an audio-only student."
         )
     for each in leaking:
         tables.say(console, f"fold {each.fold}: {'; '.join(each.leaks)}", style="bold yellow")

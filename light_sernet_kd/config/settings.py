@@ -195,8 +195,8 @@ class Settings:
     unlabelled_views: int = setting(
         0, "--unlabelled_views", group=DATA, metavar="N", commands=OF_STUDENT,
         range=Range(0, _MOST_VIEWS, text=f"0 to {_MOST_VIEWS}"),
-        help="augmented versions of each unlabelled clip, made as --augment says, which the student hears in "
-        "turn; with 0 it hears the clips unchanged",
+        help="augmented versions of each unlabelled clip, made by --augment; the student gets one after the "
+        "other; with 0 it gets the clips unchanged",
     )  # fmt: skip
 
     student: str = setting(
@@ -354,14 +354,14 @@ class Settings:
 
     teacher_view: str = setting(
         CLEAN, "--teacher_view", group=TEACHER, metavar="WHAT", commands=OF_STUDENT, choices=TEACHER_VIEWS,
-        help="what the teacher hears of a training example, {choices}: same is what the student hears; "
-        "networks of ours are asked of each batch as it is augmented and mixed (and are augmented too where "
-        "the run trains them), probes on --teacher_views of each clip",
+        help="the teacher's input for a training example, {choices}: same is the student's input; trained "
+        "networks answer each batch as it is augmented and mixed (and are augmented too where the run trains "
+        "them), probes answer --teacher_views of each clip",
     )  # fmt: skip
     teacher_views: int = setting(
         4, "--teacher_views", group=TEACHER, metavar="N", commands=OF_STUDENT,
         range=Range(1, _MOST_VIEWS, text=f"from 1 to {_MOST_VIEWS}"),
-        help="augmented views of each training clip on which a probe is asked (--teacher_view same); the "
+        help="augmented views of each training clip that a probe answers (--teacher_view same); the "
         "student's epochs draw from them in turn",
     )  # fmt: skip
     teacher_mixing: str = setting(

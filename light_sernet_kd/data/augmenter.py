@@ -1,4 +1,4 @@
-"""Training features as an epoch hears them: recordings and clips, changed by what `--augment` asks for."""
+"""Training features of an epoch: recordings and clips, changed as `--augment` names."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,7 +98,7 @@ class Augmenter:
     def parts(self, batch: np.ndarray, seed: int, epoch: int) -> Iterator[tuple[int, np.ndarray]]:
         """What `heard` hears of each utterance without the zeros around it, and where it begins there.
 
-        Both are made by the same draws, so that a teacher that reads it hears what the student does.
+        Both are made by the same draws, so that a teacher that reads it gets what the student does.
         """
         return self._drawn(augment.augmented_part, batch, seed, epoch)
 

@@ -120,8 +120,8 @@ class UnlabelledClips:
         rows: features `(clips, frames, features, 1)`, anything that can be indexed by an array of clips.
         share: of all examples of a batch, above 0 and below 1.
         logits, embedding: as of `TeacherOutputs`, likewise.
-        views: of the same form as `rows`, in the place of which they are heard: each pass over the clips
-            hears the next one.
+        views: of the same form as `rows`, which take their place: each pass over the clips
+            takes the next one.
 
     Two utterances make a batch, and two of three clips are its other half.
 
@@ -141,7 +141,7 @@ class UnlabelledClips:
     views: Sequence[Any] = ()
 
     def heard(self, position: int) -> Any:
-        """The rows that training hears at this place of the clips' order."""
+        """The rows that training takes at this place of the clips' order."""
         return self.views[position // len(self.rows) % len(self.views)] if self.views else self.rows
 
 

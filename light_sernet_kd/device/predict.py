@@ -242,7 +242,7 @@ def _check(request: Request) -> None:
     if not request.stream and (request.picture or request.every_window):
         raise UserError("--picture and -v go with --stream.")
     if request.stream and request.has_text:
-        raise UserError("--stream hears windows, and a text is of a whole clip: leave one of them out.")
+        raise UserError("--stream answers windows, and a text is of a whole clip: leave one of them out.")
     if request.text is not None and len(request.recordings) > 1:
         raise UserError(f"--text is for one recording, found {len(request.recordings)}: take --text-file.")
     choose("format", request.form, answers.FORMATS)

@@ -1,7 +1,7 @@
 """A network of the user's own, in ONNX or TFLite, as an encoder: one of its tensors, from 16 kHz audio.
 
 The network takes one channel of 16 kHz audio, `(samples,)` or with axes of length 1 in front. Where its
-number of samples is fixed, it hears windows of that length one behind the other, the last of which ends where
+number of samples is fixed, it takes windows of that length one behind the other, the last of which ends where
 the recording ends; a shorter recording stands in the middle of zeros. The rows of a recording are averaged:
 over windows, and of a tensor `(1, …, width)` over all axes between.
 """

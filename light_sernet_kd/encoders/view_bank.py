@@ -29,7 +29,7 @@ from light_sernet_kd.errors import UserError
 
 @dataclass(frozen=True)
 class FoldViews:
-    """The views of a fold's training utterances, as its student hears them.
+    """The views of a fold's training utterances, as its student gets them.
 
     Attributes:
         augmenter: bound to the fold's training set.

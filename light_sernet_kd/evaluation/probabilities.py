@@ -197,7 +197,7 @@ def confidence(logits: ArrayLike) -> dict[str, Any]:
 def confidence_warnings(files: Mapping[str, Any] | None) -> list[str]:
     """What a reader must know where the exported student is far more or less sure than the folds' students.
 
-    Training utterances are compared with training utterances: any student is surer of what it has heard.
+    Training utterances are compared with training utterances: any student is surer of what it was trained on.
 
     Args:
         files: `folds_test`, `folds_training` and `final_training`, each as `confidence` gives it; None where

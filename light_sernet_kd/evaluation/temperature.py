@@ -84,8 +84,8 @@ def temperature_per_margin(
 
     Two students of one recipe differ in how sharp their logits are: a few epochs in, twofold from one epoch
     to the next. The temperature of one then makes the other sure of everything, or of nothing. Divided by
-    their margins they are alike, and one factor, fitted on what each has not heard, serves a student for
-    whom no utterance is held out.
+    their margins they are alike, and one factor, fitted on held-out utterances, serves a student without
+    any.
 
     Args:
         held_out: per student its logits `(N, classes)` on utterances that it was not trained on.

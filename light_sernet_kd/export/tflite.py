@@ -250,7 +250,7 @@ def _check_spec(spec: ExportSpec) -> None:
     if reserved := [name for name in spec.classes if runner.is_reserved(name)]:
         raise UserError(runner.RESERVED.format(reserved[0]))
     if spec.enrolled and not spec.merge:
-        raise UserError("what is known of a speaker is heard in audio: leave --no-merge or --enrolment out.")
+        raise UserError("--enrolment needs audio as input: leave --no-merge or --enrolment out.")
     if spec.enrolled and not spec.enrolled.prior_clips > 0:
         # With 0 recordings of the speaker, their share would be 0 / 0.
         raise ValueError(f"a prior of more than 0 clips was expected, found {spec.enrolled.prior_clips}")

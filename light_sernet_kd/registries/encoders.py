@@ -1,4 +1,4 @@
-"""The pretrained networks that students of speech and text hear and read through."""
+"""The pretrained networks whose states are the input of students of speech and text."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ class AudioEncoder:
 
     Attributes:
         branch: `(argument, *, spec, samples, data, pca_file)` to a `multimodal.AudioBranch`.
-        window_seconds, hop_seconds: what a row of its states hears, and how far rows are apart.
+        window_seconds, hop_seconds: seconds of audio behind one row of states, and between two rows.
         argument: what may follow the name and `=`, for people.
-        front_end: the front end of this package that it hears through; None where it takes recordings.
+        front_end: the front end of this package that makes its input; None where it takes recordings.
         open_ended: it is named by something else than its key, which what no other key fits is taken for.
         licence: of its published weights; empty where each has its own.
     """

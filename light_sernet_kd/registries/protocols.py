@@ -26,7 +26,7 @@ class Protocol:
         mixes_speakers: train and test share speakers, and so perhaps recordings.
         validates_on_training_speakers: training and validation share speakers; the test does not.
         tests_apart: the test recordings are another corpus, or a part that their corpus set apart: who trains
-            under it never hears them, and neither does the student that is exported.
+            under it is not trained on them, and neither is the student that is exported.
         takes_test_corpus: another corpus tests (`--test-on`).
         depends_on: the setting that decides the folds beside the corpus.
         title: what pictures and pages call it; empty is its key.

@@ -1,4 +1,4 @@
-"""The recipes: named sets of settings for training a student that hears (`--recipe`).
+"""The recipes: named sets of settings for training an audio-only student (`--recipe`).
 
 A recipe gives every setting that it names the value below, unless the user gives another. `light-sernet-kd
 recipe NAME` prints one in a form that `hyperparameters.py` and grid files take.

@@ -1,4 +1,4 @@
-"""What is heard in a recording, over time."""
+"""A recording and the answers to it, over time."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from light_sernet_kd.reporting.figures.page import INK, PALE, QUIET
 
 @dataclass(frozen=True)
 class Timeline:
-    """What was heard in a recording, for `timeline`.
+    """The answers to a recording, for `timeline`.
 
     Attributes:
         envelope: `(stretches, 2)`, the lowest and highest sample of equal stretches of `stretch_seconds`.
@@ -52,7 +52,7 @@ def timeline(
     title: str,
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """A recording's waveform, above it what was heard in it, below it what the file gives over time.
+    """A recording's waveform, above it its segments, below it the file's answers over time.
 
     Args:
         unsure_below: drawn as a line, but for dimensions.

@@ -139,8 +139,8 @@ def _without_embeddings(student: Mapping[str, Any]) -> str:
 
 
 def _encoders(student: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
-    """What a student of speech and text reads and hears through, and what became of its texts."""
-    names = {"text_encoder": "Reads through", "audio_encoder": "Hears through"}
+    """The encoders of a student of speech and text, and what became of its texts."""
+    names = {"text_encoder": "Text encoder", "audio_encoder": "Audio encoder"}
     encoders = student.get("encoders") or {}
     lines = [
         f"- **{label}:** {plain(encoders[key]['name'])}." for key, label in names.items() if key in encoders

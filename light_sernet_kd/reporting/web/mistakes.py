@@ -41,7 +41,7 @@ def mistakes(found: Sequence[Mapping[str, Any]], sounds: Mapping[str, Sound], *,
     told = "The wrong test predictions with the largest probabilities, as trained. "
     if sounds:
         told += (
-            f"A button plays what the student heard: of longer recordings the middle {seconds:g} s. "
+            f"A button plays the student's input: of longer recordings the middle {seconds:g} s. "
             f"This file holds {pluralise(len(sounds), 'recording')} of the corpus: read the corpus's licence "
             "before you pass it on. --no-audio writes the page without them."
         )

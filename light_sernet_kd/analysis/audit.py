@@ -93,7 +93,7 @@ def audit(
     Args:
         fingerprints: utterance id → hash of the recording's content.
         pairs: indices of recordings that sound alike, from `signatures.alike`.
-        teacher: also ask whether it was trained on the test speakers.
+        teacher: also check whether it was trained on the test speakers.
         named_alike: of a test on another corpus, the names of speakers who are in both and may be the same
             people, from the function of that name.
     """

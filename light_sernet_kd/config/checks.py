@@ -17,6 +17,7 @@ from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, OURS, OWN, RECIPES, TAUGHT, taught
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import (
+    DEFAULT_TEACHER,
     TEACHER_SOURCES,
     Option,
     reads_rows,
@@ -172,7 +173,7 @@ def _with_teacher(settings: Settings) -> Settings:
     if settings.teacher and (settings.trained_teacher is None or teacher_members(settings.teacher)):
         check_source(settings.teacher, settings)
     if mixture.needs_teacher and settings.teacher is None:
-        settings = dataclasses.replace(settings, teacher="auto")
+        settings = dataclasses.replace(settings, teacher=DEFAULT_TEACHER)
     if settings.teacher_view == SAME:
         _check_same_view(settings)
     elif settings.teacher_views != Settings.teacher_views:

@@ -395,7 +395,7 @@ class Settings:
     teacher_gate: str = setting(
         GATE_WARN, "--teacher_gate", group=TEACHER, metavar="HOW", commands=OF_STUDENT, choices=GATES,
         help="where the teacher knows no more than the student would alone, on speakers who do not test, "
-        "{choices}: say so, end the run before a student trains, or do not ask; it decides nothing of the "
+        "{choices}: warn, end the run before a student trains, or skip the check; it changes nothing of the "
         "training",
     )  # fmt: skip
 

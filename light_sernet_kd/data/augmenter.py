@@ -46,28 +46,29 @@ class Augmenter:
     memory_limit: float = MEMORY_LIMIT
 
     def bound(self, training: Sequence[int] | np.ndarray, labels: np.ndarray) -> "Augmenter":
-        """The same for a fold: babble and copypaste are made of its training set and of nothing else.
+        """The same for a fold: what is made of other recordings is made of its training set's.
 
         Raises:
-            UserError: babble where one speaker alone is trained on.
+            UserError: one speaker alone is trained on, and an augmentation needs others.
         """
-        names = [each.name for each in self.augmentations if each.kind.needs]
-        if not names or self.recordings is None or self.speakers is None:
+        needs_recordings = any(each.kind.needs for each in self.augmentations)
+        if not needs_recordings or self.recordings is None or self.speakers is None:
             return self
         clips = TrainingClips(self.recordings, self.speakers, np.asarray(labels), training)
-        if "babble" in names and clips.single_speaker():
+        of_others = [each.name for each in self.augmentations if each.kind.needs == "others"]
+        if of_others and clips.single_speaker():
             raise UserError(
-                "babble is made of other speakers, and one alone is trained on: "
-                "leave babble out of --augment."
+                f"{of_others[0]} is made of other speakers, and one alone is trained on: "
+                f"leave {of_others[0]} out of --augment."
             )
         return dataclasses.replace(self, training=clips)
 
     def _material(self, utterance: int) -> dict[str, Any]:
-        needed = [each.kind.needs for each in self.augmentations if each.kind.needs is not None]
+        needed = {each.kind.needs: each.name for each in self.augmentations if each.kind.needs is not None}
         if not needed:
             return {}
         if self.training is None:
-            raise RuntimeError("babble and copypaste are made of a training set: call bound")
+            raise RuntimeError(f"{', '.join(needed.values())}: made of a training set: call bound")
         return {name: OF_FOLD[name](self.training, utterance) for name in needed}
 
     def with_only(self, augmentations: Sequence[augment.Augmentation]) -> "Augmenter":

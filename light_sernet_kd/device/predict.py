@@ -36,7 +36,7 @@ GATES = ("unsure_below", "silence_dbfs", "steady_db")
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of the command.
+    """The options of the command.
 
     Attributes:
         model: an exported file, a folder or a name; see `given.model_file`.
@@ -188,7 +188,7 @@ class Answerer:
     """Answers questions, in whatever process it is made.
 
     Raises:
-        UserError: the file cannot do what is asked of it.
+        UserError: the file cannot do what the options name.
     """
 
     def __init__(self, request: Request):

@@ -190,7 +190,7 @@ def first_layers(source: Source, count: int | None) -> Source:
         return source
     if not 1 <= count <= source.shape.layers:
         raise UserError(
-            f"{source.name} has {source.shape.layers} layers; asked for the first {count}: take "
+            f"{source.name} has {source.shape.layers} layers, and {count} are needed: take "
             "a deeper text encoder, or a student of fewer layers."
         )
     return replace(source, shape=replace(source.shape, layers=count))

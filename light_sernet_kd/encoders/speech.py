@@ -22,11 +22,13 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES
 
 if TYPE_CHECKING:
     import torch
 
-FAMILIES = ("wavlm", "wav2vec2", "hubert")
+# Their names are the `model_type` of transformers.
+FAMILIES = tuple(name for name, each in TEACHER_SOURCES.items() if each.fine_tunes and each.model)
 # How much audio, padding included, goes through a model at once.
 _BATCH_SAMPLES = 60 * SAMPLE_RATE
 

@@ -297,9 +297,7 @@ def _check(spec: str, shape: bert.Shape, tokeniser: Tokeniser) -> None:
             f"embeddings for {shape.vocabulary}. Put the vocabulary there that belongs to the weights."
         )
     if tokeniser.tokens > shape.positions:
-        raise UserError(
-            f"{spec} takes texts of at most {shape.positions} tokens; asked for {tokeniser.tokens}."
-        )
+        raise UserError(f"{spec} takes texts of at most {shape.positions} tokens, found {tokeniser.tokens}.")
 
 
 # Where encoders come from

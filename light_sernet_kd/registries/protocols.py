@@ -19,8 +19,7 @@ class Protocol:
     """A way to split a corpus.
 
     Attributes:
-        folds: from the utterances, a seed and a wished number of folds to a list of `protocols.Fold`; most
-            look at the utterances alone.
+        folds: `(utterances, seed, n_folds)` to a list of `protocols.Fold`; most ignore the last two.
         stamps: what makes its scores optimistic; shown on every result.
         tests_on_validation: the test fold chooses the epoch, as the papers did.
         mixes_speakers: train and test share speakers, and so perhaps recordings.

@@ -1,4 +1,4 @@
-"""Networks of a fold's teacher that are asked of every training batch: on the student's own view of it."""
+"""Networks of a fold's teacher that answer every training batch: on the student's own view of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

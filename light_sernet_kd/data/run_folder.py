@@ -32,6 +32,7 @@ from light_sernet_kd.evaluation import SUMMARIES, Predictions, dimension_scores,
 from light_sernet_kd.files import (
     LOCK,
     JsonError,
+    checked_json,
     locked,
     nothing_but,
     path_part,
@@ -473,15 +474,15 @@ def _read_step(path: Path) -> dict[str, Any]:
 def _read_metrics(path: Path) -> dict[str, Any]:
     metrics = read_json(path)
     of_ratings = isinstance(metrics, dict) and metrics.get("classes") == []
-    found: dict[str, Any] = read_json(path, _RATED_METRICS if of_ratings else _METRICS)
-    return found
+    checked: dict[str, Any] = checked_json(path, metrics, _RATED_METRICS if of_ratings else _METRICS)
+    return checked
 
 
 def read_fold(path: Path) -> dict[str, Any]:
     """A fold.json, with what a run goes on from."""
     outcome = read_json(path)
     of_ratings = isinstance(outcome, dict) and "dimensions" in outcome and outcome.get("last_epoch") == {}
-    outcome = read_json(path, _RATED_FOLD if of_ratings else _FOLD)
+    checked_json(path, outcome, _RATED_FOLD if of_ratings else _FOLD)
     best = outcome["best_epochs"]
     if not (best and all(_is_count(each, outcome["epochs"]) for each in best)):
         raise ValueError(f"{path} names epochs that were not trained")
@@ -499,7 +500,7 @@ def read_final(path: Path) -> dict[str, Any]:
     exported = read_json(path, _TRAINED)
     if not _CONVERTED.keys() & exported.keys():
         return exported
-    exported = read_json(path, _TRAINED | _CONVERTED)
+    checked_json(path, exported, _CONVERTED)
     if odd := [row["precision"] for row in exported["rows"] if row["precision"] not in PRECISIONS]:
         raise JsonError(path, f"is damaged (precision {odd[0][:20]!r})")
     if "float32" not in [row["precision"] for row in exported["rows"]]:

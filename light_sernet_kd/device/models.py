@@ -1,6 +1,5 @@
 """What the command `models` lists: the students of the package, and those that finished runs exported."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from light_sernet_kd.device import shipped
 from light_sernet_kd.device.given import answering
+from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import NONE, percent
 from light_sernet_kd.runner import DIMENSIONS, RunnerError, card_of
@@ -88,12 +88,12 @@ def _found(name: str, folder: Path, *, is_shipped: bool = False) -> Found | None
     if file is None:
         return None
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(folder / "metrics.json")
         names = card_of(file).get(DIMENSIONS, {"names": []})["names"]
         knows_speakers = answering(folder, enrolled=True) is not None
         made = Found(name, is_shipped, file, knows_speakers, metrics, tuple(names))
         made.as_dict()  # all of it is there
-    except (OSError, ValueError, KeyError, TypeError, RunnerError):
+    except (OSError, ValueError, KeyError, TypeError, JsonError, RunnerError):
         return None
     return made
 

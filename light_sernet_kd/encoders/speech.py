@@ -22,6 +22,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES
 
 if TYPE_CHECKING:
@@ -247,14 +248,9 @@ def model_type(folder: Path) -> object:
 
     Raises:
         FileNotFoundError: there is none.
-        UserError: it cannot be read.
+        JsonError: it cannot be read.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} cannot be read: {error}") from None
+    config = read_json(folder / "config.json")
     return config.get("model_type") if isinstance(config, dict) else None
 
 

@@ -230,7 +230,11 @@ def seal(file: IO[bytes]) -> None:
 
 
 def content_digest(file: IO[bytes], size: int) -> bytes:
-    """SHA-256 of the first `size` bytes, in hexadecimal."""
+    """SHA-256 of the first `size` bytes, in hexadecimal.
+
+    Raises:
+        EOFError: the file has fewer.
+    """
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK_BYTES))
     file.seek(0)
     while size:

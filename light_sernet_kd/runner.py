@@ -147,7 +147,11 @@ class TextInput:
     cleaning: str = CLEANING
 
     def tokenizer(self) -> "Tokenizer":
-        """As `word_piece` makes it, with its errors; also where `cleaning` is not known here."""
+        """The tokenizer that `word_piece` makes.
+
+        Raises:
+            RunnerError: as `word_piece`, or `cleaning` is not known here.
+        """
         if self.cleaning != CLEANING:
             raise RunnerError(
                 f"texts are cleaned by {self.cleaning!r} here, and this runner knows {CLEANING!r} alone: "
@@ -1839,7 +1843,12 @@ def encode_text(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndar
 
 
 def encode_cleaned(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndarray, np.ndarray, bool]:
-    """As `encode_text`, of a text as it is."""
+    """As `encode_text`, of a text as it is.
+
+    Raises:
+        ValueError: `tokens` is below 2.
+        RunnerError: as `encode_text`.
+    """
     if tokens < 2:
         raise ValueError(f"[CLS] and [SEP] need 2 tokens, found a limit of {tokens}")
     try:

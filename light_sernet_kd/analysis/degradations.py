@@ -157,7 +157,11 @@ def mp3(waveform: np.ndarray, context: DegradationContext, *, kilobits: int) -> 
 
 
 def mp3_bytes(waveform: np.ndarray, *, kilobits: int = 64) -> bytes:
-    """An MP3 file of constant bit rate, mono at 16 kHz (MPEG-2 layer III); what exceeds full scale is cut."""
+    """An MP3 file of constant bit rate, mono at 16 kHz (MPEG-2 layer III); what exceeds full scale is cut.
+
+    Raises:
+        ValueError: no rate of MPEG-2 layer III from 48 to 160 kbit/s.
+    """
     import soundfile
 
     if kilobits not in (48, 56, 64, 80, 96, 112, 128, 144, 160):
@@ -209,33 +213,43 @@ def _as_long(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 
 def unchanged(waveform: np.ndarray, context: DegradationContext) -> np.ndarray:
+    """The waveform `(samples,)` itself."""
     return waveform
 
 
 def with_white_noise(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    """The waveform `(samples,)` and noise that is flat per Hz, as `with_noise` adds it."""
     noise = augment.white_noise(len(waveform), context.rng("white"))
     return with_noise(waveform, noise, snr_db=snr_db)
 
 
 def with_pink_noise(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    """The waveform `(samples,)` and noise that is flat per octave, as `with_noise` adds it."""
     noise = augment.pink_noise(len(waveform), context.rng("pink"))
     return with_noise(waveform, noise, snr_db=snr_db)
 
 
 def with_babble(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    """The waveform `(samples,)` and the voices of `context.talkers`, as `with_noise` adds them.
+
+    Without talkers it stays as it is.
+    """
     voices = babble(len(waveform), context.talkers, context.rng("babble"))
     return with_noise(waveform, voices, snr_db=snr_db)
 
 
 def with_gain(waveform: np.ndarray, context: DegradationContext, *, db: float) -> np.ndarray:
+    """The waveform `(samples,)` louder by `db`, cut at full scale."""
     return augment.gain(waveform, context.rng("gain"), low_db=db, high_db=db)
 
 
 def at_speed(waveform: np.ndarray, context: DegradationContext, *, factor: float) -> np.ndarray:
+    """The waveform played `factor` times as fast, `(round(samples / factor),)`, its pitch changed with it."""
     return augment.speed(waveform, context.rng("speed"), low=factor, high=factor)
 
 
 def in_room(waveform: np.ndarray, context: DegradationContext, *, t60_seconds: float) -> np.ndarray:
+    """The waveform `(samples,)` in a `room` whose reverberation time is `t60_seconds`."""
     return reverberated(waveform, room(context.rng("room"), t60_seconds=t60_seconds))
 
 
@@ -243,12 +257,15 @@ def in_room(waveform: np.ndarray, context: DegradationContext, *, t60_seconds: f
 
 
 def zeros(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Digital silence, `(samples,)` float32."""
     return np.zeros(samples, np.float32)
 
 
 def white_noise(samples: int, rng: np.random.Generator, *, dbfs: float) -> np.ndarray:
+    """Noise that is flat per Hz, `(samples,)` float32 at a level in dB of full scale."""
     return at_level(augment.white_noise(samples, rng), dbfs)
 
 
 def pink_noise(samples: int, rng: np.random.Generator, *, dbfs: float) -> np.ndarray:
+    """Noise that is flat per octave, `(samples,)` float32 at a level in dB of full scale."""
     return at_level(augment.pink_noise(samples, rng), dbfs)

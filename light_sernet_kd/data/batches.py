@@ -316,6 +316,12 @@ class Source:
         weights: np.ndarray | None,
         seed: int,
     ) -> "Source":
+        """The source of a fold's training set.
+
+        Raises:
+            UserError: as `Augmenter.bound`.
+            ValueError: the teacher has views, and nothing changes the recordings.
+        """
         training, kept = np.asarray(indices), None
         teacher = teacher or TeacherOutputs()
         if augmenter is not None:

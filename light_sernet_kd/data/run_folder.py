@@ -479,7 +479,12 @@ def _read_metrics(path: Path) -> dict[str, Any]:
 
 
 def read_fold(path: Path) -> dict[str, Any]:
-    """A fold.json, with what a run goes on from."""
+    """A fold.json, with what a run goes on from.
+
+    Raises:
+        FileNotFoundError, JsonError: as `read_json`.
+        ValueError: it names epochs that were not trained.
+    """
     outcome = read_json(path)
     of_ratings = isinstance(outcome, dict) and "dimensions" in outcome and outcome.get("last_epoch") == {}
     checked_json(path, outcome, _RATED_FOLD if of_ratings else _FOLD)
@@ -496,7 +501,12 @@ def _is_count(number: Any, most: Any) -> bool:
 
 
 def read_final(path: Path) -> dict[str, Any]:
-    """A final.json, of a converted student with what its files are."""
+    """A final.json, of a converted student with what its files are.
+
+    Raises:
+        FileNotFoundError, JsonError: as `read_json`; also where the row of float32 is missing or a precision
+            is unknown.
+    """
     exported = read_json(path, _TRAINED)
     if not _CONVERTED.keys() & exported.keys():
         return exported

@@ -285,7 +285,11 @@ class Distiller(keras.Model):
             layer.bias.assign(ops.zeros_like(layer.bias))
 
     def compile(self, optimizer="adam", **kwargs):
-        """As Keras' `compile`; the loss is this model's own, so it takes none."""
+        """As Keras' `compile`; the loss is this model's own, so it takes none.
+
+        Raises:
+            UserError: a loss is given.
+        """
         if kwargs.get("loss") is not None:
             raise UserError("a Distiller brings its own loss: name it where the Distiller is made.")
         super().compile(optimizer=optimizer, **kwargs)
@@ -311,10 +315,20 @@ class Distiller(keras.Model):
         return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, callbacks, **kwargs)
 
     def train_on_batch(self, x, y=None, *arguments, **kwargs):
+        """As Keras' `train_on_batch`.
+
+        Raises:
+            UserError: as `check_arrays`.
+        """
         check_arrays(x, y, classes=self.classes)
         return super().train_on_batch(x, y, *arguments, **kwargs)
 
     def test_on_batch(self, x, y=None, *arguments, **kwargs):
+        """As Keras' `test_on_batch`.
+
+        Raises:
+            UserError: as `check_arrays`.
+        """
         check_arrays(x, y, classes=self.classes)
         return super().test_on_batch(x, y, *arguments, **kwargs)
 

@@ -64,6 +64,9 @@ class Shape:
         segments: rows of the segment embedding, of which the first is used; 0 where there is none.
         embedding_width: differs from `width` in small ELECTRAs, which project the embeddings.
         activation: `gelu`, its approximation `gelu_tanh`, or `relu`.
+
+    Raises:
+        UserError: a dimension is not positive, or the width is no multiple of the heads.
     """
 
     family: str

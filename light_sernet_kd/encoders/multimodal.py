@@ -166,7 +166,11 @@ class SpeechAndText:
 
     @functools.cached_property
     def text_states(self) -> Padded:
-        """`(utterances, tokens, width)` of the frozen text encoder."""
+        """`(utterances, tokens, width)` of the frozen text encoder.
+
+        Raises:
+            UserError: it has no text encoder.
+        """
         if self.text is None:
             raise UserError(f"{self.name} reads no text.")
         states = text.text_states(self.selection.utterances, self.text, cache=self._cache)

@@ -200,6 +200,11 @@ def frames_of(model: SpeechModel, samples: int) -> int:
 
 
 def packages():
+    """The packages `torch` and `transformers`.
+
+    Raises:
+        UserError: one is not installed.
+    """
     try:
         import torch
         import transformers
@@ -234,7 +239,11 @@ def check_weights(source: str, missing: Sequence[str]) -> None:
 
 
 def folder_of(source: str, example: str) -> Path | None:
-    """The folder that `source` is; None where it is a name on the hub, such as `example`."""
+    """The folder that `source` is; None where it is a name on the hub, such as `example`.
+
+    Raises:
+        UserError: it is neither.
+    """
     folder = Path(source)
     if folder.is_dir():
         return folder

@@ -60,6 +60,9 @@ class Tokeniser:
     Attributes:
         vocabulary: the pieces; each one's place is its id.
         tokens: the length of every text, special tokens included.
+
+    Raises:
+        UserError: `tokens` is below 3.
     """
 
     vocabulary: tuple[str, ...]

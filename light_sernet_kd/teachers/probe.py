@@ -306,6 +306,9 @@ def held_out_parts(speakers: np.ndarray, parts: int = PARTS) -> list[np.ndarray]
     """Up to `parts` masks `(utterances,)` that cover all utterances once; none splits a speaker.
 
     One speaker alone is split into parts of utterances.
+
+    Raises:
+        UserError: there are fewer than 2 utterances.
     """
     from sklearn.model_selection import GroupKFold
 

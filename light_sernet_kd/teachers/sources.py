@@ -291,7 +291,11 @@ def ensemble_digest(argument: str, data: Path) -> str | None:
 
 
 def file_digest(argument: str, data: Path) -> str:
-    """Hash of a teacher file."""
+    """Hash of a teacher file.
+
+    Raises:
+        UserError: there is no such file.
+    """
     path = Path(argument)
     if not path.exists():
         raise teachers.no_file(path)

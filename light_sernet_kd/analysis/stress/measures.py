@@ -103,6 +103,9 @@ def speaker_rank(answers: Answered, test: CertificateTest) -> Found:
 
     A class that all speakers have as often has no ranks. One that is answered as often for all has no rank
     right: 0.
+
+    Raises:
+        NotApplicableError: every speaker has each class as often.
     """
     from scipy import stats
 
@@ -159,7 +162,11 @@ def recall_gap(answers: Answered, test: CertificateTest) -> Found:
 
 
 def precision_gap(answers: Answered, test: CertificateTest) -> Found:
-    """The same of precision, where a group has that answer at all."""
+    """The same of precision, where a group has that answer at all.
+
+    Raises:
+        NotApplicableError: no group has an answer of its own classes.
+    """
     groups, everyone = _groups(answers, test)
     whole = precisions(answers, rows=everyone)
     given = {name: {*answers.predicted[CLEAN][each].tolist()} for name, each in groups.items()}

@@ -90,6 +90,9 @@ class Survey:
         """The same without what is in the recordings of these names, which test or validate.
 
         A clip of another recording that has the same content is left out too.
+
+        Raises:
+            UserError: nothing is left.
         """
         numbers = [number for number, name in enumerate(self.names) if name in names]
         theirs = np.isin(self.heard["recording"], numbers)

@@ -60,6 +60,9 @@ def timeline(
 
     Returns:
         The files written.
+
+    Raises:
+        ValueError: the answers do not fit the borders and classes.
     """
     shares, borders, envelope = (
         np.asarray(array, float) for array in (heard.shares, heard.borders, heard.envelope)

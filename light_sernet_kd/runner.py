@@ -1188,7 +1188,7 @@ def card_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         RunnerError: the file is missing, damaged or not ours.
     """
-    return _read(Path(path))[0]
+    return _read_facts(Path(path))[0]
 
 
 def open_file(
@@ -1208,7 +1208,7 @@ def _opened(
 ) -> tuple["Interpreter", dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """What `open_file` gives, and the vocabulary: empty where the file reads no text."""
     path = Path(path)
-    card, labels, vocabulary = _read(path)
+    card, labels, vocabulary = _read_facts(path)
     try:
         # Here: what is below serves training too, where LiteRT may not be installed.
         from ai_edge_litert.interpreter import Interpreter
@@ -1228,7 +1228,7 @@ def _opened(
     return interpreter, card, labels, vocabulary
 
 
-def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+def _read_facts(path: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Card, labels and vocabulary of a file whose model is whole."""
     with _regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size

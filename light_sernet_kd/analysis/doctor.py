@@ -35,14 +35,14 @@ class Finding:
     Attributes:
         topic: what it belongs to, such as `packages`.
         name: what was looked for.
-        found: what there is, in words.
+        state: what there is, in words; `found` in JSON.
         remedy: what to do about it, where something can be done.
         is_wrong: whether the package cannot work as it is.
     """
 
     topic: str
     name: str
-    found: str
+    state: str
     remedy: str = ""
     is_wrong: bool = False
 
@@ -50,7 +50,7 @@ class Finding:
         return {
             "topic": self.topic,
             "name": self.name,
-            "found": self.found,
+            "found": self.state,
             "remedy": self.remedy or None,
             "is_wrong": self.is_wrong,
         }
@@ -63,8 +63,8 @@ def examine(data: Path, result: Path) -> Iterator[Finding]:
         data: the folder of the corpora.
         result: the folder of the runs.
 
-    >>> found = [*examine(Path("data"), Path("result"))]
-    >>> found[0].name, found[0].found
+    >>> findings = [*examine(Path("data"), Path("result"))]
+    >>> findings[0].name, findings[0].state
     ('light-sernet-kd', '0.1.0')
     """
     yield Finding("program", PACKAGE, __version__)

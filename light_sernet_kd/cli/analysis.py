@@ -376,7 +376,7 @@ def run_doctor(arguments: argparse.Namespace, context: Context) -> int:
         extras = [each for each in found if each.topic == "extras" and each.remedy == install_line(each.name)]
         columns = tables.words("topic", "name", "found", "what to do")
         rows = [
-            [each.topic, each.name, each.found, "an extra, as below" if each in extras else each.remedy]
+            [each.topic, each.name, each.state, "an extra, as below" if each in extras else each.remedy]
             for each in found
         ]
         tables.Table(columns, rows).show(Console())

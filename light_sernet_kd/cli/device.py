@@ -209,7 +209,7 @@ def run_models(arguments: argparse.Namespace, context: Context) -> None:
 
     from light_sernet_kd.device import models
 
-    found = models.found(arguments.result)
+    found = models.available(arguments.result)
     if arguments.json:
         print(json.dumps([each.as_dict() for each in found], indent=2, ensure_ascii=False))
     else:

@@ -89,15 +89,15 @@ class Augmenter:
             return None
         place: dict[str, Any] = {"memory_limit": self.memory_limit, "folder": self.cache_folder}
         if bank is not None:
-            return BankedViews(self.heard, bank, shape, **place)
-        return KeptViews(self.heard, self.every, shape, **place)
+            return BankedViews(self.changed_features, bank, shape, **place)
+        return KeptViews(self.changed_features, self.every, shape, **place)
 
-    def heard(self, batch: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    def changed_features(self, batch: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """Features of the recordings as they are changed in this epoch, before masks and mixtures."""
         return self.compute(np.stack(list(self._drawn(augment.augmented_clip, batch, seed, epoch))))
 
     def parts(self, batch: np.ndarray, seed: int, epoch: int) -> Iterator[tuple[int, np.ndarray]]:
-        """What `heard` hears of each utterance without the zeros around it, and where it begins there.
+        """The part of each changed recording without the zeros around it, and where it begins in the clip.
 
         Both are made by the same draws, so that a teacher that reads it gets what the student does.
         """
@@ -127,7 +127,7 @@ class Augmenter:
         elif kept is not None:
             clean = kept.features(batch, seed, epoch)
         else:
-            clean = self.heard(batch, seed, epoch)
+            clean = self.changed_features(batch, seed, epoch)
         changed = [
             augment.augmented_features(
                 row, self.augmentations, seed=seed, epoch=epoch, utterance=int(utterance)

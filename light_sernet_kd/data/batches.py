@@ -140,7 +140,7 @@ class UnlabelledClips:
     embedding: Any = None
     views: Sequence[Any] = ()
 
-    def heard(self, position: int) -> Any:
+    def rows_at(self, position: int) -> Any:
         """The rows that training takes at this place of the clips' order."""
         return self.views[position // len(self.rows) % len(self.views)] if self.views else self.rows
 
@@ -446,7 +446,7 @@ class Source:
         classes = len(self.examples.classes)
         # What a loss compares with, or an example's own; made for what the batch has of it.
         made = {
-            FEATURES: lambda: clips.heard(position)[drawn],
+            FEATURES: lambda: clips.rows_at(position)[drawn],
             TEACHER: lambda: clips.logits[drawn],
             TEACHER_EMBEDDING: lambda: clips.embedding[drawn],
             SOFT_LABELS: lambda: np.full((count, classes), 1 / classes),

@@ -14,8 +14,8 @@ from light_sernet_kd.runner import DIMENSIONS, RunnerError, card_of
 
 
 @dataclass(frozen=True)
-class Found:
-    """A student that is here.
+class AvailableStudent:
+    """A student that commands can take by its name or folder.
 
     Attributes:
         name: by which a command takes it: of the package its name, of a run its folder.
@@ -72,18 +72,18 @@ class Found:
         }
 
 
-def found(result: Path) -> list[Found]:
+def available(result: Path) -> list[AvailableStudent]:
     """The students of the package and those of the runs in a folder, by name; what is damaged is left out.
 
-    >>> all(each.is_shipped for each in found(Path("no-runs-here")))
+    >>> all(each.is_shipped for each in available(Path("no-runs-here")))
     True
     """
-    own = [_found(each.name, each.folder, is_shipped=True) for each in shipped.shipped()]
+    own = [_available(each.name, each.folder, is_shipped=True) for each in shipped.shipped()]
     runs = sorted(path.parent for path in result.glob("*/metrics.json"))
-    return [each for each in (*own, *(_found(str(path), path) for path in runs)) if each]
+    return [each for each in (*own, *(_available(str(path), path) for path in runs)) if each]
 
 
-def _found(name: str, folder: Path, *, is_shipped: bool = False) -> Found | None:
+def _available(name: str, folder: Path, *, is_shipped: bool = False) -> AvailableStudent | None:
     file = answering(folder)
     if file is None:
         return None
@@ -91,14 +91,14 @@ def _found(name: str, folder: Path, *, is_shipped: bool = False) -> Found | None
         metrics = read_json(folder / "metrics.json")
         names = card_of(file).get(DIMENSIONS, {"names": []})["names"]
         knows_speakers = answering(folder, enrolled=True) is not None
-        made = Found(name, is_shipped, file, knows_speakers, metrics, tuple(names))
+        made = AvailableStudent(name, is_shipped, file, knows_speakers, metrics, tuple(names))
         made.as_dict()  # all of it is there
     except (OSError, ValueError, KeyError, TypeError, JsonError, RunnerError):
         return None
     return made
 
 
-def table(students: Sequence[Found]) -> Table:
+def table(students: Sequence[AvailableStudent]) -> Table:
     """A row per student; a column of dimensions only where one has them."""
     columns = [
         *words("name", is_whole=True), *words("corpus"), *numbers("classes", form="d"),
@@ -113,7 +113,7 @@ def table(students: Sequence[Found]) -> Table:
     return made.without([title for title, is_told in told.items() if not is_told])
 
 
-def _row(student: Found) -> list[Any]:
+def _row(student: AvailableStudent) -> list[Any]:
     metrics, scores = student.metrics, student.ccc.values()
     between = (metrics.get("ci95") or {}).get("ua")
     ua = student.pooled["ua"]

@@ -144,7 +144,7 @@ def _answered(
     beginnings = [_beginning(path, text) for path, text in rows] if isinstance(rows, list) else []
     jobs = min(request.jobs, len(beginnings)) if beginnings else request.jobs
 
-    def asked() -> Iterator[Question]:
+    def questions() -> Iterator[Question]:
         for path, text in rows:
             try:
                 if request.recordings and request.text_file:
@@ -157,7 +157,7 @@ def _answered(
         answers.answer_list(beginnings, request.form, _columns(answerer.runner)) as entries,
         in_parallel.counted(len(beginnings)) as done,
     ):
-        for question, answer in in_parallel.each(answerer, Answerer, request, asked(), jobs=jobs):
+        for question, answer in in_parallel.each(answerer, Answerer, request, questions(), jobs=jobs):
             failed += "error" in answer
             if request.form != answers.TEXT:
                 entries.append(answer)

@@ -82,12 +82,12 @@ def _head(metrics: Mapping[str, Any], export: Mapping[str, Any], *, hears: bool)
     return [
         *lines,
         f"A student of {student['parameters']:,} parameters ({plain(names.student(student['name']))}) "
-        f"{_told(metrics, heard)}.",
+        f"{_outputs(metrics, heard)}.",
     ]
 
 
-def _told(metrics: Mapping[str, Any], heard: str) -> str:
-    """What the student tells."""
+def _outputs(metrics: Mapping[str, Any], heard: str) -> str:
+    """The outputs of the student, in words."""
     if not metrics["classes"]:
         return f"that rates {' and '.join(map(plain, metrics['dimensions']['names']))}{heard}"
     return (

@@ -17,7 +17,7 @@ from light_sernet_kd.reporting.lineage import start_lines
 from light_sernet_kd.reporting.text import code, plain, pluralise, with_percent_sign
 
 
-def _told(value: Any) -> Any:
+def _in_words(value: Any) -> Any:
     """A setting of a loss in words."""
     if ramp := ramp_of(value):
         return f"{ramp.first:g} to {ramp.last:g} over the epochs"
@@ -26,7 +26,7 @@ def _told(value: Any) -> Any:
 
 def _options(values: Mapping[str, Any]) -> str:
     """`{name: …, option: value}` as `name (option value, …)`."""
-    listed = {key: _told(value) for key, value in values.items()}
+    listed = {key: _in_words(value) for key, value in values.items()}
     options = ", ".join(f"{plain(key)} {plain(value)}" for key, value in listed.items() if key != "name")
     return plain(values["name"]) + (f" ({options})" if options else "")
 
@@ -91,7 +91,7 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         + ("engine jax, " if resolved.get("engine") == "jax" else "")
         + f"arithmetic {plain(resolved['arithmetic'])}"
         + (f" on {pluralise(resolved['threads'], 'thread')}." if "threads" in resolved else "."),
-        *_given(settings),
+        *_command(settings),
     ]
 
 
@@ -103,7 +103,7 @@ def given_arguments(settings: Mapping[str, Any]) -> list[str]:
         return []
 
 
-def _given(settings: Mapping[str, Any]) -> list[str]:
+def _command(settings: Mapping[str, Any]) -> list[str]:
     arguments = given_arguments(settings)
     return [f"- **Given:** {code(shlex.join(arguments))}"] if arguments else []
 

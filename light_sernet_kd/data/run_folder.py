@@ -327,10 +327,10 @@ class RunFolder:
         done = "final.json" if name == ALL_SPEAKERS else "fold.json"
         return Step(self.path / f"fold-{path_part(name)}", done)
 
-    def write_certificate(self, found: Mapping[str, Any]) -> None:
+    def write_certificate(self, results: Mapping[str, Any]) -> None:
         """Write what was found of the folds' students, with their SHA-256."""
         names = [fold["name"] for fold in _read_metrics(self.metrics)["folds"]]
-        write_json(self.certificate, {**found, "students": self._students(names)})
+        write_json(self.certificate, {**results, "students": self._students(names)})
 
     def certificates(self, folds: Sequence[str]) -> dict[str, Any]:
         """Precision → what the card of an exported file says of the certificate of these folds' students.
@@ -341,14 +341,14 @@ class RunFolder:
             UserError: the file is damaged.
         """
         try:
-            found = read_json(self.certificate, _CERTIFICATE)
+            certificate = read_json(self.certificate, _CERTIFICATE)
         except FileNotFoundError:
             return {}
         except JsonError as error:
             raise UserError(f"{error} Remove it, or certify the run anew.") from None
-        if found["students"] != self._students(folds):
+        if certificate["students"] != self._students(folds):
             return {}
-        return {precision: each["short"] for precision, each in found["precisions"].items()}
+        return {precision: each["short"] for precision, each in certificate["precisions"].items()}
 
     def _students(self, folds: Sequence[str]) -> dict[str, str]:
         """Fold → SHA-256 of its student."""
@@ -390,8 +390,8 @@ class RunFolder:
                 is_same = _same_ratings(run)
             else:
                 scored = scores(predictions.labels, predictions.predicted, predictions.classes)
-                told = pooled.get("ua", np.nan), pooled.get("wa", np.nan)
-                is_same = np.allclose((scored.ua, scored.wa), told, rtol=0, atol=1e-6)
+                stored = pooled.get("ua", np.nan), pooled.get("wa", np.nan)
+                is_same = np.allclose((scored.ua, scored.wa), stored, rtol=0, atol=1e-6)
             if is_same:
                 return
         raise UserError(
@@ -403,14 +403,14 @@ class RunFolder:
 
 def _same_ratings(run: Run) -> bool:
     """Whether the ratings of predictions.csv have the concordance that metrics.json tells."""
-    told = run.metrics.get("dimensions", {}).get("pooled", {})
-    found = {
-        name: dimension_scores(true[:, None], given[:, None])[0].ccc
-        for name, (given, true) in run.predictions.dimensions.items()
+    stored = run.metrics.get("dimensions", {}).get("pooled", {})
+    computed = {
+        name: dimension_scores(true[:, None], answers[:, None])[0].ccc
+        for name, (answers, true) in run.predictions.dimensions.items()
     }
-    return {*told} == {*found} and all(
-        found[name] == each["ccc"] or np.isclose(found[name] or 0, each["ccc"] or 0, rtol=0, atol=1e-6)
-        for name, each in told.items()
+    return {*stored} == {*computed} and all(
+        computed[name] == each["ccc"] or np.isclose(computed[name] or 0, each["ccc"] or 0, rtol=0, atol=1e-6)
+        for name, each in stored.items()
     )
 
 

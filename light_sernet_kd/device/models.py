@@ -47,8 +47,8 @@ class AvailableStudent:
     @property
     def ccc(self) -> dict[str, float | None]:
         """Dimension → concordance with the listeners over all test utterances; None where it is not told."""
-        told = (self.metrics.get(DIMENSIONS) or {}).get("pooled", {})
-        return {name: told.get(name, {}).get("ccc") for name in self.dimensions}
+        pooled = (self.metrics.get(DIMENSIONS) or {}).get("pooled", {})
+        return {name: pooled.get(name, {}).get("ccc") for name in self.dimensions}
 
     def as_dict(self) -> dict[str, Any]:
         """For programs: shares from 0 to 1, and sizes in bytes. What only classes have is null without."""
@@ -78,9 +78,9 @@ def available(result: Path) -> list[AvailableStudent]:
     >>> all(each.is_shipped for each in available(Path("no-runs-here")))
     True
     """
-    own = [_available(each.name, each.folder, is_shipped=True) for each in shipped.shipped()]
+    of_package = [_available(each.name, each.folder, is_shipped=True) for each in shipped.shipped()]
     runs = sorted(path.parent for path in result.glob("*/metrics.json"))
-    return [each for each in (*own, *(_available(str(path), path) for path in runs)) if each]
+    return [each for each in (*of_package, *(_available(str(path), path) for path in runs)) if each]
 
 
 def _available(name: str, folder: Path, *, is_shipped: bool = False) -> AvailableStudent | None:
@@ -106,11 +106,11 @@ def table(students: Sequence[AvailableStudent]) -> Table:
         *words("UA % [95 %]", is_whole=True), *numbers("kB", form=",.0f"), *words("profile", "doubts"),
     ]  # fmt: skip
     made = Table(columns, [_row(each) for each in students])
-    told = {
+    shown = {
         "dimensions": any(each.dimensions for each in students),
         "CCC": any(value is not None for each in students for value in each.ccc.values()),
     }
-    return made.without([title for title, is_told in told.items() if not is_told])
+    return made.without([title for title, is_told in shown.items() if not is_told])
 
 
 def _row(student: AvailableStudent) -> list[Any]:

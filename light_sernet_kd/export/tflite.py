@@ -404,18 +404,20 @@ def _outputs(student: keras.Model, names: Sequence[str], inputs: Mapping[str, An
 
 def _without_logits(student: keras.Model) -> keras.Model:
     """The student to its dimensions alone: its only output, or that of the name."""
-    given = student.output
-    found = _by_name(student, given).get(DIMENSIONS) if isinstance(given, Mapping | list | tuple) else given
-    if found is None:
+    output = student.output
+    dimensions = (
+        _by_name(student, output).get(DIMENSIONS) if isinstance(output, Mapping | list | tuple) else output
+    )
+    if dimensions is None:
         raise ValueError(f"a student to dimensions was expected, found one to {student.output_names}")
-    return keras.Model(student.input, {DIMENSIONS: found}, name=student.name)
+    return keras.Model(student.input, {DIMENSIONS: dimensions}, name=student.name)
 
 
-def _by_name(student: keras.Model, given: Any) -> dict[str, Any]:
+def _by_name(student: keras.Model, outputs: Any) -> dict[str, Any]:
     """What a student gives by name, the logits first."""
-    if not isinstance(given, Mapping | list | tuple):
-        return {"logits": given}
-    named = given if isinstance(given, Mapping) else dict(zip(student.output_names, given, strict=True))
+    if not isinstance(outputs, Mapping | list | tuple):
+        return {"logits": outputs}
+    named = outputs if isinstance(outputs, Mapping) else dict(zip(student.output_names, outputs, strict=True))
     return {name: named[name] for name in sorted(named, key=lambda name: (name != "logits", name))}
 
 
@@ -564,8 +566,8 @@ def _differences(
     interpreter, _, _ = runner.open_file(path)
     count = len(next(iter(expected.values())))
     rows = [{name: array[i] for name, array in inputs.items()} for i in range(count)]
-    found = [runner.outputs(interpreter, row) for row in rows]
+    outputs = [runner.outputs(interpreter, row) for row in rows]
     return {
-        name: float(np.abs(np.array([each[name] for each in found]) - values).max())
+        name: float(np.abs(np.array([each[name] for each in outputs]) - values).max())
         for name, values in expected.items()
     }

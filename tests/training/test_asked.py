@@ -1,4 +1,4 @@
-"""Networks of a teacher that are asked of every training batch."""
+"""Networks of a teacher that answer every training batch."""
 
 import itertools
 

@@ -377,10 +377,10 @@ def _place_of(module: str) -> Path:
 
 def _imported(module: str, attribute: str) -> ModuleType:
     """The module, whose function of this name, if one is named, is called: it registers."""
-    found = importlib.import_module(module.strip())
+    imported = importlib.import_module(module.strip())
     if attribute.strip():
-        getattr(found, attribute.strip())()
-    return found
+        getattr(imported, attribute.strip())()
+    return imported
 
 
 def _some_installed() -> bool:

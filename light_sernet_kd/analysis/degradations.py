@@ -52,8 +52,8 @@ class DegradationContext:
 
 def active(waveform: np.ndarray) -> np.ndarray:
     """The part between the first and the last sample that is not zero; empty of silence."""
-    (heard,) = np.nonzero(waveform)
-    return waveform[heard[0] : heard[-1] + 1] if len(heard) else waveform[:0]
+    (nonzero,) = np.nonzero(waveform)
+    return waveform[nonzero[0] : nonzero[-1] + 1] if len(nonzero) else waveform[:0]
 
 
 def power_dbfs(waveform: np.ndarray) -> float:
@@ -83,10 +83,10 @@ def with_noise(waveform: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.
     The sum is not cut at full scale, which would change the ratio. Silence stays silence, since no noise has
     a ratio to it.
     """
-    (heard,) = np.nonzero(waveform)
-    if not len(heard):
+    (nonzero,) = np.nonzero(waveform)
+    if not len(nonzero):
         return waveform
-    part = slice(heard[0], heard[-1] + 1)
+    part = slice(nonzero[0], nonzero[-1] + 1)
     surplus = power_dbfs(waveform[part]) - power_dbfs(noise[part])
     return waveform if surplus == math.inf else waveform + np.float32(10 ** ((surplus - snr_db) / 20)) * noise
 
@@ -202,10 +202,10 @@ def reverberated(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     """The waveform in a room, as long as it is and at its level: the recording ends where it ended."""
     count = 2 ** math.ceil(math.log2(len(waveform) + len(response)))
     spectrum = np.fft.rfft(waveform, count) * np.fft.rfft(response, count)
-    heard = np.fft.irfft(spectrum, count)[: len(waveform)].astype(np.float32)
+    wet = np.fft.irfft(spectrum, count)[: len(waveform)].astype(np.float32)
     # The transform's rounding must not become sound.
     level = power_dbfs(active(waveform))
-    return waveform if level == -math.inf else at_level(heard, level)
+    return waveform if level == -math.inf else at_level(wet, level)
 
 
 def _as_long(waveform: np.ndarray, samples: int) -> np.ndarray:

@@ -110,14 +110,14 @@ def speaker_rank(answers: Answered, test: CertificateTest) -> Measurement:
     from scipy import stats
 
     true, answered = _speaker_shares(answers, fewest=FEWEST_RANKED)
-    found = {}
+    ranks = {}
     for place, name in enumerate(answers.classes):
         if np.ptp(true[:, place]) > 1e-9:
             varies = np.ptp(answered[:, place]) > 1e-9
-            found[name] = float(stats.spearmanr(true[:, place], answered[:, place])[0]) if varies else 0.0
-    if not found:
+            ranks[name] = float(stats.spearmanr(true[:, place], answered[:, place])[0]) if varies else 0.0
+    if not ranks:
         raise NotApplicableError("every speaker has each class as often")
-    return _lowest(found)
+    return _lowest(ranks)
 
 
 def _shares(answers: Answered, of: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -169,16 +169,16 @@ def precision_gap(answers: Answered, test: CertificateTest) -> Measurement:
     """
     groups, everyone = _groups(answers, test)
     whole = precisions(answers, rows=everyone)
-    given = {name: {*answers.predicted[CLEAN][each].tolist()} for name, each in groups.items()}
-    found = {
+    answered_classes = {name: {*answers.predicted[CLEAN][each].tolist()} for name, each in groups.items()}
+    gaps = {
         f"{name}, {label}": abs(precision - whole[label])
         for name, each in groups.items()
         for label, precision in precisions(answers, rows=each).items()
-        if answers.classes.index(label) in given[name]
+        if answers.classes.index(label) in answered_classes[name]
     }
-    if not found:
+    if not gaps:
         raise NotApplicableError("no group has an answer of its own classes")
-    return _largest(found)
+    return _largest(gaps)
 
 
 def _groups(answers: Answered, test: CertificateTest) -> tuple[dict[str, NDArray], NDArray]:

@@ -1,28 +1,27 @@
-"""The values a user edits. The command line wins over them; `python train.py --help` explains each."""
+"""The values a user edits. The command line wins over them.
+
+`python train.py --help` explains each and lists the names it takes.
+"""
 
 DEFAULTS = {
     # data
-    "corpus": "EMO-DB",  # IEMOCAP, RAVDESS, CREMA-D, TESS, ESD, KEMDy19, KEMDy20, demo, a manifest's path
+    "corpus": "EMO-DB",  # a corpus's name, demo, or a manifest's path
     "emotions": [],  # e.g. ["anger", "neutral", "excitement=happiness"]; empty: the corpus's usual task
     "input_seconds": 3.0,
-    # Front end, input type, augmentation, schedule and the weights that are kept: robust, which is ours; lsn,
-    # cubic and own, as published; distilled: robust and a teacher. `light-sernet-kd recipe robust` prints it.
+    # Front end, input type, augmentation, schedule and the weights that are kept; `light-sernet-kd recipe`
+    # prints it.
     # What is given here as well, such as "augmentation": "noise,shift", changes the recipe.
     "recipe": "robust",
     # student and losses
-    # light_sernet, light_sernet_plus, mobilenetv3_small_075, mobilenetv3_small_100, efficientnet_b0, resnet18
-    # of speech and text: bert_vggish … picobert_vggish, cross_attention (all: python train.py --help)
     "student": "light_sernet",
-    "label_loss": "cross_entropy",  # cross_entropy, focal, mse
+    "label_loss": "cross_entropy",
     "focal_gamma": 2.0,
-    # pure, KD, RKD, DKD, CKD, DIST, NKD, WSLD, WTTM, ABKD, MSE, hint, PKT, SP, states, a sum such as
-    # "KD:0.5+RKD:0.5", or a published one: DistilSER, Multi-Still; ours: what the recipe distilled teaches by
+    # "pure" is no teacher. A method, a sum such as "KD:0.5+RKD:0.5", a published sum, or "ours".
     "distillation": "pure",
     "distillation_weights": {},  # e.g. {"alpha": 0.5, "temperature": 4.0}; empty: the published ones
     "teacher_width": 1.5,  # of the auto teacher, over the student's
     # protocol and training; None: the recipe's schedule
-    # loso, session, group_kfold, split are honest, two_speakers too, though it is stamped; published, random
-    # and split_mixed are optimistic. None: the corpus's own, which is loso (of two speakers, two_speakers)
+    # None: the corpus's own protocol, which is loso (of two speakers, two_speakers).
     "protocol": None,
     "seed": 0,
     "epochs": None,

@@ -91,7 +91,9 @@ def steps(kept: np.ndarray, rounds: int) -> None:
     compute = exact(model.predict_on_batch)
     padding = FRONT_ENDS[FRONT_END].padding
     nothing = Augmenter((), kept, compute, SAMPLES, padding)
-    rows = np.concatenate([nothing.heard(np.arange(i, i + BATCH), 0, 0) for i in range(0, CLIPS, BATCH)])
+    rows = np.concatenate(
+        [nothing.changed_features(np.arange(i, i + BATCH), 0, 0) for i in range(0, CLIPS, BATCH)]
+    )
     labels = (np.arange(CLIPS) % CLASSES).astype(np.int32)
     examples = Examples(rows, labels, tuple("abcdefg"))
     everything = Augmenter(augment.parse(ALL), kept, compute, SAMPLES, padding, speakers=np.arange(CLIPS) % 8)

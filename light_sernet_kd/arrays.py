@@ -103,7 +103,12 @@ def open_arrays(
 
 
 class ArrayFile(Mapping[str, np.ndarray]):
-    """Arrays by name in an archive that is open."""
+    """Arrays by name in an archive that is open.
+
+    Raises:
+        ArrayError: a name is there twice, or one that is expected is missing; an array that is read is
+            damaged or not as expected.
+    """
 
     def __init__(
         self,

@@ -230,7 +230,11 @@ def seal(file: IO[bytes]) -> None:
 
 
 def content_digest(file: IO[bytes], size: int) -> bytes:
-    """SHA-256 of the first `size` bytes, in hexadecimal."""
+    """SHA-256 of the first `size` bytes, in hexadecimal.
+
+    Raises:
+        EOFError: the file has fewer.
+    """
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK_BYTES))
     file.seek(0)
     while size:
@@ -296,7 +300,16 @@ def read_json(path: str | os.PathLike[str], expected: Any = None, *, most_bytes:
         raise JsonError(path, f"cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise JsonError(path, f"is damaged ({error})") from None
-    if expected is not None and (misfit := _misfit(value, expected, "it")):
+    return value if expected is None else checked_json(path, value, expected)
+
+
+def checked_json(path: str | os.PathLike[str], value: Any, expected: Any) -> Any:
+    """The value that was read from a JSON file, if it is as `expected`, which is as `read_json` takes it.
+
+    Raises:
+        JsonError: it is not.
+    """
+    if misfit := _misfit(value, expected, "it"):
         raise JsonError(path, f"is damaged ({misfit})")
     return value
 

@@ -5,6 +5,7 @@ as a package with an entry point of the group `light_sernet_kd.plugins`. Nothing
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -153,14 +154,26 @@ def load(file: str | Path) -> Plugin:
             raise UserError(f"plug-in {file} has changed since it was loaded: start Python anew.")
         return _loaded[place]
     stem = re.sub(r"\W", "_", place.stem)
-    module = ModuleType(f"{__name__}_{stem}_{digest[:8]}")
-    module.__file__ = str(place)
-
-    def run() -> None:
-        sys.modules[module.__name__] = module  # where pickle and dataclasses look for it
-        exec(compile(content, str(place), "exec"), module.__dict__)
-
+    run = functools.partial(run_file, f"{__name__}_{stem}_{digest[:8]}", place, content)
     return _added(Plugin(place.name, place, digest, is_named=True), run)
+
+
+def run_file(name: str, place: Path, content: bytes) -> ModuleType:
+    """The module that a file's content makes, which stays in `sys.modules` unless the content raises.
+
+    Args:
+        name: of the module.
+        place: of the file.
+    """
+    module = ModuleType(name)
+    module.__file__ = str(place)
+    sys.modules[name] = module  # where pickle and dataclasses look for it
+    try:
+        exec(compile(content, str(place), "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def load_installed() -> list[str]:
@@ -364,10 +377,10 @@ def _place_of(module: str) -> Path:
 
 def _imported(module: str, attribute: str) -> ModuleType:
     """The module, whose function of this name, if one is named, is called: it registers."""
-    found = importlib.import_module(module.strip())
+    imported = importlib.import_module(module.strip())
     if attribute.strip():
-        getattr(found, attribute.strip())()
-    return found
+        getattr(imported, attribute.strip())()
+    return imported
 
 
 def _some_installed() -> bool:

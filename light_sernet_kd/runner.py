@@ -147,7 +147,11 @@ class TextInput:
     cleaning: str = CLEANING
 
     def tokenizer(self) -> "Tokenizer":
-        """As `word_piece` makes it, with its errors; also where `cleaning` is not known here."""
+        """The tokenizer that `word_piece` makes.
+
+        Raises:
+            RunnerError: as `word_piece`, or `cleaning` is not known here.
+        """
         if self.cleaning != CLEANING:
             raise RunnerError(
                 f"texts are cleaned by {self.cleaning!r} here, and this runner knows {CLEANING!r} alone: "
@@ -305,9 +309,9 @@ class Runner:
         labels: the classes, in the order of `probabilities`; empty for a file of dimensions alone.
         inputs: what the file takes: `audio`, `token_ids` and `text_mask` (made of a text), and `text_states`
             and `audio_states`, which encoders that are not in the file have made.
-        samples: length of the clip the student looks at, in samples; 0 where it hears none.
-        sample_rate: in Hz; 0 where it hears no clip.
-        padding: where a short clip's zeros go, `both` ends or the `right`; empty where it hears no clip.
+        samples: length of the clip the student looks at, in samples; 0 where it takes no audio.
+        sample_rate: in Hz; 0 where it takes no audio.
+        padding: where a short clip's zeros go, `both` ends or the `right`; empty where it takes no audio.
         text: how it reads text; None where it does not.
         dimension_names: which of `arousal`, `valence` and `dominance` the file gives too; mostly none.
         dimension_range: lowest and highest value of the scale that these were rated on.
@@ -359,10 +363,10 @@ class Runner:
                 f"{path} takes {self.card['input']}, not audio: "
                 "export it with the front end inside (-m true)."
             )
-        heard = self.card if "audio" in self.inputs else {}
-        self.samples: int = heard.get("samples", 0)
-        self.sample_rate: int = heard.get("sample_rate", 0)
-        self.padding: str = heard.get("padding", "")
+        audio_facts = self.card if "audio" in self.inputs else {}
+        self.samples: int = audio_facts.get("samples", 0)
+        self.sample_rate: int = audio_facts.get("sample_rate", 0)
+        self.padding: str = audio_facts.get("padding", "")
         self.precision: str = self.card["precision"]
         gives = self.card.get(DIMENSIONS, {"names": [], "range": [-1.0, 1.0]})
         self.dimension_names: tuple[str, ...] = tuple(gives["names"])
@@ -446,12 +450,12 @@ class Runner:
                 return self._enrolled(values["audio"])[0]
             return self._answer_of(outputs(self._interpreter, values))
 
-    def _answer_of(self, given: Mapping[str, np.ndarray]) -> Answer:
+    def _answer_of(self, outputs: Mapping[str, np.ndarray]) -> Answer:
         """What is made of a graph's outputs by name, without the batch axis."""
         low, high = self.dimension_range
-        raw = given[DIMENSIONS] if self.dimension_names else np.zeros(0, np.float32)
+        raw = outputs[DIMENSIONS] if self.dimension_names else np.zeros(0, np.float32)
         dimensions = low + (high - low) * (raw.astype(np.float64) + 1) / 2
-        shares = self._chosen(_probabilities(given)) if self.labels else np.zeros(0, np.float32)
+        shares = self._chosen(_probabilities(outputs)) if self.labels else np.zeros(0, np.float32)
         return Answer(shares, dimensions.astype(np.float32))
 
     def embedding(self, waveform: np.ndarray, *, sample_rate: int | None = None) -> np.ndarray:
@@ -549,12 +553,12 @@ class Runner:
             profile = self._known()
             # One that is kept holds the interpreter, which then refuses to run its first graph.
             run = self._interpreter.get_signature_runner(ENROLLED)
-            given = run(
+            outputs = run(
                 audio=clip[None],
                 speaker=profile.mean.astype(np.float32)[None],
                 clips=np.array([[profile.clips]], np.float32),
             )
-        return self._answer_of({name: array[0] for name, array in given.items()}), given["embedding"][0]
+        return self._answer_of({name: array[0] for name, array in outputs.items()}), outputs["embedding"][0]
 
     def _chosen(self, probabilities: np.ndarray) -> np.ndarray:
         """Those of the classes that were asked for, which sum to 1."""
@@ -626,17 +630,17 @@ class Runner:
             )
         if audio != ("audio" in self.inputs):
             raise RunnerError(
-                "this student hears no audio: leave the recording out."
+                "this student takes no audio: leave the recording out."
                 if audio
-                else "this student hears audio, and there is no recording: name one."
+                else "this student takes audio, and there is no recording: name one."
             )
         if text != (self.text is not None):
             raise RunnerError(
-                "this student reads no text: leave it out."
+                "this student takes no text: leave it out."
                 if text
-                else "this student also reads what is said, and there is no text: give it (predict --text)."
+                else "this student also takes the transcript, and there is none: give it (predict --text)."
                 if audio
-                else "this student reads text, and there is none: give it (predict --text)."
+                else "this student takes text, and there is none: give it (predict --text)."
             )
 
     def _values(self, waveform: np.ndarray | None, text: str | None) -> dict[str, np.ndarray]:
@@ -795,7 +799,7 @@ class Stream:
         """
         if runner.text is not None and "audio" in runner.inputs:
             raise RunnerError(
-                "this student reads what is said in a clip, which windows of a stream do not have: "
+                "this student takes the transcript of a clip, which windows of a stream do not have: "
                 "classify clips with their texts."
             )
         runner.require(audio=True, text=False)
@@ -857,11 +861,17 @@ class Stream:
         """The last window, if the sound goes on behind the one before it; ends the stream."""
         self._finished = True
         first = self._next_start - self._buffer_start
-        heard = self._next_start - self.hop_samples + self._runner.samples if self._next_start else 0
-        if self.received <= heard or first >= self._filled:
+        covered_samples = (
+            self._next_start - self.hop_samples + self._runner.samples if self._next_start else 0
+        )
+        if self.received <= covered_samples or first >= self._filled:
             return []
         window = self._window(self._buffer[first : self._filled])
-        if not heard and not math.isnan(window.level) and too_short(self.received, self._runner.sample_rate):
+        if (
+            not covered_samples
+            and not math.isnan(window.level)
+            and too_short(self.received, self._runner.sample_rate)
+        ):
             window = replace(window, label=UNSURE, why=TOO_SHORT)
         return [window]
 
@@ -900,8 +910,8 @@ class Stream:
                 why = self._choose(smoothed.probabilities) if self._runner.labels else ""
                 if embedding is not None and not too_short(len(samples), rate):
                     # The end of a longer sound is less than a window, a short sound is a whole recording.
-                    heard = len(samples) if start else self._runner.samples
-                    weight = min(self.hop_samples, heard) / self._runner.samples
+                    audio_samples = len(samples) if start else self._runner.samples
+                    weight = min(self.hop_samples, audio_samples) / self._runner.samples
                     with self._runner._lock:
                         self._runner.profile = self._runner._known().with_clip(embedding, weight)
         label = UNSURE if why else self._runner.labels[self._shown] if self._runner.labels else ""
@@ -1184,7 +1194,7 @@ def card_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         RunnerError: the file is missing, damaged or not ours.
     """
-    return _read(Path(path))[0]
+    return _read_facts(Path(path))[0]
 
 
 def open_file(
@@ -1204,7 +1214,7 @@ def _opened(
 ) -> tuple["Interpreter", dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """What `open_file` gives, and the vocabulary: empty where the file reads no text."""
     path = Path(path)
-    card, labels, vocabulary = _read(path)
+    card, labels, vocabulary = _read_facts(path)
     try:
         # Here: what is below serves training too, where LiteRT may not be installed.
         from ai_edge_litert.interpreter import Interpreter
@@ -1224,7 +1234,7 @@ def _opened(
     return interpreter, card, labels, vocabulary
 
 
-def _read(path: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+def _read_facts(path: Path) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Card, labels and vocabulary of a file whose model is whole."""
     with _regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -1662,26 +1672,26 @@ def _require_agreement(
         expected = (1, *shapes.get(name, shape[1:]))
         dtype = np.int32 if name in _TEXT_INPUTS else np.float32
         if shape != expected or each["dtype"] != dtype:
-            own = f"{name} {list(shape)} {np.dtype(each['dtype'])}"
+            actual = f"{name} {list(shape)} {np.dtype(each['dtype'])}"
             raise RunnerError(
                 f"{path}: its card's {fields.get(name, f'states.{name}')} promises {name} {list(expected)} "
-                f"{np.dtype(dtype)}, and its model takes {own}. {_AGAIN}"
+                f"{np.dtype(dtype)}, and its model takes {actual}. {_AGAIN}"
             )
-    given = [(list(map(int, each["shape"])), each["dtype"]) for each in output_details]
+    actual_outputs = [(list(map(int, each["shape"])), each["dtype"]) for each in output_details]
     if DIMENSIONS in card:
-        _require_dimensions(output_details, given, card, labels, path)
-    elif given != [([1, len(labels)], np.float32)]:
-        own = " and ".join(f"{shape} {np.dtype(dtype)}" for shape, dtype in given)
+        _require_dimensions(output_details, actual_outputs, card, labels, path)
+    elif actual_outputs != [([1, len(labels)], np.float32)]:
+        actual = " and ".join(f"{shape} {np.dtype(dtype)}" for shape, dtype in actual_outputs)
         raise RunnerError(
             f"{path}: its card's classes are {len(labels)}, so that its model must give [1, {len(labels)}] "
-            f"float32; it gives {own}. {_AGAIN}"
+            f"float32; it gives {actual}. {_AGAIN}"
         )
     _require_signature(interpreter, card, labels, path)
 
 
 def _require_dimensions(
     details: Sequence[Mapping[str, Any]],
-    given: Sequence[tuple[list[int], Any]],
+    actual_outputs: Sequence[tuple[list[int], Any]],
     card: Mapping[str, Any],
     labels: Sequence[str],
     path: Path,
@@ -1690,14 +1700,14 @@ def _require_dimensions(
     widths = {PROBABILITIES: len(labels)} if labels else {}
     widths |= {DIMENSIONS: len(card[DIMENSIONS]["names"])}
     promised = [f"{name} [1, {width}] float32" for name, width in sorted(widths.items())]
-    own = [
+    actual = [
         f"{each['name']} {shape} {np.dtype(dtype)}"
-        for each, (shape, dtype) in zip(details, given, strict=True)
+        for each, (shape, dtype) in zip(details, actual_outputs, strict=True)
     ]
-    if sorted(own) != promised:
+    if sorted(actual) != promised:
         raise RunnerError(
             f"{path}: its card promises that its model gives {', '.join(promised)}, and it gives "
-            f"{', '.join(sorted(own))}. {_AGAIN}"
+            f"{', '.join(sorted(actual))}. {_AGAIN}"
         )
 
 
@@ -1722,14 +1732,14 @@ def _require_signature(
         ("gives", run.get_output_details(), gives),
     ):
         promised = [f"{name} [1, {length}] float32" for name, length in widths.items()]
-        own = [
+        actual = [
             f"{name} {[*map(int, each['shape'])]} {np.dtype(each['dtype'])}"
             for name, each in sorted(details.items())
         ]
-        if own != promised:
+        if actual != promised:
             raise RunnerError(
                 f"{path}: its card promises that its signature {ENROLLED} {verb} {', '.join(promised)}, and "
-                f"its model's {verb} {', '.join(own)}. {_AGAIN}"
+                f"its model's {verb} {', '.join(actual)}. {_AGAIN}"
             )
 
 
@@ -1763,11 +1773,11 @@ def outputs(
     return {each["name"]: interpreter.get_tensor(each["index"])[0] for each in details}
 
 
-def _probabilities(given: Mapping[str, np.ndarray]) -> np.ndarray:
-    if [*given] == [DIMENSIONS]:
+def _probabilities(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    if [*outputs] == [DIMENSIONS]:
         raise RunnerError("the file gives dimensions alone, and no probabilities: take runner.outputs.")
     # A file with one output may call it otherwise.
-    return given[PROBABILITIES] if len(given) > 1 else next(iter(given.values()))
+    return outputs[PROBABILITIES] if len(outputs) > 1 else next(iter(outputs.values()))
 
 
 def clean(text: str) -> str:
@@ -1839,7 +1849,12 @@ def encode_text(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndar
 
 
 def encode_cleaned(tokenizer: "Tokenizer", text: str, tokens: int) -> tuple[np.ndarray, np.ndarray, bool]:
-    """As `encode_text`, of a text as it is."""
+    """As `encode_text`, of a text as it is.
+
+    Raises:
+        ValueError: `tokens` is below 2.
+        RunnerError: as `encode_text`.
+    """
     if tokens < 2:
         raise ValueError(f"[CLS] and [SEP] need 2 tokens, found a limit of {tokens}")
     try:

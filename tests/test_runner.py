@@ -432,13 +432,13 @@ VOICE = clips(1, 3_000)[0]
 @pytest.mark.parametrize(
     ("file", "given", "message"),
     [
-        ("both", {"waveform": VOICE}, "also reads what is said, and there is no text: give it"),
-        ("both", {"text": "ja"}, "hears audio, and there is no recording: name one"),
-        ("both", {}, "hears audio, and there is no recording"),
-        ("reader", {"waveform": VOICE, "text": "ja"}, "hears no audio: leave the recording out"),
-        ("reader", {}, "reads text, and there is none: give it"),
-        ("case", {"waveform": VOICE, "text": "ja"}, "reads no text: leave it out"),
-        ("case", {}, "hears audio, and there is no recording"),
+        ("both", {"waveform": VOICE}, "also takes the transcript, and there is none: give it"),
+        ("both", {"text": "ja"}, "takes audio, and there is no recording: name one"),
+        ("both", {}, "takes audio, and there is no recording"),
+        ("reader", {"waveform": VOICE, "text": "ja"}, "takes no audio: leave the recording out"),
+        ("reader", {}, "takes text, and there is none: give it"),
+        ("case", {"waveform": VOICE, "text": "ja"}, "takes no text: leave it out"),
+        ("case", {}, "takes audio, and there is no recording"),
         ("of_states", {"waveform": VOICE}, "takes audio_states made by facebook/wav2vec2-large, not audio"),
         ("of_states", {}, "give their states to Runner.probabilities_of_states"),
     ],
@@ -505,7 +505,7 @@ def test_states_may_be_shorter_than_the_file_and_fit_it_else(of_states):
     ):
         with pytest.raises(RunnerError, match=message):
             opened.probabilities_of_states(wrong)
-    with pytest.raises(RunnerError, match="hears no audio"):
+    with pytest.raises(RunnerError, match="takes no audio"):
         opened.probabilities_of_states({"audio_states": states}, waveform=VOICE)
 
 
@@ -554,9 +554,9 @@ print(len(found), sorted(heavy & set(sys.modules)))
 
 
 def test_a_student_that_reads_text_has_no_stream(both, reader):
-    with pytest.raises(RunnerError, match="reads what is said in a clip, which windows of a stream do not"):
+    with pytest.raises(RunnerError, match="takes the transcript of a clip, which windows of a stream do not"):
         Stream(Runner(both))
-    with pytest.raises(RunnerError, match="hears no audio"):
+    with pytest.raises(RunnerError, match="takes no audio"):
         Stream(Runner(reader))
 
 
@@ -646,7 +646,7 @@ def test_predict_of_text_alone(reader, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("file", "arguments", "message"),
     [
-        ("both", ["x.wav"], "there is no text: give it (predict --text)."),
+        ("both", ["x.wav"], "there is none: give it (predict --text)."),
         ("both", ["--text", "ja"], "there is no recording: name one."),
         (
             "both",
@@ -656,7 +656,7 @@ def test_predict_of_text_alone(reader, tmp_path, capsys):
         ("both", ["a.wav", "--text", "ja", "--text-file", "t.csv"], "not allowed with argument --text"),
         ("both", ["a.wav", "--text", ""], "the value after --text is empty"),
         ("both", ["a.wav", "--text-file", "absent.csv"], "no table of transcripts absent.csv."),
-        ("reader", ["x.wav", "--text", "ja"], "hears no audio: leave the recording out."),
+        ("reader", ["x.wav", "--text", "ja"], "takes no audio: leave the recording out."),
         ("reader", [], "there is none: give it (predict --text)."),
         ("of_states", ["x.wav"], "made by facebook/wav2vec2-large, not audio: encoders that are not in its"),
         ("of_states", [], "Runner.probabilities_of_states"),
@@ -688,7 +688,7 @@ def test_recordings_of_predict_may_stand_before_and_after_options(both, recordin
 
 def test_predict_with_text_for_a_file_that_takes_none(case, capsys):
     assert cli.main(["predict", str(case.paths["int8"]), "x.wav", "--text", "ja"]) == 2
-    assert "reads no text: leave it out." in capsys.readouterr().err
+    assert "takes no text: leave it out." in capsys.readouterr().err
     assert cli.main(["predict", str(case.paths["int8"])]) == 2
     assert "there is no recording: name one." in capsys.readouterr().err
 

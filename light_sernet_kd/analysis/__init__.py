@@ -1,1 +1,1 @@
-"""What is asked of corpora, runs and exported files: audit, compare, benchmark, stress, explain."""
+"""Analyses of corpora, runs and exported files: audit, compare, benchmark, stress, explain."""

@@ -93,7 +93,7 @@ def audit(
     Args:
         fingerprints: utterance id → hash of the recording's content.
         pairs: indices of recordings that sound alike, from `signatures.alike`.
-        teacher: also ask whether it was trained on the test speakers.
+        teacher: also check whether it was trained on the test speakers.
         named_alike: of a test on another corpus, the names of speakers who are in both and may be the same
             people, from the function of that name.
     """
@@ -308,7 +308,7 @@ def show(
     leaking = [each for each in audits if each.leaks]
     if any(each.transcripts for each in audits):
         tables.say(
-            console, "Shared texts are known to a student that reads the words, not to one that only listens."
+            console, "Shared texts are known to a student of speech and text, not to an audio-only student."
         )
     for each in leaking:
         tables.say(console, f"fold {each.fold}: {'; '.join(each.leaks)}", style="bold yellow")

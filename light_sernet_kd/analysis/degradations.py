@@ -52,8 +52,8 @@ class DegradationContext:
 
 def active(waveform: np.ndarray) -> np.ndarray:
     """The part between the first and the last sample that is not zero; empty of silence."""
-    (heard,) = np.nonzero(waveform)
-    return waveform[heard[0] : heard[-1] + 1] if len(heard) else waveform[:0]
+    (nonzero,) = np.nonzero(waveform)
+    return waveform[nonzero[0] : nonzero[-1] + 1] if len(nonzero) else waveform[:0]
 
 
 def power_dbfs(waveform: np.ndarray) -> float:
@@ -83,10 +83,10 @@ def with_noise(waveform: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.
     The sum is not cut at full scale, which would change the ratio. Silence stays silence, since no noise has
     a ratio to it.
     """
-    (heard,) = np.nonzero(waveform)
-    if not len(heard):
+    (nonzero,) = np.nonzero(waveform)
+    if not len(nonzero):
         return waveform
-    part = slice(heard[0], heard[-1] + 1)
+    part = slice(nonzero[0], nonzero[-1] + 1)
     surplus = power_dbfs(waveform[part]) - power_dbfs(noise[part])
     return waveform if surplus == math.inf else waveform + np.float32(10 ** ((surplus - snr_db) / 20)) * noise
 
@@ -157,7 +157,11 @@ def mp3(waveform: np.ndarray, context: DegradationContext, *, kilobits: int) -> 
 
 
 def mp3_bytes(waveform: np.ndarray, *, kilobits: int = 64) -> bytes:
-    """An MP3 file of constant bit rate, mono at 16 kHz (MPEG-2 layer III); what exceeds full scale is cut."""
+    """An MP3 file of constant bit rate, mono at 16 kHz (MPEG-2 layer III); what exceeds full scale is cut.
+
+    Raises:
+        ValueError: no rate of MPEG-2 layer III from 48 to 160 kbit/s.
+    """
     import soundfile
 
     if kilobits not in (48, 56, 64, 80, 96, 112, 128, 144, 160):
@@ -198,10 +202,10 @@ def reverberated(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     """The waveform in a room, as long as it is and at its level: the recording ends where it ended."""
     count = 2 ** math.ceil(math.log2(len(waveform) + len(response)))
     spectrum = np.fft.rfft(waveform, count) * np.fft.rfft(response, count)
-    heard = np.fft.irfft(spectrum, count)[: len(waveform)].astype(np.float32)
+    wet = np.fft.irfft(spectrum, count)[: len(waveform)].astype(np.float32)
     # The transform's rounding must not become sound.
     level = power_dbfs(active(waveform))
-    return waveform if level == -math.inf else at_level(heard, level)
+    return waveform if level == -math.inf else at_level(wet, level)
 
 
 def _as_long(waveform: np.ndarray, samples: int) -> np.ndarray:
@@ -209,33 +213,43 @@ def _as_long(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 
 def unchanged(waveform: np.ndarray, context: DegradationContext) -> np.ndarray:
+    """The waveform `(samples,)` itself."""
     return waveform
 
 
 def with_white_noise(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    """The waveform `(samples,)` and noise that is flat per Hz, as `with_noise` adds it."""
     noise = augment.white_noise(len(waveform), context.rng("white"))
     return with_noise(waveform, noise, snr_db=snr_db)
 
 
 def with_pink_noise(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    """The waveform `(samples,)` and noise that is flat per octave, as `with_noise` adds it."""
     noise = augment.pink_noise(len(waveform), context.rng("pink"))
     return with_noise(waveform, noise, snr_db=snr_db)
 
 
 def with_babble(waveform: np.ndarray, context: DegradationContext, *, snr_db: float) -> np.ndarray:
+    """The waveform `(samples,)` and the voices of `context.talkers`, as `with_noise` adds them.
+
+    Without talkers it stays as it is.
+    """
     voices = babble(len(waveform), context.talkers, context.rng("babble"))
     return with_noise(waveform, voices, snr_db=snr_db)
 
 
 def with_gain(waveform: np.ndarray, context: DegradationContext, *, db: float) -> np.ndarray:
+    """The waveform `(samples,)` louder by `db`, cut at full scale."""
     return augment.gain(waveform, context.rng("gain"), low_db=db, high_db=db)
 
 
 def at_speed(waveform: np.ndarray, context: DegradationContext, *, factor: float) -> np.ndarray:
+    """The waveform played `factor` times as fast, `(round(samples / factor),)`, its pitch changed with it."""
     return augment.speed(waveform, context.rng("speed"), low=factor, high=factor)
 
 
 def in_room(waveform: np.ndarray, context: DegradationContext, *, t60_seconds: float) -> np.ndarray:
+    """The waveform `(samples,)` in a `room` whose reverberation time is `t60_seconds`."""
     return reverberated(waveform, room(context.rng("room"), t60_seconds=t60_seconds))
 
 
@@ -243,12 +257,15 @@ def in_room(waveform: np.ndarray, context: DegradationContext, *, t60_seconds: f
 
 
 def zeros(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Digital silence, `(samples,)` float32."""
     return np.zeros(samples, np.float32)
 
 
 def white_noise(samples: int, rng: np.random.Generator, *, dbfs: float) -> np.ndarray:
+    """Noise that is flat per Hz, `(samples,)` float32 at a level in dB of full scale."""
     return at_level(augment.white_noise(samples, rng), dbfs)
 
 
 def pink_noise(samples: int, rng: np.random.Generator, *, dbfs: float) -> np.ndarray:
+    """Noise that is flat per octave, `(samples,)` float32 at a level in dB of full scale."""
     return at_level(augment.pink_noise(samples, rng), dbfs)

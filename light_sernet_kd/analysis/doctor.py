@@ -35,14 +35,14 @@ class Finding:
     Attributes:
         topic: what it belongs to, such as `packages`.
         name: what was looked for.
-        found: what there is, in words.
+        state: what there is, in words; `found` in JSON.
         remedy: what to do about it, where something can be done.
         is_wrong: whether the package cannot work as it is.
     """
 
     topic: str
     name: str
-    found: str
+    state: str
     remedy: str = ""
     is_wrong: bool = False
 
@@ -50,7 +50,7 @@ class Finding:
         return {
             "topic": self.topic,
             "name": self.name,
-            "found": self.found,
+            "found": self.state,
             "remedy": self.remedy or None,
             "is_wrong": self.is_wrong,
         }
@@ -63,8 +63,8 @@ def examine(data: Path, result: Path) -> Iterator[Finding]:
         data: the folder of the corpora.
         result: the folder of the runs.
 
-    >>> found = [*examine(Path("data"), Path("result"))]
-    >>> found[0].name, found[0].found
+    >>> findings = [*examine(Path("data"), Path("result"))]
+    >>> findings[0].name, findings[0].state
     ('light-sernet-kd', '0.1.0')
     """
     yield Finding("program", PACKAGE, __version__)
@@ -118,9 +118,9 @@ def _disks(folders: dict[str, Path]) -> Iterator[Finding]:
             continue
         free = shutil.disk_usage(there).free / _GIB
         is_writable = os.access(there, os.W_OK)
-        found = f"{folder}: {free:.1f} GiB free{'' if is_writable else ', and not to be written to'}"
+        state = f"{folder}: {free:.1f} GiB free{'' if is_writable else ', and not to be written to'}"
         remedy = "" if is_writable or name == "data" else "--result names another folder."
-        yield Finding("disk", name, found, remedy)
+        yield Finding("disk", name, state, remedy)
 
 
 def _packages() -> Iterator[Finding]:
@@ -136,38 +136,38 @@ def _packages() -> Iterator[Finding]:
         if requirement.name == PACKAGE:  # an extra that is made of others, which stand for themselves
             continue
         if not (extra := _extra_of(requirement)):
-            found, fits = _installed(requirement)
+            state, fits = _installed(requirement)
             remedy = "" if fits else f'python -m pip install "{requirement.name}{requirement.specifier}"'
-            yield Finding("packages", requirement.name, found, remedy, is_wrong=not fits)
+            yield Finding("packages", requirement.name, state, remedy, is_wrong=not fits)
             continue
         lacking = extras.setdefault(extra, [])
         for each in (requirement, *_of_its_extras(requirement)):
-            found, fits = _installed(each)
+            state, fits = _installed(each)
             if not fits:
-                lacking.append((each, found))
+                lacking.append((each, state))
     for extra, lacking in sorted(extras.items()):
         if not lacking:
             yield Finding("extras", extra, "installed")
             continue
-        others = [each.name for each, found in lacking if found != _MISSING]
-        names = [each.name if found == _MISSING else f"{each.name} ({found})" for each, found in lacking]
+        others = [each.name for each, state in lacking if state != _MISSING]
+        names = [each.name if state == _MISSING else f"{each.name} ({state})" for each, state in lacking]
         remedy = "an environment of its own: it needs other versions" if others else install_line(extra)
         yield Finding("extras", extra, f"missing: {', '.join(names)}", remedy)
 
 
 def _requirements(listed: Iterable[str], extra: str | None = None) -> list[Requirement]:
     """Those of a package that hold on this machine: all, or those of one of its extras."""
-    found = []
+    matching = []
     for text in listed:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
             continue
-        own = _extra_of(requirement)
-        holds = requirement.marker is None or requirement.marker.evaluate({"extra": own})
-        if holds and extra in (None, own):
-            found.append(requirement)
-    return found
+        its_extra = _extra_of(requirement)
+        holds = requirement.marker is None or requirement.marker.evaluate({"extra": its_extra})
+        if holds and extra in (None, its_extra):
+            matching.append(requirement)
+    return matching
 
 
 def _of_its_extras(requirement: Requirement) -> list[Requirement]:
@@ -181,8 +181,8 @@ def _of_its_extras(requirement: Requirement) -> list[Requirement]:
 
 def _extra_of(requirement: Requirement) -> str:
     """The extra that asks for a package; empty for one that is always needed."""
-    found = re.search(r"""extra == ["']([^"']+)["']""", str(requirement.marker or ""))
-    return found[1] if found else ""
+    match = re.search(r"""extra == ["']([^"']+)["']""", str(requirement.marker or ""))
+    return match[1] if match else ""
 
 
 def _installed(requirement: Requirement) -> tuple[str, bool]:
@@ -203,8 +203,8 @@ def _corpora(data: Path) -> Iterator[Finding]:
             continue
         if why := registry.why_absent(name, data):
             is_there = (data / name).exists()
-            found = why if is_there else "not here"
-            yield Finding("corpora", name, found, f"light-sernet-kd fetch {name}")
+            state = why if is_there else "not here"
+            yield Finding("corpora", name, state, f"light-sernet-kd fetch {name}")
         else:
             corpus = registry.load(name, data)
             yield Finding("corpora", name, f"{len(corpus.utterances):,} recordings")

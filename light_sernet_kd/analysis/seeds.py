@@ -64,9 +64,9 @@ def _row(run: Run) -> dict[str, Any]:
     }
 
 
-def table(found: Mapping[str, Any]) -> Table:
+def table(summary: Mapping[str, Any]) -> Table:
     """A row per seed, then the mean with its standard deviation."""
-    names = [*found["mean"]]
+    names = [*summary["mean"]]
     titles = {**_SCORES, **_BESIDE}
     signed = partial(percent, form="+.1f")
     has_classes = "ua" in names
@@ -80,46 +80,46 @@ def table(found: Mapping[str, Any]) -> Table:
         )
     ]
     rows = []
-    for row in found["rows"]:
+    for row in summary["rows"]:
         ends = row["ua_interval"]
         between = f"{percent(ends[0])} to {percent(ends[1])}" if ends else None
         first = [row["run"], row["seed"], *([between] if has_classes else [])]
         rows.append([*first, *(row[name] for name in names)])
     empty = [""] * (2 if has_classes else 1)
-    return Table(columns, rows, ["mean ± sd", *empty, *(_with_deviation(found, name) for name in names)])
+    return Table(columns, rows, ["mean ± sd", *empty, *(_with_deviation(summary, name) for name in names)])
 
 
-def _with_deviation(found: Mapping[str, Any], name: str) -> str:
+def _with_deviation(values: Mapping[str, Any], name: str) -> str:
     if name.startswith(_CCC):
-        deviation = found["sd"][name]
-        return f"{found['mean'][name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
-    mean = percent(found["mean"][name], "+.1f" if name == "gain" else ".1f")
-    return mean if found["sd"][name] is None else f"{mean} ± {percent(found['sd'][name])}"
+        deviation = values["sd"][name]
+        return f"{values['mean'][name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+    mean = percent(values["mean"][name], "+.1f" if name == "gain" else ".1f")
+    return mean if values["sd"][name] is None else f"{mean} ± {percent(values['sd'][name])}"
 
 
-def notes(found: Mapping[str, Any]) -> list[str]:
+def notes(summary: Mapping[str, Any]) -> list[str]:
     """What must be known to read the table, without full stops where the runs say it."""
-    lines = ["Synthetic recordings: no evidence about real speech."] if found["synthetic"] else []
-    lines.append(f"{found['method'][0].upper()}{found['method'][1:]}")
-    if found["folds_by_seed"]:
+    lines = ["Synthetic recordings: no evidence about real speech."] if summary["synthetic"] else []
+    lines.append(f"{summary['method'][0].upper()}{summary['method'][1:]}")
+    if summary["folds_by_seed"]:
         lines.append("The protocol draws its folds by the seed: the test utterances differ as well.")
     for kind in ("stamps", "warnings"):
-        said: dict[str, list[str]] = {}
-        for row in found["rows"]:
+        sentences: dict[str, list[str]] = {}
+        for row in summary["rows"]:
             for text in row[kind]:
-                said.setdefault(text, []).append(str(row["seed"]))
+                sentences.setdefault(text, []).append(str(row["seed"]))
         word = kind.removesuffix("s")
-        lines += [f"Seed {', '.join(at)}: {word}: {text}" for text, at in said.items()]
+        lines += [f"Seed {', '.join(at)}: {word}: {text}" for text, at in sentences.items()]
     return lines
 
 
-def write(found: Mapping[str, Any], name: str, result: Path) -> list[Path]:
+def write(summary: Mapping[str, Any], name: str, result: Path) -> list[Path]:
     """Write `NAME-seeds.md`, `.json` and `.csv` into the folder of results; returns them."""
     written = [result / f"{name}-seeds.{kind}" for kind in ("md", "json", "csv")]
-    made = table(found)
-    lines = [f"# {plain(name)}: {len(found['rows'])} seeds", "", *made.markdown(), ""]
-    lines += [f"- {plain(line)}" for line in notes(found)]
+    made = table(summary)
+    lines = [f"# {plain(name)}: {len(summary['rows'])} seeds", "", *made.markdown(), ""]
+    lines += [f"- {plain(line)}" for line in notes(summary)]
     write_text(written[0], "\n".join(lines) + "\n")
-    write_json(written[1], dict(found))
+    write_json(written[1], dict(summary))
     write_text(written[2], made.csv())
     return written

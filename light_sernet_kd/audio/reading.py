@@ -301,6 +301,9 @@ def fit(waveform: np.ndarray, samples: int, *, pad: str = "both") -> np.ndarray:
 
     A long one loses equally at both ends. A short one gets zeros, equally at both ends (`both`, as
     Light-SERNet) or all at the end (`right`, as Cubic KD). An odd sample is taken from or added at the end.
+
+    Raises:
+        UserError: unknown padding.
     """
     choose("padding", pad, PADDINGS)
     surplus = len(waveform) - samples

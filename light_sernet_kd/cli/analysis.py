@@ -102,7 +102,7 @@ def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
         if getattr(arguments, option) and not arguments.on:
             raise UserError(f"--{option} needs --on, the corpus to score the files on.")
     if arguments.protocol and not arguments.fold:
-        raise UserError("--protocol needs --fold, the fold whose test speakers are heard.")
+        raise UserError("--protocol needs --fold, the fold whose test speakers are scored.")
     from light_sernet_kd.analysis import benchmark
     from light_sernet_kd.device.given import located
 
@@ -168,7 +168,7 @@ def add_stress(commands: Any, context: Context) -> None:
         help="exported files on degraded recordings: noise, rooms, codecs, levels, silence",
         description="Run exported .tflite files on a corpus's recordings, clean and degraded: UA, WA and "
         "what each condition costs, with intervals, per class, speaker and sex; and whether they are unsure "
-        "of silence and noise. Of a run's folder, each fold's own student hears its own test speakers.",
+        "of silence and noise. Of a run's folder, each fold's student on its test speakers.",
     )
     stress.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite",
                         help="exported files, or run folders; compared with the first")  # fmt: skip
@@ -376,7 +376,7 @@ def run_doctor(arguments: argparse.Namespace, context: Context) -> int:
         extras = [each for each in found if each.topic == "extras" and each.remedy == install_line(each.name)]
         columns = tables.words("topic", "name", "found", "what to do")
         rows = [
-            [each.topic, each.name, each.found, "an extra, as below" if each in extras else each.remedy]
+            [each.topic, each.name, each.state, "an extra, as below" if each in extras else each.remedy]
             for each in found
         ]
         tables.Table(columns, rows).show(Console())

@@ -23,7 +23,7 @@ def add_predict(commands: Any, context: Context) -> None:
         "predict",
         help="classify recordings or texts with an exported .tflite file, without TensorFlow",
         description="Classify recordings with an exported .tflite file. A recording longer than the "
-        "student's input is heard whole, in overlapping windows: the answer has the mean probabilities and "
+        "student's input is answered in overlapping windows: the answer has the mean probabilities and "
         "each emotion's share of the time. A student that reads text needs what is said beside the "
         "recording, or in its place. An answer not to be trusted is marked unsure, with the reason: too "
         "small a probability, silence, steady noise, or too little sound.",
@@ -106,7 +106,7 @@ def run_enroll(arguments: argparse.Namespace, context: Context) -> int:
 
     model, recordings = given.model_and_recordings(arguments.model, arguments.recordings)
     if not recordings:
-        raise UserError("enroll hears recordings of the speaker: name some, or a folder of them.")
+        raise UserError("enroll needs recordings of the speaker: name some, or a folder of them.")
     failed = enroll.enroll(
         model,
         recordings,
@@ -131,7 +131,7 @@ def add_listen(commands: Any, context: Context) -> None:
     listen.add_argument("--json", action="store_true", help="print a line of JSON per window")
     add_profile(listen)
     listen.add_argument("--learn", action="store_true",
-                        help="with --profile: take what is heard into it, of one speaker alone; saved every "
+                        help="with --profile: add the sound to it, of one speaker alone; saved every "
                         "minute and at the end. A profile that is not there is begun")  # fmt: skip
     add_threads(listen)
     add_stream_settings(listen.add_argument_group("windows"))
@@ -209,7 +209,7 @@ def run_models(arguments: argparse.Namespace, context: Context) -> None:
 
     from light_sernet_kd.device import models
 
-    found = models.found(arguments.result)
+    found = models.available(arguments.result)
     if arguments.json:
         print(json.dumps([each.as_dict() for each in found], indent=2, ensure_ascii=False))
     else:

@@ -17,6 +17,7 @@ from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, OURS, OWN, RECIPES, TAUGHT, taught
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import (
+    DEFAULT_TEACHER,
     TEACHER_SOURCES,
     Option,
     reads_rows,
@@ -95,7 +96,7 @@ def _with_ours(values: Mapping[str, Any]) -> dict[str, Any]:
     if not is_ours and recipe != DISTILLED:
         return dict(values)
     if is_multimodal(values.get("student", Settings.student)):
-        raise UserError(f"-kd {OURS} is of students that hear alone, not of {values['student']}.")
+        raise UserError(f"-kd {OURS} is for audio-only students, not for {values['student']}.")
     given = {name: value for name, value in values.items() if name != "distillation" and value is not None}
     made = {**taught(given.get("teacher")), **given}
     weights = values.get("distillation_weights")
@@ -112,17 +113,13 @@ def flag(name: str) -> str:
 def _check_training(settings: Settings) -> None:
     if settings.qat and is_multimodal(settings.student):
         raise UserError(
-            f"--qat is for students whose int8 file exists, which hear alone: {settings.student} has none. "
+            f"--qat is for students with an int8 file, the audio-only ones, not for {settings.student}. "
             "Leave it out."
         )
     if settings.enrolment and is_multimodal(settings.student):
-        raise UserError(
-            f"--enrolment is for students that hear alone, not for {settings.student}. Leave it out."
-        )
+        raise UserError(f"--enrolment is for audio-only students, not for {settings.student}. Leave it out.")
     if settings.start_from is not None and is_multimodal(settings.student):
-        raise UserError(
-            f"--start_from is for students that hear alone, not for {settings.student}. Leave it out."
-        )
+        raise UserError(f"--start_from is for audio-only students, not for {settings.student}. Leave it out.")
     if settings.patience and settings.keep != BEST:
         raise UserError(
             f"--patience waits for a better epoch, and --keep {settings.keep} chooses none: give one of them."
@@ -176,7 +173,7 @@ def _with_teacher(settings: Settings) -> Settings:
     if settings.teacher and (settings.trained_teacher is None or teacher_members(settings.teacher)):
         check_source(settings.teacher, settings)
     if mixture.needs_teacher and settings.teacher is None:
-        settings = dataclasses.replace(settings, teacher="auto")
+        settings = dataclasses.replace(settings, teacher=DEFAULT_TEACHER)
     if settings.teacher_view == SAME:
         _check_same_view(settings)
     elif settings.teacher_views != Settings.teacher_views:
@@ -199,11 +196,11 @@ def _check_generations(settings: Settings, mixture: distillation_spec.Distillati
     if not mixture.needs_teacher:
         raise UserError(f"{named} is of students that teach the next ones: add -kd KD or another method.")
     if is_multimodal(settings.student):
-        raise UserError(f"{named} is for students that hear alone, not for {settings.student}. Leave it out.")
+        raise UserError(f"{named} is for audio-only students, not for {settings.student}. Leave it out.")
 
 
 def _check_same_view(settings: Settings) -> None:
-    """Whether the teacher can be asked of a batch's features, or on views, as the student has them."""
+    """Refuse a teacher that cannot answer the student's batches or views."""
     view = f"--teacher_view {SAME}"
     if settings.teacher is None:
         raise UserError(f"{view} is of a teacher: add -kd KD or another method.")
@@ -211,27 +208,27 @@ def _check_same_view(settings: Settings) -> None:
         _check_views(settings)
     elif not teacher_source(settings.teacher)[0].may_be_asked:
         raise UserError(
-            f"{view} asks networks of ours or probes, not {settings.teacher}: choose --teacher auto, a "
-            "student's name, run:FOLDER, or probes such as whisper or whisper+opensmile, or leave it out."
+            f"{view} takes trained networks or probes, not {settings.teacher}: choose "
+            "--teacher auto, a student's name, run:FOLDER, or probes such as whisper or "
+            "whisper+opensmile, or leave it out."
         )
     elif settings.teacher_views != Settings.teacher_views:
         raise UserError(
-            f"--teacher_views is of probes, and {settings.teacher} is asked of every batch: leave it out."
+            f"--teacher_views is for probes, and {settings.teacher} answers every batch: leave it out."
         )
     if settings.multimodal:
         raise UserError(
-            f"{view} is of students and teachers that hear alone, not of {settings.multimodal[0]}: leave it "
-            "out."
+            f"{view} is for audio-only students and teachers, not for {settings.multimodal[0]}: leave it out."
         )
     if settings.teacher_parts:
-        raise UserError(f"{view} asks one teacher of every example: leave it out, or --teacher_parts.")
+        raise UserError(f"{view} takes one teacher for all examples: leave it out, or --teacher_parts.")
 
 
 def _check_views(settings: Settings) -> None:
-    """Whether the clips of a student have more than one view, which a probe can be asked on."""
+    """Refuse views for a probe where no augmentation makes any."""
     if not _changing(settings) and not is_multimodal(settings.student):
         raise UserError(
-            f"--teacher_view {SAME} asks {settings.teacher} on augmented recordings, and --augment changes "
+            f"--teacher_view {SAME} gives {settings.teacher} augmented recordings, and --augment changes "
             "none: add one that does, such as noise, or leave it out."
         )
 
@@ -332,8 +329,8 @@ def _check_unlabelled(settings: Settings) -> None:
         )
     if settings.multimodal:
         raise UserError(
-            f"--unlabelled is of students and teachers that hear alone, not of {settings.multimodal[0]}, "
-            "which reads: leave it out."
+            f"--unlabelled is for audio-only students and teachers, not for {settings.multimodal[0]}, which "
+            "takes text: leave it out."
         )
     if settings.unlabelled_views and not any(each.needs is None for each in _changing(settings)):
         raise UserError(
@@ -360,12 +357,12 @@ def _with_encoders(settings: Settings) -> Settings:
         if getattr(settings, name) is not None and not multimodal:
             raise UserError(
                 f"{flag(name)} is of speech and text: add --student or --teacher, such as bert_vggish "
-                f"({settings.student} hears alone)."
+                f"({settings.student} takes audio only)."
             )
     through_vggish = audio_encoder(settings.audio_encoder)[0].front_end is not None
     if pooling and not through_vggish:
         raise UserError(
-            f"{pooling[0]} hears through VGGish: --audio_encoder vggish or vggish=PATH "
+            f"{pooling[0]} takes the states of VGGish: --audio_encoder vggish or vggish=PATH "
             "(torchvggish: with a ReLU at its end)."
         )
     if settings.vggish_pca is not None and not through_vggish:

@@ -120,19 +120,10 @@ def _imported(name: str, module: str) -> ModuleType:
 
 def _of_file(place: Path) -> ModuleType:
     """As `import` does, once for each content."""
-    digest = hashlib.sha256(str(place).encode() + place.read_bytes()).hexdigest()[:12]
+    content = place.read_bytes()
+    digest = hashlib.sha256(str(place).encode() + content).hexdigest()[:12]
     name = f"{place.stem}_{digest}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, place)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
+    return sys.modules.get(name) or plugins.run_file(name, place, content)
 
 
 def _taken(name: str, factory: Any) -> tuple[str, ...]:

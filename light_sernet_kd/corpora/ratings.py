@@ -16,12 +16,12 @@ class Ratings:
     Attributes:
         dimensions: names of `registries.dimensions`.
         ends: of the scale of a manifest, which tells none; None where no manifest is meant.
-        alone: they take the place of the emotions.
+        replace_emotions: they take the place of the emotions.
     """
 
     dimensions: tuple[str, ...] = ()
     ends: tuple[float, float] | None = None
-    alone: bool = False
+    replace_emotions: bool = False
 
     def check(self, corpus: Corpus) -> None:
         """Whether the corpus has a rating of each dimension.

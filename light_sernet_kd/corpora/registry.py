@@ -114,7 +114,7 @@ def load(
         present = {utterance.emotion: utterance for _, corpus in corpora for utterance in corpus.utterances}
         names = " or ".join(corpus.name for _, corpus in corpora)
         tasks.check(task, Corpus(names, tuple(present.values())))
-    if ratings.alone:
+    if ratings.replace_emotions:
         restricted = [ratings.only(corpus) for _, corpus in corpora]
         return restricted[0] if test_on is None else across(*restricted)
     restricted = [
@@ -186,7 +186,7 @@ def _whole(
             dimensions=ratings.dimensions,
             dimension_range=ratings.ends,
         )
-    if ratings.alone and (is_manifest(name) or source.dimensions):
+    if ratings.replace_emotions and (is_manifest(name) or source.dimensions):
         read = functools.partial(read, needs_emotions=False)
     whole = read()
     ratings.check(whole)

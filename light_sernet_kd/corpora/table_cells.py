@@ -62,7 +62,11 @@ def soft_labels_of(
     findings: Findings,
     wrong: Callable[[int, str], None],
 ) -> Iterator[dict[str, float] | None]:
-    """The shares of each row, of the columns named after an emotion; None where all cells are empty."""
+    """The shares of each row, of the columns named after an emotion; None where all cells are empty.
+
+    Raises:
+        UserError: a column of shares ends before the others.
+    """
     named = {name: column for name, column in columns.items() if emotion_of(name) in emotions}
     if not named:
         return itertools.repeat(None)

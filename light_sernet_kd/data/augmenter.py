@@ -1,4 +1,4 @@
-"""Training features as an epoch hears them: recordings and clips, changed by what `--augment` asks for."""
+"""Training features of an epoch: recordings and clips, changed as `--augment` names."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,28 +46,29 @@ class Augmenter:
     memory_limit: float = MEMORY_LIMIT
 
     def bound(self, training: Sequence[int] | np.ndarray, labels: np.ndarray) -> "Augmenter":
-        """The same for a fold: babble and copypaste are made of its training set and of nothing else.
+        """The same for a fold: what is made of other recordings is made of its training set's.
 
         Raises:
-            UserError: babble where one speaker alone is trained on.
+            UserError: one speaker alone is trained on, and an augmentation needs others.
         """
-        names = [each.name for each in self.augmentations if each.kind.needs]
-        if not names or self.recordings is None or self.speakers is None:
+        needs_recordings = any(each.kind.needs for each in self.augmentations)
+        if not needs_recordings or self.recordings is None or self.speakers is None:
             return self
         clips = TrainingClips(self.recordings, self.speakers, np.asarray(labels), training)
-        if "babble" in names and clips.single_speaker():
+        of_others = [each.name for each in self.augmentations if each.kind.needs == "others"]
+        if of_others and clips.single_speaker():
             raise UserError(
-                "babble is made of other speakers, and one alone is trained on: "
-                "leave babble out of --augment."
+                f"{of_others[0]} is made of other speakers, and one alone is trained on: "
+                f"leave {of_others[0]} out of --augment."
             )
         return dataclasses.replace(self, training=clips)
 
     def _material(self, utterance: int) -> dict[str, Any]:
-        needed = [each.kind.needs for each in self.augmentations if each.kind.needs is not None]
+        needed = {each.kind.needs: each.name for each in self.augmentations if each.kind.needs is not None}
         if not needed:
             return {}
         if self.training is None:
-            raise RuntimeError("babble and copypaste are made of a training set: call bound")
+            raise RuntimeError(f"{', '.join(needed.values())}: made of a training set: call bound")
         return {name: OF_FOLD[name](self.training, utterance) for name in needed}
 
     def with_only(self, augmentations: Sequence[augment.Augmentation]) -> "Augmenter":
@@ -88,17 +89,17 @@ class Augmenter:
             return None
         place: dict[str, Any] = {"memory_limit": self.memory_limit, "folder": self.cache_folder}
         if bank is not None:
-            return BankedViews(self.heard, bank, shape, **place)
-        return KeptViews(self.heard, self.every, shape, **place)
+            return BankedViews(self.changed_features, bank, shape, **place)
+        return KeptViews(self.changed_features, self.every, shape, **place)
 
-    def heard(self, batch: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    def changed_features(self, batch: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """Features of the recordings as they are changed in this epoch, before masks and mixtures."""
         return self.compute(np.stack(list(self._drawn(augment.augmented_clip, batch, seed, epoch))))
 
     def parts(self, batch: np.ndarray, seed: int, epoch: int) -> Iterator[tuple[int, np.ndarray]]:
-        """What `heard` hears of each utterance without the zeros around it, and where it begins there.
+        """The part of each changed recording without the zeros around it, and where it begins in the clip.
 
-        Both are made by the same draws, so that a teacher that reads it hears what the student does.
+        Both are made by the same draws, so that a teacher that reads it gets what the student does.
         """
         return self._drawn(augment.augmented_part, batch, seed, epoch)
 
@@ -126,7 +127,7 @@ class Augmenter:
         elif kept is not None:
             clean = kept.features(batch, seed, epoch)
         else:
-            clean = self.heard(batch, seed, epoch)
+            clean = self.changed_features(batch, seed, epoch)
         changed = [
             augment.augmented_features(
                 row, self.augmentations, seed=seed, epoch=epoch, utterance=int(utterance)

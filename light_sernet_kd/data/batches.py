@@ -120,8 +120,8 @@ class UnlabelledClips:
         rows: features `(clips, frames, features, 1)`, anything that can be indexed by an array of clips.
         share: of all examples of a batch, above 0 and below 1.
         logits, embedding: as of `TeacherOutputs`, likewise.
-        views: of the same form as `rows`, in the place of which they are heard: each pass over the clips
-            hears the next one.
+        views: of the same form as `rows`, which take their place: each pass over the clips
+            takes the next one.
 
     Two utterances make a batch, and two of three clips are its other half.
 
@@ -140,8 +140,8 @@ class UnlabelledClips:
     embedding: Any = None
     views: Sequence[Any] = ()
 
-    def heard(self, position: int) -> Any:
-        """The rows that training hears at this place of the clips' order."""
+    def rows_at(self, position: int) -> Any:
+        """The rows that training takes at this place of the clips' order."""
         return self.views[position // len(self.rows) % len(self.views)] if self.views else self.rows
 
 
@@ -316,6 +316,12 @@ class Source:
         weights: np.ndarray | None,
         seed: int,
     ) -> "Source":
+        """The source of a fold's training set.
+
+        Raises:
+            UserError: as `Augmenter.bound`.
+            ValueError: the teacher has views, and nothing changes the recordings.
+        """
         training, kept = np.asarray(indices), None
         teacher = teacher or TeacherOutputs()
         if augmenter is not None:
@@ -440,7 +446,7 @@ class Source:
         classes = len(self.examples.classes)
         # What a loss compares with, or an example's own; made for what the batch has of it.
         made = {
-            FEATURES: lambda: clips.heard(position)[drawn],
+            FEATURES: lambda: clips.rows_at(position)[drawn],
             TEACHER: lambda: clips.logits[drawn],
             TEACHER_EMBEDDING: lambda: clips.embedding[drawn],
             SOFT_LABELS: lambda: np.full((count, classes), 1 / classes),

@@ -105,14 +105,29 @@ def _what_works(count: int, what: str = "speaker") -> str:
 
 
 def leave_one_speaker_out(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
+    """A fold per speaker, who tests; the next one validates.
+
+    Raises:
+        UserError: there are fewer than 3 speakers.
+    """
     return _leave_one_out(_groups(utterances, _speaker), "speaker", len(utterances))
 
 
 def leave_one_session_out(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
+    """A fold per session, which tests; the next one validates.
+
+    Raises:
+        UserError: a recording has no session, or there are fewer than 3 sessions.
+    """
     return _leave_one_out(_by_session(utterances), "session", len(utterances))
 
 
 def two_speakers(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
+    """A fold per speaker, who tests; some sentences of the other one validate.
+
+    Raises:
+        UserError: there are not two speakers, or one has a single recording.
+    """
     groups = _groups(utterances, _speaker)
     if len(groups) != 2:
         remedy = "Take --protocol loso." if len(groups) > 2 else _what_works(len(groups))
@@ -161,6 +176,11 @@ def _held_out_sentences(utterances: Sequence[Utterance], indices: tuple[int, ...
 
 
 def folds_of_speakers(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
+    """`n_folds` groups of speakers of about equal size; one tests, the next one validates.
+
+    Raises:
+        UserError: `n_folds` is below 3 or above the number of speakers.
+    """
     from sklearn.model_selection import GroupKFold
 
     speakers = [utterance.speaker for utterance in utterances]
@@ -176,6 +196,12 @@ def folds_of_speakers(utterances: Sequence[Utterance], seed: int, n_folds: int) 
 
 
 def by_split_column(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
+    """One fold, of the sets that the utterances name; without a validation set, of some training speakers.
+
+    Raises:
+        UserError: an utterance names no set of `SPLITS`, training or test has none, or the
+            only training speaker has a single recording.
+    """
     set_of = {word: name for name, words in SPLITS.items() for word in words}
     for utterance in utterances:
         if (utterance.split or "").lower() not in set_of:
@@ -208,6 +234,11 @@ def _some_speakers(utterances: Sequence[Utterance], train: tuple[int, ...]) -> t
 
 
 def folds_as_published(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
+    """A fold per session, or per speaker where a recording has no session; the test set validates too.
+
+    Raises:
+        UserError: there are fewer than 2 sessions, or without sessions fewer than 2 speakers.
+    """
     by_session = all(utterance.session for utterance in utterances)
     groups = _by_session(utterances) if by_session else _groups(utterances, _speaker)
     if len(groups) < 2:
@@ -217,6 +248,11 @@ def folds_as_published(utterances: Sequence[Utterance], seed: int, n_folds: int)
 
 
 def random_splits(utterances: Sequence[Utterance], seed: int, n_folds: int) -> list[Fold]:
+    """Ten random splits into 80 % for training and 20 % for test; the test set validates too.
+
+    Raises:
+        UserError: there are fewer than 5 utterances.
+    """
     from sklearn.model_selection import ShuffleSplit
 
     if len(utterances) < 5:
@@ -238,6 +274,9 @@ def select(folds: Sequence[Fold], names: Sequence[str]) -> list[Fold]:
     """The folds named, in the protocol's order; all of them when none is named.
 
     `#3` names the third fold.
+
+    Raises:
+        UserError: a name is no fold.
     """
     valid = [fold.name for fold in folds]
     wanted = set()
@@ -291,7 +330,11 @@ def make_folds(
 def propose_folds(
     protocol: str, utterances: Sequence[Utterance], *, seed: int, n_folds: int = 5
 ) -> list[Fold]:
-    """`make_folds` without its checks."""
+    """`make_folds` without its checks.
+
+    Raises:
+        UserError: unknown protocol, or as its function.
+    """
     return PROTOCOLS[choose("protocol", protocol, PROTOCOLS)].folds(utterances, seed, n_folds)
 
 

@@ -32,6 +32,7 @@ from light_sernet_kd.evaluation import SUMMARIES, Predictions, dimension_scores,
 from light_sernet_kd.files import (
     LOCK,
     JsonError,
+    checked_json,
     locked,
     nothing_but,
     path_part,
@@ -326,10 +327,10 @@ class RunFolder:
         done = "final.json" if name == ALL_SPEAKERS else "fold.json"
         return Step(self.path / f"fold-{path_part(name)}", done)
 
-    def write_certificate(self, found: Mapping[str, Any]) -> None:
+    def write_certificate(self, results: Mapping[str, Any]) -> None:
         """Write what was found of the folds' students, with their SHA-256."""
         names = [fold["name"] for fold in _read_metrics(self.metrics)["folds"]]
-        write_json(self.certificate, {**found, "students": self._students(names)})
+        write_json(self.certificate, {**results, "students": self._students(names)})
 
     def certificates(self, folds: Sequence[str]) -> dict[str, Any]:
         """Precision → what the card of an exported file says of the certificate of these folds' students.
@@ -340,14 +341,14 @@ class RunFolder:
             UserError: the file is damaged.
         """
         try:
-            found = read_json(self.certificate, _CERTIFICATE)
+            certificate = read_json(self.certificate, _CERTIFICATE)
         except FileNotFoundError:
             return {}
         except JsonError as error:
             raise UserError(f"{error} Remove it, or certify the run anew.") from None
-        if found["students"] != self._students(folds):
+        if certificate["students"] != self._students(folds):
             return {}
-        return {precision: each["short"] for precision, each in found["precisions"].items()}
+        return {precision: each["short"] for precision, each in certificate["precisions"].items()}
 
     def _students(self, folds: Sequence[str]) -> dict[str, str]:
         """Fold → SHA-256 of its student."""
@@ -389,8 +390,8 @@ class RunFolder:
                 is_same = _same_ratings(run)
             else:
                 scored = scores(predictions.labels, predictions.predicted, predictions.classes)
-                told = pooled.get("ua", np.nan), pooled.get("wa", np.nan)
-                is_same = np.allclose((scored.ua, scored.wa), told, rtol=0, atol=1e-6)
+                stored = pooled.get("ua", np.nan), pooled.get("wa", np.nan)
+                is_same = np.allclose((scored.ua, scored.wa), stored, rtol=0, atol=1e-6)
             if is_same:
                 return
         raise UserError(
@@ -402,14 +403,14 @@ class RunFolder:
 
 def _same_ratings(run: Run) -> bool:
     """Whether the ratings of predictions.csv have the concordance that metrics.json tells."""
-    told = run.metrics.get("dimensions", {}).get("pooled", {})
-    found = {
-        name: dimension_scores(true[:, None], given[:, None])[0].ccc
-        for name, (given, true) in run.predictions.dimensions.items()
+    stored = run.metrics.get("dimensions", {}).get("pooled", {})
+    computed = {
+        name: dimension_scores(true[:, None], answers[:, None])[0].ccc
+        for name, (answers, true) in run.predictions.dimensions.items()
     }
-    return {*told} == {*found} and all(
-        found[name] == each["ccc"] or np.isclose(found[name] or 0, each["ccc"] or 0, rtol=0, atol=1e-6)
-        for name, each in told.items()
+    return {*stored} == {*computed} and all(
+        computed[name] == each["ccc"] or np.isclose(computed[name] or 0, each["ccc"] or 0, rtol=0, atol=1e-6)
+        for name, each in stored.items()
     )
 
 
@@ -473,15 +474,20 @@ def _read_step(path: Path) -> dict[str, Any]:
 def _read_metrics(path: Path) -> dict[str, Any]:
     metrics = read_json(path)
     of_ratings = isinstance(metrics, dict) and metrics.get("classes") == []
-    found: dict[str, Any] = read_json(path, _RATED_METRICS if of_ratings else _METRICS)
-    return found
+    checked: dict[str, Any] = checked_json(path, metrics, _RATED_METRICS if of_ratings else _METRICS)
+    return checked
 
 
 def read_fold(path: Path) -> dict[str, Any]:
-    """A fold.json, with what a run goes on from."""
+    """A fold.json, with what a run goes on from.
+
+    Raises:
+        FileNotFoundError, JsonError: as `read_json`.
+        ValueError: it names epochs that were not trained.
+    """
     outcome = read_json(path)
     of_ratings = isinstance(outcome, dict) and "dimensions" in outcome and outcome.get("last_epoch") == {}
-    outcome = read_json(path, _RATED_FOLD if of_ratings else _FOLD)
+    checked_json(path, outcome, _RATED_FOLD if of_ratings else _FOLD)
     best = outcome["best_epochs"]
     if not (best and all(_is_count(each, outcome["epochs"]) for each in best)):
         raise ValueError(f"{path} names epochs that were not trained")
@@ -495,11 +501,16 @@ def _is_count(number: Any, most: Any) -> bool:
 
 
 def read_final(path: Path) -> dict[str, Any]:
-    """A final.json, of a converted student with what its files are."""
+    """A final.json, of a converted student with what its files are.
+
+    Raises:
+        FileNotFoundError, JsonError: as `read_json`; also where the row of float32 is missing or a precision
+            is unknown.
+    """
     exported = read_json(path, _TRAINED)
     if not _CONVERTED.keys() & exported.keys():
         return exported
-    exported = read_json(path, _TRAINED | _CONVERTED)
+    checked_json(path, exported, _CONVERTED)
     if odd := [row["precision"] for row in exported["rows"] if row["precision"] not in PRECISIONS]:
         raise JsonError(path, f"is damaged (precision {odd[0][:20]!r})")
     if "float32" not in [row["precision"] for row in exported["rows"]]:

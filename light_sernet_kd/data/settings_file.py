@@ -58,7 +58,11 @@ def file_settings(path: Path) -> dict[str, Any]:
 
 
 def config_of(path: Path) -> Path | None:
-    """The config.json that `path` means, which may be a run's folder; None of a file that is no JSON."""
+    """The config.json that `path` means, which may be a run's folder; None of a file that is no JSON.
+
+    Raises:
+        UserError: it is a folder without a config.json.
+    """
     if path.is_dir():
         if not (path / NAME).exists():
             raise UserError(f"{path} is a folder without {NAME}: name a .toml file, or a run.")

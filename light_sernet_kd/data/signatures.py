@@ -97,7 +97,7 @@ def measure(
     for utterance in utterances:
         key.update(fingerprints[utterance.id].encode())
     path = cache_folder / f"signatures-{key.hexdigest()[:32]}.npz" if cache_folder else None
-    if path and (stored := _stored(path, len(utterances))):
+    if path and (stored := _stored_measurements(path, len(utterances))):
         return stored
 
     def measured(utterance: Utterance) -> tuple[np.ndarray, int, ties.RecordingFacts] | audio.AudioError:
@@ -125,7 +125,7 @@ def measure(
     return Measured(vectors, lengths, facts)
 
 
-def _stored(path: Path, count: int) -> Measured | None:
+def _stored_measurements(path: Path, count: int) -> Measured | None:
     number, text = Expected((count,)), Expected((count,), "U")
     expected = {"vectors": Expected((count, _BANDS * _SEGMENTS)), "lengths": Expected((count,), "iu")}
     expected |= {name: text if name == "encoding" else number for name in ties.RecordingFacts._fields}

@@ -26,6 +26,9 @@ class Answers:
     Args:
         form: `json` is one list, `jsonl` a line per answer, `csv` a table of the columns below.
         columns: the classes, and the dimensions if there are any, which are columns of the table.
+
+    Raises:
+        UserError: a column of `csv` has the name of another one.
     """
 
     def __init__(self, form: str, columns: Sequence[str] = ()):

@@ -73,7 +73,7 @@ def segment_line(
     return line.append(f"  {dimensions_line(segment.dimensions, dimensions)}")
 
 
-def said(label: str) -> str:
+def label_or_speech(label: str) -> str:
     """A window's or a segment's label in a line."""
     return label or SPEECH
 
@@ -86,7 +86,7 @@ def _segment_begun(segment: Segment, labels: Sequence[str], *, ascii_only: bool)
     width = _label_width(labels)
     line = Text(f"{clock(segment.start):>9} - {clock(segment.end):>9}  ")
     if segment.probability is None and not segment.why:
-        return line.append(f"{said(segment.label):<{width}}", style="bold")
+        return line.append(f"{label_or_speech(segment.label):<{width}}", style="bold")
     if segment.probability is None:
         detail = f"{segment.why}, {decibels(segment.level)}" if segment.why == SILENT else segment.why
         return line.append(f"{UNSURE:<{width}}  {detail}", style="dim")
@@ -99,7 +99,7 @@ def window_line(window: Window, labels: Sequence[str], dimensions: Dimensions | 
     width = _label_width(labels)
     level = "-" if math.isnan(window.level) else f"{window.level:.1f}"
     line = Text(f"{clock(window.start):>9} - {clock(window.end):>9}  {level:>6}  ")
-    line.append(f"{said(window.label):<{width}}", style="dim" if window.why else "bold")
+    line.append(f"{label_or_speech(window.label):<{width}}", style="dim" if window.why else "bold")
     for name, share in zip(labels, window.smoothed, strict=True):
         line.append(f"  {'-' if math.isnan(share) else f'{100 * share:.0f}':>{max(4, len(name))}}")
     if dimensions:

@@ -61,11 +61,11 @@ def each(
             else:
                 waiting.append((question, _answered(here, question)))
             while waiting and (waiting[0][1].done() or len(waiting) > 2 * _AHEAD * jobs):
-                yield _told(*waiting.popleft())
+                yield _with_its_lines(*waiting.popleft())
         while waiting:
             # The others have what is left: take what they have not begun rather than wait for it.
             if waiting[0][1].done() or not _take_back(here, waiting):
-                yield _told(*waiting.popleft())
+                yield _with_its_lines(*waiting.popleft())
     except BrokenProcessPool:
         raise UserError("a process of --jobs ended without an answer: take fewer, or 1.") from None
     finally:
@@ -89,7 +89,7 @@ def _answered(here: Answering, question: Any) -> "Future[Answered]":
     return future
 
 
-def _told(question: Asked, future: "Future[Answered]") -> tuple[Asked, dict[str, Any]]:
+def _with_its_lines(question: Asked, future: "Future[Answered]") -> tuple[Asked, dict[str, Any]]:
     answer, lines = future.result()
     for line in lines:
         answers.tell(line)

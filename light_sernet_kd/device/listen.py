@@ -71,7 +71,7 @@ def listen(
         raise UserError(f"--seconds must be positive, found {seconds:g}.")
     stream = stream_options.stream_of(runner, settings)
     answers.tell_model(model, runner)
-    heard, kept = _Heard(), _Kept(runner, profile)
+    label_shares, kept = _LabelShares(), _Kept(runner, profile)
     with contextlib.ExitStack() as stack:
         microphone = stack.enter_context(_Microphone(device, runner.sample_rate))
         show: Callable[[Window, Sequence[str]], None]
@@ -86,7 +86,7 @@ def listen(
                 block = block[:left]
                 left = None if left is None else left - len(block)
                 for window in stream.feed(block):
-                    heard.add(window)
+                    label_shares.add(window)
                     show(window, runner.labels)
                 kept.save_each_minute(stream.received / runner.sample_rate)
                 if left == 0:
@@ -96,7 +96,7 @@ def listen(
         except UserError as error:
             ended_by = error
         for window in stream.finish():
-            heard.add(window)
+            label_shares.add(window)
             show(window, runner.labels)
     try:
         kept.save()
@@ -104,7 +104,7 @@ def listen(
         ended_by = ended_by or error
     summary = Console(stderr=True) if as_json else console
     if ended_by is None or stream.received:
-        summary.print(Text(heard.summary(stream.received / runner.sample_rate)), soft_wrap=True)
+        summary.print(Text(label_shares.summary(stream.received / runner.sample_rate)), soft_wrap=True)
     for line in (kept.summary(), microphone.loss() if microphone.lost else ""):
         if line:
             summary.print(Text(line), soft_wrap=True)
@@ -256,14 +256,16 @@ class _JsonLines:
         print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-class _Heard:
+class _LabelShares:
     """How much of the time had which label."""
 
     def __init__(self):
         self._windows: Counter[str] = Counter()
 
     def add(self, window: Window) -> None:
-        self._windows[f"{UNSURE} ({window.why})" if window.why else formats.said(window.label)] += 1
+        self._windows[
+            f"{UNSURE} ({window.why})" if window.why else formats.label_or_speech(window.label)
+        ] += 1
 
     def summary(self, seconds: float) -> str:
         total = self._windows.total()
@@ -284,7 +286,7 @@ class _Lines:
         if (window.label, window.why) != self._before or not labels:
             self._before = window.label, window.why
             shares = dict(zip(labels, window.smoothed, strict=True))
-            parts = [formats.said(window.label)]
+            parts = [formats.label_or_speech(window.label)]
             if window.why or labels:
                 parts.append(window.why or f"{100 * shares[window.label]:.0f} %")
             if window.why != NOT_FINITE:
@@ -317,7 +319,9 @@ class _LiveDisplay:
 
     def drawn(self, window: Window) -> Group:
         head = Text(f"{formats.clock(window.end)}  ")
-        head.append(formats.said(window.label).upper(), style="dim" if window.why else "bold green")
+        head.append(
+            formats.label_or_speech(window.label).upper(), style="dim" if window.why else "bold green"
+        )
         head.append(f"  {window.why}", style="dim")
         table = Table.grid(padding=(0, 2))
         for name, share in zip(self._labels, window.smoothed, strict=True):

@@ -1,6 +1,5 @@
 """What the command `models` lists: the students of the package, and those that finished runs exported."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +7,15 @@ from typing import Any
 
 from light_sernet_kd.device import shipped
 from light_sernet_kd.device.given import answering
+from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import NONE, percent
 from light_sernet_kd.runner import DIMENSIONS, RunnerError, card_of
 
 
 @dataclass(frozen=True)
-class Found:
-    """A student that is here.
+class AvailableStudent:
+    """A student that commands can take by its name or folder.
 
     Attributes:
         name: by which a command takes it: of the package its name, of a run its folder.
@@ -47,8 +47,8 @@ class Found:
     @property
     def ccc(self) -> dict[str, float | None]:
         """Dimension → concordance with the listeners over all test utterances; None where it is not told."""
-        told = (self.metrics.get(DIMENSIONS) or {}).get("pooled", {})
-        return {name: told.get(name, {}).get("ccc") for name in self.dimensions}
+        pooled = (self.metrics.get(DIMENSIONS) or {}).get("pooled", {})
+        return {name: pooled.get(name, {}).get("ccc") for name in self.dimensions}
 
     def as_dict(self) -> dict[str, Any]:
         """For programs: shares from 0 to 1, and sizes in bytes. What only classes have is null without."""
@@ -72,33 +72,33 @@ class Found:
         }
 
 
-def found(result: Path) -> list[Found]:
+def available(result: Path) -> list[AvailableStudent]:
     """The students of the package and those of the runs in a folder, by name; what is damaged is left out.
 
-    >>> all(each.is_shipped for each in found(Path("no-runs-here")))
+    >>> all(each.is_shipped for each in available(Path("no-runs-here")))
     True
     """
-    own = [_found(each.name, each.folder, is_shipped=True) for each in shipped.shipped()]
+    of_package = [_available(each.name, each.folder, is_shipped=True) for each in shipped.shipped()]
     runs = sorted(path.parent for path in result.glob("*/metrics.json"))
-    return [each for each in (*own, *(_found(str(path), path) for path in runs)) if each]
+    return [each for each in (*of_package, *(_available(str(path), path) for path in runs)) if each]
 
 
-def _found(name: str, folder: Path, *, is_shipped: bool = False) -> Found | None:
+def _available(name: str, folder: Path, *, is_shipped: bool = False) -> AvailableStudent | None:
     file = answering(folder)
     if file is None:
         return None
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(folder / "metrics.json")
         names = card_of(file).get(DIMENSIONS, {"names": []})["names"]
         knows_speakers = answering(folder, enrolled=True) is not None
-        made = Found(name, is_shipped, file, knows_speakers, metrics, tuple(names))
+        made = AvailableStudent(name, is_shipped, file, knows_speakers, metrics, tuple(names))
         made.as_dict()  # all of it is there
-    except (OSError, ValueError, KeyError, TypeError, RunnerError):
+    except (OSError, ValueError, KeyError, TypeError, JsonError, RunnerError):
         return None
     return made
 
 
-def table(students: Sequence[Found]) -> Table:
+def table(students: Sequence[AvailableStudent]) -> Table:
     """A row per student; a column of dimensions only where one has them."""
     columns = [
         *words("name", is_whole=True), *words("corpus"), *numbers("classes", form="d"),
@@ -106,14 +106,14 @@ def table(students: Sequence[Found]) -> Table:
         *words("UA % [95 %]", is_whole=True), *numbers("kB", form=",.0f"), *words("profile", "doubts"),
     ]  # fmt: skip
     made = Table(columns, [_row(each) for each in students])
-    told = {
+    shown = {
         "dimensions": any(each.dimensions for each in students),
         "CCC": any(value is not None for each in students for value in each.ccc.values()),
     }
-    return made.without([title for title, is_told in told.items() if not is_told])
+    return made.without([title for title, is_told in shown.items() if not is_told])
 
 
-def _row(student: Found) -> list[Any]:
+def _row(student: AvailableStudent) -> list[Any]:
     metrics, scores = student.metrics, student.ccc.values()
     between = (metrics.get("ci95") or {}).get("ua")
     ua = student.pooled["ua"]

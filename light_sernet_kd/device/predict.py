@@ -36,7 +36,7 @@ GATES = ("unsure_below", "silence_dbfs", "steady_db")
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of the command.
+    """The options of the command.
 
     Attributes:
         model: an exported file, a folder or a name; see `given.model_file`.
@@ -144,7 +144,7 @@ def _answered(
     beginnings = [_beginning(path, text) for path, text in rows] if isinstance(rows, list) else []
     jobs = min(request.jobs, len(beginnings)) if beginnings else request.jobs
 
-    def asked() -> Iterator[Question]:
+    def questions() -> Iterator[Question]:
         for path, text in rows:
             try:
                 if request.recordings and request.text_file:
@@ -157,7 +157,7 @@ def _answered(
         answers.answer_list(beginnings, request.form, _columns(answerer.runner)) as entries,
         in_parallel.counted(len(beginnings)) as done,
     ):
-        for question, answer in in_parallel.each(answerer, Answerer, request, asked(), jobs=jobs):
+        for question, answer in in_parallel.each(answerer, Answerer, request, questions(), jobs=jobs):
             failed += "error" in answer
             if request.form != answers.TEXT:
                 entries.append(answer)
@@ -188,7 +188,7 @@ class Answerer:
     """Answers questions, in whatever process it is made.
 
     Raises:
-        UserError: the file cannot do what is asked of it.
+        UserError: the file cannot do what the options name.
     """
 
     def __init__(self, request: Request):
@@ -242,7 +242,7 @@ def _check(request: Request) -> None:
     if not request.stream and (request.picture or request.every_window):
         raise UserError("--picture and -v go with --stream.")
     if request.stream and request.has_text:
-        raise UserError("--stream hears windows, and a text is of a whole clip: leave one of them out.")
+        raise UserError("--stream answers windows, and a text is of a whole clip: leave one of them out.")
     if request.text is not None and len(request.recordings) > 1:
         raise UserError(f"--text is for one recording, found {len(request.recordings)}: take --text-file.")
     choose("format", request.form, answers.FORMATS)

@@ -116,7 +116,7 @@ def students(run: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
                 f"{path} takes {takes[0]}, not audio: export it with the front end inside (-m true)."
             )
         if takes != ["audio"]:
-            raise UserError(f"{path} takes {', '.join(takes)}, and the page hears audio alone: use predict.")
+            raise UserError(f"{path} takes {', '.join(takes)}, and the page takes audio only: use predict.")
         students_by_name[path.name] = ({**card, "classes": [*labels]}, path.read_bytes())
     return students_by_name
 
@@ -204,7 +204,7 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
     seconds = card["samples"] / card["sample_rate"]
     where = "at both ends" if card["padding"] == "both" else "at the end"
-    facts.append(("Hears", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {where}"))
+    facts.append(("Input", f"{seconds:g} s at {card['sample_rate']:,} Hz; shorter clips get zeros {where}"))
     if "front_end" in card and "input_type" in card:
         facts.append(("Front end", f"{names.input_type(card['input_type'])}, {card['front_end']}"))
     if "temperature" in card:

@@ -4,13 +4,13 @@ Each lies in a folder of `light_sernet_kd/models` as a run does that was trained
 training reads. What takes a run's folder takes it by its name.
 """
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.files import read_json
 from light_sernet_kd.reporting.text import percent
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -38,12 +38,12 @@ class Shipped:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """Its folds' scores, as a run's metrics.json has them."""
-        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        return read_json(self.folder / "metrics.json")
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """How it was made: `command`, `commit`, `sha256` of its files, and of what it learned from."""
-        return json.loads((self.folder / PROVENANCE).read_text(encoding="utf-8"))
+        return read_json(self.folder / PROVENANCE)
 
 
 def shipped() -> list[Shipped]:

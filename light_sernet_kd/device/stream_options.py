@@ -41,5 +41,5 @@ def gap_between_windows(runner: Runner, stream: Stream) -> str:
         return ""
     return (
         f"the hop of {stream.hop_samples / runner.sample_rate:g} s is longer than a window of "
-        f"{runner.samples / runner.sample_rate:g} s: the sound between windows is not heard."
+        f"{runner.samples / runner.sample_rate:g} s: the sound between windows is left out."
     )

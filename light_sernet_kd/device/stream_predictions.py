@@ -23,8 +23,8 @@ from light_sernet_kd.device.formats import (
     clips,
     dimensions_of,
     heading_line,
+    label_or_speech,
     number_or_none,
-    said,
     segment_dict,
     segment_line,
     window_dict,
@@ -169,7 +169,9 @@ class _Followed:
             stretch_seconds=self._envelope.stretch_seconds,
             shares=np.where(heard[:, None], drawn, np.nan),
             borders=np.array([0.0, *(middles[1:] + middles[:-1]) / 2, self._kept[-1].end]),
-            segments=[(each.start, each.end, said(each.label), each.why) for each in recording_segments],
+            segments=[
+                (each.start, each.end, label_or_speech(each.label), each.why) for each in recording_segments
+            ],
             classes=labels or names,
             scale=None if labels else self._runner.dimension_range,
         )

@@ -205,7 +205,7 @@ def answer_to(
         `predict` prints them.
 
     Raises:
-        AudioError, RunnerError: it cannot be read or heard; or as `runner.require_settings`.
+        AudioError, RunnerError: it cannot be read or classified; or as `runner.require_settings`.
     """
     require_settings(settings, runner.card, runner._path)
     rate, samples = runner.sample_rate, runner.samples
@@ -222,7 +222,7 @@ def answer_to(
         clip = sound.middle(samples)
         first = (count - samples) // 2
         note = (
-            f"heard the middle {samples / rate:g} s of {count / rate:.1f} s: this student reads a text, "
+            f"answered the middle {samples / rate:g} s of {count / rate:.1f} s: this student reads a text, "
             "which is of the whole clip"
         )
         heard = {"heard": [first / rate, (first + samples) / rate], "warnings": [note]}
@@ -266,7 +266,7 @@ def answer_to_text(runner: runner.Runner, text: str, settings: Mapping[str, floa
 def _of_clip(
     runner: runner.Runner, clip: np.ndarray, text: str | None, settings: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The answer to a clip that the student hears whole."""
+    """The answer to a clip no longer than the student's input."""
     rate = runner.sample_rate
     gates = {name: settings[name] for name in ("silence_dbfs", "steady_db") if name in settings}
     why = TOO_SHORT if too_short(len(clip), rate) else unheard(clip, rate, **gates)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +20,6 @@ from light_sernet_kd.distillation.batch_keys import (
     DIMENSIONS,
     EMBEDDING,
     FEATURES,
-    IS_LABELLED,
     LOGITS,
     MIXUP_WEIGHT,
     OTHER_LABELS,
@@ -32,14 +30,15 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_EMBEDDING,
     TEACHER_STATES,
 )
+from light_sernet_kd.distillation.batch_means import factors_of_labelled, weighted_mean, weights_of_labelled
 from light_sernet_kd.distillation.label_checks import check_label_shape
 from light_sernet_kd.distillation.loss_ramps import LossRamps, RampWatch
 from light_sernet_kd.distillation.losses import hard_labels, settings_of, standardised, terms_of
 from light_sernet_kd.distillation.own_losses import own_sum, student_output
+from light_sernet_kd.distillation.student_outputs import dimensions_of, embedding_of, text_states_of
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.losses import DIMENSION_LOSSES, LABEL_LOSSES, NO_TEACHER
 
-TEXT_ENCODER = "text_encoder"
 # The outputs of a student of several, in their order.
 _OF_SEVERAL = (LOGITS, DIMENSIONS)
 
@@ -285,7 +284,11 @@ class Distiller(keras.Model):
             layer.bias.assign(ops.zeros_like(layer.bias))
 
     def compile(self, optimizer="adam", **kwargs):
-        """As Keras' `compile`; the loss is this model's own, so it takes none."""
+        """As Keras' `compile`; the loss is this model's own, so it takes none.
+
+        Raises:
+            UserError: a loss is given.
+        """
         if kwargs.get("loss") is not None:
             raise UserError("a Distiller brings its own loss: name it where the Distiller is made.")
         super().compile(optimizer=optimizer, **kwargs)
@@ -311,10 +314,20 @@ class Distiller(keras.Model):
         return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, callbacks, **kwargs)
 
     def train_on_batch(self, x, y=None, *arguments, **kwargs):
+        """As Keras' `train_on_batch`.
+
+        Raises:
+            UserError: as `check_arrays`.
+        """
         check_arrays(x, y, classes=self.classes)
         return super().train_on_batch(x, y, *arguments, **kwargs)
 
     def test_on_batch(self, x, y=None, *arguments, **kwargs):
+        """As Keras' `test_on_batch`.
+
+        Raises:
+            UserError: as `check_arrays`.
+        """
         check_arrays(x, y, classes=self.classes)
         return super().test_on_batch(x, y, *arguments, **kwargs)
 
@@ -358,7 +371,7 @@ class Distiller(keras.Model):
         if not training:
             label_loss = self._label_loss(labels, batch, outputs)
             self.label_tracker.update_state(label_loss, sample_weight=sample_weight)
-            return _weighted_mean(label_loss, sample_weight)
+            return weighted_mean(label_loss, sample_weight)
         self._check_teacher_outputs(batch)
         check_shapes(batch, y.shape[0], self.classes)
         if SOFT_LABELS in batch and MIXUP_WEIGHT not in batch:
@@ -370,8 +383,8 @@ class Distiller(keras.Model):
             others = self._parts(_indices(batch[OTHER_LABELS]), batch, outputs)
             label_loss = share * label_loss + (1 - share) * others[0]
             per_example = share * per_example + (1 - share) * others[1]
-        self.label_tracker.update_state(label_loss, sample_weight=_of_labelled(batch, sample_weight))
-        loss = _weighted_mean(per_example, sample_weight) + relational
+        self.label_tracker.update_state(label_loss, sample_weight=weights_of_labelled(batch, sample_weight))
+        loss = weighted_mean(per_example, sample_weight) + relational
         if self.dimensions_loss:
             rated = self.dimensions_loss(batch[DIMENSIONS], outputs[DIMENSIONS])
             # By how many ratings there are: of a batch without any the loss is 0.
@@ -415,7 +428,7 @@ class Distiller(keras.Model):
     def _parts(self, labels, batch, outputs):
         """The label loss `(batch,)`, and the two parts of the weighted sum of all losses."""
         label_loss = self._label_loss(labels, batch, outputs)
-        labelled = _factors_of_labelled(batch, label_loss.dtype)
+        labelled = factors_of_labelled(batch, label_loss.dtype)
         counted = label_loss if labelled is None else labelled * label_loss
         pairs: dict[str | None, Any] = {None: (None, None)}
         for compared, compares in _COMPARED.items():
@@ -441,7 +454,7 @@ class Distiller(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logits = _by_name(y_pred)[LOGITS]
-        weights = _of_labelled(x if isinstance(x, Mapping) else {}, sample_weight)
+        weights = weights_of_labelled(x if isinstance(x, Mapping) else {}, sample_weight)
         self.accuracy_tracker.update_state(y, logits, sample_weight=weights)
         return super().compute_metrics(x, y, logits, sample_weight)
 
@@ -460,83 +473,8 @@ class Distiller(keras.Model):
         self.student.save(filepath, overwrite=overwrite, **kwargs)
 
 
-def embedding_of(student: keras.Model):
-    """The symbolic tensor `(batch, Es)` that losses on embeddings compare.
-
-    The output of the student's layer `embedding`; without one the input of its last layer, before Dropout.
-
-    Raises:
-        UserError: there is no one vector per example there.
-
-    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(3)])
-    >>> embedding_of(student).shape
-    (None, 8)
-    """
-    named = [layer for layer in student.layers if layer.name == EMBEDDING]
-    last = student.layers[-1]
-    # The input of a model within the student is not one of the student's tensors.
-    tensor = _output_in(student, named[0]) if named else None if _is_model(last) else last.input
-    before = {
-        id(each.output): each.input for each in student.layers if isinstance(each, keras.layers.Dropout)
-    }
-    while not named and id(tensor) in before:
-        tensor = before[id(tensor)]
-    if not isinstance(tensor, keras.KerasTensor) or len(tensor.shape) != 2:
-        within = ", not within another of its layers" if any(map(_is_model, student.layers)) else ""
-        raise UserError(
-            f"the student {student.name} has no embedding: name its layer of that output, "
-            f"one vector per example, {EMBEDDING!r}{within}."
-        )
-    return tensor
-
-
-def dimensions_of(student: keras.Model):
-    """The symbolic tensor `(batch, dimensions)` that losses on ratings compare: the second output.
-
-    Raises:
-        UserError: the student has none.
-    """
-    if len(student.outputs) < 2:
-        raise UserError(
-            f"the student {student.name} has no second output for dimensions: make it with "
-            "students.build(…, dimensions=2)."
-        )
-    return student.outputs[1]
-
-
-def text_states_of(student: keras.Model):
-    """The symbolic tensor `(batch, tokens, Ws)` that losses on token states compare.
-
-    The output of the student's layer `text_states`, or else of its `text_encoder`, which may be a model.
-
-    Raises:
-        UserError: the student has neither, or their output is not one vector per token.
-    """
-    layers = {layer.name: layer for layer in student.layers}
-    layer = layers.get(STATES) or layers.get(TEXT_ENCODER)
-    tensor = _output_in(student, layer) if layer else None
-    if tensor is None or len(tensor.shape) != 3:
-        raise UserError(
-            f"the student {student.name} has no text states to compare with a teacher's: it needs a layer "
-            f"{STATES!r} or {TEXT_ENCODER!r} that gives one vector per token. "
-            "Choose a student that reads text, or a distillation without states."
-        )
-    return tensor
-
-
-def _output_in(student: keras.Model, layer: keras.layers.Layer):
-    """What `layer` gives within `student`: of a nested model, `output` is that of its own graph instead."""
-    graph = getattr(student, "_functional", student)  # which a Sequential wraps
-    nodes = itertools.chain.from_iterable(graph._nodes_by_depth.values())
-    return next(node.output_tensors[0] for node in nodes if node.operation is layer)
-
-
 def _is_number(setting: Any) -> bool:
     return isinstance(setting, int | float) and not isinstance(setting, bool)
-
-
-def _is_model(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.Model)
 
 
 def _linear(name: str, source, width: int) -> keras.layers.Dense:
@@ -551,27 +489,3 @@ def _by_name(outputs) -> Mapping[str, Any]:
 
 def _indices(labels):
     return ops.cast(ops.reshape(labels, (-1,)), "int32")
-
-
-def _factors_of_labelled(batch: Mapping[str, Any], dtype):
-    """Factors `(batch,)` with which a mean over the batch is one over its labelled examples; None for all."""
-    if batch.get(IS_LABELLED) is None:
-        return None
-    is_labelled = ops.cast(ops.reshape(batch[IS_LABELLED], (-1,)), dtype)
-    examples = ops.cast(ops.shape(is_labelled)[0], dtype)
-    return is_labelled * examples / ops.maximum(ops.sum(is_labelled), 1.0)
-
-
-def _of_labelled(batch: Mapping[str, Any], weights):
-    """The examples' weights for a metric, which counts the labelled ones alone."""
-    if batch.get(IS_LABELLED) is None:
-        return weights
-    is_labelled = ops.cast(ops.reshape(batch[IS_LABELLED], (-1,)), "float32")
-    return is_labelled if weights is None else is_labelled * ops.cast(ops.reshape(weights, (-1,)), "float32")
-
-
-def _weighted_mean(values, weights):
-    """Mean of `values * weights` over the batch, as Keras' losses reduce."""
-    if weights is not None:
-        values = values * ops.cast(ops.reshape(weights, (-1,)), values.dtype)
-    return ops.mean(values)

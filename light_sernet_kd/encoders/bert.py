@@ -64,6 +64,9 @@ class Shape:
         segments: rows of the segment embedding, of which the first is used; 0 where there is none.
         embedding_width: differs from `width` in small ELECTRAs, which project the embeddings.
         activation: `gelu`, its approximation `gelu_tanh`, or `relu`.
+
+    Raises:
+        UserError: a dimension is not positive, or the width is no multiple of the heads.
     """
 
     family: str
@@ -190,7 +193,7 @@ def first_layers(source: Source, count: int | None) -> Source:
         return source
     if not 1 <= count <= source.shape.layers:
         raise UserError(
-            f"{source.name} has {source.shape.layers} layers; asked for the first {count}: take "
+            f"{source.name} has {source.shape.layers} layers, and {count} are needed: take "
             "a deeper text encoder, or a student of fewer layers."
         )
     return replace(source, shape=replace(source.shape, layers=count))

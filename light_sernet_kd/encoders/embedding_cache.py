@@ -87,7 +87,11 @@ class Embeddings(Sequence[np.ndarray]):
         return self._blocks[block][start:stop]
 
     def stacked(self) -> np.ndarray:
-        """`(utterances, *shape)` float32 in memory, of an encoder that gives one row for each."""
+        """`(utterances, *shape)` float32 in memory, of an encoder that gives one row for each.
+
+        Raises:
+            ValueError: an utterance has several rows.
+        """
         if (self.rows != 1).any():
             raise ValueError("some utterances have more than one row")
         stacked = np.empty((len(self), *self.shape), np.float32)
@@ -103,6 +107,9 @@ class OneEach:
 
     Attributes:
         shape: `(recordings, *shape)`.
+
+    Raises:
+        ValueError: a recording has several rows.
     """
 
     dtype = np.dtype(np.float32)
@@ -138,6 +145,9 @@ class Padded:
     def __init__(self, embeddings: Embeddings, rows: int, *, trimmed: bool = False):
         """With `trimmed`, what is asked for has as many rows as the longest of it, up to a multiple of
         `TRIM`, and at most `rows`.
+
+        Raises:
+            ValueError: `rows` is below 1.
         """
         if rows < 1:
             raise ValueError(f"rows must be at least 1, found {rows}")

@@ -81,7 +81,7 @@ class SpeechAndText:
 
     Attributes:
         name: a student of speech and text.
-        text: its text encoder; None where it only hears. `tokens` is then what that takes of every utterance.
+        text: its text encoder; None for audio only. `tokens` is then what that takes of every utterance.
         audio_branch: its audio encoder; None where it only reads.
         notes: lines for the report: what was cut, what was empty.
     """
@@ -166,7 +166,11 @@ class SpeechAndText:
 
     @functools.cached_property
     def text_states(self) -> Padded:
-        """`(utterances, tokens, width)` of the frozen text encoder."""
+        """`(utterances, tokens, width)` of the frozen text encoder.
+
+        Raises:
+            UserError: it has no text encoder.
+        """
         if self.text is None:
             raise UserError(f"{self.name} reads no text.")
         states = text.text_states(self.selection.utterances, self.text, cache=self._cache)
@@ -248,7 +252,7 @@ class SpeechAndText:
 
 @functools.lru_cache(maxsize=2)
 def _audio_branch(spec: str, pca_file: str | None, samples: int, data: Path) -> AudioBranch:
-    """Kept, because a student and its teacher mostly hear through one encoder of hundreds of megabytes."""
+    """Kept, because a student and its teacher mostly share one encoder of hundreds of megabytes."""
     entry, argument = audio_encoder(spec)
     branch = entry.branch(argument, spec=spec, samples=samples, data=data, pca_file=pca_file)
     return replace(branch, encoder=_clipped(branch.encoder, samples))
@@ -296,7 +300,7 @@ def speech_model_branch(argument: str, *, samples: int, **_: Any) -> AudioBranch
 
 
 def _clipped(encoder: Encoder, samples: int) -> Encoder:
-    """An encoder of the middle `samples` of longer recordings, which are what a student hears of them."""
+    """An encoder of the middle `samples` of longer recordings, which are what a student gets of them."""
 
     def encode(waveforms: Sequence[np.ndarray]):
         return encoder.encode([audio.fit(each, min(len(each), samples)) for each in waveforms])

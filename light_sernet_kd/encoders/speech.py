@@ -22,11 +22,14 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.files import read_json
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES
 
 if TYPE_CHECKING:
     import torch
 
-FAMILIES = ("wavlm", "wav2vec2", "hubert")
+# Their names are the `model_type` of transformers.
+FAMILIES = tuple(name for name, each in TEACHER_SOURCES.items() if each.fine_tunes and each.model)
 # How much audio, padding included, goes through a model at once.
 _BATCH_SAMPLES = 60 * SAMPLE_RATE
 
@@ -197,6 +200,11 @@ def frames_of(model: SpeechModel, samples: int) -> int:
 
 
 def packages():
+    """The packages `torch` and `transformers`.
+
+    Raises:
+        UserError: one is not installed.
+    """
     try:
         import torch
         import transformers
@@ -231,7 +239,11 @@ def check_weights(source: str, missing: Sequence[str]) -> None:
 
 
 def folder_of(source: str, example: str) -> Path | None:
-    """The folder that `source` is; None where it is a name on the hub, such as `example`."""
+    """The folder that `source` is; None where it is a name on the hub, such as `example`.
+
+    Raises:
+        UserError: it is neither.
+    """
     folder = Path(source)
     if folder.is_dir():
         return folder
@@ -245,14 +257,9 @@ def model_type(folder: Path) -> object:
 
     Raises:
         FileNotFoundError: there is none.
-        UserError: it cannot be read.
+        JsonError: it cannot be read.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} cannot be read: {error}") from None
+    config = read_json(folder / "config.json")
     return config.get("model_type") if isinstance(config, dict) else None
 
 

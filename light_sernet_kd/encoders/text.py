@@ -60,6 +60,9 @@ class Tokeniser:
     Attributes:
         vocabulary: the pieces; each one's place is its id.
         tokens: the length of every text, special tokens included.
+
+    Raises:
+        UserError: `tokens` is below 3.
     """
 
     vocabulary: tuple[str, ...]
@@ -297,9 +300,7 @@ def _check(spec: str, shape: bert.Shape, tokeniser: Tokeniser) -> None:
             f"embeddings for {shape.vocabulary}. Put the vocabulary there that belongs to the weights."
         )
     if tokeniser.tokens > shape.positions:
-        raise UserError(
-            f"{spec} takes texts of at most {shape.positions} tokens; asked for {tokeniser.tokens}."
-        )
+        raise UserError(f"{spec} takes texts of at most {shape.positions} tokens, found {tokeniser.tokens}.")
 
 
 # Where encoders come from

@@ -1,7 +1,7 @@
 """A network of the user's own, in ONNX or TFLite, as an encoder: one of its tensors, from 16 kHz audio.
 
 The network takes one channel of 16 kHz audio, `(samples,)` or with axes of length 1 in front. Where its
-number of samples is fixed, it hears windows of that length one behind the other, the last of which ends where
+number of samples is fixed, it takes windows of that length one behind the other, the last of which ends where
 the recording ends; a shorter recording stands in the middle of zeros. The rows of a recording are averaged:
 over windows, and of a tensor `(1, …, width)` over all axes between.
 """
@@ -87,8 +87,8 @@ def _encoder(kind: str, path: Path, tensor: str, load: Callable[[Path, bytes, st
     network = load(path, content, tensor)
 
     def row(waveform: np.ndarray) -> np.ndarray:
-        found = [_mean_row(network.run(window)) for window in _windows(waveform, network.samples)]
-        return np.asarray(np.mean(found, axis=0), np.float32)
+        rows = [_mean_row(network.run(window)) for window in _windows(waveform, network.samples)]
+        return np.asarray(np.mean(rows, axis=0), np.float32)
 
     def encode(waveforms: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         return (row(waveform)[None] for waveform in waveforms)
@@ -127,8 +127,8 @@ def _chosen(path: Path, tensor: str, names: Sequence[str]) -> None:
         return
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     listed = ", ".join(names[:_LISTED]) + more
-    asked = f"no tensor {tensor!r}" if tensor else "more than one tensor"
-    raise UserError(f"{path} has {asked}: name one behind #. It has {listed}.")
+    problem = f"no tensor {tensor!r}" if tensor else "more than one tensor"
+    raise UserError(f"{path} has {problem}: name one behind #. It has {listed}.")
 
 
 def _samples_of(path: Path, shape: Sequence[Any]) -> int | None:
@@ -155,16 +155,16 @@ def _onnx_network(path: Path, content: bytes, tensor: str) -> _Network:
     inputs, outputs = session.get_inputs(), {each.name for each in session.get_outputs()}
     _chosen(path, tensor, [name for node in model.graph.node for name in node.output if name])
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-        told = ", ".join(f"{each.name} {each.type}" for each in inputs)
-        raise UserError(f"{path} takes {told}; expected one input of float32, audio.")
+        types = ", ".join(f"{each.name} {each.type}" for each in inputs)
+        raise UserError(f"{path} takes {types}; expected one input of float32, audio.")
     if tensor not in outputs:
         model.graph.output.append(onnx.ValueInfoProto(name=tensor))
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     name, rank = inputs[0].name, len(inputs[0].shape)
 
     def run(waveform: np.ndarray) -> np.ndarray:
-        heard = waveform.astype(np.float32).reshape((1,) * (rank - 1) + (-1,))
-        return np.asarray(session.run([tensor], {name: heard})[0])
+        clip = waveform.astype(np.float32).reshape((1,) * (rank - 1) + (-1,))
+        return np.asarray(session.run([tensor], {name: clip})[0])
 
     return _Network(_samples_of(path, inputs[0].shape), run)
 
@@ -202,11 +202,11 @@ def _tflite_network(path: Path, content: bytes, tensor: str) -> _Network:
     index, shape = inputs[0]["index"], inputs[0]["shape_signature"].tolist()
 
     def run(waveform: np.ndarray) -> np.ndarray:
-        heard = waveform.astype(np.float32).reshape((1,) * (len(shape) - 1) + (-1,))
-        if tuple(interpreter.get_input_details()[0]["shape"]) != heard.shape:
-            interpreter.resize_tensor_input(index, heard.shape)
+        clip = waveform.astype(np.float32).reshape((1,) * (len(shape) - 1) + (-1,))
+        if tuple(interpreter.get_input_details()[0]["shape"]) != clip.shape:
+            interpreter.resize_tensor_input(index, clip.shape)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(index, heard)
+        interpreter.set_tensor(index, clip)
         interpreter.invoke()
         details = interpreter.get_output_details()[0]
         values = interpreter.get_tensor(details["index"]).astype(np.float32)

@@ -29,7 +29,7 @@ from light_sernet_kd.errors import UserError
 
 @dataclass(frozen=True)
 class FoldViews:
-    """The views of a fold's training utterances, as its student hears them.
+    """The views of a fold's training utterances, as its student gets them.
 
     Attributes:
         augmenter: bound to the fold's training set.
@@ -72,11 +72,11 @@ class BankRows:
         count = len(views.utterances)
         for view in range(views.bank.views):
 
-            def told(done: int, total: int, before: int = view * count) -> None:
+            def report(done: int, total: int, before: int = view * count) -> None:
                 if progress:
                     progress(before + done, views.bank.views * total)
 
-            self._embedded(view, told)
+            self._embedded(view, report)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -20,11 +20,11 @@ from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.features.filterbanks import mel_matrix, window_of
 from light_sernet_kd.registries.front_ends import SpectrumSettings
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES
 
-DEFAULT = "openai/whisper-base"
+DEFAULT = TEACHER_SOURCES["whisper"].model
 # A mel frame is 10 ms. Two of them are a frame of the encoder.
 HOP = SAMPLE_RATE // 100
-FRAME_SAMPLES = 2 * HOP
 # Frames that CTranslate2's encoder takes at most: 30 s, as every released model.
 _WINDOW_FRAMES = 1500
 _CTRANSLATE2_FILE = "model.bin"

@@ -60,11 +60,11 @@ def split(speakers: Sequence[str], draw: int | None, seed: int = 0) -> dict[str,
     """
     names, parts = np.asarray(speakers), {}
     for name in np.unique(names):
-        own = np.flatnonzero(names == name)
+        indices = np.flatnonzero(names == name)
         if draw is not None:
-            own = np.random.default_rng([seed, draw, zlib.crc32(str(name).encode())]).permutation(own)
-        known = min(_MOST, int(_MOST_SHARE * len(own)))
-        parts[str(name)] = (own[:known], np.sort(own[known:]))
+            indices = np.random.default_rng([seed, draw, zlib.crc32(str(name).encode())]).permutation(indices)
+        known = min(_MOST, int(_MOST_SHARE * len(indices)))
+        parts[str(name)] = (indices[:known], np.sort(indices[known:]))
     return parts
 
 
@@ -128,8 +128,8 @@ class _Draw:
         else:
             count = min(clips, len(known))
             mean = fold.embeddings[known[:count]].mean(axis=0) if count else fold.embeddings[0]
-        asked = fold.embeddings[scored]
-        logits = fold.logits(asked, np.tile(mean, (len(asked), 1)), np.full(len(asked), count))
+        embeddings = fold.embeddings[scored]
+        logits = fold.logits(embeddings, np.tile(mean, (len(embeddings), 1)), np.full(len(embeddings), count))
         return logits.argmax(axis=1)
 
 
@@ -138,8 +138,8 @@ def _row(draws: Sequence[_Draw], clips: int | None, classes: Sequence[str]) -> d
         np.concatenate([getattr(each, name) for each in draws]) for name in ("labels", "speakers")
     )
     strict, predicted = (np.concatenate([each.predicted(k) for each in draws]) for k in (0, clips))
-    found = scores(labels, predicted, classes)
-    row: dict[str, Any] = {"clips": TOLD_CLIPS if clips is None else clips, "ua": found.ua, "wa": found.wa}
+    result = scores(labels, predicted, classes)
+    row: dict[str, Any] = {"clips": TOLD_CLIPS if clips is None else clips, "ua": result.ua, "wa": result.wa}
     # Whole speakers are drawn with all of their draws, so that these do not count as more evidence.
     if interval := bootstrap_ci(labels, predicted, speakers, classes):
         row["ci95"] = [*interval["ua"]]

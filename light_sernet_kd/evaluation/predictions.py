@@ -33,6 +33,9 @@ class Predictions:
         dimensions: name → the answer and the rating of each utterance, `(N,)` each on the corpus's scale; a
             rating that nobody gave is NaN.
 
+    Raises:
+        ValueError: their lengths differ.
+
     >>> from light_sernet_kd.evaluation import scores
     >>> predictions = Predictions(
     ...     classes=("anger", "fear"), ids=("clip-1", "clip-2"), folds=("ann", "bob"),

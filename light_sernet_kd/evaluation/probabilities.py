@@ -45,7 +45,11 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def labelled_rows(labels: ArrayLike, values: ArrayLike, what: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Both as arrays `(N,)` and float64 `(N, classes)` that fit together, N at least 1."""
+    """Both as arrays `(N,)` and float64 `(N, classes)` that fit together, N at least 1.
+
+    Raises:
+        ValueError: they do not fit together, or a value is not finite.
+    """
     rows, truth = np.asarray(values, np.float64), np.asarray(labels)
     if rows.ndim != 2 or not rows.size or truth.shape != rows.shape[:1]:
         raise ValueError(
@@ -197,7 +201,7 @@ def confidence(logits: ArrayLike) -> dict[str, Any]:
 def confidence_warnings(files: Mapping[str, Any] | None) -> list[str]:
     """What a reader must know where the exported student is far more or less sure than the folds' students.
 
-    Training utterances are compared with training utterances: any student is surer of what it has heard.
+    Training utterances are compared with training utterances: any student is surer of what it was trained on.
 
     Args:
         files: `folds_test`, `folds_training` and `final_training`, each as `confidence` gives it; None where

@@ -51,6 +51,9 @@ def scores(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> S
     Args:
         labels, predicted: `(N,)` indices into `classes`, N at least 1.
 
+    Raises:
+        ValueError: there is no utterance, or as `confusion`.
+
     Half of anger and all of fear is right, 2 of 3 utterances.
 
     >>> result = scores([0, 0, 1], [0, 1, 1], ["anger", "fear"])
@@ -75,6 +78,9 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -
     Args:
         labels, predicted: `(N,)` indices into `classes`.
 
+    Raises:
+        ValueError: as `confusion_matrices`.
+
     >>> confusion([0, 0, 1], [0, 1, 1], ["anger", "fear"]).tolist()
     [[1, 1], [0, 1]]
     """
@@ -84,7 +90,11 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -
 def confusion_matrices(
     labels: ArrayLike, predicted: ArrayLike, group: NDArray[np.intp] | int, groups: int, classes: int
 ) -> NDArray[np.int64]:
-    """One confusion matrix per group: `(groups, classes, classes)`."""
+    """One confusion matrix per group: `(groups, classes, classes)`.
+
+    Raises:
+        ValueError: labels or predictions are no row of integers below `classes`, or their lengths differ.
+    """
     indices = []
     for name, values in (("labels", np.asarray(labels)), ("predictions", np.asarray(predicted))):
         if values.ndim != 1 or not (values.size == 0 or np.issubdtype(values.dtype, np.integer)):

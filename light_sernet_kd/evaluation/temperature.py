@@ -78,30 +78,31 @@ def mean_margin(logits: ArrayLike) -> float:
 
 
 def temperature_per_margin(
-    held_out: Sequence[ArrayLike], labels: Sequence[ArrayLike], heard: Sequence[ArrayLike]
+    held_out: Sequence[ArrayLike], labels: Sequence[ArrayLike], training_logits: Sequence[ArrayLike]
 ) -> float:
     """What to multiply a student's `mean_margin` on its own training utterances by for its temperature.
 
     Two students of one recipe differ in how sharp their logits are: a few epochs in, twofold from one epoch
     to the next. The temperature of one then makes the other sure of everything, or of nothing. Divided by
-    their margins they are alike, and one factor, fitted on what each has not heard, serves a student for
-    whom no utterance is held out.
+    their margins they are alike, and one factor, fitted on held-out utterances, serves a student without
+    any.
 
     Args:
         held_out: per student its logits `(N, classes)` on utterances that it was not trained on.
         labels: theirs, `(N,)` per student.
-        heard: per student its logits on utterances that it was trained on.
+        training_logits: per student its logits on utterances that it was trained on.
     """
     scaled = [
-        np.asarray(a, np.float64) / (mean_margin(b) or 1.0) for a, b in zip(held_out, heard, strict=True)
+        np.asarray(a, np.float64) / (mean_margin(b) or 1.0)
+        for a, b in zip(held_out, training_logits, strict=True)
     ]
     return fit_temperature(np.concatenate(scaled), np.concatenate([np.asarray(each) for each in labels]))
 
 
-def temperature_for(per_margin: float, heard: ArrayLike) -> float:
-    """The temperature of the student with logits `heard` on its training utterances.
+def temperature_for(per_margin: float, training_logits: ArrayLike) -> float:
+    """The temperature of the student with logits `training_logits` on its training utterances.
 
     Args:
         per_margin: as `temperature_per_margin` gives it.
     """
-    return float(np.clip(per_margin * (mean_margin(heard) or 1.0), *TEMPERATURE_BOUNDS))
+    return float(np.clip(per_margin * (mean_margin(training_logits) or 1.0), *TEMPERATURE_BOUNDS))

@@ -37,7 +37,7 @@ def golden(paths: Sequence[Path]) -> dict[str, Any]:
         gives, from -1 to 1, which the same tolerance is for.
 
     Raises:
-        UserError: a file cannot be read, takes neither audio nor text, or the files hear clips of different
+        UserError: a file cannot be read, takes neither audio nor text, or the files take clips of different
             lengths or rates.
     """
     files = [file for path in paths for file in _exported(path)]

@@ -22,7 +22,11 @@ def traced(function: Callable, shape: Sequence[int], name: str):
 
 
 def converted(function, precision: str, features: Iterable[np.ndarray] = ()) -> bytes:
-    """A flatbuffer of one part; `features` are what int8 is calibrated with."""
+    """A flatbuffer of one part; `features` are what int8 is calibrated with.
+
+    Raises:
+        ExportError: the part has operations that TFLite lacks.
+    """
     # Without `trackable_obj` the converter freezes the variables in memory, and says that this is deprecated;
     # with it, it writes a SavedModel for every precision and takes three times as long.
     absl_level = absl_logging.get_verbosity()

@@ -37,6 +37,14 @@ from light_sernet_kd.export.parts import (
     front_end_part,
     softmax_part,
 )
+from light_sernet_kd.export.student_graph import (
+    TEXT_INPUTS,
+    check_shapes,
+    input_names,
+    number_type,
+    outputs_in_order,
+    without_logits,
+)
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.students.enrolled import EnrolledHead
@@ -45,8 +53,6 @@ from light_sernet_kd.students.parameters import parameter_counts
 CHECK_CLIPS = 8
 # Of the float32 file's probabilities from Keras'; sums are taken in another order, nothing else differs.
 TOLERANCE = 1e-4
-TEXT_INPUTS = ("token_ids", "text_mask")
-STATE_INPUTS = ("text_states", "audio_states")
 ENROLLED_ENDING = "_enrolled.tflite"
 DIMENSIONS = runner.DIMENSIONS  # the name of the output beside the probabilities, or in their place
 
@@ -187,10 +193,10 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     """
     _check_spec(spec)
     if not spec.classes:
-        student = _without_logits(student)
-    names = _input_names(student)
+        student = without_logits(student)
+    names = input_names(student)
     shapes, facts = _inputs_and_facts(student, names, spec)
-    _check_shapes(student, names, shapes, _output_widths(spec))
+    check_shapes(student, names, shapes, _output_widths(spec))
     examples = _examples(names, shapes, spec)
     precisions = _precisions(spec.precisions, names)
     facts = {**_card_of_inputs(names, spec), **facts, **_card_of_outputs(student, spec)}
@@ -202,14 +208,16 @@ def export(student: keras.Model, spec: ExportSpec) -> list[Exported]:
     student_inputs = _student_inputs(names, examples, spec)
     checked = _spread(np.arange(len(student_inputs[names[0]])), CHECK_CLIPS)
     inputs = {name: array[checked] for name, array in (examples if spec.merge else student_inputs).items()}
-    outputs = _outputs(student, names, {name: array[checked] for name, array in student_inputs.items()})
+    outputs = outputs_in_order(
+        student, names, {name: array[checked] for name, array in student_inputs.items()}
+    )
     expected = {
         name: keras.ops.convert_to_numpy(array)
         for name, array in zip(_gives(spec), _answers(outputs, spec), strict=True)
     }
 
-    outputs_of = tf.function(functools.partial(_outputs, student, names)).get_concrete_function(
-        {name: tf.TensorSpec((1, *shapes[name]), _dtype(name), name=name) for name in names}
+    outputs_of = tf.function(functools.partial(outputs_in_order, student, names)).get_concrete_function(
+        {name: tf.TensorSpec((1, *shapes[name]), number_type(name), name=name) for name in names}
     )
     exported = []
     for precision in precisions:
@@ -250,7 +258,7 @@ def _check_spec(spec: ExportSpec) -> None:
     if reserved := [name for name in spec.classes if runner.is_reserved(name)]:
         raise UserError(runner.RESERVED.format(reserved[0]))
     if spec.enrolled and not spec.merge:
-        raise UserError("what is known of a speaker is heard in audio: leave --no-merge or --enrolment out.")
+        raise UserError("--enrolment needs audio as input: leave --no-merge or --enrolment out.")
     if spec.enrolled and not spec.enrolled.prior_clips > 0:
         # With 0 recordings of the speaker, their share would be 0 / 0.
         raise ValueError(f"a prior of more than 0 clips was expected, found {spec.enrolled.prior_clips}")
@@ -386,39 +394,6 @@ def _parts(
     return parts
 
 
-def _input_names(student: keras.Model) -> list[str]:
-    names = [tensor.name for tensor in student.inputs]
-    known = {"features", *TEXT_INPUTS, *STATE_INPUTS}
-    return names if len(names) > 1 or names[0] in known else ["features"]
-
-
-def _dtype(name: str) -> str:
-    return "int32" if name in TEXT_INPUTS else "float32"
-
-
-def _outputs(student: keras.Model, names: Sequence[str], inputs: Mapping[str, Any]) -> list:
-    """The student's logits, and its dimensions if it gives them, of its inputs by name, however nested."""
-    values = keras.tree.pack_sequence_as(student.input, [inputs[name] for name in names])
-    return [*_by_name(student, student(values, training=False)).values()]
-
-
-def _without_logits(student: keras.Model) -> keras.Model:
-    """The student to its dimensions alone: its only output, or that of the name."""
-    given = student.output
-    found = _by_name(student, given).get(DIMENSIONS) if isinstance(given, Mapping | list | tuple) else given
-    if found is None:
-        raise ValueError(f"a student to dimensions was expected, found one to {student.output_names}")
-    return keras.Model(student.input, {DIMENSIONS: found}, name=student.name)
-
-
-def _by_name(student: keras.Model, given: Any) -> dict[str, Any]:
-    """What a student gives by name, the logits first."""
-    if not isinstance(given, Mapping | list | tuple):
-        return {"logits": given}
-    named = given if isinstance(given, Mapping) else dict(zip(student.output_names, given, strict=True))
-    return {name: named[name] for name in sorted(named, key=lambda name: (name != "logits", name))}
-
-
 def _inputs_and_facts(
     student: keras.Model, names: Sequence[str], spec: ExportSpec
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
@@ -459,37 +434,6 @@ def _inputs_and_facts(
             for name, encoder in spec.encoders.items()
         }
     return shapes, facts
-
-
-def _check_shapes(student, names, shapes, widths: Mapping[str, int]) -> None:
-    """Names, shapes and number types are those that the arguments promise."""
-    outputs = {name: tuple(each.shape[1:]) for name, each in _by_name(student, student.output).items()}
-    if [*outputs] != [*widths]:
-        raise ValueError(
-            f"a student to {' and '.join(widths)} was expected, found one to {' and '.join(outputs)}"
-        )
-    if outputs.get(DIMENSIONS) != ((widths[DIMENSIONS],) if DIMENSIONS in widths else None):
-        raise ValueError(
-            f"a student to {widths[DIMENSIONS]} dimensions was expected, found {outputs[DIMENSIONS]}"
-        )
-    if {*names} != {*shapes}:
-        raise ValueError(
-            f"a student of {', '.join(shapes) or 'nothing'} was expected after front_end, text and encoders, "
-            f"found one of {', '.join(names)}"
-        )
-    for name, tensor in zip(names, student.inputs, strict=True):
-        actual, output, shape = tuple(tensor.shape[1:]), outputs.get("logits", ()), shapes[name]
-        # An axis of any length gets the file's own.
-        fits = len(actual) == len(shape) and all(
-            length in (None, size) for length, size in zip(actual, shape, strict=True)
-        )
-        classes = (widths["logits"],) if "logits" in widths else ()
-        if not fits or None in shape or (tensor.dtype, output) != (_dtype(name), classes):
-            to = f" to {classes[0]} classes" if classes else ""
-            raise ValueError(
-                f"a student from {name} {shape} {_dtype(name)}{to} was "
-                f"expected, found {actual} {tensor.dtype}{f' to {output}' if classes else ''}"
-            )
 
 
 def _check_examples(examples: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int | None, ...]]) -> None:
@@ -564,8 +508,8 @@ def _differences(
     interpreter, _, _ = runner.open_file(path)
     count = len(next(iter(expected.values())))
     rows = [{name: array[i] for name, array in inputs.items()} for i in range(count)]
-    found = [runner.outputs(interpreter, row) for row in rows]
+    outputs = [runner.outputs(interpreter, row) for row in rows]
     return {
-        name: float(np.abs(np.array([each[name] for each in found]) - values).max())
+        name: float(np.abs(np.array([each[name] for each in outputs]) - values).max())
         for name, values in expected.items()
     }

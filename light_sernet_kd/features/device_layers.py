@@ -23,6 +23,9 @@ class SpectrogramByProducts(Spectrogram):
     Attributes:
         bins: the Fourier bin of each of the numbers per frame, `(n,)`. Those up to 34 after 34 are 33
             neighbouring bins in some order: the first of a bin counts, a repetition is to be left out.
+
+    Raises:
+        ValueError: the FFT's length or the frame step is no multiple of `columns`.
     """
 
     columns = 32

@@ -44,11 +44,20 @@ _MEL_SCALES = {"htk": (_htk_of_hz, _hz_of_htk), "slaney": (_slaney_of_hz, _hz_of
 
 
 def hz_to_mel(hz: np.ndarray | float, scale: str) -> np.ndarray:
-    """Mel of a frequency in Hz: `htk` 2595 log10(1 + f/700); `slaney` linear to 1 kHz, then logarithmic."""
+    """Mel of a frequency in Hz: `htk` 2595 log10(1 + f/700); `slaney` linear to 1 kHz, then logarithmic.
+
+    Raises:
+        UserError: unknown scale.
+    """
     return _MEL_SCALES[choose("mel scale", scale, _MEL_SCALES)][0](np.asarray(hz, np.float64))
 
 
 def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
+    """Frequency in Hz of a mel; the inverse of `hz_to_mel`.
+
+    Raises:
+        UserError: unknown scale.
+    """
     return _MEL_SCALES[choose("mel scale", scale, _MEL_SCALES)][1](np.asarray(mel, np.float64))
 
 

@@ -40,7 +40,11 @@ _NORMALISERS: Mapping[str, Callable[[], keras.layers.Layer] | None] = {
 
 
 def settings_of(front_end: str, input_type: str) -> SpectrumSettings:
-    """The published settings of a front end (`lsn`, `robust`, …) for an input type."""
+    """The published settings of a front end (`lsn`, `robust`, …) for an input type.
+
+    Raises:
+        UserError: no such front end, or it has no such input type.
+    """
     known = FRONT_ENDS[choose("front end", front_end, FRONT_ENDS)].spectra
     if input_type in INPUT_TYPES and input_type not in known:
         raise UserError(f"the front end {front_end} has no {input_type}; it has {', '.join(known)}.")

@@ -51,7 +51,7 @@ class CertificateTest:
         return value > self.threshold if self.rule == ">" else value >= self.threshold - 1e-9
 
 
-def _found(function: str) -> Lazy:
+def _measure(function: str) -> Lazy:
     return Lazy(f"analysis.stress.measures:{function}")
 
 
@@ -59,16 +59,16 @@ def _costs(name: str, condition: str, most: float, unchanged: float) -> tuple[Ce
     """A condition that may cost so much UAR and UAP, and leaves so many answers."""
     change = (ROBUSTNESS, name)
     return (
-        CertificateTest(*change, "ΔUAR", _found("uar_change"), "≥", -most, condition),
-        CertificateTest(*change, "ΔUAP", _found("uap_change"), "≥", -most, condition),
-        CertificateTest(*change, "unchanged", _found("unchanged"), "≥", unchanged, condition),
+        CertificateTest(*change, "ΔUAR", _measure("uar_change"), "≥", -most, condition),
+        CertificateTest(*change, "ΔUAP", _measure("uap_change"), "≥", -most, condition),
+        CertificateTest(*change, "unchanged", _measure("unchanged"), "≥", unchanged, condition),
     )
 
 
 def _fair(name: Literal["sex", "pitch"], *, recall: float, precision: float) -> tuple[CertificateTest, ...]:
     """Groups of speakers that may differ by so much from all."""
     return tuple(
-        CertificateTest(FAIRNESS, name, measure, _found(function), "<", most, grouped_by=name)
+        CertificateTest(FAIRNESS, name, measure, _measure(function), "<", most, grouped_by=name)
         for measure, function, most in (
             ("|ΔUAR|", "uar_gap", 0.075),
             ("|ΔUAP|", "uap_gap", 0.05),
@@ -79,13 +79,13 @@ def _fair(name: Literal["sex", "pitch"], *, recall: float, precision: float) -> 
 
 
 TESTS: tuple[CertificateTest, ...] = (
-    CertificateTest(CORRECTNESS, "all", "UAR", _found("uar"), ">", 0.5),
-    CertificateTest(CORRECTNESS, "all", "UAP", _found("uap"), ">", 0.5),
-    CertificateTest(CORRECTNESS, "each class", "recall", _found("lowest_recall"), ">", 0.5),
-    CertificateTest(CORRECTNESS, "each class", "precision", _found("lowest_precision"), ">", 0.5),
-    CertificateTest(CORRECTNESS, "each class", "|Δshare|", _found("share_error"), "<", 0.15),
-    CertificateTest(CORRECTNESS, "speakers", "|Δshare|", _found("speaker_share_error"), "<", 0.1),
-    CertificateTest(CORRECTNESS, "speakers", "rank correlation", _found("speaker_rank"), ">", 0.7),
+    CertificateTest(CORRECTNESS, "all", "UAR", _measure("uar"), ">", 0.5),
+    CertificateTest(CORRECTNESS, "all", "UAP", _measure("uap"), ">", 0.5),
+    CertificateTest(CORRECTNESS, "each class", "recall", _measure("lowest_recall"), ">", 0.5),
+    CertificateTest(CORRECTNESS, "each class", "precision", _measure("lowest_precision"), ">", 0.5),
+    CertificateTest(CORRECTNESS, "each class", "|Δshare|", _measure("share_error"), "<", 0.15),
+    CertificateTest(CORRECTNESS, "speakers", "|Δshare|", _measure("speaker_share_error"), "<", 0.1),
+    CertificateTest(CORRECTNESS, "speakers", "rank correlation", _measure("speaker_rank"), ">", 0.7),
     *_fair("sex", recall=0.175, precision=0.075),
     *_fair("pitch", recall=0.225, precision=0.1),
     *_costs("babble", "babble 20 dB", 0.05, 0.9),
@@ -98,18 +98,18 @@ TESTS: tuple[CertificateTest, ...] = (
     *_costs("tilt up", "tilt up", 0.02, 0.8),
     *_costs("tilt down", "tilt down", 0.02, 0.8),
     *(
-        CertificateTest(ROBUSTNESS, name, "unchanged", _found("unchanged"), "≥", 0.8, condition, against)
+        CertificateTest(ROBUSTNESS, name, "unchanged", _measure("unchanged"), "≥", 0.8, condition, against)
         for name, condition, against in (
             ("room", "other room", "booth"),
             ("position", "other position", "centre"),
         )
     ),
     CertificateTest(
-        ROBUSTNESS, "microphone", "unchanged", _found("unchanged"), "≥", 0.8,
+        ROBUSTNESS, "microphone", "unchanged", _measure("unchanged"), "≥", 0.8,
         why_not="needs the same speech, recorded by several microphones at once",
     ),
     *(
-        CertificateTest(ROBUSTNESS, name, "unchanged", _found("unchanged"), "≥", 0.95, name)
+        CertificateTest(ROBUSTNESS, name, "unchanged", _measure("unchanged"), "≥", 0.95, name)
         for name in (
             *("tone", "zeros before", "zeros after", "crop start", "crop end"),
             *("small clip", "small gain", "high-pass", "low-pass", "faint white"),

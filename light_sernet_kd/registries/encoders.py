@@ -1,4 +1,4 @@
-"""The pretrained networks that students of speech and text hear and read through."""
+"""The pretrained networks whose states are the input of students of speech and text."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,16 @@ class AudioEncoder:
 
     Attributes:
         branch: `(argument, *, spec, samples, data, pca_file)` to a `multimodal.AudioBranch`.
-        window_seconds, hop_seconds: what a row of its states hears, and how far rows are apart.
-        argument: what may follow the name and `=`, for people.
-        front_end: the front end of this package that it hears through; None where it takes recordings.
+        window_seconds, hop_seconds: seconds of audio behind one row of states, and between two rows.
+        front_end: the front end of this package that makes its input; None where it takes recordings.
         open_ended: it is named by something else than its key, which what no other key fits is taken for.
-        licence: of its published weights; empty where each has its own.
     """
 
     branch: Lazy
     window_seconds: float
     hop_seconds: float
-    argument: str = ""
     front_end: str | None = None
     open_ended: bool = False
-    licence: str = ""
 
 
 AUDIO_ENCODERS: dict[str, AudioEncoder] = {
@@ -32,24 +28,18 @@ AUDIO_ENCODERS: dict[str, AudioEncoder] = {
         Lazy("encoders.multimodal:vggish_branch"),
         window_seconds=0.96,
         hop_seconds=0.96,
-        argument="PATH|random[=SEED]",
         front_end="vggish",
-        licence="Apache-2.0",
     ),
     "torchvggish": AudioEncoder(
         Lazy("encoders.multimodal:torchvggish_branch"),
         window_seconds=0.96,
         hop_seconds=0.96,
-        argument="PATH|random[=SEED]",
         front_end="vggish",
-        licence="Apache-2.0",
     ),
     "yamnet": AudioEncoder(
         Lazy("encoders.multimodal:yamnet_branch"),
         window_seconds=0.975,
         hop_seconds=0.48,
-        argument="PATH",
-        licence="Apache-2.0",
     ),
     "speech_model": AudioEncoder(
         Lazy("encoders.multimodal:speech_model_branch"),
@@ -82,12 +72,10 @@ class TextEncoder:
     Attributes:
         preset: of keras-hub.
         layers: how many of its first ones are kept; None: all.
-        licence: of its published weights.
     """
 
     preset: str
     layers: int | None = None
-    licence: str = "Apache-2.0"
 
 
 # The truncated ones are those of DistilSER (ICTC 2024), `electra` is that of Multi-Still.

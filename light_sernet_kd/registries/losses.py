@@ -56,6 +56,7 @@ class Distillation(Loss):
         reads_label: whether it is defined by an example's label: one without has no part in it.
         large_weight: whether its values are so small that a useful weight is in the hundreds or thousands.
         flags: its settings that have a flag of their own on the command line.
+        searched: its settings that a search chooses where no space is given, and their values.
     """
 
     compares: Literal["logits", "embedding", "states", "dimensions"] | None
@@ -64,6 +65,7 @@ class Distillation(Loss):
     reads_label: bool = False
     large_weight: bool = False
     flags: tuple[str, ...] = ()
+    searched: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,7 @@ DISTILLATIONS: dict[str, Distillation] = {
         "divergence from the teacher's softened probabilities",
         shares=("alpha",),
         above_zero=("temperature",),
+        searched={"temperature": (2.0, 4.0, 8.0)},
     ),
     "RKD": _on_logits(
         Lazy("distillation.losses.logits:rkd"), "distances and angles between the examples of a batch"

@@ -19,14 +19,13 @@ class Protocol:
     """A way to split a corpus.
 
     Attributes:
-        folds: from the utterances, a seed and a wished number of folds to a list of `protocols.Fold`; most
-            look at the utterances alone.
+        folds: `(utterances, seed, n_folds)` to a list of `protocols.Fold`; most ignore the last two.
         stamps: what makes its scores optimistic; shown on every result.
         tests_on_validation: the test fold chooses the epoch, as the papers did.
         mixes_speakers: train and test share speakers, and so perhaps recordings.
         validates_on_training_speakers: training and validation share speakers; the test does not.
         tests_apart: the test recordings are another corpus, or a part that their corpus set apart: who trains
-            under it never hears them, and neither does the student that is exported.
+            under it is not trained on them, and neither is the student that is exported.
         takes_test_corpus: another corpus tests (`--test-on`).
         depends_on: the setting that decides the folds beside the corpus.
         title: what pictures and pages call it; empty is its key.

@@ -1,4 +1,4 @@
-"""The recipes: named sets of settings for training a student that hears (`--recipe`).
+"""The recipes: named sets of settings for training an audio-only student (`--recipe`).
 
 A recipe gives every setting that it names the value below, unless the user gives another. `light-sernet-kd
 recipe NAME` prints one in a form that `hyperparameters.py` and grid files take.
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from light_sernet_kd.registries.teachers import teacher_members, teacher_source
+from light_sernet_kd.registries.teachers import DEFAULT_TEACHER, teacher_members, teacher_source
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,13 @@ RECIPES: Mapping[str, Recipe] = {
 def taught(teacher: str | None) -> dict[str, Any]:
     """The settings that `-kd ours` stands for beside this teacher.
 
-    Networks of ours are asked of the student's own view. What a probe reads is standardised by speaker.
+    Trained networks answer the student's own view. What a probe reads is standardised by speaker.
 
     >>> taught("whisper+opensmile")["standardise_speakers"], taught(None)["teacher_view"]
     (True, 'same')
     """
-    members = [name for name, _ in teacher_members(teacher or "auto")] or [teacher or "auto"]
+    source = teacher or DEFAULT_TEACHER
+    members = [name for name, _ in teacher_members(source)] or [source]
     entries = [teacher_source(name)[0] for name in members]
     asked = all(each.may_be_asked for each in entries)
     settings = {**TAUGHT, "teacher_view": "same" if asked else "clean"}

@@ -72,4 +72,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     # PyTorch's AdamW decays by 0.01 where nothing is said.
     "multi_still": Schedule(5e-5, 32, 50, 0.01, 1.0, 1, "epochs", optimizer="adamw", accumulation=8),
 }
+
+# Those that a search chooses from where no space is given.
+SEARCHED_SCHEDULES = ("light_sernet", "cubic")
 OPTIMIZERS = ("adam", "adamw", "sgd")

@@ -14,6 +14,9 @@ ALLOWANCES = (RESEARCH,)
 
 Option = Literal["--teacher", "--from"]
 
+# The teacher of a distillation that names none.
+DEFAULT_TEACHER = "auto"
+
 
 @dataclass(frozen=True)
 class TeacherSource:
@@ -26,14 +29,15 @@ class TeacherSource:
         options: which options may name it.
         argument: what may follow the name and `=` or `:`, for people; empty where nothing may.
         open_ended: it is named by something else than its key: a student's name, a file, a model.
+        model: on the Hugging Face hub, for which the name alone stands; `{model}` in `text`.
         fine_tunes: whether `--fine_tune` may train the network itself, and not only what reads it.
         licence: of what it downloads or takes; empty where it takes nothing, or each has its own. It
             stands in the teacher's card, the report and the exported files.
         allow: what `--allow` must name before it is used, since its licence forbids more than most do.
         reads_rows: it is a probe on a row of numbers per recording, which `--standardise_speakers` changes.
             `--teacher_view same` asks it on a bank of views.
-        may_be_asked: it is networks of ours, which `--teacher_view same` asks of the student's batches.
-        make: `(argument, selection, settings, workplace)` to a `Teacher`; see `teaching`.
+        may_be_asked: it is trained networks, which `--teacher_view same` runs on the student's batches.
+        make: `(argument, selection, settings, workplace)` to a `Teacher`, as in `teachers.sources`.
         digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
             with another does not go on. None, or a function to None, where the name says it all.
     """
@@ -43,6 +47,7 @@ class TeacherSource:
     options: tuple[Option, ...] = ("--teacher", "--from")
     argument: str = ""
     open_ended: bool = False
+    model: str = ""
     fine_tunes: bool = False
     licence: str = ""
     allow: str = ""
@@ -53,7 +58,7 @@ class TeacherSource:
 
 
 TEACHER_SOURCES: dict[str, TeacherSource] = {
-    "auto": TeacherSource(
+    DEFAULT_TEACHER: TeacherSource(
         "trained",
         "a wider network of the student's kind, trained per fold; of speech and text "
         "bert_vggish or cross_attention_teacher (the default where -kd is not pure)",
@@ -97,8 +102,9 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
     "whisper": TeacherSource(
         "made",
         "a probe per fold on Whisper's encoder: a folder of transformers or a name on the Hugging Face hub "
-        "(openai/whisper-base; extra ssl), or a folder of CTranslate2 (extra whisper)",
+        "({model}; extra ssl), or a folder of CTranslate2 (extra whisper)",
         argument="MODEL",
+        model="openai/whisper-base",
         licence="MIT (OpenAI's weights of Whisper)",
         reads_rows=True,
         make=Lazy("teachers.sources:whisper_teacher"),
@@ -107,24 +113,27 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
     "wavlm": TeacherSource(
         "made",
         "a probe per fold on the layers of WavLM: a folder of transformers or a name on the Hugging Face hub "
-        "(microsoft/wavlm-base-plus; extra ssl)",
+        "({model}; extra ssl)",
         argument="MODEL",
+        model="microsoft/wavlm-base-plus",
         fine_tunes=True,
         make=Lazy("teachers.speech_sources:wavlm_teacher"),
         digest=Lazy("teachers.speech_sources:wavlm_digest"),
     ),
     "wav2vec2": TeacherSource(
         "made",
-        "likewise of wav2vec 2.0 (facebook/wav2vec2-base)",
+        "likewise of wav2vec 2.0 ({model})",
         argument="MODEL",
+        model="facebook/wav2vec2-base",
         fine_tunes=True,
         make=Lazy("teachers.speech_sources:wav2vec2_teacher"),
         digest=Lazy("teachers.speech_sources:wav2vec2_digest"),
     ),
     "hubert": TeacherSource(
         "made",
-        "likewise of HuBERT (facebook/hubert-base-ls960)",
+        "likewise of HuBERT ({model})",
         argument="MODEL",
+        model="facebook/hubert-base-ls960",
         fine_tunes=True,
         make=Lazy("teachers.speech_sources:hubert_teacher"),
         digest=Lazy("teachers.speech_sources:hubert_digest"),
@@ -261,5 +270,6 @@ def sources_text(option: Option) -> str:
     for name, source in TEACHER_SOURCES.items():
         if option in source.options:
             named = f"{name}[={source.argument}]" if source.argument else name
-            texts.append(source.text if source.open_ended else f"{named}: {source.text}")
+            text = source.text.replace("{model}", source.model)
+            texts.append(text if source.open_ended else f"{named}: {text}")
     return "; or ".join(texts)

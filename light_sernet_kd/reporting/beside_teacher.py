@@ -21,28 +21,30 @@ def taught_sections(teacher: Mapping[str, Any] | None) -> list[Section]:
     Args:
         teacher: what metrics.json has of it.
     """
-    found = (teacher or {}).get("beside")
-    return [Section("Teacher, student alone, taught student", _beside(found))] if found else []
+    comparison = (teacher or {}).get("beside")
+    return [Section("Teacher, student alone, taught student", _beside(comparison))] if comparison else []
 
 
-def _beside(found: Mapping[str, Any]) -> Blocks:
+def _beside(comparison: Mapping[str, Any]) -> Blocks:
     def cells(row: Mapping[str, Any]) -> list[Any]:
         # A word in a column of numbers stands as it is.
         ua = [row["ua"].get(side, "not run") for side in _SIDES]
         return [*ua, *(points(row["gains"].get(gain)) for gain in _GAINS)]
 
-    if found["run"] is None:
+    if comparison["run"] is None:
         where: list[Block] = [
             "The student alone was not run. This command trains it; the run's own command, given again, then "
             "writes this page anew.",
             "",
-            Code(found["command"], "sh"),
+            Code(comparison["command"], "sh"),
         ]
     else:
-        where = [f"The student alone is the run {plain(found['run'])}: the same training without a teacher."]
+        where = [
+            f"The student alone is the run {plain(comparison['run'])}: the same training without a teacher."
+        ]
     columns = [*words("fold"), *numbers(*_SIDES.values(), form=percent), *words(*_GAINS.values())]
-    rows = [[fold["name"], *cells(fold)] for fold in found["folds"]]
-    footer = [Strong("pooled"), *cells(found["pooled"])]
+    rows = [[fold["name"], *cells(fold)] for fold in comparison["folds"]]
+    footer = [Strong("pooled"), *cells(comparison["pooled"])]
     return [
         "On the same test utterances. Differences are in points of UA. In brackets stands a 95 % interval by "
         "a paired bootstrap over test speakers; none is given for fewer than 3.",
@@ -57,10 +59,10 @@ def gate_lines(gate: Mapping[str, Any] | None) -> list[str]:
     """What the teacher knew beside the student alone, before any student was trained."""
     if not gate:
         return []
-    said = plain(gate["sentence"].removeprefix("Teacher gate: "))
+    sentence = plain(gate["sentence"].removeprefix("Teacher gate: "))
     if gate["cross_fitted_ua"] is not None:
-        said += (
+        sentence += (
             " Of training utterances, each answered by what was trained without its speaker, the teacher "
             f"reaches UA {percent(gate['cross_fitted_ua'])} %."
         )
-    return [f"- **Teacher gate:** {said[0].upper()}{said[1:]}"]
+    return [f"- **Teacher gate:** {sentence[0].upper()}{sentence[1:]}"]

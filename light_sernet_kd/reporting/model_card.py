@@ -78,21 +78,20 @@ def _head(metrics: Mapping[str, Any], export: Mapping[str, Any], *, hears: bool)
     if metrics["synthetic"]:
         lines += ["**Trained on SYNTHETIC recordings: it knows nothing of real voices.**", ""]
     student = metrics["student"]
-    heard = f" from {export['samples'] / export['sample_rate']:g} s of speech" if hears else ""
+    input_words = f" from {export['samples'] / export['sample_rate']:g} s of speech" if hears else ""
     return [
         *lines,
         f"A student of {student['parameters']:,} parameters ({plain(names.student(student['name']))}) "
-        f"{_told(metrics, heard)}.",
+        f"{_outputs(metrics, input_words)}.",
     ]
 
 
-def _told(metrics: Mapping[str, Any], heard: str) -> str:
-    """What the student tells."""
+def _outputs(metrics: Mapping[str, Any], input_words: str) -> str:
+    """The outputs of the student, in words."""
     if not metrics["classes"]:
-        return f"that rates {' and '.join(map(plain, metrics['dimensions']['names']))}{heard}"
-    return (
-        f"that tells {len(metrics['classes'])} emotions{heard}: {', '.join(map(plain, metrics['classes']))}"
-    )
+        return f"that rates {' and '.join(map(plain, metrics['dimensions']['names']))}{input_words}"
+    names = ", ".join(map(plain, metrics["classes"]))
+    return f"that tells {len(metrics['classes'])} emotions{input_words}: {names}"
 
 
 def _use(export: Mapping[str, Any], *, hears: bool, has_classes: bool) -> list[str]:
@@ -139,13 +138,13 @@ def _files(export: Mapping[str, Any]) -> list[str]:
 
 def _scores(metrics: Mapping[str, Any]) -> list[str]:
     pooled, intervals = metrics["pooled"], metrics["ci95"] or {}
-    told = []
+    figures = []
     if not metrics["classes"]:
-        told = [f"CCC of {each}" for each in concordances(metrics["dimensions"])]
+        figures = [f"CCC of {each}" for each in concordances(metrics["dimensions"])]
     for key in ("ua", "wa") if metrics["classes"] else ():
         ends = intervals.get(key)
         between = f" [{percent(ends[0])}, {percent(ends[1])}]" if ends else ""
-        told.append(f"**{key.upper()} {percent(pooled[key])} %{between}**")
+        figures.append(f"**{key.upper()} {percent(pooled[key])} %{between}**")
     recall = Table(
         [*words("emotion"), *numbers("recall %", form=percent), *numbers("recordings", form=",")],
         [
@@ -158,7 +157,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
         for text in (*metrics["stamps"], *metrics.get("warnings", ()))
     ]
     return [
-        f"{', '.join(told)} on {pluralise(pooled['count'], 'test recording')} of "
+        f"{', '.join(figures)} on {pluralise(pooled['count'], 'test recording')} of "
         f"{plain(metrics['corpus'])}. Protocol {plain(metrics['protocol'])}: "
         f"{plain(metrics['protocol_description'])}. These are scores of the folds' students. The files hold "
         "a student of all speakers, whom no fold tested.",
@@ -171,13 +170,17 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
 
 def _ratings(metrics: Mapping[str, Any]) -> list[str]:
     """What a student says of arousal and so on; nothing where it says nothing."""
-    told = metrics.get("dimensions")
-    if not told:
+    dimensions = metrics.get("dimensions")
+    if not dimensions:
         return []
     output = "second" if metrics["classes"] else "only"
-    (low, high), rated = told["range"], " and ".join(map(plain, told["names"]))
+    (low, high), rated = dimensions["range"], " and ".join(map(plain, dimensions["names"]))
     return [
-        *(concordance(told) if metrics["classes"] else ["CCC is the concordance with listeners' ratings."]),
+        *(
+            concordance(dimensions)
+            if metrics["classes"]
+            else ["CCC is the concordance with listeners' ratings."]
+        ),
         f"The {output} output of the files, `dimensions`, has {rated} from -1 to 1, which stand for "
         f"{low:g} and {high:g} on the scale of the ratings.",
         "",
@@ -194,12 +197,12 @@ def _training(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str
     if teacher := metrics["teacher"]:
         licence = f" Licence: {plain(teacher['licence'])}." if teacher.get("licence") else ""
         lines.append(f"- **Teacher:** {plain(teacher['made_by'])}.{licence}")
-    versions, given = config.get("versions", {}), given_arguments(config["settings"])
+    versions, arguments = config.get("versions", {}), given_arguments(config["settings"])
     listed = ", ".join(f"{plain(name)} {plain(version)}" for name, version in versions.items())
     return [
         *lines,
         f"- **Seed:** {plain(metrics['seed'])}.",
-        *([f"- **Command:** {code(f'light-sernet-kd train {shlex.join(given)}')}"] if given else []),
+        *([f"- **Command:** {code(f'light-sernet-kd train {shlex.join(arguments)}')}"] if arguments else []),
         f"- **Versions:** {listed}.",
     ]
 

@@ -44,21 +44,22 @@ _EMOTIONS = {
 EMOTIONS = tuple(_EMOTIONS)
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance of `#rrggbb`.
+def luminance(colour: str | Sequence[float]) -> float:
+    """Relative luminance of `#rrggbb`, or of `(red, green, blue, …)` in 0..1.
 
     Source: WCAG 2.1.
 
-    >>> luminance("#00ff00")
-    0.7152
+    >>> luminance("#00ff00"), luminance((0, 1, 0, 0.5))
+    (0.7152, 0.7152)
     """
-    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    if isinstance(colour, str):
+        colour = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(one: str, other: str) -> float:
-    """WCAG 2.1's contrast ratio of two colours, from 1 to 21.
+def contrast(one: str | Sequence[float], other: str | Sequence[float]) -> float:
+    """WCAG 2.1's contrast ratio of two colours as `luminance` takes them, from 1 to 21.
 
     >>> contrast("#ffffff", "#000000")
     21.0

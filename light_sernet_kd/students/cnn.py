@@ -140,7 +140,7 @@ def _network(
             f"found {frames} of {coefficients}: lengthen the clips (-id) or take a light_sernet."
         )
 
-    def own(layer):
+    def rebuilt(layer):
         if not isinstance(layer, layers.Layer):
             return layer  # an operation without weights, such as `+`
         config = layer.get_config()
@@ -164,4 +164,4 @@ def _network(
     embedding = layers.Dense(EMBEDDING, name="embedding")(body(features))
     logits = layers.Dense(classes, name="logits", dtype="float32")(embedding)
     network = keras.Model(features, logits, name=name)
-    return keras.models.clone_model(network, clone_function=own, call_function=call)
+    return keras.models.clone_model(network, clone_function=rebuilt, call_function=call)

@@ -49,6 +49,9 @@ def fusion_head(
         pooling: which vector: of the `first` position, BERT's [CLS]; the `mean` or `max` over what is real.
         dropout: of the embedding and, as in the release, of both attentions' weights.
 
+    Raises:
+        UserError: unknown pooling.
+
     Source: Tran et al. 2023 and its release (tpnam0901/3m-ser), which runs utterance by utterance and masks
     nothing; here padding is masked.
 

@@ -61,6 +61,9 @@ _POOLS = {"average": layers.AveragePooling2D, "max": layers.MaxPooling2D}
 def parse_kernel(text: str) -> tuple[int, int]:
     """`11x1`, frames by features, as a kernel.
 
+    Raises:
+        UserError: it is no kernel.
+
     >>> parse_kernel("11x1")
     (11, 1)
     """
@@ -78,6 +81,9 @@ def shaped(
     Args:
         depth: convolutions of the body before the last, 1×1 one, which stays; None is all of them.
         kernels: of the branches, each with as many filters as the first published one; none is as published.
+
+    Raises:
+        UserError: there is no such depth, or a kernel is none.
 
     >>> small = shaped(LIGHT_SERNET, 2, ["3x3"], "max")
     >>> small.branches, [filters for filters, _, _ in small.body]

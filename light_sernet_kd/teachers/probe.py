@@ -152,9 +152,9 @@ def rows_by_speaker(
     if not knows_tested:
         counts[list(fold.test)] = False
     for speaker in np.unique(speakers):
-        own = speakers == speaker
-        if (own & counts).sum() >= LEAST_CLIPS:
-            rows[own] = _standardiser(values[own & counts], bounded=True)(values[own])
+        is_speaker = speakers == speaker
+        if (is_speaker & counts).sum() >= LEAST_CLIPS:
+            rows[is_speaker] = _standardiser(values[is_speaker & counts], bounded=True)(values[is_speaker])
     return rows
 
 
@@ -193,8 +193,8 @@ class _Task:
         values = np.asarray(values, np.float64)
         if not self.options.standardise_speakers:
             return values
-        alone = Fold(fold.name, tuple(range(len(fold.train))), (), ())
-        return rows_by_speaker(values, self.speakers[list(fold.train)], alone)
+        training_only = Fold(fold.name, tuple(range(len(fold.train))), (), ())
+        return rows_by_speaker(values, self.speakers[list(fold.train)], training_only)
 
 
 @dataclass(frozen=True)
@@ -249,8 +249,8 @@ def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] |
                 answers[places] = others(rows[places])
             return answers, components(rows) if components else None
 
-        said = FoldProbe(lambda rows: predict(first(rows)), whole.components_of(first), training)
-        on_fold(fold.name, said)
+        fold_probe = FoldProbe(lambda rows: predict(first(rows)), whole.components_of(first), training)
+        on_fold(fold.name, fold_probe)
     return _Fitted(strength, logits, components(values) if components else None, known)
 
 
@@ -291,8 +291,8 @@ def _known_scores(task: _Task, folds: Sequence[Fold], fitted: Sequence[_Fitted])
     tested = [(fold, each.known) for fold, each in zip(folds, fitted, strict=True) if each.known is not None]
 
     def scored(rows: Sequence[int], logits: np.ndarray) -> dict[str, float]:
-        found = evaluation.scores(task.labels[list(rows)], logits.argmax(axis=1), tuple(task.classes))
-        return {"ua": float(found.ua), "wa": float(found.wa)}
+        result = evaluation.scores(task.labels[list(rows)], logits.argmax(axis=1), tuple(task.classes))
+        return {"ua": float(result.ua), "wa": float(result.wa)}
 
     facts: dict[str, Any] = {"stamp": STAMP_KNOWN}
     if tested:
@@ -306,6 +306,9 @@ def held_out_parts(speakers: np.ndarray, parts: int = PARTS) -> list[np.ndarray]
     """Up to `parts` masks `(utterances,)` that cover all utterances once; none splits a speaker.
 
     One speaker alone is split into parts of utterances.
+
+    Raises:
+        UserError: there are fewer than 2 utterances.
     """
     from sklearn.model_selection import GroupKFold
 

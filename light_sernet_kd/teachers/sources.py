@@ -174,11 +174,12 @@ def ensemble_teacher(
     Args:
         argument: as `registries.teachers.teacher_members` reads it.
     """
-    own, task = trained_member(argument), workplace.unlabelled
-    names, weights = zip(*[each for each in teacher_members(argument) if each != own], strict=True)
-    alone = dataclasses.replace(settings, teacher_mixing=MEAN_OF_SOURCES)
+    trained, task = trained_member(argument), workplace.unlabelled
+    names, weights = zip(*[each for each in teacher_members(argument) if each != trained], strict=True)
+    of_one_source = dataclasses.replace(settings, teacher_mixing=MEAN_OF_SOURCES)
     members = [
-        teacher_of(name, selection, alone, workplace.of_member(number)) for number, name in enumerate(names)
+        teacher_of(name, selection, of_one_source, workplace.of_member(number))
+        for number, name in enumerate(names)
     ]
     everyone = selection.final_fold
     folds = [*selection.folds]
@@ -246,8 +247,8 @@ def temperature_of(teacher: Teacher, selection: Selection, fold: Fold) -> float:
     which probes say what they say without the speaker.
     """
     rows = list(fold.selection_indices or fold.train)
-    own = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
-    return fit_temperature(own[rows], selection.labels[rows])
+    logits = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
+    return fit_temperature(logits[rows], selection.labels[rows])
 
 
 def at_own_temperature(
@@ -260,9 +261,9 @@ def at_own_temperature(
     """
     logits, embeddings, values, temperatures, speakers = [], [], [], {}, {}
     for fold in folds:
-        own = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
+        aligned = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
         temperatures[fold.name] = temperature or temperature_of(teacher, selection, fold)
-        logits.append(own / np.float32(temperatures[fold.name]))
+        logits.append(aligned / np.float32(temperatures[fold.name]))
         if teacher.embeddings is not None:
             embeddings.append(teachers.aligned_embeddings(teacher, selection.utterances, fold.name))
         if teacher.dimensions is not None:
@@ -286,12 +287,19 @@ def at_own_temperature(
 def ensemble_digest(argument: str, data: Path) -> str | None:
     """Hash of the files of all members; None where they have none."""
     sources = [teacher_source(name) for name, _ in teacher_members(argument)]
-    found = [(entry.digest(own, data) if entry.digest else None) or "" for entry, own in sources]
-    return hashlib.sha256("\n".join(found).encode()).hexdigest() if any(found) else None
+    digests = [
+        (entry.digest(source_argument, data) if entry.digest else None) or ""
+        for entry, source_argument in sources
+    ]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if any(digests) else None
 
 
 def file_digest(argument: str, data: Path) -> str:
-    """Hash of a teacher file."""
+    """Hash of a teacher file.
+
+    Raises:
+        UserError: there is no such file.
+    """
     path = Path(argument)
     if not path.exists():
         raise teachers.no_file(path)

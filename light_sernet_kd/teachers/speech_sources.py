@@ -12,17 +12,11 @@ from light_sernet_kd.config import Settings
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.encoders import speech
 from light_sernet_kd.encoders.embedding_cache import Encoder, OneEach
+from light_sernet_kd.registries.teachers import TEACHER_SOURCES
 from light_sernet_kd.teachers import Teacher, speech_probe, speech_tuning
 from light_sernet_kd.teachers.outputs import called
 from light_sernet_kd.teachers.sources import Workplace, clip_embeddings, embedded, facts_of
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of
-
-# What each family's name alone stands for.
-DEFAULTS = {
-    "wavlm": "microsoft/wavlm-base-plus",
-    "wav2vec2": "facebook/wav2vec2-base",
-    "hubert": "facebook/hubert-base-ls960",
-}
 
 
 def speech_model_teacher(
@@ -36,10 +30,11 @@ def speech_model_teacher(
     """A probe on the layers of a self-supervised speech model, or that model fine-tuned.
 
     Args:
-        argument: its name on the Hugging Face hub, or its folder; empty for the family's in `DEFAULTS`.
+        argument: its name on the Hugging Face hub, or its folder; empty for the family's in
+            `TEACHER_SOURCES`.
         family: that it must be of.
     """
-    source = argument or DEFAULTS[str(family)]
+    source = argument or TEACHER_SOURCES[str(family)].model
     facts = facts_of(selection, settings)
     task = speech_probe.TeacherTask(
         selection.utterances,
@@ -100,7 +95,7 @@ def _answer_tuned(
 
 def speech_model_digest(argument: str, data: Path, *, family: str) -> str | None:
     """Hash of a folder's model; None of a name on the hub."""
-    return speech.digest(argument or DEFAULTS[family], family)
+    return speech.digest(argument or TEACHER_SOURCES[family].model, family)
 
 
 def _tuning(settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Networks of a fold's teacher that are asked of every training batch: on the student's own view of it."""
+"""Networks of a fold's teacher that answer every training batch: on the student's own view of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,13 +40,13 @@ class AskedNetworks:
         self._members = [_frozen(network, arithmetic, names) for network in networks]
         members = len(networks)
         inputs = keras.Input(networks[0].inputs[0].shape[1:])
-        said = [member(inputs) for member in self._members]
+        outputs = [member(inputs) for member in self._members]
         made: dict[str, Any] = {}
         if TEACHER in names:
-            logits = [each[LOGITS] for each in said]
+            logits = [each[LOGITS] for each in outputs]
             made[LOGITS] = keras.layers.Average()(logits) if members > 1 else logits[0]
         if TEACHER_EMBEDDING in names:
-            embeddings = [each[EMBEDDING] for each in said]
+            embeddings = [each[EMBEDDING] for each in outputs]
             made[EMBEDDING] = keras.layers.Concatenate()(embeddings) if members > 1 else embeddings[0]
         self._model = keras.Model(inputs, made)
         self._predict = exact(self._model.predict_on_batch)
@@ -59,8 +59,8 @@ class AskedNetworks:
             member.set_weights(weights)
 
     def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:
-        said = self._predict(features)
-        return {name: np.asarray(said[_OUTPUT[name]], np.float32) for name in self._names}
+        outputs = self._predict(features)
+        return {name: np.asarray(outputs[_OUTPUT[name]], np.float32) for name in self._names}
 
 
 def _frozen(network: keras.Model, arithmetic: str, names: Sequence[str]) -> keras.Model:
@@ -82,5 +82,5 @@ class AskedComponents:
         self.widths: Mapping[str, int] = {**asked.widths, TEACHER_EMBEDDING: count}
 
     def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:
-        said = self.asked(features, utterances)
-        return {**said, TEACHER_EMBEDDING: self.components(said[TEACHER_EMBEDDING])}
+        answer = self.asked(features, utterances)
+        return {**answer, TEACHER_EMBEDDING: self.components(answer[TEACHER_EMBEDDING])}

@@ -98,7 +98,7 @@ def fit_head(
         classes: how many there are. One without a recording gets a logit that is far below all others.
         seed: of the draws.
 
-    The second of two speakers has all values higher by 5, which is nothing that a head should hear.
+    The second of two speakers has all values higher by 5, which a head should ignore.
 
     >>> rng = np.random.default_rng(0)
     >>> labels, speakers = np.tile([0, 1], 40), np.repeat(["ann", "bob"], 40)

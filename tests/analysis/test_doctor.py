@@ -94,8 +94,8 @@ def test_extras_of_an_extra_count(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     (package, extra) = doctor._packages()
-    assert (package.name, package.found, package.remedy) == ("numpy", "1.0", "")
-    assert (extra.name, extra.found) == ("gpu", "missing: jax-plugin")
+    assert (package.name, package.state, package.remedy) == ("numpy", "1.0", "")
+    assert (extra.name, extra.state) == ("gpu", "missing: jax-plugin")
     assert "light-sernet-kd[gpu]" in extra.remedy
 
 

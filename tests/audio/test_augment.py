@@ -69,7 +69,7 @@ def test_nothing_is_asked_for(text):
         ("mixup:alpha=0", "alpha of mixup must be from 0.01 to 100"),
         ("shift:0.2", "'0.2' is no setting of shift: write it as in shift:chance=0.5"),
         ("gain:", "'' is no setting of gain"),
-        ("noise,gain,noise", "noise is asked for twice"),
+        ("noise,gain,noise", "noise is named twice"),
         ("noise:pink=0:pink=1", "pink of noise is given twice"),
     ],
 )  # fmt: skip

@@ -100,7 +100,7 @@ OTHER = {
     "export": False,
     "merge_tflite": False,
 }
-# These are of networks that hear alone.
+# These are of audio-only networks.
 UNLABELLED = {
     "unlabelled": "speech",
     "unlabelled_share": 0.25,
@@ -607,7 +607,7 @@ def test_the_recipe_of_ours_has_no_other_method():
     for method in ("pure", "CKD"):
         with pytest.raises(UserError, match=f"teaches by -kd ours, found {method}: leave out one"):
             make_settings(recipe="distilled", distillation=method)
-    with pytest.raises(UserError, match="of students that hear alone, not of bert_vggish"):
+    with pytest.raises(UserError, match="for audio-only students, not for bert_vggish"):
         make_settings(distillation="ours", student="bert_vggish")
 
 

@@ -100,7 +100,7 @@ def test_of_ratings_alone_every_rated_recording_is_taken(tmp_path):
     text = labels.read_text()
     labels.write_text(re.sub(r"(Ses01F_impro01_F000\t)\w+", r"\1xxx", text))
     named = load("IEMOCAP", tmp_path, emotions=iemocap.EMOTIONS.values(), ratings=Ratings(("arousal",)))
-    alone = load("IEMOCAP", tmp_path, ratings=Ratings(("arousal",), alone=True))
+    alone = load("IEMOCAP", tmp_path, ratings=Ratings(("arousal",), replace_emotions=True))
     assert alone.classes == ("rated",)
     missing = {each.id for each in alone.utterances} - {each.id for each in named.utterances}
     assert "Ses01F_impro01_F000" in missing
@@ -117,7 +117,7 @@ def test_of_ratings_alone_every_rated_recording_is_taken(tmp_path):
     ]
     table.write_text("\n".join([*tie, *lines[3:]]) + "\n")
     with_classes = load("KEMDy19", tmp_path, ratings=Ratings(("arousal",)))
-    alone = load("KEMDy19", tmp_path, ratings=Ratings(("arousal",), alone=True))
+    alone = load("KEMDy19", tmp_path, ratings=Ratings(("arousal",), replace_emotions=True))
     assert len(alone.utterances) == len(with_classes.utterances) + sum(with_classes.left_out.values())
     assert with_classes.left_out
 
@@ -125,7 +125,7 @@ def test_of_ratings_alone_every_rated_recording_is_taken(tmp_path):
 def test_of_ratings_alone_a_table_needs_no_emotions(tmp_path):
     path = rated_manifest(tmp_path, "1,7", ",", header="path,emotion,speaker,Activation,valence")
     path.write_text(path.read_text().replace("emotion", "colour"))
-    ratings = Ratings(("arousal", "valence"), (1, 7), alone=True)
+    ratings = Ratings(("arousal", "valence"), (1, 7), replace_emotions=True)
     corpus = load(str(path), tmp_path, ratings=ratings)
     assert [(each.id, each.emotion) for each in corpus.utterances] == [("0", "rated")]
     assert corpus.left_out == {"no rating of arousal or valence": 1}

@@ -93,7 +93,7 @@ def test_a_runs_folder_some_labels_and_a_text(model, recordings, tmp_path):
         (np.zeros(0, np.float32), {"sample_rate": 8000}, "one channel of samples"),
         (np.zeros(10, np.int16), {"sample_rate": 8000}, "floating-point"),
         (np.zeros((2, 3, 4), np.float32), {}, "one channel"),
-        (None, {}, "hears audio, and there is no recording"),
+        (None, {}, "takes audio, and there is no recording"),
         ("absent.wav", {}, "no such recording: absent.wav"),
         ("absent.wav", {"sample_rate": 8000}, "sample_rate is of a waveform"),
         (np.zeros(2 * RATE, np.float32), {"hop_seconds": 0.0}, "hop"),

@@ -188,14 +188,14 @@ def test_models_says_which_file_has_them(model, tmp_path, monkeypatch, capsys):
             for old in folder.glob("*.tflite"):
                 old.unlink()
             shutil.copy(file, folder)
-    found = {each.name: each.dimensions for each in models.found(Path()) if not each.is_shipped}
+    found = {each.name: each.dimensions for each in models.available(Path()) if not each.is_shipped}
     assert found == {"plain": (), "rated": NAMES}
     assert cli.main(["models", "--result", "."]) == 0
     table = capsys.readouterr().out
     assert "dimensions" in table
     assert "arousal," in table
     assert "valence" in table
-    assert "dimensions" not in models.table(models.found(Path("nothing"))).header
+    assert "dimensions" not in models.table(models.available(Path("nothing"))).header
 
 
 def test_the_file_for_devices_knows_the_names_that_the_package_knows():

@@ -170,7 +170,7 @@ def test_what_is_no_profile_of_this_student_is_neither_gone_on_with_nor_replaced
         (["PLAIN", "SPEECH"], "cannot use what is known of a speaker: take the file named …_enrolled.tflite"),
         (["MODEL", "SILENCE"], "no recording has speech to learn from: FOLDER/me.json was not written."),
         (["MODEL", "SPEECH", "--threads", "0"], "--threads must be at least 1, found 0."),
-        (["MODEL"], "enroll hears recordings of the speaker: name some"),
+        (["MODEL"], "enroll needs recordings of the speaker: name some"),
         (["FOLDER/absent.tflite", "SPEECH"], "cannot read FOLDER/absent.tflite"),
     ],
 )

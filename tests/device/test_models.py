@@ -103,7 +103,7 @@ def test_a_file_of_the_models_name_goes_first(package, voice, tmp_path, monkeypa
         (["predict", "result/typo", "voice.wav"], "result/typo is not there"),
         (["predict", "light-sernet-emodbb", "voice.wav"], "light-sernet-emodbb is not there"),
         (["predict", "gone.tflite", "voice.wav"], "gone.tflite"),
-        (["enroll", "--profile", "me.json"], "enroll hears recordings"),
+        (["enroll", "--profile", "me.json"], "enroll needs recordings"),
         (["benchmark", "nothing-here"], "nothing-here"),
     ],
 )

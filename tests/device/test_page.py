@@ -781,7 +781,7 @@ def test_the_card_is_told(case):
     facts = dict(told["facts"])
     assert facts["Unweighted accuracy (UA)"] == "71.2 % [65.0, 77.0], leave one speaker out"
     assert facts["Trained on"] == "EMO-DB, 2026-01-02"
-    assert facts["Hears"] == "3 s at 16,000 Hz; shorter clips get zeros at both ends"
+    assert facts["Input"] == "3 s at 16,000 Hz; shorter clips get zeros at both ends"
     assert any(
         "synthetic" in stamp for stamp in serve.described({**card, "synthetic": True}, "/x", 1)["stamps"]
     )
@@ -791,8 +791,8 @@ def test_the_card_is_told(case):
     ("card", "message"),
     [
         ({"input": "mfcc", "inputs": ["mfcc"]}, "takes mfcc, not audio: export it with the front end inside"),
-        ({"inputs": ["audio", "token_ids", "text_mask"], "text": {}}, "the page hears audio alone"),
-        ({"inputs": ["text_states"], "states": {}}, "takes text_states, and the page hears audio alone"),
+        ({"inputs": ["audio", "token_ids", "text_mask"], "text": {}}, "the page takes audio only"),
+        ({"inputs": ["text_states"], "states": {}}, "takes text_states, and the page takes audio only"),
     ],
 )
 def test_a_student_of_something_else_is_refused(monkeypatch, tmp_path, card, message):

@@ -176,14 +176,14 @@ def test_an_hour_is_answered_in_constant_memory(model, tmp_path, capsys):
     assert peak < 8e6  # at 16 kHz, an hour of float32 is 230 MB
     assert (answer["seconds"], answer["windows"]) == (3600, 180)
     assert answer["warnings"] == [
-        "the hop of 20 s is longer than a window of 0.5 s: the sound between windows is not heard.",
+        "the hop of 20 s is longer than a window of 0.5 s: the sound between windows is left out.",
         f"{path} is narrow-band: recorded at 8,000 Hz, it holds nothing above 4,000 Hz.",
     ]
 
 
 def test_a_hop_longer_than_the_recording_is_said_too(model, recording, capsys):
     path = recording("long", voice(4.2, 7))
-    gap = "the hop of 20 s is longer than a window of 0.5 s: the sound between windows is not heard"
+    gap = "the hop of 20 s is longer than a window of 0.5 s: the sound between windows is left out"
     (answer,) = answers(capsys, model, path, "--hop", "20")
     assert (answer["windows"], answer["heard"], answer["warnings"]) == (1, [0, 0.5], [f"{gap}."])
     assert cli.main(["predict", model, path, "--hop", "20"]) == 0
@@ -200,7 +200,7 @@ def test_a_student_that_reads_text_hears_the_middle_and_says_so(tmp_path, record
     np.testing.assert_allclose([*answer["probabilities"].values()], expected, atol=1e-6)
     assert answer["heard"] == [first / RATE, (first + SAMPLES) / RATE]
     (note,) = answer["warnings"]
-    assert note.startswith("heard the middle 0.5 s of 4.2 s: this student reads a text")
+    assert note.startswith("answered the middle 0.5 s of 4.2 s: this student reads a text")
     assert (answer["text"], answer["text_warnings"], answer["seconds"]) == ("ja", [], len(sound) / RATE)
     assert cli.main(["predict", model, long, "--text", "ja"]) == 0
     assert capsys.readouterr().out.endswith(f"; {note}\n")

@@ -312,11 +312,11 @@ def test_models_lists_it_without_a_score_of_classes(model, tmp_path, monkeypatch
         "dimensions": {"pooled": {"arousal": {"ccc": 0.613}, "valence": {"ccc": None}}},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    (found,) = (each.as_dict() for each in models.found(Path()) if not each.is_shipped)
+    (found,) = (each.as_dict() for each in models.available(Path()) if not each.is_shipped)
     assert (found["classes"], found["dimensions"]) == ([], [*NAMES])
     assert (found["ua"], found["wa"], found["ci95"]) == (None, None, None)
     assert found["ccc"] == {"arousal": 0.613, "valence": None}
-    table = models.table(models.found(Path()))
+    table = models.table(models.available(Path()))
     rows = dict(zip([row[0] for row in table.cells()], table.cells(), strict=True))
     told = dict(zip(table.header, rows["rated"], strict=True))
     assert (told["classes"], told["dimensions"], told["CCC"]) == ("–", "arousal, valence", "0.61, –")
@@ -353,4 +353,8 @@ def test_golden_vectors_have_its_values(model, tmp_path, capsys):
 
 
 def test_a_line_says_speech_where_a_label_would_be():
-    assert (formats.said(""), formats.said("unsure"), formats.said("anger")) == ("speech", "unsure", "anger")
+    assert (
+        formats.label_or_speech(""),
+        formats.label_or_speech("unsure"),
+        formats.label_or_speech("anger"),
+    ) == ("speech", "unsure", "anger")

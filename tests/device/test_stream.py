@@ -703,7 +703,7 @@ def test_only_what_goes_on_is_said_to(monkeypatch, capsys, arguments, said):
         (["a.wav", "--hop", "-1"], "--hop must be from 1/16000 on, found -1"),
         (["a.wav", "--silence", "3"], "--silence must be in dB of full scale, so at most 0, found 3"),
         (["a.wav", "--picture", "x.png"], "go with --stream"),
-        (["a.wav", "--stream", "--text", "ja"], "--stream hears windows, and a text is of a whole clip"),
+        (["a.wav", "--stream", "--text", "ja"], "--stream answers windows, and a text is of a whole clip"),
         (["a.wav", "--stream", "--hop", "-1"], "--hop must be from 1/16000 on, found -1"),
         (["a.wav", "--stream", "--hop", "1e305"], "--hop must be from 1/16000 on, found 1e+305"),
         (["a.wav", "--stream", "--steady", "-1"], "--steady must be from 0 on, found -1"),

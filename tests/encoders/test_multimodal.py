@@ -333,7 +333,7 @@ def test_a_missing_transcript_is_refused_or_left_out(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--student", "bert_vggish", "--audio_encoder", "yamnet"], "hears through VGGish"),
+        (["--student", "bert_vggish", "--audio_encoder", "yamnet"], "takes the states of VGGish"),
         (["--student", "bert_vggish", "--front_end", "lsn"], "its own front end"),
         (["--student", "bert_vggish", "-it", "spectrogram"], "leave out -it"),
         (["--student", "bert_vggish", "--width", "2"], "has none"),
@@ -348,7 +348,7 @@ def test_a_missing_transcript_is_refused_or_left_out(tmp_path, capsys):
         (["--student", "bert_vggish", "--text_encoder", "bert_bse_en_uncased"], "bert_base_en_uncased"),
         (["--student", "bert_vggish", "--audio_encoder", "vggish"], "no VGGish"),
         (["--student", "bert_vggish", "--text_tokens", "1"], "at least 3"),
-        (["--teacher", "bert_vggish", "-kd", "KD", "--audio_encoder", "yamnet"], "bert_vggish hears through"),
+        (["--teacher", "bert_vggish", "-kd", "KD", "--audio_encoder", "yamnet"], "the states of VGGish"),
         (["--student", "bert_vggish", "--teacher_text_encoder", TEXT], "is of a teacher that reads"),
         (["-kd", "KD", "--teacher", "file.npz", "--teacher_parts", "3"], "--teacher_parts is of a teacher"),
     ],

@@ -362,7 +362,7 @@ def test_a_truncated_encoder_has_the_first_layers_and_its_own_weights(tmp_path, 
     assert np.abs(short.states(IDS, MASK)[1] - expected).max() > 0.1, "the graph holds old weights"
     assert text.truncated(whole, LAYERS).identity == whole.identity
     for layers in (0, LAYERS + 1):
-        with pytest.raises(UserError, match=f"has 3 layers; asked for the first {layers}"):
+        with pytest.raises(UserError, match=f"has 3 layers, and {layers} are needed"):
             text.truncated(whole, layers)
         with pytest.raises(UserError, match="has 3 layers"):
             load(tmp_path / family, layers=layers)
@@ -677,7 +677,7 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path, damage):
 
 def test_more_tokens_than_positions_are_refused(tmp_path):
     folder = write_folder(tmp_path / "bert", "bert", random_tensors("bert"))
-    with pytest.raises(UserError, match="at most 20 tokens; asked for 21"):
+    with pytest.raises(UserError, match="at most 20 tokens, found 21"):
         load(folder, tokens=21)
     assert load(folder, tokens=20).tokeniser.tokens == 20
 

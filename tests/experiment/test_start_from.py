@@ -258,7 +258,7 @@ def test_speakers_of_the_same_name_are_counted_in_a_stamp(places, tmp_path):
             "has no exported student of all speakers: make it with",
         ),
         ("before", "run-before", ["--emotions", "anger,fear"], "was trained on 4 of the 4 recordings that"),
-        ("here", "run-here", ["--student", "bert_vggish"], "--start_from is for students that hear alone"),
+        ("here", "run-here", ["--student", "bert_vggish"], "--start_from is for audio-only students"),
     ],
 )
 def test_bad_starts_are_refused_in_a_line_before_any_training(places, capsys, corpus, before, more, message):

@@ -235,7 +235,11 @@ def test_a_student_whose_logits_come_from_no_fully_connected_layer_is_refused(ca
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"merge": False}, UserError, "is heard in audio: leave --no-merge or --enrolment out"),
+        (
+            {"merge": False},
+            UserError,
+            "--enrolment needs audio as input: leave --no-merge or --enrolment out",
+        ),
         ({"prior_clips": 0.0}, ValueError, "a prior of more than 0 clips was expected, found 0.0"),
     ],
 )

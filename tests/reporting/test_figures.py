@@ -13,6 +13,7 @@ from drawings import assert_legible, shown
 from light_sernet_kd import evaluation
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.figures import page
+from light_sernet_kd.reporting.palette import luminance
 
 RENDERED = (".",)
 LONG = "overwhelmed with something"
@@ -74,15 +75,15 @@ def test_no_text_of_a_confusion_matrix_is_clipped_or_overlaps(drawn, size, names
 def test_text_contrasts_with_its_cell_by_at_least_four_to_one(share):
     cell = matplotlib.colormaps["Blues"](float(share))
     text = matplotlib.colors.to_rgb(page.text_color(cell))
-    dark, bright = sorted((page.luminance(cell), page.luminance(text)))
+    dark, bright = sorted((luminance(cell), luminance(text)))
     assert (bright + 0.05) / (dark + 0.05) >= 4
 
 
 def test_luminance_is_that_of_wcag():
-    assert page.luminance((1, 1, 1)) == pytest.approx(1)
-    assert page.luminance((0, 1, 0)) == pytest.approx(0.7152)
+    assert luminance((1, 1, 1)) == pytest.approx(1)
+    assert luminance((0, 1, 0)) == pytest.approx(0.7152)
     # #777777 on white has the contrast 4.48 that WCAG's guides name as just short of 4.5.
-    assert 1.05 / (page.luminance((0x77 / 255,) * 3) + 0.05) == pytest.approx(4.48, abs=0.005)
+    assert 1.05 / (luminance((0x77 / 255,) * 3) + 0.05) == pytest.approx(4.48, abs=0.005)
 
 
 def test_a_title_that_says_synthetic_is_marked_on_every_figure(drawn):

@@ -19,51 +19,15 @@ from light_sernet_kd.data.unlabelled import Clips, survey
 from light_sernet_kd.encoders import yamnet
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.encoders import AUDIO_ENCODERS, audio_encoder
+from light_sernet_kd.registries.encoders import AUDIO_ENCODERS
 from light_sernet_kd.registries.teachers import (
     TEACHER_SOURCES,
-    teacher_members,
-    teacher_source,
     trained_member,
 )
 from light_sernet_kd.teachers import sources
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask
 
 STUDENTS = ("resnet18", "bert_vggish")
-
-
-@pytest.mark.parametrize(
-    ("option", "spec", "source", "argument"),
-    [
-        ("--teacher", "auto", "auto", ""),
-        ("--teacher", "resnet18", "student", "resnet18"),
-        ("--teacher", "yamnet", "yamnet", ""),
-        ("--teacher", "yamnet=a=b.tflite", "yamnet", "a=b.tflite"),
-        ("--teacher", "opensmile=emobase", "opensmile", "emobase"),
-        ("--from", "opensmile", "opensmile", ""),
-        ("--teacher", "yamnets.npz", "file", "yamnets.npz"),
-        ("--teacher", "auto=x", "file", "auto=x"),  # which takes nothing
-        ("--teacher", "file", "file", "file"),  # a file of that name
-        ("--teacher", "speech_model", "file", "speech_model"),
-        ("--teacher", "runs/a=b.npz", "file", "runs/a=b.npz"),
-        ("--from", "resnet18", "student", "resnet18"),
-        ("--from", "yamnet=my.tflite", "yamnet", "my.tflite"),
-        ("--from", "microsoft/wavlm-base-plus", "speech_model", "microsoft/wavlm-base-plus"),
-        ("--from", "auto", "speech_model", "auto"),  # of --teacher only
-        ("--teacher", "wavlm", "wavlm", ""),
-        ("--from", "wav2vec2=my/own", "wav2vec2", "my/own"),
-        ("--teacher", "hubert:facebook/hubert-large-ll60k", "hubert", "facebook/hubert-large-ll60k"),
-    ],
-)
-def test_a_name_is_of_the_source_that_it_names_or_a_file_or_a_speech_model(option, spec, source, argument):
-    assert teacher_source(spec, option) == (TEACHER_SOURCES[source], argument)
-
-
-def test_what_is_not_trained_is_made_by_a_function_and_only_speech_models_are_fine_tuned():
-    for entry in TEACHER_SOURCES.values():
-        assert (entry.make is None) == (entry.kind == "trained")
-    tuned = [name for name, entry in TEACHER_SOURCES.items() if entry.fine_tunes]
-    assert tuned == ["wavlm", "wav2vec2", "hubert", "speech_model"]
 
 
 def test_the_digest_is_that_of_the_file_that_teaches(tmp_path):
@@ -88,27 +52,6 @@ def test_a_licence_for_research_alone_is_accepted_by_name():
     make_settings(distillation="KD", teacher="yamnet")
     with pytest.raises(UserError, match="unknown allow 'products'"):
         make_settings(allow="products")
-
-
-@pytest.mark.parametrize(
-    ("spec", "members"),
-    [
-        ("opensmile+yamnet*2", [("opensmile", 1), ("yamnet", 2)]),
-        ("opensmile=emobase*0.5+a.npz", [("opensmile=emobase", 0.5), ("a.npz", 1)]),
-        ("a.npz+b.csv", [("a.npz", 1), ("b.csv", 1)]),
-        ("yamnet=my+own.tflite+opensmile", [("yamnet=my+own.tflite", 1), ("opensmile", 1)]),
-        ("auto*5", [("auto", 5)]),
-        ("opensmile+whisper:a*2", [("opensmile", 1), ("whisper:a", 2)]),
-        ("opensmile+whisperer", [("opensmile", 1), ("whisperer", 1)]),  # a file that is not there
-        ("yamnet", []),
-        ("a+b.npz", []),  # a file of that name
-        ("a*2", []),
-        ("yamnet=a*b.tflite", []),
-    ],
-)
-def test_several_sources_with_weights_are_an_ensemble(spec, members):
-    assert teacher_members(spec) == members
-    assert (teacher_source(spec)[0] is TEACHER_SOURCES["ensemble"]) == bool(members)
 
 
 @pytest.mark.parametrize(
@@ -285,26 +228,6 @@ def test_a_teacher_file_is_read_as_it_is(tmp_path):
     assert read.logits.tolist() == teachers.read(table).logits.tolist()
     with pytest.raises(ValueError, match="is trained by the run"):
         sources.teacher_of("auto", None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("spec", "encoder", "argument"),
-    [
-        (None, "vggish", ""),
-        ("vggish=random=3", "vggish", "random=3"),
-        ("torchvggish=here", "torchvggish", "here"),
-        ("yamnet", "yamnet", ""),
-        ("models/wavlm", "speech_model", "models/wavlm"),
-        ("speech_model", "speech_model", "speech_model"),
-    ],
-)
-def test_an_audio_encoder_is_one_by_name_or_a_speech_model(spec, encoder, argument):
-    assert audio_encoder(spec) == (AUDIO_ENCODERS[encoder], argument)
-
-
-def test_vggish_alone_hears_through_a_front_end():
-    hears = [name for name, entry in AUDIO_ENCODERS.items() if entry.front_end == "vggish"]
-    assert hears == ["vggish", "torchvggish"]
 
 
 def test_rows_of_yamnet_are_where_its_entry_says():

@@ -1,4 +1,4 @@
-"""Networks of a teacher that are asked of every training batch."""
+"""Networks of a teacher that answer every training batch."""
 
 import itertools
 
@@ -116,19 +116,25 @@ def test_of_a_mixture_each_speakers_network_answers_for_its_share():
     ("values", "message"),
     [
         ({}, "--teacher_view same is of a teacher: add -kd KD"),
-        ({"distillation": "KD", "teacher": "mine.npz"}, r"networks of ours or probes, not mine\.npz"),
+        ({"distillation": "KD", "teacher": "mine.npz"}, r"trained networks or probes, not mine\.npz"),
         ({"distillation": "KD", "teacher_parts": 3}, "leave it out, or --teacher_parts"),
-        ({"distillation": "KD", "student": "picobert_vggish"}, "hear alone, not of picobert_vggish"),
-        ({"distillation": "KD", "teacher": "bert_vggish"}, "hear alone, not of bert_vggish"),
+        (
+            {"distillation": "KD", "student": "picobert_vggish"},
+            "audio-only students and teachers, not for picobert_vggish",
+        ),
+        (
+            {"distillation": "KD", "teacher": "bert_vggish"},
+            "audio-only students and teachers, not for bert_vggish",
+        ),
         ({"distillation": "KD", "teacher_view": "mine"}, "unknown teacher view 'mine'"),
         ({"distillation": "KD", "teacher": "yamnet+a.npz"}, r"or probes, not yamnet\+a\.npz"),
         ({"distillation": "KD", "teacher": "yamnet+auto"}, r"or probes, not yamnet\+auto"),
         ({"distillation": "KD", "teacher": "yamnet"}, "--augment changes none: add one that does"),
         (
             {"distillation": "KD", "teacher": "yamnet", "augmentation": "specaugment,mixup"},
-            "asks yamnet on augmented recordings",
+            "gives yamnet augmented recordings",
         ),
-        ({"distillation": "KD", "teacher_views": 2}, "is of probes, and auto is asked of every batch"),
+        ({"distillation": "KD", "teacher_views": 2}, "is for probes, and auto answers every batch"),
         (
             {"distillation": "KD", "teacher": "yamnet", "teacher_view": "clean", "teacher_views": 2},
             "--teacher_views goes with --teacher_view same",

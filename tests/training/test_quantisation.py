@@ -18,7 +18,7 @@ from small_runs import SPEAKERS, error_of, same_weights, train
 
 from light_sernet_kd import config, students
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.export import flatbuffer, parts, tflite
+from light_sernet_kd.export import flatbuffer, parts, student_graph, tflite
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.training import quantisation
 from light_sernet_kd.training.checkpoint import EpochState
@@ -158,9 +158,9 @@ def made(name: str) -> tuple[keras.Model, np.ndarray]:
 
 
 def int8_file(student: keras.Model, features: np.ndarray) -> bytes:
-    function = tf.function(functools.partial(tflite._outputs, student, ["features"])).get_concrete_function(
-        {"features": tf.TensorSpec((1, *features.shape[1:]), name="features")}
-    )
+    function = tf.function(
+        functools.partial(student_graph.outputs_in_order, student, ["features"])
+    ).get_concrete_function({"features": tf.TensorSpec((1, *features.shape[1:]), name="features")})
     return parts.converted(function, "int8", features)
 
 
@@ -304,7 +304,7 @@ def test_calibration_forgets_what_it_knew_and_follows_the_weights():
     ("values", "words"),
     [
         ({"qat": -1}, "0 (none) or more"),
-        ({"qat": 2, "student": "bert_vggish"}, "int8 file exists"),
+        ({"qat": 2, "student": "bert_vggish"}, "students with an int8 file"),
         ({"qat_learning_rate": 1e-4}, "--qat EPOCHS"),
         ({"qat": 2, "qat_learning_rate": 0.0}, "above 0"),
     ],

@@ -106,7 +106,11 @@ def _facts(path: Path, interpreter: Any, card: Mapping[str, Any], labels: Sequen
 
 
 def checked_threads(threads: Sequence[int] | None) -> tuple[int, ...]:
-    """Numbers of threads that this machine has cores for."""
+    """Numbers of threads that this machine has cores for; by default 1 and, where there are two cores, 2.
+
+    Raises:
+        UserError: this machine has fewer cores.
+    """
     cores = os.cpu_count() or 1
     if threads is None:
         return tuple(count for count in (1, 2) if count <= cores)

@@ -17,7 +17,11 @@ MEMORY = (
 
 
 def peak_memory(path: Path) -> int | None:
-    """Bytes, as `MEMORY` says; None where the system does not tell (only Linux does)."""
+    """Bytes, as `MEMORY` says; None where the system does not tell (only Linux does).
+
+    Raises:
+        UserError: the file cannot be run.
+    """
     if not Path("/proc/self/clear_refs").exists():
         return None
     package = str(Path(light_sernet_kd.__file__).resolve().parent.parent)

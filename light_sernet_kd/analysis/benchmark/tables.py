@@ -47,7 +47,7 @@ def table(measured: Mapping[str, Any]) -> Table:
         ("student", lambda row: row["student"] or NONE),
         ("precision", lambda row: row["precision"]),
         ("takes", lambda row: row["takes"]),
-        ("seconds heard", lambda row: optional(row["seconds"], "g")),
+        ("input (s)", lambda row: optional(row["seconds"], "g")),
         ("size (kB)", lambda row: f"{row['bytes'] / 1000:,.0f}"),
         ("parameters", lambda row: optional(row["parameters"], ",")),
         ("operators", lambda row: str(sum(row["operators"].values()))),

@@ -134,4 +134,4 @@ def _note_of_length(answer: Answer) -> list[str]:
     if recorded <= samples:
         return []
     end, whole = samples / SAMPLE_RATE, recorded / SAMPLE_RATE
-    return [f"seconds of what the student hears: the middle {end:g} s of {whole:.2f} s"]
+    return [f"seconds of the student's input: the middle {end:g} s of {whole:.2f} s"]

@@ -24,7 +24,7 @@ def chosen(folder: Path, utterance: str | None = None, worst_count: int = 0) -> 
     Raises:
         UserError: no finished run there, it did not test the utterance, or it made no mistake.
     """
-    predictions = finished_run(folder).predictions
+    predictions = run_with_classes(folder).predictions
     if utterance is not None:
         row_of(predictions, utterance, folder)
         return [utterance]
@@ -34,7 +34,7 @@ def chosen(folder: Path, utterance: str | None = None, worst_count: int = 0) -> 
     return mistakes
 
 
-def finished_run(folder: Path) -> Run:
+def run_with_classes(folder: Path) -> Run:
     """The run of a folder.
 
     Raises:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from light_sernet_kd.analysis.explain.choosing import finished_run, row_of
+from light_sernet_kd.analysis.explain.choosing import row_of, run_with_classes
 from light_sernet_kd.analysis.explain.fold import Answer, tested_fold
 from light_sernet_kd.analysis.explain.page import write_page
 from light_sernet_kd.analysis.explain.source import Source
@@ -30,7 +30,7 @@ def explain(folder: Path, utterance: str, *, data: Path, out: Path | None = None
 
 def explained(folder: Path, utterances: Sequence[str], *, data: Path, out: Path | None = None) -> list[Path]:
     """As `explain`, of several utterances: each fold's student and features are read once."""
-    run = finished_run(folder)
+    run = run_with_classes(folder)
     rows = [row_of(run.predictions, name, folder) for name in utterances]
     settings = settings_of_run(folder, run.settings)
     corpus = loaded(settings, data)

@@ -151,7 +151,7 @@ def draw_grad_cam(answer: Answer, path: Path) -> dict[str, Any]:
     ]
     if len(recording) > settings.samples:
         whole = len(recording) / SAMPLE_RATE
-        notes.append(f"what the student hears: the middle {end:g} s of {whole:.2f} s")
+        notes.append(f"the student's input: the middle {end:g} s of {whole:.2f} s")
     elif not is_recorded.all():
         notes.append("grey, in the waveform: padding")
     if nothing := [name for name, values in maps.items() if not values.any()]:

@@ -9,6 +9,9 @@ def cosine_similarity(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64
 
     It says something of a student and a teacher only where the student was trained to have the teacher's
     states: elsewhere equal coordinates mean different things. NaN where either row is all zeros: padding.
+
+    Raises:
+        ValueError: the two differ in shape.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:
@@ -44,6 +47,9 @@ def linear_cka(first: ArrayLike, second: ArrayLike) -> float:
 
     Args:
         first, second: `(utterances, width)`, of any two widths.
+
+    Raises:
+        ValueError: the numbers of utterances differ.
 
     Source: Kornblith et al. 2019, arXiv:1905.00414, equation 3 with a linear kernel.
     """

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 def teacher_embeddings(
     run: RunFolder, step: Step, settings: Settings, utterances: Sequence[Utterance], fold: str
 ) -> tuple[NDArray[np.float32] | None, str]:
-    """The teacher's embeddings of these utterances, or why there are none."""
+    """The teacher's embeddings of these utterances, or why there are none.
+
+    Raises:
+        JsonError: the run's config.json cannot be used.
+        UserError: as `teachers.read`.
+    """
     if settings.teacher is None:
         return None, "The run had no teacher."
     config = read_json(run.config, {"teacher_sha256?": (str, None)})

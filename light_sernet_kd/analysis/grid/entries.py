@@ -124,7 +124,7 @@ def _grid(content: Mapping[str, Any], stem: str, data: Path) -> Grid:
     if not isinstance(shared, dict):
         raise UserError("settings must be a table: [settings].")
     if not isinstance(blocks, list) or not blocks or not all(isinstance(each, dict) for each in blocks):
-        raise UserError("no runs: say them in tables [[runs]], each with lists of settings.")
+        raise UserError("no runs: add tables [[runs]], each with lists of settings.")
     shared = {choose("setting", key, _FIELDS): value for key, value in shared.items()}
     if compare is not None:
         compare = choose("setting to compare", str(compare), _FIELDS)

@@ -47,7 +47,7 @@ class Search:
         precision: of the file that is measured.
         inner: how many inner folds score a trial: each group of speakers once, the next one chooses the
             epoch, the rest train.
-        test_speakers: of the outer folds; no choice hears them.
+        test_speakers: of the outer folds; no choice is made on them.
         search_speakers: all others.
         corpus_sha256: of the recordings and labels.
     """
@@ -114,8 +114,8 @@ def searched(
     protocol = PROTOCOLS[settings.protocol]
     if protocol.stamps or protocol.takes_test_corpus:
         raise UserError(
-            f"a search tests on speakers of the corpus that nothing else hears, and {settings.protocol} has "
-            "none: take --protocol loso, session or group_kfold."
+            f"a search tests on speakers that neither training nor selection uses, and "
+            f"{settings.protocol} has none: take --protocol loso, session or group_kfold."
         )
     for name in space.values:
         if getattr(settings, name) != getattr(Settings(), name):

@@ -66,9 +66,9 @@ def _settings(row: Mapping[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def table(found: Mapping[str, Any]) -> Table:
+def table(results: Mapping[str, Any]) -> Table:
     """A row per student of the front."""
-    precision = found["search"]["precision"]
+    precision = results["search"]["precision"]
     columns = [
         *numbers("trial"),
         *words("settings"),
@@ -80,7 +80,7 @@ def table(found: Mapping[str, Any]) -> Table:
         *numbers("final ms", form=".2f"),
     ]
     rows = []
-    for row in found["pareto"]:
+    for row in results["pareto"]:
         final = row["final"] or {}
         rows.append(
             [
@@ -92,12 +92,12 @@ def table(found: Mapping[str, Any]) -> Table:
     return Table(columns, rows)
 
 
-def notes(found: Mapping[str, Any], search: Search) -> list[str]:
+def notes(results: Mapping[str, Any], search: Search) -> list[str]:
     """What must be known to read the table."""
     outer = ", ".join(search.settings.folds)
     lines = [
-        f"{pluralise(found['trials'], 'trial')}: {found[KEPT]} scored, {found[PRUNED]} over a budget "
-        f"and not trained, {found[FAILED]} failed, {found[RUNNING]} not finished. choices.jsonl has each "
+        f"{pluralise(results['trials'], 'trial')}: {results[KEPT]} scored, {results[PRUNED]} over a budget "
+        f"and not trained, {results[FAILED]} failed, {results[RUNNING]} not finished. choices.jsonl has each "
         "with its reason.",
         f"Budget: {search.budget}.",
         f"kB, ms and parameters: of the exported {search.precision} file with the front end as the settings "
@@ -108,7 +108,7 @@ def notes(found: Mapping[str, Any], search: Search) -> list[str]:
         f"{', '.join(search.test_speakers)}, who trained, validated and chose nothing in the search. It is "
         "computed once. A student chosen by it has no honest score.",
     ]
-    for row in found["pareto"]:
+    for row in results["pareto"]:
         if (final := row["final"]) and final.get("kb") is not None:
             cost = Cost(final["kb"], final["ms"], final["ms"], row["parameters"])
             if over := search.budget.exceeded(cost):
@@ -118,38 +118,38 @@ def notes(found: Mapping[str, Any], search: Search) -> list[str]:
     return lines
 
 
-def show(found: Mapping[str, Any], search: Search, display: "Display") -> None:
-    whole = table(found)
+def show(results: Mapping[str, Any], search: Search, display: "Display") -> None:
+    whole = table(results)
     columns = zip(whole.header, *whole.rows, strict=True)
     empty = [name for name, *values in columns if all(value is None for value in values)]
     # A terminal has no room for the settings beside the numbers.
     whole.without([*empty, "settings"]).show(display.console)
-    for row in found["pareto"]:
+    for row in results["pareto"]:
         say(display.console, f"trial {row['trial']}: {_settings(row)}")
-    for line in notes(found, search):
+    for line in notes(results, search):
         say(display.console, line)
 
 
-def write(found: Mapping[str, Any], search: Search, folder: Path, *, synthetic: bool) -> list[Path]:
+def write(results: Mapping[str, Any], search: Search, folder: Path, *, synthetic: bool) -> list[Path]:
     """Write `pareto.json`, `pareto.md` and the picture `pareto`; returns them."""
     from light_sernet_kd.reporting import figures
 
     marked = " (SYNTHETIC)" if synthetic else ""
     title = f"Search on {search.settings.corpus}{marked}: {names.student(search.settings.student)}"
     written = [folder / "pareto.json", folder / "pareto.md"]
-    write_json(written[0], found)
+    write_json(written[0], results)
     written += figures.pareto(
-        found["pareto"],
-        found["scored"],
+        results["pareto"],
+        results["scored"],
         folder / "pareto",
         title=title,
         most_ms=search.budget.ms,
-        stamps=sorted({stamp for row in found["pareto"] for stamp in row["stamps"]}),
+        stamps=sorted({stamp for row in results["pareto"] for stamp in row["stamps"]}),
     )
-    page = [f"# {plain(title)}", "", *table(found).markdown(), ""]
-    page += [f"- {plain(line)}" for line in notes(found, search)]
+    page = [f"# {plain(title)}", "", *table(results).markdown(), ""]
+    page += [f"- {plain(line)}" for line in notes(results, search)]
     page += ["", "![UA over time](pareto.png)", "", "The command that trains and tests each:", ""]
-    for row in found["pareto"]:
+    for row in results["pareto"]:
         page += [f"Trial {row['trial']}:", "", "```sh", row["command"], "```", ""]
     write_text(written[1], "\n".join(page))
     return written

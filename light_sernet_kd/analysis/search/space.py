@@ -10,6 +10,7 @@ The names are those of `Settings`.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -21,7 +22,10 @@ from light_sernet_kd.config import Settings, fields, make_settings
 from light_sernet_kd.config.toml_file import read_toml
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
+from light_sernet_kd.registries.losses import DISTILLATIONS
+from light_sernet_kd.registries.schedules import SEARCHED_SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
+from light_sernet_kd.registries.teachers import DEFAULT_TEACHER
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 # What decides which recordings train and test, and what is no property of a student: one search has one.
@@ -128,7 +132,7 @@ class Space:
             UserError: they do not go together.
         """
         loose = {**settings.as_dict(), **values}
-        if "distillation" in values and "teacher" not in values and settings.teacher == "auto":
+        if "distillation" in values and "teacher" not in values and settings.teacher == DEFAULT_TEACHER:
             loose["teacher"] = None  # a method that has a teacher gets this one again
         return make_settings(**loose)
 
@@ -157,7 +161,7 @@ def read_space(path: Path) -> Space:
             choose("key of a space", key, ["space"])
         entries = content.get("space")
         if not isinstance(entries, dict) or not entries:
-            raise UserError("no settings to choose: say them in a table [space].")
+            raise UserError("no settings to choose: add a table [space].")
         values = {}
         for key, value in entries.items():
             name = choose("setting", key, _FIELDS)
@@ -228,11 +232,15 @@ def default_space(settings: Settings) -> Space:
     ]
     if len(front_ends) > 1:
         values["front_end"] = tuple(front_ends)
-    values["schedule"] = ("light_sernet", "cubic")
+    values["schedule"] = SEARCHED_SCHEDULES
     values["learning_rate"] = Interval(3e-4, 3e-3, log=True)
     values["label_smoothing"] = (0.0, 0.1)
-    if settings.distillation == "KD":
-        values["distillation_weights"] = tuple({"temperature": each} for each in (2.0, 4.0, 8.0))
+    method = DISTILLATIONS.get(settings.distillation)
+    if method and method.searched:
+        combinations = itertools.product(*method.searched.values())
+        values["distillation_weights"] = tuple(
+            dict(zip(method.searched, each, strict=True)) for each in combinations
+        )
     plain = Settings()
     return Space(
         {name: each for name, each in values.items() if getattr(settings, name) == getattr(plain, name)}

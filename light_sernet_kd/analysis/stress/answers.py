@@ -42,7 +42,7 @@ class Answers:
 
 
 def is_unheard(waveform: np.ndarray, *, samples: int) -> bool:
-    """Whether what a student of clips of `samples` hears of a waveform is silence, no speech or too short.
+    """Whether the middle `samples` of a waveform are silence, no speech or too short.
 
     The rule is `runner.unheard`'s, of the clip without the zeros that pad a short recording.
     """

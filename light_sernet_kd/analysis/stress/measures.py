@@ -37,7 +37,7 @@ class Answered:
     groups: Mapping[str, NDArray[np.str_]]
 
 
-Found = tuple[float, str]
+Measurement = tuple[float, str]
 
 
 def recalls(
@@ -69,52 +69,55 @@ def _mean(rates: Mapping[str, float]) -> float:
     return float(np.mean([*rates.values()]))
 
 
-def uar(answers: Answered, test: CertificateTest) -> Found:
+def uar(answers: Answered, test: CertificateTest) -> Measurement:
     return _mean(recalls(answers)), ""
 
 
-def uap(answers: Answered, test: CertificateTest) -> Found:
+def uap(answers: Answered, test: CertificateTest) -> Measurement:
     return _mean(precisions(answers)), ""
 
 
-def lowest_recall(answers: Answered, test: CertificateTest) -> Found:
+def lowest_recall(answers: Answered, test: CertificateTest) -> Measurement:
     return _lowest(recalls(answers))
 
 
-def lowest_precision(answers: Answered, test: CertificateTest) -> Found:
+def lowest_precision(answers: Answered, test: CertificateTest) -> Measurement:
     return _lowest(precisions(answers))
 
 
-def share_error(answers: Answered, test: CertificateTest) -> Found:
+def share_error(answers: Answered, test: CertificateTest) -> Measurement:
     """The largest difference of a class's share of the answers to its share of the labels."""
     errors = np.abs(_shares(answers, answers.predicted[CLEAN]) - _shares(answers, answers.labels))
     return _largest(dict(zip(answers.classes, errors.tolist(), strict=True)))
 
 
-def speaker_share_error(answers: Answered, test: CertificateTest) -> Found:
+def speaker_share_error(answers: Answered, test: CertificateTest) -> Measurement:
     """Of each class the mean, over speakers, of the same difference among the speaker's recordings."""
     true, answered = _speaker_shares(answers, fewest=1)
     errors = np.abs(answered - true).mean(axis=0)
     return _largest(dict(zip(answers.classes, errors.tolist(), strict=True)))
 
 
-def speaker_rank(answers: Answered, test: CertificateTest) -> Found:
+def speaker_rank(answers: Answered, test: CertificateTest) -> Measurement:
     """Of each class Spearman's rank correlation, over speakers, of its two shares; the lowest.
 
     A class that all speakers have as often has no ranks. One that is answered as often for all has no rank
     right: 0.
+
+    Raises:
+        NotApplicableError: every speaker has each class as often.
     """
     from scipy import stats
 
     true, answered = _speaker_shares(answers, fewest=FEWEST_RANKED)
-    found = {}
+    ranks = {}
     for place, name in enumerate(answers.classes):
         if np.ptp(true[:, place]) > 1e-9:
             varies = np.ptp(answered[:, place]) > 1e-9
-            found[name] = float(stats.spearmanr(true[:, place], answered[:, place])[0]) if varies else 0.0
-    if not found:
+            ranks[name] = float(stats.spearmanr(true[:, place], answered[:, place])[0]) if varies else 0.0
+    if not ranks:
         raise NotApplicableError("every speaker has each class as often")
-    return _lowest(found)
+    return _lowest(ranks)
 
 
 def _shares(answers: Answered, of: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -132,14 +135,14 @@ def _speaker_shares(answers: Answered, *, fewest: int) -> tuple[NDArray[np.float
     return true, answered
 
 
-def uar_gap(answers: Answered, test: CertificateTest) -> Found:
+def uar_gap(answers: Answered, test: CertificateTest) -> Measurement:
     """The largest difference of a group's UAR to that of all groups together."""
     groups, everyone = _groups(answers, test)
     whole = _mean(recalls(answers, rows=everyone))
     return _largest({name: abs(_mean(recalls(answers, rows=each)) - whole) for name, each in groups.items()})
 
 
-def uap_gap(answers: Answered, test: CertificateTest) -> Found:
+def uap_gap(answers: Answered, test: CertificateTest) -> Measurement:
     groups, everyone = _groups(answers, test)
     whole = _mean(precisions(answers, rows=everyone))
     return _largest(
@@ -147,7 +150,7 @@ def uap_gap(answers: Answered, test: CertificateTest) -> Found:
     )
 
 
-def recall_gap(answers: Answered, test: CertificateTest) -> Found:
+def recall_gap(answers: Answered, test: CertificateTest) -> Measurement:
     """The largest difference of a group's recall of a class to that of all groups together."""
     groups, everyone = _groups(answers, test)
     whole = recalls(answers, rows=everyone)
@@ -158,20 +161,24 @@ def recall_gap(answers: Answered, test: CertificateTest) -> Found:
     })  # fmt: skip
 
 
-def precision_gap(answers: Answered, test: CertificateTest) -> Found:
-    """The same of precision, where a group has that answer at all."""
+def precision_gap(answers: Answered, test: CertificateTest) -> Measurement:
+    """The same of precision, where a group has that answer at all.
+
+    Raises:
+        NotApplicableError: no group has an answer of its own classes.
+    """
     groups, everyone = _groups(answers, test)
     whole = precisions(answers, rows=everyone)
-    given = {name: {*answers.predicted[CLEAN][each].tolist()} for name, each in groups.items()}
-    found = {
+    answered_classes = {name: {*answers.predicted[CLEAN][each].tolist()} for name, each in groups.items()}
+    gaps = {
         f"{name}, {label}": abs(precision - whole[label])
         for name, each in groups.items()
         for label, precision in precisions(answers, rows=each).items()
-        if answers.classes.index(label) in given[name]
+        if answers.classes.index(label) in answered_classes[name]
     }
-    if not found:
+    if not gaps:
         raise NotApplicableError("no group has an answer of its own classes")
-    return _largest(found)
+    return _largest(gaps)
 
 
 def _groups(answers: Answered, test: CertificateTest) -> tuple[dict[str, NDArray], NDArray]:
@@ -184,25 +191,25 @@ def _groups(answers: Answered, test: CertificateTest) -> tuple[dict[str, NDArray
     return {name: of == name for name in names}, of != ""
 
 
-def uar_change(answers: Answered, test: CertificateTest) -> Found:
+def uar_change(answers: Answered, test: CertificateTest) -> Measurement:
     return _mean(recalls(answers, test.condition)) - _mean(recalls(answers, test.against)), ""
 
 
-def uap_change(answers: Answered, test: CertificateTest) -> Found:
+def uap_change(answers: Answered, test: CertificateTest) -> Measurement:
     return _mean(precisions(answers, test.condition)) - _mean(precisions(answers, test.against)), ""
 
 
-def unchanged(answers: Answered, test: CertificateTest) -> Found:
+def unchanged(answers: Answered, test: CertificateTest) -> Measurement:
     """The share of recordings with the same answer under both conditions."""
     same = answers.predicted[test.condition] == answers.predicted[test.against]
     return float(same.mean()), ""
 
 
-def _lowest(rates: Mapping[str, float]) -> Found:
+def _lowest(rates: Mapping[str, float]) -> Measurement:
     name = min(rates, key=rates.__getitem__)
     return rates[name], name
 
 
-def _largest(rates: Mapping[str, float]) -> Found:
+def _largest(rates: Mapping[str, float]) -> Measurement:
     name = max(rates, key=rates.__getitem__)
     return rates[name], name

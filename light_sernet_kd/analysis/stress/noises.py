@@ -32,14 +32,14 @@ def read_noises(folder: Path | None, *, seed: int = 0) -> dict[str, list[np.ndar
     kinds = [kind for kind in NOISES if (folder / kind).is_dir()]
     if not kinds:
         raise UserError(f"{folder} has no folder of noises: expected one or more of {_kinds()}.")
-    return {kind: _read(folder / kind, seed) for kind in kinds}
+    return {kind: _noises_in(folder / kind, seed) for kind in kinds}
 
 
 def _kinds() -> str:
     return ", ".join(f"{kind}/" for kind in NOISES)
 
 
-def _read(folder: Path, seed: int) -> list[np.ndarray]:
+def _noises_in(folder: Path, seed: int) -> list[np.ndarray]:
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in audio.SUFFIXES]
     if not paths:
         raise UserError(f"{folder} has no recording: put some there, or remove it.")

@@ -14,7 +14,7 @@ from light_sernet_kd.runner import Runner, RunnerError, require_classes, unsure_
 # What is added for a student that was trained on what it is stressed with.
 KNOWN = (
     "; what the conditions cost is still of use. For honest scores stress the run's folder, where each "
-    "fold's student hears speakers it does not know"
+    "fold's student is tested on speakers it does not know"
 )
 
 
@@ -67,7 +67,7 @@ class Student:
 
 
 def open_part(path: Path, ids: frozenset[str] | None = None) -> Part:
-    """An exported file that hears audio and nothing else, and gives classes.
+    """An exported audio-only file that gives classes.
 
     Raises:
         UserError: it is none.
@@ -79,11 +79,11 @@ def open_part(path: Path, ids: frozenset[str] | None = None) -> Part:
     if runner.inputs != ("audio",):
         takes = "text" if runner.text is not None else "states of encoders"
         raise UserError(
-            f"{path} takes {takes}{' beside audio' * ('audio' in runner.inputs)}: stress degrades what is "
-            "heard, and takes students that hear alone."
+            f"{path} takes {takes}{' beside audio' * ('audio' in runner.inputs)}: stress "
+            "degrades audio, and takes audio-only students."
         )
     if runner.sample_rate != SAMPLE_RATE:
-        raise UserError(f"{path} hears {runner.sample_rate} Hz; stress is made for {SAMPLE_RATE} Hz.")
+        raise UserError(f"{path} takes {runner.sample_rate} Hz; stress is made for {SAMPLE_RATE} Hz.")
     try:
         require_classes(runner.card, path, "stress", "name a file of classes")
     except RunnerError as error:

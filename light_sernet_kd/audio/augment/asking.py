@@ -38,7 +38,7 @@ def parse(text: str) -> tuple[Augmentation, ...]:
         word, *settings = part.split(":")
         name = choose("augmentation", word.strip(), AUGMENTATIONS)
         if name in settings_by_name:
-            raise UserError(f"{name} is asked for twice in {text!r}: name it once, with all its settings.")
+            raise UserError(f"{name} is named twice in {text!r}: name it once, with all its settings.")
         settings_by_name[name] = _settings(name, settings)
     return tuple(
         Augmentation(name, settings_by_name[name]) for name in AUGMENTATIONS if name in settings_by_name

@@ -80,6 +80,9 @@ def augmented_part(
     """What of the changed recording is in `augmented_clip`, and where it begins there: all else is zeros.
 
     Arguments are those of `augmented_clip`.
+
+    Raises:
+        UserError: unknown padding.
     """
     choose("padding", pad, PADDINGS)
 

@@ -52,7 +52,11 @@ def _exceeds(stated: int, present: int) -> tuple[str, ...]:
 
 
 def wav(content: Content) -> Layout:
-    """WAV in either byte order, RF64 and BW64."""
+    """WAV in either byte order, RF64 and BW64.
+
+    Raises:
+        BrokenError: the file is damaged, cut short, or of a kind that is not read.
+    """
     magic = content[:4]
     order = ">" if magic == b"RIFX" else "<"
     long_form = magic in (b"RF64", b"BW64")
@@ -188,7 +192,11 @@ def _wav_of(
 
 
 def iff(content: Content) -> Layout:
-    """AIFF, AIFF-C and 8SVX."""
+    """AIFF, AIFF-C and 8SVX.
+
+    Raises:
+        BrokenError: the file is damaged, cut short, or of a kind that is not read.
+    """
     form = content[8:12]
     kind = "AIFF" if form in (b"AIFF", b"AIFC") else "SVX"
     wanted = b"SSND" if kind == "AIFF" else b"BODY"
@@ -361,7 +369,11 @@ def au(content: Content) -> Layout:
 
 
 def nist(content: Content) -> Layout:
-    """NIST SPHERE: a header of text, whose second line tells its length."""
+    """NIST SPHERE: a header of text, whose second line tells its length.
+
+    Raises:
+        BrokenError: the file is damaged, cut short, or of a kind that is not read.
+    """
     size = re.match(rb"NIST_1A\n\s*(\d+)\n", content[:32])
     if size is None or not 16 <= int(size[1]) <= 2**20:
         return Layout("NIST")

@@ -27,6 +27,11 @@ class _Info:
 
 
 def flac(content: Content) -> Layout:
+    """FLAC, of one stream or several behind one another.
+
+    Raises:
+        BrokenError: the file is damaged or cut short.
+    """
     starts = list(_streams(content))
     parts: list[list[Piece]] = []
     notes: tuple[str, ...] = ()

@@ -67,7 +67,11 @@ class _Stream:
 
 
 def mpeg(content: Content, start: int = 0, stop: int | None = None) -> Layout:
-    """MP3 or its kin, by itself or in a part of a file."""
+    """MP3 or its kin, by itself or in a part of a file.
+
+    Raises:
+        BrokenError: the file is damaged or cut short.
+    """
     stop = len(content) if stop is None else stop
     streams, passed, partial = _streams(content, start, stop)
     if not streams and partial:

@@ -55,6 +55,11 @@ class _Page:
 
 
 def ogg(content: Content) -> Layout:
+    """Ogg, of one link or a chain of links of one kind.
+
+    Raises:
+        BrokenError: the file is damaged, cut short, without sound that is known, or a chain of several kinds.
+    """
     links = _links(content)
     notes: tuple[str, ...] = ()
     kinds = set()

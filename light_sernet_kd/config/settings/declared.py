@@ -165,8 +165,8 @@ class Declared:
     unlabelled_views: int = setting(
         0, "--unlabelled_views", group=DATA, metavar="N", commands=OF_STUDENT,
         range=Range(0, _MOST_VIEWS, text=f"0 to {_MOST_VIEWS}"),
-        help="augmented versions of each unlabelled clip, made as --augment says, which the student hears in "
-        "turn; with 0 it hears the clips unchanged",
+        help="augmented versions of each unlabelled clip, made by --augment; the student gets one after the "
+        "other; with 0 it gets the clips unchanged",
     )  # fmt: skip
 
     student: str = original_setting(
@@ -324,14 +324,14 @@ class Declared:
 
     teacher_view: str = setting(
         CLEAN, "--teacher_view", group=TEACHER, metavar="WHAT", commands=OF_STUDENT, choices=TEACHER_VIEWS,
-        help="what the teacher hears of a training example, {choices}: same is what the student hears; "
-        "networks of ours are asked of each batch as it is augmented and mixed (and are augmented too where "
-        "the run trains them), probes on --teacher_views of each clip",
+        help="the teacher's input for a training example, {choices}: same is the student's input; trained "
+        "networks answer each batch as it is augmented and mixed (and are augmented too where the run trains "
+        "them), probes answer --teacher_views of each clip",
     )  # fmt: skip
     teacher_views: int = setting(
         4, "--teacher_views", group=TEACHER, metavar="N", commands=OF_STUDENT,
         range=Range(1, _MOST_VIEWS, text=f"from 1 to {_MOST_VIEWS}"),
-        help="augmented views of each training clip on which a probe is asked (--teacher_view same); the "
+        help="augmented views of each training clip that a probe answers (--teacher_view same); the "
         "student's epochs draw from them in turn",
     )  # fmt: skip
     teacher_mixing: str = setting(
@@ -367,7 +367,7 @@ class Declared:
         GATE_WARN, "--teacher_gate", group=TEACHER, metavar="HOW", commands=OF_STUDENT, choices=GATES,
         in_digest=False,
         help="where the teacher knows no more than the student would alone, on speakers who do not test, "
-        "{choices}: say so, end the run before a student trains, or do not ask; it decides nothing of the "
+        "{choices}: warn, end the run before a student trains, or skip the check; it changes nothing of the "
         "training",
     )  # fmt: skip
 

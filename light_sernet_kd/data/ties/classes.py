@@ -9,7 +9,7 @@ import numpy as np
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.corpora.names import alike
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, listed
+from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, enumerated
 
 FEW_RECORDINGS = 5
 
@@ -133,7 +133,7 @@ def class_findings(utterances: Sequence[Utterance]) -> Findings:
     }
     warnings = []
     if one_speaker:
-        named = listed([f"{c} ({speaker})" for c, speaker in one_speaker.items()])
+        named = enumerated([f"{c} ({speaker})" for c, speaker in one_speaker.items()])
         them = "it" if len(one_speaker) == 1 else "them"
         warnings.append(f"one speaker alone has {named}: no other speaker can be tested on {them}")
     for c, sex in one_sex.items():
@@ -151,7 +151,7 @@ def speaker_findings(utterances: Sequence[Utterance]) -> Findings:
     groups = alike({each.speaker for each in utterances})
     if not groups:
         return Findings([], [])
-    named = listed(["/".join(group) for group in groups])
+    named = enumerated(["/".join(group) for group in groups])
     told = f"speaker names differ in case or spaces only: {named}; if one person has both, write them alike"
     return Findings([told], [])
 
@@ -188,7 +188,7 @@ def fold_findings(folds: Sequence[FoldClasses], *, protocol: str = "") -> Findin
         for names, group in said:
             tests = sum(each.untrained_tests for each in group) if attribute == "untrained" else 0
             consequence = f"; {count_of(tests, 'test recording')} cannot be right" if tests else ""
-            sentences.append(f"{where(group)}: {text.format(listed(names))}{consequence}")
+            sentences.append(f"{where(group)}: {text.format(enumerated(names))}{consequence}")
         return sentences
 
     warnings = [

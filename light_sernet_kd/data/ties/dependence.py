@@ -9,7 +9,7 @@ from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.ties.classes import codes
 from light_sernet_kd.data.ties.facts import RecordingFacts
-from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, listed
+from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, enumerated
 
 # A value of a fact is tied to a class where the share of the class's recordings that have it differs from
 # the mean share of the other classes by this much, and three standard errors nearer by a quarter of it.
@@ -177,7 +177,7 @@ def _in_shares(classes: Sequence[str], value: str, total: np.ndarray, column: in
     shares = here[ordered] / sizes[ordered]
     first = int(np.argmax(shares[:-1] - shares[1:])) + 1
     some, others = sorted((ordered[:first], ordered[first:]), key=len)
-    named = listed(sorted(classes[c] for c in some))
+    named = enumerated(sorted(classes[c] for c in some))
     rest = "the rest" if len(others) > 1 else classes[others[0]]
     shares_of = [f"{here[side].sum()} of {sizes[side].sum()}" for side in (some, others)]
     return f"{value} in {shares_of[0]} recordings of {named}, in {shares_of[1]} of {rest}"
@@ -232,7 +232,7 @@ def _unnatural(sample: _Sample, what: str, values: np.ndarray, unit: str) -> str
     error = np.sqrt((likely * (1 - likely) / (sides[:, 1] + 2)).sum()) / 2
     if accuracy[top] - 2 * error < UNNATURAL.get(count, UNNATURAL_OF_MANY):
         return None
-    names = listed([name for name, is_in in zip(sample.classes, group, strict=True) if is_in])
+    names = enumerated([name for name, is_in in zip(sample.classes, group, strict=True) if is_in])
     medians = [np.median(values[side[sample.labels]]) for side in (group, ~group)]
     return (
         f"{what} is tied to the class: it alone tells {names} from the rest with a balanced accuracy of "

@@ -12,7 +12,7 @@ from light_sernet_kd.data.ties.classes import (
 )
 from light_sernet_kd.data.ties.dependence import fact_findings
 from light_sernet_kd.data.ties.facts import RecordingFacts
-from light_sernet_kd.data.ties.wording import Findings, joined, listed
+from light_sernet_kd.data.ties.wording import Findings, enumerated, joined
 
 
 def findings(
@@ -48,7 +48,7 @@ def corpus_findings(
     warnings = []
     if missing := sorted(classes - tested):
         over = f"{len(tested)} of {len(classes)} classes"
-        warnings.append(f"no test recording is of {listed(missing, 'or')}: UA is the mean over {over}")
+        warnings.append(f"no test recording is of {enumerated(missing, 'or')}: UA is the mean over {over}")
     of_corpus = joined(Findings(warnings, []), class_findings(utterances), speaker_findings(utterances))
     if facts is None:
         return of_corpus

@@ -39,10 +39,10 @@ def show(findings: Findings, console: "Console") -> None:
         say(console, f"note: {text}")
 
 
-def listed(names: Sequence[str], word: str = "and") -> str:
+def enumerated(names: Sequence[str], word: str = "and") -> str:
     """The names in a sentence; of many, the first and how many more.
 
-    >>> listed(["anger", "fear", "joy"]), listed([str(n) for n in range(20)], "or")
+    >>> enumerated(["anger", "fear", "joy"]), enumerated([str(n) for n in range(20)], "or")
     ('anger, fear and joy', '0, 1, 2, 3, 4, 5, 6 or 13 more')
     """
     if len(names) > _MOST_NAMES:

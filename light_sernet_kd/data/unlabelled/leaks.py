@@ -39,7 +39,7 @@ def leaking(
     prints = [fingerprints[utterances[row].id] for row in rows]
     judges = training_list.rows_of(prints, measured.vectors[rows], measured.lengths[rows])
     # Also of a recording whose content is another's: that one may be longer, and not be found.
-    candidates = np.unique(survey.heard["recording"]).astype(np.int64)
+    candidates = np.unique(survey.clips_with_duplicates["recording"]).astype(np.int64)
     of_file = {bytes.fromhex(each)[:CONTENT_BYTES]: row for each, row in zip(prints, rows, strict=True)}
     found: dict[int, int] = {}
     for number in candidates.tolist():

@@ -54,7 +54,7 @@ class Survey:
         clips: a row of `CLIP` for each window with speech: its content, its recording and which window of it.
             No content is there twice, and they are in the order of their contents, so that names have no part
             in it.
-        heard: the same with those of equal content.
+        clips_with_duplicates: the same with those of equal content.
         left_out: name → why a recording gives no clip.
         duplicates, silent_windows: how many windows were left out because of equal content, or of a recording
             with speech because they have none.
@@ -66,7 +66,7 @@ class Survey:
     files: NDArray[np.uint8]
     sounds: NDArray[Any]
     clips: NDArray[Any]
-    heard: NDArray[Any]
+    clips_with_duplicates: NDArray[Any]
     left_out: Mapping[str, str]
     duplicates: int
     silent_windows: int
@@ -90,15 +90,20 @@ class Survey:
         """The same without what is in the recordings of these names, which test or validate.
 
         A clip of another recording that has the same content is left out too.
+
+        Raises:
+            UserError: nothing is left.
         """
         numbers = [number for number, name in enumerate(self.names) if name in names]
-        theirs = np.isin(self.heard["recording"], numbers)
-        tested = {content.tobytes() for content in self.heard["content"][theirs]}
+        theirs = np.isin(self.clips_with_duplicates["recording"], numbers)
+        tested = {content.tobytes() for content in self.clips_with_duplicates["content"][theirs]}
         kept = self.clips[[content.tobytes() not in tested for content in self.clips["content"]]]
         left_out = {**self.left_out, **dict.fromkeys(names, TESTED)}
         if not len(kept):
             raise UserError(f"nothing else to learn from in {self.folder}: every recording is {TESTED}.")
-        return replace(self, clips=kept, heard=self.heard[~theirs], left_out=left_out)
+        return replace(
+            self, clips=kept, clips_with_duplicates=self.clips_with_duplicates[~theirs], left_out=left_out
+        )
 
     def _of_reason(self, reason: str | None) -> list[str]:
         """Names of the recordings that were left out for this reason; for None, of those it is told why."""
@@ -182,7 +187,7 @@ def survey(
     known: dict[int, tuple[int, int]] = {}  # recording → its part, and its row there
     parts: list[_Part] = []
     number_of = {name: number for number, name in enumerate(names)}
-    for part in _stored(place):
+    for part in _stored_parts(place):
         parts.append(part)
         for row, name in enumerate(part.names):
             number = number_of.get(name)
@@ -243,7 +248,7 @@ def _place(folder: Path, samples: int, cache: Path) -> Path:
     return cache / f"survey-{hashlib.sha256(decides.encode(errors='surrogatepass')).hexdigest()[:32]}"
 
 
-def _stored(place: Path | None) -> Iterator[_Part]:
+def _stored_parts(place: Path | None) -> Iterator[_Part]:
     for path in sorted(place.glob("*.npz")) if place else ():
         try:
             names = {"names": Expected((None,), "U"), "problems": Expected((None,), "U")}

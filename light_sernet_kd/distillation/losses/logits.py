@@ -44,6 +44,9 @@ def kd(label_loss, labels, teacher, student, *, temperature=1.2, alpha=0.7, kl_m
     Returns:
         `(batch,)`, and 0.
 
+    Raises:
+        UserError: unknown `kl_mean`.
+
     Source: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, section 2; weights from Cubic KD.
 
     Equal logits leave `1 - alpha` of the label loss, which is 1 here.
@@ -121,6 +124,9 @@ def dkd(  # noqa: PLR0913 (the weights of the paper)
     Returns:
         `(batch,)`, and 0.
 
+    Raises:
+        UserError: unknown `kl_mean`.
+
     Source: Zhao et al. 2022, arXiv:2203.08679, section 3, equations 5 to 7; weights from Cubic KD.
 
     Equal logits have no divergence, whatever the label loss, which is 1 here.
@@ -174,6 +180,9 @@ def ckd(  # noqa: PLR0913 (the weights of the paper)
     Returns:
         `(batch,)`, the KD terms, and the other four, a scalar. No matrix over pairs of cells is made: the
         largest holds temperatures × batch² numbers.
+
+    Raises:
+        UserError: unknown `kl_mean`.
 
     Source: Cubic KD (2023).
 

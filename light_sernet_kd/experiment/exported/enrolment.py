@@ -22,7 +22,7 @@ HEAD, TEST_EMBEDDINGS = "enrolled_head.npz", "enrolled_embeddings.npz"
 
 
 def is_enrolled(run: "Experiment") -> bool:
-    """Whether the run's students get a second head: they tell emotions, hear alone, and it is asked for."""
+    """Whether the run's students get a second head: `--enrolment` of audio-only students with classes."""
     return run.settings.enrolment and run.has_classes and "student" not in run.multimodal
 
 

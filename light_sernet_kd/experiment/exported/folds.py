@@ -34,14 +34,13 @@ def fold_files(
         folds: names of some; by default all that the run has.
 
     Raises:
-        UserError: the run is not finished, its students do not hear alone, or its corpus has changed.
+        UserError: the run is not finished, its students are not audio-only, or its corpus has changed.
     """
     run = read_run(folder)
     settings = settings_of_run(folder, run.settings)
     if is_multimodal(settings.student):
         raise UserError(
-            f"{folder} has students of {settings.student}, which read or hear through encoders: expected "
-            "students that hear alone."
+            f"{folder} has students of {settings.student}, which need encoders: expected audio-only students."
         )
     # What it learned from is of no matter here, and need not be there any more.
     plain = dataclasses.replace(

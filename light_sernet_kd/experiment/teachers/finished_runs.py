@@ -94,20 +94,22 @@ def taught_runs(argument: str, selection: Selection, settings: Settings) -> list
 
 
 def finished_run(path: Path, named: str) -> TaughtRun:
-    """The finished run in a folder, whose students hear alone.
+    """The finished run in a folder, with audio-only students.
 
     Args:
         named: what messages call it, such as `run:result/pure`.
 
     Raises:
-        UserError: it is not finished, or its students read.
+        UserError: it is not finished, or its students take text.
     """
     folder = RunFolder(path)
     run = folder.finished()
     own = settings_of_run(path, run.settings)
     own = dataclasses.replace(own, front_end=own.front_end or STUDENTS[own.student].front_end)
     if is_multimodal(own.student):
-        raise UserError(f"{named} has students that read, {own.student}: its student must hear alone.")
+        raise UserError(
+            f"{named} has students of speech and text, {own.student}: expected audio-only students."
+        )
     return TaughtRun(folder, run, own, named)
 
 
@@ -126,14 +128,14 @@ def check_same_folds(taught: TaughtRun, selection: Selection, settings: Settings
 
 
 def check_same_view(argument: str, selection: Selection, settings: Settings) -> None:
-    """Refuse runs whose students cannot be asked of the student's features."""
+    """Refuse runs whose students cannot answer the student's features."""
     for taught in taught_runs(argument, selection, settings):
         words = {"front_end": "front end", "input_type": "input type", "samples": "length in samples"}
         for name, what in words.items():
             theirs, ours = getattr(taught.settings, name), getattr(settings, name)
             if theirs != ours:
                 raise UserError(
-                    f"--teacher_view same asks run:{taught.folder.path} of the student's features, and its "
+                    f"--teacher_view same gives run:{taught.folder.path} the student's features, and its "
                     f"{what} is {theirs}, not {ours}: leave it out, or choose another run."
                 )
 

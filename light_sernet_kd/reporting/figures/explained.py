@@ -168,6 +168,9 @@ def similarity(
 
     Returns:
         The files written.
+
+    Raises:
+        ValueError: the utterances are not sorted by class.
     """
     labels = np.asarray(labels)
     if (np.diff(labels) < 0).any():
@@ -231,6 +234,9 @@ def state_similarity(
 
     Returns:
         The files written.
+
+    Raises:
+        ValueError: there are not as many names as values.
     """
     values = np.asarray(values, float)
     if values.shape != (len(names),):
@@ -278,6 +284,9 @@ def attention(
 
     Returns:
         The files written.
+
+    Raises:
+        ValueError: there are not as many names as rows or columns.
     """
     weights = np.asarray(weights, float)
     if weights.ndim != 3 or weights.shape[1:] != (len(queries), len(keys)):

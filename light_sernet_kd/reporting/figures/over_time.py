@@ -1,4 +1,4 @@
-"""What is heard in a recording, over time."""
+"""A recording and the answers to it, over time."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from light_sernet_kd.reporting.figures.page import INK, PALE, QUIET
 
 @dataclass(frozen=True)
 class Timeline:
-    """What was heard in a recording, for `timeline`.
+    """The answers to a recording, for `timeline`.
 
     Attributes:
         envelope: `(stretches, 2)`, the lowest and highest sample of equal stretches of `stretch_seconds`.
@@ -45,14 +45,14 @@ class Timeline:
 
 
 def timeline(
-    heard: Timeline,
+    answers: Timeline,
     path: str | os.PathLike[str],
     *,
     unsure_below: float,
     title: str,
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """A recording's waveform, above it what was heard in it, below it what the file gives over time.
+    """A recording's waveform, above it its segments, below it the file's answers over time.
 
     Args:
         unsure_below: drawn as a line, but for dimensions.
@@ -60,11 +60,14 @@ def timeline(
 
     Returns:
         The files written.
+
+    Raises:
+        ValueError: the answers do not fit the borders and classes.
     """
     shares, borders, envelope = (
-        np.asarray(array, float) for array in (heard.shares, heard.borders, heard.envelope)
+        np.asarray(array, float) for array in (answers.shares, answers.borders, answers.envelope)
     )
-    classes, (low, high) = heard.classes, heard.scale or (0.0, 1.0)
+    classes, (low, high) = answers.classes, answers.scale or (0.0, 1.0)
     shares = np.clip(shares, low, high)
     if shares.shape != (len(borders) - 1, len(classes)):
         raise ValueError(f"{shares.shape} probabilities for {len(borders)} borders, {len(classes)} classes")
@@ -76,14 +79,14 @@ def timeline(
         strip, wave, lines = (figure.add_subplot(grid[row, 0]) for row in range(3))
         # The axes' width is what the legend and the ticks leave.
         room = (width - 1.1 - max(page.text_inches(name, 9) for name in (*classes, "unsure below"))) / end
-        _draw_segments(strip, heard, inches_per_second=room)
-        times = np.arange(len(envelope)) * heard.stretch_seconds
+        _draw_segments(strip, answers, inches_per_second=room)
+        times = np.arange(len(envelope)) * answers.stretch_seconds
         wave.fill_between(times, envelope[:, 0], envelope[:, 1], step="post", color=QUIET, linewidth=0.4)
         top = 1.05 * max(float(np.abs(envelope).max(initial=0.0)), 1e-3)
         wave.set_ylim(-top, top)
         wave.set_ylabel("amplitude")
         middles, handles = (borders[1:] + borders[:-1]) / 2, []
-        for i, (name, (color, marker)) in enumerate(heard.looks.items()):
+        for i, (name, (color, marker)) in enumerate(answers.looks.items()):
             lines.stairs(shares[:, i], borders, label=name, color=color, linewidth=1.6, baseline=None)
             # Not all at the same windows, where they would cover one another.
             step = max(1, len(middles) // 8)
@@ -91,12 +94,12 @@ def timeline(
             edge: dict[str, Any] = {"color": color, "marker": marker, "markeredgecolor": "white"}
             lines.plot(middles[marked], shares[marked, i], linestyle="none", markersize=7, **edge)
             handles.append(Line2D([], [], label=name, markersize=7, **edge))
-        if heard.scale is None:
+        if answers.scale is None:
             look: dict[str, Any] = {"color": QUIET, "linewidth": 0.9, "linestyle": ":"}
             handles.append(lines.axhline(unsure_below, label="unsure below", **look))
         margin = 0.02 * (high - low)
-        lines.set_ylim(low if heard.scale is None else low - margin, high + margin)
-        lines.set_ylabel("smoothed probability" if heard.scale is None else "smoothed, on the scale")
+        lines.set_ylim(low if answers.scale is None else low - margin, high + margin)
+        lines.set_ylabel("smoothed probability" if answers.scale is None else "smoothed, on the scale")
         lines.grid(color=PALE, linewidth=0.5, alpha=0.6)
         lines.legend(
             handles=handles,
@@ -115,11 +118,11 @@ def timeline(
         return page.save(figure, path)
 
 
-def _draw_segments(axes, heard: Timeline, *, inches_per_second: float) -> None:
+def _draw_segments(axes, answers: Timeline, *, inches_per_second: float) -> None:
     """A strip of the segments, each with its name where there is room for it."""
-    for label, why in dict.fromkeys((label, why) for _, _, label, why in heard.segments):
-        spans = [(start, stop) for start, stop, *what in heard.segments if what == [label, why]]
-        color = PALE if why else heard.looks.get(label, (QUIET, ""))[0]
+    for label, why in dict.fromkeys((label, why) for _, _, label, why in answers.segments):
+        spans = [(start, stop) for start, stop, *what in answers.segments if what == [label, why]]
+        color = PALE if why else answers.looks.get(label, (QUIET, ""))[0]
         look: dict[str, Any] = {"facecolor": "white" if why else color, "linewidth": 0.8}
         look |= {"edgecolor": color if why else "white", "hatch": "////" if why == "not sure" else None}
         axes.broken_barh([(start, stop - start) for start, stop in spans], (0, 1), **look)

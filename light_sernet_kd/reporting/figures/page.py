@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
@@ -21,6 +20,7 @@ from matplotlib.textpath import TextPath
 
 from light_sernet_kd.files import atomic
 from light_sernet_kd.reporting import palette
+from light_sernet_kd.reporting.palette import contrast
 
 INK, QUIET, PALE, ALARM = "#1a1a1a", "#5f6368", "#c3c8ce", "#b00020"
 # Okabe and Ito's colours, told apart with every common colour vision; the markers differ as well.
@@ -182,27 +182,13 @@ def text_inches(text: str, points: float) -> float:
     return max(TextPath((0, 0), line, size=points).get_extents().width for line in text.split("\n")) / 72
 
 
-def luminance(color: Sequence[float]) -> float:
-    """Relative luminance of `(red, green, blue, …)` in 0..1.
-
-    Source: WCAG 2.1.
-
-    >>> luminance((0, 1, 0))
-    0.7152
-    """
-    channels = np.asarray(color[:3], float)
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ (0.2126, 0.7152, 0.0722))
-
-
 def text_color(background: Sequence[float]) -> str:
     """White or ink, whichever has the greater WCAG contrast ratio to the background.
 
     >>> text_color((0, 0, 0.5)), text_color((1, 1, 0.8))
     ('white', '#1a1a1a')
     """
-    behind, ink = luminance(background) + 0.05, luminance(to_rgb(INK)) + 0.05
-    return "white" if 1.05 / behind > behind / ink else INK
+    return max(INK, "white", key=lambda color: contrast(background, to_rgb(color)))
 
 
 def tick(name: str) -> str:

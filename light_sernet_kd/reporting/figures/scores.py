@@ -52,6 +52,9 @@ def confusion_matrix(
 
     Returns:
         The files written.
+
+    Raises:
+        ValueError: the matrix does not fit the classes.
     """
     counts = np.asarray(matrix)
     size = len(classes)
@@ -139,6 +142,9 @@ def curves(
 
     Returns:
         The files written.
+
+    Raises:
+        ValueError: the histories have no column that is drawn.
     """
     panels = [panel for panel in PANELS if any(panel[0] in history for history in histories.values())]
     if not panels:

@@ -21,20 +21,20 @@ def between(ends: Sequence[float] | None) -> str | None:
     return None if ends is None else f"{ends[0]:z.2f} to {ends[1]:z.2f}"
 
 
-def concordance(told: Mapping[str, Any] | None) -> list[str]:
+def concordance(facts: Mapping[str, Any] | None) -> list[str]:
     """The scores in a line of Markdown; no line for a run that learnt no ratings.
 
     >>> concordance({"pooled": {"arousal": {"ccc": 0.5}}, "ci95": {"arousal": {"ccc": [0.4, 0.6]}}})
     ['CCC (concordance with the listeners): **arousal 0.50** [0.40, 0.60].']
     """
-    return [f"CCC (concordance with the listeners): {', '.join(concordances(told))}."] if told else []
+    return [f"CCC (concordance with the listeners): {', '.join(concordances(facts))}."] if facts else []
 
 
-def concordances(told: Mapping[str, Any]) -> list[str]:
+def concordances(facts: Mapping[str, Any]) -> list[str]:
     """The score of each dimension with its interval, in Markdown."""
     parts = []
-    for name, scores in told["pooled"].items():
-        ends = (told["ci95"].get(name) or {}).get("ccc")
+    for name, scores in facts["pooled"].items():
+        ends = (facts["ci95"].get(name) or {}).get("ccc")
         shown = "unknown" if scores["ccc"] is None else f"{scores['ccc']:z.2f}"
         interval = f" [{ends[0]:z.2f}, {ends[1]:z.2f}]" if ends else ""
         parts.append(f"**{plain(name)} {shown}**{interval}")
@@ -43,16 +43,21 @@ def concordances(told: Mapping[str, Any]) -> list[str]:
 
 def dimensions(metrics: Mapping[str, Any], export: Mapping[str, Any] | None) -> Blocks:
     """Scores over all folds and in each, and those of the exported files."""
-    told = metrics["dimensions"]
-    low, high = told["range"]
-    names, pooled, last, teacher = told["names"], told["pooled"], told["pooled_last_epoch"], told["teacher"]
+    rated = metrics["dimensions"]
+    low, high = rated["range"]
+    names, pooled, last, teacher = (
+        rated["names"],
+        rated["pooled"],
+        rated["pooled_last_epoch"],
+        rated["teacher"],
+    )
     columns = [*words("dimension"), *numbers("rated test utterances", form=",")]
     columns += numbers("CCC", form=".3f") + words("95 % of CCC") + numbers("Pearson", "RMSE", form=".3f")
     columns += words("95 % of RMSE") + numbers("last epoch: CCC", form=".3f")
     columns += numbers("teacher: CCC", form=".3f") if teacher else []
     rows = []
     for name in names:
-        scores, ends = pooled[name], told["ci95"][name] or {}
+        scores, ends = pooled[name], rated["ci95"][name] or {}
         facts = [scores["ccc"], between(ends.get("ccc")), scores["pearson"], scores["rmse"]]
         rows.append([name, scores["count"], *facts, between(ends.get("rmse")), last[name]["ccc"]])
         rows[-1] += [teacher[name]["ccc"]] if teacher else []
@@ -62,14 +67,14 @@ def dimensions(metrics: Mapping[str, Any], export: Mapping[str, Any] | None) -> 
     ]
     heads = [f"{name}: {key}" for key in ("CCC", "RMSE") for name in names]
     unrated = [
-        f"{count:,} lack a rating of {plain(name)}" for name, count in told["unrated"].items() if count
+        f"{count:,} lack a rating of {plain(name)}" for name, count in rated["unrated"].items() if count
     ]
     rest = "; these teach the emotions alone" if metrics["classes"] else ""
     return [
         f"The students were trained on ratings from {low:g} to {high:g}"
         f"{' beside the emotions' if metrics['classes'] else ''}, by "
-        f"{_LOSSES.get(told['loss'], plain(told['loss']))}, with weight {told['weight']:g}. CCC is the "
-        f"{plain(told['method'])}: 1 where every answer is the listeners' rating, 0 where they are "
+        f"{_LOSSES.get(rated['loss'], plain(rated['loss']))}, with weight {rated['weight']:g}. CCC is the "
+        f"{plain(rated['method'])}: 1 where every answer is the listeners' rating, 0 where they are "
         "unrelated. RMSE is in the unit of the ratings.",
         "",
         Table(columns, rows),

@@ -18,7 +18,7 @@ from light_sernet_kd.reporting.lineage import start_lines
 from light_sernet_kd.reporting.text import code, plain, pluralise, with_percent_sign
 
 
-def _told(value: Any) -> Any:
+def _in_words(value: Any) -> Any:
     """A setting of a loss in words."""
     if ramp := ramp_of(value):
         return f"{ramp.first:g} to {ramp.last:g} over the epochs"
@@ -27,7 +27,7 @@ def _told(value: Any) -> Any:
 
 def _options(values: Mapping[str, Any]) -> str:
     """`{name: …, option: value}` as `name (option value, …)`."""
-    listed = {key: _told(value) for key, value in values.items()}
+    listed = {key: _in_words(value) for key, value in values.items()}
     options = ", ".join(f"{plain(key)} {plain(value)}" for key, value in listed.items() if key != "name")
     return plain(values["name"]) + (f" ({options})" if options else "")
 
@@ -93,7 +93,7 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         + ("" if engine == OF_OLDER_RUNS else f"engine {engine}, ")
         + f"arithmetic {plain(resolved['arithmetic'])}"
         + (f" on {pluralise(resolved['threads'], 'thread')}." if "threads" in resolved else "."),
-        *_given(settings),
+        *_command(settings),
     ]
 
 
@@ -105,7 +105,7 @@ def given_arguments(settings: Mapping[str, Any]) -> list[str]:
         return []
 
 
-def _given(settings: Mapping[str, Any]) -> list[str]:
+def _command(settings: Mapping[str, Any]) -> list[str]:
     arguments = given_arguments(settings)
     return [f"- **Given:** {code(shlex.join(arguments))}"] if arguments else []
 
@@ -141,8 +141,8 @@ def _without_embeddings(student: Mapping[str, Any]) -> str:
 
 
 def _encoders(student: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
-    """What a student of speech and text reads and hears through, and what became of its texts."""
-    names = {"text_encoder": "Reads through", "audio_encoder": "Hears through"}
+    """The encoders of a student of speech and text, and what became of its texts."""
+    names = {"text_encoder": "Text encoder", "audio_encoder": "Audio encoder"}
     encoders = student.get("encoders") or {}
     lines = [
         f"- **{label}:** {plain(encoders[key]['name'])}." for key, label in names.items() if key in encoders

@@ -96,30 +96,30 @@ def _parts(
     sections = report.sections(metrics, config, export=export, embeddings=embeddings)
     by_title = {section.title: section for section in sections}
 
-    def told(title: str) -> str:
+    def content(title: str) -> str:
         return _content(by_title.pop(title), extras)
 
     def has(title: str) -> bool:
         return title in by_title
 
     if has(_TAUGHT):
-        yield "Teacher and student", scores.beside_teacher(metrics["teacher"]) + told(_TAUGHT)
+        yield "Teacher and student", scores.beside_teacher(metrics["teacher"]) + content(_TAUGHT)
     if has("Generations"):
-        yield "Generations", told("Generations")
+        yield "Generations", content("Generations")
     if metrics["classes"]:
-        yield "Classes", told("Recall per class") + scores.confusion(metrics)
-        yield "Folds", told("Folds") + _by_fold(metrics)
+        yield "Classes", content("Recall per class") + scores.confusion(metrics)
+        yield "Folds", content("Folds") + _by_fold(metrics)
     else:
-        yield report.DIMENSIONS, told(report.DIMENSIONS)
-        yield "Folds", told("Folds")
+        yield report.DIMENSIONS, content(report.DIMENSIONS)
+        yield "Folds", content("Folds")
     if speakers := _by_speaker(metrics):
         yield "Speakers", speakers
     if "mistakes" in metrics:
         seconds = config["resolved"]["samples"] / SAMPLE_RATE
         yield "Surest mistakes", mistakes(metrics["mistakes"], extras.sounds, seconds=seconds)
-    yield "Training", told("Pictures")
+    yield "Training", content("Pictures")
     for title in list(by_title):
-        yield title, told(title)
+        yield title, content(title)
 
 
 def _content(section: Section, extras: Extras) -> str:

@@ -61,13 +61,13 @@ def headline(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _ratings(told: Mapping[str, Any] | None) -> str:
+def _ratings(dimensions: Mapping[str, Any] | None) -> str:
     """A card for each of arousal, valence and dominance that was learnt."""
-    if not told:
+    if not dimensions:
         return ""
     cards = []
-    for name, each in told["pooled"].items():
-        value, ends = each["ccc"], (told["ci95"].get(name) or {}).get("ccc")
+    for name, each in dimensions["pooled"].items():
+        value, ends = each["ccc"], (dimensions["ci95"].get(name) or {}).get("ccc")
         interval = f"95 % interval {between(ends)}" if ends else "no interval"
         shown = NONE if value is None else f"<data{attributes(value=value)}>{value:z.2f}</data>"
         # Below 0 a student is worse than none, and the bar is empty.
@@ -114,21 +114,21 @@ _SYNTHETIC = "These recordings are made by a program. The scores are no evidence
 def warned(metrics: Mapping[str, Any]) -> str:
     """What must be known to believe the scores."""
     listed = [("synthetic", _SYNTHETIC)] if metrics["synthetic"] else []
-    found = [(mark.kind.lower(), mark.text) for mark in marks(metrics)]
-    listed += found or [("honest", HONEST)]
+    warnings = [(mark.kind.lower(), mark.text) for mark in marks(metrics)]
+    listed += warnings or [("honest", HONEST)]
     items = "".join(
-        f'<li class="{kind}"><strong>{kind.capitalize()}</strong><span>{escape(told)}</span></li>'
-        for kind, told in listed
+        f'<li class="{kind}"><strong>{kind.capitalize()}</strong><span>{escape(sentence)}</span></li>'
+        for kind, sentence in listed
     )
     return f'<ul class="marks" aria-label="What must be known to believe the scores">{items}</ul>'
 
 
 def beside_teacher(teacher: Mapping[str, Any] | None) -> str:
     """Teacher, student alone and taught student beside one another; nothing without a teacher."""
-    found = (teacher or {}).get("beside")
-    if not found:
+    comparison = (teacher or {}).get("beside")
+    if not comparison:
         return ""
-    ua, gains = found["pooled"]["ua"], found["pooled"]["gains"]
+    ua, gains = comparison["pooled"]["ua"], comparison["pooled"]["gains"]
     cards = []
     for who, name in _WHO.items():
         value = ua.get(who)
@@ -144,12 +144,12 @@ def beside_teacher(teacher: Mapping[str, Any] | None) -> str:
 def _difference(name: str, gain: Mapping[str, Any]) -> str:
     ends = gain["ci95"]
     if not ends:
-        said = "no interval"
+        interval = "no interval"
     else:
         zero = "includes" if ends[0] <= 0 <= ends[1] else "excludes"
-        said = f"95 % interval {_between(ends, sign=True)}, which {zero}\u00a00"
+        interval = f"95 % interval {_between(ends, sign=True)}, which {zero}\u00a00"
     points = f"<strong>{share(gain['ua'], sign=True)}</strong> points of UA"
-    return f"<div><dt>{name}</dt><dd>{points} <span>{said}</span></dd></div>"
+    return f"<div><dt>{name}</dt><dd>{points} <span>{interval}</span></dd></div>"
 
 
 def confusion(metrics: Mapping[str, Any]) -> str:
@@ -231,7 +231,7 @@ def facts(metrics: Mapping[str, Any]) -> str:
     """The run in a line."""
     speakers = metrics["speakers"]
     pooled, folds = metrics["pooled"], metrics["folds"]
-    told = [
+    lines = [
         metrics["corpus"],
         pluralise(sum(metrics["counts"].values()), "utterance"),
         pluralise(speakers if isinstance(speakers, int) else len(speakers), "speaker"),
@@ -241,4 +241,4 @@ def facts(metrics: Mapping[str, Any]) -> str:
         names.protocol(metrics["protocol"]),
         f"{pluralise(pooled['count'], 'test prediction')} in {pluralise(len(folds), 'fold')}",
     ]
-    return f'<ul class="facts">{"".join(f"<li>{escape(each)}</li>" for each in told)}</ul>'
+    return f'<ul class="facts">{"".join(f"<li>{escape(each)}</li>" for each in lines)}</ul>'

@@ -164,4 +164,4 @@ def test_files_of_features_have_no_second_signature(manifest, plain, tmp_path):
 
 def test_students_of_text_have_no_second_head(manifest, tmp_path, capsys):
     assert train(manifest, tmp_path, "--student", "bert_vggish", "--enrolment") == 2
-    assert "--enrolment is for students that hear alone" in error_of(capsys)
+    assert "--enrolment is for audio-only students" in error_of(capsys)

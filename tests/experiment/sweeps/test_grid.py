@@ -123,7 +123,7 @@ def test_published_experiments_are_a_grid_with_their_protocols(tmp_path):
     ("text", "message"),
     [
         ("[[run]]\nseed = 1", "unknown key of a grid 'run'. Did you mean runs?"),
-        ("[settings]\nseed = 1", "no runs: say them in tables [[runs]]"),
+        ("[settings]\nseed = 1", "no runs: add tables [[runs]]"),
         ("[[runs]]\nsede = [0, 1]", "unknown setting 'sede'. Did you mean seed?"),
         ("[settings]\nwidht = 1\n[[runs]]\nseed = 0", "unknown setting 'widht'. Did you mean width?"),
         ("[[runs]]\nwidth = [1.0, -1.0]", "width-1: width must be above 0"),

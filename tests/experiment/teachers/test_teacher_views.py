@@ -328,4 +328,4 @@ def test_two_probes_teach_a_student_of_their_views_to_the_end(corpus, heard, tmp
     assert not folder.teacher_views.exists(), "nothing of it is needed any more"
     assert train(corpus, tmp_path, *arguments) == 0
     assert train(corpus, tmp_path, *arguments[:-1], "--teacher", f"{both}+{tmp_path / 'a.npz'}") == 2
-    assert "asks networks of ours or probes" in error_of(capsys)
+    assert "takes trained networks or probes" in error_of(capsys)

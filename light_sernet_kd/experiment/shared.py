@@ -129,7 +129,7 @@ class Experiment:
         recipe = RECIPES[self.settings.recipe].settings
         if self.settings.augmentation != recipe.get("augmentation"):
             return
-        rest = tuple(each for each in self.augmentations if each.name != "babble")
+        rest = tuple(each for each in self.augmentations if each.kind.needs != "others")
         lone = [fold.name for fold in self.folds if len(self.selection.speakers(fold.train)) == 1]
         if lone and len(rest) < len(self.augmentations):
             self.augmentations, self.no_babble_in = rest, lone[0]

@@ -24,6 +24,7 @@ from light_sernet_kd.experiment.teachers.teacher import (
     trained_teacher,
 )
 from light_sernet_kd.files import path_part
+from light_sernet_kd.registries.teachers import DEFAULT_TEACHER
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.teachers.sources import Workplace, teacher_of
 from light_sernet_kd.teachers.unlabelled import CARD_KEY, SHARED, UnlabelledTask, read_of, write_beside
@@ -32,7 +33,7 @@ from light_sernet_kd.teachers.unlabelled import CARD_KEY, SHARED, UnlabelledTask
 def teach(settings: Settings, options: RunOptions, display: Display, *, out: Path | None = None) -> Path:
     """Train the teacher of every fold, and one on all speakers; returns the teacher file."""
     settings = dataclasses.replace(
-        settings, distillation="KD", teacher=settings.teacher or "auto", export=True
+        settings, distillation="KD", teacher=settings.teacher or DEFAULT_TEACHER, export=True
     )
     name = options.run or f"teacher-{default_run_name(settings)}"
     folder = options.result / path_part(name)

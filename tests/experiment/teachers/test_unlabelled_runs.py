@@ -236,7 +236,7 @@ def test_recordings_that_test_or_validate_are_refused_by_name_or_left_out(
             "unlabelled share must be above 0",
         ),
         (["-kd", "KD", "--unlabelled", "nowhere"], "no folder nowhere"),
-        (["-kd", "KD", "--unlabelled", "SPEECH", "--teacher", "bert_vggish"], "not of bert_vggish"),
+        (["-kd", "KD", "--unlabelled", "SPEECH", "--teacher", "bert_vggish"], "not for bert_vggish"),
         (["-kd", "KD", "--unlabelled", "SPEECH", "--reader", "tfio"], "--unlabelled is read by soundfile"),
         (
             ["-kd", "KD", "--unlabelled", "SPEECH", "--teacher", "FILE"],

@@ -72,7 +72,7 @@ def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in values.items() if value is not None or name not in recipe}
     if recipe and is_multimodal(values.get("student", Settings.student)):
         raise UserError(
-            f"the recipe {values['recipe']} is of students of features alone, not of {values['student']}: "
+            f"the recipe {values['recipe']} is for students of features alone, not for {values['student']}: "
             f"--recipe {OWN}."
         )
     return {**recipe, **given}
@@ -181,9 +181,9 @@ def _with_teacher(settings: Settings) -> Settings:
     if settings.generations > 1:
         _check_generations(settings, mixture)
     if not mixture.needs_teacher and settings.teacher_mixing == CONFIDENCE:
-        raise UserError(f"--teacher_mixing {CONFIDENCE} is of teachers: add -kd KD or another method.")
+        raise UserError(f"--teacher_mixing {CONFIDENCE} needs a teacher: add -kd KD or another method.")
     if not mixture.needs_teacher and settings.standardise_speakers:
-        raise UserError("--standardise_speakers is of a teacher: add -kd KD or another method.")
+        raise UserError("--standardise_speakers needs a teacher: add -kd KD or another method.")
     if not mixture.needs_teacher and settings.teacher is not None:
         raise UserError(
             f"{mixture} training has no teacher: choose -kd KD, RKD, DKD or CKD, or leave out --teacher."
@@ -194,7 +194,7 @@ def _with_teacher(settings: Settings) -> Settings:
 def _check_generations(settings: Settings, mixture: distillation_spec.DistillationSum) -> None:
     named = f"--generations {settings.generations}"
     if not mixture.needs_teacher:
-        raise UserError(f"{named} is of students that teach the next ones: add -kd KD or another method.")
+        raise UserError(f"{named} is for students that teach the next ones: add -kd KD or another method.")
     if is_multimodal(settings.student):
         raise UserError(f"{named} is for audio-only students, not for {settings.student}. Leave it out.")
 
@@ -348,7 +348,7 @@ def _with_encoders(settings: Settings) -> Settings:
         raise UserError(f"--modality is of cross_attention, not of {settings.student}.")
     pooling = [name for name in multimodal if STUDENTS[name].pools_states]
     if settings.pooling != Settings.pooling and not pooling:
-        raise UserError(f"--pooling is of students such as bert_vggish, not of {settings.student}.")
+        raise UserError(f"--pooling is for students such as bert_vggish, not for {settings.student}.")
     if settings.front_end and FRONT_ENDS[settings.front_end].of_encoder and not student.is_multimodal:
         raise UserError(
             f"the front end {settings.front_end} is of bert_vggish and its like, not of {settings.student}."
@@ -378,7 +378,7 @@ def _with_encoders(settings: Settings) -> Settings:
     if settings.width != 1:
         raise UserError(f"--width is of convolutional students: {settings.student} has none.")
     if settings.augmentation:
-        raise UserError(f"--augment is of students of features alone, not of {settings.student}.")
+        raise UserError(f"--augment is for students of features alone, not for {settings.student}.")
     if settings.reader != Settings.reader:
-        raise UserError(f"--reader {settings.reader} is of students of features alone.")
+        raise UserError(f"--reader {settings.reader} is for students of features alone.")
     return dataclasses.replace(settings, input_type="mel_spectrogram", front_end=student.front_end)

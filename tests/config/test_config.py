@@ -573,7 +573,7 @@ def test_a_recipe_with_the_command_wins_over_the_users_file_and_not_over_the_com
     assert (spectra.front_end, spectra.input_type, spectra.keep) == ("lsn", "spectrogram", "mean")
     assert parse("-it", "mel").front_end == "robust"
     assert parse("--student", "bert_vggish", defaults={"recipe": "robust"}).recipe == "own"
-    with pytest.raises(UserError, match="recipe lsn is of students of features alone, not for bert_vggish"):
+    with pytest.raises(UserError, match="recipe lsn is for students of features alone, not for bert_vggish"):
         parse("--student", "bert_vggish", "--recipe", "lsn")
 
 

@@ -142,7 +142,7 @@ def test_labels_of_training_utterances_alone_weigh_sources(tmp_path, spec):
 def test_confidence_is_refused_where_it_has_no_sources_to_weigh(spec, why):
     with pytest.raises(UserError, match=f"--teacher_mixing confidence {why}"):
         make_settings(distillation="KD", teacher=spec, teacher_mixing="confidence")
-    with pytest.raises(UserError, match="--teacher_mixing confidence is of teachers: add -kd KD"):
+    with pytest.raises(UserError, match="--teacher_mixing confidence needs a teacher: add -kd KD"):
         make_settings(teacher_mixing="confidence")
     for teacher in ("auto", "resnet18"):
         with pytest.raises(UserError, match=f"--teacher {teacher} is one: leave it out"):

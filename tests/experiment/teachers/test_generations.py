@@ -276,7 +276,7 @@ def test_the_final_student_goes_through_the_same_generations(manifest, result, m
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "--generations 2 is of students that teach the next ones: add -kd KD"),
+        ({}, "--generations 2 is for students that teach the next ones: add -kd KD"),
         ({"distillation": "KD", "student": "bert_vggish"}, "for audio-only students, not for bert_vgg"),
         ({"distillation": "KD", "generations": 0}, "generations must be above 0"),
         ({"distillation": "KD", "generations": 1.5}, "generations must be a whole number"),

@@ -220,6 +220,18 @@ def difference(row: Row, alone: Row, measure=ua) -> str:
     return f"{change:+.1f} {interval(drawn(taught, measure=measure) - drawn(plain, measure=measure))}"
 
 
+def at_last(row: Row) -> Row:
+    """The same students with the weights of their last epoch."""
+    matrices = [[each["confusion"]["last"][name] for name in row.speakers] for each in row.records]
+    return replace(row, matrices=np.array(matrices))
+
+
+def scores(row: Row) -> tuple[str, str]:
+    """UA with its interval, and WA."""
+    ends = interval(drawn(row.matrices))
+    return f"{100 * pooled(row.matrices):.1f} {ends}", f"{100 * pooled(row.matrices, wa):.1f}"
+
+
 def price_lists(rows: Sequence[Row]) -> list[list[Row]]:
     """The rows that differ in protocol, folds and teacher alone, where one of them is as papers score."""
     lists: dict[str, list[Row]] = {}
@@ -251,20 +263,23 @@ def prices(folder: Path) -> str:
             "",
             f"{first['corpus']}, recipe `{settings['recipe']}`, `{student}`, `{steps[0].name}`:",
             "",
-            "| Protocol | Test speakers | Epoch by | Teacher | Folds | UA | WA | UA minus the row above |",
-            "|---" * 8 + "|",
+            "| Protocol | Test speakers | Epoch by | Teacher | Folds | UA | WA | UA minus the row above "
+            "| Last epoch: UA | WA | UA minus the row above | UA of the choice minus the last |",
+            "|---" * 12 + "|",
         ]
         for row, above in zip(steps, [None, *steps], strict=False):
             record = row.records[0]
-            teacher = record["teacher"]
+            teacher, last = record["teacher"], at_last(row)
             cells = [
                 f"`{record['protocol']}`",
                 *STEPS[record["protocol"]],
                 (teacher["made_by"] + (", stamped" if teacher["stamps"] else "")) if teacher else "",
                 str(record["folds"]),
-                f"{100 * pooled(row.matrices):.1f} {interval(drawn(row.matrices))}",
-                f"{100 * pooled(row.matrices, wa):.1f}",
+                *scores(row),
                 difference(row, above) if above else "",
+                *scores(last),
+                difference(last, at_last(above)) if above else "",
+                difference(row, last),
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines[1:])
@@ -307,8 +322,7 @@ def table(folder: Path, *, untouched: bool = False) -> str:
             row.records[0]["teacher"]["made_by"] if taught else "",
             f"{100 * pooled(row.teacher):.1f}" if row.teacher is not None else "",
             ", ".join(map(str, row.seeds)),
-            f"{100 * pooled(row.matrices):.1f} {interval(drawn(row.matrices))}",
-            f"{100 * pooled(row.matrices, wa):.1f}",
+            *scores(row),
             difference(row, alone, wa) if taught and alone else "",
             difference(row, alone) if taught and alone else "" if not taught else "`pure`: not run",
         ]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import itertools
 import json
 import sys
 
@@ -163,13 +162,15 @@ def test_a_difference_is_of_the_speakers_that_both_have(script, tmp_path):
 def test_a_price_list_gives_up_one_liberty_after_another(script, tmp_path):
     """Rows of one recipe whose protocol, folds and teacher differ; all other rows stay where they were."""
     steps = {("loso", False): 0.3, ("loso", True): 0.5, ("random", True): 0.9, ("published", True): 0.7}
-    kept = {}
+    kept, ends = {}, {}
     for (protocol, leaks), bias in steps.items():
         record, kept[protocol, leaks] = made(0, "CKD", bias=bias, speakers="abcd"[: 4 if leaks else 2])
         record |= {"run": f"{protocol}-{leaks}", "protocol": protocol, "folds": 4 if leaks else 2}
         record["settings"] |= {"recipe": "cubic", "teacher": f"{leaks}.npz"}
         record["settings"] |= {} if leaks else {"folds": ["a", "b"]}
         record["teacher"] = {"made_by": "a network", "stamps": ["met them"] if leaks else []}
+        last, ends[protocol, leaks] = made(1, "CKD", bias=bias / 2, speakers="abcd"[: 4 if leaks else 2])
+        record["confusion"]["last"] = last["confusion"]["selected"]
         (tmp_path / f"{record['run']}.json").write_text(json.dumps(record))
     for method in ("pure", "KD"):
         record, _ = made(0, method)
@@ -185,16 +186,21 @@ def test_a_price_list_gives_up_one_liberty_after_another(script, tmp_path):
         ["`loso`", "new", "validation speaker", "a network", "2"],
     ]
     order = [("random", True), ("published", True), ("loso", True), ("loso", False)]
-    for row, step in zip(rows, order, strict=True):
-        expected = 100 * balanced_accuracy_score(*both(kept[step], "abcd" if step[1] else "ab"))
-        assert row[5].startswith(f"{expected:.1f} [")
-    assert rows[0][7] == ""
-    for row, (above, step) in zip(rows[1:], itertools.pairwise(order), strict=True):
+    assert rows[0][7] == rows[0][10] == ""
+    for row, step, above in zip(rows, order, [None, *order[:-1]], strict=True):
         names = "abcd" if step[1] else "ab"
-        change = balanced_accuracy_score(*both(kept[step], names)) - balanced_accuracy_score(
-            *both(kept[above], names)
-        )
-        assert row[7].startswith(f"{100 * change:+.1f} [")
+        scores = {
+            (which, each): 100 * balanced_accuracy_score(*both(answers[each], names))
+            for which, answers in (("chosen", kept), ("last", ends))
+            for each in (step, above)
+            if each
+        }
+        for column, which in ((5, "chosen"), (8, "last")):
+            assert row[column].startswith(f"{scores[which, step]:.1f} [")
+            if above:
+                change = scores[which, step] - scores[which, above]
+                assert row[column + 2].startswith(f"{change:+.1f} [")
+        assert row[11].startswith(f"{scores['chosen', step] - scores['last', step]:+.1f} [")
 
     table = script.table(tmp_path)
     assert "cubic" not in table

@@ -217,7 +217,7 @@ def test_speakers_are_standardised_for_probes_alone():
     for source, option in (("auto", "--teacher"), ("some/wavlm", "--from")):
         with pytest.raises(UserError, match=f"not of {option} {source}: leave it out"):
             check_source(source, Settings(standardise_speakers=True), option)
-    with pytest.raises(UserError, match="is of a teacher: add -kd KD"):
+    with pytest.raises(UserError, match="needs a teacher: add -kd KD"):
         make_settings(standardise_speakers=True)
 
 

@@ -41,6 +41,8 @@ STEPS = {
     "random": ("known", "test set"),
     "published": ("new", "test set"),
     "loso": ("new", "validation speaker"),
+    "session": ("new", "validation session"),
+    "group_kfold": ("new", "validation speakers"),
 }
 # Speakers on whom no variant was tried before the choices of docs/results/choices.md were made.
 UNTOUCHED = {

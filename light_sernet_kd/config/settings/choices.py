@@ -13,7 +13,7 @@ MODALITIES = ("both", "text", "audio")
 POOLINGS = ("first", "mean", "max")
 LOCAL_POOLINGS = ("average", "max")
 READERS = ("soundfile", "tfio")
-# What a teacher hears of a training example.
+# The teacher's input for a training example.
 CLEAN, SAME = TEACHER_VIEWS = ("clean", "same")
 # How the sources of an ensemble are weighed for a training example.
 MEAN_OF_SOURCES, CONFIDENCE = TEACHER_MIXINGS = ("mean", "confidence")

@@ -368,18 +368,20 @@ def run_doctor(arguments: argparse.Namespace, context: Context) -> int:
     from light_sernet_kd.errors import install_line
     from light_sernet_kd.reporting import tables
 
-    found = [*doctor.examine(Path(arguments.data), arguments.result)]
+    findings = [*doctor.examine(Path(arguments.data), arguments.result)]
     if arguments.json:
-        print(json.dumps([each.as_dict() for each in found], indent=2, ensure_ascii=False))
+        print(json.dumps([each.as_dict() for each in findings], indent=2, ensure_ascii=False))
     else:
         # A command within a narrow table would be broken where nobody can copy it.
-        extras = [each for each in found if each.topic == "extras" and each.remedy == install_line(each.name)]
+        extras = [
+            each for each in findings if each.topic == "extras" and each.remedy == install_line(each.name)
+        ]
         columns = tables.words("topic", "name", "found", "what to do")
         rows = [
             [each.topic, each.name, each.state, "an extra, as below" if each in extras else each.remedy]
-            for each in found
+            for each in findings
         ]
         tables.Table(columns, rows).show(Console())
         if extras:
             print(f"An extra is installed with  {install_line('NAME')}")
-    return int(any(each.is_wrong for each in found))
+    return int(any(each.is_wrong for each in findings))

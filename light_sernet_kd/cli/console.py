@@ -47,8 +47,8 @@ def heavy_imports(engine: str = EXPORTS) -> None:
     if not is_installed(module):
         raise missing(module, "this command")
     keras = sys.modules.get("keras")
-    found = os.environ.get("KERAS_BACKEND") or backend
-    for each in (found, keras.backend.backend() if keras else found):
+    wanted = os.environ.get("KERAS_BACKEND") or backend
+    for each in (wanted, keras.backend.backend() if keras else wanted):
         if each != backend:
             raise UserError(
                 f"this command needs KERAS_BACKEND={backend}, found {each}: set it so or unset it."

@@ -271,9 +271,9 @@ def _show_audit(audited: "Audited") -> None:
         description=PROTOCOLS[audited.protocol].description,
     )
     if audited.unlabelled:
-        found = leaks_named(audited.unlabelled_leaks) if audited.unlabelled_leaks else ""
+        leaks = leaks_named(audited.unlabelled_leaks) if audited.unlabelled_leaks else ""
         say(console, f"unlabelled: {audited.unlabelled}")
-        say(console, found or "no unlabelled recording tests or validates", style="bold yellow" * bool(found))
+        say(console, leaks or "no unlabelled recording tests or validates", style="bold yellow" * bool(leaks))
     for stamp in audited.stamps:
         console.print(f"stamp: {stamp}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     ties.show(audited.findings, console)

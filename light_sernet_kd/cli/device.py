@@ -209,11 +209,11 @@ def run_models(arguments: argparse.Namespace, context: Context) -> None:
 
     from light_sernet_kd.device import models
 
-    found = models.available(arguments.result)
+    available = models.available(arguments.result)
     if arguments.json:
-        print(json.dumps([each.as_dict() for each in found], indent=2, ensure_ascii=False))
+        print(json.dumps([each.as_dict() for each in available], indent=2, ensure_ascii=False))
     else:
-        models.table(found).show(Console())
+        models.table(available).show(Console())
 
 
 def add_golden(commands: Any, context: Context) -> None:

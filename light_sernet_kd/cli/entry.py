@@ -158,9 +158,9 @@ def main(
         return 2
     except ImportError as error:
         # What an option or a file needs, and not its command.
-        if (told := missed(error, name)) is None:
+        if (line := missed(error, name)) is None:
             raise
-        complain(str(told))
+        complain(str(line))
         return 2
     except BrokenPipeError:
         # whoever read our output has gone; nothing more can be said there

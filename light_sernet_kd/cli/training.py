@@ -97,15 +97,15 @@ def _seeds(text: str) -> tuple[int, ...]:
     (0, 2, 1)
     """
     try:
-        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        found = ()
-    if len(found) < 2 or min(found) < 0 or max(found) >= 2**32:
+        seeds = ()
+    if len(seeds) < 2 or min(seeds) < 0 or max(seeds) >= 2**32:
         raise UserError(
             f"--seeds takes two or more whole numbers from 0 to {2**32 - 1} between commas, such as 0,1,2: "
             f"found {text!r}."
         )
-    return found
+    return seeds
 
 
 def _of_file(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -80,14 +80,14 @@ def load(factory: str | Callable[..., Any]) -> Factory:
         return Factory(name, factory, _taken(name, factory))
     check(factory)
     module, attribute = _parts(factory)
-    found: Any = _imported(factory, module)
+    value: Any = _imported(factory, module)
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
+        if not hasattr(value, part):
+            near = difflib.get_close_matches(part, dir(value), n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(f"{OPTION} {factory}: {module} has no {attribute}.{hint}")
-        found = getattr(found, part)
-    return Factory(factory, found, _taken(factory, found))
+        value = getattr(value, part)
+    return Factory(factory, value, _taken(factory, value))
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -74,7 +74,7 @@ def corpus(
     encoding: str,
     findings: Findings,
     *,
-    own: Callable[[Path, str], bool] = lambda table, segment: True,
+    is_own: Callable[[Path, str], bool] = lambda table, segment: True,
     mended: Mended = lambda table, ids, recordings: {},
     misnamed_texts: Mapping[str, str] | None = None,
     needs_emotions: bool = True,
@@ -84,7 +84,7 @@ def corpus(
     Args:
         tables: table of labels → its segments by id.
         encoding: of the transcripts, which lie beside the recordings.
-        own: whether a segment that a table lists is read from this table.
+        is_own: whether a segment that a table lists is read from this table.
         mended: rows whose id is a known slip.
         misnamed_texts: segment → the name that its text has as published.
         needs_emotions: leave ties out; else their emotion is `RATED`.
@@ -97,7 +97,7 @@ def corpus(
     texts = _Texts(encoding, misnamed_texts or {}, findings)
     for table, segments in sorted(tables.items()):
         with findings.of_labels(table, segments):
-            listed = labels(table, findings, own=own, mended=mended, recordings=segments)
+            listed = labels(table, findings, is_own=is_own, mended=mended, recordings=segments)
             for key in findings.pair({key: segments[key].path for key in segments}, listed, table):
                 segment = segments[key]
                 emotion, soft_label, dimensions = listed[key]
@@ -128,7 +128,7 @@ def labels(
     path: Path,
     findings: Findings,
     *,
-    own: Callable[[Path, str], bool] = lambda table, segment: True,
+    is_own: Callable[[Path, str], bool] = lambda table, segment: True,
     mended: Mended = lambda table, ids, recordings: {},
     recordings: Collection[str] = (),
 ) -> dict[str, Label]:
@@ -147,7 +147,7 @@ def labels(
             findings.notes.append(
                 f"{where}: {listed} occurs twice and is read as {segment}, which is missing"
             )
-        if not own(path, segment):
+        if not is_own(path, segment):
             continue
         if len(cells) <= evaluators[-1]:
             reason = (

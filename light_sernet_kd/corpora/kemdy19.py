@@ -75,7 +75,7 @@ def utterances(root: Path, *, skip_bad: bool = False, needs_emotions: bool = Tru
         by_table,
         "utf-8-sig",
         findings,
-        own=_is_its_talkers,
+        is_own=_is_its_talkers,
         mended=_mended,
         misnamed_texts=MISNAMED_TEXTS,
         needs_emotions=needs_emotions,

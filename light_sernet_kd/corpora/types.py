@@ -356,9 +356,9 @@ def same_names(corpus: Corpus) -> tuple[str, ...]:
     names: dict[str, dict[str, str]] = {"train": {}, "test": {}}
     if _ACROSS in corpus.name:
         for utterance in corpus.utterances:
-            own = own_name(utterance.speaker, corpus.name)
-            names[str(utterance.split)][name_key(own)] = own
-    return tuple(sorted(own for key, own in names["test"].items() if key in names["train"]))
+            name = own_name(utterance.speaker, corpus.name)
+            names[str(utterance.split)][name_key(name)] = name
+    return tuple(sorted(name for key, name in names["test"].items() if key in names["train"]))
 
 
 def class_indices(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDArray[np.int64]:

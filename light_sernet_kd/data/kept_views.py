@@ -150,8 +150,8 @@ class _File:
             self.file.write(np.ascontiguousarray(value, np.float32).data)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        found = np.empty((len(rows), *self.shape), np.float32)
-        for row, into in zip(rows, found, strict=True):
+        views = np.empty((len(rows), *self.shape), np.float32)
+        for row, into in zip(rows, views, strict=True):
             self.file.seek(int(row) * self.bytes)
             into[...] = np.frombuffer(self.file.read(self.bytes), np.float32).reshape(self.shape)
-        return found
+        return views

@@ -111,6 +111,6 @@ def _chosen(settings: dict[str, Any]) -> dict[str, Any]:
     A run is called the same then as without `--config`, and with another `--student` takes that one's own.
     """
     entry, recipe = STUDENTS[settings["student"]], RECIPES[settings["recipe"]].settings
-    own = {"front_end": entry.front_end, "schedule": entry.schedule}
-    plain = [name for name, value in own.items() if name not in recipe and settings.get(name) == value]
+    defaults = {"front_end": entry.front_end, "schedule": entry.schedule}
+    plain = [name for name, value in defaults.items() if name not in recipe and settings.get(name) == value]
     return {name: value for name, value in settings.items() if name not in plain}

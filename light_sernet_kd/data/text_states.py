@@ -17,8 +17,8 @@ def write_text_states(fold_folder: Path, batches: Iterable[np.ndarray]) -> None:
     """Keep a teacher's text states of a fold's test utterances, `(batch, tokens, width)` at a time; padding,
     rows of zeros, is left out.
     """
-    own = [rows[rows.any(axis=-1)] for batch in batches for rows in batch]
-    arrays = {"states": np.concatenate(own), "tokens": np.array([len(rows) for rows in own])}
+    states = [rows[rows.any(axis=-1)] for batch in batches for rows in batch]
+    arrays = {"states": np.concatenate(states), "tokens": np.array([len(rows) for rows in states])}
     write_arrays(fold_folder / TEACHER_STATES, arrays)
 
 

@@ -26,8 +26,8 @@ def located(named: str | Path | None) -> Path:
     if named is None:
         return shipped.default().folder
     path = Path(named)
-    found = None if path.exists() else shipped.of_name(str(named))
-    return found.folder if found else path
+    student = None if path.exists() else shipped.of_name(str(named))
+    return student.folder if student else path
 
 
 def model_and_recordings(model: str | None, recordings: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -72,8 +72,8 @@ def model_file(named: str | Path | None, *, enrolled: bool = False) -> Path:
     path = located(named)
     if not path.is_dir():
         return path
-    found = answering(path, enrolled=enrolled)
-    if found is None:
+    file = answering(path, enrolled=enrolled)
+    if file is None:
         ending = "_enrolled" if enrolled else ""
         if enrolled and (other := answering(path)):
             _require_classes(other)
@@ -81,7 +81,7 @@ def model_file(named: str | Path | None, *, enrolled: bool = False) -> Path:
             f"no student_*{ending}.tflite in {path}: name an exported file, or make them with "
             f"light-sernet-kd export {path}."
         )
-    return found
+    return file
 
 
 def _require_classes(path: Path) -> None:

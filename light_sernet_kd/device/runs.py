@@ -41,8 +41,8 @@ class Run:
         Raises:
             UserError: the folder holds no finished run, or a damaged one.
         """
-        found = RunFolder(Path(folder)).finished()
-        return cls(Path(folder), found.settings, found.metrics, found.predictions)
+        finished = RunFolder(Path(folder)).finished()
+        return cls(Path(folder), finished.settings, finished.metrics, finished.predictions)
 
     @property
     def scores(self) -> dict[str, Any]:

@@ -76,12 +76,12 @@ def default() -> Shipped:
     Raises:
         UserError: this copy of the package has none.
     """
-    found = of_name(DEFAULT)
-    if found is None:
+    student = of_name(DEFAULT)
+    if student is None:
         raise UserError(
             f"this copy of the package lacks its student {DEFAULT}: name an exported .tflite file."
         )
-    return found
+    return student
 
 
 def introduction() -> str:

@@ -234,10 +234,10 @@ def answer_to(
             yield from passed(stream.feed(block))
         yield from passed(stream.finish())
 
-    def passed(found: list[Window]) -> list[Window]:
+    def passed(new: list[Window]) -> list[Window]:
         if kept is not None:
-            kept.extend(found)
-        return found
+            kept.extend(new)
+        return new
 
     summary = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
     answer = Answer(summary.probabilities, summary.dimensions)

@@ -460,9 +460,9 @@ class Distiller(keras.Model):
 
     @property
     def metrics(self):
-        own = [self.label_tracker, self.accuracy_tracker, self.odd_labels]
-        own += [self.dimensions_tracker] if self.dimensions_tracker else []
-        return [*(metric for metric in super().metrics if metric not in own), *own]
+        trackers = [self.label_tracker, self.accuracy_tracker, self.odd_labels]
+        trackers += [self.dimensions_tracker] if self.dimensions_tracker else []
+        return [*(metric for metric in super().metrics if metric not in trackers), *trackers]
 
     def get_metrics_result(self):
         """As Keras has it, without what is no metric of the student."""

@@ -169,8 +169,8 @@ class Padded:
             rows = min(rows, -(-int(longest) // TRIM) * TRIM)
         padded = np.zeros((chosen.size, rows, *self.shape[2:]), np.float32)
         for place, index in zip(padded, chosen.ravel(), strict=True):
-            own = self._embeddings[index][:rows]
-            place[: len(own)] = own
+            known = self._embeddings[index][:rows]
+            place[: len(known)] = known
         return padded.reshape(*chosen.shape, *padded.shape[1:])
 
 

@@ -228,7 +228,7 @@ def text_states(
         token_ids = np.zeros(text_mask.shape, np.int32)
         token_ids[text_mask] = np.concatenate(items)
         states = encoder.states(token_ids, text_mask.astype(np.int32))
-        return [own[:length] for own, length in zip(states, lengths, strict=True)]
+        return [rows[:length] for rows, length in zip(states, lengths, strict=True)]
 
     name = re.sub(r"[^\w.-]+", "-", encoder.name)
     stored = embedding_cache.Encoder(f"text-{name}", encoder.identity, (encoder.width,), encode, "float16")

@@ -151,8 +151,8 @@ def reliability(
     drawn = _drawn(confidence, place, bins, draws, seed)
     reliability_bins = []
     for number in np.unique(place):
-        own = place == number
-        count, mean = int(own.sum()), float(confidence[own].mean())
+        inside = place == number
+        count, mean = int(inside.sum()), float(confidence[inside].mean())
         low, high = np.percentile(mean + drawn[:, number] / count, [2.5, 97.5])
         reliability_bins.append(
             ReliabilityBin(
@@ -160,7 +160,7 @@ def reliability(
                 float(edges[number + 1]),
                 count,
                 mean,
-                float(right[own].mean()),
+                float(right[inside].mean()),
                 (float(low), float(high)),
             )
         )

@@ -95,10 +95,10 @@ def find_alone(run: "Experiment") -> Alone | None:
             )
             if not same:
                 continue
-            found = folder.finished()
-            keys = set(zip(found.predictions.ids, found.predictions.folds, strict=True))
-            if keys.issuperset(_tested(run)) and set(found.predictions.classes) == set(run.classes):
-                return Alone(folder, found)
+            finished = folder.finished()
+            keys = set(zip(finished.predictions.ids, finished.predictions.folds, strict=True))
+            if keys.issuperset(_tested(run)) and set(finished.predictions.classes) == set(run.classes):
+                return Alone(folder, finished)
     return None
 
 

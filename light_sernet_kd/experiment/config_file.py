@@ -145,8 +145,8 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
     try:
         stored = read_json(path, dict)
         before, values = _in_digest({name: stored[name] for name in decides}), stored["resolved"]
-        told = _completed(values)
-        if before == decides and {name: told[name] for name in resolved} != resolved:
+        completed = _completed(values)
+        if before == decides and {name: completed[name] for name in resolved} != resolved:
             raise ValueError(f"{path} tells of values that its settings do not have")
         computes = (
             values["arithmetic"] in ("bfloat16", "float32") and values.get("engine", OF_OLDER_RUNS) in ENGINES

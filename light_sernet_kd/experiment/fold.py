@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from light_sernet_kd.config.settings import BEST
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS
@@ -21,6 +22,7 @@ from light_sernet_kd.experiment.teachers import generations
 from light_sernet_kd.experiment.teachers.teacher import remove_teacher_states
 from light_sernet_kd.files import atomic
 from light_sernet_kd.reporting.embedding_panels import MOST_FOLDS
+from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.history import read_history
 from light_sernet_kd.training.network import load_student
 
@@ -54,9 +56,11 @@ def run_fold(run: "Experiment", fold: Fold) -> dict[str, Any]:
     scores = [f"{name.upper()} {100 * outcome[name]:.1f} %" for name in ("ua", "wa") if run.has_classes]
     scores += [f"CCC of {name} {each['ccc']:z.2f}" for name, each in outcome.get(DIMENSIONS, {}).items()
                if each["ccc"] is not None]  # fmt: skip
+    epochs = pluralise(outcome["epochs"], "epoch")
+    if run.settings.keep == BEST:
+        epochs = f"epoch {outcome['best_epoch']} of {outcome['epochs']}"
     run.display.say(
-        f"fold {fold.name}: {', '.join(scores) or 'no score'} "
-        f"(epoch {outcome['best_epoch']} of {outcome['epochs']}; {outcome['seconds']:.0f} s)"
+        f"fold {fold.name}: {', '.join(scores) or 'no score'} ({epochs}; {outcome['seconds']:.0f} s)"
     )
     return {**outcome, "logits": logits}
 

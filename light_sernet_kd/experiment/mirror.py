@@ -77,8 +77,8 @@ class Store:
         """What fits a pattern, relative to the address."""
         with self._told("cannot be read"):
             self.system.invalidate_cache()
-            found = self.system.glob(self._path(pattern))
-        return [str(PurePosixPath(each).relative_to(PurePosixPath(self.root))) for each in found]
+            paths = self.system.glob(self._path(pattern))
+        return [str(PurePosixPath(each).relative_to(PurePosixPath(self.root))) for each in paths]
 
     def read(self, name: str) -> bytes | None:
         """The content of a small file; None where there is none."""
@@ -210,7 +210,7 @@ class Mirrored:
             return 0
         self.hashes = self._hashes(self.there)
         config = self.folder / "config.json"
-        if config.exists() and self.hashes.get(config.name, (own := sha256(config))) != own:
+        if config.exists() and self.hashes.get(config.name, (digest := sha256(config))) != digest:
             raise UserError(
                 f"{self.folder} and {self.store.url}/{self.name} hold different runs: give another --mirror "
                 "or --run, or move one of them away."
@@ -282,10 +282,10 @@ class Mirrored:
 
     def _hashes(self, content: bytes) -> dict[str, str]:
         try:
-            found = parse_json(content)["files"]
+            digests = parse_json(content)["files"]
             # names that would lead out of the folder are no names of ours
-            if all(_is_inside(name) and isinstance(digest, str) for name, digest in found.items()):
-                return dict(found)
+            if all(_is_inside(name) and isinstance(digest, str) for name, digest in digests.items()):
+                return dict(digests)
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
         raise UserError(
@@ -344,16 +344,16 @@ def mirrored_grid(url: str | None, folder: Path, runs: Sequence[str], display: D
         return
     store = Store(url)
     store.check()
-    own = Mirrored(store, folder, folder.name, own_files)
+    mirrored = Mirrored(store, folder, folder.name, own_files)
     folders = [Mirrored(store, folder / run, f"{folder.name}/{run}") for run in runs]
     there = set(store.names(f"{folder.name}/*/{INDEX}"))
     with locked(folder):
-        _fetch(own, display)
+        _fetch(mirrored, display)
         for each in folders:
             if f"{each.name}/{INDEX}" in there:
                 with RunFolder(each.folder).lock():
                     _fetch(each, display)
-    with _sending([*folders, own], display):
+    with _sending([*folders, mirrored], display):
         yield
 
 

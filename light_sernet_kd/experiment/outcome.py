@@ -40,8 +40,8 @@ def summary(metrics: dict[str, Any]) -> str:
 def _scores(metrics: dict[str, Any]) -> str:
     if not metrics["classes"]:
         each = [
-            f"CCC of {name} {'unknown' if found['ccc'] is None else format(found['ccc'], 'z.2f')}"
-            for name, found in metrics["dimensions"]["pooled"].items()
+            f"CCC of {name} {'unknown' if scores['ccc'] is None else format(scores['ccc'], 'z.2f')}"
+            for name, scores in metrics["dimensions"]["pooled"].items()
         ]
         return ", ".join(each)
     pooled, interval = metrics["pooled"], metrics["ci95"]

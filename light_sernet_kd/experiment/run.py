@@ -60,9 +60,9 @@ def train_alone(settings: Settings, options: RunOptions, display: Display) -> Pa
 
     Arguments and errors are those of `train`; `settings` have the teacher.
     """
-    own = options_beside(settings, options)
+    options_alone = options_beside(settings, options)
     alone = settings_alone(settings)
-    return train(alone, own, display, command=command_of(alone, own))
+    return train(alone, options_alone, display, command=command_of(alone, options_alone))
 
 
 def carry_out(run: Experiment) -> None:

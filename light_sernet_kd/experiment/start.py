@@ -93,10 +93,10 @@ def taken(student: keras.Model, other: keras.Model, *, classifier: bool) -> list
     [(2, 3), (3,), (3, 2), (2,)]
     """
     last = next(layer for layer in reversed(student.layers) if layer.weights)
-    own = set() if classifier else {id(weight) for weight in last.weights}
+    untouched = set() if classifier else {id(weight) for weight in last.weights}
     made, given = student.get_weights(), other.get_weights()
     weights = [
-        mine if id(variable) in own else theirs
+        mine if id(variable) in untouched else theirs
         for variable, mine, theirs in zip(student.weights, made, given, strict=False)
     ]
     if len(made) != len(given) or [each.shape for each in weights] != [each.shape for each in made]:
@@ -162,8 +162,8 @@ def _check_final(taught: TaughtRun) -> None:
 def _list_of(taught: TaughtRun) -> training_list.TrainingList:
     for row in taught.folder.fold(ALL_SPEAKERS).exported()["rows"]:
         file = taught.folder.path / row["file"]
-        if file.is_file() and sha256(file) == row["sha256"] and (found := training_list.read(file)):
-            return found
+        if file.is_file() and sha256(file) == row["sha256"] and (listed := training_list.read(file)):
+            return listed
     raise UserError(
         f"{taught.named} lacks the exported files, which list what its student was trained on: make them "
         f"with light-sernet-kd export {taught.folder.path}."
@@ -228,8 +228,8 @@ def licence(run: "Experiment") -> str | None:
     """Of the corpus that the start was trained on, of its teacher, and of what it began with itself."""
     if run.start is None:
         return None
-    own, metrics = run.start.taught.settings, run.start.taught.run.metrics
-    sources = [CORPORA.get(str(name)) for name in (own.corpus, own.test_on)]
+    settings, metrics = run.start.taught.settings, run.start.taught.run.metrics
+    sources = [CORPORA.get(str(name)) for name in (settings.corpus, settings.test_on)]
     known = [f"{metrics['corpus']}: {each.origin.licence}" for each in sources if each and each.origin]
     others = (("its teacher", metrics.get("teacher")), ("its own start", metrics.get("start")))
     known += [f"{what}: {said['licence']}" for what, said in others if said and said.get("licence")]
@@ -248,9 +248,9 @@ def stamps(run: "Experiment") -> list[str]:
             f"perhaps optimistic: {pluralise(start.same_names, 'recording')} of speakers whose names are "
             f"among those that trained {named}"
         )
-    if told := metrics.get("unlabelled"):
+    if unlabelled := metrics.get("unlabelled"):
         made.append(
-            f"perhaps optimistic: the speakers of {told['recordings']:,} unlabelled recordings, which "
+            f"perhaps optimistic: the speakers of {unlabelled['recordings']:,} unlabelled recordings, which "
             f"trained {named}, may be test speakers"
         )
     teacher: Mapping[str, Any] = metrics.get("teacher") or {}

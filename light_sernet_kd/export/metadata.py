@@ -152,9 +152,9 @@ def _description(card: Mapping[str, Any]) -> str:
         sentences.append(f"Unweighted accuracy {100 * card['ua']:.1f} %{between}{protocol}.")
     for name, each in card.get("ccc", {}).items():
         sentences.append(f"Concordance of {name} {concordance(each)}.")
-    if found := card.get("certificate"):
-        decided = found["passed"] + len(found["failed"])
-        sentences.append(f"Stress certificate: {found['passed']} of {decided} tests passed.")
+    if certificate := card.get("certificate"):
+        decided = certificate["passed"] + len(certificate["failed"])
+        sentences.append(f"Stress certificate: {certificate['passed']} of {decided} tests passed.")
     if card.get("stamps"):
         sentences.append(f"Mind: {'; '.join(card['stamps'])}.")
     return " ".join(sentences)

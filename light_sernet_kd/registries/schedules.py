@@ -43,9 +43,9 @@ class Schedule:
     tune_epochs: int = 0
     warm_up: int = 0
 
-    def changed(self, **own: Any) -> "Schedule":
-        """The schedule with what is not None of `own` in the place of its values."""
-        return dataclasses.replace(self, **{key: value for key, value in own.items() if value is not None})
+    def changed(self, **values: Any) -> "Schedule":
+        """The schedule with what is not None of `values` in the place of its values."""
+        return dataclasses.replace(self, **{key: value for key, value in values.items() if value is not None})
 
     def learning_rate_at(self, *, epoch: int, step: int) -> float:
         """The learning rate of training step `step` in epoch `epoch`, both counted from 0."""

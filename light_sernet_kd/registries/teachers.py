@@ -247,8 +247,8 @@ def trained_member(spec: str) -> tuple[str, float] | None:
 
 def _weighted(part: str) -> tuple[str, float]:
     """What a part of an ensemble names, and its weight."""
-    found = re.fullmatch(r"(.+)\*(\d+(?:\.\d+)?)", part)
-    return (found[1], float(found[2])) if found else (part, 1.0)
+    match = re.fullmatch(r"(.+)\*(\d+(?:\.\d+)?)", part)
+    return (match[1], float(match[2])) if match else (part, 1.0)
 
 
 def _is_source(name: str) -> bool:

@@ -84,14 +84,14 @@ def interval_of(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f" [{percent(ends[0])}, {percent(ends[1])}]"
 
 
-def concordance(told: Mapping[str, float]) -> str:
+def concordance(agreement: Mapping[str, float]) -> str:
     """What a file's card says of a dimension's CCC, with its interval where there is one.
 
     >>> concordance({"ccc": 0.514, "low": 0.4, "high": 0.6}), concordance({"ccc": -0.001})
     ('0.51 [0.40, 0.60]', '0.00')
     """
-    between = f" [{told['low']:z.2f}, {told['high']:z.2f}]" if "low" in told else ""
-    return f"{told['ccc']:z.2f}{between}"
+    between = f" [{agreement['low']:z.2f}, {agreement['high']:z.2f}]" if "low" in agreement else ""
+    return f"{agreement['ccc']:z.2f}{between}"
 
 
 def points(difference: Mapping[str, Any] | None) -> str:

@@ -140,11 +140,11 @@ def _class_hint(theirs: Sequence[str], ours: Sequence[str]) -> str:
     """How a teacher's classes would have to be renamed to be the corpus's; empty where nothing is known."""
     if {name.lower() for name in theirs} == {name.lower() for name in ours}:
         return " They differ in capitals only: write the teacher's as the corpus's."
-    own = {name.casefold(): name for name in ours}
+    by_plain_name = {name.casefold(): name for name in ours}
     meant: dict[str, str | None] = {}
     for name in theirs:
         plain = name.strip().casefold()
-        meant[name] = own.get(plain) or own.get(SYNONYMS.get(plain, ""))
+        meant[name] = by_plain_name.get(plain) or by_plain_name.get(SYNONYMS.get(plain, ""))
     renamed = [f"{name}={target}" for name, target in meant.items() if target and target != name]
     if not any(meant.values()):
         return ""

@@ -32,17 +32,17 @@ def fit_components(embeddings: np.ndarray, count: int) -> Components:
 
     standardised = StandardScaler().fit(embeddings.astype(np.float64))
     rank = np.linalg.matrix_rank(standardised.transform(embeddings.astype(np.float64)))
-    found = min(count, int(rank))
-    model = make_pipeline(standardised, PCA(found, whiten=True, random_state=0))
+    kept = min(count, int(rank))
+    model = make_pipeline(standardised, PCA(kept, whiten=True, random_state=0))
     known = model.fit_transform(embeddings.astype(np.float64))
     # The sign of a component is the solver's choice, and would be another on another machine.
     largest = np.abs(model[-1].components_).argmax(axis=1)
-    signs = np.sign(model[-1].components_[np.arange(found), largest])
+    signs = np.sign(model[-1].components_[np.arange(kept), largest])
     limit = np.abs(known).max()
 
     def components(values: np.ndarray) -> np.ndarray:
         turned = np.clip(model.transform(np.asarray(values, np.float64)) * signs, -limit, limit)
-        return np.pad(turned, ((0, 0), (0, count - found))).astype(np.float32)
+        return np.pad(turned, ((0, 0), (0, count - kept))).astype(np.float32)
 
     return components
 

@@ -92,18 +92,18 @@ def ensemble(
         numbers = [member.folds.index(fold) for fold in folds] if member.folds else [0] * max(1, len(folds))
         logits.append(member.logits[np.ix_(numbers, rows, columns)])
         if member.embeddings is not None:
-            own = numbers if len(member.embeddings) > 1 else [0]
-            embeddings.append(member.embeddings[np.ix_(own, rows)].astype(np.float32))
+            of_member = numbers if len(member.embeddings) > 1 else [0]
+            embeddings.append(member.embeddings[np.ix_(of_member, rows)].astype(np.float32))
         if member.values is not None and member.dimensions == first.dimensions:
-            own = numbers if len(member.values) > 1 else [0]
-            values.append(member.values[np.ix_(own, rows)])
+            of_member = numbers if len(member.values) > 1 else [0]
+            values.append(member.values[np.ix_(of_member, rows)])
         trained_on = member.card.get("train_speakers")
         by_fold = trained_on if isinstance(trained_on, Mapping) else {}
         names = [fold if member.folds else ALL_SPEAKERS for fold in folds or (ALL_SPEAKERS,)]
         speakers.append([by_fold.get(name) for name in names])
-    told = "; ".join(member.made_by for member in members)
+    made_by = "; ".join(member.made_by for member in members)
     card: dict[str, Any] = {
-        "made_by": f"mean of {len(members)}: {told}" if len(members) > 1 else told,
+        "made_by": f"mean of {len(members)}: {made_by}" if len(members) > 1 else made_by,
         "members": [dict(member.card) for member in members],
     }
     for name in ("corpus", "protocol"):
@@ -147,7 +147,7 @@ def joined(logits: np.ndarray, weights: Sequence[float] | None, labels: np.ndarr
     mean = mean.astype(np.float32)
     if labels is None:
         return mean
-    own = np.ones(len(logits)) if weights is None else np.array(weights, np.float64)
-    counted = own[:, None, None] * confidence_weights(logits, np.maximum(labels, 0))
+    priors = np.ones(len(logits)) if weights is None else np.array(weights, np.float64)
+    counted = priors[:, None, None] * confidence_weights(logits, np.maximum(labels, 0))
     confident = (counted[..., None] * logits).sum(axis=0) / counted.sum(axis=0)[..., None]
     return np.where(labels[..., None] < 0, mean, confident).astype(np.float32)

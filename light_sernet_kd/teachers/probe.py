@@ -241,8 +241,8 @@ def _fitted(task: _Task, fold: Fold, on_fold: Callable[[str, FoldProbe], None] |
             else np.asarray
         )
 
-        def training(found: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-            rows = task.training_rows(fold, found)
+        def training(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+            rows = task.training_rows(fold, embeddings)
             answers = predict(rows)
             for of_part, others in held:
                 places = np.searchsorted(train, of_part)
@@ -356,8 +356,8 @@ class _Part:
         missing = COMPONENTS - len(deviations)  # fewer rows have fewer axes; all folds have as many columns
 
         def components(values: np.ndarray) -> np.ndarray:
-            found = self.coordinates(first(values))[:, :COMPONENTS] / deviations
-            return np.pad(found, ((0, 0), (0, missing)))
+            coordinates = self.coordinates(first(values))[:, :COMPONENTS] / deviations
+            return np.pad(coordinates, ((0, 0), (0, missing)))
 
         return components
 

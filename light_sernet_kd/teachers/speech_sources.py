@@ -100,8 +100,8 @@ def speech_model_digest(argument: str, data: Path, *, family: str) -> str | None
 
 def _tuning(settings: Settings) -> dict[str, Any]:
     """What the user says of a fine-tuning; the rest stays as `TuningSettings` has it."""
-    own = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
-    return {name: value for name, value in own.items() if value is not None}
+    tuning = {name: getattr(settings, name) for name in ("epochs", "batch_size", "learning_rate")}
+    return {name: value for name, value in tuning.items() if value is not None}
 
 
 # Functions for the families in `TEACHER_SOURCES`.

@@ -62,8 +62,8 @@ class Chosen:
         return len(self._rows)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        found = np.asarray(self._values[self._rows[indices]])
-        return found if self._columns is None else found[:, self._columns]
+        rows = np.asarray(self._values[self._rows[indices]])
+        return rows if self._columns is None else rows[:, self._columns]
 
 
 class Joined:

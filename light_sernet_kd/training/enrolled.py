@@ -155,9 +155,9 @@ def _known(
     of_speaker = np.split(order, np.cumsum(np.bincount(by_speaker))[:-1])
     means, counts = np.zeros((len(fitted), rows.shape[1])), np.zeros(len(fitted))
     for place, (row, wanted) in enumerate(zip(fitted, rng.choice(CLIPS, len(fitted)), strict=True)):
-        own = of_speaker[by_speaker[row]]
+        same_speaker = of_speaker[by_speaker[row]]
         # One more, since the row itself may be among them.
-        chosen = rng.choice(own, min(int(wanted) + 1, len(own)), replace=False)
+        chosen = rng.choice(same_speaker, min(int(wanted) + 1, len(same_speaker)), replace=False)
         chosen = chosen[chosen != row][: int(wanted)]
         if len(chosen):
             means[place], counts[place] = rows[chosen].mean(axis=0), len(chosen)

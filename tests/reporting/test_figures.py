@@ -148,6 +148,16 @@ def test_curves_draw_each_fold_and_their_mean_as_far_as_all_got(drawn, folds):
         np.testing.assert_allclose(dots, [(3, scale * history[column][2]) for history in told.values()])
 
 
+@pytest.mark.parametrize("keep", ["best", "last", "mean"])
+def test_a_dot_is_the_kept_epoch_and_a_mean_of_weights_has_none(drawn, keep):
+    told = histories(2)
+    figures.curves(told, "x", selected_epochs=dict.fromkeys(told, 20), keep=keep)
+    dots = [line for axes in drawn[0].axes for line in axes.lines if len(line.get_xdata()) == 1]
+    assert len(dots) == (0 if keep == "mean" else 2 * 3)
+    notes = " ".join(words(drawn[0]))
+    assert ("dot: the epoch" in notes, "mean of the weights" in notes) == (keep != "mean", keep == "mean")
+
+
 def test_an_enrolment_curve_stands_at_its_numbers_of_recordings(drawn):
     curve = [{"clips": clips, "ua": 0.6 + clips / 200} for clips in (0, 1, 2, 5, 10, 40)]
     found = {"protocol": "enrolled", "curve": curve, "first": curve}

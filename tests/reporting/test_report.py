@@ -56,6 +56,20 @@ def test_the_fold_table_is_the_folds():
     assert (rows[-1]["UA"], rows[-1]["macro F1"], rows[-1]["last epoch: UA"]) == ("85.3", "83.1", "84.2")
 
 
+@pytest.mark.parametrize(("keep", "sentence"), [
+    ("best", "is the one whose weights the protocol chose"),
+    ("last", "The weights of the last epoch were kept."),
+    ("mean", "The mean of the weights over the last quarter of the epochs was kept"),
+])  # fmt: skip
+def test_the_fold_table_says_which_weights_were_kept(keep, sentence):
+    config = copy.deepcopy(CONFIG)
+    config["settings"]["keep"] = keep
+    page = report(METRICS, config, export=None)
+    assert sentence in page
+    kept = [row["kept epoch"] for row in tables(page)[0][:-1]]
+    assert kept == ["–" if keep == "mean" else str(fold["best_epoch"]) for fold in METRICS["folds"]]
+
+
 def test_the_recall_table_is_the_pooled_recall_and_none_is_no_utterance():
     rows = tables(report(METRICS, CONFIG, export=None))[1]
     assert [list(row.values()) for row in rows] == [

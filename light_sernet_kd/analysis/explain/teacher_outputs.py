@@ -39,10 +39,10 @@ def teacher_embeddings(
         return None, f"The teacher file {path} is not there, so its embeddings are not compared."
     if not run_files and audio.fingerprint(path) != config.get("teacher_sha256"):
         return None, f"The teacher file {path} has changed since, so its embeddings are not compared."
-    found = [teachers.read(each) for each in run_files or [path]]
-    if any(teacher.embeddings is None for teacher in found):
+    read = [teachers.read(each) for each in run_files or [path]]
+    if any(teacher.embeddings is None for teacher in read):
         return None, "The teacher's file has no embeddings to compare with."
-    side_by_side = [teachers.aligned_embeddings(teacher, utterances, fold) for teacher in found]
+    side_by_side = [teachers.aligned_embeddings(teacher, utterances, fold) for teacher in read]
     return np.concatenate(side_by_side, axis=1), ""
 
 

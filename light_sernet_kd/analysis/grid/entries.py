@@ -179,10 +179,10 @@ def _of_combinations(
     entries: dict[str, Entry] = {}
     runs: dict[str, str] = {}
     for values, title, keys in combinations:
-        own = {key: values[key] for key in varied if key in keys}
+        chosen = {key: values[key] for key in varied if key in keys}
         parts = [title] if title else []
-        parts += [_text(key, value) for key, value in own.items() if key != SEED]
-        seed = [f"seed{own[SEED]}"] if SEED in own else []
+        parts += [_text(key, value) for key, value in chosen.items() if key != SEED]
+        seed = [f"seed{chosen[SEED]}"] if SEED in chosen else []
         group = path_part("-".join(parts) or name)
         label = path_part("-".join(parts + seed) or name)
         try:

@@ -57,10 +57,10 @@ class GridFolder:
             stored = read_json(folder.file, _GRID)
         except FileNotFoundError:
             # Its runs may be there without it, when it was damaged and removed.
-            own = {entry.name for entry in grid.entries} | {
+            known = {entry.name for entry in grid.entries} | {
                 f"scores.{kind}" for kind in ("json", "md", "png")
             }
-            others = [name for name in _inside(folder.path) if name not in own]
+            others = [name for name in _inside(folder.path) if name not in known]
             if others:
                 raise UserError(f"{folder.path} holds no grid, but {others[0]}: {remedy}.") from None
             return folder

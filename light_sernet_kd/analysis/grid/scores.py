@@ -76,7 +76,7 @@ def difference(
     low, high = np.percentile(gaps[drawn, again].mean(axis=(1, 2)), [2.5, 97.5])
     from scipy.stats import permutation_test
 
-    found = permutation_test(
+    test = permutation_test(
         (per_fold,),
         lambda values, axis: np.mean(values, axis=axis),
         permutation_type="samples",
@@ -84,7 +84,7 @@ def difference(
         n_resamples=resamples,
         rng=rng,
     )
-    return Difference(float(per_fold.mean()), float(low), float(high), float(found.pvalue))
+    return Difference(float(per_fold.mean()), float(low), float(high), float(test.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -132,15 +132,15 @@ def scores(grid: Grid, folder: GridFolder) -> dict[str, Any]:
             np.array([[*table[seed].values()] for seed in seeds]).T
             for table in (tables[baseline], tables[place])
         )
-        found = difference(first, other)
+        gain = difference(first, other)
         if not _has_same_folds(entry):
-            found = Difference(found.mean)
+            gain = Difference(gain.mean)
         rows[place]["compared"] = {
             "with": firsts[baseline].group,
             "seeds": len(seeds),
-            "difference": found.mean,
-            "interval": [found.low, found.high] if found.low is not None else None,
-            "p": found.p,
+            "difference": gain.mean,
+            "interval": [gain.low, gain.high] if gain.low is not None else None,
+            "p": gain.p,
             "p_holm": None,
         }
         rows[place]["also_differs"] = _also(entry, firsts[baseline], grid.compare)
@@ -228,9 +228,11 @@ def _same_test(one: Entry, other: Entry) -> bool:
 def _also(one: Entry, other: Entry, compare: str | None) -> list[str]:
     """The settings beside the compared one and the seed in which two groups differ."""
     # A method's teacher and weights belong to it.
-    own = {"teacher", "distillation_weights"} if compare == "distillation" else set()
+    set_by_it = {"teacher", "distillation_weights"} if compare == "distillation" else set()
     return [
-        key for key in one.varied if key not in {compare, SEED, *own} and one.varied[key] != other.varied[key]
+        key
+        for key in one.varied
+        if key not in {compare, SEED, *set_by_it} and one.varied[key] != other.varied[key]
     ]
 
 
@@ -302,8 +304,8 @@ def show(scored: Mapping[str, Any], display: "Display") -> None:
         if all(row[name] == first[name] for row in scored["rows"])
     ]
     if common:
-        told = [pluralise(first[name], "fold") if name == "folds" else first[name] for name in common]
-        display.say(f"\n{', '.join(told)}", always=True)
+        shared = [pluralise(first[name], "fold") if name == "folds" else first[name] for name in common]
+        display.say(f"\n{', '.join(shared)}", always=True)
     columns = zip(whole.header, *whole.rows, strict=True)
     empty = [name for name, *values in columns if all(value is None for value in values)]
     whole.without([*common, *empty]).show(display.console)

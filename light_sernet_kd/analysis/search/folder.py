@@ -63,8 +63,8 @@ class Search:
 
     def as_dict(self) -> dict[str, Any]:
         plain = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        own = {"settings": self.settings.as_dict(), "space": self.space.as_dict()}
-        return json.loads(json.dumps({**plain, **own, "budget": dataclasses.asdict(self.budget)}))
+        nested = {"settings": self.settings.as_dict(), "space": self.space.as_dict()}
+        return json.loads(json.dumps({**plain, **nested, "budget": dataclasses.asdict(self.budget)}))
 
     @property
     def name(self) -> str:

@@ -44,7 +44,7 @@ def _noises_in(folder: Path, seed: int) -> list[np.ndarray]:
     if not paths:
         raise UserError(f"{folder} has no recording: put some there, or remove it.")
     drawn = sorted(paths, key=lambda path: zlib.crc32(f"{seed} {path.name}".encode()))[:MOST]
-    found = []
+    waveforms = []
     for path in sorted(drawn):
         try:
             waveform = audio.read(path)[: MOST_SECONDS * SAMPLE_RATE].copy()
@@ -52,8 +52,8 @@ def _noises_in(folder: Path, seed: int) -> list[np.ndarray]:
             raise UserError(f"{error} Mend or remove it: --noises takes whole recordings.") from None
         if not len(active(waveform)):
             raise UserError(f"{path} is silent in its first {MOST_SECONDS} s: remove it.")
-        found.append(waveform)
-    return found
+        waveforms.append(waveform)
+    return waveforms
 
 
 def described(noises: Mapping[str, Sequence[np.ndarray]]) -> dict[str, str]:

@@ -60,8 +60,8 @@ def mean_f0(waveform: np.ndarray) -> float | None:
 def _autocorrelation(frames: np.ndarray, lags: int) -> np.ndarray:
     """Of each row, `(rows, lags)`, 1 at lag 0."""
     count = 2 ** math.ceil(math.log2(2 * _WINDOW))
-    found = np.fft.irfft(np.abs(np.fft.rfft(frames, count)) ** 2, count)[:, :lags]
-    return found / np.maximum(found[:, :1], 1e-300)
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(frames, count)) ** 2, count)[:, :lags]
+    return correlation / np.maximum(correlation[:, :1], 1e-300)
 
 
 def groups(f0_of: Mapping[str, float | None], speaker_of: Mapping[str, str]) -> dict[str, str]:
@@ -75,12 +75,12 @@ def groups(f0_of: Mapping[str, float | None], speaker_of: Mapping[str, str]) -> 
 
     Source: the groups of audEERING's ser-tests, fairness pitch.
     """
-    found: dict[str, list[float]] = {}
+    f0_by_speaker: dict[str, list[float]] = {}
     for utterance, f0_hz in f0_of.items():
         if f0_hz is not None and PLAUSIBLE_HZ[0] <= f0_hz <= PLAUSIBLE_HZ[1]:
-            found.setdefault(speaker_of[utterance], []).append(f0_hz)
+            f0_by_speaker.setdefault(speaker_of[utterance], []).append(f0_hz)
     return {
         speaker: next(name for name, most in _MOST_HZ.items() if np.mean(each) <= most)
-        for speaker, each in sorted(found.items())
+        for speaker, each in sorted(f0_by_speaker.items())
         if len(each) >= FEWEST_RECORDINGS
     }

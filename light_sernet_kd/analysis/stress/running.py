@@ -123,8 +123,8 @@ def certify(
     plan = _planned(certificate.conditions(), corpus, noises, seed)
     played = _played(students, corpus, tested, plan, skip_bad=skip_bad, progress=progress, measures_f0=True)
     result = {**_result(students, corpus, tested, plan, played), "sounds": described(plan.noises)}
-    for told, answers in zip(result["students"], played.answers, strict=True):
-        told["certificate"] = certificate.verdict(answers, plan.names, plan.missing, played.f0_of)
+    for entry, answers in zip(result["students"], played.answers, strict=True):
+        entry["certificate"] = certificate.verdict(answers, plan.names, plan.missing, played.f0_of)
     return result
 
 

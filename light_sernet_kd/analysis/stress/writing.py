@@ -95,10 +95,10 @@ def _certificate_lines(stressed: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["", "## Certificate", ""]
     for student in stressed["students"]:
-        found = student["certificate"]
-        lines += [f"**{plain(student['name'])}: {plain(certificate.summary(found))}.**", ""]
-        lines += [*certificate_table(found).markdown(), ""]
-        lines += [f"- {plain(each)}" for each in undecided(found)]
+        verdict = student["certificate"]
+        lines += [f"**{plain(student['name'])}: {plain(certificate.summary(verdict))}.**", ""]
+        lines += [*certificate_table(verdict).markdown(), ""]
+        lines += [f"- {plain(each)}" for each in undecided(verdict)]
     return [*lines, *(f"- {plain(each)}" for each in certificate_notes(stressed))]
 
 
@@ -108,13 +108,13 @@ def write_certificates(stressed: Mapping[str, Any], students: Sequence[Student])
     Of a run's precisions those that were stressed have a verdict. Both files name the students that it is of,
     so that an export of others leaves it alone.
     """
-    told_of: dict[Path, list[Mapping[str, Any]]] = {}
-    for student, told in zip(students, stressed["students"], strict=True):
+    entries_of: dict[Path, list[Mapping[str, Any]]] = {}
+    for student, entry in zip(students, stressed["students"], strict=True):
         if student.folder is not None:
-            told_of.setdefault(student.folder, []).append(told)
+            entries_of.setdefault(student.folder, []).append(entry)
     written = []
-    for path, tolds in told_of.items():
-        part = {**stressed, "students": tolds}
+    for path, entries in entries_of.items():
+        part = {**stressed, "students": entries}
         folder = RunFolder(path)
         folder.write_certificate(
             {
@@ -126,7 +126,7 @@ def write_certificates(stressed: Mapping[str, Any], students: Sequence[Student])
                         **each["certificate"],
                         "short": certificate.short(stressed, each["certificate"]),
                     }
-                    for each in tolds
+                    for each in entries
                 },
             }
         )

@@ -32,11 +32,11 @@ def microphone(waveform, rng, *, chance=0.5, most_db=6.0, peaks=3, device=0.3):
 def sections(rng: np.random.Generator, *, most_db: float, peaks: int) -> np.ndarray:
     """Second-order sections `(2 + peaks, 6)` of a drawn microphone, as SciPy has them."""
     corner = math.exp(rng.uniform(math.log(20), math.log(200)))
-    found = [_highpass(corner), shelf(1000.0, rng.uniform(-most_db, most_db))]
+    made = [_highpass(corner), shelf(1000.0, rng.uniform(-most_db, most_db))]
     for _ in range(peaks):
         hz = math.exp(rng.uniform(math.log(100), math.log(7000)))
-        found.append(bell(hz, rng.uniform(-most_db, most_db), octaves=rng.uniform(0.5, 2.0)))
-    return np.stack(found)
+        made.append(bell(hz, rng.uniform(-most_db, most_db), octaves=rng.uniform(0.5, 2.0)))
+    return np.stack(made)
 
 
 def _highpass(hz: float) -> np.ndarray:

@@ -90,9 +90,9 @@ def made_response(rng: np.random.Generator, t60_seconds: float) -> np.ndarray:
     for _ in range(2):
         even = image_source(size, mouth, microphone, reflection=reflection, seconds=seconds)
         reflection **= reverberation_time(even) / t60_seconds
-    found = image_source(size, mouth, microphone, reflection=reflection, seconds=seconds, rng=rng)
+    impulses = image_source(size, mouth, microphone, reflection=reflection, seconds=seconds, rng=rng)
     arrival = round(distance / SPEED_OF_SOUND * SAMPLE_RATE)
-    return np.pad(found, (_BEFORE, 0))[arrival:] * np.float32(4 * math.pi * distance)
+    return np.pad(impulses, (_BEFORE, 0))[arrival:] * np.float32(4 * math.pi * distance)
 
 
 def reverberation_time(response: np.ndarray) -> float:

@@ -152,8 +152,8 @@ def speaker_findings(utterances: Sequence[Utterance]) -> Findings:
     if not groups:
         return Findings([], [])
     named = enumerated(["/".join(group) for group in groups])
-    told = f"speaker names differ in case or spaces only: {named}; if one person has both, write them alike"
-    return Findings([told], [])
+    notice = f"speaker names differ in case or spaces only: {named}; if one person has both, write them alike"
+    return Findings([notice], [])
 
 
 def fold_findings(folds: Sequence[FoldClasses], *, protocol: str = "") -> Findings:

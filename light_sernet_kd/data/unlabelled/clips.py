@@ -113,8 +113,8 @@ class Clips:
         Raises:
             UserError: a recording has changed since it was surveyed.
         """
-        found = self._part(keys).windows()
-        while block := list(itertools.islice(found, self._block)):
+        windows_of_clips = self._part(keys).windows()
+        while block := list(itertools.islice(windows_of_clips, self._block)):
             yield [key for key, _ in block], [waveform for _, waveform in block], len(block)
 
     def parts(self, keys: Sequence[str]) -> Iterator[Part]:

@@ -41,25 +41,25 @@ def leaking(
     # Also of a recording whose content is another's: that one may be longer, and not be found.
     candidates = np.unique(survey.clips_with_duplicates["recording"]).astype(np.int64)
     of_file = {bytes.fromhex(each)[:CONTENT_BYTES]: row for each, row in zip(prints, rows, strict=True)}
-    found: dict[int, int] = {}
+    leaks: dict[int, int] = {}
     for number in candidates.tolist():
         if (row := of_file.get(survey.files[number].tobytes())) is not None:
-            found[number] = row
+            leaks[number] = row
     alike = training_list.shared(_listed(judges), _listed(survey.sounds[candidates]))
     for number in candidates[alike].tolist():
-        if number not in found:
+        if number not in leaks:
             same = training_list.shared(_listed(survey.sounds[[number]]), _listed(judges))
-            found[number] = rows[int(np.argmax(same))]
-    return {survey.names[number]: utterances[row].id for number, row in sorted(found.items())}
+            leaks[number] = rows[int(np.argmax(same))]
+    return {survey.names[number]: utterances[row].id for number, row in sorted(leaks.items())}
 
 
 def _listed(rows: NDArray) -> TrainingList:
     return TrainingList(rows, _NO_SPEAKERS)
 
 
-def leaks_named(found: Mapping[str, str], most: int = 5) -> str:
+def leaks_named(leaks: Mapping[str, str], most: int = 5) -> str:
     """What `leaking` found in words: how many, and the first names."""
-    listed = ", ".join(f"{name} is {utterance}" for name, utterance in list(found.items())[:most])
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    what = "recordings test or validate" if len(found) > 1 else "recording tests or validates"
-    return f"{len(found)} unlabelled {what} too: {listed}{more}"
+    listed = ", ".join(f"{name} is {utterance}" for name, utterance in list(leaks.items())[:most])
+    more = f" and {len(leaks) - most} more" if len(leaks) > most else ""
+    what = "recordings test or validate" if len(leaks) > 1 else "recording tests or validates"
+    return f"{len(leaks)} unlabelled {what} too: {listed}{more}"

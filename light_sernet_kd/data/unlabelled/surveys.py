@@ -236,10 +236,10 @@ class _Part:
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:  # a link to nowhere is told when it is read
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _place(folder: Path, samples: int, cache: Path) -> Path:
@@ -352,9 +352,9 @@ def _gathered(
         if problem := str(part.problems[row]):
             left_out[names[number]] = problem
     clips = []
-    for part, own in zip(parts, numbers, strict=True):
+    for part, of_part in zip(parts, numbers, strict=True):
         rows = np.ascontiguousarray(part.clips).reshape(-1).view(CLIP).copy()
-        recording = own[rows["recording"]]
+        recording = of_part[rows["recording"]]
         rows["recording"] = np.maximum(recording, 0)
         clips.append(rows[recording >= 0])
     every = np.concatenate(clips) if clips else np.zeros(0, CLIP)

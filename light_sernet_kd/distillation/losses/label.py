@@ -116,9 +116,9 @@ def hard_labels(labels, soft_labels):
     [1, 1]
     """
     labels, soft_labels = ops.convert_to_tensor(labels), ops.convert_to_tensor(soft_labels)
-    own = ops.sum(ops.where(one_hot_of(labels, soft_labels.shape[-1]), soft_labels, 0), axis=-1)
+    of_label = ops.sum(ops.where(one_hot_of(labels, soft_labels.shape[-1]), soft_labels, 0), axis=-1)
     largest = ops.cast(ops.argmax(soft_labels, axis=-1), labels.dtype)
-    return ops.where(own >= ops.max(soft_labels, axis=-1), labels, largest)
+    return ops.where(of_label >= ops.max(soft_labels, axis=-1), labels, largest)
 
 
 def _targets(labels, logits, label_smoothing):

@@ -159,8 +159,8 @@ class _Encoding:
         if self.error:
             return self.error, self.is_ours, [], [], nothing
         try:
-            found = list(part.windows())
-            keys, windows = [key for key, _ in found], [window for _, window in found]
+            keyed = list(part.windows())
+            keys, windows = [key for key, _ in keyed], [window for _, window in keyed]
             rows = [np.asarray(each) for each in self.encoder.encode(windows)]
             return "", False, keys, [len(each) for each in rows], np.concatenate(rows)
         except UserError as error:

@@ -74,12 +74,12 @@ def _refusals(address: str | None) -> Iterator[None]:
 
 def nodes_of(ray: Any) -> dict[str, tuple[int, int]]:
     """Node's id → processor cores and GPUs, of those that are alive and have a processor for tasks."""
-    found = {}
+    nodes = {}
     for node in ray.nodes():
         cores, gpus = (int(node["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
         if node["Alive"] and cores:
-            found[node["NodeID"]] = (cores, gpus)
-    return found
+            nodes[node["NodeID"]] = (cores, gpus)
+    return nodes
 
 
 def cores_of(nodes: Mapping[str, tuple[int, int]], jobs: int | None) -> tuple[int, int]:

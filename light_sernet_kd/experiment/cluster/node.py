@@ -126,7 +126,9 @@ def train_together_on_node(runs: Sequence[Given], options: RunOptions) -> Iterat
 
     commands = {run.name: run.command for run in runs}
     display = Display(Console(file=sys.stdout), verbose=2)
-    for run, done in some_together(runs, options, display, lambda _, own: commands[str(own.run)]):
+    for run, done in some_together(
+        runs, options, display, lambda _, entry_options: commands[str(entry_options.run)]
+    ):
         yield run.name, done
 
 

@@ -260,10 +260,10 @@ class _Runs(Generic[Run]):
 
     def _submit(self, task: _Task[Run]) -> Any:
         task.tries, task.node = task.tries + 1, ("", "")
-        told = self.options
+        options = self.options
         job = Job(
             runs=tuple(self._given(run) for run in task.runs),
-            options=replace(told, result=told.result.resolve(), verbose=0),
+            options=replace(options, result=options.result.resolve(), verbose=0),
             train=self.how.train,
             begin=self.how.begin,
             token=self.token,

@@ -83,12 +83,12 @@ class _Trials:
                 continue
             (trial, turn), self.twin = self.twin, None
             with turn:
-                found = self._measured(trial)
-                if found is None:
+                trained = self._measured(trial)
+                if trained is None:
                     self.drawn.say(trial)
                 else:
-                    self.at_work[found.name] = found, turn.pop_all()
-            yield found
+                    self.at_work[trained.name] = trained, turn.pop_all()
+            yield trained
 
     def tell(self, trained: _Trained, why: str | None) -> None:
         """The trial is scored; or it is not, for a reason."""
@@ -110,17 +110,17 @@ class _Trials:
         wanted = self.drawn.run_of(trial)
         if wanted is None:
             return None
-        settings, own = wanted
+        settings, options = wanted
         try:
-            if self._is_over_budget(trial, settings, own):
+            if self._is_over_budget(trial, settings, options):
                 return None
         except UserError as error:
             self.drawn.fail(trial, error)
             return None
-        return _Trained(str(own.run), settings, trial)
+        return _Trained(str(options.run), settings, trial)
 
-    def _is_over_budget(self, trial: Any, settings: Settings, own: RunOptions) -> bool:
-        with opened(settings, own, self.drawn.display, command=command_of(settings, own)) as run:
+    def _is_over_budget(self, trial: Any, settings: Settings, options: RunOptions) -> bool:
+        with opened(settings, options, self.drawn.display, command=command_of(settings, options)) as run:
             return self.drawn.is_over_budget(trial, run)
 
 

@@ -56,9 +56,9 @@ def enrolled_scores(
 
 def told_scores(run: "Experiment", precision: str) -> dict[str, Any]:
     """What a file's card says of `enrolled_scores`: with 10 known recordings, and what that is over none."""
-    found = enrolled_scores(run, precision, (evaluation.TOLD_CLIPS,)) or {}
-    strict, told = found["curve"]
-    return {"protocol": found["protocol"], "strict_ua": strict["ua"], **told}
+    enrolled = enrolled_scores(run, precision, (evaluation.TOLD_CLIPS,)) or {}
+    strict, with_known = enrolled["curve"]
+    return {"protocol": enrolled["protocol"], "strict_ua": strict["ua"], **with_known}
 
 
 def _tested(run: "Experiment", fold: Fold, precision: str | None) -> evaluation.FoldAnswers:

@@ -210,12 +210,12 @@ def _scored_rows(
     for row in rows:
         kept = {name: value for name, value in row.items() if name not in _OF_FEW_CLIPS}
         precision = row["precision"]
-        told = {**kept, **scores[precision], "probability_change": changes[precision]}
+        scored_row = {**kept, **scores[precision], "probability_change": changes[precision]}
         if "ua" in scores["float32"]:
-            told["ua_cost_points"] = 100 * (scores["float32"]["ua"] - scores[precision]["ua"])
+            scored_row["ua_cost_points"] = 100 * (scores["float32"]["ua"] - scores[precision]["ua"])
         else:
-            told["value_change"] = told.pop("probability_change")
-        scored.append(told)
+            scored_row["value_change"] = scored_row.pop("probability_change")
+        scored.append(scored_row)
     return scored
 
 
@@ -250,14 +250,14 @@ def _convert(
 ) -> dict[str, Any]:
     folder, final = run.folder.path, run.selection.final_fold
     names = {"certificates": "certificate", "enrolled_scores": "enrolled_scores"}
-    told = {
+    score_of = {
         precision: {
             **at,
             **{names[name]: each[precision] for name, each in added.items() if precision in each},
         }
         for precision, at in scores.items()
     }
-    rows = convert(run, final, folder, student, scores=told, temperature=temperature)
+    rows = convert(run, final, folder, student, scores=score_of, temperature=temperature)
     for row in rows:
         row["sha256"] = sha256(folder / row["file"])
         if "enrolled_file" in row:

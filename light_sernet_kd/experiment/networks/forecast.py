@@ -147,10 +147,10 @@ def steps_left(run: "Experiment") -> list[Fold]:
 
 def networks_per_step(run: "Experiment") -> dict[str, int]:
     """How many networks a step trains, by role, in order."""
-    own = {}
+    teachers = {}
     if run.settings.trained_teacher:
-        own["teacher"] = run.settings.teacher_count * (1 + teacher_parts(run))
-    return {**own, "student": run.settings.generations}
+        teachers["teacher"] = run.settings.teacher_count * (1 + teacher_parts(run))
+    return {**teachers, "student": run.settings.generations}
 
 
 def epochs_of(run: "Experiment", role: str) -> list[int]:
@@ -182,8 +182,8 @@ def _stored_bytes(run: "Experiment", steps: int) -> int:
     """Of the features of all utterances, and the students of so many steps."""
     settings = run.settings
     shape = feature_shape(run.front_end, settings.input_type, settings.samples)
-    own = shape_of(settings)
-    student = students.build(settings.student, shape, len(run.classes), width=settings.width, **own)
+    options = shape_of(settings)
+    student = students.build(settings.student, shape, len(run.classes), width=settings.width, **options)
     return 4 * (len(run.utterances) * math.prod(shape) + steps * student.count_params())
 
 

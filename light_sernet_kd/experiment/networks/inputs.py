@@ -29,8 +29,8 @@ def features_of(run: "Experiment", front_end: str) -> Any:
 
 def architectures(run: "Experiment") -> dict[str, str]:
     """Role → the name of its network, for the networks that are trained in this run."""
-    own = run.settings.trained_teacher
-    return {"student": run.settings.student} | ({"teacher": own} if own else {})
+    teacher = run.settings.trained_teacher
+    return {"student": run.settings.student} | ({"teacher": teacher} if teacher else {})
 
 
 def multimodal_networks(run: "Experiment") -> dict[str, "SpeechAndText"]:

@@ -167,9 +167,9 @@ def _made_phases(run: "Experiment", role: str) -> list[Phase]:
     front_end = front_end_for(run, role)
     shape = feature_shape(front_end, settings.input_type, settings.samples)
     # A teacher has the published shape: what makes a student small need not make its teacher so.
-    own = shape_of(settings) if role == "student" else {}
-    own |= {"dimensions": len(dimensions)} if (dimensions := dimensions_of(run, role)) else {}
-    build = functools.partial(students.build, name, shape, len(run.classes), width=width, **own)
+    options = shape_of(settings) if role == "student" else {}
+    options |= {"dimensions": len(dimensions)} if (dimensions := dimensions_of(run, role)) else {}
+    build = functools.partial(students.build, name, shape, len(run.classes), width=width, **options)
     schedule, shared = schedule_of(run, role), devices_of(run, role)
     first = Phase(build, features_of(run, front_end), schedule, distillation, devices=shared)
     if role == "teacher" or not settings.qat:
@@ -226,5 +226,5 @@ def settings_for(run: "Experiment", distillation: distillation_spec.Distillation
         name if "." in name else f"{first}.{name}": value for name, value in run.distillation_settings.items()
     }
     kept = [term.name for term in distillation.terms]
-    own = {name: value for name, value in named.items() if name.partition(".")[0] in kept}
-    return own if len(kept) > 1 else {name.partition(".")[2]: value for name, value in own.items()}
+    selected = {name: value for name, value in named.items() if name.partition(".")[0] in kept}
+    return selected if len(kept) > 1 else {name.partition(".")[2]: value for name, value in selected.items()}

@@ -336,10 +336,10 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
         # Not the run's engine: a final student may be trained where the folds' were not.
         engine = ENGINES[engine_on(keras.backend.backend())]
         if not engine.trains_together or not is_trained_with_others(run, kind):
-            own = [*job.callbacks]
+            callbacks = [*job.callbacks]
             if run.forecast and run.forecast.knows_nothing:
-                own.append(FirstSteps(run.forecast, network.schedule.batch_size, run.display.say))
-            return network.train(dataclasses.replace(job, progress=progress, callbacks=own))
+                callbacks.append(FirstSteps(run.forecast, network.schedule.batch_size, run.display.say))
+            return network.train(dataclasses.replace(job, progress=progress, callbacks=callbacks))
         from light_sernet_kd.training.vectorised.together import train_together
 
         [trained] = train_together([(network, job)], progress=progress)

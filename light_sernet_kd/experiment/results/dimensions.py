@@ -51,7 +51,7 @@ def ratings(run: "Experiment", rows: Sequence[int]) -> np.ndarray:
 def scores(run: "Experiment", rows: Sequence[int], values: np.ndarray) -> dict[str, dict[str, Any]]:
     """Dimension → scores of values from -1 to 1 of these utterances, on the corpus's scale."""
     each = evaluation.dimension_scores(ratings(run, rows), own_scale(run, values))
-    return {name: asdict(told) for name, told in zip(run.settings.dimensions, each, strict=True)}
+    return {name: asdict(agreement) for name, agreement in zip(run.settings.dimensions, each, strict=True)}
 
 
 def fold_scores(run: "Experiment", fold: Fold, selected: np.ndarray | None = None) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def facts(run: "Experiment", outcomes: Sequence[Mapping[str, Any]]) -> dict[str,
     true, rows = ratings(run, run.test_rows), run.test_rows
     intervals = evaluation.dimension_intervals(true, own_scale(run, selected), run.test_speakers)
     unrated = np.isnan(ratings(run, range(len(run.utterances)))).sum(axis=0)
-    told = {
+    answered = {
         "names": list(names),
         "range": list(run.dimensions.range),
         "loss": run.settings.dimensions_loss,
@@ -97,13 +97,13 @@ def facts(run: "Experiment", outcomes: Sequence[Mapping[str, Any]]) -> dict[str,
         "unrated": dict(zip(names, unrated.tolist(), strict=True)),
         "teacher": None if teacher is None else scores(run, rows, teacher),
     }
-    return {DIMENSIONS: told}
+    return {DIMENSIONS: answered}
 
 
 def _over_folds(outcomes: Sequence[Mapping[str, Any]], name: str) -> list[float] | None:
     """Mean and standard deviation of the folds' concordance; None where a fold has none."""
-    found = [outcome[DIMENSIONS][name]["ccc"] for outcome in outcomes]
-    return None if None in found else [float(np.mean(found)), float(np.std(found))]
+    ccc = [outcome[DIMENSIONS][name]["ccc"] for outcome in outcomes]
+    return None if None in ccc else [float(np.mean(ccc)), float(np.std(ccc))]
 
 
 def _ends(interval: Mapping[str, tuple[float, float]] | None) -> dict[str, float]:
@@ -147,11 +147,11 @@ def converted_ccc(
     made, true = {}, ratings(run, run.test_rows)
     for precision in by_fold[0]:
         values = np.concatenate([each[precision] for each in by_fold])
-        told = scores(run, run.test_rows, values)
+        agreement = scores(run, run.test_rows, values)
         intervals = evaluation.dimension_intervals(true, own_scale(run, values), run.test_speakers)
         made[precision] = {
             name: {"ccc": each["ccc"], **_ends(ends)}
-            for (name, each), ends in zip(told.items(), intervals, strict=True)
+            for (name, each), ends in zip(agreement.items(), intervals, strict=True)
             if each["ccc"] is not None
         }
     return made

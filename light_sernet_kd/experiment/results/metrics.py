@@ -183,8 +183,8 @@ def _looked_at(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[st
     for speaker in sorted(set(run.test_speakers)):
         rows = speakers == speaker
         scores = evaluation.scores(labels[rows], predicted[rows], classes).as_dict()
-        told = ("count", "ua", "wa", "recall_per_class")
-        per_speaker.append({"speaker": speaker, **{name: scores[name] for name in told}})
+        shown = ("count", "ua", "wa", "recall_per_class")
+        per_speaker.append({"speaker": speaker, **{name: scores[name] for name in shown}})
     mistakes = [
         {
             "id": predictions.ids[row],

@@ -169,7 +169,7 @@ def _states(paths: Iterable[Path]) -> dict[str, State]:
 
 def _state(path: Path) -> State:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]

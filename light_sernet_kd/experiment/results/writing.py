@@ -82,17 +82,17 @@ def _draw_curves(
         for fold, outcome in zip(run.folds, outcomes, strict=True)
     }
     kept = {outcome["name"]: outcome["best_epoch"] for outcome in outcomes}
-    chance = 1 / len(run.classes) if run.has_classes else None
+    keep, chance = run.settings.keep, 1 / len(run.classes) if run.has_classes else None
     pictures.draw(
         "curves",
-        lambda path: figures.curves(histories, path, selected_epochs=kept, chance=chance, **head),
-        *(histories, kept, chance, head),
+        lambda path: figures.curves(histories, path, selected_epochs=kept, keep=keep, chance=chance, **head),
+        *(histories, kept, keep, chance, head),
     )
 
 
-def _draw_ratings(run: "Experiment", told: dict[str, Any], pictures: Pictures, head: dict[str, Any]) -> None:
-    answers, (low, high) = dimensions.predicted(run), told["range"]
-    ccc = {name: each["ccc"] for name, each in told["pooled"].items()}
+def _draw_ratings(run: "Experiment", rated: dict[str, Any], pictures: Pictures, head: dict[str, Any]) -> None:
+    answers, (low, high) = dimensions.predicted(run), rated["range"]
+    ccc = {name: each["ccc"] for name, each in rated["pooled"].items()}
     pictures.draw(
         "ratings",
         lambda path: figures.ratings(answers, path, ends=(low, high), ccc=ccc, **head),

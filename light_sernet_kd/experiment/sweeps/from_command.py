@@ -179,7 +179,7 @@ class SearchCommand:
         begin()
         from light_sernet_kd.experiment.sweeps.search import run
 
-        found = run(
+        summary = run(
             search,
             folder,
             dataclasses.replace(options, run=None),
@@ -189,8 +189,8 @@ class SearchCommand:
             command=self.line,
             ray=ray,
         )
-        if found:
-            searches.show(found, search, display)
+        if summary:
+            searches.show(summary, search, display)
             display.say(f"Table: {folder.path / 'pareto.md'}", always=True)
 
 

@@ -177,10 +177,10 @@ def some_together(
     with contextlib.ExitStack() as stack:
         runs: list[tuple[Run, Experiment]] = []
         for entry in entries:
-            own = replace(options, run=entry.name)
+            entry_options = replace(options, run=entry.name)
             try:
-                command = command_for(entry.settings, own)
-                run = stack.enter_context(opened(entry.settings, own, display, command=command))
+                command = command_for(entry.settings, entry_options)
+                run = stack.enter_context(opened(entry.settings, entry_options, display, command=command))
                 check_teacher(run)
                 runs.append((entry, run))
             except UserError as error:

@@ -75,12 +75,12 @@ def _counts(settings: Settings, selection: Selection) -> Counts:
 def _step(settings: Settings, options: RunOptions) -> Step:
     """Raises UserError where the run cannot be trained."""
     selection = selected(settings, options.data)
-    own = _short(settings, selection)
+    short = _short(settings, selection)
     cache = options.result / ".cache"
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="timed-", dir=cache) as folder:
         clock = _Clock()
-        run = Experiment(own, replace(options, tensorboard=False, callbacks=()), Path(folder), clock)
+        run = Experiment(short, replace(options, tensorboard=False, callbacks=()), Path(folder), clock)
         (fold,) = run.folds
         outputs = teacher_outputs(run, fold)
         train_network(run, "student", fold, outputs)
@@ -90,7 +90,7 @@ def _step(settings: Settings, options: RunOptions) -> Step:
     for title, timed in clock.networks:
         role, _, phase = title.removeprefix(prefix).partition(", phase ")
         kind = STUDENT if role == "student" else TEACHER
-        schedule = own.training_schedule if kind == STUDENT else own.teacher_schedule
+        schedule = short.training_schedule if kind == STUDENT else short.teacher_schedule
         name = phase_name(kind, int(phase or 1))
         steps = math.ceil(examples / schedule.batch_size)
         # All teachers of a fold, and those of its parts, are trained for each of its students.

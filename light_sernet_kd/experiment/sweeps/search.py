@@ -100,12 +100,12 @@ def run(
     if nothing:
         return None
     for row in front:
-        final, own = final_run(study, row, options)
-        row["command"] = command_of(final, own)
-    found = searches.summary(search, rows, front, command)
+        final, final_options = final_run(study, row, options)
+        row["command"] = command_of(final, final_options)
+    summary = searches.summary(search, rows, front, command)
     metrics = read_json(RunFolder(folder.path / trial_name("trial", front[0]["trial"])).metrics)
-    searches.write(found, search, folder.path, synthetic=metrics["synthetic"])
-    return found
+    searches.write(summary, search, folder.path, synthetic=metrics["synthetic"])
+    return summary
 
 
 def nothing_met(search: Search, rows: Sequence[dict[str, Any]], folder: SearchFolder) -> str:
@@ -168,10 +168,10 @@ class Drawn:
         if (twin := study.same_before(trial)) is not None:
             _repeat(trial, study, twin)
             return None
-        own = replace(self.options, run=trial_name("trial", trial.number))
+        options = replace(self.options, run=trial_name("trial", trial.number))
         # A machine on which an earlier start trained it may be at its end there.
-        RunFolder(own.result / str(own.run)).wait_until_free()
-        return study.search.inner_run(point), own
+        RunFolder(options.result / str(options.run)).wait_until_free()
+        return study.search.inner_run(point), options
 
     def is_over_budget(self, trial: Any, run: "Experiment") -> bool:
         """Measure the trial's student; where it is over the budget the trial is pruned."""
@@ -205,11 +205,11 @@ class Drawn:
         rows = self.study.rows()
         self.study.folder.log(rows)
         row = rows[trial.number]
-        told = row["why"]
+        why = row["why"]
         if row["decision"] == KEPT:
             again = f"as trial {row['same_as']}, " if row["same_as"] is not None else ""
-            told = f"{again}inner UA {100 * row['inner_ua']:.1f} %, {row['kb']:,.1f} kB, {row['ms']:.2f} ms"
-        self.display.say(f"trial {row['trial']} of {self.trials}, {row['decision']}: {told}", always=True)
+            why = f"{again}inner UA {100 * row['inner_ua']:.1f} %, {row['kb']:,.1f} kB, {row['ms']:.2f} ms"
+        self.display.say(f"trial {row['trial']} of {self.trials}, {row['decision']}: {why}", always=True)
 
 
 def _train_here(drawn: Drawn) -> None:
@@ -226,9 +226,9 @@ def _decide(trial: Any, drawn: Drawn) -> None:
     wanted = drawn.run_of(trial)
     if wanted is None:
         return
-    settings, own = wanted
+    settings, options = wanted
     try:
-        with opened(settings, own, drawn.display, command=command_of(settings, own)) as run:
+        with opened(settings, options, drawn.display, command=command_of(settings, options)) as run:
             if drawn.is_over_budget(trial, run):
                 return
             conclude(run, test_folds(run))
@@ -324,9 +324,9 @@ def _test(drawn: Drawn, rows: Sequence[dict[str, Any]], ray: "Ray | None") -> No
 def _tested_here(drawn: Drawn, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], RunFolder]]:
     for row in rows:
         drawn.display.say(f"\nfinal test of trial {row['trial']}")
-        settings, own = final_run(drawn.study, row, drawn.options)
-        command = command_of(settings, own)
-        yield row, RunFolder(experiment.train(settings, own, drawn.display, command=command))
+        settings, options = final_run(drawn.study, row, drawn.options)
+        command = command_of(settings, options)
+        yield row, RunFolder(experiment.train(settings, options, drawn.display, command=command))
 
 
 def _final(study: Study, folder: RunFolder, row: dict[str, Any]) -> dict[str, Any]:

@@ -26,11 +26,11 @@ def train_each(
     runs = []
     for number, seed in enumerate(seeds, start=1):
         display.say(f"Seed {seed}, {number} of {len(seeds)}:")
-        own = dataclasses.replace(options, run=f"{name}-seed-{seed}")
-        runs.append(train(dataclasses.replace(settings, seed=seed), own, display).finished())
-    found = tables.seeds(runs)
-    tables.table(found).show(display.console)
-    for line in tables.notes(found):
+        seed_options = dataclasses.replace(options, run=f"{name}-seed-{seed}")
+        runs.append(train(dataclasses.replace(settings, seed=seed), seed_options, display).finished())
+    summary = tables.seeds(runs)
+    tables.table(summary).show(display.console)
+    for line in tables.notes(summary):
         display.say(line, always=True)
-    written = tables.write(found, name, options.result)
+    written = tables.write(summary, name, options.result)
     display.say(f"Seeds: {written[0]}", always=True)

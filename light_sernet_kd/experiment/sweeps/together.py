@@ -72,8 +72,8 @@ def result_bytes(run: "Experiment") -> int:
 def _teachers(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None) -> Iterable[Training]:
     """The networks of the fold's own teacher that are not trained."""
     step = run.step(fold)
-    own = run.settings.trained_teacher and is_trained_with_others(run, "teacher")
-    if not own or step.teacher.exists():
+    is_trained_here = run.settings.trained_teacher and is_trained_with_others(run, "teacher")
+    if not is_trained_here or step.teacher.exists():
         return
     for number in range(run.settings.teacher_count):
         role = "teacher" if number == 0 else f"teacher-{number + 1}"

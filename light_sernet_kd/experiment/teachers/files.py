@@ -97,10 +97,10 @@ def teach_from(
             display.warn(text)
         task = None
         if settings.unlabelled is not None:
-            found = unlabelled.surveyed_folder(
+            surveyed = unlabelled.surveyed_folder(
                 settings.unlabelled, settings.samples, options.result / ".cache", display
             )
-            task = UnlabelledTask(Clips(found, options.clips), folder / "unlabelled")
+            task = UnlabelledTask(Clips(surveyed, options.clips), folder / "unlabelled")
         with display.counted("embeddings") as shown:
             cache = options.result / ".cache" / "embeddings"
             workplace = Workplace(
@@ -114,8 +114,8 @@ def teach_from(
     tested: list[int] = []
     predicted: list[np.ndarray] = []
 
-    def scored(rows: list[int], found: np.ndarray) -> str:
-        scores = evaluation.scores(selection.labels[rows], found, selection.classes)
+    def scored(rows: list[int], logits: np.ndarray) -> str:
+        scores = evaluation.scores(selection.labels[rows], logits, selection.classes)
         return f"teacher UA {100 * scores.ua:.1f} %, WA {100 * scores.wa:.1f} %"
 
     for fold in selection.folds:

@@ -104,13 +104,15 @@ def finished_run(path: Path, named: str) -> TaughtRun:
     """
     folder = RunFolder(path)
     run = folder.finished()
-    own = settings_of_run(path, run.settings)
-    own = dataclasses.replace(own, front_end=own.front_end or STUDENTS[own.student].front_end)
-    if is_multimodal(own.student):
+    settings = settings_of_run(path, run.settings)
+    settings = dataclasses.replace(
+        settings, front_end=settings.front_end or STUDENTS[settings.student].front_end
+    )
+    if is_multimodal(settings.student):
         raise UserError(
-            f"{named} has students of speech and text, {own.student}: expected audio-only students."
+            f"{named} has students of speech and text, {settings.student}: expected audio-only students."
         )
-    return TaughtRun(folder, run, own, named)
+    return TaughtRun(folder, run, settings, named)
 
 
 def check_same_folds(taught: TaughtRun, selection: Selection, settings: Settings) -> None:
@@ -173,13 +175,13 @@ def run_teacher(argument: str, selection: Selection, settings: Settings, workpla
 
 
 def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: Path) -> Teacher:
-    own = taught.settings
+    settings = taught.settings
     rows = feature_cache.features(
         selection.utterances,
         selection.fingerprints,
-        front_end=str(own.front_end),
-        input_type=own.input_type,
-        samples=own.samples,
+        front_end=str(settings.front_end),
+        input_type=settings.input_type,
+        samples=settings.samples,
         cache=feature_cache.Cache(cache, "disk"),
     )
     logits, embeddings, values = [], [], []
@@ -187,14 +189,14 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
         blocks = [*_answers(_asked(taught, fold.name), rows)]
         logits.append(np.concatenate([block[0] for block in blocks]))
         embeddings.append(np.concatenate([block[1] for block in blocks]))
-        if own.dimensions:
+        if settings.dimensions:
             values.append(np.concatenate([block[2] for block in blocks]))
     metrics = taught.run.metrics
     own_teacher, start = metrics.get("teacher") or {}, metrics.get("start") or {}
     card: dict[str, Any] = {
         "made_by": f"students of the run {taught.run.name}",
         "corpus": selection.corpus.name,
-        "protocol": own.protocol,
+        "protocol": settings.protocol,
     }
     # Where nobody knows whom its own teacher, unlabelled speech or start had met, nobody knows whom it did.
     if not (own_teacher.get("stamps") or metrics.get("unlabelled") or start.get("stamps")):
@@ -210,7 +212,7 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
         card=card,
         embeddings=np.stack(embeddings).astype(np.float32),
         values=np.stack(values).astype(np.float32) if values else None,
-        dimensions=Dimensions(own.dimensions, SCALED) if values else None,
+        dimensions=Dimensions(settings.dimensions, SCALED) if values else None,
     )
 
 
@@ -234,8 +236,8 @@ def _answer(runs: Sequence[TaughtRun], folds: Sequence[Fold], classes: int, work
         return
     rows = []
     for each in runs:
-        own = each.settings
-        encoder = front_end.encoder(str(own.front_end), own.input_type, own.samples)
+        settings = each.settings
+        encoder = front_end.encoder(str(settings.front_end), settings.input_type, settings.samples)
         rows.append(OneEach(clip_embeddings(encoder, task, workplace)))
     blocks = blocks_of(len(task.clips))
     for fold in folds:

@@ -178,8 +178,8 @@ def _compared(run: "Experiment") -> _Compared:
     alone = find_alone(run)
     # Its epoch was chosen on these speakers, as that of a network that teaches was, and of no probe.
     is_fair = run.settings.keep != BEST or run.settings.trained_teacher is not None
-    found = _beside_finished_run(run, alone) if alone and is_fair else None
-    return found or _beside_estimate(run)
+    beside_run = _beside_finished_run(run, alone) if alone and is_fair else None
+    return beside_run or _beside_estimate(run)
 
 
 def _beside_finished_run(run: "Experiment", alone: Alone) -> _Compared | None:

@@ -166,10 +166,10 @@ def known_speakers(run: "Experiment") -> dict[str, Any] | None:
     None where its probes standardise no speakers, or where these are scores of other folds.
     """
     probe = run.teacher.card.get("probe") if run.teacher else None
-    found = probe.get("known_speakers") if isinstance(probe, dict) else None
-    if not isinstance(found, dict) or set(found.get("folds", ())) != {fold.name for fold in run.folds}:
+    known = probe.get("known_speakers") if isinstance(probe, dict) else None
+    if not isinstance(known, dict) or set(known.get("folds", ())) != {fold.name for fold in run.folds}:
         return None
-    return {name: found.get(name) for name in ("ua", "wa", "stamp")}
+    return {name: known.get(name) for name in ("ua", "wa", "stamp")}
 
 
 def teacher_outputs(
@@ -274,20 +274,20 @@ def fold_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = N
         if run.teacher is None:
             raise ValueError("the run has no teacher")
         return run.teacher
-    own = trained_teacher(run, fold, epochs=epochs)
-    return _mixed(run, run.teacher, fold, own) if run.teacher else own
+    trained = trained_teacher(run, fold, epochs=epochs)
+    return _mixed(run, run.teacher, fold, trained) if run.teacher else trained
 
 
 def _mixed(
-    run: "Experiment", others: teachers.Teacher, fold: Fold, own: teachers.Teacher
+    run: "Experiment", others: teachers.Teacher, fold: Fold, trained: teachers.Teacher
 ) -> teachers.Teacher:
     """The weighted mean of the network of the fold, at its own temperature, and of what stands beside it.
 
     A network is surer of what it was trained on than of anything else. Of all speakers, where nothing
     validates, it gets the median of the folds' temperatures, as it is trained for the median of their epochs.
     """
-    temperature = _own_temperature(run, fold, own)
-    calibrated = at_own_temperature(own, run.selection, [fold], temperature)
+    temperature = _own_temperature(run, fold, trained)
+    calibrated = at_own_temperature(trained, run.selection, [fold], temperature)
     by_label = run.settings.teacher_mixing == CONFIDENCE
     return teachers.ensemble(
         [teachers.of_fold(others, fold.name), calibrated],
@@ -300,24 +300,24 @@ def _weights_beside(run: "Experiment") -> tuple[float, float]:
     """The weights of what stands beside the network of a fold, and of that network."""
     members = teacher_members(str(run.settings.teacher))
     every = sum(weight for _, weight in members)
-    own = sum(weight for name, weight in members if trained_member(name))
-    return every - own, own
+    of_trained = sum(weight for name, weight in members if trained_member(name))
+    return every - of_trained, of_trained
 
 
-def _own_temperature(run: "Experiment", fold: Fold, own: teachers.Teacher) -> float:
+def _own_temperature(run: "Experiment", fold: Fold, trained: teachers.Teacher) -> float:
     """Of the network of a fold; of all speakers the median of the folds', where these validate."""
     validated = [each for each in run.folds if each.selection_indices] if fold.name == ALL_SPEAKERS else []
-    found = [temperature_of(trained_teacher(run, each), run.selection, each) for each in validated]
-    return statistics.median(found) if found else temperature_of(own, run.selection, fold)
+    temperatures = [temperature_of(trained_teacher(run, each), run.selection, each) for each in validated]
+    return statistics.median(temperatures) if temperatures else temperature_of(trained, run.selection, fold)
 
 
 def _factors(run: "Experiment", fold: Fold) -> tuple[float, float] | None:
     """By which logits of unlabelled clips are multiplied where a network is mixed with other sources."""
     if not (run.settings.trained_teacher and run.teacher):
         return None
-    others, own = _weights_beside(run)
+    others, of_trained = _weights_beside(run)
     temperature = _own_temperature(run, fold, trained_teacher(run, fold))
-    return others / (others + own), own / (others + own) / temperature
+    return others / (others + of_trained), of_trained / (others + of_trained) / temperature
 
 
 def _teacher_states(run: "Experiment", fold: Fold) -> Any:

@@ -39,9 +39,9 @@ LEFT_OUT = "unlabelled_left_out.csv"
 def surveyed_folder(folder: str, samples: int, cache_folder: Path, display: Display) -> Survey:
     """What can be trained on in a folder; what it is, and what was left out, is said in a line."""
     with display.counted("unlabelled recordings") as shown:
-        found = survey(Path(folder), samples, cache_folder / "unlabelled", progress=shown)
-    display.say(f"Unlabelled: {sentence(found.facts())}.")
-    return found
+        speech = survey(Path(folder), samples, cache_folder / "unlabelled", progress=shown)
+    display.say(f"Unlabelled: {sentence(speech.facts())}.")
+    return speech
 
 
 def surveyed(run: "Experiment", *, may_leak: bool = False) -> Clips | None:
@@ -56,10 +56,10 @@ def surveyed(run: "Experiment", *, may_leak: bool = False) -> Clips | None:
     settings = run.settings
     if settings.unlabelled is None:
         return None
-    found = surveyed_folder(settings.unlabelled, settings.samples, run.cache_folder, run.display)
+    speech = surveyed_folder(settings.unlabelled, settings.samples, run.cache_folder, run.display)
     if may_leak:
-        return Clips(found, run.options.clips)
-    leaks = leaking(found, run.folds, run.utterances, run.selection.fingerprints, run.measured)
+        return Clips(speech, run.options.clips)
+    leaks = leaking(speech, run.folds, run.utterances, run.selection.fingerprints, run.measured)
     if leaks and not settings.unlabelled_skip_tested:
         raise UserError(
             f"{leaks_named(leaks)}. Remove them from {settings.unlabelled}, or leave them out with "
@@ -67,8 +67,8 @@ def surveyed(run: "Experiment", *, may_leak: bool = False) -> Clips | None:
         )
     if leaks:
         run.display.say(f"  Left out: {leaks_named(leaks)}.")
-        found = found.without_tested(leaks)
-    return Clips(found, run.options.clips)
+        speech = speech.without_tested(leaks)
+    return Clips(speech, run.options.clips)
 
 
 def clips_of(run: "Experiment") -> Clips:
@@ -80,8 +80,8 @@ def clips_of(run: "Experiment") -> Clips:
 
 def facts(run: "Experiment") -> dict[str, Any]:
     """What metrics.json tells of the clips."""
-    told = clips_of(run).survey.facts()
-    return {**told, "share": run.settings.unlabelled_share, "sentence": sentence(told)}
+    speech = clips_of(run).survey.facts()
+    return {**speech, "share": run.settings.unlabelled_share, "sentence": sentence(speech)}
 
 
 def stamps(run: "Experiment") -> list[str]:
@@ -89,10 +89,10 @@ def stamps(run: "Experiment") -> list[str]:
     if run.unlabelled is None:
         return []
     count = len(run.unlabelled.survey.recordings)
-    told = [f"perhaps optimistic: the speakers of {count:,} unlabelled recordings may be test speakers"]
+    made = [f"perhaps optimistic: the speakers of {count:,} unlabelled recordings may be test speakers"]
     if count > MOST_LISTED and run.settings.export:
-        told.append(f"files do not list the {count:,} unlabelled recordings that trained too")
-    return told
+        made.append(f"files do not list the {count:,} unlabelled recordings that trained too")
+    return made
 
 
 def listed(run: "Experiment") -> NDArray[Any] | None:
@@ -194,8 +194,8 @@ def answers_in_file(run: "Experiment", teacher: Teacher, fold: str) -> Answers:
 
 def _answers(run: "Experiment", fold: Fold, factors: tuple[float, float] | None) -> Answers:
     if run.settings.trained_teacher:
-        own = trained_answers(run, fold)
-        return files.together([_made_answers(run, fold), own], factors) if factors else own
+        trained = trained_answers(run, fold)
+        return files.together([_made_answers(run, fold), trained], factors) if factors else trained
     if run.teacher and teacher_source(str(run.settings.teacher))[0].kind == "read":
         return answers_in_file(run, run.teacher, fold.name)
     return _made_answers(run, fold)

@@ -13,22 +13,22 @@ from light_sernet_kd.reporting.figures.page import PALE, POINT_COLORS, QUIET
 
 
 def enrolled(
-    found: Mapping[str, Any], path: str | os.PathLike[str], *, title: str, stamps: Sequence[str] = ()
+    scores: Mapping[str, Any], path: str | os.PathLike[str], *, title: str, stamps: Sequence[str] = ()
 ) -> list[Path]:
     """UA with its interval, and that where the first recordings of the speaker are known.
 
     Args:
-        found: as `evaluation.enrolled_scores` gives it.
+        scores: as `evaluation.enrolled_scores` gives it.
         path, title, stamps: as for `confusion_matrix`.
 
     Returns:
         The files written.
     """
-    notes = [f"Protocol {found['protocol']}: not to be compared with strict scores."]
+    notes = [f"Protocol {scores['protocol']}: not to be compared with strict scores."]
     with page.style():
         figure = page.figure_below_head(title, stamps, notes, width_inches=5.6, body_inches=3.2)
         axes = figure.add_subplot()
-        curve = found["curve"]
+        curve = scores["curve"]
         at = np.array([row["clips"] for row in curve], float)
         # Where the first counts stand close together, not each has room for its number.
         width = max(float(at.max()), 1.0)
@@ -45,7 +45,7 @@ def enrolled(
             )
         axes.axhline(ua[0], color=QUIET, linewidth=0.9, linestyle=":")
         axes.plot(at, ua, "o-", color=POINT_COLORS[0], label="drawn at random", zorder=3)
-        first = [100 * row["ua"] for row in found["first"]]
+        first = [100 * row["ua"] for row in scores["first"]]
         axes.plot(at[1:], first[1:], "D--", color=POINT_COLORS[3], label="the speaker's first ones", zorder=2)
         for x, value in zip(at, ua, strict=True):
             if x not in ticks:

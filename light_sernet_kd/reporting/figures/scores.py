@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from light_sernet_kd.config.settings.choices import BEST, MEAN
 from light_sernet_kd.reporting.figures import page
 from light_sernet_kd.reporting.figures.page import (
     INK,
@@ -127,6 +128,7 @@ def curves(
     path: str | os.PathLike[str],
     *,
     selected_epochs: Mapping[str, int | None],
+    keep: str = BEST,
     title: str = "Training, fold by fold",
     stamps: Sequence[str] = (),
     chance: float | None = None,
@@ -137,6 +139,8 @@ def curves(
         histories: fold → column → value per epoch. UA is a share from 0 to 1; None is a gap.
         path: without suffix: `.png`, `.svg` and `.pdf` are written.
         selected_epochs: fold → the epoch whose weights were kept; the first epoch is 1.
+        keep: which weights the training ended with, as `--keep` names them; a mean is of no one epoch, and no
+            dot is drawn.
         stamps: what the reader must know of the result; shown below the title.
         chance: the UA of guessing, from 0 to 1; a line in the panels of UA.
 
@@ -153,7 +157,10 @@ def curves(
     rows = -(-len(panels) // columns)
     width = max(3.5 * columns, 4.6)
     several = len(histories) > 1
+    averaged = keep == MEAN
     notes = ["dot: the epoch whose weights were kept"]
+    if averaged:
+        notes = ["kept: the mean of the weights over the last quarter of the epochs"]
     if several:
         notes.insert(0, f"thin: each of {len(histories)} folds; bold: their mean, as far as all of them got")
     with page.style():
@@ -176,7 +183,7 @@ def curves(
                     alpha=(0.3 if len(histories) > 4 else 0.5) if several else 1,
                     linewidth=0.8 if several else 1.8,
                 )
-                epoch = selected_epochs.get(fold)
+                epoch = None if averaged else selected_epochs.get(fold)
                 if epoch is not None and 1 <= epoch <= len(line):
                     kept = {"color": MARK, "markersize": 4, "markeredgecolor": "white", "zorder": 4}
                     axes.plot(epoch, line[epoch - 1], "o", **kept)

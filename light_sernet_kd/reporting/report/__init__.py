@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from light_sernet_kd.config.settings.choices import BEST
 from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.beside_teacher import taught_sections
 from light_sernet_kd.reporting.blocks import Block, Code, Picture, Section, markdown
@@ -76,7 +77,7 @@ def sections(
     known = metrics.get("enrolled")
     return [
         Section("What was run", what_was_run(metrics, config)),
-        Section("Folds", folds(metrics)),
+        Section("Folds", folds(metrics, config["settings"].get("keep", BEST))),
         *taught_sections(metrics["teacher"]),
         *generation_sections(metrics.get("generations")),
         *([Section("Recall per class", recalls(metrics))] if has_classes else []),

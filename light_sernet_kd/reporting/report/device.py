@@ -97,7 +97,7 @@ def _of_ratings(export: Mapping[str, Any]) -> Blocks:
     ]
 
 
-def enrolled(found: Mapping[str, Any]) -> Blocks:
+def enrolled(scores: Mapping[str, Any]) -> Blocks:
     """Scores where recordings of the test speaker are known."""
     columns = [
         *numbers("known recordings", form=","),
@@ -110,19 +110,19 @@ def enrolled(found: Mapping[str, Any]) -> Blocks:
             row["clips"],
             row["ua"],
             interval_of(row.get("ci95")).strip(),
-            _gain(row, found["curve"][0]),
+            _gain(row, scores["curve"][0]),
             first["ua"],
         ]
-        for row, first in zip(found["curve"], found["first"], strict=True)
+        for row, first in zip(scores["curve"], scores["first"], strict=True)
     ]
-    other = found["other_speaker"]
+    other = scores["other_speaker"]
     return [
-        f"Protocol **{plain(found['protocol'])}**: some recordings of the test speaker are known to the "
+        f"Protocol **{plain(scores['protocol'])}**: some recordings of the test speaker are known to the "
         "student, without their labels. These are no strict scores, and are not to be compared with any.",
         "",
-        f"{pluralise(found['recordings'], 'recording')} of {pluralise(found['speakers'], 'speaker')} are "
+        f"{pluralise(scores['recordings'], 'recording')} of {pluralise(scores['speakers'], 'speaker')} are "
         "scored, the same ones in every row; those that may be known are not among them. Mean of "
-        f"{pluralise(found['draws'], 'draw')}.",
+        f"{pluralise(scores['draws'], 'draw')}.",
         "",
         Table(columns, rows),
         "",

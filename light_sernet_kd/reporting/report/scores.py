@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from light_sernet_kd.config.settings.choices import BEST, LAST, MEAN
 from light_sernet_kd.reporting.blocks import Blocks
 from light_sernet_kd.reporting.tables import Strong, Table, numbers, words
 from light_sernet_kd.reporting.text import NONE, percent
@@ -14,9 +15,19 @@ def _people(names: Sequence[str]) -> str:
     return f"{len(names)} speakers" if len(names) > 8 else ", ".join(names) or NONE
 
 
-def folds(metrics: Mapping[str, Any]) -> Blocks:
+_KEPT = {
+    BEST: "The *kept epoch* is the one whose weights the protocol chose; the *last epoch* is what the same "
+    "training gives without any choice.",
+    LAST: "The weights of the last epoch were kept.",
+    MEAN: "The mean of the weights over the last quarter of the epochs was kept; the *last epoch* is what "
+    "the same training gives without a mean.",
+}
+
+
+def folds(metrics: Mapping[str, Any], keep: str = BEST) -> Blocks:
+    """What each fold was and scored; `keep`, as in the settings, says which weights training ended with."""
     if not metrics["classes"]:
-        return _folds_of_ratings(metrics)
+        return _folds_of_ratings(metrics, keep)
     columns = [
         *words("fold", "test speakers", "validation speakers"),
         *numbers("kept epoch", "of epochs", form=","),
@@ -31,7 +42,7 @@ def folds(metrics: Mapping[str, Any]) -> Blocks:
                 fold["name"],
                 _people(fold["test_speakers"]),
                 _people(fold["validation_speakers"]),
-                fold["best_epoch"],
+                _kept_epoch(fold, keep),
                 fold["epochs"],
                 *(fold[key] for key in SCORES),
                 last.get("ua"),
@@ -50,15 +61,19 @@ def folds(metrics: Mapping[str, Any]) -> Blocks:
     ]
     return [
         "In per cent. *Pooled* scores the test predictions of all folds together and is the answer above. "
-        "The *kept epoch* is the one whose weights the protocol chose; the *last epoch* is what the same "
-        "training gives without any choice.",
+        + _KEPT[keep],
         "",
         Table(columns, rows, footer),
         *(["", f"Mean over folds ± standard deviation: {', '.join(means)}."] if means else []),
     ]
 
 
-def _folds_of_ratings(metrics: Mapping[str, Any]) -> Blocks:
+def _kept_epoch(fold: Mapping[str, Any], keep: str) -> int | None:
+    """None of a mean, which is of no one epoch."""
+    return None if keep == MEAN else fold["best_epoch"]
+
+
+def _folds_of_ratings(metrics: Mapping[str, Any], keep: str) -> Blocks:
     """What each fold was, whose scores stand with those of all folds."""
     columns = [
         *words("fold", "test speakers", "validation speakers"),
@@ -70,7 +85,7 @@ def _folds_of_ratings(metrics: Mapping[str, Any]) -> Blocks:
             fold["name"],
             _people(fold["test_speakers"]),
             _people(fold["validation_speakers"]),
-            fold["best_epoch"],
+            _kept_epoch(fold, keep),
             fold["epochs"],
             fold["seconds"],
         ]

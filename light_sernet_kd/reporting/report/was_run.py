@@ -131,8 +131,8 @@ def _unlabelled(facts: Mapping[str, Any] | None) -> list[str]:
     """What was learnt from recordings without labels."""
     if not facts:
         return []
-    share, told = with_percent_sign(facts["share"]), plain(facts["sentence"])
-    return [f"- **Unlabelled:** {told}. They are {share} of each batch."]
+    share, sentence = with_percent_sign(facts["share"]), plain(facts["sentence"])
+    return [f"- **Unlabelled:** {sentence}. They are {share} of each batch."]
 
 
 def _without_embeddings(student: Mapping[str, Any]) -> str:

@@ -132,17 +132,17 @@ def _by_fold(metrics: Mapping[str, Any]) -> str:
 
 def _by_speaker(metrics: Mapping[str, Any]) -> str:
     """Scores of each test speaker; nothing of a run that is older than these."""
-    found = metrics.get("per_speaker")
-    if not found:
+    per_speaker = metrics.get("per_speaker")
+    if not per_speaker:
         return ""
-    rows = [{**each, "name": each["speaker"]} for each in sorted(found, key=lambda each: each["ua"])]
+    rows = [{**each, "name": each["speaker"]} for each in sorted(per_speaker, key=lambda each: each["ua"])]
     lowest, highest = rows[0], rows[-1]
-    told = (
+    sentence = (
         f"From {escape(lowest['name'])} with UA {scores.share(lowest['ua'])} % to "
         f"{escape(highest['name'])} with {scores.share(highest['ua'])} %. The lowest stand first."
     )
     table = scores.recalls_of(rows, metrics, label="Recall % per test speaker and class", first="speaker")
-    return f"<p>{told}</p>{table}"
+    return f"<p>{sentence}</p>{table}"
 
 
 def _anchor(title: str) -> str:

@@ -131,8 +131,8 @@ def _cell(column: Column, value: Any, heads: bool) -> str:
 
 def _number_in(shown: str) -> str | None:
     """The number that a text begins with, such as a difference before its interval."""
-    found = re.match(r"[+-]?\d+(\.\d+)?(?=$| \[)", shown)
-    return found and found[0]
+    match = re.match(r"[+-]?\d+(\.\d+)?(?=$| \[)", shown)
+    return match and match[0]
 
 
 def _align(column: Column) -> str | None:

@@ -37,13 +37,13 @@ def class_colours() -> str:
 
 def drawings(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """The pictures of these names that are in a folder as SVG, for a page: name → element."""
-    found = {}
+    inlined_svg = {}
     for number, name in enumerate(names, start=1):
         path = folder / f"{name}.svg"
         content = path.read_text(encoding="utf-8") if path.is_file() else ""
         if "<svg" in content:
-            found[name] = inlined(content, f"p{number}-", label=name.replace("_", " "))
-    return found
+            inlined_svg[name] = inlined(content, f"p{number}-", label=name.replace("_", " "))
+    return inlined_svg
 
 
 def inlined(content: str, prefix: str, *, label: str) -> str:

@@ -224,5 +224,5 @@ def mixed(values: Any, others: Any, share: Any) -> Any:
 
 
 def _keys(key: Any, augmentation: Augmentation, utterances: Any) -> Any:
-    own = jax.random.fold_in(key, augmentation.kind.stream)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(own, utterances)
+    stream = jax.random.fold_in(key, augmentation.kind.stream)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream, utterances)

@@ -247,8 +247,8 @@ class Program:
                 mixed = mixing and tuple(values[members][:, :size] for values in mixing)
                 everything = (trainable, non_trainable, data, indices[members][:, :size], mixed)
                 shown = {name: values[members][:, :size] for name, values in outputs.items()}
-                own = [values[within] for values in before]
-                loss, after = self._group_losses(number, group, members, everything, shown, own)
+                variables = [values[within] for values in before]
+                loss, after = self._group_losses(number, group, members, everything, shown, variables)
                 losses = losses.at[members].set(loss)
                 before = [values.at[within].set(new) for values, new in zip(before, after, strict=True)]
             metrics.append(before)
@@ -330,11 +330,11 @@ class Program:
             with traced(networks=self.count):
                 return student.stateless_call(trainable, non_trainable, features, training=False)[0]
 
-        own = trainable[: len(student.trainable_variables)]
+        weights = trainable[: len(student.trainable_variables)]
         rest = non_trainable[: len(student.non_trainable_variables)]
         with jax.default_matmul_precision("highest"):
             blocks = jax.lax.map(
-                lambda block: jax.vmap(call)(own, rest, features[block]), jnp.swapaxes(indices, 0, 1)
+                lambda block: jax.vmap(call)(weights, rest, features[block]), jnp.swapaxes(indices, 0, 1)
             )
         # blocks of (M, block, classes), one after the other
         return jnp.reshape(jnp.swapaxes(blocks, 0, 1), (indices.shape[0], -1, blocks.shape[-1]))

@@ -311,9 +311,12 @@ class _Running:
         rates = np.zeros((steps + 1, len(self.members)), np.float32)
         for i, member in enumerate(self.members):
             schedule, epoch = member.network.schedule, member.course.epoch
-            own = math.ceil(len(member.job.train) / schedule.batch_size)
+            per_epoch = math.ceil(len(member.job.train) / schedule.batch_size)
             whole = len(member.job.train) // schedule.batch_size
-            at = [schedule.learning_rate_at(epoch=epoch, step=epoch * own + step) for step in range(own)]
+            at = [
+                schedule.learning_rate_at(epoch=epoch, step=epoch * per_epoch + step)
+                for step in range(per_epoch)
+            ]
             rates[:whole, i] = at[:whole]
             rates[steps, i] = at[-1]
         return rates
@@ -337,8 +340,8 @@ class _Running:
                     row[name] = float(total / count) if count else 0.0
                 row["learning_rate"] = float(rates[-1, number])
                 if job.validation and logits is not None:
-                    own = logits[number, : len(job.validation)]
-                    row |= validation_scores(job.examples, job.validation, own)
+                    member_logits = logits[number, : len(job.validation)]
+                    row |= validation_scores(job.examples, job.validation, member_logits)
                 rows.append(row)
         return rows
 

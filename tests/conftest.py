@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 gc.set_threshold(100_000, 20, 20)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+HELPERS = REPOSITORY / "tests" / "helpers"
 
 # The environment of a process on JAX, where most of the time would go into optimising what runs a few times.
 ON_JAX = {

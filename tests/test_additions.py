@@ -86,7 +86,7 @@ PLACES: dict[str, list[Place]] = {
             '    "scratch": CorpusSource(Lazy("corpora.scratch:utterances")),\n',
             "CORPORA:",
         ),
-        Place("tests/corpus_trees.py", "\n# a tree of the corpus for the conformance tests\n"),
+        Place("tests/helpers/corpus_trees.py", "\n# a tree of the corpus for the conformance tests\n"),
         Place("data/README.md", "| `scratch/` | a row of the table | |\n"),
     ],
     "student": [
@@ -180,8 +180,8 @@ def copy(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("copy")
     skipped = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "light_sernet_kd", root / "light_sernet_kd", ignore=skipped)
-    for file in ("tests/corpus_trees.py", "data/README.md"):
-        (root / file).parent.mkdir()
+    for file in ("tests/helpers/corpus_trees.py", "data/README.md"):
+        (root / file).parent.mkdir(parents=True)
         shutil.copy(REPOSITORY / file, root / file)
     for places in PLACES.values():
         for place in places:

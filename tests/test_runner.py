@@ -12,7 +12,7 @@ from pathlib import Path
 import ai_edge_litert.interpreter
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import HELPERS, REPOSITORY
 from exported_cases import CLASSES, TEXT, Case, clips, made_case, spoken, states_student
 
 from light_sernet_kd import audio, cli, runner
@@ -162,7 +162,7 @@ def test_without_litert_a_line_says_what_to_install(case):
         "try:\n    Runner(sys.argv[1])\n"
         "except RunnerError as error:\n    print(error)"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, HELPERS)))}
     command = [sys.executable, "-c", program, str(case.paths["int8"])]
     said = subprocess.check_output(command, env=environment, text=True)
     assert said == "exported files need LiteRT, which is not installed: pip install ai-edge-litert\n"

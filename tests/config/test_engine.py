@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import HELPERS, REPOSITORY
 from small_runs import error_of, train
 
 from light_sernet_kd import cli
@@ -55,7 +55,7 @@ print(json.dumps({
 def answers(*packages: Path, tensorflow: bool = True, backend: str | None = None) -> dict:
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     environment |= {"KERAS_BACKEND": backend} if backend else {}
-    paths = [REPOSITORY, REPOSITORY / "tests", *packages]
+    paths = [REPOSITORY, HELPERS, *packages]
     environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
     command = [sys.executable, "-c", PROGRAM, "with" if tensorflow else "without"]
     return json.loads(subprocess.check_output(command, env=environment, text=True, timeout=60))

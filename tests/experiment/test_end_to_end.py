@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import recomputed
 import soundfile
-from conftest import REPOSITORY
+from conftest import HELPERS, REPOSITORY
 from small_runs import (
     EMOTIONS,
     QUICK,
@@ -306,7 +306,7 @@ def test_the_same_command_again_trains_nothing_and_changes_nothing(distilled, ma
     # It finds that out without TensorFlow.
     command = ["train", "-dn", str(manifest), *QUICK, "--result", str(distilled.parent), *arguments]
     code = f"import no_tensorflow\nfrom light_sernet_kd.cli import main\nprint(main({command!r}))"
-    place = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
+    place = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=place)
     assert done.stdout.strip().endswith("report.html\n0")
     assert told.stat() == kept
@@ -428,7 +428,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_files(manifest, tmp_path,
     )
     command = [sys.executable, "-c", program, "train", "-dn", str(manifest), *QUICK, *settings]
     killed = [*command, "--result", str(tmp_path / "killed"), "-v", "2"]
-    places = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    places = os.environ | {"PYTHONPATH": str(HELPERS)}
     for moment in moments:
         with subprocess.Popen(
             killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=places

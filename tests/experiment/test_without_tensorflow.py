@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ON_JAX, REPOSITORY
+from conftest import HELPERS, ON_JAX, REPOSITORY
 from small_runs import error_of, train
 
 from light_sernet_kd import cli
@@ -88,7 +88,7 @@ assert no_tensorflow.imported() == []
 
 
 def run_without(program: str, *arguments: object) -> subprocess.CompletedProcess:
-    places = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    places = os.pathsep.join([str(REPOSITORY), str(HELPERS)])
     environment = os.environ | ON_JAX | {"PYTHONPATH": places}
     environment.pop("KERAS_BACKEND", None)
     return subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import ON_JAX, REPOSITORY
+from conftest import HELPERS, ON_JAX, REPOSITORY
 from small_runs import error_of, train
 
 from light_sernet_kd import cli
@@ -17,7 +17,7 @@ from light_sernet_kd.training import devices
 
 ON_TWO = ON_JAX | {
     "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {ON_JAX['XLA_FLAGS']}",
-    "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
+    "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(HELPERS)]),
 }
 
 

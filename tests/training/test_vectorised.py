@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ON_JAX, REPOSITORY
+from conftest import HELPERS, ON_JAX, REPOSITORY
 from small_runs import EMOTIONS
 
 from light_sernet_kd.data.batches import Examples, batches
@@ -22,7 +22,7 @@ def test_networks_are_trained_together_on_jax(which):
     tests = Path(__file__).with_name("vectorised_on_jax.py")
     command = [sys.executable, "-m", "pytest", "-n", "0", "-m", which, "-p", "no:cacheprovider", tests]
     if which != "every":  # whose reference is fed by tf.data
-        environment["PYTHONPATH"] = str(REPOSITORY / "tests")
+        environment["PYTHONPATH"] = str(HELPERS)
         command += ["-p", "no_tensorflow"]
     done = subprocess.run(
         command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=900

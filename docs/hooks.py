@@ -37,8 +37,12 @@ def parser() -> argparse.ArgumentParser:
     # mkdocs runs where mkdocs.yml lies, which is not on its path
     sys.path[:0] = [str(ROOT)]
     from light_sernet_kd import cli
+    from light_sernet_kd.cli.context import Context
+    from light_sernet_kd.config import make_settings
+    from light_sernet_kd.registries.recipes import DEFAULT
 
-    return cli.make_parser()
+    defaults = {"recipe": DEFAULT}  # as the installed program and train.py have it
+    return cli.make_parser(Context(defaults=defaults, settings=make_settings(**defaults)))
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

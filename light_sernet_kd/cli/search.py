@@ -40,8 +40,9 @@ def add_search(commands: Any, context: Context) -> None:
     )
     group = search.add_argument_group("search")
     group.add_argument("--space", type=Path, metavar="FILE",
-                       help="a .toml file of what is chosen; by default the student's shape, front end, "
-                       "schedule, learning rate and label smoothing, but what is given here")  # fmt: skip
+                       help="a .toml file of what is chosen; by default the student's shape, learning rate "
+                       "and label smoothing, with --recipe own also front end and schedule; what is given on "
+                       "the command line is not chosen")  # fmt: skip
     group.add_argument("--trials", type=int, default=30, metavar="N", help="settings drawn (default 30)")
     group.add_argument("--inner", type=int, default=4, metavar="N",
                        help="inner folds of the speakers that choose: one group scores, one chooses the "

@@ -80,7 +80,7 @@ def mean_margin(logits: ArrayLike) -> float:
 def temperature_per_margin(
     held_out: Sequence[ArrayLike], labels: Sequence[ArrayLike], training_logits: Sequence[ArrayLike]
 ) -> float:
-    """What to multiply a student's `mean_margin` on its own training utterances by for its temperature.
+    """Temperature per unit of a student's `mean_margin` on its training utterances.
 
     Two students of one recipe differ in how sharp their logits are: a few epochs in, twofold from one epoch
     to the next. The temperature of one then makes the other sure of everything, or of nothing. Divided by

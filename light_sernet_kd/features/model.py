@@ -103,7 +103,9 @@ def _width(settings: SpectrumSettings, input_type: str) -> int:
 
 
 def feature_shape(front_end: str, input_type: str, samples: int) -> tuple[int, int, int]:
-    """Of a clip of `samples` samples: `(frames, features, 1)`, or `(patches, 96, 64)` of `vggish`.
+    """Shape of the features of a clip of `samples` samples.
+
+    It is `(frames, features, 1)`, or `(patches, 96, 64)` of `vggish`.
 
     >>> feature_shape("cubic", "mel_spectrogram", 16000)
     (63, 128, 1)

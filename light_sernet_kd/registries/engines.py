@@ -36,7 +36,7 @@ ENGINES: Mapping[str, Engine] = {
     "tf": Engine("tensorflow", "tensorflow", trains_all=True, takes_callbacks=True, exports=True),
     "jax": Engine("jax", "jax", gpu_plugin="jax-cuda", trains_together=True, shares_batches=True),
 }
-# What a config.json means that tells no engine, as the first did not.
-OF_OLDER_RUNS = "tf"
+# The engine of a config.json that names none, as those of the first runs.
+ENGINE_OF_OLDER_RUNS = "tf"
 TRAINS_ALL = next(name for name, engine in ENGINES.items() if engine.trains_all)
 EXPORTS = next(name for name, engine in ENGINES.items() if engine.exports)

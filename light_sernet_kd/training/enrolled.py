@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd.distillation.distiller import embedding_of
-from light_sernet_kd.students.enrolled import EnrolledHead, embedded
+from light_sernet_kd.students.enrolled import EnrolledHead, pooled_stages
 
 # How many other recordings of its speaker a training recording is taken about: drawn anew for each of these.
 CLIPS = (0, 1, 3, 5, 10, 20)
-# Of the speaker's mean, as much as the mean of all training recordings weighs.
+# The mean of all training recordings counts as this many recordings of the speaker.
 PRIOR_CLIPS = 3.0
-# Times that each training recording is in the fit.
+# Each training recording is fitted this often, about another mean each time.
 DRAWS = 6
-# Of the fit: larger corpora are drawn less often, and some of the largest not at all.
+# At most this many rows are fitted: a larger corpus gets fewer draws, the largest is subsampled.
 MOST_ROWS = 20_000
 # Inverse strength of the penalty of scikit-learn's logistic regression.
 PENALTY = 1.0
-# Of a network of these layers alone every stage is found again in its exported file.
+# The export can locate every stage only in networks of these layers.
 _CHAIN = (
     keras.layers.InputLayer,
     keras.layers.Conv2D,
@@ -68,7 +68,7 @@ def embedder(student: keras.Model) -> keras.Model:
 
 class _Embedded(keras.layers.Layer):
     def call(self, taken):
-        return embedded(taken)
+        return pooled_stages(taken)
 
 
 def _groups(shapes: Sequence[tuple[int, ...]]) -> list[int]:

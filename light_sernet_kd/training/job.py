@@ -39,8 +39,8 @@ class TrainingJob:
         teacher_outputs: only what the losses compare with is read.
         augmenter: changes the training batches; validation sees the clean features.
         class_weights: `(classes,)`, which multiply an example's loss.
-        keep: which weights `Trained.selected` has: those of the `best` epoch on the validation utterances, of
-            the `last` one, or the `mean` of those after each of the last quarter of the epochs, batch norm's
+        keep: which weights `TrainingResult.selected` has: those of the `best` epoch on the validation
+            utterances, of the `last` one, or the `mean` over the last quarter of the epochs, batch norm's
             statistics with them (Izmailov et al. 2018, arXiv:1803.05407).
         patience: stop after this many epochs without a better one; 0 never stops.
 
@@ -72,20 +72,20 @@ class TrainingJob:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What training left.
+class TrainingResult:
+    """Weights, history and time of a finished training.
 
     Attributes:
-        selected: weights as `TrainingJob.keep` says; of the last epoch where that is the best one and nothing
-            validates.
+        selected: the weights that `TrainingJob.keep` names; the last epoch's where `keep` is `best` and there
+            is no validation set.
         last: weights of the last epoch.
         history: column → one value per epoch.
-        best_epoch: of `selected`, counted from 1; the last one of the mean.
+        best_epoch: the epoch of `selected`, counted from 1; for a mean, the last epoch in it.
 
     The second of three epochs was the best.
 
     >>> history = {"val_ua": [0.4, 0.6, 0.5]}
-    >>> trained = Trained(selected=[], last=[], history=history, best_epoch=2, seconds=12.5)
+    >>> trained = TrainingResult(selected=[], last=[], history=history, best_epoch=2, seconds=12.5)
     >>> trained.history["val_ua"][trained.best_epoch - 1]
     0.6
     """

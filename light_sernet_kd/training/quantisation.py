@@ -330,7 +330,7 @@ class Simulation:
         features_input = _Input(self._features, self._mode)
 
         def call(operation, *args, **kwargs):
-            # Nothing else than the features is not yet made by an operation.
+            # Only the features come from no operation; they are rounded here.
             args = keras.tree.map_structure(self._entered(features_input), args)
             return operation(*args) if isinstance(operation, _Simulated) else operation(*args, **kwargs)
 

@@ -33,7 +33,8 @@ class Phase:
 
     Attributes:
         rows: what is fed, indexed by utterances.
-        initial: makes the weights it begins with of those that the phase before selected.
+        initial: maps the weights that the previous phase selected to this phase's initial weights; None
+            begins anew.
         int8: whether it is trained and validated with the roundings of the int8 file.
         devices: how many share each batch.
     """

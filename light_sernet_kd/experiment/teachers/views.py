@@ -110,5 +110,5 @@ def in_components(views: TeacherViews, components: Components) -> TeacherViews:
 
 
 def remove_views(run: "Experiment", fold: Fold) -> None:
-    """Of a fold that is done. The rows of the bank stay in the cache."""
+    """Remove a finished fold's answers; the bank's rows stay in the cache."""
     remove_answers(run.folder.teacher_views, fold.name)

@@ -473,7 +473,7 @@ def test_temporaries_of_killed_writers_are_swept_and_those_of_living_ones_are_no
 
 @posix
 def test_where_there_are_no_locks_a_day_of_age_tells(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_take", lambda descriptor: None)
+    monkeypatch.setattr(files, "_try_lock", lambda descriptor: None)
     young, old = tmp_path / ".a.x1y2z3_4.json", tmp_path / ".b.x1y2z3_4.json"
     for path in (young, old):
         path.write_text("x")

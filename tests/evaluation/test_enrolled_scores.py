@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from light_sernet_kd.evaluation import FoldAnswers, enrolled_scores, split
+from light_sernet_kd.evaluation import FoldAnswers, enrolled_scores, known_and_scored
 from light_sernet_kd.evaluation.enrolled import CLIPS, DRAWS
 
 CLASSES = ("anger", "fear")
@@ -37,15 +37,17 @@ def folds(strict=None) -> list[FoldAnswers]:
 def test_what_may_be_known_is_never_scored():
     speakers = [name for name, count in COUNTS.items() for _ in range(count)]
     for draw in (None, 0, 1):
-        for name, (known, scored) in split(speakers, draw).items():
+        for name, (known, scored) in known_and_scored(speakers, draw).items():
             own = [row for row, speaker in enumerate(speakers) if speaker == name]
             assert sorted([*known, *scored]) == own
             assert len(known) == min(20, COUNTS[name] // 2)
-    assert split(speakers, None)["bob"][0].tolist() == [*range(50, 65)]
-    assert split(speakers, 0)["bob"][0].tolist() != split(speakers, 1)["bob"][0].tolist()
+    assert known_and_scored(speakers, None)["bob"][0].tolist() == [*range(50, 65)]
+    assert (
+        known_and_scored(speakers, 0)["bob"][0].tolist() != known_and_scored(speakers, 1)["bob"][0].tolist()
+    )
     # A speaker's draw does not depend on who else is tested.
-    alone = split(["bob"] * 30, 0)["bob"][0]
-    assert (alone + 50).tolist() == split(speakers, 0)["bob"][0].tolist()
+    alone = known_and_scored(["bob"] * 30, 0)["bob"][0]
+    assert (alone + 50).tolist() == known_and_scored(speakers, 0)["bob"][0].tolist()
 
 
 def test_scores_are_those_of_a_loop():
@@ -57,7 +59,7 @@ def test_scores_are_those_of_a_loop():
         right, seen = np.zeros(2), np.zeros(2)
         for draw in range(DRAWS):
             for fold in folds():
-                ((known, scored),) = split([str(name) for name in fold.speakers], draw).values()
+                ((known, scored),) = known_and_scored([str(name) for name in fold.speakers], draw).values()
                 chosen = fold.embeddings[known[: row["clips"]]]
                 for index in scored:
                     # With nothing known the logits are equal, and the first class is the answer.

@@ -13,10 +13,10 @@ from light_sernet_kd.teachers.unlabelled import (
     CARD_KEY,
     Answers,
     UnlabelledTask,
+    combine_answers,
     folder_beside,
     read_beside,
     read_of,
-    together,
     write,
     write_beside,
 )
@@ -90,15 +90,15 @@ def test_what_does_not_fit_is_one_clear_line(tmp_path, harm, words):
 
 def test_several_teachers_speak_as_an_ensemble_does():
     one, two = (Answers(LOGITS[fold], EMBEDDING[fold]) for fold in FOLDS)
-    both = together([one, two])
+    both = combine_answers([one, two])
     some = np.array([4, 1])
     np.testing.assert_allclose(both.logits[some], (LOGITS[FOLDS[0]][some] + LOGITS[FOLDS[1]][some]) / 2)
     np.testing.assert_array_equal(
         both.embedding[some], np.hstack([EMBEDDING[FOLDS[0]][some], EMBEDDING[FOLDS[1]][some]])
     )
     assert (both.logits.shape, both.embedding.shape) == ((CLIPS, 3), (CLIPS, 2 * WIDTH))
-    assert together([one]) is one
-    assert together([one, Answers(LOGITS[FOLDS[0]])]).embedding is None
+    assert combine_answers([one]) is one
+    assert combine_answers([one, Answers(LOGITS[FOLDS[0]])]).embedding is None
 
 
 def test_numbers_that_are_not_finite_are_refused_and_leave_no_file(tmp_path):

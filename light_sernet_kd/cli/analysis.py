@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.cli.console import complain, heavy_imports, say_written
 from light_sernet_kd.cli.context import Context
-from light_sernet_kd.cli.options import add_data, add_option, canonical, corpus_names
+from light_sernet_kd.cli.options import add_data, add_option, canonical, check_ranges, corpus_names
 from light_sernet_kd.config import PRECISIONS, Settings
 from light_sernet_kd.config.fields import counts, names
 from light_sernet_kd.errors import UserError, choose
@@ -215,8 +215,7 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> int:
         raise UserError("--certify has conditions of its own: leave --conditions out.")
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit must be at least 1, found {arguments.limit}.")
-    if arguments.seed < 0:
-        raise UserError(f"--seed must be 0 or more, found {arguments.seed}.")
+    check_ranges(arguments, "seed")
     from rich.console import Console
 
     from light_sernet_kd.analysis import stress

@@ -12,6 +12,7 @@ from light_sernet_kd.cli.options import (
     add_data,
     add_option,
     canonical,
+    check_ranges,
     corpus_names,
     protocol_of,
 )
@@ -219,6 +220,7 @@ def _audit_question(arguments: argparse.Namespace) -> "Question":
     from light_sernet_kd.analysis.audit import Question
     from light_sernet_kd.data.selection import CorpusPart
 
+    check_ranges(arguments, "seed", "fold_count")
     if arguments.protocol:
         protocol = choose("protocol", arguments.protocol, PROTOCOLS)
     elif arguments.test_on:

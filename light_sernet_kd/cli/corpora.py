@@ -17,6 +17,7 @@ from light_sernet_kd.cli.options import (
     protocol_of,
 )
 from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
+from light_sernet_kd.config.checks import check_two_corpora
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.corpora import CORPORA, origin
 from light_sernet_kd.registries.protocols import PROTOCOLS, two_corpora_protocol
@@ -227,12 +228,9 @@ def _audit_question(arguments: argparse.Namespace) -> "Question":
         protocol = two_corpora_protocol()
     else:
         protocol = protocol_of(arguments.corpus, arguments.columns, Path(arguments.data))
-    if PROTOCOLS[protocol].takes_test_corpus != (arguments.test_on is not None):
-        raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
+    check_two_corpora(protocol, arguments.test_on, different_speakers=arguments.different_speakers)
     if arguments.teacher and teacher_source(str(arguments.teacher))[0].kind != "read":
         raise UserError("only a teacher file can be audited: make one with `light-sernet-kd teach`.")
-    if arguments.different_speakers and arguments.test_on is None:
-        raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
     return Question(
         CorpusPart(
             canonical(arguments.corpus),

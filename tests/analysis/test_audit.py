@@ -269,6 +269,8 @@ def test_a_teacher_that_fits_is_audited(tables, tmp_path, capsys):
         (["--protocol", "random", "--seed", "-1"], "seed must be from 0 to 4294967295, found -1."),
         (["--protocol", "random", "--seed", str(2**32)], "seed must be from 0 to 4294967295, found"),
         (["--fold_count", "0"], "fold count must be above 0, found 0."),
+        (["--protocol", "loso", "--test-on", "EMO-DB"], "--test-on means the protocol cross_corpus,"),
+        (["--protocol", "cross_corpus"], "the protocol cross_corpus takes --test-on CORPUS."),
     ],
 )
 def test_what_train_would_refuse_is_refused_by_audit(capsys, options, message):

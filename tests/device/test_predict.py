@@ -548,6 +548,15 @@ def test_a_recording_of_8_khz_is_said_to_be_narrow_band(model, recording, capsys
     assert captured.err == f"light-sernet-kd: {said}\n"
 
 
+@pytest.mark.parametrize("more", [[], ["--stream"]])
+def test_a_recording_that_breaks_off_is_said_to_be_narrow_band_before(model, recording, capsys, more):
+    path = recording("broken", np.append(voice(1, 1)[::2], np.nan), 8000)
+    assert cli.main(["predict", model, path, "--json", *more]) == 2
+    note, failure = capsys.readouterr().err.splitlines()
+    assert "narrow-band" in note
+    assert "not finite" in failure
+
+
 def test_a_warning_of_the_reader_is_one_line_and_in_the_list(model, recording, monkeypatch, capsys):
     path = recording("x", voice(2, 1))
     blocks = audio.blocks

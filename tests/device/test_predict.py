@@ -328,6 +328,24 @@ def test_folders_and_lists_stand_for_the_recordings_in_them(model, folder, tmp_p
     assert files(answers(capsys, model, "@home.wav")) == ["@home.wav"]
 
 
+@pytest.mark.parametrize("more", [[], ["--format", "jsonl"]])
+def test_names_on_standard_input_need_not_be_utf_8(model, folder, capsys, monkeypatch, more):
+    path = os.fsencode(folder) + b"/\xfc.wav"
+    listed = io.TextIOWrapper(io.BytesIO(path + b"\n"), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdin", listed)
+    sys.stderr.reconfigure(errors="backslashreplace")  # as Python's own is
+    assert cli.main(["predict", model, "-", *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no such recording" in line
+    try:
+        (folder / "a.wav").rename(os.fsdecode(path))
+    except OSError:  # a Mac takes names in UTF-8 only
+        return
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path + b"\n"), encoding="utf-8"))
+    assert cli.main(["predict", model, "-", *more]) == 0
+    assert "\\udcfc.wav" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("wrong", ["empty folder", "no list", "empty list", "empty input", "a Latin list"])
 def test_a_folder_or_a_list_without_recordings_is_one_line(model, tmp_path, capsys, monkeypatch, wrong):
     (tmp_path / "none").mkdir()

@@ -226,7 +226,9 @@ def _limits(metrics: Mapping[str, Any]) -> list[str]:
     if not metrics["classes"]:
         lines[-1] = "- Silence and noise are `unsure` where the program asks."
         return lines
-    worst = min(metrics["pooled"]["recall_per_class"].items(), key=lambda item: item[1] or 0)
-    if worst[1] is not None:
-        lines.append(f"- Least known: {plain(worst[0])}, of which {percent(worst[1])} % are recognised.")
+    recalls = metrics["pooled"]["recall_per_class"]
+    tested = {name: recall for name, recall in recalls.items() if recall is not None}
+    if tested:
+        worst = min(tested, key=tested.__getitem__)
+        lines.append(f"- Least known: {plain(worst)}, of which {percent(tested[worst])} % are recognised.")
     return lines

@@ -41,7 +41,7 @@ def quoted(text: str) -> str:
     """The text as one word of a command line of this system's shell."""
     if os.name != "nt":
         return shlex.quote(text)
-    return f'"{text}"' if re.search(r"[^\w.:/\\-]", text) else text
+    return f'"{text}"' if re.search(r"[^\w.:/\\-]|^$", text) else text
 
 
 def install_line(extra: str = "") -> str:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import add_data, add_option, canonical, check_ranges, corpus_names
 from light_sernet_kd.config import PRECISIONS, Settings
 from light_sernet_kd.config.fields import counts, names
-from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.errors import UserError, choose, quoted
 from light_sernet_kd.registries.degradations import CONDITIONS, NOISES
 
 if TYPE_CHECKING:
@@ -270,7 +269,7 @@ def _keep_certificates(
     say_written(stress.write_certificates(result, stressed.students))
     for folder in runs:
         display.say(
-            f"light-sernet-kd export {shlex.quote(str(folder))} puts the verdict into the cards of its files."
+            f"light-sernet-kd export {quoted(str(folder))} puts the verdict into the cards of its files."
         )
 
 

@@ -133,7 +133,9 @@ def missed(error: ImportError, what: str) -> MissingPackageError | None:
 
 
 def require(extra: str, what: str) -> None:
-    """An error before any work where an extra is not installed; its engine is not asked for.
+    """Refuse a command whose extra is not installed, before any work.
+
+    The engine's own package is not checked.
 
     Raises:
         MissingPackageError: names what is missing.
@@ -152,7 +154,7 @@ def require(extra: str, what: str) -> None:
 
 @contextlib.contextmanager
 def installed(module: str, what: str) -> Iterator[None]:
-    """Around the imports of `module` or of what is in it: where it is missing, that is the user's to mend.
+    """A context for importing `module` or something in it: a missing module raises `MissingPackageError`.
 
     >>> with installed("tensorflow", "export"):
     ...     import json

@@ -11,7 +11,7 @@ from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.report.dimensions import concordance, concordances
 from light_sernet_kd.reporting.report.was_run import given_arguments
 from light_sernet_kd.reporting.tables import Table, numbers, words
-from light_sernet_kd.reporting.text import code, percent, plain, pluralise
+from light_sernet_kd.reporting.text import code, percent, plain, pluralise, speaker_count
 
 NAME = "MODEL_CARD.md"
 _TAGS = ("speech-emotion-recognition", "audio-classification", "tflite", "light-sernet-kd")
@@ -188,11 +188,9 @@ def _ratings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _training(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    speakers = metrics["speakers"]
-    count = speakers if isinstance(speakers, int) else len(speakers)
     lines = [
         f"- **Recordings:** {plain(metrics['corpus'])}, {sum(metrics['counts'].values()):,} of "
-        f"{pluralise(count, 'speaker')}{_licence_of(metrics['corpus'])}."
+        f"{speaker_count(metrics['speakers'])}{_licence_of(metrics['corpus'])}."
     ]
     if teacher := metrics["teacher"]:
         licence = f" Licence: {plain(teacher['licence'])}." if teacher.get("licence") else ""

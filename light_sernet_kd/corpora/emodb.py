@@ -4,7 +4,13 @@ import re
 from functools import partial
 from pathlib import Path
 
-from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings, recordings_named
+from light_sernet_kd.corpora.reading import (
+    Findings,
+    folders_of,
+    no_recordings_error,
+    recordings,
+    recordings_named,
+)
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
 
 EMOTIONS = {
@@ -76,7 +82,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     findings = Findings("EMO-DB", skip_bad)
     folders = folders_of(root, _listed, findings, flat=partial(recordings_named, name=_NAME))
     if not folders:
-        raise nothing(root / "wav", root, ORIGIN.layout, _listed)
+        raise no_recordings_error(root / "wav", root, ORIGIN.layout, _listed)
     utterances = []
     for path in [path for paths in folders.values() for path in paths]:
         with findings.of(path):

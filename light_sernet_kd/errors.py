@@ -41,7 +41,7 @@ def quoted(text: str) -> str:
     """The text as one word of a command line of this system's shell."""
     if os.name != "nt":
         return shlex.quote(text)
-    return f'"{text}"' if re.search(r"[^\w.:/\\-]", text) else text
+    return f'"{text}"' if re.search(r"[^\w.:/\\-]|^$", text) else text
 
 
 def install_line(extra: str = "") -> str:
@@ -133,7 +133,9 @@ def as_missing_package(error: ImportError, what: str) -> MissingPackageError | N
 
 
 def require(extra: str, what: str) -> None:
-    """An error before any work where an extra is not installed; its engine is not asked for.
+    """Refuse a command whose extra is not installed, before any work.
+
+    The engine's own package is not checked.
 
     Raises:
         MissingPackageError: names what is missing.
@@ -152,7 +154,7 @@ def require(extra: str, what: str) -> None:
 
 @contextlib.contextmanager
 def installed(module: str, what: str) -> Iterator[None]:
-    """Around the imports of `module` or of what is in it: where it is missing, that is the user's to mend.
+    """A context for importing `module` or something in it: a missing module raises `MissingPackageError`.
 
     >>> with installed("tensorflow", "export"):
     ...     import json

@@ -43,6 +43,9 @@ JSON_BYTES = 2**26
 # A whole number of more digits is no count, no seed and no size. Hugging Face writes 1e30 for "no limit".
 _MOST_DIGITS = 40
 _CHUNK_BYTES = 2**20
+# To ask for it is to change it for a moment, and two threads that ask at once may leave it changed.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 # What a file system says that has no locks, such as some network drives. Runs then go on without.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -162,10 +165,8 @@ def path_on_disk(path: Path) -> Path:
 
 
 def make_public(path: Path) -> None:
-    """Make what `tempfile` made private as readable as any other file or folder of the user."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+    """Give what `tempfile` made private the permissions that the umask, as it was at import, leaves."""
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~_UMASK)
 
 
 @contextlib.contextmanager

@@ -159,15 +159,24 @@ def test_the_content_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypat
 @posix
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_permissions_are_those_that_the_umask_leaves(tmp_path, umask):
-    before = os.umask(umask)
-    try:
-        files.write_text(tmp_path / "a.txt", "x")
-        (tmp_path / "peer.txt").write_text("x")
-        assert os.umask(umask) == umask, "the process's umask must stay"
-    finally:
-        os.umask(before)
+    code = (
+        "import os, pathlib; from light_sernet_kd import files; files.write_text('a.txt', 'x'); "
+        "pathlib.Path('peer.txt').write_text('x'); print(os.umask(0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, umask=umask, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert int(done.stdout) == umask, "the process's umask must stay"
     ours, peer = ((tmp_path / name).stat().st_mode for name in ("a.txt", "peer.txt"))
     assert stat.S_IMODE(ours) == stat.S_IMODE(peer) == 0o666 & ~umask
+
+
+def test_a_writer_leaves_the_umask_of_all_threads_alone(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "umask", asked.append)
+    files.write_text(tmp_path / "a.txt", "x")
+    assert asked == []
 
 
 def test_text_is_utf_8(tmp_path):

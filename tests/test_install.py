@@ -27,6 +27,7 @@ from packaging.requirements import Requirement
 from tiny_student import CLASSES, audio_student
 
 from light_sernet_kd import __version__, errors
+from light_sernet_kd.corpora.names import offered
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CITATION.cff", "CHANGELOG.md")
@@ -125,12 +126,19 @@ def test_the_extra_all_is_made_of_extras_that_there_are():
     [
         (r"C:\Python313\python.exe", r"C:\Python313\python.exe"),
         (r"C:\Program Files\Python\python.exe", r'"C:\Program Files\Python\python.exe"'),
+        ("", '""'),
     ],
 )
 def test_a_command_has_the_quotes_of_the_systems_shell(monkeypatch, path, on_windows):
     assert shlex.split(errors.quoted(path)) == [path]
     monkeypatch.setattr(errors, "os", SimpleNamespace(name="nt"))
     assert errors.quoted(path) == on_windows
+
+
+def test_a_list_of_emotions_is_offered_in_the_quotes_of_the_systems_shell(monkeypatch):
+    assert offered(["fear", "neutral state"]) == "--emotions 'fear,neutral state=neutral'"
+    monkeypatch.setattr(errors, "os", SimpleNamespace(name="nt"))
+    assert offered(["fear", "neutral state"]) == '--emotions "fear,neutral state=neutral"'
 
 
 def test_an_import_that_fails_for_another_reason_keeps_its_traceback():

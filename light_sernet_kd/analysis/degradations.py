@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from light_sernet_kd.audio import augment, resample
+from light_sernet_kd.audio.augment.lines import padded_or_cut
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.registries.degradations import NOISE_DBFS
 
@@ -129,7 +130,7 @@ def telephone(waveform: np.ndarray, context: DegradationContext) -> np.ndarray:
     soundfile.write(line, np.clip(narrow, -1, 1), TELEPHONE_RATE, format="WAV", subtype="ULAW")
     line.seek(0)
     received, _ = soundfile.read(line, dtype="float32")
-    return _as_long(resample(received, TELEPHONE_RATE, SAMPLE_RATE), len(waveform))
+    return padded_or_cut(resample(received, TELEPHONE_RATE, SAMPLE_RATE), len(waveform))
 
 
 def _band_passed(waveform: np.ndarray, sample_rate: int, band_hz: tuple[float, float]) -> np.ndarray:
@@ -153,7 +154,7 @@ def mp3(waveform: np.ndarray, context: DegradationContext, *, kilobits: int) -> 
 
     received, _ = soundfile.read(io.BytesIO(mp3_bytes(waveform, kilobits=kilobits)), dtype="float32")
     # The header states the delay and the length, and libsndfile takes both into account.
-    return _as_long(received, len(waveform))
+    return padded_or_cut(received, len(waveform))
 
 
 def mp3_bytes(waveform: np.ndarray, *, kilobits: int = 64) -> bytes:
@@ -206,10 +207,6 @@ def reverberated(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     # The transform's rounding must not become sound.
     level = power_dbfs(active(waveform))
     return waveform if level == -math.inf else at_level(wet, level)
-
-
-def _as_long(waveform: np.ndarray, samples: int) -> np.ndarray:
-    return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
 
 
 def unchanged(waveform: np.ndarray, context: DegradationContext) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 
 from light_sernet_kd import __version__
+from light_sernet_kd.analysis.processor import processor
 from light_sernet_kd.config.run_options import DATA_VARIABLE
 from light_sernet_kd.corpora import registry
 from light_sernet_kd.errors import install_line
@@ -77,7 +78,7 @@ def examine(data: Path, result: Path) -> Iterator[Finding]:
 
 def _machine() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    model, features = _processor()
+    model, features = processor()
     yield Finding("machine", "processor", f"{model}, {cores} cores")
     if features is not None:
         used = [name for name in _FEATURES if name in features]
@@ -86,18 +87,6 @@ def _machine() -> Iterator[Finding]:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB
         yield Finding("machine", "memory", f"{memory:.1f} GiB")
     yield Finding("machine", "GPU", _gpus() or "none; training takes the processor")
-
-
-def _processor() -> tuple[str, set[str] | None]:
-    """Its name, and the instructions it has where the system tells them."""
-    name, features = platform.processor() or platform.machine(), None
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return name, features
-    facts = dict(reversed([[part.strip() for part in line.partition(":")[::2]] for line in lines]))
-    flags = facts.get("flags") or facts.get("Features")
-    return facts.get("model name", name), set(flags.split()) if flags else None
 
 
 def _gpus() -> str:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd.cli.console import complain, heavy_imports, say_written
 from light_sernet_kd.cli.context import Context
-from light_sernet_kd.cli.options import add_data, add_option, canonical, corpus_names
+from light_sernet_kd.cli.options import add_data, add_option, canonical, check_ranges, corpus_names
 from light_sernet_kd.config import PRECISIONS, Settings
 from light_sernet_kd.config.fields import counts, names
-from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.errors import UserError, choose, quoted
 from light_sernet_kd.registries.degradations import CONDITIONS, NOISES
 
 if TYPE_CHECKING:
@@ -215,8 +214,7 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> int:
         raise UserError("--certify has conditions of its own: leave --conditions out.")
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit must be at least 1, found {arguments.limit}.")
-    if arguments.seed < 0:
-        raise UserError(f"--seed must be 0 or more, found {arguments.seed}.")
+    check_ranges(arguments, "seed")
     from rich.console import Console
 
     from light_sernet_kd.analysis import stress
@@ -271,7 +269,7 @@ def _keep_certificates(
     say_written(stress.write_certificates(result, stressed.students))
     for folder in runs:
         display.say(
-            f"light-sernet-kd export {shlex.quote(str(folder))} puts the verdict into the cards of its files."
+            f"light-sernet-kd export {quoted(str(folder))} puts the verdict into the cards of its files."
         )
 
 

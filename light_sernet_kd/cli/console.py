@@ -33,7 +33,7 @@ def say_written(paths: Iterable[object]) -> None:
 
 
 def heavy_imports(engine: str = EXPORTS) -> None:
-    """What the engine computes with, without the lines it writes about itself.
+    """Import the engine, without the lines it writes about itself, and make it Keras' backend.
 
     Raises:
         UserError: Keras is to compute with another, or it is not installed.

@@ -12,10 +12,12 @@ from light_sernet_kd.cli.options import (
     add_data,
     add_option,
     canonical,
+    check_ranges,
     corpus_names,
     protocol_of,
 )
 from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
+from light_sernet_kd.config.checks import check_two_corpora
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.corpora import CORPORA, registered_name
 from light_sernet_kd.registries.protocols import PROTOCOLS, two_corpora_protocol
@@ -219,18 +221,16 @@ def _audit_question(arguments: argparse.Namespace) -> "Question":
     from light_sernet_kd.analysis.audit import Question
     from light_sernet_kd.data.selection import CorpusPart
 
+    check_ranges(arguments, "seed", "fold_count")
     if arguments.protocol:
         protocol = choose("protocol", arguments.protocol, PROTOCOLS)
     elif arguments.test_on:
         protocol = two_corpora_protocol()
     else:
         protocol = protocol_of(arguments.corpus, arguments.columns, Path(arguments.data))
-    if PROTOCOLS[protocol].takes_test_corpus != (arguments.test_on is not None):
-        raise UserError("training on one corpus and testing on another takes --test-on CORPUS.")
+    check_two_corpora(protocol, arguments.test_on, different_speakers=arguments.different_speakers)
     if arguments.teacher and teacher_source(str(arguments.teacher))[0].kind != "read":
         raise UserError("only a teacher file can be audited: make one with `light-sernet-kd teach`.")
-    if arguments.different_speakers and arguments.test_on is None:
-        raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
     return Question(
         CorpusPart(
             canonical(arguments.corpus),

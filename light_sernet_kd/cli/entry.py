@@ -51,7 +51,7 @@ class Command:
     takes_plugins: bool = True
 
     def require(self, arguments: argparse.Namespace) -> None:
-        """An error where the extra is needed that is not installed.
+        """Refuse the command when it needs the training extra and that is not installed.
 
         Raises:
             MissingPackageError: names a package that is missing, and the command that installs the extra.

@@ -52,6 +52,16 @@ def add_option(
     )
 
 
+def check_ranges(arguments: argparse.Namespace, *names: str) -> None:
+    """Refuse values that the fields of these names do not take, where a command makes no settings of them.
+
+    Raises:
+        UserError: names the field, what it takes and what was given.
+    """
+    for name in names:
+        fields.checked(_FIELDS[name], getattr(arguments, name))
+
+
 def add_settings(parser: argparse.ArgumentParser, defaults: Settings, command: str) -> None:
     """Every setting, under its heading; one left out keeps the default.
 

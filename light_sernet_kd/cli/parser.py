@@ -2,11 +2,10 @@
 
 import argparse
 import difflib
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.errors import UserError, choose, quoted
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         argv, names = list(argv), self.commands()
         if program == "train.py" and argv[:1] not in (["paper"], ["grid"]):
             if argv and argv[0] in names and argv[0] != "train":
-                raise UserError(f"train.py only trains: light-sernet-kd {shlex.join(argv)}")
+                raise UserError(f"train.py only trains: light-sernet-kd {' '.join(map(quoted, argv))}")
             argv = argv if argv[:1] == ["train"] else ["train", *argv]
         elif argv and argv[0] not in self._option_string_actions:
             argv[0] = choose("command", argv[0], names)

@@ -6,7 +6,7 @@ import fnmatch
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from light_sernet_kd.cli.console import heavy_imports, terminal
 from light_sernet_kd.cli.context import Context
@@ -30,9 +30,6 @@ from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.registries.teachers import sources_text, teacher_source
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_train(commands: Any, context: Context) -> None:

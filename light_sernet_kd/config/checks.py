@@ -61,7 +61,7 @@ def make_settings(**values: Any) -> Settings:
             f"the input must hold a sample, found {settings.input_seconds} s at {SAMPLE_RATE} Hz."
         )
     _check_training(settings)
-    _check_two_corpora(settings)
+    check_two_corpora(settings.protocol, settings.test_on, different_speakers=settings.different_speakers)
     settings = with_dimensions(_with_teacher(_with_shape(settings)))
     _check_unlabelled(settings)
     return _with_encoders(settings)
@@ -136,15 +136,18 @@ def _check_training(settings: Settings) -> None:
         raise UserError("--qat_learning_rate goes with --qat EPOCHS.")
 
 
-def _check_two_corpora(settings: Settings) -> None:
-    two = PROTOCOLS[settings.protocol].takes_test_corpus
-    if two and settings.test_on is None:
-        raise UserError(f"the protocol {settings.protocol} takes --test-on CORPUS.")
-    if settings.test_on is not None and not two:
-        raise UserError(
-            f"--test-on means the protocol cross_corpus, found {settings.protocol}: leave out one."
-        )
-    if settings.different_speakers and settings.test_on is None:
+def check_two_corpora(protocol: str, test_on: str | None, *, different_speakers: bool) -> None:
+    """Refuse a protocol of two corpora without the second, and what says something of a second without one.
+
+    Raises:
+        UserError: says which option is missing or too much.
+    """
+    two = PROTOCOLS[protocol].takes_test_corpus
+    if two and test_on is None:
+        raise UserError(f"the protocol {protocol} takes --test-on CORPUS.")
+    if test_on is not None and not two:
+        raise UserError(f"--test-on means the protocol cross_corpus, found {protocol}: leave out one.")
+    if different_speakers and test_on is None:
         raise UserError("--different-speakers speaks of two corpora: it goes with --test-on CORPUS.")
 
 

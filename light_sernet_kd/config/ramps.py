@@ -17,7 +17,10 @@ class Ramp:
     last: float
 
     def at(self, epoch: int, *, epochs: int) -> float:
-        """The value in an epoch, counted from 0, of so many; behind the last it stays."""
+        """The value in `epoch`, counted from 0, of a training of `epochs` epochs.
+
+        Later epochs keep the last value.
+        """
         done = min(1.0, epoch / (epochs - 1)) if epochs > 1 else 0.0
         return self.first + (self.last - self.first) * done
 

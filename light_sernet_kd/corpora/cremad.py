@@ -1,9 +1,16 @@
 """CREMA-D, the Crowd-sourced Emotional Multimodal Actors Dataset (Cao et al. 2014)."""
 
 import re
+from functools import partial
 from pathlib import Path
 
-from light_sernet_kd.corpora.reading import Findings, folders_of, no_recordings_error, recordings
+from light_sernet_kd.corpora.reading import (
+    Findings,
+    folders_of,
+    no_recordings_error,
+    recordings,
+    recordings_named,
+)
 from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts, read_text
 from light_sernet_kd.errors import UserError
@@ -59,10 +66,6 @@ def _listed(folder: Path) -> list[Path]:
     return recordings(folder / "AudioWAV")
 
 
-def _flat(folder: Path) -> list[Path]:
-    return [path for path in recordings(folder) if _NAME.fullmatch(path.stem)]
-
-
 def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The recordings of `root/AudioWAV`; the file name tells speaker, sentence and the emotion meant.
 
@@ -76,7 +79,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
         UserError: no recordings, names that are not CREMA-D's, or a table that is not the corpus's.
     """
     findings = Findings("CREMA-D", skip_bad)
-    folders = folders_of(root, _listed, findings, flat=_flat)
+    folders = folders_of(root, _listed, findings, flat=partial(recordings_named, name=_NAME))
     if not folders:
         raise no_recordings_error(root / "AudioWAV", root, ORIGIN.layout, _listed)
     folder, paths = next(iter(folders.items()))

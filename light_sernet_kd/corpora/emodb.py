@@ -1,9 +1,16 @@
 """EMO-DB, the Berlin Database of Emotional Speech (Burkhardt et al., Interspeech 2005)."""
 
 import re
+from functools import partial
 from pathlib import Path
 
-from light_sernet_kd.corpora.reading import Findings, folders_of, no_recordings_error, recordings
+from light_sernet_kd.corpora.reading import (
+    Findings,
+    folders_of,
+    no_recordings_error,
+    recordings,
+    recordings_named,
+)
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
 
 EMOTIONS = {
@@ -63,10 +70,6 @@ def _listed(folder: Path) -> list[Path]:
     return recordings(folder / "wav")
 
 
-def _flat(folder: Path) -> list[Path]:
-    return [path for path in recordings(folder) if _NAME.fullmatch(path.stem)]
-
-
 def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The recordings of `root/wav`; the file name tells speaker, sentence and emotion.
 
@@ -77,7 +80,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
         UserError: no recordings, or names that are not EMO-DB's.
     """
     findings = Findings("EMO-DB", skip_bad)
-    folders = folders_of(root, _listed, findings, flat=_flat)
+    folders = folders_of(root, _listed, findings, flat=partial(recordings_named, name=_NAME))
     if not folders:
         raise no_recordings_error(root / "wav", root, ORIGIN.layout, _listed)
     utterances = []

@@ -102,7 +102,7 @@ def by_hand(name: str, target: Path, origin: Origin) -> str:
     )
 
 
-def content_digest(recordings: Iterable[Path]) -> str:
+def recordings_digest(recordings: Iterable[Path]) -> str:
     """SHA-256 over the sorted lines `file name, space, SHA-256 of the file`, in hexadecimal."""
     lines = []
     for path in recordings:
@@ -268,7 +268,7 @@ def _unpack(name: str, archive: Path, target: Path, origin: Origin) -> None:
                 f"{archive} is damaged ({words}) and was deleted; the same command downloads it anew."
             ) from None
         if origin.content_hash:
-            content_hash = f"sha256:{content_digest(visible(folder, '**/*.wav'))}"
+            content_hash = f"sha256:{recordings_digest(visible(folder, '**/*.wav'))}"
             if content_hash != origin.content_hash:
                 archive.unlink()
                 raise UserError(

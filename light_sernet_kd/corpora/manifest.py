@@ -118,12 +118,8 @@ def utterances(
         ratings = ratings_of({name: cells[name] for name in rated}, dimension_range, wrong)
     utterances = _in_order(cells, ids, recordings, (soft_labels, ratings), path.parent)
     if drop:
-        dropped = {ids[row] for row in drop}
-        kept = [each for row, each in enumerate(utterances) if row not in drop]
-    else:
-        dropped, kept = set(), utterances
-    sorted_utterances = _by_id(kept, table, findings, lines, path, without=dropped)
-    corpus = findings.whole(sorted_utterances)
+        utterances = [each for row, each in enumerate(utterances) if row not in drop]
+    corpus = findings.whole(_by_id(utterances, findings, path))
     return replace(corpus, dimension_range=dimension_range) if rated else corpus
 
 
@@ -197,15 +193,7 @@ def _in_order(
     ]
 
 
-def _by_id(
-    utterances: list[Utterance],
-    table: Table,
-    findings: Findings,
-    lines: Lines,
-    path: Path,
-    *,
-    without: set[str],
-) -> tuple[Utterance, ...]:
+def _by_id(utterances: list[Utterance], findings: Findings, path: Path) -> tuple[Utterance, ...]:
     """The utterances sorted by id; ids that occur twice are noted as wrong, and the first is kept."""
     ids = [each.id for each in utterances]
     if all(map(str.__lt__, ids, itertools.islice(ids, 1, None))):

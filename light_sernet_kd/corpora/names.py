@@ -3,6 +3,8 @@
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from light_sernet_kd.errors import quoted
+
 # What tables call the emotions that have another name here. Offered to the user, never merged unasked.
 SYNONYMS = {
     **dict.fromkeys(("angry", "ang", "angriness", "mad"), "anger"),
@@ -95,13 +97,6 @@ def offered(
     plain = sorted(name for name in kept if name in words and name not in merges.values())
     parts = [*plain, *(f"{name}={merges[name]}" for name in sorted(merges))]
     return f"--emotions {quoted(','.join(parts))}"
-
-
-def quoted(text: str) -> str:
-    """The text as one word of a command line."""
-    import shlex
-
-    return shlex.quote(text)
 
 
 def synonym_notes(classes: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ class Ratings:
     replace_emotions: bool = False
 
     def check(self, corpus: Corpus) -> None:
-        """Whether the corpus has a rating of each dimension.
+        """Refuse a corpus without ratings of one of the dimensions.
 
         Raises:
             UserError: says which corpora do.

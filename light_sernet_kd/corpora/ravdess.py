@@ -5,6 +5,7 @@ Songs, which may lie beside the speech, are left out and counted.
 
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from light_sernet_kd.corpora.reading import (
@@ -13,6 +14,7 @@ from light_sernet_kd.corpora.reading import (
     folders_of,
     no_recordings_error,
     recordings,
+    recordings_named,
 )
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
 
@@ -57,10 +59,6 @@ def _listed(folder: Path) -> list[Path]:
     return recordings(folder, "Actor_*/*")
 
 
-def _flat(folder: Path) -> list[Path]:
-    return [path for path in recordings(folder) if _NAME.fullmatch(path.stem)]
-
-
 def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     """The speech in `root/Actor_NN`; the file name tells everything.
 
@@ -71,7 +69,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
         UserError: no recordings, names that are not RAVDESS's, or recordings in another actor's folder.
     """
     findings = Findings("RAVDESS", skip_bad)
-    folders = folders_of(root, _listed, findings, flat=_flat, several=True)
+    folders = folders_of(root, _listed, findings, flat=partial(recordings_named, name=_NAME), several=True)
     if not folders:
         raise no_recordings_error(root, root, ORIGIN.layout, _listed)
     utterances = []

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,11 @@ def recordings(folder: Path, pattern: str = "*") -> list[Path]:
         for path in folder.glob(pattern)
         if is_recording(path) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+
+
+def recordings_named(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    """The recordings in a folder whose names, without the suffix, match a pattern of a corpus; sorted."""
+    return [path for path in recordings(folder) if name.fullmatch(path.stem)]
 
 
 def tree(folder: Path) -> list[Path]:

@@ -135,7 +135,7 @@ class Origin:
         layout: the files expected below the corpus's folder.
         archive: address of a ZIP that anyone may download; None where there is none.
         archive_hash: of the archive, as `md5:…` or `sha256:…`.
-        content_hash: where no hash of the archive is published: `content_digest` of the WAV files.
+        content_hash: where no hash of the archive is published: `recordings_digest` of the WAV files.
         steps: how to get it by hand.
     """
 

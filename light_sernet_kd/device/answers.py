@@ -91,23 +91,25 @@ def answer_list(
 def noted(what: str) -> Iterator[dict[str, type[Warning]]]:
     """What users are warned of within, with its kind: filled at its end and told on stderr, a line each.
 
+    It is told before an error that ends the work within.
+
     Args:
         what: the recording's or text's name, put before a warning that lacks it.
     """
     notes: dict[str, type[Warning]] = {}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
             yield notes
-        finally:
-            for each in caught:
-                if issubclass(each.category, UserWarning):
-                    notes[" ".join(str(each.message).split())] = each.category
-    for note in notes:
-        tell(note if what in note else f"{what}: {note}")
-    for each in caught:
-        if not issubclass(each.category, UserWarning):
-            warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+    finally:
+        for each in caught:
+            if issubclass(each.category, UserWarning):
+                notes[" ".join(str(each.message).split())] = each.category
+            else:
+                warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+        for note in notes:
+            tell(note if what in note else f"{what}: {note}")
 
 
 def note_narrow_band(path: str) -> None:

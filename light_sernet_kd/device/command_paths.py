@@ -1,8 +1,11 @@
 """What commands are given: an exported file or a run's folder, recordings, folders and lists of them."""
 
+import contextlib
+import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES, recordings_below
 from light_sernet_kd.device import shipped
@@ -118,7 +121,7 @@ def recordings_of(named: Sequence[str]) -> list[str]:
 
 def _recordings_of(named: str) -> Iterable[str]:
     if named == STANDARD_INPUT:
-        return _listed(sys.stdin, "standard input")
+        return _listed(_standard_input(), "standard input")
     path = Path(named)
     if named.startswith("@") and not path.exists():
         try:
@@ -139,13 +142,21 @@ def recordings_from_stdin() -> Iterator[str]:
         UserError: it ends without any.
     """
     count = 0
-    for line in sys.stdin:
+    for line in _standard_input():
         if path := line.strip():
             for recording in _recordings_of(path) if Path(path).is_dir() else [path]:
                 count += 1
                 yield recording
     if not count:
         raise UserError(_NONE.format("standard input"))
+
+
+def _standard_input() -> TextIO:
+    """Standard input that takes any name of a file, as the command line does."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        with contextlib.suppress(io.UnsupportedOperation):  # it was read before
+            sys.stdin.reconfigure(errors="surrogateescape")
+    return sys.stdin
 
 
 def _listed(lines: Iterable[str], where: str) -> Iterator[str]:

@@ -387,6 +387,3 @@ def reproducible(seed: int, device) -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(was, warn_only=warned)
-
-
-# Training

@@ -1,4 +1,4 @@
-"""What training clips can be augmented with (`--augmentation`).
+"""What training clips can be augmented with (`--augment`).
 
 A new one is its function in `augment` and an entry here.
 """

@@ -7,6 +7,7 @@ from light_sernet_kd.reporting.blocks import Block, Blocks, Code, Section
 from light_sernet_kd.reporting.tables import Strong, Table, numbers, words
 from light_sernet_kd.reporting.text import percent, plain, points
 
+TITLE = "Teacher, student alone, taught student"
 _SIDES = {"teacher": "teacher: UA %", "alone": "student alone: UA %", "taught": "taught student: UA %"}
 _GAINS = {
     "taught_less_alone": "taught minus alone",
@@ -22,7 +23,7 @@ def taught_sections(teacher: Mapping[str, Any] | None) -> list[Section]:
         teacher: what metrics.json has of it.
     """
     comparison = (teacher or {}).get("beside")
-    return [Section("Teacher, student alone, taught student", _beside(comparison))] if comparison else []
+    return [Section(TITLE, _beside(comparison))] if comparison else []
 
 
 def _beside(comparison: Mapping[str, Any]) -> Blocks:

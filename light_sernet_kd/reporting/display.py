@@ -36,7 +36,7 @@ class Display:
             self.console.print(Text(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Say what a person needs to know before the scores are believed."""
+        """Print a line that begins with Warning, or log it at the level WARNING."""
         if self.logs:
             _log.warning("%s", text)
         else:
@@ -48,7 +48,7 @@ class Display:
 
     @contextlib.contextmanager
     def counted(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """A context that gives a function to be told of (done, all)."""
+        """A context that draws a progress bar; it yields a function to call with (number done, total)."""
         if not self.draws_bars:
             yield lambda done, total: None
             return
@@ -63,7 +63,7 @@ class Display:
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def network(self, name: str) -> "_NetworkDisplay":
-        """A context for the training of one network; its `epoch` is told of every epoch."""
+        """A context for the training of one network; its method `epoch` is to be called after each epoch."""
         return _NetworkDisplay(self, name)
 
 
@@ -89,7 +89,13 @@ class _NetworkDisplay:
         return self
 
     def epoch(self, epoch: int, epochs: int, row: Mapping[str, float], ends: str = "") -> None:
-        """What is told after an epoch: the `row` of the history, and when the run ends, in words."""
+        """Show the scores of an epoch.
+
+        Args:
+            epoch: its number, counted from 1, of `epochs`.
+            row: its losses and scores, as the history holds them.
+            ends: when the run ends, in words; empty where that is not known.
+        """
         scores = f"loss {row['loss']:.3f}"
         if "val_ua" in row:
             scores += f", validation UA {100 * row['val_ua']:.1f} %"

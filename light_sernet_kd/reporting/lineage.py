@@ -7,6 +7,8 @@ from light_sernet_kd.reporting.blocks import Blocks, Section
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import percent, plain, points
 
+TITLE = "Generations"
+
 
 def start_lines(facts: Mapping[str, Any] | None) -> list[str]:
     """Whose weights the student began with."""
@@ -53,4 +55,4 @@ def generation_sections(generations: Sequence[Mapping[str, Any]] | None) -> list
         "",
         Table(columns, rows),
     ]
-    return [Section("Generations", lines)]
+    return [Section(TITLE, lines)]

@@ -11,7 +11,7 @@ from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.report.dimensions import concordance, concordances
 from light_sernet_kd.reporting.report.was_run import given_arguments
 from light_sernet_kd.reporting.tables import Table, numbers, words
-from light_sernet_kd.reporting.text import code, percent, plain, pluralise
+from light_sernet_kd.reporting.text import code, percent, plain, pluralise, speaker_count
 
 NAME = "MODEL_CARD.md"
 _TAGS = ("speech-emotion-recognition", "audio-classification", "tflite", "light-sernet-kd")
@@ -188,11 +188,9 @@ def _ratings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _training(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    speakers = metrics["speakers"]
-    count = speakers if isinstance(speakers, int) else len(speakers)
     lines = [
         f"- **Recordings:** {plain(metrics['corpus'])}, {sum(metrics['counts'].values()):,} of "
-        f"{pluralise(count, 'speaker')}{_licence_of(metrics['corpus'])}."
+        f"{speaker_count(metrics['speakers'])}{_licence_of(metrics['corpus'])}."
     ]
     if teacher := metrics["teacher"]:
         licence = f" Licence: {plain(teacher['licence'])}." if teacher.get("licence") else ""
@@ -226,7 +224,9 @@ def _limits(metrics: Mapping[str, Any]) -> list[str]:
     if not metrics["classes"]:
         lines[-1] = "- Silence and noise are `unsure` where the program asks."
         return lines
-    worst = min(metrics["pooled"]["recall_per_class"].items(), key=lambda item: item[1] or 0)
-    if worst[1] is not None:
-        lines.append(f"- Least known: {plain(worst[0])}, of which {percent(worst[1])} % are recognised.")
+    recalls = metrics["pooled"]["recall_per_class"]
+    tested = {name: recall for name, recall in recalls.items() if recall is not None}
+    if tested:
+        worst = min(tested, key=tested.__getitem__)
+        lines.append(f"- Least known: {plain(worst)}, of which {percent(tested[worst])} % are recognised.")
     return lines

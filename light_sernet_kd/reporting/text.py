@@ -57,6 +57,15 @@ def pluralise(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def speaker_count(speakers: int | Sequence[str]) -> str:
+    """How many speakers, by their names or, in what older versions wrote, by their number.
+
+    >>> speaker_count(1200), speaker_count(["03"])
+    ('1,200 speakers', '1 speaker')
+    """
+    return pluralise(speakers if isinstance(speakers, int) else len(speakers), "speaker")
+
+
 def percent(share: float | None, form: str = ".1f") -> str:
     """A share from 0 to 1 in per cent, without the sign.
 

@@ -263,6 +263,23 @@ def test_a_teacher_that_fits_is_audited(tables, tmp_path, capsys):
     assert "the teacher's training speakers are not known" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--protocol", "random", "--seed", "-1"], "seed must be from 0 to 4294967295, found -1."),
+        (["--protocol", "random", "--seed", str(2**32)], "seed must be from 0 to 4294967295, found"),
+        (["--fold_count", "0"], "fold count must be above 0, found 0."),
+        (["--protocol", "loso", "--test-on", "EMO-DB"], "--test-on means the protocol cross_corpus,"),
+        (["--protocol", "cross_corpus"], "the protocol cross_corpus takes --test-on CORPUS."),
+    ],
+)
+def test_what_train_would_refuse_is_refused_by_audit(capsys, options, message):
+    assert cli.main(["audit", "demo", *options]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
 def test_a_teacher_of_one_corpus_is_asked_for_its_speakers_by_their_own_names():
     spoken = [utterance("one/x", "one/a"), utterance("two/y", "two/a"), utterance("two/z", "two/b")]
     fold = Fold("split", (0,), (), (1, 2))

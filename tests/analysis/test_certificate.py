@@ -10,7 +10,7 @@ import soundfile
 from librosa_pitch import pitch_of
 from sklearn.metrics import balanced_accuracy_score, precision_score, recall_score
 
-from light_sernet_kd import cli
+from light_sernet_kd import audio, cli
 from light_sernet_kd.analysis import stress
 from light_sernet_kd.analysis.stress import Part, Student, certificate, measures, pitch
 from light_sernet_kd.analysis.stress.measures import AnswersByCondition, NotApplicableError
@@ -392,6 +392,28 @@ def test_folders_of_recordings_take_the_place_of_their_kind_alone(corpus, tmp_pa
     assert read_noises(None) == {}
 
 
+def test_noises_are_what_a_folder_stands_for_elsewhere_and_no_more_is_read_than_is_kept(
+    tmp_path, monkeypatch
+):
+    wav(tmp_path / "music" / "hours.wav", seconds=150)
+    whole = audio.read(tmp_path / "music" / "hours.wav")
+    (tmp_path / "music" / "._hours.wav").write_bytes(b"a Mac's")
+    (tmp_path / "music" / "folder.wav").mkdir()
+    wav(tmp_path / "music" / "a.wav", seconds=0.1)
+    (tmp_path / "music" / "a.wav").rename(tmp_path / "music" / "a.M4A")  # it is told by its content
+    blocks, count = audio.blocks, []
+
+    def counted(path):
+        for block in blocks(path):
+            count.append(len(block))
+            yield block
+
+    monkeypatch.setattr(audio, "blocks", counted)
+    short, kept = read_noises(tmp_path)["music"]
+    assert (len(short), sum(count) < 100 * RATE) == (RATE // 10, True)
+    np.testing.assert_array_equal(kept, whole[: 30 * RATE])
+
+
 def test_of_many_recordings_some_are_drawn_by_the_seed(tmp_path):
     for number in range(MOST + 15):
         wav(tmp_path / "sneeze" / f"{number}.wav", seconds=0.01)
@@ -407,10 +429,10 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"expected one or more of cough/, sneeze/"):
         read_noises(tmp_path)
     (tmp_path / "cough").mkdir()
-    with pytest.raises(UserError, match="has no recording"):
+    with pytest.raises(UserError, match=r"no recordings in .*cough or below it"):
         read_noises(tmp_path)
     (tmp_path / "cough" / "a.wav").write_bytes(b"RIFF0000WAVE")
-    with pytest.raises(UserError, match=r"a\.wav.*Mend or remove it"):
+    with pytest.raises(UserError, match=r"a\.wav .*[a-z)]\. Mend or remove it"):
         read_noises(tmp_path)
     wav(tmp_path / "cough" / "a.wav", level=0)
     with pytest.raises(UserError, match=r"a\.wav is silent"):

@@ -34,7 +34,7 @@ from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import Utterance, demo
 from light_sernet_kd.data.run_folder import RunFolder, Step
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.evaluation import Predictions, read_predictions, softmax
+from light_sernet_kd.evaluation import Predictions, read_predictions, softmax, surest_mistakes
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.embedding_panels import embedding_panel
 from light_sernet_kd.reporting.figures.page import class_looks
@@ -587,6 +587,19 @@ def test_the_worst_are_the_most_confident_mistakes(run, capsys, tmp_path, monkey
     assert cli.main(["explain", str(run), "--worst", "99"]) == 0
     mistakes = len(explain.worst(predictions, 99))
     assert capsys.readouterr().err == f"the run made {mistakes} mistakes only: all are explained\n"
+
+
+def test_mistakes_that_are_equally_sure_have_the_order_of_the_report():
+    tied = Predictions(
+        classes=EMOTIONS,
+        ids=("b", "x", "a", "c"),
+        folds=("1", "1", "2", "2"),
+        labels=np.array([0, 1, 1, 2]),
+        predicted=np.array([1, 1, 0, 0]),
+        probabilities=np.full((4, 3), 1 / 3, np.float32),
+    )
+    assert [tied.ids[row] for row in surest_mistakes(tied, 9)] == ["a", "b", "c"]
+    assert explain.worst(tied, 9) == ["a", "b", "c"]
 
 
 def test_an_unknown_utterance_is_told_with_ids_like_it_and_before_tensorflow(run, capsys):

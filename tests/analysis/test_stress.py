@@ -495,7 +495,8 @@ def test_mistakes_are_one_line(case, shared_data, tmp_path, capsys):
         ([file, "--on", "EMO-DB", "--protocol", "loso", *here], "--protocol says whose folds"),
         ([file, "--on", "EMO-DB", "--precision", "int8", *here], "--precision is of a run's folder"),
         ([file, "--on", "EMO-DB", "--limit", "0", *here], "--limit must be at least 1"),
-        ([file, "--on", "EMO-DB", "--seed", "-1", *here], "--seed must be 0 or more"),
+        ([file, "--on", "EMO-DB", "--seed", "-1", *here], "seed must be from 0 to 4294967295, found -1."),
+        ([file, "--on", "EMO-DB", "--seed", 2**32, *here], "seed must be from 0 to 4294967295"),
         ([file, "--on", "EMO-DB", "--conditions", "noise", *here], "unknown condition 'noise'"),
     ):
         assert run(*arguments) == 2, arguments

@@ -409,4 +409,4 @@ def test_what_is_downloaded_is_checked():
 
 def test_the_known_digest_of_emo_db_is_that_of_its_recordings(shared_data):
     recordings = (shared_data / "EMO-DB" / "wav").iterdir()
-    assert f"sha256:{fetch.content_digest(recordings)}" == emodb.ORIGIN.content_hash
+    assert f"sha256:{fetch.recordings_digest(recordings)}" == emodb.ORIGIN.content_hash

@@ -328,6 +328,24 @@ def test_folders_and_lists_stand_for_the_recordings_in_them(model, folder, tmp_p
     assert files(answers(capsys, model, "@home.wav")) == ["@home.wav"]
 
 
+@pytest.mark.parametrize("more", [[], ["--format", "jsonl"]])
+def test_names_on_standard_input_need_not_be_utf_8(model, folder, capsys, monkeypatch, more):
+    path = os.fsencode(folder) + b"/\xfc.wav"
+    listed = io.TextIOWrapper(io.BytesIO(path + b"\n"), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdin", listed)
+    sys.stderr.reconfigure(errors="backslashreplace")  # as Python's own is
+    assert cli.main(["predict", model, "-", *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no such recording" in line
+    try:
+        (folder / "a.wav").rename(os.fsdecode(path))
+    except OSError:  # a Mac takes names in UTF-8 only
+        return
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path + b"\n"), encoding="utf-8"))
+    assert cli.main(["predict", model, "-", *more]) == 0
+    assert "\\udcfc.wav" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("wrong", ["empty folder", "no list", "empty list", "empty input", "a Latin list"])
 def test_a_folder_or_a_list_without_recordings_is_one_line(model, tmp_path, capsys, monkeypatch, wrong):
     (tmp_path / "none").mkdir()
@@ -546,6 +564,15 @@ def test_a_recording_of_8_khz_is_said_to_be_narrow_band(model, recording, capsys
     said = f"{narrow} is narrow-band: recorded at 8,000 Hz, it holds nothing above 4,000 Hz."
     assert [answer["warnings"] for answer in json.loads(captured.out)] == [[], [said]]
     assert captured.err == f"light-sernet-kd: {said}\n"
+
+
+@pytest.mark.parametrize("more", [[], ["--stream"]])
+def test_a_recording_that_breaks_off_is_said_to_be_narrow_band_before(model, recording, capsys, more):
+    path = recording("broken", np.append(voice(1, 1)[::2], np.nan), 8000)
+    assert cli.main(["predict", model, path, "--json", *more]) == 2
+    note, failure = capsys.readouterr().err.splitlines()
+    assert "narrow-band" in note
+    assert "not finite" in failure
 
 
 def test_a_warning_of_the_reader_is_one_line_and_in_the_list(model, recording, monkeypatch, capsys):

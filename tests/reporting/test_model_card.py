@@ -56,6 +56,12 @@ def test_doubts_stand_beside_the_scores():
     assert "SYNTHETIC" in page.partition("## Use")[0]
 
 
+def test_the_least_known_class_is_one_that_was_tested():
+    pooled = {**METRICS["pooled"], "recall_per_class": {"anger": 0.8, "joy": None, "fear": 0.25}}
+    assert "- Least known: fear, of which 25.0 % are recognised." in card(pooled=pooled)
+    assert "Least known" not in card(pooled={**pooled, "recall_per_class": {"joy": None}})
+
+
 @pytest.mark.parametrize(("student", "merges"), [("bert_vggish", True), ("light_sernet", False)])
 def test_files_that_take_something_else_are_no_audio_classifiers(student, merges):
     config = copy.deepcopy(CONFIG)

@@ -35,6 +35,12 @@ def test_a_number_that_changes_over_the_epochs_is_told_in_words():
     assert "- **Method:** KD (alpha 0.9 to 0.3 over the epochs, temperature 4.0); loss" in page
 
 
+@pytest.mark.parametrize("speakers", [["03"], 1])  # older runs have the number alone
+def test_one_speaker_is_no_speakers(speakers):
+    page = report(changed(speakers=speakers), CONFIG, export=None)
+    assert "1,343 utterances, 1 speaker, 3 emotions" in page
+
+
 def test_the_fold_table_is_the_folds():
     rows = tables(report(METRICS, CONFIG, export=None))[0]
     assert [row["fold"] for row in rows] == ["fold_0", "fold_1", "fold_2", "pooled"]

@@ -11,6 +11,7 @@ from light_sernet_kd.analysis.benchmark.graph import MULTIPLY_ADDS, delegation, 
 from light_sernet_kd.analysis.benchmark.memory import MEMORY, peak_memory
 from light_sernet_kd.analysis.benchmark.scoring import Recordings, accuracy, folds_students
 from light_sernet_kd.analysis.benchmark.timing import latencies, open_file
+from light_sernet_kd.analysis.processor import processor
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.runner import DIMENSIONS
@@ -56,7 +57,7 @@ def measure(
         }
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": processor()[0],
             "cores": os.cpu_count(),
             "system": f"{platform.system()} {platform.machine()}",
             "ai_edge_litert": version("ai-edge-litert"),
@@ -120,12 +121,3 @@ def checked_threads(threads: Sequence[int] | None) -> tuple[int, ...]:
             f"{pluralise(cores, 'core')}, and no file is run on more threads."
         )
     return tuple(threads)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()

@@ -3,19 +3,15 @@
 import difflib
 from pathlib import Path
 
-import numpy as np
-
 from light_sernet_kd.data.run_folder import Run, read_run
 from light_sernet_kd.errors import UserError, nfc
-from light_sernet_kd.evaluation import Predictions
+from light_sernet_kd.evaluation import Predictions, surest_mistakes
 
 
 def worst(predictions: Predictions, count: int) -> list[str]:
     """Ids of the `count` most confident mistakes, the most confident first; fewer where there are fewer."""
-    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
-    confidence = predictions.probabilities[wrong, predictions.predicted[wrong]]
-    ranked = wrong[np.argsort(-confidence, kind="stable")]
-    return list(dict.fromkeys(predictions.ids[row] for row in ranked))[:count]
+    rows = surest_mistakes(predictions, len(predictions.ids))
+    return list(dict.fromkeys(predictions.ids[row] for row in rows))[:count]
 
 
 def chosen(folder: Path, utterance: str | None = None, worst_count: int = 0) -> list[str]:

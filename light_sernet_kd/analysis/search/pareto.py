@@ -1,7 +1,6 @@
 """The table of a search: the students that no other beats in UA, time and size; its notes and its files."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ def table(results: Mapping[str, Any]) -> Table:
         *numbers("parameters", form=","),
         *numbers("kB", form=",.1f"),
         *numbers("ms", form=".2f"),
-        *numbers("inner UA %", "± folds", "final UA %", f"{precision} final UA %", form=partial(percent)),
+        *numbers("inner UA %", "± folds", "final UA %", f"{precision} final UA %", form=percent),
         *numbers("final kB", form=",.1f"),
         *numbers("final ms", form=".2f"),
     ]

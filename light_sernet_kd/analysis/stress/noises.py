@@ -9,6 +9,7 @@ import numpy as np
 from light_sernet_kd import audio
 from light_sernet_kd.analysis.degradations import active
 from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.corpora.reading import recordings_below
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.degradations import NOISES
 from light_sernet_kd.reporting.text import pluralise
@@ -23,7 +24,8 @@ def read_noises(folder: Path | None, *, seed: int = 0) -> dict[str, list[np.ndar
     Of more than 60 of a kind, 60 are drawn by the seed. Of longer ones the first 30 s are kept.
 
     Raises:
-        UserError: the folder is not there or has none of the kinds, or a recording is broken or silent.
+        UserError: the folder is not there or has none of the kinds; one of these has no recording, or one
+            that is broken or silent in what is kept.
     """
     if folder is None:
         return {}
@@ -40,20 +42,29 @@ def _kinds() -> str:
 
 
 def _noises_in(folder: Path, seed: int) -> list[np.ndarray]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in audio.SUFFIXES]
-    if not paths:
-        raise UserError(f"{folder} has no recording: put some there, or remove it.")
+    paths = [folder / name for name in recordings_below(folder)]
     drawn = sorted(paths, key=lambda path: zlib.crc32(f"{seed} {path.name}".encode()))[:MOST]
     waveforms = []
     for path in sorted(drawn):
         try:
-            waveform = audio.read(path)[: MOST_SECONDS * SAMPLE_RATE].copy()
+            waveform = _beginning_of(path)
         except audio.AudioError as error:
-            raise UserError(f"{error} Mend or remove it: --noises takes whole recordings.") from None
+            raise UserError(f"{error}. Mend or remove it: --noises takes whole recordings.") from None
         if not len(active(waveform)):
             raise UserError(f"{path} is silent in its first {MOST_SECONDS} s: remove it.")
         waveforms.append(waveform)
     return waveforms
+
+
+def _beginning_of(path: Path) -> np.ndarray:
+    """What is kept of a recording, which is not read any further."""
+    parts, missing = [], MOST_SECONDS * SAMPLE_RATE
+    for block in audio.blocks(path):
+        parts.append(block[:missing].copy())  # a view would hold the block
+        missing -= len(parts[-1])
+        if not missing:
+            break
+    return np.concatenate(parts)
 
 
 def described(noises: Mapping[str, Sequence[np.ndarray]]) -> dict[str, str]:

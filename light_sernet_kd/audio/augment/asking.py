@@ -98,7 +98,7 @@ def text_of(augmentations: Sequence[Augmentation]) -> str:
 
 
 def check_teacher(augmentations: Sequence[Augmentation]) -> None:
-    """Refuse what cached teacher outputs cannot hold for; see the head of this module.
+    """Refuse what cached teacher outputs cannot hold for; see the docstring of `audio.augment`.
 
     Raises:
         UserError: names the setting, what is allowed with a teacher, and what to do.

@@ -35,7 +35,7 @@ def telephone(waveform, rng, *, chance=0.3, a_law=0.4, linear=0.2):
     line = np.clip(signal.sosfilt(np.concatenate(edges), narrow), -1, 1)
     if kind >= linear:
         line = companded(line, "ALAW" if kind < linear + a_law else "ULAW")
-    return as_long(resample(line.astype(np.float32), LINE_RATE, SAMPLE_RATE), len(waveform))
+    return padded_or_cut(resample(line.astype(np.float32), LINE_RATE, SAMPLE_RATE), len(waveform))
 
 
 def companded(waveform: np.ndarray, law: str) -> np.ndarray:
@@ -56,7 +56,8 @@ def _table(law: str) -> np.ndarray:
     return soundfile.read(line, dtype="float32")[0]
 
 
-def as_long(waveform: np.ndarray, samples: int) -> np.ndarray:
+def padded_or_cut(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """The first `samples` samples of a waveform `(n,)`, with zeros at the end where it has fewer."""
     return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
 
 
@@ -105,7 +106,7 @@ def coded(waveform: np.ndarray, name: str, kilobits: float) -> np.ndarray:
         line = np.clip(line, -1, 1)
         heard = _through_gsm(line) if name == "gsm" else _through_amr(line, kilobits)
         heard = resample(heard, LINE_RATE, SAMPLE_RATE)
-    return as_long(heard, len(waveform))
+    return padded_or_cut(heard, len(waveform))
 
 
 def _through_libsndfile(clip: np.ndarray, name: str, kilobits: float) -> np.ndarray:
@@ -141,7 +142,7 @@ def _through_amr(line: np.ndarray, kilobits: float) -> np.ndarray:
     decoder = av.CodecContext.create("amrnb", "r")
     decoder.sample_rate, decoder.layout = LINE_RATE, "mono"
     count = -(-(len(line) + _AMR_DELAY) // _AMR_FRAME) * _AMR_FRAME
-    samples = np.rint(as_long(line, count) * 32767).astype(np.int16)
+    samples = np.rint(padded_or_cut(line, count) * 32767).astype(np.int16)
     frames: list[av.AudioFrame | None] = []
     for start in range(0, count, _AMR_FRAME):
         frame = av.AudioFrame.from_ndarray(samples[None, start : start + _AMR_FRAME], "s16", "mono")

@@ -22,9 +22,10 @@ def speed(waveform, rng, *, chance=1.0, low=0.9, high=1.1):
 def gain(waveform, rng, *, chance=1.0, low_db=-10.0, high_db=10.0):
     """The waveform `(samples,)` times a gain drawn evenly, in dB, and cut at full scale (±1).
 
-    Both front ends take a clip's level out again (`lsn` divides by the 99.9th percentile, `cubic` by the
-    standard deviation), so a student never sees the gain itself. What it sees is the overload of a clip that
-    reaches full scale: this trains for recordings that clip, and changes nothing in quiet ones.
+    The front ends of audio-only students take a clip's level out again (`lsn` divides by the 99.9th
+    percentile, `cubic` by the standard deviation, `robust` by the peak), so a student never sees the gain
+    itself. What it sees is the overload of a clip that reaches full scale: this trains for recordings that
+    clip, and changes nothing in quiet ones.
 
     Source: none published; ±10 dB is about the spread between a close and a distant talker.
     """

@@ -85,7 +85,7 @@ def wav(content: Content) -> Layout:
     else:
         ranges, notes = _all_data(content, position, stated, others, chunks)
         mended |= len(ranges) > 1
-    parts = [_wav_of(content, magic, position, ranges, chunks.long_sizes)] if mended else []
+    parts = [_wav_of(magic, position, ranges, chunks.long_sizes)] if mended else []
     size = sum(stop - start for start, stop in ranges)
     if chunks.tag in (0x50, 0x55) and not mended:
         frames = mpeg(content, *ranges[0])
@@ -172,7 +172,7 @@ def _all_data(
 
 
 def _wav_of(
-    content: Content, magic: bytes, position: int, ranges: list[tuple[int, int]], long_sizes: int | None
+    magic: bytes, position: int, ranges: list[tuple[int, int]], long_sizes: int | None
 ) -> list[Piece]:
     """A WAV with the header of this one, but for the sizes, and these samples."""
     size = sum(stop - start for start, stop in ranges)

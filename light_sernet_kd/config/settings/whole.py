@@ -119,8 +119,8 @@ class Settings(Declared):
     def digest(self) -> str:
         """Eight hexadecimal digits that differ when a setting differs.
 
-        A setting has no part in it that is not `in_digest`, or that is not `original` and has its default:
-        runs that were begun before a setting was added keep their names.
+        Left out are settings that are not `in_digest`, and settings added later (not `original`) at their
+        default: runs begun before such a setting existed keep their names.
         """
         import hashlib  # here: loading OpenSSL is a part of what `--help` takes
 

@@ -98,7 +98,11 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
-    """Write `<path>.png`, `<path>.svg` and `<path>.pdf`, or that alone in which `path` ends."""
+    """Write `<path>.png`, `<path>.svg` and `<path>.pdf`; one file where `path` ends in one of these suffixes.
+
+    Returns:
+        The paths of the files.
+    """
     path = Path(path)
     kinds = [path.suffix] if path.suffix in KINDS else KINDS
     stem = path.with_suffix("") if path.suffix in KINDS else path

@@ -19,6 +19,8 @@ from light_sernet_kd.reporting.report.scores import folds, recalls
 from light_sernet_kd.reporting.report.was_run import what_was_run
 from light_sernet_kd.reporting.text import plain
 
+# Titles of sections that the page for a browser places itself, as it does `DIMENSIONS`.
+FOLDS, RECALLS, PICTURES = "Folds", "Recall per class", "Pictures"
 # Beside the report; `figures` draws them.
 CONFUSION_PICTURE = "confusion_matrix.png"
 CURVES_PICTURE = "curves.png"
@@ -77,13 +79,13 @@ def sections(
     known = metrics.get("enrolled")
     return [
         Section("What was run", what_was_run(metrics, config)),
-        Section("Folds", folds(metrics, config["settings"].get("keep", BEST))),
+        Section(FOLDS, folds(metrics, config["settings"].get("keep", BEST))),
         *taught_sections(metrics["teacher"]),
         *generation_sections(metrics.get("generations")),
-        *([Section("Recall per class", recalls(metrics))] if has_classes else []),
+        *([Section(RECALLS, recalls(metrics))] if has_classes else []),
         *([Section(DIMENSIONS, dimensions(metrics, export))] if metrics.get("dimensions") else []),
         *([Section("Calibration", calibration(metrics))] if has_classes else []),
-        Section("Pictures", pictures),
+        Section(PICTURES, pictures),
         Section(
             "On the device", ["Nothing was exported in this run."] if export is None else precisions(export)
         ),

@@ -5,7 +5,7 @@ from typing import Any
 
 from light_sernet_kd.reporting.blocks import Blocks, Picture
 from light_sernet_kd.reporting.tables import Table, numbers, words
-from light_sernet_kd.reporting.text import interval_of, percent, plain, pluralise, with_percent_sign
+from light_sernet_kd.reporting.text import interval_of, percent, plain, pluralise, points, with_percent_sign
 
 PRECISION_PICTURE = "precision_costs.png"
 ENROLLED_PICTURE = "enrolled.png"
@@ -134,8 +134,7 @@ def enrolled(scores: Mapping[str, Any]) -> Blocks:
 
 
 def _gain(row: Mapping[str, Any], strict: Mapping[str, Any]) -> str:
+    """What the known recordings of a row are worth, in points; nothing in the row without any."""
     if not row["clips"]:
         return ""
-    between = row.get("difference_ci95")
-    shown = f" [{100 * between[0]:+.1f}, {100 * between[1]:+.1f}]" if between else ""
-    return f"{100 * (row['ua'] - strict['ua']):+.1f}{shown}"
+    return points({"ua": row["ua"] - strict["ua"], "ci95": row.get("difference_ci95")})

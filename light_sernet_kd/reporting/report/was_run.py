@@ -15,7 +15,7 @@ from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.beside_teacher import gate_lines
 from light_sernet_kd.reporting.lineage import start_lines
-from light_sernet_kd.reporting.text import code, plain, pluralise, with_percent_sign
+from light_sernet_kd.reporting.text import code, plain, pluralise, speaker_count, with_percent_sign
 
 
 def _in_words(value: Any) -> Any:
@@ -152,8 +152,6 @@ def _encoders(student: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
 
 def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     student, teacher = metrics["student"], metrics["teacher"]
-    speakers = metrics["speakers"]
-    speaker_count = speakers if isinstance(speakers, int) else len(speakers)
     audio_type = config["settings"]["audio_type"]
     part = "" if audio_type == "all" else f"part {plain(audio_type)}, "
     width = "" if student["width"] is None else f", width {plain(student['width'])}"
@@ -178,7 +176,7 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
             taught += f" Its licence: {plain(licence)}."
     return [
         f"- **Corpus:** {plain(metrics['corpus'])}{' (synthetic)' if metrics['synthetic'] else ''}, "
-        f"{part}{sum(metrics['counts'].values()):,} utterances, {speaker_count:,} speakers, "
+        f"{part}{sum(metrics['counts'].values()):,} utterances, {speaker_count(metrics['speakers'])}, "
         f"{_learnt(metrics)}.",
         f"- **Protocol {plain(metrics['protocol'])}:** {plain(metrics['protocol_description'])}.",
         f"- **Student:** {plain(names.student(student['name']))}, {student['parameters']:,} parameters{width}"

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from light_sernet_kd.config import SAMPLE_RATE
-from light_sernet_kd.reporting import report
+from light_sernet_kd.reporting import beside_teacher, lineage, report
 from light_sernet_kd.reporting.blocks import Section
 from light_sernet_kd.reporting.web import scores
 from light_sernet_kd.reporting.web.blocks import blocks, inline
@@ -22,7 +22,6 @@ __all__ = ["DRAWN", "Extras", "Sound", "drawings", "page"]
 
 # The pictures that stand in the page; the confusion matrix is a table there.
 DRAWN = ("curves", "reliability", "embeddings", "enrolled", "precision_costs", "ratings")
-_TAUGHT = "Teacher, student alone, taught student"
 
 
 @dataclass(frozen=True)
@@ -102,22 +101,22 @@ def _parts(
     def has(title: str) -> bool:
         return title in by_title
 
-    if has(_TAUGHT):
-        yield "Teacher and student", scores.beside_teacher(metrics["teacher"]) + content(_TAUGHT)
-    if has("Generations"):
-        yield "Generations", content("Generations")
+    if has(beside_teacher.TITLE):
+        yield "Teacher and student", scores.beside_teacher(metrics["teacher"]) + content(beside_teacher.TITLE)
+    if has(lineage.TITLE):
+        yield lineage.TITLE, content(lineage.TITLE)
     if metrics["classes"]:
-        yield "Classes", content("Recall per class") + scores.confusion(metrics)
-        yield "Folds", content("Folds") + _by_fold(metrics)
+        yield "Classes", content(report.RECALLS) + scores.confusion(metrics)
+        yield report.FOLDS, content(report.FOLDS) + _by_fold(metrics)
     else:
         yield report.DIMENSIONS, content(report.DIMENSIONS)
-        yield "Folds", content("Folds")
+        yield report.FOLDS, content(report.FOLDS)
     if speakers := _by_speaker(metrics):
         yield "Speakers", speakers
     if "mistakes" in metrics:
         seconds = config["resolved"]["samples"] / SAMPLE_RATE
         yield "Surest mistakes", mistakes(metrics["mistakes"], extras.sounds, seconds=seconds)
-    yield "Training", content("Pictures")
+    yield "Training", content(report.PICTURES)
     for title in list(by_title):
         yield title, content(title)
 

@@ -7,7 +7,7 @@ from typing import Any
 from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.report.answer import HONEST, marks
 from light_sernet_kd.reporting.report.dimensions import between
-from light_sernet_kd.reporting.text import NONE, percent, pluralise
+from light_sernet_kd.reporting.text import NONE, percent, pluralise, speaker_count
 from light_sernet_kd.reporting.web.blocks import attributes, scrolled
 
 _MEANS = {
@@ -229,12 +229,11 @@ def _heat(
 
 def facts(metrics: Mapping[str, Any]) -> str:
     """The run in a line."""
-    speakers = metrics["speakers"]
     pooled, folds = metrics["pooled"], metrics["folds"]
     lines = [
         metrics["corpus"],
         pluralise(sum(metrics["counts"].values()), "utterance"),
-        pluralise(speakers if isinstance(speakers, int) else len(speakers), "speaker"),
+        speaker_count(metrics["speakers"]),
         pluralise(len(metrics["classes"]), "emotion")
         if metrics["classes"]
         else f"ratings of {' and '.join(metrics['dimensions']['names'])}",

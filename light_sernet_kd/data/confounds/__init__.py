@@ -1,4 +1,4 @@
-"""What tells the class without the voice: gaps in the classes, and facts of recordings tied to a class.
+"""Confounds: properties of recordings that reveal the class without the voice, and gaps in the classes.
 
 A fold whose training set lacks a class cannot get it right, and a class that one speaker alone has is never
 tested on another voice. A class that comes from another source is told by its sample rate, codec, level or

@@ -13,6 +13,7 @@ the same run the second one stops.
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,8 +27,11 @@ from light_sernet_kd.files import atomic, locked, parse_json, sha256
 from light_sernet_kd.reporting.display import Display
 
 INDEX = "mirror.json"
-# Of a fold's folder: what is of no use once its student is trained.
-_PASSING = ("-member", "-checkpoint", "generation-")
+# Files of a fold's folder that are of no use once its student is trained, as `Step` names them.
+_PASSING = re.compile(
+    r"(student|generation-\d+|teacher(-[\w-]+)?)-(checkpoint(-\d+)?\.npz|member\.(npz|npy|weights\.npz))"
+    r"|generation-\d+\.npz"
+)
 _DONE = ("fold.json", "final.json")
 # Seconds between looks for what is finished, and after an attempt that failed.
 _LOOK_SECONDS, _WAIT_SECONDS = 2.0, 30.0
@@ -169,8 +173,8 @@ def own_files(folder: Path) -> tuple[list[Path], bool]:
 def _is_kept(path: Path, folder: Path) -> bool:
     parts = path.relative_to(folder).parts
     hidden = any(part.startswith(".") for part in parts)
-    passing = len(parts) > 1 and any(word in parts[-1] for word in _PASSING)
-    return not hidden and not passing and path.is_file()
+    is_passing = len(parts) == 2 and parts[0].startswith("fold-") and _PASSING.fullmatch(parts[1])
+    return not hidden and not is_passing and path.is_file()
 
 
 # A folder and its mirror

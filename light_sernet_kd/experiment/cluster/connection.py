@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.errors import UserError
 
 
@@ -39,7 +40,7 @@ def connected(address: str | None) -> Iterator[None]:
                     warnings.simplefilter("ignore")
                     ray.init(address, **quiet)
             else:
-                ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
+                ray.init("local", include_dashboard=False, num_cpus=core_count(), **quiet)
         yield
     finally:
         ray.shutdown()  # also where it refused: the next connection may be of another kind

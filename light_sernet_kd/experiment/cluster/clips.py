@@ -11,7 +11,7 @@ import os
 import pickle
 import socket
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,19 +183,39 @@ def _fit(ray: Any, part: Part) -> dict[str, tuple[int, int]]:
     nodes = nodes_of(ray)
     if not nodes:
         raise UserError("no node of the Ray cluster has a processor: ray start --num-cpus=N.")
-    path, probe = part.folder / part.names[0], ray.remote(_probe())
-    asked = {}
+    path, probe, asked = part.folder / part.names[0], ray.remote(_probe()), {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         asked[node] = probe.options(num_cpus=0, scheduling_strategy=there).remote(
             light_sernet_kd.__version__, os.getcwd(), str(path), path.stat().st_size
         )
-    ray.wait([*asked.values()], num_returns=len(asked), timeout=_PROBE_SECONDS)
-    unfit = {node: ray.get(answer, timeout=_PROBE_SECONDS) for node, answer in asked.items()}
+    unfit = _why_not(ray, asked)
     fit = {node: sizes for node, sizes in nodes.items() if not unfit[node]}
     if not fit:
         raise UserError(next(iter(unfit.values())))
     return fit
+
+
+def _why_not(ray: Any, asked: Mapping[str, Any]) -> dict[str, str]:
+    """Node's id → why it cannot encode, empty where it can. A node that says nothing is left to the others.
+
+    Args:
+        asked: node's id → its answer on the way.
+    """
+    _, silent = ray.wait([*asked.values()], num_returns=len(asked), timeout=_PROBE_SECONDS)
+    names = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes()}
+    reasons = {}
+    for node, answer in asked.items():
+        name = f"node {names.get(node, node)}"
+        if answer in silent:
+            ray.cancel(answer, force=True)
+            reasons[node] = f"{name}: it gave no answer in {_PROBE_SECONDS:.0f} s."
+            continue
+        try:
+            reasons[node] = ray.get(answer)
+        except ray.exceptions.RayError as error:  # its process died, or the node
+            reasons[node] = f"{name}: {first_line(error)}."
+    return reasons
 
 
 def _probe() -> Callable[..., str]:

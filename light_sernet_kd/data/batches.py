@@ -150,11 +150,9 @@ class AskedTeacher(Protocol):
 
     Attributes:
         widths: name in a batch → how many numbers it says of an example.
-        by_speaker: whether its answer depends on who speaks: networks that never met the speaker give it.
     """
 
     widths: Mapping[str, int]
-    by_speaker: bool
 
     def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:
         """Name in a batch → `(batch, width)` of features `(batch, frames, features, 1)`."""
@@ -471,7 +469,7 @@ class Source:
         for name, values in inputs.items():
             inputs[name] = _mixed(name, values, values[other], share)
         if asked:
-            inputs |= _answers_on_mixed(asked, inputs[FEATURES], utterances, utterances[other], share)
+            inputs |= asked(inputs[FEATURES], utterances)
         return inputs | {OTHER_LABELS: self.examples.labels[utterances[other]], MIXUP_WEIGHT: share}
 
     def _weights(self, inputs: dict[str, Any], labels: np.ndarray) -> np.ndarray:
@@ -506,17 +504,6 @@ def _check_changes(
 def _mixed(name: str, values: np.ndarray, others: np.ndarray, share: np.ndarray) -> np.ndarray:
     mixed = augment.mix_logits if name == TEACHER else augment.mix
     return mixed(values, others, share)
-
-
-def _answers_on_mixed(
-    asked: AskedTeacher, features: np.ndarray, one: np.ndarray, other: np.ndarray, share: np.ndarray
-) -> dict[str, np.ndarray]:
-    """What a teacher says of mixtures of two utterances: who never met a speaker answers for that share."""
-    answers = asked(features, one)
-    if not asked.by_speaker:
-        return answers
-    others = asked(features, other)
-    return {name: _mixed(name, values, others[name], share) for name, values in answers.items()}
 
 
 def _free_signature(array: np.ndarray, shape: tuple[int | None, ...] | None = None):

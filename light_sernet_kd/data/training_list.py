@@ -135,7 +135,7 @@ def of_training(
 
     Args:
         fingerprints: utterance id → SHA-256 of the recording, in hexadecimal.
-        vectors, lengths: of these utterances, from `signatures.signatures`.
+        vectors, lengths: of these utterances, from `signatures.measure`.
         corpus: name of the corpus, or of the two of a cross-corpus test.
         origin: of the corpus that trains, as `TrainingList` has it.
         others: rows of recordings that trained too, without labels and of unknown speakers.

@@ -35,7 +35,7 @@ RATE = 16_000
 def listed(utterances, *, corpus="m", origin="") -> TrainingList:
     prints = audio.fingerprints(utterances)
     return of_training(
-        utterances, prints, *signatures.signatures(utterances, prints), corpus=corpus, origin=origin
+        utterances, prints, *signatures.measure(utterances, prints)[:2], corpus=corpus, origin=origin
     )
 
 

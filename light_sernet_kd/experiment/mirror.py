@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from light_sernet_kd.data.run_folder import RunFolder
-from light_sernet_kd.errors import UserError, installed, quoted
+from light_sernet_kd.errors import UserError, first_line, installed, quoted
 from light_sernet_kd.experiment.cluster.node import finished_files
 from light_sernet_kd.files import atomic, locked, parse_json, sha256
 from light_sernet_kd.reporting.display import Display
@@ -63,7 +63,7 @@ class Store:
         except ImportError as error:
             raise UserError(f"--mirror {url}: {_remedy(url, error)}") from None
         except Exception as error:  # each store has kinds of its own, here and below
-            raise UserError(f"--mirror {url}: {_line(error)}.") from None
+            raise UserError(f"--mirror {url}: {first_line(error)}.") from None
         # Where a path begins with a bucket, it has no slash before it; one of Windows has a drive.
         self.has_folders = self.root.startswith("/") or kind == "file"
         if not self.root.strip("/"):
@@ -134,7 +134,7 @@ class Store:
         try:
             yield
         except Exception as error:
-            raise UserError(f"the mirror {self.url} {what}: {_line(error)}.") from None
+            raise UserError(f"the mirror {self.url} {what}: {first_line(error)}.") from None
 
 
 def _remedy(url: str, error: ImportError) -> str:
@@ -144,13 +144,9 @@ def _remedy(url: str, error: ImportError) -> str:
     entry = known_implementations.get(url.partition("://")[0], {})
     package = str(entry.get("class", "fsspec")).partition(".")[0]
     if package == "fsspec":  # which has the store, and not what that needs
-        return f"{_line(error)}."
+        return f"{first_line(error)}."
     install = f"{quoted(sys.executable)} -m pip install {package}"
     return f"this store needs {package}, which is not installed: {install}"
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 # Which files

@@ -21,8 +21,8 @@ import numpy as np
 import light_sernet_kd
 from light_sernet_kd.data.unlabelled.clips import Encoded, Part
 from light_sernet_kd.encoders.embedding_cache import Encoder
-from light_sernet_kd.errors import UserError, is_installed, missing
-from light_sernet_kd.experiment.cluster.connection import connected, cores_of, first_line, nodes_of
+from light_sernet_kd.errors import UserError, first_line, is_installed, missing
+from light_sernet_kd.experiment.cluster.connection import connected, cores_of, nodes_of
 from light_sernet_kd.experiment.sweeps.grid import THREADS
 
 # What is encoded and not yet written, in the nodes' shared memory.

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic
 import light_sernet_kd
 from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
-from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.cluster.connection import connected, first_line, nodes_of
+from light_sernet_kd.errors import UserError, first_line
+from light_sernet_kd.experiment.cluster.connection import connected, nodes_of
 from light_sernet_kd.experiment.cluster.node import (
     LOGS,
     Given,

@@ -15,8 +15,9 @@ from light_sernet_kd import audio, teachers
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.config import Dimensions
 from light_sernet_kd.config.settings import CONFIDENCE, SAME
-from light_sernet_kd.data import array_cache, feature_cache
+from light_sernet_kd.data import array_cache
 from light_sernet_kd.data.batches import TeacherOutputs, TeacherViews
+from light_sernet_kd.data.feature_cache import predictions
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
@@ -427,9 +428,7 @@ def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarra
     model = keras.Model(student.input, text_states_of(student))
 
     def states(indices: Sequence[int]) -> Iterator[np.ndarray]:
-        for start in range(0, len(indices), feature_cache.BATCH):
-            batch = np.asarray(indices[start : start + feature_cache.BATCH])
-            yield model.predict_on_batch(rows[batch]).astype(np.float16)
+        return (block.astype(np.float16) for block in predictions(model, rows, indices))
 
     if fold.test:
         write_text_states(run.step(fold).path, states(fold.test))

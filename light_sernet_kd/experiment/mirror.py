@@ -25,6 +25,7 @@ from light_sernet_kd.errors import UserError, first_line, installed, quoted
 from light_sernet_kd.experiment.cluster.node import finished_files
 from light_sernet_kd.files import atomic, locked, parse_json, sha256
 from light_sernet_kd.reporting.display import Display
+from light_sernet_kd.reporting.text import pluralise
 
 INDEX = "mirror.json"
 # Files of a fold's folder that are of no use once its student is trained, as `Step` names them.
@@ -359,7 +360,7 @@ def mirrored_grid(url: str | None, folder: Path, runs: Sequence[str], display: D
 
 def _fetch(each: Mirrored, display: Display) -> None:
     if count := each.fetch():
-        display.say(f"Fetched {count} files of {each.name} from {each.store.url}.")
+        display.say(f"Fetched {pluralise(count, 'file')} of {each.name} from {each.store.url}.")
     if each.damaged:
         display.warn(
             f"{each.store.url}/{each.name}/{each.damaged[0]} is not what was sent: that step is done anew."

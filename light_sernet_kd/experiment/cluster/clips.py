@@ -145,7 +145,9 @@ class _Encoding:
             made.begin()
         encoder = made.again()
         if encoder.folder(Path()).name != made.key:
-            raise UserError(f"{encoder.name} is another one than here, or of another version.")
+            raise UserError(
+                f"{encoder.name} is another encoder, or of another version, than where the command was given."
+            )
         return encoder
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -193,7 +193,7 @@ def test_what_a_node_cannot_do_is_one_line_and_an_error_of_ours_is_whole(cluster
     elsewhere = RayClips(cluster.address)
     (tmp_path / "marks").mkdir()
     other = ray_work.loudness_encoder(tmp_path / "marks", version=1)
-    with pytest.raises(UserError, match=r"node .*: loudness is another one than here"):
+    with pytest.raises(UserError, match=r"node .*: loudness is another encoder, or of another version"):
         encoded(speech, other, tmp_path / "cache", elsewhere)
     with pytest.raises(RuntimeError, match=r"(?s)node .*Traceback.*ZeroDivisionError: by a clip"):
         encoded(speech, ray_work.faulty_encoder(), tmp_path / "cache", elsewhere)

@@ -66,6 +66,12 @@ def asked(trained: TrainingList, utterances, *, corpus="m", origin="") -> traini
     return known({}, trained, of_tested(utterances, corpus=corpus, origin=origin))
 
 
+def test_one_recording_is_not_counted(recordings):
+    trained = listed(recordings[:4])
+    assert asked(trained, recordings[:1]).words.startswith("TRAINED ON this recording (identical or near")
+    assert asked(trained, recordings[6:7]).words.startswith("this recording was not found among those")
+
+
 # What is kept
 
 

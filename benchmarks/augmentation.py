@@ -26,7 +26,7 @@ from light_sernet_kd import students
 from light_sernet_kd.audio import augment
 from light_sernet_kd.data.augmenter import Augmenter
 from light_sernet_kd.data.batches import Examples, batches
-from light_sernet_kd.data.feature_cache import exact
+from light_sernet_kd.data.feature_cache import full_precision
 from light_sernet_kd.data.training_clips import OF_FOLD, TrainingClips
 from light_sernet_kd.distillation.distiller import Distiller
 from light_sernet_kd.errors import UserError
@@ -88,7 +88,7 @@ def milliseconds_of_each(kept: np.ndarray) -> None:
 def steps(kept: np.ndarray, rounds: int) -> None:
     """CPU and clock of a training step, clean and augmented."""
     model = front_end_model(FRONT_END, INPUT_TYPE, SAMPLES)
-    compute = exact(model.predict_on_batch)
+    compute = full_precision(model.predict_on_batch)
     padding = FRONT_ENDS[FRONT_END].padding
     nothing = Augmenter((), kept, compute, SAMPLES, padding)
     rows = np.concatenate(

@@ -185,7 +185,7 @@ def train(task: Task, name: str) -> dict[str, Any]:
     front_ends.FRONT_ENDS[front_end] = front_ends.FrontEnd({input_type: spectrum}, padding="both")
     clips = feature_cache.waveforms(selection.utterances, samples=SAMPLES, front_end=front_end)
     model = feature_cache.front_end_of(front_end, input_type, SAMPLES)
-    compute = feature_cache.exact(model.predict_on_batch)
+    compute = feature_cache.full_precision(model.predict_on_batch)
     rows = np.concatenate([compute(clips[first : first + 64]) for first in range(0, len(clips), 64)])
     shape, classes = feature_shape(front_end, input_type, SAMPLES), selection.classes
     network = Network(

@@ -198,7 +198,7 @@ def trained(bench: Bench, name: str, seed: int, width: float = 1.0) -> tuple[Any
             if logits is not None:
                 asked = _Mixed(asked, logits, method.probes_weight)
         outputs = batches.TeacherOutputs(
-            logits, embedding if "+" in method.distillation else None, asked=asked
+            logits, embedding if "+" in method.distillation else None, batch_teacher=asked
         )
     network = network_of(bench, method, width, None if embedding is None else embedding.shape[-1])
     extra = f",{method.augmentation}" if method.augmentation else ""
@@ -230,7 +230,7 @@ def own_teacher(bench: Bench, method: Method, seed: int) -> Any:
     from light_sernet_kd.arrays import read_arrays
     from light_sernet_kd.files import write_arrays
     from light_sernet_kd.training.accelerate import arithmetic
-    from light_sernet_kd.training.asked import AskedNetworks
+    from light_sernet_kd.training.teacher_networks import TeacherNetworks
 
     members, network = [], None
     for number in range(method.own):
@@ -251,7 +251,7 @@ def own_teacher(bench: Bench, method: Method, seed: int) -> Any:
         members.append([kept[str(i)] for i in range(len(kept))])
     network = network_of(bench, METHODS["pure"], method.width)
     networks = [network.student] * method.own
-    asked = AskedNetworks(networks, arithmetic=arithmetic("auto"), names=("teacher",))
+    asked = TeacherNetworks(networks, arithmetic=arithmetic("auto"), names=("teacher",))
     asked.set_weights(members)
     return asked
 

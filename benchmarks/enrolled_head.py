@@ -25,7 +25,7 @@ from light_sernet_kd.experiment.fold import read_test_logits
 from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.reporting.display import Display
-from light_sernet_kd.students.enrolled import embedded
+from light_sernet_kd.students.enrolled import pooled_stages
 from light_sernet_kd.training import enrolled
 from light_sernet_kd.training.network import load_student
 
@@ -65,7 +65,7 @@ def answers(run: Experiment, fold: Any, variant: Variant) -> evaluation.FoldAnsw
 
     def heard(chosen: Sequence[int]) -> np.ndarray:
         blocks = [
-            keras.ops.convert_to_numpy(embedded(_listed(network.predict_on_batch(rows[block]))))
+            keras.ops.convert_to_numpy(pooled_stages(_listed(network.predict_on_batch(rows[block]))))
             for start in range(0, len(chosen), feature_cache.BATCH)
             for block in [np.asarray(chosen)[start : start + feature_cache.BATCH]]
         ]

@@ -31,6 +31,6 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
     except ImportError as error:
-        from light_sernet_kd.errors import missed
+        from light_sernet_kd.errors import as_missing_package
 
-        raise missed(error, name) or error from None
+        raise as_missing_package(error, name) or error from None

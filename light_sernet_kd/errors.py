@@ -121,10 +121,10 @@ def missing(module: str, what: str) -> MissingPackageError:
     )
 
 
-def missed(error: ImportError, what: str) -> MissingPackageError | None:
+def as_missing_package(error: ImportError, what: str) -> MissingPackageError | None:
     """As `missing`, of an import that failed; None where it failed for another reason.
 
-    >>> missed(ModuleNotFoundError("no typo", name="typo"), "export") is None
+    >>> as_missing_package(ModuleNotFoundError("no typo", name="typo"), "export") is None
     True
     """
     module = (error.name or "").partition(".")[0]

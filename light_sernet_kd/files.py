@@ -132,7 +132,7 @@ def path_part(name: str) -> str:
     return name if name and safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
 
 
-def in_either_form(path: Path) -> Path:
+def path_on_disk(path: Path) -> Path:
     """The path as the disk has it: where it is missing, the one whose names are the same in Unicode's NFC.
 
     A table written on a Mac names `Jürgen.wav` in another form than a disk of Linux may have it, and the
@@ -383,7 +383,7 @@ def sha256(path: Path) -> str:
 # What is at work, and what was killed.
 
 
-def _take(descriptor: int) -> bool | None:
+def _try_lock(descriptor: int) -> bool | None:
     """Whether the lock of an open file or folder could be taken; None where there are no such locks."""
     if sys.platform == "win32":
         return None
@@ -408,13 +408,13 @@ def hold(path: Path) -> Iterator[None]:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        _take(descriptor)
+        _try_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
-def is_left(path: Path) -> bool:
+def is_abandoned(path: Path) -> bool:
     """Whether the writer of the temporary file or folder `path` was killed.
 
     The lock it would hold tells, and where there are no locks a day of age.
@@ -425,7 +425,7 @@ def is_left(path: Path) -> bool:
         if os.name != "nt":
             descriptor = os.open(path, os.O_RDONLY)
             try:
-                taken = _take(descriptor)
+                taken = _try_lock(descriptor)
             finally:
                 os.close(descriptor)
     except OSError:  # gone by now, or another user's
@@ -444,14 +444,14 @@ def sweep(folder: Path, *, older_than: float = 0.0) -> list[Path]:
     for path in sorted(folder.rglob(".*")):
         with contextlib.suppress(OSError):
             old_enough = older_than == 0 or time.time() - path.stat().st_mtime >= older_than
-            if _TEMPORARY.fullmatch(path.name) and path.is_file() and old_enough and is_left(path):
+            if _TEMPORARY.fullmatch(path.name) and path.is_file() and old_enough and is_abandoned(path):
                 path.unlink()
                 swept.append(path)
     return swept
 
 
 @contextlib.contextmanager
-def workshop(target: Path) -> Iterator[Path]:
+def staging_folder(target: Path) -> Iterator[Path]:
     """Yield a new hidden folder beside `target`, in which its next content is made; it vanishes at the end.
 
     What killed calls for the same `target` left is removed before.
@@ -460,7 +460,7 @@ def workshop(target: Path) -> Iterator[Path]:
         if (
             re.fullmatch(_DRAWN, path.name.removeprefix(f".{target.name}."))
             and path.is_dir()
-            and is_left(path)
+            and is_abandoned(path)
         ):
             shutil.rmtree(path, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -30,7 +30,7 @@ from light_sernet_kd.corpora import demo
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
-from light_sernet_kd.registries.recipes import RECIPES, TAUGHT
+from light_sernet_kd.registries.recipes import OURS_SETTINGS, RECIPES
 from light_sernet_kd.registries.schedules import SCHEDULES
 
 DOCS = REPOSITORY / "docs"
@@ -410,9 +410,11 @@ def test_the_log_of_choices_has_the_recorded_scores_of_ways_to_teach(monkeypatch
         assert line["method"] in distilled["METHODS"]
         assert tuple(line["group"]) in distilled["HELD_OUT"][line["corpus"]]
     chosen = distilled["METHODS"]["kd-hint"]
-    assert distillation_spec.parse(chosen.distillation) == distillation_spec.parse(TAUGHT["distillation"])
-    assert chosen.settings == TAUGHT["distillation_weights"]
-    assert distilled["COMPONENTS"] == TAUGHT["teacher_components"]
+    assert distillation_spec.parse(chosen.distillation) == distillation_spec.parse(
+        OURS_SETTINGS["distillation"]
+    )
+    assert chosen.settings == OURS_SETTINGS["distillation_weights"]
+    assert distilled["COMPONENTS"] == OURS_SETTINGS["teacher_components"]
 
 
 @pytest.mark.parametrize(("page", "most"), [("README.md", 160), ("CONTRIBUTING.md", 80)])

@@ -488,8 +488,8 @@ def test_a_workshop_sweeps_those_of_killed_calls_for_the_same_target_alone(tmp_p
     for folder in (left, other):
         folder.mkdir()
         (folder / "a.wav").write_text("x")
-    with files.workshop(tmp_path / "target") as folder:
+    with files.staging_folder(tmp_path / "target") as folder:
         assert names_in(tmp_path) == sorted([other.name, folder.name])
-        with files.workshop(tmp_path / "target"):
+        with files.staging_folder(tmp_path / "target"):
             assert folder.exists(), "it is being worked in"
     assert names_in(tmp_path) == [other.name]

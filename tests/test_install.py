@@ -134,8 +134,8 @@ def test_a_command_has_the_quotes_of_the_systems_shell(monkeypatch, path, on_win
 
 
 def test_an_import_that_fails_for_another_reason_keeps_its_traceback():
-    assert errors.missed(ModuleNotFoundError("no", name="light_sernet_kd.no"), "train") is None
-    assert errors.missed(ImportError("numpy is broken", name="numpy.core"), "train") is None
+    assert errors.as_missing_package(ModuleNotFoundError("no", name="light_sernet_kd.no"), "train") is None
+    assert errors.as_missing_package(ImportError("numpy is broken", name="numpy.core"), "train") is None
     error = errors.missing("keras", "train")
     assert isinstance(error, errors.UserError)
     assert isinstance(error, ImportError)

@@ -13,14 +13,14 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import Settings
 from light_sernet_kd.corpora import Corpus, Utterance, same_names
 from light_sernet_kd.corpora.registry import different_people
-from light_sernet_kd.data import signatures, ties, unlabelled
+from light_sernet_kd.data import confounds, signatures, unlabelled
 from light_sernet_kd.data.protocols import Fold, propose_folds, stamps_of
 from light_sernet_kd.data.selection import CorpusPart
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.corpora import origin
+from light_sernet_kd.registries.corpora import registered_name
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.reporting import tables
-from light_sernet_kd.teachers import Teacher, aligned, met, speakers_of_fold
+from light_sernet_kd.teachers import Teacher, aligned, speakers_of_fold, trained_speakers_among
 from light_sernet_kd.teachers import read as read_teacher
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def named_alike(corpus: Corpus, trains: str, tests: str) -> tuple[str, ...]:
         corpus: of the two.
         trains, tests: what they are called, each a corpus known by name or the path of a manifest.
     """
-    apart = different_people(origin(trains), origin(tests))
+    apart = different_people(registered_name(trains), registered_name(tests))
     return () if apart else same_names(corpus)
 
 
@@ -142,7 +142,7 @@ def _audit_of(
     known: set[str] | None = set()
     if teacher:
         seen = speakers_of_fold(teacher, fold.name)
-        known = None if seen is None else met(teacher, seen, speakers_of[1])
+        known = None if seen is None else trained_speakers_among(teacher, seen, speakers_of[1])
     return FoldAudit(
         fold=fold.name,
         train=len(fold.train),
@@ -219,7 +219,7 @@ class Audited:
     utterances: tuple[Utterance, ...]
     folds: list[Fold]
     audits: list[FoldAudit]
-    facts: Sequence[ties.RecordingFacts]
+    facts: Sequence[confounds.RecordingFacts]
     unlabelled: str = ""
     unlabelled_leaks: Mapping[str, str] = field(default_factory=dict)
 
@@ -229,13 +229,15 @@ class Audited:
         return stamps_of(PROTOCOLS[self.protocol], self.folds, self.utterances)
 
     @property
-    def findings(self) -> ties.Findings:
-        return ties.findings(self.folds, self.utterances, self.facts, tests_apart=self._tests_apart)
+    def findings(self) -> confounds.Findings:
+        return confounds.findings(self.folds, self.utterances, self.facts, tests_apart=self._tests_apart)
 
     @property
-    def corpus_findings(self) -> ties.Findings:
+    def corpus_findings(self) -> confounds.Findings:
         """Those of the corpus as a whole, which `as_list` does not tell."""
-        return ties.corpus_findings(self.folds, self.utterances, self.facts, tests_apart=self._tests_apart)
+        return confounds.corpus_findings(
+            self.folds, self.utterances, self.facts, tests_apart=self._tests_apart
+        )
 
     @property
     def _tests_apart(self) -> bool:
@@ -243,7 +245,7 @@ class Audited:
 
     def as_list(self) -> list[dict[str, Any]]:
         """What is said of each fold."""
-        classes = ties.fold_classes(self.folds, self.utterances)
+        classes = confounds.fold_classes(self.folds, self.utterances)
         return [audit.as_dict() | fold.as_dict() for audit, fold in zip(self.audits, classes, strict=True)]
 
 

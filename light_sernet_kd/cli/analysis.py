@@ -19,7 +19,7 @@ from light_sernet_kd.registries.degradations import CONDITIONS, NOISES
 from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
-    from light_sernet_kd.analysis.stress import Drawn, Stressed
+    from light_sernet_kd.analysis.stress import RecordingSubset, StressInputs
     from light_sernet_kd.data.selection import CorpusPart
     from light_sernet_kd.reporting.display import Display
 
@@ -105,7 +105,7 @@ def run_benchmark(arguments: argparse.Namespace, context: Context) -> None:
     if arguments.protocol and not arguments.fold:
         raise UserError("--protocol needs --fold, the fold whose test speakers are scored.")
     from light_sernet_kd.analysis import benchmark
-    from light_sernet_kd.device.given import located
+    from light_sernet_kd.device.command_paths import located
 
     models = benchmark.files_of([located(each) for each in arguments.models])
     recordings = None
@@ -258,7 +258,7 @@ def run_stress(arguments: argparse.Namespace, context: Context) -> int:
 
 
 def _keep_certificates(
-    arguments: argparse.Namespace, stressed: "Stressed", result: dict[str, Any], display: "Display"
+    arguments: argparse.Namespace, stressed: "StressInputs", result: dict[str, Any], display: "Display"
 ) -> None:
     """Write the certificates of runs into their folders, where all of what their folds test was played."""
     from light_sernet_kd.analysis import stress
@@ -289,7 +289,7 @@ def _corpus_part(arguments: argparse.Namespace, corpus: str) -> "CorpusPart":
     )
 
 
-def _of_files(arguments: argparse.Namespace) -> "Stressed":
+def _of_files(arguments: argparse.Namespace) -> "StressInputs":
     """Exported files, on a corpus that is named."""
     from light_sernet_kd.analysis import stress
 
@@ -308,7 +308,9 @@ def _of_files(arguments: argparse.Namespace) -> "Stressed":
     )
 
 
-def _of_runs(arguments: argparse.Namespace, display: "Display", stack: contextlib.ExitStack) -> "Stressed":
+def _of_runs(
+    arguments: argparse.Namespace, display: "Display", stack: contextlib.ExitStack
+) -> "StressInputs":
     """Runs, and files beside them, on the runs' corpus. What is converted lies in folders of the stack."""
     for option, value in {
         "-at": arguments.audio_type,
@@ -342,10 +344,10 @@ def _of_runs(arguments: argparse.Namespace, display: "Display", stack: contextli
     )
 
 
-def _drawn(arguments: argparse.Namespace) -> "Drawn":
-    from light_sernet_kd.analysis.stress import Drawn
+def _drawn(arguments: argparse.Namespace) -> "RecordingSubset":
+    from light_sernet_kd.analysis.stress import RecordingSubset
 
-    return Drawn(arguments.speakers, arguments.limit, arguments.seed)
+    return RecordingSubset(arguments.speakers, arguments.limit, arguments.seed)
 
 
 def add_doctor(commands: Any, context: Context) -> None:

@@ -17,7 +17,7 @@ from light_sernet_kd.cli.options import (
 )
 from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.registries.corpora import CORPORA, origin
+from light_sernet_kd.registries.corpora import CORPORA, registered_name
 from light_sernet_kd.registries.protocols import PROTOCOLS, two_corpora_protocol
 from light_sernet_kd.registries.teachers import teacher_source
 from light_sernet_kd.reporting.text import pluralise
@@ -147,7 +147,7 @@ def run_fetch(arguments: argparse.Namespace, context: Context) -> None:
     name = arguments.corpus
     if name is None:
         return _show_downloads()
-    if not (origin(name) or is_manifest(name)):
+    if not (registered_name(name) or is_manifest(name)):
         fetched = [known for known, source in CORPORA.items() if source.origin]
         name = choose("download", name, [*fetched, serve.RUNTIME_NAME])
     with download_bar() as progress:
@@ -256,7 +256,7 @@ def _show_audit(audited: "Audited") -> None:
     from rich.console import Console
 
     from light_sernet_kd.analysis import audit
-    from light_sernet_kd.data import ties
+    from light_sernet_kd.data import confounds
     from light_sernet_kd.data.unlabelled import leaks_named
     from light_sernet_kd.reporting.tables import say
 
@@ -278,4 +278,4 @@ def _show_audit(audited: "Audited") -> None:
         say(console, leaks or "no unlabelled recording tests or validates", style="bold yellow" * bool(leaks))
     for stamp in audited.stamps:
         console.print(f"stamp: {stamp}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    ties.show(audited.findings, console)
+    confounds.show(audited.findings, console)

@@ -59,9 +59,9 @@ def add_predict(commands: Any, context: Context) -> None:
 
 
 def run_predict(arguments: argparse.Namespace, context: Context) -> int:
-    from light_sernet_kd.device import given, predict, shipped
+    from light_sernet_kd.device import command_paths, predict, shipped
 
-    model, recordings = given.model_and_recordings(arguments.model, arguments.recordings)
+    model, recordings = command_paths.model_and_recordings(arguments.model, arguments.recordings)
     if arguments.examples:
         recordings = [*map(str, shipped.examples()), *recordings]
     request = predict.Request(
@@ -102,9 +102,9 @@ def add_enroll(commands: Any, context: Context) -> None:
 
 
 def run_enroll(arguments: argparse.Namespace, context: Context) -> int:
-    from light_sernet_kd.device import enroll, given
+    from light_sernet_kd.device import command_paths, enroll
 
-    model, recordings = given.model_and_recordings(arguments.model, arguments.recordings)
+    model, recordings = command_paths.model_and_recordings(arguments.model, arguments.recordings)
     if not recordings:
         raise UserError("enroll needs recordings of the speaker: name some, or a folder of them.")
     failed = enroll.enroll(
@@ -177,12 +177,12 @@ def add_demo(commands: Any, context: Context) -> None:
 
 
 def run_demo(arguments: argparse.Namespace, context: Context) -> None:
-    from light_sernet_kd.device import answers, given, serve, shipped
+    from light_sernet_kd.device import answers, command_paths, serve, shipped
 
     if arguments.run is None:
         answers.tell(shipped.introduction())
     serve.demo(
-        given.located(arguments.run),
+        command_paths.located(arguments.run),
         port=arguments.port,
         profile=arguments.profile,
         out=arguments.out,
@@ -231,7 +231,7 @@ def add_golden(commands: Any, context: Context) -> None:
 
 
 def run_golden(arguments: argparse.Namespace, context: Context) -> None:
-    from light_sernet_kd.device.given import located
+    from light_sernet_kd.device.command_paths import located
     from light_sernet_kd.export.golden import golden
     from light_sernet_kd.files import write_json
 

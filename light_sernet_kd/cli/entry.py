@@ -19,7 +19,7 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.examples import examples_of
 from light_sernet_kd.cli.parser import Parser
 from light_sernet_kd.config import make_settings
-from light_sernet_kd.errors import TRAIN, UserCodeError, UserError, missed, require
+from light_sernet_kd.errors import TRAIN, UserCodeError, UserError, as_missing_package, require
 from light_sernet_kd.registries.recipes import DEFAULT
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
@@ -158,7 +158,7 @@ def main(
         return 2
     except ImportError as error:
         # What an option or a file needs, and not its command.
-        if (line := missed(error, name)) is None:
+        if (line := as_missing_package(error, name)) is None:
             raise
         complain(str(line))
         return 2

@@ -11,7 +11,7 @@ from light_sernet_kd.config.cluster import LOCAL, OUTSIDE, cluster_address
 from light_sernet_kd.config.run_options import data_folder
 from light_sernet_kd.config.settings import BEST
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.registries.corpora import CORPORA, origin
+from light_sernet_kd.registries.corpora import CORPORA, registered_name
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, INPUT_TYPES
 from light_sernet_kd.registries.losses import DISTILLATIONS
 from light_sernet_kd.registries.recipes import OWN, RECIPES
@@ -183,9 +183,9 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         # One spelling for one meaning, and a typo is refused before TensorFlow is imported.
         values["augmentation"] = augment.text_of(augment.parse(str(values["augmentation"])))
     values["distillation_weights"] = weights | _lambdas(flag_values, values)
-    from light_sernet_kd.data.given_settings import given_settings
+    from light_sernet_kd.data.resolve_settings import resolve_settings
 
-    return given_settings(values, Path(arguments.data))
+    return resolve_settings(values, Path(arguments.data))
 
 
 def _by_recipe(chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def protocol_of(corpus: str, columns: tuple[str, ...], data: Path) -> str:
 
 def canonical(corpus: str) -> str:
     """The corpus's own spelling, so that iemocap and IEMOCAP are one run."""
-    return origin(corpus) or corpus
+    return registered_name(corpus) or corpus
 
 
 def _has_sessions(values: Mapping[str, Any]) -> bool:

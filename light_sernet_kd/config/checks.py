@@ -14,7 +14,15 @@ from light_sernet_kd.registries.augmentations import AUGMENTATIONS, Augmentation
 from light_sernet_kd.registries.encoders import audio_encoder
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 from light_sernet_kd.registries.protocols import PROTOCOLS
-from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED, OURS, OWN, RECIPES, TAUGHT, taught
+from light_sernet_kd.registries.recipes import (
+    DEFAULT,
+    DISTILLED,
+    OURS,
+    OURS_SETTINGS,
+    OWN,
+    RECIPES,
+    ours_settings,
+)
 from light_sernet_kd.registries.students import STUDENTS, is_multimodal
 from light_sernet_kd.registries.teachers import (
     DEFAULT_TEACHER,
@@ -88,7 +96,7 @@ def _with_ours(values: Mapping[str, Any]) -> dict[str, Any]:
     if method is None:
         values = {name: value for name, value in values.items() if name != "distillation"}
     is_ours = str(method).lower() == OURS
-    if recipe == DISTILLED and not (is_ours or method in (None, TAUGHT["distillation"])):
+    if recipe == DISTILLED and not (is_ours or method in (None, OURS_SETTINGS["distillation"])):
         raise UserError(
             f"the recipe {DISTILLED} teaches by -kd {OURS}, found {method}: leave out one of them, or take "
             f"--recipe {DEFAULT}, which is the same without a teacher."
@@ -98,10 +106,10 @@ def _with_ours(values: Mapping[str, Any]) -> dict[str, Any]:
     if is_multimodal(values.get("student", Settings.student)):
         raise UserError(f"-kd {OURS} is for audio-only students, not for {values['student']}.")
     given = {name: value for name, value in values.items() if name != "distillation" and value is not None}
-    made = {**taught(given.get("teacher")), **given}
+    made = {**ours_settings(given.get("teacher")), **given}
     weights = values.get("distillation_weights")
     if weights is None or isinstance(weights, Mapping):  # else it is refused where it is checked
-        made["distillation_weights"] = {**TAUGHT["distillation_weights"], **(weights or {})}
+        made["distillation_weights"] = {**OURS_SETTINGS["distillation_weights"], **(weights or {})}
     return {**values, **made, "recipe": DISTILLED if recipe == DEFAULT else recipe}
 
 
@@ -206,7 +214,7 @@ def _check_same_view(settings: Settings) -> None:
         raise UserError(f"{view} is of a teacher: add -kd KD or another method.")
     if reads_rows(settings.teacher):
         _check_views(settings)
-    elif not teacher_source(settings.teacher)[0].may_be_asked:
+    elif not teacher_source(settings.teacher)[0].answers_batches:
         raise UserError(
             f"{view} takes trained networks or probes, not {settings.teacher}: choose "
             "--teacher auto, a student's name, run:FOLDER, or probes such as whisper or "

@@ -16,7 +16,7 @@ from light_sernet_kd.registries.losses import (
     PUBLISHED,
     Distillation,
 )
-from light_sernet_kd.registries.recipes import OURS, TAUGHT
+from light_sernet_kd.registries.recipes import OURS, OURS_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def parse(text: str) -> DistillationSum:
     'KD+SP:3000'
     """
     if text.strip().lower() == OURS:
-        text = TAUGHT["distillation"]
+        text = OURS_SETTINGS["distillation"]
     terms: list[Term] = []
     # A plus sign before a digit belongs to a number, such as 1e+3.
     parts = re.split(r"\+(?!\d)", text)

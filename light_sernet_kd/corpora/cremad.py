@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.reading import Findings, folders_of, no_recordings_error, recordings
 from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts, read_text
 from light_sernet_kd.errors import UserError
@@ -78,7 +78,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     findings = Findings("CREMA-D", skip_bad)
     folders = folders_of(root, _listed, findings, flat=_flat)
     if not folders:
-        raise nothing(root / "AudioWAV", root, ORIGIN.layout, _listed)
+        raise no_recordings_error(root / "AudioWAV", root, ORIGIN.layout, _listed)
     folder, paths = next(iter(folders.items()))
     table = folder / "processedResults" / "tabulatedVotes.csv"
     votes = _votes(table, findings) if table.exists() else None

@@ -16,7 +16,7 @@ from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora.synthetic import EMOTIONS, SENTENCES, SPEAKERS, synthesise
 from light_sernet_kd.corpora.types import Corpus, Published, Utterance
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.files import workshop
+from light_sernet_kd.files import staging_folder
 
 ORIGIN = None  # it is made here
 PUBLISHED = Published()
@@ -36,7 +36,7 @@ def make(root: Path, *, seed: int = 0) -> None:
     if root.exists() and not _is_empty_folder(root):
         raise UserError(f"{root} exists already: delete it, or choose another place for the demo corpus.")
     root.parent.mkdir(parents=True, exist_ok=True)
-    with workshop(root) as place:
+    with staging_folder(root) as place:
         folder = place / root.name
         folder.mkdir()
         rows = [("path", "emotion", "speaker", "id", "transcript")]

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.reading import Findings, folders_of, no_recordings_error, recordings
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
 
 EMOTIONS = {
@@ -79,7 +79,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     findings = Findings("EMO-DB", skip_bad)
     folders = folders_of(root, _listed, findings, flat=_flat)
     if not folders:
-        raise nothing(root / "wav", root, ORIGIN.layout, _listed)
+        raise no_recordings_error(root / "wav", root, ORIGIN.layout, _listed)
     utterances = []
     for path in [path for paths in folders.values() for path in paths]:
         with findings.of(path):

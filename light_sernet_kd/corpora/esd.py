@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, tree
+from light_sernet_kd.corpora.reading import Findings, folders_of, no_recordings_error, tree
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, read_text, visible
 from light_sernet_kd.errors import UserError
 
@@ -77,7 +77,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     findings = Findings("ESD", skip_bad)
     folders = folders_of(root, _listed, findings)
     if not folders:
-        raise nothing(root, root, ORIGIN.layout, _listed)
+        raise no_recordings_error(root, root, ORIGIN.layout, _listed)
     root, paths = next(iter(folders.items()))
     speakers: dict[str, dict[str, Path]] = {
         path.stem: {}

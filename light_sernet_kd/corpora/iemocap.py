@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from light_sernet_kd.config.dimensions import RATED
-from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.reading import Findings, folders_of, no_recordings_error, recordings
 from light_sernet_kd.corpora.types import (
     SEXES,
     Corpus,
@@ -117,7 +117,7 @@ def utterances(root: Path, *, skip_bad: bool = False, needs_emotions: bool = Tru
     findings = Findings("IEMOCAP", skip_bad)
     folders = folders_of(root, _listed, findings)
     if not folders:
-        raise nothing(root, root, ORIGIN.layout, _listed)
+        raise no_recordings_error(root, root, ORIGIN.layout, _listed)
     root, paths = next(iter(folders.items()))
     dialogs: dict[tuple[str, str], dict[str, Path]] = {
         (path.parts[-4], path.stem): {} for path in visible(root, "Session*/dialog/EmoEvaluation/*.txt")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from light_sernet_kd.corpora import kemdy
-from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.reading import Findings, folders_of, no_recordings_error, recordings
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, visible
 
 _NAME = re.compile(r"(Sess(\d\d)_(?:impro|script)\d\d)_([FM])\d{3}")
@@ -51,7 +51,7 @@ def utterances(root: Path, *, skip_bad: bool = False, needs_emotions: bool = Tru
     findings = Findings("KEMDy19", skip_bad)
     folders = folders_of(root, _listed, findings)
     if not folders:
-        raise nothing(root, root, ORIGIN.layout, _listed)
+        raise no_recordings_error(root, root, ORIGIN.layout, _listed)
     root, paths = next(iter(folders.items()))
     by_table: dict[Path, dict[str, kemdy.Segment]] = {
         table: {} for table in visible(root, "annotation/Session??_[FM]_res.csv")

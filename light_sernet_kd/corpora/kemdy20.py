@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from light_sernet_kd.corpora import kemdy
-from light_sernet_kd.corpora.reading import Findings, folders_of, nothing, recordings
+from light_sernet_kd.corpora.reading import Findings, folders_of, no_recordings_error, recordings
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, visible
 
 _NAME = re.compile(r"(Sess(\d\d)_script\d\d)_(User\d{3}[FM])_\d{3}")
@@ -41,7 +41,7 @@ def utterances(root: Path, *, skip_bad: bool = False, needs_emotions: bool = Tru
     findings = Findings("KEMDy20", skip_bad)
     folders = folders_of(root, _listed, findings)
     if not folders:
-        raise nothing(root, root, ORIGIN.layout, _listed)
+        raise no_recordings_error(root, root, ORIGIN.layout, _listed)
     root, paths = next(iter(folders.items()))
     by_table: dict[Path, dict[str, kemdy.Segment]] = {
         table: {} for table in visible(root, "annotation/Sess??_eval.csv")

@@ -11,7 +11,7 @@ from light_sernet_kd.corpora.reading import (
     VIDEO_SUFFIXES,
     Findings,
     folders_of,
-    nothing,
+    no_recordings_error,
     recordings,
 )
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
@@ -73,7 +73,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     findings = Findings("RAVDESS", skip_bad)
     folders = folders_of(root, _listed, findings, flat=_flat, several=True)
     if not folders:
-        raise nothing(root, root, ORIGIN.layout, _listed)
+        raise no_recordings_error(root, root, ORIGIN.layout, _listed)
     utterances = []
     left_out: Counter[str] = Counter()
     for path in [path for paths in folders.values() for path in paths]:

@@ -286,7 +286,9 @@ def _by_links(paths: list[Path], others: list[Path]) -> bool:
     return all(os.path.realpath(path) == real[path.stem] for path in paths)
 
 
-def nothing(where: Path, root: Path, layout: str, parts: Callable[[Path], Any] | None = None) -> UserError:
+def no_recordings_error(
+    where: Path, root: Path, layout: str, parts: Callable[[Path], Any] | None = None
+) -> UserError:
     """The error where no recording was found: what is there, what is expected, and what to do.
 
     Args:

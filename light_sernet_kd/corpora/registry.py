@@ -12,7 +12,7 @@ from light_sernet_kd.corpora.names import SYNONYMS, offered, synonym_notes
 from light_sernet_kd.corpora.ratings import NO_RATINGS, Ratings
 from light_sernet_kd.corpora.types import Corpus, across
 from light_sernet_kd.errors import UserError, choose
-from light_sernet_kd.files import in_either_form
+from light_sernet_kd.files import path_on_disk
 from light_sernet_kd.registries.corpora import CORPORA, MANIFEST, CorpusSource
 
 # What an answer is called that is not to be trusted: no emotion can have its name.
@@ -26,9 +26,9 @@ def find(name: str, data: Path) -> tuple[str, CorpusSource, Path]:
         UserError: no such corpus.
     """
     if is_manifest(name):
-        return name, MANIFEST, in_either_form(Path(name))
+        return name, MANIFEST, path_on_disk(Path(name))
     name = choose("corpus", name, (*CORPORA, "path/to/manifest.csv"))
-    return name, CORPORA[name], in_either_form(data / name)
+    return name, CORPORA[name], path_on_disk(data / name)
 
 
 def is_manifest(name: str) -> bool:
@@ -137,7 +137,7 @@ def _of_second(name: str, columns: Sequence[str]) -> list[str]:
     if not is_manifest(name):
         return []
     try:
-        header = {each.lower() for each in manifest.columns(in_either_form(Path(name)))}
+        header = {each.lower() for each in manifest.columns(path_on_disk(Path(name)))}
     except UserError:
         return []  # said when it is read
     return [

@@ -9,7 +9,7 @@ from pathlib import Path
 from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES, Findings
 from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.errors import nfc
-from light_sernet_kd.files import in_either_form
+from light_sernet_kd.files import path_on_disk
 
 # Where a table's recordings may lie, if not beside it.
 _FOLDERS = ("", "wav", "wavs", "samples", "audio", "clips", "recordings")
@@ -70,7 +70,7 @@ def located(
     if not table.text.isascii():
         for row, cell in enumerate(cells):
             if not cell.isascii():
-                there = in_either_form(folder / cell)
+                there = path_on_disk(folder / cell)
                 if there != folder / cell:
                     cells[row] = str(there) if cell.startswith("/") else os.path.relpath(there, folder)
     return cells
@@ -96,7 +96,7 @@ def _below(cells: Sequence[str], folder: Path) -> str:
             if not cell or cell.startswith("/"):
                 continue
             path = f"{below}/{cell}" if below else cell
-            there = in_either_form(folder / path)
+            there = path_on_disk(folder / path)
             try:
                 counts[below] += there.is_file() or bool(_with_suffix(path, folder, listings))
             except (OSError, ValueError):

@@ -7,7 +7,7 @@ content.
 import re
 from pathlib import Path
 
-from light_sernet_kd.corpora.reading import Findings, nothing, tree
+from light_sernet_kd.corpora.reading import Findings, no_recordings_error, tree
 from light_sernet_kd.corpora.types import Corpus, Origin, Published, Utterance, name_parts
 
 EMOTIONS = {
@@ -51,7 +51,7 @@ def utterances(root: Path, *, skip_bad: bool = False) -> Corpus:
     findings = Findings("TESS", skip_bad)
     paths = tree(root)
     if not paths:
-        raise nothing(root, root, ORIGIN.layout, lambda folder: list(folder.glob("[OY]AF_*")))
+        raise no_recordings_error(root, root, ORIGIN.layout, lambda folder: list(folder.glob("[OY]AF_*")))
     utterances = []
     for path in paths:
         named = path.with_stem(MISNAMED.get(path.stem, path.stem))

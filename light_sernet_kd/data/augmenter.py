@@ -11,7 +11,7 @@ import numpy as np
 from light_sernet_kd.audio import augment
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.array_cache import MEMORY_LIMIT
-from light_sernet_kd.data.feature_cache import exact, feature_key, front_end_of, recordings
+from light_sernet_kd.data.feature_cache import feature_key, front_end_of, full_precision, recordings
 from light_sernet_kd.data.kept_views import Bank, BankedViews, KeptViews
 from light_sernet_kd.data.training_clips import OF_FOLD, TrainingClips
 from light_sernet_kd.errors import UserError
@@ -180,7 +180,7 @@ def augmenter(
     return Augmenter(
         tuple(augmentations),
         kept,
-        exact(model.predict_on_batch),
+        full_precision(model.predict_on_batch),
         samples,
         padding,
         key,

@@ -27,7 +27,7 @@ from light_sernet_kd.distillation.label_checks import check_class_indices, check
 from light_sernet_kd.errors import UserError, installed
 
 
-def capped(indices: Sequence[int], labels: np.ndarray, most: int, *, seed: int) -> Sequence[int]:
+def cap_per_class(indices: Sequence[int], labels: np.ndarray, most: int, *, seed: int) -> Sequence[int]:
     """At most `most` of the indices per class, drawn by `seed`, in their order; 0 keeps all."""
     if not most:
         return indices
@@ -45,16 +45,16 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def unlabelled_beside(labelled: int, share: float) -> int:
+def unlabelled_count(labelled: int, share: float) -> int:
     """How many clips without labels join so many labelled examples, to be `share` of all of them.
 
-    >>> unlabelled_beside(32, 0.5), unlabelled_beside(32, 0.75), unlabelled_beside(3, 0.2)
+    >>> unlabelled_count(32, 0.5), unlabelled_count(32, 0.75), unlabelled_count(3, 0.2)
     (32, 96, 1)
     """
     return round(labelled * share / (1 - share))
 
 
-def unlabelled_drawn(clips: int, position: int, count: int, *, seed: int) -> np.ndarray:
+def draw_unlabelled(clips: int, position: int, count: int, *, seed: int) -> np.ndarray:
     """`count` clips from `position` on of an endless order that `seed` decides, ascending.
 
     The order is one permutation of all clips after another, so that none comes again before all have come.
@@ -145,7 +145,7 @@ class UnlabelledClips:
         return self.views[position // len(self.rows) % len(self.views)] if self.views else self.rows
 
 
-class AskedTeacher(Protocol):
+class BatchTeacher(Protocol):
     """A teacher that is asked anew of every batch, on the features that the student sees.
 
     Attributes:
@@ -216,7 +216,7 @@ class TeacherOutputs:
         states: of a text's tokens; what an array of utterances makes `(batch, tokens, width)`, rows of zeros
             being padding.
         unlabelled: clips without labels, of which the teacher says something too.
-        asked: what says it in training, of the features as they are augmented and mixed there.
+        batch_teacher: what says it in training, of the features as they are augmented and mixed there.
         views: what it says of the views that training draws from, in the place of `logits` and `embedding`.
         dimensions: `(utterances, dimensions)` float32, as of `Examples`.
 
@@ -229,7 +229,7 @@ class TeacherOutputs:
     embedding: np.ndarray | None = None
     states: Any = None
     unlabelled: UnlabelledClips | None = None
-    asked: AskedTeacher | None = None
+    batch_teacher: BatchTeacher | None = None
     views: TeacherViews | None = None
     dimensions: np.ndarray | None = None
 
@@ -371,7 +371,7 @@ class Source:
             for name, rows in ((TEACHER, views.logits), (TEACHER_EMBEDDING, views.embedding)):
                 if rows is not None and carried[name] is not None:
                     carried[name] = rows.of(view)
-        asked = self.teacher.asked.widths if self.teacher.asked else ()
+        asked = self.teacher.batch_teacher.widths if self.teacher.batch_teacher else ()
         return {name: values for name, values in carried.items() if values is not None and name not in asked}
 
     def signature(self) -> tuple[Any, ...]:
@@ -385,8 +385,8 @@ class Source:
                 spec[name] = _free_signature(values[one])
             else:
                 spec[name] = tf.TensorSpec((None, values.shape[1]), tf.float32)
-        if self.teacher.asked:
-            for name, width in self.teacher.asked.widths.items():
+        if self.teacher.batch_teacher:
+            for name, width in self.teacher.batch_teacher.widths.items():
                 spec[name] = tf.TensorSpec((None, width), tf.float32)
         if self.mixup:
             spec[OTHER_LABELS] = tf.TensorSpec((None,), tf.int32)
@@ -419,7 +419,7 @@ class Source:
     def beside(self, labelled: int) -> int:
         """How many clips without labels join so many examples."""
         clips = self.teacher.unlabelled
-        return unlabelled_beside(labelled, clips.share) if clips else 0
+        return unlabelled_count(labelled, clips.share) if clips else 0
 
     def with_unlabelled(self, batch: tuple[Any, ...], position: int, count: int) -> tuple[Any, ...]:
         """The batch, and behind it the clips without labels from `position` of their order on.
@@ -431,7 +431,7 @@ class Source:
         if clips is None:
             return batch
         inputs, labels, *weights = batch
-        drawn = unlabelled_drawn(len(clips.rows), position, count, seed=self.seed)
+        drawn = draw_unlabelled(len(clips.rows), position, count, seed=self.seed)
         classes = len(self.examples.classes)
         # What a loss compares with, or an example's own; made for what the batch has of it.
         made = {
@@ -461,7 +461,7 @@ class Source:
             features = rows[utterances]
         carried = self.carried(epoch)
         inputs = {FEATURES: features} | {name: values[utterances] for name, values in carried.items()}
-        asked = self.teacher.asked
+        asked = self.teacher.batch_teacher
         if not self.mixup:
             return inputs | (asked(features, utterances) if asked else {})
         share = augment.shares(self.mixup, seed=self.seed, epoch=epoch, utterances=utterances)

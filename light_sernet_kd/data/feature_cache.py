@@ -140,10 +140,10 @@ def features(
         name = f"clips-{key_of(samples, FRONT_ENDS[front_end].padding, known)}.npy"
         whole = (len(utterances), samples)
         stored = cached_rows(clips, whole, float32, cache.folder / name, cache.memory_limit)
-        return ComputedRows(stored, exact(lambda clips: np.asarray(model(clips))), shape)
+        return ComputedRows(stored, full_precision(lambda clips: np.asarray(model(clips))), shape)
     key = feature_key(front_end, input_type, samples, known)
     return cached_rows(
-        lambda: _computed(exact(model.predict_on_batch), clips()),
+        lambda: _computed(full_precision(model.predict_on_batch), clips()),
         (len(utterances), *shape),
         float32,
         cache.folder / f"{front_end}-{input_type}-{key}.npy",
@@ -162,7 +162,7 @@ def _backend() -> list[str]:
     return [] if backend == "tensorflow" else [backend]
 
 
-def exact(compute: Callable[..., Any]) -> Callable[..., Any]:
+def full_precision(compute: Callable[..., Any]) -> Callable[..., Any]:
     """`compute`, a function of one argument, in float32 throughout.
 
     JAX's default on a GPU is TensorFloat-32, whose matrix products have three digits: a logarithm of a quiet
@@ -182,7 +182,7 @@ def exact(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 def predictions(model: keras.Model, rows: Any, indices: Sequence[int] | np.ndarray) -> Iterator[Any]:
     """What a model gives of these rows, `BATCH` of them at a time, in float32 throughout."""
-    predict, chosen = exact(model.predict_on_batch), np.asarray(indices)
+    predict, chosen = full_precision(model.predict_on_batch), np.asarray(indices)
     for start in range(0, len(chosen), BATCH):
         yield predict(rows[chosen[start : start + BATCH]])
 

@@ -14,8 +14,8 @@ from light_sernet_kd.config import Settings
 from light_sernet_kd.corpora import Corpus, Utterance, class_indices, dimension_values, soft_labels
 from light_sernet_kd.corpora.ratings import Ratings
 from light_sernet_kd.corpora.registry import find, load
-from light_sernet_kd.data.given_settings import given_settings, settings_of_run
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold, make_folds, propose_folds, select
+from light_sernet_kd.data.resolve_settings import resolve_settings, settings_of_run
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.evaluation.dimensions import FEWEST_RATINGS
@@ -292,7 +292,7 @@ def _without_run(part: CorpusPart, seed: int) -> Settings:
         "columns": tuple(part.columns),
         "skip_bad": part.skip_bad,
     }
-    return given_settings(values, part.data)
+    return resolve_settings(values, part.data)
 
 
 def _named_folds_of(

@@ -14,7 +14,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.arrays import ArrayError, Expected, read_arrays, say_anew
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data import ties
+from light_sernet_kd.data import confounds
 from light_sernet_kd.files import write_arrays
 
 # Of copies of EMO-DB at another level, rate or codec (MP3, Ogg Vorbis) or with silence around them, 95 % are
@@ -64,11 +64,11 @@ def signature(waveform: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 class Measured(NamedTuple):
-    """What `signature` and `ties` tell of each recording: `(n, 512)`, `(n,)` and n facts."""
+    """What `signature` and `confounds` tell of each recording: `(n, 512)`, `(n,)` and n facts."""
 
     vectors: np.ndarray
     lengths: np.ndarray
-    facts: list[ties.RecordingFacts]
+    facts: list[confounds.RecordingFacts]
 
 
 def measure(
@@ -89,16 +89,16 @@ def measure(
     if path and (stored := _stored_measurements(path, len(utterances))):
         return stored
 
-    def measured(utterance: Utterance) -> tuple[np.ndarray, int, ties.RecordingFacts] | audio.AudioError:
+    def measured(utterance: Utterance) -> tuple[np.ndarray, int, confounds.RecordingFacts] | audio.AudioError:
         try:
             waveform = audio.read(utterance.path)
-            return *signature(waveform), ties.facts_of(waveform, *audio.header(utterance.path))
+            return *signature(waveform), confounds.facts_of(waveform, *audio.header(utterance.path))
         except audio.AudioError as error:
             return error
 
     vectors = np.zeros((len(utterances), _BANDS * _SEGMENTS), np.float32)
     lengths = np.zeros(len(utterances), np.int64)
-    facts: list[ties.RecordingFacts] = []
+    facts: list[confounds.RecordingFacts] = []
     bad = {}
     for row, result in enumerate(audio.in_order(measured, utterances)):
         if isinstance(result, audio.AudioError):
@@ -109,7 +109,9 @@ def measure(
     if bad:
         raise audio.unusable(bad, len(utterances))
     if path:
-        columns = dict(zip(ties.RecordingFacts._fields, map(np.array, zip(*facts, strict=True)), strict=True))
+        columns = dict(
+            zip(confounds.RecordingFacts._fields, map(np.array, zip(*facts, strict=True)), strict=True)
+        )
         write_arrays(path, {"vectors": vectors, "lengths": lengths, **columns})
     return Measured(vectors, lengths, facts)
 
@@ -117,7 +119,7 @@ def measure(
 def _stored_measurements(path: Path, count: int) -> Measured | None:
     number, text = Expected((count,)), Expected((count,), "U")
     expected = {"vectors": Expected((count, _BANDS * _SEGMENTS)), "lengths": Expected((count,), "iu")}
-    expected |= {name: text if name == "encoding" else number for name in ties.RecordingFacts._fields}
+    expected |= {name: text if name == "encoding" else number for name in confounds.RecordingFacts._fields}
     try:
         stored = read_arrays(path, expected=expected, sealed=True)
     except (FileNotFoundError, NotADirectoryError):
@@ -125,8 +127,8 @@ def _stored_measurements(path: Path, count: int) -> Measured | None:
     except ArrayError as error:
         say_anew(error)
         return None
-    columns = [stored[name].tolist() for name in ties.RecordingFacts._fields]
-    facts = [ties.RecordingFacts(*row) for row in zip(*columns, strict=True)]
+    columns = [stored[name].tolist() for name in confounds.RecordingFacts._fields]
+    facts = [confounds.RecordingFacts(*row) for row in zip(*columns, strict=True)]
     return Measured(stored["vectors"], stored["lengths"], facts)
 
 

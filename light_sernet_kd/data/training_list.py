@@ -67,7 +67,7 @@ class TrainingList:
 
 
 @dataclass(frozen=True)
-class Known:
+class TrainingOverlap:
     """What of the tested recordings a student knows.
 
     Attributes:
@@ -163,13 +163,13 @@ def of_measured(
     return TrainingList(rows, _speaker_hashes(utterances, corpus), origin)
 
 
-def joined(trained: TrainingList, before: TrainingList) -> TrainingList:
+def merge_lists(trained: TrainingList, before: TrainingList) -> TrainingList:
     """The list of a student that was trained on other recordings before; of what both have, once.
 
     >>> rows = np.zeros(2, ROW)
     >>> rows["content"] = [7, 3]
     >>> first = TrainingList(rows[:1], np.array([5], np.uint32), "EMO-DB")
-    >>> both = joined(first, TrainingList(rows, np.array([5, 4], np.uint32), "RAVDESS"))
+    >>> both = merge_lists(first, TrainingList(rows, np.array([5, 4], np.uint32), "RAVDESS"))
     >>> both.rows["content"].tolist(), both.speakers.tolist(), both.origin
     ([3, 7], [4, 5], '')
     """
@@ -241,7 +241,7 @@ def _signs(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     return 2 * np.unpackbits(packed, axis=1).astype(np.float32) - 1
 
 
-def known(card: Mapping[str, Any], trained: TrainingList | None, tested: TrainingList) -> Known:
+def known(card: Mapping[str, Any], trained: TrainingList | None, tested: TrainingList) -> TrainingOverlap:
     """What of the tested recordings an exported file's student knows, by the list in the file.
 
     Args:
@@ -252,7 +252,7 @@ def known(card: Mapping[str, Any], trained: TrainingList | None, tested: Trainin
     if trained is None:
         name = card.get("corpus")
         names = f", and its card names {name}" if isinstance(name, str) else ""
-        return Known(
+        return TrainingOverlap(
             None,
             "not checked whether it was trained on these recordings: the file was exported without a list of "
             f"its training recordings (the command that trained it adds one){names}. The scores may be those "
@@ -281,7 +281,7 @@ def known(card: Mapping[str, Any], trained: TrainingList | None, tested: Trainin
         verb = "is" if speakers == 1 else "are"
         others = f"; {speakers} other{'s' * (speakers > 1)}" if recordings else f", but {speakers}"
         words += f"{others} {verb} of speakers whose names are among those that it was trained on"
-    return Known(recordings > 0, words, recordings, speakers)
+    return TrainingOverlap(recordings > 0, words, recordings, speakers)
 
 
 # In a file.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from light_sernet_kd import audio
 from light_sernet_kd.device import answers, formats
-from light_sernet_kd.device.given import model_file, recordings_of
+from light_sernet_kd.device.command_paths import model_file, recordings_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Profile, Runner, RunnerError, require_enrolled
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.device import shipped
-from light_sernet_kd.device.given import answering
+from light_sernet_kd.device.command_paths import preferred_file
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import NONE, percent
@@ -84,13 +84,13 @@ def available(result: Path) -> list[AvailableStudent]:
 
 
 def _available(name: str, folder: Path, *, is_shipped: bool = False) -> AvailableStudent | None:
-    file = answering(folder)
+    file = preferred_file(folder)
     if file is None:
         return None
     try:
         metrics = read_json(folder / "metrics.json")
         names = card_of(file).get(DIMENSIONS, {"names": []})["names"]
-        knows_speakers = answering(folder, enrolled=True) is not None
+        knows_speakers = preferred_file(folder, enrolled=True) is not None
         made = AvailableStudent(name, is_shipped, file, knows_speakers, metrics, tuple(names))
         made.as_dict()  # all of it is there
     except (OSError, ValueError, KeyError, TypeError, JsonError, RunnerError):

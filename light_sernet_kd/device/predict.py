@@ -12,9 +12,9 @@ from light_sernet_kd.config import Dimensions
 from light_sernet_kd.corpora.tables import Table
 from light_sernet_kd.device import (
     answers,
+    command_paths,
     enroll,
     formats,
-    given,
     in_parallel,
     stream_options,
     stream_predictions,
@@ -76,7 +76,11 @@ class Request:
     @property
     def as_it_comes(self) -> bool:
         """Whether each line of standard input is answered before the next is waited for."""
-        return [*self.recordings] == [given.STANDARD_INPUT] and self.form != answers.JSON and not self.stream
+        return (
+            [*self.recordings] == [command_paths.STANDARD_INPUT]
+            and self.form != answers.JSON
+            and not self.stream
+        )
 
 
 def predict(request: Request) -> int:
@@ -101,10 +105,10 @@ def predict(request: Request) -> int:
         UserError: the file, a list or the table of texts cannot be used, or options do not go together.
     """
     _check(request)
-    model = given.model_file(request.model, enrolled=request.profile is not None or request.embedding)
+    model = command_paths.model_file(request.model, enrolled=request.profile is not None or request.embedding)
     named = request.model
     comes = request.as_it_comes
-    recordings = request.recordings if comes else given.recordings_of(request.recordings)
+    recordings = request.recordings if comes else command_paths.recordings_of(request.recordings)
     request = replace(request, model=str(model), recordings=recordings)
     answerer = Answerer(request)
     runner = answerer.runner
@@ -127,7 +131,7 @@ def predict(request: Request) -> int:
     # Without recordings there is a text, and a name where the table has one.
     rows: Iterable[tuple[str, str | None]]
     if comes:
-        rows = ((path, request.text) for path in given.as_they_come())
+        rows = ((path, request.text) for path in command_paths.recordings_from_stdin())
     else:
         rows = [(path, request.text) for path in request.recordings] or table or [("", request.text)]
     answers.tell_model(named, runner)
@@ -194,7 +198,7 @@ class Answerer:
     def __init__(self, request: Request):
         self.request = request
         # The file itself, since `predict` has found it.
-        self.model = given.model_file(request.model)
+        self.model = command_paths.model_file(request.model)
         self.runner = runner = enroll.opened(
             self.model, request.profile, threads=request.threads, labels=request.labels
         )

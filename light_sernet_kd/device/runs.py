@@ -6,7 +6,7 @@ from typing import Any
 
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.data.run_folder import RunFolder
-from light_sernet_kd.device.given import model_file
+from light_sernet_kd.device.command_paths import model_file
 from light_sernet_kd.device.whole import Runner
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.evaluation import Predictions

@@ -9,7 +9,7 @@ from typing import Any
 
 from light_sernet_kd.device import shipped
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.files import workshop
+from light_sernet_kd.files import staging_folder
 
 _NOTE = "An actor says one sentence three times. The package's student was trained on these: EMO-DB."
 _MARK = "students.json"
@@ -71,7 +71,7 @@ def write(served: Mapping[str, tuple[str, bytes]], folder: Path) -> None:
         raise UserError(f"{folder} holds other files: name a new folder with --out, or empty it.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with workshop(folder) as place:
+        with staging_folder(folder) as place:
             made = place / "new"
             for address, (_, content) in served.items():
                 path = made / ("index.html" if address == "/" else address.removeprefix("/"))

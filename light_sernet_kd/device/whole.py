@@ -11,7 +11,7 @@ import numpy as np
 
 from light_sernet_kd import audio, runner
 from light_sernet_kd.device import shipped, stream_options, timeline
-from light_sernet_kd.device.given import model_file
+from light_sernet_kd.device.command_paths import model_file
 from light_sernet_kd.runner import (
     HOP_SECONDS,
     NOT_SURE,

@@ -31,10 +31,10 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER_STATES,
 )
 from light_sernet_kd.distillation.batch_means import factors_of_labelled, weighted_mean, weights_of_labelled
+from light_sernet_kd.distillation.custom_losses import custom_loss_sum, student_output
 from light_sernet_kd.distillation.label_checks import check_label_shape
 from light_sernet_kd.distillation.loss_ramps import LossRamps, RampWatch
 from light_sernet_kd.distillation.losses import hard_labels, settings_of, standardised, terms_of
-from light_sernet_kd.distillation.own_losses import own_sum, student_output
 from light_sernet_kd.distillation.student_outputs import dimensions_of, embedding_of, text_states_of
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.losses import DIMENSION_LOSSES, LABEL_LOSSES, NO_TEACHER
@@ -162,7 +162,9 @@ class Distiller(keras.Model):
         self.label_settings = settings_of(label_loss, label_settings)
         self.label_loss = LABEL_LOSSES[label_loss].loss
         is_named = isinstance(distillation, str)
-        self.distillation = distillation_spec.parse(distillation) if is_named else own_sum(distillation)
+        self.distillation = (
+            distillation_spec.parse(distillation) if is_named else custom_loss_sum(distillation)
+        )
         self.terms = terms_of(self.distillation, distillation_settings)
         self.ramps = LossRamps(self.terms, self.add_weight)
         self.standardise_logits = standardise_logits

@@ -46,7 +46,7 @@ class Encoder:
             `(rows, *shape)`, in their order; one row each where an utterance has one embedding, many where it
             has one per frame or token. What it gives for a waveform must not depend on the others.
         dtype: as stored; float16 halves the file.
-        again: makes the same encoder in another process; None where that cannot be.
+        recreate: makes the same encoder in another process; None where that cannot be.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Encoder:
     shape: tuple[int, ...]
     encode: Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]
     dtype: Literal["float32", "float16"] = "float32"
-    again: "Callable[[], Encoder] | None" = None
+    recreate: "Callable[[], Encoder] | None" = None
 
     def folder(self, cache: Path) -> Path:
         """Where its embeddings lie in `cache`."""
@@ -268,7 +268,7 @@ def embed_clips(
     model that was fine-tuned, cannot be made on them.
     """
     elsewhere = clips.elsewhere
-    if elsewhere is None or encoder.again is None:
+    if elsewhere is None or encoder.recreate is None:
         return embed_by_key(clips.keys, clips.blocks, encoder, cache=cache, progress=progress)
 
     def encoded(missing: Sequence[str]) -> Iterator[Block]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from light_sernet_kd import audio
 from light_sernet_kd.audio import augment
-from light_sernet_kd.data.feature_cache import BATCH, FEATURE_VERSION, exact, front_end_of
+from light_sernet_kd.data.feature_cache import BATCH, FEATURE_VERSION, front_end_of, full_precision
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.features import feature_shape, settings_of
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
@@ -52,7 +52,7 @@ def encoder(front_end: str, input_type: str, samples: int, view: View | None = N
         samples: that a clip is cut or padded to.
         view: how it is changed; by default not at all.
     """
-    compute = exact(front_end_of(front_end, input_type, samples).predict_on_batch)
+    compute = full_precision(front_end_of(front_end, input_type, samples).predict_on_batch)
     padding = FRONT_ENDS[front_end].padding
     fitted: Any = audio.fit if view is None else view.clip
 
@@ -74,4 +74,4 @@ def encoder(front_end: str, input_type: str, samples: int, view: View | None = N
     name = f"{front_end}-{input_type}" + ("" if view is None else f"-view{view.number}")
     again = functools.partial(encoder, front_end, input_type, samples, view)
     shape = feature_shape(front_end, input_type, samples)
-    return Encoder(name, identity, shape, encode, again=again)
+    return Encoder(name, identity, shape, encode, recreate=again)

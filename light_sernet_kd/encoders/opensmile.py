@@ -45,7 +45,7 @@ def encoder(feature_set: str = "") -> Encoder:
 
     identity = {"opensmile": importlib.metadata.version("opensmile"), "set": name, "level": "functionals"}
     again = functools.partial(encoder, feature_set)
-    return Encoder(f"opensmile-{name}", identity, (WIDTHS[name],), encode, again=again)
+    return Encoder(f"opensmile-{name}", identity, (WIDTHS[name],), encode, recreate=again)
 
 
 def _functionals(waveforms: Sequence[np.ndarray], name: str) -> np.ndarray:

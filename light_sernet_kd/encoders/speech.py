@@ -140,7 +140,7 @@ def digest(source: str, family: str) -> str | None:
 def layer_encoder_of(source: str, family: str | None = None) -> Encoder:
     """`layer_encoder` of the model that `load` loads."""
     again = functools.partial(layer_encoder_of, source, family)
-    return dataclasses.replace(layer_encoder(load(source, family=family)), again=again)
+    return dataclasses.replace(layer_encoder(load(source, family=family)), recreate=again)
 
 
 def layer_encoder(model: SpeechModel, *, dtype: Literal["float32", "float16"] = "float16") -> Encoder:

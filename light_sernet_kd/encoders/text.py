@@ -15,7 +15,7 @@ import numpy as np
 
 from light_sernet_kd import audio
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data.feature_cache import exact
+from light_sernet_kd.data.feature_cache import full_precision
 from light_sernet_kd.encoders import bert, embedding_cache
 from light_sernet_kd.errors import UserError, choose, first_line, installed
 from light_sernet_kd.files import JsonError, irregular, read_json, read_text
@@ -149,7 +149,7 @@ class TextEncoder:
         tokens = token_ids.shape[1]
         longer = min(-(-tokens // embedding_cache.TRIM) * embedding_cache.TRIM, self.shape.positions)
         wider = [np.pad(each, ((0, 0), (0, longer - tokens))) for each in (token_ids, text_mask)]
-        states = exact(self.backbone.predict_on_batch)(wider)
+        states = full_precision(self.backbone.predict_on_batch)(wider)
         return np.asarray(states, np.float32)[:, :tokens]
 
     @functools.cached_property

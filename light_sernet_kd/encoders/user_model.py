@@ -68,7 +68,7 @@ def onnx_encoder(argument: str) -> Encoder:
     """
     path, tensor = parts_of(argument, "onnx")
     made = _encoder("onnx", path, tensor, _onnx_network)
-    return dataclasses.replace(made, again=functools.partial(onnx_encoder, argument))
+    return dataclasses.replace(made, recreate=functools.partial(onnx_encoder, argument))
 
 
 def tflite_encoder(argument: str) -> Encoder:
@@ -79,7 +79,7 @@ def tflite_encoder(argument: str) -> Encoder:
     """
     path, tensor = parts_of(argument, "tflite")
     made = _encoder("tflite", path, tensor, _tflite_network)
-    return dataclasses.replace(made, again=functools.partial(tflite_encoder, argument))
+    return dataclasses.replace(made, recreate=functools.partial(tflite_encoder, argument))
 
 
 def _encoder(kind: str, path: Path, tensor: str, load: Callable[[Path, bytes, str], _Network]) -> Encoder:

@@ -63,7 +63,7 @@ def encoder(source: str = "") -> Encoder:
 
     identity = {**model.identity, "pooling": "mean and standard deviation of the last layer's frames"}
     again = functools.partial(encoder, source)
-    return Encoder("whisper", identity, (2 * model.width,), encode, again=again)
+    return Encoder("whisper", identity, (2 * model.width,), encode, recreate=again)
 
 
 def load(source: str) -> WhisperEncoder:

@@ -87,7 +87,7 @@ def encoder(
     }
     width = WIDTH * (2 if pooling == "mean+std" else 1)
     again = functools.partial(encoder, path, hop_seconds=hop_seconds, pooling=pooling)
-    return Encoder("yamnet", identity, (width,), encode, again=again)
+    return Encoder("yamnet", identity, (width,), encode, recreate=again)
 
 
 def window_count(samples: int, *, hop_seconds: float = 0.48) -> int:

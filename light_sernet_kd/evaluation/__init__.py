@@ -12,7 +12,13 @@ from light_sernet_kd.evaluation.dimensions import (
     dimension_intervals,
     dimension_scores,
 )
-from light_sernet_kd.evaluation.enrolled import CLIPS, TOLD_CLIPS, FoldAnswers, enrolled_scores, split
+from light_sernet_kd.evaluation.enrolled import (
+    CLIPS,
+    REPORTED_CLIPS,
+    FoldAnswers,
+    enrolled_scores,
+    known_and_scored,
+)
 from light_sernet_kd.evaluation.predictions import (
     Predictions,
     answer_warnings,
@@ -49,9 +55,9 @@ __all__ = [
     "ECE_BINS",
     "FEWEST_SPEAKERS",
     "FEWEST_TO_CALIBRATE",
+    "REPORTED_CLIPS",
     "SUMMARIES",
     "TEMPERATURE_BOUNDS",
-    "TOLD_CLIPS",
     "UNSURE_BELOW",
     "DimensionScores",
     "FoldAnswers",
@@ -69,6 +75,7 @@ __all__ = [
     "enrolled_scores",
     "expected_calibration_error",
     "fit_temperature",
+    "known_and_scored",
     "log_loss",
     "mean_margin",
     "probability_change",
@@ -76,7 +83,6 @@ __all__ = [
     "reliability",
     "scores",
     "softmax",
-    "split",
     "surest_mistakes",
     "temperature_for",
     "temperature_per_margin",

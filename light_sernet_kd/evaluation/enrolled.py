@@ -18,7 +18,7 @@ SUFFIX = "_enrolled"
 # How many recordings of the test speaker are known.
 CLIPS = (1, 3, 5, 10, 20)
 # What tables and cards tell of.
-TOLD_CLIPS = 10
+REPORTED_CLIPS = 10
 # Of a speaker's recordings at most this share is known, so that something is left to score.
 _MOST_SHARE = 0.5
 DRAWS = 10
@@ -46,7 +46,9 @@ class FoldAnswers:
     others: NDArray[Any]
 
 
-def split(speakers: Sequence[str], draw: int | None, seed: int = 0) -> dict[str, tuple[NDArray, NDArray]]:
+def known_and_scored(
+    speakers: Sequence[str], draw: int | None, seed: int = 0
+) -> dict[str, tuple[NDArray, NDArray]]:
     """Speaker → indices of the recordings that may be known, in an order, and of those that are scored.
 
     At most 20 may be known, and at most half; all that are not are scored, however many are known.
@@ -110,7 +112,7 @@ class _Draw:
 
     def _parts(self) -> Iterator[tuple[FoldAnswers, NDArray, NDArray]]:
         for fold in self.folds:
-            for known, scored in split(list(fold.speakers), self.number).values():
+            for known, scored in known_and_scored(list(fold.speakers), self.number).values():
                 yield fold, known, scored
 
     def predicted(self, clips: int | None) -> NDArray[np.int64]:
@@ -124,7 +126,7 @@ class _Draw:
 
     def _answers(self, fold: FoldAnswers, known: NDArray, scored: NDArray, clips: int | None) -> NDArray:
         if clips is None:
-            mean, count = fold.others[(self.number or 0) % len(fold.others)], TOLD_CLIPS
+            mean, count = fold.others[(self.number or 0) % len(fold.others)], REPORTED_CLIPS
         else:
             count = min(clips, len(known))
             mean = fold.embeddings[known[:count]].mean(axis=0) if count else fold.embeddings[0]
@@ -139,7 +141,11 @@ def _row(draws: Sequence[_Draw], clips: int | None, classes: Sequence[str]) -> d
     )
     strict, predicted = (np.concatenate([each.predicted(k) for each in draws]) for k in (0, clips))
     result = scores(labels, predicted, classes)
-    row: dict[str, Any] = {"clips": TOLD_CLIPS if clips is None else clips, "ua": result.ua, "wa": result.wa}
+    row: dict[str, Any] = {
+        "clips": REPORTED_CLIPS if clips is None else clips,
+        "ua": result.ua,
+        "wa": result.wa,
+    }
     # Whole speakers are drawn with all of their draws, so that these do not count as more evidence.
     if interval := bootstrap_ci(labels, predicted, speakers, classes):
         row["ci95"] = [*interval["ua"]]

@@ -108,7 +108,7 @@ def command_alone(run: "Experiment") -> str:
     return command_of(settings_alone(run.settings), options_beside(run.settings, options))
 
 
-def beside(run: "Experiment", outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def teacher_comparison(run: "Experiment", outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """UA of the teacher, the student alone and the taught student, per fold and over all, with differences.
 
     `alone` is None where no finished run has it; `command` makes one.

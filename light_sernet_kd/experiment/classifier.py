@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from light_sernet_kd.config import PRECISIONS, SAMPLE_RATE, RunOptions, Settings
-from light_sernet_kd.data.given_settings import given_settings
+from light_sernet_kd.data.resolve_settings import resolve_settings
 from light_sernet_kd.device.whole import Runner
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.engines import EXPORTS
@@ -187,14 +187,14 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             values["protocol"] = _SPLIT_BY_CHANCE
         if not isinstance(self.settings or {}, Mapping):
             raise InputError(f"settings must be a mapping of names to values, found {self.settings!r}.")
-        return given_settings({**values, **(self.settings or {})}, table.parent)
+        return resolve_settings({**values, **(self.settings or {})}, table.parent)
 
     def _trained(self, table: Path, speakers: int) -> bytes:
         """The exported file of a student of all recordings."""
         from light_sernet_kd.experiment.exported.conversion import convert
         from light_sernet_kd.experiment.exported.final import train_final
         from light_sernet_kd.experiment.results.calibration import final_logits, final_temperature
-        from light_sernet_kd.experiment.run import opened, test_folds
+        from light_sernet_kd.experiment.run import opened, run_folds
         from light_sernet_kd.reporting.display import Display
         from light_sernet_kd.training.network import load_student
 
@@ -203,7 +203,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         result = table.parent / "result"
         options = RunOptions(data=table.parent, result=result, run="fit")
         with opened(settings, options, Display()) as run:
-            outcomes = test_folds(run)
+            outcomes = run_folds(run)
             final = run.selection.final_fold
             train_final(run, outcomes)
             convert(

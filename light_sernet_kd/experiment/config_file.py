@@ -14,7 +14,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks.phases import schedule_of, shared_roles, teacher_parts
 from light_sernet_kd.experiment.teachers.teacher import teacher_digest
 from light_sernet_kd.files import JsonError, read_json, write_json
-from light_sernet_kd.registries.engines import ENGINES, OF_OLDER_RUNS
+from light_sernet_kd.registries.engines import ENGINE_OF_OLDER_RUNS, ENGINES
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.text import pluralise
@@ -52,7 +52,7 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
     if run.folder.has_begun:
         config = _stored(run, decides)
         plugins.check_same(run.folder.path, config.get("plugins", []), uses)
-        engine = config["resolved"].get("engine", OF_OLDER_RUNS)
+        engine = config["resolved"].get("engine", ENGINE_OF_OLDER_RUNS)
         if engine != run.engine:
             raise UserError(
                 f"{run.folder.path} began with engine {engine} and would go on with {run.engine}: give "
@@ -149,7 +149,8 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
         if before == decides and {name: completed[name] for name in resolved} != resolved:
             raise ValueError(f"{path} tells of values that its settings do not have")
         computes = (
-            values["arithmetic"] in ("bfloat16", "float32") and values.get("engine", OF_OLDER_RUNS) in ENGINES
+            values["arithmetic"] in ("bfloat16", "float32")
+            and values.get("engine", ENGINE_OF_OLDER_RUNS) in ENGINES
         )
         if not computes or type(values["threads"]) is not int:
             raise ValueError(f"{path} does not tell how the run computes")

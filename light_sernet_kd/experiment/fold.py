@@ -19,7 +19,7 @@ from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.networks.training import model_of, network_of, train_network, trained_on
 from light_sernet_kd.experiment.results import dimensions
 from light_sernet_kd.experiment.teachers import generations
-from light_sernet_kd.experiment.teachers.teacher import remove_teacher_states
+from light_sernet_kd.experiment.teachers.teacher import remove_teacher_files
 from light_sernet_kd.files import atomic
 from light_sernet_kd.reporting.embedding_panels import MOST_FOLDS
 from light_sernet_kd.reporting.text import pluralise
@@ -44,7 +44,7 @@ def run_fold(run: "Experiment", fold: Fold) -> dict[str, Any]:
         step.clear("student-checkpoint*.npz")
     else:
         _train_and_test(run, fold)
-    remove_teacher_states(run, fold)
+    remove_teacher_files(run, fold)
     generations.remove_kept(run, fold)
     outcome = step.outcome()
     outcome.pop("files")

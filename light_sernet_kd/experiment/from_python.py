@@ -6,7 +6,7 @@ from typing import Any
 
 from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
-from light_sernet_kd.data.given_settings import given_settings
+from light_sernet_kd.data.resolve_settings import resolve_settings
 from light_sernet_kd.device.runs import Run
 from light_sernet_kd.experiment.run import train as train_run
 from light_sernet_kd.reporting.display import Display
@@ -57,5 +57,5 @@ def train(
         audio=audio,
         callbacks=tuple(callbacks),
     )
-    settings = settings or given_settings(changes, Path(data))
+    settings = settings or resolve_settings(changes, Path(data))
     return Run.load(train_run(settings, options, Display(verbose=verbose)))

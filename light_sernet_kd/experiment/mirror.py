@@ -162,7 +162,7 @@ def run_files(run: Path) -> tuple[list[Path], bool]:
     return [path for path in dict.fromkeys(finished_files(run)) if _is_kept(path, run)], False
 
 
-def own_files(folder: Path) -> tuple[list[Path], bool]:
+def grid_files(folder: Path) -> tuple[list[Path], bool]:
     """Of a grid: those beside the folders of its runs."""
     return sorted(path for path in folder.glob("*") if path.is_file() and _is_kept(path, folder)), True
 
@@ -345,7 +345,7 @@ def mirrored_grid(url: str | None, folder: Path, runs: Sequence[str], display: D
         return
     store = Store(url)
     store.check()
-    mirrored = Mirrored(store, folder, folder.name, own_files)
+    mirrored = Mirrored(store, folder, folder.name, grid_files)
     folders = [Mirrored(store, folder / run, f"{folder.name}/{run}") for run in runs]
     there = set(store.names(f"{folder.name}/*/{INDEX}"))
     with locked(folder):

@@ -78,7 +78,7 @@ def carry_out(run: Experiment) -> None:
         from light_sernet_kd.experiment.sweeps.together import train_folds
 
         train_folds([run])
-    conclude(run, test_folds(run))
+    conclude(run, run_folds(run))
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def opened(
         yield run
 
 
-def test_folds(run: Experiment) -> list[dict[str, Any]]:
+def run_folds(run: Experiment) -> list[dict[str, Any]]:
     """Do each fold that is not done: features, teacher outputs, a student, its scores."""
     outcomes, diverged = [], None
     for fold in run.folds:

@@ -35,9 +35,9 @@ from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
     from light_sernet_kd.data.unlabelled import Clips
-    from light_sernet_kd.training.asked import AskedNetworks
-    from light_sernet_kd.training.job import DivergenceError, Trained
+    from light_sernet_kd.training.job import DivergenceError, TrainingResult
     from light_sernet_kd.training.network import Network
+    from light_sernet_kd.training.teacher_networks import TeacherNetworks
 
 
 class Experiment:
@@ -96,11 +96,11 @@ class Experiment:
         self.forecast: forecast.Forecast | None = None  # where it is known what is to be trained
         # Made when they are first asked for.
         self.networks: dict[tuple[str, int], Network] = {}
-        self.ahead: dict[tuple[str, str], Trained | DivergenceError] = {}
+        self.ahead: dict[tuple[str, str], TrainingResult | DivergenceError] = {}
         self.phases: dict[str, list[phases.Phase]] = {}
         self.feature_rows: dict[str, Any] = {}
         self.clip_rows: dict[str, Any] = {}
-        self.asked: dict[str, AskedNetworks] = {}
+        self.batch_teachers: dict[str, TeacherNetworks] = {}
         self.teacher = teacher.read_teacher(self)
         self.multimodal = inputs.multimodal_networks(self)
         phases.check_encoders(self)

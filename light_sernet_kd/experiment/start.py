@@ -18,9 +18,9 @@ import numpy as np
 from light_sernet_kd.data import training_list
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.teachers.finished_runs import TaughtRun, check_same_folds, finished_run
+from light_sernet_kd.experiment.teachers.finished_runs import FinishedRun, check_same_folds, finished_run
 from light_sernet_kd.files import sha256
-from light_sernet_kd.registries.corpora import CORPORA, origin
+from light_sernet_kd.registries.corpora import CORPORA, registered_name
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.network import load_student
 
@@ -47,7 +47,7 @@ class Start:
             among those that trained it.
     """
 
-    taught: TaughtRun
+    taught: FinishedRun
     per_fold: bool
     keeps_classifier: bool
     same_names: int = 0
@@ -73,10 +73,10 @@ class Start:
     def weights(self, fold: str, build: Callable[[], keras.Model], seed: int) -> list[np.ndarray]:
         """The weights that a student of the fold begins with; a new classifier is decided by `seed`."""
         keras.utils.set_random_seed(seed)
-        return taken(build(), self.student(fold), classifier=self.keeps_classifier)
+        return starting_weights(build(), self.student(fold), classifier=self.keeps_classifier)
 
 
-def taken(student: keras.Model, other: keras.Model, *, classifier: bool) -> list[np.ndarray]:
+def starting_weights(student: keras.Model, other: keras.Model, *, classifier: bool) -> list[np.ndarray]:
     """The weights of `other`, in the order of `student`, a network of the same shape.
 
     Args:
@@ -89,7 +89,7 @@ def taken(student: keras.Model, other: keras.Model, *, classifier: bool) -> list
     ...     keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.Dense(classes)])
     ...     for classes in (2, 4)
     ... )
-    >>> [each.shape for each in taken(one, other, classifier=False)]
+    >>> [each.shape for each in starting_weights(one, other, classifier=False)]
     [(2, 3), (3,), (3, 2), (2,)]
     """
     last = next(layer for layer in reversed(student.layers) if layer.weights)
@@ -140,7 +140,7 @@ def _told(value: Any) -> Any:
     return ",".join(value) if isinstance(value, tuple) else value
 
 
-def _check_test_speakers(run: "Experiment", taught: TaughtRun) -> None:
+def _check_test_speakers(run: "Experiment", taught: FinishedRun) -> None:
     """Refuse a fold of the same name that tested others: its student may know who tests here."""
     for fold in run.folds:
         theirs = taught.folder.fold(fold.name).outcome()["test_speakers"]
@@ -151,7 +151,7 @@ def _check_test_speakers(run: "Experiment", taught: TaughtRun) -> None:
             )
 
 
-def _check_final(taught: TaughtRun) -> None:
+def _check_final(taught: FinishedRun) -> None:
     if not (taught.has_final and "rows" in taught.folder.fold(ALL_SPEAKERS).exported()):
         raise UserError(
             f"{taught.named} has no exported student of all speakers: make it with light-sernet-kd export "
@@ -159,7 +159,7 @@ def _check_final(taught: TaughtRun) -> None:
         )
 
 
-def _list_of(taught: TaughtRun) -> training_list.TrainingList:
+def _list_of(taught: FinishedRun) -> training_list.TrainingList:
     for row in taught.folder.fold(ALL_SPEAKERS).exported()["rows"]:
         file = taught.folder.path / row["file"]
         if file.is_file() and sha256(file) == row["sha256"] and (listed := training_list.read(file)):
@@ -170,7 +170,7 @@ def _list_of(taught: TaughtRun) -> training_list.TrainingList:
     )
 
 
-def _same_names(run: "Experiment", taught: TaughtRun) -> int:
+def _same_names(run: "Experiment", taught: FinishedRun) -> int:
     """Of the recordings that test or validate, how many are of speakers whose names trained that student.
 
     Raises:
@@ -183,7 +183,7 @@ def _same_names(run: "Experiment", taught: TaughtRun) -> int:
         run.measured.vectors[rows],
         run.measured.lengths[rows],
         corpus=run.corpus.name,
-        origin=origin(run.settings.test_on or run.settings.corpus),
+        origin=registered_name(run.settings.test_on or run.settings.corpus),
     )
     trained = _list_of(taught)
     if shared := np.flatnonzero(training_list.shared(trained, tested)).tolist():

@@ -13,7 +13,7 @@ from tensorflow.lite.python.convert_phase import ConverterError
 from light_sernet_kd import runner
 from light_sernet_kd.export.flatbuffer import ExportError, Part
 from light_sernet_kd.features import front_end_model
-from light_sernet_kd.students.enrolled import EnrolledHead, embedded
+from light_sernet_kd.students.enrolled import EnrolledHead, pooled_stages
 
 
 def traced(function: Callable, shape: Sequence[int], name: str):
@@ -89,7 +89,7 @@ def enrolled_part(head: EnrolledHead) -> Part:
 
     def answer(*inputs):
         *stages, speaker, clips = inputs
-        embedding = embedded(stages)
+        embedding = pooled_stages(stages)
         share = clips / (clips + head.prior_clips)
         about = embedding - (head.mean + share * (speaker - head.mean))
         return tf.nn.softmax(tf.matmul(about, head.weights) + head.bias), embedding

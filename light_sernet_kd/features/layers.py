@@ -134,7 +134,7 @@ class NormaliseByPeak(keras.layers.Layer):
 FROM_POWER: Mapping[int, Callable[[Any], Any]] = {1: ops.sqrt, 2: lambda power: power}
 
 
-class SettledLayer(keras.layers.Layer):
+class SpectrumLayer(keras.layers.Layer):
     """A layer decided by `SpectrumSettings`, which it saves with itself."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
@@ -150,7 +150,7 @@ class SettledLayer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Spectrogram(SettledLayer):
+class Spectrogram(SpectrumLayer):
     """Short-time magnitude or power: `(batch, samples)` to `(batch, frames, fft_length // 2 + 1)`."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
@@ -222,7 +222,7 @@ _COMPRESSIONS: Mapping[str, Callable[[Any, SpectrumSettings], Any]] = {
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class LogMel(SettledLayer):
+class LogMel(SpectrumLayer):
     """Compressed mel bands: `(batch, frames, bins)` to `(batch, frames, mel_bands)`."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
@@ -243,7 +243,7 @@ class LogMel(SettledLayer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MFCC(SettledLayer):
+class MFCC(SpectrumLayer):
     """Cepstral coefficients: `(batch, frames, mel_bands)` to `(batch, frames, coefficients)`."""
 
     def __init__(self, settings: SpectrumSettings, **kwargs):
@@ -258,7 +258,7 @@ class MFCC(SettledLayer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class LogMelPatches(SettledLayer):
+class LogMelPatches(SpectrumLayer):
     """Compressed mel bands in patches: `(batch, samples)` to `(batch, patches, patch_frames, mel_bands)`.
 
     A patch that does not lie wholly within the recording, which ends with its last sample that is not 0, is

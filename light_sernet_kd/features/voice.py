@@ -6,7 +6,7 @@ from keras import ops
 
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.features.filterbanks import mel_blocks, window_of
-from light_sernet_kd.features.layers import MFCC, PACKAGE, LogMel, SettledLayer, recorded_frames
+from light_sernet_kd.features.layers import MFCC, PACKAGE, LogMel, SpectrumLayer, recorded_frames
 from light_sernet_kd.registries.front_ends import VOICE_CHANNELS, SpectrumSettings
 
 LOWEST_F0_HZ, HIGHEST_F0_HZ, CANDIDATES = 65.0, 400.0, 64
@@ -56,7 +56,7 @@ def window_correlation(settings: SpectrumSettings, lags: np.ndarray) -> np.ndarr
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Voice(SettledLayer):
+class Voice(SpectrumLayer):
     """Voicing, pitch and energy: spectrum `(batch, frames, bins)` to `(batch, frames, 3)`.
 
     Takes also which frames are recorded, 1 or 0, `(batch, frames, 1)`.
@@ -131,7 +131,7 @@ def _product(power, block):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MFCCAndVoice(SettledLayer):
+class MFCCAndVoice(SpectrumLayer):
     """MFCC, and `Voice` behind them: `(batch, frames, bins)` to `(batch, frames, coefficients + 3)`."""
 
     log_mel_layer, voice_layer = LogMel, Voice

@@ -24,7 +24,7 @@ class CertificateTest:
         rule: how the value must lie to the threshold.
         condition: the recordings' condition; answers are compared with those to `against`.
         grouped_by: whose groups are compared with all.
-        why_not: why nobody can run it here, or nothing.
+        unavailable_reason: why nobody can run it here, or nothing.
     """
 
     group: str
@@ -36,7 +36,7 @@ class CertificateTest:
     condition: str = CLEAN
     against: str = CLEAN
     grouped_by: Literal["", "sex", "pitch"] = ""
-    why_not: str = ""
+    unavailable_reason: str = ""
 
     def passes(self, value: float) -> bool:
         """Whether a value passes.
@@ -106,7 +106,7 @@ TESTS: tuple[CertificateTest, ...] = (
     ),
     CertificateTest(
         ROBUSTNESS, "microphone", "unchanged", _measure("unchanged"), "≥", 0.8,
-        why_not="needs the same speech, recorded by several microphones at once",
+        unavailable_reason="needs the same speech, recorded by several microphones at once",
     ),
     *(
         CertificateTest(ROBUSTNESS, name, "unchanged", _measure("unchanged"), "≥", 0.95, name)

@@ -92,10 +92,10 @@ CORPORA: dict[str, CorpusSource] = {
 MANIFEST = CorpusSource(Lazy("corpora.manifest:utterances"))
 
 
-def origin(name: str) -> str:
+def registered_name(name: str) -> str:
     """The own spelling of a corpus that is known by name; empty for a manifest, whose speakers may be anyone.
 
-    >>> origin("emo-db"), origin("calls.csv")
+    >>> registered_name("emo-db"), registered_name("calls.csv")
     ('EMO-DB', '')
     """
     return next((known for known in CORPORA if known.lower() == name.lower()), "")

@@ -23,9 +23,9 @@ class Condition:
         kind: conditions of one kind differ in degree.
         text: what is done.
         apply: `(waveform, context, **settings)` to another waveform, of a `degradations.DegradationContext`.
-        is_of_others: whether it is made of the recordings of other speakers.
+        needs_other_speakers: whether it is made of the recordings of other speakers.
         by_default: whether it is tested where no condition is named; those of the certificate alone are not.
-        why_not: says why this machine cannot do it, or nothing.
+        unavailable_reason: says why this machine cannot do it, or nothing.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Condition:
     text: str
     apply: Callable[..., Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    is_of_others: bool = False
+    needs_other_speakers: bool = False
     by_default: bool = True
-    why_not: Callable[[], Any] | None = None
+    unavailable_reason: Callable[[], Any] | None = None
 
     def __call__(self, waveform: Any, context: Any) -> Any:
         return self.apply(waveform, context, **self.settings)
@@ -142,7 +142,7 @@ _CONDITIONS = (
         "compressor, AMR narrow band at 7.4 kbit/s, pink noise above 3 kHz",
         Lazy("analysis.disturbances.phone:phone"),
         by_default=False,
-        why_not=Lazy("analysis.disturbances.phone:why_not"),
+        unavailable_reason=Lazy("analysis.disturbances.phone:unavailable_reason"),
     ),
     *(
         Condition(name, "place", text, Lazy(f"analysis.disturbances.places:{function}"), by_default=False)

@@ -37,6 +37,6 @@ ENGINES: Mapping[str, Engine] = {
     "jax": Engine("jax", "jax", gpu_plugin="jax-cuda", trains_together=True, shares_batches=True),
 }
 # What a config.json means that tells no engine, as the first did not.
-OF_OLDER_RUNS = "tf"
+ENGINE_OF_OLDER_RUNS = "tf"
 TRAINS_ALL = next(name for name, engine in ENGINES.items() if engine.trains_all)
 EXPORTS = next(name for name, engine in ENGINES.items() if engine.exports)

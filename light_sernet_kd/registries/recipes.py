@@ -45,7 +45,7 @@ _ROBUST = {
     "keep": "mean",
     "enrolment": True,
 }
-TAUGHT: Mapping[str, Any] = {
+OURS_SETTINGS: Mapping[str, Any] = {
     "distillation": "KD+hint",
     "distillation_weights": {"KD.alpha": 0.5, "KD.temperature": 2.0},
     "teacher_components": 64,
@@ -60,23 +60,25 @@ RECIPES: Mapping[str, Recipe] = {
         "Cubic KD's", {"front_end": "cubic", "input_type": "mfcc", "schedule": "cubic", **_PUBLISHED}
     ),
     "robust": Recipe("ours: for microphones, rooms, telephones and codecs", _ROBUST),
-    DISTILLED: Recipe("ours: robust, taught by -kd ours", {**_ROBUST, **TAUGHT, "teacher_view": "same"}),
+    DISTILLED: Recipe(
+        "ours: robust, taught by -kd ours", {**_ROBUST, **OURS_SETTINGS, "teacher_view": "same"}
+    ),
 }
 
 
-def taught(teacher: str | None) -> dict[str, Any]:
+def ours_settings(teacher: str | None) -> dict[str, Any]:
     """The settings that `-kd ours` stands for beside this teacher.
 
     Trained networks answer the student's own view. What a probe reads is standardised by speaker.
 
-    >>> taught("whisper+opensmile")["standardise_speakers"], taught(None)["teacher_view"]
+    >>> ours_settings("whisper+opensmile")["standardise_speakers"], ours_settings(None)["teacher_view"]
     (True, 'same')
     """
     source = teacher or DEFAULT_TEACHER
     members = [name for name, _ in teacher_members(source)] or [source]
     entries = [teacher_source(name)[0] for name in members]
-    asked = all(each.may_be_asked for each in entries)
-    settings = {**TAUGHT, "teacher_view": "same" if asked else "clean"}
+    asked = all(each.answers_batches for each in entries)
+    settings = {**OURS_SETTINGS, "teacher_view": "same" if asked else "clean"}
     if any(each.reads_rows for each in entries):
         settings["standardise_speakers"] = True
     return settings

@@ -36,7 +36,7 @@ class TeacherSource:
         allow: what `--allow` must name before it is used, since its licence forbids more than most do.
         reads_rows: it is a probe on a row of numbers per recording, which `--standardise_speakers` changes.
             `--teacher_view same` asks it on a bank of views.
-        may_be_asked: it is trained networks, which `--teacher_view same` runs on the student's batches.
+        answers_batches: it is trained networks, which `--teacher_view same` runs on the student's batches.
         make: `(argument, selection, settings, workplace)` to a `Teacher`, as in `teachers.sources`.
         digest: `(argument, data)` to a hash of the file that the teacher is, or is read by. A run that began
             with another does not go on. None, or a function to None, where the name says it all.
@@ -52,7 +52,7 @@ class TeacherSource:
     licence: str = ""
     allow: str = ""
     reads_rows: bool = False
-    may_be_asked: bool = False
+    answers_batches: bool = False
     make: Callable[..., Any] | None = None
     digest: Callable[..., Any] | None = None
 
@@ -63,20 +63,20 @@ TEACHER_SOURCES: dict[str, TeacherSource] = {
         "a wider network of the student's kind, trained per fold; of speech and text "
         "bert_vggish or cross_attention_teacher (the default where -kd is not pure)",
         options=("--teacher",),
-        may_be_asked=True,
+        answers_batches=True,
     ),
     "student": TeacherSource(
         "trained",
         "a student's name, such as bert_vggish: that network, trained per fold",
         open_ended=True,
-        may_be_asked=True,
+        answers_batches=True,
     ),
     "run": TeacherSource(
         "made",
         "the students of finished runs on the same folds, run:FOLDER or run:A,B",
         options=("--teacher",),
         argument="FOLDER",
-        may_be_asked=True,
+        answers_batches=True,
         make=Lazy("experiment.teachers.finished_runs:run_teacher"),
         digest=Lazy("experiment.teachers.finished_runs:run_digest"),
     ),

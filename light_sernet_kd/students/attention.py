@@ -20,7 +20,7 @@ TEXT_STATES, AUDIO_STATES, EMBEDDING = "text_states", "audio_states", "embedding
 Shape = tuple[int | None, int]
 
 
-def real(states):
+def real_rows_of(states):
     """Which rows `(batch, rows)` are no padding, of states `(batch, rows, width)`."""
     return ops.any(ops.not_equal(states, 0), axis=-1)
 

@@ -17,7 +17,7 @@ from light_sernet_kd.students.attention import (
     Shape,
     attend,
     mean_of_real,
-    real,
+    real_rows_of,
 )
 
 HIDDEN = 512
@@ -39,7 +39,7 @@ def cross_attention(
 
     One transformer has the audio's frames ask the text and is averaged over the frames, the other has the
     text's tokens ask the audio and is read at the first token; side by side they are the layer `embedding`.
-    Of one modality, one transformer asks itself: text is averaged, audio read at its first frame.
+    Of one modality, one transformer attends to itself: text is averaged, audio read at its first frame.
 
     Parameters for 7 classes, audio 1024 and text 768 wide, each as published: 44,107,271 of the teacher's 3
     layers (44.1 M), 15,755,783 of 1 layer (15.8 M), 8,273,159 of 1 layer on audio (8.27 M). 1 layer on text
@@ -57,8 +57,8 @@ def cross_attention(
 
     Source: the release (SeolRoh/Multi-Still_ETRI), and for its transformers, of which it has compiled
     modules only, Tsai et al. 2019, sections 3.1 and 3.2, with their release's one norm for queries and keys.
-    Every layer's keys are the transformer's inputs, also where it asks itself. The release attends to the
-    padding and averages it; here it is masked.
+    Every layer's keys are the transformer's inputs, also where it attends to itself. The release attends
+    to the padding and averages it; here it is masked.
 
     >>> cross_attention((128, 768), (512, 1024), 7).count_params()
     15755783
@@ -71,20 +71,20 @@ def cross_attention(
     shapes = {TEXT_STATES: text_shape, AUDIO_STATES: audio_shape}
     read = [name for name in shapes if modality in ("both", name.removesuffix("_states"))]
     inputs = {name: keras.Input(shapes[name], name=name) for name in read}
-    rows = {name: real(states) for name, states in inputs.items()}
+    rows = {name: real_rows_of(states) for name, states in inputs.items()}
     placed = {name: _placed(states, name, width) for name, states in inputs.items()}
 
-    def asks(name, other):
+    def attended_over(name, other):
         label = f"{name.removesuffix('_states')}_over_{other.removesuffix('_states')}"
         return _transformer(placed[name], placed[other], rows[other], layers=layers, heads=heads, name=label)
 
     if modality == "both":
-        averaged = mean_of_real(asks(AUDIO_STATES, TEXT_STATES), rows[AUDIO_STATES])
-        vector = ops.concatenate([averaged, asks(TEXT_STATES, AUDIO_STATES)[:, 0]], axis=-1)
+        averaged = mean_of_real(attended_over(AUDIO_STATES, TEXT_STATES), rows[AUDIO_STATES])
+        vector = ops.concatenate([averaged, attended_over(TEXT_STATES, AUDIO_STATES)[:, 0]], axis=-1)
     elif modality == "text":
-        vector = mean_of_real(asks(TEXT_STATES, TEXT_STATES), rows[TEXT_STATES])
+        vector = mean_of_real(attended_over(TEXT_STATES, TEXT_STATES), rows[TEXT_STATES])
     else:
-        vector = asks(AUDIO_STATES, AUDIO_STATES)[:, 0]
+        vector = attended_over(AUDIO_STATES, AUDIO_STATES)[:, 0]
     logits = _classifier(vector, classes)
     return keras.Model(inputs if len(inputs) > 1 else inputs[read[0]], logits, name="cross_attention")
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def embedded(stages: Sequence[Any]) -> Any:
+def pooled_stages(stages: Sequence[Any]) -> Any:
     """What is kept of a network's stages, `(batch, E)`.
 
     Args:
@@ -17,7 +17,7 @@ def embedded(stages: Sequence[Any]) -> Any:
             over the frames, the standard deviation of its mean over the features. One of `(batch, E)` is kept
             as it is.
 
-    >>> embedded([np.array([[[[1.0], [3.0]], [[5.0], [7.0]]]])]).numpy().tolist()
+    >>> pooled_stages([np.array([[[[1.0], [3.0]], [[5.0], [7.0]]]])]).numpy().tolist()
     [[4.0, 2.0]]
     """
     kept = []
@@ -38,7 +38,7 @@ class EnrolledHead:
         mean: `(E,)`, of the training recordings; what is assumed of a speaker who is not known.
         prior_clips: how many recordings of the speaker weigh as much as `mean`; above 0.
         weights, bias: `(E, classes)` and `(classes,)`.
-        stages: shapes of what `embedded` takes, without the batch axis.
+        stages: shapes of what `pooled_stages` takes, without the batch axis.
 
     >>> head = EnrolledHead(np.zeros(2), 2.0, np.eye(2), np.zeros(2), ((2,),))
     >>> head.logits([[1.0, 0.0]], [[1.0, 1.0]], [2]).tolist()
@@ -70,7 +70,7 @@ class EnrolledHead:
         centre = self.mean + share * (np.asarray(speakers, np.float32) - self.mean)
         return centre.astype(np.float32)
 
-    def cooled(self, temperature: float) -> "EnrolledHead":
+    def with_temperature(self, temperature: float) -> "EnrolledHead":
         """The head whose logits are divided by `temperature`."""
         by = np.float32(temperature)
         return replace(self, weights=self.weights / by, bias=self.bias / by)

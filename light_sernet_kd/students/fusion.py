@@ -21,7 +21,7 @@ from light_sernet_kd.students.attention import (
     heads_that_divide,
     max_of_real,
     mean_of_real,
-    real,
+    real_rows_of,
 )
 
 HIDDEN = 64
@@ -61,19 +61,19 @@ def fusion_head(
     choose("pooling", pooling, POOLINGS)
     text = keras.Input(text_shape, name=TEXT_STATES)
     audio = keras.Input(audio_shape, name=AUDIO_STATES)
-    text_rows, audio_rows = real(text), real(audio)
+    text_rows, audio_rows = real_rows_of(text), real_rows_of(audio)
     width = audio_shape[1]
 
-    def itself(states, rows, name):
+    def self_attended(states, rows, name):
         heads = heads_that_divide(states.shape[-1])
         states = attend(states, states, rows, heads=heads, name=f"{name}_attention", dropout=dropout)
         states = layers.Dense(width, name=f"{name}_dense")(states)
         return layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm")(states)
 
     spoken = layers.LayerNormalization(epsilon=EPSILON, name="audio_norm")(audio)
-    text_and_audio = layers.Concatenate(axis=1)([itself(text, text_rows, "text"), spoken])
+    text_and_audio = layers.Concatenate(axis=1)([self_attended(text, text_rows, "text"), spoken])
     rows = ops.concatenate([text_rows, audio_rows], axis=1)
-    fused = itself(text_and_audio, rows, "fusion")
+    fused = self_attended(text_and_audio, rows, "fusion")
     if pooling == "first":
         vector = fused[:, 0]
     else:

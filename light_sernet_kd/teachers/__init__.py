@@ -8,11 +8,11 @@ from light_sernet_kd.teachers.outputs import (
     STAMP_UNKNOWN,
     Teacher,
     is_cross_fitted,
-    met,
     of_fold,
     speakers_of_fold,
     stamps,
     train_speakers,
+    trained_speakers_among,
 )
 
 __all__ = [
@@ -25,12 +25,12 @@ __all__ = [
     "aligned_embeddings",
     "ensemble",
     "is_cross_fitted",
-    "met",
     "no_file",
     "of_fold",
     "read",
     "speakers_of_fold",
     "stamps",
     "train_speakers",
+    "trained_speakers_among",
     "write",
 ]

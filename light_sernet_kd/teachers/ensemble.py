@@ -129,7 +129,7 @@ def ensemble(
         card["weights"] = list(weights)
     if labels is not None:
         card["mixing"] = "confidence"
-    mixed = joined(np.stack(logits), weights, labels)
+    mixed = mean_logits(np.stack(logits), weights, labels)
     made = Teacher(first.ids, first.classes, mixed, folds, card, side_by_side)
     if len(values) < len(members):
         return made
@@ -137,7 +137,7 @@ def ensemble(
     return replace(made, values=mean.astype(np.float32), dimensions=first.dimensions)
 
 
-def joined(logits: np.ndarray, weights: Sequence[float] | None, labels: np.ndarray | None) -> np.ndarray:
+def mean_logits(logits: np.ndarray, weights: Sequence[float] | None, labels: np.ndarray | None) -> np.ndarray:
     """The mean `(folds, utterances, classes)` of the members' logits, which lie along the first axis.
 
     Arguments are those of `ensemble`. Views stand in the place of folds where a fold's teachers were asked on

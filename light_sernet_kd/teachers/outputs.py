@@ -73,12 +73,12 @@ def of_fold(teacher: Teacher, fold: str) -> Teacher:
     return replace(teacher, logits=logits, folds=(fold,), embeddings=embeddings, values=values)
 
 
-def called(source: str) -> str:
+def model_name(source: str) -> str:
     """What a card calls a model: a name on the hub as it is, of a file or folder the last part alone.
 
     Where it lies is nobody's business.
 
-    >>> called("openai/whisper-base"), called("/models/net.onnx#/encoder/out")
+    >>> model_name("openai/whisper-base"), model_name("/models/net.onnx#/encoder/out")
     ('openai/whisper-base', 'net.onnx#/encoder/out')
     """
     place, mark, tensor = source.partition("#")
@@ -121,7 +121,7 @@ def speakers_of_fold(teacher: Teacher, fold: str) -> set[str] | None:
     return set(map(nfc, seen))
 
 
-def met(teacher: Teacher, seen: Set[str], speakers: Set[str]) -> set[str]:
+def trained_speakers_among(teacher: Teacher, seen: Set[str], speakers: Set[str]) -> set[str]:
     """Those of the speakers whom a teacher was trained on.
 
     Of two corpora a speaker's name begins with that of their corpus; a teacher of that corpus alone names
@@ -141,6 +141,6 @@ def stamps(teacher: Teacher, folds: Sequence[Fold], utterances: Sequence[Utteran
         seen = speakers_of_fold(teacher, fold.name)
         if seen is None:
             unknown = True
-        elif met(teacher, seen, {utterances[i].speaker for i in fold.test}):
+        elif trained_speakers_among(teacher, seen, {utterances[i].speaker for i in fold.test}):
             return (STAMP_SEEN,)
     return (STAMP_UNKNOWN,) if unknown else ()

@@ -277,11 +277,11 @@ def _best_strength(
 ) -> float:
     if fold.selection_indices:
         parts = [(np.array(fold.selection_indices), whole)]
-    judged = np.concatenate([rows for rows, _ in parts])
+    selection_rows = np.concatenate([rows for rows, _ in parts])
 
     def loss(strength: float) -> float:
         logits = np.concatenate([part.at(strength)(values[rows]) for rows, part in parts])
-        return log_loss(labels[judged], logits)
+        return log_loss(labels[selection_rows], logits)
 
     return STRENGTHS[int(np.argmin(list(in_order(loss, STRENGTHS))))]
 

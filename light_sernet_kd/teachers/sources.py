@@ -28,11 +28,11 @@ from light_sernet_kd.evaluation.temperature import fit_temperature
 from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.alignment import SCALED
-from light_sernet_kd.teachers.outputs import called
+from light_sernet_kd.teachers.outputs import model_name
 from light_sernet_kd.teachers.rating_probe import rating_values
 from light_sernet_kd.teachers.unlabelled import (
     Answers,
-    Joined,
+    CombinedRows,
     UnlabelledTask,
     blocks_of,
     file_of,
@@ -40,7 +40,7 @@ from light_sernet_kd.teachers.unlabelled import (
     read_of,
     side_by_side,
 )
-from light_sernet_kd.teachers.views import ViewTask, asking, mix
+from light_sernet_kd.teachers.views import ViewTask, view_answerer, write_mixture
 
 
 @dataclass(frozen=True)
@@ -120,20 +120,20 @@ def whisper_teacher(argument: str, selection: Selection, settings: Settings, wor
     from light_sernet_kd.encoders import whisper  # and with it Keras, which not every command loads
 
     source = argument or whisper.DEFAULT
-    name = f"Whisper's encoder {called(source)}"
+    name = f"Whisper's encoder {model_name(source)}"
     return probe_on(whisper.encoder(source), name, selection, settings, workplace)
 
 
 def onnx_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
     """A probe on a tensor of an ONNX file; `argument` is `FILE#TENSOR`."""
     encoder = user_model.onnx_encoder(argument)
-    return probe_on(encoder, called(argument), selection, settings, workplace)
+    return probe_on(encoder, model_name(argument), selection, settings, workplace)
 
 
 def tflite_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
     """A probe on a tensor of a TFLite file; `argument` is `FILE#TENSOR`."""
     encoder = user_model.tflite_encoder(argument)
-    return probe_on(encoder, called(argument), selection, settings, workplace)
+    return probe_on(encoder, model_name(argument), selection, settings, workplace)
 
 
 def whisper_digest(argument: str, data: Path) -> str | None:
@@ -198,7 +198,7 @@ def ensemble_teacher(
     by_label = settings.teacher_mixing == CONFIDENCE and len(members) > 1
     if workplace.views:
         by_fold = [each.card["temperatures"] for each in calibrated]
-        mix(workplace.views, by_fold, weights, selection.labels if by_label else None)
+        write_mixture(workplace.views, by_fold, weights, selection.labels if by_label else None)
     return teachers.ensemble(
         calibrated, weights, labels=training_labels(selection, folds) if by_label else None
     )
@@ -224,7 +224,7 @@ def _write_joined(task: UnlabelledTask, fold: str, answers: Sequence[Answers], f
     task.write(fold, (np.asarray(each, np.float32) for each in logits), answers[0].logits.shape[1])
     embeddings = [each.embedding for each in answers if each.embedding is not None]
     if len(embeddings) == len(answers):
-        joined = Joined(embeddings, side_by_side)
+        joined = CombinedRows(embeddings, side_by_side)
         task.write_embeddings((joined[rows] for rows in blocks), joined.shape[1], fold)
 
 
@@ -325,7 +325,7 @@ def probe_on(
     task = workplace.unlabelled
     answers = [_probe_answers(encoder, task, len(selection.classes), workplace)] if task else []
     if workplace.views:
-        answers.append(asking(encoder, workplace.views, workplace.cache, workplace.progress))
+        answers.append(view_answerer(encoder, workplace.views, workplace.cache, workplace.progress))
 
     def on_fold(fold: str, fitted: probe.FoldProbe) -> None:
         for answer in answers:

@@ -140,7 +140,8 @@ def layer_probe_teacher(
 class LayerProbe:
     """A weighted sum of layers and a linear head, trained on some rows.
 
-    With `judged` rows it is that of the epoch with the smallest log loss on them, else that of the last.
+    With `selection_rows` the weights are those of the epoch with the smallest log loss on them, else those of
+    the last epoch.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class LayerProbe:
         layers: Embeddings,
         labels: np.ndarray,
         train: np.ndarray,
-        judged: np.ndarray | None,
+        selection_rows: np.ndarray | None,
         *,
         classes: int,
         epochs: int,
@@ -176,8 +177,8 @@ class LayerProbe:
                     optimizer.zero_grad()
                     torch.nn.functional.cross_entropy(self._scores(layers, rows), targets[rows]).backward()
                     optimizer.step()
-                if judged is not None:
-                    loss = log_loss(labels[judged], self.logits(layers, judged))
+                if selection_rows is not None:
+                    loss = log_loss(labels[selection_rows], self.logits(layers, selection_rows))
                     if loss < best_loss:
                         state = {name: value.clone() for name, value in self._head.state_dict().items()}
                         best_loss, best = loss, (self._mix.detach().clone(), state)

@@ -14,7 +14,7 @@ from light_sernet_kd.encoders import speech
 from light_sernet_kd.encoders.embedding_cache import Encoder, OneEach
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES
 from light_sernet_kd.teachers import Teacher, speech_probe, speech_tuning
-from light_sernet_kd.teachers.outputs import called
+from light_sernet_kd.teachers.outputs import model_name
 from light_sernet_kd.teachers.sources import Workplace, clip_embeddings, embedded, facts_of
 from light_sernet_kd.teachers.unlabelled import UnlabelledTask, blocks_of
 
@@ -40,7 +40,7 @@ def speech_model_teacher(
         selection.utterances,
         selection.classes,
         [*selection.folds, selection.final_fold],
-        card={"made_by": f"{called(source)}, fine-tuned", **facts},
+        card={"made_by": f"{model_name(source)}, fine-tuned", **facts},
         seed=settings.seed,
     )
     clips = workplace.unlabelled
@@ -58,8 +58,8 @@ def speech_model_teacher(
     encoder = speech.layer_encoder_of(source, family)
     layers = embedded(encoder, selection, workplace)
     card = {
-        "made_by": f"probe on {called(source)}",
-        "encoder": {"source": called(source), **encoder.identity},
+        "made_by": f"probe on {model_name(source)}",
+        "encoder": {"source": model_name(source), **encoder.identity},
         **facts,
     }
     if clips:

@@ -27,7 +27,7 @@ from light_sernet_kd.encoders.speech import (
 from light_sernet_kd.evaluation import log_loss
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.teachers import Teacher
-from light_sernet_kd.teachers.outputs import called
+from light_sernet_kd.teachers.outputs import model_name
 from light_sernet_kd.teachers.probe import held_out_parts
 from light_sernet_kd.teachers.speech_probe import TeacherTask, chunks
 
@@ -104,7 +104,7 @@ def fine_tuned_teacher(
         if task.progress:
             task.progress(len(logits), len(task.folds))
     facts = {**asdict(settings), "cross_fitted": cross_fit, "seed": task.seed, "best_epochs": best_epochs}
-    of_source = {"source": called(str(source)), **identity}
+    of_source = {"source": model_name(str(source)), **identity}
     return task.teacher(logits, embeddings, {"encoder": of_source, "fine_tuning": facts})
 
 
@@ -121,32 +121,32 @@ class _FineTuning:
     load_model: Callable[[], SpeechModel]
 
     def outcome(
-        self, name: str, train: np.ndarray, judged: Sequence[int], *, keeps_weights: bool = False
+        self, name: str, train: np.ndarray, selection_rows: Sequence[int], *, keeps_weights: bool = False
     ) -> Teacher:
         """The outputs of a model tuned on `train`: from its file in `work`, or made now."""
-        path = self._path(name, train, judged)
+        path = self._path(name, train, selection_rows)
         if not path.exists():
-            self._tune(name, train, judged, keeps_weights=keeps_weights)
+            self._tune(name, train, selection_rows, keeps_weights=keeps_weights)
         return teachers.read(path)
 
     @contextlib.contextmanager
-    def encoder(self, name: str, train: np.ndarray, judged: Sequence[int]) -> Iterator[Encoder]:
+    def encoder(self, name: str, train: np.ndarray, selection_rows: Sequence[int]) -> Iterator[Encoder]:
         """The model tuned on `train`, whose outcome is there; its weights are removed at the end.
 
         Where they are not there, and a row is asked for that no cache has, it is tuned again.
         """
         torch, _ = packages()
-        path = self._path(name, train, judged)
+        path = self._path(name, train, selection_rows)
 
         @functools.cache
         def tuned() -> _TunedModel:
             try:
                 kept = read_arrays(_weights_file(path), sealed=True)
             except FileNotFoundError:
-                return self._tune(name, train, judged, keeps_weights=True)
+                return self._tune(name, train, selection_rows, keeps_weights=True)
             except ArrayError as error:
                 say_anew(error)
-                return self._tune(name, train, judged, keeps_weights=True)
+                return self._tune(name, train, selection_rows, keeps_weights=True)
             model = self._untuned()
             model.set_weights([torch.from_numpy(kept[str(number)]) for number in range(len(kept))])
             return model
@@ -170,16 +170,16 @@ class _FineTuning:
         )
 
     def _tune(
-        self, name: str, train: np.ndarray, judged: Sequence[int], *, keeps_weights: bool
+        self, name: str, train: np.ndarray, selection_rows: Sequence[int], *, keeps_weights: bool
     ) -> "_TunedModel":
         """Tune a model and write its outcome, and before it the weights where they are kept."""
-        task, path = self.task, self._path(name, train, judged)
+        task, path = self.task, self._path(name, train, selection_rows)
         tuned = _tune(
             self.load_model(),
             task.utterances,
             task.labels,
             train,
-            judged,
+            selection_rows,
             classes=len(task.classes),
             seed=fold_seed(task.seed, f"fine-tune {name}"),
             settings=self.settings,
@@ -193,13 +193,13 @@ class _FineTuning:
         teachers.write(path, done)
         return tuned.model
 
-    def _path(self, name: str, train: np.ndarray, judged: Sequence[int]) -> Path:
+    def _path(self, name: str, train: np.ndarray, selection_rows: Sequence[int]) -> Path:
         """Named after all that decides the outcome."""
         task, labels = self.task, self.task.labels
         ids = [utterance.id for utterance in task.utterances]
         sets = [
             [(ids[i], self.fingerprints[ids[i]], int(labels[i])) for i in rows]
-            for rows in (train, judged, range(len(ids)))
+            for rows in (train, selection_rows, range(len(ids)))
         ]
         decides = [
             _TUNING_VERSION,
@@ -248,7 +248,7 @@ def _tune(
     utterances: Sequence[Utterance],
     labels: np.ndarray,
     train: np.ndarray,
-    judged: Sequence[int],
+    selection_rows: Sequence[int],
     *,
     classes: int,
     seed: int,
@@ -261,9 +261,9 @@ def _tune(
         best_loss, best, best_epoch = np.inf, None, settings.epochs
         for epoch in range(settings.epochs):
             tuned.train(train[np.random.default_rng([seed, epoch]).permutation(len(train))])
-            if judged:
-                logits, _ = tuned.outputs(judged)
-                if (loss := log_loss(labels[list(judged)], logits)) < best_loss:
+            if selection_rows:
+                logits, _ = tuned.outputs(selection_rows)
+                if (loss := log_loss(labels[list(selection_rows)], logits)) < best_loss:
                     best_loss, best_epoch, best = loss, epoch + 1, tuned.weights()
         if best is not None:
             tuned.set_weights(best)

@@ -66,7 +66,7 @@ class Chosen:
         return rows if self._columns is None else rows[:, self._columns]
 
 
-class Joined:
+class CombinedRows:
     """A sum or mean of several teachers' logits, or their embeddings side by side, as `ensemble` has them."""
 
     def __init__(self, parts: Sequence[Any], join: Callable[[list[np.ndarray]], np.ndarray]):
@@ -89,7 +89,7 @@ def side_by_side(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def together(members: Sequence[Answers], factors: Sequence[float] | None = None) -> Answers:
+def combine_answers(members: Sequence[Answers], factors: Sequence[float] | None = None) -> Answers:
     """What a fold's teachers say together; one alone is that one.
 
     Args:
@@ -104,8 +104,8 @@ def together(members: Sequence[Answers], factors: Sequence[float] | None = None)
         )
 
     embeddings = [each.embedding for each in members]
-    joined = None if any(each is None for each in embeddings) else Joined(embeddings, side_by_side)
-    return Answers(Joined([each.logits for each in members], weighted if factors else mean), joined)
+    joined = None if any(each is None for each in embeddings) else CombinedRows(embeddings, side_by_side)
+    return Answers(CombinedRows([each.logits for each in members], weighted if factors else mean), joined)
 
 
 def write(path: Path, blocks: Iterable[np.ndarray], clips: int, width: int) -> None:

@@ -25,7 +25,7 @@ from light_sernet_kd.encoders.view_bank import BankRows, FoldViews
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import path_part, write_arrays
 from light_sernet_kd.teachers.alignment import LARGEST_OUTPUT
-from light_sernet_kd.teachers.ensemble import joined
+from light_sernet_kd.teachers.ensemble import mean_logits
 from light_sernet_kd.teachers.probe import FoldProbe
 
 _FLOAT32 = np.dtype(np.float32)
@@ -161,7 +161,7 @@ def read_answers(
     return ViewAnswers(utterances, logits, rows.reshape(views, count, rows.shape[1]))
 
 
-def asking(
+def view_answerer(
     encoder: Encoder, task: ViewTask, cache: Path, progress: Callable[[int, int], None] | None
 ) -> Callable[[str, FoldProbe], None]:
     """What asks a fold's probes about every view and writes what they say.
@@ -186,7 +186,7 @@ def asking(
     return ask
 
 
-def mix(
+def write_mixture(
     task: ViewTask,
     members: Sequence[Mapping[str, float]],
     weights: Sequence[float],
@@ -210,6 +210,6 @@ def mix(
         embeddings = [each.embedding for each in said if each.embedding is not None]
         width = sum(each.shape[2] for each in embeddings)
         side_by_side = (np.concatenate(of_view, axis=1) for of_view in zip(*embeddings, strict=True))
-        task.write(fold, joined(np.stack(logits), weights, by_label), side_by_side, width)
+        task.write(fold, mean_logits(np.stack(logits), weights, by_label), side_by_side, width)
     for number in range(len(members)):
         shutil.rmtree(task.of_member(number).folder, ignore_errors=True)

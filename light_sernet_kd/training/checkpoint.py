@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Course:
+class TrainingRecord:
     """How a training went so far: what each epoch gave, and which one was the best.
 
     Attributes:
@@ -36,8 +36,8 @@ class Course:
         best_rank: of the best epoch's weights; the greater one is better.
         seconds: that the epochs took.
 
-    >>> course = Course()
-    >>> [course.note({"loss": 1.0, "val_ua": ua, "val_loss": 1.0}, patience=1) for ua in (0.5, 0.4)]
+    >>> course = TrainingRecord()
+    >>> [course.add_epoch({"loss": 1.0, "val_ua": ua, "val_loss": 1.0}, patience=1) for ua in (0.5, 0.4)]
     [1.0, 0.0]
     >>> course.best_epoch, course.stopped
     (1, True)
@@ -50,7 +50,7 @@ class Course:
     best_rank: tuple[float, float] = (-math.inf, -math.inf)
     seconds: float = 0.0
 
-    def note(
+    def add_epoch(
         self,
         row: Mapping[str, float],
         *,
@@ -95,7 +95,7 @@ class Course:
         return 1.0 / max(1, self.epoch - (epochs - averaged_epochs(epochs)))
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> "Course":
+    def of(cls, stored: Mapping[str, Any]) -> "TrainingRecord":
         """The course that `asdict` made this of."""
         return cls(**{**stored, "best_rank": tuple(stored["best_rank"])})
 
@@ -139,7 +139,7 @@ class EpochState(keras.callbacks.Callback):
     def __init__(self, network: "Network", job: TrainingJob):
         super().__init__()
         self.network, self.job = network, job
-        self.course = Course()
+        self.course = TrainingRecord()
         self.best: list[np.ndarray] = []
         self.last: list[np.ndarray] = []
         self.started = 0.0
@@ -161,7 +161,7 @@ class EpochState(keras.callbacks.Callback):
             row |= self._validate()
         logs.update(row)  # for the callbacks that come after this one
         finite = all(np.isfinite(weight).all() for weight in self.last)
-        share = self.course.note(
+        share = self.course.add_epoch(
             row,
             finite=finite,
             patience=self.job.patience,
@@ -220,7 +220,9 @@ class EpochState(keras.callbacks.Callback):
         return True
 
 
-def write_checkpoint(path: Path, course: Course, state: Sequence[Any], best: Sequence[np.ndarray]) -> None:
+def write_checkpoint(
+    path: Path, course: TrainingRecord, state: Sequence[Any], best: Sequence[np.ndarray]
+) -> None:
     """Write all that a training needs to go on.
 
     Args:
@@ -236,7 +238,7 @@ def write_checkpoint(path: Path, course: Course, state: Sequence[Any], best: Seq
 class StoredCheckpoint:
     """An open checkpoint, whose arrays are read when they are asked for."""
 
-    course: Course
+    course: TrainingRecord
     arrays: Mapping[str, np.ndarray]
     weights: int
 
@@ -259,7 +261,7 @@ def opened_checkpoint(path: Path, state: Sequence[Any], weights: Sequence[Any]) 
     shapes |= {f"best_{i}": each.shape for i, each in enumerate(weights)}
     expected = {name: Expected(tuple(shape), "fiub") for name, shape in shapes.items()}
     with open_arrays(path, expected={"facts": Expected((), "U"), **expected}, sealed=True) as stored:
-        yield StoredCheckpoint(Course.of(_facts(path, stored["facts"])), stored, len(weights))
+        yield StoredCheckpoint(TrainingRecord.of(_facts(path, stored["facts"])), stored, len(weights))
 
 
 def _facts(checkpoint: Path, text: np.ndarray) -> dict[str, Any]:
@@ -267,6 +269,6 @@ def _facts(checkpoint: Path, text: np.ndarray) -> dict[str, Any]:
         facts = parse_json(str(text))
     except ValueError as error:
         raise ArrayError(checkpoint, f"is damaged ({error})") from None
-    if not isinstance(facts, dict) or set(facts) != {each.name for each in fields(Course)}:
+    if not isinstance(facts, dict) or set(facts) != {each.name for each in fields(TrainingRecord)}:
         raise ArrayError(checkpoint, "is of another release")
     return facts

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from light_sernet_kd.distillation.distiller import embedding_of
-from light_sernet_kd.students.enrolled import EnrolledHead, embedded
+from light_sernet_kd.students.enrolled import EnrolledHead, pooled_stages
 
 # How many other recordings of its speaker a training recording is taken about: drawn anew for each of these.
 CLIPS = (0, 1, 3, 5, 10, 20)
@@ -68,7 +68,7 @@ def embedder(student: keras.Model) -> keras.Model:
 
 class _Embedded(keras.layers.Layer):
     def call(self, taken):
-        return embedded(taken)
+        return pooled_stages(taken)
 
 
 def _groups(shapes: Sequence[tuple[int, ...]]) -> list[int]:

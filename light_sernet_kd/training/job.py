@@ -39,8 +39,8 @@ class TrainingJob:
         teacher_outputs: only what the losses compare with is read.
         augmenter: changes the training batches; validation sees the clean features.
         class_weights: `(classes,)`, which multiply an example's loss.
-        keep: which weights `Trained.selected` has: those of the `best` epoch on the validation utterances, of
-            the `last` one, or the `mean` of those after each of the last quarter of the epochs, batch norm's
+        keep: which weights `TrainingResult.selected` has: those of the `best` epoch on the validation
+            utterances, of the `last` one, or the `mean` over the last quarter of the epochs, batch norm's
             statistics with them (Izmailov et al. 2018, arXiv:1803.05407).
         patience: stop after this many epochs without a better one; 0 never stops.
 
@@ -72,7 +72,7 @@ class TrainingJob:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What training left.
 
     Attributes:
@@ -85,7 +85,7 @@ class Trained:
     The second of three epochs was the best.
 
     >>> history = {"val_ua": [0.4, 0.6, 0.5]}
-    >>> trained = Trained(selected=[], last=[], history=history, best_epoch=2, seconds=12.5)
+    >>> trained = TrainingResult(selected=[], last=[], history=history, best_epoch=2, seconds=12.5)
     >>> trained.history["val_ua"][trained.best_epoch - 1]
     0.6
     """

@@ -15,7 +15,7 @@ import numpy as np
 from light_sernet_kd.arrays import check_archive
 from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.data.batches import TeacherOutputs, batches
-from light_sernet_kd.data.feature_cache import BATCH, exact
+from light_sernet_kd.data.feature_cache import BATCH, full_precision
 from light_sernet_kd.data.host_batches import host_batches
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of
@@ -29,7 +29,7 @@ from light_sernet_kd.training import devices
 from light_sernet_kd.training.accelerate import accelerated
 from light_sernet_kd.training.accelerate import arithmetic as resolved_arithmetic
 from light_sernet_kd.training.checkpoint import EpochState
-from light_sernet_kd.training.job import Trained, TrainingJob
+from light_sernet_kd.training.job import TrainingJob, TrainingResult
 
 # It is written for TensorFlow, which other trainings do without.
 _SIMULATION = Lazy("training.quantisation:Simulation")
@@ -234,7 +234,7 @@ class Network:
         """The model's outputs by name, one block of utterances after another; of the student itself they are
         logits and perhaps dimensions.
         """
-        predict = exact(model.predict_on_batch)
+        predict = full_precision(model.predict_on_batch)
         for batch in _batches_of(indices):
             # On JAX one size of batch, since it compiles anew for each.
             filled = np.resize(batch, BATCH) if _on_jax() else batch
@@ -292,7 +292,7 @@ class Network:
     def epochs_of(self, job: TrainingJob) -> int:
         return job.epochs or self.schedule.epochs
 
-    def train(self, job: TrainingJob) -> Trained:
+    def train(self, job: TrainingJob) -> TrainingResult:
         """Train from new weights, or continue where the job's checkpoint stands.
 
         Raises:
@@ -324,7 +324,7 @@ class Network:
                     verbose=0,
                 )
         course = state.course
-        return Trained(state.best, state.last, course.history, course.best_epoch, course.seconds)
+        return TrainingResult(state.best, state.last, course.history, course.best_epoch, course.seconds)
 
     def begin(self, job: TrainingJob) -> None:
         """Give the network the weights that the job begins with."""
@@ -343,7 +343,7 @@ class Network:
             embedding=outputs.embedding if outputs and needs.needs_embeddings else None,
             states=outputs.states if outputs and needs.needs_states else None,
             unlabelled=outputs.unlabelled if outputs else None,
-            asked=outputs.asked if outputs else None,
+            batch_teacher=outputs.batch_teacher if outputs else None,
             views=outputs.views if outputs else None,
             dimensions=outputs.dimensions if outputs and needs.needs_dimensions else None,
         )

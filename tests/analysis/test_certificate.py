@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, precision_score, recall_sco
 from light_sernet_kd import cli
 from light_sernet_kd.analysis import stress
 from light_sernet_kd.analysis.stress import Part, Student, certificate, measures, pitch
-from light_sernet_kd.analysis.stress.measures import Answered, NotApplicableError
+from light_sernet_kd.analysis.stress.measures import AnswersByCondition, NotApplicableError
 from light_sernet_kd.analysis.stress.noises import MOST, read_noises
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.errors import UserError
@@ -30,7 +30,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def answered(count: int = 400, *, seed: int = 0, right: float = 0.7, **groups) -> Answered:
+def answered(count: int = 400, *, seed: int = 0, right: float = 0.7, **groups) -> AnswersByCondition:
     """Random labels and answers of five speakers, clean and in noise."""
     draw = rng(seed)
     labels = draw.choice(3, count, p=[0.5, 0.3, 0.2])
@@ -41,7 +41,7 @@ def answered(count: int = 400, *, seed: int = 0, right: float = 0.7, **groups) -
         "pitch": np.full(count, ""),
         **groups,
     }
-    return Answered(CLASSES, labels, {"clean": guess[0], "phone": guess[1]}, speakers, told)
+    return AnswersByCondition(CLASSES, labels, {"clean": guess[0], "phone": guess[1]}, speakers, told)
 
 
 def test_named(test: str, measure: str) -> registry.CertificateTest:
@@ -71,7 +71,7 @@ def test_recall_and_precision_are_those_of_scikit_learn():
 
 def test_a_class_that_is_never_answered_has_no_precision_and_one_without_recordings_is_left_out():
     said = {"clean": np.array([0, 0, 0])}
-    each = Answered(CLASSES, np.array([0, 0, 1]), said, np.array(["A"] * 3), {})
+    each = AnswersByCondition(CLASSES, np.array([0, 0, 1]), said, np.array(["A"] * 3), {})
     assert measures.precisions(each) == {"anger": pytest.approx(2 / 3), "fear": 0}
     assert measures.recalls(each) == {"anger": 1, "fear": 0}
 
@@ -96,7 +96,7 @@ def test_shares_of_classes_by_counting():
     assert measures.share_error(each, BY_SEX) == (pytest.approx(errors[worst]), worst)
 
 
-def by_speaker(each: Answered, k: int) -> list[tuple[float, float]]:
+def by_speaker(each: AnswersByCondition, k: int) -> list[tuple[float, float]]:
     """(true, answered) share of a class of each speaker with 10 recordings."""
     pairs = []
     for name in sorted({*each.speakers}):
@@ -127,14 +127,16 @@ def test_speakers_are_compared_by_their_shares_of_each_class():
 def test_ranks_need_speakers_who_differ_and_constant_answers_have_none_right():
     speakers = np.repeat(list("ABC"), 10)
     labels = np.tile([0, 0, 1, 1, 1, 2, 2, 2, 2, 2], 3)
-    alike = Answered(CLASSES, labels, {"clean": labels}, speakers, {})
+    alike = AnswersByCondition(CLASSES, labels, {"clean": labels}, speakers, {})
     with pytest.raises(NotApplicableError, match="as often"):
         measures.speaker_rank(alike, BY_SEX)
     labels = np.concatenate([[0] * 3 + [1] * 7, [0] * 5 + [1] * 5, [0] * 8 + [1] * 2])
-    same = Answered(CLASSES, labels, {"clean": np.zeros(30, int)}, speakers, {})
+    same = AnswersByCondition(CLASSES, labels, {"clean": np.zeros(30, int)}, speakers, {})
     assert measures.speaker_rank(same, BY_SEX)[0] == 0
     with pytest.raises(NotApplicableError, match="fewer than 3 speakers with 10"):
-        measures.speaker_rank(Answered(CLASSES, labels[:20], same.predicted, speakers[:20], {}), BY_SEX)
+        measures.speaker_rank(
+            AnswersByCondition(CLASSES, labels[:20], same.predicted, speakers[:20], {}), BY_SEX
+        )
 
 
 def test_a_group_is_compared_with_all_groups_and_unknown_sex_counts_nowhere():
@@ -420,12 +422,12 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
 
 
 def test_certify_ends_with_its_verdict_and_1_where_a_test_failed(corpus, tmp_path, monkeypatch, capsys):
-    from light_sernet_kd.analysis.stress import Stressed
+    from light_sernet_kd.analysis.stress import StressInputs
 
     few = corpus.utterances[:28]
     for runner, code in ((Constant(), 1), (Levels(), 0)):
         monkeypatch.setattr(
-            stress, "files_on", lambda *a, r=runner, **k: Stressed([student(r)], corpus, few, ["a note"])
+            stress, "files_on", lambda *a, r=runner, **k: StressInputs([student(r)], corpus, few, ["a note"])
         )
         if code == 0:  # keep what such a student passes
             kept = tuple(test for test in TESTS if test.measure in ("UAR", "recall"))

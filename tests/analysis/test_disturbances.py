@@ -150,7 +150,7 @@ def test_the_compressor_attacks_in_10_ms_and_releases_in_20():
 
 def test_a_phone_has_a_narrow_band_noise_above_it_and_the_level_of_the_recording():
     pytest.importorskip("av")
-    if why := phone.why_not():
+    if why := phone.unavailable_reason():
         pytest.skip(why)
     # A voice that rises: no period later it looks the same.
     turn = 2 * np.pi * np.cumsum(np.linspace(100, 200, 3 * RATE)) / RATE
@@ -173,8 +173,8 @@ def test_without_pyav_there_is_no_phone_and_the_reason_is_the_install_line(monke
     import sys
 
     monkeypatch.setitem(sys.modules, "av", None)
-    assert "needs PyAV" in phone.why_not()
-    assert "pip install" in phone.why_not()
+    assert "needs PyAV" in phone.unavailable_reason()
+    assert "pip install" in phone.unavailable_reason()
 
 
 # Places

@@ -541,13 +541,13 @@ def test_folds_of_a_file_are_its_runs_and_no_seed_redraws_them(
 def runs(case, corpus, tmp_path, monkeypatch):
     """Two runs of one folder's name, whose only fold tests speaker A; files instead of conversions."""
     from light_sernet_kd import experiment
-    from light_sernet_kd.analysis.stress import whom
+    from light_sernet_kd.analysis.stress import subjects
     from light_sernet_kd.data import run_folder
 
     test = tuple(i for i, each in enumerate(corpus.utterances) if each.speaker == "A")
     settings = {"corpus": "levels", "test_on": None, "protocol": "loso"}
     monkeypatch.setattr(
-        whom,
+        subjects,
         "read_run",
         lambda path: run_folder.Run(path.name, {"stamps": []}, settings, SimpleNamespace(classes=("a", "b"))),
     )

@@ -18,7 +18,7 @@ from light_sernet_kd.corpora import kemdy19, ravdess, registry, tess
 from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES
 from light_sernet_kd.data import selection
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.files import in_either_form
+from light_sernet_kd.files import path_on_disk
 
 TREES = corpus_trees.TREES
 
@@ -473,8 +473,8 @@ def test_a_path_in_one_unicode_form_is_found_in_the_other(tmp_path, written, the
     (only,) = corpus.utterances
     assert len(audio.read(only.path)) == 8_000
     assert only.id == f"{NFC}/{NFC}"
-    assert in_either_form(tmp_path / written) == tmp_path / there
-    assert in_either_form(tmp_path / "é") == tmp_path / "é"
+    assert path_on_disk(tmp_path / written) == tmp_path / there
+    assert path_on_disk(tmp_path / "é") == tmp_path / "é"
     put(tmp_path / there / "EMO-DB" / "wav" / "03a01Fa.wav")
     assert len(registry.load("EMO-DB", tmp_path / written).utterances) == 1
 

@@ -830,12 +830,16 @@ def test_real_recordings_have_the_features_of_each_alone(tmp_path, shared_data):
 def test_a_cap_keeps_so_many_of_each_emotion_and_those_below_it_whole():
     labels = np.array([0] * 10 + [1] * 3 + [2] * 6)
     indices = tuple(range(1, 19))
-    kept = batching.capped(indices, labels, 4, seed=0)
+    kept = batching.cap_per_class(indices, labels, 4, seed=0)
     assert list(kept) == sorted(set(kept))
     assert set(kept) <= set(indices)
     assert np.bincount(labels[list(kept)]).tolist() == [4, 3, 4]
-    assert kept == batching.capped(indices, labels, 4, seed=0) != batching.capped(indices, labels, 4, seed=1)
-    assert batching.capped(indices, labels, 0, seed=0) == indices
+    assert (
+        kept
+        == batching.cap_per_class(indices, labels, 4, seed=0)
+        != batching.cap_per_class(indices, labels, 4, seed=1)
+    )
+    assert batching.cap_per_class(indices, labels, 0, seed=0) == indices
 
 
 # Views that are kept for some epochs

@@ -62,7 +62,7 @@ def recordings(tmp_path_factory) -> list[Utterance]:
     return found
 
 
-def asked(trained: TrainingList, utterances, *, corpus="m", origin="") -> training_list.Known:
+def asked(trained: TrainingList, utterances, *, corpus="m", origin="") -> training_list.TrainingOverlap:
     return known({}, trained, of_tested(utterances, corpus=corpus, origin=origin))
 
 

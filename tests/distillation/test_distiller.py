@@ -20,7 +20,7 @@ ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 BATCH, CLASSES, SHAPE = 12, 4, (5, 3, 1)
 ON_LOGITS = {name: entry.loss for name, entry in DISTILLATIONS.items() if entry.brings_label_loss}
 ON_EMBEDDINGS = [name for name, entry in DISTILLATIONS.items() if entry.compares == "embedding"]
-TAUGHT = [name for name in ON_LOGITS if name != "pure"]
+OURS_SETTINGS = [name for name in ON_LOGITS if name != "pure"]
 methods = pytest.mark.parametrize("method", ON_LOGITS)
 # Of a step or two, which take less time than to trace them; training is in graphs, as users do.
 one_step = pytest.mark.usefixtures("eager")
@@ -201,7 +201,7 @@ def test_fit_takes_a_number_from_its_first_value_to_its_last():
     np.testing.assert_allclose(losses["0>1"], [losses[alpha][0] for alpha in (0.0, 0.5, 1.0)], rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", TAUGHT)
+@pytest.mark.parametrize("method", OURS_SETTINGS)
 def test_training_without_the_teacher_is_refused(method):
     inputs, labels = examples()
     for given in (inputs["features"], {"features": inputs["features"]}):

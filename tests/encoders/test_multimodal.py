@@ -207,7 +207,7 @@ def test_a_recording_and_a_text_score_alone_as_among_others(corpus, tmp_path):
         np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
 
 
-TAUGHT = ["--teacher", "bert_vggish", "--teacher_epochs", "1", "--teacher_learning_rate", "0.01",
+OURS_SETTINGS = ["--teacher", "bert_vggish", "--teacher_epochs", "1", "--teacher_learning_rate", "0.01",
           "--teacher_batch_size", "4", "--tune_epochs", "0", "--folds", "#1", "--no-export"]  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def test_a_listener_learns_from_a_reader_that_never_met_the_speaker_it_speaks_of
     outputs = {}
     for parts in (0, 3):
         folder = train(
-            corpus, tmp_path, f"parts-{parts}", "-kd", "CKD", *TAUGHT, "--teacher_parts", str(parts)
+            corpus, tmp_path, f"parts-{parts}", "-kd", "CKD", *OURS_SETTINGS, "--teacher_parts", str(parts)
         )
         metrics = metrics_of(folder)
         assert metrics["student"]["name"] == "light_sernet"

@@ -91,7 +91,7 @@ def test_every_layer_but_a_new_classifier_has_the_weights_of_the_file(name, tmp_
     stored, fresh = build(name, (60, 40, 1), 5, width=0.2), build(name, (60, 40, 1), 3, width=0.2)
     stored.save(tmp_path / "student.keras")
     own = [weight.copy() for weight in fresh.layers[-1].get_weights()]
-    fresh.set_weights(start.taken(fresh, student(tmp_path / "student.keras"), classifier=False))
+    fresh.set_weights(start.starting_weights(fresh, student(tmp_path / "student.keras"), classifier=False))
     for mine, theirs in zip(fresh.layers[:-1], stored.layers[:-1], strict=True):
         for one, other in zip(mine.get_weights(), theirs.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)

@@ -13,50 +13,50 @@ import numpy as np
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.cluster.node import Given
-from light_sernet_kd.experiment.sweeps.grid import Finished
+from light_sernet_kd.experiment.cluster.node import NodeRun
+from light_sernet_kd.experiment.sweeps.grid import RunOutcome
 
 
-def says_its_settings(settings: Settings, options: RunOptions, command: str) -> Finished:
+def says_its_settings(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     threads = f"{os.environ['OMP_NUM_THREADS']} {os.environ['TF_NUM_INTRAOP_THREADS']}"
-    return Finished(said=f"{settings.seed} {options.run} {options.verbose} {threads}")
+    return RunOutcome(said=f"{settings.seed} {options.run} {options.verbose} {threads}")
 
 
-def says_its_gpus(settings: Settings, options: RunOptions, command: str) -> Finished:
+def says_its_gpus(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     import ray
 
-    return Finished(said=f"{len(ray.get_gpu_ids())} {os.environ['OMP_NUM_THREADS']}")
+    return RunOutcome(said=f"{len(ray.get_gpu_ids())} {os.environ['OMP_NUM_THREADS']}")
 
 
-def say_their_gpus(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+def say_their_gpus(runs: Sequence[NodeRun], options: RunOptions) -> Iterator[tuple[str, RunOutcome]]:
     names = " ".join(run.name for run in runs)
     for run in runs:
-        yield run.name, Finished(said=f"{names} {says_its_gpus(run.settings, options, run.command).said}")
+        yield run.name, RunOutcome(said=f"{names} {says_its_gpus(run.settings, options, run.command).said}")
 
 
-def are_killed_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+def are_killed_at_1(runs: Sequence[NodeRun], options: RunOptions) -> Iterator[tuple[str, RunOutcome]]:
     for run in runs:
         yield run.name, is_always_killed(run.settings, options, run.command)
 
 
-def fail_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+def fail_at_1(runs: Sequence[NodeRun], options: RunOptions) -> Iterator[tuple[str, RunOutcome]]:
     for run in runs:
         yield run.name, fails_by_an_error_of_ours(run.settings, options, run.command)
 
 
-def do_not_begin_at_1(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+def do_not_begin_at_1(runs: Sequence[NodeRun], options: RunOptions) -> Iterator[tuple[str, RunOutcome]]:
     for run in runs:
         begins = run.settings.seed != 1
         why = None if begins else "no recordings in data/EMO-DB/wav."
-        yield run.name, Finished(said=str(run.settings.seed), why=why, began=begins)
+        yield run.name, RunOutcome(said=str(run.settings.seed), why=why, began=begins)
 
 
-def says_what_a_plugin_added(settings: Settings, options: RunOptions, command: str) -> Finished:
+def says_what_a_plugin_added(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     from light_sernet_kd import plugins
     from light_sernet_kd.registries.students import STUDENTS
 
     (used,) = plugins.used(settings.as_dict())
-    return Finished(said=f"{STUDENTS['tinny'].title} of {used['name']} {used['sha256']}")
+    return RunOutcome(said=f"{STUDENTS['tinny'].title} of {used['name']} {used['sha256']}")
 
 
 def is_silent_on_the_second_node(*given: object) -> str:
@@ -66,22 +66,22 @@ def is_silent_on_the_second_node(*given: object) -> str:
     return ""
 
 
-def is_killed_once(settings: Settings, options: RunOptions, command: str) -> Finished:
+def is_killed_once(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     mark = options.result / f"{options.run}.begun"
     if settings.seed == 1 and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return Finished(said=str(settings.seed))
+    return RunOutcome(said=str(settings.seed))
 
 
-def is_always_killed(settings: Settings, options: RunOptions, command: str) -> Finished:
+def is_always_killed(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     if settings.seed == 1:
         print("seed 1 begins", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    return Finished(said=str(settings.seed))
+    return RunOutcome(said=str(settings.seed))
 
 
-def waits_on_its_first_node(settings: Settings, options: RunOptions, command: str) -> Finished:
+def waits_on_its_first_node(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     import ray
 
     mark = options.result / f"{options.run}.node"
@@ -90,10 +90,10 @@ def waits_on_its_first_node(settings: Settings, options: RunOptions, command: st
     mark.write_text(f"{node} {os.getpid()}")
     while before == node and not (options.result / "go").exists():
         time.sleep(0.1)
-    return Finished(said=str(settings.seed))
+    return RunOutcome(said=str(settings.seed))
 
 
-def writes_two_steps(settings: Settings, options: RunOptions, command: str) -> Finished:
+def writes_two_steps(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     """A run of two folds, whose process dies between them; the first is not made twice."""
     run = options.result / str(options.run)
     run.mkdir(exist_ok=True)
@@ -112,41 +112,41 @@ def writes_two_steps(settings: Settings, options: RunOptions, command: str) -> F
     (run / "empty.txt").touch()
     (run / ".lock").touch()
     (run / "metrics.json").write_text(f"{command}\n")
-    return Finished(said=f"{Path.cwd()}")
+    return RunOutcome(said=f"{Path.cwd()}")
 
 
-def needs_what_only_the_second_node_has(settings: Settings, options: RunOptions, command: str) -> Finished:
+def needs_what_only_the_second_node_has(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     if "SECOND_NODE" not in os.environ:
         raise UserError("no recordings in data/EMO-DB/wav.")
-    return Finished(said=str(settings.seed))
+    return RunOutcome(said=str(settings.seed))
 
 
-def finds_no_corpus(settings: Settings, options: RunOptions, command: str) -> Finished:
+def finds_no_corpus(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     if settings.seed == 1:
         raise UserError("no recordings in data/EMO-DB/wav.")
-    return Finished(said=str(settings.seed))
+    return RunOutcome(said=str(settings.seed))
 
 
-def fails_by_an_error_of_ours(settings: Settings, options: RunOptions, command: str) -> Finished:
+def fails_by_an_error_of_ours(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     if settings.seed == 1:
         print("epoch 7", flush=True)
         raise ZeroDivisionError("seed 1")
-    return Finished(said=str(settings.seed))
+    return RunOutcome(said=str(settings.seed))
 
 
 # Trials of a search
 
 
-def scores_its_width(settings: Settings, options: RunOptions, command: str) -> Finished:
+def scores_its_width(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     """As a run whose UA falls with the width's distance from 0.4."""
     run = options.result / str(options.run)
     run.mkdir(parents=True, exist_ok=True)
     ua = 1 - abs(settings.width - 0.4)
     (run / "metrics.json").write_text(json.dumps({"pooled": {"ua": ua}, "stamps": [], "folds": []}))
-    return Finished(said=str(settings.width))
+    return RunOutcome(said=str(settings.width))
 
 
-def scores_once_another_is_at_work(settings: Settings, options: RunOptions, command: str) -> Finished:
+def scores_once_another_is_at_work(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     """Waits until a second trial has begun."""
     (options.result / f"{options.run}.begun").touch()
     while len([*options.result.glob("*.begun")]) < 2:
@@ -154,7 +154,7 @@ def scores_once_another_is_at_work(settings: Settings, options: RunOptions, comm
     return scores_its_width(settings, options, command)
 
 
-def trial_1_is_killed_once(settings: Settings, options: RunOptions, command: str) -> Finished:
+def trial_1_is_killed_once(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     mark = options.result / "killed"
     if options.run == "trial-001" and not mark.exists():
         mark.touch()
@@ -162,14 +162,14 @@ def trial_1_is_killed_once(settings: Settings, options: RunOptions, command: str
     return scores_its_width(settings, options, command)
 
 
-def trial_1_fails(settings: Settings, options: RunOptions, command: str) -> Finished:
+def trial_1_fails(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     if options.run == "trial-001":
         print("epoch 7", flush=True)
         raise ZeroDivisionError("by the width")
     return scores_its_width(settings, options, command)
 
 
-def no_trial_can_begin(settings: Settings, options: RunOptions, command: str) -> Finished:
+def no_trial_can_begin(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     raise UserError("no recordings in data/EMO-DB/wav.")
 
 
@@ -195,7 +195,7 @@ def loudness_encoder(folder: Path, killed: str = "", version: int = 0) -> Encode
 
     identity = {"measures": 4, "version": os.getpid() if version else 0}
     again = functools.partial(loudness_encoder, folder, killed, version)
-    return Encoder("loudness", identity, (4,), encode, again=again)
+    return Encoder("loudness", identity, (4,), encode, recreate=again)
 
 
 def faulty_encoder() -> Encoder:
@@ -204,7 +204,7 @@ def faulty_encoder() -> Encoder:
     def encode(waveforms):
         raise ZeroDivisionError("by a clip")
 
-    return Encoder("faulty", {}, (4,), encode, again=faulty_encoder)
+    return Encoder("faulty", {}, (4,), encode, recreate=faulty_encoder)
 
 
 # What finds them

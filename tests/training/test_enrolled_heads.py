@@ -7,7 +7,7 @@ import pytest
 from light_sernet_kd import students
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.students import FEATURE_STUDENTS
-from light_sernet_kd.students.enrolled import EnrolledHead, embedded
+from light_sernet_kd.students.enrolled import EnrolledHead, pooled_stages
 from light_sernet_kd.training import enrolled
 from light_sernet_kd.training.enrolled import embedder, fit_head, stages
 
@@ -18,7 +18,7 @@ WIDTH = 2 * (2 + 3)
 def test_an_embedding_is_the_mean_of_each_channel_and_how_its_frames_differ():
     rng = np.random.default_rng(0)
     tensors = [rng.normal(size=(5, *shape)).astype(np.float32) for shape in SHAPES]
-    found = keras.ops.convert_to_numpy(embedded(tensors))
+    found = keras.ops.convert_to_numpy(pooled_stages(tensors))
     for clip in range(5):
         expected = []
         for tensor in tensors:
@@ -39,7 +39,7 @@ def test_stages_are_what_the_later_convolutions_take():
     assert [tensor.shape[-1] for tensor in taken] == [18, 13, 19, 26, 32]
     features = np.random.default_rng(0).normal(size=(2, 60, 40, 1)).astype(np.float32)
     outputs = keras.Model(student.inputs[0], taken)(features)
-    expected = keras.ops.convert_to_numpy(embedded(outputs))
+    expected = keras.ops.convert_to_numpy(pooled_stages(outputs))
     np.testing.assert_allclose(embedder(student).predict_on_batch(features), expected, atol=1e-5)
 
 
@@ -157,7 +157,9 @@ def test_a_head_takes_embeddings_about_as_much_of_the_speaker_as_is_known():
     found = head.logits([[4.0, 4.0]] * 3, [[7.0, 2.0]] * 3, [0, 3, 9])
     # The centre is (1, 2), then half, then three quarters of the way to (7, 2).
     np.testing.assert_allclose(found, [[3.5, 2.0], [0.5, 2.0], [-1.0, 2.0]])
-    np.testing.assert_allclose(head.cooled(2.0).logits([[4.0, 4.0]], [[7.0, 2.0]], [3]), [[0.25, 1.0]])
+    np.testing.assert_allclose(
+        head.with_temperature(2.0).logits([[4.0, 4.0]], [[7.0, 2.0]], [3]), [[0.25, 1.0]]
+    )
 
 
 def test_a_student_without_an_embedding_is_refused():

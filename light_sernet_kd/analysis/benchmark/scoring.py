@@ -11,7 +11,7 @@ from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data import training_list
 from light_sernet_kd.data.selection import CorpusPart, named_folds
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.corpora import origin
+from light_sernet_kd.registries.corpora import registered_name
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ def recordings_of(
     if fold is None:
         corpus = part.load()
         return Recordings(
-            corpus.name, f"all recordings of {corpus.name}", corpus.utterances, origin(part.corpus)
+            corpus.name, f"all recordings of {corpus.name}", corpus.utterances, registered_name(part.corpus)
         )
     chosen = named_folds([fold], files, part, protocol=protocol)
     name = chosen.corpus.name
     what = f"the test recordings of {chosen.what} of {name}"
-    return Recordings(name, what, chosen.utterances, origin(part.corpus))
+    return Recordings(name, what, chosen.utterances, registered_name(part.corpus))
 
 
 def accuracy(

@@ -36,7 +36,7 @@ def phone(waveform: np.ndarray, context: DegradationContext) -> np.ndarray:
     return at_level((_at_peak(line) + signal.sosfilt(above, noise)).astype(np.float32), level)
 
 
-def why_not() -> str:
+def unavailable_reason() -> str:
     """Why this machine has no phone, or nothing where it has one."""
     try:
         lines.check_codec(mp3=0, opus=0, gsm=0, amr=1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd.analysis.explain.fold import Answer, FoldAnswers
+from light_sernet_kd.analysis.explain.fold import Answer, ExplainedFold
 from light_sernet_kd.analysis.explain.likeness import cosine_similarity, linear_cka, similarity_matrix
 from light_sernet_kd.reporting import figures
 from light_sernet_kd.reporting.embedding_panels import embedding_panel
@@ -31,7 +31,7 @@ def draw_embeddings(answer: Answer, path: Path) -> dict[str, Any]:
     }
 
 
-def _nearest(tested: FoldAnswers, embeddings: np.ndarray, index: int) -> list[dict[str, Any]]:
+def _nearest(tested: ExplainedFold, embeddings: np.ndarray, index: int) -> list[dict[str, Any]]:
     """The test utterances that are the most alike to the network, the most alike first."""
     row = np.nan_to_num(similarity_matrix(embeddings)[index], nan=-1.0)
     classes = tested.run.predictions.classes

@@ -8,7 +8,7 @@ from light_sernet_kd.analysis.explain.choosing import row_of, run_with_classes
 from light_sernet_kd.analysis.explain.fold import Answer, tested_fold
 from light_sernet_kd.analysis.explain.page import write_page
 from light_sernet_kd.analysis.explain.source import Source
-from light_sernet_kd.data.given_settings import settings_of_run
+from light_sernet_kd.data.resolve_settings import settings_of_run
 from light_sernet_kd.data.selection import loaded
 from light_sernet_kd.files import path_part
 

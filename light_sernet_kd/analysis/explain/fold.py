@@ -35,7 +35,7 @@ TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class FoldAnswers:
+class ExplainedFold:
     """A fold's student and what it says of its test utterances, in the order of predictions.csv.
 
     Attributes:
@@ -99,7 +99,7 @@ class FoldAnswers:
 class Answer:
     """What a fold's student said of one utterance, the `index`-th of those that the fold tested."""
 
-    tested: FoldAnswers
+    tested: ExplainedFold
     index: int
 
     @property
@@ -125,7 +125,7 @@ class Answer:
         }
 
 
-def tested_fold(source: Source, fold: str, work: Path) -> FoldAnswers:
+def tested_fold(source: Source, fold: str, work: Path) -> ExplainedFold:
     """Ask a fold's student again.
 
     Args:
@@ -161,7 +161,7 @@ def tested_fold(source: Source, fold: str, work: Path) -> FoldAnswers:
                 f"the teacher of fold {fold} read other texts than the student does now: put the former "
                 "transcripts back, or run the experiment again."
             )
-    return FoldAnswers(
+    return ExplainedFold(
         source=source,
         fold=fold,
         rows=rows,

@@ -31,7 +31,7 @@ from typing import Any
 from light_sernet_kd.config import Settings, fields
 from light_sernet_kd.config.toml_file import read_toml
 from light_sernet_kd.corpora.registry import default_protocol
-from light_sernet_kd.data.given_settings import given_settings
+from light_sernet_kd.data.resolve_settings import resolve_settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.files import path_part
 
@@ -186,7 +186,7 @@ def _of_combinations(
         group = path_part("-".join(parts) or name)
         label = path_part("-".join(parts + seed) or name)
         try:
-            settings = given_settings(values, data, protocol_of=protocol_of)
+            settings = resolve_settings(values, data, protocol_of=protocol_of)
         except UserError as error:
             raise UserError(f"{label}: {error}") from None
         if settings.dimensions_only:

@@ -5,18 +5,24 @@ and given to all of the students, so conditions and students are compared on the
 """
 
 from light_sernet_kd.analysis.stress.answers import is_unheard
-from light_sernet_kd.analysis.stress.choosing import Drawn, conditions_of, limited, of_speakers
+from light_sernet_kd.analysis.stress.choosing import RecordingSubset, conditions_of, limited, of_speakers
 from light_sernet_kd.analysis.stress.noises import read_noises
 from light_sernet_kd.analysis.stress.running import certify, stress
 from light_sernet_kd.analysis.stress.students import Part, Student, of_folds, open_part, open_students
+from light_sernet_kd.analysis.stress.subjects import (
+    StressInputs,
+    corpus_of,
+    files_on,
+    read_runs,
+    runs_and_files,
+)
 from light_sernet_kd.analysis.stress.tables import footnotes, heads, show, show_certificates
-from light_sernet_kd.analysis.stress.whom import Stressed, corpus_of, files_on, read_runs, runs_and_files
 from light_sernet_kd.analysis.stress.writing import as_json, page, write, write_certificates
 
 __all__ = [
-    "Drawn",
     "Part",
-    "Stressed",
+    "RecordingSubset",
+    "StressInputs",
     "Student",
     "as_json",
     "certify",

@@ -7,7 +7,7 @@ import numpy as np
 
 from light_sernet_kd.analysis.stress import pitch
 from light_sernet_kd.analysis.stress.answers import Answers
-from light_sernet_kd.analysis.stress.measures import Answered, NotApplicableError
+from light_sernet_kd.analysis.stress.measures import AnswersByCondition, NotApplicableError
 from light_sernet_kd.registries.certificate import TESTS, CertificateTest
 from light_sernet_kd.registries.degradations import CLEAN, CONDITIONS
 
@@ -47,10 +47,12 @@ def verdict(
 _STATES = (PASSED, FAILED, NOT_RUN, NOT_APPLICABLE)
 
 
-def _answered(answers: Answers, names: Sequence[str], f0_of: Mapping[str, float | None]) -> Answered:
+def _answered(
+    answers: Answers, names: Sequence[str], f0_of: Mapping[str, float | None]
+) -> AnswersByCondition:
     utterances = answers.utterances
     heights = pitch.groups(f0_of, {each.id: each.speaker for each in utterances})
-    return Answered(
+    return AnswersByCondition(
         classes=answers.student.labels,
         labels=answers.labels,
         predicted={name: answers.probabilities[row].argmax(axis=1) for row, name in enumerate(names)},
@@ -62,8 +64,8 @@ def _answered(answers: Answers, names: Sequence[str], f0_of: Mapping[str, float 
     )
 
 
-def _row(test: CertificateTest, answered: Answered, missing: Mapping[str, str]) -> dict[str, Any]:
-    value, where, reason = None, "", test.why_not
+def _row(test: CertificateTest, answered: AnswersByCondition, missing: Mapping[str, str]) -> dict[str, Any]:
+    value, where, reason = None, "", test.unavailable_reason
     reason = reason or missing.get(test.condition, "") or missing.get(test.against, "")
     state = NOT_RUN
     if not reason:

@@ -11,7 +11,7 @@ from light_sernet_kd.registries.degradations import CLEAN, CONDITIONS
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RecordingSubset:
     """Which of the recordings are tested.
 
     Attributes:

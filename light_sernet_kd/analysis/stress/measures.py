@@ -20,7 +20,7 @@ class NotApplicableError(Exception):
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnswersByCondition:
     """What a student answered.
 
     Attributes:
@@ -41,20 +41,22 @@ Measurement = tuple[float, str]
 
 
 def recalls(
-    answers: Answered, condition: str = CLEAN, rows: NDArray | slice = slice(None)
+    answers: AnswersByCondition, condition: str = CLEAN, rows: NDArray | slice = slice(None)
 ) -> dict[str, float]:
     """Class → the share of its recordings that are answered right; of classes with a recording."""
     return _rates(answers, condition, rows, axis=1)
 
 
 def precisions(
-    answers: Answered, condition: str = CLEAN, rows: NDArray | slice = slice(None)
+    answers: AnswersByCondition, condition: str = CLEAN, rows: NDArray | slice = slice(None)
 ) -> dict[str, float]:
     """Class → the share of its answers that are right, 0 without an answer; of classes with a recording."""
     return _rates(answers, condition, rows, axis=0)
 
 
-def _rates(answers: Answered, condition: str, rows: NDArray | slice, *, axis: int) -> dict[str, float]:
+def _rates(
+    answers: AnswersByCondition, condition: str, rows: NDArray | slice, *, axis: int
+) -> dict[str, float]:
     labels, predicted = answers.labels[rows], answers.predicted[condition][rows]
     matrix = evaluation.confusion(labels, predicted, answers.classes)
     counts = matrix.sum(axis=axis)
@@ -69,36 +71,36 @@ def _mean(rates: Mapping[str, float]) -> float:
     return float(np.mean([*rates.values()]))
 
 
-def uar(answers: Answered, test: CertificateTest) -> Measurement:
+def uar(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     return _mean(recalls(answers)), ""
 
 
-def uap(answers: Answered, test: CertificateTest) -> Measurement:
+def uap(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     return _mean(precisions(answers)), ""
 
 
-def lowest_recall(answers: Answered, test: CertificateTest) -> Measurement:
+def lowest_recall(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     return _lowest(recalls(answers))
 
 
-def lowest_precision(answers: Answered, test: CertificateTest) -> Measurement:
+def lowest_precision(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     return _lowest(precisions(answers))
 
 
-def share_error(answers: Answered, test: CertificateTest) -> Measurement:
+def share_error(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     """The largest difference of a class's share of the answers to its share of the labels."""
     errors = np.abs(_shares(answers, answers.predicted[CLEAN]) - _shares(answers, answers.labels))
     return _largest(dict(zip(answers.classes, errors.tolist(), strict=True)))
 
 
-def speaker_share_error(answers: Answered, test: CertificateTest) -> Measurement:
+def speaker_share_error(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     """Of each class the mean, over speakers, of the same difference among the speaker's recordings."""
     true, answered = _speaker_shares(answers, fewest=1)
     errors = np.abs(answered - true).mean(axis=0)
     return _largest(dict(zip(answers.classes, errors.tolist(), strict=True)))
 
 
-def speaker_rank(answers: Answered, test: CertificateTest) -> Measurement:
+def speaker_rank(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     """Of each class Spearman's rank correlation, over speakers, of its two shares; the lowest.
 
     A class that all speakers have as often has no ranks. One that is answered as often for all has no rank
@@ -120,11 +122,13 @@ def speaker_rank(answers: Answered, test: CertificateTest) -> Measurement:
     return _lowest(ranks)
 
 
-def _shares(answers: Answered, of: NDArray[np.int64]) -> NDArray[np.float64]:
+def _shares(answers: AnswersByCondition, of: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.bincount(of, minlength=len(answers.classes)) / len(of)
 
 
-def _speaker_shares(answers: Answered, *, fewest: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _speaker_shares(
+    answers: AnswersByCondition, *, fewest: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`(speakers, classes)` shares of the labels and of the answers."""
     names, counts = np.unique(answers.speakers, return_counts=True)
     rows = [answers.speakers == name for name in names[counts >= FEWEST_OF_SPEAKER]]
@@ -135,14 +139,14 @@ def _speaker_shares(answers: Answered, *, fewest: int) -> tuple[NDArray[np.float
     return true, answered
 
 
-def uar_gap(answers: Answered, test: CertificateTest) -> Measurement:
+def uar_gap(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     """The largest difference of a group's UAR to that of all groups together."""
     groups, everyone = _groups(answers, test)
     whole = _mean(recalls(answers, rows=everyone))
     return _largest({name: abs(_mean(recalls(answers, rows=each)) - whole) for name, each in groups.items()})
 
 
-def uap_gap(answers: Answered, test: CertificateTest) -> Measurement:
+def uap_gap(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     groups, everyone = _groups(answers, test)
     whole = _mean(precisions(answers, rows=everyone))
     return _largest(
@@ -150,7 +154,7 @@ def uap_gap(answers: Answered, test: CertificateTest) -> Measurement:
     )
 
 
-def recall_gap(answers: Answered, test: CertificateTest) -> Measurement:
+def recall_gap(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     """The largest difference of a group's recall of a class to that of all groups together."""
     groups, everyone = _groups(answers, test)
     whole = recalls(answers, rows=everyone)
@@ -161,7 +165,7 @@ def recall_gap(answers: Answered, test: CertificateTest) -> Measurement:
     })  # fmt: skip
 
 
-def precision_gap(answers: Answered, test: CertificateTest) -> Measurement:
+def precision_gap(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     """The same of precision, where a group has that answer at all.
 
     Raises:
@@ -181,7 +185,7 @@ def precision_gap(answers: Answered, test: CertificateTest) -> Measurement:
     return _largest(gaps)
 
 
-def _groups(answers: Answered, test: CertificateTest) -> tuple[dict[str, NDArray], NDArray]:
+def _groups(answers: AnswersByCondition, test: CertificateTest) -> tuple[dict[str, NDArray], NDArray]:
     """Rows by group, and the rows of them all."""
     of = answers.groups[test.grouped_by]
     names = sorted({*of.tolist()} - {""})
@@ -191,15 +195,15 @@ def _groups(answers: Answered, test: CertificateTest) -> tuple[dict[str, NDArray
     return {name: of == name for name in names}, of != ""
 
 
-def uar_change(answers: Answered, test: CertificateTest) -> Measurement:
+def uar_change(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     return _mean(recalls(answers, test.condition)) - _mean(recalls(answers, test.against)), ""
 
 
-def uap_change(answers: Answered, test: CertificateTest) -> Measurement:
+def uap_change(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     return _mean(precisions(answers, test.condition)) - _mean(precisions(answers, test.against)), ""
 
 
-def unchanged(answers: Answered, test: CertificateTest) -> Measurement:
+def unchanged(answers: AnswersByCondition, test: CertificateTest) -> Measurement:
     """The share of recordings with the same answer under both conditions."""
     same = answers.predicted[test.condition] == answers.predicted[test.against]
     return float(same.mean()), ""

@@ -59,7 +59,7 @@ class Recordings:
 
 
 @dataclass(frozen=True)
-class Played:
+class StressAnswers:
     """What every student answered to what was played, and how high the voices were where that was asked."""
 
     answers: list[Answers]
@@ -133,9 +133,9 @@ def _planned(names: Sequence[str], corpus: Corpus, noises: Noises | None, seed: 
     missing = {}
     for name in names:
         condition = CONDITIONS[name]
-        if condition.is_of_others and len(corpus.speakers) < 2:
+        if condition.needs_other_speakers and len(corpus.speakers) < 2:
             missing[name] = f"{corpus.name} has one speaker, and {condition.kind} is of others"
-        elif condition.why_not and (reason := condition.why_not()):
+        elif condition.unavailable_reason and (reason := condition.unavailable_reason()):
             missing[name] = reason.removesuffix(".")
     return Plan([name for name in names if name not in missing], missing, noises or {}, seed)
 
@@ -149,20 +149,24 @@ def _played(
     skip_bad: bool,
     progress: audio.Progress | None,
     measures_f0: bool = False,
-) -> Played:
+) -> StressAnswers:
     """Play what is tested to the students, under all conditions."""
     _check_emotions(students, corpus, tested)
-    babbles = any(CONDITIONS[name].is_of_others for name in plan.names)
+    babbles = any(CONDITIONS[name].needs_other_speakers for name in plan.names)
     drawn = spread(corpus.utterances, POOL, plan.seed) if babbles else []
     recordings = _readable(students, corpus, tested, drawn, skip_bad=skip_bad)
     answers = [Answers.empty(student, recordings.tested, len(plan.names)) for student in students]
     f0_of: dict[str, float | None] | None = {} if measures_f0 else None
     _answer(answers, recordings, plan, f0_of, progress)
-    return Played(answers, recordings, f0_of or {})
+    return StressAnswers(answers, recordings, f0_of or {})
 
 
 def _result(
-    students: Sequence[Student], corpus: Corpus, tested: Sequence[Utterance], plan: Plan, played: Played
+    students: Sequence[Student],
+    corpus: Corpus,
+    tested: Sequence[Utterance],
+    plan: Plan,
+    played: StressAnswers,
 ) -> dict[str, Any]:
     """What `stress.json` says."""
     kinds = {CONDITIONS[name].kind: reason for name, reason in plan.missing.items()}

@@ -34,7 +34,7 @@ def whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            building = stack.enter_context(files.workshop(target))
+            building = stack.enter_context(files.staging_folder(target))
         except OSError as error:
             raise UserError(f"cannot write to {target}: {error.strerror}") from None
         replaced = Path(f"{building}{_REPLACED}")
@@ -62,7 +62,7 @@ def restore(target: Path) -> None:
     """
     for replaced in target.parent.glob(f".{glob.escape(target.name)}.*{_REPLACED}"):
         building = Path(str(replaced).removesuffix(_REPLACED))
-        if building.exists() and not files.is_left(building):
+        if building.exists() and not files.is_abandoned(building):
             continue  # between the two at this moment
         with contextlib.suppress(OSError):
             if target.is_dir() and not any(target.iterdir()):

@@ -16,7 +16,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.data import ties
+from light_sernet_kd.data import confounds
 from light_sernet_kd.reporting.tables import Table, numbers, say, words
 from light_sernet_kd.runner import SILENT, STEADY, level_dbfs, unheard
 
@@ -115,7 +115,7 @@ class _Facts:
     is_clipped: bool
     fingerprint: str
     notes: tuple[str, ...]
-    source: ties.RecordingFacts
+    source: confounds.RecordingFacts
 
 
 def inspect(
@@ -149,10 +149,10 @@ def inspect(
     seconds = [each.seconds for each in facts]
     groups = _identical(facts)
     transcripts = [utterance.transcript for utterance in utterances if utterance.transcript]
-    findings = ties.joined(
-        ties.class_findings(utterances),
-        ties.Findings(_loso_warnings(utterances), []),
-        ties.fact_findings(readable, [each.source for each in facts]),
+    findings = confounds.merge_findings(
+        confounds.class_findings(utterances),
+        confounds.Findings(_loso_warnings(utterances), []),
+        confounds.fact_findings(readable, [each.source for each in facts]),
     )
     return Report(
         corpus=corpus.name,
@@ -187,7 +187,7 @@ def inspect(
 
 
 def _loso_warnings(utterances: Sequence[Utterance]) -> list[str]:
-    return ties.fold_findings(ties.loso_classes(utterances), protocol="loso").warnings
+    return confounds.fold_findings(confounds.loso_classes(utterances), protocol="loso").warnings
 
 
 def _counts(corpus: Corpus) -> dict[str, dict[str, int]]:
@@ -215,15 +215,17 @@ def source_warnings(corpus: Corpus, *, jobs: int | None = None) -> list[str]:
     """Which sample rates, channels and encodings are tied to a class: what a conversion hides."""
     unknown = float("nan")
 
-    def facts_of(utterance: Utterance) -> tuple[Utterance, ties.RecordingFacts] | None:
+    def facts_of(utterance: Utterance) -> tuple[Utterance, confounds.RecordingFacts] | None:
         try:
-            return utterance, ties.RecordingFacts(*audio.header(utterance.path), unknown, unknown, unknown)
+            return utterance, confounds.RecordingFacts(
+                *audio.header(utterance.path), unknown, unknown, unknown
+            )
         except audio.AudioError:
             return None
 
     readable = [each for each in audio.in_order(facts_of, corpus.utterances, jobs=jobs) if each]
     utterances, facts = zip(*readable, strict=True) if readable else ((), ())
-    return ties.fact_findings(utterances, facts).warnings
+    return confounds.fact_findings(utterances, facts).warnings
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -262,7 +264,7 @@ def show(report: Report, console: "Console", *, most: int = 10) -> None:
     if not doubtful:
         good = "no unreadable, silent, clipped, very short or identical recording"
         say(console, good, style="green")
-    ties.show(ties.Findings(list(report.warnings), list(report.notes)), console)
+    confounds.show(confounds.Findings(list(report.warnings), list(report.notes)), console)
 
 
 def _counts_table(report: Report) -> Table:
@@ -347,7 +349,7 @@ def _examine(utterance: Utterance, name: str) -> _Facts | audio.AudioError:
         is_clipped=_is_clipped(samples, full_scale=_LARGEST.get(recording.encoding.split()[-1], 1.0)),
         fingerprint=digest.hexdigest(),
         notes=recording.notes,
-        source=ties.facts_of(waveform, recording.sample_rate, samples.shape[1], recording.encoding),
+        source=confounds.facts_of(waveform, recording.sample_rate, samples.shape[1], recording.encoding),
     )
 
 

@@ -58,11 +58,11 @@ class RayClips:
         Raises:
             UserError: no node can encode, or a recording has changed.
         """
-        assert encoder.again is not None  # `embed_clips` asks others here
+        assert encoder.recreate is not None  # `embed_clips` asks others here
         waiting = list(parts)
         if not waiting:
             return
-        made = _Made(encoder.again, encoder.folder(Path()).name, self.begin, os.getcwd())
+        made = _Made(encoder.recreate, encoder.folder(Path()).name, self.begin, os.getcwd())
         # Else its core tells that a process which began anew needs what this program holds, which it does.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         with connected(self.address):

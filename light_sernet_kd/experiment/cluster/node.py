@@ -23,7 +23,7 @@ from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.sweeps.grid import Finished, peak_mb
+from light_sernet_kd.experiment.sweeps.grid import RunOutcome, peak_mb
 from light_sernet_kd.files import atomic, read_json
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Given:
+class NodeRun:
     """A run as a node is given it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Given:
     begun: dict[str, bytes]
 
 
-Together = Callable[[Sequence[Given], RunOptions], Iterator[tuple[str, Finished]]]
+Together = Callable[[Sequence[NodeRun], RunOptions], Iterator[tuple[str, RunOutcome]]]
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Job:
         plugins: name and content of the user's, which a node need not have.
     """
 
-    runs: tuple[Given, ...]
+    runs: tuple[NodeRun, ...]
     options: RunOptions
-    train: Callable[[Settings, RunOptions, str], Finished]
+    train: Callable[[Settings, RunOptions, str], RunOutcome]
     begin: Callable[[], None] | None
     token: tuple[str, str]
     host: str
@@ -96,12 +96,12 @@ class Answer:
     """
 
     node: str
-    finished: dict[str, Finished] = field(default_factory=dict)
+    finished: dict[str, RunOutcome] = field(default_factory=dict)
     error: str = ""
     elsewhere: bool = False
 
 
-def train_on_node(settings: Settings, options: RunOptions, command: str) -> Finished:
+def train_on_node(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     """Make a run.
 
     Raises:
@@ -117,7 +117,7 @@ def train_on_node(settings: Settings, options: RunOptions, command: str) -> Fini
     return opened_here(settings, options, command, train)
 
 
-def train_together_on_node(runs: Sequence[Given], options: RunOptions) -> Iterator[tuple[str, Finished]]:
+def train_together_on_node(runs: Sequence[NodeRun], options: RunOptions) -> Iterator[tuple[str, RunOutcome]]:
     """Make runs whose networks are trained together, as they finish."""
     from rich.console import Console
 
@@ -134,7 +134,7 @@ def train_together_on_node(runs: Sequence[Given], options: RunOptions) -> Iterat
 
 def opened_here(
     settings: Settings, options: RunOptions, command: str, train: Callable[["Experiment"], Any]
-) -> Finished:
+) -> RunOutcome:
     """What becomes of a run that is opened here and given to `train`.
 
     Raises:
@@ -152,9 +152,9 @@ def opened_here(
         try:
             train(run)
         except UserError as error:
-            return Finished(why=str(error))
+            return RunOutcome(why=str(error))
         said = summary(read_json(run.folder.metrics))
-    return Finished(round(time.perf_counter() - began, 1), peak_mb(), said)
+    return RunOutcome(round(time.perf_counter() - began, 1), peak_mb(), said)
 
 
 def make(job: Job, node: str, send: Callable[[str, bytes, bool], Any]) -> Answer:
@@ -190,7 +190,7 @@ def make(job: Job, node: str, send: Callable[[str, bytes, bool], Any]) -> Answer
                     answer.finished[name] = done
             except UserError as error:
                 left = [run.name for run in job.runs if run.name not in answer.finished]
-                answer.finished.update(dict.fromkeys(left, Finished(why=str(error), began=False)))
+                answer.finished.update(dict.fromkeys(left, RunOutcome(why=str(error), began=False)))
                 return answer
     except Exception:
         return replace(answer, error=tail(log) + traceback.format_exc())
@@ -201,7 +201,7 @@ def make(job: Job, node: str, send: Callable[[str, bytes, bool], Any]) -> Answer
     return answer
 
 
-def _made(job: Job, options: RunOptions) -> Iterator[tuple[str, Finished]]:
+def _made(job: Job, options: RunOptions) -> Iterator[tuple[str, RunOutcome]]:
     if len(job.runs) > 1 and job.together:
         yield from job.together(job.runs, options)
         return

@@ -20,8 +20,8 @@ from light_sernet_kd.errors import UserError, first_line
 from light_sernet_kd.experiment.cluster.connection import connected, nodes_of
 from light_sernet_kd.experiment.cluster.node import (
     LOGS,
-    Given,
     Job,
+    NodeRun,
     Together,
     clean,
     finished_files,
@@ -34,8 +34,8 @@ from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.experiment.sweeps.grid import (
     MOST_NETWORKS,
     THREADS,
-    Finished,
     Run,
+    RunOutcome,
     architecture,
     fold_count,
 )
@@ -109,12 +109,12 @@ class Ray:
     begin: Callable[[], None] | None = None
     jobs: int | None = None
     on_gpu: bool = False
-    train: Callable[[Settings, RunOptions, str], Finished] = train_on_node
+    train: Callable[[Settings, RunOptions, str], RunOutcome] = train_on_node
     together: Together = train_together_on_node
 
     def outcomes(
         self, wanted: Iterable[Run | None], options: RunOptions, display: "Display"
-    ) -> Iterator[tuple[Run, Finished]]:
+    ) -> Iterator[tuple[Run, RunOutcome]]:
         """As they finish.
 
         Args:
@@ -152,7 +152,7 @@ class _Runs(Generic[Run]):
         self.nodes_elsewhere: set[str] = set()
         self.waits = self.more_at_once = False
 
-    def outcomes(self, first: Run, more: Iterator[Run | None]) -> Iterator[tuple[Run, Finished]]:
+    def outcomes(self, first: Run, more: Iterator[Run | None]) -> Iterator[tuple[Run, RunOutcome]]:
         waiting: list[_Task[Run]] = []
         self.wanted, self.ended = self._tasks(itertools.chain([first], more)), False
         try:
@@ -224,7 +224,7 @@ class _Runs(Generic[Run]):
         total = sum(cores for cores, _ in nodes.values())
         return max(1, min(*sizes, total // self.how.jobs)), gpus
 
-    def _begin(self, waiting: list[_Task[Run]]) -> Generator[tuple[Run, Finished], None, list[_Task[Run]]]:
+    def _begin(self, waiting: list[_Task[Run]]) -> Generator[tuple[Run, RunOutcome], None, list[_Task[Run]]]:
         """Give the cluster what it has room for; those that no node can make are over. Returns the others."""
         nodes = self._rooms()
         if not nodes and not self.waits:
@@ -239,7 +239,7 @@ class _Runs(Generic[Run]):
         for task in waiting:
             if nodes and not nodes.keys() - task.unfit.keys():
                 for run in task.runs:
-                    yield run, Finished(why=next(iter(task.unfit.values())), began=False)
+                    yield run, RunOutcome(why=next(iter(task.unfit.values())), began=False)
             elif len(self.running) < most:
                 self.running[self._submit(task)] = task
             else:
@@ -264,7 +264,7 @@ class _Runs(Generic[Run]):
         task.tries, task.node = task.tries + 1, ("", "")
         options = self.options
         job = Job(
-            runs=tuple(self._given(run) for run in task.runs),
+            runs=tuple(self._node_run(run) for run in task.runs),
             options=replace(options, result=options.result.resolve(), verbose=0),
             train=self.how.train,
             begin=self.how.begin,
@@ -288,16 +288,16 @@ class _Runs(Generic[Run]):
         payload = self.ray.cloudpickle.dumps(job)
         return self.task.options(**how).remote(light_sernet_kd.__version__, payload, self.mailbox, task.key)
 
-    def _given(self, run: Run) -> Given:
+    def _node_run(self, run: Run) -> NodeRun:
         folder = self.options.result / run.name
-        return Given(
+        return NodeRun(
             run.name,
             run.settings,
             command_of(run.settings, replace(self.options, run=run.name)),
             {path.relative_to(folder).as_posix(): path.read_bytes() for path in finished_files(folder)},
         )
 
-    def _outcome(self, reference: Any, task: _Task[Run]) -> tuple[dict[str, Finished], list[_Task[Run]]]:
+    def _outcome(self, reference: Any, task: _Task[Run]) -> tuple[dict[str, RunOutcome], list[_Task[Run]]]:
         """What became of runs, by their names, and what is to be tried anew."""
         try:
             node, answer = self.ray.get(reference)
@@ -325,7 +325,7 @@ class _Runs(Generic[Run]):
             again.append(replace(task, runs=(run,), unfit=unfit, lost_on=[*task.lost_on]))
         return finished, again
 
-    def _lost(self, task: _Task[Run], error: Exception) -> tuple[dict[str, Finished], list[_Task[Run]]]:
+    def _lost(self, task: _Task[Run], error: Exception) -> tuple[dict[str, RunOutcome], list[_Task[Run]]]:
         """Of runs whose process died: as `_outcome`."""
         node, name = task.node
         task.lost_on.append(node)
@@ -387,8 +387,8 @@ class _Runs(Generic[Run]):
             self.ray.wait(references, num_returns=len(references), timeout=10)
 
 
-def _all(task: _Task[Run], why: str) -> dict[str, Finished]:
-    return {run.name: Finished(why=why) for run in task.runs}
+def _all(task: _Task[Run], why: str) -> dict[str, RunOutcome]:
+    return {run.name: RunOutcome(why=why) for run in task.runs}
 
 
 def grouped(

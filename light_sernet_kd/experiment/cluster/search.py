@@ -16,7 +16,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.cluster.runs import Ray
 from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.experiment.run import opened
-from light_sernet_kd.experiment.sweeps.search import Drawn, final_run, train_trial
+from light_sernet_kd.experiment.sweeps.search import TrialRunner, final_run, train_trial
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Tested:
     row: dict[str, Any]
 
 
-def train_trials(drawn: Drawn, ray: Ray) -> None:
+def train_trials(drawn: TrialRunner, ray: Ray) -> None:
     """Do the trials that are not done.
 
     Raises:
@@ -60,7 +60,7 @@ class _Trials:
         twin: one that waits for a trial of the same settings that is trained now.
     """
 
-    def __init__(self, drawn: Drawn):
+    def __init__(self, drawn: TrialRunner):
         self.drawn = drawn
         self.at_work: dict[str, tuple[_Trained, contextlib.ExitStack]] = {}
         self.twin: tuple[Any, contextlib.ExitStack] | None = None
@@ -125,7 +125,7 @@ class _Trials:
 
 
 def tested_there(
-    drawn: Drawn, rows: Sequence[dict[str, Any]], ray: Ray
+    drawn: TrialRunner, rows: Sequence[dict[str, Any]], ray: Ray
 ) -> Iterator[tuple[dict[str, Any], RunFolder]]:
     """Test these students on the outer folds; each row with its run.
 

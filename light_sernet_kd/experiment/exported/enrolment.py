@@ -54,9 +54,9 @@ def enrolled_scores(
     return evaluation.enrolled_scores(folds, run.classes, run.settings.protocol, clips)
 
 
-def told_scores(run: "Experiment", precision: str) -> dict[str, Any]:
+def card_scores(run: "Experiment", precision: str) -> dict[str, Any]:
     """What a file's card says of `enrolled_scores`: with 10 known recordings, and what that is over none."""
-    enrolled = enrolled_scores(run, precision, (evaluation.TOLD_CLIPS,)) or {}
+    enrolled = enrolled_scores(run, precision, (evaluation.REPORTED_CLIPS,)) or {}
     strict, with_known = enrolled["curve"]
     return {"protocol": enrolled["protocol"], "strict_ua": strict["ua"], **with_known}
 
@@ -103,7 +103,11 @@ def _fit(run: "Experiment", fold: Fold) -> None:
         seed=run.settings.seed,
     )
     temperature = _temperature(run, fold, head, model)
-    others = [heard[known].mean(axis=0) for known, _ in evaluation.split(speakers, 0).values() if len(known)]
+    others = [
+        heard[known].mean(axis=0)
+        for known, _ in evaluation.known_and_scored(speakers, 0).values()
+        if len(known)
+    ]
     # First, since a head that is there is taken for whole.
     step.write(
         TEST_EMBEDDINGS,
@@ -116,7 +120,7 @@ def _fit(run: "Experiment", fold: Fold) -> None:
         },
     )
     step.vouch(TEST_EMBEDDINGS)
-    cooled = head.cooled(temperature)
+    cooled = head.with_temperature(temperature)
     step.write(
         HEAD,
         {
@@ -147,8 +151,8 @@ def _temperature(run: "Experiment", fold: Fold, head: EnrolledHead, model: Any) 
         return 1.0
     embeddings, labels = _embeddings(run, model, rows), run.selection.labels[rows]
     logits, truth = [], []
-    for known, scored in evaluation.split(_speakers(run, rows), 0).values():
-        known = known[: evaluation.TOLD_CLIPS]
+    for known, scored in evaluation.known_and_scored(_speakers(run, rows), 0).values():
+        known = known[: evaluation.REPORTED_CLIPS]
         mean = embeddings[known].mean(axis=0) if len(known) else head.mean
         count = len(scored)
         logits.append(head.logits(embeddings[scored], np.tile(mean, (count, 1)), np.full(count, len(known))))

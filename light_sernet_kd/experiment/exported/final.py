@@ -20,7 +20,7 @@ from light_sernet_kd.experiment.exported.conversion import (
     taken_inputs,
     whose_scores,
 )
-from light_sernet_kd.experiment.exported.enrolment import is_enrolled, told_scores
+from light_sernet_kd.experiment.exported.enrolment import card_scores, is_enrolled
 from light_sernet_kd.experiment.fold import save_student
 from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.networks.training import network_of, train_network, trained_on
@@ -30,7 +30,7 @@ from light_sernet_kd.experiment.teachers import generations
 from light_sernet_kd.experiment.teachers.teacher import (
     final_teacher_epochs,
     median_epochs,
-    remove_teacher_states,
+    remove_teacher_files,
 )
 from light_sernet_kd.files import sha256
 from light_sernet_kd.registries.engines import ENGINES
@@ -67,7 +67,7 @@ def export_final(
         train_final(run, outcomes)
     if step.is_done:
         step.clear("student-checkpoint*.npz")
-    remove_teacher_states(run, final)
+    remove_teacher_files(run, final)
     if step.is_done:
         generations.remove_kept(run, final)
     exported = _converted(run, outcomes, anew=converts) if converts or _is_scored(run) else None
@@ -179,7 +179,7 @@ def _added(run: "Experiment") -> dict[str, dict[str, Any]]:
     enrolled = {}
     if is_enrolled(run) and run.settings.merge_tflite:
         for precision in precision_probabilities(run, run.folds[0]):
-            enrolled[precision] = told_scores(run, precision)
+            enrolled[precision] = card_scores(run, precision)
     return {
         "certificates": run.folder.certificates([fold.name for fold in run.folds]),
         "enrolled_scores": enrolled,

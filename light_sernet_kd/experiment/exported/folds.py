@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 
 from light_sernet_kd.config import RunOptions
-from light_sernet_kd.data.given_settings import settings_of_run
 from light_sernet_kd.data.protocols import Fold, select
+from light_sernet_kd.data.resolve_settings import settings_of_run
 from light_sernet_kd.data.run_folder import RunFolder, Step, read_run
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.errors import UserError

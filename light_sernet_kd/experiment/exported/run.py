@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from light_sernet_kd.config import RunOptions
-from light_sernet_kd.data.given_settings import settings_of_run
+from light_sernet_kd.data.resolve_settings import settings_of_run
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.run import conclude, test_folds
+from light_sernet_kd.experiment.run import conclude, run_folds
 from light_sernet_kd.experiment.shared import Experiment
 from light_sernet_kd.files import JsonError, read_json
-from light_sernet_kd.registries.engines import OF_OLDER_RUNS
+from light_sernet_kd.registries.engines import ENGINE_OF_OLDER_RUNS
 from light_sernet_kd.reporting.display import Display
 
 _CONFIG = {"settings": dict, "resolved": {"engine?": str}}
@@ -39,14 +39,14 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
     settings = settings_of_run(folder, config["settings"])
     options = RunOptions(data=data, result=folder.parent, run=folder.name, audio=_plays(folder))
     with RunFolder(folder).lock():
-        engine = config["resolved"].get("engine", OF_OLDER_RUNS)
+        engine = config["resolved"].get("engine", ENGINE_OF_OLDER_RUNS)
         run = Experiment(settings, options, folder, display, engine=engine)
         if untrained := [fold.name for fold in run.folds if not run.step(fold).is_done]:
             raise UserError(
                 f"{folder} is not trained on fold {', '.join(untrained)}: the command that began the run "
                 "continues it."
             )
-        exported = conclude(run, test_folds(run), wanted=True)
+        exported = conclude(run, run_folds(run), wanted=True)
     return [folder / row["file"] for row in (exported or {"rows": []})["rows"]]
 
 

@@ -32,7 +32,7 @@ from light_sernet_kd.experiment.networks.phases import (
 )
 from light_sernet_kd.registries.engines import ENGINES
 from light_sernet_kd.training.history import write_history
-from light_sernet_kd.training.job import DivergenceError, Trained, TrainingJob
+from light_sernet_kd.training.job import DivergenceError, TrainingJob, TrainingResult
 from light_sernet_kd.training.network import Network, NetworkSpec
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def train_network(
     step.make()
     kind, training = kind_of(role), Training(run, role, fold, outputs, epochs)
     weights: list[np.ndarray] = []
-    made: list[Trained] = []
+    made: list[TrainingResult] = []
     checkpoints = []
     phases = phases_of(run, kind)
     for number in range(len(phases)):
@@ -320,7 +320,7 @@ def job_of(training: Training, number: int = 0, weights: Sequence[np.ndarray] = 
     )
 
 
-def _trained(training: Training, number: int, job: TrainingJob, title: str) -> Trained:
+def _trained(training: Training, number: int, job: TrainingJob, title: str) -> TrainingResult:
     """What the phase's training left: it may have been trained with others already."""
     run, role, key = training.run, training.role, (training.role, training.fold.name)
     trained = run.ahead.get(key)
@@ -359,7 +359,7 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
 def trained_on(run: "Experiment", fold: Fold) -> Sequence[int]:
     """The fold's training utterances, less those above `--most_per_emotion`."""
     most, seed = run.settings.most_per_emotion, run.settings.seed
-    return batches.capped(fold.train, run.selection.labels, most, seed=seed)
+    return batches.cap_per_class(fold.train, run.selection.labels, most, seed=seed)
 
 
 def projections_of(network: Network) -> list[list[np.ndarray]]:

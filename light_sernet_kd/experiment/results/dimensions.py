@@ -35,7 +35,7 @@ def test_values(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
     )
 
 
-def own_scale(run: "Experiment", values: np.ndarray) -> np.ndarray:
+def to_corpus_scale(run: "Experiment", values: np.ndarray) -> np.ndarray:
     """Values from -1 to 1 on the scale of the corpus, float64."""
     if run.dimensions is None:
         raise ValueError("the run learns no ratings")
@@ -50,7 +50,7 @@ def ratings(run: "Experiment", rows: Sequence[int]) -> np.ndarray:
 
 def scores(run: "Experiment", rows: Sequence[int], values: np.ndarray) -> dict[str, dict[str, Any]]:
     """Dimension → scores of values from -1 to 1 of these utterances, on the corpus's scale."""
-    each = evaluation.dimension_scores(ratings(run, rows), own_scale(run, values))
+    each = evaluation.dimension_scores(ratings(run, rows), to_corpus_scale(run, values))
     return {name: asdict(agreement) for name, agreement in zip(run.settings.dimensions, each, strict=True)}
 
 
@@ -82,7 +82,7 @@ def facts(run: "Experiment", outcomes: Sequence[Mapping[str, Any]]) -> dict[str,
     if selected is None or last is None:
         raise ValueError("a fold lacks the values of its student")
     true, rows = ratings(run, run.test_rows), run.test_rows
-    intervals = evaluation.dimension_intervals(true, own_scale(run, selected), run.test_speakers)
+    intervals = evaluation.dimension_intervals(true, to_corpus_scale(run, selected), run.test_speakers)
     unrated = np.isnan(ratings(run, range(len(run.utterances)))).sum(axis=0)
     answered = {
         "names": list(names),
@@ -115,7 +115,7 @@ def predicted(run: "Experiment") -> dict[str, tuple[np.ndarray, np.ndarray]]:
     selected = _tested(run, "selected") if run.dimensions else None
     if selected is None:
         return {}
-    answers, true = own_scale(run, selected), ratings(run, run.test_rows)
+    answers, true = to_corpus_scale(run, selected), ratings(run, run.test_rows)
     return {name: (answers[:, at], true[:, at]) for at, name in enumerate(run.settings.dimensions)}
 
 
@@ -131,7 +131,9 @@ def value_changes(
         raise ValueError("a fold lacks the values of its student")
     for precision in by_fold[0]:
         converted = np.concatenate([each[precision] for each in by_fold])
-        made[precision] = evaluation.probability_change(own_scale(run, trained), own_scale(run, converted))
+        made[precision] = evaluation.probability_change(
+            to_corpus_scale(run, trained), to_corpus_scale(run, converted)
+        )
     return made
 
 
@@ -148,7 +150,7 @@ def converted_ccc(
     for precision in by_fold[0]:
         values = np.concatenate([each[precision] for each in by_fold])
         agreement = scores(run, run.test_rows, values)
-        intervals = evaluation.dimension_intervals(true, own_scale(run, values), run.test_speakers)
+        intervals = evaluation.dimension_intervals(true, to_corpus_scale(run, values), run.test_speakers)
         made[precision] = {
             name: {"ccc": each["ccc"], **_ends(ends)}
             for (name, each), ends in zip(agreement.items(), intervals, strict=True)

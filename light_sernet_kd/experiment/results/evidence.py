@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from light_sernet_kd.analysis import audit
-from light_sernet_kd.data import signatures, ties, training_list
+from light_sernet_kd.data import confounds, signatures, training_list
 from light_sernet_kd.data.protocols import stamps_of
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.experiment import start
 from light_sernet_kd.experiment.networks.training import trained_on
 from light_sernet_kd.experiment.teachers import unlabelled
 from light_sernet_kd.experiment.teachers.teacher import teacher_stamps
-from light_sernet_kd.registries.corpora import origin
+from light_sernet_kd.registries.corpora import registered_name
 from light_sernet_kd.runner import NO_TEXT
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def data_warnings(run: "Experiment") -> list[str]:
     """What the corpus and its folds show before anything is trained."""
     facts, apart = run.measured.facts, run.selection.tests_apart
-    return ties.findings(run.folds, run.utterances, facts, tests_apart=apart).warnings
+    return confounds.findings(run.folds, run.utterances, facts, tests_apart=apart).warnings
 
 
 def stamps(run: "Experiment") -> list[str]:
@@ -73,10 +73,10 @@ def packed_list(
         measured.vectors[rows],
         measured.lengths[rows],
         corpus=selection.corpus.name,
-        origin=origin(corpus),
+        origin=registered_name(corpus),
         others=others,
     )
-    return training_list.packed(training_list.joined(trained, before) if before else trained)
+    return training_list.packed(training_list.merge_lists(trained, before) if before else trained)
 
 
 def _named_alike(run: "Experiment") -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.experiment import start
-from light_sernet_kd.experiment.alone import beside
+from light_sernet_kd.experiment.alone import teacher_comparison
 from light_sernet_kd.experiment.exported.enrolment import enrolled_scores, is_enrolled
 from light_sernet_kd.experiment.exported.final import final_notes
 from light_sernet_kd.experiment.networks.training import model_of, network_of
@@ -209,10 +209,13 @@ def _looked_at(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[st
 
 
 def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    agreement, beside_it = None, None
+    agreement, comparison = None, None
     if run.has_classes:
         scores = evaluation.scores(run.test_labels, _predicted(outcomes, "teacher"), run.classes).as_dict()
-        agreement, beside_it = {name: scores[name] for name in ("wa", "ua")}, beside(run, outcomes)
+        agreement, comparison = (
+            {name: scores[name] for name in ("wa", "ua")},
+            teacher_comparison(run, outcomes),
+        )
     return {
         "name": _short(str(run.settings.teacher)) if run.teacher else run.settings.teacher,
         "made_by": teacher_name(run),
@@ -221,7 +224,7 @@ def _teacher(run: "Experiment", outcomes: Sequence[dict[str, Any]]) -> dict[str,
         "licence": teacher_licence(run),
         "known_speakers": known_speakers(run),
         "gate": gate_facts(run),
-        "beside": beside_it,
+        "beside": comparison,
     }
 
 

@@ -8,9 +8,9 @@ from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.experiment.fold import history_of, read_test_embeddings
 from light_sernet_kd.experiment.results import dimensions
-from light_sernet_kd.experiment.results.drawn import Pictures
 from light_sernet_kd.experiment.results.metrics import metrics_of, predictions_of
 from light_sernet_kd.experiment.results.page import write_page
+from light_sernet_kd.experiment.results.pictures import Pictures
 from light_sernet_kd.experiment.teachers import unlabelled
 from light_sernet_kd.files import write_json, write_text
 from light_sernet_kd.reporting import figures, model_card, names

@@ -39,7 +39,7 @@ THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunOutcome:
     """What became of a run.
 
     Attributes:
@@ -136,7 +136,7 @@ def fold_count(settings: Settings, data: Path) -> int:
 
 def _in_turn(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
-) -> Iterator[tuple[Entry, Finished]]:
+) -> Iterator[tuple[Entry, RunOutcome]]:
     for entry in entries:
         display.say(f"\n{entry.name}")
         yield entry, _train(entry.settings, replace(options, run=entry.name), display)
@@ -144,7 +144,7 @@ def _in_turn(
 
 def _together(
     entries: Sequence[Entry], options: RunOptions, display: "Display"
-) -> Iterator[tuple[Entry, Finished]]:
+) -> Iterator[tuple[Entry, RunOutcome]]:
     """As the runs finish, some at a time, whose networks are trained together."""
     from light_sernet_kd.training.vectorised.together import trains_several
 
@@ -164,7 +164,7 @@ def some_together(
     options: RunOptions,
     display: "Display",
     command_for: Callable[[Settings, RunOptions], str] = command_of,
-) -> Iterator[tuple[Run, Finished]]:
+) -> Iterator[tuple[Run, RunOutcome]]:
     """Make runs that are open at once, as they finish.
 
     Args:
@@ -185,7 +185,7 @@ def some_together(
                 check_teacher(run)
                 runs.append((entry, run))
             except UserError as error:
-                yield entry, Finished(why=str(error), began=False)
+                yield entry, RunOutcome(why=str(error), began=False)
         sizes = [result_bytes(run) for _, run in runs]
         opening = (time.perf_counter() - opening) / max(1, len(runs))
         for part in parts(sizes, most=RESULT_BYTES):
@@ -195,8 +195,8 @@ def some_together(
 
 def _part_together(
     runs: Sequence[tuple[Run, "Experiment"]], display: "Display"
-) -> Iterator[tuple[Run, Finished]]:
-    from light_sernet_kd.experiment.run import conclude, test_folds
+) -> Iterator[tuple[Run, RunOutcome]]:
+    from light_sernet_kd.experiment.run import conclude, run_folds
     from light_sernet_kd.experiment.sweeps.together import train_finals, train_folds
 
     began = time.perf_counter()
@@ -205,9 +205,9 @@ def _part_together(
     for entry, run in runs:
         display.say(f"\n{entry.name}")
         try:
-            tested.append((entry, run, test_folds(run)))
+            tested.append((entry, run, run_folds(run)))
         except (UserError, MemoryError) as error:
-            yield entry, Finished(why=_why(error))
+            yield entry, RunOutcome(why=_why(error))
     train_finals([(run, outcomes) for _, run, outcomes in tested])
     # What they took together is shared out.
     shared = (time.perf_counter() - began) / max(1, len(tested))
@@ -216,10 +216,10 @@ def _part_together(
         try:
             conclude(run, outcomes)
         except (UserError, MemoryError) as error:
-            yield entry, Finished(why=_why(error))
+            yield entry, RunOutcome(why=_why(error))
             continue
         seconds = shared + time.perf_counter() - began
-        yield entry, Finished(seconds, peak_mb(), experiment.summary(read_json(run.folder.metrics)))
+        yield entry, RunOutcome(seconds, peak_mb(), experiment.summary(read_json(run.folder.metrics)))
 
 
 def parts(sizes: Sequence[int], *, most: int) -> Iterator[slice]:
@@ -253,16 +253,16 @@ class Processes:
     """
 
     jobs: int
-    train: Callable[[Settings, RunOptions], Finished]
+    train: Callable[[Settings, RunOptions], RunOutcome]
     begin: Callable[[], None] | None = None
 
     def outcomes(
         self, entries: Sequence[Entry], options: RunOptions, display: "Display"
-    ) -> Iterator[tuple[Entry, Finished]]:
+    ) -> Iterator[tuple[Entry, RunOutcome]]:
         """As they finish. A killed process takes its pool with it: what ran there goes on, each alone."""
         waiting = list(entries)
         while waiting:
-            running: dict[Future[Finished], Entry] = {}
+            running: dict[Future[RunOutcome], Entry] = {}
             with self._pool(self.jobs) as pool, contextlib.suppress(BrokenProcessPool):
                 while waiting or running:
                     # No more than there are processes, so that what a killed one had is known.
@@ -277,12 +277,12 @@ class Processes:
                 display.say(f"{entry.name}: its process was killed; it goes on in a new one", always=True)
                 yield entry, self._alone(entry, options)
 
-    def _alone(self, entry: Entry, options: RunOptions) -> Finished:
+    def _alone(self, entry: Entry, options: RunOptions) -> RunOutcome:
         with self._pool(1) as pool:
             try:
                 return self._submitted(pool, entry, options).result()
             except BrokenProcessPool:
-                return Finished(why=_KILLED)
+                return RunOutcome(why=_KILLED)
 
     @contextlib.contextmanager
     def _pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
@@ -301,7 +301,9 @@ class Processes:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _submitted(self, pool: ProcessPoolExecutor, entry: Entry, options: RunOptions) -> "Future[Finished]":
+    def _submitted(
+        self, pool: ProcessPoolExecutor, entry: Entry, options: RunOptions
+    ) -> "Future[RunOutcome]":
         return pool.submit(self.train, entry.settings, replace(options, run=entry.name, verbose=0))
 
 
@@ -325,7 +327,7 @@ def _begin(begin: Callable[[], None] | None, files: Sequence[Path]) -> None:
         begin()
 
 
-def _train_quietly(settings: Settings, options: RunOptions) -> Finished:
+def _train_quietly(settings: Settings, options: RunOptions) -> RunOutcome:
     """`_train` in a process of its own, which says nothing."""
     from rich.console import Console
 
@@ -335,15 +337,15 @@ def _train_quietly(settings: Settings, options: RunOptions) -> Finished:
         return _train(settings, options, Display(Console(file=nowhere), verbose=0))
 
 
-def _train(settings: Settings, options: RunOptions, display: "Display") -> Finished:
+def _train(settings: Settings, options: RunOptions, display: "Display") -> RunOutcome:
     began = time.perf_counter()
     command = command_of(settings, options)
     try:
         folder = RunFolder(experiment.train(settings, options, display, command=command))
     except UserError as error:
-        return Finished(why=str(error))
+        return RunOutcome(why=str(error))
     said = experiment.summary(read_json(folder.metrics))
-    return Finished(round(time.perf_counter() - began, 1), peak_mb(), said)
+    return RunOutcome(round(time.perf_counter() - began, 1), peak_mb(), said)
 
 
 def peak_mb() -> float:

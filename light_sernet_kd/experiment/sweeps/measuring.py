@@ -20,7 +20,7 @@ from light_sernet_kd.analysis.grid.costs import (
     step_key,
 )
 from light_sernet_kd.config import RunOptions, Settings
-from light_sernet_kd.data.batches import capped
+from light_sernet_kd.data.batches import cap_per_class
 from light_sernet_kd.data.selection import Selection, selected
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks.training import train_network, trained_on
@@ -67,7 +67,7 @@ def measure(entries: Sequence[Entry], costs: StepCosts, options: RunOptions, dis
 
 def _counts(settings: Settings, selection: Selection) -> Counts:
     def count(train: Sequence[int]) -> int:
-        return len(capped(train, selection.labels, settings.most_per_emotion, seed=settings.seed))
+        return len(cap_per_class(train, selection.labels, settings.most_per_emotion, seed=settings.seed))
 
     return Counts(tuple(count(fold.train) for fold in selection.folds), count(selection.final_fold.train))
 

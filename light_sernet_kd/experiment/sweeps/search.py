@@ -29,8 +29,8 @@ from light_sernet_kd.experiment.exported.final import number_operations
 from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.outcome import command_of
 from light_sernet_kd.experiment.results.evidence import packed_list
-from light_sernet_kd.experiment.run import conclude, opened, test_folds
-from light_sernet_kd.experiment.sweeps.grid import Finished
+from light_sernet_kd.experiment.run import conclude, opened, run_folds
+from light_sernet_kd.experiment.sweeps.grid import RunOutcome
 from light_sernet_kd.files import read_json
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.students.parameters import parameter_counts
@@ -72,7 +72,7 @@ def run(
     folder.begin(search)
     study = searches.study_of(search, folder)
     options = replace(options, result=folder.path)
-    drawn = Drawn(study, options, display, trials)
+    drawn = TrialRunner(study, options, display, trials)
     if ray is None:
         _train_here(drawn)
     else:
@@ -133,7 +133,7 @@ def _cost_of(row: dict[str, Any]) -> Cost:
 
 
 @dataclass
-class Drawn:
+class TrialRunner:
     """What becomes of trials that are drawn.
 
     Attributes:
@@ -154,7 +154,7 @@ class Drawn:
         cache = self.options.result / ".cache" if self.options.cache == "disk" else None
         measured = signatures.measure(selection.utterances, selection.fingerprints, cache)
         all_rows, most = selection.final_fold.train, settings.most_per_emotion
-        rows = batches.capped(all_rows, selection.labels, most, seed=settings.seed)
+        rows = batches.cap_per_class(all_rows, selection.labels, most, seed=settings.seed)
         return packed_list(selection, measured, rows, settings.corpus)
 
     def run_of(self, trial: Any) -> tuple[Settings, RunOptions] | None:
@@ -212,7 +212,7 @@ class Drawn:
         self.display.say(f"trial {row['trial']} of {self.trials}, {row['decision']}: {why}", always=True)
 
 
-def _train_here(drawn: Drawn) -> None:
+def _train_here(drawn: TrialRunner) -> None:
     while True:
         with drawn.study.turn(drawn.trials) as trial:
             if trial is None:
@@ -221,7 +221,7 @@ def _train_here(drawn: Drawn) -> None:
             drawn.say(trial)
 
 
-def _decide(trial: Any, drawn: Drawn) -> None:
+def _decide(trial: Any, drawn: TrialRunner) -> None:
     """Measure the trial's student; prune it, or train and score it."""
     wanted = drawn.run_of(trial)
     if wanted is None:
@@ -231,14 +231,14 @@ def _decide(trial: Any, drawn: Drawn) -> None:
         with opened(settings, options, drawn.display, command=command_of(settings, options)) as run:
             if drawn.is_over_budget(trial, run):
                 return
-            conclude(run, test_folds(run))
+            conclude(run, run_folds(run))
     except UserError as error:
         drawn.fail(trial, error)
         return
     drawn.keep(trial)
 
 
-def train_trial(settings: Settings, options: RunOptions, command: str) -> Finished:
+def train_trial(settings: Settings, options: RunOptions, command: str) -> RunOutcome:
     """Train and score a trial's student on a node of a cluster.
 
     Raises:
@@ -246,7 +246,7 @@ def train_trial(settings: Settings, options: RunOptions, command: str) -> Finish
     """
     from light_sernet_kd.experiment.cluster.node import opened_here
 
-    return opened_here(settings, options, command, lambda run: conclude(run, test_folds(run)))
+    return opened_here(settings, options, command, lambda run: conclude(run, run_folds(run)))
 
 
 def _measure(trial: Any, study: Study, run: "Experiment", training: bytes) -> None:
@@ -303,7 +303,7 @@ def final_run(study: Study, row: dict[str, Any], options: RunOptions) -> tuple[S
     return point, replace(options, run=trial_name("final", row["trial"]))
 
 
-def _test(drawn: Drawn, rows: Sequence[dict[str, Any]], ray: "Ray | None") -> None:
+def _test(drawn: TrialRunner, rows: Sequence[dict[str, Any]], ray: "Ray | None") -> None:
     """Test these students on the outer folds, but those that are tested."""
     study, display = drawn.study, drawn.display
     try:
@@ -321,7 +321,9 @@ def _test(drawn: Drawn, rows: Sequence[dict[str, Any]], ray: "Ray | None") -> No
         display.say("another process tests the best.", always=True)
 
 
-def _tested_here(drawn: Drawn, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], RunFolder]]:
+def _tested_here(
+    drawn: TrialRunner, rows: Sequence[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], RunFolder]]:
     for row in rows:
         drawn.display.say(f"\nfinal test of trial {row['trial']}")
         settings, options = final_run(drawn.study, row, drawn.options)

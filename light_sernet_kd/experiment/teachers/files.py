@@ -10,7 +10,7 @@ import numpy as np
 from light_sernet_kd import evaluation, teachers
 from light_sernet_kd.config import RunOptions, Settings, corpus_name
 from light_sernet_kd.config.checks import check_source
-from light_sernet_kd.data import ties
+from light_sernet_kd.data import confounds
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.data.unlabelled import Clips
@@ -39,7 +39,7 @@ def teach(settings: Settings, options: RunOptions, display: Display, *, out: Pat
     folder = options.result / path_part(name)
     with RunFolder(folder).lock():
         run = Experiment(settings, options, folder, display, teaches=True)
-        for text in ties.findings(run.folds, run.utterances).warnings:
+        for text in confounds.findings(run.folds, run.utterances).warnings:
             display.warn(text)
         folds = [*run.folds, run.selection.final_fold]
         made = [trained_teacher(run, fold) for fold in run.folds]
@@ -93,7 +93,7 @@ def teach_from(
         display.say(f"{selection.corpus.name}: {len(selection.utterances)} utterances, {source}. In {folder}")
         for line in selection.corpus.reported():
             display.say(f"  {line}")
-        for text in ties.findings(selection.folds, selection.utterances).warnings:
+        for text in confounds.findings(selection.folds, selection.utterances).warnings:
             display.warn(text)
         task = None
         if settings.unlabelled is not None:

@@ -18,8 +18,8 @@ from light_sernet_kd import teachers
 from light_sernet_kd.config import Dimensions, Settings
 from light_sernet_kd.data import feature_cache
 from light_sernet_kd.data.feature_cache import predictions
-from light_sernet_kd.data.given_settings import settings_of_run
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
+from light_sernet_kd.data.resolve_settings import settings_of_run
 from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.data.selection import Selection
 from light_sernet_kd.distillation.distiller import embedding_of
@@ -34,16 +34,16 @@ from light_sernet_kd.teachers.alignment import SCALED
 from light_sernet_kd.teachers.sources import Workplace, clip_embeddings
 from light_sernet_kd.teachers.unlabelled import (
     blocks_of,
+    combine_answers,
     file_of,
     read_network_answers,
-    together,
     write_network_answers,
 )
 from light_sernet_kd.training.network import load_student
 
 
 @dataclass(frozen=True)
-class TaughtRun:
+class FinishedRun:
     """A finished run whose students teach.
 
     Attributes:
@@ -77,7 +77,7 @@ def folders(argument: str) -> list[Path]:
     return named
 
 
-def taught_runs(argument: str, selection: Selection, settings: Settings) -> list[TaughtRun]:
+def teacher_runs(argument: str, selection: Selection, settings: Settings) -> list[FinishedRun]:
     """The runs, checked to have the folds of `selection`.
 
     Raises:
@@ -94,7 +94,7 @@ def taught_runs(argument: str, selection: Selection, settings: Settings) -> list
     return taught
 
 
-def finished_run(path: Path, named: str) -> TaughtRun:
+def finished_run(path: Path, named: str) -> FinishedRun:
     """The finished run in a folder, with audio-only students.
 
     Args:
@@ -113,10 +113,10 @@ def finished_run(path: Path, named: str) -> TaughtRun:
         raise UserError(
             f"{named} has students of speech and text, {settings.student}: expected audio-only students."
         )
-    return TaughtRun(folder, run, settings, named)
+    return FinishedRun(folder, run, settings, named)
 
 
-def check_same_folds(taught: TaughtRun, selection: Selection, settings: Settings) -> None:
+def check_same_folds(taught: FinishedRun, selection: Selection, settings: Settings) -> None:
     """Refuse a run on these recordings whose folds are others: its students may know who tests here."""
     decides = ("protocol", PROTOCOLS[settings.protocol].depends_on)
     for name in filter(None, decides):
@@ -132,7 +132,7 @@ def check_same_folds(taught: TaughtRun, selection: Selection, settings: Settings
 
 def check_same_view(argument: str, selection: Selection, settings: Settings) -> None:
     """Refuse runs whose students cannot answer the student's features."""
-    for taught in taught_runs(argument, selection, settings):
+    for taught in teacher_runs(argument, selection, settings):
         words = {"front_end": "front end", "input_type": "input type", "samples": "length in samples"}
         for name, what in words.items():
             theirs, ours = getattr(taught.settings, name), getattr(settings, name)
@@ -159,9 +159,9 @@ def run_teacher(argument: str, selection: Selection, settings: Settings, workpla
         argument: folders, as `folders` reads them.
 
     Raises:
-        UserError: as `taught_runs`; or the students of all speakers are needed, and a run has none.
+        UserError: as `teacher_runs`; or the students of all speakers are needed, and a run has none.
     """
-    runs = taught_runs(argument, selection, settings)
+    runs = teacher_runs(argument, selection, settings)
     folds = [*selection.folds]
     if settings.export:
         if lacking := [str(each.folder.path) for each in runs if not each.has_final]:
@@ -175,7 +175,7 @@ def run_teacher(argument: str, selection: Selection, settings: Settings, workpla
     return members[0] if len(members) == 1 else teachers.ensemble(members)
 
 
-def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: Path) -> Teacher:
+def _teacher(taught: FinishedRun, selection: Selection, folds: list[Fold], cache: Path) -> Teacher:
     settings = taught.settings
     rows = feature_cache.features(
         selection.utterances,
@@ -217,13 +217,13 @@ def _teacher(taught: TaughtRun, selection: Selection, folds: list[Fold], cache: 
     )
 
 
-def _asked(taught: TaughtRun, fold: str) -> keras.Model:
+def _asked(taught: FinishedRun, fold: str) -> keras.Model:
     """A student that gives logits, embedding and, where it has them, dimensions of features."""
     student = _student(taught.folder, fold)
     return keras.Model(student.inputs[0], [student.outputs[0], embedding_of(student), *student.outputs[1:]])
 
 
-def _answer(runs: Sequence[TaughtRun], folds: Sequence[Fold], classes: int, workplace: Workplace) -> None:
+def _answer(runs: Sequence[FinishedRun], folds: Sequence[Fold], classes: int, workplace: Workplace) -> None:
     """Write what the students of each fold say of unlabelled clips: together, as `ensemble` has it."""
     task = workplace.unlabelled
     if task is None:
@@ -242,10 +242,10 @@ def _answer(runs: Sequence[TaughtRun], folds: Sequence[Fold], classes: int, work
             answers = ((block[0], block[1]) for block in predictions(model, heard, range(len(heard))))
             write_network_answers(path, answers, len(heard), (classes, model.outputs[1].shape[-1]))
             said.append(read_network_answers(path, len(heard), classes))
-        both = together(said)
-        task.write(fold.name, (both.logits[block] for block in blocks), classes)
-        width = both.embedding.shape[1]
-        task.write_embeddings((both.embedding[block] for block in blocks), width, fold.name)
+        combined = combine_answers(said)
+        task.write(fold.name, (combined.logits[block] for block in blocks), classes)
+        width = combined.embedding.shape[1]
+        task.write_embeddings((combined.embedding[block] for block in blocks), width, fold.name)
     task.remove_members()
 
 

@@ -217,7 +217,7 @@ def _validation(run: "Experiment", fold: Fold) -> tuple[int, ...]:
     seen = teachers.speakers_of_fold(teacher, fold.name)
     if seen is None:
         raise _UnjudgedError("its file does not name the speakers that it was trained on")
-    if teachers.met(teacher, seen, set(run.selection.speakers(fold.selection_indices))):
+    if teachers.trained_speakers_among(teacher, seen, set(run.selection.speakers(fold.selection_indices))):
         raise _UnjudgedError("it was trained on the validation speakers")
     return fold.selection_indices
 

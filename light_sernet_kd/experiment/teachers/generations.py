@@ -23,7 +23,7 @@ from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS
 from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.networks.training import generation_role, network_of, train_network
 from light_sernet_kd.experiment.teachers import unlabelled
-from light_sernet_kd.experiment.teachers.teacher import asked_of, in_components, teacher_outputs
+from light_sernet_kd.experiment.teachers.teacher import in_components, teacher_networks_of, teacher_outputs
 from light_sernet_kd.files import parse_json, write_arrays
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def answers(run: "Experiment", fold: Fold, weights: list[np.ndarray]) -> Teacher
         clips = UnlabelledClips(others, run.settings.unlabelled_share, heard[LOGITS], embedding)
     asked = None
     if run.settings.teacher_view == SAME:
-        asked = asked_of(run, "student", [network.student], [weights])
+        asked = teacher_networks_of(run, "student", [network.student], [weights])
     outputs = TeacherOutputs(said[LOGITS], said.get(EMBEDDING), None, clips, asked)
     return in_components(run, fold, outputs, said[EMBEDDING]) if needs_embeddings else outputs
 

@@ -43,7 +43,7 @@ from light_sernet_kd.teachers.sources import (
     temperature_of,
     training_labels,
 )
-from light_sernet_kd.training.asked import AskedComponents, AskedNetworks
+from light_sernet_kd.training.teacher_networks import ComponentTeacher, TeacherNetworks
 
 if TYPE_CHECKING:
     from light_sernet_kd.experiment.shared import Experiment
@@ -121,7 +121,7 @@ def made_teacher(run: "Experiment") -> teachers.Teacher | None:
         entry, argument = teacher_source(source)
         if entry.reads_rows:
             run.display.say(f"Teacher: a probe per fold on the embeddings of {source} ...")
-        if entry.may_be_asked and run.settings.teacher_view == SAME:
+        if entry.answers_batches and run.settings.teacher_view == SAME:
             finished_runs.check_same_view(argument, run.selection, run.settings)
         made = _made(run, source, unasked)
         if not path.exists():
@@ -198,7 +198,7 @@ def teacher_outputs(
     if teacher_views.asks_views(run):
         outputs = dataclasses.replace(outputs, views=_views(run, fold))
     elif run.settings.teacher_view == SAME:
-        outputs = dataclasses.replace(outputs, asked=_asked_networks(run, fold))
+        outputs = dataclasses.replace(outputs, batch_teacher=_asked_networks(run, fold))
     return outputs if embedding is None else in_components(run, fold, outputs, embedding)
 
 
@@ -217,19 +217,19 @@ def in_components(
     if not count:
         return outputs
     components = fit_components(embedding[list(fold.train)], count)
-    clips, asked, views = outputs.unlabelled, outputs.asked, outputs.views
+    clips, asked, views = outputs.unlabelled, outputs.batch_teacher, outputs.views
     if clips and clips.embedding is not None:
         clips = dataclasses.replace(clips, embedding=ComponentRows(clips.embedding, components))
     if asked:
-        asked = AskedComponents(asked, components, count)
+        asked = ComponentTeacher(asked, components, count)
     if views:
         views = teacher_views.in_components(views, components)
     return dataclasses.replace(
-        outputs, embedding=components(embedding), unlabelled=clips, asked=asked, views=views
+        outputs, embedding=components(embedding), unlabelled=clips, batch_teacher=asked, views=views
     )
 
 
-def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
+def _asked_networks(run: "Experiment", fold: Fold) -> TeacherNetworks:
     """The networks of the fold's teacher, to be asked of the student's batches."""
     source, argument = teacher_source(str(run.settings.teacher))
     if source.kind == "trained":
@@ -238,19 +238,19 @@ def _asked_networks(run: "Experiment", fold: Fold) -> AskedNetworks:
     else:
         networks = finished_runs.networks(argument, fold.name)
         weights = [network.get_weights() for network in networks]
-    return asked_of(run, "teacher", networks, weights)
+    return teacher_networks_of(run, "teacher", networks, weights)
 
 
-def asked_of(
+def teacher_networks_of(
     run: "Experiment", who: str, networks: Sequence[keras.Model], weights: Sequence[Sequence[np.ndarray]]
-) -> AskedNetworks:
+) -> TeacherNetworks:
     """Networks with these weights, to be asked of the student's batches; of each `who` they are made once."""
-    if who not in run.asked:
+    if who not in run.batch_teachers:
         names = [TEACHER] * run.distillation.needs_logits
         names += [TEACHER_EMBEDDING] * run.distillation.needs_embeddings
-        run.asked[who] = AskedNetworks(networks, arithmetic=run.arithmetic, names=names)
-    run.asked[who].set_weights(weights)
-    return run.asked[who]
+        run.batch_teachers[who] = TeacherNetworks(networks, arithmetic=run.arithmetic, names=names)
+    run.batch_teachers[who].set_weights(weights)
+    return run.batch_teachers[who]
 
 
 def _members_weights(run: "Experiment", fold: Fold, network: keras.Model) -> list[list[np.ndarray]]:
@@ -442,7 +442,7 @@ def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarra
         )
 
 
-def remove_teacher_states(run: "Experiment", fold: Fold) -> None:
+def remove_teacher_files(run: "Experiment", fold: Fold) -> None:
     """Of a fold that is done, as its teacher's weights and what that said of unlabelled clips.
 
     At BERT's width states take a gigabyte for 5,500 utterances.

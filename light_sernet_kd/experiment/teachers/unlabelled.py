@@ -172,7 +172,7 @@ def trained_answers(run: "Experiment", fold: Fold) -> Answers:
     for role in teacher_roles(run):
         path = step.member(f"{role}-unlabelled", "npy")
         members.append(read_or_redo(path, read, remove=step.teacher))
-    return files.together(members)
+    return files.combine_answers(members)
 
 
 def answers_in_file(run: "Experiment", teacher: Teacher, fold: str) -> Answers:
@@ -194,7 +194,7 @@ def answers_in_file(run: "Experiment", teacher: Teacher, fold: str) -> Answers:
 def _answers(run: "Experiment", fold: Fold, factors: tuple[float, float] | None) -> Answers:
     if run.settings.trained_teacher:
         trained = trained_answers(run, fold)
-        return files.together([_made_answers(run, fold), trained], factors) if factors else trained
+        return files.combine_answers([_made_answers(run, fold), trained], factors) if factors else trained
     if run.teacher and teacher_source(str(run.settings.teacher))[0].kind == "read":
         return answers_in_file(run, run.teacher, fold.name)
     return _made_answers(run, fold)

@@ -10,7 +10,7 @@ from light_sernet_kd.config.fields import spelled
 from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import BEST, LAST, MEAN
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.engines import OF_OLDER_RUNS
+from light_sernet_kd.registries.engines import ENGINE_OF_OLDER_RUNS
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting import names
 from light_sernet_kd.reporting.beside_teacher import gate_lines
@@ -54,7 +54,7 @@ def _rate(schedule: Mapping[str, Any]) -> str:
 
 def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[str]:
     schedule, samples = resolved["schedule"], resolved["samples"]
-    engine = resolved.get("engine", OF_OLDER_RUNS)
+    engine = resolved.get("engine", ENGINE_OF_OLDER_RUNS)
     epochs = pluralise(schedule["epochs"], "epoch")
     learnt = _options(resolved["distillation"])
     if not settings.get("dimensions_only"):
@@ -90,7 +90,7 @@ def _how_it_was_trained(settings: Mapping[str, Any], resolved: Mapping[str, Any]
         f"{optimizer}, batches of {schedule['batch_size']}, "
         f"{_rate(schedule)}, weight decay {schedule['weight_decay']:g}, "
         f"batch norm momentum {schedule['batch_norm_momentum']:g}, "
-        + ("" if engine == OF_OLDER_RUNS else f"engine {engine}, ")
+        + ("" if engine == ENGINE_OF_OLDER_RUNS else f"engine {engine}, ")
         + f"arithmetic {plain(resolved['arithmetic'])}"
         + (f" on {pluralise(resolved['threads'], 'thread')}." if "threads" in resolved else "."),
         *_command(settings),

@@ -19,12 +19,12 @@ from light_sernet_kd.data.feature_cache import BATCH
 from light_sernet_kd.distillation.batch_keys import TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.training.accelerate import arithmetic
 from light_sernet_kd.training.checkpoint import (
-    Course,
+    TrainingRecord,
     opened_checkpoint,
     validation_scores,
     write_checkpoint,
 )
-from light_sernet_kd.training.job import DivergenceError, Progress, Trained, TrainingJob
+from light_sernet_kd.training.job import DivergenceError, Progress, TrainingJob, TrainingResult
 from light_sernet_kd.training.network import Network
 from light_sernet_kd.training.vectorised import augmentation
 from light_sernet_kd.training.vectorised.program import Data, Draws, Group, Program, State
@@ -40,7 +40,7 @@ class _Member:
 
     network: Network
     job: TrainingJob
-    course: Course = field(default_factory=Course)
+    course: TrainingRecord = field(default_factory=TrainingRecord)
     diverged: DivergenceError | None = None
 
     @property
@@ -57,7 +57,7 @@ def train_together(
     *,
     progress: Progress | None = None,
     checkpoint_every: float = SECONDS_BETWEEN_CHECKPOINTS,
-) -> list[Trained | DivergenceError]:
+) -> list[TrainingResult | DivergenceError]:
     """Train networks of one architecture together on JAX; each as `Network.train` does, without callbacks.
 
     A network gives the same numbers whichever others are trained beside it, but for the order in which
@@ -76,7 +76,7 @@ def train_together(
         MemoryError: not even one network can be trained here.
     """
     order = _neighbours([network for network, _ in trainings])
-    outcomes: dict[int, Trained | DivergenceError] = {}
+    outcomes: dict[int, TrainingResult | DivergenceError] = {}
     left, most = order, most_together(trainings[0][0])
     while left:
         some = left[:most]
@@ -118,7 +118,7 @@ def training_bytes(network: Network) -> int:
 
 def _train(
     trainings: Sequence[tuple[Network, TrainingJob]], progress: Progress | None, checkpoint_every: float
-) -> list[Trained | DivergenceError]:
+) -> list[TrainingResult | DivergenceError]:
     """`train_together`, in the order in which networks of equal losses are neighbours."""
     members = [_Member(network, job) for network, job in trainings]
     drawn = augmentation.on_device(members[0].job.augmenter)
@@ -277,7 +277,7 @@ class _Running:
             if not trains[i]:
                 continue
             try:
-                shares[i] = member.course.note(
+                shares[i] = member.course.add_epoch(
                     rows[i],
                     finite=finite[i],
                     patience=member.job.patience,
@@ -376,14 +376,14 @@ class _Running:
             state = [of[id(variable)] for variable in member.network.state_variables]
             write_checkpoint(member.job.checkpoint, member.course, state, best)
 
-    def outcomes(self) -> Iterator[Trained | DivergenceError]:
+    def outcomes(self) -> Iterator[TrainingResult | DivergenceError]:
         current = self._values(self.state.trainable, self.state.non_trainable)
         for member, (last, _), best in zip(self.members, current, self._best(), strict=True):
             course = member.course
             if member.diverged is not None:
                 yield member.diverged
             else:
-                yield Trained(best, last, course.history, course.best_epoch, course.seconds)
+                yield TrainingResult(best, last, course.history, course.best_epoch, course.seconds)
 
 
 @jax.jit

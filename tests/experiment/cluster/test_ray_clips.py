@@ -106,7 +106,7 @@ def test_an_encoder_that_no_other_process_can_make_is_asked_here(speech, tmp_pat
     def elsewhere(*given):
         pytest.fail("it was asked for elsewhere")
 
-    encoder = replace(ray_work.loudness_encoder(tmp_path), again=None)
+    encoder = replace(ray_work.loudness_encoder(tmp_path), recreate=None)
     here = encoded(speech, encoder, tmp_path / "here")
     assert np.array_equal(encoded(speech, encoder, tmp_path / "cache", elsewhere), here)
 

@@ -26,7 +26,7 @@ from light_sernet_kd.config import RunOptions, cluster, make_settings
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.cluster import node as ray_node
 from light_sernet_kd.experiment.cluster import runs as ray_runs
-from light_sernet_kd.experiment.sweeps.grid import Finished
+from light_sernet_kd.experiment.sweeps.grid import RunOutcome
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.display import Display
 
@@ -162,7 +162,7 @@ def test_a_node_loads_the_plugins_that_come_with_a_run_and_forgets_them(plugin, 
     monkeypatch.chdir(tmp_path)
     carried = plugins.contents()
     job = ray_node.Job(
-        runs=(ray_node.Given("one", make_settings(student="tinny"), "", {}),),
+        runs=(ray_node.NodeRun("one", make_settings(student="tinny"), "", {}),),
         options=RunOptions(result=tmp_path),
         train=ray_work.says_what_a_plugin_added,
         begin=None,
@@ -175,7 +175,7 @@ def test_a_node_loads_the_plugins_that_come_with_a_run_and_forgets_them(plugin, 
     with plugins.loaded([]):
         plugins._restore({}, {})  # as in another process
         del STUDENTS["tinny"]
-        assert ray_node.make(job, "here", print).finished == {"one": Finished(said=plugin)}
+        assert ray_node.make(job, "here", print).finished == {"one": RunOutcome(said=plugin)}
         assert "tinny" not in STUDENTS
         broken = dataclasses.replace(job, plugins=(("my.py", b"\n1 / 0"),))
         (unfit,) = ray_node.make(broken, "here", print).finished.values()
@@ -220,7 +220,9 @@ def test_callbacks_stay_on_this_machine(tmp_path, capsys):
 # A cluster of two nodes
 
 
-def made_by(nodes, folder: Path, work, devices: int | None = None, **how) -> tuple[dict[str, Finished], str]:
+def made_by(
+    nodes, folder: Path, work, devices: int | None = None, **how
+) -> tuple[dict[str, RunOutcome], str]:
     """What becomes of four runs, and what is said."""
     folder.mkdir(exist_ok=True)
     file = folder.parent / "methods.toml"
@@ -244,7 +246,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def lines(found: dict[str, Finished]) -> dict[str, str | None]:
+def lines(found: dict[str, RunOutcome]) -> dict[str, str | None]:
     return {name: each.said or each.why for name, each in sorted(found.items())}
 
 
@@ -422,12 +424,12 @@ def test_runs_that_a_node_makes_together_are_those_made_alone(manifest, tmp_path
     """And one that cannot begin there is left to other nodes."""
     facts = {"corpus": str(manifest), "folds": SPEAKERS[:1], "input_seconds": 1.2, "width": 0.15, "epochs": 1}
     runs = [
-        ray_node.Given(f"seed{seed}", make_settings(**facts, seed=seed, export=False), f"made {seed}", {})
+        ray_node.NodeRun(f"seed{seed}", make_settings(**facts, seed=seed, export=False), f"made {seed}", {})
         for seed in (0, 1)
     ]
     nowhere = make_settings(**facts | {"corpus": "EMO-DB", "folds": ()}, export=False)
     options = RunOptions(data=tmp_path / "none", result=tmp_path / "together")
-    found = dict(ray_node.train_together_on_node([*runs, ray_node.Given("no", nowhere, "", {})], options))
+    found = dict(ray_node.train_together_on_node([*runs, ray_node.NodeRun("no", nowhere, "", {})], options))
     assert [(name, each.why is None, each.began) for name, each in sorted(found.items())] == [
         ("no", False, False),
         ("seed0", True, True),

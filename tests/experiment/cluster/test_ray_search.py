@@ -71,7 +71,7 @@ def searched(nodes, tmp_path, monkeypatch):
     """A function that does trials on the cluster; returns their rows and what was said."""
     from light_sernet_kd.experiment.cluster import search as ray_search
     from light_sernet_kd.experiment.cluster.runs import Ray
-    from light_sernet_kd.experiment.sweeps.search import Drawn
+    from light_sernet_kd.experiment.sweeps.search import TrialRunner
 
     def measured(trials, trial, settings, own):
         return trials.drawn.is_over_budget(trial, settings)
@@ -81,7 +81,7 @@ def searched(nodes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ray_search._Trials, "_is_over_budget", measured)
     monkeypatch.setattr("light_sernet_kd.experiment.sweeps.search._measure", cost)
-    monkeypatch.setattr(Drawn, "training", b"")
+    monkeypatch.setattr(TrialRunner, "training", b"")
 
     def run(search, trials, work, jobs=None, name="there", address=None):
         folder = SearchFolder(tmp_path / name)
@@ -90,7 +90,7 @@ def searched(nodes, tmp_path, monkeypatch):
         said = io.StringIO()
         display = Display(Console(file=said, width=200), verbose=1)
         monkeypatch.setattr(ray_search, "train_trial", work)
-        drawn = Drawn(study, RunOptions(result=folder.path), display, trials)
+        drawn = TrialRunner(study, RunOptions(result=folder.path), display, trials)
         try:
             ray_search.train_trials(drawn, Ray(address or nodes.address, None, jobs))
         finally:

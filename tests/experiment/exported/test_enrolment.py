@@ -76,7 +76,7 @@ def test_the_fold_is_scored_by_its_own_students_embeddings(enrolled):
     truth = np.array([names.index(label) for label in labels])
     right = [0, 0]
     for draw in range(10):
-        ((known, scored),) = evaluation.split([SPEAKERS[0]] * 9, draw).values()
+        ((known, scored),) = evaluation.known_and_scored([SPEAKERS[0]] * 9, draw).values()
         share = 3 / (3 + head["prior_clips"][0])
         centre = head["mean"] + share * (stored["test"][known[:3]].mean(axis=0) - head["mean"])
         answers = ((stored["test"][scored] - centre) @ head["weights"] + head["bias"]).argmax(axis=1)

@@ -22,7 +22,7 @@ from light_sernet_kd.analysis.grid.costs import Counts, Step, step_key
 from light_sernet_kd.analysis.grid.scores import difference, holm
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.config.cores import core_count
-from light_sernet_kd.experiment.sweeps.grid import Finished, Processes
+from light_sernet_kd.experiment.sweeps.grid import Processes, RunOutcome
 from light_sernet_kd.files import write_json
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.reporting.display import Display
@@ -402,7 +402,7 @@ def test_a_killed_process_loses_no_run(tmp_path):
 def test_a_run_that_always_dies_is_said_and_the_others_are_made(tmp_path):
     found = of_processes(tmp_path, process_work.is_always_killed)
     lost = found.pop("seed1")
-    assert isinstance(lost, Finished)
+    assert isinstance(lost, RunOutcome)
     assert "killed twice" in lost.why
     assert found == {f"seed{seed}": str(seed) for seed in (0, 2, 3)}
 

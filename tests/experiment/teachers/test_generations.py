@@ -126,7 +126,7 @@ def test_the_first_learns_from_the_teacher_and_each_other_from_the_one_before(th
         logits, embedding = (each.numpy() for each in both(features_of(before), training=False))
         np.testing.assert_allclose(after.outputs.logits, logits, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(after.outputs.embedding, embedding, rtol=1e-4, atol=1e-5)
-        assert after.outputs.asked is None
+        assert after.outputs.batch_teacher is None
 
 
 def test_a_generation_begins_anew_and_is_the_same_however_many_follow(manifest, result, three):
@@ -153,7 +153,7 @@ def test_the_same_view_asks_the_generation_before_of_the_batch(manifest, result,
     more = ["--generations", "2", "--augment", "noise:chance=1"]
     assert train(manifest, result, "--run", "view", *common, *arguments, *more) == 0
     batch = features_of(seen[0])[:5] + np.float32(0.1)
-    said = seen[1].outputs.asked(batch, np.arange(5))
+    said = seen[1].outputs.batch_teacher(batch, np.arange(5))
     model = student_with(seen[0])
     np.testing.assert_allclose(said["teacher"], model(batch, training=False), rtol=1e-4, atol=1e-5)
     inner = keras.Model(model.input, model.get_layer("embedding").output)

@@ -280,7 +280,9 @@ def test_views_are_mixed_as_clean_outputs_are(tmp_path, by_label):
         rows = embeddings[number].astype(np.float32)
         task.of_member(number).write("one", logits[number].astype(np.float32), iter(rows), rows.shape[2])
     temperatures, weights = (2.0, 0.5), (1.0, 3.0)
-    view_files.mix(task, [{"one": each} for each in temperatures], weights, labels if by_label else None)
+    view_files.write_mixture(
+        task, [{"one": each} for each in temperatures], weights, labels if by_label else None
+    )
     found = task.read("one")
     for view, place in itertools.product(range(2), range(4)):
         each = [logits[number, view, place] / temperatures[number] for number in range(2)]

@@ -14,9 +14,9 @@ from scipy.stats import hypergeom
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.corpora import Corpus, Utterance
-from light_sernet_kd.data import prepare, signatures, ties
+from light_sernet_kd.data import confounds, prepare, signatures
+from light_sernet_kd.data.confounds import Findings, RecordingFacts, dependence
 from light_sernet_kd.data.protocols import Fold, propose_folds
-from light_sernet_kd.data.ties import Findings, RecordingFacts, dependence
 from light_sernet_kd.runner import LEAST_DBFS
 
 RATE = 16_000
@@ -66,7 +66,7 @@ RARE = corpus(
 
 
 def test_what_folds_lack_worked_by_hand():
-    found = {each.fold: each for each in ties.fold_classes(propose_folds("loso", RARE, seed=0), RARE)}
+    found = {each.fold: each for each in confounds.fold_classes(propose_folds("loso", RARE, seed=0), RARE)}
     # 02 tests and 03 validates: nobody is left who is disgusted or afraid
     assert found["02"].untrained == ("disgust", "fear")
     assert found["02"].untrained_tests == 5
@@ -80,7 +80,7 @@ def test_what_folds_lack_worked_by_hand():
 
 
 def test_what_folds_lack_is_said_of_folds_alike_at_once():
-    assert ties.findings(propose_folds("loso", RARE, seed=0), RARE) == Findings(
+    assert confounds.findings(propose_folds("loso", RARE, seed=0), RARE) == Findings(
         [
             "fold 02: training has none of disgust and fear; 5 test recordings cannot be right",
             "fold 01: training has none of fear",
@@ -99,7 +99,7 @@ def test_what_folds_lack_is_said_of_folds_alike_at_once():
 
 def test_a_fold_of_its_own_says_the_same_in_json():
     fold = next(each for each in propose_folds("loso", RARE, seed=0) if each.name == "02")
-    (found,) = ties.fold_classes([fold], RARE)
+    (found,) = confounds.fold_classes([fold], RARE)
     assert json.loads(json.dumps(found.as_dict())) == {
         "fold": "02",
         "untrained": ["disgust", "fear"],
@@ -118,7 +118,9 @@ def test_many_folds_that_lack_classes_are_a_few_lines():
         f"{n:02d}": {"neutral": 9, **{c: 1 for c in CLASSES if random.random() < 0.03}} for n in range(80)
     }
     utterances = corpus(table)
-    said = ties.fold_findings(ties.fold_classes(propose_folds("loso", utterances, seed=0), utterances))
+    said = confounds.fold_findings(
+        confounds.fold_classes(propose_folds("loso", utterances, seed=0), utterances)
+    )
     assert 1 <= len(said.warnings) <= 6
     assert 1 <= len(said.notes) <= 6
     assert all(len(text) < 200 for text in [*said.warnings, *said.notes])
@@ -132,38 +134,40 @@ def test_leaving_one_speaker_out_lacks_what_its_folds_lack(seed):
         for n in range(random.integers(3, 8))
     }
     utterances = corpus(table)
-    folds = ties.fold_classes(propose_folds("loso", utterances, seed=0), utterances)
+    folds = confounds.fold_classes(propose_folds("loso", utterances, seed=0), utterances)
     lacking = [each for each in folds if each.untrained or each.one_speaker or each.few or each.untested]
-    assert ties.loso_classes(utterances) == lacking
+    assert confounds.loso_classes(utterances) == lacking
 
 
 def test_full_folds_and_small_corpora_whose_training_is_one_speaker_are_not_warned_of():
     for speakers in (3, 4, 10):
         utterances = even(speakers, 5)
-        assert ties.findings(propose_folds("loso", utterances, seed=0), utterances) == Findings([], [])
+        assert confounds.findings(propose_folds("loso", utterances, seed=0), utterances) == Findings([], [])
 
 
 def test_a_class_that_no_fold_tests_is_not_in_the_score():
     fold = next(each for each in propose_folds("loso", RARE, seed=0) if each.name == "04")
-    found = ties.findings([fold], RARE)
+    found = confounds.findings([fold], RARE)
     assert "no test recording is of disgust or fear: UA is the mean over 2 of 4 classes" in found.warnings
 
 
 def test_a_class_of_one_sex_is_named_where_both_sexes_are_known():
     women = corpus({n: {"anger": 9, "fear": 9} for n in "abc"}, sex="female")
     men = corpus({n: {"anger": 9} for n in "def"}, sex="male")
-    assert ties.class_findings([*women, *men]).warnings == ["all recordings of fear are of female speakers"]
-    assert ties.class_findings(women).warnings == []
+    assert confounds.class_findings([*women, *men]).warnings == [
+        "all recordings of fear are of female speakers"
+    ]
+    assert confounds.class_findings(women).warnings == []
     # Said once, though the sex is tied to the class too.
-    assert ties.fact_findings([*women, *men], facts_of([*women, *men])).warnings == []
+    assert confounds.fact_findings([*women, *men], facts_of([*women, *men])).warnings == []
     unknown = corpus({"g": {"fear": 9}})
-    assert ties.class_findings([*women, *men, *unknown]).warnings == []
+    assert confounds.class_findings([*women, *men, *unknown]).warnings == []
 
 
 def test_a_class_that_is_nearly_of_one_sex_is_tied_to_it():
     women = corpus({f"f{n}": {"anger": 9, "fear": 9} for n in range(6)}, sex="female")
     men = corpus({f"m{n}": {"anger": 9, "fear": n == 0} for n in range(6)}, sex="male")
-    assert ties.fact_findings([*women, *men], facts_of([*women, *men])).warnings == [
+    assert confounds.fact_findings([*women, *men], facts_of([*women, *men])).warnings == [
         "sex is tied to the class: male in 54 of 108 recordings of anger, in 1 of 55 of fear"
     ]
 
@@ -172,7 +176,7 @@ def test_a_class_that_is_nearly_of_one_sex_is_tied_to_it():
 
 
 def tied(utterances, facts) -> list[str]:
-    return ties.fact_findings(utterances, facts).warnings
+    return confounds.fact_findings(utterances, facts).warnings
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6])
@@ -235,7 +239,7 @@ def test_a_few_odd_files_are_not_worth_a_word():
         encoding=lambda each, _: "AIFF PCM_16" if each.id in odd else "WAV PCM_16",
         sample_rate=lambda each, _: 96_000 if each.id in odd else 24_414,
     )
-    assert ties.fact_findings(utterances, facts) == Findings([], [])
+    assert confounds.fact_findings(utterances, facts) == Findings([], [])
 
 
 @pytest.mark.parametrize("unit", ["recording", "speaker"])
@@ -261,7 +265,7 @@ def test_random_codecs_rates_levels_and_lengths_are_not_warned_of(unit):
             )
             for fact, odd, louder in zip(facts_of(utterances), is_odd, shift, strict=True)
         ]
-        found = ties.fact_findings(utterances, facts)
+        found = confounds.fact_findings(utterances, facts)
         assert found.warnings == [], seed
         notes += len(found.notes)
     assert notes <= 4
@@ -279,7 +283,7 @@ def test_a_natural_tie_is_a_note_and_a_source_apart_is_a_warning(name):
     what, spread = {"level_dbfs": ("level", 5), "seconds": ("length", 1)}[name]
 
     def moved(by):
-        return ties.fact_findings(
+        return confounds.fact_findings(
             utterances,
             facts_of(
                 utterances,
@@ -317,9 +321,9 @@ def test_several_classes_of_another_level_are_told_together_and_less_than_a_deci
 def test_facts_that_are_not_known_are_not_compared():
     utterances = even(4, 4)
     unknown = [RecordingFacts(RATE, 1, "WAV PCM_16", *[float("nan")] * 3) for _ in utterances]
-    assert ties.fact_findings(utterances, unknown) == ties.fact_findings([], []) == Findings([], [])
+    assert confounds.fact_findings(utterances, unknown) == confounds.fact_findings([], []) == Findings([], [])
     one = corpus({"a": {"anger": 9}})
-    assert ties.fact_findings(one, facts_of(one)) == Findings([], [])
+    assert confounds.fact_findings(one, facts_of(one)) == Findings([], [])
 
 
 def test_two_corpora_are_looked_at_one_by_one():
@@ -331,13 +335,13 @@ def test_two_corpora_are_looked_at_one_by_one():
         Fold("split", tuple(range(160)), tuple(range(160, 200)), tuple(range(200, 400))),
     )
     facts = [*facts_of(train), *facts_of(test, encoding=lambda *_: "MP3 MPEG_LAYER_III")]
-    assert ties.findings([fold], both, facts, tests_apart=True).warnings == []
-    assert len(ties.findings([fold], both, facts).warnings) == 1
+    assert confounds.findings([fold], both, facts, tests_apart=True).warnings == []
+    assert len(confounds.findings([fold], both, facts).warnings) == 1
     facts = [
         *facts_of(train, encoding=lambda each, _: "FLAC PCM_16" if each.emotion == "fear" else "WAV PCM_16"),
         *facts_of(test, encoding=lambda *_: "MP3 MPEG_LAYER_III"),
     ]
-    assert ties.findings([fold], both, facts, tests_apart=True).warnings == [
+    assert confounds.findings([fold], both, facts, tests_apart=True).warnings == [
         "training recordings: encoding is tied to the class: FLAC PCM_16 in 50 of 50 recordings of fear, "
         "in 0 of 150 of anger"
     ]
@@ -371,9 +375,11 @@ def through(waveform: np.ndarray, rate: int) -> np.ndarray:
 
 def test_level_is_the_root_mean_square_about_the_mean():
     tone = np.sin(np.arange(RATE) * 2 * np.pi * 500 / RATE).astype(np.float32)
-    assert ties.level_and_cut(0.1 * tone + 0.3)[0] == pytest.approx(20 * np.log10(0.1 / np.sqrt(2)), abs=0.01)
-    assert ties.level_and_cut(np.zeros(RATE, np.float32))[0] == LEAST_DBFS
-    assert ties.level_and_cut(np.zeros(0, np.float32))[0] == LEAST_DBFS
+    assert confounds.level_and_cut(0.1 * tone + 0.3)[0] == pytest.approx(
+        20 * np.log10(0.1 / np.sqrt(2)), abs=0.01
+    )
+    assert confounds.level_and_cut(np.zeros(RATE, np.float32))[0] == LEAST_DBFS
+    assert confounds.level_and_cut(np.zeros(0, np.float32))[0] == LEAST_DBFS
 
 
 @pytest.mark.parametrize(
@@ -381,16 +387,16 @@ def test_level_is_the_root_mean_square_about_the_mean():
 )
 def test_where_the_frequencies_end_is_found_at_any_length(rate, lowest, highest):
     for seconds in (0.02, 1, 90):
-        assert lowest < ties.level_and_cut(through(noise(1, seconds), rate))[1] < highest
-    assert ties.level_and_cut(noise(1))[1] == 0
-    assert np.isnan(ties.level_and_cut(1e-4 * noise(1))[1])  # too quiet to tell
+        assert lowest < confounds.level_and_cut(through(noise(1, seconds), rate))[1] < highest
+    assert confounds.level_and_cut(noise(1))[1] == 0
+    assert np.isnan(confounds.level_and_cut(1e-4 * noise(1))[1])  # too quiet to tell
 
 
 def test_speech_that_was_never_converted_ends_nowhere_and_copies_do(shared_data):
     paths = sorted((shared_data / "EMO-DB" / "wav").glob("*.wav"))[::20]
     speech = [audio.read(path) for path in paths]
-    assert not any(ties.level_and_cut(each)[1] > 0 for each in speech)
-    found = Counter(round(ties.level_and_cut(through(each, 8000))[1] / 1000) for each in speech)
+    assert not any(confounds.level_and_cut(each)[1] > 0 for each in speech)
+    found = Counter(round(confounds.level_and_cut(through(each, 8000))[1] / 1000) for each in speech)
     assert found == {4: len(speech)}
 
 

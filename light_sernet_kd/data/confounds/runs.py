@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.data.ties.classes import (
+from light_sernet_kd.data.confounds.classes import (
     class_findings,
     fold_classes,
     fold_findings,
     speaker_findings,
 )
-from light_sernet_kd.data.ties.dependence import fact_findings
-from light_sernet_kd.data.ties.facts import RecordingFacts
-from light_sernet_kd.data.ties.wording import Findings, enumerated, joined
+from light_sernet_kd.data.confounds.dependence import fact_findings
+from light_sernet_kd.data.confounds.facts import RecordingFacts
+from light_sernet_kd.data.confounds.wording import Findings, enumerated, merge_findings
+from light_sernet_kd.data.protocols import Fold
 
 
 def findings(
@@ -29,7 +29,7 @@ def findings(
         tests_apart: the test recordings may be of another source than the training recordings, so that each
             are looked at by themselves.
     """
-    return joined(
+    return merge_findings(
         fold_findings(fold_classes(folds, utterances)),
         corpus_findings(folds, utterances, facts, tests_apart=tests_apart),
     )
@@ -49,16 +49,18 @@ def corpus_findings(
     if missing := sorted(classes - tested):
         over = f"{len(tested)} of {len(classes)} classes"
         warnings.append(f"no test recording is of {enumerated(missing, 'or')}: UA is the mean over {over}")
-    of_corpus = joined(Findings(warnings, []), class_findings(utterances), speaker_findings(utterances))
+    of_corpus = merge_findings(
+        Findings(warnings, []), class_findings(utterances), speaker_findings(utterances)
+    )
     if facts is None:
         return of_corpus
     if not tests_apart:
-        return joined(of_corpus, fact_findings(utterances, facts))
+        return merge_findings(of_corpus, fact_findings(utterances, facts))
     for name in ("training", "test"):
         rows = sorted({i for fold in folds for i in _part(fold, name)})
         of_part = fact_findings([utterances[i] for i in rows], [facts[i] for i in rows])
         sentences = ([f"{name} recordings: {text}" for text in texts] for texts in of_part)
-        of_corpus = joined(of_corpus, Findings(*sentences))
+        of_corpus = merge_findings(of_corpus, Findings(*sentences))
     return of_corpus
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from light_sernet_kd.data.batches import AskedTeacher
-from light_sernet_kd.data.feature_cache import exact
+from light_sernet_kd.data.batches import BatchTeacher
+from light_sernet_kd.data.feature_cache import full_precision
 from light_sernet_kd.distillation.batch_keys import EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.teachers.components import Components
@@ -17,10 +17,10 @@ from light_sernet_kd.training.accelerate import accelerated
 _OUTPUT = {TEACHER: LOGITS, TEACHER_EMBEDDING: EMBEDDING}
 
 
-class AskedNetworks:
+class TeacherNetworks:
     """Frozen networks of features: the mean of their logits, their embeddings side by side.
 
-    They are an `AskedTeacher`. The student has no part of them, so nothing of them is saved with it.
+    They are an `BatchTeacher`. The student has no part of them, so nothing of them is saved with it.
 
     Args:
         networks: give the architectures, one each; their weights are those that `set_weights` gives.
@@ -28,7 +28,7 @@ class AskedNetworks:
         names: what is said of an example, `TEACHER` or `TEACHER_EMBEDDING` or both.
 
     >>> network = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    >>> asked = AskedNetworks([network, network], arithmetic="float32", names=("teacher",))
+    >>> asked = TeacherNetworks([network, network], arithmetic="float32", names=("teacher",))
     >>> asked.set_weights([[np.ones((4, 3)), np.zeros(3)], [np.ones((4, 3)), np.full(3, 2.0)]])
     >>> asked(np.ones((1, 2, 2, 1), np.float32), np.array([0]))["teacher"].tolist()
     [[5.0, 5.0, 5.0]]
@@ -47,7 +47,7 @@ class AskedNetworks:
             embeddings = [each[EMBEDDING] for each in outputs]
             made[EMBEDDING] = keras.layers.Concatenate()(embeddings) if members > 1 else embeddings[0]
         self._model = keras.Model(inputs, made)
-        self._predict = exact(self._model.predict_on_batch)
+        self._predict = full_precision(self._model.predict_on_batch)
         self._names = tuple(names)
         self.widths: Mapping[str, int] = {name: made[_OUTPUT[name]].shape[-1] for name in self._names}
 
@@ -71,10 +71,10 @@ def _frozen(network: keras.Model, arithmetic: str, names: Sequence[str]) -> kera
     return model
 
 
-class AskedComponents:
-    """An `AskedTeacher` whose embeddings are turned into components."""
+class ComponentTeacher:
+    """An `BatchTeacher` whose embeddings are turned into components."""
 
-    def __init__(self, asked: AskedTeacher, components: Components, count: int):
+    def __init__(self, asked: BatchTeacher, components: Components, count: int):
         self.asked, self.components = asked, components
         self.widths: Mapping[str, int] = {**asked.widths, TEACHER_EMBEDDING: count}
 

@@ -4,21 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from light_sernet_kd.analysis.stress.choosing import Drawn
+from light_sernet_kd.analysis.stress.choosing import RecordingSubset
 from light_sernet_kd.analysis.stress.students import Student, of_folds, open_part, open_students
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.run_folder import Run, read_run
 from light_sernet_kd.data.selection import CorpusPart, Selection, named_folds
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.registries.corpora import origin
+from light_sernet_kd.registries.corpora import registered_name
 
 # From a run's folder to what the run works on, and per fold its files by precision.
 Convert = Callable[[Path], tuple[Selection, Sequence[tuple[Fold, Mapping[str, Path]]]]]
 
 
 @dataclass(frozen=True)
-class Stressed:
+class StressInputs:
     """Who is stressed on what, as `stress` takes it."""
 
     students: list[Student]
@@ -33,8 +33,8 @@ def files_on(
     *,
     folds: Sequence[str] = (),
     protocol: str | None = None,
-    drawn: Drawn,
-) -> Stressed:
+    drawn: RecordingSubset,
+) -> StressInputs:
     """Exported files on a corpus, or on what some folds test of it.
 
     Raises:
@@ -49,8 +49,8 @@ def files_on(
         corpus = part.load()
         tested = corpus.utterances
     tested = drawn.of(tested, corpus)
-    students = open_students(files, corpus, tested=tested, origin=origin(part.corpus))
-    return Stressed(students, corpus, tested, notes)
+    students = open_students(files, corpus, tested=tested, origin=registered_name(part.corpus))
+    return StressInputs(students, corpus, tested, notes)
 
 
 def read_runs(paths: Sequence[Path]) -> dict[Path, Run]:
@@ -79,8 +79,8 @@ def runs_and_files(
     *,
     convert: Convert,
     precisions: Sequence[str],
-    drawn: Drawn,
-) -> Stressed:
+    drawn: RecordingSubset,
+) -> StressInputs:
     """Runs, and exported files beside them, on what the runs' folds test.
 
     A run is one student per precision: the file of each fold, tested on that fold's test utterances.
@@ -117,6 +117,8 @@ def runs_and_files(
     corpus = selections[0].corpus
     kept = drawn.of([tested[name] for name in sorted(tested)], corpus)
     files = [path for path in models if path not in runs]
-    opened = open_students(files, corpus, tested=kept, origin=origin(corpus_of(next(iter(runs.values())))))
+    opened = open_students(
+        files, corpus, tested=kept, origin=registered_name(corpus_of(next(iter(runs.values()))))
+    )
     students |= {path: [student] for path, student in zip(files, opened, strict=True)}
-    return Stressed([student for path in models for student in students[path]], corpus, kept)
+    return StressInputs([student for path in models for student in students[path]], corpus, kept)

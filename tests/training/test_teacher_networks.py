@@ -12,7 +12,7 @@ from light_sernet_kd.data import augmenter as augmenting
 from light_sernet_kd.data import batches as batching
 from light_sernet_kd.data.host_batches import host_batches
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.training.asked import AskedNetworks
+from light_sernet_kd.training.teacher_networks import TeacherNetworks
 
 SHAPE, CLASSES, COUNT = (6, 4, 1), 3, 11
 RANDOM = np.random.default_rng(5)
@@ -40,7 +40,7 @@ def weights_of(model: keras.Model, seed: int) -> list[np.ndarray]:
 def asked():
     """Two networks, and what each alone says of features, computed layer by layer."""
     model = network()
-    made = AskedNetworks([model, model], arithmetic="float32", names=BOTH)
+    made = TeacherNetworks([model, model], arithmetic="float32", names=BOTH)
     members = [weights_of(model, seed) for seed in (1, 2)]
     made.set_weights(members)
 
@@ -71,7 +71,7 @@ def drawn(asked, text: str, *, of=batching.batches, epochs=2):
     changes = augmenting.Augmenter(augment.parse(text), None, lambda clips: clips, 0, "both")
     made = of(
         batching.Examples(ROWS, LABELS, ("anger", "fear", "joy")), range(COUNT), batch_size=4, seed=3,
-        teacher=batching.TeacherOutputs(np.full((COUNT, CLASSES), 99, np.float32), asked=asked),
+        teacher=batching.TeacherOutputs(np.full((COUNT, CLASSES), 99, np.float32), batch_teacher=asked),
         augmenter=changes,
     )  # fmt: skip
     return [

@@ -9,7 +9,7 @@ from typing import Any
 from light_sernet_kd import plugins
 from light_sernet_kd.config import Settings, make_settings
 from light_sernet_kd.files import JsonError, read_json
-from light_sernet_kd.registries.corpora import origin
+from light_sernet_kd.registries.corpora import registered_name
 from light_sernet_kd.registries.protocols import two_corpora_protocol
 
 
@@ -24,7 +24,7 @@ def settings_of_run(folder: Path, stored: Mapping[str, Any]) -> Settings:
     return make_settings(**stored)
 
 
-def given_settings(
+def resolve_settings(
     values: Mapping[str, Any],
     data: Path,
     *,
@@ -41,14 +41,14 @@ def given_settings(
     Raises:
         UserError: as `make_settings`, or no such corpus.
 
-    >>> settings = given_settings({"corpus": "tess", "epochs": 3}, Path("data"))
+    >>> settings = resolve_settings({"corpus": "tess", "epochs": 3}, Path("data"))
     >>> settings.corpus, settings.protocol
     ('TESS', 'two_speakers')
     """
     values = dict(values)
     for name in ("corpus", "test_on"):
         if isinstance(values.get(name), str | Path):
-            values[name] = origin(str(values[name])) or str(values[name])
+            values[name] = registered_name(str(values[name])) or str(values[name])
     has_protocol = "protocol" in values
     if not has_protocol and values.get("test_on") is not None:
         values["protocol"], has_protocol = two_corpora_protocol(), True

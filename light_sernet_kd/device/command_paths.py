@@ -72,10 +72,10 @@ def model_file(named: str | Path | None, *, enrolled: bool = False) -> Path:
     path = located(named)
     if not path.is_dir():
         return path
-    file = answering(path, enrolled=enrolled)
+    file = preferred_file(path, enrolled=enrolled)
     if file is None:
         ending = "_enrolled" if enrolled else ""
-        if enrolled and (other := answering(path)):
+        if enrolled and (other := preferred_file(path)):
             _require_classes(other)
         raise UserError(
             f"no student_*{ending}.tflite in {path}: name an exported file, or make them with "
@@ -93,10 +93,10 @@ def _require_classes(path: Path) -> None:
         raise UserError(str(error)) from None
 
 
-def answering(folder: Path, *, enrolled: bool = False) -> Path | None:
+def preferred_file(folder: Path, *, enrolled: bool = False) -> Path | None:
     """The exported file of a folder that answers where the folder is named; None without one.
 
-    >>> answering(Path("no-run-here")) is None
+    >>> preferred_file(Path("no-run-here")) is None
     True
     """
     ending = "_enrolled" if enrolled else ""
@@ -132,7 +132,7 @@ def _recordings_of(named: str) -> Iterable[str]:
     return [named]
 
 
-def as_they_come() -> Iterator[str]:
+def recordings_from_stdin() -> Iterator[str]:
     """The recordings on standard input, each as soon as its line is written.
 
     Raises:

@@ -7,9 +7,9 @@ import numpy as np
 
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
-from light_sernet_kd.data.ties.classes import codes
-from light_sernet_kd.data.ties.facts import RecordingFacts
-from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, enumerated
+from light_sernet_kd.data.confounds.classes import codes
+from light_sernet_kd.data.confounds.facts import RecordingFacts
+from light_sernet_kd.data.confounds.wording import MOST_LINES, Findings, count_of, enumerated
 
 # A value of a fact is tied to a class where the share of the class's recordings that have it differs from
 # the mean share of the other classes by this much, and three standard errors nearer by a quarter of it.

@@ -8,8 +8,8 @@ import numpy as np
 
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.corpora.names import alike
+from light_sernet_kd.data.confounds.wording import MOST_LINES, Findings, count_of, enumerated
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.data.ties.wording import MOST_LINES, Findings, count_of, enumerated
 
 FEW_RECORDINGS = 5
 

@@ -12,7 +12,7 @@ from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.losses import Distillation
 
 
-def own_sum(loss: Any) -> DistillationSum:
+def custom_loss_sum(loss: Any) -> DistillationSum:
     """A loss that is no name, as the one term of a sum with the settings `label_weight` and `weight`.
 
     Args:
@@ -21,7 +21,7 @@ def own_sum(loss: Any) -> DistillationSum:
     Raises:
         UserError: neither of these.
 
-    >>> total = own_sum(lambda teacher, student: ops.mean(ops.square(teacher - student), axis=-1))
+    >>> total = custom_loss_sum(lambda teacher, student: ops.mean(ops.square(teacher - student), axis=-1))
     >>> total.needs_logits, total.needs_embeddings
     (True, False)
     """

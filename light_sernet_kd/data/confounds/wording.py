@@ -20,10 +20,10 @@ class Findings(NamedTuple):
     notes: list[str]
 
 
-def joined(*findings: Findings) -> Findings:
+def merge_findings(*findings: Findings) -> Findings:
     """All warnings, and all notes.
 
-    >>> joined(Findings(["a"], []), Findings(["b"], ["c"]))
+    >>> merge_findings(Findings(["a"], []), Findings(["b"], ["c"]))
     Findings(warnings=['a', 'b'], notes=['c'])
     """
     return Findings(

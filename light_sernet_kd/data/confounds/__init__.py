@@ -5,17 +5,17 @@ tested on another voice. A class that comes from another source is told by its s
 length, and a score then says how well the source is recognised.
 """
 
-from light_sernet_kd.data.ties.classes import (
+from light_sernet_kd.data.confounds.classes import (
     FoldClasses,
     class_findings,
     fold_classes,
     fold_findings,
     loso_classes,
 )
-from light_sernet_kd.data.ties.dependence import fact_findings
-from light_sernet_kd.data.ties.facts import RecordingFacts, facts_of, level_and_cut
-from light_sernet_kd.data.ties.runs import corpus_findings, findings
-from light_sernet_kd.data.ties.wording import Findings, joined, show
+from light_sernet_kd.data.confounds.dependence import fact_findings
+from light_sernet_kd.data.confounds.facts import RecordingFacts, facts_of, level_and_cut
+from light_sernet_kd.data.confounds.runs import corpus_findings, findings
+from light_sernet_kd.data.confounds.wording import Findings, merge_findings, show
 
 __all__ = [
     "Findings",
@@ -28,8 +28,8 @@ __all__ = [
     "findings",
     "fold_classes",
     "fold_findings",
-    "joined",
     "level_and_cut",
     "loso_classes",
+    "merge_findings",
     "show",
 ]

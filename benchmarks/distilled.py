@@ -151,8 +151,6 @@ class Bench:
 class _Mixed:
     """Networks' answers and the probes' logits, in a mean of these weights."""
 
-    by_speaker = False
-
     def __init__(self, asked: Any, logits: np.ndarray, weight: float):
         self.asked, self.logits, self.weight, self.widths = asked, logits, weight, asked.widths
 

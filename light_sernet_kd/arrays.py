@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from light_sernet_kd.errors import first_line
 from light_sernet_kd.files import (
     SEAL,
     SEAL_BYTES,
@@ -237,8 +238,7 @@ def _one_error(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ArrayError(path, f"is damaged ({error})") from None
     # What a damaged archive or header raises depends on where it is damaged.
     except Exception as error:
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ArrayError(path, f"is damaged ({words})") from None
+        raise ArrayError(path, f"is damaged ({first_line(error, 200)})") from None
 
 
 def _opened(path: str | os.PathLike[str]) -> IO[bytes]:

@@ -167,6 +167,18 @@ def installed(module: str, what: str) -> Iterator[None]:
         raise missing(module, what) from None
 
 
+def first_line(error: BaseException, most: int | None = None) -> str:
+    r"""The first line of what an error says, without a full stop; its class where it says nothing.
+
+    Args:
+        most: characters.
+
+    >>> first_line(OSError("No space left on device.\nerrno 28")), first_line(MemoryError())
+    ('No space left on device', 'MemoryError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most].rstrip(".")
+
+
 def nfc(text: str) -> str:
     """The text in Unicode's form NFC, in which a letter and its accent are one character.
 

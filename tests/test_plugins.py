@@ -14,9 +14,13 @@ from small_runs import EMOTIONS, QUICK, SENTENCES, SPEAKERS
 from test_docs import blocks
 
 from light_sernet_kd import cli, plugins
+from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.corpora import demo
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.experiment.results import receipt
+from light_sernet_kd.experiment.run import opened
 from light_sernet_kd.registries.students import FEATURE_STUDENTS
+from light_sernet_kd.reporting.display import Display
 
 PAGE = REPOSITORY / "docs" / "plugins.md"
 STUDENT = 'register("student", "{}", Student(print, "lsn", "light_sernet"))\n'
@@ -96,6 +100,23 @@ def test_a_run_with_a_plugin_says_so_and_goes_on_with_the_same_alone(example, ca
     error = capsys.readouterr().err
     assert re.search(r"one began with the plug-in my\.py .* and would go on with the plug-in my\.py", error)
     assert error.count("\n") == 1
+
+
+def test_an_edited_plugin_is_no_unchanged_run(manifest, tmp_path):
+    file, options = tmp_path / "mine.py", RunOptions(result=tmp_path, run="one")
+    settings = make_settings(corpus=str(manifest))
+
+    def is_unchanged(text):
+        file.write_text(text, encoding="utf-8")
+        with plugins.loaded([file]):
+            return receipt.unchanged(settings, options) is not None
+
+    file.write_text("", encoding="utf-8")
+    with plugins.loaded([file]), opened(settings, options, Display(verbose=0)) as run:
+        receipt.write_receipt(run)
+    assert is_unchanged("")
+    assert not is_unchanged("# a loss with another sign")
+    assert receipt.unchanged(settings, options) is None  # nor one without it
 
 
 BROKEN = {

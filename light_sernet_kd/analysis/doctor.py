@@ -16,6 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from light_sernet_kd import __version__
 from light_sernet_kd.analysis.processor import processor
+from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.config.run_options import DATA_VARIABLE
 from light_sernet_kd.corpora import registry
 from light_sernet_kd.errors import install_line
@@ -77,7 +78,7 @@ def examine(data: Path, result: Path) -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     model, features = processor()
     yield Finding("machine", "processor", f"{model}, {cores} cores")
     if features is not None:

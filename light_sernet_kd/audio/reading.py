@@ -16,6 +16,7 @@ import numpy as np
 from light_sernet_kd.audio.containers import PYAV_SUFFIXES, SUFFIXES
 from light_sernet_kd.audio.decoders import LOWEST_SAMPLE_RATE, AudioError, Source, opened, regular
 from light_sernet_kd.config import LARGEST_SAMPLE, SAMPLE_RATE
+from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.errors import UserError, choose
 
 if TYPE_CHECKING:
@@ -416,7 +417,7 @@ def in_order(
     Closing it waits for the calls that have begun and drops the others. The notes of all recordings that
     were read are one `AudioNote` at the end.
     """
-    jobs = jobs or min(4, os.cpu_count() or 1)
+    jobs = jobs or min(4, core_count())
     notes: dict[str, None] = {}
 
     def collecting(item: Item) -> Result:

@@ -15,6 +15,7 @@ from light_sernet_kd.config import PRECISIONS, Settings
 from light_sernet_kd.config.fields import counts, names
 from light_sernet_kd.errors import UserError, choose, quoted
 from light_sernet_kd.registries.degradations import CONDITIONS, NOISES
+from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
     from light_sernet_kd.analysis.stress import RecordingSubset, StressInputs
@@ -155,7 +156,7 @@ def run_explain(arguments: argparse.Namespace, context: Context) -> None:
     # before TensorFlow, which takes seconds
     utterances = explain.chosen(arguments.run, arguments.utterance, arguments.worst or 0)
     if len(utterances) < (arguments.worst or 0):
-        print(f"the run made {len(utterances)} mistakes only: all are explained", file=sys.stderr)
+        print(f"the run made only {pluralise(len(utterances), 'mistake')}: all explained", file=sys.stderr)
     heavy_imports()
     for folder in explain.explained(arguments.run, utterances, data=Path(arguments.data), out=arguments.out):
         print(folder / "explain.md")

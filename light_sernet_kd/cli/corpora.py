@@ -22,6 +22,7 @@ from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.corpora import CORPORA, registered_name
 from light_sernet_kd.registries.protocols import PROTOCOLS, two_corpora_protocol
 from light_sernet_kd.registries.teachers import teacher_source
+from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
     from light_sernet_kd.analysis.audit import Audited, Question
@@ -88,7 +89,8 @@ def run_prepare(arguments: argparse.Namespace, context: Context) -> int:
         written = prepare.audio_of_video(
             arguments.video, arguments.to, sample_rate=sample_rate, overwrite=arguments.overwrite
         )
-        console.print(f"{len(written)} recordings written to {arguments.to}", markup=False, highlight=False)
+        count = pluralise(len(written), "recording")
+        console.print(f"{count} written to {arguments.to}", markup=False, highlight=False)
         return 0
     if arguments.corpus is None:
         raise UserError("which corpus? Name EMO-DB, demo or a manifest's path, or videos with --video.")

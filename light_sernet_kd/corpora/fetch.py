@@ -25,7 +25,7 @@ from light_sernet_kd import __version__
 from light_sernet_kd.arrays import lists_all
 from light_sernet_kd.corpora import registry
 from light_sernet_kd.corpora.types import Origin, visible
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, first_line
 from light_sernet_kd.files import make_public
 
 Progress = Callable[[int, int | None], None]
@@ -263,9 +263,9 @@ def _unpack(name: str, archive: Path, target: Path, origin: Origin) -> None:
                 raise
             # What a damaged archive raises depends on how it is packed and where it is damaged.
             archive.unlink()
-            words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError(
-                f"{archive} is damaged ({words}) and was deleted; the same command downloads it anew."
+                f"{archive} is damaged ({first_line(error, 200)}) and was deleted; the same command "
+                "downloads it anew."
             ) from None
         if origin.content_hash:
             content_hash = f"sha256:{recordings_digest(visible(folder, '**/*.wav'))}"

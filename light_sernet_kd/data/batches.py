@@ -150,11 +150,9 @@ class BatchTeacher(Protocol):
 
     Attributes:
         widths: name in a batch → how many numbers it says of an example.
-        by_speaker: whether its answer depends on who speaks: networks that never met the speaker give it.
     """
 
     widths: Mapping[str, int]
-    by_speaker: bool
 
     def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:
         """Name in a batch → `(batch, width)` of features `(batch, frames, features, 1)`."""
@@ -319,12 +317,13 @@ class Source:
         """The source of a fold's training set.
 
         Raises:
-            UserError: as `Augmenter.bound`.
+            UserError: as `batches`, and as `Augmenter.bound`.
             ValueError: the teacher has views, and nothing changes the recordings.
         """
         training, kept = np.asarray(indices), None
         teacher = teacher or TeacherOutputs()
         if augmenter is not None:
+            _check_changes(augmenter, _example(examples.rows, training), teacher)
             augmenter = augmenter.bound(training, examples.labels)
             bank = teacher.views.bank if teacher.views else None
             kept = augmenter.kept(getattr(examples.rows, "shape", ()), bank)
@@ -376,16 +375,11 @@ class Source:
         return {name: values for name, values in carried.items() if values is not None and name not in asked}
 
     def signature(self) -> tuple[Any, ...]:
-        """The types and shapes of a batch, found from its first utterance. Raises as `batches`."""
+        """The types and shapes of a batch, found from its first utterance."""
         import tensorflow as tf
 
         one = self.training[:1]
-        spec = {FEATURES: self._features_signature(one)}
-        if self.mixup and self.teacher.states is not None:
-            raise UserError(
-                "mixup cannot mix what a teacher says of two texts token by token: leave mixup out of "
-                "--augment, or choose a distillation without states."
-            )
+        spec = {FEATURES: self._features_signature()}
         for name, values in self.carried().items():
             if name == TEACHER_STATES:
                 spec[name] = _free_signature(values[one])
@@ -402,18 +396,13 @@ class Source:
         weights = () if self.class_weights is None else (tf.TensorSpec((None,), tf.float32),)
         return (spec, tf.TensorSpec((None,), tf.int32), *weights)
 
-    def _features_signature(self, one: np.ndarray):
+    def _features_signature(self):
         import tensorflow as tf
 
         rows = self.examples.rows
-        example = None if hasattr(rows, "shape") else rows[one]
-        if not isinstance(example, Mapping):
+        example = _example(rows, self.training)
+        if example is None:
             return tf.TensorSpec((None, *rows.shape[1:]), tf.float32)
-        if self.augmenter:
-            raise UserError(
-                "augmentation changes spectrograms, and this student reads text or embeddings too: "
-                "leave out --augment, or choose a student of audio alone."
-            )
         shapes = getattr(rows, "shapes", {})
         return {name: _free_signature(array, shapes.get(name)) for name, array in example.items()}
 
@@ -480,7 +469,7 @@ class Source:
         for name, values in inputs.items():
             inputs[name] = _mixed(name, values, values[other], share)
         if asked:
-            inputs |= _answers_on_mixed(asked, inputs[FEATURES], utterances, utterances[other], share)
+            inputs |= asked(inputs[FEATURES], utterances)
         return inputs | {OTHER_LABELS: self.examples.labels[utterances[other]], MIXUP_WEIGHT: share}
 
     def _weights(self, inputs: dict[str, Any], labels: np.ndarray) -> np.ndarray:
@@ -490,20 +479,31 @@ class Source:
         return augment.mix(weights[labels], weights[inputs[OTHER_LABELS]], inputs[MIXUP_WEIGHT])
 
 
+def _example(rows: Any, training: np.ndarray) -> Mapping[str, np.ndarray] | None:
+    """A batch of the first utterance as a student of several inputs reads it; None of features alone."""
+    example = None if hasattr(rows, "shape") else rows[training[:1]]
+    return example if isinstance(example, Mapping) else None
+
+
+def _check_changes(
+    augmenter: Augmenter, example: Mapping[str, np.ndarray] | None, teacher: TeacherOutputs
+) -> None:
+    """Refuse to change what cannot be changed. Raises as `batches`."""
+    if example is not None:
+        raise UserError(
+            "augmentation changes spectrograms, and this student reads text or embeddings too: "
+            "leave out --augment, or choose a student of audio alone."
+        )
+    if augmenter.mixup and teacher.states is not None:
+        raise UserError(
+            "mixup cannot mix what a teacher says of two texts token by token: leave mixup out of "
+            "--augment, or choose a distillation without states."
+        )
+
+
 def _mixed(name: str, values: np.ndarray, others: np.ndarray, share: np.ndarray) -> np.ndarray:
     mixed = augment.mix_logits if name == TEACHER else augment.mix
     return mixed(values, others, share)
-
-
-def _answers_on_mixed(
-    asked: BatchTeacher, features: np.ndarray, one: np.ndarray, other: np.ndarray, share: np.ndarray
-) -> dict[str, np.ndarray]:
-    """What a teacher says of mixtures of two utterances: who never met a speaker answers for that share."""
-    answers = asked(features, one)
-    if not asked.by_speaker:
-        return answers
-    others = asked(features, other)
-    return {name: _mixed(name, values, others[name], share) for name, values in answers.items()}
 
 
 def _free_signature(array: np.ndarray, shape: tuple[int | None, ...] | None = None):

@@ -180,6 +180,13 @@ def full_precision(compute: Callable[..., Any]) -> Callable[..., Any]:
     return in_float32
 
 
+def predictions(model: keras.Model, rows: Any, indices: Sequence[int] | np.ndarray) -> Iterator[Any]:
+    """What a model gives of these rows, `BATCH` of them at a time, in float32 throughout."""
+    predict, chosen = full_precision(model.predict_on_batch), np.asarray(indices)
+    for start in range(0, len(chosen), BATCH):
+        yield predict(rows[chosen[start : start + BATCH]])
+
+
 def _computed(
     compute: Callable[[np.ndarray], np.ndarray], blocks: Iterable[np.ndarray]
 ) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.protocols import PROTOCOLS, Protocol
+from light_sernet_kd.reporting.text import pluralise
 
 STAMP_ONE_TRAINS = "the epoch was chosen on other recordings of the only training speaker"
 
@@ -365,7 +366,9 @@ def refuse_leaks(
             raise UserError(f"fold {fold.name}: its {first_name if not first else second_name} set is empty.")
         where = f"fold {fold.name}: {first_name} and {second_name}"
         if shared := sorted(set(first) & set(second)):
-            raise UserError(f"{where} share {len(shared)} utterances, e.g. {utterances[shared[0]].id}.")
+            raise UserError(
+                f"{where} share {pluralise(len(shared), 'utterance')}, e.g. {utterances[shared[0]].id}."
+            )
         if protocol.mixes_speakers:
             continue
         speakers = {utterances[i].speaker for i in first} & {utterances[i].speaker for i in second}

@@ -6,7 +6,7 @@ A signature holds what of a recording survives another level, rate or codec, or 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,10 +16,6 @@ from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data import confounds
 from light_sernet_kd.files import write_arrays
-
-if TYPE_CHECKING:
-    pass
-
 
 # Of copies of EMO-DB at another level, rate or codec (MP3, Ogg Vorbis) or with silence around them, 95 % are
 # above this; of its different recordings, takes of one sentence by one speaker included, none is above 0.93.
@@ -73,13 +69,6 @@ class Measured(NamedTuple):
     vectors: np.ndarray
     lengths: np.ndarray
     facts: list[confounds.RecordingFacts]
-
-
-def signatures(
-    utterances: Sequence[Utterance], fingerprints: Mapping[str, str], cache_folder: Path | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """`measure` without the facts."""
-    return measure(utterances, fingerprints, cache_folder)[:2]
 
 
 def measure(
@@ -147,7 +136,7 @@ def alike(vectors: np.ndarray, lengths: np.ndarray, *, threshold: float = NEAR_I
     """Pairs of recordings that sound alike: a list of indices `(first, second)`, first < second.
 
     Args:
-        vectors, lengths: from `signatures`. Silence is like nothing.
+        vectors, lengths: from `measure`. Silence is like nothing.
         threshold: cosine of the angle between two signatures, from which on they are alike.
     """
     order = np.argsort(lengths, kind="stable")

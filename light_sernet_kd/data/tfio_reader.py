@@ -13,7 +13,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.feature_cache import BATCH, Reader
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, first_line
 from light_sernet_kd.registries.front_ends import FRONT_ENDS
 
 # Container and encoding, as soundfile names them → sample type, as tensorflow-io must be told it.
@@ -38,7 +38,7 @@ def _tensorflow_io():
     except Exception as error:  # a missing package, or whatever a native library raises that does not fit
         raise UserError(
             f"--reader tfio needs tensorflow-io on TensorFlow 2.17 ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:120]}). In an environment of its own with Python 3.11 or 3.12: "
+            f"{first_line(error, 120)}). In an environment of its own with Python 3.11 or 3.12: "
             'pip install -e ".[tfio]". Or leave the option out: soundfile reads more formats.'
         ) from None
     return tf, tfio

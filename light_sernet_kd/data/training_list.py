@@ -135,7 +135,7 @@ def of_training(
 
     Args:
         fingerprints: utterance id → SHA-256 of the recording, in hexadecimal.
-        vectors, lengths: of these utterances, from `signatures.signatures`.
+        vectors, lengths: of these utterances, from `signatures.measure`.
         corpus: name of the corpus, or of the two of a cross-corpus test.
         origin: of the corpus that trains, as `TrainingList` has it.
         others: rows of recordings that trained too, without labels and of unknown speakers.
@@ -264,7 +264,7 @@ def known(card: Mapping[str, Any], trained: TrainingList | None, tested: Trainin
     if different_people(trained.origin, tested.origin):
         same_names[:] = False
     speakers = int(same_names.sum())
-    which = f"{recordings} of these {count} recordings"
+    which = "this recording" if count == 1 else f"{recordings} of these {count} recordings"
     if recordings:
         partly = "" if recordings == count else "in part "
         words = (
@@ -273,8 +273,9 @@ def known(card: Mapping[str, Any], trained: TrainingList | None, tested: Trainin
         )
     else:
         words = (
-            f"none of these {count} recordings was found among those that it was trained on (whole ones are "
-            "compared: parts, other speeds and mixtures are not looked for)"
+            f"{'this recording was not' if count == 1 else f'none of these {count} recordings was'} found "
+            "among those that it was trained on (whole ones are compared: parts, other speeds and mixtures "
+            "are not looked for)"
         )
     if speakers:
         verb = "is" if speakers == 1 else "are"

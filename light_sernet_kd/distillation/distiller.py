@@ -352,6 +352,11 @@ class Distiller(keras.Model):
         made = self.student(features, training=training)
         return dict(zip(_OF_SEVERAL, made, strict=True)) if isinstance(made, list | tuple) else made
 
+    @property
+    def has_several_outputs(self) -> bool:
+        """Whether in training it gives more than logits."""
+        return self._run is not None
+
     def _features(self, inputs):
         if not isinstance(inputs, Mapping):
             return inputs

@@ -179,7 +179,7 @@ def _fill(model: keras.Model, source: Source) -> None:
         raise UserError(f"{source.name} lacks {len(missing)} of its weights, e.g. {missing[0]}.")
     if other:
         raise UserError(
-            f"{len(other)} weights of {source.name} do not fit its configuration, e.g. {other[0]}."
+            f"{len(other)} of the weights of {source.name} do not fit its configuration, e.g. {other[0]}."
         )
 
 

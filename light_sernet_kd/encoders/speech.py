@@ -21,7 +21,7 @@ import numpy as np
 from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.encoders.embedding_cache import Encoder
-from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.errors import UserError, first_line, install_line
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES
 
@@ -225,10 +225,9 @@ def readable(source: str, what: str, files: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"no {what} in {source}: {reason} Expected a folder with {files} and weights, or a model's name "
-            "on the Hugging Face hub."
+            f"no {what} in {source}: {first_line(error)}. Expected a folder with {files} and weights, or a "
+            "model's name on the Hugging Face hub."
         ) from None
 
 

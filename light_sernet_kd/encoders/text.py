@@ -17,7 +17,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.feature_cache import full_precision
 from light_sernet_kd.encoders import bert, embedding_cache
-from light_sernet_kd.errors import UserError, choose, installed
+from light_sernet_kd.errors import UserError, choose, first_line, installed
 from light_sernet_kd.files import JsonError, irregular, read_json, read_text
 from light_sernet_kd.runner import NO_TEXT, SPECIAL_TOKENS, RunnerError, clean, encode_cleaned, word_piece
 
@@ -416,11 +416,10 @@ def _of_keras_hub(preset: str, what: str, tokens: int) -> tuple[bert.Source, Tok
         backbone = hub.models.Backbone.from_preset(preset)
     # a download, or a folder that lacks a file or is damaged, fails in a dozen ways
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         remedy = f"Expected {_EXPECTED}."
         if not Path(preset).is_dir():
             remedy = "Download it on a machine with network, and name its folder or put that in data/models."
-        raise UserError(f"{what} cannot be loaded ({reason}). {remedy}") from None
+        raise UserError(f"{what} cannot be loaded ({first_line(error, 200)}). {remedy}") from None
     if not isinstance(tokeniser, hub.tokenizers.WordPieceTokenizer):
         raise UserError(f"{what} has a {type(tokeniser).__name__}; text encoders here need BERT's WordPiece.")
     vocabulary = tuple(tokeniser.get_vocabulary())

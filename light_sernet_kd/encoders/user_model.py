@@ -18,7 +18,7 @@ import numpy as np
 
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.encoders.embedding_cache import Encoder
-from light_sernet_kd.errors import UserError, install_line, installed
+from light_sernet_kd.errors import UserError, first_line, install_line, installed
 from light_sernet_kd.files import read_bytes
 
 # How many names a message lists.
@@ -96,7 +96,7 @@ def _encoder(kind: str, path: Path, tensor: str, load: Callable[[Path, bytes, st
     try:
         width = len(row(np.zeros(network.samples or _TRIAL, np.float32)))
     except Exception as error:  # the runtimes have errors of their own
-        raise UserError(f"{path} does not run on audio at 16 kHz: {_line(error)}") from None
+        raise UserError(f"{path} does not run on audio at 16 kHz: {first_line(error)}.") from None
     identity = {"file_sha256": hashlib.sha256(content).hexdigest(), "tensor": tensor, "kind": kind}
     return Encoder(f"{kind}-{path.stem}", identity, (width,), encode)
 
@@ -115,10 +115,6 @@ def _mean_row(values: np.ndarray) -> np.ndarray:
     if not values.ndim:
         values = values[None]
     return values.reshape(-1, values.shape[-1]).astype(np.float32).mean(axis=0)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _chosen(path: Path, tensor: str, names: Sequence[str]) -> None:
@@ -151,7 +147,7 @@ def _onnx_network(path: Path, content: bytes, tensor: str) -> _Network:
         model = onnx.load_from_string(content)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # the parser and the runtime have errors of their own
-        raise UserError(f"{path} is not an ONNX file that runs: {_line(error)}") from None
+        raise UserError(f"{path} is not an ONNX file that runs: {first_line(error)}.") from None
     inputs, outputs = session.get_inputs(), {each.name for each in session.get_outputs()}
     _chosen(path, tensor, [name for node in model.graph.node for name in node.output if name])
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
@@ -195,7 +191,7 @@ def _tflite_network(path: Path, content: bytes, tensor: str) -> _Network:
             interpreter = Interpreter(model_content=bytes(editable), num_threads=1)
             interpreter.allocate_tensors()
     except Exception as error:
-        raise UserError(f"{path} does not run: {_line(error)}") from None
+        raise UserError(f"{path} does not run: {first_line(error)}.") from None
     inputs = interpreter.get_input_details()
     if len(inputs) != 1 or inputs[0]["dtype"] is not np.float32:
         raise UserError(f"{path} takes {len(inputs)} inputs; expected one of float32, audio.")

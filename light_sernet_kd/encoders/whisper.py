@@ -17,7 +17,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.encoders import speech
 from light_sernet_kd.encoders.embedding_cache import Encoder
-from light_sernet_kd.errors import UserError, install_line
+from light_sernet_kd.errors import UserError, first_line, install_line
 from light_sernet_kd.features.filterbanks import mel_matrix, window_of
 from light_sernet_kd.registries.front_ends import SpectrumSettings
 from light_sernet_kd.registries.teachers import TEACHER_SOURCES
@@ -167,7 +167,7 @@ def _of_ctranslate2(folder: Path) -> WhisperEncoder:
         model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="float32")
         bands = int(model.n_mels)
     except Exception as error:  # it has errors of many kinds
-        raise UserError(f"no Whisper model of CTranslate2 in {folder}: {_line(error)}") from None
+        raise UserError(f"no Whisper model of CTranslate2 in {folder}: {first_line(error)}.") from None
 
     def states(features: np.ndarray) -> np.ndarray:
         batch = ctranslate2.StorageView.from_array(np.ascontiguousarray(features[None]))
@@ -214,7 +214,3 @@ def _of_transformers(source: str) -> WhisperEncoder:
         config.d_model,
         {"form": "transformers", "model_sha256": model_digest},
     )
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from light_sernet_kd import evaluation
-from light_sernet_kd.config import RunOptions, Settings, fields
+from light_sernet_kd.config import Settings, fields
 from light_sernet_kd.config.settings import NOT_IN_DIGEST, SPEECH_AND_TEXT, TEACHER
 from light_sernet_kd.data.run_folder import Run, RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.outcome import command_of
+from light_sernet_kd.experiment.outcome import command_of, options_beside
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.registries.losses import NO_TEACHER
 from light_sernet_kd.registries.recipes import DEFAULT, DISTILLED
@@ -102,15 +102,10 @@ def find_alone(run: "Experiment") -> Alone | None:
     return None
 
 
-def options_alone(options: RunOptions, name: str) -> RunOptions:
-    """Where the student alone is trained beside the run of this name."""
-    return dataclasses.replace(options, run=f"{name}-alone")
-
-
 def command_alone(run: "Experiment") -> str:
     """The command line that trains the student alone beside the run."""
-    options = options_alone(run.options, run.folder.path.name)
-    return command_of(settings_alone(run.settings), options)
+    options = dataclasses.replace(run.options, run=run.folder.path.name)
+    return command_of(settings_alone(run.settings), options_beside(run.settings, options))
 
 
 def teacher_comparison(run: "Experiment", outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -80,7 +80,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: paths of recordings; or waveforms, as an array `(recordings, samples)` or a list of arrays
-                `(n,)`, floating-point with full scale 1. int16 is divided by 32768.
+                `(n,)`, floating-point with full scale 1. int16 is divided by 32768. Each of the arguments may
+                be a Series of pandas or polars.
             y: a label per recording; numbers or text.
             groups: who speaks, per recording. Without it, recordings of one speaker may be on both sides of
                 the choice of the epoch, which is then too late.
@@ -89,7 +90,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             ValueError: what cannot be trained on.
         """
         recordings = self._recordings(X)
-        y = column_or_1d(_single_labels(y), warn=True)
+        y = column_or_1d(_single_labels(_unwrapped(y)), warn=True)
         check_consistent_length(recordings, y)
         check_classification_targets(y)
         self.classes_, indices = np.unique(y, return_inverse=True)
@@ -98,7 +99,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         names = _names(self.classes_)
         speakers = None
         if groups is not None:
-            groups = column_or_1d(groups)
+            groups = column_or_1d(_unwrapped(groups))
             check_consistent_length(recordings, groups)
             speakers = [f"speaker-{number}" for number in np.unique(groups, return_inverse=True)[1]]
         if isinstance(recordings, np.ndarray):
@@ -157,8 +158,9 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def _recordings(self, X: Any) -> Any:
         """Paths, or waveforms of one length as an array, or of several as a list."""
+        X = _unwrapped(X)
         listed = list(X) if isinstance(X, Sequence) and not isinstance(X, str) else X
-        if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "OU":
+        if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "OTU":
             listed = X.tolist()
         if isinstance(listed, list) and listed:
             if all(isinstance(each, str | Path) for each in listed):
@@ -213,6 +215,12 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
                 precisions=[precision],
             )
         return (result / f"student_{precision}.tflite").read_bytes()
+
+
+def _unwrapped(values: Any) -> Any:
+    """The array in a Series of pandas or polars; anything else as it is."""
+    is_series = hasattr(values, "to_numpy") and len(getattr(values, "shape", ())) == 1
+    return values.to_numpy() if is_series else values
 
 
 def _single_labels(y: Any) -> Any:

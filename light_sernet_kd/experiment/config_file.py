@@ -62,8 +62,8 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
         began = config["resolved"]["threads"]
         if began != threads() and not run.folder.is_finished:
             run.display.say(
-                f"This run began on {pluralise(began, 'thread')} and goes on on {threads()}: sums have "
-                "another order, so its numbers are not bit for bit those of a run on either."
+                f"This run began on {pluralise(began, 'thread')} and continues on {threads()}: its sums have "
+                "another order, so that its numbers are not bit for bit those of a run on either."
             )
         return _with_enrolment(run, config)
     gains = STUDENTS[run.settings.student].gains_from_bfloat16

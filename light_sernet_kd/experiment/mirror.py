@@ -13,6 +13,7 @@ the same run the second one stops.
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,14 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from light_sernet_kd.data.run_folder import RunFolder
-from light_sernet_kd.errors import UserError, installed, quoted
+from light_sernet_kd.errors import UserError, first_line, installed, quoted
 from light_sernet_kd.experiment.cluster.node import finished_files
 from light_sernet_kd.files import atomic, locked, parse_json, sha256
 from light_sernet_kd.reporting.display import Display
+from light_sernet_kd.reporting.text import pluralise
 
 INDEX = "mirror.json"
-# Of a fold's folder: what is of no use once its student is trained.
-_PASSING = ("-member", "-checkpoint", "generation-")
+# Files of a fold's folder that are of no use once its student is trained, as `Step` names them.
+_PASSING = re.compile(
+    r"(student|generation-\d+|teacher(-[\w-]+)?)-(checkpoint(-\d+)?\.npz|member\.(npz|npy|weights\.npz))"
+    r"|generation-\d+\.npz"
+)
 _DONE = ("fold.json", "final.json")
 # Seconds between looks for what is finished, and after an attempt that failed.
 _LOOK_SECONDS, _WAIT_SECONDS = 2.0, 30.0
@@ -59,7 +64,7 @@ class Store:
         except ImportError as error:
             raise UserError(f"--mirror {url}: {_remedy(url, error)}") from None
         except Exception as error:  # each store has kinds of its own, here and below
-            raise UserError(f"--mirror {url}: {_line(error)}.") from None
+            raise UserError(f"--mirror {url}: {first_line(error)}.") from None
         # Where a path begins with a bucket, it has no slash before it; one of Windows has a drive.
         self.has_folders = self.root.startswith("/") or kind == "file"
         if not self.root.strip("/"):
@@ -130,7 +135,7 @@ class Store:
         try:
             yield
         except Exception as error:
-            raise UserError(f"the mirror {self.url} {what}: {_line(error)}.") from None
+            raise UserError(f"the mirror {self.url} {what}: {first_line(error)}.") from None
 
 
 def _remedy(url: str, error: ImportError) -> str:
@@ -140,13 +145,9 @@ def _remedy(url: str, error: ImportError) -> str:
     entry = known_implementations.get(url.partition("://")[0], {})
     package = str(entry.get("class", "fsspec")).partition(".")[0]
     if package == "fsspec":  # which has the store, and not what that needs
-        return f"{_line(error)}."
+        return f"{first_line(error)}."
     install = f"{quoted(sys.executable)} -m pip install {package}"
     return f"this store needs {package}, which is not installed: {install}"
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 # Which files
@@ -169,8 +170,8 @@ def grid_files(folder: Path) -> tuple[list[Path], bool]:
 def _is_kept(path: Path, folder: Path) -> bool:
     parts = path.relative_to(folder).parts
     hidden = any(part.startswith(".") for part in parts)
-    passing = len(parts) > 1 and any(word in parts[-1] for word in _PASSING)
-    return not hidden and not passing and path.is_file()
+    is_passing = len(parts) == 2 and parts[0].startswith("fold-") and _PASSING.fullmatch(parts[1])
+    return not hidden and not is_passing and path.is_file()
 
 
 # A folder and its mirror
@@ -359,7 +360,7 @@ def mirrored_grid(url: str | None, folder: Path, runs: Sequence[str], display: D
 
 def _fetch(each: Mirrored, display: Display) -> None:
     if count := each.fetch():
-        display.say(f"Fetched {count} files of {each.name} from {each.store.url}.")
+        display.say(f"Fetched {pluralise(count, 'file')} of {each.name} from {each.store.url}.")
     if each.damaged:
         display.warn(
             f"{each.store.url}/{each.name}/{each.damaged[0]} is not what was sent: that step is done anew."

@@ -149,7 +149,7 @@ class Experiment:
         speakers = self.selection.speakers(range(len(self.utterances)))
         self.display.say(
             f"{self.corpus.name}{synthetic}: {len(self.utterances)} utterances, "
-            f"{self.learns}, {len(speakers)} speakers. Protocol {self.settings.protocol}: "
+            f"{self.learns}, {pluralise(len(speakers), 'speaker')}. Protocol {self.settings.protocol}: "
             f"{pluralise(len(self.folds), 'fold')}. Results: {self.folder.path}"
         )
         for line in self.corpus.reported():

@@ -258,7 +258,10 @@ def _check_spec(spec: ExportSpec) -> None:
     if reserved := [name for name in spec.classes if runner.is_reserved(name)]:
         raise UserError(runner.RESERVED.format(reserved[0]))
     if spec.enrolled and not spec.merge:
-        raise UserError("--enrolment needs audio as input: leave --no-merge or --enrolment out.")
+        raise UserError(
+            "a file for known speakers takes audio, and with merge=False a file takes features: leave out "
+            "enrolled or merge=False."
+        )
     if spec.enrolled and not spec.enrolled.prior_clips > 0:
         # With 0 recordings of the speaker, their share would be 0 / 0.
         raise ValueError(f"a prior of more than 0 clips was expected, found {spec.enrolled.prior_clips}")
@@ -267,7 +270,7 @@ def _check_spec(spec: ExportSpec) -> None:
     if spec.enrolled and not spec.classes:
         raise UserError(
             "a student of dimensions alone has no file for known speakers, which are known for their "
-            "classes: leave --enrolment out."
+            "classes: leave out enrolled."
         )
     if not 0 < spec.temperature < np.inf:
         raise ValueError(f"a temperature above 0 was expected, found {spec.temperature}")

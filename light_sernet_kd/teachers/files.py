@@ -191,7 +191,7 @@ def _dimensions(
             raise ValueError(f"two ends of a scale were expected, found {ends.dtype} {ends.shape}")
         dimensions = Dimensions(names, (float(ends[0]), float(ends[1])))
     except ValueError as error:
-        raise UserError(f"{path}: its dimensions are none: {error}.") from None
+        raise UserError(f"{path}: its dimensions cannot be used: {error}.") from None
     kept = _float32(values)
     return (kept if kept.ndim == 3 else kept[np.newaxis]), dimensions
 

@@ -14,6 +14,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from light_sernet_kd.config.cores import core_count
+
 PACKAGE = "light_sernet_kd"
 
 # Slower in bfloat16 on a processor that has it (TensorFlow 2.21, forward and backward): a 5×5 depthwise
@@ -63,7 +65,7 @@ def arithmetic(wanted: str, *, gains: bool = True) -> str:
 
 def threads() -> int:
     """How many threads an operation is spread over; another number sums in another order, to other bits."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     if keras.backend.backend() != "tensorflow":
         return cores
     import tensorflow as tf

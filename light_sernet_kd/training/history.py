@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from light_sernet_kd.files import atomic
+from light_sernet_kd.reporting.text import pluralise
 
 
 def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
@@ -35,9 +36,15 @@ def read_history(path: Path, epochs: int | None = None) -> dict[str, list[float]
     header, *rows = list(csv.reader(text.splitlines())) or [[]]
     if not text.endswith("\n"):
         raise ValueError(f"{path} ends inside a row")
-    if header[:1] != ["epoch"] or len(header) < 2 or len(rows) != (epochs or len(rows)) or not rows:
-        raise ValueError(f"{path} has {len(rows)} epochs under {', '.join(header)}; expected {epochs}")
+    if header[:1] != ["epoch"] or len(header) < 2:
+        raise ValueError(f"{path} has the columns {', '.join(header)}; expected epoch and others")
+    if not rows:
+        raise ValueError(f"{path} has no epochs")
+    if epochs is not None and len(rows) != epochs:
+        raise ValueError(f"{path} has {pluralise(len(rows), 'epoch')}; expected {epochs}")
     for number, row in enumerate(rows, start=1):
         if row[:1] != [str(number)] or len(row) != len(header):
-            raise ValueError(f"{path}: row {number} has {len(row)} values for {len(header)} columns")
+            raise ValueError(
+                f"{path}: row {number} has {pluralise(len(row), 'value')} for {len(header)} columns"
+            )
     return {name: [float(row[place]) for row in rows] for place, name in enumerate(header) if place}

@@ -20,7 +20,7 @@ from light_sernet_kd.data.host_batches import host_batches
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS
 from light_sernet_kd.distillation.distiller import Distiller, TeacherWidths, embedding_of
 from light_sernet_kd.distillation.loss_ramps import RampWatch
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, first_line
 from light_sernet_kd.registries.lazy import Lazy
 from light_sernet_kd.registries.losses import DISTILLATIONS, LABEL_LOSSES, NO_TEACHER
 from light_sernet_kd.registries.schedules import Schedule
@@ -426,5 +426,4 @@ def load_student(path: Path) -> keras.Model:
     except MemoryError:
         raise
     except Exception as error:  # a network that Keras cannot build fails in a dozen ways
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{path} is no network that Keras can load ({words}).") from None
+        raise UserError(f"{path} is no network that Keras can load ({first_line(error, 200)}).") from None

@@ -34,8 +34,6 @@ class TeacherNetworks:
     [[5.0, 5.0, 5.0]]
     """
 
-    by_speaker = False
-
     def __init__(self, networks: Sequence[keras.Model], *, arithmetic: str, names: Sequence[str]):
         self._members = [_frozen(network, arithmetic, names) for network in networks]
         members = len(networks)
@@ -78,7 +76,6 @@ class ComponentTeacher:
 
     def __init__(self, asked: BatchTeacher, components: Components, count: int):
         self.asked, self.components = asked, components
-        self.by_speaker = asked.by_speaker
         self.widths: Mapping[str, int] = {**asked.widths, TEACHER_EMBEDDING: count}
 
     def __call__(self, features: np.ndarray, utterances: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import zipfile
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from light_sernet_kd import audio, cli, runner, students
 from light_sernet_kd.analysis import benchmark
+from light_sernet_kd.analysis.benchmark import measuring
 from light_sernet_kd.analysis.benchmark.graph import _multiply_adds
 from light_sernet_kd.analysis.benchmark.tables import _names
 from light_sernet_kd.corpora.registry import load
@@ -439,13 +439,13 @@ def test_runs_with_other_folds_are_refused_and_a_damaged_config_too(shared_data,
 
 
 def test_more_threads_than_cores_are_not_promised(files, monkeypatch, capsys):
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(measuring, "core_count", lambda: 4)
     assert cli.main(["benchmark", str(files["int8"]), "--threads", "1,8", "--rounds", "1"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert "8 threads cannot be measured: this machine has 4 cores, and no file" in err
-    for cores, chosen in ((4, (1, 2)), (2, (1, 2)), (1, (1,)), (None, (1,))):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+    for cores, chosen in ((4, (1, 2)), (2, (1, 2)), (1, (1,))):
+        monkeypatch.setattr(measuring, "core_count", lambda cores=cores: cores)
         assert benchmark.checked_threads(None) == chosen
     with pytest.raises(UserError, match=r"^2 threads cannot be measured: this machine has 1 core,"):
         benchmark.checked_threads((2,))

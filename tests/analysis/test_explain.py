@@ -586,7 +586,7 @@ def test_the_worst_are_the_most_confident_mistakes(run, capsys, tmp_path, monkey
     assert said.err == ""
     assert cli.main(["explain", str(run), "--worst", "99"]) == 0
     mistakes = len(explain.worst(predictions, 99))
-    assert capsys.readouterr().err == f"the run made {mistakes} mistakes only: all are explained\n"
+    assert capsys.readouterr().err == f"the run made only {mistakes} mistakes: all explained\n"
 
 
 def test_mistakes_that_are_equally_sure_have_the_order_of_the_report():

@@ -24,6 +24,7 @@ from light_sernet_kd.data import array_cache, feature_cache
 from light_sernet_kd.data import augmenter as augmenting
 from light_sernet_kd.data import batches as batching
 from light_sernet_kd.data.feature_cache import Cache, Reader
+from light_sernet_kd.data.host_batches import host_batches
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.augmentations import AUGMENTATIONS
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
@@ -791,16 +792,28 @@ def test_mixup_mixes_soft_labels_linearly():
         np.testing.assert_allclose(inputs["soft_labels"].sum(axis=1), 1, rtol=1e-5)
 
 
+def first(of, text, rows=ROWS, states=None):
+    """The first batch that is augmented, as one of the two functions makes it."""
+    made = of(
+        batching.Examples(rows, LABELS, ("anger", "fear", "joy")), TRAIN, batch_size=4, seed=7,
+        teacher=batching.TeacherOutputs(LOGITS, states=states),
+        augmenter=augmenting.Augmenter(augment.parse(text), None, lambda clips: clips, SAMPLES, "both"),
+    )  # fmt: skip
+    return next(iter(made))
+
+
+@pytest.mark.parametrize("of", [batching.batches, host_batches])
 @pytest.mark.parametrize("text", ["mixup", "specaugment", "noise"])
-def test_what_a_student_of_text_and_speech_reads_cannot_be_augmented(text):
+def test_what_a_student_of_text_and_speech_reads_cannot_be_augmented(text, of):
     with pytest.raises(UserError, match="leave out --augment, or choose a student of audio alone"):
-        augmented(text, rows=Words("token_ids", "features"))(1)
+        first(of, text, rows=Words("token_ids", "features"))
 
 
-def test_text_states_of_a_teacher_cannot_be_mixed_but_other_augmentations_stay():
+@pytest.mark.parametrize("of", [batching.batches, host_batches])
+def test_text_states_of_a_teacher_cannot_be_mixed_but_other_augmentations_stay(of):
     with pytest.raises(UserError, match=r"mixup cannot mix .* leave mixup out of --augment"):
-        augmented("specaugment,mixup", states=States())(1)
-    assert "teacher_states" in flat(augmented("specaugment", states=States())(1))[0][0]
+        first(of, "specaugment,mixup", states=States())
+    assert "teacher_states" in first(of, "specaugment", states=States())[0]
 
 
 def test_real_recordings_have_the_features_of_each_alone(tmp_path, shared_data):

@@ -10,7 +10,7 @@ import soxr
 
 from light_sernet_kd import audio
 from light_sernet_kd.corpora import Utterance, emodb
-from light_sernet_kd.data.signatures import alike, signature, signatures
+from light_sernet_kd.data.signatures import alike, measure, signature
 from light_sernet_kd.errors import UserError
 
 RATE = 16_000
@@ -40,7 +40,7 @@ COPIES = {
 @pytest.fixture(scope="module")
 def real(shared_data):
     utterances = emodb.utterances(shared_data / "EMO-DB").utterances
-    return utterances, signatures(utterances, {each.id: each.id for each in utterances})
+    return utterances, measure(utterances, {each.id: each.id for each in utterances})[:2]
 
 
 def test_different_recordings_of_emo_db_are_not_alike(real):
@@ -97,23 +97,23 @@ def test_signatures_are_kept_for_the_next_time(tmp_path, monkeypatch):
         soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(0).normal(size=RATE) / 9, RATE)
         files.append(Utterance(name, tmp_path / f"{name}.wav", "fear", name))
     prints = {"a": "1", "b": "2"}
-    first = signatures(files, prints, tmp_path / "cache")
-    assert alike(*first) == [(0, 1)]
+    first = measure(files, prints, tmp_path / "cache")
+    assert alike(first.vectors, first.lengths) == [(0, 1)]
     monkeypatch.setattr(audio, "read", None)
-    again = signatures(files, prints, tmp_path / "cache")
+    again = measure(files, prints, tmp_path / "cache")
     for one_array, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one_array, other)
     with pytest.raises(TypeError):  # another content: reads again
-        signatures(files, prints | {"b": "3"}, tmp_path / "cache")
+        measure(files, prints | {"b": "3"}, tmp_path / "cache")
 
 
 def test_a_damaged_cache_is_made_again(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.ones(RATE) / 2, RATE)
     files = [Utterance("a", tmp_path / "a.wav", "fear", "a")]
-    first = signatures(files, {"a": "1"}, tmp_path / "cache")
+    first = measure(files, {"a": "1"}, tmp_path / "cache")
     (kept,) = (tmp_path / "cache").iterdir()
     kept.write_bytes(kept.read_bytes()[:50])
-    np.testing.assert_array_equal(signatures(files, {"a": "1"}, tmp_path / "cache")[0], first[0])
+    np.testing.assert_array_equal(measure(files, {"a": "1"}, tmp_path / "cache")[0], first[0])
 
 
 def test_every_unreadable_recording_is_listed(tmp_path):
@@ -121,6 +121,6 @@ def test_every_unreadable_recording_is_listed(tmp_path):
         (tmp_path / f"{name}.wav").write_bytes(b"no audio")
     files = [Utterance(name, tmp_path / f"{name}.wav", "fear", name) for name in "ab"]
     with pytest.raises(UserError, match="2 of 2 recordings cannot be used") as caught:
-        signatures(files, {"a": "1", "b": "2"})
+        measure(files, {"a": "1", "b": "2"})
     assert "a.wav is not audio" in str(caught.value)
     assert "b.wav is not audio" in str(caught.value)

@@ -35,7 +35,7 @@ RATE = 16_000
 def listed(utterances, *, corpus="m", origin="") -> TrainingList:
     prints = audio.fingerprints(utterances)
     return of_training(
-        utterances, prints, *signatures.signatures(utterances, prints), corpus=corpus, origin=origin
+        utterances, prints, *signatures.measure(utterances, prints)[:2], corpus=corpus, origin=origin
     )
 
 
@@ -64,6 +64,12 @@ def recordings(tmp_path_factory) -> list[Utterance]:
 
 def asked(trained: TrainingList, utterances, *, corpus="m", origin="") -> training_list.TrainingOverlap:
     return known({}, trained, of_tested(utterances, corpus=corpus, origin=origin))
+
+
+def test_one_recording_is_not_counted(recordings):
+    trained = listed(recordings[:4])
+    assert asked(trained, recordings[:1]).words.startswith("TRAINED ON this recording (identical or near")
+    assert asked(trained, recordings[6:7]).words.startswith("this recording was not found among those")
 
 
 # What is kept

@@ -85,6 +85,10 @@ def test_what_has_speech_is_taken_once_and_the_rest_is_counted_and_named(folder)
         "2 without speech (noise.wav, silence.wav)",
     ):
         assert words in told
+    found = sentence({**facts, "recordings": 1, "clips": 1, "duplicates": 1})
+    assert found.startswith("1 recording in ")
+    assert " gives 1 clip of up to " in found
+    assert "1 clip of equal content, 1 part without speech" in found
 
 
 def test_names_and_places_decide_nothing(folder, tmp_path):

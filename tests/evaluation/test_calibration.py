@@ -544,7 +544,7 @@ def test_a_run_that_goes_on_with_other_threads_says_so(exported, redone):
     count = json.loads((exported / "config.json").read_text())["resolved"]["threads"]
     assert count == accelerate.threads()
     (line,) = [line for line in said.splitlines() if "thread" in line]
-    assert line.startswith(f"This run began on {count + 3} threads and goes on on {count}: ")
+    assert line.startswith(f"This run began on {count + 3} threads and continues on {count}: ")
     assert f" on {count + 3} threads.\n" in (folder / "report.md").read_text()
 
 

@@ -69,6 +69,41 @@ def test_a_waveform_is_answered_as_its_file(fitted, paths):
     np.testing.assert_allclose(fitted.predict_proba(pcm), from_files, atol=1e-4)
 
 
+class Column:
+    """What a Series of pandas or polars has in common, where pandas is not installed."""
+
+    def __init__(self, values):
+        self._values = np.array(values, object)
+        self.shape = self._values.shape
+
+    def to_numpy(self):
+        return self._values
+
+
+def test_columns_of_a_table_are_taken_as_lists_are(fitted, paths, monkeypatch):
+    try:
+        from pandas import Series
+    except ImportError:
+        Series = Column
+    named = [*map(str, paths)]
+    np.testing.assert_array_equal(fitted.predict_proba(Series(named[:3])), fitted.predict_proba(named[:3]))
+    sounds = [soundfile.read(path, dtype="float32")[0] for path in paths[:3]]
+    np.testing.assert_array_equal(fitted.predict_proba(Series(sounds)), fitted.predict_proba(sounds))
+    tables = []
+
+    def trained(self, table, speakers):
+        tables.append((table.read_text(encoding="utf-8"), speakers))
+        return fitted.model_
+
+    # What is trained on is in the table.
+    monkeypatch.setattr(EmotionClassifier, "_trained", trained)
+    of_series = small().fit(Series(named), Series(LABELS), groups=Series(GROUPS))
+    of_lists = small().fit(named, LABELS, groups=GROUPS)
+    assert tables[0] == tables[1]
+    assert tables[0][1] == 3
+    np.testing.assert_array_equal(of_series.classes_, of_lists.classes_)
+
+
 def test_one_that_is_fitted_can_be_pickled_and_one_that_is_cloned_is_not_fitted(fitted, paths):
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.predict_proba(paths[:3]), fitted.predict_proba(paths[:3]))

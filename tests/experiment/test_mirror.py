@@ -100,6 +100,29 @@ def test_another_machine_gets_what_is_finished_and_no_more(url, tmp_path):
     assert set(there(url)) == {f"run/{name}" for name in {*everything, INDEX}}
 
 
+def test_of_a_fold_only_what_its_training_needed_stays_here(tmp_path):
+    from light_sernet_kd.data.run_folder import RunFolder
+
+    run = tmp_path / "run"
+    finish_fold(run, "a")
+    step = RunFolder(run).fold("a")
+    passing = [step.generation(1), step.generation(12), step.member("teacher-states", "npy")]
+    for role in ("student", "generation-1", "teacher", "teacher-2", "teacher-2-without-3"):
+        passing += [step.checkpoint(role, 0), step.checkpoint(role, 1)]
+        passing += [step.member(role), step.member(role, "weights.npz")]
+    kept = [step.history(role) for role in ("student", "generation-1", "teacher-2")]
+    kept += [step.path / "generation_logits.npz", step.path / "best-checkpoint.keras"]
+    kept += [step.path / "callbacks" / name for name in ("best-checkpoint.keras", "student-checkpoint.npz")]
+    kept += [run / "my-member.npz"]
+    for path in (*passing, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    finish(run)
+    files, _ = mirror.run_files(run)
+    assert set(kept) <= set(files)
+    assert not set(passing) & set(files)
+
+
 def test_a_fold_is_sent_while_the_next_one_is_trained(url, tmp_path):
     run = tmp_path / "run"
     with mirrored_run(url, [run], QUIET):

@@ -331,8 +331,8 @@ def test_a_teachers_file_keeps_its_values_and_their_scale(tmp_path):
     ("changed", "words"),
     [
         ({"dimensions": np.zeros((3, 1))}, r"dimensions are float64 \(3, 1\); expected numbers \(2, 1\)"),
-        ({"dimension_names": np.array(["mood"])}, "its dimensions are none"),
-        ({"dimension_range": np.array([5.0, 1.0])}, "its dimensions are none"),
+        ({"dimension_names": np.array(["mood"])}, "its dimensions cannot be used"),
+        ({"dimension_range": np.array([5.0, 1.0])}, "its dimensions cannot be used"),
         ({"dimension_range": None}, "has dimensions and lacks dimension_range"),
     ],
 )

@@ -48,6 +48,7 @@ import numpy as np
 from small_runs import rendered, shallow_light_sernet, train
 
 from light_sernet_kd import teachers
+from light_sernet_kd.experiment import run as experiment
 from light_sernet_kd.experiment.sweeps import grid as grid_of
 from light_sernet_kd.experiment.sweeps import together
 from light_sernet_kd.training.vectorised import together as engine
@@ -59,6 +60,8 @@ def at_once(count):
     together.trains_several, together.most_together = engine.trains_several, lambda network: count
 
 
+forecasts, forecast_of = [], experiment.forecast_of
+experiment.forecast_of = lambda run: forecasts.append(forecast_of(run)) or forecasts[-1]
 once = ["--epochs", "1", "--no-export", "--run"]
 with shallow_light_sernet(), rendered("curves"):
     at_once(2)
@@ -83,6 +86,8 @@ with shallow_light_sernet(), rendered("curves"):
     assert cli.main(["grid", *grid, "--dry-run"]) == 0
     assert cli.main(["grid", *grid]) == 0
 assert cli.main(["explain", str(result / "pure"), "--worst", "1"]) == 2
+# Each run ended with nothing left to train, whether it trained its networks together or in turn.
+assert {each.at(1.0) for each in forecasts} == {0}
 assert no_tensorflow.imported() == []
 """
 

@@ -238,7 +238,7 @@ def test_a_student_whose_logits_come_from_no_fully_connected_layer_is_refused(ca
         (
             {"merge": False},
             UserError,
-            "--enrolment needs audio as input: leave --no-merge or --enrolment out",
+            "with merge=False a file takes features: leave out enrolled or merge=False",
         ),
         ({"prior_clips": 0.0}, ValueError, "a prior of more than 0 clips was expected, found 0.0"),
     ],

@@ -305,7 +305,8 @@ def states_student(**widths: int) -> tuple[keras.Model, dict[str, np.ndarray]]:
 def with_list(path, folder, utterances, **about):
     """The exported file as if its student had been trained on these utterances."""
     prints = audio.fingerprints(utterances)
-    found = training_list.of_training(utterances, prints, *signatures.signatures(utterances, prints), **about)
+    vectors, lengths, _ = signatures.measure(utterances, prints)
+    found = training_list.of_training(utterances, prints, vectors, lengths, **about)
     copy = folder / path.name
     shutil.copy(path, copy)
     with zipfile.ZipFile(copy, "a") as archive:

@@ -1,6 +1,5 @@
 """Everything about files, measured side by side."""
 
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from light_sernet_kd.analysis.benchmark.memory import MEMORY, peak_memory
 from light_sernet_kd.analysis.benchmark.scoring import Recordings, accuracy, folds_students
 from light_sernet_kd.analysis.benchmark.timing import latencies, open_file
 from light_sernet_kd.analysis.processor import processor
+from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.runner import DIMENSIONS
@@ -58,7 +58,7 @@ def measure(
     return {
         "machine": {
             "processor": processor()[0],
-            "cores": os.cpu_count(),
+            "cores": core_count(),
             "system": f"{platform.system()} {platform.machine()}",
             "ai_edge_litert": version("ai-edge-litert"),
         },
@@ -112,7 +112,7 @@ def checked_threads(threads: Sequence[int] | None) -> tuple[int, ...]:
     Raises:
         UserError: this machine has fewer cores.
     """
-    cores = os.cpu_count() or 1
+    cores = core_count()
     if threads is None:
         return tuple(count for count in (1, 2) if count <= cores)
     if more := [count for count in threads if count > cores]:

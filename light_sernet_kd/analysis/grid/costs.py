@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import operator
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from light_sernet_kd.config import Settings
+from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.config.engine import engine_of
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, read_json, write_json
@@ -180,5 +180,4 @@ def _engine(named: str, qat: bool) -> str | None:
 
 def _machine() -> str:
     """Which machine this is, with how many cores: a results folder may be on a disk that several share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return hashlib.sha256(f"{platform.node()} {platform.machine()} {cores}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{platform.node()} {platform.machine()} {core_count()}".encode()).hexdigest()[:12]

@@ -24,6 +24,7 @@ from light_sernet_kd.data.signatures import SIGNATURE_VERSION, signature
 from light_sernet_kd.data.unlabelled.windows import CONTENT_BYTES, content_of, windows
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import write_arrays
+from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.runner import too_short, unheard
 
 # Raised when the same recordings give another survey: old parts are then not used.
@@ -129,9 +130,10 @@ class Survey:
 def sentence(facts: Mapping[str, Any], most: int = 3) -> str:
     """What `Survey.facts` tells, in one line."""
     hours = facts["clips"] * facts["clip_seconds"] / 3600
+    give = "gives" if facts["recordings"] == 1 else "give"
     text = (
-        f"{facts['recordings']:,} recordings in {facts['folder']} give {facts['clips']:,} clips of up to "
-        f"{facts['clip_seconds']:g} s ({hours:.1f} h)"
+        f"{pluralise(facts['recordings'], 'recording')} in {facts['folder']} {give} "
+        f"{pluralise(facts['clips'], 'clip')} of up to {facts['clip_seconds']:g} s ({hours:.1f} h)"
     )
     out = []
     for key, what in _WORDS.items():
@@ -139,9 +141,9 @@ def sentence(facts: Mapping[str, Any], most: int = 3) -> str:
             names = ", ".join(facts[key]["names"][:most]) + (", …" if count > most else "")
             out.append(f"{count:,} {what} ({names})")
     if count := facts["duplicates"]:
-        out.append(f"{count:,} clips of equal content")
+        out.append(f"{pluralise(count, 'clip')} of equal content")
     if count := facts["silent_windows"]:
-        out.append(f"{count:,} parts without speech")
+        out.append(f"{pluralise(count, 'part')} without speech")
     return f"{text}; left out: {', '.join(out)}" if out else text
 
 

@@ -11,7 +11,7 @@ import os
 import pickle
 import socket
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import numpy as np
 import light_sernet_kd
 from light_sernet_kd.data.unlabelled.clips import Encoded, Part
 from light_sernet_kd.encoders.embedding_cache import Encoder
-from light_sernet_kd.errors import UserError, is_installed, missing
-from light_sernet_kd.experiment.cluster.connection import connected, cores_of, first_line, nodes_of
+from light_sernet_kd.errors import UserError, first_line, is_installed, missing
+from light_sernet_kd.experiment.cluster.connection import connected, cores_of, nodes_of
 from light_sernet_kd.experiment.sweeps.grid import THREADS
 
 # What is encoded and not yet written, in the nodes' shared memory.
@@ -145,7 +145,9 @@ class _Encoding:
             made.begin()
         encoder = made.again()
         if encoder.folder(Path()).name != made.key:
-            raise UserError(f"{encoder.name} is another one than here, or of another version.")
+            raise UserError(
+                f"{encoder.name} is another encoder, or of another version, than where the command was given."
+            )
         return encoder
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -183,19 +185,39 @@ def _fit(ray: Any, part: Part) -> dict[str, tuple[int, int]]:
     nodes = nodes_of(ray)
     if not nodes:
         raise UserError("no node of the Ray cluster has a processor: ray start --num-cpus=N.")
-    path, probe = part.folder / part.names[0], ray.remote(_probe())
-    asked = {}
+    path, probe, asked = part.folder / part.names[0], ray.remote(_probe()), {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         asked[node] = probe.options(num_cpus=0, scheduling_strategy=there).remote(
             light_sernet_kd.__version__, os.getcwd(), str(path), path.stat().st_size
         )
-    ray.wait([*asked.values()], num_returns=len(asked), timeout=_PROBE_SECONDS)
-    unfit = {node: ray.get(answer, timeout=_PROBE_SECONDS) for node, answer in asked.items()}
+    unfit = _why_not(ray, asked)
     fit = {node: sizes for node, sizes in nodes.items() if not unfit[node]}
     if not fit:
         raise UserError(next(iter(unfit.values())))
     return fit
+
+
+def _why_not(ray: Any, asked: Mapping[str, Any]) -> dict[str, str]:
+    """Node's id → why it cannot encode, empty where it can. A node that says nothing is left to the others.
+
+    Args:
+        asked: node's id → its answer on the way.
+    """
+    _, silent = ray.wait([*asked.values()], num_returns=len(asked), timeout=_PROBE_SECONDS)
+    names = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes()}
+    reasons = {}
+    for node, answer in asked.items():
+        name = f"node {names.get(node, node)}"
+        if answer in silent:
+            ray.cancel(answer, force=True)
+            reasons[node] = f"{name}: it gave no answer in {_PROBE_SECONDS:.0f} s."
+            continue
+        try:
+            reasons[node] = ray.get(answer)
+        except ray.exceptions.RayError as error:  # its process died, or the node
+            reasons[node] = f"{name}: {first_line(error)}."
+    return reasons
 
 
 def _probe() -> Callable[..., str]:

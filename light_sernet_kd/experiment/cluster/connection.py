@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.config.cores import core_count
+from light_sernet_kd.errors import UserError, first_line
 
 
 @contextlib.contextmanager
@@ -39,7 +40,7 @@ def connected(address: str | None) -> Iterator[None]:
                     warnings.simplefilter("ignore")
                     ray.init(address, **quiet)
             else:
-                ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
+                ray.init("local", include_dashboard=False, num_cpus=core_count(), **quiet)
         yield
     finally:
         ray.shutdown()  # also where it refused: the next connection may be of another kind
@@ -96,7 +97,3 @@ def cores_of(nodes: Mapping[str, tuple[int, int]], jobs: int | None) -> tuple[in
     cores = min(sizes) if jobs is None else max(1, min(*sizes, sum(sizes) // jobs))
     room = sum(size // cores for size in sizes)
     return cores, room if jobs is None else min(room, jobs)
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic
 import light_sernet_kd
 from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
-from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.cluster.connection import connected, first_line, nodes_of
+from light_sernet_kd.errors import UserError, first_line
+from light_sernet_kd.experiment.cluster.connection import connected, nodes_of
 from light_sernet_kd.experiment.cluster.node import (
     LOGS,
     Job,
@@ -61,6 +61,7 @@ class _Task(Generic[Run]):
         tries: how often it was given to the cluster.
         node: id and name of the node that has it now.
         lost_on: ids of the nodes on which its process died.
+        was_lost: a process of these runs died, also one that had others too. It may still hold their folders.
         unfit: node's id → why it cannot make them.
     """
 
@@ -68,6 +69,7 @@ class _Task(Generic[Run]):
     tries: int = 0
     node: tuple[str, str] = ("", "")
     lost_on: list[str] = field(default_factory=list)
+    was_lost: bool = False
     unfit: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -84,8 +86,8 @@ class _Task(Generic[Run]):
         return f"{self.name} and {more} more" if more else self.name
 
     def alone(self) -> "list[_Task[Run]]":
-        """The same runs, each by itself."""
-        return [_Task((run,), unfit={**self.unfit}) for run in self.runs]
+        """The same runs, each by itself; what died before does not count against one alone."""
+        return [_Task((run,), was_lost=self.was_lost, unfit={**self.unfit}) for run in self.runs]
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ class _Runs(Generic[Run]):
             token=self.token,
             host=host_name(),
             folder=os.getcwd(),
-            again=bool(task.lost_on),
+            again=task.was_lost,
             plugins=self.plugins,
             together=self.how.together,
         )
@@ -315,7 +317,7 @@ class _Runs(Generic[Run]):
             self.display.say(f"{task.title} on {name}:\n{answer.error}", always=True)
             if len(task.runs) == 1:
                 return _all(task, f"{name}: {answer.error.splitlines()[-1]}"), []
-            return finished, _Task(tuple(others), unfit=task.unfit).alone()
+            return finished, replace(task, runs=tuple(others)).alone()
         again = []
         for run in others:
             why = answer.finished[run.name].why
@@ -327,6 +329,7 @@ class _Runs(Generic[Run]):
         """Of runs whose process died: as `_outcome`."""
         node, name = task.node
         task.lost_on.append(node)
+        task.was_lost = True
         for key in [key for key in self.files if key[0] == task.key]:
             self.files.pop(key).close()
         log = tail(self.options.result / LOGS / f"{task.name}.log").rstrip()

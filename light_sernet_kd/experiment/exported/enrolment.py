@@ -8,7 +8,7 @@ import numpy as np
 
 from light_sernet_kd import evaluation
 from light_sernet_kd.arrays import read_arrays
-from light_sernet_kd.data import feature_cache
+from light_sernet_kd.data.feature_cache import predictions
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.experiment.networks.training import trained_on
@@ -161,11 +161,8 @@ def _temperature(run: "Experiment", fold: Fold, head: EnrolledHead, model: Any) 
 
 
 def _embeddings(run: "Experiment", model: Any, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    features, chosen = phases_of(run, "student")[-1].rows, np.asarray(rows)
-    predict = feature_cache.full_precision(model.predict_on_batch)
-    size = feature_cache.BATCH
-    blocks = [np.asarray(predict(features[chosen[at : at + size]])) for at in range(0, len(chosen), size)]
-    return np.concatenate(blocks)
+    features = phases_of(run, "student")[-1].rows
+    return np.concatenate([np.asarray(block) for block in predictions(model, features, rows)])
 
 
 def _speakers(run: "Experiment", rows: Sequence[int] | np.ndarray) -> list[str]:

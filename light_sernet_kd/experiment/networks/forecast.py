@@ -13,7 +13,7 @@ import keras
 
 from light_sernet_kd import students
 from light_sernet_kd.data.protocols import Fold
-from light_sernet_kd.experiment.networks.phases import schedule_of, shape_of, teacher_parts
+from light_sernet_kd.experiment.networks.phases import held_out_folds, schedule_of, shape_of, teacher_parts
 from light_sernet_kd.features import feature_shape
 from light_sernet_kd.reporting.text import pluralise
 
@@ -69,8 +69,20 @@ class Forecast:
             self._done[kind] = before + epoch * rows
             return self.remaining()
 
-        yield timed
-        self._done[kind] = before + epochs * rows  # also of one that stopped early
+        try:
+            yield timed
+        finally:  # also of one that stopped early, or failed
+            self._done[kind] = before + epochs * rows
+
+    def skip(self, kind: Kind, rows: int, epochs: int) -> None:
+        """Take out what is planned and not trained here: these epochs of a network.
+
+        >>> forecast = Forecast({("student", 0): 40})
+        >>> forecast.skip(("student", 0), 10, 3)
+        >>> forecast.at(1.0)
+        10.0
+        """
+        self._done[kind] += rows * epochs
 
     @property
     def knows_nothing(self) -> bool:
@@ -128,15 +140,29 @@ class FirstSteps(keras.callbacks.Callback):
 
 def forecast_of(run: "Experiment") -> Forecast:
     """Of the networks that the run still has to train."""
-    from light_sernet_kd.experiment.networks.training import trained_on
-
     planned: Counter[Kind] = Counter()
     for fold in steps_left(run):
-        rows = len(trained_on(run, fold))
-        for role, count in networks_per_step(run).items():
+        for role, rows in networks_left(run, fold):
             for number, epochs in enumerate(epochs_of(run, role)):
-                planned[role, number] += count * rows * epochs
+                planned[role, number] += rows * epochs
     return Forecast(dict(planned))
+
+
+def networks_left(run: "Experiment", fold: Fold) -> Iterator[tuple[str, int]]:
+    """Role, `student` or `teacher`, and training utterances of each network that a fold lacks."""
+    from light_sernet_kd.experiment.networks.training import teacher_roles, trained_on
+
+    step, generations = run.step(fold), run.settings.generations
+    if run.settings.trained_teacher and not step.teacher.exists():
+        parts = held_out_folds(run, fold)
+        for role in teacher_roles(run):
+            networks = {role: fold} | {f"{role}-{name}": others for name, (others, _) in parts.items()}
+            for name, its_fold in networks.items():
+                if not step.member(name).exists():
+                    yield "teacher", len(trained_on(run, its_fold))
+    for number in range(1, generations + 1):
+        if number == generations or not step.generation(number).exists():
+            yield "student", len(trained_on(run, fold))
 
 
 def steps_left(run: "Experiment") -> list[Fold]:

@@ -12,6 +12,7 @@ import numpy as np
 from light_sernet_kd import students
 from light_sernet_kd.config import Settings, distillation_spec
 from light_sernet_kd.config.settings import SAME
+from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks.inputs import architectures, features_of
 from light_sernet_kd.features import feature_shape
@@ -20,7 +21,7 @@ from light_sernet_kd.registries.losses import NO_TEACHER
 from light_sernet_kd.registries.schedules import Schedule
 from light_sernet_kd.registries.students import STUDENTS
 from light_sernet_kd.reporting.text import pluralise
-from light_sernet_kd.teachers.probe import PARTS
+from light_sernet_kd.teachers.probe import PARTS, held_out_parts
 from light_sernet_kd.training import devices
 
 if TYPE_CHECKING:
@@ -133,6 +134,26 @@ def teacher_parts(run: "Experiment") -> int:
     if parts is None:
         parts = PARTS if "teacher" in run.multimodal else 0
     return parts
+
+
+def held_out_folds(run: "Experiment", fold: Fold) -> dict[str, tuple[Fold, list[int]]]:
+    """What `--teacher_parts` adds to a fold's teacher; nothing where its speakers are not divided.
+
+    Returns:
+        `without-1` and so on → the fold less a part of its training speakers, with no validation set, and the
+        utterances of that part.
+    """
+    if not teacher_parts(run):
+        return {}
+    train = np.array(fold.train)
+    speakers = np.array([run.utterances[row].speaker for row in fold.train])
+    return {
+        f"without-{number}": (
+            dataclasses.replace(fold, train=tuple(train[~part].tolist()), validation=()),
+            train[part].tolist(),
+        )
+        for number, part in enumerate(held_out_parts(speakers, teacher_parts(run)), start=1)
+    }
 
 
 def _qat_schedule(run: "Experiment") -> Schedule:

@@ -254,6 +254,11 @@ def kind_of(role: str) -> str:
     return "teacher" if role.startswith("teacher") else "student"
 
 
+def teacher_roles(run: "Experiment") -> list[str]:
+    """Of the networks of a fold's teacher."""
+    return ["teacher", *(f"teacher-{number + 1}" for number in range(1, run.settings.teacher_count))]
+
+
 def generation_role(run: "Experiment", number: int) -> str:
     """The role of the students of a generation, counted from 1: `student` of the last one."""
     return "student" if number == run.settings.generations else f"generation-{number}"
@@ -326,7 +331,10 @@ def _trained(training: Training, number: int, job: TrainingJob, title: str) -> T
         return trained
     network, kind = training.network_in(number), kind_of(role)
     untimed: contextlib.nullcontext[None] = contextlib.nullcontext()
-    timing = run.forecast and run.forecast.network((kind, number), len(job.train), network.epochs_of(job))
+    rows, epochs = len(job.train), network.epochs_of(job)
+    if run.forecast:  # some train for as many epochs as another one was selected at
+        run.forecast.skip((kind, number), rows, network.schedule.epochs - epochs)
+    timing = run.forecast and run.forecast.network((kind, number), rows, epochs)
     place = _place(run, training.fold)
     with run.display.network(title) as shown, timing or untimed as timed:
 

@@ -12,7 +12,7 @@ from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.corpora import same_names
 from light_sernet_kd.experiment import start
 from light_sernet_kd.experiment.alone import teacher_comparison
-from light_sernet_kd.experiment.exported.enrolment import enrolled_scores
+from light_sernet_kd.experiment.exported.enrolment import enrolled_scores, is_enrolled
 from light_sernet_kd.experiment.exported.final import final_notes
 from light_sernet_kd.experiment.networks.training import model_of, network_of
 from light_sernet_kd.experiment.results import dimensions
@@ -50,6 +50,10 @@ def notes_of(run: "Experiment", exported: Mapping[str, Any] | None = None) -> li
         notes.append(babble)
     if run.settings.enrolment and not run.has_classes:
         notes.append("There is no second head for known speakers: it tells emotions apart.")
+    if is_enrolled(run) and run.settings.export and not run.settings.merge_tflite:
+        notes.append(
+            "No exported file is for known speakers: that takes audio, and with -m false files do not."
+        )
     return [*notes, *final_notes(run, exported)]
 
 

@@ -2,7 +2,7 @@
 
 To find that out as a run does, TensorFlow is imported, the recordings are read and the pictures are drawn. A
 receipt lists the files that the run read and wrote, by size and time. Where any of them differs, or the
-program does, or the settings do, or where a run reads what no receipt lists, the run is opened as ever.
+program, the settings or the plug-ins do, or where a run reads what no receipt lists, it is opened as ever.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from light_sernet_kd import plugins
 from light_sernet_kd.config import RunOptions, Settings
 from light_sernet_kd.corpora.registry import find, is_manifest
 from light_sernet_kd.data.run_folder import RunFolder
@@ -86,7 +87,9 @@ def _asked(settings: Settings, options: RunOptions) -> dict[str, Any]:
         front_end=settings.front_end or entry.front_end,
         schedule=settings.schedule or entry.schedule,
     )
-    return {**resolved.as_dict(), "data": os.path.abspath(options.data), "audio": options.audio}
+    chosen = resolved.as_dict()
+    places = {"data": os.path.abspath(options.data), "audio": options.audio}
+    return {**chosen, **places, "plugins": plugins.used(chosen)}
 
 
 @cache

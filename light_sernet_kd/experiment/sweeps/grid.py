@@ -17,6 +17,7 @@ from light_sernet_kd import experiment, plugins
 from light_sernet_kd.analysis.grid import Entry, Grid, GridFolder
 from light_sernet_kd.analysis.grid.plan import DONE, duration
 from light_sernet_kd.config import RunOptions, Settings
+from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
@@ -289,7 +290,7 @@ class Processes:
         begin = functools.partial(_begin, self.begin, plugins.files())
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), begin)
         try:
-            with _threads(max(1, (os.cpu_count() or 1) // self.jobs)):
+            with _threads(max(1, core_count() // self.jobs)):
                 yield pool
         except BaseException:
             # Else an interrupted grid would wait for its runs' ends, which may be hours away.

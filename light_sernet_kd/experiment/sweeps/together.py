@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks.phases import is_trained_with_others
-from light_sernet_kd.experiment.networks.training import Training, is_augmented, job_of, kind_of, network_of
+from light_sernet_kd.experiment.networks.training import (
+    Training,
+    is_augmented,
+    job_of,
+    kind_of,
+    network_of,
+    teacher_roles,
+)
 from light_sernet_kd.experiment.teachers.teacher import final_teacher_epochs, median_epochs, teacher_outputs
 from light_sernet_kd.reporting.text import pluralise
 from light_sernet_kd.training.job import TrainingJob
@@ -75,8 +82,7 @@ def _teachers(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None
     is_trained_here = run.settings.trained_teacher and is_trained_with_others(run, "teacher")
     if not is_trained_here or step.teacher.exists():
         return
-    for number in range(run.settings.teacher_count):
-        role = "teacher" if number == 0 else f"teacher-{number + 1}"
+    for role in teacher_roles(run):
         if not step.member(role).exists():
             yield Training(run, role, fold, epochs=epochs)
 
@@ -125,5 +131,9 @@ def _train_some(trainings: Sequence[tuple[Training, TrainingJob]]) -> None:
         title = f"{pluralise(len(trainings), 'network')} together"
     with one.run.display.network(title) as shown:
         pairs = [(each.network, job) for each, job in trainings]
-        for (each, _), trained in zip(trainings, train_together(pairs, progress=shown.epoch), strict=True):
+        made = train_together(pairs, progress=shown.epoch)
+        for (each, job), trained in zip(trainings, made, strict=True):
             each.run.ahead[each.role, each.fold.name] = trained
+            if each.run.forecast:
+                rows, epochs = len(job.train), each.network.schedule.epochs
+                each.run.forecast.skip((kind_of(each.role), 0), rows, epochs)

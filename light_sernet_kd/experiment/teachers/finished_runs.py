@@ -6,7 +6,7 @@ that one student learns from. A fold's teacher is what those runs trained in tha
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from light_sernet_kd import teachers
 from light_sernet_kd.config import Dimensions, Settings
 from light_sernet_kd.data import feature_cache
+from light_sernet_kd.data.feature_cache import predictions
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.resolve_settings import settings_of_run
 from light_sernet_kd.data.run_folder import Run, RunFolder
@@ -186,7 +187,7 @@ def _teacher(taught: FinishedRun, selection: Selection, folds: list[Fold], cache
     )
     logits, embeddings, values = [], [], []
     for fold in folds:
-        blocks = [*_answers(_asked(taught, fold.name), rows)]
+        blocks = [*predictions(_asked(taught, fold.name), rows, range(len(rows)))]
         logits.append(np.concatenate([block[0] for block in blocks]))
         embeddings.append(np.concatenate([block[1] for block in blocks]))
         if settings.dimensions:
@@ -222,13 +223,6 @@ def _asked(taught: FinishedRun, fold: str) -> keras.Model:
     return keras.Model(student.inputs[0], [student.outputs[0], embedding_of(student), *student.outputs[1:]])
 
 
-def _answers(model: keras.Model, rows: Any) -> Iterator[list[np.ndarray]]:
-    """What a model gives of features, a block after another."""
-    predict = feature_cache.full_precision(model.predict_on_batch)
-    for start in range(0, len(rows), feature_cache.BATCH):
-        yield predict(np.asarray(rows[np.arange(start, min(start + feature_cache.BATCH, len(rows)))]))
-
-
 def _answer(runs: Sequence[FinishedRun], folds: Sequence[Fold], classes: int, workplace: Workplace) -> None:
     """Write what the students of each fold say of unlabelled clips: together, as `ensemble` has it."""
     task = workplace.unlabelled
@@ -245,7 +239,7 @@ def _answer(runs: Sequence[FinishedRun], folds: Sequence[Fold], classes: int, wo
         for number, (each, heard) in enumerate(zip(runs, rows, strict=True)):
             model = _asked(each, fold.name)
             path = file_of(task.of_member(number).folder, fold.name)
-            answers = ((block[0], block[1]) for block in _answers(model, heard))
+            answers = ((block[0], block[1]) for block in predictions(model, heard, range(len(heard))))
             write_network_answers(path, answers, len(heard), (classes, model.outputs[1].shape[-1]))
             said.append(read_network_answers(path, len(heard), classes))
         combined = combine_answers(said)

@@ -48,6 +48,7 @@ _FACTS = {
     "cross_fitted_ua": (float, None),
     "compared": (None, {"teacher": float, "student": float, "utterances": int, "ci95": _ENDS}),
 }
+_NOTHING_BESIDE = "there is no finished run without a teacher to compare it with"
 MORE, NO_MORE = "knows more", "knows no more"
 
 
@@ -210,12 +211,12 @@ def _validation(run: "Experiment", fold: Fold) -> tuple[int, ...]:
     """The fold's validation utterances, whose speakers its teacher was not trained on."""
     if not fold.selection_indices:
         raise _UnjudgedError(
-            f"no validation speaker of the protocol {run.settings.protocol} is none who tests"
+            f"the protocol {run.settings.protocol} has no validation speakers who do not test as well"
         )
     teacher = fold_teacher(run, fold)
     seen = teachers.speakers_of_fold(teacher, fold.name)
     if seen is None:
-        raise _UnjudgedError("its file does not say who trained it")
+        raise _UnjudgedError("its file does not name the speakers that it was trained on")
     if teachers.trained_speakers_among(teacher, seen, set(run.selection.speakers(fold.selection_indices))):
         raise _UnjudgedError("it was trained on the validation speakers")
     return fold.selection_indices
@@ -224,14 +225,11 @@ def _validation(run: "Experiment", fold: Fold) -> tuple[int, ...]:
 def _beside_estimate(run: "Experiment") -> _Compared:
     """On speakers of the first fold, whom one student without a teacher answers that is trained for it."""
     if "student" in run.multimodal:
-        raise _UnjudgedError(
-            f"no finished run without a teacher is here, and for an estimate no {run.settings.student} is "
-            "trained"
-        )
+        raise _UnjudgedError(f"{_NOTHING_BESIDE}, and no {run.settings.student} is trained to make one")
     if run.start and run.start.per_fold:
         raise _UnjudgedError(
-            "no finished run without a teacher is here, and the weights that the student begins with may "
-            "know the speakers of an estimate"
+            f"{_NOTHING_BESIDE}, and the weights that the student begins with may know the speakers that "
+            "one would answer"
         )
     fold = _judged_folds(run)[0]
     if teachers.is_cross_fitted(fold_teacher(run, fold).card):
@@ -254,7 +252,7 @@ def _held_out(run: "Experiment", fold: Fold) -> tuple[int, ...]:
     train = np.array(fold.train)
     speakers = np.array([run.utterances[row].speaker for row in fold.train])
     if len(set(speakers)) < FEWEST_TRAINING_SPEAKERS:
-        raise _UnjudgedError(f"its first fold has fewer than {FEWEST_TRAINING_SPEAKERS} training speakers")
+        raise _UnjudgedError(f"the first fold has fewer than {FEWEST_TRAINING_SPEAKERS} training speakers")
     parts = held_out_parts(speakers)
     largest = max(parts, key=lambda part: (len(set(speakers[part])), int(part.sum())))
     return tuple(train[largest].tolist())
@@ -278,8 +276,8 @@ def _estimate(run: "Experiment", fold: Fold) -> np.ndarray:
         return logits
     if run.settings.teacher_gate != GATE_REFUSE and len(run.folds) < FEWEST_FOLDS:
         raise _UnjudgedError(
-            "no finished run without a teacher is here, which `train --alone` makes, and to train a student "
-            f"for an estimate would cost much beside {pluralise(len(run.folds), 'fold')}"
+            f"{_NOTHING_BESIDE} (`train --alone` makes one), and to train one student more would cost much "
+            f"beside {pluralise(len(run.folds), 'fold')}"
         )
     with _workshop(kept):
         if (logits := _kept(kept, shape)) is not None:

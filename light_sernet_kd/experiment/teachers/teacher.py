@@ -15,22 +15,27 @@ from light_sernet_kd import audio, teachers
 from light_sernet_kd.arrays import open_mapped, read_arrays
 from light_sernet_kd.config import Dimensions
 from light_sernet_kd.config.settings import CONFIDENCE, SAME
-from light_sernet_kd.data import array_cache, feature_cache
+from light_sernet_kd.data import array_cache
 from light_sernet_kd.data.batches import TeacherOutputs, TeacherViews
+from light_sernet_kd.data.feature_cache import predictions
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.run_folder import read_or_redo
 from light_sernet_kd.data.text_states import write_text_states
 from light_sernet_kd.distillation.batch_keys import DIMENSIONS, EMBEDDING, LOGITS, TEACHER, TEACHER_EMBEDDING
 from light_sernet_kd.distillation.distiller import text_states_of
-from light_sernet_kd.experiment.networks.phases import architectures, phases_of, teacher_parts
-from light_sernet_kd.experiment.networks.training import network_of, train_network
+from light_sernet_kd.experiment.networks.phases import (
+    architectures,
+    held_out_folds,
+    phases_of,
+    teacher_parts,
+)
+from light_sernet_kd.experiment.networks.training import network_of, teacher_roles, train_network
 from light_sernet_kd.experiment.teachers import finished_runs, unlabelled
 from light_sernet_kd.experiment.teachers import views as teacher_views
 from light_sernet_kd.files import write_arrays
 from light_sernet_kd.registries.teachers import teacher_members, teacher_source, trained_member
 from light_sernet_kd.teachers.alignment import SCALED
 from light_sernet_kd.teachers.components import ComponentRows, fit_components
-from light_sernet_kd.teachers.probe import held_out_parts
 from light_sernet_kd.teachers.sources import (
     Workplace,
     at_own_temperature,
@@ -259,13 +264,8 @@ def _members_weights(run: "Experiment", fold: Fold, network: keras.Model) -> lis
             raise ValueError(f"{path} holds weights of another network")
         return weights
 
-    paths = [step.member(role, _WEIGHTS) for role in _roles(run)]
+    paths = [step.member(role, _WEIGHTS) for role in teacher_roles(run)]
     return [read_or_redo(path, read, remove=step.teacher) for path in paths]
-
-
-def _roles(run: "Experiment") -> list[str]:
-    """Of the networks of a fold's teacher."""
-    return ["teacher", *(f"teacher-{number + 1}" for number in range(1, run.settings.teacher_count))]
 
 
 def fold_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None = None) -> teachers.Teacher:
@@ -341,7 +341,7 @@ def trained_teacher(run: "Experiment", fold: Fold, epochs: Sequence[int] | None 
         step.clear("teacher*-checkpoint*.npz", "*-member.npz")
     else:
         members, best_epochs = [], []
-        for role in _roles(run):
+        for role in teacher_roles(run):
             member = _member_outputs(run, role, fold, epochs)
             best = member.card["best_epochs"]
             members.append(_with_held_out(run, member, role, fold, best))
@@ -363,14 +363,10 @@ def _with_held_out(
     """`teacher` with a training utterance's logits from networks that never met its speaker."""
     if not teacher_parts(run):
         return teacher
-    train = np.array(fold.train)
-    speakers = np.array([run.utterances[i].speaker for i in fold.train])
     logits = teacher.logits.copy()
     values = None if teacher.values is None else teacher.values.copy()
-    for number, part in enumerate(held_out_parts(speakers, teacher_parts(run)), start=1):
-        others = dataclasses.replace(fold, train=tuple(train[~part].tolist()), validation=())
-        rows = train[part].tolist()
-        member = _member_outputs(run, f"{role}-without-{number}", others, epochs, rows)
+    for name, (others, rows) in held_out_folds(run, fold).items():
+        member = _member_outputs(run, f"{role}-{name}", others, epochs, rows)
         logits[0][rows] = member.logits[0]
         if values is not None and member.values is not None:
             values[0][rows] = member.values[0]
@@ -432,9 +428,7 @@ def _write_teacher_states(run: "Experiment", fold: Fold, weights: list[np.ndarra
     model = keras.Model(student.input, text_states_of(student))
 
     def states(indices: Sequence[int]) -> Iterator[np.ndarray]:
-        for start in range(0, len(indices), feature_cache.BATCH):
-            batch = np.asarray(indices[start : start + feature_cache.BATCH])
-            yield model.predict_on_batch(rows[batch]).astype(np.float16)
+        return (block.astype(np.float16) for block in predictions(model, rows, indices))
 
     if fold.test:
         write_text_states(run.step(fold).path, states(fold.test))

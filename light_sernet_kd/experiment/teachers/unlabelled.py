@@ -19,7 +19,7 @@ from light_sernet_kd.encoders import front_end
 from light_sernet_kd.encoders.embedding_cache import OneEach, embed_clips
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks.phases import front_end_for
-from light_sernet_kd.experiment.networks.training import network_of
+from light_sernet_kd.experiment.networks.training import network_of, teacher_roles
 from light_sernet_kd.files import write_text
 from light_sernet_kd.registries.teachers import teacher_source
 from light_sernet_kd.reporting.display import Display
@@ -169,8 +169,7 @@ def trained_answers(run: "Experiment", fold: Fold) -> Answers:
     """What the networks of the fold's teacher say together."""
     step, members = run.step(fold), []
     read = functools.partial(files.read_network_answers, clips=len(clips_of(run)), classes=len(run.classes))
-    for number in range(run.settings.teacher_count):
-        role = "teacher" if number == 0 else f"teacher-{number + 1}"
+    for role in teacher_roles(run):
         path = step.member(f"{role}-unlabelled", "npy")
         members.append(read_or_redo(path, read, remove=step.teacher))
     return files.combine_answers(members)

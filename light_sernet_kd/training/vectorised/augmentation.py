@@ -8,7 +8,6 @@ network's seed, the epoch and the utterance alone.
 
 import functools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from light_sernet_kd.audio.augment import Augmentation
 from light_sernet_kd.audio.augment.batch import LEAST_VARIANCE
+from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.data import array_cache
 from light_sernet_kd.data.augmenter import Augmenter
 from light_sernet_kd.data.feature_cache import BATCH
@@ -168,7 +168,7 @@ def _view_blocks(augmenter: Augmenter, rows: Any) -> Iterator[np.ndarray]:
         for view in range(VIEWS)
         for first in range(0, len(rows), BATCH)
     ]
-    cores = os.cpu_count() or 1
+    cores = core_count()
     with ThreadPoolExecutor(cores) as pool:
         # No more are made than are soon written.
         for first in range(0, len(batches), cores):

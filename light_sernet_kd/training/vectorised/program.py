@@ -25,6 +25,7 @@ from light_sernet_kd.distillation.batch_keys import (
     TEACHER,
     TEACHER_EMBEDDING,
 )
+from light_sernet_kd.training.devices import precision
 from light_sernet_kd.training.vectorised import augmentation
 from light_sernet_kd.training.vectorised.tables import EpochTable
 from light_sernet_kd.training.vectorised.twins import traced
@@ -173,11 +174,6 @@ class Program:
 
         return jax.lax.scan(step, (state, sums), (indices, active, rates))[0]
 
-    def _precision(self):
-        """Where float32 is asked for a GPU computes in it, and not in TensorFloat-32."""
-        exact = self.forward.spec.arithmetic == "float32"
-        return jax.default_matmul_precision("highest" if exact else "default")
-
     def _no_sums(self) -> dict[str, Any]:
         """Of the losses and of what Keras' metrics count, at an epoch's beginning."""
         metrics = [
@@ -226,7 +222,7 @@ class Program:
         forward, (draws, indices) = self.forward.distiller, drawn
 
         def call(trainable, non_trainable, features, mask):
-            with traced(mask, self.count), self._precision():
+            with traced(mask, self.count), precision(self.forward.spec.arithmetic):
                 return forward.stateless_call(trainable, non_trainable, {FEATURES: features}, training=True)
 
         real = jnp.full(self.count, indices.shape[1]) if rests is None else jnp.asarray(rests)
@@ -301,10 +297,14 @@ class Program:
             weights = jnp.take_along_axis(data.class_weights[members], labels, axis=1)
         if mixing is not None:
             batch, weights = jax.vmap(_mixed)(batch, labels, weights, *mixing)
-        shown = {name: values for name, values in outputs.items() if name == LOGITS or distiller._run}
+        shown = {
+            name: values
+            for name, values in outputs.items()
+            if name == LOGITS or distiller.has_several_outputs
+        }
 
         def loss(trainable, non_trainable, metrics, numbers, batch, labels, weights, outputs):
-            with distiller.with_loss_numbers(numbers), self._precision():
+            with distiller.with_loss_numbers(numbers), precision(self.forward.spec.arithmetic):
                 value, (_, _, metrics) = distiller.stateless_compute_loss(
                     trainable, non_trainable, metrics, x=batch, y=labels, y_pred=outputs,
                     sample_weight=weights, training=True,

@@ -20,6 +20,7 @@ from light_sernet_kd.encoders.embedding_cache import embed_clips
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.cluster import clips as ray_clips
 from light_sernet_kd.experiment.cluster.clips import RayClips
+from light_sernet_kd.experiment.cluster.connection import connected
 
 SAMPLES = 12_000
 PART = 3
@@ -174,11 +175,25 @@ def test_a_stopped_command_goes_on_and_ends_with_the_same_files(cluster, speech,
     )
 
 
+def test_a_silent_node_is_left_to_the_others(cluster, speech, monkeypatch):
+    ray = pytest.importorskip("ray")
+    found = Clips(survey(speech, SAMPLES))
+    part = next(found.parts(found.keys))
+    monkeypatch.setattr(ray_clips, "_PROBE_SECONDS", 15)
+    monkeypatch.setattr(ray_clips, "_probe", lambda: ray_work.is_silent_on_the_second_node)
+    with connected(cluster.address):
+        head = ray.get_runtime_context().get_node_id()
+        assert ray_clips._fit(ray, part) == {head: (1, 0)}
+        monkeypatch.setattr(ray_clips, "_PROBE_SECONDS", 0)
+        with pytest.raises(UserError, match=r"^node .*: it gave no answer in 0 s\."):
+            ray_clips._fit(ray, part)
+
+
 def test_what_a_node_cannot_do_is_one_line_and_an_error_of_ours_is_whole(cluster, speech, tmp_path):
     elsewhere = RayClips(cluster.address)
     (tmp_path / "marks").mkdir()
     other = ray_work.loudness_encoder(tmp_path / "marks", version=1)
-    with pytest.raises(UserError, match=r"node .*: loudness is another one than here"):
+    with pytest.raises(UserError, match=r"node .*: loudness is another encoder, or of another version"):
         encoded(speech, other, tmp_path / "cache", elsewhere)
     with pytest.raises(RuntimeError, match=r"(?s)node .*Traceback.*ZeroDivisionError: by a clip"):
         encoded(speech, ray_work.faulty_encoder(), tmp_path / "cache", elsewhere)

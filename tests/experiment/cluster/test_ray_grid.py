@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray_work
@@ -179,6 +181,33 @@ def test_a_node_loads_the_plugins_that_come_with_a_run_and_forgets_them(plugin, 
         (unfit,) = ray_node.make(broken, "here", print).finished.values()
         assert not unfit.began
         assert "my.py, line 2: ZeroDivisionError" in unfit.why
+
+
+def test_runs_of_a_lost_group_wait_for_the_folders_that_its_process_holds(tmp_path):
+    """On a cluster that is none: what a node is given of runs whose process died again and again."""
+    given = []
+    task = SimpleNamespace(options=lambda **how: SimpleNamespace(remote=lambda *sent: given.append(sent)))
+    runs = [SimpleNamespace(name=f"seed{seed}", settings=make_settings(seed=seed)) for seed in (0, 1)]
+    group = ray_runs._Task(tuple(runs))
+    some = object.__new__(ray_runs._Runs)
+    some.how, some.options, some.token, some.plugins = (
+        ray_runs.Ray(),
+        RunOptions(result=tmp_path),
+        ("", ""),
+        (),
+    )
+    some.ray = SimpleNamespace(nodes=list, cloudpickle=pickle)
+    some.task, some.mailbox, some.files = task, None, {}
+    some.display, some.cores, some.gpus = Display(verbose=0), 1, 1
+    some._submit(group)
+    waiting = [group]
+    while len(waiting) == 1:
+        _, waiting = some._lost(group, OSError("killed"))
+    for each in waiting:
+        some._submit(each)
+    jobs = [pickle.loads(sent[1]) for sent in given]
+    assert [[run.name for run in job.runs] for job in jobs] == [["seed0", "seed1"], ["seed0"], ["seed1"]]
+    assert [job.again for job in jobs] == [False, True, True]
 
 
 def test_callbacks_stay_on_this_machine(tmp_path, capsys):

@@ -159,7 +159,10 @@ def test_files_of_features_have_no_second_signature(manifest, plain, tmp_path):
     assert train(manifest, tmp_path, *ONCE, "--run", "features", "--enrolment", "-m", "false") == 0
     interpreter = Interpreter(model_path=str(tmp_path / "features" / "student_float32.tflite"))
     assert [*interpreter.get_signature_list()] == ["serving_default"]
-    assert told(tmp_path / "features")["enrolled"]["protocol"] == "loso_enrolled"
+    metrics = told(tmp_path / "features")
+    assert metrics["enrolled"]["protocol"] == "loso_enrolled"
+    assert [note for note in metrics["notes"] if note.startswith("No exported file is for known speakers")]
+    assert not [*(tmp_path / "features").glob("*_enrolled.tflite")]
 
 
 def test_students_of_text_have_no_second_head(manifest, tmp_path, capsys):

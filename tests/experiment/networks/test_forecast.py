@@ -4,7 +4,10 @@ from datetime import datetime
 
 import pytest
 
-from light_sernet_kd.experiment.networks.forecast import FirstSteps, Forecast, ends
+from light_sernet_kd.config import RunOptions, make_settings
+from light_sernet_kd.experiment import run as experiment
+from light_sernet_kd.experiment.networks.forecast import FirstSteps, Forecast, ends, forecast_of
+from light_sernet_kd.reporting.display import Display
 
 
 class Clock:
@@ -78,3 +81,55 @@ def test_the_first_steps_tell_how_long_all_of_them_take(clock):
 )
 def test_the_end_is_told_to_the_minute_and_the_day(seconds, text):
     assert ends(seconds, datetime(2026, 11, 28, 16, 14)) == f"ends about {text}"
+
+
+# In each fold of the 27 clips of 3 speakers one speaker trains, and of all speakers three do.
+TAUGHT = {
+    "input_seconds": 0.5, "width": 0.1, "epochs": 2, "batch_size": 8, "batch_norm_momentum": 0.8,
+    "distillation": "KD", "teacher_gate": "off",
+}  # fmt: skip
+
+
+def test_a_network_counts_with_the_utterances_that_it_trains_on_until_it_is_there(manifest, tmp_path):
+    settings = make_settings(**TAUGHT, corpus=str(manifest), teacher_parts=3, teacher_count=2, generations=2)
+    with experiment.opened(settings, RunOptions(result=tmp_path, run="parts"), Display(verbose=0)) as run:
+        # One speaker is divided into thirds, 3 utterances each, and three speakers into one each.
+        of_fold, of_all = 9 + 3 * 6, 27 + 3 * 18
+        assert forecast_of(run).planned == {
+            ("teacher", 0): 2 * 2 * (3 * of_fold + of_all),
+            ("student", 0): 2 * 2 * (3 * 9 + 27),
+        }
+        first, second, third = map(run.step, run.folds)
+        for step in (first, second, third):
+            step.make()
+        first.teacher.touch()
+        second.member("teacher-2-without-3").touch()
+        third.generation(1).touch()
+        assert forecast_of(run).planned == {
+            ("teacher", 0): 2 * 2 * (2 * of_fold + of_all) - 2 * 6,
+            ("student", 0): 2 * 2 * (3 * 9 + 27) - 2 * 9,
+        }
+
+
+@pytest.mark.usefixtures("shallow_here", "eager")
+def test_a_run_ends_when_all_that_was_planned_is_trained(manifest, tmp_path):
+    settings = make_settings(**TAUGHT, corpus=str(manifest), teacher_parts=2, export=False, folds=("#1",))
+    with experiment.opened(settings, RunOptions(result=tmp_path, run="ends"), Display(verbose=0)) as run:
+        run.forecast = forecast_of(run)
+        experiment.test_folds(run)
+        # Its networks of parts were trained for as many epochs as the fold's own was selected at.
+        assert run.forecast.at(1.0) == 0
+
+
+def test_a_network_that_fails_is_left_out(clock):
+    forecast = Forecast({("student", 0): 1000}, clock=clock)
+
+    def fails():
+        with forecast.network(("student", 0), 100, 5) as timed:
+            clock.now = 1
+            timed(1)
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fails()
+    assert forecast.remaining() == pytest.approx(0.01 * 500)

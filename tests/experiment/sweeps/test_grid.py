@@ -21,6 +21,7 @@ from light_sernet_kd.analysis import grid as grids
 from light_sernet_kd.analysis.grid.costs import Counts, Step, step_key
 from light_sernet_kd.analysis.grid.scores import difference, holm
 from light_sernet_kd.config import RunOptions, Settings
+from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.experiment.sweeps.grid import Processes, RunOutcome
 from light_sernet_kd.files import write_json
 from light_sernet_kd.registries.corpora import CORPORA
@@ -384,7 +385,7 @@ def of_processes(tmp_path: Path, work) -> dict[str, object]:
 
 def test_runs_at_once_share_the_cores_and_each_is_done_once(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    threads = max(1, os.cpu_count() // 2)
+    threads = max(1, core_count() // 2)
     found = of_processes(tmp_path, process_work.says_its_settings)
     assert found == {f"seed{seed}": f"{seed} seed{seed} 0 {threads}" for seed in range(4)}
     assert "OMP_NUM_THREADS" not in os.environ

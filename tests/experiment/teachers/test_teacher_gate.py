@@ -199,7 +199,7 @@ def test_to_warn_about_a_few_folds_no_student_is_trained(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("card", "why"),
     [
-        ({}, "its file does not say who trained it"),
+        ({}, "its file does not name the speakers that it was trained on"),
         ({"train_speakers": {who: sorted(SPEAKERS) for who in SPEAKERS}}, "was trained on the validation"),
     ],
 )

@@ -56,7 +56,7 @@ def known_and_scored(
     Args:
         draw: number of the random draw; None takes the first recordings in the corpus' order.
 
-    >>> known, scored = split(["ann"] * 5, None)["ann"]
+    >>> known, scored = known_and_scored(["ann"] * 5, None)["ann"]
     >>> known.tolist(), scored.tolist()
     ([0, 1], [2, 3, 4])
     """

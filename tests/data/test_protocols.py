@@ -413,8 +413,8 @@ def test_a_sound_fold_made_by_hand_is_accepted():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": (0, 2, 4)}, "fold a: train and validation share 1 utterances, e.g. u00"),
-        ({"train": (1, 2, 4)}, "fold a: train and test share 1 utterances, e.g. u01"),
+        ({"train": (0, 2, 4)}, "fold a: train and validation share 1 utterance, e.g. u00"),
+        ({"train": (1, 2, 4)}, "fold a: train and test share 1 utterance, e.g. u01"),
         ({"validation": (1, 3, 8)}, "fold a: validation and test share 3 utterances, e.g. u01"),
         ({"test": (1, 3), "train": (2, 4, 8)}, "fold a: train and test share the speakers a"),
         ({"validation": (0,), "train": (2, 5)}, "fold a: train and validation share the speakers b"),
@@ -450,7 +450,7 @@ def test_random_permits_shared_speakers_but_no_utterance_on_both_sides():
     mixed = Fold("01", train=(0, 1, 2), validation=(3, 5), test=(3, 5))
     refuse_leaks(mixed, FOUR, distinct(FOUR), PROTOCOLS["random"])
     leaking = dataclasses.replace(mixed, train=(0, 1, 5))
-    with pytest.raises(UserError, match="fold 01: train and test share 1 utterances"):
+    with pytest.raises(UserError, match="fold 01: train and test share 1 utterance"):
         refuse_leaks(leaking, FOUR, distinct(FOUR), PROTOCOLS["random"])
 
 

@@ -116,7 +116,7 @@ def test_a_run_ends_when_all_that_was_planned_is_trained(manifest, tmp_path):
     settings = make_settings(**TAUGHT, corpus=str(manifest), teacher_parts=2, export=False, folds=("#1",))
     with experiment.opened(settings, RunOptions(result=tmp_path, run="ends"), Display(verbose=0)) as run:
         run.forecast = forecast_of(run)
-        experiment.test_folds(run)
+        experiment.run_folds(run)
         # Its networks of parts were trained for as many epochs as the fold's own was selected at.
         assert run.forecast.at(1.0) == 0
 

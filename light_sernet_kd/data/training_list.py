@@ -68,7 +68,7 @@ class TrainingList:
 
 @dataclass(frozen=True)
 class TrainingOverlap:
-    """What of the tested recordings a student knows.
+    """How many of the tested recordings and speakers a student was trained on.
 
     Attributes:
         trained_on: whether it was trained on at least one of them; None where that was not checked.
@@ -241,8 +241,10 @@ def _signs(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     return 2 * np.unpackbits(packed, axis=1).astype(np.float32) - 1
 
 
-def known(card: Mapping[str, Any], trained: TrainingList | None, tested: TrainingList) -> TrainingOverlap:
-    """What of the tested recordings an exported file's student knows, by the list in the file.
+def training_overlap(
+    card: Mapping[str, Any], trained: TrainingList | None, tested: TrainingList
+) -> TrainingOverlap:
+    """How many of the tested recordings and speakers a file's student was trained on, by the file's list.
 
     Args:
         card: of the file.

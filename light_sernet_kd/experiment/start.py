@@ -40,14 +40,14 @@ class Start:
     """A run that students begin from.
 
     Attributes:
-        taught: the run.
+        source: the run.
         per_fold: it has the same recordings, so that each fold has a student of its own there.
         keeps_classifier: it has the same classes, so that all layers are taken.
         same_names: how many of the recordings that test or validate here are of speakers whose names are
             among those that trained it.
     """
 
-    taught: FinishedRun
+    source: FinishedRun
     per_fold: bool
     keeps_classifier: bool
     same_names: int = 0
@@ -55,20 +55,20 @@ class Start:
     @cached_property
     def list_of_final(self) -> training_list.TrainingList:
         """The recordings that its student of all speakers was trained on."""
-        return _list_of(self.taught)
+        return _list_of(self.source)
 
     def digest(self, folds: Sequence[Fold]) -> str:
         """Hash of the students that these folds begin from."""
         names = [fold.name for fold in folds] if self.per_fold else [ALL_SPEAKERS]
-        known = [self.taught.folder.fold(name).hashes()["student.keras"] for name in names]
+        known = [self.source.folder.fold(name).hashes()["student.keras"] for name in names]
         return hashlib.sha256("\n".join(known).encode()).hexdigest()
 
     def student(self, fold: str) -> keras.Model:
         """The student that the fold of this name begins from."""
         name = fold if self.per_fold else ALL_SPEAKERS
         if name == ALL_SPEAKERS:
-            _check_final(self.taught)
-        return self.taught.folder.fold(name).read("student.keras", load_student)
+            _check_final(self.source)
+        return self.source.folder.fold(name).read("student.keras", load_student)
 
     def weights(self, fold: str, build: Callable[[], keras.Model], seed: int) -> list[np.ndarray]:
         """The weights that a student of the fold begins with; a new classifier is decided by `seed`."""
@@ -116,22 +116,22 @@ def start_of(run: "Experiment") -> Start | None:
     if run.settings.start_from is None:
         return None
     path = Path(run.settings.start_from)
-    taught = finished_run(path, f"--start_from {path}")
+    source = finished_run(path, f"--start_from {path}")
     for name, what in _SHAPE.items():
-        theirs, ours = getattr(taught.settings, name), getattr(run.settings, name)
+        theirs, ours = getattr(source.settings, name), getattr(run.settings, name)
         if theirs != ours:
             raise UserError(
-                f"{taught.named} has another student: its {what} is {_told(theirs)}, and {_told(ours)} here."
+                f"{source.named} has another student: its {what} is {_told(theirs)}, and {_told(ours)} here."
             )
-    same_classes = list(taught.run.metrics["classes"]) == list(run.classes)
-    if taught.is_on(run.selection):
-        check_same_folds(taught, run.selection, run.settings)
-        _check_test_speakers(run, taught)
+    same_classes = list(source.run.metrics["classes"]) == list(run.classes)
+    if source.is_on(run.selection):
+        check_same_folds(source, run.selection, run.settings)
+        _check_test_speakers(run, source)
         if run.settings.export:
-            _check_final(taught)
-        return Start(taught, per_fold=True, keeps_classifier=same_classes)
-    _check_final(taught)
-    return Start(taught, False, same_classes, _same_names(run, taught))
+            _check_final(source)
+        return Start(source, per_fold=True, keeps_classifier=same_classes)
+    _check_final(source)
+    return Start(source, False, same_classes, _same_names(run, source))
 
 
 def _told(value: Any) -> Any:
@@ -140,37 +140,37 @@ def _told(value: Any) -> Any:
     return ",".join(value) if isinstance(value, tuple) else value
 
 
-def _check_test_speakers(run: "Experiment", taught: FinishedRun) -> None:
+def _check_test_speakers(run: "Experiment", source: FinishedRun) -> None:
     """Refuse a fold of the same name that tested others: its student may know who tests here."""
     for fold in run.folds:
-        theirs = taught.folder.fold(fold.name).outcome()["test_speakers"]
+        theirs = source.folder.fold(fold.name).outcome()["test_speakers"]
         if theirs != run.selection.speakers(fold.test):
             raise UserError(
-                f"{taught.named} tested {', '.join(theirs)} in fold {fold.name}, where "
+                f"{source.named} tested {', '.join(theirs)} in fold {fold.name}, where "
                 f"{', '.join(run.selection.speakers(fold.test))} test here: its student may know them."
             )
 
 
-def _check_final(taught: FinishedRun) -> None:
-    if not (taught.has_final and "rows" in taught.folder.fold(ALL_SPEAKERS).exported()):
+def _check_final(source: FinishedRun) -> None:
+    if not (source.has_final and "rows" in source.folder.fold(ALL_SPEAKERS).exported()):
         raise UserError(
-            f"{taught.named} has no exported student of all speakers: make it with light-sernet-kd export "
-            f"{taught.folder.path}."
+            f"{source.named} has no exported student of all speakers: make it with light-sernet-kd export "
+            f"{source.folder.path}."
         )
 
 
-def _list_of(taught: FinishedRun) -> training_list.TrainingList:
-    for row in taught.folder.fold(ALL_SPEAKERS).exported()["rows"]:
-        file = taught.folder.path / row["file"]
+def _list_of(source: FinishedRun) -> training_list.TrainingList:
+    for row in source.folder.fold(ALL_SPEAKERS).exported()["rows"]:
+        file = source.folder.path / row["file"]
         if file.is_file() and sha256(file) == row["sha256"] and (listed := training_list.read(file)):
             return listed
     raise UserError(
-        f"{taught.named} lacks the exported files, which list what its student was trained on: make them "
-        f"with light-sernet-kd export {taught.folder.path}."
+        f"{source.named} lacks the exported files, which list what its student was trained on: make them "
+        f"with light-sernet-kd export {source.folder.path}."
     )
 
 
-def _same_names(run: "Experiment", taught: FinishedRun) -> int:
+def _same_names(run: "Experiment", source: FinishedRun) -> int:
     """Of the recordings that test or validate, how many are of speakers whose names trained that student.
 
     Raises:
@@ -185,15 +185,15 @@ def _same_names(run: "Experiment", taught: FinishedRun) -> int:
         corpus=run.corpus.name,
         origin=registered_name(run.settings.test_on or run.settings.corpus),
     )
-    trained = _list_of(taught)
+    trained = _list_of(source)
     if shared := np.flatnonzero(training_list.shared(trained, tested)).tolist():
         named = ", ".join(run.utterances[rows[each]].id for each in shared[:3])
         raise UserError(
-            f"{taught.named} was trained on {len(shared)} of the {len(rows)} recordings that test or "
+            f"{source.named} was trained on {len(shared)} of the {len(rows)} recordings that test or "
             f"validate here ({named}{', …' if len(shared) > 3 else ''}): choose a run on another corpus, or "
             "one with these very recordings, labels and folds."
         )
-    return training_list.known({}, trained, tested).speakers or 0
+    return training_list.training_overlap({}, trained, tested).speakers or 0
 
 
 # What the report, the stamps and the cards say
@@ -204,9 +204,9 @@ def facts(run: "Experiment") -> dict[str, Any] | None:
     start = run.start
     if start is None:
         return None
-    metrics = start.taught.run.metrics
+    metrics = start.source.run.metrics
     return {
-        "run": start.taught.run.name,
+        "run": start.source.run.name,
         "corpus": metrics["corpus"],
         "synthetic": metrics["synthetic"],
         "student": "the same fold" if start.per_fold else "all speakers",
@@ -220,15 +220,15 @@ def sentence(run: "Experiment") -> str | None:
     """Where the student began, for the card of a file."""
     if run.start is None:
         return None
-    metrics = run.start.taught.run.metrics
-    return f"run {run.start.taught.run.name} on {metrics['corpus']}" + " (synthetic)" * metrics["synthetic"]
+    metrics = run.start.source.run.metrics
+    return f"run {run.start.source.run.name} on {metrics['corpus']}" + " (synthetic)" * metrics["synthetic"]
 
 
 def licence(run: "Experiment") -> str | None:
     """Of the corpus that the start was trained on, of its teacher, and of what it began with itself."""
     if run.start is None:
         return None
-    settings, metrics = run.start.taught.settings, run.start.taught.run.metrics
+    settings, metrics = run.start.source.settings, run.start.source.run.metrics
     sources = [CORPORA.get(str(name)) for name in (settings.corpus, settings.test_on)]
     known = [f"{metrics['corpus']}: {each.origin.licence}" for each in sources if each and each.origin]
     others = (("its teacher", metrics.get("teacher")), ("its own start", metrics.get("start")))
@@ -241,7 +241,7 @@ def stamps(run: "Experiment") -> list[str]:
     start = run.start
     if start is None:
         return []
-    metrics, named = start.taught.run.metrics, f"the run {start.taught.run.name}, which it began from"
+    metrics, named = start.source.run.metrics, f"the run {start.source.run.name}, which it began from"
     made = []
     if start.same_names:
         made.append(

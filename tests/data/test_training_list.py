@@ -20,11 +20,11 @@ from light_sernet_kd.corpora.registry import load
 from light_sernet_kd.data import prepare, signatures, training_list
 from light_sernet_kd.data.training_list import (
     TrainingList,
-    known,
     of_tested,
     of_training,
     packed,
     shared,
+    training_overlap,
     unpacked,
 )
 from light_sernet_kd.errors import UserError
@@ -63,7 +63,7 @@ def recordings(tmp_path_factory) -> list[Utterance]:
 
 
 def asked(trained: TrainingList, utterances, *, corpus="m", origin="") -> training_list.TrainingOverlap:
-    return known({}, trained, of_tested(utterances, corpus=corpus, origin=origin))
+    return training_overlap({}, trained, of_tested(utterances, corpus=corpus, origin=origin))
 
 
 def test_one_recording_is_not_counted(recordings):
@@ -272,13 +272,15 @@ def test_what_cannot_be_read_is_left_out_and_what_was_read_is_not_read_again(
 
 
 def test_without_a_list_nothing_is_claimed(recordings):
-    found = known({"corpus": "EMO-DB"}, None, of_tested(recordings, corpus="EMO-DB", origin="EMO-DB"))
+    found = training_overlap(
+        {"corpus": "EMO-DB"}, None, of_tested(recordings, corpus="EMO-DB", origin="EMO-DB")
+    )
     assert (found.trained_on, found.recordings, found.speakers) == (None, None, None)
     assert found.words.startswith(
         "not checked whether it was trained on these recordings: the file was exported"
     )
     assert "its card names EMO-DB" in found.words
-    assert "card names" not in known({}, None, of_tested([], corpus="", origin="")).words
+    assert "card names" not in training_overlap({}, None, of_tested([], corpus="", origin="")).words
 
 
 # In a file

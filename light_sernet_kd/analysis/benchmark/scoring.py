@@ -72,7 +72,7 @@ def accuracy(
     tested = training_list.of_tested(
         scored if trained else [], corpus=recordings.corpus, origin=recordings.origin, read=read
     )
-    known = training_list.known(opened.card, trained, tested)
+    known = training_list.training_overlap(opened.card, trained, tested)
     scores = evaluation.scores(labels, predicted, opened.labels)
     return {
         "on": recordings.what,

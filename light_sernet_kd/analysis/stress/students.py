@@ -120,7 +120,7 @@ def open_students(
             for each in (corpus.utterances if tested is None else tested)
             if trained is not None and each.emotion in part.runner.labels
         ]
-        known = training_list.known(
+        known = training_list.training_overlap(
             part.runner.card,
             trained,
             training_list.of_tested(answered, corpus=corpus.name, origin=origin, read=read),

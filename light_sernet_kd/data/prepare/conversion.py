@@ -153,7 +153,7 @@ def _write_segments(
     except audio.AudioError as error:
         return error
     # A float file may exceed full scale, and so may a full-scale one when resampled. Scaling keeps its
-    # shape, clipping would not; both front ends divide the level out.
+    # shape, clipping would not; every front end of a student divides the level out.
     waveform = as_int16(waveform / max(1.0, float(np.abs(waveform).max())))
     pieces = conversion.pieces(waveform)
     written = []

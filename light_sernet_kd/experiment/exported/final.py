@@ -1,7 +1,6 @@
 """The step of the exported student: it is trained on all speakers and converted."""
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.config import SAMPLE_RATE
 from light_sernet_kd.config.engine import engine_on
+from light_sernet_kd.errors import quoted
 from light_sernet_kd.experiment.exported.conversion import (
     PROBABILITIES,
     convert,
@@ -120,7 +120,7 @@ def final_notes(run: "Experiment", exported: Mapping[str, Any] | None) -> list[s
     if exported is None:
         notes.append(
             "The final student is trained on all speakers and not converted: light-sernet-kd export "
-            f"{shlex.quote(str(run.folder.path))} makes its .tflite files where TensorFlow is installed."
+            f"{quoted(str(run.folder.path))} makes its .tflite files where TensorFlow is installed."
         )
     engine = step.exported().get("engine", run.engine)
     if engine != run.engine:

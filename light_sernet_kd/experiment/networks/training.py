@@ -255,7 +255,7 @@ def kind_of(role: str) -> str:
 
 
 def teacher_roles(run: "Experiment") -> list[str]:
-    """Of the networks of a fold's teacher."""
+    """The role of each network of a fold's teacher: `teacher`, `teacher-2` and so on."""
     return ["teacher", *(f"teacher-{number + 1}" for number in range(1, run.settings.teacher_count))]
 
 

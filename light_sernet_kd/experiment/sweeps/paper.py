@@ -7,7 +7,6 @@ A row's settings are those of its entry over the defaults of `Settings`: what a 
 import dataclasses
 import fnmatch
 import glob
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from light_sernet_kd.config import RunOptions, Settings, make_settings
 from light_sernet_kd.corpora.registry import CORPORA, why_absent
 from light_sernet_kd.data.protocols import PROTOCOLS
 from light_sernet_kd.data.run_folder import RunFolder
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, quoted
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.tables import Table, numbers, words
@@ -105,7 +104,7 @@ def run(rows: Sequence[Row], options: RunOptions, display: Display, *, command: 
                     make_settings(**{**settings.as_dict(), "protocol": protocol}),
                     dataclasses.replace(options, run=f"{name}-{row.name}-{protocol}{_suffix(row)}"),
                     display,
-                    command=f"{command} --only {shlex.quote(glob.escape(row.name))}",
+                    command=f"{command} --only {quoted(glob.escape(row.name))}",
                 )
                 metrics[protocol] = read_json(RunFolder(folder).metrics)
             outcomes["rows"].append(_outcome(row, metrics[settings.protocol], metrics[row.honest]))

@@ -336,6 +336,7 @@ def not_run(folder: Path, grids: Path) -> str:
     """The runs of the grids that have no record, as Markdown: a line for the seeds of each row."""
     from light_sernet_kd.analysis.grid import read_grid
     from light_sernet_kd.config import fields
+    from light_sernet_kd.errors import command_line
 
     known = {
         (identity(each["corpus"], each["protocol"], each["settings"]), each["settings"]["seed"])
@@ -362,7 +363,7 @@ def not_run(folder: Path, grids: Path) -> str:
                 f"`{first.protocol}`, `{first.recipe}`",
                 first.teacher or "",
                 ", ".join(map(str, seeds)),
-                f"`{' '.join(['python train.py', *fields.spelled(first)])}`",
+                f"`{command_line(['python', 'train.py', *fields.spelled(first)])}`",
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -44,6 +44,15 @@ def quoted(text: str) -> str:
     return f'"{text}"' if re.search(r"[^\w.:/\\-]|^$", text) else text
 
 
+def command_line(words: Iterable[str]) -> str:
+    """The words as a command line of this system's shell.
+
+    >>> command_line(["train", "-dn", "EMO-DB", "--run", "a first one"]) if os.name != "nt" else ""
+    "train -dn EMO-DB --run 'a first one'"
+    """
+    return " ".join(map(quoted, words))
+
+
 def install_line(extra: str = "") -> str:
     """The command that adds an extra of this package, or what it needs itself, to the Python that runs."""
     import importlib.metadata  # here: it takes a while, and every command line needs this module

@@ -192,9 +192,11 @@ def _corpora(data: Path) -> Iterator[Finding]:
         if source.origin is None:
             continue
         if why := registry.why_absent(name, data):
-            is_there = (data / name).exists()
-            state = why if is_there else "not here"
-            yield Finding("corpora", name, state, f"light-sernet-kd fetch {name}")
+            folder = data / name
+            state = why if folder.exists() else "not here"
+            # `fetch` leaves a folder that holds files as it is.
+            command = "prepare" if folder.is_dir() and any(folder.iterdir()) else "fetch"
+            yield Finding("corpora", name, state, f"light-sernet-kd {command} {name}")
         else:
             corpus = registry.load(name, data)
             yield Finding("corpora", name, f"{len(corpus.utterances):,} recordings")

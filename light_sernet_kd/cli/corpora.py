@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from light_sernet_kd.cli.options import (
 from light_sernet_kd.config import SAMPLE_RATE, Settings, make_settings
 from light_sernet_kd.config.checks import check_two_corpora
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.files import path_on_disk
 from light_sernet_kd.registries.corpora import CORPORA, registered_name
 from light_sernet_kd.registries.protocols import PROTOCOLS, two_corpora_protocol
 from light_sernet_kd.registries.teachers import teacher_source
@@ -26,6 +28,7 @@ from light_sernet_kd.reporting.text import pluralise
 
 if TYPE_CHECKING:
     from light_sernet_kd.analysis.audit import Audited, Question
+    from light_sernet_kd.corpora import Corpus
 
 
 def add_prepare(commands: Any, context: Context) -> None:
@@ -112,6 +115,8 @@ def run_prepare(arguments: argparse.Namespace, context: Context) -> int:
         for line in corpus.reported():
             console.print(line, markup=False, highlight=False)
         console.print(f"Converted. Train on it with -dn {manifest}", markup=False, highlight=False)
+        if text := _about_ratings(arguments.corpus, corpus, arguments.columns):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
         for text in prepare.source_warnings(corpus):
             said = f"warning: before the conversion, {text}"
             console.print(said, markup=False, highlight=False, soft_wrap=True)
@@ -125,6 +130,22 @@ def run_prepare(arguments: argparse.Namespace, context: Context) -> int:
     else:
         prepare.show(inspection, console)
     return 2 if inspection.unreadable else 0
+
+
+def _about_ratings(name: str, corpus: "Corpus", columns: Sequence[str]) -> str:
+    """What became of listeners' ratings in a conversion; empty where there are none."""
+    from light_sernet_kd.corpora import manifest
+    from light_sernet_kd.corpora.registry import is_manifest
+    from light_sernet_kd.registries.dimensions import DIMENSIONS
+
+    if corpus.dimension_range is not None:
+        rated = set().union(*(each.dimensions or () for each in corpus.utterances))
+        names = ",".join(each for each in DIMENSIONS if each in rated)
+        low, high = corpus.dimension_range
+        return f"For its ratings add --dimensions {names} --dimension_range {low:g},{high:g}" if names else ""
+    known = manifest.roles(path_on_disk(Path(name)), columns) if is_manifest(name) else ()
+    left = [each for each in DIMENSIONS if each in known]
+    return f"warning: ratings of a table are not taken over, here {', '.join(left)}." if left else ""
 
 
 def add_fetch(commands: Any, context: Context) -> None:

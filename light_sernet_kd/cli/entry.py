@@ -5,7 +5,6 @@ import contextlib
 import errno
 import io
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.examples import examples_of
 from light_sernet_kd.cli.parser import Parser
 from light_sernet_kd.config import make_settings
-from light_sernet_kd.errors import TRAIN, UserCodeError, UserError, as_missing_package, require
+from light_sernet_kd.errors import TRAIN, UserCodeError, UserError, as_missing_package, command_line, require
 from light_sernet_kd.registries.recipes import DEFAULT
 
 # A full disk or a folder that may not be written is the user's to mend, like a wrong flag.
@@ -132,7 +131,7 @@ def main(
     argv = list(sys.argv[1:] if argv is None else argv)
     warnings.formatwarning = _format_warning
     name = "train" if program == "train.py" else argv[0] if argv else ""
-    command_line = shlex.join([*(["python", program] if program.endswith(".py") else [program]), *argv])
+    typed = command_line([*(["python", program] if program.endswith(".py") else [program]), *argv])
     defaults = dict(defaults or {})
     if defaults.get("protocol", "") is None:
         del defaults["protocol"]  # not chosen: the corpus's own is taken
@@ -143,7 +142,7 @@ def main(
         for text in plugins.load_installed():
             complain(text)
         with plugins.loaded(plugins.named_files(argv)):
-            context = Context(program, command_line, defaults, make_settings(**defaults), experiments or {})
+            context = Context(program, typed, defaults, make_settings(**defaults), experiments or {})
             parser = make_parser(context)
             arguments = parser.parse_args(parser.checked(argv, program))
             command = COMMANDS[arguments.command]

@@ -34,6 +34,8 @@ from light_sernet_kd.registries.teachers import (
     trained_member,
 )
 
+_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+
 
 def make_settings(**values: Any) -> Settings:
     """`Settings` from loose values, checked.
@@ -45,9 +47,8 @@ def make_settings(**values: Any) -> Settings:
     >>> make_settings(student="resnet18", epochs=5).training_schedule.epochs
     5
     """
-    known = {field.name: field for field in dataclasses.fields(Settings)}
-    values = with_recipe({choose("setting", name, known): value for name, value in values.items()})
-    values = {name: fields.checked(known[name], value) for name, value in values.items()}
+    values = with_recipe({choose("setting", name, _FIELDS): value for name, value in values.items()})
+    values = {name: fields.checked(_FIELDS[name], value) for name, value in values.items()}
     weights = values.get("distillation_weights", {})
     if not isinstance(weights, Mapping):
         raise UserError(f"distillation weights must be numbers by name, found {weights!r}.")
@@ -76,7 +77,7 @@ def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     'distilled'
     """
     values = _with_ours(values)
-    recipe = RECIPES[choose("recipe", values.get("recipe", OWN), RECIPES)].settings
+    recipe = RECIPES[choose("recipe", str(values.get("recipe", OWN)), RECIPES)].settings
     given = {name: value for name, value in values.items() if value is not None or name not in recipe}
     if recipe and is_multimodal(values.get("student", Settings.student)):
         raise UserError(
@@ -106,7 +107,8 @@ def _with_ours(values: Mapping[str, Any]) -> dict[str, Any]:
     if is_multimodal(values.get("student", Settings.student)):
         raise UserError(f"-kd {OURS} is for audio-only students, not for {values['student']}.")
     given = {name: value for name, value in values.items() if name != "distillation" and value is not None}
-    made = {**ours_settings(given.get("teacher")), **given}
+    teacher = fields.checked(_FIELDS["teacher"], given.get("teacher"))
+    made = {**ours_settings(teacher), **given}
     weights = values.get("distillation_weights")
     if weights is None or isinstance(weights, Mapping):  # else it is refused where it is checked
         made["distillation_weights"] = {**OURS_SETTINGS["distillation_weights"], **(weights or {})}

@@ -19,6 +19,7 @@ from light_sernet_kd.corpora.types import (
     same_names,
     shares_among,
     soft_labels,
+    training_corpus,
     vote_shares,
 )
 
@@ -41,5 +42,6 @@ __all__ = [
     "same_names",
     "shares_among",
     "soft_labels",
+    "training_corpus",
     "vote_shares",
 ]

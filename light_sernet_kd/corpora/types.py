@@ -332,6 +332,15 @@ def across(train: Corpus, test: Corpus) -> Corpus:
     )
 
 
+def training_corpus(name: str) -> str:
+    """Of two corpora as `across` joins them, the name of the one that trains; another name as it is.
+
+    >>> training_corpus("EMO-DB → RAVDESS"), training_corpus("TESS")
+    ('EMO-DB', 'TESS')
+    """
+    return name.partition(_ACROSS)[0]
+
+
 def own_name(name: str, corpus: str) -> str:
     """A speaker's name as their own corpus has it, without what `across` puts before it.
 

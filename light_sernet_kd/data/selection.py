@@ -99,6 +99,11 @@ class Selection:
         apart = set(self.folds[0].test) if self.tests_apart else set()
         return Fold(ALL_SPEAKERS, tuple(i for i in range(len(self.utterances)) if i not in apart), (), ())
 
+    @property
+    def final_recordings(self) -> str:
+        """What the exported student is trained on, in words."""
+        return "all recordings but the test ones" if self.tests_apart else "all speakers"
+
     def speakers(self, indices: Sequence[int]) -> list[str]:
         return sorted({self.utterances[i].speaker for i in indices})
 
@@ -117,13 +122,22 @@ def loaded(settings: Settings, data: Path) -> Corpus:
     )
 
 
+def of_speakers(utterances: tuple[Utterance, ...], names: Sequence[str]) -> tuple[Utterance, ...]:
+    """The utterances of the speakers that `--speakers` names; all where it names none.
+
+    Raises:
+        UserError: nobody has such a name.
+    """
+    if not names:
+        return utterances
+    speakers = sorted({each.speaker for each in utterances})
+    chosen = {choose("speaker", name, speakers) for name in names}
+    return tuple(each for each in utterances if each.speaker in chosen)
+
+
 def _usable(settings: Settings, corpus: Corpus) -> tuple[tuple[Utterance, ...], dict[str, str]]:
     """The utterances that a run works on; id → reason of those that `--skip-bad` leaves out."""
-    utterances = corpus.utterances
-    if settings.speakers:
-        speakers = sorted({each.speaker for each in utterances})
-        chosen = {choose("speaker", name, speakers) for name in settings.speakers}
-        utterances = tuple(each for each in utterances if each.speaker in chosen)
+    utterances = of_speakers(corpus.utterances, settings.speakers)
     if not settings.skip_bad:
         return utterances, {}
     bad = dict(audio.find_bad(utterances))

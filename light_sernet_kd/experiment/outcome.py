@@ -1,11 +1,11 @@
 """What a run is called, the command that makes it, and its outcome in one line."""
 
 import dataclasses
-import shlex
 from typing import Any
 
 from light_sernet_kd import plugins
 from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name, fields
+from light_sernet_kd.errors import command_line
 from light_sernet_kd.files import path_part
 
 
@@ -20,7 +20,7 @@ def default_run_name(settings: Settings) -> str:
 def command_of(settings: Settings, options: RunOptions) -> str:
     """The command line that makes one of the runs alone."""
     places = ["--data", str(options.data), "--result", str(options.result), "--run", str(options.run)]
-    return shlex.join(["light-sernet-kd", "train", *fields.spelled(settings), *places, *plugins.spelled()])
+    return command_line(["light-sernet-kd", "train", *fields.spelled(settings), *places, *plugins.spelled()])
 
 
 def options_beside(settings: Settings, options: RunOptions) -> RunOptions:

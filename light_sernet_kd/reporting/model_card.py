@@ -1,15 +1,16 @@
 """The page that goes with a run's exported files: a model card in the form of the Hugging Face hub."""
 
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from light_sernet_kd.errors import command_line
 from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting import names
+from light_sernet_kd.reporting.lineage import start_lines
 from light_sernet_kd.reporting.report.dimensions import concordance, concordances
-from light_sernet_kd.reporting.report.was_run import given_arguments
+from light_sernet_kd.reporting.report.was_run import given_arguments, unlabelled_lines
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import code, percent, plain, pluralise, speaker_count
 
@@ -152,6 +153,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
             for name, share in pooled.get("recall_per_class", {}).items()
         ],
     )
+    apart = "exported_training" in metrics
     doubts = [
         f"- **{plain(text[:1].upper() + text[1:])}.**"
         for text in (*metrics["stamps"], *metrics.get("warnings", ()))
@@ -160,7 +162,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
         f"{', '.join(figures)} on {pluralise(pooled['count'], 'test recording')} of "
         f"{plain(metrics['corpus'])}. Protocol {plain(metrics['protocol'])}: "
         f"{plain(metrics['protocol_description'])}. These are scores of the folds' students. The files hold "
-        "a student of all speakers, whom no fold tested.",
+        f"a student of all {'recordings but the test ones' if apart else 'speakers'}, whom no fold tested.",
         "",
         *_ratings(metrics),
         *(doubts or ["Training, epoch selection and test had separate speakers."]),
@@ -188,19 +190,27 @@ def _ratings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _training(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    trained = metrics.get("exported_training") or {
+        "corpus": metrics["corpus"],
+        "recordings": sum(metrics["counts"].values()),
+        "speakers": metrics["speakers"],
+    }
     lines = [
-        f"- **Recordings:** {plain(metrics['corpus'])}, {sum(metrics['counts'].values()):,} of "
-        f"{speaker_count(metrics['speakers'])}{_licence_of(metrics['corpus'])}."
+        f"- **Recordings:** {plain(trained['corpus'])}, {trained['recordings']:,} of "
+        f"{speaker_count(trained['speakers'])}{_licence_of(trained['corpus'])}.",
+        *unlabelled_lines(metrics.get("unlabelled")),
+        *start_lines(metrics.get("start")),
     ]
     if teacher := metrics["teacher"]:
         licence = f" Licence: {plain(teacher['licence'])}." if teacher.get("licence") else ""
         lines.append(f"- **Teacher:** {plain(teacher['made_by'])}.{licence}")
     versions, arguments = config.get("versions", {}), given_arguments(config["settings"])
+    command = command_line(["light-sernet-kd", "train", *arguments])
     listed = ", ".join(f"{plain(name)} {plain(version)}" for name, version in versions.items())
     return [
         *lines,
         f"- **Seed:** {plain(metrics['seed'])}.",
-        *([f"- **Command:** {code(f'light-sernet-kd train {shlex.join(arguments)}')}"] if arguments else []),
+        *([f"- **Command:** {code(command)}"] if arguments else []),
         f"- **Versions:** {listed}.",
     ]
 

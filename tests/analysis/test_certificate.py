@@ -273,6 +273,15 @@ class Levels:
         return np.eye(3, dtype=np.float32)[int(np.digitize(level, [-30, -20]))]
 
 
+class Two(Levels):
+    """A student that knows two of the emotions, and is tested on their recordings alone."""
+
+    labels = ("a", "b")
+
+    def probabilities(self, waveform):
+        return super().probabilities(waveform)[:2]
+
+
 class Constant(Levels):
     def probabilities(self, waveform):
         return np.eye(3, dtype=np.float32)[0]
@@ -338,6 +347,16 @@ def test_the_verdict_counts_what_was_decided_alone(certified):
             f"{found['passed']} of {decided} tests passed, 1 not run"
         )
     assert certified["students"][1]["certificate"]["failed"] > 4
+
+
+def test_of_students_that_know_different_emotions_each_has_the_pitch_of_its_own_recordings(
+    corpus, monkeypatch
+):
+    monkeypatch.setattr(pitch, "mean_f0", lambda waveform: 120.0)
+    alone = dataclasses.replace(corpus, utterances=corpus.utterances[:14])
+    made = stress.certify([student(Two()), student()], alone)
+    assert {each.emotion for each in alone.utterances} == {"a", "b", "c"}
+    assert [len(rows_of(made, place)) for place in (0, 1)] == [len(TESTS)] * 2
 
 
 def test_without_pyav_or_other_speakers_a_test_is_not_run(corpus, monkeypatch):

@@ -43,11 +43,16 @@ def test_this_machine_is_told_as_it_is(capsys, tmp_path):
 
 def test_a_corpus_that_is_there_is_counted_and_one_that_is_wrong_says_why(capsys, tmp_path):
     (tmp_path / "TESS").mkdir()
+    (tmp_path / "RAVDESS").mkdir()
+    (tmp_path / "RAVDESS" / "notes.txt").touch()
     for name in ("03a01Fa", "08a01Na"):
         put(tmp_path / "EMO-DB" / "wav" / f"{name}.wav")
     told = found(capsys, "--data", str(tmp_path))
     assert told["corpora", "EMO-DB"]["found"] == "2 recordings"
     assert told["corpora", "TESS"]["found"].startswith("no recordings in")
+    assert told["corpora", "TESS"]["remedy"] == "light-sernet-kd fetch TESS"
+    # which `fetch` would leave as it is
+    assert told["corpora", "RAVDESS"]["remedy"] == "light-sernet-kd prepare RAVDESS"
 
 
 def test_what_is_missing_or_too_old_has_a_remedy_and_an_exit_code(capsys, monkeypatch, tmp_path):

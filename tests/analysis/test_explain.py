@@ -589,6 +589,23 @@ def test_the_worst_are_the_most_confident_mistakes(run, capsys, tmp_path, monkey
     assert capsys.readouterr().err == f"the run made only {mistakes} mistakes: all explained\n"
 
 
+def test_of_an_utterance_that_several_folds_tested_the_surest_mistake_is_explained(tmp_path):
+    from light_sernet_kd.analysis.explain.choosing import row_of
+
+    shares = [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.1, 0.9, 0.0], [0.5, 0.3, 0.2], [0.9, 0.1, 0.0]]
+    made = Predictions(
+        classes=EMOTIONS,
+        ids=("a", "a", "a", "b", "b"),
+        folds=("1", "2", "3", "1", "2"),
+        labels=np.array([0, 0, 0, 0, 0]),
+        predicted=np.array([0, 1, 1, 0, 0]),
+        probabilities=np.array(shares, np.float32),
+    )
+    assert explain.worst(made, 2) == ["a"]
+    assert row_of(made, "a", tmp_path) == 2
+    assert row_of(made, "b", tmp_path) == 3
+
+
 def test_mistakes_that_are_equally_sure_have_the_order_of_the_report():
     tied = Predictions(
         classes=EMOTIONS,

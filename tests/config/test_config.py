@@ -611,6 +611,20 @@ def test_the_recipe_of_ours_has_no_other_method():
         make_settings(distillation="ours", student="bert_vggish")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"recipe": ["own", "robust"]}, "unknown recipe"),
+        ({"recipe": 3}, "unknown recipe '3'"),
+        ({"distillation": "ours", "teacher": ["a", "b"]}, "teacher must be text"),
+        ({"recipe": "distilled", "teacher": 3}, "teacher must be text, found 3"),
+    ],
+)
+def test_a_recipe_or_a_teacher_of_another_type_is_one_line(values, message):
+    with pytest.raises(UserError, match=message):
+        make_settings(**values)
+
+
 def test_what_a_command_line_tells_names_the_recipe_and_what_differs_from_it():
     settings = make_settings(corpus="demo", recipe="robust", augmentation="", epochs=3)
     told = spelled(settings)

@@ -12,6 +12,7 @@ import warnings
 import wave
 from pathlib import Path
 
+import corpus_trees
 import numpy as np
 import pytest
 import scipy.io.wavfile
@@ -20,7 +21,7 @@ from conftest import REPOSITORY
 from recordings import make_video
 from rich.console import Console
 
-from light_sernet_kd import audio, files
+from light_sernet_kd import audio, cli, files
 from light_sernet_kd.corpora import Corpus, Utterance, manifest
 from light_sernet_kd.data import prepare
 from light_sernet_kd.data.prepare import folder as folder_module
@@ -520,6 +521,35 @@ def test_the_manifest_is_read_back_as_the_same_corpus(tmp_path):
         dataclasses.replace(item, path=tmp_path / "out" / "wav" / item.path.name)
         for item in corpus.utterances
     )
+
+
+def test_ratings_go_into_the_manifest_and_are_read_back(tmp_path):
+    soundfile.write(tmp_path / "x.wav", noise(1), RATE)
+    rated = [{"arousal": 2.5, "valence": 4.0}, None, {"arousal": 5.5, "valence": 0.5}, {"valence": 3.0}]
+    utterances = tuple(
+        Utterance(name, tmp_path / "x.wav", "anger", "s1", dimensions=each)
+        for name, each in zip("abcd", rated, strict=True)
+    )
+    corpus = Corpus("x", utterances, dimension_range=(1.0, 5.0))
+    written = prepare.convert(corpus, tmp_path / "out")
+    again = manifest.utterances(written, dimensions=("arousal", "valence"), dimension_range=(1.0, 5.0))
+    # beyond an end of the scale there is only the end
+    assert [each.dimensions for each in again.utterances] == [
+        rated[0], None, {"arousal": 5.0, "valence": 1.0}, rated[3],
+    ]  # fmt: skip
+    assert "dominance" not in manifest_rows(written)[0]
+
+
+def test_prepare_says_what_became_of_ratings(tmp_path, capsys):
+    for path in corpus_trees.iemocap(tmp_path / "IEMOCAP").rglob("*.wav"):
+        soundfile.write(path, noise(1), RATE)
+    assert cli.main(["prepare", "IEMOCAP", "--data", str(tmp_path), "--to", str(tmp_path / "out")]) == 0
+    line = "For its ratings add --dimensions arousal,valence,dominance --dimension_range 1,5"
+    assert line in capsys.readouterr().out.splitlines()
+    again = ["prepare", str(tmp_path / "out" / "manifest.csv"), "--to", str(tmp_path / "again")]
+    assert cli.main(again) == 0
+    line = "warning: ratings of a table are not taken over, here arousal, valence, dominance."
+    assert line in capsys.readouterr().out.splitlines()
 
 
 def test_any_id_becomes_a_file_name_of_its_own(tmp_path):

@@ -128,6 +128,9 @@ def test_one_corpus_trains_and_another_tests(corpora):
         "one: neutral, which the other corpus lacks": 6,
         "two: boredom, which the other corpus lacks": 2,
     }
+    assert metrics["exported_training"] == {
+        "corpus": "one", "recordings": sum(metrics["counts"].values()) - 4, "speakers": 3,
+    }  # fmt: skip
     assert metrics["folds"][0]["test_speakers"] == [f"two/{speaker}" for speaker in sorted(SPEAKERS[:2])]
     report = (corpora["result"] / "cross" / "report.md").read_text()
     assert "one: neutral, which the other corpus lacks: 6" in report

@@ -7,6 +7,7 @@ import yaml
 from report_facts import CONFIG, METRICS, STAMP, tables
 from report_facts import EXPORT as ONE_FILE
 
+from light_sernet_kd.registries.corpora import CORPORA
 from light_sernet_kd.reporting.model_card import model_card
 
 FLOAT32 = {"precision": "float32", "file": "model_float32.tflite", "bytes": 1_968_000, "ua": 0.85, "wa": 0.86}
@@ -54,6 +55,24 @@ def test_doubts_stand_beside_the_scores():
     assert "- **One class alone.**" in page
     assert "had separate speakers" not in page
     assert "SYNTHETIC" in page.partition("## Use")[0]
+
+
+def test_where_test_recordings_stay_apart_the_page_counts_those_that_trained():
+    assert "The files hold a student of all speakers" in card()
+    trained = {"corpus": "EMO-DB", "recordings": 408, "speakers": 10}
+    page = card(corpus="EMO-DB → RAVDESS", exported_training=trained)
+    assert "The files hold a student of all recordings but the test ones" in page
+    assert "- **Recordings:** EMO-DB, 408 of 10 speakers, " in page
+    assert f", {CORPORA['EMO-DB'].origin.licence}." in page
+
+
+def test_what_else_the_student_learnt_from_stands_beside_its_licence():
+    start = {"run": "s", "corpus": "TESS", "synthetic": False, "student": "all speakers", "classifier": "new",
+             "licence": "TESS: CC BY-NC-ND 4.0"}  # fmt: skip
+    page = card(start=start, unlabelled={"share": 0.5, "sentence": "900 clips of RAVDESS"})
+    assert "- **Start:** all layers but the classifier of the run s on TESS" in page
+    assert "Licence: TESS: CC BY-NC-ND 4.0." in page
+    assert "- **Unlabelled:** 900 clips of RAVDESS. They are 50.0 % of each batch." in page
 
 
 def test_the_least_known_class_is_one_that_was_tested():

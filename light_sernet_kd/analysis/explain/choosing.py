@@ -46,12 +46,19 @@ def run_with_classes(folder: Path) -> Run:
 def row_of(predictions: Predictions, utterance: str, folder: Path) -> int:
     """The row of an utterance among a run's predictions.
 
+    Where several folds tested it, as those of random splits do, it is their surest mistake, or the first
+    answer if all are right.
+
     Raises:
         UserError: the run did not test it; names what is spelt alike.
     """
     utterance = nfc(utterance)
-    if utterance in predictions.ids:
-        return predictions.ids.index(utterance)
+    rows = [row for row, name in enumerate(predictions.ids) if name == utterance]
+    if len(rows) > 1:
+        mistakes = surest_mistakes(predictions, len(predictions.ids))
+        return next((row for row in mistakes if row in rows), rows[0])
+    if rows:
+        return rows[0]
     lower = {name.lower(): name for name in reversed(predictions.ids)}
     near = difflib.get_close_matches(utterance.lower(), lower, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(lower[name] for name in near)}?" if near else "Its ids"

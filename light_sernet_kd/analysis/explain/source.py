@@ -9,7 +9,7 @@ from light_sernet_kd import audio
 from light_sernet_kd.config import Settings
 from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data.run_folder import Run, RunFolder, Step
-from light_sernet_kd.data.selection import Selection
+from light_sernet_kd.data.selection import Selection, of_speakers
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import JsonError, read_json
 from light_sernet_kd.registries.students import is_multimodal
@@ -57,11 +57,8 @@ def speech_and_text(
     from light_sernet_kd.encoders.multimodal import SpeechAndText
 
     skipped = {each["id"] for each in source.run.metrics["skipped"]}
-    every = tuple(
-        each
-        for each in source.corpus.utterances
-        if each.id not in skipped and (not settings.speakers or each.speaker in settings.speakers)
-    )
+    chosen = of_speakers(source.corpus.utterances, settings.speakers)
+    every = tuple(each for each in chosen if each.id not in skipped)
     selection = Selection(source.corpus, every, [], {}, source.run.predictions.classes, [])
     cache = source.folder.resolve().parent / ".cache" / "embeddings"
     encoders = SpeechAndText(

@@ -57,17 +57,17 @@ class GridFolder:
             stored = read_json(folder.file, _GRID)
         except FileNotFoundError:
             # Its runs may be there without it, when it was damaged and removed.
-            known = {entry.name for entry in grid.entries} | {
-                f"scores.{kind}" for kind in ("json", "md", "png")
-            }
-            others = [name for name in _inside(folder.path) if name not in known]
+            known = {entry.name for entry in grid.entries}
+            others = [
+                name for name in _inside(folder.path) if name not in known and Path(name).stem != "scores"
+            ]
             if others:
                 raise UserError(f"{folder.path} holds no grid, but {others[0]}: {remedy}.") from None
             return folder
         except NotADirectoryError:
             raise UserError(f"{folder.path} is no folder: {remedy}.") from None
         except JsonError as error:
-            raise UserError(f"{error}: remove it; runs that are done stay done.") from None
+            raise UserError(f"{error} Remove it: runs that are done stay done.") from None
         mine = {entry.name: entry.settings.as_dict() for entry in grid.entries}
         shared = [name for name in mine if name in stored["entries"]]
         if stored["entries"] and not shared:

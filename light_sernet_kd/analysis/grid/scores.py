@@ -218,7 +218,10 @@ def _baseline(
 
 
 # What decides which utterances are tested, in which folds.
-_TEST = ("corpus", "columns", "audio_type", "emotions", "test_on", "protocol", "fold_count", "folds")
+_TEST = (
+    "corpus", "columns", "audio_type", "emotions", "speakers", "skip_bad", "test_on", "protocol",
+    "fold_count", "folds",
+)  # fmt: skip
 
 
 def _same_test(one: Entry, other: Entry) -> bool:

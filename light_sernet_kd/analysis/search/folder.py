@@ -109,8 +109,10 @@ def searched(
         UserError: a student of speech and text, a protocol that is no honest one, a setting given twice, or
             too few speakers.
     """
-    if is_multimodal(settings.student):
-        raise UserError(f"a search is for students of features alone, not for {settings.student}.")
+    students = space.values.get("student", ())
+    for student in (settings.student, *(students if isinstance(students, tuple) else ())):
+        if is_multimodal(student):
+            raise UserError(f"a search is for students of features alone, not for {student}.")
     protocol = PROTOCOLS[settings.protocol]
     if protocol.stamps or protocol.takes_test_corpus:
         raise UserError(

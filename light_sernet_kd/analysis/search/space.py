@@ -34,6 +34,8 @@ _FIXED = (
     "fold_count", "test_on", "different_speakers", "seed", "engine", "export", "merge_tflite",
     "dimensions_only",
 )  # fmt: skip
+# Their recordings and speakers would be compared with those of a trial, not with those that test at the end.
+_REFUSED = ("unlabelled", "unlabelled_views", "start_from")
 # What an exported file is made of, beside its weights: students that agree in these cost the same.
 _FILE = (
     "student", "width", "depth", "kernels", "local_pooling", "front_end", "input_type", "input_seconds",
@@ -165,6 +167,8 @@ def read_space(path: Path) -> Space:
         values = {}
         for key, value in entries.items():
             name = choose("setting", key, _FIELDS)
+            if name in _REFUSED:
+                raise UserError(f"a search takes no {name}: leave it out.")
             if name in _FIXED:
                 raise UserError(f"{name} is the same in all of a search: give it on the command line.")
             values[name] = _values(name, value)

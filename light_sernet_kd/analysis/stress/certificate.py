@@ -51,7 +51,9 @@ def _answered(
     answers: Answers, names: Sequence[str], f0_of: Mapping[str, float | None]
 ) -> AnswersByCondition:
     utterances = answers.utterances
-    heights = pitch.groups(f0_of, {each.id: each.speaker for each in utterances})
+    # Of this student's test recordings alone: others may have been played to another student.
+    speaker_of = {each.id: each.speaker for each in utterances}
+    heights = pitch.groups({name: f0_of.get(name) for name in speaker_of}, speaker_of)
     return AnswersByCondition(
         classes=answers.student.labels,
         labels=answers.labels,

@@ -17,6 +17,7 @@ from light_sernet_kd.corpora import Corpus, Utterance
 from light_sernet_kd.data.prepare.folder import LEFT_OUT, MANIFEST, WAV_FOLDER, whole_folder
 from light_sernet_kd.data.prepare.wav import as_int16, check_rate, write_wav
 from light_sernet_kd.errors import UserError, choose
+from light_sernet_kd.registries.dimensions import DIMENSIONS
 
 SEGMENTS = ("centre", "all")
 LONGEST_SEGMENT_SECONDS = 3600
@@ -98,7 +99,8 @@ def convert(
     A transcript is dropped where its recording becomes several segments, since nobody knows which words are
     in which; segments of one recording share its speaker, so a speaker-independent protocol keeps them
     together. A 16-bit mono recording already at the sample rate keeps its samples; one that would exceed
-    full scale is scaled down to fit.
+    full scale is scaled down to fit. Listeners' ratings of arousal, valence and dominance stay on the
+    corpus's scale; means beyond an end become that end, since a manifest's ratings lie within its scale.
 
     Args:
         target: the folder to make. It may be an empty one or, with `overwrite`, an earlier result of this.
@@ -137,7 +139,7 @@ def convert(
         if bad and (not skip_bad or not written):
             remedy = "" if skip_bad else "\n  Mend or remove them, or leave them out with --skip-bad."
             raise audio.AudioError(audio.listing(bad, len(utterances)) + remedy)
-        _write_manifest(folder / MANIFEST, written)
+        _write_manifest(folder / MANIFEST, written, corpus.dimension_range)
         bad = {**corpus.skipped, **bad}
         if bad:
             _write_csv(folder / LEFT_OUT, ("id", "reason"), bad.items())
@@ -165,7 +167,7 @@ def _write_segments(
     return written
 
 
-def _write_manifest(path: Path, utterances: list[Utterance]) -> None:
+def _write_manifest(path: Path, utterances: list[Utterance], scale: tuple[float, float] | None) -> None:
     soft_emotions = sorted({emotion for utterance in utterances for emotion in utterance.soft_label or ()})
     rows = []
     for utterance in utterances:
@@ -173,11 +175,20 @@ def _write_manifest(path: Path, utterances: list[Utterance]) -> None:
             **{name: getattr(utterance, name) for name in _MANIFEST_COLUMNS},
             "path": utterance.path.as_posix(),
         }
-        rows.append([*facts.values(), *((utterance.soft_label or {}).get(name) for name in soft_emotions)])
+        shares = ((utterance.soft_label or {}).get(name) for name in soft_emotions)
+        rows.append([*facts.values(), *shares, *_ratings(utterance, scale)])
     # A column that nothing fills is left out.
-    header = [*_MANIFEST_COLUMNS, *soft_emotions]
+    header = [*_MANIFEST_COLUMNS, *soft_emotions, *DIMENSIONS]
     used = [column for column in range(len(header)) if any(row[column] is not None for row in rows)]
     _write_csv(path, [header[column] for column in used], ([row[column] for column in used] for row in rows))
+
+
+def _ratings(utterance: Utterance, scale: tuple[float, float] | None) -> list[float | None]:
+    """One per dimension, within the scale; None where nobody rated it."""
+    if scale is None or utterance.dimensions is None:
+        return [None] * len(DIMENSIONS)
+    given = [utterance.dimensions.get(name) for name in DIMENSIONS]
+    return [None if rating is None else min(max(rating, scale[0]), scale[1]) for rating in given]
 
 
 def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

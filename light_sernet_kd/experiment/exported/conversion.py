@@ -254,6 +254,5 @@ def whose_scores(run: "Experiment") -> str:
     scores = "UA and WA are those" if run.has_classes else "CCC is that"
     return (
         f"{scores} of each fold's student, converted and scored on its own test fold; "
-        "the files hold a student trained on "
-        + ("all recordings but the test ones." if run.selection.tests_apart else "all speakers.")
+        f"the files hold a student trained on {run.selection.final_recordings}."
     )

@@ -119,8 +119,9 @@ def final_notes(run: "Experiment", exported: Mapping[str, Any] | None) -> list[s
         return []
     if exported is None:
         notes.append(
-            "The final student is trained on all speakers and not converted: light-sernet-kd export "
-            f"{quoted(str(run.folder.path))} makes its .tflite files where TensorFlow is installed."
+            f"The final student is trained on {run.selection.final_recordings} and not converted: "
+            f"light-sernet-kd export {quoted(str(run.folder.path))} makes its .tflite files where TensorFlow "
+            "is installed."
         )
     engine = step.exported().get("engine", run.engine)
     if engine != run.engine:

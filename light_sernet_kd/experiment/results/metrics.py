@@ -9,7 +9,7 @@ import numpy as np
 from light_sernet_kd import evaluation
 from light_sernet_kd.audio import lengths
 from light_sernet_kd.config import SAMPLE_RATE
-from light_sernet_kd.corpora import same_names
+from light_sernet_kd.corpora import same_names, training_corpus
 from light_sernet_kd.experiment import start
 from light_sernet_kd.experiment.alone import teacher_comparison
 from light_sernet_kd.experiment.exported.enrolment import enrolled_scores, is_enrolled
@@ -102,6 +102,16 @@ def _warnings(
     ]
 
 
+def _exported_training(run: "Experiment") -> dict[str, Any]:
+    """What the exported student is trained on, where test recordings stay apart."""
+    rows = run.selection.final_fold.train
+    return {
+        "corpus": training_corpus(run.corpus.name),
+        "recordings": len(rows),
+        "speakers": len(run.selection.speakers(rows)),
+    }
+
+
 def metrics_of(
     run: "Experiment", outcomes: Sequence[dict[str, Any]], exported: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -118,6 +128,7 @@ def metrics_of(
         "classes": list(run.classes) if run.has_classes else [],
         "counts": dict(zip(run.classes, counts.tolist(), strict=True)),
         "speakers": sorted({utterance.speaker for utterance in run.utterances}),
+        **({"exported_training": _exported_training(run)} if run.selection.tests_apart else {}),
         "left_out": dict(run.corpus.left_out),
         "merged": dict(run.corpus.merged),
         "corpus_notes": list(run.corpus.notes),

@@ -1,6 +1,5 @@
 """What the report says of a run's corpus, networks and training."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from light_sernet_kd.config import SAMPLE_RATE, make_settings
 from light_sernet_kd.config.fields import spelled
 from light_sernet_kd.config.ramps import ramp_of
 from light_sernet_kd.config.settings import BEST, LAST, MEAN
-from light_sernet_kd.errors import UserError
+from light_sernet_kd.errors import UserError, command_line
 from light_sernet_kd.registries.engines import ENGINE_OF_OLDER_RUNS
 from light_sernet_kd.registries.students import is_multimodal
 from light_sernet_kd.reporting import names
@@ -107,7 +106,7 @@ def given_arguments(settings: Mapping[str, Any]) -> list[str]:
 
 def _command(settings: Mapping[str, Any]) -> list[str]:
     arguments = given_arguments(settings)
-    return [f"- **Given:** {code(shlex.join(arguments))}"] if arguments else []
+    return [f"- **Given:** {code(command_line(arguments))}"] if arguments else []
 
 
 def _own_teacher(schedule: Mapping[str, Any] | None) -> str:
@@ -127,7 +126,7 @@ def _own_teacher(schedule: Mapping[str, Any] | None) -> str:
     )
 
 
-def _unlabelled(facts: Mapping[str, Any] | None) -> list[str]:
+def unlabelled_lines(facts: Mapping[str, Any] | None) -> list[str]:
     """What was learnt from recordings without labels."""
     if not facts:
         return []
@@ -184,7 +183,7 @@ def what_was_run(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[
         *_encoders(student, metrics.get("notes", [])),
         f"- **Teacher:** {taught}{_own_teacher(config['resolved'].get('own_teacher'))}",
         *gate_lines((teacher or {}).get("gate")),
-        *_unlabelled(metrics.get("unlabelled")),
+        *unlabelled_lines(metrics.get("unlabelled")),
         *start_lines(metrics.get("start")),
         *_plugins(config.get("plugins")),
         *_how_it_was_trained(config["settings"], config["resolved"]),

@@ -1,5 +1,6 @@
 """A grid's file, its folder, its runs one after another and at once, and its table of scores."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -203,8 +204,11 @@ def test_a_damaged_record_is_named_and_the_runs_go_on_without_it(tmp_path, capsy
     assert run(written(tmp_path / "file", text), tmp_path / "result") == 2
     line = error_of(capsys)
     assert str(folder.file) in line
-    assert "remove it" in line
+    assert line.endswith("Remove it: runs that are done stay done.")
+    assert ".:" not in line
     folder.file.unlink()
+    for kind in ("json", "md", "png", "svg", "pdf"):
+        (folder.path / f"scores.{kind}").touch()
     planned = grids.plan(grid, grids.GridFolder.of(grid, tmp_path / "result"))
     assert planned.states == {"seed0": "done", "seed1": "new"}
 
@@ -551,6 +555,28 @@ def test_random_splits_and_folds_of_other_names_are_not_tested(tmp_path):
     random, grown = (row["compared"] for row in grids.scores(grid, folder)["rows"] if "KD" in row["group"])
     assert (random["difference"], random["interval"], random["p"]) == (0, None, None)
     assert grown is None
+
+
+def test_groups_that_were_tested_on_other_speakers_are_not_compared(tmp_path):
+    grid, folder = begun(
+        tmp_path,
+        """
+        [[runs]]
+        protocol = "group_kfold"
+        fold_count = 3
+        speakers = [["03", "08", "09"], ["10", "11", "12"]]
+        distillation = ["pure", "KD"]
+        """,
+    )
+    for entry in grid.entries:
+        finished(folder.path, entry, [0.5, 0.6, 0.7])
+    known = [row["compared"]["with"] for row in grids.scores(grid, folder)["rows"] if row["compared"]]
+    assert len(known) == 2
+    kept = [
+        each for each in grid.entries if each.settings.distillation == "KD" or "03" in each.settings.speakers
+    ]
+    rows = grids.scores(dataclasses.replace(grid, entries=tuple(kept)), folder)["rows"]
+    assert [row["compared"]["with"] for row in rows if row["compared"]] == known[:1]
 
 
 def test_what_else_differs_and_what_waits_is_said(tmp_path):

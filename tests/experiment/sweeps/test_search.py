@@ -393,6 +393,9 @@ def test_a_space_is_lists_and_ranges_and_its_points_are_settings(tmp_path):
         ('[space]\nkernels = ["3x3"]', "kernels is a list itself"),
         ("[space]\nseed = [0, 1]", "seed is the same in all of a search"),
         ('[space]\nspeakers = [["03"]]', "speakers is the same in all of a search"),
+        ('[space]\nunlabelled = ["speech"]', "a search takes no unlabelled"),
+        ('[space]\nstart_from = ["result/demo"]', "a search takes no start_from"),
+        ('[space]\nstudent = ["light_sernet", "nanobert_vggish"]', "students of features alone"),
         ("[space\n", "is no TOML"),
     ],
 )  # fmt: skip

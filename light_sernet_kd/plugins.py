@@ -280,7 +280,7 @@ def used(settings: Mapping[str, Any]) -> list[dict[str, str]]:
 
     Of those that are installed, the ones that added what the settings name.
     """
-    words = set(re.findall(r"\w[\w.-]*", json.dumps(settings, default=str)))
+    words = set(re.findall(r"\w[\w.-]*", json.dumps(settings, default=str, ensure_ascii=False)))
     used_here = [each for each in _loaded.values() if each.is_named or words & {*each.names}]
     return sorted(
         ({"name": each.name, "sha256": each.sha256} for each in used_here), key=lambda each: each["name"]

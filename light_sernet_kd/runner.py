@@ -49,7 +49,9 @@ _TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 _STDERR = 2
 # What LiteRT, the TFLite converter and TensorFlow's start-up write about themselves.
 _CHATTER = re.compile(rb"(INFO: |[IW]\d{4} [\d.: ]+ |WARNING: All log messages before absl|fully_quantize: )")
-_one_at_a_time = threading.Lock()
+# Held while the process's stderr is redirected. Of two redirections that overlap, each would give back the
+# other's. One within the other, in one thread, is fine.
+STDERR_LOCK = threading.RLock()
 # The innermost (laughs) or [LAUGHTER]: none in it is left to open.
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 # What a text without words is read as, in training too.
@@ -1876,7 +1878,7 @@ def without_chatter() -> Iterator[None]:
     Such code knows nothing of Python's `sys.stderr`, so the file descriptor itself is redirected.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_one_at_a_time)
+        stack.enter_context(STDERR_LOCK)
         try:
             held = stack.enter_context(tempfile.TemporaryFile())
             stderr = os.dup(_STDERR)

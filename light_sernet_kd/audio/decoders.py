@@ -5,7 +5,6 @@ import errno
 import os
 import re
 import tempfile
-import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -16,6 +15,7 @@ from light_sernet_kd.audio import containers
 from light_sernet_kd.audio.containers import BrokenError, Content, Layout, Spliced
 from light_sernet_kd.errors import UserError, install_line
 from light_sernet_kd.files import regular_descriptor
+from light_sernet_kd.runner import STDERR_LOCK
 
 BLOCK_VALUES = 2**17
 LOWEST_SAMPLE_RATE, HIGHEST_SAMPLE_RATE = 1000, 2**22
@@ -40,7 +40,6 @@ _DEMUXERS = {"AIFF": "aiff", "AU": "au", "CAF": "caf", "W64": "w64", "WAV": "wav
 
 
 _STDERR = 2
-_one_at_a_time = threading.Lock()
 _MPG123 = re.compile(
     rb"\[src/libmpg123|Note: (Illegal Audio|Trying to resync|Skipped|Hit end)|Warning: (Xing|Encount)|\s*$"
 )
@@ -218,7 +217,7 @@ def _mpg123_silenced(path: str | os.PathLike[str], layout: Layout) -> Iterator[N
     if layout.kind != "MP3":
         yield
         return
-    with _one_at_a_time, contextlib.ExitStack() as stack:
+    with STDERR_LOCK, contextlib.ExitStack() as stack:
         try:
             held = stack.enter_context(_scratch_file())
             stderr = os.dup(_STDERR)

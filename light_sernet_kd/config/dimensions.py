@@ -10,6 +10,7 @@ from light_sernet_kd.registries import dimensions
 DIMENSIONS = tuple(dimensions.DIMENSIONS)
 # The one class of recordings whose ratings alone are learnt. Its logit says nothing, and no file gives it.
 RATED = "rated"
+LARGEST_RATING = 1e6
 
 
 def are_ratings_alone(classes: Iterable[str]) -> bool:
@@ -44,7 +45,7 @@ class Dimensions:
         names, (low, high) = tuple(self.names), map(float, self.range)
         if not names or len({*names}) < len(names) or not {*names} <= {*DIMENSIONS}:
             raise ValueError(f"different names out of {', '.join(DIMENSIONS)} were expected, found {names}")
-        if not -1e6 <= low < high <= 1e6:
+        if not -LARGEST_RATING <= low < high <= LARGEST_RATING:
             raise ValueError(f"a range from a number to a larger one was expected, found {low:g} to {high:g}")
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "range", (low, high))

@@ -1,9 +1,9 @@
 """What settings say of ratings that the student learns: checked, and in one spelling."""
 
 import dataclasses
-import math
 
 from light_sernet_kd.config import distillation_spec
+from light_sernet_kd.config.dimensions import LARGEST_RATING
 from light_sernet_kd.config.settings import GATE_REFUSE, SAME, Settings
 from light_sernet_kd.errors import UserError, choose
 from light_sernet_kd.registries.dimensions import DIMENSIONS, dimension_name
@@ -83,8 +83,9 @@ def _ends(texts: tuple[str, ...]) -> tuple[str, ...]:
         ends = [float(text) for text in texts]
     except ValueError:
         ends = []
-    if len(ends) != 2 or not all(map(math.isfinite, ends)) or ends[0] >= ends[1]:
+    if len(ends) != 2 or not -LARGEST_RATING <= ends[0] < ends[1] <= LARGEST_RATING:
         raise UserError(
-            f"--dimension_range takes the two ends of the scale, such as 1,5, found {','.join(texts)}."
+            "--dimension_range takes the two ends of the scale, such as 1,5, at most "
+            f"{LARGEST_RATING:,.0f}, found {','.join(texts)}."
         )
-    return tuple(f"{end:g}" for end in ends)
+    return tuple(f"{end:.15g}" for end in ends)

@@ -70,6 +70,8 @@ def listen(
     if seconds is not None and not 0 < seconds < math.inf:
         raise UserError(f"--seconds must be positive, found {seconds:g}.")
     stream = stream_options.stream_of(runner, settings)
+    if gap := stream_options.gap_between_windows(runner, stream):
+        answers.tell(gap)
     answers.tell_model(model, runner)
     label_shares, kept = _LabelShares(), _Kept(runner, profile)
     with contextlib.ExitStack() as stack:

@@ -27,11 +27,7 @@ from light_sernet_kd.runner import (
     RunnerError,
     TextWarning,
     require_enrolled,
-    require_settings,
 )
-
-# The settings of `Stream` that say when an answer is unsure; the others are of windows.
-GATES = ("unsure_below", "silence_dbfs", "steady_db")
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,8 @@ class Request:
     """The options of the command.
 
     Attributes:
-        model: an exported file, a folder or a name; see `given.model_file`.
-        recordings: paths, folders and lists; see `given.recordings_of`.
+        model: an exported file, a folder or a name; see `command_paths.model_file`.
+        recordings: paths, folders and lists; see `command_paths.recordings_of`.
         text: what is said in the one recording, or a text alone.
         text_file: a table with the columns path and transcript.
         settings: of `runner.Stream`; its gates hold for short recordings too.
@@ -110,6 +106,7 @@ def predict(request: Request) -> int:
     comes = request.as_it_comes
     recordings = request.recordings if comes else command_paths.recordings_of(request.recordings)
     request = replace(request, model=str(model), recordings=recordings)
+    _check_text(request)  # again: a folder or a list may hold many
     answerer = Answerer(request)
     runner = answerer.runner
     if request.labels:
@@ -247,8 +244,7 @@ def _check(request: Request) -> None:
         raise UserError("--picture and -v go with --stream.")
     if request.stream and request.has_text:
         raise UserError("--stream answers windows, and a text is of a whole clip: leave one of them out.")
-    if request.text is not None and len(request.recordings) > 1:
-        raise UserError(f"--text is for one recording, found {len(request.recordings)}: take --text-file.")
+    _check_text(request)
     choose("format", request.form, answers.FORMATS)
     if request.stream and request.form == answers.CSV:
         raise UserError("--stream prints text, json or jsonl: a timeline is no row of a table.")
@@ -260,27 +256,21 @@ def _check(request: Request) -> None:
         raise UserError("--jobs is at least 1, and 1 with --stream.")
 
 
+def _check_text(request: Request) -> None:
+    count = "a list of them" if request.as_it_comes else len(request.recordings)
+    if request.text is not None and count != 1 and count:
+        raise UserError(f"--text is for one recording, found {count}: take --text-file.")
+
+
 def _checked_settings(runner: Runner, settings: Mapping[str, float]) -> str:
     """That the settings fit the student; returns what to know of them, mostly nothing."""
-    if "audio" in runner.inputs and runner.text is None:
-        return stream_options.gap_between_windows(runner, whole.stream_of(runner, settings))
-    options = stream_options.OPTIONS
+    hears = "audio" in runner.inputs
     try:
-        require_settings(settings, runner.card, runner._path)
+        whole.check_settings(runner, settings, hears=hears)
+        if hears and runner.text is None:
+            return stream_options.gap_between_windows(runner, whole.stream_of(runner, settings))
     except RunnerError as error:
         raise UserError(stream_options.by_options(str(error))) from None
-    allowed = GATES if "audio" in runner.inputs else GATES[:1]
-    if wrong := [options[name] for name in settings if name not in allowed]:
-        raise UserError(
-            f"{' and '.join(wrong)} cannot be used with this student, which reads a text of the whole clip."
-        )
-    for name, fits, range_ in (
-        ("unsure_below", lambda value: 0 <= value <= 1, "from 0 to 1"),
-        ("silence_dbfs", lambda value: value <= 0, "in dB of full scale, so at most 0"),
-        ("steady_db", lambda value: 0 <= value < float("inf"), "from 0 on"),
-    ):
-        if name in settings and not fits(settings[name]):
-            raise UserError(f"{options[name]} must be {range_}, found {settings[name]:g}.")
     return ""
 
 

@@ -161,7 +161,7 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
             "hop_blocks": runner.FRAME_HOP_BLOCKS,
             "fewest_frames": runner.FEWEST_FRAMES,
         },
-        "hop_seconds": runner.HOP_SECONDS,
+        "hop_seconds": min(runner.HOP_SECONDS, card["samples"] / card["sample_rate"]),
         "smoothing_seconds": runner.SMOOTHING_SECONDS,
         "margin": runner.MARGIN,
         "patience": runner.PATIENCE,

@@ -3,22 +3,27 @@
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from light_sernet_kd import audio, runner
-from light_sernet_kd.device import shipped, stream_options, timeline
+from light_sernet_kd.audio.decoders import LOWEST_SAMPLE_RATE
+from light_sernet_kd.config import SAMPLE_RATE
+from light_sernet_kd.device import shipped, timeline
 from light_sernet_kd.device.command_paths import model_file
+from light_sernet_kd.errors import choose
 from light_sernet_kd.runner import (
     HOP_SECONDS,
+    LARGEST_SAMPLE,
     NOT_SURE,
     TOO_SHORT,
     Answer,
     RunnerError,
     Stream,
+    StreamSettings,
     Window,
     require_settings,
     too_short,
@@ -27,6 +32,10 @@ from light_sernet_kd.runner import (
 )
 
 _log = logging.getLogger("light_sernet_kd")
+# Those of a stream that judge a clip too.
+GATES = ("unsure_below", "silence_dbfs", "steady_db")
+# What a profile learns is of a stream: here several threads may ask at once.
+_SETTINGS = [each.name for each in fields(StreamSettings) if each.name != "learn"]
 
 
 class Sound(Protocol):
@@ -151,10 +160,10 @@ class Runner(runner.Runner):
             settings: of `Stream`, such as `unsure_below` and `hop_seconds`.
 
         Raises:
-            RunnerError: as `answer`; or what the student gives is not finite; or a setting is of classes,
-                and the file gives none.
+            RunnerError: as `answer`; what the student gives is not finite; a setting is out of its range, or
+                not for this student; or an impossible rate.
             AudioError: the file cannot be read.
-            UserError: a setting is out of its range.
+            UserError: there is no such setting.
         """
         self.require(audio=sound is not None, text=text is not None)
         kept: list[Window] = []
@@ -179,6 +188,8 @@ class Runner(runner.Runner):
             return File(sound, self.sample_rate)
         if sound.ndim == 2 and np.issubdtype(sound.dtype, np.floating):
             sound = audio.mono(sound)
+        if sample_rate is not None and sample_rate < LOWEST_SAMPLE_RATE:
+            raise RunnerError(f"sample_rate must be at least {LOWEST_SAMPLE_RATE} Hz, found {sample_rate}.")
         if sample_rate not in (None, self.sample_rate):
             if sound.ndim != 1 or not len(sound) or not np.issubdtype(sound.dtype, np.floating):
                 self.probabilities(sound)  # says what is wrong with it
@@ -205,9 +216,10 @@ def answer_to(
         `predict` prints them.
 
     Raises:
-        AudioError, RunnerError: it cannot be read or classified; or as `runner.require_settings`.
+        AudioError, RunnerError: it cannot be read or classified; or as `check_settings`.
+        UserError: as `check_settings`.
     """
-    require_settings(settings, runner.card, runner._path)
+    check_settings(runner, settings)
     rate, samples = runner.sample_rate, runner.samples
     blocks = iter(sound.blocks())
     begun, count = [], 0
@@ -240,6 +252,10 @@ def answer_to(
         return new
 
     summary = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
+    if not np.isfinite([*summary.probabilities, *summary.dimensions]).all():
+        raise RunnerError(
+            f"every window of {summary.windows} has samples that are not finite or above {LARGEST_SAMPLE:g}."
+        )
     answer = Answer(summary.probabilities, summary.dimensions)
     return {
         **_of_answer(runner, answer, summary.why, {"unsure_below": 0.0}),
@@ -251,15 +267,48 @@ def answer_to(
     }
 
 
+def check_settings(runner: runner.Runner, settings: Mapping[str, Any], *, hears: bool = True) -> None:
+    """Refuse settings that an answer does not take, whatever the length of what it answers.
+
+    Args:
+        settings: of `Stream`.
+        hears: whether there is a recording, and not a text alone.
+
+    Raises:
+        RunnerError: they are out of range, of classes that the file does not give, or of windows where a text
+            of the whole clip is read.
+        UserError: an unknown one.
+    """
+    for name in settings:
+        choose("setting", name, _SETTINGS)
+    require_settings(settings, runner.card, runner._path)
+    if runner.text is not None or not hears:
+        allowed = GATES if hears else GATES[:1]
+        if wrong := [name for name in settings if name not in allowed]:
+            raise RunnerError(
+                f"{' and '.join(wrong)} cannot be used with this student, which reads a text of the whole "
+                "clip."
+            )
+    StreamSettings(**settings).require_ranges(SAMPLE_RATE if runner.text is not None else runner.sample_rate)
+
+
 def stream_of(runner: runner.Runner, settings: Mapping[str, float]) -> Stream:
-    """A stream whose windows leave nothing out unless a setting says so."""
-    hop_seconds = min(HOP_SECONDS, runner.samples / runner.sample_rate)
-    return stream_options.stream_of(runner, {"hop_seconds": hop_seconds, **settings})
+    """A stream whose windows leave nothing out unless a setting says so.
+
+    Raises:
+        RunnerError: as `Stream`.
+    """
+    return Stream(runner, **{"hop_seconds": shortest_hop(runner), **settings})
+
+
+def shortest_hop(runner: runner.Runner) -> float:
+    """The default hop in seconds, or an input that is shorter."""
+    return min(HOP_SECONDS, runner.samples / runner.sample_rate)
 
 
 def answer_to_text(runner: runner.Runner, text: str, settings: Mapping[str, float]) -> dict[str, Any]:
     """The answer to a text alone: `label`, `probabilities`, `unsure` and `reason`, perhaps dimensions."""
-    require_settings(settings, runner.card, runner._path)
+    check_settings(runner, settings, hears=False)
     return _of_answer(runner, runner.answer(None, text), "", settings)
 
 

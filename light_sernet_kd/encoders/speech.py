@@ -114,8 +114,8 @@ def load(
 def check_family(source: str, kind: object, family: str | None = None) -> None:
     """Refuse a model whose `model_type` is another one than `family`, or none of `FAMILIES`."""
     if kind not in FAMILIES:
-        remedy = f" Name it whisper={source}." if kind == "whisper" else ""
-        raise UserError(f"{source} is a {kind} model; teachers can be {', '.join(FAMILIES)}.{remedy}")
+        remedy = f" As a teacher it is whisper={source}." if kind == "whisper" else ""
+        raise UserError(f"{source} is a {kind} model; the known ones are {', '.join(FAMILIES)}.{remedy}")
     if kind != (family or kind):
         raise UserError(f"{source} is a {kind} model and no {family}: name it {kind}={source}.")
 

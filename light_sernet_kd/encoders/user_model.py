@@ -51,12 +51,12 @@ def parts_of(argument: str, kind: str) -> tuple[Path, str]:
 
     >>> parts_of("nowhere.onnx#embedding", "onnx")
     Traceback (most recent call last):
-    light_sernet_kd.errors.UserError: no file nowhere.onnx: name yours, --teacher onnx:FILE#TENSOR.
+    light_sernet_kd.errors.UserError: no file nowhere.onnx: name yours, as onnx:FILE#TENSOR.
     """
     file, _, tensor = argument.rpartition("#")
     path = Path(file or argument)
     if not path.is_file():
-        raise UserError(f"no file {path}: name yours, --teacher {kind}:FILE#TENSOR.")
+        raise UserError(f"no file {path}: name yours, as {kind}:FILE#TENSOR.")
     return path, tensor if file else ""
 
 

@@ -34,7 +34,7 @@ def path_of(argument: str, data: Path) -> Path:
     if not path.is_file():
         raise UserError(
             f"no YAMNet in {path}. Download {ADDRESS} (4 MB, Apache-2.0, SHA-256 {SHA256}) to "
-            f"{data / 'models'}, or name your file: --teacher yamnet=PATH."
+            f"{data / 'models'}, or name your file: yamnet=PATH."
         )
     return path
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from light_sernet_kd import plugins
 from light_sernet_kd.config import SAMPLE_RATE, RunOptions, Settings, corpus_name, fields
-from light_sernet_kd.errors import command_line
+from light_sernet_kd.errors import UserError, command_line
 from light_sernet_kd.files import path_part
 
 
@@ -21,6 +21,11 @@ def command_of(settings: Settings, options: RunOptions) -> str:
     """The command line that makes one of the runs alone."""
     places = ["--data", str(options.data), "--result", str(options.result), "--run", str(options.run)]
     return command_line(["light-sernet-kd", "train", *fields.spelled(settings), *places, *plugins.spelled()])
+
+
+def why_not_run(error: Exception) -> str:
+    """What is said of one run of many that a user's mistake or a lack of memory ended."""
+    return str(error) if isinstance(error, UserError) else "there is not enough memory for one network"
 
 
 def options_beside(settings: Settings, options: RunOptions) -> RunOptions:

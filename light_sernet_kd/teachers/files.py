@@ -284,17 +284,20 @@ def _as_logits(path: Path, values: np.ndarray, places: Sequence[str]) -> np.ndar
     Args:
         places: of each row, for an error.
     """
-    # Of one class alone a row sums to 1 by chance, and what is not finite is reported where it is used.
-    if values.shape[1] < 2 or not values.size or not np.isfinite(values).all():
+    # What is not finite is reported where it is used, and says nothing of the others.
+    is_finite = np.isfinite(values).all(axis=1)
+    # Of one class alone a row sums to 1 by chance.
+    if values.shape[1] < 2 or not is_finite.any():
         return values
     # Before any sum: numbers near the largest there is would overflow.
-    if values.min() < 0 or values.max() > 1 + _ROUNDING:
+    if values[is_finite].min() < 0 or values[is_finite].max() > 1 + _ROUNDING:
         return values
-    is_distribution = np.abs(values.sum(axis=1) - 1) <= _ROUNDING
-    if 2 * is_distribution.sum() < len(values):
+    with np.errstate(invalid="ignore"):
+        is_distribution = np.abs(values.sum(axis=1) - 1) <= _ROUNDING
+    if 2 * is_distribution.sum() < is_finite.sum():
         return values
-    if not is_distribution.all():
-        odd = int(np.flatnonzero(~is_distribution)[0])
+    if not (is_distribution | ~is_finite).all():
+        odd = int(np.flatnonzero(is_finite & ~is_distribution)[0])
         raise UserError(
             f"{path}, {places[odd]}: probabilities must sum to 1, these sum to {values[odd].sum():.4g}."
         )

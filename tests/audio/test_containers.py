@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -17,7 +18,8 @@ from recordings import RATE, chunk, encoded, id3_tag, mp3_bytes, refusal, sine, 
 
 from light_sernet_kd import audio
 from light_sernet_kd.audio import containers, decoders, reading
-from light_sernet_kd.audio.containers import Content
+from light_sernet_kd.audio.containers import Content, Layout
+from light_sernet_kd.runner import without_chatter
 
 VALUES = (1000 * sine(300, seconds=0.5)).astype("<i2")
 CUTTABLE = [
@@ -608,6 +610,26 @@ def test_the_notes_of_many_recordings_are_one_warning_on_the_readers_thread(tmp_
     assert "and 29 more notes" in str(warning.message)
     assert audio.decode(paths[0]).notes == audio.notes_of(paths[0])
     assert len(audio.notes_of(paths[0])) == 1
+
+
+def test_two_threads_that_hold_stderr_back_leave_it_as_it_was():
+    before, entered, leave = os.fstat(2), threading.Event(), threading.Event()
+
+    def decode():
+        with decoders._mpg123_silenced("long.mp3", Layout("MP3")):
+            entered.set()
+            leave.wait(10)
+
+    reader = threading.Thread(target=decode)
+    with without_chatter():
+        with decoders._mpg123_silenced("short.mp3", Layout("MP3")):
+            pass  # one within the other, in one thread
+        reader.start()
+        entered.wait(0.2)
+    leave.set()
+    reader.join()
+    assert entered.is_set()
+    assert os.path.samestat(os.fstat(2), before)
 
 
 def test_a_note_is_one_line_on_stderr_of_the_command(tmp_path):

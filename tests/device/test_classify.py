@@ -96,12 +96,38 @@ def test_a_runs_folder_some_labels_and_a_text(model, recordings, tmp_path):
         (None, {}, "takes audio, and there is no recording"),
         ("absent.wav", {}, "no such recording: absent.wav"),
         ("absent.wav", {"sample_rate": 8000}, "sample_rate is of a waveform"),
-        (np.zeros(2 * RATE, np.float32), {"hop_seconds": 0.0}, "hop"),
+        (np.full(5 * RATE, np.nan), {}, "^every window of .* has samples that are not finite"),
+        (np.full(5 * RATE, 2e9), {}, "^every window of .* has samples that are not finite"),
+        *((np.zeros(RATE, np.float32), {"sample_rate": rate}, "at least 1") for rate in (0, -8000)),
     ],
 )
 def test_what_cannot_be_classified_is_named(model, given, settings, message):
     with pytest.raises((RunnerError, UserError), match=message):
         Runner(model).classify(given, **settings)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 8])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hop_seconds": 0.0}, "^hop_seconds must be from 1/16000 on, found 0"),
+        ({"unsure_below": -7}, "^unsure_below must be from 0 to 1, found -7"),
+        ({"silence_dbfs": 40}, "^silence_dbfs must be in dB of full scale"),
+        ({"nosuch": 3}, "^unknown setting 'nosuch'"),
+        ({"learn": True}, "^unknown setting 'learn'"),
+    ],
+)
+def test_settings_are_checked_whatever_the_length(model, seconds, settings, message):
+    with pytest.raises((RunnerError, UserError), match=message):
+        Runner(model).classify(VOICE[: round(seconds * RATE)], **settings)
+
+
+def test_settings_of_windows_are_refused_where_a_text_is_read(tmp_path):
+    reader = Runner(text_student(tmp_path / "reader.tflite", hears=False))
+    with pytest.raises(RunnerError, match="hop_seconds cannot be used with this student, which reads"):
+        reader.classify(text="ja", hop_seconds=1.0)
+    with pytest.raises(RunnerError, match="unsure_below must be from 0 to 1"):
+        reader.classify(text="ja", unsure_below=2)
 
 
 def test_the_package_has_no_other_names():

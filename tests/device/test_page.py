@@ -776,6 +776,9 @@ def test_the_card_is_told(case):
         },
     }
     told = serve.described(card, "/x.tflite", 1_234_567)
+    # as `predict` has them, whose windows leave nothing out
+    for samples, hop in ((48_000, 0.5), (6_400, 0.4)):
+        assert serve.described({**card, "samples": samples}, "/x.tflite", 1)["hop_seconds"] == hop
     assert (told["unsure_below"], told["stamps"], told["size"]) == (0.6, ["VALIDATION IS TEST"], "1.23 MB")
     assert [*told["colours"]] == told["labels"] == [*card["classes"]]
     facts = dict(told["facts"])

@@ -10,7 +10,9 @@ import sys
 import time
 import tracemalloc
 import warnings
+from pathlib import Path
 
+import fake_microphone
 import numpy as np
 import pytest
 import soundfile
@@ -616,6 +618,30 @@ def test_a_synthetic_or_stamped_student_says_so_in_one_line_and_in_the_list(
 def test_an_honest_student_has_no_such_line(model, recording, capsys):
     assert cli.main(["predict", model, recording("x", voice(0.5, 1))]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_text_is_for_one_recording_also_of_a_folder_and_a_list(tmp_path, recording, monkeypatch, capsys):
+    model = str(text_student(tmp_path / "x.tflite", hears=True))
+    folder = Path(recording("a", voice(0.5, 1))).parent / "clips"
+    folder.mkdir()
+    for name in "ab":
+        soundfile.write(folder / f"{name}.wav", voice(0.5, 1), RATE)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{folder / 'a.wav'}\n"))
+    for given, count in ((str(folder), "2"), ("-", "a list of them")):
+        assert cli.main(["predict", model, given, "--text", "ja"]) == 2
+        assert f"--text is for one recording, found {count}: take --text-file." in capsys.readouterr().err
+    (folder / "b.wav").unlink()
+    (answer,) = answers(capsys, model, str(folder), "--text", "ja")
+    assert answer["text"] == "ja"
+
+
+def test_listen_says_where_its_windows_leave_sound_out(tmp_path, monkeypatch, capsys):
+    fake_microphone.plugged(monkeypatch, voice(2, 1))
+    model = str(audio_student(tmp_path / "x.tflite"))
+    assert cli.main(["listen", model, "--hop", "5", "--seconds", "2"]) == 0
+    assert "the hop of 5 s is longer than a window" in capsys.readouterr().err
+    assert cli.main(["listen", model, "--hop", "0.5", "--seconds", "2"]) == 0
+    assert "is longer" not in capsys.readouterr().err
 
 
 def test_listen_says_of_its_student_what_predict_says(tmp_path, monkeypatch, capsys):

@@ -215,7 +215,7 @@ def test_an_absent_model_is_refused_in_one_line(tmp_path, monkeypatch):
 def test_another_family_is_refused(tmp_path):
     transformers.BertConfig(hidden_size=8, num_attention_heads=2).save_pretrained(tmp_path)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is a bert model; teachers can be wavlm, wav2vec2, hubert"):
+    with pytest.raises(UserError, match="is a bert model; the known ones are wavlm, wav2vec2, hubert"):
         speech.load(str(tmp_path))
 
 

@@ -577,6 +577,16 @@ def test_probabilities_in_an_archive_are_read_as_in_a_csv_and_the_card_says_so(t
     np.testing.assert_array_equal(teachers.read(tmp_path / "again.npz").logits, found.logits)
 
 
+def test_a_row_that_is_not_finite_leaves_the_others_probabilities(tmp_path):
+    shares = np.array([[0.9, 0.06, 0.04], [0.2, 0.5, 0.3], [np.nan, 0.5, 0.5], [np.inf, 0, 0]])
+    found = teachers.read(saved(tmp_path, logits=shares))
+    np.testing.assert_allclose(found.logits[0, :2], np.log(shares[:2]), rtol=1e-5)
+    assert "probabilities" in found.card["converted"]
+    assert not np.isfinite(found.logits[0, 2:]).all(axis=1).any()
+    odd = np.where(np.arange(3) == 0, 0.3, shares)
+    assert "probabilities must sum to 1" in refusal(saved(tmp_path, logits=np.vstack([shares[:3], odd[:1]])))
+
+
 def test_logits_in_an_archive_stay_and_a_row_that_is_no_distribution_among_such_is_named(tmp_path):
     assert "converted" not in teachers.read(saved(tmp_path)).card
     positive = np.abs(LOGITS[0])

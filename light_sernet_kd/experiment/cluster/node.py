@@ -142,7 +142,7 @@ def opened_here(
     """
     from rich.console import Console
 
-    from light_sernet_kd.experiment.outcome import summary
+    from light_sernet_kd.experiment.outcome import summary, why_not_run
     from light_sernet_kd.experiment.run import opened
     from light_sernet_kd.reporting.display import Display
 
@@ -151,8 +151,8 @@ def opened_here(
     with opened(settings, options, display, command=command) as run:
         try:
             train(run)
-        except UserError as error:
-            return RunOutcome(why=str(error))
+        except (UserError, MemoryError) as error:
+            return RunOutcome(why=why_not_run(error))
         said = summary(read_json(run.folder.metrics))
     return RunOutcome(round(time.perf_counter() - began, 1), peak_mb(), said)
 

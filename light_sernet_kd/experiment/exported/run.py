@@ -30,6 +30,8 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
     Raises:
         UserError: no run is there, a fold of it is not trained, or its corpus or teacher is another now.
     """
+    if folder.name in ("", ".."):  # as `export .` has it: the run is named after its folder
+        folder = folder.resolve()
     try:
         config = read_json(RunFolder(folder).config, _CONFIG)
     except (FileNotFoundError, NotADirectoryError):

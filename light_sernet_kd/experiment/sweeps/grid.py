@@ -21,7 +21,7 @@ from light_sernet_kd.config.cores import core_count
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.data.selection import selected
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.outcome import command_of
+from light_sernet_kd.experiment.outcome import command_of, why_not_run
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.engines import ENGINES, TRAINS_ALL
 
@@ -207,7 +207,7 @@ def _part_together(
         try:
             tested.append((entry, run, run_folds(run)))
         except (UserError, MemoryError) as error:
-            yield entry, RunOutcome(why=_why(error))
+            yield entry, RunOutcome(why=why_not_run(error))
     train_finals([(run, outcomes) for _, run, outcomes in tested])
     # What they took together is shared out.
     shared = (time.perf_counter() - began) / max(1, len(tested))
@@ -216,7 +216,7 @@ def _part_together(
         try:
             conclude(run, outcomes)
         except (UserError, MemoryError) as error:
-            yield entry, RunOutcome(why=_why(error))
+            yield entry, RunOutcome(why=why_not_run(error))
             continue
         seconds = shared + time.perf_counter() - began
         yield entry, RunOutcome(seconds, peak_mb(), experiment.summary(read_json(run.folder.metrics)))
@@ -236,10 +236,6 @@ def parts(sizes: Sequence[int], *, most: int) -> Iterator[slice]:
         total += size
     if sizes:
         yield slice(first, len(sizes))
-
-
-def _why(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError) else "there is not enough memory for one network"
 
 
 @dataclass(frozen=True)
@@ -342,8 +338,8 @@ def _train(settings: Settings, options: RunOptions, display: "Display") -> RunOu
     command = command_of(settings, options)
     try:
         folder = RunFolder(experiment.train(settings, options, display, command=command))
-    except UserError as error:
-        return RunOutcome(why=str(error))
+    except (UserError, MemoryError) as error:
+        return RunOutcome(why=why_not_run(error))
     said = experiment.summary(read_json(folder.metrics))
     return RunOutcome(round(time.perf_counter() - began, 1), peak_mb(), said)
 

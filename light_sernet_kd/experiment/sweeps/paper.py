@@ -18,6 +18,7 @@ from light_sernet_kd.corpora.registry import CORPORA, why_absent
 from light_sernet_kd.data.protocols import PROTOCOLS
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError, quoted
+from light_sernet_kd.experiment.outcome import why_not_run
 from light_sernet_kd.files import JsonError, read_json, write_json, write_text
 from light_sernet_kd.reporting.display import Display
 from light_sernet_kd.reporting.tables import Table, numbers, words
@@ -108,9 +109,10 @@ def run(rows: Sequence[Row], options: RunOptions, display: Display, *, command: 
                 )
                 metrics[protocol] = read_json(RunFolder(folder).metrics)
             outcomes["rows"].append(_outcome(row, metrics[settings.protocol], metrics[row.honest]))
-        except UserError as error:
-            display.say(f"not run: {row.name}: {error}", always=True)
-            outcomes["not_run"][row.name] = str(error)
+        except (UserError, MemoryError) as error:
+            why = why_not_run(error)
+            display.say(f"not run: {row.name}: {why}", always=True)
+            outcomes["not_run"][row.name] = why
         write(outcomes, options.result / name)
     return outcomes
 

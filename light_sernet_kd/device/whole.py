@@ -292,13 +292,14 @@ def check_settings(runner: runner.Runner, settings: Mapping[str, Any], *, hears:
     StreamSettings(**settings).require_ranges(SAMPLE_RATE if runner.text is not None else runner.sample_rate)
 
 
-def stream_of(runner: runner.Runner, settings: Mapping[str, float]) -> Stream:
+def stream_of(runner: runner.Runner, settings: Mapping[str, Any]) -> Stream:
     """A stream whose windows leave nothing out unless a setting says so.
 
     Raises:
         RunnerError: as `Stream`.
     """
-    return Stream(runner, **{"hop_seconds": shortest_hop(runner), **settings})
+    chosen: dict[str, Any] = {"hop_seconds": shortest_hop(runner), **settings}
+    return Stream(runner, **chosen)
 
 
 def shortest_hop(runner: runner.Runner) -> float:

@@ -93,6 +93,29 @@ class Selection:
             digest.update(self.fingerprints[utterance.id].encode())
         return digest.hexdigest()
 
+    @cached_property
+    def fold_digests(self) -> dict[str, str]:
+        """Fold → SHA-256 of which of the recordings train, validate and test in it.
+
+        `digest` tells of the recordings alone: other columns of splits or sessions, or two corpora the other
+        way round, make other folds of the same.
+        """
+        made = {}
+        for fold in self.folds:
+            digest = hashlib.sha256()
+            for part in (fold.train, fold.validation, fold.test):
+                digest.update(f"{len(part)} ".encode() + np.asarray(part, "<i8").tobytes())
+            made[fold.name] = digest.hexdigest()
+        return made
+
+    @cached_property
+    def soft_labels_digest(self) -> str:
+        """SHA-256 of the annotators' shares."""
+        digest = hashlib.sha256()
+        for utterance in self.utterances:
+            digest.update(repr(sorted((utterance.soft_label or {}).items())).encode())
+        return digest.hexdigest()
+
     @property
     def final_fold(self) -> Fold:
         """Every utterance trains (but those of `tests_apart`): for the student that is exported."""

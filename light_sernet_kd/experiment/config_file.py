@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from light_sernet_kd import __version__, plugins
 from light_sernet_kd.config import Settings
-from light_sernet_kd.config.settings import NOT_IN_DIGEST
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.networks.phases import schedule_of, shared_roles, teacher_parts
 from light_sernet_kd.experiment.teachers.teacher import teacher_digest
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 # What config.json has beside all that decides the run.
 _BESIDE = ("resolved", "plugins", "versions", "command")
+# Runs that were begun before these were written are not compared in them.
+_NEWER = ("folds_sha256", "soft_labels_sha256")
 # What is not installed, such as TensorFlow where JAX trains, is left out.
 _PACKAGES = ("tensorflow", "jax", "keras", "numpy", "ai-edge-litert")
 
@@ -42,6 +43,9 @@ def begun(run: "Experiment", command: str) -> dict[str, Any]:
         "teacher_sha256": teacher_digest(run),
         "encoders_sha256": {role: encoders.digest() for role, encoders in run.multimodal.items()},
     }
+    decides["folds_sha256"] = run.selection.fold_digests
+    if run.settings.soft_labels:
+        decides["soft_labels_sha256"] = run.selection.soft_labels_digest
     if run.unlabelled:
         decides["unlabelled_sha256"] = run.unlabelled.survey.digest
     if run.settings.dimensions:
@@ -91,7 +95,7 @@ def changes_since(run: "Experiment", path: Path) -> list[str]:
     Nothing where its settings differ, but for the seed: the user changed them.
     """
     stored = read_json(path, dict)
-    now = {name: value for name, value in run.config.items() if name not in _BESIDE}
+    now = _comparable({name: each for name, each in run.config.items() if name not in _BESIDE}, stored)
     before = {name: stored.get(name) for name in now}
     before, now = _in_digest(before), _in_digest(now)
     before["settings"]["seed"] = now["settings"]["seed"]
@@ -144,6 +148,7 @@ def _stored(run: "Experiment", decides: dict[str, Any]) -> dict[str, Any]:
     decides = _in_digest(decides)
     try:
         stored = read_json(path, dict)
+        decides = _comparable(decides, stored)
         before, values = _in_digest({name: stored[name] for name in decides}), stored["resolved"]
         completed = _completed(values)
         if before == decides and {name: completed[name] for name in resolved} != resolved:
@@ -172,11 +177,14 @@ def _completed(resolved: dict[str, Any]) -> dict[str, Any]:
     return {**resolved, **{name: {**plain, **schedule} for name, schedule in schedules.items()}}
 
 
+def _comparable(decides: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """What decides a run, without what an older one did not store."""
+    return {name: value for name, value in decides.items() if name in stored or name not in _NEWER}
+
+
 def _in_digest(decides: dict[str, Any]) -> dict[str, Any]:
     """With the settings that decide a run: `resolved` tells the engine, whether that was named or chosen."""
-    settings = Settings.completed(decides["settings"])
-    decisive = {name: value for name, value in settings.items() if name not in NOT_IN_DIGEST}
-    return {**decides, "settings": decisive}
+    return {**decides, "settings": Settings.decisive(decides["settings"])}
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -189,6 +197,10 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "; ".join(changed[:4])
     if before["corpus_sha256"] != now["corpus_sha256"]:
         return "the corpus has other recordings or labels now"
+    if before.get("folds_sha256") != now.get("folds_sha256"):
+        return "other recordings train, validate or test in its folds now"
+    if before.get("soft_labels_sha256") != now.get("soft_labels_sha256"):
+        return "the corpus has other shares of annotators now"
     if before["teacher_sha256"] != now["teacher_sha256"]:
         return "the teacher file has another content now"
     if before.get("unlabelled_sha256") != now.get("unlabelled_sha256"):

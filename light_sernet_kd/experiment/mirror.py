@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from light_sernet_kd.config import Settings
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError, first_line, installed, quoted
 from light_sernet_kd.experiment.cluster.node import finished_files
@@ -201,7 +202,7 @@ class Mirrored:
     _known: dict[str, tuple[int, int, str]] = field(default_factory=dict)
 
     def fetch(self) -> int:
-        """Fetch what is finished at the address and not here; how many files.
+        """Fetch what is finished at the address and not here, also files that are gone here; how many files.
 
         Raises:
             UserError: another run is there; or the store fails.
@@ -211,22 +212,40 @@ class Mirrored:
             return 0
         self.hashes = self._hashes(self.there)
         config = self.folder / "config.json"
-        if config.exists() and self.hashes.get(config.name, (digest := sha256(config))) != digest:
+        if config.exists() and not self._is_same_run(config):
             raise UserError(
                 f"{self.folder} and {self.store.url}/{self.name} hold different runs: give another --mirror "
                 "or --run, or move one of them away."
             )
         lacking = [name for name in self.hashes if not (self.folder / name).exists()]
         count, last = 0, RunFolder(self.folder).metrics.name
-        for done in [name for name in lacking if PurePosixPath(name).name in _DONE]:
-            place = f"{PurePosixPath(done).parent}/"
-            files = [name for name in self.hashes if name.startswith(place) and name != done]
-            begun = [] if config.exists() else [config.name]
-            count += self._fetched([*begun, *files, done])
-        if self.files is not run_files or (last in lacking and not self.damaged):
+        for done in [name for name in self.hashes if PurePosixPath(name).name in _DONE]:
+            place, is_here = f"{PurePosixPath(done).parent}/", done not in lacking
+            among = lacking if is_here else self.hashes
+            files = [name for name in among if name.startswith(place) and name != done]
+            if not config.exists():
+                if config.name not in self.hashes:  # it is damaged there: the run begins anew
+                    break
+                files.insert(0, config.name)
+            count += self._fetched(files if is_here else [*files, done])
+        if self.files is not run_files or not self.damaged:
             left = [name for name in lacking if not (self.folder / name).exists()]
             count += self._fetched(sorted(left, key=lambda name: name == last))
         return count
+
+    def _is_same_run(self, config: Path) -> bool:
+        """Whether the config.json here tells of the run at the address."""
+        name = config.name
+        if self.hashes.get(name, (digest := sha256(config))) == digest:
+            return True
+        there = self.store.read(self._at(name)) if name in self.hashes else None
+        try:
+            both = [parse_json(each) for each in (there or b"", config.read_bytes())]
+            # A setting such as --enrolment is added to a run that is trained.
+            mine, theirs = ({**each, "settings": Settings.decisive(each["settings"])} for each in both)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+        return mine == theirs
 
     def _fetched(self, names: Sequence[str]) -> int:
         """Fetch these files in this order, up to one that is damaged; how many."""
@@ -257,6 +276,7 @@ class Mirrored:
             with contextlib.suppress(FileNotFoundError):  # removed since it was listed
                 hashes[path.relative_to(self.folder).as_posix()] = self._hash(path)
         changed = [name for name, digest in hashes.items() if self.hashes.get(name) != digest]
+        # `fetch` got all that was deleted here before, so these are what the run removed.
         gone = [name for name in self.hashes if name not in hashes] if is_all else []
         if changed or gone:
             self._check_alone()

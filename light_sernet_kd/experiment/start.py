@@ -126,7 +126,6 @@ def start_of(run: "Experiment") -> Start | None:
     same_classes = list(source.run.metrics["classes"]) == list(run.classes)
     if source.is_on(run.selection):
         check_same_folds(source, run.selection, run.settings)
-        _check_test_speakers(run, source)
         if run.settings.export:
             _check_final(source)
         return Start(source, per_fold=True, keeps_classifier=same_classes)
@@ -138,17 +137,6 @@ def _told(value: Any) -> Any:
     if value is None or value == ():
         return "as published"
     return ",".join(value) if isinstance(value, tuple) else value
-
-
-def _check_test_speakers(run: "Experiment", source: FinishedRun) -> None:
-    """Refuse a fold of the same name that tested others: its student may know who tests here."""
-    for fold in run.folds:
-        theirs = source.folder.fold(fold.name).outcome()["test_speakers"]
-        if theirs != run.selection.speakers(fold.test):
-            raise UserError(
-                f"{source.named} tested {', '.join(theirs)} in fold {fold.name}, where "
-                f"{', '.join(run.selection.speakers(fold.test))} test here: its student may know them."
-            )
 
 
 def _check_final(source: FinishedRun) -> None:

@@ -41,6 +41,8 @@ def fit_components(embeddings: np.ndarray, count: int) -> Components:
     limit = np.abs(known).max()
 
     def components(values: np.ndarray) -> np.ndarray:
+        if not len(values):  # a small last batch may get none
+            return np.zeros((0, count), np.float32)
         turned = np.clip(model.transform(np.asarray(values, np.float64)) * signs, -limit, limit)
         return np.pad(turned, ((0, 0), (0, count - kept))).astype(np.float32)
 

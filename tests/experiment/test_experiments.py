@@ -119,7 +119,7 @@ def test_of_three_speakers_the_recipe_leaves_babble_out_and_who_asks_for_it_is_r
     assert "one alone is trained on: leave babble out of --augment" in error_of(capsys)
 
 
-def test_one_corpus_trains_and_another_tests(corpora):
+def test_one_corpus_trains_and_another_tests(corpora, capsys):
     metrics = run(corpora, "cross", "--test-on", str(corpora["two"]), *ONE_EPOCH)
     assert (metrics["protocol"], metrics["corpus"]) == ("cross_corpus", "one → two")
     assert metrics["classes"] == ["anger", "sadness"]
@@ -129,7 +129,7 @@ def test_one_corpus_trains_and_another_tests(corpora):
         "two: boredom, which the other corpus lacks": 2,
     }
     assert metrics["exported_training"] == {
-        "corpus": "one", "recordings": sum(metrics["counts"].values()) - 4, "speakers": 3,
+        "corpus": "one", "recordings": sum(metrics["counts"].values()) - 4, "speakers": len(SPEAKERS),
     }  # fmt: skip
     assert metrics["folds"][0]["test_speakers"] == [f"two/{speaker}" for speaker in sorted(SPEAKERS[:2])]
     report = (corpora["result"] / "cross" / "report.md").read_text()
@@ -141,13 +141,57 @@ def test_one_corpus_trains_and_another_tests(corpora):
     assert stamp in report.replace("\\", "")
     assert "No test speaker was trained on" not in report
 
+    # The other way round the recordings are the same, and the teacher trained on those that test.
+    both_ways = [
+        "--test-on",
+        str(corpora["one"]),
+        "-kd",
+        "KD",
+        "--teacher",
+        f"run:{corpora['result'] / 'cross'}",
+    ]
+    assert train(corpora["two"], corpora["result"], "--run", "back", *both_ways, *ONE_EPOCH) == 2
+    assert "its student may know them" in error_of(capsys)
+
+
+def test_a_run_whose_splits_or_shares_changed_does_not_go_on(corpora, tmp_path):
+    table = corpora["one"].with_name("edited.csv")
+    rows = list(csv.DictReader(corpora["one"].open(encoding="utf-8")))
+
+    def begin(swapped: dict[str, str], anger: str = "1", **settings) -> Experiment:
+        with open(table, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*rows[0], "anger"])
+            writer.writeheader()
+            writer.writerows(
+                {**row, "split": swapped.get(row["split"], row["split"]), "anger": anger} for row in rows
+            )
+        return begun({"one": table}, tmp_path, protocol="split", **settings)
+
+    swapped = {"test": "validation", "validation": "test"}
+    first = begin({})
+    (first.folder.path / "fold-split").mkdir()
+    (first.folder.path / "fold-split" / "history.csv").touch()
+    assert begin({}).config == first.config
+    with pytest.raises(UserError, match="holds another run: other recordings train, validate or test in"):
+        begin(swapped)
+    # A run that was begun before this was stored goes on.
+    stored = json.loads(first.folder.config.read_text())
+    del stored["folds_sha256"]
+    first.folder.config.write_text(json.dumps(stored))
+    begin(swapped)
+
+    first.folder.config.unlink()
+    begin({}, soft_labels=True)
+    with pytest.raises(UserError, match="other shares of annotators now"):
+        begin({}, anger="2", soft_labels=True)
+
 
 def begun(corpora, tmp_path, **settings) -> Experiment:
     """A run of which nothing is trained yet."""
     plain = {"corpus": str(corpora["one"]), "input_seconds": 1.2}
     places = config.RunOptions(data=tmp_path, result=tmp_path, cache="none")
     folder = tmp_path / "run"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     return Experiment(
         config.make_settings(**plain | settings), places, folder, display.Display(verbose=0), ""
     )
@@ -402,6 +446,11 @@ def test_students_of_finished_runs_teach(corpora, capsys):
     sizes = [(result / name / f"fold-{sorted(SPEAKERS)[0]}" / "student.keras").stat().st_size
              for name in ("alone-0", "taught")]  # fmt: skip
     assert abs(sizes[0] - sizes[1]) < 0.02 * sizes[0]
+    # which has nobody to learn from
+    capsys.readouterr()
+    assert cli.main(["export", str(result / "taught")]) == 2
+    assert "answers for its folds alone, and not for the student of all speakers" in error_of(capsys)
+    assert not list((result / "taught").glob("fold-*/*.tflite"))
 
     taught_by = ["-kd", "KD", "--teacher", f"run:{result / 'alone-0'}", "--epochs", "1"]
     for more, message in [

@@ -240,6 +240,49 @@ def test_what_is_damaged_there_is_made_anew(url, tmp_path, capsys):
         assert not (tmp_path / "elsewhere").exists()
 
 
+def test_what_was_deleted_here_comes_back_and_stays_there(url, tmp_path):
+    run = tmp_path / "run"
+    finish_fold(run, "a")
+    finish(run)
+    made(url, run, lambda: None)
+    sent = there(url)
+    for name in ("fold-a/student.keras", "report.md"):
+        (run / name).unlink()
+    made(url, run, lambda: None)
+    assert there(url) == sent
+    assert (run / "fold-a" / "student.keras").read_bytes() == b"weights"
+    assert (run / "report.md").read_text() == "report"
+    # What vanishes while the run is made was removed by it.
+    with mirrored_run(url, [run], QUIET):
+        (run / "report.md").unlink()
+    assert set(sent) - set(there(url)) == {"run/report.md"}
+
+
+@pytest.mark.parametrize("content", [b"cut", None])
+def test_without_a_whole_config_there_the_run_begins_anew(url, tmp_path, content):
+    here, other = tmp_path / "here" / "run", tmp_path / "other" / "run"
+    for name in "ab":
+        finish_fold(here, name)
+    finish(here)
+    made(url, here, lambda: None)
+    system, root = fsspec.core.url_to_fs(url)
+    system.rm_file(f"{root}/run/config.json")
+    if content:
+        system.pipe_file(f"{root}/run/config.json", content)
+    mirrored = Mirrored(Store(url), other, "run")
+    assert mirrored.fetch() == 0
+    assert mirrored.damaged == ["config.json"]
+
+
+def test_a_run_that_got_second_heads_is_still_the_same_run(url, tmp_path):
+    run = tmp_path / "run"
+    finish_fold(run, "a")
+    made(url, run, lambda: None)
+    (run / "config.json").write_text('{"settings": {"enrolment": true}}')
+    made(url, run, lambda: None)
+    assert there(url)["run/config.json"] == (run / "config.json").read_bytes()
+
+
 def test_a_different_run_there_is_refused_and_so_is_a_second_machine(url, tmp_path):
     here, other = tmp_path / "here" / "run", tmp_path / "other" / "run"
     finish_fold(here, "a")

@@ -116,6 +116,11 @@ class Settings(Declared):
             **stored,
         }
 
+    @classmethod
+    def decisive(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a stored run's settings that make it another run; what it lacks has the default."""
+        return {name: value for name, value in cls.completed(stored).items() if name not in NOT_IN_DIGEST}
+
     def digest(self) -> str:
         """Eight hexadecimal digits that differ when a setting differs.
 

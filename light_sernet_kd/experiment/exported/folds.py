@@ -57,10 +57,12 @@ def fold_files(
     )
     options = RunOptions(data=data, result=to, cache="none")
     again = Experiment(plain, options, to, Display(verbose=0))
-    if again.corpus_digest != read_json(RunFolder(folder).config, {"corpus_sha256": str})["corpus_sha256"]:
+    stored = read_json(RunFolder(folder).config, {"corpus_sha256": str, "folds_sha256?": {str: str}})
+    folds_now = again.selection.fold_digests
+    if again.corpus_digest != stored["corpus_sha256"] or stored.get("folds_sha256", folds_now) != folds_now:
         raise UserError(
-            f"{again.corpus.name} is not as it was when {folder} was trained: expected the same recordings "
-            "and labels."
+            f"{again.corpus.name} is not as it was when {folder} was trained: expected the same recordings, "
+            "labels and folds."
         )
     # Each fold's own temperature, which saw no test label: what is unsure must be as calibrated as can be.
     fitted = run.metrics.get("calibration", {}).get("folds", [])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from light_sernet_kd.config import RunOptions
+from light_sernet_kd.data.protocols import ALL_SPEAKERS
 from light_sernet_kd.data.resolve_settings import settings_of_run
 from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
@@ -48,8 +49,21 @@ def export_run(folder: Path, data: Path, display: Display) -> list[Path]:
                 f"{folder} is not trained on fold {', '.join(untrained)}: the command that began the run "
                 "continues it."
             )
+        _check_teacher(run)
         exported = conclude(run, run_folds(run), wanted=True)
     return [folder / row["file"] for row in (exported or {"rows": []})["rows"]]
+
+
+def _check_teacher(run: Experiment) -> None:
+    """Refuse, before any work, a run whose teacher cannot teach the student that is exported."""
+    is_trained = run.step(run.selection.final_fold).is_done
+    folds = run.teacher.folds if run.teacher and not is_trained else ()
+    if folds and ALL_SPEAKERS not in folds:
+        raise UserError(
+            f"the teacher of {run.folder.path} answers for its folds alone, and not for the student of all "
+            "speakers that is exported: the run's command with another --run and without --no-export has one "
+            "that does."
+        )
 
 
 def _plays(folder: Path) -> bool:

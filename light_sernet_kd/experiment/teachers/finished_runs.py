@@ -128,6 +128,21 @@ def check_same_folds(taught: FinishedRun, selection: Selection, settings: Settin
     missing = [fold.name for fold in selection.folds if not taught.folder.fold(fold.name).is_done]
     if missing:
         raise UserError(f"{taught.named} has no fold {', '.join(missing)}: leave out such folds (--folds).")
+    stored = read_json(taught.folder.config, dict).get("folds_sha256", {})
+    for fold in selection.folds:
+        theirs = taught.folder.fold(fold.name).outcome()["test_speakers"]
+        here = selection.speakers(fold.test)
+        if theirs != here:
+            raise UserError(
+                f"{taught.named} tested {', '.join(theirs)} in fold {fold.name}, where {', '.join(here)} "
+                "test here: its student may know them."
+            )
+        ours = selection.fold_digests[fold.name]
+        if stored.get(fold.name, ours) != ours:
+            raise UserError(
+                f"{taught.named} trained on other recordings in fold {fold.name}: its student may know those "
+                "that test here."
+            )
 
 
 def check_same_view(argument: str, selection: Selection, settings: Settings) -> None:
@@ -163,12 +178,13 @@ def run_teacher(argument: str, selection: Selection, settings: Settings, workpla
     """
     runs = teacher_runs(argument, selection, settings)
     folds = [*selection.folds]
-    if settings.export:
-        if lacking := [str(each.folder.path) for each in runs if not each.has_final]:
-            raise UserError(
-                f"run:{lacking[0]} has no student of all speakers to teach the one that is exported: make it "
-                f"with light-sernet-kd export {lacking[0]}, or give --no-export."
-            )
+    lacking = [str(each.folder.path) for each in runs if not each.has_final]
+    if lacking and settings.export:
+        raise UserError(
+            f"run:{lacking[0]} has no student of all speakers to teach the one that is exported: make it "
+            f"with light-sernet-kd export {lacking[0]}, or give --no-export."
+        )
+    if not lacking:  # also with --no-export: the run may be exported later
         folds.append(selection.final_fold)
     members = [_teacher(each, selection, folds, workplace.cache.parent) for each in runs]
     _answer(runs, folds, len(selection.classes), workplace)

@@ -33,7 +33,7 @@ from light_sernet_kd.device.formats import (
 from light_sernet_kd.device.stream_options import gap_between_windows, stream_of
 from light_sernet_kd.device.timeline import WITHOUT_SPEECH, Envelope, Segment, segments
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.runner import Runner, RunnerError, Stream, Window
+from light_sernet_kd.runner import Runner, RunnerError, Window
 
 
 def predict(
@@ -123,7 +123,7 @@ class _Followed:
 
     def __init__(self, path: str, runner: Runner, settings: Mapping[str, Any], *, keep: bool):
         self._path, self._runner, self._keep = path, runner, keep
-        self._stream = Stream(runner, **settings)
+        self._stream = stream_of(runner, settings)
         self._envelope = Envelope(runner.sample_rate)
         self._kept: list[Window] = []
 

@@ -192,7 +192,7 @@ class Runner(runner.Runner):
             raise RunnerError(f"sample_rate must be at least {LOWEST_SAMPLE_RATE} Hz, found {sample_rate}.")
         if sample_rate not in (None, self.sample_rate):
             if sound.ndim != 1 or not len(sound) or not np.issubdtype(sound.dtype, np.floating):
-                self.probabilities(sound)  # says what is wrong with it
+                runner._sound(sound)  # says what is wrong with it
             sound = audio.resample(np.asarray(sound, np.float32), int(sample_rate or 0), self.sample_rate)
         return Waveform(sound)
 
@@ -304,6 +304,8 @@ def stream_of(runner: runner.Runner, settings: Mapping[str, Any]) -> Stream:
 
 def shortest_hop(runner: runner.Runner) -> float:
     """The default hop in seconds, or an input that is shorter."""
+    if not runner.sample_rate:  # it takes no audio
+        return HOP_SECONDS
     return min(HOP_SECONDS, runner.samples / runner.sample_rate)
 
 

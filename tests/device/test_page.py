@@ -125,14 +125,18 @@ def test_the_page_answers_as_predict_does(page, case, short, long, precision, tm
     """Of a clip, of a longer recording as a whole, of doubt, and of silence: the file of Save as JSON."""
     choose(page, precision)
     quiet = tmp_path / "quiet.wav"
-    soundfile.write(quiet, np.zeros(100_000), 16_000)
+    soundfile.write(quiet, np.zeros(50_000), 8_000)
     paths = [short, long, quiet]
     assert cli.main(["predict", str(case.paths[precision]), *map(str, paths), "--json"]) == 0
     for path, expected in zip(paths, json.loads(capsys.readouterr().out), strict=True):
         given(page, path)
         found = page.run("demo.result()")
-        for name in ("label", "unsure", "reason", "windows", "corpus", "synthetic", "stamps"):
+        assert {*found} - {"timeline"} == {*expected}
+        named = ("label", "unsure", "reason", "windows", "corpus", "synthetic", "stamps", "speaker_clips")
+        for name in named:
             assert found[name] == expected[name], name
+        # The page knows a file's name alone.
+        assert found["warnings"] == [each.replace(str(path), path.name) for each in expected["warnings"]]
         for name in ("probabilities", "time_shares", "unsure_shares"):
             assert found[name] == pytest.approx(expected[name], abs=1e-3), name
         assert found["seconds"] == pytest.approx(expected["seconds"])

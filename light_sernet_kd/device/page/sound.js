@@ -143,7 +143,7 @@ async function readOther(content, view, parts) {
 }
 
 /**
- * A file's `seconds`, and `samples(target)`: one channel at `target` Hz, which is the work that takes time.
+ * A file's `seconds`, its `rate` in Hz, and `samples(target)`: one channel at `target` Hz, which is the work that takes time.
  * Both throw an Error with a sentence for the user.
  */
 export async function decode(content) {
@@ -162,7 +162,7 @@ export async function decode(content) {
     if (!sound.length) throw new Error("it holds no samples");
     return sound;
   };
-  return { seconds: found.length / found.rate, samples };
+  return { seconds: found.length / found.rate, rate: found.rate, samples };
 }
 
 /**

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from light_sernet_kd import audio
+from light_sernet_kd.device import site
 from light_sernet_kd.device.answers import (
     TEXT,
     answer_list,
@@ -180,5 +181,6 @@ class _Followed:
             picture,
             unsure_below=self._stream.unsure_below,
             title=Path(self._path).name,
+            stamps=site.of_model(self._runner.card),
             notes=[f"windows of {window_seconds:g} s every {hop_seconds:g} s, each drawn about its middle"],
         )

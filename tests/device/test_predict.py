@@ -645,6 +645,17 @@ def test_a_text_is_for_one_recording_also_of_a_folder_and_a_list(tmp_path, recor
     assert answer["text"] == "ja"
 
 
+@pytest.mark.parametrize("synthetic", [False, True])
+def test_a_picture_says_of_the_student_what_the_page_says(drawn, tmp_path, recording, synthetic):
+    model = str(audio_student(tmp_path / "x.tflite", synthetic=synthetic, stamps=["all speakers"]))
+    path = recording("a (synthetic) voice", voice(2, 1))
+    assert cli.main(["predict", model, path, "--stream", "--picture", "x.png"]) == 0
+    said = " ".join(text.get_text() for text in drawn[0].texts)
+    assert "SYNTHETIC RECORDINGS" not in said
+    assert "all speakers" in said
+    assert ("This model is synthetic" in said) == synthetic
+
+
 def test_listen_says_where_its_windows_leave_sound_out(tmp_path, monkeypatch, capsys):
     fake_microphone.plugged(monkeypatch, voice(2, 1))
     model = str(audio_student(tmp_path / "x.tflite"))

@@ -9,8 +9,8 @@ import { Speaker, heardIn } from "./speaker.js";
 import { Timeline, answer, fit, level, levelRangeDb, openStudent, summary, windows } from "./student.js";
 import { times } from "./words.js";
 
-/** What a recording or a file may last; tests lower it. */
-const longest = { seconds: 300 };
+/** What a recording or a file may last, and how large a file may be; tests lower it. */
+const longest = { seconds: 300, bytes: 256e6 };
 const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
 const PROGRESS_MILLISECONDS = 2000; // screen readers read each message out
 const METER_MILLISECONDS = 100;
@@ -159,6 +159,13 @@ async function takeFile(file) {
   if (!file) return;
   if (microphone) return complain(`${file.name} was not taken: stop the recording first.`);
   if (busy) return complain(`${file.name} was not taken: the page is busy, try again in a moment.`);
+  if (file.size > longest.bytes) {
+    const megabytes = (bytes) => Math.ceil(bytes / 1e6);
+    return complain(
+      `${file.name} has ${megabytes(file.size)} MB, and the page takes up to ${megabytes(longest.bytes)} MB: cut it, or ` +
+        "take light-sernet-kd predict.",
+    );
+  }
   await takeContent(file.name, () => file.arrayBuffer());
 }
 
@@ -171,7 +178,7 @@ async function takeContent(name, content) {
   let sound;
   let warnings;
   try {
-    const found = await decode(await content());
+    const found = await decode(await content(), longest.seconds);
     if (found.seconds > longest.seconds) {
       say("");
       return complain(

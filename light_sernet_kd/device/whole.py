@@ -18,6 +18,7 @@ from light_sernet_kd.errors import choose
 from light_sernet_kd.runner import (
     HOP_SECONDS,
     LARGEST_SAMPLE,
+    NOT_FINITE,
     NOT_SURE,
     TOO_SHORT,
     Answer,
@@ -252,7 +253,8 @@ def answer_to(
         return new
 
     summary = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
-    if not np.isfinite([*summary.probabilities, *summary.dimensions]).all():
+    # Else it is the student whose answers are not finite, which is told below.
+    if summary.why == NOT_FINITE and not np.isfinite([*summary.probabilities, *summary.dimensions]).all():
         raise RunnerError(
             f"every window of {summary.windows} has samples that are not finite or above {LARGEST_SAMPLE:g}."
         )

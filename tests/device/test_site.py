@@ -78,3 +78,15 @@ def test_a_page_interrupted_at_its_last_steps_is_as_before(tmp_path, monkeypatch
         site.write(page_of(), folder)
     assert files_in(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_what_a_killed_call_left_beside_the_folder_comes_back(tmp_path):
+    folder = tmp_path / "site"
+    site.write(page_of("/old.js"), folder)
+    (folder / "CNAME").write_text("a.example")
+    folder.rename(tmp_path / ".site.x1y2z3_4.replaced")  # between the two renames
+    (tmp_path / ".site.x1y2z3_4").mkdir()
+    site.write(page_of(), folder)
+    assert (folder / "CNAME").read_text() == "a.example"
+    assert not (folder / "old.js").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]

@@ -43,6 +43,8 @@ JSON_BYTES = 2**26
 # A whole number of more digits is no count, no seed and no size. Hugging Face writes 1e30 for "no limit".
 _MOST_DIGITS = 40
 _CHUNK_BYTES = 2**20
+# Ends the name of a folder's former content while the next one takes its place.
+_REPLACED = ".replaced"
 # To ask for it is to change it for a moment, and two threads that ask at once may leave it changed.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -470,6 +472,43 @@ def staging_folder(target: Path) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_place(building: Path, target: Path) -> None:
+    """Give the folder `building`, made by `staging_folder`, the name `target`; what was there is removed.
+
+    If that fails or is interrupted, `target` keeps its former content.
+
+    Raises:
+        OSError: one of them cannot be renamed.
+    """
+    replaced = Path(f"{building}{_REPLACED}")
+    try:
+        if target.exists():
+            target.rename(replaced)
+        building.rename(target)
+    finally:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def restore(target: Path) -> None:
+    """Give `target` its content back where a process was killed within `take_place`, between its two steps.
+
+    Where one was killed just after, the former content has been replaced and is removed.
+    """
+    for replaced in target.parent.glob(f".{glob.escape(target.name)}.*{_REPLACED}"):
+        building = Path(str(replaced).removesuffix(_REPLACED))
+        if building.exists() and not is_abandoned(building):
+            continue  # between the two at this moment
+        with contextlib.suppress(OSError):
+            if target.is_dir() and not any(target.iterdir()):
+                target.rmdir()
+            if target.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.rename(target)
 
 
 def nothing_but(folder: Path, leftovers: Collection[str]) -> bool:

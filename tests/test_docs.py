@@ -24,9 +24,10 @@ from conftest import REPOSITORY
 from small_runs import rendered, shallow_light_sernet
 
 import hyperparameters
-from light_sernet_kd import cli
+from light_sernet_kd import cli, runner
 from light_sernet_kd.config import distillation_spec
 from light_sernet_kd.corpora import demo
+from light_sernet_kd.device import shipped
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import read_json
 from light_sernet_kd.registries.front_ends import FRONT_ENDS, LSN
@@ -152,6 +153,9 @@ def check(command: str, nowhere: Path, capsys) -> None:
         assert re.search("no recordings in|no manifest", error), error
     else:
         _hooks()["parser"]().parse_args(words)
+        if words[0] == "enroll" or {"--profile", "--embedding"} & {*words}:
+            # Only such a file has the second signature; a run's folder may hold one.
+            assert not words[1].endswith(".tflite") or words[1].endswith("_enrolled.tflite"), command
 
 
 def _hooks() -> dict:
@@ -204,6 +208,7 @@ def test_the_program_takes_the_commands_of_the_pages(command, tmp_path, capsys):
         ("python train.py -dn EMO-DB --augment noises", "noises"),
         ("light-sernet-kd teach -dn EMO-DB --epochs many", "many"),
         ("light-sernet-kd compair result/one", "compair"),
+        ("light-sernet-kd enroll student_int8.tflite a.wav --profile me.json", "enroll student_int8.tflite"),
         ("light-sernet-kd explain result/one", "required"),
     ],
 )
@@ -295,6 +300,15 @@ def test_the_commands_of_the_pages_run(workplace, capsys, monkeypatch, command):
     # who trained the teacher logits.npz is not known, which audit counts as a leak
     assert code == ("--teacher" in command), printed.err
     assert printed.out.strip()
+
+
+def test_the_table_of_the_card_has_every_field():
+    text = (DOCS / "on-device.md").read_text(encoding="utf-8")
+    rows = text.partition("| Field of the card |")[2].partition("\n\n")[0].splitlines()[2:]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    cards = [runner.Runner(path).card for path in shipped.default().folder.glob("*.tflite")]
+    assert cards
+    assert {*runner._FIELDS, *(name for card in cards for name in card)} <= named
 
 
 def has(module: ModuleType, name: str) -> bool:

@@ -260,7 +260,8 @@ def _lambdas(flag_values: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
 def add_stream_settings(group: Any) -> None:
     """Options of `runner.Stream`; their `dest` is its argument, None keeps its default."""
     group.add_argument("--hop", dest="hop_seconds", type=float, metavar="S",
-                       help="from one window's start to the next one's (default 0.5 s)")  # fmt: skip
+                       help="from one window's start to the next one's "
+                       "(default 0.5 s, or the length of a shorter window)")  # fmt: skip
     group.add_argument("--threshold", "--unsure-below", dest="unsure_below", type=float, metavar="P",
                        help="`unsure` where all classes are less likely "
                        "(default the file's own, else 0.5)")  # fmt: skip

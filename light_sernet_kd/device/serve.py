@@ -28,6 +28,7 @@ from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.corpora.fetch import Progress, download
 from light_sernet_kd.device import site
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.registries.dimensions import DIMENSIONS
 from light_sernet_kd.reporting import names, palette
 from light_sernet_kd.reporting.text import concordance
 
@@ -171,9 +172,17 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
         "stamps": site.of_model(card),
         "colours": {name: asdict(each) for name, each in palette.colours(card["classes"]).items()},
         "enrolled": card.get(runner.ENROLLED),
-        "dimensions": card.get(runner.DIMENSIONS),
+        "dimensions": _dimensions(card),
         "facts": _facts(card),
     }
+
+
+def _dimensions(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Names, range and what the ends are called, of a file that gives dimensions."""
+    told = card.get(runner.DIMENSIONS)
+    if told is None:
+        return None
+    return {**told, "ends": {name: [DIMENSIONS[name].low, DIMENSIONS[name].high] for name in told["names"]}}
 
 
 def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:

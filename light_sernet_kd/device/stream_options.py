@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from light_sernet_kd.device import whole
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.runner import Runner, RunnerError, Stream
 
@@ -17,13 +18,13 @@ OPTIONS = {
 
 
 def stream_of(runner: Runner, settings: Mapping[str, Any]) -> Stream:
-    """A stream with settings of the command line.
+    """A stream with settings of the command line, whose windows leave nothing out unless `--hop` says so.
 
     Raises:
         UserError: the student cannot be streamed, or a setting is out of range: by its option's name.
     """
     try:
-        return Stream(runner, **settings)
+        return whole.stream_of(runner, settings)
     except RunnerError as error:
         raise UserError(by_options(str(error))) from None
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from light_sernet_kd import audio
+from light_sernet_kd.device import site
 from light_sernet_kd.device.answers import (
     TEXT,
     answer_list,
@@ -33,7 +34,7 @@ from light_sernet_kd.device.formats import (
 from light_sernet_kd.device.stream_options import gap_between_windows, stream_of
 from light_sernet_kd.device.timeline import WITHOUT_SPEECH, Envelope, Segment, segments
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.runner import Runner, RunnerError, Stream, Window
+from light_sernet_kd.runner import Runner, RunnerError, Window
 
 
 def predict(
@@ -123,7 +124,7 @@ class _Followed:
 
     def __init__(self, path: str, runner: Runner, settings: Mapping[str, Any], *, keep: bool):
         self._path, self._runner, self._keep = path, runner, keep
-        self._stream = Stream(runner, **settings)
+        self._stream = stream_of(runner, settings)
         self._envelope = Envelope(runner.sample_rate)
         self._kept: list[Window] = []
 
@@ -180,5 +181,6 @@ class _Followed:
             picture,
             unsure_below=self._stream.unsure_below,
             title=Path(self._path).name,
+            stamps=site.of_model(self._runner.card),
             notes=[f"windows of {window_seconds:g} s every {hop_seconds:g} s, each drawn about its middle"],
         )

@@ -193,7 +193,7 @@ class Runner(runner.Runner):
             raise RunnerError(f"sample_rate must be at least {LOWEST_SAMPLE_RATE} Hz, found {sample_rate}.")
         if sample_rate not in (None, self.sample_rate):
             if sound.ndim != 1 or not len(sound) or not np.issubdtype(sound.dtype, np.floating):
-                self.probabilities(sound)  # says what is wrong with it
+                runner._sound(sound)  # says what is wrong with it
             sound = audio.resample(np.asarray(sound, np.float32), int(sample_rate or 0), self.sample_rate)
         return Waveform(sound)
 
@@ -253,6 +253,7 @@ def answer_to(
         return new
 
     summary = timeline.summary(windows(), runner.labels, unsure_below=stream.unsure_below)
+    # Else it is the student whose answers are not finite, which is told below.
     if summary.why == NOT_FINITE and not np.isfinite([*summary.probabilities, *summary.dimensions]).all():
         raise RunnerError(
             f"every window of {summary.windows} has samples that are not finite or above {LARGEST_SAMPLE:g}."
@@ -305,6 +306,8 @@ def stream_of(runner: runner.Runner, settings: Mapping[str, Any]) -> Stream:
 
 def shortest_hop(runner: runner.Runner) -> float:
     """The default hop in seconds, or an input that is shorter."""
+    if not runner.sample_rate:  # it takes no audio
+        return HOP_SECONDS
     return min(HOP_SECONDS, runner.samples / runner.sample_rate)
 
 

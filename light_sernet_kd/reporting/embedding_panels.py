@@ -85,7 +85,7 @@ def embedding_panel(
     """
     plane = projected(embeddings, how)
     right = np.asarray(labels) == np.asarray(predicted)
-    groups = np.where(right, "right", "wrong").tolist()
+    groups = np.where(right, figures.RIGHT, figures.WRONG).tolist()
     return figures.Panel(title, plane.points, np.asarray(labels), groups, plane.axes, mark)
 
 

@@ -881,7 +881,7 @@ def test_a_result_that_another_process_is_replacing_is_left_to_it(tmp_path):
     for folder in (building, replaced):
         folder.mkdir()
     with files.hold(building):
-        folder_module.restore(tmp_path / "out")
+        files.restore(tmp_path / "out")
         assert replaced.exists()
-    folder_module.restore(tmp_path / "out")
+    files.restore(tmp_path / "out")
     assert (tmp_path / "out").exists() == (os.name == "posix")

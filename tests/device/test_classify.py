@@ -1,12 +1,13 @@
 """`light_sernet_kd.Runner.classify`: whole recordings of files and of any rate, against `predict`."""
 
+import functools
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import soundfile
-from tiny_student import CLASSES, RATE, SAMPLES, audio_student, text_student
+from tiny_student import CLASSES, RATE, SAMPLES, audio_student, rated_student, text_student
 
 import light_sernet_kd
 from light_sernet_kd import Runner, audio, cli, runner
@@ -128,6 +129,23 @@ def test_settings_of_windows_are_refused_where_a_text_is_read(tmp_path):
         reader.classify(text="ja", hop_seconds=1.0)
     with pytest.raises(RunnerError, match="unsure_below must be from 0 to 1"):
         reader.classify(text="ja", unsure_below=2)
+
+
+@pytest.mark.parametrize("kind", ["classes", "dimensions", "text"])
+def test_what_is_wrong_with_a_waveform_is_named_for_every_student(tmp_path, kind):
+    path = tmp_path / "x.tflite"
+    student = {
+        "classes": audio_student,
+        "dimensions": rated_student,
+        "text": functools.partial(text_student, hears=True),
+    }[kind](path)
+    said = {"text": "ja"} if kind == "text" else {}
+    for sound, message in (
+        (np.zeros(RATE, np.int16), "^expected floating-point samples, found int16"),
+        (np.zeros(0, np.float32), "^expected one channel of samples, shape .n,. with n"),
+    ):
+        with pytest.raises(RunnerError, match=message):
+            Runner(student).classify(sound, sample_rate=8000, **said)
 
 
 def test_the_package_has_no_other_names():

@@ -1,5 +1,6 @@
 """The page of `demo` in a real browser, against the runner and `predict`; its server against strangers."""
 
+import base64
 import contextlib
 import functools
 import http.client
@@ -24,6 +25,7 @@ import soundfile
 from browser import LEAST_CONTRAST, OUTSIDE, status
 from conftest import REPOSITORY
 from exported_cases import CLASSES, Case, made_case
+from recordings import make_video
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.config import PRECISIONS
@@ -125,14 +127,18 @@ def test_the_page_answers_as_predict_does(page, case, short, long, precision, tm
     """Of a clip, of a longer recording as a whole, of doubt, and of silence: the file of Save as JSON."""
     choose(page, precision)
     quiet = tmp_path / "quiet.wav"
-    soundfile.write(quiet, np.zeros(100_000), 16_000)
+    soundfile.write(quiet, np.zeros(50_000), 8_000)
     paths = [short, long, quiet]
     assert cli.main(["predict", str(case.paths[precision]), *map(str, paths), "--json"]) == 0
     for path, expected in zip(paths, json.loads(capsys.readouterr().out), strict=True):
         given(page, path)
         found = page.run("demo.result()")
-        for name in ("label", "unsure", "reason", "windows", "corpus", "synthetic", "stamps"):
+        assert {*found} - {"timeline"} == {*expected}
+        named = ("label", "unsure", "reason", "windows", "corpus", "synthetic", "stamps", "speaker_clips")
+        for name in named:
             assert found[name] == expected[name], name
+        # The page knows a file's name alone.
+        assert found["warnings"] == [each.replace(str(path), path.name) for each in expected["warnings"]]
         for name in ("probabilities", "time_shares", "unsure_shares"):
             assert found[name] == pytest.approx(expected[name], abs=1e-3), name
         assert found["seconds"] == pytest.approx(expected["seconds"])
@@ -646,6 +652,62 @@ def test_a_file_far_too_long_is_refused_at_once(page, tmp_path):
     page.wait_for("!document.getElementById('error').hidden")
     assert time.monotonic() - began < 3, "it was resampled first"
     assert "hour.wav lasts 3600 s, and the page takes up to 300 s" in text(page, "#error")
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("a.flac", 16_000),
+        ("a.ogg", 22_050),
+        ("a.opus", 48_000),
+        ("a.mp3", 44_100),
+        ("a.mp3", 16_000),
+        ("a.mp4", 0),
+    ],
+)
+def test_compressed_files_say_how_long_they_last(page, short, tmp_path, name, rate):
+    path = tmp_path / name
+    if rate:
+        sound = np.tile(audio.resample(audio.read(short), 16_000, rate), 3)
+        soundfile.write(path, sound, rate, **({"format": "OGG", "subtype": "OPUS"} if "opus" in name else {}))
+        seconds = len(sound) / rate
+    else:
+        make_video(path, seconds=2)
+        seconds = 2
+    content = base64.b64encode(path.read_bytes()).decode()
+    found, of_a_part = page.run(
+        f"""import("/headers.js").then(({{leastSeconds}}) => {{
+            const all = Uint8Array.from(atob("{content}"), (letter) => letter.charCodeAt(0));
+            return [all, all.slice(0, 30)].map(({{buffer}}) => leastSeconds(new DataView(buffer)));
+        }})"""
+    )
+    # An Ogg file has a page a second, and of its first one the length is not told.
+    assert seconds - 1.1 < found < seconds + 0.06
+    assert found == pytest.approx(seconds) or name != "a.flac"
+    assert of_a_part < 0.1 or name == "a.flac"
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp3", "ogg"])
+def test_a_compressed_file_too_long_or_too_large_is_refused_before_it_is_decoded(page, tmp_path, kind):
+    path = tmp_path / f"long.{kind}"
+    with soundfile.SoundFile(path, "w", 16_000, 1) as file:
+        for _ in range(310):  # libsndfile takes no more than some seconds of Ogg at a time
+            file.write(np.zeros(16_000, np.float32))
+    page.run("document.getElementById('error').hidden = true")
+    page.run("globalThis.decodings = 0")
+    page.run("globalThis.decoder = OfflineAudioContext.prototype.decodeAudioData")
+    page.run("OfflineAudioContext.prototype.decodeAudioData = () => { decodings++; }")
+    try:
+        page.choose_file("#file", path)
+        page.wait_for("!document.getElementById('error').hidden")
+        assert "the page takes up to 300 s: cut it" in text(page, "#error")
+        page.run("document.getElementById('error').hidden = true, demo.longest.bytes = 1000")
+        page.choose_file("#file", path)
+        page.wait_for("!document.getElementById('error').hidden")
+        assert "MB, and the page takes up to 1 MB: cut it" in text(page, "#error")
+        assert page.run("decodings") == 0
+    finally:
+        page.run("OfflineAudioContext.prototype.decodeAudioData = decoder, demo.longest.bytes = 256e6")
 
 
 def test_nothing_but_this_server_is_asked(page, serving, long):

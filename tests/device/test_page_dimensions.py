@@ -16,6 +16,7 @@ from tiny_student import rated_student
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.device import serve, shipped, site
+from light_sernet_kd.registries.dimensions import DIMENSIONS
 from light_sernet_kd.runner import Runner
 
 RATE = 16_000
@@ -104,10 +105,10 @@ def test_the_point_is_where_the_values_are_and_words_say_so(page):
     assert numbers(sentence) == pytest.approx([*shown.values()], abs=0.051)
     described = page.run("document.getElementById('plane').getAttribute('aria-label')")
     assert numbers(described)[:2] == pytest.approx([shown["arousal"], shown["valence"]], abs=0.051)
-    assert "from unpleasant to pleasant" in described
+    assert "from negative to positive" in described
     assert "from calm to excited" in described
     ends = page.run("[...document.querySelectorAll('#plane .end')].map((each) => each.textContent)")
-    assert ends == ["unpleasant (1)", "pleasant (5)", "calm (1)", "excited (5)"]
+    assert ends == ["negative (1)", "positive (5)", "calm (1)", "excited (5)"]
 
 
 def test_the_trail_has_a_place_for_each_window_of_speech(page):
@@ -191,7 +192,8 @@ def test_the_saved_picture_has_a_line_for_them(page, recording):
 def test_a_folder_for_any_server_has_them_too(case, runtime, tmp_path):
     site.write(serve.files(serve.students(case.paths["int8"]), runtime), tmp_path / "site")
     (student,) = json.loads((tmp_path / "site" / "students.json").read_text())
-    assert student["dimensions"] == {"names": [*RATED.names], "range": [1.0, 5.0]}
+    ends = {name: [DIMENSIONS[name].low, DIMENSIONS[name].high] for name in RATED.names}
+    assert student["dimensions"] == {"names": [*RATED.names], "range": [1.0, 5.0], "ends": ends}
     assert ["Tone", "arousal, valence, dominance, on a scale from 1 to 5"] in student["facts"]
     assert (tmp_path / "site" / "plane.js").is_file()
 
@@ -260,8 +262,8 @@ def test_without_classes_the_answer_is_the_point_and_its_numbers(rated):
     words = rated.run("document.getElementById('tone-words').textContent")
     assert words == (
         f"Arousal {shown['arousal']}, from calm (1) to excited (5). "
-        f"Valence {shown['valence']}, from unpleasant (1) to pleasant (5). "
-        f"Dominance {shown['dominance']}, from weak (1) to strong (5)."
+        f"Valence {shown['valence']}, from negative (1) to positive (5). "
+        f"Dominance {shown['dominance']}, from submissive (1) to dominant (5)."
     )
     x, y = rated.run(
         "['cx', 'cy'].map((name) => +document.querySelector('#plane .point').getAttribute(name))"

@@ -152,6 +152,7 @@ def test_the_page_learns_what_the_microphone_hears_and_answers_for_that_voice(ta
         found = tab.run("demo.speaker")
         assert found["clips"] == pytest.approx(profile.clips)
         assert profile.clips > 1
+        assert tab.run("demo.result().speaker_clips") == 0, "it was answered before it was learnt"
         np.testing.assert_allclose(found["mean"], profile.mean, atol=1e-3)
         assert f"known by {round(profile.clips, 1):g} clips" in text(tab, "#known")
 
@@ -159,6 +160,7 @@ def test_the_page_learns_what_the_microphone_hears_and_answers_for_that_voice(ta
             choose(tab, precision)
             assert tab.run("demo.speaker") == found, "a recording is learnt once"
             answer = given(tab, other)
+            assert tab.run("demo.result().speaker_clips") == pytest.approx(profile.clips)
             known = expected(case.enrolled_paths[precision], sound, profile)
             np.testing.assert_allclose(answer, known, atol=2e-3)
             assert np.abs(known - expected(case.enrolled_paths[precision], sound, None)).max() > 0.02

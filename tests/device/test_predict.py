@@ -17,7 +17,17 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY
-from tiny_student import CLASSES, RATE, SAMPLES, audio_student, text_student
+from tiny_student import (
+    CLASSES,
+    RATE,
+    SAMPLES,
+    audio_student,
+    card_of,
+    flatbuffer,
+    packed,
+    text_student,
+    weights,
+)
 
 from light_sernet_kd import audio, cli
 from light_sernet_kd.analysis import stress
@@ -635,6 +645,17 @@ def test_a_text_is_for_one_recording_also_of_a_folder_and_a_list(tmp_path, recor
     assert answer["text"] == "ja"
 
 
+@pytest.mark.parametrize("synthetic", [False, True])
+def test_a_picture_says_of_the_student_what_the_page_says(drawn, tmp_path, recording, synthetic):
+    model = str(audio_student(tmp_path / "x.tflite", synthetic=synthetic, stamps=["all speakers"]))
+    path = recording("a (synthetic) voice", voice(2, 1))
+    assert cli.main(["predict", model, path, "--stream", "--picture", "x.png"]) == 0
+    said = " ".join(text.get_text() for text in drawn[0].texts)
+    assert "SYNTHETIC RECORDINGS" not in said
+    assert "all speakers" in said
+    assert ("This model is synthetic" in said) == synthetic
+
+
 def test_listen_says_where_its_windows_leave_sound_out(tmp_path, monkeypatch, capsys):
     fake_microphone.plugged(monkeypatch, voice(2, 1))
     model = str(audio_student(tmp_path / "x.tflite"))
@@ -642,6 +663,21 @@ def test_listen_says_where_its_windows_leave_sound_out(tmp_path, monkeypatch, ca
     assert "the hop of 5 s is longer than a window" in capsys.readouterr().err
     assert cli.main(["listen", model, "--hop", "0.5", "--seconds", "2"]) == 0
     assert "is longer" not in capsys.readouterr().err
+
+
+def test_windows_of_a_short_input_follow_each_other_without_a_gap(tmp_path, recording, monkeypatch, capsys):
+    samples = RATE // 4
+    content = flatbuffer({"audio": (samples,)}, kernel=weights(samples))
+    model = str(packed(tmp_path / "x.tflite", content, card_of(content, samples=samples)))
+    path, sound = recording("a", voice(2, 1)), voice(2, 1)
+    (answer,) = answers(capsys, model, path, "--stream")
+    assert (answer["hop_seconds"], answer["warnings"]) == (0.25, [])
+    assert [window["start"] for window in answer["windows"]] == [0.25 * k for k in range(8)]
+    fake_microphone.plugged(monkeypatch, sound)
+    assert cli.main(["listen", model, "--seconds", "2", "--json"]) == 0
+    heard = capsys.readouterr()
+    assert [json.loads(line)["start"] for line in heard.out.splitlines()] == [0.25 * k for k in range(8)]
+    assert "left out" not in heard.err
 
 
 def test_listen_says_of_its_student_what_predict_says(tmp_path, monkeypatch, capsys):

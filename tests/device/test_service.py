@@ -94,6 +94,26 @@ def test_the_server_of_the_page_refuses_what_is_no_sound(address):
     assert asked(address, b"")[0] == 413
 
 
+def compressed(seconds: int, channels: int = 1) -> bytes:
+    """Silence as FLAC: 600 s are 28 kB."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((RATE * seconds, channels), np.int16), RATE, format="FLAC")
+    return file.getvalue()
+
+
+def test_the_server_of_the_page_refuses_a_small_file_of_long_sound(address):
+    assert len(compressed(600)) < 40_000
+    assert asked(address, compressed(600)) == (413, {"error": "expected at most 300 s"})
+    assert asked(address, compressed(240, channels=8)) == (413, {"error": "expected at most 234.375 s"})
+    stereo = compressed(290, channels=2)
+    assert asked(address, stereo)[0] == 200
+    # A stream that does not state its length: 36 bits of the first block, from byte 21 on.
+    unstated = bytes([*stereo[:21], stereo[21] & 0xF0, 0, 0, 0, 0, *stereo[26:]])
+    assert asked(address, unstated)[0] == 400
+    long = compressed(400)
+    assert asked(address, bytes([*long[:21], long[21] & 0xF0, 0, 0, 0, 0, *long[26:]]))[0] == 413
+
+
 def instructions(text: str) -> list[tuple[str, str]]:
     """Instructions and their arguments, without comments, continued lines joined."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]

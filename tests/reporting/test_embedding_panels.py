@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from light_sernet_kd.reporting.embedding_panels import fold_panels, projected
+from light_sernet_kd.reporting import figures
+from light_sernet_kd.reporting.embedding_panels import embedding_panel, fold_panels, projected
 
 RANDOM = np.random.default_rng(0)
 
@@ -48,3 +49,18 @@ def test_a_report_has_a_panel_for_each_of_the_first_folds_with_axes_of_its_own()
     for panel, embeddings in zip(panels, rows, strict=False):
         np.testing.assert_array_equal(panel.points, projected(embeddings).points)
         assert list(panel.groups) == ["right", "wrong"] * 5
+
+
+@pytest.mark.parametrize("predicted", [[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]])
+def test_a_mark_of_a_wrong_answer_is_hollow_whatever_the_others_are(drawn, predicted):
+    labels = np.array([0, 1, 0, 1])
+    panel = embedding_panel("t", RANDOM.normal(size=(4, 3)), labels, predicted)
+    figures.embeddings([panel], ["anger", "fear"], "x", title="t")
+    marks = [
+        line for line in drawn[0].axes[0].lines if line.get_linestyle() == "None" and len(line.get_xdata())
+    ]
+    hollow = sum(len(line.get_xdata()) for line in marks if line.get_markerfacecolor() == "white")
+    assert hollow == (labels != predicted).sum()
+    legends = filter(None, (axes.get_legend() for axes in drawn[0].axes))
+    named = {text.get_text() for legend in legends for text in legend.get_texts()}
+    assert ("wrong" in named) == bool(hollow)

@@ -88,11 +88,11 @@ def test_luminance_is_that_of_wcag():
 
 def test_a_title_that_says_synthetic_is_marked_on_every_figure(drawn):
     row = {"name": "int8", "bytes": 1, "ua": 0.5}
-    for title in ("demo (synthetic)", "EMO-DB"):
+    for title in ("demo (synthetic)", "demo (SYNTHETIC)", "Scores of synthetic-sweep"):
         figures.confusion_matrix([[1, 0], [0, 1]], "ab", "x", title=title)
         figures.curves(histories(1), "x", selected_epochs={}, title=title)
         figures.size_against_ua([row], "x", title=title)
-    assert ["SYNTHETIC RECORDINGS" in words(figure) for figure in drawn] == [True] * 3 + [False] * 3
+    assert ["SYNTHETIC RECORDINGS" in words(figure) for figure in drawn] == [True] * 6 + [False] * 3
 
 
 def test_stamps_stand_on_every_figure(drawn):

@@ -133,6 +133,14 @@ def test_every_table_has_the_numbers_of_the_metrics():
     assert [float(value) for _, value in recall] == pytest.approx([100 * EXPORT["rows"][0]["ua"]])
 
 
+def test_one_test_speaker_is_not_compared_with_itself():
+    metrics = facts()
+    assert "The lowest stand first." in page(metrics)
+    content = page(metrics | {"per_speaker": metrics["per_speaker"][:1]})
+    assert "The lowest stand first." not in content
+    assert len(Read(content).table("Recall % per test speaker and class")) == 2
+
+
 def test_stamps_and_warnings_stand_beside_the_scores():
     read = Read(page(facts(stamps=[STAMP], warnings=["never predicted: fear"], synthetic=True)))
     classes = [attributes.get("class") for tag, attributes in read.elements if tag == "li"]

@@ -1,9 +1,7 @@
 """A folder of results that is whole or absent, also where a process is killed."""
 
 import contextlib
-import glob
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +9,6 @@ from light_sernet_kd import files
 from light_sernet_kd.errors import UserError
 
 MANIFEST, LEFT_OUT, WAV_FOLDER = "manifest.csv", "left_out.csv", "wav"
-# Ends the name of a former result while the next one takes its place.
-_REPLACED = ".replaced"
 
 
 @contextlib.contextmanager
@@ -23,7 +19,7 @@ def whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         UserError: `target` is a file, or holds something and may not or must not be replaced.
     """
     target = target.resolve()  # a link to a folder stays a link
-    restore(target)
+    files.restore(target)
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file: name a folder to write to")
     held = set(os.listdir(target)) if target.is_dir() else set()
@@ -37,37 +33,10 @@ def whole_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             building = stack.enter_context(files.staging_folder(target))
         except OSError as error:
             raise UserError(f"cannot write to {target}: {error.strerror}") from None
-        replaced = Path(f"{building}{_REPLACED}")
-        stack.callback(shutil.rmtree, replaced, ignore_errors=True)
         try:
             yield building
             files.make_public(building)
-            if target.exists():
-                target.rename(replaced)
-            try:
-                building.rename(target)
-            except OSError:
-                if replaced.exists():
-                    replaced.rename(target)
-                raise
+            files.take_place(building, target)
         except OSError as error:
             # what was being written is hidden, and gone by now
             raise OSError(error.errno, error.strerror, str(target)) from error
-
-
-def restore(target: Path) -> None:
-    """Give `target` its content back where a process was killed between taking it away and putting the next.
-
-    Where one was killed just after, the former content has been replaced and is removed.
-    """
-    for replaced in target.parent.glob(f".{glob.escape(target.name)}.*{_REPLACED}"):
-        building = Path(str(replaced).removesuffix(_REPLACED))
-        if building.exists() and not files.is_abandoned(building):
-            continue  # between the two at this moment
-        with contextlib.suppress(OSError):
-            if target.is_dir() and not any(target.iterdir()):
-                target.rmdir()
-            if target.exists():
-                shutil.rmtree(replaced)
-            else:
-                replaced.rename(target)

@@ -9,11 +9,12 @@ import { Speaker, heardIn } from "./speaker.js";
 import { Timeline, answer, fit, level, levelRangeDb, openStudent, summary, windows } from "./student.js";
 import { times } from "./words.js";
 
-/** What a recording or a file may last; tests lower it. */
-const longest = { seconds: 300 };
+/** What a recording or a file may last, and how large a file may be; tests lower it. */
+const longest = { seconds: 300, bytes: 256e6 };
 const PAUSE_MILLISECONDS = 40; // after that much work in one go, the page may answer to keys
 const PROGRESS_MILLISECONDS = 2000; // screen readers read each message out
 const METER_MILLISECONDS = 100;
+const NARROW_BAND_HZ = 8000;
 const METERS_PER_PICTURE = 3; // drawing more often may take time from the sound
 
 const pause = (milliseconds = 0) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -26,7 +27,10 @@ let students = [];
 let student = null;
 /** Who is known to the student, whether or not the answers are for that one; null where the file has no place for it. */
 let speaker = null;
-/** The present recording: `{name, sound, spectrogram, answer, rows, unlearnt}`. */
+/**
+ * The present recording: `{name, sound, spectrogram, answer, rows, unlearnt, warnings, speaker_clips}`; the last is
+ * how many clips of the speaker it was answered with.
+ */
 let clip = null;
 let microphone = null;
 /** Whether a model is loaded, a file read, or the microphone started: nothing else may be begun then. */
@@ -64,6 +68,7 @@ async function classify() {
 async function answerAll(mine) {
   const { sound } = clip;
   const rate = student.sample_rate;
+  clip.speaker_clips = student.speaker?.clips ?? 0; // before this recording is learnt
   const seconds = (sound.length / rate).toFixed(1);
   const fits = sound.length <= student.samples;
   if (fits) {
@@ -142,9 +147,9 @@ async function useSpeaker() {
 }
 
 /** Takes a recording over and shows what the student makes of it. */
-async function take(sound, name, unlearnt = false) {
+async function take(sound, name, { unlearnt = false, warnings = [] } = {}) {
   const spectrogram = pictures.melSpectrogram(sound, student.sample_rate);
-  clip = { name, sound, spectrogram, rows: [], answer: null, unlearnt };
+  clip = { name, sound, spectrogram, rows: [], answer: null, unlearnt, warnings };
   URL.revokeObjectURL($("audio").src);
   $("audio").src = URL.createObjectURL(wav(sound, student.sample_rate));
   await classify();
@@ -154,6 +159,13 @@ async function takeFile(file) {
   if (!file) return;
   if (microphone) return complain(`${file.name} was not taken: stop the recording first.`);
   if (busy) return complain(`${file.name} was not taken: the page is busy, try again in a moment.`);
+  if (file.size > longest.bytes) {
+    const megabytes = (bytes) => Math.ceil(bytes / 1e6);
+    return complain(
+      `${file.name} has ${megabytes(file.size)} MB, and the page takes up to ${megabytes(longest.bytes)} MB: cut it, or ` +
+        "take light-sernet-kd predict.",
+    );
+  }
   await takeContent(file.name, () => file.arrayBuffer());
 }
 
@@ -164,8 +176,9 @@ async function takeContent(name, content) {
   enable(false);
   lock(true);
   let sound;
+  let warnings;
   try {
-    const found = await decode(await content());
+    const found = await decode(await content(), longest.seconds);
     if (found.seconds > longest.seconds) {
       say("");
       return complain(
@@ -174,6 +187,7 @@ async function takeContent(name, content) {
       );
     }
     sound = found.samples(student.sample_rate);
+    warnings = narrowBand(name, found.rate);
   } catch (error) {
     say("");
     return complain(`${name} cannot be read: ${reason(error)}.`);
@@ -181,7 +195,15 @@ async function takeContent(name, content) {
     lock(false);
     enable(true);
   }
-  await take(sound, name);
+  await take(sound, name, { warnings });
+}
+
+/** What `predict` warns of a recording that was made or sent at 8 kHz, as telephones do: none or one sentence. */
+function narrowBand(name, rate) {
+  if (rate > NARROW_BAND_HZ) return [];
+  const hertz = (number) => number.toLocaleString("en-US");
+  const above = hertz(Math.floor(rate / 2));
+  return [`${name} is narrow-band: recorded at ${hertz(rate)} Hz, it holds nothing above ${above} Hz.`];
 }
 
 /** An example recording: its file is beside the page. */
@@ -274,7 +296,7 @@ async function stopRecording(note = "") {
   enable(true);
   complain(note);
   // A file may be of anybody; who records is who is to be learnt.
-  if (sound.length) return take(sound, "Recording", true);
+  if (sound.length) return take(sound, "Recording", { unlearnt: true });
   await goBack();
   complain(note || "Nothing was recorded: let it run for a second or more.");
 }

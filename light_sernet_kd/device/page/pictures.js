@@ -1,6 +1,6 @@
 // Waveform, mel spectrogram and timeline of one recording, on one time axis.
 
-import { endsOf, place as onScale } from "./plane.js";
+import { place as onScale } from "./plane.js";
 import { percent } from "./words.js";
 
 const FRAME = 400; // 25 ms at 16 kHz
@@ -287,7 +287,7 @@ function scale(view, rows, student, k, edges, { top, height }) {
   const { draw, left, span, colour } = view;
   const dimension = student.dimensions.names[k];
   const room = height - 10;
-  const [low, high] = endsOf(dimension);
+  const [low, high] = student.dimensions.ends[dimension];
   draw.fillStyle = colour("track");
   draw.fillRect(left, top, span, room);
   rows.forEach((row, number) => {

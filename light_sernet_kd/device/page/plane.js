@@ -2,12 +2,6 @@
 
 import { WITHOUT_SPEECH } from "./student.js";
 
-/** What both ends of each are called. */
-const ENDS = {
-  arousal: ["calm", "excited"],
-  valence: ["unpleasant", "pleasant"],
-  dominance: ["weak", "strong"],
-};
 /** From the middle to an end, what is still neither, and from where on it is very much so. */
 const NEITHER = 0.2;
 const VERY = 0.6;
@@ -19,9 +13,6 @@ export function shown(student, value) {
   const [low, high] = student.dimensions.range;
   return Math.min(Math.max(value, low), high).toFixed(high - low > 2 ? 1 : 2);
 }
-
-/** What both ends of a dimension are called. */
-export const endsOf = (name) => ENDS[name];
 
 /** From 0 to 1 where the value is on the scale. */
 export function place(student, value) {
@@ -43,7 +34,7 @@ function named(student, found) {
 
 /** How much of a dimension that is, in words. */
 function degree(student, name, value) {
-  const [low, high] = ENDS[name];
+  const [low, high] = student.dimensions.ends[name];
   const off = 2 * place(student, value) - 1;
   if (Math.abs(off) < NEITHER) return `neither ${low} nor ${high}`;
   return `${Math.abs(off) < VERY ? "" : "very "}${off < 0 ? low : high}`;
@@ -58,7 +49,7 @@ export function numbers(student, found) {
 function onScale(student, values) {
   const [low, high] = student.dimensions.range;
   const parts = Object.entries(values).map(([name, value]) => {
-    const [first, last] = ENDS[name];
+    const [first, last] = student.dimensions.ends[name];
     return `${name[0].toUpperCase()}${name.slice(1)} ${shown(student, value)}, from ${first} (${low}) to ${last} (${high}).`;
   });
   return parts.join(" ");
@@ -99,10 +90,10 @@ function frame(student) {
       d: `M${left + middle} ${top}v${side}M${left} ${top + middle}h${side}`,
       class: "cross",
     }),
-    across(0, `${ENDS.valence[0]} (${low})`, "start"),
-    across(side, `${ENDS.valence[1]} (${high})`, "end"),
-    up(bottom, `${ENDS.arousal[0]} (${low})`, "start"),
-    up(top, `${ENDS.arousal[1]} (${high})`, "end"),
+    across(0, `${student.dimensions.ends.valence[0]} (${low})`, "start"),
+    across(side, `${student.dimensions.ends.valence[1]} (${high})`, "end"),
+    up(bottom, `${student.dimensions.ends.arousal[0]} (${low})`, "start"),
+    up(top, `${student.dimensions.ends.arousal[1]} (${high})`, "end"),
   ];
 }
 
@@ -137,6 +128,7 @@ function plane(student, found, rows) {
     const [cx, cy] = point(student, values);
     marks.push(drawn("circle", { cx, cy, r: 9, class: found.label === null ? "point unsure" : "point" }));
   }
+  const { ends } = student.dimensions;
   const picture = document.getElementById("plane");
   picture.replaceChildren(...frame(student), ...trail(student, rows), ...marks);
   const where = values
@@ -144,7 +136,7 @@ function plane(student, found, rows) {
     : "There is no point yet.";
   picture.setAttribute(
     "aria-label",
-    `Plane of valence, from ${ENDS.valence.join(" to ")}, and arousal, from ${ENDS.arousal.join(" to ")}. ` +
+    `Plane of valence, from ${ends.valence.join(" to ")}, and arousal, from ${ends.arousal.join(" to ")}. ` +
       where + course(student, rows),
   );
 }
@@ -166,8 +158,9 @@ function line(student, name, value) {
     track.append(dot);
   }
   const [low, high] = student.dimensions.range;
+  const [first, last] = student.dimensions.ends[name];
   const ends = part("ends");
-  ends.append(part("", `${ENDS[name][0]} (${low})`), part("", `${ENDS[name][1]} (${high})`));
+  ends.append(part("", `${first} (${low})`), part("", `${last} (${high})`));
   row.append(part("name", name), part("number", value === undefined ? "–" : shown(student, value)), track, ends);
   return row;
 }
@@ -242,13 +235,13 @@ export function picture(draw, student, found, rows, { left, top, colour, font })
       points.forEach(([px, py], k) => disc(px, py, k ? 4 : 7, colour(k ? "edge" : "surface"), colour("edge"), k ? 1 : 3));
     }
     if (values) disc(...at(values), 15, colour("accent"), colour("text"), 4);
-    write(`${ENDS.valence[0]} (${low})`, x, top + side + 28, "left");
-    write(`${ENDS.valence[1]} (${high})`, x + side, top + side + 28, "right");
+    write(`${student.dimensions.ends.valence[0]} (${low})`, x, top + side + 28, "left");
+    write(`${student.dimensions.ends.valence[1]} (${high})`, x + side, top + side + 28, "right");
     draw.save();
     draw.translate(left + 16, top + side);
     draw.rotate(-Math.PI / 2);
-    write(`${ENDS.arousal[0]} (${low})`, 0, 0, "left");
-    write(`${ENDS.arousal[1]} (${high})`, side, 0, "right");
+    write(`${student.dimensions.ends.arousal[0]} (${low})`, 0, 0, "left");
+    write(`${student.dimensions.ends.arousal[1]} (${high})`, side, 0, "right");
     draw.restore();
     below += side + words;
   }
@@ -259,8 +252,8 @@ export function picture(draw, student, found, rows, { left, top, colour, font })
     draw.roundRect(left + 40, y - 10, side, 20, 10);
     draw.fill();
     if (values) disc(left + 40 + place(student, values[name]) * side, y, 15, colour("accent"), colour("text"), 4);
-    write(`${ENDS[name][0]} (${low})`, left + 40, y + 34, "left");
-    write(`${ENDS[name][1]} (${high})`, left + 40 + side, y + 34, "right");
+    write(`${student.dimensions.ends[name][0]} (${low})`, left + 40, y + 34, "left");
+    write(`${student.dimensions.ends[name][1]} (${high})`, left + 40 + side, y + 34, "right");
     write(name, left + 70 + side, y, "left");
   });
 }

@@ -5,7 +5,7 @@ import { numbers, picture as planePicture, sentence as toneOf } from "./plane.js
 import { doubt, likelihood, others, percent } from "./words.js";
 
 /** The answer as `predict --json` has it, with the timeline's windows as `timeline`. */
-export function result(student, { name, sound, answer, rows }) {
+export function result(student, { name, sound, answer, rows, speaker_clips, warnings }) {
   const seconds = sound.length / student.sample_rate;
   const shares = (values) => Object.fromEntries(student.labels.map((label, k) => [label, values[k]]));
   const hasClasses = student.labels.length > 0;
@@ -31,7 +31,8 @@ export function result(student, { name, sound, answer, rows }) {
     windows: rows.length,
     time_shares: hasClasses ? answer.time_shares : {},
     unsure_shares: answer.unsure_shares,
-    speaker_clips: student.speaker?.clips || null,
+    speaker_clips,
+    warnings,
     model: student.name,
     corpus: student.corpus,
     synthetic: student.synthetic,

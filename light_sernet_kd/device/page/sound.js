@@ -1,5 +1,6 @@
 // Recordings as one channel at the student's rate: decoded, recorded, resampled, and as a WAV to listen to.
 
+import { leastSeconds, namedRate } from "./headers.js";
 import { level } from "./student.js";
 
 const ANY_RATE = 48000;
@@ -99,28 +100,6 @@ function readWav(view, { format, samples, size }) {
   return { length, rate, mono };
 }
 
-/**
- * The rate that a FLAC, Ogg Vorbis or MP3 file names, in Hz; null for others. A browser converts to the rate
- * that it is asked for worse than `resample` does, and what it adds to a recording at 16 kHz is heard.
- */
-function namedRate(view) {
-  if (view.getUint32(0) === 0x664c6143) return view.getUint32(18) >>> 12; // fLaC
-  if (view.getUint32(0) === 0x4f676753) {
-    const packet = 27 + view.getUint8(26); // OggS, and its table of segments
-    return view.getUint32(packet) === 0x01766f72 ? view.getUint32(packet + 12, true) : null; // \x01vor(bis)
-  }
-  let at = 0;
-  if (view.getUint32(0) >>> 8 === 0x494433) {
-    for (let k = 6; k < 10; k++) at = (at << 7) | view.getUint8(k); // ID3: 7 bits in each byte
-    at += 10;
-  }
-  if (view.getUint16(at) < 0xffe0) return null;
-  const version = (view.getUint8(at + 1) >> 3) & 3;
-  const index = (view.getUint8(at + 2) >> 2) & 3;
-  // MPEG 1 (3), 2 (2) and 2.5 (0)
-  return [44100, 48000, 32000][index] / { 3: 1, 2: 2, 0: 4 }[version];
-}
-
 /** Any other file's samples, as the browser decodes it: `{length, rate, mono()}`. */
 async function readOther(content, view, parts) {
   let rate = ANY_RATE;
@@ -143,17 +122,23 @@ async function readOther(content, view, parts) {
 }
 
 /**
- * A file's `seconds`, and `samples(target)`: one channel at `target` Hz, which is the work that takes time.
- * Both throw an Error with a sentence for the user.
+ * A file's `seconds`, its `rate` in Hz, and `samples(target)`: one channel at `target` Hz, which is the work that
+ * takes time.
+ * Both throw an Error with a sentence for the user. A file that says itself that it is longer than `longest` seconds
+ * is not decoded, and has its `seconds` alone.
  */
-export async function decode(content) {
+export async function decode(content, longest) {
   const view = new DataView(content);
   const parts = wavParts(view);
-  let found;
-  try {
-    found = (parts && readWav(view, parts)) ?? (await readOther(content, view, parts));
-  } catch {
-    throw new Error("this browser finds no sound in it: take a WAV, FLAC, MP3, Ogg or M4A file");
+  let found = parts && readWav(view, parts);
+  if (!found) {
+    const stated = parts ? parts.size / (view.getUint32(parts.format + 8, true) || Infinity) : leastSeconds(view);
+    if (stated > longest) return { seconds: stated };
+    try {
+      found = await readOther(content, view, parts);
+    } catch {
+      throw new Error("this browser finds no sound in it: take a WAV, FLAC, MP3, Ogg or M4A file");
+    }
   }
   const samples = (target) => {
     const mono = found.mono();
@@ -162,7 +147,7 @@ export async function decode(content) {
     if (!sound.length) throw new Error("it holds no samples");
     return sound;
   };
-  return { seconds: found.length / found.rate, samples };
+  return { seconds: found.length / found.rate, rate: found.rate, samples };
 }
 
 /**

@@ -15,7 +15,7 @@ from light_sernet_kd.reporting.figures.explained import (
 from light_sernet_kd.reporting.figures.grids import grid_scores
 from light_sernet_kd.reporting.figures.over_time import Timeline, timeline
 from light_sernet_kd.reporting.figures.page import letters_without_font
-from light_sernet_kd.reporting.figures.planes import Panel, embeddings
+from light_sernet_kd.reporting.figures.planes import RIGHT, WRONG, Panel, embeddings
 from light_sernet_kd.reporting.figures.rated import ratings
 from light_sernet_kd.reporting.figures.robustness import stress
 from light_sernet_kd.reporting.figures.scores import (
@@ -27,6 +27,8 @@ from light_sernet_kd.reporting.figures.scores import (
 from light_sernet_kd.reporting.figures.searches import pareto
 
 __all__ = [
+    "RIGHT",
+    "WRONG",
     "Clip",
     "Panel",
     "Timeline",

@@ -50,12 +50,15 @@ def timeline(
     *,
     unsure_below: float,
     title: str,
+    stamps: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> list[Path]:
     """A recording's waveform, above it its segments, below it the file's answers over time.
 
     Args:
         unsure_below: drawn as a line, but for dimensions.
+        title: names the recording, and so says nothing of what the student was trained on.
+        stamps: what the reader must know of the student; shown below the title.
         path: as for `curves`.
 
     Returns:
@@ -74,7 +77,9 @@ def timeline(
     end = borders[-1]
     width = float(np.clip(0.12 * end + 6, 7, 12))
     with page.style():
-        figure = page.figure_below_head(title, (), notes, width_inches=width, body_inches=4.4)
+        figure = page.figure_below_head(
+            title, stamps, notes, width_inches=width, body_inches=4.4, synthetic=False
+        )
         grid = figure.add_gridspec(3, 2, height_ratios=[0.35, 1.3, 2.4], width_ratios=[width, 0.01])
         strip, wave, lines = (figure.add_subplot(grid[row, 0]) for row in range(3))
         # The axes' width is what the legend and the ticks leave.

@@ -134,9 +134,20 @@ HeadLine = tuple[str, int, str, str]
 
 
 def head_lines(
-    title: str, stamps: Sequence[str], notes: Sequence[str], *, width_inches: float
+    title: str,
+    stamps: Sequence[str],
+    notes: Sequence[str],
+    *,
+    width_inches: float,
+    synthetic: bool | None = None,
 ) -> list[HeadLine]:
-    """The wrapped lines above a picture. A title that says "synthetic" is marked as such in red."""
+    """The wrapped lines above a picture.
+
+    Args:
+        synthetic: whether a line in red says so; by default where the title has "(synthetic)".
+    """
+    if synthetic is None:
+        synthetic = "(synthetic)" in title.lower()
 
     def wrap(text: str, points: int, weight: str, color: str) -> list[HeadLine]:
         # Mean letter widths of DejaVu Sans. The no-break space keeps a number and its % together.
@@ -144,7 +155,7 @@ def head_lines(
         lines = textwrap.wrap(text.replace(" %", "\u00a0%"), int((width_inches - 0.24) / letter_inches))
         return [(line, points, weight, color) for line in lines]
 
-    head = wrap("SYNTHETIC RECORDINGS", 9, "bold", ALARM) if "synthetic" in title.lower() else []
+    head = wrap("SYNTHETIC RECORDINGS", 9, "bold", ALARM) if synthetic else []
     head += wrap(title, 12, "bold", INK)
     head += [line for stamp in stamps for line in wrap(stamp, 9, "normal", ALARM)]
     return head + [line for note in notes for line in wrap(note, 9, "normal", INK)]
@@ -170,10 +181,16 @@ def draw_head(figure: Figure, lines: Sequence[HeadLine]) -> None:
 
 
 def figure_below_head(
-    title: str, stamps: Sequence[str], notes: Sequence[str], *, width_inches: float, body_inches: float
+    title: str,
+    stamps: Sequence[str],
+    notes: Sequence[str],
+    *,
+    width_inches: float,
+    body_inches: float,
+    synthetic: bool | None = None,
 ) -> Figure:
-    """A figure with its head drawn, whose axes are kept below it."""
-    head = head_lines(title, stamps, notes, width_inches=width_inches)
+    """A figure with its head drawn, whose axes are kept below it; arguments as of `head_lines`."""
+    head = head_lines(title, stamps, notes, width_inches=width_inches, synthetic=synthetic)
     height = head_inches(head) + body_inches
     below = ConstrainedLayoutEngine(rect=(0.01, 0.01, 0.98, body_inches / height - 0.01), wspace=0.05)
     figure = Figure((width_inches, height), layout=below)

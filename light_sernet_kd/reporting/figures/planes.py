@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from light_sernet_kd.reporting.figures import page
 from light_sernet_kd.reporting.figures.page import INK, PALE, QUIET
 
+# Groups that `Panel` names most often.
+RIGHT, WRONG = "right", "wrong"
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -23,7 +26,8 @@ class Panel:
     Attributes:
         points: `(utterances, 2)`.
         labels: class indices `(utterances,)`, shown by colour and marker.
-        groups: a name for each utterance, such as right or wrong: of two, the second one's marks are hollow.
+        groups: a name for each utterance, such as right or wrong. Of two, the second one's marks are
+            hollow; those of `WRONG` are in any case.
         axes: what the two directions are.
         mark: the utterance that gets a ring.
     """
@@ -55,7 +59,7 @@ def embeddings(
         The files written.
     """
     groups = sorted({group for panel in panels for group in panel.groups})
-    hollow = groups[1:] if len(groups) == 2 else []
+    hollow = groups[1:] if len(groups) == 2 else [name for name in groups if name == WRONG]
     if len(groups) > 2:
         notes = [*notes, f"{len(groups)} groups are more than two: they look alike"]
     present = sorted({int(label) for panel in panels for label in panel.labels})

@@ -48,7 +48,7 @@ def confusion_matrix(
     Args:
         matrix: `(classes, classes)` counts; rows are labels.
         path: without suffix: `.png`, `.svg` and `.pdf` are written.
-        title: one that contains "synthetic" is marked as such in red.
+        title: one that contains "(synthetic)" is marked as such in red.
         stamps: what the reader must know of the result; shown below the title.
 
     Returns:

@@ -137,11 +137,13 @@ def _by_speaker(metrics: Mapping[str, Any]) -> str:
     rows = [{**each, "name": each["speaker"]} for each in sorted(per_speaker, key=lambda each: each["ua"])]
     lowest, highest = rows[0], rows[-1]
     sentence = (
-        f"From {escape(lowest['name'])} with UA {scores.share(lowest['ua'])} % to "
-        f"{escape(highest['name'])} with {scores.share(highest['ua'])} %. The lowest stand first."
+        f"<p>From {escape(lowest['name'])} with UA {scores.share(lowest['ua'])} % to "
+        f"{escape(highest['name'])} with {scores.share(highest['ua'])} %. The lowest stand first.</p>"
+        if len(rows) > 1
+        else ""
     )
     table = scores.recalls_of(rows, metrics, label="Recall % per test speaker and class", first="speaker")
-    return f"<p>{sentence}</p>{table}"
+    return f"{sentence}{table}"
 
 
 def _anchor(title: str) -> str:

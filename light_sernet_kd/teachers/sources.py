@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd import audio, teachers
+from light_sernet_kd import audio, plugins, teachers
 from light_sernet_kd.config import Dimensions, Settings
 from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.config.settings import CONFIDENCE, MEAN_OF_SOURCES
@@ -26,7 +26,14 @@ from light_sernet_kd.encoders import embedding_cache, opensmile, user_model, yam
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder, NotFiniteError
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation.temperature import fit_temperature
-from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source, trained_member
+from light_sernet_kd.registries.teachers import (
+    TEACHER_SOURCES,
+    Option,
+    TeacherSource,
+    teacher_members,
+    teacher_source,
+    trained_member,
+)
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.alignment import SCALED
 from light_sernet_kd.teachers.outputs import model_name
@@ -93,13 +100,20 @@ def teacher_of(
         raise ValueError(f"{source} is trained by the run")
     if entry.kind == "made":
         check_source(source, settings, option)
-    teacher = entry.make(argument, selection, settings, workplace)
+    teacher = entry.make(argument, selection, settings, _of_plugin(workplace, entry))
     if entry.licence:
         teacher = dataclasses.replace(teacher, card={**teacher.card, "licence": entry.licence})
     task = workplace.unlabelled if entry.kind == "made" else None
     if task and any(not file_of(task.folder, fold).exists() for fold in teacher.folds):
         raise UserError(f"{source} cannot answer unlabelled recordings: leave out --unlabelled.")
     return teacher
+
+
+def _of_plugin(workplace: Workplace, entry: TeacherSource) -> Workplace:
+    """Of a plug-in's source the cache is one of its own, since its encoder may change with its code."""
+    name = next((name for name, each in TEACHER_SOURCES.items() if each is entry), "")
+    digest = plugins.sha256_of("teacher", name)
+    return dataclasses.replace(workplace, cache=workplace.cache / digest[:16]) if digest else workplace
 
 
 def yamnet_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:

@@ -78,7 +78,7 @@ class Plugin:
         place: of its file.
         sha256: of its file.
         is_named: whether the user named it, rather than installed it.
-        names: what it added.
+        added: kind and name of what it added.
 
     >>> print(Plugin("my.py", Path("my.py"), "0123456789abcdef" * 4, is_named=True))
     my.py (SHA-256 0123456789ab…)
@@ -88,14 +88,19 @@ class Plugin:
     place: Path
     sha256: str
     is_named: bool
-    names: list[str] = field(default_factory=list)
+    added: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Of what it added."""
+        return [name for _, name in self.added]
 
     def __str__(self) -> str:
         return f"{self.name} (SHA-256 {self.sha256[:12]}…)"
 
 
 _loaded: dict[Path, Plugin] = {}
-_adding: list[str] | None = None
+_adding: list[tuple[str, str]] | None = None
 # Whether those that are installed have been looked for.
 _searched = False
 
@@ -126,7 +131,7 @@ def register(kind: str, name: str, entry: Any) -> None:
         raise UserError(f"there is a {kind} {name!r} already: choose another name.")
     registry[name] = entry  # type: ignore[index]
     if _adding is not None:
-        _adding.append(name)
+        _adding.append((kind, name))
 
 
 def load(file: str | Path) -> Plugin:
@@ -275,12 +280,34 @@ def load_all(files: Sequence[Path]) -> None:
         load(file)
 
 
+def sha256_of(kind: str, name: str) -> str:
+    """SHA-256 of the plug-in that added an entry, for the key of what is kept; empty of this package's own.
+
+    Args:
+        kind: a key of `KINDS`.
+
+    >>> sha256_of("front end", "lsn")
+    ''
+    """
+    return next((each.sha256 for each in _loaded.values() if (kind, name) in each.added), "")
+
+
+def behind(settings: Mapping[str, Any]) -> list[str]:
+    """SHA-256 of the plug-ins that added what the settings name, ascending."""
+    words = _words(settings)
+    return sorted(each.sha256 for each in _loaded.values() if words & {*each.names})
+
+
+def _words(settings: Mapping[str, Any]) -> set[str]:
+    return set(re.findall(r"\w[\w.-]*", json.dumps(settings, default=str, ensure_ascii=False)))
+
+
 def used(settings: Mapping[str, Any]) -> list[dict[str, str]]:
     """Name and SHA-256 of the plug-ins that a run uses, for config.json.
 
     Of those that are installed, the ones that added what the settings name.
     """
-    words = set(re.findall(r"\w[\w.-]*", json.dumps(settings, default=str, ensure_ascii=False)))
+    words = _words(settings)
     used_here = [each for each in _loaded.values() if each.is_named or words & {*each.names}]
     return sorted(
         ({"name": each.name, "sha256": each.sha256} for each in used_here), key=lambda each: each["name"]
@@ -326,7 +353,7 @@ def _added(plugin: Plugin, run: Any) -> Plugin:
     """The plug-in with what `run` registers; nothing of it stays where that fails."""
     global _adding
     before = dict(_loaded), {kind: dict(registry) for kind, (registry, _) in KINDS.items()}
-    outer, _adding = _adding, plugin.names
+    outer, _adding = _adding, plugin.added
     try:
         run()
     except (Exception, SystemExit) as error:

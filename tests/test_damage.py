@@ -603,6 +603,34 @@ def test_what_a_run_goes_on_with_has_what_it_needs_or_is_refused(tmp_path, name)
             read(path)
 
 
+def test_a_file_that_a_killed_process_added_to_a_step_is_not_there(tmp_path, monkeypatch):
+    from light_sernet_kd.data import run_folder
+
+    step = run_folder.Step(tmp_path, "fold.json")
+    step.finish({"name": "03"})
+    first, other = {"selected": np.zeros((2, 3))}, {"selected": np.ones((2, 3))}
+
+    def killed_add():
+        """Killed between the file and its hash."""
+        with monkeypatch.context() as patch:
+            patch.setattr(run_folder, "sha256", None)
+            with pytest.raises(TypeError, match="not callable"):
+                step.add("a.npz", other)
+        assert (tmp_path / "a.npz").exists()
+        assert not step.has("a.npz")
+
+    killed_add()
+    step.add("a.npz", first)
+    assert step.has("a.npz")
+    assert not step.rows("a.npz", rows=2)["selected"].any()
+    (tmp_path / "a.npz").unlink()  # a user's, of one that was damaged
+    assert not step.has("a.npz")
+    killed_add()
+    step.add("a.npz", other)
+    assert step.rows("a.npz", rows=2)["selected"].all()
+    assert json.loads((tmp_path / "fold.json").read_text())["name"] == "03"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

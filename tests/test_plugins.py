@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY
@@ -174,6 +175,59 @@ def test_a_file_is_loaded_once_and_not_in_two_versions(tmp_path):
         file.write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
         with pytest.raises(UserError, match="has changed since it was loaded"):
             plugins.load(file)
+
+
+OF_FEATURES = """
+from light_sernet_kd.plugins import FrontEnd, TeacherSource, register
+from light_sernet_kd.registries.front_ends import LSN
+
+def layers(spectrum, input_type, *, on_device=False):
+    import keras
+    from light_sernet_kd.features.model import spectral_layers
+
+    return [*spectral_layers(spectrum, input_type), keras.layers.Rescaling({scale})]
+
+register("front end", "scaled", FrontEnd({{"mfcc": LSN}}, "both", layers=layers))
+register("teacher", "asked", TeacherSource("made", "a probe", make=lambda *given: given[-1]))
+"""
+
+
+def test_what_is_kept_of_an_edited_plugin_is_not_used(tmp_path):
+    from light_sernet_kd.audio import fingerprint
+    from light_sernet_kd.corpora import Utterance
+    from light_sernet_kd.data import feature_cache
+    from light_sernet_kd.encoders import front_end
+    from light_sernet_kd.registries.teachers import TEACHER_SOURCES
+    from light_sernet_kd.teachers import sources
+
+    sound, file = tmp_path / "a.wav", tmp_path / "mine.py"
+    soundfile.write(sound, demo.synthesise(SPEAKERS[0], SENTENCES[0], EMOTIONS[0]), 16_000)
+    cache = feature_cache.Cache(tmp_path / "cache")
+    workplace = sources.Workplace(tmp_path, tmp_path / "embeddings", tmp_path)
+
+    def features(name):
+        heard, hashes = [Utterance("a", sound, "fear", "s")], {"a": fingerprint(sound)}
+        options = {"front_end": name, "input_type": "mfcc", "samples": 16_000, "cache": cache}
+        return feature_cache.features(heard, hashes, **options)
+
+    plain, scaled, identities, caches = features("lsn"), [], [], []
+    for scale in (2, 3):
+        file.write_text(OF_FEATURES.format(scale=scale), encoding="utf-8")
+        with plugins.loaded([file]):
+            (digest,) = plugins.behind({"front_end": "scaled"})
+            assert digest == plugins.sha256_of("front end", "scaled")
+            assert plugins.sha256_of("front end", "lsn") == plugins.sha256_of("teacher", "scaled") == ""
+            assert plugins.behind({"front_end": "lsn"}) == []
+            scaled.append(features("scaled"))
+            identities.append(front_end.encoder("scaled", "mfcc", 16_000).identity)
+            caches.append(sources._of_plugin(workplace, TEACHER_SOURCES["asked"]).cache)
+    np.testing.assert_allclose(scaled[0], 2 * plain, rtol=1e-5)
+    np.testing.assert_allclose(scaled[1], 3 * plain, rtol=1e-5)
+    assert identities[0] != identities[1]
+    assert caches[0] != caches[1]
+    # What is this package's own is kept as it was before there were plug-ins in the keys.
+    assert "plugin" not in front_end.encoder("lsn", "mfcc", 16_000).identity
+    assert sources._of_plugin(workplace, TEACHER_SOURCES["yamnet"]) is workplace
 
 
 def installed(folder, name, module, entry):

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from light_sernet_kd import audio
+from light_sernet_kd import audio, plugins
 from light_sernet_kd.corpora import Utterance
 from light_sernet_kd.data.array_cache import MEMORY_LIMIT, cached_rows, in_memory, key_of
 from light_sernet_kd.features import feature_shape, front_end_model, settings_of
@@ -79,8 +79,14 @@ class ComputedRows:
         return self.compute(np.asarray(self.clips[rows]))
 
 
-# A model is traced when it is first called, which costs as much as some hundred clips.
-front_end_of = functools.lru_cache(maxsize=4)(front_end_model)
+def front_end_of(front_end: str, input_type: str, samples: int) -> keras.Model:
+    """`front_end_model`, kept: it is traced at its first call, which costs as much as some hundred clips."""
+    return _front_end(front_end, input_type, samples, plugins.sha256_of("front end", front_end))
+
+
+@functools.lru_cache(maxsize=4)
+def _front_end(front_end: str, input_type: str, samples: int, plugin: str) -> keras.Model:
+    return front_end_model(front_end, input_type, samples)
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,9 @@ def features(
 
 def feature_key(front_end: str, input_type: str, samples: int, known: Sequence[str]) -> str:
     """For a cache: equal where the features of the recordings that `known` tells are."""
-    return key_of(FEATURE_VERSION, asdict(settings_of(front_end, input_type)), input_type, samples, known)
+    plugin = plugins.sha256_of("front end", front_end)
+    spectrum = asdict(settings_of(front_end, input_type))
+    return key_of(FEATURE_VERSION, spectrum, input_type, samples, known, *([plugin] if plugin else []))
 
 
 def _backend() -> list[str]:

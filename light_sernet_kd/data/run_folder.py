@@ -234,10 +234,18 @@ class Step:
         """SHA-256 by name of the files that the step left."""
         return read_or_redo(self.done, _read_step)["files"]
 
-    def vouch(self, name: str) -> None:
-        """Note the SHA-256 of a file that was written after the step was done."""
+    def has(self, name: str) -> bool:
+        """Whether the step, which is done, left this file; one without a hash is of a killed `add`."""
+        return (self.path / name).exists() and name in self.hashes()
+
+    def add(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a file after the step was done, and note its SHA-256."""
         facts = read_or_redo(self.done, _read_step)
-        write_json(self.done, {**facts, "files": {**facts["files"], name: sha256(self.path / name)}})
+        others = {file: digest for file, digest in facts["files"].items() if file != name}
+        if name in facts["files"]:  # whose content may not be the new one's
+            write_json(self.done, {**facts, "files": others})
+        self.write(name, arrays)
+        write_json(self.done, {**facts, "files": {**others, name: sha256(self.path / name)}})
 
     def read(self, name: str, read: Callable[[Path], Any], *, remove: str | None = None) -> Any:
         """What the step left in the file `name`: the very content that it wrote.

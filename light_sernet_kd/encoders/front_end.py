@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from light_sernet_kd import audio
+from light_sernet_kd import audio, plugins
 from light_sernet_kd.audio import augment
 from light_sernet_kd.data.feature_cache import BATCH, FEATURE_VERSION, front_end_of, full_precision
 from light_sernet_kd.encoders.embedding_cache import Encoder
@@ -42,7 +42,18 @@ class View:
 
     def as_dict(self) -> dict[str, object]:
         text = augment.text_of(self.augmentations)
-        return {"augmentations": text, "number": self.number, "seed": self.seed}
+        by_plugins = plugins_of(self.augmentations)
+        return {
+            "augmentations": text,
+            "number": self.number,
+            "seed": self.seed,
+            **({"plugins": by_plugins} if by_plugins else {}),
+        }
+
+
+def plugins_of(augmentations: Sequence[augment.Augmentation]) -> list[str]:
+    """SHA-256 of the plug-ins that some of them are of, in their order."""
+    return list(filter(None, (plugins.sha256_of("augmentation", each.name) for each in augmentations)))
 
 
 def encoder(front_end: str, input_type: str, samples: int, view: View | None = None) -> Encoder:
@@ -69,6 +80,7 @@ def encoder(front_end: str, input_type: str, samples: int, view: View | None = N
         "samples": samples,
         "padding": padding,
         "backend": keras.backend.backend(),
+        **({"plugin": plugin} if (plugin := plugins.sha256_of("front end", front_end)) else {}),
         **({"view": view.as_dict()} if view else {}),
     }
     name = f"{front_end}-{input_type}" + ("" if view is None else f"-view{view.number}")

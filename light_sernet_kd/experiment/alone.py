@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from light_sernet_kd import evaluation
+from light_sernet_kd import evaluation, plugins
 from light_sernet_kd.config import Settings, fields
 from light_sernet_kd.config.settings import NOT_IN_DIGEST, SPEECH_AND_TEXT, TEACHER
 from light_sernet_kd.data.run_folder import Run, RunFolder
@@ -33,6 +33,7 @@ _CONFIG = {
     "settings": {"distillation": str},
     "corpus_sha256": str,
     "encoders_sha256": {str: (str, None)},
+    "plugins?": [{"sha256": str}],
 }
 
 
@@ -81,6 +82,7 @@ def _tested(run: "Experiment") -> list[tuple[str, str]]:
 def find_alone(run: "Experiment") -> Alone | None:
     """A finished run of the student alone in the folder of results; the first by name."""
     wanted = decides_folds(settings_alone(run.settings).as_dict())
+    with_plugins = set(plugins.behind(wanted))
     encoders = run.config["encoders_sha256"].get("student")
     for path in sorted(run.folder.path.resolve().parent.glob("*/metrics.json")):
         folder = RunFolder(path.parent)
@@ -92,6 +94,7 @@ def find_alone(run: "Experiment") -> Alone | None:
                 and config["encoders_sha256"].get("student") == encoders
                 and config.get("start_sha256") == run.config.get("start_sha256")
                 and decides_folds(config["settings"]) == wanted
+                and with_plugins <= {each["sha256"] for each in config.get("plugins", [])}
             )
             if not same:
                 continue

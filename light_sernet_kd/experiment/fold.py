@@ -157,7 +157,7 @@ def logits_of(run: "Experiment", fold: Fold, name: str, rows: Sequence[int]) -> 
     They are made anew where there are none: users remove damaged ones.
     """
     step = run.step(fold)
-    if not (step.path / name).exists():
+    if not step.has(name):
         student = step.read("student.keras", load_student)
         # its inputs as a list, however it nests them
         model = keras.Model(student.inputs, student.outputs[0])
@@ -165,8 +165,7 @@ def logits_of(run: "Experiment", fold: Fold, name: str, rows: Sequence[int]) -> 
         for start in range(0, len(rows), feature_cache.BATCH):
             inputs = file_inputs(run, rows[start : start + feature_cache.BATCH], merge=False)
             logits.append(model.predict_on_batch([inputs[tensor.name] for tensor in student.inputs]))
-        step.write(name, {"selected": np.concatenate(logits)})
-        step.vouch(name)
+        step.add(name, {"selected": np.concatenate(logits)})
         which = name.partition("_")[0]
         run.display.say(f"fold {fold.name}: {which} predictions made anew of its student")
     return step.rows(name, remove=name, rows=len(rows), width=len(run.classes))["selected"]

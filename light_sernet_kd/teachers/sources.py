@@ -8,6 +8,7 @@ line in `registries/teachers.py`. Where it is another network's embeddings, `pro
 
 import dataclasses
 import hashlib
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from light_sernet_kd import audio, teachers
+from light_sernet_kd import audio, plugins, teachers
 from light_sernet_kd.config import Dimensions, Settings
 from light_sernet_kd.config.checks import check_source
 from light_sernet_kd.config.settings import CONFIDENCE, MEAN_OF_SOURCES
@@ -25,7 +26,14 @@ from light_sernet_kd.encoders import embedding_cache, opensmile, user_model, yam
 from light_sernet_kd.encoders.embedding_cache import Embeddings, Encoder, NotFiniteError
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.evaluation.temperature import fit_temperature
-from light_sernet_kd.registries.teachers import Option, teacher_members, teacher_source, trained_member
+from light_sernet_kd.registries.teachers import (
+    TEACHER_SOURCES,
+    Option,
+    TeacherSource,
+    teacher_members,
+    teacher_source,
+    trained_member,
+)
 from light_sernet_kd.teachers import Teacher, probe
 from light_sernet_kd.teachers.alignment import SCALED
 from light_sernet_kd.teachers.outputs import model_name
@@ -92,13 +100,20 @@ def teacher_of(
         raise ValueError(f"{source} is trained by the run")
     if entry.kind == "made":
         check_source(source, settings, option)
-    teacher = entry.make(argument, selection, settings, workplace)
+    teacher = entry.make(argument, selection, settings, _of_plugin(workplace, entry))
     if entry.licence:
         teacher = dataclasses.replace(teacher, card={**teacher.card, "licence": entry.licence})
     task = workplace.unlabelled if entry.kind == "made" else None
     if task and any(not file_of(task.folder, fold).exists() for fold in teacher.folds):
         raise UserError(f"{source} cannot answer unlabelled recordings: leave out --unlabelled.")
     return teacher
+
+
+def _of_plugin(workplace: Workplace, entry: TeacherSource) -> Workplace:
+    """Of a plug-in's source the cache is one of its own, since its encoder may change with its code."""
+    name = next((name for name, each in TEACHER_SOURCES.items() if each is entry), "")
+    digest = plugins.sha256_of("teacher", name)
+    return dataclasses.replace(workplace, cache=workplace.cache / digest[:16]) if digest else workplace
 
 
 def yamnet_teacher(argument: str, selection: Selection, settings: Settings, workplace: Workplace) -> Teacher:
@@ -240,12 +255,24 @@ def training_labels(selection: Selection, folds: Sequence[Fold]) -> np.ndarray:
     return labels
 
 
-def temperature_of(teacher: Teacher, selection: Selection, fold: Fold) -> float:
-    """What makes the fold's teacher as sure as it is right.
+def temperatures_of(teacher: Teacher, selection: Selection, folds: Sequence[Fold]) -> dict[str, float]:
+    """Fold → what makes its teacher as sure as it is right.
 
-    It is fitted on the fold's validation set, and where that is empty or tests too on the training set, of
-    which probes say what they say without the speaker.
+    Each is fitted on the fold's validation set. Where that is empty or tests too, a cross-fitted teacher has
+    a temperature of its training set. Any other is surer of that set than of all else: it has the median of
+    the fitted temperatures, and 1 where there are none.
     """
+    of_training = teachers.is_cross_fitted(teacher.card)
+    fitted = {
+        fold.name: _fitted_temperature(teacher, selection, fold)
+        for fold in folds
+        if fold.selection_indices or of_training
+    }
+    typical = statistics.median(fitted.values()) if fitted else 1.0
+    return {fold.name: fitted.get(fold.name, typical) for fold in folds}
+
+
+def _fitted_temperature(teacher: Teacher, selection: Selection, fold: Fold) -> float:
     rows = list(fold.selection_indices or fold.train)
     logits = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
     return fit_temperature(logits[rows], selection.labels[rows])
@@ -257,12 +284,15 @@ def at_own_temperature(
     """The teacher with each fold's logits over a temperature, so that teachers of one fold are equally sure.
 
     Args:
-        temperature: by default what `temperature_of` says of each fold.
+        temperature: by default what `temperatures_of` says of each fold.
     """
-    logits, embeddings, values, temperatures, speakers = [], [], [], {}, {}
+    if temperature is None:
+        temperatures = temperatures_of(teacher, selection, folds)
+    else:
+        temperatures = {fold.name: temperature for fold in folds}
+    logits, embeddings, values, speakers = [], [], [], {}
     for fold in folds:
         aligned = teachers.aligned(teacher, selection.utterances, selection.classes, fold.name)
-        temperatures[fold.name] = temperature or temperature_of(teacher, selection, fold)
         logits.append(aligned / np.float32(temperatures[fold.name]))
         if teacher.embeddings is not None:
             embeddings.append(teachers.aligned_embeddings(teacher, selection.utterances, fold.name))

@@ -10,16 +10,17 @@ Beside a teacher file `NAME`, the folder `NAME.unlabelled/` holds
 The card in the teacher file has the hash of `index.json` under `unlabelled`: the two belong together.
 """
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from light_sernet_kd.arrays import ArrayError, open_mapped
+from light_sernet_kd.arrays import HASHED_BYTES, ArrayError, open_mapped
 from light_sernet_kd.data import array_cache
 from light_sernet_kd.data.unlabelled import Clips
 from light_sernet_kd.errors import UserError
@@ -156,6 +157,11 @@ SHARED = "embedding.npy"
 _MEMBERS = "members"
 
 
+def _array_files(folder: Path) -> list[Path]:
+    """The `.npy` files in a folder, but for those that are being written."""
+    return [path for path in folder.glob("*.npy") if not path.name.startswith(".")]
+
+
 def file_of(folder: Path, fold: str) -> Path:
     return folder / f"{path_part(fold)}.npy"
 
@@ -205,6 +211,12 @@ class UnlabelledTask:
         """The same for a member of an ensemble, whose answers are joined to those of the others."""
         return dataclasses.replace(self, folder=self.folder / _MEMBERS / str(number))
 
+    def clear(self) -> None:
+        """Remove what another source, or a command that was killed, had written."""
+        for path in _array_files(self.folder):
+            path.unlink()
+        self.remove_members()
+
     def remove_members(self) -> None:
         """What `of_member` had written; Windows removes no file that is mapped, and then they stay."""
         shutil.rmtree(self.folder / _MEMBERS, ignore_errors=True)
@@ -236,6 +248,9 @@ def write_beside(
     folder, clips = folder_beside(teacher_file), len(contents)
     index = folder / "index.json"
     index.unlink(missing_ok=True)  # what it vouches for is about to change
+    for path in _array_files(folder):
+        with contextlib.suppress(PermissionError):  # Windows removes no mapped file; none is listed
+            path.unlink()
     array_cache.write_blocks(folder / "clips.npy", [contents], contents.shape, np.dtype(np.uint8))
     files = {"clips.npy": sha256(folder / "clips.npy")}
 
@@ -279,9 +294,8 @@ def read_beside(
         if sha256(folder / "index.json") != card.get("sha256"):
             raise UserError(f"{folder} belongs to another teacher file than {teacher_file}: copy both.")
         index = read_json(folder / "index.json", _INDEX)
-        known = open_mapped(
-            folder / "clips.npy", shape=(index["clips"], contents.shape[1]), dtype=np.dtype(np.uint8)
-        )
+        listed = _Listed(folder, index["files"])
+        known = listed.open("clips.npy", (index["clips"], contents.shape[1]), np.dtype(np.uint8))
         rows = _rows_of(contents, known)
         if len(missing := np.flatnonzero(rows < 0)):
             raise UserError(
@@ -290,14 +304,39 @@ def read_beside(
             )
         if fold not in index["folds"]:
             raise UserError(f"{teacher_file} says nothing of unlabelled recordings in fold {fold}.")
-        stored = read_of(folder, fold, index["clips"], len(index["classes"]))
+        logits = listed.open(file_of(folder, fold).name, (index["clips"], len(index["classes"])), _FLOAT32)
         columns = [index["classes"].index(name) for name in classes]
-        embedding = None if stored.embedding is None else Chosen(stored.embedding, rows)
-        return Answers(Chosen(stored.logits, rows, columns), embedding)
+        embedding = None
+        for name in (embedding_file_of(folder, fold).name, SHARED):
+            if embedding is None and name in listed.files:
+                embedding = Chosen(listed.open(name, (index["clips"], None), _FLOAT32), rows)
+        return Answers(Chosen(logits, rows, columns), embedding)
     except (OSError, JsonError, ArrayError, ValueError) as error:
         raise UserError(
             f"{folder} is damaged or not whole ({error}): copy or make it anew with {teacher_file}."
         ) from None
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The files beside a teacher file that its index lists: their SHA-256 by name."""
+
+    folder: Path
+    files: Mapping[str, str]
+
+    def open(self, name: str, shape: tuple[int | None, ...], dtype: np.dtype) -> np.ndarray:
+        """One of them, mapped into memory; of a file above `HASHED_BYTES` the content is not compared.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ArrayError: it is not listed, is another file, or holds another array than is expected.
+        """
+        path = self.folder / name
+        if name not in self.files:
+            raise ArrayError(path, "is not in index.json")
+        if path.stat().st_size <= HASHED_BYTES and sha256(path) != self.files[name]:
+            raise ArrayError(path, "is not the file that index.json lists")
+        return open_mapped(path, shape=shape, dtype=dtype, most_bytes=0)  # its hash is compared above
 
 
 def _rows_of(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:

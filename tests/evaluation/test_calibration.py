@@ -510,8 +510,12 @@ def redone(corpus, exported, tmp_path_factory) -> tuple[Path, str]:
     # as a damaged history, damaged predictions and a damaged file are mended
     (first / "history.csv").write_text("epoch,loss\n")
     (first / "fold.json").unlink()
-    for name in ("tflite_probabilities.npz", "validation_logits.npz"):
-        (second / name).unlink()
+    (second / "tflite_probabilities.npz").unlink()
+    # as a process that was killed after it had written the file, and before it had noted its hash
+    done = json.loads((second / "fold.json").read_text())
+    del done["files"]["validation_logits.npz"]
+    (second / "fold.json").write_text(json.dumps(done))
+    (second / "validation_logits.npz").write_bytes(b"of a killed process")
     (folder / "student_float32.tflite").write_bytes(b"cut")
     (second / "student-checkpoint.npz").write_text("of a fold that is done")
     (first / ".history.x1y2z3_4.csv").write_text("half")

@@ -35,6 +35,7 @@ from light_sernet_kd.cli.context import Context
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.data import training_list
+from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.experiment.results import receipt
 
 
@@ -375,6 +376,26 @@ def test_a_configuration_that_lacks_something_says_what_to_remove(
     assert train(manifest, tmp_path, "-kd", "KD", "--epochs", "4", "--run", "all") == 2
     message = f"{folder / 'config.json'} is damaged; remove {folder} or name another --run."
     assert message in error_of(capsys)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_changed_recording_behind_a_link_is_a_change(tmp_path):
+    settings = make_settings(corpus="EMO-DB")
+    options = RunOptions(data=tmp_path / "data", result=tmp_path)
+    disk, corpus = tmp_path / "disk" / "wav", tmp_path / "data" / "EMO-DB"
+    for folder in (disk, corpus):
+        folder.mkdir(parents=True)
+    (disk / "03a01Fa.wav").write_bytes(b"one")
+    (corpus / "wav").symlink_to(disk)
+    (disk / "back").symlink_to(corpus)
+
+    def states():
+        return receipt._states(receipt._inputs(settings, options, RunFolder(tmp_path / "run"), []))
+
+    before = states()
+    assert str(corpus / "wav" / "03a01Fa.wav") in before
+    (disk / "03a01Fa.wav").write_bytes(b"another")
+    assert states() != before
 
 
 def test_a_run_whose_last_steps_were_removed_is_finished(distilled, manifest, tmp_path):

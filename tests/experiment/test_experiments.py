@@ -347,19 +347,16 @@ def test_a_network_that_the_run_trains_is_mixed_at_its_own_temperature(corpora, 
     assert mixture.settings.trained_teacher == "light_sernet"
     assert mixture.settings.trained_teacher_width == 1.5
     given = teachers.aligned(other, mixture.utterances, mixture.classes, "any")
-    temperatures = []
+    temperatures = [[], []]
     for fold in (*mixture.folds, mixture.selection.final_fold):
         outputs = teacher_outputs(mixture, fold, [1])
         own = teachers.read(mixture.step(fold).teacher)  # of the two networks alone
         assert own.card["made_by"] == "mean of 2: light_sernet, width 1.5; light_sernet, width 1.5"
-        rows, expected = list(fold.validation or fold.train), np.zeros((18, 3))
-        for logits, weight in ((given, 2), (own.logits[0], 5)):
-            temperature = evaluation.fit_temperature(logits[rows], mixture.selection.labels[rows])
-            if logits is not given and fold.validation:
-                temperatures.append(temperature)
-            elif logits is not given:
-                temperature = np.median(temperatures)
-            expected += weight / 7 * logits / temperature
+        rows, expected = list(fold.validation), np.zeros((18, 3))
+        for logits, weight, fitted in ((given, 2, temperatures[0]), (own.logits[0], 5, temperatures[1])):
+            if rows:
+                fitted.append(evaluation.fit_temperature(logits[rows], mixture.selection.labels[rows]))
+            expected += weight / 7 * logits / (fitted[-1] if rows else np.median(fitted))
         np.testing.assert_allclose(outputs.logits, expected, rtol=1e-4, atol=1e-4)
         side_by_side = np.concatenate([other.embeddings[0], own.embeddings[0]], axis=1)
         np.testing.assert_allclose(outputs.embedding, side_by_side, rtol=1e-6)
@@ -380,7 +377,7 @@ def test_a_network_and_the_source_beside_it_are_weighed_by_the_labels_that_train
         for _ in range(2)
     )
     found = teacher_module._mixed(mixed, other, fold, own).logits[0]
-    sure = own.logits[0] / teacher_module.temperature_of(own, mixed.selection, fold)
+    sure = own.logits[0] / teacher_module.temperatures_of(own, mixed.selection, [fold])["one"]
     for row, label in enumerate(labels):
         weights = np.array([2.0, 1.0])
         if row in fold.train:

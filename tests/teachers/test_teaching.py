@@ -19,6 +19,7 @@ from light_sernet_kd.data.unlabelled import Clips, survey
 from light_sernet_kd.encoders import yamnet
 from light_sernet_kd.encoders.embedding_cache import Encoder
 from light_sernet_kd.errors import UserError
+from light_sernet_kd.evaluation import fit_temperature
 from light_sernet_kd.registries.encoders import AUDIO_ENCODERS
 from light_sernet_kd.registries.teachers import (
     TEACHER_SOURCES,
@@ -168,7 +169,8 @@ def test_members_are_equally_sure_before_they_are_averaged(monkeypatch, tmp_path
     spec = f"{tmp_path / '1.npz'}+{tmp_path / '2.npz'}*3"
     workplace = sources.Workplace(tmp_path, tmp_path, tmp_path)
     found = sources.teacher_of(spec, selection, Settings(), workplace)
-    for number, rows in enumerate((slice(20, 40), slice(60))):
+    # Of all speakers nothing validates, and neither is cross-fitted: the temperature of the fold counts.
+    for number, rows in enumerate((slice(20, 40), slice(20, 40))):
         expected = np.zeros((60, 3))
         for logits, weight in ((plain, 0.25), (10 * other, 0.75)):
             best = scipy.optimize.minimize_scalar(
@@ -188,6 +190,35 @@ def test_members_are_equally_sure_before_they_are_averaged(monkeypatch, tmp_path
     teachers.write(tmp_path / "2.npz", first)
     assert digest(spec, tmp_path) != before
     assert digest("opensmile+opensmile=emobase", tmp_path) is None
+
+
+def test_a_temperature_is_of_what_the_teacher_was_not_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=60)
+    selection = of_one_fold(tmp_path, labels)
+    noise = 2 * rng.normal(size=(60, 3))
+    noise[:20] = 0  # as a network that knows its training set by heart
+    logits = np.tile((2 * np.eye(3)[labels] + noise).astype(np.float32), (3, 1, 1))
+    ids, names = tuple(each.id for each in selection.utterances), ("one", "other", "all-speakers")
+    one, everyone = selection.folds[0], selection.final_fold
+    other = Fold("other", one.train, one.test, one.validation)
+    tests_too = Fold("other", one.train, one.test, one.test)
+
+    def temperatures(card, *folds):
+        teacher = teachers.Teacher(ids, selection.classes, logits, names, card)
+        return sources.temperatures_of(teacher, selection, folds)
+
+    def of(rows):
+        return pytest.approx(fit_temperature(logits[0, rows], labels[rows]))
+
+    own = [fit_temperature(logits[0, list(fold.validation)], labels[list(fold.validation)])
+           for fold in (one, other)]  # fmt: skip
+    assert temperatures({}, one, other, everyone) == pytest.approx(
+        {"one": own[0], "other": own[1], "all-speakers": np.mean(own)}
+    )
+    assert temperatures({}, tests_too, everyone) == {"other": 1, "all-speakers": 1}
+    cross_fitted = temperatures({"parts": 5}, tests_too, everyone)
+    assert cross_fitted == {"other": of(slice(20)), "all-speakers": of(slice(60))}
 
 
 def test_a_clip_whose_numbers_cannot_be_kept_is_named(tmp_path):

@@ -88,6 +88,33 @@ def test_what_does_not_fit_is_one_clear_line(tmp_path, harm, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_written_anew_has_nothing_of_the_one_before(tmp_path):
+    path, folder = tmp_path / "t.npz", folder_beside(tmp_path / "t.npz")
+    made(path)  # embeddings of each fold
+    teacher = made(path, shared=True)
+    assert not list(folder.glob("*.embedding.npy"))
+    for fold in FOLDS:
+        found = read_beside(path, teacher, CONTENTS, CLASSES, fold)
+        np.testing.assert_array_equal(found.embedding[EVERY], EMBEDDING[FOLDS[0]])
+    # What no index lists is not read, wherever it comes from; what it lists is that very file.
+    write(folder / "03.embedding.npy", [EMBEDDING["03"] + 1], CLIPS, WIDTH)
+    found = read_beside(path, teacher, CONTENTS, CLASSES, "03")
+    np.testing.assert_array_equal(found.embedding[EVERY], EMBEDDING[FOLDS[0]])
+    write(folder / "03.npy", [LOGITS["03"] + 1], CLIPS, len(CLASSES))
+    with pytest.raises(UserError, match=r"03\.npy is not the file that index\.json lists"):
+        read_beside(path, teacher, CONTENTS, CLASSES, "03")
+
+
+def test_a_task_that_is_cleared_has_nothing_of_another_source(tmp_path):
+    task = UnlabelledTask([None] * CLIPS, tmp_path / "unlabelled")
+    task.clear()  # nothing is there yet
+    for each in (task, task.of_member(0)):
+        each.write_embeddings([EMBEDDING["03"]], WIDTH)
+    task.write("03", [LOGITS["03"]], len(CLASSES))
+    task.clear()
+    assert not list(task.folder.iterdir())
+
+
 def test_several_teachers_speak_as_an_ensemble_does():
     one, two = (Answers(LOGITS[fold], EMBEDDING[fold]) for fold in FOLDS)
     both = combine_answers([one, two])

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from light_sernet_kd import students
+from light_sernet_kd import plugins, students
 from light_sernet_kd.audio.augment import mix, mix_logits, mixup, parse, restyled, specaugment
 from light_sernet_kd.data.augmenter import Augmenter
 from light_sernet_kd.data.batches import Examples, TeacherOutputs, epoch_order
@@ -477,7 +477,7 @@ def augmenter(folder: Path, text: str) -> Augmenter:
     return Augmenter(parse(text), recorded, compute, 160, "right", "noise", folder, speakers)
 
 
-def test_views_are_what_the_augmenter_makes_and_are_kept(tmp_path):
+def test_views_are_what_the_augmenter_makes_and_are_kept(tmp_path, monkeypatch):
     from light_sernet_kd.training.vectorised import augmentation
 
     ours = augmenter(tmp_path, "gain,noise:chance=1,specaugment,mixup")
@@ -494,6 +494,10 @@ def test_views_are_what_the_augmenter_makes_and_are_kept(tmp_path):
     assert augmentation.views(before, FEATURES) is not None
     assert [path.stat().st_mtime_ns] == [each.stat().st_mtime_ns for each in tmp_path.iterdir()] == [stamp]
     assert augmentation.views(augmenter(tmp_path, "specaugment,mixup"), FEATURES) is None
+    edited = plugins.Plugin("mine", Path("mine"), "0" * 64, is_named=False, added=[("augmentation", "gain")])
+    monkeypatch.setitem(plugins._loaded, edited.place, edited)
+    assert augmentation.views(before, FEATURES) is not None
+    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_statistics_on_the_device_are_those_of_freqmixstyle():

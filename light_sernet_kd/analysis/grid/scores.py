@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from light_sernet_kd.analysis.grid.entries import SEED, Entry, Grid
 from light_sernet_kd.analysis.grid.plan import GridFolder
 from light_sernet_kd.data.run_folder import Run
-from light_sernet_kd.files import write_json, write_text
+from light_sernet_kd.files import read_json, write_json, write_text
 from light_sernet_kd.registries.protocols import PROTOCOLS
 from light_sernet_kd.reporting.tables import Table, numbers, words
 from light_sernet_kd.reporting.text import percent, plain, pluralise
@@ -107,7 +107,8 @@ def scores(grid: Grid, folder: GridFolder) -> dict[str, Any]:
     """A row per group of finished runs that differ in their seed alone, each compared with its baseline.
 
     The baseline of a group is what has the first value of the compared setting, tested on the same
-    utterances, and agrees with the group in most other settings.
+    utterances, and agrees with the group in most other settings. Runs that were made of other recordings,
+    labels, teacher files or plug-ins than one another are not compared.
 
     Raises:
         UserError: a run's folder is damaged.
@@ -121,13 +122,20 @@ def scores(grid: Grid, folder: GridFolder) -> dict[str, Any]:
         else:
             waiting[entry.group] = waiting.get(entry.group, 0) + 1
     rows = [_row(name, members, waiting.get(name, 0)) for name, members in groups.items()]
+    for row, members in zip(rows, groups.values(), strict=True):
+        row["made_of_others"] = _changed(folder, members)
     tables = [_by_fold(members) for members in groups.values()]
-    firsts = [members[0][0] for members in groups.values()]
+    members_of = [*groups.values()]
+    firsts = [members[0][0] for members in members_of]
     for place, entry in enumerate(firsts):
         baseline = _baseline(place, firsts, tables, grid)
         if baseline is None or baseline == place:
             continue
         seeds = sorted({*tables[place]} & {*tables[baseline]})
+        runs = [each for number in (place, baseline) for each in members_of[number] if _seed(each) in seeds]
+        if changed := _changed(folder, runs):
+            rows[place]["not_compared"] = {"with": firsts[baseline].group, "differ": changed}
+            continue
         first, other = (
             np.array([[*table[seed].values()] for seed in seeds]).T
             for table in (tables[baseline], tables[place])
@@ -173,8 +181,39 @@ def _row(name: str, members: Sequence[tuple[Entry, Run]], waiting: int) -> dict[
         "stamps": sorted({stamp for run in runs for stamp in run.metrics["stamps"]}),
         "warnings": sorted({text for run in runs for text in run.metrics["warnings"]}),
         "compared": None,
+        "not_compared": None,
+        "made_of_others": [],
         "also_differs": [],
     }
+
+
+_CONTENTS = {
+    "settings": {"teacher?": (str, None)},
+    "corpus_sha256?": (str, None),
+    "teacher_sha256?": (str, None),
+    "plugins?": [{"name": str, "sha256": str}],
+}
+
+
+def _changed(folder: GridFolder, members: Sequence[tuple[Entry, Run]]) -> list[str]:
+    """What was not the same when each of these runs was made; nothing where their scores are of one thing.
+
+    A plug-in or teacher that some of them name, and others do not, is no change.
+    """
+    contents: dict[str, set[str | None]] = {}
+    for entry, _ in members:
+        config = read_json(folder.run(entry).config, _CONTENTS)
+        known = {"recordings and labels": config.get("corpus_sha256")}
+        if teacher := config["settings"].get("teacher"):
+            known[f"teacher {teacher}"] = config.get("teacher_sha256")
+        known |= {f"plug-in {each['name']}": each["sha256"] for each in config.get("plugins", [])}
+        for name, digest in known.items():
+            contents.setdefault(name, set()).add(digest)
+    return [name for name, digests in contents.items() if len(digests) > 1]
+
+
+def _seed(member: tuple[Entry, Run]) -> int:
+    return member[0].settings.seed
 
 
 def _int8(run: Run) -> float | None:
@@ -278,6 +317,10 @@ def notes(scored: Mapping[str, Any]) -> list[str]:
     for row in scored["rows"]:
         if row["waiting"]:
             lines.append(f"{row['group']}: {pluralise(row['waiting'], 'run')} not finished yet")
+        if changed := row.get("made_of_others"):
+            lines.append(f"{row['group']}: its runs are not repetitions of one: {_others(changed)}")
+        elif apart := row.get("not_compared"):
+            lines.append(f"{row['group']} is not compared with {apart['with']}: {_others(apart['differ'])}")
         if row["also_differs"]:
             names = ", ".join(row["also_differs"])
             lines.append(f"{row['group']} also differs from {row['compared']['with']} in {names}")
@@ -296,6 +339,13 @@ def notes(scored: Mapping[str, Any]) -> list[str]:
     if any(row["compared"] for row in scored["rows"]):
         lines.append(scored["method"])
     return lines
+
+
+def _others(changed: Sequence[str]) -> str:
+    return (
+        f"{' and '.join(changed)} changed between the runs. Remove the folders of the older ones, and the "
+        "same command makes them anew"
+    )
 
 
 def show(scored: Mapping[str, Any], display: "Display") -> None:

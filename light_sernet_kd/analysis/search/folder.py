@@ -22,6 +22,7 @@ from typing import Any
 import filelock
 import numpy as np
 
+from light_sernet_kd import plugins
 from light_sernet_kd.analysis.search.space import Budget, Space
 from light_sernet_kd.config import Settings, corpus_name
 from light_sernet_kd.data.protocols import select
@@ -50,6 +51,7 @@ class Search:
         test_speakers: of the outer folds; no choice is made on them.
         search_speakers: all others.
         corpus_sha256: of the recordings and labels.
+        plugins: SHA-256 of those whose names the settings or the space have.
     """
 
     settings: Settings
@@ -60,16 +62,20 @@ class Search:
     test_speakers: tuple[str, ...]
     search_speakers: tuple[str, ...]
     corpus_sha256: str
+    plugins: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         plain = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        if not self.plugins:
+            del plain["plugins"]
         nested = {"settings": self.settings.as_dict(), "space": self.space.as_dict()}
         return json.loads(json.dumps({**plain, **nested, "budget": dataclasses.asdict(self.budget)}))
 
     @property
     def name(self) -> str:
         """A folder's name that differs where a search differs."""
-        digest = hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
+        decides = replace(self, plugins=()).as_dict()
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
         parts = ["search", corpus_name(self.settings.corpus), self.settings.student, digest]
         return path_part("-".join(parts))
 
@@ -143,8 +149,8 @@ def searched(
             f"{inner} inner folds need {inner}: name fewer --folds or a smaller --inner."
         )
     settings = replace(settings, folds=tuple(fold.name for fold in outer), engine=EXPORTS)
-    digest = selection.digest
-    return Search(settings, space, budget, precision, inner, tuple(sorted(test)), rest, digest)
+    digest, named = selection.digest, plugins.behind({**settings.as_dict(), "space": space.as_dict()})
+    return Search(settings, space, budget, precision, inner, tuple(sorted(test)), rest, digest, tuple(named))
 
 
 @dataclass
@@ -216,6 +222,9 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
                 for key in {**old, **value}
                 if old.get(key) != value.get(key)
             ]
+        elif name == "plugins":
+            if old not in (None, value):  # None of a search that is older than this entry
+                changed.append("the code of a plug-in is another now")
         elif old != value and name == "corpus_sha256":
             changed.append("the corpus has other recordings or labels now")
         elif old != value:

@@ -156,7 +156,7 @@ def precision_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndarr
 
     They are not calibrated: only which is largest counts, and that no temperature changes.
     """
-    if not (run.step(fold).path / PROBABILITIES).exists():
+    if not run.step(fold).has(PROBABILITIES):
         _score_converted(run, fold)
     rows, width = len(fold.test), len(run.classes)
     return run.step(fold).rows(
@@ -166,14 +166,14 @@ def precision_probabilities(run: "Experiment", fold: Fold) -> dict[str, np.ndarr
 
 def precision_embeddings(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
     """Embeddings of the test recordings, `(len(fold.test), E)`, by the fold's student in each precision."""
-    if not (run.step(fold).path / EMBEDDINGS).exists():
+    if not run.step(fold).has(EMBEDDINGS):
         _score_converted(run, fold)
     return run.step(fold).rows(EMBEDDINGS, remove=EMBEDDINGS, rows=len(fold.test), names=("float32",))
 
 
 def precision_dimensions(run: "Experiment", fold: Fold) -> dict[str, np.ndarray]:
     """Values of the test utterances `(len(fold.test), dimensions)` by the fold's converted students."""
-    if not (run.step(fold).path / CONVERTED).exists():
+    if not run.step(fold).has(CONVERTED):
         _score_converted(run, fold)
     rows, width = len(fold.test), len(run.settings.dimensions)
     return run.step(fold).rows(CONVERTED, remove=CONVERTED, rows=rows, width=width, names=("float32",))
@@ -205,8 +205,7 @@ def _score_converted(run: "Experiment", fold: Fold) -> None:
                 embeddings[row["precision"]] = np.stack(heard)
     for name, arrays in ((EMBEDDINGS, embeddings), (CONVERTED, values), (PROBABILITIES, probabilities)):
         if arrays:
-            step.write(name, arrays)
-            step.vouch(name)
+            step.add(name, arrays)
     count = len(probabilities or values)
     run.display.say(f"fold {fold.name}: converted and scored in {count} precisions")
 

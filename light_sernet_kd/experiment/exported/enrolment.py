@@ -34,7 +34,7 @@ def head_of(run: "Experiment", fold: Fold) -> EnrolledHead | None:
     if not is_enrolled(run):
         return None
     step = run.step(fold)
-    if not (step.path / HEAD).exists():
+    if not step.has(HEAD):
         _fit(run, fold)
     return step.read(HEAD, _read_head, remove=HEAD)[0]
 
@@ -109,7 +109,7 @@ def _fit(run: "Experiment", fold: Fold) -> None:
         if len(known)
     ]
     # First, since a head that is there is taken for whole.
-    step.write(
+    step.add(
         TEST_EMBEDDINGS,
         {
             "test": _embeddings(run, model, fold.test)
@@ -119,9 +119,8 @@ def _fit(run: "Experiment", fold: Fold) -> None:
             "others": np.array(others or [head.mean], np.float32),
         },
     )
-    step.vouch(TEST_EMBEDDINGS)
     cooled = head.with_temperature(temperature)
-    step.write(
+    step.add(
         HEAD,
         {
             "mean": cooled.mean,
@@ -132,7 +131,6 @@ def _fit(run: "Experiment", fold: Fold) -> None:
             "temperature": np.array([temperature]),
         },
     )
-    step.vouch(HEAD)
     run.display.say(f"fold {fold.name}: second head fitted, for speakers of whom recordings are known")
 
 

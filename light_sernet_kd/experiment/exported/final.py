@@ -137,7 +137,7 @@ def _is_scored(run: "Experiment") -> bool:
     return (
         step.is_done
         and "rows" in step.exported()
-        and all((run.step(fold).path / _kept(run)).exists() for fold in run.folds)
+        and all(run.step(fold).has(_kept(run)) for fold in run.folds)
     )
 
 

@@ -159,9 +159,14 @@ def _neighbours(settings: Settings, folder: RunFolder, corpus_sha256: str) -> It
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder but locks and receipts."""
-    for place, folders, names in os.walk(folder):
+    """Every file below a folder but locks and receipts, also behind links, as corpora are read."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
+        if (real := os.path.realpath(place)) in seen:  # a link back to what was seen
+            folders.clear()
+            continue
+        seen.add(real)
         yield from (Path(place) / name for name in sorted(names) if name not in (LOCK, _NAME))
 
 

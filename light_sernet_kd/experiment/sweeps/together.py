@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from light_sernet_kd.audio.augment import text_of
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.networks.phases import is_trained_with_others
+from light_sernet_kd.experiment.networks.phases import front_end_for, is_trained_with_others
 from light_sernet_kd.experiment.networks.training import (
     Training,
     is_augmented,
@@ -119,8 +120,10 @@ def _seen(training: Training) -> Hashable:
     """What decides the examples that a network sees; with equal ones they are the same."""
     run, settings = training.run, training.run.settings
     shares = None if run.soft_labels is None else hashlib.sha256(run.soft_labels.tobytes()).hexdigest()
-    changes = settings.augmentation if is_augmented(run, kind_of(training.role)) else ""
-    inputs = run.front_end, settings.input_type, settings.samples, settings.reader
+    kind = kind_of(training.role)
+    # A teacher may have a front end of its own, and a run may leave out a part of its recipe's augmentation.
+    changes = text_of(run.augmentations) if is_augmented(run, kind) else ""
+    inputs = front_end_for(run, kind), settings.input_type, settings.samples, settings.reader
     return run.corpus_digest, run.classes, shares, changes, *inputs
 
 

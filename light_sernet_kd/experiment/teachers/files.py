@@ -101,6 +101,7 @@ def teach_from(
                 settings.unlabelled, settings.samples, options.result / ".cache", display
             )
             task = UnlabelledTask(Clips(surveyed, options.clips), folder / "unlabelled")
+            task.clear()  # the folder may have served another source
         with display.counted("embeddings") as shown:
             cache = options.result / ".cache" / "embeddings"
             workplace = Workplace(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from light_sernet_kd import evaluation, teachers
+from light_sernet_kd import evaluation, plugins, teachers
 from light_sernet_kd.config.settings import BEST, GATE_OFF, GATE_REFUSE
 from light_sernet_kd.data.protocols import Fold
 from light_sernet_kd.data.run_folder import read_or_redo, read_rows
@@ -263,9 +263,11 @@ def _estimate(run: "Experiment", fold: Fold) -> np.ndarray:
 
     They are kept for other runs whose student would be the same.
     """
+    settings = decides_folds(settings_alone(run.settings).as_dict())
     decides = [
-        decides_folds(settings_alone(run.settings).as_dict()),
+        settings,
         run.corpus_digest,
+        *plugins.behind(settings),
         *([run.config["start_sha256"]] if run.start else []),
         *(list(rows) for rows in (fold.train, fold.validation, fold.test)),
     ]

@@ -96,7 +96,8 @@ def answers(run: "Experiment", fold: Fold, weights: list[np.ndarray]) -> Teacher
         others = unlabelled.rows_of(run, "student")
         heard = network.outputs(weights, others, range(len(others)))
         embedding = heard[EMBEDDING] if needs_embeddings else None
-        clips = UnlabelledClips(others, run.settings.unlabelled_share, heard[LOGITS], embedding)
+        views = unlabelled.views_of(run)
+        clips = UnlabelledClips(others, run.settings.unlabelled_share, heard[LOGITS], embedding, views)
     asked = None
     if run.settings.teacher_view == SAME:
         asked = teacher_networks_of(run, "student", [network.student], [weights])

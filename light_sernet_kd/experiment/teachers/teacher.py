@@ -40,7 +40,7 @@ from light_sernet_kd.teachers.sources import (
     Workplace,
     at_own_temperature,
     teacher_of,
-    temperature_of,
+    temperatures_of,
     training_labels,
 )
 from light_sernet_kd.training.teacher_networks import ComponentTeacher, TeacherNetworks
@@ -307,8 +307,11 @@ def _weights_beside(run: "Experiment") -> tuple[float, float]:
 def _own_temperature(run: "Experiment", fold: Fold, trained: teachers.Teacher) -> float:
     """Of the network of a fold; of all speakers the median of the folds', where these validate."""
     validated = [each for each in run.folds if each.selection_indices] if fold.name == ALL_SPEAKERS else []
-    temperatures = [temperature_of(trained_teacher(run, each), run.selection, each) for each in validated]
-    return statistics.median(temperatures) if temperatures else temperature_of(trained, run.selection, fold)
+    temperatures = [
+        temperatures_of(trained_teacher(run, each), run.selection, [each])[each.name] for each in validated
+    ]
+    own = temperatures or temperatures_of(trained, run.selection, [fold]).values()
+    return statistics.median(own)
 
 
 def _factors(run: "Experiment", fold: Fold) -> tuple[float, float] | None:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from light_sernet_kd import plugins
 from light_sernet_kd.audio.augment import Augmentation
 from light_sernet_kd.audio.augment.batch import LEAST_VARIANCE
 from light_sernet_kd.config.cores import core_count
@@ -130,7 +131,8 @@ def views(augmenter: Augmenter | None, rows: Any) -> np.ndarray | None:
     if augmenter is None or not before:
         return None
     shape = (VIEWS * len(rows), *rows.shape[1:])
-    known = [VIEWS, augmenter.key, [[a.name, dict(a.settings)] for a in before]]
+    known: list[Any] = [VIEWS, augmenter.key, [[a.name, dict(a.settings)] for a in before]]
+    known += filter(None, (plugins.sha256_of("augmentation", each.name) for each in before))
     if augmenter.training is not None:
         known += [augmenter.training.rows.tolist(), augmenter.training.labels.tolist()]
     blocks = functools.partial(_view_blocks, augmenter.with_only(before), rows)

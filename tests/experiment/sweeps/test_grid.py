@@ -579,6 +579,51 @@ def test_groups_that_were_tested_on_other_speakers_are_not_compared(tmp_path):
     assert [row["compared"]["with"] for row in rows if row["compared"]] == known[:1]
 
 
+def test_runs_of_other_recordings_plugins_or_teacher_files_are_not_compared(tmp_path):
+    grid, folder = begun(
+        tmp_path,
+        """
+        [[runs]]
+        distillation = "pure"
+        seed = [0, 1]
+        [[runs]]
+        distillation = ["KD", "CKD"]
+        teacher = "t.npz"
+        seed = [0, 1]
+        """,
+    )
+    for entry in grid.entries:
+        finished(folder.path, entry, [0.5, 0.6, 0.7])
+
+    def scored(**contents):
+        """With these in config.json of runs by name; of the others, and by default, 1 each."""
+        for entry in grid.entries:
+            path = folder.run(entry).config
+            facts = {"settings": entry.settings.as_dict(), "corpus_sha256": "1"}
+            if entry.settings.distillation == "KD":  # a plug-in that one group alone uses is no difference
+                facts |= {"plugins": [{"name": "my.py", "sha256": "1"}]}
+            write_json(path, {**facts, **contents.get(entry.group, {}), **contents.get(entry.name, {})})
+        found = grids.scores(grid, folder)
+        grids.table(found)
+        return [bool(row["compared"]) for row in found["rows"]], grids.notes(found)
+
+    mine = [{"name": "my.py", "sha256": "2"}]
+    assert scored()[0] == [False, True, True]
+    kd, ckd = (next(each for each in grid.entries if each.settings.distillation == name and
+               each.settings.seed == 1) for name in ("KD", "CKD"))  # fmt: skip
+    other, mixed = " is not compared with pure: ", ": its runs are not repetitions"
+    for name, said in ((kd.group, other), (kd.name, mixed)):
+        which, lines = scored(**{name: {"corpus_sha256": "2"}})
+        assert which == [False, False, True]
+        assert f"{kd.group}{said}" in "\n".join(lines)
+        assert any("recordings and labels changed between the runs. Remove" in line for line in lines)
+    assert scored(pure={"plugins": mine})[0] == [False, False, True]
+    assert scored(**{ckd.group: {"plugins": mine}})[0] == [False, True, True]
+    which, lines = scored(**{ckd.name: {"teacher_sha256": "2"}})
+    assert which == [False, True, False]
+    assert any(f"{ckd.group}{mixed}" in line and "teacher t.npz changed between" in line for line in lines)
+
+
 def test_what_else_differs_and_what_waits_is_said(tmp_path):
     grid, folder = begun(
         tmp_path,

@@ -16,7 +16,7 @@ import pytest
 from small_runs import error_of, no_graphs, shallow_light_sernet
 from small_searches import SPEAKERS, arguments_of, corpus_of_five, lines_of
 
-from light_sernet_kd import cli
+from light_sernet_kd import cli, plugins
 from light_sernet_kd.analysis import search as searches
 from light_sernet_kd.analysis.search import Budget, Cost, Interval, Search, SearchFolder, Space
 from light_sernet_kd.config import Settings, make_settings
@@ -454,6 +454,29 @@ def test_the_folder_of_another_search_is_refused(ran, corpus, capsys, given, mes
     if "--folds" not in given:
         assert message in line
     assert (ran / "study.journal").read_bytes() == before
+
+
+def test_a_search_does_not_go_on_with_other_code(ran, corpus, tmp_path, capsys):
+    shutil.copytree(ran, tmp_path / "small")
+    test = json.loads((ran / "search.json").read_text())["settings"]["folds"]
+    file = tmp_path / "mine.py"
+    file.write_text("from light_sernet_kd.plugins import Recipe, register\n"
+                    "register('recipe', 'mine', Recipe('many epochs', {'width': 0.3}))\n")  # fmt: skip
+    given = [*BUDGET, "--folds", *test, "--plugin", str(file), "--dry-run"]
+    assert run(corpus, tmp_path, *given) == 0  # nothing of it is named
+    path = tmp_path / "small" / "search.json"
+    stored = json.loads(path.read_text())
+    assert "plugins" not in stored
+    with plugins.loaded([file]):
+        behind = tuple(plugins.behind({"recipe": "mine"}))
+    search = replace(search_of(Space({"recipe": ("mine",)})), plugins=behind)
+    assert len(behind) == 1
+    path.write_text(json.dumps(search.as_dict()))
+    assert SearchFolder.of(search, path.parent).stored
+    edited = replace(search, plugins=("0" * 64,))
+    assert edited.name == search.name
+    with pytest.raises(UserError, match="holds another search: the code of a plug-in is another now"):
+        SearchFolder.of(edited, path.parent)
 
 
 def test_a_folder_that_holds_something_else_is_refused(corpus, tmp_path, capsys):

@@ -168,8 +168,12 @@ def test_the_generation_before_answers_clips_without_labels(manifest, result, mo
         soundfile.write(speech / f"{sentence}.wav", sound, 16_000)
     seen = watched(monkeypatch)
     arguments = ["-kd", "KD", "--teacher", "auto", "--teacher_epochs", "1", "--unlabelled", str(speech)]
-    assert train(manifest, result, "--run", "clips", *COMMON, *arguments, "--generations", "2") == 0
-    clips = seen[1].outputs.unlabelled
+    views = ["--unlabelled_views", "2", "--augment", "gain:chance=1"]
+    assert train(manifest, result, "--run", "clips", *COMMON, *arguments, *views, "--generations", "2") == 0
+    first, clips = (each.outputs.unlabelled for each in seen)
+    assert len(clips.views) == 2
+    for mine, before in zip(clips.views, first.views, strict=True):
+        np.testing.assert_array_equal(mine[np.arange(len(mine))], before[np.arange(len(before))])
     heard = np.asarray(clips.rows[np.arange(len(clips.logits))])
     expected = student_with(seen[0])(heard, training=False)
     np.testing.assert_allclose(clips.logits, expected, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,6 @@
 """Whether a teacher knows more than its student would alone, before the student trains and after."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -7,6 +8,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,14 +17,16 @@ from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 from small_runs import EMOTIONS, error_of, train
 
-from light_sernet_kd import cli, evaluation, teachers
+from light_sernet_kd import cli, evaluation, plugins, teachers
 from light_sernet_kd.cli import make_parser
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import RunOptions, make_settings
 from light_sernet_kd.config.fields import spelled
 from light_sernet_kd.corpora import demo
+from light_sernet_kd.data.resolve_settings import settings_of_run
+from light_sernet_kd.data.run_folder import RunFolder
 from light_sernet_kd.errors import UserError
-from light_sernet_kd.experiment.alone import decides_folds, settings_alone
+from light_sernet_kd.experiment.alone import decides_folds, find_alone, settings_alone
 from light_sernet_kd.experiment.run import opened
 from light_sernet_kd.experiment.teachers import gate as teacher_gate
 from light_sernet_kd.experiment.teachers.gate import check_teacher
@@ -147,6 +151,17 @@ def test_the_estimate_is_trained_once(corpus, estimate, result, monkeypatch):
     assert told(result, "better")["compared"]["teacher"] == told(result, "better")["cross_fitted_ua"] == 1
     with pytest.raises(TypeError, match="not callable"):  # another student is none of the kept ones
         asked(corpus, result, better, "another student", width=0.2)
+    with plugin_behind("light_sernet"), pytest.raises(TypeError, match="not callable"):
+        asked(corpus, result, better, "edited")
+
+
+@contextlib.contextmanager
+def plugin_behind(student: str) -> Iterator[None]:
+    """Within, a student is of a plug-in."""
+    with pytest.MonkeyPatch.context() as patch:
+        plugin = plugins.Plugin("mine", Path("mine"), "0" * 64, is_named=False, added=[("student", student)])
+        patch.setitem(plugins._loaded, plugin.place, plugin)
+        yield
 
 
 def test_to_warn_is_not_to_refuse(corpus, estimate, result):
@@ -327,6 +342,24 @@ def test_the_gate_reads_the_validation_answers_of_the_finished_run(both):
         assert compared[who] == pytest.approx(balanced_accuracy_score(labels, predicted))
     page = (both / "it" / "report.md").read_text()
     assert f"- **Teacher gate:** On {compared['utterances']} utterances" in page
+
+
+def test_a_student_alone_of_other_code_is_not_that_of_a_run(both):
+    config, rows = json.loads((both / "it" / "config.json").read_text()), predictions(both / "it")
+    tested = [(name, [row for row, each in enumerate(rows) if each["fold"] == name])
+              for name in dict.fromkeys(each["fold"] for each in rows)]  # fmt: skip
+    run = SimpleNamespace(
+        settings=settings_of_run(both / "it", config["settings"]),
+        config=config,
+        folder=RunFolder(both / "it"),
+        corpus_digest=config["corpus_sha256"],
+        classes=sorted(EMOTIONS),
+        utterances=[SimpleNamespace(id=row["id"]) for row in rows],
+        folds=[SimpleNamespace(name=name, test=test) for name, test in tested],
+    )
+    assert find_alone(run).run.name == "it-alone"
+    with plugin_behind("light_sernet"):
+        assert find_alone(run) is None
 
 
 def test_without_a_finished_run_the_report_says_which_command_makes_one(both, manifest, undrawn):

@@ -17,6 +17,7 @@ from light_sernet_kd.data.unlabelled import survey
 from light_sernet_kd.experiment import fold
 from light_sernet_kd.experiment.networks.phases import phases_of
 from light_sernet_kd.teachers import probe
+from light_sernet_kd.teachers.unlabelled import write
 
 pytestmark = pytest.mark.usefixtures("shallow", "undrawn")
 
@@ -130,8 +131,11 @@ def test_a_probe_says_of_copies_what_it_says_of_the_recordings(
     out = tmp_path / "teacher.npz"
     places = ["--unlabelled", str(copies), "--data", str(shared_data), "--result", str(tmp_path)]
     command = ["teach", "-dn", str(manifest), "--from", "yamnet", "--folds", "#1", "-id", "3", "-v", "0"]
-    assert cli.main([*command, *places, "--out", str(out)]) == 0
+    folder = tmp_path / "t" / "unlabelled"  # with what another source had left
+    write(folder / "embedding.npy", [np.zeros((1, 7), np.float32)], 1, 7)
+    assert cli.main([*command, *places, "--out", str(out), "--run", "t"]) == 0
     check_answers(out, copies, atol=1e-4)
+    assert (folder / "embedding.npy").exists() != wide
 
 
 def test_an_ensemble_says_of_copies_what_it_says_of_the_recordings(

@@ -33,6 +33,7 @@ _CONFIG = {
     "settings": {"distillation": str},
     "corpus_sha256": str,
     "encoders_sha256": {str: (str, None)},
+    "folds_sha256?": {str: str},
     "plugins?": [{"sha256": str}],
 }
 
@@ -79,6 +80,11 @@ def _tested(run: "Experiment") -> list[tuple[str, str]]:
     return [(run.utterances[row].id, fold.name) for fold in run.folds for row in fold.test]
 
 
+def _same_folds(mine: Mapping[str, str], theirs: Mapping[str, str]) -> bool:
+    """Whether the folds that both have are the same; older runs do not tell."""
+    return all(theirs.get(name, digest) == digest for name, digest in mine.items())
+
+
 def find_alone(run: "Experiment") -> Alone | None:
     """A finished run of the student alone in the folder of results; the first by name."""
     wanted = decides_folds(settings_alone(run.settings).as_dict())
@@ -94,6 +100,7 @@ def find_alone(run: "Experiment") -> Alone | None:
                 and config["encoders_sha256"].get("student") == encoders
                 and config.get("start_sha256") == run.config.get("start_sha256")
                 and decides_folds(config["settings"]) == wanted
+                and _same_folds(run.config.get("folds_sha256", {}), config.get("folds_sha256", {}))
                 and with_plugins <= {each["sha256"] for each in config.get("plugins", [])}
             )
             if not same:

@@ -190,6 +190,7 @@ def _row(name: str, members: Sequence[tuple[Entry, Run]], waiting: int) -> dict[
 _CONTENTS = {
     "settings": {"teacher?": (str, None)},
     "corpus_sha256?": (str, None),
+    "folds_sha256?": {str: str},
     "teacher_sha256?": (str, None),
     "plugins?": [{"name": str, "sha256": str}],
 }
@@ -200,16 +201,22 @@ def _changed(folder: GridFolder, members: Sequence[tuple[Entry, Run]]) -> list[s
 
     A plug-in or teacher that some of them name, and others do not, is no change.
     """
-    contents: dict[str, set[str | None]] = {}
+    # Of seeds that draw the folds, each has its own.
+    contents: dict[tuple[str, int | None], set[str | None]] = {}
     for entry, _ in members:
         config = read_json(folder.run(entry).config, _CONTENTS)
-        known = {"recordings and labels": config.get("corpus_sha256")}
+        known: dict[tuple[str, int | None], str | None] = {
+            ("recordings and labels", None): config.get("corpus_sha256")
+        }
+        for fold, members_sha256 in config.get("folds_sha256", {}).items():
+            known[f"fold {fold}", entry.settings.seed] = members_sha256
         if teacher := config["settings"].get("teacher"):
-            known[f"teacher {teacher}"] = config.get("teacher_sha256")
-        known |= {f"plug-in {each['name']}": each["sha256"] for each in config.get("plugins", [])}
-        for name, digest in known.items():
-            contents.setdefault(name, set()).add(digest)
-    return [name for name, digests in contents.items() if len(digests) > 1]
+            known[f"teacher {teacher}", None] = config.get("teacher_sha256")
+        for plugin in config.get("plugins", []):
+            known[f"plug-in {plugin['name']}", None] = plugin["sha256"]
+        for key, sha256 in known.items():
+            contents.setdefault(key, set()).add(sha256)
+    return [*dict.fromkeys(name for (name, _), digests in contents.items() if len(digests) > 1)]
 
 
 def _seed(member: tuple[Entry, Run]) -> int:

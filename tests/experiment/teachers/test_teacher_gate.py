@@ -360,6 +360,8 @@ def test_a_student_alone_of_other_code_is_not_that_of_a_run(both):
     assert find_alone(run).run.name == "it-alone"
     with plugin_behind("light_sernet"):
         assert find_alone(run) is None
+    run.config = {**config, "folds_sha256": dict.fromkeys(config["folds_sha256"], "0")}
+    assert find_alone(run) is None, "others train and test in its folds"
 
 
 def test_without_a_finished_run_the_report_says_which_command_makes_one(both, manifest, undrawn):

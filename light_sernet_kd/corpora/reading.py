@@ -157,18 +157,29 @@ def is_recording(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES
 
 
+def _walked(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, also behind links, with their files; none twice, none hidden."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()  # a link back to what was seen
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield place, [name for name in names if not name.startswith(".")]
+
+
 def recordings_below(folder: Path) -> list[str]:
-    """The recordings in a folder and its subfolders, relative to it, sorted; hidden ones are left out.
+    """The recordings in a folder and below it, also behind links, relative to it, sorted; none is hidden.
 
     Raises:
         UserError: there is none.
     """
     names = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for place, files in _walked(folder):
         inside = os.path.relpath(place, folder)
         for name in files:
-            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES and not name.startswith("."):
+            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
                 names.append(os.path.normpath(os.path.join(inside, name)).replace(os.sep, "/"))
     if not names:
         raise UserError(f"no recordings in {folder} or below it: {', '.join(sorted(AUDIO_SUFFIXES))}.")
@@ -191,18 +202,8 @@ def recordings_named(folder: Path, name: re.Pattern[str]) -> list[Path]:
 
 def tree(folder: Path) -> list[Path]:
     """All recordings in a folder and its folders, sorted, also behind links; none twice, none hidden."""
-    recording_paths = []
-    seen: set[str] = set()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()  # a link back to what was seen
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (Path(where, name) for name in names if not name.startswith("."))
-        recording_paths += [path for path in paths if is_recording(path)]
-    return sorted(recording_paths)
+    paths = (Path(place, name) for place, names in _walked(folder) for name in names)
+    return sorted(filter(is_recording, paths))
 
 
 def folders_of(

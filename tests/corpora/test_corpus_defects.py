@@ -15,7 +15,7 @@ from light_sernet_kd import audio, cli
 from light_sernet_kd.cli.options import settings_of
 from light_sernet_kd.config import make_settings
 from light_sernet_kd.corpora import kemdy19, ravdess, registry, tess
-from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES
+from light_sernet_kd.corpora.reading import AUDIO_SUFFIXES, recordings_below
 from light_sernet_kd.data import selection
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.files import path_on_disk
@@ -280,6 +280,18 @@ def test_links_to_folders_are_followed_and_circles_end(tmp_path, name):
         each.id for each in registry.CORPORA[name].utterances(real).utterances
     ]
     assert not any("lie twice" in note for note in linked.notes)
+
+
+def test_recordings_of_a_folder_are_those_behind_its_links_too(tmp_path):
+    disk, folder = tmp_path / "disk", tmp_path / "folder"
+    for name in ("a/one.wav", "a/b/two.flac", "a/.hidden/three.wav", "a/notes.txt", "a/.four.wav"):
+        path = disk / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    folder.mkdir()
+    (folder / "linked").symlink_to(disk, target_is_directory=True)
+    (disk / "a" / "circle").symlink_to(folder, target_is_directory=True)
+    assert recordings_below(folder) == ["linked/a/b/two.flac", "linked/a/one.wav"]
 
 
 @pytest.mark.parametrize("name", ["RAVDESS", "IEMOCAP", "CREMA-D", "KEMDy19", "KEMDy20", "ESD"])

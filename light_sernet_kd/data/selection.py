@@ -1,7 +1,7 @@
 """What a run works on: the utterances of a corpus, their classes, and the folds of a protocol."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -129,6 +129,15 @@ class Selection:
 
     def speakers(self, indices: Sequence[int]) -> list[str]:
         return sorted({self.utterances[i].speaker for i in indices})
+
+
+def changed_folds(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """The folds of both in which others train, validate or test, by `fold_digests`; older runs tell of none.
+
+    >>> changed_folds({"03": "a", "08": "b"}, {"03": "a", "08": "c", "09": "d"})
+    ['08']
+    """
+    return [name for name, digest in mine.items() if theirs.get(name, digest) != digest]
 
 
 def loaded(settings: Settings, data: Path) -> Corpus:

@@ -257,9 +257,9 @@ def _check(request: Request) -> None:
 
 
 def _check_text(request: Request) -> None:
-    count = "a list of them" if request.as_it_comes else len(request.recordings)
-    if request.text is not None and count != 1 and count:
-        raise UserError(f"--text is for one recording, found {count}: take --text-file.")
+    if request.text is not None and (request.as_it_comes or len(request.recordings) > 1):
+        found = "a list of them" if request.as_it_comes else len(request.recordings)
+        raise UserError(f"--text is for one recording, found {found}: take --text-file.")
 
 
 def _checked_settings(runner: Runner, settings: Mapping[str, float]) -> str:

@@ -27,6 +27,7 @@ from light_sernet_kd import runner
 from light_sernet_kd.config import PRECISIONS
 from light_sernet_kd.corpora.fetch import Progress, download
 from light_sernet_kd.device import site
+from light_sernet_kd.device.whole import default_hop
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.registries.dimensions import DIMENSIONS
 from light_sernet_kd.reporting import names, palette
@@ -162,7 +163,7 @@ def described(card: Mapping[str, Any], address: str, size: int) -> dict[str, Any
             "hop_blocks": runner.FRAME_HOP_BLOCKS,
             "fewest_frames": runner.FEWEST_FRAMES,
         },
-        "hop_seconds": min(runner.HOP_SECONDS, card["samples"] / card["sample_rate"]),
+        "hop_seconds": default_hop(card["samples"], card["sample_rate"]),
         "smoothing_seconds": runner.SMOOTHING_SECONDS,
         "margin": runner.MARGIN,
         "patience": runner.PATIENCE,

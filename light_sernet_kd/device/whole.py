@@ -300,15 +300,19 @@ def stream_of(runner: runner.Runner, settings: Mapping[str, Any]) -> Stream:
     Raises:
         RunnerError: as `Stream`.
     """
-    chosen: dict[str, Any] = {"hop_seconds": shortest_hop(runner), **settings}
+    chosen: dict[str, Any] = {"hop_seconds": default_hop(runner.samples, runner.sample_rate), **settings}
     return Stream(runner, **chosen)
 
 
-def shortest_hop(runner: runner.Runner) -> float:
-    """The default hop in seconds, or an input that is shorter."""
-    if not runner.sample_rate:  # it takes no audio
+def default_hop(samples: int, sample_rate: int) -> float:
+    """Seconds from one window of so many samples to the next, which leave no sound out between them.
+
+    >>> default_hop(48_000, 16_000), default_hop(6_400, 16_000)
+    (0.5, 0.4)
+    """
+    if not sample_rate:  # of a file that takes no audio
         return HOP_SECONDS
-    return min(HOP_SECONDS, runner.samples / runner.sample_rate)
+    return min(HOP_SECONDS, samples / sample_rate)
 
 
 def answer_to_text(runner: runner.Runner, text: str, settings: Mapping[str, float]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from light_sernet_kd import evaluation, plugins
 from light_sernet_kd.config import Settings, fields
 from light_sernet_kd.config.settings import NOT_IN_DIGEST, SPEECH_AND_TEXT, TEACHER
 from light_sernet_kd.data.run_folder import Run, RunFolder
+from light_sernet_kd.data.selection import changed_folds
 from light_sernet_kd.errors import UserError
 from light_sernet_kd.experiment.outcome import command_of, options_beside
 from light_sernet_kd.files import JsonError, read_json
@@ -80,11 +81,6 @@ def _tested(run: "Experiment") -> list[tuple[str, str]]:
     return [(run.utterances[row].id, fold.name) for fold in run.folds for row in fold.test]
 
 
-def _same_folds(mine: Mapping[str, str], theirs: Mapping[str, str]) -> bool:
-    """Whether the folds that both have are the same; older runs do not tell."""
-    return all(theirs.get(name, digest) == digest for name, digest in mine.items())
-
-
 def find_alone(run: "Experiment") -> Alone | None:
     """A finished run of the student alone in the folder of results; the first by name."""
     wanted = decides_folds(settings_alone(run.settings).as_dict())
@@ -100,7 +96,7 @@ def find_alone(run: "Experiment") -> Alone | None:
                 and config["encoders_sha256"].get("student") == encoders
                 and config.get("start_sha256") == run.config.get("start_sha256")
                 and decides_folds(config["settings"]) == wanted
-                and _same_folds(run.config.get("folds_sha256", {}), config.get("folds_sha256", {}))
+                and not changed_folds(run.config.get("folds_sha256", {}), config.get("folds_sha256", {}))
                 and with_plugins <= {each["sha256"] for each in config.get("plugins", [])}
             )
             if not same:

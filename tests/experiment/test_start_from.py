@@ -273,8 +273,16 @@ def test_a_fold_of_that_name_which_tested_others_is_refused(places, tmp_path):
     path = tmp_path / "others"
     shutil.copytree(places["result"] / "run-here", path)
     done = RunFolder(path).fold(sorted(HERE)[0]).done
-    done.write_text(json.dumps({**json.loads(done.read_text()), "test_speakers": ["ann"]}))
+    before = done.read_text()
+    done.write_text(json.dumps({**json.loads(before), "test_speakers": ["ann"]}))
     with pytest.raises(UserError, match=r"tested ann in fold .* its student may know them"):
+        begun(places, tmp_path, start_from=str(path), export=False)
+    # The same speakers test, and others of their recordings.
+    done.write_text(before)
+    config = json.loads((path / "config.json").read_text())
+    config["folds_sha256"][sorted(HERE)[0]] = "0"
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"trained on other recordings in fold .* those that test here"):
         begun(places, tmp_path, start_from=str(path), export=False)
 
 

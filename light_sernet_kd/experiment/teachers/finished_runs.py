@@ -21,7 +21,7 @@ from light_sernet_kd.data.feature_cache import predictions
 from light_sernet_kd.data.protocols import ALL_SPEAKERS, Fold
 from light_sernet_kd.data.resolve_settings import settings_of_run
 from light_sernet_kd.data.run_folder import Run, RunFolder
-from light_sernet_kd.data.selection import Selection
+from light_sernet_kd.data.selection import Selection, changed_folds
 from light_sernet_kd.distillation.distiller import embedding_of
 from light_sernet_kd.encoders import front_end
 from light_sernet_kd.encoders.embedding_cache import OneEach
@@ -128,7 +128,6 @@ def check_same_folds(taught: FinishedRun, selection: Selection, settings: Settin
     missing = [fold.name for fold in selection.folds if not taught.folder.fold(fold.name).is_done]
     if missing:
         raise UserError(f"{taught.named} has no fold {', '.join(missing)}: leave out such folds (--folds).")
-    stored = read_json(taught.folder.config, dict).get("folds_sha256", {})
     for fold in selection.folds:
         theirs = taught.folder.fold(fold.name).outcome()["test_speakers"]
         here = selection.speakers(fold.test)
@@ -137,12 +136,12 @@ def check_same_folds(taught: FinishedRun, selection: Selection, settings: Settin
                 f"{taught.named} tested {', '.join(theirs)} in fold {fold.name}, where {', '.join(here)} "
                 "test here: its student may know them."
             )
-        ours = selection.fold_digests[fold.name]
-        if stored.get(fold.name, ours) != ours:
-            raise UserError(
-                f"{taught.named} trained on other recordings in fold {fold.name}: its student may know those "
-                "that test here."
-            )
+    stored = read_json(taught.folder.config, dict).get("folds_sha256", {})
+    if changed := changed_folds(selection.fold_digests, stored):
+        raise UserError(
+            f"{taught.named} trained on other recordings in fold {changed[0]}: its student may know those "
+            "that test here."
+        )
 
 
 def check_same_view(argument: str, selection: Selection, settings: Settings) -> None:
